@@ -7,6 +7,7 @@ from cdc_sync.ats import baseline
 from cdc_sync.ats.capture import Capture
 from cdc_sync.ats.connection import POSITION as REPLICA
 from cdc_sync.ats.database import WatchParts
+from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.notify import NotifyCapture
 from cdc_sync.ats.poll import PollCapture
@@ -99,14 +100,14 @@ async def _reread_pending(intake: Intake) -> int:
 
 async def _reread(intake: Intake, keys: Mapping[str, Key]) -> None:
     """Read and apply the rows of these applications, each with its key."""
-    watch, now, applier = intake.rules.watch, intake.store.driver.clock.for_people(), intake.applier
+    watch, now = intake.rules.watch, intake.store.driver.clock.for_people()
     # No sweep found what these reads show.
     origin = intake.parts.watch.capture.mode
     async for read, answered in intake.reader.parts_by_key(set(keys.values())):
         await intake.read(read, dict.fromkeys(answered, read.at or now), origin)
     if suspected := await intake.store.capture.suspected(watch, list(keys)):
         # An earlier suspicion may be of a row that came back.
-        found = await applier.resolve(dict.fromkeys(suspected, now))
+        found = await intake.resolve(dict.fromkeys(suspected, now))
         gone = [each.application_id for each in found if each.is_deletion]
         answered_at = intake.clock() + intake.rules.deletion_grace + ANSWERED_WITHIN
         await intake.store.capture.postpone(watch, gone, answered_at)
@@ -124,7 +125,7 @@ async def _confirm_again(intake: Intake, application_ids: Collection[str]) -> No
     if deletions:
         # If they cannot be answered now, they are asked about again.
         await intake.store.capture.suspect_again(watch, deletions)
-        await intake.deletions.answer(deletions)
+        await Deletions(intake).answer(deletions)
 
 
 async def adopt(capture: Capture) -> baseline.BaselinePosition:

@@ -1,17 +1,17 @@
 """Suspected deletions, and their answers: after the grace, by a fresh read of all rows of their applications."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from cdc_sync.ats.applying import Applier
 from cdc_sync.ats.database import Elsewhere, UnreadElsewhereError
+from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.reading import Read
 from cdc_sync.core.batch import ASKED_AGAIN_AFTER, Resolved
 from cdc_sync.core.events import DeletionsDecided, DeletionsWait
 from cdc_sync.core.outbox import Known, Suspicion, former_row
-from cdc_sync.core.rows import Observation, Origin, WatchRules
+from cdc_sync.core.rows import Observation, WatchRules
 
 LONGEST_REST = 600.0
 """Seconds between looks while no deletion is suspected, at most; a suspicion ends the rest."""
@@ -34,22 +34,16 @@ class Deletions:
         StoreError: by every method: the outcome cannot be saved.
     """
 
-    def __init__(self, applier: Applier) -> None:
+    def __init__(self, intake: Intake) -> None:
         self.left_some_unanswered = False
-        self.parts = applier.parts
-        self._applier, self._reader = applier, applier.reader
+        self.parts = intake.parts
+        self._intake, self._reader = intake, intake.reader
         self._elsewhere_unread_until = 0
-        self.parts.others.expect(self.parts.name, applier.suspected)
-
-    async def suspect(self, application_ids: Iterable[str], at: int, origin: Origin) -> int:
-        """Suspect deletions; returns the number of new suspicions."""
-        async with self._applier.lock:
-            resolved = [Resolved(id_, at, None) for id_ in application_ids]
-            return len((await self._applier.apply(origin, resolved=resolved)).suspected)
+        self.parts.others.expect(self.parts.name, intake.suspected)
 
     async def confirm(self) -> None:
         """Answer suspected deletions for ever."""
-        parts, suspected = self.parts, self._applier.suspected
+        parts, suspected = self.parts, self._intake.suspected
         while True:
             suspected.clear()
             await self.confirm_due()
@@ -73,15 +67,15 @@ class Deletions:
                 answered += len(due)
             if len(due) < limit:
                 if answered:
-                    await self._applier.place(await self._applier.table.accepted())
+                    await self._intake.place(await self._intake.table.accepted())
                 return answered
 
     async def answer(self, suspicions: Sequence[Suspicion]) -> None:
         """Answer suspected deletions now."""
         # Without the lock: another database may not answer for long.
         elsewhere = await self._ask_elsewhere([each.application_id for each in suspicions])
-        async with self._applier.lock:
-            resolved = await self._applier.resolve({each.application_id: each.at for each in suspicions})
+        async with self._intake.lock:
+            resolved = await self._intake.resolve({each.application_id: each.at for each in suspicions})
             missing = [each.application_id for each in resolved if each.canonical is None]
             left = await self._former_rows(missing) if missing else {}
             resolved = [replace(each, canonical=left.get(each.application_id, each.canonical)) for each in resolved]
@@ -108,15 +102,15 @@ class Deletions:
         """The rows that still are those of applications whose id no row was found to carry."""
         known = await self.parts.store.capture.known(self.parts.name, application_ids)
         read = await self._reader.by_key({before.key for before in known.values()}, confirming=True)
-        self._applier.see_hiding(self._applier.hidden_by | read.hidden_by)
+        self._intake.see_hiding(self._intake.hidden_by | read.hidden_by)
         return former_rows(read, known, self.parts.rules)
 
     async def _decide(self, resolved: Sequence[Resolved], elsewhere: Elsewhere | None) -> None:
         """Answer suspicions, after a look at other watches' tables."""
         resolved = [_compared(each, elsewhere) if each.is_deletion else each for each in resolved]
         self.left_some_unanswered = any(each.is_unanswered for each in resolved)
-        hidden_by = self._applier.hidden_by | (frozenset() if elsewhere is None else elsewhere.hidden_by)
-        await self._applier.apply("deletion", resolved=resolved, doubt=self._applier.doubt(hidden_by))
+        hidden_by = self._intake.hidden_by | (frozenset() if elsewhere is None else elsewhere.hidden_by)
+        await self._intake.apply("deletion", resolved=resolved, doubt=self._intake.doubt(hidden_by))
         for heir in {each.elsewhere for each in resolved if each.elsewhere is not None}:
             self.parts.others.hand_over(heir)
 

@@ -1,43 +1,80 @@
-"""One watch's way from its database into the store: from keys, or rows just read, to one applied batch."""
+"""One watch's way from its database into the store: from keys, or rows just read, to one applied batch.
 
+The store's transaction decides what a row means (`core.batch`). If one row cannot decide, all rows of its application
+are read and applied in a second transaction.
+"""
+
+import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
 
 from cdc_sync import __version__
-from cdc_sync.ats.applying import Applier
+from cdc_sync.ats import row_security
 from cdc_sync.ats.changelog import latest
+from cdc_sync.ats.connection import POSITION as REPLICA
 from cdc_sync.ats.database import Sessions, WatchParts
-from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.lookout import Watched
 from cdc_sync.ats.mapping import Mapping as TableMapping
 from cdc_sync.ats.reading import Read, Reader
 from cdc_sync.ats.recorders import relations_of
+from cdc_sync.ats.row_security import Hiding
 from cdc_sync.ats.tenant_table import POSITION as TABLE
-from cdc_sync.core.batch import ApplyResult, different
-from cdc_sync.core.events import ChangesRead
-from cdc_sync.core.outbox import Known
-from cdc_sync.core.rows import Key, Observation, Origin, WatchRules, interpret
+from cdc_sync.ats.tenant_table import TenantTable
+from cdc_sync.core.batch import Applied, ApplyResult, Batch, Resolved
+from cdc_sync.core.diff import Adopt, Cancel, Enqueue
+from cdc_sync.core.events import (
+    ChangesRead,
+    Decided,
+    Outcome,
+    RowsHidden,
+    RowSkipped,
+    RowsVisible,
+    ZoneDoubted,
+    ZoneTrusted,
+)
+from cdc_sync.core.outbox import EntryState
+from cdc_sync.core.rows import (
+    Key,
+    Observation,
+    Origin,
+    Reportable,
+    Row,
+    WatchRules,
+    by_application,
+    current,
+    interpret,
+)
+from cdc_sync.core.zone import Dated
 
 Found = TypeVar("Found", bound=Read)
 
 REQUESTS = "sweeps-asked-for"
 
+_REMEMBERED_SKIPS = 100_000
+_QUEUED: Mapping[EntryState, Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
+_OUTCOMES: Mapping[type, Outcome] = {Cancel: "cancelled", Adopt: "adopted"}
+
 
 class Intake:
-    """Reads one watch's rows, and applies them.
+    """Reads one watch's rows, applies them, and reports the results.
 
     Attributes:
-        place: saves capture positions only.
-        lock: held from the reading of rows until they are applied; every method but `read` takes it.
+        lock: held from the reading of rows until they are applied; every method but `apply`, `read` and `resolve` takes
+            it.
         requests: sweeps requested since the last complete one began, for changes that no event names (a TRUNCATE,
             another partition, a row of a table that any application may depend on). Meanwhile a difference does not
             prove that the capture missed something.
         watched: the lookout's part.
         seen: its last examined state.
         shape_of_digests: what a row's digest depends on beside the data: see `shape`.
+        suspected: set when a deletion is suspected.
+        skipped: unreportable rows in the store: each is reported once.
+        table: whether it is still the same.
+        hidden_by: the policies of row-level security that may hide rows.
+        swept_at: when the last sweep ended, in milliseconds since the epoch; 0 before the first one.
 
     Raises:
         SourceError: by every method: rows cannot be read; some parts of large ones may be applied.
@@ -51,22 +88,29 @@ class Intake:
         name, watch = parts.name, parts.watch
         self.watched = Watched(name, relations_of(name, watch) if watch.capture.needs.log else [watch.table])
         self.seen = self.watched.state
-        self.applier = Applier(parts, self.reader, self.watched)
-        self.deletions = Deletions(self.applier)
-        self.lock, self.place = self.applier.lock, self.applier.place
+        self.lock = asyncio.Lock()
         self.requests = 0
         # Another version may interpret rows differently.
         self.shape_of_digests = f"{__version__} {shape(self.reader.shape, parts.rules)}"
+        self.suspected = asyncio.Event()
+        self.skipped: dict[Key, str] = {}
+        self.table = TenantTable(parts, mapping.facts, sessions.pool)
+        self.hidden_by: frozenset[Hiding] = frozenset()
+        self.swept_at = 0
+        # The position that the store has for this watch.
+        self._replica = ""
 
     async def load(self) -> None:
         """Load the results of an earlier run."""
         positions = await self.store.capture.positions(self.rules.watch)
-        await self.applier.load(positions)
+        skips = await self.store.report.skipped(self.rules.watch, _REMEMBERED_SKIPS)
+        self.skipped = {skip.key: skip.reason or "" for skip in skips}
+        self.reader.unreadable.expect(self.skipped)
+        # Another daemon may have saved news before this one took the watch.
+        self._replica = positions.get(REPLICA, "")
+        self.reader.pool.guard.load(self._replica)
         self.requests = int(positions.get(REQUESTS, "0"))
-        await self.place(await self.applier.table.recognise(positions.get(TABLE), self._is_empty))
-
-    async def _is_empty(self) -> bool:
-        return not (await self.reader.page(None, 1)).rows
+        await self.place(await self.table.recognise(positions.get(TABLE), self.reader))
 
     async def look_for_policies(self, *, first: bool = False) -> bool:
         """Check whether row-level security may hide rows; report a change, or with `first` the present state.
@@ -74,9 +118,19 @@ class Intake:
         Returns whether some policy no longer hides rows.
         """
         async with self.lock:
-            before = self.applier.hidden_by
-            self.applier.see_hiding(await self.reader.hidden_by(), anyhow=first)
-            return bool(before - self.applier.hidden_by)
+            before = self.hidden_by
+            self.see_hiding(await self.reader.hidden_by(), anyhow=first)
+            return bool(before - self.hidden_by)
+
+    def see_hiding(self, hidden_by: frozenset[Hiding], *, anyhow: bool = False) -> None:
+        """Note which policies may hide rows; report news, or `anyhow`."""
+        if anyhow or hidden_by != self.hidden_by:
+            self.hidden_by, self.watched.rechecks, watch = hidden_by, bool(hidden_by), self.rules.watch
+            self.observe(RowsHidden(watch, row_security.warning(hidden_by)) if hidden_by else RowsVisible(watch))
+
+    def doubt(self, hidden_by: frozenset[Hiding]) -> str | None:
+        """Why deletions are held; `hidden_by` may hide rows."""
+        return row_security.described(hidden_by) if hidden_by else self.table.doubt
 
     async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
         """Read the rows of these keys and apply them; `times` has when each may have changed."""
@@ -96,13 +150,13 @@ class Intake:
             return ()
         self.observe(ChangesRead(self.rules.watch, origin, len(read.rows) + len(gone)))
         observations = [interpret(row, self.rules, times.get(row.key, read.at)) for row in read.rows]
-        return (await self.applier.apply(origin, observations=observations, gone=gone)).results
+        return (await self.apply(origin, observations=observations, gone=gone)).results
 
     async def rows(self, read: Callable[[], Awaitable[Found]], origin: Origin) -> Found:
         """Read rows that changed no later than their reading, apply them, and report only news."""
         async with self.lock:
             found = await read()
-            applied = await self.applier.apply(origin, observations=self.interpreted(found))
+            applied = await self.apply(origin, observations=self.interpreted(found))
             if applied.written or applied.unresolved:
                 self.observe(ChangesRead(self.rules.watch, origin, len(found.rows)))
             return found
@@ -113,7 +167,7 @@ class Intake:
         """Apply a page of the baseline, with its position."""
         async with self.lock:
             self.observe(ChangesRead(self.rules.watch, "baseline", len(observations)))
-            applied = await self.applier.apply(
+            applied = await self.apply(
                 "baseline",
                 observations=observations,
                 unseen=self.rules.baseline,
@@ -122,16 +176,16 @@ class Intake:
             )
             return applied.results
 
-    async def forget_skips(self, keys: Iterable[Key], at: int) -> None:
-        """Forget unreportable rows that a sweep no longer met."""
-        async with self.lock:
-            await self.applier.apply("sweep", gone=dict.fromkeys(keys, at))
-
     async def compared(self) -> None:
         """A sweep has compared every row."""
-        self.applier.swept_at = self.clock()
-        self.applier.table.compared()
-        await self.place(await self.applier.table.accepted())
+        self.swept_at = self.clock()
+        self.table.compared()
+        await self.place(await self.table.accepted())
+
+    async def place(self, positions: Mapping[str, str]) -> None:
+        """Save capture positions only."""
+        async with self.lock:
+            await self.apply("poll", positions=positions)
 
     async def request_sweeps(self, number: int) -> None:
         """Count requested sweeps, durably; a negative number removes those that a finished sweep has answered.
@@ -141,13 +195,91 @@ class Intake:
         self.requests = max(self.requests + number, 0)
         await self.place({REQUESTS: str(self.requests)})
 
-    def different(self, rows: Sequence[Observation], known: Mapping[str, Known]) -> set[Key]:
-        """See `core.batch.different`."""
-        return different(self.rules, self.applier.batch("sweep", observations=rows), known)
-
     def interpreted(self, read: Read) -> list[Observation]:
         """A page's rows; none changed later than it was read."""
         return [interpret(row, self.rules, read.at) for row in read.rows]
+
+    def batch(self, origin: Origin, **found: Any) -> Batch:
+        """A batch; `found` has further fields of it."""
+        parts, position = self.parts, self.reader.pool.guard.text
+        batch = Batch(
+            origin=origin,
+            now=parts.clock(),
+            unseen=parts.rules.first_status,
+            skipped=self.skipped,
+            # With the news: after a restart, no server without them is read.
+            replica={} if position in ("", self._replica) else {REPLICA: position},
+            doubt=self.doubt(self.hidden_by),
+            others=parts.others.of(parts.name),
+        )
+        return replace(batch, **found)
+
+    async def apply(self, origin: Origin, **found: Any) -> Applied:
+        """Apply a batch, and in a second step, with the positions, applications whose rows must all be read first.
+
+        `found` is as in `batch`. If the second reading fails, the first step stays applied, without the positions.
+        """
+        batch = self.batch(origin, **found)
+        has_news = bool(batch.observations or batch.gone or batch.resolved)
+        if not (has_news or batch.positions):
+            return Applied()
+        if has_news:
+            await self.table.look()
+        first = await self.store.capture.apply(self.rules, batch, self.parts.calls)
+        if first.written:
+            self._replica = batch.replica.get(REPLICA, self._replica)
+        if first.suspected:
+            self.suspected.set()
+        self._report(first, origin)
+        self._see_dates(batch, first)
+        if not first.unresolved:
+            return first
+        resolved = await self.resolve(first.unresolved)
+        second = await self.apply(origin, resolved=resolved, unseen=batch.unseen, positions=batch.positions)
+        return replace(first, results=[*first.results, *second.results], written=first.written or second.written)
+
+    async def resolve(self, unresolved: Mapping[str, int]) -> list[Resolved]:
+        """Read all rows of these applications; each id comes with the time of its change."""
+        read = await self.reader.by_application(unresolved)
+        self.see_hiding(self.hidden_by | read.hidden_by)
+        found = by_application(read.rows, unresolved)
+        return [resolved(id_, at, found.get(id_, ()), self.rules) for id_, at in unresolved.items()]
+
+    def _see_dates(self, batch: Batch, applied: Applied) -> None:
+        """Compare the event dates of changed rows with the changes; report news."""
+        if self.parts.watch.columns.event_date is None or batch.origin not in {"notify", "poll", "sweep"}:
+            return
+        changed = {each.application_id for each in applied.results if isinstance(each.decision, Enqueue)}
+        observed = (*batch.observations, *(each.canonical for each in batch.resolved))
+        rows = [each for each in observed if isinstance(each, Reportable) and each.application_id in changed]
+        # The first sweep finds what changed at any time before.
+        since = {row.key: self.swept_at if batch.origin == "sweep" else row.changed_at for row in rows}
+        dated = [Dated(row.key, row.content.event_date, since[row.key], row.changed_at) for row in rows]
+        dates, watch = self.parts.event_dates, self.rules.watch
+        if dates.see(dated):
+            self.observe(ZoneDoubted(watch, dates.reason) if dates.hours else ZoneTrusted(watch))
+
+    def _report(self, applied: Applied, origin: Origin) -> None:
+        watch, observe = self.rules.watch, self.observe
+        for skip in applied.skips:
+            if skip.reason is None:
+                self.skipped.pop(skip.key, None)
+            else:
+                self.skipped[skip.key] = skip.reason
+                observe(RowSkipped(watch, "/".join(skip.key), skip.application_id, skip.reason))
+        for result in applied.results:
+            is_queued = isinstance(result.decision, Enqueue)
+            outcome = _QUEUED[result.state or "pending"] if is_queued else _OUTCOMES[type(result.decision)]
+            # The baseline reports a number of adoptions.
+            if outcome != "adopted" or origin != "baseline":
+                observe(Decided(watch, result.application_id, origin, outcome, result.reason))
+
+
+def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:
+    """What all of an application's rows mean."""
+    best = current(rows)
+    canonical = None if best is None else interpret(best, rules, changed_at)
+    return Resolved(application_id, changed_at, canonical, frozenset(row.key for row in rows))
 
 
 def shape(statement: str, rules: WatchRules) -> str:

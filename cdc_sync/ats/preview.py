@@ -10,9 +10,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from cdc_sync.ats.applying import resolved
 from cdc_sync.ats.deletions import former_rows
-from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.intake import Intake, resolved
 from cdc_sync.ats.reading import Page
 from cdc_sync.ats.sweep import mark, size_of, unmet_records
 from cdc_sync.core.batch import NO_STATES, Batch, Resolved, States, plan_batch
@@ -128,7 +127,7 @@ class _Preview:
         still_there = former_rows(read, before, self.intake.rules)
         now = self.intake.store.driver.clock.for_people()
         gone = [Resolved(id_, now, None) for id_ in before if id_ not in still_there]
-        planned, _ = self._follows(before, NO_STATES, resolved=gone, doubt=self.intake.applier.doubt(read.hidden_by))
+        planned, _ = self._follows(before, NO_STATES, resolved=gone, doubt=self.intake.doubt(read.hidden_by))
         reason = "its row is gone; a fresh read confirms it first"
         return [
             replace(each, action="confirm-deletion", reason=reason, due_at=None) if each.action == "send" else each

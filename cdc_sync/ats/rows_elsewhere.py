@@ -12,11 +12,11 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from cdc_sync.ats.applying import resolved
 from cdc_sync.ats.connection import Pool
 from cdc_sync.ats.database import Database, Elsewhere, UnreadElsewhereError
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.ids import Ids, carrying
+from cdc_sync.ats.intake import resolved
 from cdc_sync.ats.reading import Read, Reader, prepared
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.config import Config, Watch

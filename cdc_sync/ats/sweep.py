@@ -12,12 +12,13 @@ An interrupted sweep starts again.
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
 from cdc_sync.ats.capture import Capture
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.mapping import keys_of
 from cdc_sync.ats.reading import Read
+from cdc_sync.core.batch import Resolved, different
 from cdc_sync.core.diff import Adopt, Decision, Enqueue
 from cdc_sync.core.events import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, with_last_job
@@ -75,7 +76,7 @@ class Sweep:
     async def run(self) -> SweepDone:
         """Compare everything once; may raise `SourceError` and `StoreError`."""
         intake = self._intake
-        skipped_before, requests = set(intake.applier.skipped), intake.requests
+        skipped_before, requests = set(intake.skipped), intake.requests
         # Records made later come from a row that was read.
         last = await intake.store.capture.highest_number()
         self._marks = bytearray(size_of(last))
@@ -85,9 +86,10 @@ class Sweep:
                 await self._read()
             self._note_progress()
         await self._find_gone(last)
-        stale = (skipped_before & intake.applier.skipped.keys()) - self._skipped
+        stale = (skipped_before & intake.skipped.keys()) - self._skipped
         if stale:
-            await intake.forget_skips(stale, self._at)
+            async with intake.lock:
+                await intake.apply("sweep", gone=dict.fromkeys(stale, self._at))
         if requests:
             await intake.request_sweeps(-requests)
         await intake.compared()
@@ -150,13 +152,16 @@ class Sweep:
         known = await self._known(rows)
         rows = [with_last_job(row, known.get(row.application_id or "")) for row in rows]
         mark(self._marks, (each.number for each in known.values()))
-        different = self._intake.different(rows, known)
+        different = self._different(rows, known)
         self._skipped.update(row.key for row in rows if isinstance(row, Unreportable))
         if different:
             await self._repair([row for row in rows if row.key in different])
         verified = [found for row in rows if row.key not in different and (found := _verified(row, known)) is not None]
         if verified:
             await self._intake.store.capture.verify(self._watch, verified)
+
+    def _different(self, rows: Sequence[Observation], known: Mapping[str, Known]) -> set[Key]:
+        return different(self._intake.rules, self._intake.batch("sweep", observations=rows), known)
 
     async def _known(self, rows: Iterable[Observation]) -> dict[str, Known]:
         ids = [row.application_id for row in rows if row.application_id is not None]
@@ -170,7 +175,7 @@ class Sweep:
         store, deleted, suspected = self._intake.store, list[str](), set[str]()
         for _ in range(2):
             await self._catch_up()
-            different = self._intake.different(rows, await self._known(rows))
+            different = self._different(rows, await self._known(rows))
             rows = [row for row in rows if row.key in different]
             deleted = [row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted]
             # A deletion that is undone and repeated in between was not missed either.
@@ -182,7 +187,7 @@ class Sweep:
         found = {result.application_id for result in results}
         applied = [row for row in rows if row.application_id in found]
         # Rows that are no longer as on the page changed after the capture's turn.
-        different = self._intake.different(applied, await self._known(applied))
+        different = self._different(applied, await self._known(applied))
         found -= {row.application_id or "" for row in applied if row.key in different}
         for result in results:
             if result.application_id in found:
@@ -219,9 +224,11 @@ class Sweep:
         """Suspect unmet live records."""
         async for unmet in unmet_records(self._intake, bytes(self._marks), last):
             absent = await self._absent(unmet)
-            suspected = await self._intake.deletions.suspect(absent, self._at, "sweep") if absent else 0
+            async with self._intake.lock:
+                gone = [Resolved(id_, self._at, None) for id_ in absent]
+                suspected = (await self._intake.apply("sweep", resolved=gone)).suspected
             if suspected and self._sees_deletions:
-                await self._count({"gone": suspected})
+                await self._count({"gone": len(suspected)})
             self._note_progress()
 
 

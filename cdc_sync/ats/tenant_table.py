@@ -12,13 +12,14 @@ A dump that is restored gives tables other oids. A failover to a standby, a rest
 (src/bin/pg_upgrade/pg_upgrade.c: "We control all assignments of pg_class.oid").
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 from cdc_sync.ats.connection import Connection, Pool
 from cdc_sync.ats.database import WatchParts
 from cdc_sync.ats.errors import reason, source_error
 from cdc_sync.ats.facts import TableFacts, oid_of
+from cdc_sync.ats.reading import Reader
 from cdc_sync.core.events import TableReplaced
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.reasons import Reason
@@ -51,7 +52,7 @@ class TenantTable:
         self._is_of_tenant = SEPARATOR in parts.name
         self._is_compared = False
 
-    async def recognise(self, before: str | None, is_empty: Callable[[], Awaitable[bool]]) -> Mapping[str, str]:
+    async def recognise(self, before: str | None, reader: Reader) -> Mapping[str, str]:
         """Compare with the oid of an earlier run; returns the position to write at once.
 
         Raises:
@@ -65,7 +66,7 @@ class TenantTable:
             return {POSITION: now}
         if (other := await self._other_watch()) is not None:
             raise source_error("table-of-another", table=facts.qualified, watch=other)
-        if await is_empty():
+        if not (await reader.page(None, 1)).rows:
             raise source_error("table-emptied", table=facts.qualified)
         self.doubt = reason("table-unknown", table=facts.qualified)
         parts.observe(TableReplaced(parts.name, str(facts.qualified)))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.database import WatchParts
+from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.discovery import discover
 from cdc_sync.ats.errors import SourceError, refused_by_system
 from cdc_sync.ats.intake import Intake
@@ -212,10 +213,10 @@ async def _catch_up(parts: WatchParts) -> None:
 
 async def _confirm(intake: Intake) -> None:
     """Answer the suspected deletions with a grace that ends soon."""
-    until = intake.clock() + LONGEST_GRACE
+    until, deletions = intake.clock() + LONGEST_GRACE, Deletions(intake)
     while True:
-        await intake.deletions.confirm_due()
+        await deletions.confirm_due()
         due_at = await intake.store.capture.next_suspicion(intake.rules.watch)
-        if due_at is None or due_at > until or intake.deletions.left_some_unanswered:
+        if due_at is None or due_at > until or deletions.left_some_unanswered:
             return  # another watch has its turn after this one
         await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)

@@ -10,6 +10,7 @@ from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.capture import Capture, ChangedError
 from cdc_sync.ats.connection import Pool
 from cdc_sync.ats.database import Database, Sessions, WatchParts, wait_after
+from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError, refused_by_system
 from cdc_sync.ats.rows_elsewhere import OtherWatches, without_live_row
 from cdc_sync.ats.session import StandbyError
@@ -126,7 +127,7 @@ class WatchWorker:
             jobs = await capture.jobs()
             jobs["sessions"] = intake.sessions.until_lost()
             jobs["sweeps"] = self._begin_and_sweep(capture)
-            jobs["deletions"] = intake.deletions.confirm()
+            jobs["deletions"] = Deletions(intake).confirm()
             await supervise({f"{parts.name}: {job}": coroutine for job, coroutine in jobs.items()})
 
     async def _begin_and_sweep(self, capture: Capture) -> None:

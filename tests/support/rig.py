@@ -13,6 +13,7 @@ from cdc_sync.ats.baseline import BaselinePosition
 from cdc_sync.ats.beginning import adopt, connect, open_capture
 from cdc_sync.ats.capture import Capture, SweepOnlyCapture
 from cdc_sync.ats.database import STEPS, Database, Steps, WatchParts
+from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.notify import NotifyCapture
@@ -72,6 +73,7 @@ class Rig:
     Attributes:
         intake: the watch's, as the daemon makes it.
         capture: what captures its changes.
+        deletions: its suspected ones.
         clock: our clock.
         said: everything that was observed.
         wishes: how often a sweep was wanted.
@@ -79,6 +81,7 @@ class Rig:
 
     intake: Intake
     capture: Capture
+    deletions: Deletions
     clock: Clock
     said: list[Event]
     wishes: Counter[str]
@@ -128,7 +131,7 @@ class Rig:
     async def pass_grace(self) -> int:
         """Let the deletion grace pass and answer what is suspected; returns how many suspicions that were."""
         self.clock.forward(self.intake.rules.deletion_grace + 1)
-        return await self.intake.deletions.confirm_due()
+        return await self.deletions.confirm_due()
 
     async def entries(self, state: EntryState = "pending") -> list[Entry]:
         return await self.store.report.entries(state, WATCH, 10_000)
@@ -179,7 +182,7 @@ async def rig(config: Config, folder: Path, steps: Steps = STEPS) -> AsyncIterat
     try:
         async with AsyncExitStack() as stack:
             intake = await _connected(stack, parts)
-            yield Rig(intake, await open_capture(intake), clock, said, wishes)
+            yield Rig(intake, await open_capture(intake), Deletions(intake), clock, said, wishes)
     finally:
         await store.driver.close()
 

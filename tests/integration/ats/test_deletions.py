@@ -39,17 +39,17 @@ async def test_another_watchs_table_that_cannot_be_read_is_not_asked_for_each_pa
     async with open_rig(steps=Steps(confirmed=1)) as rig:
         await rig.adopt()
         others = UnreadableOthers()
-        rig.intake.deletions.parts = replace(rig.intake.parts, others=others)
+        rig.deletions.parts = replace(rig.intake.parts, others=others)
         for key in (1, 2, 3):
             delete(ats, key)
         await rig.drain.catch_up()
 
         assert await rig.pass_grace() == 3
         assert others.asked == 1
-        assert await rig.intake.deletions.confirm_due() == 0
+        assert await rig.deletions.confirm_due() == 0
 
         rig.clock.forward(ASKED_AGAIN_AFTER + 1000)
-        await rig.intake.deletions.confirm_due()
+        await rig.deletions.confirm_due()
         assert others.asked == 2
         assert await rig.entries() == []
 
@@ -61,7 +61,7 @@ class TestHard:
             await rig.adopt()
             delete(ats, 1)
             await rig.drain.catch_up()
-            assert await rig.intake.deletions.confirm_due() == 0, "not before the grace is over"
+            assert await rig.deletions.confirm_due() == 0, "not before the grace is over"
             assert await rig.deliver() == []
 
             assert await rig.pass_grace() == 1
@@ -313,7 +313,7 @@ class TestLoop:
         insert(ats, 1, "a1")
         async with open_rig(deletion_grace="300ms") as rig:
             await rig.adopt()
-            task = asyncio.create_task(rig.intake.deletions.confirm())
+            task = asyncio.create_task(rig.deletions.confirm())
             delete(ats, 1)
             await rig.drain.catch_up()
             suspected_at = rig.clock()
@@ -332,7 +332,7 @@ class TestLoop:
             await rig.adopt()
             delete(ats, 1)
             await rig.drain.catch_up()
-            deletions, confirm_due = rig.intake.deletions, rig.intake.deletions.confirm_due
+            deletions, confirm_due = rig.deletions, rig.deletions.confirm_due
 
             async def confirm_due_before_the_clock_goes_forward() -> int:
                 answered = await confirm_due()
