@@ -217,7 +217,7 @@ class Pool(AsyncConnectionPool[Connection]):
 
     Attributes:
         refused: why a server that answered refused the last connection.
-        walks: the turns of sweeps and baselines, which leave a connection for other reads.
+        turns: of sweeps, of baselines and of slow reads, which leave a connection for quick ones.
     """
 
     def __init__(self, dsn: str, guard: ReplicaGuard, size: int) -> None:
@@ -234,7 +234,7 @@ class Pool(AsyncConnectionPool[Connection]):
         )
         self.guard = guard
         self.refused: SourceError | None = None
-        self.walks = asyncio.Semaphore(max(size - 1, 1))
+        self.turns = asyncio.Semaphore(max(size - 1, 1))
 
     async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]], within: float = ANSWERS_WITHIN) -> T:
         """Ask on a connection, and again while others hold a lock; raises `SourceError`.

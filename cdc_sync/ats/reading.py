@@ -7,7 +7,8 @@ A read that proves that a row is gone is `confirming`: it includes what may have
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -62,6 +63,9 @@ _INSTANTS = {
 
 _PLANNED_EVERY = 60.0
 """Seconds for which the plan of a prepared statement is kept: one for a small table reads all of it."""
+
+_QUICK = 1.0
+"""Seconds for which a quick read may hold a connection."""
 
 _IDLE = 10.0
 """Seconds after which the server ends a confirming read whose daemon is stopped or gone."""
@@ -120,6 +124,8 @@ class Reader:
         self.shape = self.statements.shape
         self._doing = f"reading {mapping.watch.table}"
         self._idle = idle
+        # Whether the last read was.
+        self._is_slow = False
         self.unreadable = UnreadableRows(pool, mapping, self.statements, self.fetch)
 
     def at_once(self, wanted: int) -> int:
@@ -170,7 +176,7 @@ class Reader:
             unread = frozenset(some) - {row.key for row in found.rows}
             return replace(found, unread=unread if len(unread) < len(some) else frozenset())
 
-        met, fitting = self.unreadable.met, [key for key in keys if self._fits(key)]
+        met, fitting = self.unreadable.met, self._fitting(keys)
         alone = [key for key in fitting if key in met]
         left = [key for key in fitting if key not in met]
         while left:
@@ -186,12 +192,12 @@ class Reader:
             left = [*found.unread, *left]
         for key in alone:
             yield await self._alone(key, read([key]), confirming=confirming), [key]
-        if others := [key for key in keys if not self._fits(key)]:
+        if others := [key for key in keys if len(key) != len(self.mapping.key_columns)]:
             yield Read([], 0), others
 
-    def _fits(self, key: Key) -> bool:
-        """Whether a key has the present columns: before an edit of `key` it may have had others, and no row has it."""
-        return len(key) == len(self.mapping.key_columns)
+    def _fitting(self, keys: Iterable[Key]) -> list[Key]:
+        """The keys with the present columns: those from before an edit of `key` may have others, which no row has."""
+        return [key for key in keys if len(key) == len(self.mapping.key_columns)]
 
     async def _alone(self, key: Key, reading: Awaitable[Read], *, confirming: bool) -> Read:
         """A row that is read alone, whether it can be read or not."""
@@ -215,7 +221,7 @@ class Reader:
         query = self.statements.as_read
         if query is None or not keys:
             return {}
-        given, parts = list(filter(self._fits, keys)), len(self.mapping.key_columns)
+        given, parts = self._fitting(keys), len(self.mapping.key_columns)
         found = await unless_a_row_fails(self.pool.fetch(query, columns_of(given), self._doing))
         if found is None:
             given = await convertible(self.pool, given, self.mapping.key_types)
@@ -263,8 +269,8 @@ class Reader:
         size, behind = min(size, self.fit), after is not None
         parameters = [shape, *(after or ()), size]
         try:
-            async with self.pool.walks:
-                read, is_cut = self.interpreted(await self.fetch(self.statements.pages[behind], parameters))
+            async with self.pool.turns:
+                read, is_cut = self.interpreted(await self._read(self.statements.pages[behind], parameters))
         except SourceError as error:
             size = min(size, _AT_FIRST)
             found = await self.without_expressions(error, self.statements.keys[behind], [*(after or ()), size])
@@ -286,18 +292,32 @@ class Reader:
         """The same rows' digests; None if an expression fails, so that they must be read."""
         places = [size] * len(self.mapping.key_columns)
         query, parameters = self.statements.digests[after is not None], [*places, shape, *(after or ()), size]
-        async with self.pool.walks:
-            found = await unless_a_row_fails(self.fetch(query, parameters))
+        async with self.pool.turns:
+            found = await unless_a_row_fails(self._read(query, parameters))
         if found is None:
             return None
         ((text, rows, at, *last, _),) = found
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
     async def fetch(self, query: str, parameters: Sequence[Any], *, prepare: bool = False) -> Rows:
-        """The rows of a statement `with_position`, maybe with expressions of the configuration."""
+        """The rows of a statement `with_position`, maybe with expressions of the configuration.
+
+        After a slow one it waits for its turn.
+        """
+        async with self.pool.turns if self._is_slow else nullcontext():
+            return await self._read(query, parameters, prepare=prepare)
+
+    async def _read(self, query: str, parameters: Sequence[Any], *, prepare: bool = False) -> Rows:
         asked = rows_of if self.mapping.is_plain else rows_on_own_path
-        asking = partial(asked, query=query, parameters=parameters, prepare=prepare)
-        return await self.pool.read(self._doing, asking)
+
+        async def timed(connection: Connection) -> Rows:
+            begun = time.monotonic()
+            try:
+                return await asked(connection, query, parameters, prepare=prepare)
+            finally:
+                self._is_slow = time.monotonic() - begun > _QUICK
+
+        return await self.pool.read(self._doing, timed)
 
     async def _confirmed(self, query: str, parameters: Sequence[Any]) -> tuple[Read, bool]:
         """A statement's rows, and whether their size ended it; confirming."""

@@ -5,11 +5,13 @@ it is read again, applied, and counted by cause, unless a sweep was requested fo
 each record that was met; an unmarked live record is a suspected deletion.
 
 **Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). Rows with the digest of the record's last
-verification are not read, except those with a pending entry, and all rows of a page on which an expression fails.
+verification are not read, except those with a pending entry, and all rows of a page on which an expression fails. The
+server computes the next page meanwhile; if that fails, this page is compared again.
 
 An interrupted sweep starts again.
 """
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -17,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from cdc_sync.ats.capture import Capture
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.mapping import keys_of
-from cdc_sync.ats.reading import Read
+from cdc_sync.ats.reading import Digests, Read
 from cdc_sync.core.batch import Resolved, different
 from cdc_sync.core.diff import Adopt, Decision, Enqueue
 from cdc_sync.core.events import ASKED_FOR, SweepDone
@@ -62,6 +64,7 @@ class Sweep:
         self._sees_deletions = capture.sees_deletions
         self._catch_up = catch_up
         self._digests = capture.intake.shape_of_digests
+        self._ahead: tuple[Key, Digests | None] | None = None
         self._after: Key | None = None
         self._is_walked = False
         self._rows = 0
@@ -103,11 +106,21 @@ class Sweep:
 
     async def _pass_over(self) -> bool:
         """Compare the next page by digests and read the rows that differ; False if these are most of it."""
-        intake, compared = self._intake, self._steps.compared
-        page = await intake.reader.digests(self._after, compared, self._digests)
+        intake, compared, after = self._intake, self._steps.compared, self._after
+        if self._ahead is not None and self._ahead[0] == after:
+            page = self._ahead[1]
+        else:
+            page = await intake.reader.digests(after, compared, self._digests)
+        self._ahead = None
         if page is None:
             return False
-        numbers = await intake.store.capture.compare(self._watch, page.text)
+        comparing = intake.store.capture.compare(self._watch, page.text)
+        if page.last is None:
+            numbers = await comparing
+        else:
+            ahead = intake.reader.digests(page.last, compared, self._digests)
+            numbers, following = await asyncio.gather(comparing, ahead)
+            self._ahead = (page.last, following)
         others = [place for place, number in enumerate(numbers) if number < 0]
         if len(numbers) != page.rows or len(others) > compared // 2:
             return False

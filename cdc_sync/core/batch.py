@@ -109,11 +109,6 @@ class Batch:
     shift: int = 0
 
     @property
-    def at(self) -> int:
-        """The time of the batch, for people."""
-        return self.now + self.shift
-
-    @property
     def application_ids(self) -> list[str]:
         """The ids of its applications, each once."""
         ids = {each.application_id for each in self.observations}
@@ -361,7 +356,7 @@ def moved(watch: str, application_id: str, heir: str, batch: Batch) -> HistoryEn
     """The history of an application that a watch leaves to another one."""
     reason = coded("elsewhere", "the table of the watch %(watch)s has a row with its id", watch=heir)
     detail = {"by": batch.origin, **fields_of(reason)}
-    return HistoryEntry(batch.at, watch, application_id, MOVED, detail)
+    return HistoryEntry(batch.now + batch.shift, watch, application_id, MOVED, detail)
 
 
 @dataclass(slots=True)
@@ -497,8 +492,8 @@ class _Planner:
 
     def _note(self, event: str, application_id: str, **detail: object) -> None:
         """Add a line to the application's history."""
-        detail = {"by": self.batch.origin, **detail}
-        self.changes.history.append(HistoryEntry(self.batch.at, self.rules.watch, application_id, event, detail))
+        at, detail = self.batch.now + self.batch.shift, {"by": self.batch.origin, **detail}
+        self.changes.history.append(HistoryEntry(at, self.rules.watch, application_id, event, detail))
 
     def _suspect(self, application_id: str, at: int) -> None:
         due_at = self.batch.now + self.rules.deletion_grace

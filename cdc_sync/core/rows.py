@@ -259,7 +259,10 @@ def _observation_of(application_id: str, row: Row, rules: WatchRules, changed_at
 
 def _content(application_id: str, row: Row, rules: WatchRules, status: str, changed_at: int) -> Content:
     """The content of the row's call, maybe without a job."""
-    _insist_on_texts(row, rules, status)
+    if not status or status.isspace():
+        raise _LacksError(coded("no-status", "it has no status"))
+    if rules.extra or len(status) + len(row.job_id or "") + len(row.source or "") > LONGEST_TEXT:
+        _insist_on_lengths(row, rules, status)
     created = _creation_date(row)
     account = rules.account or _own_account(row, rules)
     try:
@@ -269,13 +272,12 @@ def _content(application_id: str, row: Row, rules: WatchRules, status: str, chan
     job_id = row.job_id if row.job_id and not row.job_id.isspace() else ""
     url = _value(row.status_url) or status_url.build(rules.base_url, application_id)
     extra = _extra(row, rules, status) if rules.extra else None
+    source = row.source if row.source is None or row.source[:1] in ("{", '"') else _source(row.source)
     # By position, since it runs for each row.
-    return Content(status, job_id, row.deleted, created, event_date, _source(row.source), extra, url, account)
+    return Content(status, job_id, row.deleted, created, event_date, source, extra, url, account)
 
 
-def _insist_on_texts(row: Row, rules: WatchRules, status: str) -> None:
-    if not status or status.isspace():
-        raise _LacksError(coded("no-status", "it has no status"))
+def _insist_on_lengths(row: Row, rules: WatchRules, status: str) -> None:
     texts = [
         ("status", status, LONGEST_TEXT),
         ("job id", row.job_id, LONGEST_TEXT),
@@ -390,9 +392,9 @@ def _value(text: str | None) -> str | None:
     return text if text is not None and text.strip(BLANKS) else None
 
 
-def _source(text: str | None) -> str | None:
+def _source(text: str) -> str | None:
     """HelloWork accepts a string or an object; any other JSON is sent as a string of its text."""
-    if text is None or text.strip() == "null":
+    if text.strip() == "null":
         return None
     return text if text.lstrip()[:1] in ('"', "{") else json.dumps(text)
 

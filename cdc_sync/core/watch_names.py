@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from fnmatch import fnmatchcase
 from itertools import islice
 
 MOST_LISTED = 10
@@ -15,25 +16,8 @@ def matches(pattern: str, name: str) -> bool:
 
     Unlike in LIKE, `_` is an ordinary character.
     """
-    return name == pattern or _has_parts(name, re.split("[%*]+", pattern))
-
-
-def _has_parts(name: str, parts: list[str]) -> bool:
-    """Whether a name consists of these parts, in their order, with any characters between them.
-
-    Each part takes its first place, which leaves most for the next one. Nothing is compiled, so no cache grows.
-    """
-    first, *others = parts
-    if not others or not name.startswith(first):
-        return False
-    *between, last = others
-    at = len(first)
-    for part in between:
-        found = name.find(part, at)
-        if found < 0:
-            return False
-        at = found + len(part)
-    return name[at:].endswith(last)
+    glob = re.sub(r"[?[]", r"[\g<0>]", pattern).replace("%", "*")
+    return name == pattern or fnmatchcase(name, glob)
 
 
 def listed(names: Collection[str], mark: str = ", ") -> str:

@@ -87,12 +87,12 @@ async def is_everywhere(store: Store) -> bool:
     return len(await store.report.entries("pending", None, 100)) == len(NAMES)
 
 
-async def test_walks_leave_a_connection_to_other_reads(database: str, ats: Ats) -> None:
+async def test_reads_in_turn_leave_a_connection_to_quick_ones(database: str, ats: Ats) -> None:
     run(ats, "SELECT pg_advisory_lock(4711)")
     async with pooled(database, size=2) as pool:
 
         async def slow() -> None:
-            async with pool.walks:
+            async with pool.turns:
                 await pool.fetch("SELECT pg_advisory_lock_shared(4711)", (), "reading")
 
         reading = [asyncio.create_task(slow()) for _ in range(3)]
@@ -108,7 +108,7 @@ async def test_what_others_read_before_is_not_counted(database: str) -> None:
     async with pooled(database, size=2) as pool:
 
         async def reads(query: bytes, within: float) -> None:
-            async with pool.walks:
+            async with pool.turns:
                 await pool.ask("reading", lambda connection: connection.execute(query), within=within)
 
         before = asyncio.create_task(reads(b"SELECT pg_sleep(2.5)", 60))
