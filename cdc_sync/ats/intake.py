@@ -24,7 +24,7 @@ from cdc_sync.ats.row_security import Hiding
 from cdc_sync.ats.tenant_table import POSITION as TABLE
 from cdc_sync.ats.tenant_table import TenantTable
 from cdc_sync.core.batch import Applied, ApplyResult, Batch, Resolved
-from cdc_sync.core.diff import Adopt, Cancel, Enqueue
+from cdc_sync.core.diff import Decision, Enqueue
 from cdc_sync.core.events import (
     ChangesRead,
     Decided,
@@ -55,7 +55,7 @@ REQUESTS = "sweeps-asked-for"
 
 _REMEMBERED_SKIPS = 100_000
 _QUEUED: Mapping[EntryState, Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
-_OUTCOMES: Mapping[type, Outcome] = {Cancel: "cancelled", Adopt: "adopted"}
+_OUTCOMES: Mapping[Decision, Outcome] = {"cancel": "cancelled", "adopt": "adopted"}
 
 
 class Intake:
@@ -268,8 +268,8 @@ class Intake:
                 self.skipped[skip.key] = skip.reason
                 observe(RowSkipped(watch, "/".join(skip.key), skip.application_id, skip.reason))
         for result in applied.results:
-            is_queued = isinstance(result.decision, Enqueue)
-            outcome = _QUEUED[result.state or "pending"] if is_queued else _OUTCOMES[type(result.decision)]
+            decision = result.decision
+            outcome = _QUEUED[result.state or "pending"] if isinstance(decision, Enqueue) else _OUTCOMES[decision]
             # The baseline reports a number of adoptions.
             if outcome != "adopted" or origin != "baseline":
                 observe(Decided(watch, result.application_id, origin, outcome, result.reason))

@@ -16,7 +16,7 @@ from cdc_sync.ats.reading import Page
 from cdc_sync.ats.sweep import mark, size_of, unmet_records
 from cdc_sync.core.batch import NO_STATES, Batch, Resolved, States, plan_batch
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Cancel, Enqueue, Fuse, Unseen
+from cdc_sync.core.diff import Enqueue, Fuse, Unseen
 from cdc_sync.core.events import StatusRulesChanged
 from cdc_sync.core.outbox import EntryState, Known
 from cdc_sync.core.reasons import coded
@@ -163,7 +163,7 @@ class _Preview:
                     # By the clock for people.
                     due_at = entry.due_at + clock.shift if action == "send" else None
                     planned.append(Planned(id_, action, tuple(sorted(kinds)), snapshot, entry.content, reason, due_at))
-                case Cancel():
+                case "cancel":
                     planned.append(Planned(id_, "cancel", (), snapshot, snapshot, "undone before it was sent"))
                 case _:
                     planned.append(Planned(id_, "adopt", (), snapshot, adopted[id_], None))

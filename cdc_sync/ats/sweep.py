@@ -21,7 +21,7 @@ from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.mapping import keys_of
 from cdc_sync.ats.reading import Digests, Read
 from cdc_sync.core.batch import Resolved, different
-from cdc_sync.core.diff import Adopt, Decision, Enqueue
+from cdc_sync.core.diff import Decision, Enqueue
 from cdc_sync.core.events import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, with_last_job
 from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
@@ -259,7 +259,7 @@ def _causes(decision: Decision) -> Iterable[str]:
     match decision:
         case Enqueue(kinds):
             return kinds
-        case Adopt():
+        case "adopt":
             return ("first",)
         case _:
             return ("undone",)

@@ -16,11 +16,9 @@ from typing import Any, NamedTuple, Protocol
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import (
-    Adopt,
     Decision,
     Enqueue,
     Fuse,
-    Nothing,
     Unseen,
     blow,
     count,
@@ -488,7 +486,7 @@ class _Planner:
             changes.acknowledged.append(row)
         if known.pending is not None:
             changes.cancelled.append(id_)
-        changes.results.append(ApplyResult(id_, Adopt()))
+        changes.results.append(ApplyResult(id_, "adopt"))
 
     def _note(self, event: str, application_id: str, **detail: object) -> None:
         """Add a line to the application's history."""
@@ -512,19 +510,19 @@ class _Planner:
         )
         decision = decide(content, known.snapshot, known.pending, "adopt" if moved_here else batch.unseen)
         if known is _NEVER_SEEN:
-            (changes.adopted if isinstance(decision, Adopt) else changes.new).append(row)
+            (changes.adopted if decision == "adopt" else changes.new).append(row)
         else:
             if batch.origin == "baseline" and batch.unseen == "adopt" and isinstance(decision, Enqueue):
                 # Two rows of one application, on two pages: the second does not differ from the first.
-                decision = decision if is_move or known.pending is not None else Adopt()
+                decision = decision if is_move or known.pending is not None else "adopt"
             if known.key != row.key or not known.in_scope:
                 changes.moved.append(row)
         match decision:
             case Enqueue():
                 changes.results.append(self._enqueue(row, known, decision))
-            case Nothing():
+            case "nothing":
                 self._refresh(row, known)
-            case Adopt():
+            case "adopt":
                 if known is not _NEVER_SEEN:
                     changes.acknowledged.append(row)
                 if known is not _NEVER_SEEN or batch.origin != "baseline":

@@ -22,30 +22,16 @@ Unseen = Literal["send", "adopt"]
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
-    """HelloWork or the pending entry has this state already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Adopt:
-    """Take the state as acknowledged, without a call."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Cancel the pending entry: the change was reverted before it was sent."""
-
-
-@dataclass(frozen=True, slots=True)
 class Enqueue:
     """Enqueue the state; it replaces a pending entry."""
 
     kinds: frozenset[Kind]
 
 
-Decision = Nothing | Adopt | Cancel | Enqueue
-
-_NOTHING, _ADOPT, _CANCEL = Nothing(), Adopt(), Cancel()
+Decision = Literal["nothing", "adopt", "cancel"] | Enqueue
+"""Nothing: HelloWork or the pending entry has this state already. Adopt: take it as acknowledged, without a call.
+Cancel: the change was reverted before it was sent.
+"""
 
 
 class PendingEntry(NamedTuple):
@@ -66,14 +52,14 @@ def decide(observed: Content, snapshot: Content | None, pending: PendingEntry | 
     """
     if pending is not None:
         if observed.same_as(pending.content):
-            return _NOTHING
+            return "nothing"
         if snapshot is not None and observed.same_as(snapshot):
-            return Enqueue(kinds_between(pending.content, observed)) if pending.attempted else _CANCEL
+            return Enqueue(kinds_between(pending.content, observed)) if pending.attempted else "cancel"
         return Enqueue(kinds_between(snapshot, observed))
     if snapshot is None:
-        return _ADOPT if unseen == "adopt" else Enqueue(kinds_between(None, observed))
+        return "adopt" if unseen == "adopt" else Enqueue(kinds_between(None, observed))
     kinds = kinds_between(snapshot, observed)
-    return Enqueue(kinds) if kinds else _NOTHING
+    return Enqueue(kinds) if kinds else "nothing"
 
 
 def kinds_between(snapshot: Content | None, observed: Content) -> frozenset[Kind]:

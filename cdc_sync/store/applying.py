@@ -19,7 +19,6 @@ from cdc_sync.core.batch import (
     moved,
     plan_batch,
 )
-from cdc_sync.core.diff import Adopt
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import WatchRules
@@ -207,7 +206,7 @@ class _Writing:
         """The watch's numbers. All records are made here, and removed here or by a person."""
         plan = self.plan
         new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
-        is_changed = any(not isinstance(one.decision, Adopt) for one in plan.results)
+        is_changed = any(one.decision != "adopt" for one in plan.results)
         if new or is_changed:
             fuse = None if plan.fuse is None else fuse_text(plan.fuse)  # it counts nothing that is no change
             await self.transaction.write("tally", [(new, self.at if is_changed else None, fuse, self.watch)])

@@ -20,7 +20,7 @@ from cdc_sync.admin.metrics import CAUSES
 from cdc_sync.ats.sweep import _causes
 from cdc_sync.config.daemon import Metrics
 from cdc_sync.core.content import Kind
-from cdc_sync.core.diff import Adopt, Cancel, Decision, Enqueue
+from cdc_sync.core.diff import Decision, Enqueue
 from cdc_sync.core.events import (
     ASKED_FOR,
     CallEnded,
@@ -97,7 +97,7 @@ async def test_a_watch_begins_at_0_before_anything_happens(admin: Admin) -> None
 
 
 def test_every_cause_that_sweeps_count_begins_at_0() -> None:
-    decisions: list[Decision] = [Enqueue(frozenset(get_args(Kind))), Adopt(), Cancel()]
+    decisions: list[Decision] = [Enqueue(frozenset(get_args(Kind))), "adopt", "cancel"]
 
     assert {*CAUSES} == {cause for decision in decisions for cause in _causes(decision)} | {"gone", ASKED_FOR}
     assert set(CAUSES) <= set(re.findall(r"`(\w+)`", (DOCS / "operations.md").read_text(encoding="utf-8")))

@@ -33,7 +33,6 @@ from support.store_steps import (
 )
 
 from cdc_sync.core.batch import ApplyResult
-from cdc_sync.core.diff import Cancel
 from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.core.replies import Acked, CallResult, DeadLetter, Finished, Health, Retry
 from cdc_sync.store import Store
@@ -161,7 +160,7 @@ class TestAcknowledgedAndReplaced:
 
         waiting = await waiting_entry(store)
         assert (waiting.attempted, waiting.attempts, waiting.first_attempt_at) == (False, 0, None)
-        assert await observe(store, an_observation(status="seen")) == [ApplyResult("a1", Cancel())]
+        assert await observe(store, an_observation(status="seen")) == [ApplyResult("a1", "cancel")]
         assert await begin_calls(store) == []
 
     async def test_an_earlier_attempt_whose_answer_was_lost_is_settled_by_it_too(self, store: Store) -> None:

@@ -20,7 +20,7 @@ from support.store_steps import (
 )
 
 from cdc_sync.core.batch import ApplyResult
-from cdc_sync.core.diff import Cancel, Enqueue, Fuse
+from cdc_sync.core.diff import Enqueue, Fuse
 from cdc_sync.core.rows import Reportable, WatchRules
 from cdc_sync.store import Store
 
@@ -201,7 +201,7 @@ async def test_held_entries_follow_later_changes_and_stay_held(store: Store) -> 
 async def test_a_held_change_that_is_undone_is_cancelled(store: Store) -> None:
     await blow(store)
 
-    assert await observe(store, an_observation("a3"), rules=TWO_CHANGES) == [ApplyResult("a3", Cancel())]
+    assert await observe(store, an_observation("a3"), rules=TWO_CHANGES) == [ApplyResult("a3", "cancel")]
 
     assert await entry_of(store, "a3") is None
 
@@ -351,7 +351,7 @@ class TestADoubtedDeletion:
         await adopt(store, "a1")
         await doubt(store, gone("a1"))
 
-        assert await doubt(store, an_observation("a1")) == [ApplyResult("a1", Cancel())]
+        assert await doubt(store, an_observation("a1")) == [ApplyResult("a1", "cancel")]
 
     async def test_becomes_a_change_that_is_sent_when_the_row_is_seen_with_one(self, store: Store) -> None:
         await adopt(store, "a1")

@@ -33,7 +33,6 @@ from support.store_steps import (
 )
 
 from cdc_sync.core.batch import ASKED_AGAIN_AFTER, ApplyResult, Resolved
-from cdc_sync.core.diff import Adopt
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.rows import Reportable
 from cdc_sync.store import Store
@@ -61,7 +60,7 @@ class TestTheOtherWatch:
 
         (result,) = await seen_in_archive(store, an_observation())
 
-        assert result.decision == Adopt()
+        assert result.decision == "adopt"
         assert await told_status(store, watch=ARCHIVE) == "applied"
         assert await entry_of(store, watch=ARCHIVE) is None
 
@@ -211,7 +210,7 @@ class TestTheHeir:
         (result,) = await results_of(
             store, some_rules("third"), replace(a_batch(an_observation()), others=(WATCH, ARCHIVE))
         )
-        assert result.decision == Adopt()
+        assert result.decision == "adopt"
 
 
 class TestTheFormerWatch:

@@ -36,7 +36,7 @@ from support.store_steps import (
 
 from cdc_sync.core.batch import Applied, ApplyResult
 from cdc_sync.core.content import Kind
-from cdc_sync.core.diff import Adopt, Cancel, Enqueue
+from cdc_sync.core.diff import Enqueue
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.rows import Foreign, Observation, Reportable
 from cdc_sync.core.status_url import endpoint_of
@@ -57,7 +57,7 @@ async def test_a_second_row_that_a_baseline_meets_of_one_application_is_adopted_
     await adopt(store, "a1")
 
     assert await results_of(store, some_rules(), a_baseline(an_observation(status="hired"))) == [
-        ApplyResult("a1", Adopt())
+        ApplyResult("a1", "adopt")
     ]
 
     assert await entry_of(store) is None
@@ -103,7 +103,7 @@ async def test_an_application_never_seen_is_queued(store: Store, row: Reportable
 
 async def test_an_application_that_appears_later_is_adopted_if_so_configured(store: Store) -> None:
     assert await results_of(store, some_rules(), a_batch(an_observation(), unseen="adopt")) == [
-        ApplyResult("a1", Adopt())
+        ApplyResult("a1", "adopt")
     ]
 
     assert await entry_of(store) is None
@@ -265,7 +265,7 @@ async def test_a_change_undone_before_it_was_attempted_is_cancelled(store: Store
     await adopt(store, "a1")
     await observe(store, an_observation(status="hired"))
 
-    assert await observe(store, an_observation()) == [ApplyResult("a1", Cancel())]
+    assert await observe(store, an_observation()) == [ApplyResult("a1", "cancel")]
 
     assert await entry_of(store) is None
     assert await begin_calls(store) == []
@@ -337,7 +337,7 @@ async def test_a_dead_letter_that_was_never_attempted_is_cancelled_when_undone(s
     await adopt(store, "a1")
     await observe(store, an_observation(status="42", refused="unmapped"))
 
-    assert await observe(store, an_observation()) == [ApplyResult("a1", Cancel())]
+    assert await observe(store, an_observation()) == [ApplyResult("a1", "cancel")]
 
 
 async def test_a_dead_letter_waits_until_the_application_changes_again(store: Store) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.builders import TRANSITIONS
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Adopt, Cancel, Decision, Enqueue, Nothing, PendingEntry, Unseen, decide, transition
+from cdc_sync.core.diff import Decision, Enqueue, PendingEntry, Unseen, decide, transition
 
 CONTENTS = [
     Content(status, job_id, deleted, 0, 0, None, None, "https://ats-partner.hellowork.com/v1/applications/1/status")
@@ -25,24 +25,26 @@ def what(content: Content) -> tuple[str, str, bool]:
     return content.status, content.job_id, content.deleted
 
 
-def by_the_rules(
-    observed: Content, told: Content | None, waiting: PendingEntry | None, unseen: Unseen
-) -> type[Decision]:
+def by_the_rules(observed: Content, told: Content | None, waiting: PendingEntry | None, unseen: Unseen) -> str:
     """The design's words, in its order."""
     base = waiting.content if waiting else told
     if base and what(observed) == what(base):
-        return Nothing
+        return "nothing"
     if told and waiting and what(observed) == what(told):
-        return Enqueue if waiting.attempted else Cancel
+        return "enqueue" if waiting.attempted else "cancel"
     if base is None and unseen == "adopt":
-        return Adopt
-    return Enqueue
+        return "adopt"
+    return "enqueue"
+
+
+def kind(decision: Decision) -> str:
+    return "enqueue" if isinstance(decision, Enqueue) else decision
 
 
 def test_every_case_of_a_small_world_is_decided_by_the_rules() -> None:
     cases = list(product(CONTENTS, TOLD, WAITING, CHOICES))
 
-    wrong = [case for case in cases if type(decide(*case)) is not by_the_rules(*case)]
+    wrong = [case for case in cases if kind(decide(*case)) != by_the_rules(*case)]
 
     assert len(cases) == 8 * 9 * 17 * 2
     assert wrong == []
@@ -51,19 +53,19 @@ def test_every_case_of_a_small_world_is_decided_by_the_rules() -> None:
 @pytest.mark.parametrize(
     ("told", "waiting", "observed", "decision"),
     [
-        (A, None, A, Nothing()),
+        (A, None, A, "nothing"),
         (A, None, B, Enqueue(frozenset({"status"}))),
         (A, None, C, Enqueue(frozenset({"status", "job"}))),
-        (A, PendingEntry(B, attempted=False), B, Nothing()),
-        (A, PendingEntry(B, attempted=True), B, Nothing()),
-        (A, PendingEntry(B, attempted=False), A, Cancel()),
+        (A, PendingEntry(B, attempted=False), B, "nothing"),
+        (A, PendingEntry(B, attempted=True), B, "nothing"),
+        (A, PendingEntry(B, attempted=False), A, "cancel"),
         (A, PendingEntry(B, attempted=True), A, Enqueue(frozenset({"status"}))),
         (A, PendingEntry(B, attempted=False), C, Enqueue(frozenset({"status", "job"}))),
         (A, PendingEntry(B, attempted=True), C, Enqueue(frozenset({"status", "job"}))),
-        (A, PendingEntry(A, attempted=True), A, Nothing()),
+        (A, PendingEntry(A, attempted=True), A, "nothing"),
         (None, PendingEntry(B, attempted=False), A, Enqueue(frozenset({"first"}))),
         (None, PendingEntry(B, attempted=True), A, Enqueue(frozenset({"first"}))),
-        (None, PendingEntry(B, attempted=True), B, Nothing()),
+        (None, PendingEntry(B, attempted=True), B, "nothing"),
     ],
 )
 @pytest.mark.parametrize("unseen", CHOICES)
@@ -75,15 +77,15 @@ def test_decisions(
 
 def test_an_application_that_was_never_seen_is_reported_or_adopted_as_configured() -> None:
     assert decide(A, None, None, "send") == Enqueue(frozenset({"first"}))
-    assert decide(A, None, None, "adopt") == Adopt()
+    assert decide(A, None, None, "adopt") == "adopt"
 
 
 def test_fields_that_ride_along_are_no_news() -> None:
     touched = A._replace(created=1, event_date=2, source='"other"', extra='{"x": 1}', url="https://elsewhere.example/")
 
-    assert decide(touched, A, None, "send") == Nothing()
-    assert decide(touched, B, PendingEntry(A, attempted=True), "send") == Nothing()
-    assert decide(touched, A, PendingEntry(B, attempted=False), "send") == Cancel()
+    assert decide(touched, A, None, "send") == "nothing"
+    assert decide(touched, B, PendingEntry(A, attempted=True), "send") == "nothing"
+    assert decide(touched, A, PendingEntry(B, attempted=False), "send") == "cancel"
 
 
 def test_a_queued_entry_always_says_why() -> None:
@@ -95,7 +97,7 @@ def test_a_queued_entry_always_says_why() -> None:
 def test_an_attempted_entry_is_never_cancelled() -> None:
     attempted = [waiting for waiting in WAITING if waiting and waiting.attempted]
 
-    assert not any(isinstance(decide(*case), Cancel) for case in product(CONTENTS, TOLD, attempted, CHOICES))
+    assert not any(decide(*case) == "cancel" for case in product(CONTENTS, TOLD, attempted, CHOICES))
 
 
 @pytest.mark.parametrize(
@@ -129,13 +131,13 @@ class World:
     def observe(self, observed: Content, unseen: Unseen) -> Decision:
         decision = decide(observed, self.told, self.waiting, unseen)
         match decision:
-            case Adopt():
+            case "adopt":
                 self.told = self.heard = observed
-            case Cancel():
+            case "cancel":
                 self.waiting = None
             case Enqueue():
                 self.waiting = PendingEntry(observed, attempted=self.waiting is not None and self.waiting.attempted)
-            case Nothing():
+            case "nothing":
                 pass
         return decision
 
@@ -220,7 +222,7 @@ def test_to_see_the_same_again_is_no_news(steps: list[Step], unseen: Unseen) -> 
     world = World()
     latest = live(world, steps, unseen)
 
-    assert world.observe(latest, unseen) == Nothing()
+    assert world.observe(latest, unseen) == "nothing"
 
 
 @given(detours=st.lists(st.sampled_from([A, B, C]), max_size=10))
