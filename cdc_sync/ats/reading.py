@@ -176,7 +176,7 @@ class Reader:
             unread = frozenset(some) - {row.key for row in found.rows}
             return replace(found, unread=unread if len(unread) < len(some) else frozenset())
 
-        met, fitting = self.unreadable.met, self._fitting(keys)
+        met, fitting = self.unreadable.met, _fitting(self.mapping, keys)
         alone = [key for key in fitting if key in met]
         left = [key for key in fitting if key not in met]
         while left:
@@ -194,10 +194,6 @@ class Reader:
             yield await self._alone(key, read([key]), confirming=confirming), [key]
         if others := [key for key in keys if len(key) != len(self.mapping.key_columns)]:
             yield Read([], 0), others
-
-    def _fitting(self, keys: Iterable[Key]) -> list[Key]:
-        """The keys with the present columns: those from before an edit of `key` may have others, which no row has."""
-        return [key for key in keys if len(key) == len(self.mapping.key_columns)]
 
     async def _alone(self, key: Key, reading: Awaitable[Read], *, confirming: bool) -> Read:
         """A row that is read alone, whether it can be read or not."""
@@ -221,7 +217,7 @@ class Reader:
         query = self.statements.as_read
         if query is None or not keys:
             return {}
-        given, parts = self._fitting(keys), len(self.mapping.key_columns)
+        given, parts = _fitting(self.mapping, keys), len(self.mapping.key_columns)
         found = await unless_a_row_fails(self.pool.fetch(query, columns_of(given), self._doing))
         if found is None:
             given = await convertible(self.pool, given, self.mapping.key_types)
@@ -351,6 +347,11 @@ async def prepared(pool: Pool, watch: Watch) -> Mapping:
         return await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
 
     return await pool.ask(f"preparing to read {watch.table}", prepare)
+
+
+def _fitting(mapping: Mapping, keys: Iterable[Key]) -> list[Key]:
+    """The keys with the present columns: those from before an edit of `key` may have others, which no row has."""
+    return [key for key in keys if len(key) == len(mapping.key_columns)]
 
 
 def _whole(parts: Sequence[Read]) -> Read:

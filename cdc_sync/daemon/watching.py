@@ -4,7 +4,6 @@ import asyncio
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.capture import Capture, ChangedError
@@ -170,18 +169,6 @@ class WatchWorker:
                 continue
 
 
-class _Settings(NamedTuple):
-    """What a running watch depends on, beside its own section also others' settings."""
-
-    watch: Watch
-    others: tuple[object, ...]
-
-
-class _Running(NamedTuple):
-    task: asyncio.Task[None]
-    settings: _Settings
-
-
 @dataclass(slots=True)
 class RunningWatches:
     """The running watches, a task for each.
@@ -198,12 +185,15 @@ class RunningWatches:
     others: OtherWatches = field(default_factory=OtherWatches, init=False)
     _databases: dict[str, tuple[object, Database]] = field(default_factory=dict, init=False)
     """Each database's section, and what its watches share."""
-    _running: dict[str, _Running] = field(default_factory=dict, init=False)
+    _running: dict[str, tuple[asyncio.Task[None], WatchWorker, tuple[Watch, *tuple[object, ...]]]] = field(
+        default_factory=dict, init=False
+    )
+    """Each watch's task, worker, and the settings that it depends on."""
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """The watches' tasks."""
-        return [running.task for running in self._running.values()]
+        return [task for task, _, _ in self._running.values()]
 
     def pools(self, config: Config) -> dict[str, Pool]:
         """The open pools to the databases of a configuration, by name."""
@@ -222,33 +212,23 @@ class RunningWatches:
         Raises:
             BaseExceptionGroup: a watch's failures while it was ended.
         """
-        wanted = _settings_of(config)
-        ended = [name for name, running in self._running.items() if not _fits(running.settings, wanted.get(name))]
-        await self._end(ended, wanted)
-        self._use_databases(config)
-        begun = [name for name in wanted if name not in self._running]
-        for name in begun:
-            worker = self.worker(config, name, self._databases[config.database_name(name)][1])
-            task = asyncio.create_task(worker.run(), name=f"watch {name}")
-            self._running[name] = _Running(task, wanted[name])
-        return events.Reloaded(
-            tuple(wanted),
-            begun=tuple(name for name in begun if name not in ended),
-            renewed=tuple(name for name in begun if name in ended),
-            ended=tuple(name for name in ended if name not in wanted),
-        )
-
-    async def _end(self, names: Collection[str], wanted: Collection[str]) -> None:
-        """End watches; those that are `wanted` begin again."""
-        tasks = [self._running[name].task for name in names]
-        await end(tasks)
-        raise_failures(tasks)
-        for name in names:
+        # Settings: to make the rules of a thousand watches takes time.
+        of_all, configured = (config.hellowork.base_url, allowed_hosts(config)), frozenset(accounts(config))
+        account = {name: account_of(config, name) or configured for name in config.watches}
+        wanted = {
+            name: (watch, config.database_name(name), config.database_of(name), of_all, account[name])
+            for name, watch in config.watches.items()
+        }
+        before = {
+            name: task
+            for name, (task, _, (watch, *used)) in self._running.items()
+            if name not in wanted or used != [*wanted[name][1:]] or not captured_alike(watch, wanted[name][0])
+        }
+        await end(before.values())
+        raise_failures(before.values())
+        for name in before:
             del self._running[name]
             self.observe(events.WatchEnded(name, for_good=name not in wanted))
-
-    def _use_databases(self, config: Config) -> None:
-        """Keep the databases whose section stays, and make the others."""
         earlier, sections = self._databases, config.all_databases
         kept = {name for name, (section, _) in earlier.items() if sections.get(name) == section}
         self._databases = {
@@ -258,20 +238,14 @@ class RunningWatches:
         for _, database in self._databases.values():
             database.is_only = len(self._databases) == 1
         self.others.use(config, {name: database for name, (_, database) in self._databases.items()})
-
-
-def _settings_of(config: Config) -> dict[str, _Settings]:
-    """What each watch depends on. Settings: to make the rules of a thousand watches takes time."""
-    of_all, configured = (config.hellowork.base_url, allowed_hosts(config)), frozenset(accounts(config))
-    return {
-        name: _Settings(
-            watch,
-            (config.database_name(name), config.database_of(name), of_all, account_of(config, name) or configured),
+        fresh = [name for name in wanted if name not in self._running]
+        for name in fresh:
+            worker = self.worker(config, name, self._databases[config.database_name(name)][1])
+            task = asyncio.create_task(worker.run(), name=f"watch {name}")
+            self._running[name] = task, worker, wanted[name]
+        return events.Reloaded(
+            tuple(wanted),
+            begun=tuple(name for name in fresh if name not in before),
+            renewed=tuple(name for name in fresh if name in before),
+            ended=tuple(name for name in before if name not in wanted),
         )
-        for name, watch in config.watches.items()
-    }
-
-
-def _fits(running: _Settings, wanted: _Settings | None) -> bool:
-    """Whether a watch may go on."""
-    return wanted is not None and running.others == wanted.others and captured_alike(running.watch, wanted.watch)
