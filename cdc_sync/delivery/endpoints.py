@@ -29,10 +29,6 @@ _SOON = 1.0
 _LATENESS = 0.05
 """Seconds of a call's delay that do not delay the next one, with a rate limit."""
 
-Application = tuple[str, str]
-"""An account, and an application's id. Calls are in order by it."""
-
-
 @dataclass(frozen=True, slots=True)
 class SenderSettings:
     """The sender's settings.
@@ -97,11 +93,11 @@ class Endpoint:
     most: int | None = None
     is_quick: bool = False
 
-    def heed(self, health: Health, *, answered: bool = False) -> None:
-        """Take over a health; `answered`: after the reply of a working endpoint."""
+    def heed(self, health: Health) -> None:
+        """Take over a health."""
         if health.mode != "healthy":
             self.most = 1
-        elif self.health.mode == "healthy" and answered and self.most is not None:
+        elif health == HEALTHY and self.health.mode == "healthy" and self.most is not None:
             self.most += 1
         self.health = health
 
@@ -152,11 +148,15 @@ class Endpoints:
 
     # What is admitted.
 
-    def admits(self, endpoint: Endpoint, now: int) -> Admission:
+    def now(self) -> int:
+        """Until when entries are due."""
+        return min(self.clock(), self.until)
+
+    def admits(self, endpoint: Endpoint) -> Admission:
         """What an endpoint's health admits now."""
         if self.paused and is_paused(self.paused, endpoint.name):
             return "none"
-        health = endpoint.health
+        health, now = endpoint.health, self.clock()
         if health.mode != "healthy" and self.until < health.until <= now:
             return "none"  # it waits until after the beginning of a run that ends
         return admits(health, now, endpoint.under_way)
@@ -168,7 +168,7 @@ class Endpoints:
         half = (self.settings.concurrency + 1) // 2
         if len(self.all) > 1 and not endpoint.is_quick and endpoint.under_way >= half:
             return False  # the others must not wait for a slow one
-        admitted = self.admits(endpoint, self.clock())
+        admitted = self.admits(endpoint)
         if admitted != "all":
             return admitted == "probe"
         if endpoint.most is not None and endpoint.most >= self.settings.concurrency:

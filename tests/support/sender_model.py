@@ -389,7 +389,7 @@ class World:
                 known, last = self.tally["calls"], time.monotonic()
             elif time.monotonic() - last > STUCK:
                 stuck = await self.store.report.entries("pending", None, 9)
-                raise BrokenPromiseError(f"not sent: {stuck[:3]}\nin memory: {self.sender._ready}")
+                raise BrokenPromiseError(f"not sent: {stuck[:3]}\nin memory: {self.sender._memory}")
             await asyncio.sleep(0.005)
         self.raise_if_broken()
 

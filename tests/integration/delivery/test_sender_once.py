@@ -196,38 +196,3 @@ async def test_an_endpoint_that_a_wrong_clock_silenced_is_tried(desk: Delivery, 
     await desk.send_once(policy=QUICK)
 
     assert len(hellowork.calls) == 1 + len(IDS)
-
-
-async def test_what_was_behind_another_watchs_call_is_sent_if_that_ends_during_a_read(
-    desk: Delivery, hellowork: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The read finds nothing, and nothing is in memory then: all the same it is not over."""
-    await desk.queue(hellowork.url, "a1")
-    rules = replace(some_rules("other"), allowed=LOOPBACK)
-    for status in ("applied", "hired"):
-        batch = a_batch(an_observation("a1", status, base_url=hellowork.url), now=desk.clock())
-        await desk.store.capture.apply(rules, batch)
-    sender, reading, nothing = desk.sender(), asyncio.Event(), (endpoint_of(hellowork.url), "cancelled meanwhile")
-    due, call = desk.outbox.due, desk.caller.call
-
-    async def slow_due(wanted: Mapping[Lane, Wanted], *rest: Any) -> DueEntries:
-        if nothing in wanted:
-            reading.set()
-            await eventually(lambda: not sender._ready.flying, "the call has ended")
-        return await due(wanted, *rest)
-
-    async def late_call(entry: Entry) -> tuple[Reply, str]:
-        if not reading.is_set():
-            sender._ready.lanes.read_at(nothing, AT_ONCE)
-            sender._reader.wake()
-            await reading.wait()
-        return await call(entry)
-
-    monkeypatch.setattr(desk.outbox, "due", slow_due)
-    monkeypatch.setattr(desk.caller, "call", late_call)
-
-    async with asyncio.timeout(20):
-        await sender.run_once()
-
-    assert called(hellowork) == ["a1", "a1"]
-    assert await desk.is_settled()
