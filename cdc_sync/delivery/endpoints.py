@@ -29,6 +29,7 @@ _SOON = 1.0
 _LATENESS = 0.05
 """Seconds of a call's delay that do not delay the next one, with a rate limit."""
 
+
 @dataclass(frozen=True, slots=True)
 class SenderSettings:
     """The sender's settings.

@@ -83,7 +83,7 @@ class Memory:
         is_read_up = self.lanes.unread.get(lane, math.inf) > now
         has_room = not self.lanes.waits(lane) and len(self.endpoints.of(lane).ready) < self.lanes.share
         if entry.due_at <= now and is_read_up and has_room:
-            self._enter(entry)
+            self._enter(entry, lane)
         else:
             self.lanes.read_at(lane, entry.due_at)
 
@@ -118,11 +118,11 @@ class Memory:
             if at is not None:
                 self.lanes.read_at(lane, at)
         for entry in filter(None, chain.from_iterable(zip_longest(*found.entries.values()))):
-            self._enter(entry)
+            self._enter(entry, lane_of(entry))
 
-    def _enter(self, entry: Entry) -> None:
+    def _enter(self, entry: Entry, lane: Lane) -> None:
         """Take a due entry into memory, or see to it that its lane is read again."""
-        of, application, lane = entry.id, _application_of(entry), lane_of(entry)
+        of, application = entry.id, _application_of(entry)
         if of in self.flying:
             return  # a completion says when to read it
         if application in self.behind:

@@ -71,7 +71,7 @@ MUTATIONS = [
     Mutation(
         "a withheld watch's entries stay in memory",
         "delivery/sender.py",
-        "        self._memory.forget(lambda lane: self._memory.lanes.admits(lane) == \"none\")\n",
+        '        self._memory.forget(lambda lane: self._memory.lanes.admits(lane) == "none")\n',
         "",
     ),
     Mutation(

@@ -1,22 +1,15 @@
 """`run_once`: what is due now is tried once, and then it ends, whatever HelloWork does."""
 
-import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.builders import HOUR, SECOND, a_batch, an_observation, some_rules
-from support.eventually import eventually
-from support.sending import LOOPBACK, QUICK, Delivery, delivery
+from support.sending import QUICK, Delivery, delivery
 from support.store_steps import events_of
 
-from cdc_sync.core.outbox import DueEntries, Entry, Lane, Wanted
+from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import FAILURES_TO_OPEN, Reply
-from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.delivery.lanes import AT_ONCE
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Fault, Hang, Html, Reset, Status
