@@ -163,8 +163,6 @@ class Memory:
 
     def _first(self, endpoint: Endpoint) -> EntryId | None:
         """The first entry about whose application no apply decides."""
-        if not self.applying:
-            return next(iter(endpoint.ready), None)
         return next((each for each in endpoint.ready if each[1] not in self.applying), None)
 
     def pace_wait(self) -> float:

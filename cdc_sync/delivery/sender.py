@@ -52,7 +52,7 @@ class Sender:
         observe: gets events.
         clock: for due times.
         may_begin: whether a call may begin: this process leads, for as long as a call takes.
-        may_send: whether a watch's entries may be sent; see `follow_gate`.
+        may_send: whether a watch's entries may be sent; see `recheck`.
         look_every: seconds between looks at all lanes.
         store_retry: seconds between tries while the store cannot be used.
         monotonic: seconds, for durations.
@@ -78,7 +78,7 @@ class Sender:
         self._may_begin = may_begin
         self._endpoints = Endpoints(settings, clock, monotonic)
         self._memory = Memory(self._endpoints, Lanes(self._endpoints, may_send))
-        self._calls = Calls(caller, self._endpoints, observe, self._recheck, chance)
+        self._calls = Calls(caller, self._endpoints, observe, self.recheck, chance)
         self._turns = Turns(outbox, self._memory, observe, self._turned, look_every=look_every, retry=store_retry)
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -152,13 +152,9 @@ class Sender:
         for name in sorted(self._endpoints.paused ^ before):
             self._observe(events.SendingResumed(name or None) if name in before else events.SendingPaused(name or None))
         if self._endpoints.paused != before:
-            self._recheck()
+            self.recheck()
 
-    def follow_gate(self) -> None:
-        """`may_send` has changed."""
-        self._recheck()
-
-    def _recheck(self) -> None:
+    def recheck(self) -> None:
         """What may be sent has changed: what may not leaves memory, and what may is read."""
         self._memory.forget(lambda lane: self._memory.lanes.admits(lane) == "none")
         self._turns.wake()

@@ -121,10 +121,8 @@ class Turns:
     def _report(self, error: StoreError | None) -> None:
         """Report the first turn that fails, and the first one that works again."""
         worked, self.work = self.work, error is None
-        if worked and error is not None:
-            self._observe(events.StoreFailed(error.message, code=error.code))
-        elif error is None and not worked:
-            self._observe(events.StoreRecovered())
+        if worked != self.work:
+            self._observe(events.StoreFailed(error.message, code=error.code) if error else events.StoreRecovered())
 
     async def _turn(self) -> None:
         endpoints = self._memory.endpoints

@@ -17,8 +17,8 @@ MUTATIONS = [
     Mutation(
         "a call begins while an apply decides about its application",
         "delivery/memory.py",
-        "        if not self.applying:\n            return next(iter(endpoint.ready), None)",
-        "        if True:\n            return next(iter(endpoint.ready), None)",
+        "(each for each in endpoint.ready if each[1] not in self.applying)",
+        "iter(endpoint.ready)",
     ),
     Mutation(
         "an apply does not know which calls have begun",
