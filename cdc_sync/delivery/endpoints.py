@@ -159,8 +159,11 @@ class Endpoints:
         """What an endpoint's health admits now."""
         if self.paused and is_paused(self.paused, endpoint.name):
             return "none"
-        health, now = endpoint.health, self.clock()
-        if health.mode != "healthy" and self.until < health.until <= now:
+        health = endpoint.health
+        if health.mode == "healthy":
+            return "all"
+        now = self.clock()
+        if self.until < health.until <= now:
             return "none"  # it waits until after the beginning of a run that ends
         return admits(health, now, endpoint.under_way)
 
