@@ -147,6 +147,22 @@ def test_another_account_alone_causes_no_call_and_a_deletion_goes_to_the_account
         assert whose(installation, "hw-2") == [("deleted", "acme")]
 
 
+def test_a_deletion_by_a_row_whose_account_is_not_configured_goes_to_the_account_that_knows_it(
+    shared: Installation,
+) -> None:
+    shared.add("hw-1", tenant="acme")
+    shared.add("hw-2", tenant="gamma")
+    with shared.daemon() as daemon:
+        shared.settle(daemon)
+        shared.change("hw-1", tenant="gamma", deleted_at="2024-01-01")
+        shared.change("hw-2", deleted_at="2024-01-01")
+        daemon.wait_until(lambda: whose(shared, "hw-1") == [("deleted", "acme")], "the deletion")
+        shared.settle(daemon)
+        assert shared.hellowork.calls_for("hw-2") == []
+        report = daemon.wait_for_report(lambda report: len(report["skipped_rows"]) == 1, "one skipped row")
+        assert skipped(report) == ["its account 'gamma' is not in hellowork.accounts"]
+
+
 def test_entries_of_a_removed_account_wait_until_it_is_configured_again(shared: Installation) -> None:
     for number in (1, 2):
         shared.add(f"hw-{number}", tenant="acme")
