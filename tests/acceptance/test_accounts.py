@@ -233,6 +233,25 @@ def test_the_fuse_counts_each_account_of_a_watch_by_itself(shared: Installation)
         assert [whose(shared, f"acme-{number}") for number in range(5)] == [[("SEEN", "acme")]] * 5
 
 
+def test_what_is_held_of_one_account_can_be_decided_by_itself(shared: Installation) -> None:
+    shared.configure_watch(fuse={"max_changes": 1})
+    customers = ("acme", "beta", "default")
+    for customer in customers:
+        for number in range(2):
+            shared.add(f"{customer}-{number}", tenant=customer)
+    with shared.daemon() as daemon:
+        shared.ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id LIKE '%-_'")
+        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 3, "one of each is held")
+        held = json.loads(shared.run("fuse", "show", "--json").stdout)["entries"]
+        assert sorted(entry["account"] for entry in held) == sorted(customers)
+        assert shared.run("fuse", "release", "--account", "acme", "--yes").stdout == "1 released\n"
+        daemon.wait_until(lambda: len([1 for n in range(2) if whose(shared, f"acme-{n}")]) == 2, "acme's calls")
+        assert shared.run("fuse", "discard", "--account", "default", "--yes").stdout == "1 discarded\n"
+        report = daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 1, "beta's is held")
+        assert report["watches"][0]["fuse"] == "blown"
+        assert shared.run("fuse", "release", "--account", "acme", "--yes").stdout == "0 released\n"
+
+
 def test_ten_times_an_accounts_limit_is_the_watchs(notify: Installation) -> None:
     customers = [f"c{number}" for number in range(12)]
     by_column(notify, *customers, fuse={"max_changes": 2})
