@@ -316,6 +316,33 @@ def test_check_says_which_headers_are_configured(bare: Installation) -> None:
     assert [each["state"] for each in findings if each["check"] == "headers"] == ["ok"]
 
 
+@pytest.mark.parametrize("mode", ["poll"], indirect=True)
+def test_check_names_an_id_in_rows_of_two_accounts(bare: Installation) -> None:
+    by_column(bare, "acme", "beta", where={"sql": "t.status <> 'DRAFT' AND 5 % 2 = 1", "depends_on": ["status"]})
+    for tenant, id_, status in (
+        ("acme", "hw-5", "NEW"),
+        ("beta", "hw-5", "NEW"),
+        ("acme", "hw-6", "NEW"),
+        ("acme", "hw-6", "NEW"),
+        ("beta", "hw-6", "DRAFT"),
+        ("acme", None, "NEW"),
+        ("beta", None, "NEW"),
+    ):
+        bare.add(id_, status, tenant=tenant)
+
+    def found() -> list[tuple[str, str]]:
+        findings = json.loads(bare.run("check", "--json").stdout)
+        return [(each["state"], each["message"]) for each in findings if each["check"] == "account-ids"]
+
+    ((state, message),) = found()
+    assert (state, message.split(":")[0]) == ("warning", "1 ids are in rows of two accounts, such as hw-5")
+    bare.ats.execute("DELETE FROM public.applications WHERE tenant <> 'acme'")
+    assert found() == [("ok", "no id is in rows of two accounts")]
+    bare.ats.execute("DELETE FROM public.applications WHERE hellowork_id = 'hw-6'")
+    bare.ats.execute("CREATE UNIQUE INDEX ON public.applications (hellowork_id)")
+    assert found() == [("ok", "no id is in rows of two accounts")]
+
+
 def test_ten_thousand_changes_of_one_account_delay_anothers_by_a_second_at_most(notify: Installation) -> None:
     required = {"X-Api-Key": API_KEY}
     with running_hellowork(EmulatorOptions(latency=0.02, required_headers=required)) as slow:
