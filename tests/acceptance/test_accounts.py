@@ -283,6 +283,32 @@ def test_a_watch_names_the_account_of_all_its_rows(notify: Installation) -> None
     assert {customer for _, customer in whose(notify, SENTINEL)} == {"acme"}
 
 
+def test_pending_deletions_of_a_watch_go_to_its_account_when_that_is_renamed(notify: Installation) -> None:
+    notify.configure(hellowork={"accounts": {"acme": account("acme")}, "retry": {"first": "1h", "max": "1h"}})
+    notify.configure_watch(account="acme", fuse={"max_changes": 10, "max_deletions": 2})
+    for number in range(3):
+        notify.add(f"hw-{number}")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        reload(notify, daemon, hellowork={"accounts": {"acme": account("acme", WRONG)}})
+        notify.delete("hw-0")
+        notify.change("hw-1", deleted_at="2024-01-01")
+        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 2, "two wait")
+        notify.delete("hw-2")
+        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 1, "one is held")
+        notify.document["hellowork"]["accounts"] = {"other": account("other")}
+        reload(notify, daemon, watches={"applications": {"account": "other"}})
+        for number in range(2):
+            daemon.wait_until(lambda: whose(notify, f"hw-{number}") == [("deleted", "other")], "the deletion")  # noqa: B023
+        # What was held for the former account is sent after the next start.
+        assert notify.run("fuse", "release", "--yes").stdout == "1 released\n"
+        daemon.wait_for_report(lambda report: report["accounts_waiting"] == {"acme": 1}, "it waits, named")
+        assert "acme: 1" in notify.run("status").stdout
+        assert daemon.stop() == 0
+    with notify.daemon() as daemon:
+        daemon.wait_until(lambda: whose(notify, "hw-2") == [("deleted", "other")], "the released deletion")
+
+
 def test_after_kill_9_every_entry_is_sent_with_its_own_accounts_headers(shared: Installation) -> None:
     customers = ("acme", "beta", "default")
     for customer in customers:
