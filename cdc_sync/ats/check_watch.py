@@ -257,7 +257,9 @@ async def _ids_of_accounts(one: Checked) -> Finding | None:
         ((number, example),) = await rows_on_own_path(one.connection, query, [])
     except SourceError as error:
         return one.found("account-ids/unknown", reason=error.message)
-    return one.found("account-ids/repeated", number=number, example=example) if number else one.found("account-ids/unique")
+    return (
+        one.found("account-ids/repeated", number=number, example=example) if number else one.found("account-ids/unique")
+    )
 
 
 async def _triggers(one: Checked, shared: Shared) -> Finding:

@@ -93,8 +93,10 @@ class Known(NamedTuple):
 
 
 def completed(observation: Observation, known: Known | None) -> Observation:
-    """The observation of a row without a job (ON DELETE SET NULL), or of a deleted one of an account that is not
-    configured, with its application's last known job or account."""
+    """The observation with its application's last known job, or account.
+
+    Of a row without a job (ON DELETE SET NULL), or one that is marked as deleted and has no configured account.
+    """
     incomplete = observation.incomplete if isinstance(observation, Unreportable) else None
     if incomplete is None or known is None or known.latest is None:
         return observation

@@ -259,10 +259,12 @@ def _observation_of(
     if lacks is not None:
         return Unreportable(application_id, key, lacks, changed_at=changed_at)
     account = rules.account
-    if account is None and (account := row.account or "") not in rules.accounts:
-        lacks, account = _no_account(account), ""
-        if not row.deleted:
-            return Unreportable(application_id, key, lacks, changed_at=changed_at)
+    if account is None:
+        account = row.account or ""
+        if account not in rules.accounts:
+            lacks, account = _no_account(account), ""
+            if not row.deleted:
+                return Unreportable(application_id, key, lacks, changed_at=changed_at)
     try:
         event_date = changed_at if row.event_date is None else from_microseconds(row.event_date)
     except NotAnInstant:

@@ -25,7 +25,16 @@ from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.store.clock import Clock
 from cdc_sync.store.driver import Driver, Transaction, add_history, noted, watches_of
-from cdc_sync.store.encoding import ANY_ACCOUNT, account_mark, as_json, content_from, discarded_columns, fuse_from, fuse_text, state_columns
+from cdc_sync.store.encoding import (
+    ANY_ACCOUNT,
+    account_mark,
+    as_json,
+    content_from,
+    discarded_columns,
+    fuse_from,
+    fuse_text,
+    state_columns,
+)
 from cdc_sync.store.protocol import Only
 
 A = TypeVar("A")

@@ -99,7 +99,9 @@ def calls_of(hellowork: HelloWork) -> list[Call]:
     for call in hellowork.calls:
         headers = {name.lower(): value for name, value in call.headers.items()}
         body: Any = call.body
-        found.append(Call(call.application_id, body["status"], headers.get("x-customer", ""), headers.get("x-key", "")))
+        found.append(
+            Call(call.application_id or "", body["status"], headers.get("x-customer", ""), headers.get("x-key", ""))
+        )
     return [each for each in found if each.application_id != SENTINEL]
 
 

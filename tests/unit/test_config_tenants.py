@@ -494,7 +494,7 @@ watches:
 """
     )
 
-    found, failed = expanded(config, dict.fromkeys("ab", [Tenant(None, "t1")]), lambda _: "key")
+    found, failed = expanded(config, {"a": [Tenant(None, "t1")], "b": [Tenant(None, "t1")]}, lambda _: "key")
 
     assert failed == {}
     assert [account_of(found, name) for name in ("a@t1", "b@t1")] == ["t1", "t1"]

@@ -7,7 +7,7 @@ from support.builders import a_content, some_rules
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import PendingEntry
-from cdc_sync.core.outbox import Entry, Known, corrects, former_row, completed
+from cdc_sync.core.outbox import Entry, Known, completed, corrects, former_row
 from cdc_sync.core.rows import Foreign, Observation, Reportable, Row, Unreportable
 
 URL = "https://ats-partner.hellowork.com/v1/applications/1/status"
