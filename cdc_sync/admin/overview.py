@@ -1,0 +1,100 @@
+"""Everything on the page's first screen. Raises `StoreError`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cdc_sync.admin.charts import Trends, calls_chart, since
+from cdc_sync.admin.watches import foremost, table
+from cdc_sync.core.batch import HistoryEntry
+from cdc_sync.core.conditions import is_for_a_person
+from cdc_sync.core.watch_names import MOST_LISTED
+from cdc_sync.store import Store
+from cdc_sync.store.protocol import HeldGroup
+
+CALLS = 20
+"""The last calls, and last failures."""
+ENTRIES = 20
+"""The oldest pending entries and dead letters; commands show all."""
+HELD = 10
+"""The largest groups of held entries of a watch."""
+SKIPPED = 50
+"""The skipped rows, and the endpoints."""
+
+_GROUPED = 15_000
+"""Milliseconds for which groups are reused: grouping reads every held entry."""
+
+
+@dataclass
+class HeldGroups:
+    """The groups of held entries, by watch, as long as they are recent and nothing was held or decided since."""
+
+    _at: int = 0
+    _of: Sequence[tuple[Any, ...]] = ()
+    _groups: dict[str, list[HeldGroup]] = field(default_factory=dict)
+
+    async def look(self, store: Store, watches: Sequence[Mapping[str, Any]], now: int) -> Mapping[str, list[HeldGroup]]:
+        """The groups of these watches of a report."""
+        of = [(each["watch"], each["held"], each["fuse"], each["fuse_reason"]) for each in watches]
+        if of != self._of or not 0 <= now - self._at < _GROUPED:
+            groups: dict[str, list[HeldGroup]] = {each["watch"]: [] for each in watches}
+            for group in await store.operation.held_groups([*groups]) if groups else []:
+                groups[group.watch].append(group)
+            self._at, self._of, self._groups = now, of, groups
+        return self._groups
+
+
+async def overview(  # noqa: PLR0917 - what is shown, then how
+    store: Store,
+    report: Mapping[str, Any],
+    lags: Mapping[str, float],
+    trends: Trends,
+    groups: HeldGroups,
+    asked: Mapping[str, str],
+    now: int,
+) -> dict[str, Any]:
+    """What the page shows of a report at `now` (milliseconds since the epoch), for a visitor's choice of watches.
+
+    `lags` are seconds by watch.
+    """
+    watches, conditions = report["watches"], {each["name"]: each for each in report["conditions"]}
+    totals = {state: sum(watch[state] for watch in watches) for state in ("pending", "held", "dead_letters")}
+    shown = table(report, lags, asked)
+    held = [watch for watch in shown["rows"] if watch["held"]]
+    return {
+        "now": now,
+        "report": report,
+        "verdict": _verdict(report, totals),
+        "conditions": list(foremost(conditions, {watch["watch"] for watch in watches}).values()),
+        "table": shown,
+        "totals": totals,
+        "holding": [watch for watch in watches if watch["held"]],
+        "held": held[:MOST_LISTED],
+        "held_more": len(held[MOST_LISTED:]),
+        "groups": await groups.look(store, held[:MOST_LISTED], now),
+        "letters": await store.report.entries("dead", None, ENTRIES),
+        "pending": await store.report.entries("pending", None, ENTRIES),
+        "skipped": report["skipped_rows"][:SKIPPED],
+        "endpoints": sorted(report["endpoints"], key=_is_well)[:SKIPPED],
+        "chart": calls_chart(await store.report.call_counts(since(now)), now),
+        "trends": {name: trends.of(name) for name in ("latency", "lag", "pending")},
+        "calls": await _last_calls(store),
+    }
+
+
+def _verdict(report: Mapping[str, Any], totals: Mapping[str, int]) -> str:
+    """Attention if a person should decide, bad if changes do not arrive for another reason."""
+    if not all(is_for_a_person(each["name"]) for each in report["conditions"]):
+        return "bad"
+    return "attention" if totals["held"] or totals["dead_letters"] or report["conditions"] else "good"
+
+
+def _is_well(endpoint: Mapping[str, Any]) -> bool:
+    return endpoint["mode"] == "healthy" and not endpoint["sending_paused"]
+
+
+async def _last_calls(store: Store) -> list[HistoryEntry]:
+    """The last calls, and the last failures, which may be older."""
+    ends = [*await store.report.recent_ends(CALLS, failed=False), *await store.report.recent_ends(CALLS, failed=True)]
+    found = {(event.watch, event.application_id, event.at, event.event): event for event in ends}
+    return sorted(found.values(), key=lambda event: -event.at)
