@@ -299,11 +299,12 @@ class AdminServer:
 
         language = chosen(request.query.get("language"), request.headers.get("Accept-Language", ""))
         other, query = "en" if language.code == "fr" else "fr", dict(request.query)
-        to = partial(_address, self.config.admin.prefix, query.get("language"))
+        prefix = self.config.admin.prefix
         # A form's address has no page. Relative: right behind any proxy.
-        switch = f"?{urlencode({**query, 'language': other})}" if request.method == "GET" else to("/", language=other)
+        switch = f"?{urlencode({**query, 'language': other})}" if request.method == "GET" else _address(prefix, other, "/")
         may_act = self._access.has_actions and self._leads
-        values |= {"to": to, "switch": switch, "prefix": self.config.admin.prefix, "language_asked": "language" in query}
+        to = partial(_address, prefix, query.get("language"))
+        values |= {"to": to, "switch": switch, "prefix": prefix, "language_asked": "language" in query}
         values |= {"status": status, "may_act": may_act}
         values["title"] = (self.config.admin.title or self.config.place()) if _visitor.get() else None
         text = render(template, language, self.clock(), **values)

@@ -367,7 +367,7 @@ async def test_of_a_daemon_that_runs_for_long_the_last_hours_are_kept(admin: Adm
     ("language", "state"),
     [
         ("en", f"endpoint {ENDPOINT} : its calls fail : HTTP 503, retried in 20 s ( for 13 s )"),
-        ("fr", f"destination {ENDPOINT} : les appels échouent : HTTP 503, nouvel essai dans 20 s ( depuis 13 s )"),
+        ("fr", f"destination {ENDPOINT} : les appels échouent : HTTP 503 , nouvel essai dans 20 s ( depuis 13 s )"),
     ],
 )
 async def test_an_open_circuit_is_said_to_fail_and_to_be_retried(admin: Admin, language: str, state: str) -> None:
