@@ -8,6 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -100,14 +101,14 @@ class Form:
 
     def chosen(self) -> list[Chosen]:
         """Which entries, by transition, and how many of each were seen; raises `HTTPConflict`."""
-        transitions = self._fields.get("transition") or [None]
-        numbers = self._fields.get("number") or [None] * len(transitions)
-        if not all(number is None or _NUMBER.fullmatch(number) for number in numbers):
+        transitions: Sequence[str | None] = self._fields.get("transition") or [None]
+        numbers = self._fields.get("number", ())
+        if not all(map(_NUMBER.fullmatch, numbers)):
             raise _conflict("no-number")
-        if len(numbers) != len(transitions):
+        if numbers and len(numbers) != len(transitions):
             raise _conflict("numbers")
-        limits = [None if number is None else int(number) for number in numbers]
-        pairs = zip(transitions, limits, strict=True)
+        limits = map(int, numbers) if numbers else repeat(None)
+        pairs = zip(transitions, limits, strict=False)
         return [Chosen(ids=self.ids or None, transition=transition, limit=limit) for transition, limit in pairs]
 
 
@@ -130,7 +131,7 @@ async def form_of(request: web.Request) -> Form:
     return Form(fields)
 
 
-async def act(
+async def act(  # noqa: PLR0917 - what is done, and what it is about
     store: Store, action: str, form: Form, by: PersonActed, watches: Collection[str], without_live_row: WithoutLiveRow
 ) -> Done:
     """Do one of `ACTIONS` about one of these watches; raises `HTTPConflict` if it makes no sense."""

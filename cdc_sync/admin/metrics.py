@@ -34,7 +34,7 @@ CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
 ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "adopt-database", "forget")
 """People's actions (`PersonActed`)."""
 
-_FROM_0 = {
+_FROM_0: Mapping[str, Collection[tuple[str, ...]]] = {
     "cdc_sync_missed_changes": [()],
     "cdc_sync_call_seconds": [()],
     "cdc_sync_queue_seconds": [()],
@@ -43,7 +43,7 @@ _FROM_0 = {
     "cdc_sync_calls": [(outcome,) for outcome in get_args(CallOutcome)],
     "cdc_sync_sweep_repairs": [(cause,) for cause in CAUSES],
 }
-"""The other label's values of what a watch has samples of from its beginning, so that the first event is an increase."""
+"""The other label's values of a watch's samples from its beginning, so that the first event is an increase."""
 
 _OF_WATCH: Mapping[str, Callable[[Mapping[str, Any]], float]] = {
     "cdc_sync_known_applications": lambda watch: watch["known"],
@@ -60,7 +60,7 @@ _STATES = {"pending": "pending", "held": "held", "dead": "dead_letters"}
 
 _JOINED: Mapping[str, Callable[[Collection[float]], float]] = {"sum": sum, "max": max, "min": min}
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 def _timestamp(instant: str | None) -> float:
@@ -93,14 +93,17 @@ class Lag:
             # The baseline has a condition of its own.
             events.BaselineProgress: lambda e: self._complete_until.update({e.watch: self._clock()}),
             # The daemon that reads it knows.
-            events.WatchStandsBy: lambda e: self._complete_until.pop(e.watch, None),
-            events.WatchEnded: lambda e: self._complete_until.pop(e.watch, None) if e.for_good else None,
+            events.WatchStandsBy: lambda e: self._end(e.watch),
+            events.WatchEnded: lambda e: self._end(e.watch) if e.for_good else None,
             events.LeadLost: lambda _: self._complete_until.clear(),
         }
 
     def _begin(self, *watches: str) -> None:
         for watch in watches:
             self._complete_until.setdefault(watch, self._clock())
+
+    def _end(self, watch: str) -> None:
+        self._complete_until.pop(watch, None)
 
     def _looked(self, event: events.CaughtUp | events.SweepDone) -> None:
         # A look finds what was committed before it began.
@@ -133,7 +136,9 @@ class EventMetrics:
             self._joined[name] = _JOINED[about.get("of_all", "sum")]
         self._gauges = [each for each in self._of.values() if isinstance(each, Gauge)]
         # By watch, since of many the worst is shown.
-        self._seen = {name: dict[str, float]() for name in ("watch_connected", "sweep_seconds", "notify_queue_usage_ratio")}
+        self._seen = {
+            name: dict[str, float]() for name in ("watch_connected", "sweep_seconds", "notify_queue_usage_ratio")
+        }
         self._connected = self._seen["watch_connected"]
         # Each change moves several.
         self._counted = cache(lambda name, *labels: self._of[name].labels(*labels))

@@ -57,7 +57,7 @@ async def overview(  # noqa: PLR0917 - what is shown, then how
 
     `lags` are seconds by watch.
     """
-    watches, conditions = report["watches"], {each["name"]: each for each in report["conditions"]}
+    watches = report["watches"]
     totals = {state: sum(watch[state] for watch in watches) for state in ("pending", "held", "dead_letters")}
     shown = table(report, lags, asked)
     held = [watch for watch in shown["rows"] if watch["held"]]
@@ -65,7 +65,7 @@ async def overview(  # noqa: PLR0917 - what is shown, then how
         "now": now,
         "report": report,
         "verdict": _verdict(report, totals),
-        "conditions": list(foremost(conditions, {watch["watch"] for watch in watches}).values()),
+        "conditions": _foremost(report),
         "table": shown,
         "totals": totals,
         "holding": [watch for watch in watches if watch["held"]],
@@ -80,6 +80,11 @@ async def overview(  # noqa: PLR0917 - what is shown, then how
         "trends": {name: trends.of(name) for name in ("latency", "lag", "pending")},
         "calls": await _last_calls(store),
     }
+
+
+def _foremost(report: Mapping[str, Any]) -> list[Any]:
+    conditions = {each["name"]: each for each in report["conditions"]}
+    return list(foremost(conditions, {watch["watch"] for watch in report["watches"]}).values())
 
 
 def _verdict(report: Mapping[str, Any], totals: Mapping[str, int]) -> str:

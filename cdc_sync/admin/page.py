@@ -127,9 +127,9 @@ class Language:
         """A duration in its largest unit."""
         if 0 < seconds < 1:
             return self.gettext("%(num)s ms", num=max(round(seconds * 1000), 1))
-        for least, unit, text in _UNITS:
+        for least, unit, named in _UNITS:
             if seconds >= least:
-                return self.gettext(text, num=round(seconds / unit))
+                return self.gettext(named, num=round(seconds / unit))
         return self.gettext("%(num)s s", num=round(max(seconds, 0.0)))
 
     def ago(self, at: int, now: int) -> str:

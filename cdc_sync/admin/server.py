@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass
@@ -222,7 +222,7 @@ class AdminServer:
         here = [Condition(name, message, self._since[name]) for name, message in conditions.items()]
         return await status_report(self.config, self._opened, now, here)
 
-    async def _ready(self, request: web.Request) -> web.Response:
+    async def _ready(self, _: web.Request) -> web.Response:
         """503 with the reasons while changes do not arrive; strangers see only the kinds.
 
         A standby is ready: a rolling update waits for it. Readiness is the daemon's: a condition of one account leaves
@@ -301,7 +301,9 @@ class AdminServer:
         other, query = "en" if language.code == "fr" else "fr", dict(request.query)
         prefix = self.config.admin.prefix
         # A form's address has no page. Relative: right behind any proxy.
-        switch = f"?{urlencode({**query, 'language': other})}" if request.method == "GET" else _address(prefix, other, "/")
+        switch = (
+            f"?{urlencode({**query, 'language': other})}" if request.method == "GET" else _address(prefix, other, "/")
+        )
         may_act = self._access.has_actions and self._leads
         to = partial(_address, prefix, query.get("language"))
         values |= {"to": to, "switch": switch, "prefix": prefix, "language_asked": "language" in query}

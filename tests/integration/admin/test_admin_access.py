@@ -17,7 +17,6 @@ from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
 
 
-
 def basic(login: str, password: str) -> str:
     """The header of HTTP Basic."""
     return f"Basic {base64.b64encode(f'{login}:{password}'.encode()).decode()}"
@@ -48,7 +47,8 @@ class TestToken:
 
     @pytest.mark.parametrize("path", GUARDED)
     @pytest.mark.parametrize(
-        "authorization", [f"Bearer {TOKEN}", basic("", TOKEN), basic("julia", TOKEN), basic("é", TOKEN), basic(" ", TOKEN)]
+        "authorization",
+        [f"Bearer {TOKEN}", basic("", TOKEN), basic("julia", TOKEN), basic("é", TOKEN), basic(" ", TOKEN)],
     )
     async def test_lets_in(self, tmp_path: Path, path: str, authorization: str) -> None:
         async with admin_server(tmp_path, token=TOKEN) as admin:

@@ -8,7 +8,7 @@ import pytest
 from support.builders import a_batch, an_observation, some_rules
 from support.looking import TOKEN, Admin, admin_server
 
-from cdc_sync.admin.server import ACTIONS
+from cdc_sync.admin.acting import ACTIONS
 
 FOREIGN = [
     {"Origin": "https://attacker.example"},

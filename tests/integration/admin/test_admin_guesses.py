@@ -129,7 +129,8 @@ async def test_a_form_in_utf8_is_read(tmp_path: Path, kind: str) -> None:
 async def test_who_goes_away_in_the_middle_of_a_form_leaves_no_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    head = f"POST /fuse/release HTTP/1.1\r\nHost: x\r\n{BEARER}Content-Type: {FORM}\r\nContent-Length: 100\r\n\r\ntoken".encode()
+    head = f"POST /fuse/release HTTP/1.1\r\nHost: x\r\n{BEARER}Content-Type: {FORM}\r\n".encode()
+    head += b"Content-Length: 100\r\n\r\nwatch"
     async with admin_server(tmp_path, token=TOKEN) as admin:
         for _ in range(3):
             _, writer = await asyncio.open_connection("127.0.0.1", admin.port)

@@ -394,7 +394,7 @@ async def test_a_retry_waits_for_a_person_who_has_paused_sending(admin: Admin) -
 
 @pytest.mark.parametrize(("later", "is_shown"), [(0, True), (2 * MINUTE, False)])
 async def test_a_pending_entry_has_the_reason_of_its_last_failure_until_it_is_due(
-    tmp_path: Path, later: int, is_shown: bool
+    tmp_path: Path, later: int, is_shown: object
 ) -> None:
     async with admin_server(tmp_path, now=NOW + later) as admin:
         await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1")))
