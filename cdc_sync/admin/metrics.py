@@ -67,13 +67,6 @@ def _timestamp(instant: str | None) -> float:
     return datetime.fromisoformat(instant).timestamp() if instant else 0
 
 
-class _Process(ProcessCollector):
-    """Memory, CPU time, open files, also without /proc/stat (`ProcSubset=pid` in the units)."""
-
-    def _boot_time(self) -> float:
-        return time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 class Lag:
     """How long ago each watch was last read completely, or began."""
 
@@ -128,7 +121,7 @@ class EventMetrics:
         self.lag = Lag()
         self.calls_ended, self.seconds_of_calls = 0, 0.0
         self._registry = CollectorRegistry()
-        _Process(registry=self._registry)
+        ProcessCollector(registry=self._registry)
         self._of: dict[str, Any] = {}
         self._joined: dict[str, Callable[[Collection[float]], float]] = {}
         for name, about in data("admin/metrics.yaml").items():

@@ -17,9 +17,8 @@ from aiohttp import web
 
 from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor, refuse
 from cdc_sync.admin.acting import ACTIONS, LARGEST_FORM, WithoutLiveRow, act, form_of
-from cdc_sync.admin.charts import Trends
 from cdc_sync.admin.metrics import EventMetrics
-from cdc_sync.admin.overview import HeldGroups, overview
+from cdc_sync.admin.overview import HeldGroups, Trends, overview
 from cdc_sync.admin.report import held_back, status_report
 from cdc_sync.admin.story import lookup
 from cdc_sync.admin.watches import LONGEST_PATTERN, foremost, part_of

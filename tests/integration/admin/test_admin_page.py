@@ -11,8 +11,7 @@ from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_batch, an_observat
 from support.looking import Admin, admin_server, fill
 from support.store_steps import acknowledge, begin_call, begin_calls, lose_answer
 
-from cdc_sync.admin.charts import BAR, BARS, Trends, since
-from cdc_sync.admin.overview import HeldGroups
+from cdc_sync.admin.overview import BAR, BARS, HeldGroups, Trends, since
 from cdc_sync.admin.report import status_report
 from cdc_sync.core.content import iso, request
 from cdc_sync.core.events import CallEnded, CaughtUp
