@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cdc_sync.admin.report import facts
+from cdc_sync.admin.story import facts
 from cdc_sync.ats.beginning import positions_elsewhere
 from cdc_sync.ats.connection import connected
 from cdc_sync.ats.errors import SourceError
