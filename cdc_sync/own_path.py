@@ -65,9 +65,9 @@ def oid_of(table: QualifiedName) -> sql.Composed:
     return sql.SQL("pg_catalog.to_regclass({})").format(sql.Literal(name))
 
 
-def given_by_default(role: str) -> str:
-    """The query of what default privileges of a role, an SQL expression, give others: one text a row."""
-    return _parts()["given_by_default"].replace("{role}", role)
+def gives_by_default(role: str) -> str:
+    """A condition: default privileges of a role, an SQL expression, give others more than reading."""
+    return _parts()["gives_by_default"].replace("{role}", role)
 
 
 def new_name(table: QualifiedName) -> sql.Composed:

@@ -33,14 +33,11 @@ $cdc_sync$;
 -- name: in_own_schemas
 (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relname = {name} AND ON_OWN_PATH(c))
 
--- What ALTER DEFAULT PRIVILEGES of a role gives others beyond reading, which would be rights on all that it makes here.
--- name: given_by_default
-SELECT format('default privileges of %I give %s to %s', {role}, string_agg(DISTINCT privilege_type, ', '),
-               CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END)
-          FROM pg_default_acl CROSS JOIN aclexplode(defaclacl)
-         WHERE pg_get_userbyid(defaclrole) = {role} AND defaclnamespace IN (0, to_regnamespace('cdc_sync'))
-           AND grantee <> defaclrole AND privilege_type NOT IN ('SELECT', 'USAGE') AND (grantee <> 0 OR defaclobjtype <> 'f')
-         GROUP BY grantee
+-- Whether ALTER DEFAULT PRIVILEGES of a role gives others more than reading: it would be rights on all that it makes here.
+-- name: gives_by_default
+EXISTS (SELECT FROM pg_default_acl CROSS JOIN aclexplode(defaclacl) WHERE pg_get_userbyid(defaclrole) = {role}
+           AND defaclnamespace IN (0, to_regnamespace('cdc_sync')) AND grantee <> defaclrole
+           AND privilege_type NOT IN ('SELECT', 'USAGE') AND (grantee <> 0 OR defaclobjtype <> 'f'))
 
 -- OFFSET keeps the planner from looking the name up by itself.
 -- name: existing

@@ -111,6 +111,9 @@ async def _related(one: Checked, related: Related) -> Finding:
     named += [(f"related ({related.table}): columns", column) for column in related.columns]
     if missing := one.missing("related", named, seen):
         return missing
+    unseen = [name for name in related.columns if name in seen.virtual]
+    if unseen and one.watch.capture.needs.log:
+        return one.found("related/unseen", table=related.table, columns=listed(unseen))
     for side in _side_tables(one.watch):
         if expressions.same(side.table, related.table) and (wrong := await _side_table(one, side, seen)):
             return wrong
@@ -245,6 +248,8 @@ async def _triggers(one: Checked, shared: Shared) -> Finding:
     never = untriggered(one.facts.kind, one.version)
     if never is not None:
         return one.found("triggers/never-fire", never.remedy, table=one.facts.qualified, reason=never.reason)
+    if unseen := [name for name in expressions.compared(one.watch).columns if name in one.facts.virtual]:
+        return one.found("triggers/unseen", table=one.facts.qualified, columns=listed(unseen))
     objects, wrong = shared.triggers.of(one.name), shared.triggers.problems(one.name, one.watch)
     if not wrong:
         return one.found("triggers/fire")

@@ -10,7 +10,7 @@ from psycopg import sql
 from cdc_sync import own_path
 from cdc_sync.ats.by_schema import BySchema, by_schema
 from cdc_sync.ats.depends_on import refuse_undeclared
-from cdc_sync.ats.expressions import among, compared, composed, render, sections, template
+from cdc_sync.ats.expressions import among, composed, render, sections, template
 from cdc_sync.ats.expressions import table as quoted
 from cdc_sync.ats.granting import granting_watch
 from cdc_sync.ats.recorders import (
@@ -129,19 +129,8 @@ def _beginning(
         **_locks(tables, functions, terms),
         owners=owners,
         relations=map(sql.Literal, relations),
-        given_by_default=sql.SQL(own_path.given_by_default("owner")),
-        compared=sql.SQL(" OR ").join([*_compared(watches.values())] or [composed("false")]),
+        gives_by_default=sql.SQL(own_path.gives_by_default("owner")),
     )
-
-
-def _compared(watches: Iterable[Watch]) -> Iterator[sql.Composed]:
-    """Conditions on pg_attribute that find the columns which the triggers compare."""
-    for watch in watches:
-        columns = [(watch.table, compared(watch).columns), *((each.table, each.columns) for each in watch.related)]
-        for table, names in columns:
-            if names:
-                found = own_path.oid_of(table)
-                yield composed("attrelid = {} AND attname IN ({})", found, map(sql.Literal, names))
 
 
 def _watch(of: Recorder, terms: Terms) -> str:
@@ -164,9 +153,9 @@ def _watch(of: Recorder, terms: Terms) -> str:
         )
     for table in tables:
         if terms.owner is not None:
-            script += "\n" + render(_PARTS["as_tables_owner"], own_path.found(table))
+            script += render(_PARTS["as_tables_owner"], own_path.found(table))
         statements = "".join(_trigger(trigger, of) for trigger in of.triggers if trigger.table == table)
-        script += "\n" + own_path.naming(table, statements)
+        script += own_path.naming(table, statements)
     if terms.owner is not None:
         script += render(_PARTS["as_owner"], sql.Identifier(terms.owner)) + "\n"
     return script

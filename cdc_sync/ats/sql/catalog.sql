@@ -139,14 +139,16 @@ SELECT f.conrelid, own.attname::text, n.nspname::text, c.relname::text, other.at
 
 -- name: table
 -- One table's columns with their types, those that are never NULL, those that we may read, what its unique indexes are
--- on, and the schemas of the types' operators.
+-- on, the schemas of the types' operators, and the columns that are generated when they are read.
 WITH columns (relation, number, name, type, is_enum, not_null, is_readable, operators) AS ({columns}),
      indexes (relation, index, is_primary, is_unique, names) AS ({indexes})
 SELECT json_build_array(coalesce(json_object_agg(name, type ORDER BY number), '{}'),
            coalesce(json_agg(name) FILTER (WHERE not_null), '[]'),
            coalesce(json_agg(name) FILTER (WHERE is_readable), '[]'),
            coalesce((SELECT json_agg(names) FROM indexes WHERE is_unique), '[]'),
-           coalesce(json_object_agg(name, operators), '{}'))::text
+           coalesce(json_object_agg(name, operators), '{}'),
+           (SELECT coalesce(json_agg(attname), '[]') FROM pg_catalog.pg_attribute a
+             WHERE attrelid = ANY (%(tables)s) AND to_jsonb(a) ->> 'attgenerated' = 'v'))::text
   FROM columns
 
 -- name: tables

@@ -10,11 +10,8 @@
 -- name: keys
         IF TG_OP = 'UPDATE' THEN
             IF {old}
-                *= {new}
-            THEN RETURN NULL; END IF;
-            IF {old_place} *<> {new_place} THEN
-                former := ARRAY[{old_key}];
-            END IF;
+                *= {new} THEN RETURN NULL; END IF;
+            IF {old_place} *<> {new_place} THEN former := ARRAY[{old_key}]; END IF;
             key := ARRAY[{new_key}];
         ELSIF TG_OP = 'INSERT' THEN key := ARRAY[{new_key}];
         ELSIF TG_OP = 'DELETE' THEN key := ARRAY[{old_key}];
@@ -25,8 +22,7 @@
         IF mark = 'all' THEN RETURN NULL; END IF;
         IF TG_OP = 'UPDATE' THEN
             IF {old}
-                *= {new}
-            THEN RETURN NULL; END IF;
+                *= {new} THEN RETURN NULL; END IF;
         END IF;
 
 -- Partitions of partitions, which have none of their own either, are looked through.
@@ -61,15 +57,12 @@ SET LOCAL client_min_messages = warning;
     mode CONSTANT text := CASE WHEN earlier = '{{}}' THEN 'SHARE ROW EXCLUSIVE' ELSE 'ACCESS EXCLUSIVE' END;
 
 -- name: lock
-    PERFORM set_config('lock_timeout', least(nullif(setting::int, 0), {patience})::text, true)
-       FROM pg_settings WHERE name = 'lock_timeout';
+    PERFORM set_config('lock_timeout', least(nullif(setting::int, 0), {patience})::text, true) FROM pg_settings WHERE name = 'lock_timeout';
     FOR n IN 1 .. cardinality(tables) LOOP
         EXECUTE format('LOCK TABLE ONLY %s IN %s MODE', tables[n], mode);
         SET LOCAL lock_timeout = '10ms';
     END LOOP;
-    FOR n IN 1 .. cardinality(earlier) LOOP
-        EXECUTE format('DROP FUNCTION %s CASCADE', earlier[n]);
-    END LOOP;
+    FOR n IN 1 .. cardinality(earlier) LOOP EXECUTE format('DROP FUNCTION %s CASCADE', earlier[n]); END LOOP;
 
 -- name: busy
 EXCEPTION WHEN lock_not_available THEN

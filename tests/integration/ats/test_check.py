@@ -13,7 +13,7 @@ from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.proxy import proxy_to
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, rows, run
-from support.versions import major
+from support.versions import major, needs
 from support.watch_session import session
 from support.watched import COLUMNS, a_config, grant, install_triggers, some_config
 
@@ -302,6 +302,22 @@ async def test_a_related_table(installed: Installed) -> None:
 
     run(installed.ats, "ALTER TABLE public.rejections RENAME TO refusals")
     assert "information_schema" in ((await found(config))["related"].remedy or "")
+
+
+async def test_columns_that_are_generated_when_they_are_read(installed: Installed) -> None:
+    needs(installed.ats, 18, "virtual generated columns")
+    run(installed.ats, "CREATE TABLE public.stages (id int, label text GENERATED ALWAYS AS (id::text) VIRTUAL)")
+    run(installed.ats, "ALTER TABLE public.applications ADD label text GENERATED ALWAYS AS (upper(notes)) VIRTUAL")
+    stages = {"table": "public.stages", "key": [], "columns": ["label"]}
+
+    findings = await found(installed.install(columns={"status": "label"}, related=[stages]))
+
+    for check, table in (("triggers", "applications"), ("related", "stages")):
+        assert findings[check].state == "failed"
+        assert f"no trigger sees these columns of public.{table}" in findings[check].message
+        assert findings[check].message.endswith(": label")
+    polled = await found(installed.config(columns={"status": "label"}, related=[stages], **POLL))
+    assert wrong(polled).keys() <= {"left-over"}
 
 
 async def test_a_view_is_read_by_its_tables_indexes(installed: Installed) -> None:
