@@ -42,10 +42,10 @@ def naming(table: QualifiedName, statements: str) -> str:
     return f"{_parts()['on_own_path']}\n{statements.rstrip()}\n{_parts()['pin']}\n"
 
 
-def found(table: QualifiedName) -> sql.Composed:
-    """As `oid_of`, also without a right on the schema, which `to_regclass` asks for."""
+def oid_of(table: QualifiedName) -> sql.Composed:
+    """An expression for a table's oid, also without a right on its schema, which `to_regclass` asks for; NULL: none."""
     if table.schema is None:
-        return oid_of(table)
+        return sql.SQL(_parts()["in_own_schemas"]).format(name=sql.Literal(table.name))
     return sql.SQL(_parts()["in_schema"]).format(schema=sql.Literal(table.schema), name=sql.Literal(table.name))
 
 
@@ -55,14 +55,6 @@ def existing(table: QualifiedName) -> sql.Composed:
     if table.schema is not None:
         return sql.SQL("{}::regclass").format(named)
     return sql.SQL(_parts()["existing"]).format(found=oid_of(table), name=named)
-
-
-def oid_of(table: QualifiedName) -> sql.Composed:
-    """An expression for a table's oid; NULL if there is none."""
-    if table.schema is None:
-        return sql.SQL(_parts()["in_own_schemas"]).format(name=sql.Literal(table.name))
-    name = sql.Identifier(table.schema, table.name).as_string()
-    return sql.SQL("pg_catalog.to_regclass({})").format(sql.Literal(name))
 
 
 def gives_by_default(role: str) -> str:

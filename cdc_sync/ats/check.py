@@ -4,11 +4,10 @@ Each is a short transaction, whose settings end with it: a pooler may hand the s
 LIMIT 0 are enough: no row is read. All are read-only but those of `depends_on`, which are rolled back.
 """
 
-import asyncio
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import aclosing
 
 import psycopg
 
@@ -23,7 +22,6 @@ from cdc_sync.ats.replica_guard import ReplicaGuard
 from cdc_sync.ats.session import primary_session
 from cdc_sync.ats.triggers import Triggers, find_triggers
 from cdc_sync.config import Config, Watch
-from cdc_sync.config.daemon import Database
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.identifiers import written
@@ -78,8 +76,9 @@ async def check_database(
                 report(_replica_position(facts, name, position))
             await _bell(connection, other, config, facts, report)
             shared = Shared(await _triggers(connection, config))
-            watches = {name: watch for name, watch in config.watches.items() if only is None or name in only}
-            await _check_watches([connection, other], config.database, watches, shared, report)
+            for name, watch in config.watches.items():
+                if only is None or name in only:
+                    await check_watch(connection, name, watch, shared, report)
             await check_left_over(connection, config, shared, report)
             return facts.identity
     except SourceError as error:
@@ -93,35 +92,6 @@ def _unconnected(message: str, psql: str) -> Finding:
     if "permission denied for database" in message:
         remedy = "GRANT CONNECT ON DATABASE … TO …;   -- cdc-sync sql grants prints it"
     return Finding("connection", "failed", message, remedy)
-
-
-async def _check_watches(
-    connections: Sequence[Connection],
-    database: Database,
-    watches: Mapping[str, Watch],
-    shared: Shared,
-    report: Tell,
-) -> None:
-    """Report each watch in order; at most `database.pool` at a time, each on a connection."""
-    waiting = iter(watches.items())
-    checked = {name: asyncio.Future[list[Finding]]() for name in watches}
-
-    async def work(connection: Connection) -> None:
-        for name, watch in waiting:
-            findings: list[Finding] = []
-            await check_watch(connection, name, watch, shared, findings.append)
-            checked[name].set_result(findings)
-
-    async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        several = list(connections[: database.pool])
-        with suppress(SourceError):  # no more are available
-            while len(several) < min(database.pool, len(watches)):
-                several.append(await stack.enter_async_context(connected(database.dsn.get_secret_value())))
-        for connection in several:
-            tasks.create_task(work(connection))
-        for each in checked.values():
-            for finding in await each:
-                report(finding)
 
 
 def _version(connection: Connection) -> Finding:

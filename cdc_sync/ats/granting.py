@@ -81,7 +81,7 @@ def _schema(schema: str, role: sql.Composable) -> _Need:
 def _columns(table: QualifiedName, columns: Sequence[str], role: sql.Composable) -> _Need:
     which = composed(" ({})", map(sql.Identifier, columns)) if columns else sql.SQL("")
     what = composed("SELECT{} ON {}", which, quoted(table)).as_string()
-    found = own_path.found(table)
+    found = own_path.oid_of(table)
     part = _PARTS["has_columns" if columns else "has_some_column"]
     return _Need(what, composed(part, table=found, columns=map(sql.Literal, columns), role=role), table)
 

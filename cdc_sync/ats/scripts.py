@@ -149,11 +149,11 @@ def _watch(of: Recorder, terms: Terms) -> str:
     tables = dict.fromkeys(trigger.table for trigger in of.triggers)
     if terms.owner is not None:
         script += render(
-            template("table_owners.sql"), tables=map(own_path.found, tables), missed=missed, function=function
+            template("table_owners.sql"), tables=map(own_path.oid_of, tables), missed=missed, function=function
         )
     for table in tables:
         if terms.owner is not None:
-            script += render(_PARTS["as_tables_owner"], own_path.found(table))
+            script += render(_PARTS["as_tables_owner"], own_path.oid_of(table))
         statements = "".join(_trigger(trigger, of) for trigger in of.triggers if trigger.table == table)
         script += own_path.naming(table, statements)
     if terms.owner is not None:

@@ -11,12 +11,12 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias
 import psycopg
 import typer
 from psycopg import errors
+from pydantic import SecretStr
 
 from cdc_sync.ats import granting, scripts, side_table, verifying
 from cdc_sync.ats.connection import Connection, rows_of
 from cdc_sync.ats.depends_on import refuse_undeclared
 from cdc_sync.ats.errors import translate, unwritable
-from cdc_sync.ats.facts import schemas_of_tenants
 from cdc_sync.ats.recorders import noticed
 from cdc_sync.ats.triggers import verified
 from cdc_sync.cli.console import print_text, text
@@ -30,13 +30,13 @@ from cdc_sync.cli.context import (
     put_out,
     say,
     the_database,
+    with_tenants,
 )
 from cdc_sync.config import Config, Watch, load, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import SettingError
-from cdc_sync.config.tenants import Tenant, databases_of, expanded, tenants_named
+from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.visible import HIDDEN
 from cdc_sync.core.watch_names import MOST_LISTED, SEPARATOR, listed
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import scripts as store_scripts
@@ -137,6 +137,12 @@ class Target:
             raise OperationError(text("no_dsn", section=self._section, missing=self._missing))
         return self._connection
 
+    def asked(self) -> Config:
+        """The configuration, with the installer's connection for the daemon's."""
+        section = self.config.database.model_copy(update={"dsn": SecretStr(self.connection())})
+        databases = dict.fromkeys(self.config.databases, section)
+        return self.config.model_copy(update={"database": section, "databases": databases})
+
 
 def _selected(target: Target, watch: str | None) -> Config:
     """The configuration with the watches of a name or a pattern (None: all).
@@ -153,12 +159,9 @@ def _selected(target: Target, watch: str | None) -> Config:
     if named and tenant and template in config.templates and not any(named.values()):
         raise misused(f"no tenant of {_described(config, template)} is called {tenant!r}")
     if any(named.values()):
-        config = expanded(config, named, _hidden)[0]
+        config = expanded(config, named, config.reveal)[0]
     elif config.templates and watch not in config.watches:
-        asking = partial(_tenants, config=config)
-        config, refused = expanded(config, in_database(target.connection(), asking), _hidden)
-        for name, mistake in refused.items():
-            say(f"{name}: {mistake.in_full()}", err=True)
+        config = with_tenants(target.asked())
     watches = {name: config.watches[name] for name in chosen(config, watch)}
     return config.with_watches(watches, config.templates)
 
@@ -168,23 +171,6 @@ def _described(config: Config, template: str) -> str:
     for_each = config.templates[template].for_each
     names = [] if for_each is None else [" or ".join(for_each.databases), for_each.schemas or ""]
     return f"{template} (for_each: {'.'.join(filter(None, names))})"
-
-
-async def _tenants(connection: Connection, config: Config) -> dict[str, list[Tenant]]:
-    """One database's tenants, by template."""
-    database = next(iter(config.databases), "")
-    here = {name: each for name, each in config.templates.items() if database in databases_of(config, each)}
-    several = {name for name, each in here.items() if each.for_each is not None and each.for_each.databases}
-    by_schema = {name: each for name, each in here.items() if each.for_each is not None and each.for_each.schemas}
-    found = {name: [] if name in by_schema else [Tenant(database, None)] for name in here}
-    for name, schema in await schemas_of_tenants(connection, by_schema):
-        found[name].append(Tenant(database if name in several else None, schema))
-    return found
-
-
-def _hidden(_: str) -> str:
-    """In place of a tenant's credentials, which no script needs."""
-    return HIDDEN
 
 
 @sql.command()
@@ -294,12 +280,9 @@ def verify(  # noqa: PLR0917 - typer's options
     needs_none = expect == "absent" and (dsn is not None or not apply)
     target = None if needs_none else Target(context, dsn, database=database, watch=watch)
     config = None if target is None or expect == "absent" else _selected(target, watch)
-    if target is None or config is None:
-        query = verifying.absent(watch)
-    else:
-        refuse_undeclared(config.watches if watch is not None else {**config.templates, **config.watches})
-        for_tenants = scripts.tenant_functions(config, _terms(None, owner), target.user) if watch is None else None
-        query = verifying.verify(config.watches, for_tenants, is_all=watch is None)
+    query = verifying.absent(watch)
+    if target is not None and config is not None:
+        query = _comparison(target, config, watch, owner)
     if not apply:
         script = verifying.as_script(query, {} if config is None else config.watches)
         put_out("".join(scripts.for_psql([scripts.Part(None, script)])))
@@ -310,6 +293,15 @@ def verify(  # noqa: PLR0917 - typer's options
     print_text("verified", seen=shown, expect=expect, watch=watch, others=len(seen) - len(shown))
     if any(each.state != "ok" for each in seen):
         raise typer.Exit(1)
+
+
+def _comparison(target: Target, config: Config, watch: str | None, owner: str | None) -> str:
+    """The query that compares what is installed with what `install` would install, of a watch or of all."""
+    if watch is not None:
+        refuse_undeclared(config.watches)
+        return verifying.verify(config.watches, is_all=False)
+    refuse_undeclared({**config.templates, **config.watches})
+    return verifying.verify(config.watches, scripts.tenant_functions(config, _terms(None, owner), target.user))
 
 
 @sql.command()

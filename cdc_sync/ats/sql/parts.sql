@@ -25,26 +25,6 @@
                 *= {new} THEN RETURN NULL; END IF;
         END IF;
 
--- Partitions of partitions, which have none of their own either, are looked through.
--- name: index_on_each_partition
-DO $cdc_sync$
-DECLARE
-    part pg_catalog.regclass;
-BEGIN
-    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-    FOR part IN
-        WITH RECURSIVE parts (part) AS (
-            SELECT {table}::regclass::oid
-            UNION ALL
-            SELECT i.inhrelid FROM pg_inherits i JOIN parts p ON i.inhparent = p.part
-        )
-        SELECT c.oid FROM parts p JOIN pg_class c ON c.oid = p.part WHERE c.relkind = 'r'
-    LOOP
-        EXECUTE format('CREATE INDEX ON %s%s', part, {columns});
-    END LOOP;
-END
-$cdc_sync$;
-
 -- name: quietly
 SET LOCAL client_min_messages = warning;
 

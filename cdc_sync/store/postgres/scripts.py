@@ -43,7 +43,7 @@ def install(tables: Iterable[QualifiedName] = ()) -> str:
     for number, script in enumerate(scripts, start=1):
         statements = "\n".join(f"        {line}".rstrip() for line in text(script).splitlines())
         parts.append(text("postgres/migration.sql").format(number=number, statements=statements))
-    watched = sql.SQL(", ").join([*map(own_path.found, tables)] or [sql.SQL("NULL").format()]).as_string()
+    watched = sql.SQL(", ").join([*map(own_path.oid_of, tables)] or [sql.SQL("NULL").format()]).as_string()
     parts += [_sql("readers").replace("{watched}", watched), "\nEND\n$cdc_sync$;\n\nCOMMIT;\n"]
     return requoted("".join(parts), [watched])
 
