@@ -61,6 +61,9 @@ CREATE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {table}
 CREATE TRIGGER {trigger} AFTER TRUNCATE ON {table}
     FOR EACH STATEMENT EXECUTE PROCEDURE cdc_sync.{function}({argument});
 
+-- name: always
+ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger};
+
 -- name: as_installer
 SET LOCAL ROLE NONE;
 
@@ -79,6 +82,13 @@ SELECT set_config('role', pg_get_userbyid(relowner), true) FROM pg_class WHERE o
        SELECT cdc_sync.install_…('its schema');
    Each does what `cdc-sync sql install --watch` and `cdc-sync sql grants --watch` do, with the rights of who calls it. Run this
    script again after an upgrade, or after a change of a template. */
+
+-- name: tenant_function
+/* What this script does for a tenant of {kind}, for any whose schema's name is written without quotes. */
+CREATE OR REPLACE FUNCTION {schema}.{name}(tenant pg_catalog.text) RETURNS pg_catalog.void
+    LANGUAGE plpgsql SET client_min_messages = warning SET search_path = pg_catalog, pg_temp AS
+$cdc_sync${body}$cdc_sync$;
+REVOKE ALL ON FUNCTION {schema}.{name}(pg_catalog.text) FROM PUBLIC;
 
 -- name: of_all
     DROP TABLE IF EXISTS cdc_sync.changes;
