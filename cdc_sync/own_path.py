@@ -6,14 +6,13 @@ and then sets `PINNED`. Two things still go by the own path: tables that the con
 are looked up once, and the configuration's expressions (`ats.connection.on_own_path`). The SQL is in `own_path.sql`.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 
 from psycopg import sql
 
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.packaged import text
+from cdc_sync.packaged import sections, text
 
 PINNED = "pg_catalog, pg_temp"
 """The search_path of our sessions and scripts."""
@@ -76,7 +75,5 @@ def packaged_sql(path: str) -> str:
 
 @cache
 def _parts() -> Mapping[str, str]:
-    _, *parts = re.split(r"^-- name: (\w+)\n", text("own_path.sql"), flags=re.MULTILINE)
-    bodies = (re.sub(r"^--.*\n?", "", body, flags=re.MULTILINE).strip() for body in parts[1::2])
-    found = dict(zip(parts[::2], bodies, strict=True))
+    found = sections(text("own_path.sql"))
     return {name: body.replace("ON_OWN_PATH(c)", found["condition"]) for name, body in found.items()}

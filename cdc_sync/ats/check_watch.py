@@ -17,7 +17,7 @@ from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import SideTable, catalog, render
 from cdc_sync.ats.facts import TableFacts, asking_shortly, look_up, table_facts
 from cdc_sync.ats.granting import granting, missing_grants
-from cdc_sync.ats.mapping import Mapping, check_time_zone
+from cdc_sync.ats.mapping import Mapping
 from cdc_sync.ats.recorders import PARTITIONED_SINCE, untriggered
 from cdc_sync.ats.session import being_captured
 from cdc_sync.config import Config, SqlColumn, Watch
@@ -34,7 +34,6 @@ async def check_watch(connection: Connection, name: str, watch: Watch, shared: S
     one = Checked(connection, name, watch)
     asking = Asking(one, report)
     try:
-        await asking.holds("timezone", "looking up the time zone", _time_zone)
         if await asking.holds("table", f"looking up the table {watch.table}", _look_up):
             await _check_table(one, asking, shared, report)
     finally:
@@ -93,11 +92,6 @@ async def check_left_over(connection: Connection, config: Config, shared: Shared
         report(found(f"left-over/{what}", of=name))
 
 
-async def _time_zone(one: Checked) -> Finding:
-    await check_time_zone(one.connection, one.watch.timezone)
-    return one.found("timezone/known", zone=one.watch.timezone)
-
-
 async def _look_up(one: Checked) -> Finding:
     one.facts = await table_facts(one.connection, one.watch.table)
     return one.found("table/there", table=one.facts.qualified)
@@ -129,10 +123,6 @@ def _side_tables(watch: Watch) -> Iterator[SideTable]:
 
 async def _side_table(one: Checked, side: SideTable, seen: TableFacts) -> Finding | None:
     """Whether a row can have several ids, or an id outlives its row."""
-    if missing := one.missing(
-        "related", [(f"related ({side.table})", each) for each in (*side.key, side.column)], seen
-    ):
-        return missing
     shown, watched = seen.qualified, one.facts
     if not any(set(unique) <= set(side.key) for unique in seen.unique):
         return one.found("related/several-ids", table=shown, names=listed(side.key), how=how(seen))

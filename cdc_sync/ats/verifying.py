@@ -28,7 +28,7 @@ _OF_TENANTS = '{} f {{client_min_messages=warning,"search_path=pg_catalog, pg_te
 
 
 class _Wanted(NamedTuple):
-    """An object as `verify.sql` expects it.
+    """An object as `verify.sql` expects it: a row there.
 
     Attributes:
         made: what is compared of it.
@@ -76,8 +76,7 @@ def verify(
 
 
 def _line(of: _Wanted) -> str:
-    found = (of.watch, of.kind, of.name, of.function, of.on_table, of.made, of.fires, of.may_be_missing)
-    return composed("({})", map(sql.Literal, found)).as_string()
+    return composed("({})", map(sql.Literal, of)).as_string()
 
 
 def _of_watch(of: Recorder) -> Iterator[_Wanted]:
