@@ -2,11 +2,11 @@
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from itertools import islice
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal
 
 import psycopg
 import typer
@@ -285,7 +285,7 @@ def verify(  # noqa: PLR0917 - typer's options
         query = _comparison(target, config, watch, owner)
     if not apply:
         script = verifying.as_script(query, {} if config is None else config.watches)
-        put_out("".join(scripts.for_psql([scripts.Part(None, script)])))
+        _print([scripts.Part(None, script)])
         return
     seen = in_database(target.connection() if target else str(dsn), partial(verified, query=query))
     # Of many watches only problems.
@@ -328,9 +328,16 @@ def grants(  # noqa: PLR0917 - typer's options
     config = _selected(target, watch)
     if revoke:
         _put_out(granting.revokes(config, user), target.connection, apply=apply)
-    else:
-        lacking = partial(_lacking, config=config, role=user)
-        _put_out(granting.grants(config, user), target.connection, apply=apply, lacking=lacking)
+        return
+    script = granting.grants(config, user)
+    if not apply:
+        _print([scripts.Part(None, script)])
+        return
+    _run([scripts.Part(None, script)], target.connection())
+    # PostgreSQL has only warned of these.
+    if lacking := in_database(target.connection(), partial(_lacking, config=config, role=user)):
+        raise OperationError(text("not_granted", lacking=lacking))
+    say("done")
 
 
 async def _lacking(connection: Connection, config: Config, role: str) -> list[str]:
@@ -360,87 +367,53 @@ def _the_one(config: Config, watch: str | None) -> Watch:
     return config.watches[chosen(config, watch)[0]]
 
 
-Lacking: TypeAlias = Callable[[Connection], Awaitable[list[str]]]
-"""Finds out what a script should have granted, and PostgreSQL has only warned of."""
-
-
-async def _nothing(_: Connection) -> list[str]:
-    return []
-
-
 def _put_out(
-    script: str | Iterable[scripts.Part],
-    where: Callable[[], str],
-    *,
-    apply: bool,
-    store: bool = False,
-    lacking: Lacking = _nothing,
+    script: str | Iterable[scripts.Part], where: Callable[[], str], *, apply: bool, store: bool = False
 ) -> None:
     parts = [scripts.Part(None, script)] if isinstance(script, str) else script
-    if not apply:
-        for text_of_part in scripts.for_psql(parts):
-            put_out(text_of_part)
-        return
-    applied = in_database(where(), partial(_apply_all, parts=parts, lacking=lacking, store=store))
-    for notice in applied.notices:
-        say(notice, err=True)
-    if applied.lacking:
-        raise OperationError(text("not_granted", lacking=applied.lacking))
-    for watch, reason in islice(applied.failed.items(), MOST_LISTED):
+    if apply:
+        _run(parts, where(), store=store)
+        say("done")
+    else:
+        _print(parts)
+
+
+def _print(parts: Iterable[scripts.Part]) -> None:
+    for text_of_part in scripts.for_psql(parts):
+        put_out(text_of_part)
+
+
+def _run(parts: Iterable[scripts.Part], dsn: str, *, store: bool = False) -> None:
+    """Run a script, and say of which watches it failed; the others are done."""
+    failed = in_database(dsn, partial(_apply_all, parts=parts, store=store))
+    for watch, reason in islice(failed.items(), MOST_LISTED):
         say(f"{watch}: {reason}", err=True)
-    if applied.failed:
-        raise OperationError(f"{len(applied.failed)} watch(es) failed, the others are done: {listed(applied.failed)}")
-    say("done")
+    if failed:
+        raise OperationError(f"{len(failed)} watch(es) failed, the others are done: {listed(failed)}")
 
 
-class _Applied(NamedTuple):
-    """What became of a script.
-
-    Attributes:
-        notices: what the server said.
-        lacking: the GRANTs that it left out.
-        failed: the errors of watches.
-    """
-
-    notices: list[str]
-    lacking: list[str]
-    failed: dict[str, str]
-
-
-async def _apply_all(
-    connection: Connection, parts: Iterable[scripts.Part], lacking: Lacking, *, store: bool
-) -> _Applied:
-    """Run a script."""
-    applied = _Applied([], [], {})
+async def _apply_all(connection: Connection, parts: Iterable[scripts.Part], *, store: bool) -> dict[str, str]:
+    """Run a script; returns the errors of watches."""
+    failed: dict[str, str] = {}
+    connection.add_notice_handler(_note)
     for part in parts:
         try:
-            await _apply(connection, part.script, applied, store=store)
-        except OperationError as error:
+            # In the connection's encoding: in another, a name's last byte might swallow its quote.
+            await connection.execute(part.script.encode(connection.info.encoding))
+        except (UnicodeEncodeError, psycopg.Error) as error:
+            reason = unwritable(error) if isinstance(error, UnicodeEncodeError) else _refused(error, store=store)
             if part.watch is None or connection.closed:
-                raise
-            applied.failed[part.watch] = str(error)
-            await connection.execute("ROLLBACK")
-    applied.lacking.extend(await lacking(connection))
-    return applied
+                raise reason from error
+            failed[part.watch] = str(reason)
+            await connection.rollback()
+    return failed
 
 
-async def _apply(connection: Connection, script: str, applied: _Applied, *, store: bool) -> None:
-    def note(diagnostic: errors.Diagnostic) -> None:
-        notice = f"{diagnostic.severity}: {diagnostic.message_primary}"
-        of_course = "does not exist, skipping" in notice or "already exists" in notice
-        if diagnostic.sqlstate not in _NOT_GRANTED and not of_course:
-            applied.notices.append(notice)
-
-    connection.add_notice_handler(note)
-    try:
-        # In the connection's encoding: in another, a name's last byte might swallow its quote.
-        await connection.execute(script.encode(connection.info.encoding))
-    except psycopg.Error as error:
-        raise _refused(error, store=store) from error
-    except UnicodeEncodeError as error:
-        raise unwritable(error) from error
-    finally:
-        connection.remove_notice_handler(note)
+def _note(diagnostic: errors.Diagnostic) -> None:
+    notice = f"{diagnostic.severity}: {diagnostic.message_primary}"
+    of_course = "does not exist, skipping" in notice or "already exists" in notice
+    if diagnostic.sqlstate not in _NOT_GRANTED and not of_course:
+        say(notice, err=True)
 
 
 def _refused(error: psycopg.Error, *, store: bool) -> OperationError:
