@@ -13,25 +13,23 @@ SELECT pg_catalog.set_config('cdc_sync.own_path', pg_catalog.current_setting('se
 -- The same in a script; a session of ours has it already.
 -- name: keep
 /* Tables that the configuration names without a schema are looked up in this session's search_path, as it is here. */
-DO $cdc_sync$
-BEGIN
-    IF coalesce(pg_catalog.current_setting('cdc_sync.own_path', true), '') OPERATOR(pg_catalog.=) '' THEN
-        PERFORM pg_catalog.set_config('cdc_sync.own_path', pg_catalog.current_setting('search_path'), true);
-        PERFORM pg_catalog.set_config('cdc_sync.own_schemas', pg_catalog.current_schemas(true)::pg_catalog.text, true);
-    END IF;
-END
-$cdc_sync$;
+DO $cdc_sync$ BEGIN
+    PERFORM pg_catalog.set_config('cdc_sync.own_path', pg_catalog.current_setting('search_path'), true),
+            pg_catalog.set_config('cdc_sync.own_schemas', pg_catalog.current_schemas(true)::pg_catalog.text, true)
+      WHERE coalesce(pg_catalog.current_setting('cdc_sync.own_path', true), '') OPERATOR(pg_catalog.=) '';
+END $cdc_sync$;
 
 -- name: on_own_path
 /* Up to the next SET: a table that the configuration names without a schema is named, and nothing is called. */
-DO $cdc_sync$
-BEGIN
+DO $cdc_sync$ BEGIN
     PERFORM pg_catalog.set_config('search_path', pg_catalog.current_setting('cdc_sync.own_path'), true);
-END
-$cdc_sync$;
+END $cdc_sync$;
 
 -- name: in_own_schemas
-(SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relname = {name} AND ON_OWN_PATH(c))
+(SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace,
+               pg_catalog.current_setting('cdc_sync.own_schemas', true) AS own (schemas)
+         WHERE c.relname = {name} AND n.nspname = ANY (own.schemas::name[])
+         ORDER BY pg_catalog.array_position(own.schemas::name[], n.nspname) LIMIT 1)
 
 -- Whether ALTER DEFAULT PRIVILEGES of a role gives others more than reading: it would be rights on all that it makes here.
 -- name: gives_by_default

@@ -128,8 +128,7 @@ async def _side_table(one: Checked, side: SideTable, seen: TableFacts) -> Findin
         return one.found("related/several-ids", table=shown, names=listed(side.key), how=how(seen))
     if watched.kind not in TABLES or (watched.kind == PARTITIONED and one.version < _REFERRED_SINCE):
         return None  # no foreign key can lead to it
-    names = [seen.schema, seen.name, watched.schema, watched.name]
-    keys = await rows_of(one.connection, catalog("foreign_keys"), names)
+    keys = await rows_of(one.connection, catalog("foreign_keys"), [seen.oid, watched.oid])
     actions = {name: action for name, action, columns in keys if set(columns) == set(side.key)}
     if "c" in actions.values():
         return None

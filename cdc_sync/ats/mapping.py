@@ -35,6 +35,7 @@ _DATE = 1082
 _TIMESTAMP = 1114
 _TIMESTAMPTZ = 1184
 _DATES = {_DATE: "date", _TIMESTAMP: "timestamp", _TIMESTAMPTZ: "timestamptz"}
+_FITTING = {"created": {*_DATES}, "event_date": {*_DATES}, "deleted": {*_DATES, _BOOL}}
 _TEXT = 25
 _TEXTS = frozenset({_TEXT, 1043})  # and varchar
 
@@ -252,19 +253,21 @@ async def check_time_zone(connection: Connection, name: str) -> None:
 
 def _check_types(watch: Watch, types: dict[str, int]) -> None:
     wrong: list[str] = []
-    for field in ("created", "event_date", "deleted"):
-        oid, mapped = types.get(field), getattr(watch.columns, field)
-        if oid is None or oid in _DATES or (field == "deleted" and oid == _BOOL):
-            continue
-        known = psycopg.adapters.types.get(oid)
-        found = known.name if known else f"a type of the database's own (oid {oid})"
-        named = mapped.name if isinstance(mapped, PlainColumn) else "…"
-        also, another, instead = ("", "another representation", "to_timestamp(…)")
-        if field == "deleted":
-            also, another, instead = ("a boolean, ", "another one", f"{named} = …")
-        wrong.append(
-            f"columns.{field} must be {also}a date or a timestamp, not {found}; for {another} use "
-            f'{{sql: "{instead}", depends_on: [{named}]}}'
-        )
+    for field, fitting in _FITTING.items():
+        oid = types.get(field)
+        if oid is not None and oid not in fitting:
+            wrong.append(f"columns.{field} {_unfitting(field, getattr(watch.columns, field), oid)}")
     if wrong:
         raise source_error("configuration-mismatch", wrong="; ".join(wrong))
+
+
+def _unfitting(field: str, mapped: Column, oid: int) -> str:
+    """Why a type does not fit, and what to write instead."""
+    known = psycopg.adapters.types.get(oid)
+    found = known.name if known else f"a type of the database's own (oid {oid})"
+    named = mapped.name if isinstance(mapped, PlainColumn) else "…"
+    also, instead = ("a boolean, ", f"{named} = …") if field == "deleted" else ("", "to_timestamp(…)")
+    return (
+        f"must be {also}a date or a timestamp, not {found}; for another representation use "
+        f'{{sql: "{instead}", depends_on: [{named}]}}'
+    )

@@ -122,16 +122,15 @@ def _steps(watches: Mapping[str, Watch], terms: Terms) -> Iterator[str]:
 
 def _beginning(watches: Mapping[str, Watch], functions: sql.Composable, terms: Terms) -> str:
     """The part that finds what is in the way, locks, drops these functions, and becomes the owner."""
-    tables = _existing(_tables(watches))
-    owners = composed("SELECT current_user")
+    owners: sql.Composable = sql.SQL("SELECT current_user")
     if terms.owner is not None:
         owners = composed("SELECT {}", terms.owner)
     elif watches:
-        owners = composed(_PARTS["owners"], tables=tables)
+        owners = sql.SQL(_PARTS["owners"])
     relations = ["changes", BELL, *(name_of(watch) for watch in watches for name_of in (missed_of, bell_of))]
     return render(
         template("begin.sql"),
-        **_locks(tables, functions, terms),
+        **_locks(_tables(watches), functions, terms),
         owners=owners,
         relations=map(sql.Literal, relations),
         gives_by_default=sql.SQL(own_path.gives_by_default("owner")),
@@ -168,10 +167,10 @@ def _trigger(trigger: Trigger, of: Recorder) -> str:
     return f"{made}\n{always}"
 
 
-def _locks(tables: list[sql.Composable], functions: sql.Composable, terms: Terms) -> dict[str, sql.Composable]:
+def _locks(tables: Iterable[QualifiedName], functions: sql.Composable, terms: Terms) -> dict[str, sql.Composable]:
     """The parts that lock these tables and those with earlier triggers, and drop the functions of these."""
     return {
-        "declare_locks": composed(_PARTS["declare_locks"], functions=functions, tables=tables),
+        "declare_locks": composed(_PARTS["declare_locks"], functions=functions, tables=map(own_path.existing, tables)),
         "lock": composed(_PARTS["lock"], patience=_milliseconds(terms)),
         "busy": sql.SQL(_PARTS["busy"]),
     }
@@ -252,7 +251,7 @@ def uninstall(watch: str | None = None, terms: Terms = TERMS) -> str:
         what = f"what `cdc-sync sql install` installed for the watch {visible(watch)}"
         rest = render(_PARTS["of_watch"], watch=watch)
     head = render(template("uninstall.sql"), what=sql.SQL(what), patience=_milliseconds(terms))
-    locks = _locks(_existing([]), functions, terms)
+    locks = _locks([], functions, terms)
     removed = render(template("uninstalled.sql"), **locks, sequences=sequences, rest=sql.SQL(rest))
     return head + _transaction([removed])
 
@@ -269,7 +268,3 @@ def for_psql(parts: Iterable[Part]) -> Iterator[str]:
 
 def _milliseconds(terms: Terms) -> int:
     return terms.patience // timedelta(milliseconds=1)
-
-
-def _existing(tables: Iterable[QualifiedName]) -> list[sql.Composable]:
-    return [*map(own_path.existing, tables)] or [sql.NULL]

@@ -3,10 +3,9 @@
 -- so no deadlock with the ATS is ever found. Then what was installed before is dropped.
 DO $cdc_sync$
 DECLARE
+{declare_locks}
     owners CONSTANT name[] := ARRAY({owners});
     owner CONSTANT name := owners[1];
-    ours CONSTANT oid := to_regnamespace('cdc_sync');
-{declare_locks}
     wrong record;
 BEGIN
     SELECT string_agg(what, '; ') AS what, string_agg(DISTINCT remedy, '; ') AS remedy INTO wrong FROM (
@@ -16,20 +15,20 @@ BEGIN
                format('Run it as %I, or GRANT %1$I TO %I', owner, session_user) WHERE NOT pg_has_role(session_user, owner, 'MEMBER')
         UNION ALL SELECT format('%I would publish the log, and stop subscribers without this table', pubname),
                'Create it there; then SET cdc_sync.published = ''yes'' before this script' FROM pg_publication
-         WHERE puballtables AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = ours AND relname = 'changes')
+         WHERE puballtables AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('cdc_sync') AND relname = 'changes')
            AND current_setting('cdc_sync.published', true) IS DISTINCT FROM 'yes'
         UNION ALL SELECT format('default privileges of %I give others more than reading', owner), 'Let another role own it: --owner ROLE'
          WHERE {gives_by_default}
         UNION ALL SELECT format('%s belongs to %I', what, rolname), -- who could act with the rights of the owner
                format(CASE WHEN rolsuper THEN 'ALTER %s OWNER TO %I' ELSE 'Look at it and DROP %s, unless you trust it' END, what, owner)
-          FROM (SELECT 'SCHEMA cdc_sync', nspowner FROM pg_namespace WHERE oid = ours
+          FROM (SELECT 'SCHEMA cdc_sync', nspowner FROM pg_namespace WHERE nspname = 'cdc_sync'
                 UNION ALL SELECT 'FUNCTION ' || oid::regprocedure, proowner FROM pg_proc WHERE oid = ANY (earlier)
-                UNION ALL SELECT 'TABLE ' || oid::regclass, relowner FROM pg_class WHERE relnamespace = ours
+                UNION ALL SELECT 'TABLE ' || oid::regclass, relowner FROM pg_class WHERE relnamespace = to_regnamespace('cdc_sync')
                       AND relname IN ({relations})) AS object (what, of) JOIN pg_roles ON pg_roles.oid = of WHERE rolname <> owner
     ) AS found (what, remedy);
     IF wrong.what <> '' THEN RAISE object_not_in_prerequisite_state USING MESSAGE = wrong.what, HINT = wrong.remedy; END IF;
 {lock}
-    IF ours IS NULL THEN EXECUTE format('CREATE SCHEMA cdc_sync AUTHORIZATION %I', owner); END IF;
+    IF to_regnamespace('cdc_sync') IS NULL THEN EXECUTE format('CREATE SCHEMA cdc_sync AUTHORIZATION %I', owner); END IF;
     PERFORM set_config('role', owner, true);
 {busy}
 END $cdc_sync$;

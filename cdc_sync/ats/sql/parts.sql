@@ -28,12 +28,13 @@
 -- name: quietly
 SET LOCAL client_min_messages = warning;
 
--- Which functions were installed before, and the tables to lock; the locks; and what is said if one is not to be had.
+-- The watched tables, which functions were installed before, and the tables to lock; the locks; and what is said if one is not to be had.
 -- name: declare_locks
+    watched CONSTANT regclass[] := ARRAY[{tables}]::regclass[];
     earlier CONSTANT regprocedure[] := ARRAY(SELECT oid FROM pg_proc
         WHERE pronamespace = to_regnamespace('cdc_sync') AND regexp_replace(proname, '[$]\d+$', '') {functions});
     tables CONSTANT regclass[] := ARRAY(SELECT DISTINCT oid FROM pg_class
-        WHERE oid IN ({tables}) OR oid IN (SELECT tgrelid FROM pg_trigger WHERE tgfoid = ANY (earlier)));
+        WHERE oid = ANY (watched) OR oid IN (SELECT tgrelid FROM pg_trigger WHERE tgfoid = ANY (earlier)));
     mode CONSTANT text := CASE WHEN earlier = '{{}}' THEN 'SHARE ROW EXCLUSIVE' ELSE 'ACCESS EXCLUSIVE' END;
 
 -- name: lock
@@ -51,7 +52,7 @@ EXCEPTION WHEN lock_not_available THEN
                     FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = ANY (tables) AND granted);
 
 -- name: owners
-SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE oid IN ({tables})
+SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE oid = ANY (watched)
 
 -- name: row
 CREATE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {table}
