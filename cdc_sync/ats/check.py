@@ -61,10 +61,7 @@ async def check_database(
     try:
         async with connected(dsn) as connection, AsyncExitStack() as stack:
             report(_version(connection))
-            async with asking_shortly(connection, "asking the server for its version and identity"):
-                facts = await server_facts(connection)
-            report(found("connection/made", database=facts.database, user=facts.user, shown=shown))
-            report(found(f"role/{'superuser' if facts.is_superuser else 'ordinary'}", user=facts.user, psql=psql))
+            facts = await _server(connection, shown, psql, report)
             await _search_path(connection, facts.user, report)
             session = await _session(stack, dsn, report)
             report(await _connections(connection, sessions or sessions_at_server(config, *config.all_databases)))
@@ -73,11 +70,7 @@ async def check_database(
             for name, position in (read or {}).items():
                 report(_replica_position(facts, name, position))
             await _bell(connection, session, config, facts, report)
-            shared = Shared(await _triggers(connection, config))
-            for name, watch in config.watches.items():
-                if only is None or name in only:
-                    await check_watch(connection, name, watch, shared, report)
-            await check_left_over(connection, config, shared, report)
+            await _watches(connection, config, only, report)
             return facts.identity
     except SourceError as error:
         report(_unconnected(error.message, psql))
@@ -96,6 +89,24 @@ def _version(connection: Connection) -> Finding:
     version = connection.info.server_version // 10_000
     what = "old" if version < _OLDEST else "new" if version > _NEWEST else "known"
     return found(f"server/{what}", version=version, oldest=_OLDEST)
+
+
+async def _server(connection: Connection, shown: str, psql: str, report: Tell) -> ServerFacts:
+    """Report where the connection leads, and for whom."""
+    async with asking_shortly(connection, "asking the server for its version and identity"):
+        facts = await server_facts(connection)
+    report(found("connection/made", database=facts.database, user=facts.user, shown=shown))
+    report(found(f"role/{'superuser' if facts.is_superuser else 'ordinary'}", user=facts.user, psql=psql))
+    return facts
+
+
+async def _watches(connection: Connection, config: Config, only: Collection[str] | None, report: Tell) -> None:
+    """Report each watch in order, and what is left over."""
+    shared = Shared(await _triggers(connection, config))
+    for name, watch in config.watches.items():
+        if only is None or name in only:
+            await check_watch(connection, name, watch, shared, report)
+    await check_left_over(connection, config, shared, report)
 
 
 async def _standby(config: Config, facts: ServerFacts, report: Tell) -> None:
