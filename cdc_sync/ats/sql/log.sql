@@ -1,10 +1,10 @@
 
-CREATE TABLE IF NOT EXISTS cdc_sync.changes (
+CREATE TABLE IF NOT EXISTS cdc_sync.changes ( -- whose rows live for milliseconds: hence autovacuum by their number
     watch      text NOT NULL,
     operation  "char" NOT NULL, -- of the ATS: I, U, D or T
     row_key    text[], -- NULL: any row may have changed
     changed_at timestamptz NOT NULL
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000); -- rows live for milliseconds
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_analyze_threshold = 100000);
 CREATE SEQUENCE IF NOT EXISTS cdc_sync.bell MINVALUE 0 START 0; -- until when (in seconds since 1970) to ring
 DO $cdc_sync$ BEGIN
     IF (SELECT relreplident FROM pg_class WHERE oid = 'cdc_sync.changes'::regclass) <> 'f' THEN
