@@ -28,7 +28,7 @@ _OF_TENANTS = '{} f {{client_min_messages=warning,"search_path=pg_catalog, pg_te
 
 
 class _Wanted(NamedTuple):
-    """An object as `verify.sql` expects it: a row there.
+    """An object as `verify.sql` expects it.
 
     Attributes:
         made: what is compared of it.
@@ -76,7 +76,8 @@ def verify(
 
 
 def _line(of: _Wanted) -> str:
-    return composed("({})", map(sql.Literal, of)).as_string()
+    found = (of.watch, of.kind, of.name, of.function, of.on_table, of.made, of.fires, of.may_be_missing)
+    return composed("({})", map(sql.Literal, found)).as_string()
 
 
 def _of_watch(of: Recorder) -> Iterator[_Wanted]:
