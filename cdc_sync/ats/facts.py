@@ -29,7 +29,7 @@ class ServerFacts:
     Attributes:
         version: `server_version_num`, 150004 for 15.4.
         identity: of the database and its cluster.
-        position: see `replica_guard`.
+        position: see `ReplicaPosition`.
         prepares_transactions: whether two-phase commits are possible.
         waits_for_standbys: whether commits may wait for a synchronous standby.
     """
@@ -56,6 +56,7 @@ class TableFacts:
         columns: with their types as SQL writes them.
         unique: the columns of each unique index.
         operators: the schema of the operators that compare each column's type: `pg_catalog`, or an extension's.
+        virtual: columns that are generated when they are read (PostgreSQL 18): a trigger sees no value of them.
     """
 
     oid: int
@@ -68,6 +69,7 @@ class TableFacts:
     readable: Sequence[str]
     unique: Sequence[Sequence[str]]
     operators: Mapping[str, str]
+    virtual: Sequence[str]
 
     @property
     def qualified(self) -> QualifiedName:

@@ -14,7 +14,6 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.config.columns import PlainColumn, SqlColumn, bare_column
-from cdc_sync.config.daemon import HOW_TO_MAKE_ONE, SHORTEST_TOKEN
 from cdc_sync.config.document import Document, Part, files_named, read_text, substitute
 from cdc_sync.config.loading import at, path_text
 from cdc_sync.config.meanings import code_meant, is_personal, known, words
@@ -47,13 +46,13 @@ def warnings(config: Config) -> list[Problem]:
 def _warnings(config: Config) -> Iterator[Problem]:
     for number, doubt in enumerate(config.undecided):
         yield _warning("undecided", ("undecided", number), doubt=doubt)
-    state, token = config.state, config.admin.token
+    state = config.state
     if state.backend == "sqlite" and state.dsn is not None:
         yield _warning("dsn-unused", ("state", "dsn"))
     if state.backend == "sqlite" and not state.path.is_absolute():
         yield _warning("path-relative", ("state", "path"), str(state.path))
-    if token is not None and len(token.get_secret_value()) < SHORTEST_TOKEN:
-        yield _warning("token-short", ("admin", "token"), shortest=SHORTEST_TOKEN, how_to_make_one=HOW_TO_MAKE_ONE)
+    if "per_watch" in config.metrics.model_fields_set:
+        yield _warning("per-watch", ("metrics", "per_watch"))
     yield from _of_customers(config)
     for name, watch in {**config.watches, **config.templates}.items():
         yield from _labels(("watches", name), watch)

@@ -33,7 +33,7 @@ class Config(Section):
         watches: What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins with a
             letter and has at most 40 of them; it appears in commands, metrics and names in the database. Required.
         admin: Where health, metrics and the page are served, and to whom.
-        metrics: Whether `/metrics` has each watch by itself.
+        metrics: Nothing any more; accepted until 0.4.
         log: What is logged, and how it is written.
         undecided: What `cdc-sync init` could not decide and what would send wrong things, each in words. Decide it,
             correct the file, and remove the entry. While there is one, `cdc-sync run` refuses with exit code 78; `run

@@ -19,6 +19,7 @@ from cdc_sync.config.problems import SettingError, setting_error
 from cdc_sync.config.values import HeaderValue
 from cdc_sync.config.watch import Status, Watch
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.core.watch_names import SEPARATOR
 
 _HEADER_VALUE = TypeAdapter[SecretStr](HeaderValue)
@@ -47,9 +48,10 @@ def watch_name(template: str, tenant: Tenant) -> str:
 
 
 def databases_of(config: Config, template: Watch) -> tuple[str, ...]:
-    """The databases that a template's tenants are in; "" is the section `database`."""
+    """The databases of this configuration that a template's tenants are in; "" is the section `database`."""
     several = template.for_each.databases if template.for_each is not None else ()
-    return several or (template.database or next(iter(config.databases), ""),)
+    databases = several or (template.database or next(iter(config.databases), ""),)
+    return tuple(name for name in databases if name in config.all_databases)
 
 
 def tenants_named(config: Config, names: Iterable[str]) -> dict[str, list[Tenant]]:
@@ -106,10 +108,16 @@ def expanded(
             try:
                 watch = config.watches.get(name) or watch_for(templates[template], tenant, reveal)
                 define_account(headers_of, watch, name)
-                check_account(headers_of, watch, name)
                 watches[name] = watch
             except SettingError as error:
                 failed[name] = error
+    # Another template's headers may make the account that one names.
+    for name, watch in list(watches.items()):
+        try:
+            check_account(headers_of, watch, name)
+        except SettingError as error:
+            failed[name] = error
+            del watches[name]
     return config.with_watches(watches, templates), failed
 
 
@@ -117,7 +125,8 @@ def watch_for(template: Watch, tenant: Tenant, reveal: Callable[[str], str]) -> 
     """A template's watch for one tenant; `reveal` replaces the references in a text.
 
     Raises:
-        SettingError: a header's file is not there, or the tenant's name cannot be a part of its path.
+        SettingError: a header's file is not there, the tenant's name cannot be a part of its path, or its account would
+            be the default one.
     """
     changes: dict[str, Any] = {"for_each": None, "overrides": {}}
     if tenant.database is not None:
@@ -132,6 +141,8 @@ def watch_for(template: Watch, tenant: Tenant, reveal: Callable[[str], str]) -> 
     changes["extra"] = {name: _mapped(field, tenant) for name, field in template.extra.items()}
     changes["where"] = _mapped(template.where, tenant)
     changes["account"] = template.account and template.account.replace("{tenant}", tenant.name)
+    if changes["account"] == DEFAULT_ACCOUNT != template.account:
+        raise setting_error("account-of-default")
     own = template.overrides.get(tenant.name)
     headers: Headers = template.hellowork.headers
     if own is not None:

@@ -129,14 +129,15 @@ class Unreportable:
 
     Attributes:
         unreadable: an expression fails on the row, so the value may exist.
-        without_job: the state, if only a job is missing and the last known one may take its place.
+        incomplete: the state without what is missing, a job or a deletion's account, if the last known one may take its
+            place.
     """
 
     application_id: str | None
     key: Key
     reason: str
     unreadable: bool = False
-    without_job: Reportable | None = field(default=None, compare=False)
+    incomplete: Reportable | None = field(default=None, compare=False)
     changed_at: int = field(default=0, compare=False)
 
 
@@ -220,7 +221,7 @@ def from_microseconds(text: str) -> int:
 
 
 def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
-    """Interpret one row by itself; `outbox.with_last_job` adds what is known already.
+    """Interpret one row by itself; `outbox.completed` adds what is known already.
 
     `changed_at` is also the event's date if the row has none.
     """
@@ -251,14 +252,15 @@ def _observation_of(application_id: str, row: Row, rules: WatchRules, changed_at
     refusal = rules.built_refusal if _value(row.status_url) is None else rules.allowed.refusal(content.url)
     refused = unmapped or (refusal and status_url.refused(content.url, refusal))
     reportable = Reportable(application_id, row.key, content, refused, row.digest, changed_at)
-    if content.job_id:
+    lacks = _no_account(row.account or "") if not content.account else None if content.job_id else _NO_JOB
+    if lacks is None:
         return reportable
-    without_job = reportable if rules.last_known_job else None
-    return Unreportable(application_id, row.key, _NO_JOB, without_job=without_job, changed_at=changed_at)
+    incomplete = reportable if content.job_id or rules.last_known_job else None
+    return Unreportable(application_id, row.key, lacks, incomplete=incomplete, changed_at=changed_at)
 
 
 def _content(application_id: str, row: Row, rules: WatchRules, status: str, changed_at: int) -> Content:
-    """The content of the row's call, maybe without a job."""
+    """The content of the row's call, maybe without a job; of a deletion also without an account."""
     if not status or status.isspace():
         raise _LacksError(coded("no-status", "it has no status"))
     if rules.extra or len(status) + len(row.job_id or "") + len(row.source or "") > LONGEST_TEXT:
@@ -304,14 +306,18 @@ def _own_account(row: Row, rules: WatchRules) -> str:
     account = row.account or ""
     if account in rules.accounts:
         return account
+    if row.deleted:
+        return ""
+    raise _LacksError(_no_account(account))
+
+
+def _no_account(account: str) -> Reason:
     if not account.strip():
-        raise _LacksError(coded("no-account", "it names no account"))
-    raise _LacksError(
-        coded(
-            "account-unknown",
-            "its account %(account)s is not in hellowork.accounts",
-            account=repr(account[:_SHOWN]),
-        )
+        return coded("no-account", "it names no account")
+    return coded(
+        "account-unknown",
+        "its account %(account)s is not in hellowork.accounts",
+        account=repr(account[:_SHOWN]),
     )
 
 

@@ -57,8 +57,8 @@ config.yaml:11: watches.applications.poll_interval: unknown key; it belongs in c
 config.yaml:12: watches.applications.columns.job_id: required key is missing (the job's id in the ATS)
 config.yaml:17: watches.applications.capture.mod: unknown key; did you mean "mode"?
 config.yaml:22: watches.applications.status.map."Embauché": stands twice, first on line 20; remove one
-config.yaml:23: admin.token: listen on another than a loopback address needs a token of at least 16 characters: a \
-shorter one could be guessed; set it (`openssl rand -hex 16` prints a good one), or listen on 127.0.0.1
+config.yaml:23: admin.token: a token has at least 16 characters, since a shorter one could be guessed; listen on \
+another than a loopback address needs one; `openssl rand -hex 16` prints a good one
 """
 
 

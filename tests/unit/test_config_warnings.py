@@ -28,10 +28,10 @@ def test_an_ordinary_configuration_is_not_suspicious() -> None:
     assert warned({}) == []
 
 
-def test_a_short_token_could_be_guessed() -> None:
-    (said,) = warned({"admin.token": "s3cret"})
-    assert said.startswith("admin.token: has fewer than 16 characters, so that it could be guessed; `openssl rand")
-    assert warned({"admin.token": "0123456789abcdef"}) == []
+@pytest.mark.parametrize("per_watch", [True, False])
+def test_a_key_that_means_nothing_any_more_is_accepted_with_a_warning(per_watch: bool) -> None:  # noqa: FBT001 - a key
+    (said,) = warned({"metrics.per_watch": per_watch})
+    assert said.startswith("metrics.per_watch: means nothing any more, and is an error from 0.4 on; remove it")
 
 
 def test_a_status_of_hellowork_s_own_side_is_a_warning() -> None:
