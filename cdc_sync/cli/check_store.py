@@ -26,7 +26,7 @@ from cdc_sync.store.leader import leader_in
 from cdc_sync.store.opening import opened_beside, store_dsn
 from cdc_sync.store.postgres import schema
 from cdc_sync.store.postgres.scripts import KIND, TABLES
-from cdc_sync.store.postgres.session import PostgresTransaction
+from cdc_sync.store.postgres.transaction import PostgresTransaction
 from cdc_sync.store.protocol import KnownTwice
 from cdc_sync.store.sqlite.driver import run
 from cdc_sync.store.sqlite.schema import guarded, holder_of, open_file, version_of

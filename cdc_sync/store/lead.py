@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
+from cdc_sync.store.driver import Driver
 from cdc_sync.store.leader import Leader
+
+LOOKS_EVERY = 1.0
+"""Seconds between tries of the lock, and between looks whether the store is still there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +53,28 @@ StandingBy = Callable[[Standby], Awaitable[None]]
 """Called about each second while a daemon stands by."""
 
 
-class Lead(Protocol):
-    """This daemon's lead of a store."""
+class Lead:
+    """This daemon's lead of a store; nobody else can lead a store in a file while this process lives.
 
-    @property
-    def store(self) -> Store:
-        """The store."""
+    Attributes:
+        store: see there.
+        leader: its row.
+        holding: keeps the lead; it ends with a `StoreError` when the lead is lost. No call may be under way any more.
+    """
 
-    @property
-    def leader(self) -> Leader:
-        """Its row."""
+    def __init__(self, driver: Driver, leader: Leader) -> None:
+        self.store = Store(driver)
+        self.leader = leader
+        self.holding = asyncio.create_task(self._hold(), name="holding the lead")
 
-    @property
-    def holding(self) -> asyncio.Task[None]:
-        """Keeps the lead; it ends with a `StoreError` when the lead is lost. No call may be under way any more."""
+    async def _hold(self) -> None:
+        while True:
+            self.store.driver.check_place()
+            await asyncio.sleep(LOOKS_EVERY)
 
     def may_call(self) -> bool:
         """Whether a call that begins now ends before another daemon can lead: ask right before the call."""
+        return True
 
     def expect(self, longest_call: float, configuration: str) -> None:
         """From now on, a call's bytes may leave this host for so many seconds, by another configuration."""

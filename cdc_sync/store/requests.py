@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.store import Store
 from cdc_sync.store.acts import KINDS, Captured, Discard, Holder, Release, Request, Resend, Retry, holder
-from cdc_sync.store.driver import Run, Transaction
+from cdc_sync.store.driver import Transaction
 from cdc_sync.store.encoding import as_json
 from cdc_sync.store.errors import message
 
@@ -41,36 +41,31 @@ def _arguments(kind: type[Request[Any]]) -> TypeAdapter[Request[Any]]:
     return TypeAdapter(kind)
 
 
-class RequestTable:
-    """The commands' side of the table: they add a request, and remove it. `run` is `Driver.transact`."""
+async def add_request(store: Store, request: Request[Any], within: float) -> str:
+    """Add a request that expires after so many seconds; returns its id."""
+    kind, id_ = type(request), uuid4().hex
+    facts = {"what": _NAMES[kind], "arguments": _arguments(kind).dump_json(request).decode()}
+    await store.driver.transact(lambda t: t.run("add_request", id=id_, **facts, within=round(within * 1000)))
+    return id_
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
 
-    async def add(self, request: Request[Any], within: float) -> str:
-        """Add a request that expires after so many seconds; returns its id."""
-        kind, id_ = type(request), uuid4().hex
-        facts = {"what": _NAMES[kind], "arguments": _arguments(kind).dump_json(request).decode()}
-        await self._run(lambda t: t.run("add_request", id=id_, **facts, within=round(within * 1000)))
-        return id_
+async def remove_request(store: Store, id_: str) -> str | None:
+    """Remove a request; returns its answer. Without one it is never executed.
 
-    async def remove(self, id_: str) -> str | None:
-        """Remove a request; returns its answer. Without one it is never executed.
+    While the request is being executed, this waits.
+    """
 
-        While the request is being executed, this waits.
-        """
+    async def work(transaction: Transaction) -> str | None:
+        await transaction.run("lock_request", id=id_)
+        rows = await transaction.rows("answer_to", id=id_)
+        await transaction.run("remove_request", id=id_)
+        return rows[0][0] if rows else None
 
-        async def work(transaction: Transaction) -> str | None:
-            rows = await transaction.rows("lock_request", id=id_)
-            await transaction.run("remove_request", id=id_)
-            return rows[0][0] if rows else None
-
-        found: str | None = await self._run(work)
-        return found
+    return await store.driver.transact(work)
 
 
 async def is_answered(store: Store, id_: str) -> bool:
-    """Whether a request has been answered, or is gone; the store may be open for reading only."""
+    """Whether a request has been answered, or is gone."""
     rows = await store.driver.ask("answer_to", id=id_)
     return not rows or rows[0][0] is not None
 

@@ -100,9 +100,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a cancelled caller's apply has no effect on memory",
-        "store/sqlite/driver.py",
-        "        effect(None if isinstance(result, BaseException) else result)\n",
-        "        if not future.done():\n            effect(None if isinstance(result, BaseException) else result)\n",
+        "store/driver.py",
+        "        self.effect(result)\n",
+        "        if not self.answer.done():\n            self.effect(result)\n",
     ),
     Mutation(
         "what is pending at the start does not count as attempted",

@@ -15,6 +15,7 @@ from cdc_sync.config.sessions import completed, session_settings
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
+from cdc_sync.store.driver import Access
 from cdc_sync.store.errors import store_error, texts
 from cdc_sync.store.postgres.scripts import install
 from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, not_reported
@@ -88,9 +89,9 @@ async def configure(connection: Connection) -> None:
 
 
 async def prepare(
-    dsn: str, *, read_only: bool, tables: Iterable[QualifiedName] = (), upgrading: Upgrading = not_reported
+    dsn: str, access: Access, *, tables: Iterable[QualifiedName] = (), upgrading: Upgrading = not_reported
 ) -> None:
-    """Migrate the schema, unless it is only read.
+    """Migrate the schema, if it is our own.
 
     The parameters are those of `PostgresDriver.open`; a new store is not `upgrading`.
 
@@ -103,7 +104,7 @@ async def prepare(
         async with connected(dsn) as connection:
             check_server(connection, dsn)
             version = await version_of(connection)
-            if version < newest and not read_only:
+            if version < newest and access == "own":
                 report = asyncio.create_task(_report(upgrading if version else not_reported))
                 try:
                     await connection.execute(install(tables=tables).encode())
@@ -170,7 +171,7 @@ async def copy_to_sqlite(dsn: str, copy: SqliteDriver) -> None:
         async with connected(dsn) as connection:
             if await version_of(connection) == 0:
                 return
-            await prepare(dsn, read_only=True)
+            await prepare(dsn, "read")
             async with connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 for table in _COPIED:

@@ -213,7 +213,7 @@ SELECT endpoint, watch, count(*) FROM @outbox
  WHERE state = 'pending' AND endpoint @in(endpoints)
  GROUP BY endpoint, watch;
 
--- name: due -> 16
+-- name: due
 -- Ordered as the index, and by nothing else: a tie-break would sort all due entries. A probe reads them all, for the
 -- least attempted, but only once after each wait of the endpoint. Due times of a wrong clock come last.
 SELECT * FROM (
@@ -354,7 +354,8 @@ UPDATE @request SET answer = :answer, answered_at = @clock WHERE id = :id;
 SELECT answer FROM @request WHERE id = :id;
 
 -- name: lock_request
-SELECT answer FROM @request WHERE id = :id;
+-- The leader may be executing it.
+UPDATE @request SET id = id WHERE id = :id;
 
 -- name: remove_request
 DELETE FROM @request WHERE id = :id;
@@ -414,7 +415,7 @@ SELECT first, last, count(*), min(application_id), max(application_id)
  ORDER BY count(*) DESC, first, last
  LIMIT :limit;
 
--- name: entries_after -> 3
+-- name: entries_after
 -- In any state, so that the primary key gives the order and a page costs a page.
 SELECT o.application_id, o.state,
        (SELECT s.row_key FROM @snapshot s WHERE s.watch = o.watch AND s.application_id = o.application_id)

@@ -13,12 +13,13 @@ from itertools import chain
 from pathlib import Path
 
 from cdc_sync.core.failures import StoreError
+from cdc_sync.store.driver import Access
 from cdc_sync.store.errors import store_error, texts
 from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, not_reported
 from cdc_sync.store.statements import migrations, text
 
 _PREPARED = 256
-"""Prepared statements kept: all, in a few sizes."""
+"""Prepared statements kept: all."""
 
 _BUSY_TIMEOUT_MS = 10_000
 """For another process's transaction: operator commands write beside the daemon."""
@@ -30,17 +31,17 @@ _INSTRUCTIONS = 100_000
 """SQLite's instructions between looks at the clock: about a millisecond."""
 
 
-def connect(path: Path, *, read_only: bool = False, upgrading: Upgrading = not_reported) -> sqlite3.Connection:
-    """Open the store, and migrate it, calling `upgrading`, unless it is only read.
+def connect(path: Path, access: Access = "own", *, upgrading: Upgrading = not_reported) -> sqlite3.Connection:
+    """Open the store, and migrate it if it is our own, calling `upgrading`.
 
     Raises:
         StoreError: the file is no store, was written by a newer version, or cannot be opened.
     """
-    connection = open_file(path, read_only=read_only)
+    connection = open_file(path, read_only=access == "read")
     with guarded(path, connection):
         version = version_of(connection, path)
         if version < len(scripts := migrations("sqlite")):
-            if read_only:
+            if access != "own":
                 raise store_error("store-not-set-up", store=path)
             if version and (holder := holder_of(path)) not in {None, os.getpid()}:
                 raise store_error("store-upgrade", store=path, process=holder or "unknown")
@@ -55,10 +56,10 @@ def connect_copy(source: Path | None) -> sqlite3.Connection:
         StoreError: the store cannot be read, or there is no place for the copy.
     """
     with copying():
-        copy = sqlite3.connect("", isolation_level=None, cached_statements=_PREPARED)
+        copy = _connection_to("")
         copy.execute(_SMALL_CACHE)
         if source is not None and source.exists():
-            with closing(connect(source, read_only=True)) as original:
+            with closing(connect(source, "read")) as original:
                 original.backup(copy)
         _bring_up_to_date(copy, migrations("sqlite"), not_reported)
     return copy
@@ -85,11 +86,11 @@ def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """
     try:
         if read_only:
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            connection = _connection_to(f"{path.absolute().as_uri()}?mode=ro")
         else:
             # Ids and statuses are private; the WAL's files take this mode.
             path.touch(mode=0o600, exist_ok=True)
-            connection = sqlite3.connect(path, isolation_level=None, cached_statements=_PREPARED)
+            connection = _connection_to(path.absolute().as_uri())
     except (OSError, sqlite3.Error) as error:
         name = "store-unopenable/read-only" if read_only else "store-unopenable"
         raise store_error(name, store=path, message=error) from error
@@ -100,6 +101,11 @@ def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
             _use_wal(connection)
             connection.execute("PRAGMA synchronous = FULL")
     return connection
+
+
+def _connection_to(uri: str) -> sqlite3.Connection:
+    """A connection that one thread opens, and another one uses."""
+    return sqlite3.connect(uri, uri=True, isolation_level=None, cached_statements=_PREPARED, check_same_thread=False)
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
@@ -123,7 +129,7 @@ def copy_store(source: Path, target: Path) -> None:
         StoreError: it cannot be read.
     """
     target.touch(mode=0o600, exist_ok=True)
-    original = connect(source, read_only=True)
+    original = connect(source, "read")
     with guarded(source, original), closing(original), closing(sqlite3.connect(target)) as copy:
         original.backup(copy)
 
@@ -189,14 +195,22 @@ def translate(path: Path, error: sqlite3.Error) -> StoreError:
 
 
 @contextmanager
-def guarded(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
-    """Turn SQLite's errors into a `StoreError`; close the connection on any failure."""
+def translating(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into a `StoreError`."""
     try:
         yield
-    except BaseException as error:
+    except sqlite3.Error as error:
+        raise translate(path, error) from error
+
+
+@contextmanager
+def guarded(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
+    """The same; close the connection on any failure."""
+    try:
+        with translating(path):
+            yield
+    except BaseException:
         connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise translate(path, error) from error
         raise
 
 

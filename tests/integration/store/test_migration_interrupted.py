@@ -115,7 +115,7 @@ class TestAFile:
         data = OldFile(FILES[0], tmp_path)
 
         with pytest.raises(StoreError, match="not been set up by this version yet: start the daemon once"):
-            Store(SqliteDriver(data.path, read_only=True))
+            Store(SqliteDriver(data.path, "read"))
 
         assert data.schema() == FILES[0].schema
 

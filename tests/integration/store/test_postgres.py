@@ -186,12 +186,12 @@ class TestTheRole:
         with pytest.raises(
             StoreError, match="has not been set up by this version yet: start the daemon once"
         ) as raised:
-            Store(await PostgresDriver.open(database, read_only=True))
+            Store(await PostgresDriver.open(database, "read"))
         assert raised.value.code == "store-not-set-up"
 
     async def test_reading_writes_nothing(self, dsn: str, store: Store) -> None:
         await adopt(store, "a1")
-        reader = Store(await PostgresDriver.open(dsn, read_only=True))
+        reader = Store(await PostgresDriver.open(dsn, "read"))
 
         with pytest.raises(StoreError, match=r"read-only transaction"):
             await acting.resend(reader, None, ["a1"], NOW)

@@ -14,7 +14,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.postgres.session import PostgresTransaction, array
+from cdc_sync.store.postgres.transaction import PostgresTransaction, array
 from cdc_sync.store.statements import statements
 
 _PLANS_FOR_VALUES = 120_000
@@ -97,7 +97,7 @@ async def test_statements_are_prepared_and_planned_for_the_outbox_as_it_is(store
     driver = await PostgresDriver.open(store_database)
     for _ in range(30):
         await Store(driver).delivery.lanes()
-    connection = driver.session._connection
+    connection = driver._connection
     prepared = await (await connection.execute("SELECT statement FROM pg_prepared_statements")).fetchall()
     mode = await (await connection.execute("SELECT current_setting('plan_cache_mode', true)")).fetchall()
     can_say_how_to_plan = connection.info.server_version >= _PLANS_FOR_VALUES

@@ -191,10 +191,6 @@ SELECT * FROM (SELECT watch, application_id, row_key, reason
                 WHERE watch @in(watches) AND application_id >= :text
                 ORDER BY application_id LIMIT :limit) AS unreported;
 
--- name: lock_request
--- The leader may be executing it.
-SELECT answer FROM @request WHERE id = :id FOR UPDATE;
-
 -- name: next_request
 -- As in SQLite's. Its command cannot take it back while it is executed; one that is taken back is left out.
 SELECT id, what, arguments, @clock BETWEEN asked_at AND expires_at

@@ -2,8 +2,9 @@
 
 -- name: set_session
 -- The former leader of a file has ended, and its sessions with it. So a watch connects while the disk is full, too.
+SELECT NULL;
 
--- name: before -> 19
+-- name: before
 -- By application, and by rows that belonged to another application.
 SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
        s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.revision, o.state, o.reason, o.queued_at
@@ -21,6 +22,7 @@ SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.
 
 -- name: need_no_flush
 -- Nothing is flushed where nothing was written.
+SELECT NULL;
 
 -- name: remove(watch text, application_id text)
 DELETE FROM @outbox WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
@@ -78,7 +80,7 @@ DELETE FROM @history
  WHERE number IN (SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
                    WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep);
 
--- name: current -> 16
+-- name: current
 SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
        o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
   FROM json_each(:ends) e
