@@ -268,7 +268,7 @@ class ForgetAccount(Request[int]):
         await transaction.write("unacknowledge", sorted(of for *of, has_entry in records if has_entry))
         gone = sorted(of for *of, has_entry in records if not has_entry)
         await transaction.write("forget_application", gone)
-        await transaction.write("answer_of", gone)
+        await transaction.write("answer", gone)
         for watch, number in sorted(Counter(watch for watch, _ in gone).items()):
             await transaction.write("tally", [(-number, None, None, watch)])
         await record(transaction, self.by, removed + len(records))
@@ -284,22 +284,22 @@ class Pause(Request[list[str]]):
 
     async def execute(self, transaction: Transaction, holder: Holder) -> list[str]:  # noqa: ARG002 - see `Request`
         """See `Request`."""
+        paused = self._after({*await noted(transaction, "paused", "[]")})
+        await transaction.run("set_about", name="paused", value=as_json(sorted(paused)))
         await record(transaction, self.by, 1)
-        return await _set_paused(transaction, {self.endpoint, *await noted(transaction, "paused", "[]")})
+        return sorted(paused)
+
+    def _after(self, paused: set[str]) -> set[str]:
+        """What is paused then."""
+        return paused | {self.endpoint}
 
 
 @dataclass(frozen=True)
-class Resume(Request[list[str]]):
+class Resume(Pause):
     """End a pause, or each with `ALL_ENDPOINTS`; the answer is which are still paused."""
 
-    endpoint: str
-    by: PersonActed
-
-    async def execute(self, transaction: Transaction, holder: Holder) -> list[str]:  # noqa: ARG002 - see `Request`
-        """See `Request`."""
-        await record(transaction, self.by, 1)
-        paused = set() if self.endpoint == ALL_ENDPOINTS else {*await noted(transaction, "paused", "[]")}
-        return await _set_paused(transaction, paused - {self.endpoint})
+    def _after(self, paused: set[str]) -> set[str]:
+        return set() if self.endpoint == ALL_ENDPOINTS else paused - {self.endpoint}
 
 
 KINDS: Final[dict[str, type[Request[Any]]]] = {
@@ -313,11 +313,6 @@ KINDS: Final[dict[str, type[Request[Any]]]] = {
     "resume": Resume,
 }
 """All kinds, by the name in the table: there are no others."""
-
-
-async def _set_paused(transaction: Transaction, paused: Collection[str]) -> list[str]:
-    await transaction.run("set_about", name="paused", value=as_json(sorted(paused)))
-    return sorted(paused)
 
 
 async def _contents(

@@ -13,7 +13,7 @@ from cdc_sync.core.diff import blow
 from cdc_sync.core.outbox import Known, Suspicion, Verified
 from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.applying import OF_NO_ROW, apply
-from cdc_sync.store.driver import Driver, Transaction
+from cdc_sync.store.driver import Driver, Transaction, pages
 from cdc_sync.store.encoding import (
     content_from,
     fuse_from,
@@ -26,9 +26,6 @@ from cdc_sync.store.encoding import (
 _RECORDS_AT_ONCE = 20_000
 """Records searched by one statement, at most: some 30 ms of SQLite's only thread."""
 
-_ALL_MET = 0xFF
-"""A byte of a sweep's bitmap with all bits set."""
-
 
 @dataclass
 class Capture:
@@ -38,11 +35,8 @@ class Capture:
 
     async def pending(self, watch: str, at_once: int) -> AsyncIterator[dict[str, Key]]:
         """The watch's applications with a pending entry, each with its row's key, in parts of at most so many."""
-        after, is_over = "", False
-        while not is_over:
-            rows = await self.driver.ask("entries_after", watch=watch, after=after, limit=at_once)
+        async for rows in pages(self.driver, "entries_after", watch, at_once):
             yield {application_id: key_from(text) for application_id, state, text in rows if state == "pending"}
-            after, is_over = rows[-1][0] if rows else "", len(rows) < at_once
 
     async def postpone(self, watch: str, application_ids: Sequence[str], due_at: int) -> None:
         """Let these pending entries wait until a time."""
@@ -102,18 +96,8 @@ class Capture:
         In parts of at most `at_once` records, without deleted ones and those out of scope. The cost grows with the
         watch.
         """
-        if 2 * int.from_bytes(bitmap, "little").bit_count() >= last:
-            for first in range(1, last + 1, at_once):
-                numbers = unmarked(bitmap, first, min(first + at_once - 1, last))
-                rows = await self.driver.ask("unseen", watch=watch, numbers=numbers) if numbers else ()
-                yield [application_id for (application_id,) in rows]
-            return
-        # Most unmarked numbers belong to other watches.
-        after, is_over = "", False
-        while not is_over:
-            rows = await self.driver.ask("in_scope_after", watch=watch, after=after, limit=at_once)
+        async for rows in pages(self.driver, "in_scope_after", watch, at_once):
             yield [id_ for id_, number in rows if number <= last and not bitmap[number >> 3] >> (number & 7) & 1]
-            after, is_over = rows[-1][0] if rows else "", len(rows) < at_once
 
     async def highest_number(self) -> int:
         """The highest record number; 0 if there is none."""
@@ -171,17 +155,6 @@ class Capture:
             await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
 
         await self.driver.transact(work)
-
-
-def unmarked(bitmap: bytes, first: int, last: int) -> list[int]:
-    """The numbers from `first` to `last` without a set bit: n's is bit n & 7 of byte n >> 3."""
-    found: list[int] = []
-    for place, byte in enumerate(bitmap[first >> 3 : (last >> 3) + 1], start=first >> 3):
-        if byte != _ALL_MET:
-            found += [
-                number for bit in range(8) if not byte >> bit & 1 and first <= (number := place << 3 | bit) <= last
-            ]
-    return found
 
 
 def _states(rows: Sequence[tuple[Any, ...]]) -> dict[str, Content]:

@@ -18,8 +18,8 @@ from cdc_sync.core.reasons import as_text, fields_of
 from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, account_of
 from cdc_sync.store.acts import CONFIGURED
-from cdc_sync.store.driver import Driver, Effect, Transaction, about, add_history, no_effect
-from cdc_sync.store.encoding import as_json, entry_from, fuse_from, health_from, state_columns
+from cdc_sync.store.driver import Driver, Effect, Transaction, about, add_history, no_effect, pages
+from cdc_sync.store.encoding import as_json, entry_from, fuse_from, fuse_text, health_from, state_columns
 from cdc_sync.store.protocol import CALL_STEP
 
 _STOPPED_CLEANLY = "stopped cleanly"
@@ -55,13 +55,9 @@ class Delivery:
 
         if not await self.driver.transact(was_clean):
             for watch in sorted({watch for _, watch in await self.lanes()}):
-                await self._mark_attempted(watch)
-
-    async def _mark_attempted(self, watch: str) -> None:
-        """Count a watch's pending entries as attempted."""
-        after: str | None = ""
-        while after is not None:
-            after = await self.driver.transact(partial(_mark_page, watch=watch, after=after))
+                async for rows in pages(self.driver, "entries_after", watch, _MARKED_AT_ONCE):
+                    pending = [(watch, id_) for id_, state, _ in rows if state == "pending"]
+                    await self.driver.transact(partial(_mark_attempted, pending=pending))
 
     async def stopped_cleanly(self) -> None:
         """Note that each call that was begun has its result in the store, and that no further one begins."""
@@ -180,11 +176,8 @@ async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int
     return DueEntries(entries, next_at)
 
 
-async def _mark_page(transaction: Transaction, watch: str, after: str) -> str | None:
-    """Count some entries after an application as attempted; returns the last one's, None after the last page."""
-    rows = await transaction.rows("entries_after", watch=watch, after=after, limit=_MARKED_AT_ONCE)
-    await transaction.write("mark_attempted", [(watch, id_) for id_, state, _ in rows if state == "pending"])
-    return rows[-1][0] if len(rows) == _MARKED_AT_ONCE else None
+async def _mark_attempted(transaction: Transaction, pending: Sequence[EntryId]) -> None:
+    await transaction.write("mark_attempted", pending)
 
 
 async def mend(transaction: Transaction, watch: str, fuse: Fuse) -> None:
@@ -194,7 +187,7 @@ async def mend(transaction: Transaction, watch: str, fuse: Fuse) -> None:
     ((left,),) = await transaction.rows("held_left", watch=watch)
     if not left:
         whole = fuse._replace(blown_at=None, reason=None)
-        await transaction.run("set_fuse", watch=watch, fuse=as_json(whole._asdict()))
+        await transaction.run("set_fuse", watch=watch, fuse=fuse_text(whole))
 
 
 @dataclass

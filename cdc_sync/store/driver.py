@@ -5,7 +5,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
@@ -255,3 +255,12 @@ async def _run_group(works: Sequence[Work[Any]], transaction: Transaction) -> li
         if time.monotonic() > full_at:
             break
     return results
+
+
+async def pages(driver: Driver, name: str, watch: str, at_once: int) -> AsyncIterator[list[tuple[Any, ...]]]:
+    """A watch's rows of a statement, in the order of their first column, so many at once: others work in between."""
+    after: str | None = ""
+    while after is not None:
+        rows = await driver.ask(name, watch=watch, after=after, limit=at_once)
+        yield rows
+        after = rows[-1][0] if len(rows) == at_once else None

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.event_loop import end
@@ -22,31 +22,22 @@ class Standby:
 
     Attributes:
         store: to be read meanwhile; None if it cannot be.
-        is_free: whether nobody leads: it only waits for the former leader's calls to end.
         leader: the row of who leads, or led last.
-        differs: whether that works by another configuration.
+        ours: this process as a leader.
+        is_free: whether nobody leads: it only waits for the former leader's calls to end.
         not_taken_over: why this daemon cannot take over from a leader that is silent.
     """
 
     store: Store | None
     leader: Leader | None
-    is_free: bool
-    differs: bool
-    not_taken_over: StoreError | None
+    ours: Leader
+    is_free: bool = False
+    not_taken_over: StoreError | None = None
 
-    @classmethod
-    def behind(
-        cls,
-        leader: Leader | None,
-        ours: Leader,
-        store: Store | None,
-        not_taken_over: StoreError | None = None,
-        *,
-        is_free: bool = False,
-    ) -> Self:
-        """This process, `ours`, behind a leader."""
-        differs = leader is not None and leader.configuration != ours.configuration
-        return cls(store, leader, is_free, differs, not_taken_over)
+    @property
+    def differs(self) -> bool:
+        """Whether the leader works by another configuration."""
+        return self.leader is not None and self.leader.configuration != self.ours.configuration
 
 
 StandingBy = Callable[[Standby], Awaitable[None]]

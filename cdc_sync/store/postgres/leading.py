@@ -233,7 +233,7 @@ async def _take(driver: PostgresDriver, ours: Leader, standing_by: StandingBy) -
             await driver.ask("give_up_lead", kind=KIND)  # another one has led meanwhile
         not_taken_over = await _end_silent(driver, watching)
         is_led = watching.row is not None and watching.holder == watching.row.backend
-        await standing_by(Standby.behind(watching.row, ours, Store(driver), not_taken_over, is_free=not is_led))
+        await standing_by(Standby(Store(driver), watching.row, ours, not is_led, not_taken_over))
         await asyncio.sleep(LOOKS_EVERY)
 
 

@@ -32,7 +32,7 @@ UPDATE @snapshot AS s
        adopted = x.adopted
   FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
 
--- name: hand_over(watch text, application_id text, heir text, at bigint)
+-- name: hand_over(watch text, application_id text, heir text)
 -- The heir's record begins from the state that HelloWork acknowledged last. An adopted deletion is none.
 UPDATE @snapshot AS s
    SET status = f.status, job_id = f.job_id, deleted = f.deleted, metadata = f.metadata,
@@ -118,10 +118,7 @@ ON CONFLICT (watch, application_id) DO NOTHING;
 UPDATE @suspicion AS p SET due_at = x.due_at
   FROM @rows WHERE p.watch = x.watch AND p.application_id = x.application_id;
 
--- name: answer
-DELETE FROM @suspicion WHERE watch = :watch AND application_id @in(ids);
-
--- name: answer_of(watch text, application_id text)
+-- name: answer(watch text, application_id text)
 DELETE FROM @suspicion WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
 
 -- name: due_suspicions
@@ -142,8 +139,8 @@ SELECT x.watch, x.row_key, x.application_id, x.reason, x.at FROM @rows WHERE TRU
 ON CONFLICT (watch, row_key) DO UPDATE
    SET application_id = excluded.application_id, reason = excluded.reason, at = excluded.at;
 
--- name: unskip
-DELETE FROM @skipped WHERE watch = :watch AND row_key @in(keys);
+-- name: unskip(watch text, row_key text)
+DELETE FROM @skipped WHERE (watch, row_key) IN (SELECT x.watch, x.row_key FROM @rows);
 
 -- name: set_position(watch text, name text, value text)
 INSERT INTO @position (watch, name, value) SELECT x.watch, x.name, x.value FROM @rows WHERE TRUE

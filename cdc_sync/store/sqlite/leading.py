@@ -47,7 +47,7 @@ async def _take(path: Path, ours: Leader, standing_by: StandingBy) -> int:
     read = await _opened_to_read(path)
     try:
         while (lock := try_lock(path)) is None:
-            await standing_by(Standby.behind(await read.transact(leader_in), ours, Store(read)))
+            await standing_by(Standby(Store(read), await read.transact(leader_in), ours))
             await asyncio.sleep(LOOKS_EVERY)
         return lock
     finally:

@@ -9,7 +9,7 @@ from cdc_sync.store.sqlite.schema import connect
 from cdc_sync.store.statements import statements
 
 
-@pytest.mark.parametrize("name", ["compare", "unseen", "before"])
+@pytest.mark.parametrize("name", ["compare", "before"])
 def test_the_page_comes_first(tmp_path: Path, name: str) -> None:
     parameters = {"watch": "w", **dict.fromkeys(("digests", "rows", "numbers", "ids", "keys"), "[]")}
     with closing(connect(tmp_path / "state.db")) as connection:

@@ -86,15 +86,6 @@ SELECT o.watch, o.application_id, o.endpoint, o.attempted, o.revision, o.status
                       WHERE e.watch = s.watch AND e.application_id = x.id AND e.state = 'pending'
                         AND e.watch = ANY (:watches::text[]) OFFSET 0) AS o;
 
--- name: unseen
-SELECT s.application_id
-  FROM unnest(:numbers::bigint[]) AS x (number)
- CROSS JOIN LATERAL (SELECT * FROM @snapshot i WHERE i.number = x.number OFFSET 0) AS s
-  LEFT JOIN LATERAL (SELECT deleted FROM @outbox
-                      WHERE watch = s.watch AND application_id = s.application_id OFFSET 0) AS o ON TRUE
- WHERE s.watch = :watch AND s.in_scope AND NOT coalesce(o.deleted, s.deleted)
- ORDER BY s.number;
-
 -- name: compare
 SELECT json_agg(
        coalesce(s.number,

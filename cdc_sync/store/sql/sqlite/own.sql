@@ -53,13 +53,6 @@ SELECT o.watch, o.application_id, o.endpoint, o.attempted, o.revision, o.status
  CROSS JOIN outbox o ON o.watch = w.watch AND o.application_id = i.value
  WHERE o.state = 'pending' AND w.watch IN (SELECT value FROM json_each(:watches));
 
--- name: unseen
-SELECT s.application_id
-  FROM json_each(:numbers) j
- CROSS JOIN @snapshot s ON s.number = j.value
-  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
- WHERE s.watch = :watch AND s.in_scope = 1 AND coalesce(o.deleted, s.deleted) = 0;
-
 -- name: compare
 SELECT json_group_array(
        coalesce(s.number,
