@@ -134,7 +134,7 @@ def _user() -> str:
 async def check_shared(dsn: str, tell: Tell) -> str | None:
     """Report findings about the database and the daemons; returns as `check_store`."""
     try:
-        async with schema.connected(dsn) as connection:
+        async with await schema.connect(dsn) as connection:
             schema.check_server(connection, dsn)
             return await _check_schema(connection, dsn, tell)
     except (psycopg.Error, StoreError) as error:

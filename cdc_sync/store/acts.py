@@ -30,7 +30,6 @@ from cdc_sync.store.encoding import (
     account_mark,
     as_json,
     content_from,
-    discarded_columns,
     fuse_from,
     fuse_text,
     state_columns,
@@ -94,7 +93,7 @@ class Request(ABC, Generic[A]):
         """Execute it in one transaction.
 
         Raises:
-            OperationError: it is refused, and nothing of it is kept.
+            OperationError: it is refused, before anything of it is written.
         """
 
 
@@ -147,11 +146,9 @@ class Release(Request[list[EntryId]]):
 
     async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
         """See `Request`."""
-        chosen = await _contents(transaction, "held", self.entries)
-        await _revive(transaction, chosen, holder, "released", self.by)
+        released = await _revive(transaction, "held", self.entries, holder, "released", self.by)
         await _mend_fuses(transaction, self.watch, holder.due_at)
-        await record(transaction, self.by, len(chosen))
-        return list(chosen)
+        return released
 
 
 @dataclass(frozen=True)
@@ -168,7 +165,7 @@ class Discard(Request[list[EntryId]]):
         chosen, now = await _contents(transaction, self.state, self.entries), holder.now
         snapshots = await _snapshots(transaction, [id_ for _, id_ in chosen], [watch for watch, _ in chosen])
         states = {of: _of_its_account(content, snapshots[of][0]) for of, content in sorted(chosen.items())}
-        acknowledged = [(*of, *discarded_columns(state), now, False) for of, state in states.items()]
+        acknowledged = [(*of, *state_columns(state, discarded=True), now, False) for of, state in states.items()]
         await transaction.write("remove", sorted(chosen))
         await transaction.write("acknowledge", acknowledged)
         was = {"was": self.state}
@@ -189,11 +186,7 @@ class Retry(Request[list[EntryId]]):
 
     async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
         """See `Request`."""
-        found = await _contents(transaction, "dead", self.entries)
-        chosen = {of: content for of, content in found.items() if _is_callable(content)}
-        await _revive(transaction, chosen, holder, "retried", self.by)
-        await record(transaction, self.by, len(chosen))
-        return list(chosen)
+        return await _revive(transaction, "dead", self.entries, holder, "retried", self.by)
 
 
 @dataclass(frozen=True)
@@ -375,14 +368,23 @@ def _is_callable(content: Content) -> bool:
     return True
 
 
-async def _revive(
-    transaction: Transaction, chosen: Mapping[EntryId, Content], holder: Holder, event: str, by: PersonActed
-) -> None:
+async def _revive(  # noqa: PLR0917 - what is sent, and what is written of it
+    transaction: Transaction,
+    state: EntryState,
+    entries: Collection[SeenEntry],
+    holder: Holder,
+    event: str,
+    by: PersonActed,
+) -> list[EntryId]:
+    """Send those of these entries that can be called; returns which."""
+    found = await _contents(transaction, state, entries)
+    chosen = {of: content for of, content in found.items() if _is_callable(content)}
     rows = [(*of, content.endpoint, holder.due_at) for of, content in sorted(chosen.items())]
     await transaction.write("revive", rows)
-    history = [_line(holder.now, of, event, content, by) for of, content in chosen.items()]
-    await add_history(transaction, history)
+    await add_history(transaction, [_line(holder.now, of, event, content, by) for of, content in chosen.items()])
     await transaction.write("add_endpoint", _endpoints(chosen.values()))
+    await record(transaction, by, len(chosen))
+    return list(chosen)
 
 
 async def _mend_fuses(transaction: Transaction, watch: str | None, now: int) -> None:

@@ -36,7 +36,7 @@ async def apply(
     transaction: Transaction, *, rules: WatchRules, batch: Batch, elsewhere: States, applying: Applying
 ) -> Applied:
     """Decide about a batch and write it. `elsewhere`: see `plan_batch`."""
-    watch, at = rules.watch, batch.now + batch.shift
+    watch = rules.watch
     before = await _before(transaction, watch, batch, applying)
     fuse, of_accounts = await _fuses(transaction, watch, accounts_of(rules, batch, before))
     plan = plan_batch(rules, batch, before, fuse, elsewhere, of_accounts=of_accounts)
@@ -45,8 +45,8 @@ async def apply(
         return Applied(unresolved=plan.unresolved)
     rivals = await _remove_rivals(transaction, batch, plan)
     suspected = await _new_suspicions(transaction, watch, plan)
-    attempted = {each.application_id for each in rivals if each.attempted or applying.has_begun(*each.call)}
-    attempted |= {id_ for id_, known in before.items() if known.pending is not None and known.pending.attempted}
+    attempted = _attempted(before, rivals, applying)
+    at = batch.now + batch.shift
     for name, rows in (*_changes(plan, at), *_outcomes(plan, attempted, suspected, at)):
         await transaction.write(name, [(watch, *row) for row in rows])
     await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.endpoints)])
@@ -55,16 +55,8 @@ async def apply(
     await add_history(transaction, [*plan.history, *lines])
     await _tally(transaction, watch, plan, at)
     await mend(transaction, watch, plan.fuse or fuse)
-    return Applied(
-        plan.results,
-        _entries(watch, plan, before, attempted),
-        plan.unresolved,
-        frozenset(one.application_id for one in suspected),
-        plan.skips,
-        written=True,
-        corrected=frozenset(each.endpoint for each in plan.refreshed),
-        replaced=[(each.watch, each.application_id) for each in rivals],
-    )
+    entries = _entries(watch, plan, before, attempted)
+    return _applied(plan, entries, suspected, rivals)
 
 
 async def _before(transaction: Transaction, watch: str, batch: Batch, applying: Applying) -> dict[str, Known]:
@@ -119,6 +111,12 @@ async def _remove_rivals(transaction: Transaction, batch: Batch, plan: BatchPlan
     rivals = [each for each in map(_Rival._make, rows) if account_of(each.endpoint) == accounts[each.application_id]]
     await transaction.write("remove", [each[:2] for each in rivals])
     return rivals
+
+
+def _attempted(before: Mapping[str, Known], rivals: Sequence[_Rival], applying: Applying) -> set[str]:
+    """The applications of which HelloWork may have received, or may be receiving, a state that is not acknowledged."""
+    found = {each.application_id for each in rivals if each.attempted or applying.has_begun(*each.call)}
+    return found | {id_ for id_, known in before.items() if known.pending is not None and known.pending.attempted}
 
 
 async def _new_suspicions(transaction: Transaction, watch: str, plan: BatchPlan) -> list[Suspicion]:
@@ -189,6 +187,21 @@ async def _tally(transaction: Transaction, watch: str, plan: BatchPlan, at: int)
     if new or is_changed:
         fuse = None if plan.fuse is None else fuse_text(plan.fuse)  # it counts nothing that is no change
         await transaction.write("tally", [(new, at if is_changed else None, fuse, watch)])
+
+
+def _applied(
+    plan: BatchPlan, entries: Sequence[Entry], suspected: Sequence[Suspicion], rivals: Sequence[_Rival]
+) -> Applied:
+    return Applied(
+        plan.results,
+        entries,
+        plan.unresolved,
+        frozenset(one.application_id for one in suspected),
+        plan.skips,
+        written=True,
+        corrected=frozenset(each.endpoint for each in plan.refreshed),
+        replaced=[(each.watch, each.application_id) for each in rivals],
+    )
 
 
 def _entries(watch: str, plan: BatchPlan, before: Mapping[str, Known], attempted: Collection[str]) -> list[Entry]:

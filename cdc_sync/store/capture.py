@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -13,7 +13,7 @@ from cdc_sync.core.diff import blow
 from cdc_sync.core.outbox import Known, Suspicion, Verified
 from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.applying import OF_NO_ROW, apply
-from cdc_sync.store.driver import Driver, Transaction, pages
+from cdc_sync.store.driver import Role, Transaction, job, pages
 from cdc_sync.store.encoding import (
     content_from,
     fuse_from,
@@ -27,11 +27,8 @@ _RECORDS_AT_ONCE = 20_000
 """Records searched by one statement, at most: some 30 ms of SQLite's only thread."""
 
 
-@dataclass
-class Capture:
+class Capture(Role):
     """See the module's text."""
-
-    driver: Driver
 
     async def pending(self, watch: str, at_once: int) -> AsyncIterator[dict[str, Key]]:
         """The watch's applications with a pending entry, each with its row's key, in parts of at most so many."""
@@ -41,7 +38,7 @@ class Capture:
     async def postpone(self, watch: str, application_ids: Sequence[str], due_at: int) -> None:
         """Let these pending entries wait until a time."""
         rows = [(watch, application_id, due_at) for application_id in sorted(application_ids)]
-        await self.driver.transact(lambda t: t.write("hasten", rows))
+        await self.driver.write("hasten", rows)
 
     async def positions(self, watch: str) -> dict[str, str]:
         """The watch's capture positions by name."""
@@ -88,7 +85,7 @@ class Capture:
             (watch, each.application_id, key_text(each.key), each.digest, *(each.content or of_nothing)[:3])
             for each in sorted(verified, key=attrgetter("application_id"))
         ]
-        await self.driver.transact(lambda t: t.write("verify", rows))
+        await self.driver.write("verify", rows)
 
     async def unseen(self, watch: str, bitmap: bytes, last: int, at_once: int) -> AsyncIterator[list[str]]:
         """The watch's applications, numbered 1 to `last`, without a set bit in a sweep's bitmap.
@@ -138,23 +135,20 @@ class Capture:
     async def suspect_again(self, watch: str, suspicions: Sequence[Suspicion]) -> None:
         """Suspect deletions whose entries are still pending."""
         rows = [(watch, each.application_id, each.at, each.due_at) for each in suspicions]
-        await self.driver.transact(lambda t: t.write("suspect", rows))
+        await self.driver.write("suspect", rows)
 
     async def next_suspicion(self, watch: str) -> int | None:
         """When the next suspicion's grace ends."""
         ((due_at,),) = await self.driver.ask("next_suspicion", watch=watch)
         return None if due_at is None else int(due_at)
 
-    async def blow_fuse(self, watch: str, reason: str, now: int) -> None:
+    @job
+    async def blow_fuse(self, transaction: Transaction, watch: str, reason: str, now: int) -> None:
         """Hold everything new of a watch until a person decides. A blown fuse stays as it is."""
-
-        async def work(transaction: Transaction) -> None:
-            await transaction.run("add_watch", watch=watch)
-            ((fuse,),) = await transaction.rows("fuse", watch=watch)
-            blown = blow(fuse_from(fuse), now, reason)._replace(holds_all=True)
-            await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
-
-        await self.driver.transact(work)
+        await transaction.run("add_watch", watch=watch)
+        ((fuse,),) = await transaction.rows("fuse", watch=watch)
+        blown = blow(fuse_from(fuse), now, reason)._replace(holds_all=True)
+        await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
 
 
 def _states(rows: Sequence[tuple[Any, ...]]) -> dict[str, Content]:

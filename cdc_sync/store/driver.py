@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, Protocol, TypeVar
+from functools import partial, wraps
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from cdc_sync.core.batch import HistoryLine
 from cdc_sync.core.failures import StoreError
@@ -78,6 +78,29 @@ It is bound to the job, never to its caller, which may have been cancelled.
 
 def no_effect(_: object) -> None:
     """Nothing in memory depends on the job."""
+
+
+R = TypeVar("R", bound="Role")
+P = ParamSpec("P")
+
+
+@dataclass
+class Role:
+    """What one part of the program does with the store."""
+
+    driver: "Driver"
+
+
+def job(
+    method: Callable[Concatenate[R, Transaction, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[R, P], Coroutine[Any, Any, T]]:
+    """Run a method in one transaction."""
+
+    @wraps(method)
+    async def run(self: R, /, *arguments: P.args, **named: P.kwargs) -> T:
+        return await self.driver.transact(lambda t: method(self, t, *arguments, **named))
+
+    return run
 
 
 RunGroup = Callable[[Transaction], Coroutine[Any, Any, list[Any]]]
@@ -157,6 +180,10 @@ class Driver(ABC):
     async def ask(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """A statement's rows."""
         return await self.transact(lambda t: t.rows(name, **parameters))
+
+    async def write(self, name: str, rows: Sequence[Row]) -> None:
+        """Run a statement for many rows."""
+        await self.transact(lambda t: t.write(name, rows))
 
     async def note(self, name: str) -> str | None:
         """See `about`."""

@@ -29,21 +29,17 @@ as_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=
 _decode = json.JSONDecoder().raw_decode
 
 
-def state_columns(content: Content) -> tuple[str, str, bool, str]:
-    """The four columns of a state; metadata leave out what is None."""
-    return _state_columns(content, {})
+def state_columns(content: Content, *, discarded: bool = False) -> tuple[str, str, bool, str]:
+    """The four columns of a state; metadata leave out what is None.
 
-
-def discarded_columns(content: Content) -> tuple[str, str, bool, str]:
-    """The columns of a state that a person discarded; the mark stays until the next state takes its place."""
-    return _state_columns(content, {"discarded": True})
-
-
-def _state_columns(content: Content, mark: Mapping[str, bool]) -> tuple[str, str, bool, str]:
+    The mark of a state that a person `discarded` stays until the next state takes its place.
+    """
     metadata = {name: value for name in _METADATA if (value := getattr(content, name)) is not None}
     if content.account != DEFAULT_ACCOUNT:
         metadata["account"] = content.account
-    return content.status, content.job_id, content.deleted, as_json({**metadata, **mark})
+    if discarded:
+        metadata["discarded"] = True
+    return content.status, content.job_id, content.deleted, as_json(metadata)
 
 
 def account_mark(account: str) -> str:

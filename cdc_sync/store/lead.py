@@ -79,8 +79,9 @@ L = TypeVar("L", bound=Lead)
 
 @asynccontextmanager
 async def held(lead: L) -> AsyncIterator[L]:
-    """Hold a lead; after an end in order, when no call is under way, the leader's row says so."""
+    """Begin to send; after an end in order, when no call is under way, the leader's row says so."""
     try:
+        await lead.store.delivery.begin_sending()
         yield lead
     finally:
         await end([lead.holding])

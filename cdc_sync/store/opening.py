@@ -18,11 +18,10 @@ from cdc_sync.config.dsn import shown
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.replies import longest_on_its_way
 from cdc_sync.core.watch_names import SEPARATOR
-from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Access, Driver
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import Lead, StandingBy
+from cdc_sync.store.lead import Lead, StandingBy, held
 from cdc_sync.store.leader import Leader, digest_of
 from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.sqlite import SqliteDriver
@@ -30,25 +29,21 @@ from cdc_sync.store.sqlite.leading import leading as leading_sqlite
 from cdc_sync.store.sqlite.schema import connect_copy, locked
 
 
-@asynccontextmanager
-async def leading(config: Config, standing_by: StandingBy, upgrading: Upgrading = not_reported) -> AsyncIterator[Lead]:
+def leading(
+    config: Config, standing_by: StandingBy, upgrading: Upgrading = not_reported
+) -> AbstractAsyncContextManager[Lead]:
     """Stand by until this process leads, then lead.
 
     Raises:
         StoreError: the store cannot be used.
     """
-    longest, ours = longest_call(config), Leader.here(configuration_of(config))
-    lead: AbstractAsyncContextManager[Lead]
-    if config.state.backend == "postgres":
-        from cdc_sync.store.postgres.leading import leading as leading_postgres  # noqa: PLC0415 - see the header
+    ours = Leader.here(configuration_of(config))
+    if config.state.backend != "postgres":
+        return leading_sqlite(config.state.path, ours, standing_by, upgrading=upgrading)
+    from cdc_sync.store.postgres.leading import leading as leading_postgres  # noqa: PLC0415 - see the header
 
-        tables = tables_beside(config)
-        lead = leading_postgres(store_dsn(config), ours, longest, standing_by, tables=tables, upgrading=upgrading)
-    else:
-        lead = leading_sqlite(config.state.path, ours, standing_by, upgrading=upgrading)
-    async with lead as found:
-        await found.store.delivery.begin_sending()
-        yield found
+    longest, tables = longest_call(config), tables_beside(config)
+    return leading_postgres(store_dsn(config), ours, longest, standing_by, tables=tables, upgrading=upgrading)
 
 
 def longest_call(config: Config) -> float:
@@ -80,12 +75,8 @@ async def leading_copy(config: Config) -> AsyncIterator[Lead]:
             from cdc_sync.store.postgres import copy_to_sqlite  # noqa: PLC0415 - see the header
 
             await copy_to_sqlite(store_dsn(config), driver)
-        lead = Lead(driver, Leader.here(configuration_of(config)))
-        try:
-            await lead.store.delivery.begin_sending()
+        async with held(Lead(driver, Leader.here(configuration_of(config)))) as lead:
             yield lead
-        finally:
-            await end([lead.holding])
     finally:
         await driver.close()
 

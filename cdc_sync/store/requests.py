@@ -83,15 +83,6 @@ def read_answer(request: Request[A], answer: str) -> A:
     return [tuple(each) for each in done] if isinstance(request, _ENTRIES) else done  # type: ignore[return-value]
 
 
-class _RefusedError(Exception):
-    """A request was refused after its transaction had begun to write."""
-
-    def __init__(self, id_: str, why: str) -> None:
-        super().__init__(why)
-        self.id = id_
-        self.why = why
-
-
 async def execute_next(store: Store, captured: Captured) -> bool:
     """Execute and answer the oldest waiting request; returns False if there is none.
 
@@ -100,14 +91,9 @@ async def execute_next(store: Store, captured: Captured) -> bool:
     Raises:
         StoreError: the store failed, and the request waits.
     """
-    driver, clock = store.driver, store.driver.clock
-    try:
-        return await driver.transact(partial(_execute_next, holder=holder(clock, clock.for_people(), captured)))
-    except _RefusedError as error:
-        # In another transaction: that of the request is undone.
-        facts = {"id": error.id, "answer": as_json({"refused": error.why})}
-        await driver.transact(lambda t: t.run("answer_request", **facts))
-        return True
+    clock = store.driver.clock
+    work = partial(_execute_next, holder=holder(clock, clock.for_people(), captured))
+    return await store.driver.transact(work)
 
 
 async def _execute_next(transaction: Transaction, holder: Holder) -> bool:
@@ -116,14 +102,14 @@ async def _execute_next(transaction: Transaction, holder: Holder) -> bool:
         return False
     id_, what, arguments, is_in_time = rows[0]
     if is_in_time:
-        answer = await _answer(transaction, id_, what, arguments, holder)
+        answer = await _answer(transaction, what, arguments, holder)
         await transaction.run("answer_request", id=id_, answer=as_json(answer))
     else:
         await transaction.run("remove_request", id=id_)
     return True
 
 
-async def _answer(transaction: Transaction, id_: str, what: str, arguments: str, holder: Holder) -> dict[str, Any]:
+async def _answer(transaction: Transaction, what: str, arguments: str, holder: Holder) -> dict[str, Any]:
     try:
         request = _arguments(KINDS[what]).validate_json(arguments)
     except (KeyError, ValidationError):
@@ -133,4 +119,4 @@ async def _answer(transaction: Transaction, id_: str, what: str, arguments: str,
     except StoreError:
         raise
     except OperationError as error:
-        raise _RefusedError(id_, str(error)) from error
+        return {"refused": str(error)}

@@ -7,12 +7,15 @@
 | `@transition`       | the text of `sql/transition.sql`     | the same                        |
 | `@clock`            | the machine's time in milliseconds   | the server's                    |
 | `@in(ids)`          | `IN` the values of a JSON list       | `= ANY` of a text array         |
+| `@each(ids) i`, `i.value` | `json_each`                 | `unnest`                        |
+| `@each_pair(keys) k`, `k.first`, `k.second` | pairs of a JSON list | the rows of two arrays |
+| `JOIN @found t a WHERE …`, on one line | `JOIN t AS a ON …` | `LATERAL`: see decision 18 |
 | `@pairs(keys)`      | `IN` the pairs of a JSON list        | `IN` the rows of two arrays     |
 | `FROM @rows`, `x.id` | nothing, and a parameter: one row is written at a time | unnested arrays |
 | `SELECT … FROM @rows` | `VALUES (…)`: see decision 18       | as above                        |
 
 A statement for many rows names its columns and their types: `-- name: remove(watch text, application_id text)`.
-`sql/DATABASE/own.sql` overrides a statement by its name.
+`sql/DATABASE/own.sql` has what differs, and overrides a statement by its name.
 """
 
 import re
@@ -35,6 +38,9 @@ _VALUES = re.compile(r"SELECT ([^()]*?)\s+FROM @rows(?: WHERE TRUE)?")
 _ROWS = re.compile(r",\s*@rows\b|@rows,|\bFROM @rows\b(?!,)")
 _COLUMN = re.compile(r"\bx\.(\w+)")
 _IN = re.compile(r"@in\((\w+)\)")
+_FOUND = re.compile(r"(CROSS|LEFT) JOIN @found (\w+) (\w+) WHERE (.*)")
+_EACH = re.compile(r"@each\((\w+)\) (\w+)")
+_EACH_PAIR = re.compile(r"@each_pair\((\w+)\) (\w+)")
 _PAIRS = re.compile(r"@pairs\((\w+)\)")
 _TABLE = re.compile(r"@([a-z_]+)")
 _COMMENT = re.compile(r"^--.*\n?", re.MULTILINE)
@@ -89,7 +95,11 @@ def _for_sqlite(body: str, columns: _Columns) -> str:
     body = _ROWS.sub("", _VALUES.sub(r"VALUES (\1)", body))
     body = _COLUMN.sub(lambda column: places[column[1]], body)
     body = _IN.sub(r"IN (SELECT value FROM json_each(:\1))", body)
-    body = _PAIRS.sub(r"IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:\1))", body)
+    pairs = r"(SELECT json_extract(value, '$[0]') AS first, json_extract(value, '$[1]') AS second FROM json_each(:\1))"
+    body = _FOUND.sub(r"\1 JOIN \2 AS \3 ON \4", body)
+    body = _EACH.sub(r"json_each(:\1) AS \2", body)
+    body = _EACH_PAIR.sub(pairs + r" AS \2", body)
+    body = _PAIRS.sub(f"IN {pairs}", body)
     return _TABLE.sub(r"\1", body)
 
 
@@ -97,5 +107,10 @@ def _for_postgres(body: str, columns: _Columns) -> str:
     arrays = ", ".join(f":{name}::{kind}[]" for name, kind in columns)
     body = body.replace("@rows", f"unnest({arrays}) AS x ({', '.join(name for name, _ in columns)})")
     body = _IN.sub(r"= ANY (:\1::text[])", body)
-    body = _PAIRS.sub(r"IN (SELECT * FROM unnest(:\1_first::text[], :\1_second::text[]))", body)
+    pairs = r"unnest(:\1_first::text[], :\1_second::text[])"
+    found = r"JOIN LATERAL (SELECT * FROM @\2 \3 WHERE \4 OFFSET 0) AS \3 ON TRUE"
+    body = _FOUND.sub(lambda each: each.expand(found if each[1] == "CROSS" else f"LEFT {found}"), body)
+    body = _EACH.sub(r"unnest(:\1::text[]) AS \2 (value)", body)
+    body = _EACH_PAIR.sub(pairs + r" AS \2 (first, second)", body)
+    body = _PAIRS.sub(f"IN (SELECT * FROM {pairs})", body)  # noqa: S608 - of our own statements
     return _PARAMETER.sub(r"%(\1)s", _TABLE.sub(r"cdc_sync.\1", body.replace("%", "%%")))

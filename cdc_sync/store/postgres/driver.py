@@ -67,12 +67,12 @@ class PostgresDriver(Driver):
         Raises:
             StoreError: it cannot be used.
         """
-        await prepare(dsn, access, tables=tables, upgrading=upgrading)
         with translating(dsn):
             connection = await connect(dsn)
         driver = cls(dsn, access, connection, answers_within)
         try:
             with translating(dsn):
+                await prepare(connection, dsn, access, tables=tables, upgrading=upgrading)
                 await _limit_statements(connection, answers_within)
             await _insist_on_server(driver, connection.info.backend_pid)
             await driver.begin_clock()

@@ -31,7 +31,9 @@ class PostgresTransaction:
 
     async def count(self, name: str, /, **parameters: Any) -> int:
         """See `Transaction`. The statement returns the number: in pipeline mode there is no other way."""
-        ((number,),) = await self.rows(name, **parameters)
+        counted = f"WITH changed AS ({_STATEMENTS[name].text} RETURNING 1) SELECT count(*) FROM changed"  # noqa: S608 - our own
+        cursor = await self._connection.execute(counted.encode(), _bound(parameters))
+        ((number,),) = await cursor.fetchall()
         return int(number)
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
@@ -43,20 +45,24 @@ class PostgresTransaction:
             await self._connection.execute(statement.text.encode(), arrays)
 
     async def _execute(self, name: str, parameters: dict[str, Any]) -> psycopg.AsyncCursor[tuple[Any, ...]]:
-        bound: dict[str, Any] = {}
-        for key, value in parameters.items():
-            match value:
-                case str():
-                    bound[key] = text(value)
-                case [(str(), str(), *_), *_]:
-                    bound[f"{key}_first"], bound[f"{key}_second"] = (
-                        array(pair[place] for pair in value) for place in (0, 1)
-                    )
-                case [str(), *_]:
-                    bound[key] = array(value)
-                case _:
-                    bound[key] = value
-        return await self._connection.execute(_STATEMENTS[name].text.encode(), bound)
+        return await self._connection.execute(_STATEMENTS[name].text.encode(), _bound(parameters))
+
+
+def _bound(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters as PostgreSQL takes them."""
+    bound: dict[str, Any] = {}
+    for key, value in parameters.items():
+        match value:
+            case str():
+                bound[key] = text(value)
+            case [(str(), str(), *_), *_]:
+                for place, name in enumerate(("first", "second")):
+                    bound[f"{key}_{name}"] = array(pair[place] for pair in value)
+            case [str(), *_]:
+                bound[key] = array(value)
+            case _:
+                bound[key] = value
+    return bound
 
 
 def text(value: str) -> str:

@@ -1,5 +1,4 @@
--- The store's statements, for both databases; see `statements.py` for the tokens @table, @rows, @in(list),
--- @pairs(list). Each database's own.sql overrides some.
+-- The store's statements, for both databases; see `statements.py` for the tokens. Each database's own.sql adds some.
 
 -- name: fuse
 SELECT fuse FROM @watch WHERE name = :watch;
@@ -12,6 +11,61 @@ SELECT session FROM @watch WHERE name = :watch;
 
 -- name: set_session
 UPDATE @watch SET session = :session WHERE name = :watch;
+
+-- name: before
+-- By application, and by rows that belonged to another application.
+SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
+       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.revision, o.state, o.reason, o.queued_at
+  FROM (SELECT f.number
+          FROM @each(ids) i
+         CROSS JOIN @found snapshot f WHERE f.watch = :watch AND f.application_id = i.value
+         UNION ALL
+        SELECT f.number
+          FROM @each_pair(rows) j
+         CROSS JOIN @found snapshot f WHERE f.watch = :watch AND f.row_key = j.first AND f.application_id <> j.second
+       ) AS found
+ CROSS JOIN @found snapshot s WHERE s.number = found.number
+  LEFT JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id;
+
+-- name: known_elsewhere
+SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o.watch IS NOT NULL
+  FROM @each(ids) i
+ CROSS JOIN @each(watches) w
+ CROSS JOIN @found snapshot s WHERE s.watch = w.value AND s.application_id = i.value
+  LEFT JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
+ ORDER BY s.acknowledged_at NULLS FIRST;
+
+-- name: current
+SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
+       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
+  FROM @each_pair(ends) e
+ CROSS JOIN @found outbox o WHERE o.watch = e.first AND o.application_id = e.second;
+
+-- name: rivals
+-- Only in watches with a pending entry, found from watch to watch in the index.
+WITH RECURSIVE waiting (watch) AS (
+    SELECT (SELECT watch FROM @outbox WHERE state = 'pending' ORDER BY watch LIMIT 1)
+    UNION ALL
+    SELECT (SELECT o.watch FROM @outbox o WHERE o.state = 'pending' AND o.watch > w.watch ORDER BY o.watch LIMIT 1)
+      FROM waiting w
+     WHERE w.watch IS NOT NULL
+)
+SELECT o.watch, o.application_id, o.endpoint, o.attempted, o.revision, o.status
+  FROM waiting w
+ CROSS JOIN @each(ids) i
+ CROSS JOIN @found outbox o WHERE o.watch = w.watch AND o.application_id = i.value
+ WHERE o.state = 'pending' AND w.watch @in(watches);
+
+-- name: remove(watch text, application_id text)
+DELETE FROM @outbox WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+
+-- name: forget_application(watch text, application_id text)
+DELETE FROM @snapshot WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+
+-- name: prune
+DELETE FROM @history
+ WHERE number IN (SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
+                   WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep);
 
 -- name: seen_new(watch text, application_id text, row_key text)
 INSERT INTO @snapshot (watch, application_id, row_key) SELECT x.watch, x.application_id, x.row_key FROM @rows;

@@ -9,9 +9,9 @@ from cdc_sync.store.sqlite.schema import connect
 from cdc_sync.store.statements import statements
 
 
-@pytest.mark.parametrize("name", ["compare", "before"])
+@pytest.mark.parametrize("name", ["compare", "before", "current", "known_elsewhere"])
 def test_the_page_comes_first(tmp_path: Path, name: str) -> None:
-    parameters = {"watch": "w", **dict.fromkeys(("digests", "rows", "numbers", "ids", "keys"), "[]")}
+    parameters = {"watch": "w", **dict.fromkeys(("digests", "rows", "ids", "ends", "watches"), "[]")}
     with closing(connect(tmp_path / "state.db")) as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {statements('sqlite')[name].text}", parameters).fetchall()
 
