@@ -61,17 +61,16 @@ async def apply(
 
 async def _before(transaction: Transaction, watch: str, batch: Batch, applying: Applying) -> dict[str, Known]:
     """What is known of the batch's applications and rows."""
-    ids, before = batch.application_ids, dict[str, Known]()
+    ids = batch.application_ids
     # Each row with its id, to find another application that the row represented last.
     old = () if batch.rows_are_new else batch.observations
     rows = [(key_text(each.key), each.application_id or "") for each in old]
-    keys = {text: each.key for (text, _), each in zip(rows, old, strict=True)}
     rows += [(key_text(key), "") for key in batch.gone]
     if not ids and not rows:
-        return before
-    for row in await transaction.rows("before", watch=watch, ids=ids, rows=rows or OF_NO_ROW):
-        before[row[1]] = known_from(row, keys, has_begun=applying.has_begun(watch, row[1], row[15], row[10]))
-    return before
+        return {}
+    found = await transaction.rows("before", watch=watch, ids=ids, rows=rows or OF_NO_ROW)
+    begun = {row[1]: applying.has_begun(watch, row[1], row[15], row[10]) for row in found}
+    return {row[1]: known_from(row, has_begun=begun[row[1]]) for row in found}
 
 
 async def _fuses(transaction: Transaction, watch: str, accounts: Collection[str]) -> tuple[Fuse, Fuses]:

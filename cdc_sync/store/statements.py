@@ -22,12 +22,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Literal
 
 from cdc_sync import packaged
 
 Database = Literal["sqlite", "postgres"]
+
+SCHEMA = 12
+"""The number of the present schema in both databases. 0.1.0 has 4 or less, 0.2.0 has 8; others were never released."""
 
 _Columns = tuple[tuple[str, str], ...]
 """Names and types."""
@@ -75,12 +77,6 @@ def statements(database: Database) -> Mapping[str, Statement]:
 def text(file: str) -> str:
     """The text of a file below `sql/`."""
     return packaged.text(f"store/sql/{file}")
-
-
-def migrations(database: Database) -> list[str]:
-    """A database's migrations, `NNN_what.sql`, in order; the position in the list + 1 is the version."""
-    names = sorted(entry.name for entry in files("cdc_sync.store").joinpath("sql", database).iterdir())
-    return [f"{database}/{name}" for name in names if name[:3].isdigit()]
 
 
 def _rendered(body: str, columns: _Columns, database: Database) -> Statement:

@@ -20,7 +20,7 @@ from cdc_sync.store.postgres.scripts import install
 from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, not_reported
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import copying
-from cdc_sync.store.statements import migrations, text
+from cdc_sync.store.statements import SCHEMA, text
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -86,15 +86,15 @@ async def prepare(
         psycopg.Error: the database cannot be used.
         StoreError: the schema is newer; or it is older, and this role may not change it, or an older daemon runs.
     """
-    place, newest = shown(dsn), len(migrations("postgres"))
+    place = shown(dsn)
     check_server(connection, dsn)
     version = await version_of(connection)
-    if version < newest and access == "own":
+    if version < SCHEMA and access == "own":
         await _install(connection, place, tables, upgrading if version else not_reported)
         version = await version_of(connection)
-    if version > newest:
-        raise store_error("store-newer/postgres", place=place, version=version, newest=newest)
-    if version < newest:
+    if version > SCHEMA:
+        raise store_error("store-newer/postgres", place=place, version=version, newest=SCHEMA)
+    if version < SCHEMA:
         raise store_error("store-not-set-up/postgres", place=place)
 
 
@@ -132,7 +132,7 @@ def check_server(connection: Connection, dsn: str) -> None:
 
 
 async def version_of(connection: Connection) -> int:
-    """The number of applied migrations; 0 without a store."""
+    """The number of the schema; 0 without a store."""
     there = await (await connection.execute(b"SELECT to_regclass('cdc_sync.about') IS NOT NULL")).fetchone()
     if there is None or not there[0]:
         return 0

@@ -32,7 +32,6 @@ from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresDriver, copy_to_sqlite, scripts
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import connect_copy
-from cdc_sync.store.statements import migrations
 
 Open = Callable[[], Awaitable[Store]]
 
@@ -105,8 +104,8 @@ class TestUpgrading:
     def older(self, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """A store as the last version without a leader made it, with a daemon at work."""
         with monkeypatch.context() as before, dba(database) as connection:
-            older = migrations("postgres")[:8]
-            before.setattr(scripts, "migrations", lambda _: older)
+            older = {number: script for number, script in scripts.migrations().items() if number <= 8}
+            before.setattr(scripts, "migrations", lambda: older)
             connection.execute(scripts.install().encode())
             before.undo()
             connection.execute("INSERT INTO cdc_sync.watch (name, known) VALUES ('applications', 7)")
