@@ -8,7 +8,7 @@ from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import as_text, from_text, joined
-from cdc_sync.store.acts import EVERYTHING, NO_ACTIONS, Chosen, SeenEntry, parameters, record
+from cdc_sync.store.acts import EVERYTHING, NO_ACTIONS, Chosen, SeenEntry, record
 from cdc_sync.store.driver import Role, Transaction, job, noted, watches_of
 from cdc_sync.store.encoding import as_json, fuse_from
 from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup
@@ -30,7 +30,7 @@ class Operation(Role):
     ) -> list[HeldGroup]:
         """The chosen held entries, by watch, the largest group first."""
         shift = self.driver.clock.shift
-        which = parameters(await watches_of(transaction, watch), chosen)
+        which = chosen.within(await watches_of(transaction, watch))
         rows = await transaction.rows("held_groups", examples=EXAMPLES, **which)
         found = []
         for (name, what, number, since, *why), of_group in groupby(rows, lambda row: row[:-1]):
@@ -47,7 +47,7 @@ class Operation(Role):
         chosen: Chosen = EVERYTHING,
     ) -> list[SeenEntry]:
         """The chosen entries in a state, the oldest first."""
-        which = parameters(await watches_of(transaction, watch), chosen)
+        which = chosen.within(await watches_of(transaction, watch))
         return [
             (name, id_, revision) for name, id_, revision in await transaction.rows("in_state", state=state, **which)
         ]

@@ -12,6 +12,7 @@ another version than the leader.
 """
 
 import json
+from collections.abc import Awaitable, Callable
 from functools import cache, partial
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -20,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.store import Store
-from cdc_sync.store.acts import KINDS, Captured, Discard, Holder, Release, Request, Resend, Retry, holder
+from cdc_sync.store.acts import KINDS, Captured, Discard, Release, Request, Resend, Retry, perform
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.encoding import as_json
 from cdc_sync.store.errors import message
@@ -92,30 +93,33 @@ async def execute_next(store: Store, captured: Captured) -> bool:
         StoreError: the store failed, and the request waits.
     """
     clock = store.driver.clock
-    work = partial(_execute_next, holder=holder(clock, clock.for_people(), captured))
-    return await store.driver.transact(work)
+    performing = partial(perform, clock=clock, now=clock.for_people(), captured=captured)
+    return await store.driver.transact(partial(_execute_next, performing=performing))
 
 
-async def _execute_next(transaction: Transaction, holder: Holder) -> bool:
+_Performing = Callable[[Transaction, Request[Any]], Awaitable[Any]]
+
+
+async def _execute_next(transaction: Transaction, performing: _Performing) -> bool:
     rows = await transaction.rows("next_request")
     if not rows:
         return False
     id_, what, arguments, is_in_time = rows[0]
     if is_in_time:
-        answer = await _answer(transaction, what, arguments, holder)
+        answer = await _answer(transaction, what, arguments, performing)
         await transaction.run("answer_request", id=id_, answer=as_json(answer))
     else:
         await transaction.run("remove_request", id=id_)
     return True
 
 
-async def _answer(transaction: Transaction, what: str, arguments: str, holder: Holder) -> dict[str, Any]:
+async def _answer(transaction: Transaction, what: str, arguments: str, performing: _Performing) -> dict[str, Any]:
     try:
         request = _arguments(KINDS[what]).validate_json(arguments)
     except (KeyError, ValidationError):
         return {"refused": message("request-unknown", what=what)}
     try:
-        return {"done": await request.execute(transaction, holder)}
+        return {"done": await performing(transaction, request)}
     except StoreError:
         raise
     except OperationError as error:
