@@ -301,7 +301,7 @@ class Database:
         before = await databases.hosts(self.name)
         if (why_not := elsewhere(identity, before, here, self.name, self.section)) is not None:
             raise AnotherDatabaseError("store-another-database", why_not)
-        if before != here and not self.store.driver.is_read_only:
+        if before != here and self.store.driver.access == "own":
             await databases.set_hosts(here, self.name)
 
     def _close(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

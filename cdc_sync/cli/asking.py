@@ -15,8 +15,8 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
 from cdc_sync.store.acts import Request
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.opening import opened_alone, opened_beside, requests_beside
-from cdc_sync.store.requests import DEADLINE, RequestTable, execute_next, is_answered, read_answer
+from cdc_sync.store.opening import opened_alone, opened_beside
+from cdc_sync.store.requests import DEADLINE, add_request, execute_next, is_answered, read_answer, remove_request
 
 A = TypeVar("A")
 
@@ -31,13 +31,12 @@ class Asking:
     """A command's requests, one after the other.
 
     Attributes:
-        store: the store, for reading only.
+        store: the store, for reading, and for requests.
     """
 
-    def __init__(self, config: Config, store: Store, table: RequestTable, within: float) -> None:
+    def __init__(self, config: Config, store: Store, within: float) -> None:
         self.store = store
         self._config = config
-        self._table = table
         self._within = within
 
     async def ask(self, request: Request[A]) -> A:
@@ -47,11 +46,11 @@ class Asking:
             OperationError: it was refused.
             StoreError: the store cannot be used; or the leader has not answered (`request-unanswered`), and never will.
         """
-        id_, answer = await self._table.add(request, self._within), None
+        id_, answer = await add_request(self.store, request, self._within), None
         try:
             await self._await_answer(id_)
         finally:
-            answer = await self._table.remove(id_)
+            answer = await remove_request(self.store, id_)
         if answer is None:
             raise store_error("request-unanswered", seconds=round(self._within))
         return read_answer(request, answer)
@@ -88,5 +87,5 @@ async def asking(config: Config, within: float = DEADLINE) -> AsyncIterator[Aski
     Raises:
         StoreError: the store cannot be used, does not exist yet, or was not set up by this version.
     """
-    async with opened_beside(config) as store:
-        yield Asking(config, store, requests_beside(config), within)
+    async with opened_beside(config, "requests") as store:
+        yield Asking(config, store, within)

@@ -26,11 +26,11 @@ from cdc_sync.store.leader import leader_in
 from cdc_sync.store.opening import opened_beside, store_dsn
 from cdc_sync.store.postgres import schema
 from cdc_sync.store.postgres.scripts import KIND, TABLES
-from cdc_sync.store.postgres.session import PostgresTransaction
+from cdc_sync.store.postgres.transaction import PostgresTransaction
 from cdc_sync.store.protocol import KnownTwice
 from cdc_sync.store.sqlite.driver import run
 from cdc_sync.store.sqlite.schema import guarded, holder_of, open_file, version_of
-from cdc_sync.store.statements import migrations
+from cdc_sync.store.statements import SCHEMA
 from cdc_sync.wall_clock import wall_clock
 
 _MOST_PAIRS = 20
@@ -112,7 +112,7 @@ def _check_content(path: Path, tell: Tell) -> str | None:
             message, remedy = str(error), f"sqlite3 {path} 'PRAGMA integrity_check'"
         tell(Finding("store", "failed", message, remedy))
         return None
-    tell(usable(str(path), version, len(migrations("sqlite"))))
+    tell(usable(str(path), version, SCHEMA))
     return str(bound[0][0]) if bound else None
 
 
@@ -134,7 +134,7 @@ def _user() -> str:
 async def check_shared(dsn: str, tell: Tell) -> str | None:
     """Report findings about the database and the daemons; returns as `check_store`."""
     try:
-        async with schema.connected(dsn) as connection:
+        async with await schema.connect(dsn) as connection:
             schema.check_server(connection, dsn)
             return await _check_schema(connection, dsn, tell)
     except (psycopg.Error, StoreError) as error:
@@ -145,14 +145,14 @@ async def check_shared(dsn: str, tell: Tell) -> str | None:
 
 
 async def _check_schema(connection: schema.Connection, dsn: str, tell: Tell) -> str | None:
-    transaction, newest = PostgresTransaction(connection), len(migrations("postgres"))
+    transaction = PostgresTransaction(connection)
     store, version = f"the store in {shown(dsn)}", await schema.version_of(connection)
-    facts = {"store": store, "version": version, "newest": newest}
+    facts = {"store": store, "version": version, "newest": SCHEMA}
 
-    if version > newest:
+    if version > SCHEMA:
         tell(failed("newer", **facts))
         return None
-    if version < newest and not (await transaction.rows("may_create"))[0][0]:
+    if version < SCHEMA and not (await transaction.rows("may_create"))[0][0]:
         tell(failed("not-set-up", **facts))
         return None
     if version == 0:
@@ -161,13 +161,13 @@ async def _check_schema(connection: schema.Connection, dsn: str, tell: Tell) -> 
     if refused := [name for (name,) in await transaction.rows("refused", tables=list(TABLES))]:
         tell(failed("tables-refused", tables=", ".join(refused), store=store))
         return None
-    if version < newest:
-        tell(usable(store, version, newest))
+    if version < SCHEMA:
+        tell(usable(store, version, SCHEMA))
         return await about(transaction, "database")
     is_led = (await transaction.rows("leads", kind=KIND))[0][0]
     leader = await leader_in(transaction) if is_led else None
     by = "nobody: no daemon runs" if leader is None else f"process {leader.process} on {leader.host}"
-    tell(usable(store, version, newest))
+    tell(usable(store, version, SCHEMA))
     tell(Finding("store-lock", "ok", f"the store is in use by {by}"))
     before = wall_clock()
     ((theirs, *_),) = await transaction.rows("clock")

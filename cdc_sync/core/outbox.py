@@ -44,10 +44,10 @@ class Entry(NamedTuple):
     queued_at: int
     due_at: int
     attempted: bool
-    attempts: int
-    first_attempt_at: int | None
-    not_found_since: int | None
-    reason: str | None
+    attempts: int = 0
+    first_attempt_at: int | None = None
+    not_found_since: int | None = None
+    reason: str | None = None
 
     @property
     def id(self) -> EntryId:

@@ -30,7 +30,6 @@ from cdc_sync.store.encoding import (
     account_mark,
     as_json,
     content_from,
-    discarded_columns,
     fuse_from,
     fuse_text,
     state_columns,
@@ -68,20 +67,72 @@ Captured = Collection[str] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds the store's lock: when it acts, and what it captures.
+class Act:
+    """A person's act in the transaction of who holds the store's lock.
 
-    `now` is people's time, `due_at` the due time of what is sent for the act.
+    `now` is people's time, `due_at` the due time of what is sent for it; `captured`: see there.
     """
 
+    transaction: Transaction
+    by: PersonActed
     now: int
     due_at: int
     captured: Captured
 
+    async def contents(self, state: EntryState, entries: Collection["SeenEntry"]) -> dict[EntryId, Content]:
+        """The contents of those entries that are in this state, and that nothing has replaced since they were read."""
+        if not entries:
+            return {}
+        rows = await self.transaction.rows("contents_in_state", state=state, keys=sorted(entries))
+        contents = {tuple(row[:3]): content_from(*row[3:]) for row in rows}
+        return {of[:2]: content for of in entries if (content := contents.get(of)) is not None}
 
-def holder(clock: Clock, now: int, captured: Captured = None) -> Holder:
-    """Who holds the store's lock acts at people's time `now`."""
-    return Holder(now, clock.due(now), captured)
+    async def snapshots(
+        self, ids: Iterable[str], watches: Iterable[str]
+    ) -> dict[EntryId, tuple[Content | None, EntryState | None]]:
+        """The last acknowledged states of these applications in these watches, each with its entry's state."""
+        rows = await self.transaction.rows("snapshots", ids=sorted({*ids}), watches=sorted({*watches}))
+        return {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
+
+    async def revive(self, state: EntryState, entries: Collection["SeenEntry"], event: str) -> list[EntryId]:
+        """Send those of these entries that can be called; returns which."""
+        found = await self.contents(state, entries)
+        chosen = {of: content for of, content in found.items() if _is_callable(content)}
+        rows = [(*of, content.endpoint, self.due_at) for of, content in sorted(chosen.items())]
+        await self.transaction.write("revive", rows)
+        await self.add_endpoints(chosen.values())
+        return await self.done(event, chosen)
+
+    async def add_endpoints(self, contents: Iterable[Content]) -> None:
+        """Make the endpoints of what is sent known."""
+        await self.transaction.write("add_endpoint", [(name,) for name in sorted({each.endpoint for each in contents})])
+
+    async def mend_fuses(self, watch: str | None) -> None:
+        """Note the decision in the blown fuses of these watches; those without a held entry are whole again."""
+        transaction, decided = self.transaction, await watches_of(self.transaction, watch)
+        for name, text in await transaction.rows("fuses"):
+            fuse = fuse_from(text)
+            if fuse.blown_at is not None and name in decided:
+                is_left = (await transaction.rows("held_left", watch=name))[0][0]
+                after = fuse._replace(decided_at=self.due_at) if is_left else Fuse(decided_at=self.due_at)
+                await transaction.run("set_fuse", watch=name, fuse=fuse_text(after))
+                if not is_left:
+                    await transaction.run("forget_fuses", watch=name)
+
+    async def done(
+        self, event: str, contents: Mapping[EntryId, Content | None], was: Mapping[str, str] = NOTHING_MORE
+    ) -> list[EntryId]:
+        """Write what was done into the histories of these applications, and record it; returns them."""
+        who: dict[str, Any] = {"who": self.by.who}
+        if isinstance(self.by.who, Reason):
+            who["actor"] = fields_of(self.by.who)
+        lines = []
+        for of, content in contents.items():
+            to = None if content is None else described(content)
+            lines.append(HistoryEntry(self.now, *of, event, {**was, **who, "to": to}))
+        await add_history(self.transaction, lines)
+        await record(self.transaction, self.by, len(contents))
+        return list(contents)
 
 
 class Request(ABC, Generic[A]):
@@ -89,18 +140,27 @@ class Request(ABC, Generic[A]):
 
     __pydantic_config__ = _NO_OTHERS
 
+    by: PersonActed
+
     @abstractmethod
-    async def execute(self, transaction: Transaction, holder: Holder) -> A:
+    async def execute(self, act: Act) -> A:
         """Execute it in one transaction.
 
         Raises:
-            OperationError: it is refused, and nothing of it is kept.
+            OperationError: it is refused, before anything of it is written.
         """
+
+
+async def perform(
+    transaction: Transaction, request: Request[A], clock: Clock, now: int, captured: Captured = None
+) -> A:
+    """Execute a request under the store's lock, at people's time `now`."""
+    return await request.execute(Act(transaction, request.by, now, clock.due(now), captured))
 
 
 async def execute(driver: Driver, request: Request[A], now: int) -> A:
     """Execute a request of the process that holds the store's lock."""
-    return await driver.transact(partial(request.execute, holder=holder(driver.clock, now)))
+    return await driver.transact(partial(perform, request=request, clock=driver.clock, now=now))
 
 
 SeenEntry = tuple[str, str, int]
@@ -125,8 +185,26 @@ class Chosen:
     account: str | None = None
     limit: int | None = None
 
+    def within(self, watches: list[str]) -> dict[str, Any]:
+        """The parameters of statements that choose entries."""
+        return {
+            "watches": watches,
+            "any_id": self.ids is None,
+            "ids": list(self.ids or ()),
+            "deleted": None if self.only is None else self.only == "deletions",
+            "transition": self.transition,
+            **_of_account(self.account),
+            "limit": _NO_LIMIT if self.limit is None else self.limit,
+        }
+
 
 EVERYTHING = Chosen()
+
+
+def _of_account(account: str | None) -> dict[str, Any]:
+    """The mark that an account's metadata have; the default one's have none."""
+    is_default = account == DEFAULT_ACCOUNT
+    return {"mark": ANY_ACCOUNT if is_default else account and account_mark(account), "marked": not is_default}
 
 
 async def in_steps(step: Callable[[tuple[T, ...]], Awaitable[list[EntryId]]], of: Sequence[T]) -> list[EntryId]:
@@ -145,13 +223,11 @@ class Release(Request[list[EntryId]]):
     entries: tuple[SeenEntry, ...]
     by: PersonActed
 
-    async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
+    async def execute(self, act: Act) -> list[EntryId]:
         """See `Request`."""
-        chosen = await _contents(transaction, "held", self.entries)
-        await _revive(transaction, chosen, holder, "released", self.by)
-        await _mend_fuses(transaction, self.watch, holder.due_at)
-        await record(transaction, self.by, len(chosen))
-        return list(chosen)
+        released = await act.revive("held", self.entries, "released")
+        await act.mend_fuses(self.watch)
+        return released
 
 
 @dataclass(frozen=True)
@@ -163,21 +239,21 @@ class Discard(Request[list[EntryId]]):
     entries: tuple[SeenEntry, ...]
     by: PersonActed
 
-    async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
+    async def execute(self, act: Act) -> list[EntryId]:
         """See `Request`."""
-        chosen, now = await _contents(transaction, self.state, self.entries), holder.now
-        snapshots = await _snapshots(transaction, [id_ for _, id_ in chosen], [watch for watch, _ in chosen])
-        states = {of: _of_its_account(content, snapshots[of][0]) for of, content in sorted(chosen.items())}
-        acknowledged = [(*of, *discarded_columns(state), now, False) for of, state in states.items()]
-        await transaction.write("remove", sorted(chosen))
-        await transaction.write("acknowledge", acknowledged)
-        was = {"was": self.state}
-        history = [_line(now, of, "discarded", content, self.by, was) for of, content in chosen.items()]
-        await add_history(transaction, history)
+        chosen = await act.contents(self.state, self.entries)
+        snapshots = await act.snapshots([id_ for _, id_ in chosen], [watch for watch, _ in chosen])
+        acknowledged = []
+        for of, content in sorted(chosen.items()):
+            snapshot, _ = snapshots[of]
+            # The account that has the application: a deletion goes there.
+            state = content if snapshot is None else content._replace(account=snapshot.account)
+            acknowledged.append((*of, *state_columns(state, discarded=True), act.now, False))
+        await act.transaction.write("remove", sorted(chosen))
+        await act.transaction.write("acknowledge", acknowledged)
         if self.state == "held":
-            await _mend_fuses(transaction, self.watch, holder.due_at)
-        await record(transaction, self.by, len(chosen))
-        return list(chosen)
+            await act.mend_fuses(self.watch)
+        return await act.done("discarded", chosen, {"was": self.state})
 
 
 @dataclass(frozen=True)
@@ -187,13 +263,9 @@ class Retry(Request[list[EntryId]]):
     entries: tuple[SeenEntry, ...]
     by: PersonActed
 
-    async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
+    async def execute(self, act: Act) -> list[EntryId]:
         """See `Request`."""
-        found = await _contents(transaction, "dead", self.entries)
-        chosen = {of: content for of, content in found.items() if _is_callable(content)}
-        await _revive(transaction, chosen, holder, "retried", self.by)
-        await record(transaction, self.by, len(chosen))
-        return list(chosen)
+        return await act.revive("dead", self.entries, "retried")
 
 
 @dataclass(frozen=True)
@@ -204,12 +276,12 @@ class Resend(Request[list[EntryId]]):
     ids: tuple[str, ...]
     by: PersonActed
 
-    async def execute(self, transaction: Transaction, holder: Holder) -> list[EntryId]:
+    async def execute(self, act: Act) -> list[EntryId]:
         """See `Request`."""
-        watches, due_at = sorted(await watches_of(transaction, self.watch)), holder.due_at
-        known = await _snapshots(transaction, self.ids, watches)
+        transaction, due_at = act.transaction, act.due_at
+        known = await act.snapshots(self.ids, await watches_of(transaction, self.watch))
         # The same or a newer state is pending: send it now.
-        hastened = [of for of, (_, state) in known.items() if state == "pending"]
+        hastened = {of: content for of, (content, state) in known.items() if state == "pending"}
         again = {
             of: content
             for of, (content, state) in known.items()
@@ -219,11 +291,8 @@ class Resend(Request[list[EntryId]]):
         rest = "", "pending", due_at, due_at, None
         rows = [(*of, *state_columns(each), *rest, each.endpoint) for of, each in again.items()]
         await transaction.write("enqueue", rows)
-        found = [of for of in known if of in again or of in hastened]
-        await add_history(transaction, [_line(holder.now, of, "resend", known[of][0], self.by) for of in found])
-        await transaction.write("add_endpoint", _endpoints(again.values()))
-        await record(transaction, self.by, len(found))
-        return found
+        await act.add_endpoints(again.values())
+        return await act.done("resend", dict(sorted({**hastened, **again}.items())))
 
 
 @dataclass(frozen=True)
@@ -233,9 +302,10 @@ class Forget(Request[bool]):
     watch: str
     by: PersonActed
 
-    async def execute(self, transaction: Transaction, holder: Holder) -> bool:
+    async def execute(self, act: Act) -> bool:
         """See `Request`: it is refused if the leader captures the watch."""
-        if holder.captured is not None and self.watch in holder.captured:
+        transaction = act.transaction
+        if act.captured is not None and self.watch in act.captured:
             raise OperationError(
                 f"a daemon works the watch {self.watch}: take it out of that daemon's configuration, and have it reload"
             )
@@ -255,10 +325,11 @@ class ForgetAccount(Request[int]):
     after: int
     by: PersonActed
 
-    async def execute(self, transaction: Transaction, holder: Holder) -> int:
+    async def execute(self, act: Act) -> int:
         """See `Request`: it is refused if the account is configured."""
+        transaction = act.transaction
         configured = await noted(transaction, CONFIGURED, '{"accounts":[]}')
-        if holder.captured is not None and self.account in (*configured["accounts"], DEFAULT_ACCOUNT):
+        if act.captured is not None and self.account in (*configured["accounts"], DEFAULT_ACCOUNT):
             raise OperationError(f"the account {self.account} is configured: take it out, and have the daemon reload")
         mark = account_mark(self.account)
         removed = await transaction.count("forget_entries_of_account", mark=mark)
@@ -268,7 +339,7 @@ class ForgetAccount(Request[int]):
         await transaction.write("unacknowledge", sorted(of for *of, has_entry in records if has_entry))
         gone = sorted(of for *of, has_entry in records if not has_entry)
         await transaction.write("forget_application", gone)
-        await transaction.write("answer_of", gone)
+        await transaction.write("answer", gone)
         for watch, number in sorted(Counter(watch for watch, _ in gone).items()):
             await transaction.write("tally", [(-number, None, None, watch)])
         await record(transaction, self.by, removed + len(records))
@@ -282,24 +353,24 @@ class Pause(Request[list[str]]):
     endpoint: str
     by: PersonActed
 
-    async def execute(self, transaction: Transaction, holder: Holder) -> list[str]:  # noqa: ARG002 - see `Request`
+    async def execute(self, act: Act) -> list[str]:
         """See `Request`."""
-        await record(transaction, self.by, 1)
-        return await _set_paused(transaction, {self.endpoint, *await noted(transaction, "paused", "[]")})
+        paused = self._after({*await noted(act.transaction, "paused", "[]")})
+        await act.transaction.run("set_about", name="paused", value=as_json(sorted(paused)))
+        await record(act.transaction, self.by, 1)
+        return sorted(paused)
+
+    def _after(self, paused: set[str]) -> set[str]:
+        """What is paused then."""
+        return paused | {self.endpoint}
 
 
 @dataclass(frozen=True)
-class Resume(Request[list[str]]):
+class Resume(Pause):
     """End a pause, or each with `ALL_ENDPOINTS`; the answer is which are still paused."""
 
-    endpoint: str
-    by: PersonActed
-
-    async def execute(self, transaction: Transaction, holder: Holder) -> list[str]:  # noqa: ARG002 - see `Request`
-        """See `Request`."""
-        await record(transaction, self.by, 1)
-        paused = set() if self.endpoint == ALL_ENDPOINTS else {*await noted(transaction, "paused", "[]")}
-        return await _set_paused(transaction, paused - {self.endpoint})
+    def _after(self, paused: set[str]) -> set[str]:
+        return set() if self.endpoint == ALL_ENDPOINTS else paused - {self.endpoint}
 
 
 KINDS: Final[dict[str, type[Request[Any]]]] = {
@@ -315,62 +386,6 @@ KINDS: Final[dict[str, type[Request[Any]]]] = {
 """All kinds, by the name in the table: there are no others."""
 
 
-async def _set_paused(transaction: Transaction, paused: Collection[str]) -> list[str]:
-    await transaction.run("set_about", name="paused", value=as_json(sorted(paused)))
-    return sorted(paused)
-
-
-async def _contents(
-    transaction: Transaction, state: EntryState, entries: Collection[SeenEntry]
-) -> dict[EntryId, Content]:
-    """The contents of those entries that are in this state, and that nothing has replaced since they were read."""
-    if not entries:
-        return {}
-    rows = await transaction.rows("contents_in_state", state=state, keys=sorted(entries))
-    contents = {tuple(row[:3]): content_from(*row[3:]) for row in rows}
-    return {of[:2]: content for of in entries if (content := contents.get(of)) is not None}
-
-
-async def _snapshots(
-    transaction: Transaction, ids: Collection[str], watches: Collection[str]
-) -> dict[EntryId, tuple[Content | None, EntryState | None]]:
-    """The last acknowledged states of these applications in these watches, each with its entry's state."""
-    rows = await transaction.rows("snapshots", ids=sorted({*ids}), watches=sorted({*watches}))
-    return {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
-
-
-def _of_its_account(content: Content, snapshot: Content | None) -> Content:
-    """A discarded content as the state of the account that has the application: a deletion goes there."""
-    return content if snapshot is None else content._replace(account=snapshot.account)
-
-
-def parameters(watches: Iterable[str], chosen: Chosen) -> dict[str, Any]:
-    """Of the statements that choose entries."""
-    return {
-        "watches": list(watches),
-        "any_id": chosen.ids is None,
-        "ids": list(chosen.ids or ()),
-        "deleted": None if chosen.only is None else chosen.only == "deletions",
-        "transition": chosen.transition,
-        **_of_account(chosen.account),
-        "limit": _NO_LIMIT if chosen.limit is None else chosen.limit,
-    }
-
-
-def _of_account(account: str | None) -> dict[str, Any]:
-    """The mark that an account's metadata have; the default one's have none."""
-    is_default = account == DEFAULT_ACCOUNT
-    return {"mark": ANY_ACCOUNT if is_default else account and account_mark(account), "marked": not is_default}
-
-
-def _line(  # noqa: PLR0917 - in the order of what is written
-    at: int, of: EntryId, event: str, content: Content | None, by: PersonActed, was: Mapping[str, str] = NOTHING_MORE
-) -> HistoryEntry:
-    actor = {"actor": fields_of(by.who)} if isinstance(by.who, Reason) else {}
-    to = None if content is None else described(content)
-    return HistoryEntry(at, *of, event, {**was, "who": by.who, **actor, "to": to})
-
-
 def _is_callable(content: Content) -> bool:
     """Whether it has a usable URL; otherwise discard the entry, or correct it in the ATS."""
     try:
@@ -378,33 +393,6 @@ def _is_callable(content: Content) -> bool:
     except ValueError:
         return False
     return True
-
-
-async def _revive(
-    transaction: Transaction, chosen: Mapping[EntryId, Content], holder: Holder, event: str, by: PersonActed
-) -> None:
-    rows = [(*of, content.endpoint, holder.due_at) for of, content in sorted(chosen.items())]
-    await transaction.write("revive", rows)
-    history = [_line(holder.now, of, event, content, by) for of, content in chosen.items()]
-    await add_history(transaction, history)
-    await transaction.write("add_endpoint", _endpoints(chosen.values()))
-
-
-async def _mend_fuses(transaction: Transaction, watch: str | None, now: int) -> None:
-    """Note the decision in the blown fuses of these watches; those without a held entry are whole again."""
-    decided = await watches_of(transaction, watch)
-    for name, text in await transaction.rows("fuses"):
-        fuse = fuse_from(text)
-        if fuse.blown_at is not None and name in decided:
-            is_left = (await transaction.rows("held_left", watch=name))[0][0]
-            after = fuse._replace(decided_at=now) if is_left else Fuse(decided_at=now)
-            await transaction.run("set_fuse", watch=name, fuse=fuse_text(after))
-            if not is_left:
-                await transaction.run("forget_fuses", watch=name)
-
-
-def _endpoints(contents: Iterable[Content]) -> list[tuple[str]]:
-    return [(endpoint,) for endpoint in sorted({content.endpoint for content in contents})]
 
 
 async def record(transaction: Transaction, by: PersonActed, number: int) -> None:

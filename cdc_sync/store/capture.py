@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -13,7 +13,7 @@ from cdc_sync.core.diff import blow
 from cdc_sync.core.outbox import Known, Suspicion, Verified
 from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.applying import OF_NO_ROW, apply
-from cdc_sync.store.driver import Driver, Transaction
+from cdc_sync.store.driver import Role, Transaction, job, pages
 from cdc_sync.store.encoding import (
     content_from,
     fuse_from,
@@ -26,28 +26,19 @@ from cdc_sync.store.encoding import (
 _RECORDS_AT_ONCE = 20_000
 """Records searched by one statement, at most: some 30 ms of SQLite's only thread."""
 
-_ALL_MET = 0xFF
-"""A byte of a sweep's bitmap with all bits set."""
 
-
-@dataclass
-class Capture:
+class Capture(Role):
     """See the module's text."""
-
-    driver: Driver
 
     async def pending(self, watch: str, at_once: int) -> AsyncIterator[dict[str, Key]]:
         """The watch's applications with a pending entry, each with its row's key, in parts of at most so many."""
-        after, is_over = "", False
-        while not is_over:
-            rows = await self.driver.ask("entries_after", watch=watch, after=after, limit=at_once)
+        async for rows in pages(self.driver, "entries_after", watch, at_once):
             yield {application_id: key_from(text) for application_id, state, text in rows if state == "pending"}
-            after, is_over = rows[-1][0] if rows else "", len(rows) < at_once
 
     async def postpone(self, watch: str, application_ids: Sequence[str], due_at: int) -> None:
         """Let these pending entries wait until a time."""
         rows = [(watch, application_id, due_at) for application_id in sorted(application_ids)]
-        await self.driver.transact(lambda t: t.write("hasten", rows))
+        await self.driver.write("hasten", rows)
 
     async def positions(self, watch: str) -> dict[str, str]:
         """The watch's capture positions by name."""
@@ -94,7 +85,7 @@ class Capture:
             (watch, each.application_id, key_text(each.key), each.digest, *(each.content or of_nothing)[:3])
             for each in sorted(verified, key=attrgetter("application_id"))
         ]
-        await self.driver.transact(lambda t: t.write("verify", rows))
+        await self.driver.write("verify", rows)
 
     async def unseen(self, watch: str, bitmap: bytes, last: int, at_once: int) -> AsyncIterator[list[str]]:
         """The watch's applications, numbered 1 to `last`, without a set bit in a sweep's bitmap.
@@ -102,18 +93,8 @@ class Capture:
         In parts of at most `at_once` records, without deleted ones and those out of scope. The cost grows with the
         watch.
         """
-        if 2 * int.from_bytes(bitmap, "little").bit_count() >= last:
-            for first in range(1, last + 1, at_once):
-                numbers = unmarked(bitmap, first, min(first + at_once - 1, last))
-                rows = await self.driver.ask("unseen", watch=watch, numbers=numbers) if numbers else ()
-                yield [application_id for (application_id,) in rows]
-            return
-        # Most unmarked numbers belong to other watches.
-        after, is_over = "", False
-        while not is_over:
-            rows = await self.driver.ask("in_scope_after", watch=watch, after=after, limit=at_once)
+        async for rows in pages(self.driver, "in_scope_after", watch, at_once):
             yield [id_ for id_, number in rows if number <= last and not bitmap[number >> 3] >> (number & 7) & 1]
-            after, is_over = rows[-1][0] if rows else "", len(rows) < at_once
 
     async def highest_number(self) -> int:
         """The highest record number; 0 if there is none."""
@@ -154,34 +135,20 @@ class Capture:
     async def suspect_again(self, watch: str, suspicions: Sequence[Suspicion]) -> None:
         """Suspect deletions whose entries are still pending."""
         rows = [(watch, each.application_id, each.at, each.due_at) for each in suspicions]
-        await self.driver.transact(lambda t: t.write("suspect", rows))
+        await self.driver.write("suspect", rows)
 
     async def next_suspicion(self, watch: str) -> int | None:
         """When the next suspicion's grace ends."""
         ((due_at,),) = await self.driver.ask("next_suspicion", watch=watch)
         return None if due_at is None else int(due_at)
 
-    async def blow_fuse(self, watch: str, reason: str, now: int) -> None:
+    @job
+    async def blow_fuse(self, transaction: Transaction, watch: str, reason: str, now: int) -> None:
         """Hold everything new of a watch until a person decides. A blown fuse stays as it is."""
-
-        async def work(transaction: Transaction) -> None:
-            await transaction.run("add_watch", watch=watch)
-            ((fuse,),) = await transaction.rows("fuse", watch=watch)
-            blown = blow(fuse_from(fuse), now, reason)._replace(holds_all=True)
-            await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
-
-        await self.driver.transact(work)
-
-
-def unmarked(bitmap: bytes, first: int, last: int) -> list[int]:
-    """The numbers from `first` to `last` without a set bit: n's is bit n & 7 of byte n >> 3."""
-    found: list[int] = []
-    for place, byte in enumerate(bitmap[first >> 3 : (last >> 3) + 1], start=first >> 3):
-        if byte != _ALL_MET:
-            found += [
-                number for bit in range(8) if not byte >> bit & 1 and first <= (number := place << 3 | bit) <= last
-            ]
-    return found
+        await transaction.run("add_watch", watch=watch)
+        ((fuse,),) = await transaction.rows("fuse", watch=watch)
+        blown = blow(fuse_from(fuse), now, reason)._replace(holds_all=True)
+        await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
 
 
 def _states(rows: Sequence[tuple[Any, ...]]) -> dict[str, Content]:

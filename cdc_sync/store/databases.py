@@ -2,19 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from cdc_sync.core.findings import host_name
-from cdc_sync.store.driver import Driver, Transaction
+from cdc_sync.store.driver import Role, Transaction, job
 from cdc_sync.store.errors import another_database
 from cdc_sync.store.protocol import FROM_DATABASE, hosts_note, identity_note
 
 
-@dataclass
-class Databases:
+class Databases(Role):
     """See the module's text. The section `database` has the name ""."""
-
-    driver: Driver
 
     async def bind(self, identity: str, database: str = "", section: str = "database") -> None:
         """Bind a configured name ("" is the section `database`) to a database.
@@ -46,34 +42,33 @@ class Databases:
         """Set a database's hosts."""
         await self.driver.transact(lambda t: t.run("set_about", name=hosts_note(database), value=_text_of(hosts)))
 
+    @job
     async def rebind(
-        self, identity: str, hosts: Sequence[str], positions: Mapping[str, Mapping[str, str]], database: str = ""
+        self,
+        transaction: Transaction,
+        identity: str,
+        hosts: Sequence[str],
+        positions: Mapping[str, Mapping[str, str]],
+        database: str = "",
     ) -> None:
         """Bind a configured name to another database, with these capture positions by watch."""
         rows = [(watch, name, value) for watch, of in sorted(positions.items()) for name, value in of.items()]
-
-        async def work(transaction: Transaction) -> None:
-            await transaction.run("set_about", name=identity_note(database), value=identity)
-            await transaction.run("set_about", name=hosts_note(database), value=_text_of(hosts))
-            await transaction.write("set_position", rows)
-
-        await self.driver.transact(work)
+        await transaction.run("set_about", name=identity_note(database), value=identity)
+        await transaction.run("set_about", name=hosts_note(database), value=_text_of(hosts))
+        await transaction.write("set_position", rows)
 
     async def set_captured_from(self, watch: str, database: str) -> None:
         """Record the new name of a watch's database."""
-        await self.driver.transact(lambda t: t.write("set_position", [(watch, FROM_DATABASE, database)]))
+        await self.driver.write("set_position", [(watch, FROM_DATABASE, database)])
 
-    async def begin_capture(self, watch: str, session: str) -> str | None:
+    @job
+    async def begin_capture(self, transaction: Transaction, watch: str, session: str) -> str | None:
         """Record, in a shared store, this daemon's session on the ATS's database; returns the watch's one before."""
-
-        async def work(transaction: Transaction) -> str | None:
-            rows = await transaction.rows("session", watch=watch)
-            if not rows:
-                await transaction.run("add_watch", watch=watch)
-            await transaction.run("set_session", watch=watch, session=session)
-            return str(rows[0][0]) if rows and rows[0][0] is not None else None
-
-        return await self.driver.transact(work)
+        rows = await transaction.rows("session", watch=watch)
+        if not rows:
+            await transaction.run("add_watch", watch=watch)
+        await transaction.run("set_session", watch=watch, session=session)
+        return str(rows[0][0]) if rows and rows[0][0] is not None else None
 
 
 def _text_of(hosts: Sequence[str]) -> str:

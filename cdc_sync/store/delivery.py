@@ -18,8 +18,8 @@ from cdc_sync.core.reasons import as_text, fields_of
 from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, account_of
 from cdc_sync.store.acts import CONFIGURED
-from cdc_sync.store.driver import Driver, Effect, Transaction, about, add_history, no_effect
-from cdc_sync.store.encoding import as_json, entry_from, fuse_from, health_from, state_columns
+from cdc_sync.store.driver import Effect, Role, Transaction, about, add_history, job, no_effect, pages
+from cdc_sync.store.encoding import as_json, entry_from, fuse_from, fuse_text, health_from, state_columns
 from cdc_sync.store.protocol import CALL_STEP
 
 _STOPPED_CLEANLY = "stopped cleanly"
@@ -32,14 +32,11 @@ _NO_IDS = [""]
 """PostgreSQL knows no type of an empty list's items."""
 
 
-@dataclass
-class Delivery:
+class Delivery(Role):
     """See the module's text. Every method may raise `StoreError`.
 
     `effect` gets a method's result, or None if it failed; see `Driver.transact`.
     """
-
-    driver: Driver
 
     async def begin_sending(self) -> None:
         """Count every pending entry as attempted, unless the last stop was clean: call it before anything else.
@@ -47,21 +44,19 @@ class Delivery:
         In pages: the store's session must stay free for renewals of the lead. After an interruption all are marked
         again, since the note of a clean stop goes first.
         """
+        if await self._was_clean():
+            return
+        for watch in sorted({watch for _, watch in await self.lanes()}):
+            async for rows in pages(self.driver, "entries_after", watch, _MARKED_AT_ONCE):
+                pending = [(watch, id_) for id_, state, _ in rows if state == "pending"]
+                await self.driver.write("mark_attempted", pending)
 
-        async def was_clean(transaction: Transaction) -> bool:
-            is_clean = await about(transaction, _STOPPED_CLEANLY) is not None
-            await transaction.run("forget_about", name=_STOPPED_CLEANLY)
-            return is_clean
-
-        if not await self.driver.transact(was_clean):
-            for watch in sorted({watch for _, watch in await self.lanes()}):
-                await self._mark_attempted(watch)
-
-    async def _mark_attempted(self, watch: str) -> None:
-        """Count a watch's pending entries as attempted."""
-        after: str | None = ""
-        while after is not None:
-            after = await self.driver.transact(partial(_mark_page, watch=watch, after=after))
+    @job
+    async def _was_clean(self, transaction: Transaction) -> bool:
+        """Whether the last stop was clean; only the first call finds out."""
+        is_clean = await about(transaction, _STOPPED_CLEANLY) is not None
+        await transaction.run("forget_about", name=_STOPPED_CLEANLY)
+        return is_clean
 
     async def stopped_cleanly(self) -> None:
         """Note that each call that was begun has its result in the store, and that no further one begins."""
@@ -128,21 +123,21 @@ class Delivery:
         is_possible = name.partition(" [")[0] in origins and account_of(name) in (await self.configured()).accounts
         return name in known or name in paused or is_possible
 
-    async def note_configured(self, watches: Collection[str], accounts: Collection[str]) -> None:
+    @job
+    async def note_configured(
+        self, transaction: Transaction, watches: Collection[str], accounts: Collection[str]
+    ) -> None:
         """Record what `configured` returns, and remove what is left of other accounts: health and fuses.
 
         A pause of such an endpoint stays until an operator ends it: the account may return.
         """
         noting = as_json({"watches": sorted(watches), "accounts": sorted(accounts)})
-
-        async def work(transaction: Transaction) -> None:
-            gone = [name for name, _ in await transaction.rows("endpoints") if account_of(name) not in accounts]
-            await transaction.run("set_about", name=CONFIGURED, value=noting)
-            await transaction.write("forget_endpoint", [(name,) for name in sorted(gone)])
-            await transaction.write("forget_health", [(name,) for name in sorted(gone)])
-            await transaction.run("prune_fuses", accounts=sorted(accounts))
-
-        await self.driver.transact(work)
+        endpoints = sorted(name for name, _ in await transaction.rows("endpoints"))
+        gone = [(name,) for name in endpoints if account_of(name) not in accounts]
+        await transaction.run("set_about", name=CONFIGURED, value=noting)
+        await transaction.write("forget_endpoint", gone)
+        await transaction.write("forget_health", gone)
+        await transaction.run("prune_fuses", accounts=sorted(accounts))
 
 
 @dataclass(frozen=True)
@@ -180,13 +175,6 @@ async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int
     return DueEntries(entries, next_at)
 
 
-async def _mark_page(transaction: Transaction, watch: str, after: str) -> str | None:
-    """Count some entries after an application as attempted; returns the last one's, None after the last page."""
-    rows = await transaction.rows("entries_after", watch=watch, after=after, limit=_MARKED_AT_ONCE)
-    await transaction.write("mark_attempted", [(watch, id_) for id_, state, _ in rows if state == "pending"])
-    return rows[-1][0] if len(rows) == _MARKED_AT_ONCE else None
-
-
 async def mend(transaction: Transaction, watch: str, fuse: Fuse) -> None:
     """Make the fuse whole again if no entry is held."""
     if fuse.blown_at is None or fuse.holds_all:
@@ -194,7 +182,7 @@ async def mend(transaction: Transaction, watch: str, fuse: Fuse) -> None:
     ((left,),) = await transaction.rows("held_left", watch=watch)
     if not left:
         whole = fuse._replace(blown_at=None, reason=None)
-        await transaction.run("set_fuse", watch=watch, fuse=as_json(whole._asdict()))
+        await transaction.run("set_fuse", watch=watch, fuse=fuse_text(whole))
 
 
 @dataclass

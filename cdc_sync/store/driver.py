@@ -1,12 +1,19 @@
 """What the store's logic (`capture`, `delivery`, `operation`, `report`) needs of a database: see decision 18."""
 
+import asyncio
 import json
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial, wraps
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from cdc_sync.core.batch import HistoryEntry
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.watch_names import matches
+from cdc_sync.event_loop import end
 from cdc_sync.store.clock import Clock
 from cdc_sync.store.encoding import as_json
 
@@ -62,9 +69,6 @@ async def watches_of(transaction: Transaction, watch: str | Collection[str] | No
     return [watch] if watch in names else [name for name in names if matches(watch, name)]
 
 
-Run = Callable[[Work[Any]], Awaitable[Any]]
-"""Runs work in one transaction; returns its result once it is durable."""
-
 Effect = Callable[[T | None], None]
 """What a job does to memory: called in the event loop with its result, None if it failed, in the order of the jobs.
 
@@ -76,22 +80,87 @@ def no_effect(_: object) -> None:
     """Nothing in memory depends on the job."""
 
 
+R = TypeVar("R", bound="Role")
+P = ParamSpec("P")
+
+
+@dataclass
+class Role:
+    """What one part of the program does with the store."""
+
+    driver: "Driver"
+
+
+def job(
+    method: Callable[Concatenate[R, Transaction, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[R, P], Coroutine[Any, Any, T]]:
+    """Run a method in one transaction."""
+
+    @wraps(method)
+    async def run(self: R, /, *arguments: P.args, **named: P.kwargs) -> T:
+        return await self.driver.transact(lambda t: method(self, t, *arguments, **named))
+
+    return run
+
+
+RunGroup = Callable[[Transaction], Coroutine[Any, Any, list[Any]]]
+"""Runs the first jobs of a group; returns their results."""
+
+_LARGEST_GROUP = 256
+
+_GROUP_LASTS = 0.5
+"""Seconds after which a group takes no further job: a renewal goes before those that wait."""
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Work[Any]
+    effect: Effect[Any]
+    answer: asyncio.Future[Any]
+    alone: bool = False
+    """Whether it shares no commit: one that it shared has failed."""
+
+    def end(self, result: Any) -> None:
+        self.effect(result)
+        if not self.answer.done():
+            self.answer.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        self.effect(None)
+        if not self.answer.done():
+            self.answer.set_exception(error)
+            self.answer.exception()  # its caller may be cancelled by now
+
+
+Access = Literal["own", "requests", "read"]
+"""What a process may do with the store: who holds its lock, everything; others add requests, or only read."""
+
+
 class Driver(ABC):
-    """What each database does in its own way.
+    """A database's jobs run in order, each in one transaction; those that wait together share a commit.
+
+    If a job fails, its group is undone, and each job runs once more, alone: a failing write must not fail a job that
+    only reads. Once the database is lost, all jobs fail.
 
     Attributes:
         name: for people: a path, or a DSN without its password.
-        is_read_only: whether it refuses to write: then it also remembers nothing of what it finds.
+        access: what it may do.
         clock: for due times: the `now` of batches and ends of calls. Operators' requests have people's time.
+        lost: why no job can be done any more.
+        is_lost: set with it.
     """
 
-    is_read_only: bool = False
     clock: Clock
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, access: Access) -> None:
         self.name = name
+        self.access = access
+        self.lost: StoreError | None = None
+        self.is_lost = asyncio.Event()
+        self._first: deque[_Job] = deque()
+        self._jobs: deque[_Job] = deque()
+        self._working: asyncio.Task[None] | None = None
 
-    @abstractmethod
     async def transact(self, work: Work[T], effect: Effect[T] = no_effect) -> T:
         """Run work in one transaction, perhaps several times; returns its result once it is durable.
 
@@ -100,10 +169,21 @@ class Driver(ABC):
         Raises:
             StoreError: nothing of it is kept, unless the answer to the commit was lost.
         """
+        answer: T = await self._put(self._jobs, work, effect)
+        return answer
+
+    async def transact_first(self, work: Work[T]) -> T:
+        """The same before the jobs that wait, and alone."""
+        answer: T = await self._put(self._first, work, no_effect)
+        return answer
 
     async def ask(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """A statement's rows."""
         return await self.transact(lambda t: t.rows(name, **parameters))
+
+    async def write(self, name: str, rows: Sequence[Row]) -> None:
+        """Run a statement for many rows."""
+        await self.transact(lambda t: t.write(name, rows))
 
     async def note(self, name: str) -> str | None:
         """See `about`."""
@@ -115,4 +195,99 @@ class Driver(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Finish what was begun, and close the store."""
+        """Close the store; jobs that wait, or come later, fail."""
+
+    @abstractmethod
+    async def _commit(self, run: RunGroup) -> list[Any]:
+        """Run a group in one transaction; returns its results once they are durable.
+
+        Raises:
+            StoreError: the database failed; it has called `lose` if that is for good.
+            Exception: as a job has raised it.
+        """
+
+    def check_place(self) -> None:
+        """Check that the next start will find what is written now.
+
+        Raises:
+            StoreError: it will not.
+        """
+        if self.lost is not None:
+            raise self.lost
+
+    def lose(self, error: StoreError) -> None:
+        """Let all jobs fail from now on."""
+        self.lost = self.lost or error
+        self.is_lost.set()
+
+    def _put(self, waiting: deque[_Job], work: Work[Any], effect: Effect[Any]) -> asyncio.Future[Any]:
+        job = _Job(work, effect, asyncio.get_running_loop().create_future())
+        waiting.append(job)
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work(), name="store: jobs")
+        return job.answer
+
+    async def _work(self) -> None:
+        while self.lost is None and (jobs := self._next()):
+            await self._run(jobs)
+        if self.lost is not None:
+            self._fail_all(self.lost)
+
+    def _fail_all(self, error: StoreError) -> None:
+        for waiting in (self._first, self._jobs):
+            while waiting:
+                waiting.popleft().fail(error)
+
+    async def _stop(self, error: StoreError) -> None:
+        """Let all jobs fail, the one under way too."""
+        self.lose(error)
+        if self._working is not None:
+            await end([self._working])
+        self._fail_all(error)
+
+    def _next(self) -> Sequence[_Job]:
+        """The jobs of the next transaction."""
+        if self._first:
+            return [self._first.popleft()]
+        jobs = list[_Job]()
+        while self._jobs and len(jobs) < _LARGEST_GROUP and not (jobs and self._jobs[0].alone):
+            jobs.append(self._jobs.popleft())
+            if jobs[-1].alone:
+                break
+        return jobs
+
+    async def _run(self, jobs: Sequence[_Job]) -> None:
+        """Run jobs in one transaction; after a failure each of them is next, alone."""
+        try:
+            results = await self._commit(partial(_run_group, [job.work for job in jobs]))
+        except asyncio.CancelledError:
+            self._jobs.extendleft(reversed(jobs))  # `close` lets them fail
+            raise
+        except Exception as error:  # noqa: BLE001 - a job's own errors too: they are handed to its caller
+            self._jobs.extendleft(reversed(jobs))
+            for job in jobs:
+                job.alone = True
+            if len(jobs) == 1 and self.lost is None:
+                self._jobs.popleft().fail(error)
+        else:
+            for job, result in zip(jobs, results, strict=False):
+                job.end(result)
+            self._jobs.extendleft(reversed(jobs[len(results) :]))
+
+
+async def _run_group(works: Sequence[Work[Any]], transaction: Transaction) -> list[Any]:
+    results, full_at = list[Any](), time.monotonic() + _GROUP_LASTS
+    for work in works:
+        results.append(await work(transaction))
+        if time.monotonic() > full_at:
+            break
+    return results
+
+
+async def pages(driver: Driver, name: str, watch: str, at_once: int) -> AsyncIterator[list[tuple[Any, ...]]]:
+    """A watch's rows of a statement, in the order of their first column, so many at once: others work in between."""
+    after: str | None = ""
+    while after is not None:
+        rows = await driver.ask(name, watch=watch, after=after, limit=at_once)
+        yield rows
+        after = rows[-1][0] if len(rows) == at_once else None

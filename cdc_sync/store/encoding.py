@@ -1,10 +1,9 @@
 """Conversions between the core's values and columns. A state is three compared columns, and `metadata` as JSON."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 
 from cdc_sync.core.content import Content, Kind
@@ -26,24 +25,19 @@ ANY_ACCOUNT = '"account":'
 """What metadata have of an account that is not the default one: no other value can have it, with its quotes."""
 
 as_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
-_decode = json.JSONDecoder().raw_decode
 
 
-def state_columns(content: Content) -> tuple[str, str, bool, str]:
-    """The four columns of a state; metadata leave out what is None."""
-    return _state_columns(content, {})
+def state_columns(content: Content, *, discarded: bool = False) -> tuple[str, str, bool, str]:
+    """The four columns of a state; metadata leave out what is None.
 
-
-def discarded_columns(content: Content) -> tuple[str, str, bool, str]:
-    """The columns of a state that a person discarded; the mark stays until the next state takes its place."""
-    return _state_columns(content, {"discarded": True})
-
-
-def _state_columns(content: Content, mark: Mapping[str, bool]) -> tuple[str, str, bool, str]:
+    The mark of a state that a person `discarded` stays until the next state takes its place.
+    """
     metadata = {name: value for name in _METADATA if (value := getattr(content, name)) is not None}
     if content.account != DEFAULT_ACCOUNT:
         metadata["account"] = content.account
-    return content.status, content.job_id, content.deleted, as_json({**metadata, **mark})
+    if discarded:
+        metadata["discarded"] = True
+    return content.status, content.job_id, content.deleted, as_json(metadata)
 
 
 def account_mark(account: str) -> str:
@@ -53,8 +47,7 @@ def account_mark(account: str) -> str:
 
 def is_discarded(metadata: str) -> bool:
     """Whether a person discarded the state of these metadata; earlier versions left no mark."""
-    sent, _ = _decode(metadata)
-    return bool(sent.get("discarded"))
+    return bool(json.loads(metadata).get("discarded"))
 
 
 def content_from(status: str | None, job_id: str, deleted: object, metadata: str) -> Content | None:
@@ -63,26 +56,30 @@ def content_from(status: str | None, job_id: str, deleted: object, metadata: str
 
 
 def _content(status: str, job_id: str, deleted: object, metadata: str) -> Content:
-    sent, _ = _decode(metadata)
+    sent = json.loads(metadata)
     rest = sent["created"], sent["event_date"], sent.get("source"), sent.get("extra"), sent["url"]
     return Content(status, job_id, bool(deleted), *rest, sent.get("account", DEFAULT_ACCOUNT))
 
 
-def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}), *, has_begun: bool = False) -> Known:
+def known_from(columns: Columns, *, has_begun: bool = False) -> Known:
     """What is known of an application, from the columns of the statement `before`.
 
-    `keys` are rows' keys by text. `has_begun`: the entry's call has begun.
+    `has_begun`: the entry's call has begun.
     """
-    number, _, row_key, in_scope, *snapshot_columns, acknowledged_at, adopted = columns[:10]
-    pending = None
-    if columns[10] is not None:
-        pending = PendingEntry(_content(*columns[10:14]), bool(columns[14]) or has_begun)
-    key = keys.get(row_key) or key_from(row_key)
-    snapshot = None if snapshot_columns[0] is None else _content(*snapshot_columns)
-    is_acknowledged = acknowledged_at is not None and not adopted
-    revision, state, reason, queued_at = columns[15:]
-    why = reason and from_text(reason)
-    return Known(number, key, bool(in_scope), snapshot, pending, is_acknowledged, state, why, queued_at, revision or 0)
+    number, _, row_key, in_scope, *state, acknowledged_at, adopted = columns[:10]
+    waits, attempted, revision, entry_state, reason, queued_at = content_from(*columns[10:14]), *columns[14:]
+    return Known(
+        number,
+        key_from(row_key),
+        bool(in_scope),
+        content_from(*state),
+        None if waits is None else PendingEntry(waits, bool(attempted) or has_begun),
+        acknowledged_at is not None and not adopted,
+        entry_state,
+        reason and from_text(reason),
+        queued_at,
+        revision or 0,
+    )
 
 
 def entry_from(columns: Columns) -> Entry:
@@ -109,8 +106,6 @@ def health_from(text: str) -> Health:
 
 def key_text(key: Key) -> str:
     """A row's key as one column."""
-    if len(key) == 1 and key[0].isalnum():  # nothing in it is escaped
-        return f'["{key[0]}"]'
     return as_json(key)
 
 

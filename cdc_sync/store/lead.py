@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import TypeVar
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
+from cdc_sync.store.driver import Driver
 from cdc_sync.store.leader import Leader
+
+LOOKS_EVERY = 1.0
+"""Seconds between tries of the lock, and between looks whether the store is still there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,54 +22,50 @@ class Standby:
 
     Attributes:
         store: to be read meanwhile; None if it cannot be.
-        is_free: whether nobody leads: it only waits for the former leader's calls to end.
         leader: the row of who leads, or led last.
-        differs: whether that works by another configuration.
+        ours: this process as a leader.
+        is_free: whether nobody leads: it only waits for the former leader's calls to end.
         not_taken_over: why this daemon cannot take over from a leader that is silent.
     """
 
     store: Store | None
     leader: Leader | None
-    is_free: bool
-    differs: bool
-    not_taken_over: StoreError | None
+    ours: Leader
+    is_free: bool = False
+    not_taken_over: StoreError | None = None
 
-    @classmethod
-    def behind(
-        cls,
-        leader: Leader | None,
-        ours: Leader,
-        store: Store | None,
-        not_taken_over: StoreError | None = None,
-        *,
-        is_free: bool = False,
-    ) -> Self:
-        """This process, `ours`, behind a leader."""
-        differs = leader is not None and leader.configuration != ours.configuration
-        return cls(store, leader, is_free, differs, not_taken_over)
+    @property
+    def differs(self) -> bool:
+        """Whether the leader works by another configuration."""
+        return self.leader is not None and self.leader.configuration != self.ours.configuration
 
 
 StandingBy = Callable[[Standby], Awaitable[None]]
 """Called about each second while a daemon stands by."""
 
 
-class Lead(Protocol):
-    """This daemon's lead of a store."""
+class Lead:
+    """This daemon's lead of a store; nobody else can lead a store in a file while this process lives.
 
-    @property
-    def store(self) -> Store:
-        """The store."""
+    Attributes:
+        store: see there.
+        leader: its row.
+        holding: keeps the lead; it ends with a `StoreError` when the lead is lost. No call may be under way any more.
+    """
 
-    @property
-    def leader(self) -> Leader:
-        """Its row."""
+    def __init__(self, driver: Driver, leader: Leader) -> None:
+        self.store = Store(driver)
+        self.leader = leader
+        self.holding = asyncio.create_task(self._hold(), name="holding the lead")
 
-    @property
-    def holding(self) -> asyncio.Task[None]:
-        """Keeps the lead; it ends with a `StoreError` when the lead is lost. No call may be under way any more."""
+    async def _hold(self) -> None:
+        while True:
+            self.store.driver.check_place()
+            await asyncio.sleep(LOOKS_EVERY)
 
     def may_call(self) -> bool:
         """Whether a call that begins now ends before another daemon can lead: ask right before the call."""
+        return True
 
     def expect(self, longest_call: float, configuration: str) -> None:
         """From now on, a call's bytes may leave this host for so many seconds, by another configuration."""
@@ -79,8 +79,9 @@ L = TypeVar("L", bound=Lead)
 
 @asynccontextmanager
 async def held(lead: L) -> AsyncIterator[L]:
-    """Hold a lead; after an end in order, when no call is under way, the leader's row says so."""
+    """Begin to send; after an end in order, when no call is under way, the leader's row says so."""
     try:
+        await lead.store.delivery.begin_sending()
         yield lead
     finally:
         await end([lead.holding])

@@ -9,7 +9,7 @@ import os
 import platform
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -138,24 +138,11 @@ def digest_of(text: str) -> str:
 async def leader_in(transaction: Transaction) -> Leader | None:
     """The leader's row; None if no daemon has ever led."""
     rows = await transaction.rows("leader")
-    if not rows:
-        return None
-    *of, stopped = rows[0]
-    return replace(Leader(*of), stopped=bool(stopped))
+    return Leader(*rows[0]) if rows else None
 
 
 async def lead(transaction: Transaction, leader: Leader, since: int) -> Leader:
     """Write the leader's row; returns it."""
     found = replace(leader, since=since, beat=0, stopped=False)
-    await transaction.run(
-        "lead",
-        holder=found.holder,
-        host=found.host,
-        process=found.process,
-        place=found.place,
-        since=since,
-        lease=found.lease,
-        backend=found.backend,
-        configuration=found.configuration,
-    )
+    await transaction.run("lead", **asdict(found))
     return found

@@ -18,40 +18,32 @@ from cdc_sync.config.dsn import shown
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.replies import longest_on_its_way
 from cdc_sync.core.watch_names import SEPARATOR
-from cdc_sync.event_loop import end
 from cdc_sync.store import Store
-from cdc_sync.store.driver import Driver
+from cdc_sync.store.driver import Access, Driver
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import Lead, StandingBy
+from cdc_sync.store.lead import Lead, StandingBy, held
 from cdc_sync.store.leader import Leader, digest_of
 from cdc_sync.store.protocol import Upgrading, not_reported
-from cdc_sync.store.requests import RequestTable
 from cdc_sync.store.sqlite import SqliteDriver
-from cdc_sync.store.sqlite.beside import transact_beside
-from cdc_sync.store.sqlite.leading import SqliteLead
 from cdc_sync.store.sqlite.leading import leading as leading_sqlite
 from cdc_sync.store.sqlite.schema import connect_copy, locked
 
 
-@asynccontextmanager
-async def leading(config: Config, standing_by: StandingBy, upgrading: Upgrading = not_reported) -> AsyncIterator[Lead]:
+def leading(
+    config: Config, standing_by: StandingBy, upgrading: Upgrading = not_reported
+) -> AbstractAsyncContextManager[Lead]:
     """Stand by until this process leads, then lead.
 
     Raises:
         StoreError: the store cannot be used.
     """
-    longest, ours = longest_call(config), Leader.here(configuration_of(config))
-    lead: AbstractAsyncContextManager[Lead]
-    if config.state.backend == "postgres":
-        from cdc_sync.store.postgres.leading import leading as leading_postgres  # noqa: PLC0415 - see the header
+    ours = Leader.here(configuration_of(config))
+    if config.state.backend != "postgres":
+        return leading_sqlite(config.state.path, ours, standing_by, upgrading=upgrading)
+    from cdc_sync.store.postgres.leading import leading as leading_postgres  # noqa: PLC0415 - see the header
 
-        tables = tables_beside(config)
-        lead = leading_postgres(store_dsn(config), ours, longest, standing_by, tables=tables, upgrading=upgrading)
-    else:
-        lead = leading_sqlite(config.state.path, ours, standing_by, upgrading=upgrading)
-    async with lead as found:
-        await found.store.delivery.begin_sending()
-        yield found
+    longest, tables = longest_call(config), tables_beside(config)
+    return leading_postgres(store_dsn(config), ours, longest, standing_by, tables=tables, upgrading=upgrading)
 
 
 def longest_call(config: Config) -> float:
@@ -83,36 +75,20 @@ async def leading_copy(config: Config) -> AsyncIterator[Lead]:
             from cdc_sync.store.postgres import copy_to_sqlite  # noqa: PLC0415 - see the header
 
             await copy_to_sqlite(store_dsn(config), driver)
-        lead = SqliteLead(driver, Leader.here(configuration_of(config)))
-        try:
-            await lead.store.delivery.begin_sending()
+        async with held(Lead(driver, Leader.here(configuration_of(config)))) as lead:
             yield lead
-        finally:
-            await end([lead.holding])
     finally:
         await driver.close()
 
 
-def opened_beside(config: Config) -> AbstractAsyncContextManager[Store]:
-    """The store for reading only, beside a daemon that may be running.
+def opened_beside(config: Config, access: Access = "read") -> AbstractAsyncContextManager[Store]:
+    """The store beside a daemon that may be running, for reading; a command adds requests, and writes nothing else.
 
     Raises:
         StoreError: it cannot be used, or does not exist yet.
     """
     _insist_on_store(config)
-    return _opened(config, read_only=True)
-
-
-def requests_beside(config: Config) -> RequestTable:
-    """The store's table of requests: without the lock, a command writes nothing else, and in no other way.
-
-    Each of its methods may raise `StoreError`.
-    """
-    if config.state.backend == "postgres":
-        from cdc_sync.store.postgres import beside  # noqa: PLC0415 - see the header
-
-        return RequestTable(partial(beside.transact_beside, store_dsn(config)))
-    return RequestTable(partial(transact_beside, config.state.path))
+    return _opened(config, access)
 
 
 @asynccontextmanager
@@ -130,7 +106,7 @@ async def opened_alone(config: Config) -> AsyncIterator[Store]:
         return
     _insist_on_store(config)
     with locked(config.state.path):
-        async with _opened(config, read_only=False) as store:
+        async with _opened(config, "own") as store:
             yield store
 
 
@@ -141,14 +117,14 @@ def _insist_on_store(config: Config) -> None:
 
 
 @asynccontextmanager
-async def _opened(config: Config, *, read_only: bool) -> AsyncIterator[Store]:
+async def _opened(config: Config, access: Access) -> AsyncIterator[Store]:
     driver: Driver
     if config.state.backend == "postgres":
         from cdc_sync.store.postgres import PostgresDriver  # noqa: PLC0415 - see the header
 
-        driver = await PostgresDriver.open(store_dsn(config), read_only=read_only, tables=tables_beside(config))
+        driver = await PostgresDriver.open(store_dsn(config), access)
     else:
-        driver = SqliteDriver(config.state.path, read_only=read_only)
+        driver = SqliteDriver(config.state.path, access)
     try:
         yield Store(driver)
     finally:

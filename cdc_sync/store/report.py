@@ -2,17 +2,16 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import itemgetter
-from typing import Any
 
 from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.core.reasons import Reason, from_text, restored
-from cdc_sync.store.driver import Driver, Transaction, watches_of
+from cdc_sync.store.driver import Role, Transaction, job, watches_of
 from cdc_sync.store.encoding import Columns, as_json, content_from, entry_from, is_discarded, key_from, key_text
 from cdc_sync.store.leader import Leader, leader_in
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, KnownTwice, Record, WatchCounts
@@ -24,11 +23,8 @@ _AGE = itemgetter(9, 0, 1)
 """Of an entry's row: when it was enqueued, its watch and application."""
 
 
-@dataclass
-class Report:
+class Report(Role):
     """See the module's text."""
-
-    driver: Driver
 
     async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
         """Outbox entries in a state, oldest first."""
@@ -38,18 +34,17 @@ class Report:
         """Each watch's oldest outbox entry in a state."""
         return {entry.watch: entry for entry in await self._entries(state, None, 1, None)}
 
-    async def _entries(self, state: EntryState, watch: str | None, each: int, limit: int | None) -> list[Entry]:
-        async def work(transaction: Transaction) -> list[tuple[Any, ...]]:
-            if watch is not None:
-                watches = await watches_of(transaction, watch)
-            else:
-                # The oldest entries belong to the watches with the oldest first entries.
-                first = await transaction.rows("first_of_each", state=state)
-                by_age = sorted((at, name) for name, at in first if at is not None)
-                watches = [name for _, name in by_age[:limit]]
-            return await transaction.rows("entries", state=state, watches=watches, each=each)
-
-        rows = sorted(await self.driver.transact(work), key=_AGE)
+    @job
+    async def _entries(
+        self, transaction: Transaction, state: EntryState, watch: str | None, each: int, limit: int | None
+    ) -> list[Entry]:
+        if watch is not None:
+            watches = await watches_of(transaction, watch)
+        else:
+            # The oldest entries belong to the watches with the oldest first entries.
+            first = await transaction.rows("first_of_each", state=state)
+            watches = [name for _, name in sorted((at, name) for name, at in first if at is not None)[:limit]]
+        rows = sorted(await transaction.rows("entries", state=state, watches=watches, each=each), key=_AGE)
         return [self._for_people(entry_from(row)) for row in rows[:limit]]
 
     async def counts(self) -> dict[str, WatchCounts]:
@@ -99,63 +94,52 @@ class Report:
             found.setdefault(watch, {})[name] = value
         return found
 
-    async def records(self, application_id: str, watch: str | None) -> list[Record]:
+    @job
+    async def records(self, transaction: Transaction, application_id: str, watch: str | None) -> list[Record]:
         """An application's records, by watch."""
-        shift = self.driver.clock.shift
+        which = {"id": application_id, "watches": await watches_of(transaction, watch)}
+        found = [self._record(application_id, row) for row in await transaction.rows("records", **which)]
+        # A row that was never reportable has no snapshot; of several take the last.
+        unreported = {
+            name: Record(name, application_id, key_from(row_key), skipped=from_text(reason))
+            for name, row_key, reason in await transaction.rows("skipped_alone", **which)
+        }
+        return found + list(unreported.values())
 
-        async def work(transaction: Transaction) -> list[Record]:
-            which = {"id": application_id, "watches": await watches_of(transaction, watch)}
-            found = []
-            for row in await transaction.rows("records", **which):
-                name, row_key, in_scope, *state, acknowledged_at, adopted = row[:9]
-                gone_at, due_at, skipped, *pending = row[9:]
-                entry = None if pending[0] is None else self._for_people(entry_from(pending))
-                suspicion = None if due_at is None else Suspicion(application_id, gone_at, due_at + shift)
-                snapshot = content_from(*state)
-                found.append(
-                    Record(
-                        name,
-                        application_id,
-                        key_from(row_key),
-                        in_scope=bool(in_scope),
-                        snapshot=snapshot,
-                        acknowledged_at=acknowledged_at,
-                        entry=entry,
-                        suspicion=suspicion,
-                        skipped=from_text(skipped),
-                        adopted=bool(adopted),
-                        discarded=snapshot is not None and is_discarded(state[-1]),
-                    )
-                )
-            # A row that was never reportable has no snapshot; of several take the last.
-            unreported = {
-                name: Record(name, application_id, key_from(row_key), skipped=from_text(reason))
-                for name, row_key, reason in await transaction.rows("skipped_alone", **which)
-            }
-            return found + list(unreported.values())
+    def _record(self, application_id: str, row: Columns) -> Record:
+        name, row_key, in_scope, *state, acknowledged_at, adopted, gone_at, due_at, skipped = row[:12]
+        suspicion = None
+        if due_at is not None:
+            suspicion = Suspicion(application_id, gone_at, due_at + self.driver.clock.shift)
+        snapshot = content_from(*state)
+        return Record(
+            name,
+            application_id,
+            key_from(row_key),
+            in_scope=bool(in_scope),
+            snapshot=snapshot,
+            acknowledged_at=acknowledged_at,
+            entry=None if row[12] is None else self._for_people(entry_from(row[12:])),
+            suspicion=suspicion,
+            skipped=from_text(skipped),
+            adopted=bool(adopted),
+            discarded=snapshot is not None and is_discarded(state[-1]),
+        )
 
-        return await self.driver.transact(work)
-
-    async def search(self, text: str, watch: str | None, limit: int) -> list[Hit]:
+    @job
+    async def search(self, transaction: Transaction, text: str, watch: str | None, limit: int) -> list[Hit]:
         """What a text means, `limit` hits at most: an application id, else a row's key, else the beginning of an id.
 
         A key of several columns is `a/b`, as it is shown, `a,b` or JSON. The cost grows with the hits.
         """
-
-        async def work(transaction: Transaction) -> list[Hit]:
-            begun, rows = dict[tuple[str, str], Hit](), dict[tuple[str, str], Hit]()
-            watches = await watches_of(transaction, watch)
-            for found in sorted(
-                await transaction.rows("ids_from", watches=watches, text=text, limit=limit), key=_named
-            ):
-                if found[1].startswith(text):
-                    begun.setdefault(_named(found), _hit(found, "id" if found[1] == text else "beginning"))
-            for found in sorted(await transaction.rows("of_rows", watches=watches, keys=_row_keys(text)), key=_named):
-                rows.setdefault(_named(found), _hit(found, "row"))
-            exact = [hit for hit in begun.values() if hit.by == "id"]
-            return exact or list((rows or begun).values())[:limit]
-
-        return await self.driver.transact(work) if text else []
+        if not text:
+            return []
+        watches = await watches_of(transaction, watch)
+        ids = await transaction.rows("ids_from", watches=watches, text=text, limit=limit)
+        rows = await transaction.rows("of_rows", watches=watches, keys=_row_keys(text))
+        exact = _hits([found for found in ids if found[1] == text], "id")
+        begun = _hits([found for found in ids if found[1].startswith(text)], "beginning")
+        return exact or (_hits(rows, "row") or begun)[:limit]
 
     async def story(self, application_id: str, watch: str | None, limit: int) -> list[HistoryEntry]:
         """An application's newest `limit` events, oldest first."""
@@ -184,14 +168,13 @@ class Report:
         return entry._replace(queued_at=entry.queued_at + shift, due_at=entry.due_at + shift) if shift else entry
 
 
-def _named(row: Columns) -> tuple[str, str]:
-    """A found row's watch, and its application or key."""
-    return row[0], row[1] or row[2]
-
-
-def _hit(row: Columns, by: FoundBy) -> Hit:
-    watch, application_id, row_key, reason = row
-    return Hit(watch, application_id, key_from(row_key), from_text(reason), by)
+def _hits(rows: Sequence[Columns], by: FoundBy) -> list[Hit]:
+    """The first of each watch and application, or key, in their order."""
+    found = dict[tuple[str, str], Hit]()
+    for watch, application_id, row_key, reason in sorted(rows, key=lambda row: (row[0], row[1] or row[2])):
+        hit = Hit(watch, application_id, key_from(row_key), from_text(reason), by)
+        found.setdefault((watch, application_id or row_key), hit)
+    return list(found.values())
 
 
 def _row_keys(text: str) -> list[str]:

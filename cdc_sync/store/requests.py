@@ -12,6 +12,7 @@ another version than the leader.
 """
 
 import json
+from collections.abc import Awaitable, Callable
 from functools import cache, partial
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -20,8 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.store import Store
-from cdc_sync.store.acts import KINDS, Captured, Discard, Holder, Release, Request, Resend, Retry, holder
-from cdc_sync.store.driver import Run, Transaction
+from cdc_sync.store.acts import KINDS, Captured, Discard, Release, Request, Resend, Retry, perform
+from cdc_sync.store.driver import Transaction
 from cdc_sync.store.encoding import as_json
 from cdc_sync.store.errors import message
 
@@ -41,36 +42,31 @@ def _arguments(kind: type[Request[Any]]) -> TypeAdapter[Request[Any]]:
     return TypeAdapter(kind)
 
 
-class RequestTable:
-    """The commands' side of the table: they add a request, and remove it. `run` is `Driver.transact`."""
+async def add_request(store: Store, request: Request[Any], within: float) -> str:
+    """Add a request that expires after so many seconds; returns its id."""
+    kind, id_ = type(request), uuid4().hex
+    facts = {"what": _NAMES[kind], "arguments": _arguments(kind).dump_json(request).decode()}
+    await store.driver.transact(lambda t: t.run("add_request", id=id_, **facts, within=round(within * 1000)))
+    return id_
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
 
-    async def add(self, request: Request[Any], within: float) -> str:
-        """Add a request that expires after so many seconds; returns its id."""
-        kind, id_ = type(request), uuid4().hex
-        facts = {"what": _NAMES[kind], "arguments": _arguments(kind).dump_json(request).decode()}
-        await self._run(lambda t: t.run("add_request", id=id_, **facts, within=round(within * 1000)))
-        return id_
+async def remove_request(store: Store, id_: str) -> str | None:
+    """Remove a request; returns its answer. Without one it is never executed.
 
-    async def remove(self, id_: str) -> str | None:
-        """Remove a request; returns its answer. Without one it is never executed.
+    While the request is being executed, this waits.
+    """
 
-        While the request is being executed, this waits.
-        """
+    async def work(transaction: Transaction) -> str | None:
+        await transaction.run("lock_request", id=id_)
+        rows = await transaction.rows("answer_to", id=id_)
+        await transaction.run("remove_request", id=id_)
+        return rows[0][0] if rows else None
 
-        async def work(transaction: Transaction) -> str | None:
-            rows = await transaction.rows("lock_request", id=id_)
-            await transaction.run("remove_request", id=id_)
-            return rows[0][0] if rows else None
-
-        found: str | None = await self._run(work)
-        return found
+    return await store.driver.transact(work)
 
 
 async def is_answered(store: Store, id_: str) -> bool:
-    """Whether a request has been answered, or is gone; the store may be open for reading only."""
+    """Whether a request has been answered, or is gone."""
     rows = await store.driver.ask("answer_to", id=id_)
     return not rows or rows[0][0] is not None
 
@@ -88,15 +84,6 @@ def read_answer(request: Request[A], answer: str) -> A:
     return [tuple(each) for each in done] if isinstance(request, _ENTRIES) else done  # type: ignore[return-value]
 
 
-class _RefusedError(Exception):
-    """A request was refused after its transaction had begun to write."""
-
-    def __init__(self, id_: str, why: str) -> None:
-        super().__init__(why)
-        self.id = id_
-        self.why = why
-
-
 async def execute_next(store: Store, captured: Captured) -> bool:
     """Execute and answer the oldest waiting request; returns False if there is none.
 
@@ -105,37 +92,35 @@ async def execute_next(store: Store, captured: Captured) -> bool:
     Raises:
         StoreError: the store failed, and the request waits.
     """
-    driver, clock = store.driver, store.driver.clock
-    try:
-        return await driver.transact(partial(_execute_next, holder=holder(clock, clock.for_people(), captured)))
-    except _RefusedError as error:
-        # In another transaction: that of the request is undone.
-        facts = {"id": error.id, "answer": as_json({"refused": error.why})}
-        await driver.transact(lambda t: t.run("answer_request", **facts))
-        return True
+    clock = store.driver.clock
+    performing = partial(perform, clock=clock, now=clock.for_people(), captured=captured)
+    return await store.driver.transact(partial(_execute_next, performing=performing))
 
 
-async def _execute_next(transaction: Transaction, holder: Holder) -> bool:
+_Performing = Callable[[Transaction, Request[Any]], Awaitable[Any]]
+
+
+async def _execute_next(transaction: Transaction, performing: _Performing) -> bool:
     rows = await transaction.rows("next_request")
     if not rows:
         return False
     id_, what, arguments, is_in_time = rows[0]
     if is_in_time:
-        answer = await _answer(transaction, id_, what, arguments, holder)
+        answer = await _answer(transaction, what, arguments, performing)
         await transaction.run("answer_request", id=id_, answer=as_json(answer))
     else:
         await transaction.run("remove_request", id=id_)
     return True
 
 
-async def _answer(transaction: Transaction, id_: str, what: str, arguments: str, holder: Holder) -> dict[str, Any]:
+async def _answer(transaction: Transaction, what: str, arguments: str, performing: _Performing) -> dict[str, Any]:
     try:
         request = _arguments(KINDS[what]).validate_json(arguments)
     except (KeyError, ValidationError):
         return {"refused": message("request-unknown", what=what)}
     try:
-        return {"done": await request.execute(transaction, holder)}
+        return {"done": await performing(transaction, request)}
     except StoreError:
         raise
     except OperationError as error:
-        raise _RefusedError(id_, str(error)) from error
+        return {"refused": str(error)}

@@ -22,13 +22,13 @@ from support.daemon_process import COMMAND, DaemonProcess, free_port, run_to_end
 from support.dumping import dump, restore
 from support.hellowork_server import HelloWork, hellowork
 from support.postgres import Cluster, fresh_database
-from support.upgrading import OldFile, OldSchema, newest
+from support.upgrading import OldFile, OldSchema
 from support.waiting import wait_until
 
 from cdc_sync.ats import scripts
 from cdc_sync.config import parse
 from cdc_sync.emulator import EmulatorOptions
-from cdc_sync.store.statements import Database
+from cdc_sync.store.statements import SCHEMA, Database
 
 
 def install_script(config: Path) -> str:
@@ -86,7 +86,7 @@ def refusing(backend: Database) -> list[Refusing]:
 
     Old programs do not change any more.
     """
-    older = [old for old in OLD_STORES if old.backend == backend and old.schema < newest(old.backend)]
+    older = [old for old in OLD_STORES if old.backend == backend and old.schema < SCHEMA]
     writers = [Refusing(old, old.commit, old.name) for old in older[:1] + older[1:][-1:]]
     return writers + [Refusing(older[0], commit, f"{version}-{backend}") for version, commit in EARLIER.items()]
 
@@ -183,7 +183,7 @@ def test_what_was_pending_is_sent_as_the_old_version_would_have_sent_it_and_noth
         "direct": (0, 0),
         "polled": (3, 0),
     }
-    assert upgraded.data.schema() == newest(old.backend)
+    assert upgraded.data.schema() == SCHEMA
     paused = {old.paused} if old.has_decisions else set()
     assert {event["endpoint"] for event in daemon.events_named("sending is paused")} == paused
     assert len(daemon.events_named("a person acted: pause")) == len(paused)
@@ -213,7 +213,7 @@ def test_an_earlier_version_refuses_it_afterwards_and_says_what_to_do(
     old: OldStore, commit: str, upgraded: Upgraded, tmp_path: Path
 ) -> None:
     code = program_of(commit, tmp_path)
-    if schema_of(code, old.backend) == newest(old.backend):
+    if schema_of(code, old.backend) == SCHEMA:
         pytest.skip("this version has the same schema")
     asyncio.run(open_once(upgraded.data))
     before = upgraded.data.tables()
@@ -234,7 +234,7 @@ def test_a_store_is_left_to_the_daemon_of_an_earlier_version(
     version: str, backend: Database, cluster: Cluster, tmp_path: Path
 ) -> None:
     code = program_of(EARLIER[version], tmp_path)
-    if schema_of(code, backend) == newest(backend):
+    if schema_of(code, backend) == SCHEMA:
         pytest.skip("this version has the same schema")
     config, own_config, port = tmp_path / "config.yaml", tmp_path / "own.yaml", free_port()
     with fresh_database(cluster) as dsn, fresh_database(cluster) as state_dsn:

@@ -100,15 +100,15 @@ MUTATIONS = [
     ),
     Mutation(
         "a cancelled caller's apply has no effect on memory",
-        "store/sqlite/driver.py",
-        "        effect(None if isinstance(result, BaseException) else result)\n",
-        "        if not future.done():\n            effect(None if isinstance(result, BaseException) else result)\n",
+        "store/driver.py",
+        "        self.effect(result)\n",
+        "        if not self.answer.done():\n            self.effect(result)\n",
     ),
     Mutation(
         "what is pending at the start does not count as attempted",
         "store/delivery.py",
-        "        if not await self.driver.transact(was_clean):",
-        "        if not await self.driver.transact(was_clean) and False:",
+        "        if await self._was_clean():",
+        "        if await self._was_clean() or True:",
     ),
     Mutation(
         "a call without an acknowledgement is no attempt",

@@ -1,4 +1,4 @@
-"""Stores that earlier versions of cdc-sync wrote, one for each version that the schema has had.
+"""Stores that earlier versions of cdc-sync wrote, for each schema that 0.1.0 and 0.2.0 had, and some between.
 
 `PYTHONPATH=tests python -m old_stores [NAME …]` makes them anew: it takes the code of each commit below out of the
 repository, runs that daemon against an embedded PostgreSQL and an HTTP endpoint until the store has one of everything,
@@ -89,32 +89,24 @@ class Then:
     calls: list[tuple[str, str, str]]
 
 
-_WRITTEN_BY: tuple[tuple[Database, int, str], ...] = (
-    ("sqlite", 1, "9cfa46ee16e0c40647d339e60aab4015216fcada"),
-    ("sqlite", 2, "fcd1f3f91c41066197d29335bdc9111dc18ec8cf"),
-    ("sqlite", 3, "54958ab0ad38124478c52824d733bc9d89e949ce"),
-    ("sqlite", 4, "055263e68a723901bf20ebf39e9996a259acdd1f"),
+_WRITTEN_BY: tuple[tuple[Database, int, str, int], ...] = (
+    ("sqlite", 1, "9cfa46ee16e0c40647d339e60aab4015216fcada", 1),
+    ("sqlite", 2, "fcd1f3f91c41066197d29335bdc9111dc18ec8cf", 2),
+    ("sqlite", 3, "54958ab0ad38124478c52824d733bc9d89e949ce", 3),
+    ("sqlite", 4, "055263e68a723901bf20ebf39e9996a259acdd1f", 4),
     # The same schema, but adopted states have negative times.
-    ("sqlite", 4, "0e7d387677fc18fd6130df8e5a4015d0fd330496"),
-    ("postgres", 1, "fcd1f3f91c41066197d29335bdc9111dc18ec8cf"),
-    ("postgres", 2, "54958ab0ad38124478c52824d733bc9d89e949ce"),
-    ("postgres", 3, "055263e68a723901bf20ebf39e9996a259acdd1f"),
-    ("postgres", 4, "0e7d387677fc18fd6130df8e5a4015d0fd330496"),
-    # At the end: a store's place in this list gives its address.
-    ("sqlite", 5, "74a6983ed2c14146bd0908894b7a2444a4cabbea"),
-    ("postgres", 5, "74a6983ed2c14146bd0908894b7a2444a4cabbea"),
-    ("sqlite", 6, "8d0dbec9b657a4e84028416a396859d74506458a"),
-    ("postgres", 6, "8d0dbec9b657a4e84028416a396859d74506458a"),
-    ("sqlite", 7, "6fea3362419914b94ee3e3c044d77f0808e0cb8f"),
-    ("postgres", 7, "6fea3362419914b94ee3e3c044d77f0808e0cb8f"),
+    ("sqlite", 4, "0e7d387677fc18fd6130df8e5a4015d0fd330496", 5),
+    ("postgres", 1, "fcd1f3f91c41066197d29335bdc9111dc18ec8cf", 6),
+    ("postgres", 2, "54958ab0ad38124478c52824d733bc9d89e949ce", 7),
+    ("postgres", 3, "055263e68a723901bf20ebf39e9996a259acdd1f", 8),
+    ("postgres", 4, "0e7d387677fc18fd6130df8e5a4015d0fd330496", 9),
+    ("postgres", 5, "74a6983ed2c14146bd0908894b7a2444a4cabbea", 11),
     # 0.2.0 has the same schema.
-    ("sqlite", 8, "db6a2b17acc3045d338a33c4a66f18c34e779152"),
-    ("postgres", 8, "db6a2b17acc3045d338a33c4a66f18c34e779152"),
-    ("sqlite", 11, "4152657e9b47e6292a5e60e65a0292aabce4bd0f"),
-    ("postgres", 11, "4152657e9b47e6292a5e60e65a0292aabce4bd0f"),
+    ("sqlite", 8, "db6a2b17acc3045d338a33c4a66f18c34e779152", 16),
+    ("postgres", 8, "db6a2b17acc3045d338a33c4a66f18c34e779152", 17),
 )
+"""The last number gives a store its address."""
 
 OLD_STORES = tuple(
-    OldStore(backend, schema, commit, f"127.15.15.{number}")
-    for number, (backend, schema, commit) in enumerate(_WRITTEN_BY, start=1)
+    OldStore(backend, schema, commit, f"127.15.15.{number}") for backend, schema, commit, number in _WRITTEN_BY
 )

@@ -13,9 +13,9 @@ from cdc_sync.daemon.running import _Daemon
 from cdc_sync.daemon.wiring import Rehearsal
 from cdc_sync.delivery.client import Client
 from cdc_sync.event_loop import end
+from cdc_sync.store.lead import Lead
 from cdc_sync.store.leader import Leader
 from cdc_sync.store.sqlite import SqliteDriver
-from cdc_sync.store.sqlite.leading import SqliteLead
 from cdc_sync.store.sqlite.schema import connect_copy
 
 
@@ -32,7 +32,7 @@ async def a_lead(
 ) -> AsyncIterator[Leading]:
     """The process leads within this; without a client it only shows its calls."""
     driver = driver or SqliteDriver(Path("in memory"), connected=partial(connect_copy, None))
-    lead = SqliteLead(driver, Leader.here(""))
+    lead = Lead(driver, Leader.here(""))
     try:
         yield Leading(process, lead, caller or Rehearsal(print))
     finally:

@@ -5,18 +5,17 @@ from typing import TypeVar
 from cdc_sync.core.events import PersonActed
 from cdc_sync.store import Store
 from cdc_sync.store.acts import Captured, Forget, Request
-from cdc_sync.store.requests import DEADLINE, RequestTable, execute_next, read_answer
+from cdc_sync.store.requests import DEADLINE, add_request, execute_next, read_answer, remove_request
 
 A = TypeVar("A")
 
 
 async def executed(store: Store, request: Request[A], captured: Captured = None) -> A:
     """Add a request, execute all that wait, and return its answer."""
-    table = RequestTable(store.driver.transact)
-    id_ = await table.add(request, DEADLINE)
+    id_ = await add_request(store, request, DEADLINE)
     while await execute_next(store, captured):
         pass
-    answer = await table.remove(id_)
+    answer = await remove_request(store, id_)
     assert answer is not None
     return read_answer(request, answer)
 

@@ -15,7 +15,7 @@ from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresDriver
 from cdc_sync.store.postgres.scripts import TABLES
 from cdc_sync.store.sqlite import SqliteDriver
-from cdc_sync.store.statements import migrations
+from cdc_sync.store.statements import SCHEMA
 
 BACKENDS = ("sqlite", "postgres")
 """Every implementation that must pass the conformance suite, by its name in the configuration (`state.backend`)."""
@@ -70,7 +70,7 @@ class PostgresBackend:
                 empty = sql.SQL("").join(
                     sql.SQL(_EMPTY).format(sql.Identifier("cdc_sync", table)) for table in TABLES if table != "about"
                 )
-                connection.execute(empty + sql.SQL(_AS_NEW).format(str(len(migrations("postgres")))))
+                connection.execute(empty + sql.SQL(_AS_NEW).format(str(SCHEMA)))
 
     async def open(self) -> Store:
         return Store(await PostgresDriver.open(self.dsn))

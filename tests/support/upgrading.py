@@ -14,7 +14,6 @@ from psycopg.rows import dict_row
 from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresDriver
 from cdc_sync.store.sqlite import SqliteDriver
-from cdc_sync.store.statements import Database, migrations
 from support.dumping import restore
 
 Row: TypeAlias = dict[str, Any]
@@ -95,7 +94,3 @@ class OldSchema:
     def set_note(self, name: str, value: str) -> None:
         with psycopg.connect(self.dsn) as connection:
             connection.execute("UPDATE cdc_sync.about SET value = %s WHERE name = %s", (value, name))
-
-
-def newest(backend: Database) -> int:
-    return len(migrations(backend))

@@ -58,9 +58,7 @@ async def test_a_daemon_that_has_no_store_beats() -> None:
 async def test_a_store_that_never_answers_stops_the_heart(tmp_path: Path) -> None:
     said: list[Event] = []
     driver = SqliteDriver(tmp_path / "state.db")
-    await driver.close()
-    # What was handed in behind the end of the thread's work is never taken up.
-    driver._thread._closed = False
+    driver._thread.end()  # what is handed in behind its end is never taken up
     async with beating(Store(driver), said):
         await asyncio.sleep(0.05)
         assert said == []

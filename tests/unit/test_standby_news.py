@@ -20,9 +20,9 @@ from cdc_sync.store.leader import Leader
 
 OURS = Leader.here("ours")
 THEIRS = replace(OURS, host="ats-1", process=7, configuration="ours")
-NOBODY = Standby.behind(None, OURS, None)
-BEHIND = Standby.behind(THEIRS, OURS, None)
-APART = Standby.behind(replace(THEIRS, configuration="theirs"), OURS, None)
+NOBODY = Standby(None, None, OURS)
+BEHIND = Standby(None, THEIRS, OURS)
+APART = Standby(None, replace(THEIRS, configuration="theirs"), OURS)
 BLOCKED = store_error("store-take-over", daemon=THEIRS.shown)
 LOST = store_error("store-lead-lost", place="in x")
 DOWN = store_error("store-unusable", store="x", message="it is down")

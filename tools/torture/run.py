@@ -177,9 +177,9 @@ class _Run:
         truth, ledger = ats.truth(self._server.dsn), ats.ledger(self._server.dsn)
         store: Store
         if self._options.store == "postgres":
-            store = Store(await PostgresDriver.open(self._server.dsn, read_only=True))
+            store = Store(await PostgresDriver.open(self._server.dsn, "read"))
         else:
-            store = Store(SqliteDriver(self._store, read_only=True))
+            store = Store(SqliteDriver(self._store, "read"))
         try:
             snapshots: dict[str, Content | None] = {
                 name: known.snapshot for name, known in (await store.capture.known(WATCH, [*ledger])).items()

@@ -225,7 +225,7 @@ class _Run:
     async def _evidence(self, emulator: Emulator) -> Evidence:
         dsn = self._source.primary.dsn
         truth, ledger = ats.truth(dsn), ats.ledger(dsn)
-        store = Store(await PostgresDriver.open(self._store.primary.dsn, read_only=True))
+        store = Store(await PostgresDriver.open(self._store.primary.dsn, "read"))
         try:
             snapshots = {
                 name: known.snapshot

@@ -1,22 +1,28 @@
-"""The store's driver for PostgreSQL: one session (see `session.py`), and the clock of its server."""
+"""The store's driver for PostgreSQL: one session, and the clock of its server.
 
+A session that does not answer is cut: it is lost, as after any other failure of the connection.
+"""
+
+import asyncio
+import os
+import socket
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Self, TypeVar
+from contextlib import contextmanager, suppress
+from typing import Any, Self
 
 import psycopg
 
+from cdc_sync import own_path
 from cdc_sync.config.dsn import shown
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.clock import Clock, uptime
-from cdc_sync.store.driver import Driver, Effect, Transaction, Work, no_effect
+from cdc_sync.store.driver import Access, Driver, RunGroup, Transaction
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.postgres.schema import Connection, connect, prepare, translate
 from cdc_sync.store.postgres.scripts import KIND
-from cdc_sync.store.postgres.session import Session
+from cdc_sync.store.postgres.transaction import PostgresTransaction
 from cdc_sync.store.protocol import Upgrading, not_reported
-
-T = TypeVar("T")
 
 ANSWERS_WITHIN = 30.0
 """Seconds within which a group of jobs ends where no lease asks for less."""
@@ -25,30 +31,35 @@ _AHEAD = "clock_ahead"
 
 _HAS_TRANSACTION_TIMEOUT = 170_000
 
+_PINNED = f"SET LOCAL search_path = {own_path.PINNED}".encode()
+"""The role may have set another one since."""
+
 
 class PostgresDriver(Driver):
     """The store in the schema `cdc_sync` of a database; made by `open`."""
 
-    def __init__(self, dsn: str, session: Session) -> None:
-        super().__init__(f"in {shown(dsn)}")
+    def __init__(self, dsn: str, access: Access, connection: Connection, answers_within: float) -> None:
+        super().__init__(f"in {shown(dsn)}", access)
         self.dsn = dsn
-        self.session = session
+        self._connection = connection
+        self._answers_within = answers_within
+        self._begin = b"BEGIN READ ONLY" if access == "read" else b"BEGIN"
 
     @classmethod
     async def open(
         cls,
         dsn: str,
+        access: Access = "own",
         *,
-        read_only: bool = False,
         answers_within: float = ANSWERS_WITHIN,
         tables: Iterable[QualifiedName] = (),
         upgrading: Upgrading = not_reported,
     ) -> Self:
-        """Open the store, and migrate its schema unless it is only read.
+        """Open the store, and migrate its schema if it is our own.
 
         Args:
             dsn: in any form of libpq; it must lead to the server itself.
-            read_only: refuse to write.
+            access: see there.
             answers_within: seconds for a group of jobs.
             tables: those watched in this database; their owners' `pg_dump` may read a store made here.
             upgrading: called during a migration.
@@ -56,14 +67,12 @@ class PostgresDriver(Driver):
         Raises:
             StoreError: it cannot be used.
         """
-        await prepare(dsn, read_only=read_only, tables=tables, upgrading=upgrading)
         with translating(dsn):
             connection = await connect(dsn)
-            session = Session(connection, b"BEGIN READ ONLY" if read_only else b"BEGIN", answers_within)
-        driver = cls(dsn, session)
-        driver.is_read_only = read_only
+        driver = cls(dsn, access, connection, answers_within)
         try:
             with translating(dsn):
+                await prepare(connection, dsn, access, tables=tables, upgrading=upgrading)
                 await _limit_statements(connection, answers_within)
             await _insist_on_server(driver, connection.info.backend_pid)
             await driver.begin_clock()
@@ -71,11 +80,6 @@ class PostgresDriver(Driver):
             await driver.close()
             raise
         return driver
-
-    async def transact(self, work: Work[T], effect: Effect[T] = no_effect) -> T:
-        """See `Driver`."""
-        with translating(self.dsn):
-            return await self.session.run(work, effect)
 
     async def leads(self) -> bool:
         """See `Driver`."""
@@ -101,12 +105,55 @@ class PostgresDriver(Driver):
 
     async def close(self) -> None:
         """See `Driver`."""
-        await self.session.close()
+        self.cut()
+        await self._stop(translate(self.dsn, psycopg.OperationalError("the session is closed")))
+        await self._connection.close()
+
+    def cut(self) -> None:
+        """End the session at once, also if its server is silent: a read under way fails."""
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._connection.pgconn.socket)) as copy:
+            copy.shutdown(socket.SHUT_RDWR)
+
+    async def _commit(self, run: RunGroup) -> list[Any]:
+        try:
+            with translating(self.dsn), self._in_time():
+                return await self._transact(run)
+        except Exception as error:
+            await self._roll_back(error)
+            raise
+
+    async def _transact(self, run: RunGroup) -> list[Any]:
+        connection = self._connection
+        # A pipeline saves a round trip for each of a dozen statements. Reading an answer raises earlier statements'
+        # errors. psycopg's own transaction would wait for BEGIN and COMMIT.
+        async with connection.pipeline():
+            await connection.execute(self._begin)
+            await connection.execute(_PINNED)
+            results = await run(PostgresTransaction(connection))
+            await connection.execute(b"COMMIT")
+        return results
+
+    async def _roll_back(self, error: Exception) -> None:
+        """Roll back after an error; without a connection that can, the session is lost."""
+        try:
+            with translating(self.dsn), self._in_time():
+                await self._connection.rollback()
+        except StoreError as failure:
+            self.lose(error if isinstance(error, StoreError) else failure)
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """Cut the session if this takes too long."""
+        timer = asyncio.get_running_loop().call_later(self._answers_within, self.cut)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 @contextmanager
 def translating(dsn: str) -> Iterator[None]:
-    """Turn errors of the session into a `StoreError`."""
+    """Turn psycopg's errors into a `StoreError`."""
     try:
         yield
     except psycopg.Error as error:

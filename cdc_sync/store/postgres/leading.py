@@ -24,9 +24,9 @@ from cdc_sync.store import Store
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import Standby, StandingBy, held
+from cdc_sync.store.lead import LOOKS_EVERY, Lead, Standby, StandingBy, held
 from cdc_sync.store.leader import Leader, lead, leader_in
-from cdc_sync.store.postgres.driver import PostgresDriver, translating
+from cdc_sync.store.postgres.driver import PostgresDriver
 from cdc_sync.store.postgres.scripts import KIND
 from cdc_sync.store.protocol import Upgrading
 
@@ -38,9 +38,6 @@ _BEYOND_A_CALL = 10.0
 
 _MARGIN = 3.0
 """Seconds before the lease's end at which a leader that could not renew it gives up."""
-
-_LOOKS_EVERY = 1.0
-"""Seconds between tries of the lock."""
 
 _SEEN_WITHIN = 10.0
 """Seconds between two looks at the row; after more, this process was stopped, and begins to count again."""
@@ -96,15 +93,13 @@ def _seconds() -> float:
     return uptime() / 1000
 
 
-class PostgresLead:
-    """See `Lead`; made by `leading`."""
+class PostgresLead(Lead):
+    """See `Lead`; it lasts as long as the session and the lease."""
 
     def __init__(self, driver: PostgresDriver, leader: Leader, lease: Lease) -> None:
-        self.store = Store(driver)
-        self.leader = leader
         self._driver = driver
         self._lease = lease
-        self.holding = asyncio.create_task(self._hold(), name="holding the lead")
+        super().__init__(driver, leader)
 
     def may_call(self) -> bool:
         """See `Lead`."""
@@ -120,21 +115,22 @@ class PostgresLead:
         self._lease.end()
 
     async def _hold(self) -> None:
-        lost = self._driver.session.lost
-        while not lost.done() and self._lease.left > 0:
+        driver = self._driver
+        while driver.lost is None and self._lease.left > 0:
             with suppress(StoreError):  # a job that failed alone is tried again while the lease lasts
                 await self._renew()
-            await asyncio.wait([lost], timeout=min(BEAT, max(self._lease.left, 0)))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(BEAT, max(self._lease.left, 0))):
+                    await driver.is_lost.wait()
         # Every call that the lease has allowed ends before that, even if nobody heeds the loss.
         asyncio.get_running_loop().call_later(max(self._lease.left, 0), self._lease.end)
-        raise store_error("store-lead-lost", place=self._driver.name)
+        raise store_error("store-lead-lost", place=driver.name)
 
     async def _renew(self) -> None:
         asked, length = _seconds(), self._lease.length
-        timer = asyncio.get_running_loop().call_later(max(self._lease.left, 0), self._driver.session.cut)
+        timer = asyncio.get_running_loop().call_later(max(self._lease.left, 0), self._driver.cut)
         try:
-            with translating(self._driver.dsn):
-                await self._driver.session.run_first(self._renewed)
+            await self._driver.transact_first(self._renewed)
         finally:
             timer.cancel()
         self._lease.renewed(asked, length)
@@ -237,8 +233,8 @@ async def _take(driver: PostgresDriver, ours: Leader, standing_by: StandingBy) -
             await driver.ask("give_up_lead", kind=KIND)  # another one has led meanwhile
         not_taken_over = await _end_silent(driver, watching)
         is_led = watching.row is not None and watching.holder == watching.row.backend
-        await standing_by(Standby.behind(watching.row, ours, Store(driver), not_taken_over, is_free=not is_led))
-        await asyncio.sleep(_LOOKS_EVERY)
+        await standing_by(Standby(Store(driver), watching.row, ours, not is_led, not_taken_over))
+        await asyncio.sleep(LOOKS_EVERY)
 
 
 async def _leader_and_holder(transaction: Transaction) -> tuple[Leader | None, int | None]:

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -15,12 +14,13 @@ from cdc_sync.config.sessions import completed, session_settings
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
+from cdc_sync.store.driver import Access
 from cdc_sync.store.errors import store_error, texts
 from cdc_sync.store.postgres.scripts import install
 from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, not_reported
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import copying
-from cdc_sync.store.statements import migrations, text
+from cdc_sync.store.statements import SCHEMA, text
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -39,35 +39,18 @@ _PREPARED_AFTER = 5
 """Executions of a statement on a connection before it is prepared there."""
 
 
-def conninfo(dsn: str) -> str:
-    """The DSN with our defaults for its gaps.
-
-    Raises:
-        StoreError: libpq does not understand it. It may hold a password, so the error does not quote it.
-    """
-    try:
-        return completed(dsn, "cdc-sync store")
-    except psycopg.ProgrammingError:
-        raise store_error("store-dsn") from None
-
-
-@asynccontextmanager
-async def connected(dsn: str) -> AsyncIterator[Connection]:
-    """One connection, set up.
+async def connect(dsn: str) -> Connection:
+    """A connection, set up; as a context, it is closed at the end.
 
     Raises:
         psycopg.Error: it cannot be made.
+        StoreError: libpq does not understand the DSN. It may hold a password, so the error does not quote it.
     """
-    connection = await connect(dsn)
     try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-async def connect(dsn: str) -> Connection:
-    """A connection, set up; see `connected`."""
-    connection = await AsyncConnection.connect(conninfo(dsn), autocommit=True, prepare_threshold=None)
+        conninfo = completed(dsn, "cdc-sync store")
+    except psycopg.ProgrammingError:
+        raise store_error("store-dsn") from None
+    connection = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
     try:
         await configure(connection)
     except BaseException:
@@ -88,39 +71,44 @@ async def configure(connection: Connection) -> None:
 
 
 async def prepare(
-    dsn: str, *, read_only: bool, tables: Iterable[QualifiedName] = (), upgrading: Upgrading = not_reported
+    connection: Connection,
+    dsn: str,
+    access: Access,
+    *,
+    tables: Iterable[QualifiedName] = (),
+    upgrading: Upgrading = not_reported,
 ) -> None:
-    """Migrate the schema, unless it is only read.
+    """Migrate the schema, if it is our own.
 
     The parameters are those of `PostgresDriver.open`; a new store is not `upgrading`.
 
     Raises:
-        StoreError: the database cannot be used; the schema is newer; or it is older, and this role may not change it,
-            or an older daemon runs.
+        psycopg.Error: the database cannot be used.
+        StoreError: the schema is newer; or it is older, and this role may not change it, or an older daemon runs.
     """
-    place, newest = shown(dsn), len(migrations("postgres"))
+    place = shown(dsn)
+    check_server(connection, dsn)
+    version = await version_of(connection)
+    if version < SCHEMA and access == "own":
+        await _install(connection, place, tables, upgrading if version else not_reported)
+        version = await version_of(connection)
+    if version > SCHEMA:
+        raise store_error("store-newer/postgres", place=place, version=version, newest=SCHEMA)
+    if version < SCHEMA:
+        raise store_error("store-not-set-up/postgres", place=place)
+
+
+async def _install(connection: Connection, place: str, tables: Iterable[QualifiedName], upgrading: Upgrading) -> None:
+    report = asyncio.create_task(_report(upgrading))
     try:
-        async with connected(dsn) as connection:
-            check_server(connection, dsn)
-            version = await version_of(connection)
-            if version < newest and not read_only:
-                report = asyncio.create_task(_report(upgrading if version else not_reported))
-                try:
-                    await connection.execute(install(tables=tables).encode())
-                finally:
-                    report.cancel()
-                version = await version_of(connection)
+        await connection.execute(install(tables=tables).encode())
     except errors.ObjectNotInPrerequisiteState as error:
         facts = {"message": error.diag.message_primary, "hint": error.diag.message_hint}
         raise store_error("store-upgrade/postgres", place=place, **facts) from error
     except errors.LockNotAvailable as error:
         raise store_error("store-upgrade/locked", place=place) from error
-    except psycopg.Error as error:
-        raise translate(dsn, error) from error
-    if version > newest:
-        raise store_error("store-newer/postgres", place=place, version=version, newest=newest)
-    if version < newest:
-        raise store_error("store-not-set-up/postgres", place=place)
+    finally:
+        report.cancel()
 
 
 async def _report(upgrading: Upgrading) -> None:
@@ -144,7 +132,7 @@ def check_server(connection: Connection, dsn: str) -> None:
 
 
 async def version_of(connection: Connection) -> int:
-    """The number of applied migrations; 0 without a store."""
+    """The number of the schema; 0 without a store."""
     there = await (await connection.execute(b"SELECT to_regclass('cdc_sync.about') IS NOT NULL")).fetchone()
     if there is None or not there[0]:
         return 0
@@ -167,10 +155,10 @@ async def copy_to_sqlite(dsn: str, copy: SqliteDriver) -> None:
         StoreError: it cannot be read, or the copy cannot be written.
     """
     try:
-        async with connected(dsn) as connection:
+        async with await connect(dsn) as connection:
             if await version_of(connection) == 0:
                 return
-            await prepare(dsn, read_only=True)
+            await prepare(connection, dsn, "read")
             async with connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 for table in _COPIED:

@@ -2,14 +2,22 @@
 
 import re
 from collections.abc import Iterable
+from importlib.resources import files
 
 from psycopg import sql
 
 from cdc_sync import own_path
 from cdc_sync.core.identifiers import QualifiedName, requoted
-from cdc_sync.store.statements import migrations, text
+from cdc_sync.store.statements import text
 
-_MIGRATIONS = "".join(map(text, migrations("postgres")))
+
+def migrations() -> dict[int, str]:
+    """The scripts `NNN_what.sql`, by the number of the schema to which each leads."""
+    names = sorted(entry.name for entry in files("cdc_sync.store").joinpath("sql", "postgres").iterdir())
+    return {int(name[:3]): text(f"postgres/{name}") for name in names if name[:3].isdigit()}
+
+
+_MIGRATIONS = "".join(migrations().values())
 
 _DROPPED = set(re.findall(r"DROP TABLE cdc_sync\.(\w+)", _MIGRATIONS))
 
@@ -19,7 +27,7 @@ TABLES = tuple(name for name in re.findall(r"CREATE TABLE cdc_sync\.(\w+)", _MIG
 KIND = int.from_bytes(b"cdcs", "big")
 """The first number of the leader's advisory lock, which no other application would choose."""
 
-_LEADER = 9
+_LEADER = 12
 """The version of the schema since which one daemon leads."""
 
 _NAMES = ", ".join(f"'{name}'" for name in TABLES)
@@ -35,13 +43,13 @@ def install(tables: Iterable[QualifiedName] = ()) -> str:
 
     The owners of `tables`, those watched in the store's database, may read the whole store, for `pg_dump`.
     """
-    scripts, tables = migrations("postgres"), list(tables)
+    scripts, tables = migrations(), list(tables)
     # No older daemon may register between this check and the commit.
-    facts = {"newest": len(scripts), "leader": _LEADER, "kind": KIND, "begin": own_path.begin(tables)}
+    facts = {"newest": max(scripts), "leader": _LEADER, "kind": KIND, "begin": own_path.begin(tables)}
     gives = own_path.gives_by_default("current_user")
     parts = [text("postgres/install.sql").format(tables=", ".join(reversed(TABLES)), gives_by_default=gives, **facts)]
-    for number, script in enumerate(scripts, start=1):
-        statements = "\n".join(f"        {line}".rstrip() for line in text(script).splitlines())
+    for number, script in scripts.items():
+        statements = "\n".join(f"        {line}".rstrip() for line in script.splitlines())
         parts.append(text("postgres/migration.sql").format(number=number, statements=statements))
     watched = sql.SQL(", ").join([*map(own_path.oid_of, tables)] or [sql.SQL("NULL").format()]).as_string()
     parts += [_sql("readers").replace("{watched}", watched), "\nEND\n$cdc_sync$;\n\nCOMMIT;\n"]

@@ -1,5 +1,4 @@
--- The store's statements, for both databases; see `statements.py` for the tokens @table, @rows, @in(list),
--- @pairs(list). Each database's own.sql overrides some.
+-- The store's statements, for both databases; see `statements.py` for the tokens. Each database's own.sql adds some.
 
 -- name: fuse
 SELECT fuse FROM @watch WHERE name = :watch;
@@ -12,6 +11,61 @@ SELECT session FROM @watch WHERE name = :watch;
 
 -- name: set_session
 UPDATE @watch SET session = :session WHERE name = :watch;
+
+-- name: before
+-- By application, and by rows that belonged to another application.
+SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
+       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.revision, o.state, o.reason, o.queued_at
+  FROM (SELECT f.number
+          FROM @each(ids) i
+         CROSS JOIN @found snapshot f WHERE f.watch = :watch AND f.application_id = i.value
+         UNION ALL
+        SELECT f.number
+          FROM @each_pair(rows) j
+         CROSS JOIN @found snapshot f WHERE f.watch = :watch AND f.row_key = j.first AND f.application_id <> j.second
+       ) AS found
+ CROSS JOIN @found snapshot s WHERE s.number = found.number
+  LEFT JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id;
+
+-- name: known_elsewhere
+SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o.watch IS NOT NULL
+  FROM @each(ids) i
+ CROSS JOIN @each(watches) w
+ CROSS JOIN @found snapshot s WHERE s.watch = w.value AND s.application_id = i.value
+  LEFT JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
+ ORDER BY s.acknowledged_at NULLS FIRST;
+
+-- name: current
+SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
+       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
+  FROM @each_pair(ends) e
+ CROSS JOIN @found outbox o WHERE o.watch = e.first AND o.application_id = e.second;
+
+-- name: rivals
+-- Only in watches with a pending entry, found from watch to watch in the index.
+WITH RECURSIVE waiting (watch) AS (
+    SELECT (SELECT watch FROM @outbox WHERE state = 'pending' ORDER BY watch LIMIT 1)
+    UNION ALL
+    SELECT (SELECT o.watch FROM @outbox o WHERE o.state = 'pending' AND o.watch > w.watch ORDER BY o.watch LIMIT 1)
+      FROM waiting w
+     WHERE w.watch IS NOT NULL
+)
+SELECT o.watch, o.application_id, o.endpoint, o.attempted, o.revision, o.status
+  FROM waiting w
+ CROSS JOIN @each(ids) i
+ CROSS JOIN @found outbox o WHERE o.watch = w.watch AND o.application_id = i.value
+ WHERE o.state = 'pending' AND w.watch @in(watches);
+
+-- name: remove(watch text, application_id text)
+DELETE FROM @outbox WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+
+-- name: forget_application(watch text, application_id text)
+DELETE FROM @snapshot WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+
+-- name: prune
+DELETE FROM @history
+ WHERE number IN (SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
+                   WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep);
 
 -- name: seen_new(watch text, application_id text, row_key text)
 INSERT INTO @snapshot (watch, application_id, row_key) SELECT x.watch, x.application_id, x.row_key FROM @rows;
@@ -32,7 +86,7 @@ UPDATE @snapshot AS s
        adopted = x.adopted
   FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
 
--- name: hand_over(watch text, application_id text, heir text, at bigint)
+-- name: hand_over(watch text, application_id text, heir text)
 -- The heir's record begins from the state that HelloWork acknowledged last. An adopted deletion is none.
 UPDATE @snapshot AS s
    SET status = f.status, job_id = f.job_id, deleted = f.deleted, metadata = f.metadata,
@@ -118,10 +172,7 @@ ON CONFLICT (watch, application_id) DO NOTHING;
 UPDATE @suspicion AS p SET due_at = x.due_at
   FROM @rows WHERE p.watch = x.watch AND p.application_id = x.application_id;
 
--- name: answer
-DELETE FROM @suspicion WHERE watch = :watch AND application_id @in(ids);
-
--- name: answer_of(watch text, application_id text)
+-- name: answer(watch text, application_id text)
 DELETE FROM @suspicion WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
 
 -- name: due_suspicions
@@ -142,8 +193,8 @@ SELECT x.watch, x.row_key, x.application_id, x.reason, x.at FROM @rows WHERE TRU
 ON CONFLICT (watch, row_key) DO UPDATE
    SET application_id = excluded.application_id, reason = excluded.reason, at = excluded.at;
 
--- name: unskip
-DELETE FROM @skipped WHERE watch = :watch AND row_key @in(keys);
+-- name: unskip(watch text, row_key text)
+DELETE FROM @skipped WHERE (watch, row_key) IN (SELECT x.watch, x.row_key FROM @rows);
 
 -- name: set_position(watch text, name text, value text)
 INSERT INTO @position (watch, name, value) SELECT x.watch, x.name, x.value FROM @rows WHERE TRUE
@@ -213,7 +264,7 @@ SELECT endpoint, watch, count(*) FROM @outbox
  WHERE state = 'pending' AND endpoint @in(endpoints)
  GROUP BY endpoint, watch;
 
--- name: due -> 16
+-- name: due
 -- Ordered as the index, and by nothing else: a tie-break would sort all due entries. A probe reads them all, for the
 -- least attempted, but only once after each wait of the endpoint. Due times of a wrong clock come last.
 SELECT * FROM (
@@ -354,7 +405,8 @@ UPDATE @request SET answer = :answer, answered_at = @clock WHERE id = :id;
 SELECT answer FROM @request WHERE id = :id;
 
 -- name: lock_request
-SELECT answer FROM @request WHERE id = :id;
+-- The leader may be executing it.
+UPDATE @request SET id = id WHERE id = :id;
 
 -- name: remove_request
 DELETE FROM @request WHERE id = :id;
@@ -414,7 +466,7 @@ SELECT first, last, count(*), min(application_id), max(application_id)
  ORDER BY count(*) DESC, first, last
  LIMIT :limit;
 
--- name: entries_after -> 3
+-- name: entries_after
 -- In any state, so that the primary key gives the order and a page costs a page.
 SELECT o.application_id, o.state,
        (SELECT s.row_key FROM @snapshot s WHERE s.watch = o.watch AND s.application_id = o.application_id)

@@ -10,48 +10,18 @@ from pathlib import Path
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import Standby, StandingBy, held
+from cdc_sync.store.lead import LOOKS_EVERY, Lead, Standby, StandingBy, held
 from cdc_sync.store.leader import Leader, lead, leader_in
 from cdc_sync.store.protocol import Upgrading
 from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.store.sqlite.schema import holder_of, try_lock
 
-_LOOKS_EVERY = 1.0
-"""Seconds between tries of the lock, and between looks whether the store is still there."""
-
 _MADE_WITHIN = 5.0
 """Seconds for a leader that has just started to make the store, or to bring it up to date."""
 
 
-class SqliteLead:
-    """See `Lead`; made by `leading`."""
-
-    def __init__(self, driver: SqliteDriver, leader: Leader) -> None:
-        self.store = Store(driver)
-        self.leader = leader
-        self._driver = driver
-        self.holding = asyncio.create_task(self._hold(), name="holding the lead")
-
-    def may_call(self) -> bool:
-        """See `Lead`. Nobody else can lead while this process lives."""
-        return True
-
-    def expect(self, longest_call: float, configuration: str) -> None:
-        """See `Lead`."""
-
-    def no_more_calls(self) -> None:
-        """See `Lead`."""
-
-    async def _hold(self) -> None:
-        while True:
-            self._driver.check_place()
-            await asyncio.sleep(_LOOKS_EVERY)
-
-
 @asynccontextmanager
-async def leading(
-    path: Path, ours: Leader, standing_by: StandingBy, *, upgrading: Upgrading
-) -> AsyncIterator[SqliteLead]:
+async def leading(path: Path, ours: Leader, standing_by: StandingBy, *, upgrading: Upgrading) -> AsyncIterator[Lead]:
     """Stand by until this process leads, then lead.
 
     Raises:
@@ -62,7 +32,7 @@ async def leading(
         driver = await asyncio.to_thread(SqliteDriver, path, upgrading=upgrading)
         try:
             leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
-            async with held(SqliteLead(driver, leader)) as found:
+            async with held(Lead(driver, leader)) as found:
                 yield found
         finally:
             await driver.close()
@@ -77,8 +47,8 @@ async def _take(path: Path, ours: Leader, standing_by: StandingBy) -> int:
     read = await _opened_to_read(path)
     try:
         while (lock := try_lock(path)) is None:
-            await standing_by(Standby.behind(await read.transact(leader_in), ours, Store(read)))
-            await asyncio.sleep(_LOOKS_EVERY)
+            await standing_by(Standby(Store(read), await read.transact(leader_in), ours))
+            await asyncio.sleep(LOOKS_EVERY)
         return lock
     finally:
         await read.close()
@@ -93,10 +63,10 @@ async def _opened_to_read(path: Path) -> SqliteDriver:
     give_up_at = time.monotonic() + _MADE_WITHIN
     while True:
         try:
-            return await asyncio.to_thread(SqliteDriver, path, read_only=True)
+            return await asyncio.to_thread(SqliteDriver, path, "read")
         except StoreError as error:
             if error.code not in {"store-not-set-up", "store-unopenable"}:
                 raise
             if time.monotonic() > give_up_at:
                 raise store_error("store-upgrade", store=path, process=holder_of(path) or "unknown") from error
-        await asyncio.sleep(_LOOKS_EVERY)
+        await asyncio.sleep(LOOKS_EVERY)

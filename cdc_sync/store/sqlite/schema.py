@@ -7,18 +7,19 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from cdc_sync.core.failures import StoreError
+from cdc_sync.store.driver import Access
 from cdc_sync.store.errors import store_error, texts
 from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, not_reported
-from cdc_sync.store.statements import migrations, text
+from cdc_sync.store.statements import SCHEMA, text
 
 _PREPARED = 256
-"""Prepared statements kept: all, in a few sizes."""
+"""Prepared statements kept: all."""
 
 _BUSY_TIMEOUT_MS = 10_000
 """For another process's transaction: operator commands write beside the daemon."""
@@ -30,21 +31,39 @@ _INSTRUCTIONS = 100_000
 """SQLite's instructions between looks at the clock: about a millisecond."""
 
 
-def connect(path: Path, *, read_only: bool = False, upgrading: Upgrading = not_reported) -> sqlite3.Connection:
-    """Open the store, and migrate it, calling `upgrading`, unless it is only read.
+class _Step(NamedTuple):
+    """A script, and the schema to which it leads."""
+
+    script: str
+    to: int
+
+
+_STEPS = {
+    0: _Step("schema", SCHEMA),
+    1: _Step("from_1", 2),
+    2: _Step("from_2", 3),
+    3: _Step("from_3", 4),
+    4: _Step("from_4", SCHEMA),
+    8: _Step("from_8", SCHEMA),
+}
+"""By the schema from which it leads."""
+
+
+def connect(path: Path, access: Access = "own", *, upgrading: Upgrading = not_reported) -> sqlite3.Connection:
+    """Open the store, and migrate it if it is our own, calling `upgrading`.
 
     Raises:
         StoreError: the file is no store, was written by a newer version, or cannot be opened.
     """
-    connection = open_file(path, read_only=read_only)
+    connection = open_file(path, read_only=access == "read")
     with guarded(path, connection):
         version = version_of(connection, path)
-        if version < len(scripts := migrations("sqlite")):
-            if read_only:
+        if version < SCHEMA:
+            if access != "own":
                 raise store_error("store-not-set-up", store=path)
             if version and (holder := holder_of(path)) not in {None, os.getpid()}:
                 raise store_error("store-upgrade", store=path, process=holder or "unknown")
-            _bring_up_to_date(connection, scripts, upgrading if version else not_reported)
+            _bring_up_to_date(connection, upgrading if version else not_reported)
     return connection
 
 
@@ -55,12 +74,12 @@ def connect_copy(source: Path | None) -> sqlite3.Connection:
         StoreError: the store cannot be read, or there is no place for the copy.
     """
     with copying():
-        copy = sqlite3.connect("", isolation_level=None, cached_statements=_PREPARED)
+        copy = _connection_to("")
         copy.execute(_SMALL_CACHE)
         if source is not None and source.exists():
-            with closing(connect(source, read_only=True)) as original:
+            with closing(connect(source, "read")) as original:
                 original.backup(copy)
-        _bring_up_to_date(copy, migrations("sqlite"), not_reported)
+        _bring_up_to_date(copy, not_reported)
     return copy
 
 
@@ -85,11 +104,11 @@ def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """
     try:
         if read_only:
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            connection = _connection_to(f"{path.absolute().as_uri()}?mode=ro")
         else:
             # Ids and statuses are private; the WAL's files take this mode.
             path.touch(mode=0o600, exist_ok=True)
-            connection = sqlite3.connect(path, isolation_level=None, cached_statements=_PREPARED)
+            connection = _connection_to(path.absolute().as_uri())
     except (OSError, sqlite3.Error) as error:
         name = "store-unopenable/read-only" if read_only else "store-unopenable"
         raise store_error(name, store=path, message=error) from error
@@ -100,6 +119,11 @@ def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
             _use_wal(connection)
             connection.execute("PRAGMA synchronous = FULL")
     return connection
+
+
+def _connection_to(uri: str) -> sqlite3.Connection:
+    """A connection that one thread opens, and another one uses."""
+    return sqlite3.connect(uri, uri=True, isolation_level=None, cached_statements=_PREPARED, check_same_thread=False)
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
@@ -123,28 +147,28 @@ def copy_store(source: Path, target: Path) -> None:
         StoreError: it cannot be read.
     """
     target.touch(mode=0o600, exist_ok=True)
-    original = connect(source, read_only=True)
+    original = connect(source, "read")
     with guarded(source, original), closing(original), closing(sqlite3.connect(target)) as copy:
         original.backup(copy)
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
-    """The number of applied migrations; 0 for a new file.
+    """The number of its schema; 0 for a new file.
 
     Raises:
         StoreError: it is another program's file, or a newer version's.
     """
     # Before the version: a migration in between must not make our file look foreign.
     tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    version, newest = _applied(connection), len(migrations("sqlite"))
+    version = _applied(connection)
     if tables and version == 0:
         raise store_error("store-foreign", store=path)
-    if version > newest:
-        raise store_error("store-newer", store=path, version=version, newest=newest)
+    if version != SCHEMA and version not in _STEPS:
+        raise store_error("store-newer", store=path, version=version, newest=SCHEMA)
     return version
 
 
-def _bring_up_to_date(connection: sqlite3.Connection, scripts: Sequence[str], upgrading: Upgrading) -> None:
+def _bring_up_to_date(connection: sqlite3.Connection, upgrading: Upgrading) -> None:
     begun = reported = time.monotonic()
 
     def report_now_and_then() -> None:
@@ -158,14 +182,18 @@ def _bring_up_to_date(connection: sqlite3.Connection, scripts: Sequence[str], up
     connection.execute("BEGIN IMMEDIATE")
     try:
         with connection:  # ends the transaction
-            # Another process may have migrated it meanwhile.
-            missing = scripts[_applied(connection) :]
-            for statement in chain.from_iterable(_split(text(script)) for script in missing):
-                connection.execute(statement)
-            if missing:  # else a newer version may have set a higher number
-                connection.execute(f"PRAGMA user_version = {len(scripts)}")
+            # Another process may have migrated it meanwhile, a newer version too.
+            while step := _STEPS.get(_applied(connection)):
+                for statement in _split(_script(step.script)):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {step.to}")
     finally:
         connection.set_progress_handler(None, 0)
+
+
+def _script(name: str) -> str:
+    """A step's script, with the present schema where it is needed."""
+    return text(f"sqlite/{name}.sql").replace("-- schema.sql\n", text("sqlite/schema.sql"))
 
 
 def _split(script: str) -> Iterator[str]:
@@ -189,14 +217,22 @@ def translate(path: Path, error: sqlite3.Error) -> StoreError:
 
 
 @contextmanager
-def guarded(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
-    """Turn SQLite's errors into a `StoreError`; close the connection on any failure."""
+def translating(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into a `StoreError`."""
     try:
         yield
-    except BaseException as error:
+    except sqlite3.Error as error:
+        raise translate(path, error) from error
+
+
+@contextmanager
+def guarded(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
+    """The same; close the connection on any failure."""
+    try:
+        with translating(path):
+            yield
+    except BaseException:
         connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise translate(path, error) from error
         raise
 
 

@@ -18,7 +18,7 @@ from support.waiting import wait_until
 from cdc_sync.ats.connection import connected, pooled
 from cdc_sync.config import sessions
 from cdc_sync.demo.postgres import server
-from cdc_sync.store.postgres.schema import connected as store_connected
+from cdc_sync.store.postgres.schema import connect
 
 _READER = """
 import asyncio, sys
@@ -85,7 +85,7 @@ async def test_every_session_sets_what_lets_the_server_end_it(database: str) -> 
     async with connected(database) as alone, pooled(database) as pool, pool.connection() as shared:
         assert await settings(alone) == expected
         assert await settings(shared) == expected
-    async with store_connected(database) as store:
+    async with await connect(database) as store:
         # It may have to migrate, which takes as long as it takes.
         assert await settings(store) == {**expected, "statement_timeout": "0"}
     wanted = b"set_config('tcp_user_timeout', '30s', false)"

@@ -20,7 +20,7 @@ from cdc_sync.store import Store, acts
 from cdc_sync.store.acts import KINDS, Discard, Forget, Pause, Release, Request, Resend, Resume, Retry
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.requests import DEADLINE, RequestTable, execute_next, is_answered
+from cdc_sync.store.requests import DEADLINE, add_request, execute_next, is_answered, remove_request
 
 ELSEWHERE = "https://one.example:443"
 
@@ -32,7 +32,7 @@ def by(action: str) -> PersonActed:
 
 async def ask(store: Store, request: Request[Any], within: float = DEADLINE) -> str:
     """Add a request, as another process does."""
-    return await RequestTable(store.driver.transact).add(request, within)
+    return await add_request(store, request, within)
 
 
 async def execute_all(store: Store) -> int:
@@ -149,7 +149,7 @@ class TestDeadline:
         await execute_all(store)
 
         assert await store.operation.paused() == frozenset()
-        assert await RequestTable(store.driver.transact).remove(id_) is None
+        assert await remove_request(store, id_) is None
 
     @pytest.mark.parametrize("minutes", [1, 60])
     async def test_a_clock_that_was_set_back_does_not_put_it_off(self, store: Store, minutes: int) -> None:
@@ -161,10 +161,9 @@ class TestDeadline:
         assert await store.operation.paused() == frozenset()
 
     async def test_one_that_was_removed_is_never_executed(self, store: Store) -> None:
-        table = RequestTable(store.driver.transact)
-        id_ = await table.add(Pause(ELSEWHERE, by("pause")), DEADLINE)
+        id_ = await ask(store, Pause(ELSEWHERE, by("pause")))
 
-        assert await table.remove(id_) is None
+        assert await remove_request(store, id_) is None
 
         assert await execute_all(store) == 0
         assert await store.operation.paused() == frozenset()
@@ -224,7 +223,7 @@ class TestRefusal:
         assert await execute_all(store) == len(asked)
 
         for id_, (what, _) in asked.items():
-            answer = json.loads(await RequestTable(store.driver.transact).remove(id_) or "{}")
+            answer = json.loads(await remove_request(store, id_) or "{}")
             assert f"({what})" in answer["refused"]
         assert await store.operation.paused() == {ELSEWHERE}
 

@@ -18,7 +18,7 @@ from support.eventually import eventually
 from support.migrating_process import Migrate, migrating_process
 from support.sessions import Ats, end_sessions, rows
 from support.store_process import store_process
-from support.upgrading import OldFile, OldSchema, newest
+from support.upgrading import OldFile, OldSchema
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.demo.postgres import Server
@@ -27,12 +27,12 @@ from cdc_sync.store.postgres import PostgresDriver, scripts
 from cdc_sync.store.protocol import not_reported
 from cdc_sync.store.sqlite import SqliteDriver, schema
 from cdc_sync.store.sqlite.schema import connect
-from cdc_sync.store.statements import migrations
+from cdc_sync.store.statements import SCHEMA
 
 FILES = [old for old in OLD_STORES if old.backend == "sqlite"]
 # From 6 on only a few values change: that locks out nobody, and any role of the store may do it.
 SCHEMAS = [old for old in OLD_STORES if old.backend == "postgres" and old.schema < 6]
-OLD = [old for old in SCHEMAS if old.schema < newest("postgres")]
+OLD = [old for old in SCHEMAS if old.schema < SCHEMA]
 """Those that are brought up to date."""
 
 of_schemas = pytest.mark.parametrize("old", SCHEMAS, ids=lambda old: old.name)
@@ -67,11 +67,11 @@ class TestAFile:
             assert migrate(data.path, unit, at) is None
 
             schema = data.schema()
-            assert schema in {old.schema, newest("sqlite")}
+            assert schema in {old.schema, SCHEMA}
             assert data.tables() == (before if schema == old.schema else complete)
             connect(data.path).close()
 
-            assert (data.schema(), data.tables()) == (newest("sqlite"), complete)
+            assert (data.schema(), data.tables()) == (SCHEMA, complete)
             found.add(schema)
         assert old.schema in found
 
@@ -86,16 +86,17 @@ class TestAFile:
 
             assert data.schema() == FILES[0].schema
         connect(data.path).close()
-        assert data.schema() == newest("sqlite")
+        assert data.schema() == SCHEMA
 
     def test_a_newer_version_that_is_faster_keeps_its_number(self, tmp_path: Path) -> None:
         data = OldFile(FILES[0], tmp_path)
         connect(data.path).close()
         with closing(sqlite3.connect(data.path, isolation_level=None)) as connection:
+            connection.execute(f"PRAGMA user_version = {SCHEMA + 1}")
             # It has looked at the file before the newer one was done, and waited for it.
-            schema._bring_up_to_date(connection, migrations("sqlite")[:-1], not_reported)
+            schema._bring_up_to_date(connection, not_reported)
 
-        assert data.schema() == newest("sqlite")
+        assert data.schema() == SCHEMA + 1
 
     async def test_it_is_reported_while_it_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         data = OldFile(FILES[0], tmp_path)
@@ -115,7 +116,7 @@ class TestAFile:
         data = OldFile(FILES[0], tmp_path)
 
         with pytest.raises(StoreError, match="not been set up by this version yet: start the daemon once"):
-            Store(SqliteDriver(data.path, read_only=True))
+            Store(SqliteDriver(data.path, "read"))
 
         assert data.schema() == FILES[0].schema
 
@@ -185,7 +186,7 @@ class TestASchema:
                 is_done = await can_be_opened(data)
                 assert is_done or data.tables() == before
             assert old not in OLD or at > 1
-        assert data.schema() == newest("postgres")
+        assert data.schema() == SCHEMA
 
     async def test_it_is_reported(self, database: str) -> None:
         OldSchema(SCHEMAS[0], database)
@@ -208,7 +209,7 @@ class TestASchema:
 
         assert data.tables() == before
         await (await data.open()).driver.close()
-        assert data.schema() == newest("postgres")
+        assert data.schema() == SCHEMA
 
     async def test_an_end_at_any_moment_leaves_it_as_it_was_or_complete(self, database: str) -> None:
         data, drawn = OldSchema(SCHEMAS[0], database), random.Random(15)  # noqa: S311 - moments of a test
@@ -227,7 +228,7 @@ class TestASchema:
                 complete = complete or found
                 assert found == complete
         await (await data.open()).driver.close()
-        assert data.schema() == newest("postgres")
+        assert data.schema() == SCHEMA
 
     @pytest.mark.skipif(not OLD, reason="no schema is older than this version's")
     async def test_a_crash_of_the_server_leaves_it_as_it_was(self, restartable_server: Server) -> None:
@@ -242,7 +243,7 @@ class TestASchema:
 
         assert data.tables() == before
         await (await data.open()).driver.close()
-        assert data.schema() == newest("postgres")
+        assert data.schema() == SCHEMA
 
     @pytest.mark.parametrize("old", OLD, ids=lambda old: old.name)
     async def test_of_several_daemons_one_does_it_and_the_others_wait_and_work(

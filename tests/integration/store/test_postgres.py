@@ -32,7 +32,6 @@ from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresDriver, copy_to_sqlite, scripts
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import connect_copy
-from cdc_sync.store.statements import migrations
 
 Open = Callable[[], Awaitable[Store]]
 
@@ -105,8 +104,8 @@ class TestUpgrading:
     def older(self, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """A store as the last version without a leader made it, with a daemon at work."""
         with monkeypatch.context() as before, dba(database) as connection:
-            older = migrations("postgres")[:8]
-            before.setattr(scripts, "migrations", lambda _: older)
+            older = {number: script for number, script in scripts.migrations().items() if number <= 8}
+            before.setattr(scripts, "migrations", lambda: older)
             connection.execute(scripts.install().encode())
             before.undo()
             connection.execute("INSERT INTO cdc_sync.watch (name, known) VALUES ('applications', 7)")
@@ -186,12 +185,12 @@ class TestTheRole:
         with pytest.raises(
             StoreError, match="has not been set up by this version yet: start the daemon once"
         ) as raised:
-            Store(await PostgresDriver.open(database, read_only=True))
+            Store(await PostgresDriver.open(database, "read"))
         assert raised.value.code == "store-not-set-up"
 
     async def test_reading_writes_nothing(self, dsn: str, store: Store) -> None:
         await adopt(store, "a1")
-        reader = Store(await PostgresDriver.open(dsn, read_only=True))
+        reader = Store(await PostgresDriver.open(dsn, "read"))
 
         with pytest.raises(StoreError, match=r"read-only transaction"):
             await acting.resend(reader, None, ["a1"], NOW)

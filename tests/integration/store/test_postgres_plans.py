@@ -14,7 +14,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.postgres.session import PostgresTransaction, array
+from cdc_sync.store.postgres.transaction import PostgresTransaction, array
 from cdc_sync.store.statements import statements
 
 _PLANS_FOR_VALUES = 120_000
@@ -67,7 +67,8 @@ def filled(cluster: Cluster, request: pytest.FixtureRequest) -> "Iterator[psycop
         ("current", {"ends_first": _WATCHES, "ends_second": _IDS}),
         ("due", {"endpoint": "e", "now": 1, "latest": 2, "besides": [""], "probing": False, "limit": _PAGE}),
         ("compare", {"digests": json.dumps(_DIGESTS)}),
-        ("unseen", {"numbers": list(_NUMBERS)}),
+        ("known_elsewhere", {"ids": _IDS, "watches": array([WATCH])}),
+        ("rivals", {"ids": _IDS, "watches": array([WATCH])}),
         ("verify", {"watch": _WATCHES, "application_id": _IDS, "row_key": _KEYS, "digest": _IDS, "status": _NOTHING,
                     "job_id": _NOTHING, "deleted": _NOTHING}),
     ],
@@ -97,7 +98,7 @@ async def test_statements_are_prepared_and_planned_for_the_outbox_as_it_is(store
     driver = await PostgresDriver.open(store_database)
     for _ in range(30):
         await Store(driver).delivery.lanes()
-    connection = driver.session._connection
+    connection = driver._connection
     prepared = await (await connection.execute("SELECT statement FROM pg_prepared_statements")).fetchall()
     mode = await (await connection.execute("SELECT current_setting('plan_cache_mode', true)")).fetchall()
     can_say_how_to_plan = connection.info.server_version >= _PLANS_FOR_VALUES

@@ -12,8 +12,9 @@ from support.sessions import Ats, end_sessions, rows
 from support.store_backends import PostgresBackend
 
 from cdc_sync.core.failures import StoreError
+from cdc_sync.store import driver
 from cdc_sync.store.driver import Transaction, Work
-from cdc_sync.store.postgres import PostgresDriver, session
+from cdc_sync.store.postgres import PostgresDriver
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -156,7 +157,7 @@ class TestOrder:
         await jobs.hold()
         for name in ("a", "b"):
             jobs.begin(name, noted(name))
-        first = asyncio.create_task(store.session.run_first(noted("first")))
+        first = asyncio.create_task(store.transact_first(noted("first")))
         await jobs.go_on()
 
         await jobs.outcomes()
@@ -195,7 +196,7 @@ class TestGroups:
         assert isinstance(outcomes.pop("wrong"), error)
         assert outcomes == {"held": "held", "a": "a", "b": "b"}
         assert notes(dba).keys() == {"a", "b"}
-        assert not store.session.lost.done()
+        assert not store.lost
 
     async def test_jobs_after_a_failed_group_share_commits_again(self, store: PostgresDriver, dba: Ats) -> None:
         jobs = Jobs(store)
@@ -222,7 +223,7 @@ class TestGroups:
         self, store: PostgresDriver, monkeypatch: pytest.MonkeyPatch, group: str
     ) -> None:
         """A renewal does not wait for all of a long group, nor for all of one that runs again."""
-        monkeypatch.setattr(session, "_GROUP_LASTS", 0.0 if group == "slow" else 60.0)
+        monkeypatch.setattr(driver, "_GROUP_LASTS", 0.0 if group == "slow" else 60.0)
         jobs, order = Jobs(store), list[str]()
         firsts: list[asyncio.Task[None]] = []
 
@@ -234,7 +235,7 @@ class TestGroups:
                 order.append(name)
                 await asyncio.sleep(0.01)
                 if name == "a" and not firsts:
-                    firsts.append(asyncio.create_task(store.session.run_first(first)))
+                    firsts.append(asyncio.create_task(store.transact_first(first)))
                     await asyncio.sleep(0)
 
             return work
@@ -256,7 +257,7 @@ class TestLoss:
         outcomes = await jobs.outcomes()
         assert all(isinstance(outcome, StoreError) for outcome in outcomes.values()), outcomes
         assert jobs.happened == [(name, None) for name in outcomes]
-        assert jobs.store.session.lost.done()
+        assert jobs.store.lost
 
         effects = list[object]()
         with pytest.raises(StoreError):
@@ -270,7 +271,7 @@ class TestLoss:
             jobs.begin(name, noting(name))
         await asyncio.sleep(0)
 
-        store.session.cut()
+        store.cut()
         await jobs.go_on()
 
         await self.lost_with(jobs)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from support import acting
@@ -20,11 +20,11 @@ from support.store_steps import adopt, begin_call, observe, told_status, waiting
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
-from cdc_sync.store.driver import Transaction
+from cdc_sync.store.driver import Access, Transaction
 from cdc_sync.store.sqlite import SqliteDriver, copy_store
 from cdc_sync.store.sqlite.driver import SqliteTransaction
 from cdc_sync.store.sqlite.schema import connect, connect_copy
-from cdc_sync.store.statements import migrations
+from cdc_sync.store.statements import SCHEMA
 
 PAGE = 4096
 
@@ -76,7 +76,7 @@ class TestTheFile:
         assert await inside(store, "PRAGMA synchronous") == 2, "FULL: the log is synchronised at each commit"
 
     async def test_its_schema_is_at_the_newest_version(self, store: Store) -> None:
-        assert await inside(store, "PRAGMA user_version") == len(migrations("sqlite"))
+        assert await inside(store, "PRAGMA user_version") == SCHEMA
 
     async def test_it_is_one_file_once_it_is_closed(self, store: Store, path: Path) -> None:
         await adopt(store, "a1")
@@ -108,7 +108,7 @@ class TestTheFile:
 
 class TestBesideAnother:
     async def test_a_reader_sees_what_the_writer_has_committed(self, store: Store, path: Path) -> None:
-        reader = Store(SqliteDriver(path, read_only=True))
+        reader = Store(SqliteDriver(path, "read"))
         await adopt(store, "a1")
         assert await told_status(reader, "a1") == "applied"
         await adopt(store, "a2")
@@ -119,7 +119,7 @@ class TestBesideAnother:
         await adopt(store, "a1")
         with closing(sqlite3.connect(path, isolation_level=None)) as writer:
             writer.execute("BEGIN IMMEDIATE")
-            reader = Store(SqliteDriver(path, read_only=True))
+            reader = Store(SqliteDriver(path, "read"))
 
             assert await told_status(reader, "a1") == "applied"
 
@@ -127,7 +127,7 @@ class TestBesideAnother:
             writer.execute("ROLLBACK")
 
     async def test_a_reader_cannot_write(self, store: Store, path: Path) -> None:
-        reader = Store(SqliteDriver(path, read_only=True))
+        reader = Store(SqliteDriver(path, "read"))
 
         with pytest.raises(StoreError, match=r"state\.db cannot be used: attempt to write a readonly database\. Let "):
             await reader.operation.set_conditions({"database": "It is down"}, NOW)
@@ -265,14 +265,14 @@ class TestNoGood:
             (a_foreign_database, "is an SQLite file of something else: it has tables, and none is cdc-sync's. Choose"),
         ],
     )
-    @pytest.mark.parametrize("read_only", [False, True], ids=["to write", "to read"])
+    @pytest.mark.parametrize("access", ["own", "read"])
     async def test_a_path_that_is_no_store_is_refused(
-        self, path: Path, make: Callable[[Path], None], remedy: str, *, read_only: bool
+        self, path: Path, make: Callable[[Path], None], remedy: str, access: Access
     ) -> None:
         make(path)
 
         with pytest.raises(StoreError) as refusal:
-            Store(SqliteDriver(path, read_only=read_only))
+            Store(SqliteDriver(path, access))
 
         assert str(path) in str(refusal.value)
         assert remedy in str(refusal.value)
@@ -284,9 +284,9 @@ class TestNoGood:
             file.write(b"\xff" * (PAGE - 100))
         remedy = r"malformed.*restore a backup, or move it away"
 
-        for read_only in (False, True):
+        for access in get_args(Access):
             with pytest.raises(StoreError, match=remedy):
-                Store(SqliteDriver(path, read_only=read_only))
+                Store(SqliteDriver(path, access))
 
     async def test_damage_further_on_is_named_when_it_is_met(self, path: Path) -> None:
         names = [f"a{number}" for number in range(500)]
@@ -309,7 +309,7 @@ class TestNoGood:
 
     async def test_what_only_reads_makes_no_file(self, path: Path) -> None:
         with pytest.raises(StoreError, match=r"unable to open.*Does the folder of state\.path exist"):
-            Store(SqliteDriver(path, read_only=True))
+            Store(SqliteDriver(path, "read"))
 
         assert not path.exists()
 
@@ -317,7 +317,7 @@ class TestNoGood:
         path.touch()
 
         with pytest.raises(StoreError, match="not been set up by this version yet: start the daemon once"):
-            Store(SqliteDriver(path, read_only=True))
+            Store(SqliteDriver(path, "read"))
 
         assert path.read_bytes() == b""
 
@@ -332,7 +332,7 @@ class TestNoGood:
         path = tmp_path / "état? #1 %20.db"
         store = Store(SqliteDriver(path))
         await adopt(store, "a1")
-        reader = Store(SqliteDriver(path, read_only=True))
+        reader = Store(SqliteDriver(path, "read"))
 
         assert await told_status(reader, "a1") == "applied"
 

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from cdc_sync.core.failures import StoreError
 from cdc_sync.store.driver import Transaction
-from cdc_sync.store.sqlite.driver import SqliteThread, SqliteTransaction
+from cdc_sync.store.sqlite.driver import SqliteDriver, SqliteTransaction
 from cdc_sync.store.sqlite.schema import connect
 
 T = TypeVar("T")
@@ -25,15 +26,18 @@ DEFERRED = """
 """
 
 
-class Thread(SqliteThread):
-    """One whose jobs have the connection itself."""
+class Jobs(SqliteDriver):
+    """A store whose jobs have the connection itself."""
+
+    def __init__(self, path: Path, statements: "Statements") -> None:
+        super().__init__(path, connected=lambda: statements.connect(path))
 
     async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         async def on_connection(transaction: Transaction) -> T:
             assert isinstance(transaction, SqliteTransaction)
             return work(transaction.connection)
 
-        return await self.run(on_connection)
+        return await self.transact(on_connection)
 
 
 class Statements(Counter[str]):
@@ -52,10 +56,11 @@ def statements() -> Statements:
 
 
 @pytest.fixture
-async def thread(tmp_path: Path, statements: Statements) -> AsyncIterator[Thread]:
-    thread = Thread(lambda: statements.connect(tmp_path / "state.db"), "BEGIN IMMEDIATE")
-    yield thread
-    await thread.close()
+async def jobs(tmp_path: Path, statements: Statements) -> AsyncIterator[Jobs]:
+    jobs = Jobs(tmp_path / "state.db", statements)
+    statements.clear()
+    yield jobs
+    await jobs.close()
 
 
 def add(number: int) -> Work:
@@ -66,80 +71,85 @@ def numbers(connection: sqlite3.Connection) -> list[int]:
     return [number for (number,) in connection.execute("SELECT id FROM parent ORDER BY id")]
 
 
-async def together(thread: Thread, *work: Work) -> list[Any]:
-    """Hand in several jobs while the thread is busy with another, whose group they join."""
+async def together(jobs: Jobs, *work: Work) -> list[Any]:
+    """Hand in several jobs while the thread is busy with another."""
     begun, gate = threading.Event(), threading.Event()
 
     def keep_busy(_: sqlite3.Connection) -> None:
         begun.set()
         gate.wait()
 
-    busy = asyncio.create_task(thread.do(keep_busy))
+    busy = asyncio.create_task(jobs.do(keep_busy))
     await asyncio.to_thread(begun.wait)
-    jobs = asyncio.gather(*map(thread.do, work), return_exceptions=True)
+    found = asyncio.gather(*map(jobs.do, work), return_exceptions=True)
     await asyncio.sleep(0)  # each task begins, which is to hand its job in
     gate.set()
     await asyncio.gather(busy, return_exceptions=True)
-    return await jobs
+    return await found
 
 
-async def test_jobs_that_wait_together_share_one_commit(thread: Thread, statements: Statements) -> None:
-    await together(thread, *map(add, range(100)))
-
-    assert statements["COMMIT"] == 1, "one for the job that they waited for and for them all"
-    assert await thread.do(numbers) == list(range(100))
+def _shown(result: object) -> str:
+    """A result, or SQLite's own message."""
+    return str(result.__cause__) if isinstance(result, StoreError) else str(result)
 
 
-async def test_a_group_does_not_grow_without_end(thread: Thread, statements: Statements) -> None:
-    await together(thread, *map(add, range(300)))
+async def test_jobs_that_wait_together_share_one_commit(jobs: Jobs, statements: Statements) -> None:
+    await together(jobs, *map(add, range(100)))
 
-    assert statements["COMMIT"] == 2
-    assert await thread.do(numbers) == list(range(300))
-
-
-async def test_a_job_sees_the_work_of_those_before_it(thread: Thread) -> None:
-    assert await together(thread, add(1), numbers, add(2), numbers) == [1, [1], 1, [1, 2]]
+    assert statements["COMMIT"] == 2, "one for the job that they waited for, and one for them all"
+    assert await jobs.do(numbers) == list(range(100))
 
 
-async def test_a_job_that_fails_is_undone_alone(thread: Thread) -> None:
+async def test_a_group_does_not_grow_without_end(jobs: Jobs, statements: Statements) -> None:
+    await together(jobs, *map(add, range(300)))
+
+    assert statements["COMMIT"] == 3
+    assert await jobs.do(numbers) == list(range(300))
+
+
+async def test_a_job_sees_the_work_of_those_before_it(jobs: Jobs) -> None:
+    assert await together(jobs, add(1), numbers, add(2), numbers) == [1, [1], 1, [1, 2]]
+
+
+async def test_a_job_that_fails_is_undone_alone(jobs: Jobs) -> None:
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO parent VALUES (1000)")
         raise LookupError("a mistake of its own")
 
-    first, failed, second, last = await together(thread, add(1), fail, add(1), add(2))
+    first, failed, second, last = await together(jobs, add(1), fail, add(1), add(2))
 
     assert (first, last) == (1, 1)
     assert isinstance(failed, LookupError)
-    assert isinstance(second, sqlite3.IntegrityError)
-    assert await thread.do(numbers) == [1, 2]
+    assert isinstance(second, StoreError)
+    assert await jobs.do(numbers) == [1, 2]
 
 
-async def test_if_the_commit_fails_each_job_is_run_alone(thread: Thread) -> None:
+async def test_if_the_commit_fails_each_job_is_run_alone(jobs: Jobs) -> None:
     def orphan(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO child VALUES (4711)")  # found out at the commit only
 
-    results = await together(thread, add(1), orphan, add(2))
+    results = await together(jobs, add(1), orphan, add(2))
 
-    assert [str(result) for result in results] == ["1", "FOREIGN KEY constraint failed", "1"]
-    assert await thread.do(numbers) == [1, 2]
-    assert await thread.do(add(3)) == 1
-    assert await thread.do(numbers) == [1, 2, 3]
+    assert [_shown(result) for result in results] == ["1", "FOREIGN KEY constraint failed", "1"]
+    assert await jobs.do(numbers) == [1, 2]
+    assert await jobs.do(add(3)) == 1
+    assert await jobs.do(numbers) == [1, 2, 3]
 
 
-async def test_if_sqlite_undoes_the_group_by_itself_each_job_is_run_alone(thread: Thread) -> None:
+async def test_if_sqlite_undoes_the_group_by_itself_each_job_is_run_alone(jobs: Jobs) -> None:
     def undo_all(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT OR ROLLBACK INTO parent VALUES (1)")
 
-    results = await together(thread, add(1), undo_all, add(2))
+    results = await together(jobs, add(1), undo_all, add(2))
 
-    assert [str(result) for result in results] == ["1", "UNIQUE constraint failed: parent.id", "1"]
-    assert await thread.do(numbers) == [1, 2]
+    assert [_shown(result) for result in results] == ["1", "UNIQUE constraint failed: parent.id", "1"]
+    assert await jobs.do(numbers) == [1, 2]
 
 
-async def test_work_that_nobody_waits_for_any_more_is_done_all_the_same(thread: Thread) -> None:
+async def test_work_that_nobody_waits_for_any_more_is_done_all_the_same(jobs: Jobs) -> None:
     gate = threading.Event()
-    busy = asyncio.create_task(thread.do(lambda _: gate.wait()))
-    given_up = asyncio.create_task(thread.do(add(1)))
+    busy = asyncio.create_task(jobs.do(lambda _: gate.wait()))
+    given_up = asyncio.create_task(jobs.do(add(1)))
     await asyncio.sleep(0)
     given_up.cancel()
     gate.set()
@@ -147,60 +157,33 @@ async def test_work_that_nobody_waits_for_any_more_is_done_all_the_same(thread: 
 
     with pytest.raises(asyncio.CancelledError):
         await given_up
-    assert await thread.do(numbers) == [1]
+    assert await jobs.do(numbers) == [1]
 
 
 async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    thread = Thread(lambda: Statements().connect(path), "BEGIN IMMEDIATE")
-    jobs = [asyncio.create_task(thread.do(add(number))) for number in range(20)]
+    jobs = Jobs(path, Statements())
+    tasks = [asyncio.create_task(jobs.do(add(number))) for number in range(20)]
     await asyncio.sleep(0)
 
-    await thread.close()
-    await asyncio.gather(*jobs)
+    await jobs.close()
+    await asyncio.gather(*tasks)
 
     connection = connect(path)
     assert numbers(connection) == list(range(20))
     connection.close()
 
 
-async def test_a_job_after_the_end_fails_instead_of_waiting_for_ever(thread: Thread) -> None:
-    await thread.close()
+async def test_a_job_after_the_end_fails_instead_of_waiting_for_ever(jobs: Jobs) -> None:
+    await jobs.close()
 
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-        await thread.do(numbers)
-
-
-def test_an_event_loop_that_ends_meanwhile_does_not_stop_the_thread(tmp_path: Path) -> None:
-    begun, gate = threading.Event(), threading.Event()
-    abandoned: list[asyncio.Task[Any]] = []
-
-    def add_slowly(connection: sqlite3.Connection) -> None:
-        begun.set()
-        gate.wait()
-        add(1)(connection)
-
-    async def begin() -> Thread:
-        thread = Thread(lambda: Statements().connect(tmp_path / "state.db"), "BEGIN IMMEDIATE")
-        abandoned.append(asyncio.create_task(thread.do(add_slowly)))
-        await asyncio.to_thread(begun.wait)
-        return thread
-
-    async def go_on(thread: Thread) -> list[int]:
-        found = await thread.do(numbers)
-        await thread.close()
-        return found
-
-    thread = asyncio.run(begin())
-    gate.set()
-
-    assert asyncio.run(go_on(thread)) == [1]
-    assert abandoned[0].cancelled()
+    with pytest.raises(StoreError, match="closed"):
+        await jobs.do(numbers)
 
 
-async def test_what_connecting_raises_is_raised_where_it_was_asked_for() -> None:
+async def test_what_connecting_raises_is_raised_where_it_was_asked_for(tmp_path: Path) -> None:
     def refuse() -> sqlite3.Connection:
         raise PermissionError("not for you")
 
     with pytest.raises(PermissionError, match="not for you"):
-        Thread(refuse, "BEGIN")
+        SqliteDriver(tmp_path / "state.db", connected=refuse)

@@ -41,59 +41,8 @@ SELECT a.pid, coalesce(a.usename, '?')::text, session_user::text,
    AND a.pid = :backend AND a.pid <> pg_backend_pid() AND a.application_name = current_setting('application_name')
    AND coalesce((SELECT r.holder || ' ' || r.beat::text FROM @leader r), '') = :row;
 
--- name: before
--- By application, and by rows that belonged to another application; each by the index. For a join the planner reads
--- whole tables, however large, for a page of rows: always if they were never analysed.
-SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
-       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.revision, o.state, o.reason, o.queued_at
-  FROM (SELECT i.number
-          FROM unnest(:ids::text[]) AS x (id)
-         CROSS JOIN LATERAL (SELECT number FROM @snapshot
-                              WHERE watch = :watch AND application_id = x.id OFFSET 0) AS i
-        UNION ALL
-        SELECT i.number
-          FROM unnest(:rows_first::text[], :rows_second::text[]) AS x (row_key, id)
-         CROSS JOIN LATERAL (SELECT number FROM @snapshot
-                              WHERE watch = :watch AND row_key = x.row_key AND application_id <> x.id OFFSET 0) AS i
-       ) AS found
- CROSS JOIN LATERAL (SELECT * FROM @snapshot WHERE number = found.number OFFSET 0) AS s
-  LEFT JOIN LATERAL (SELECT * FROM @outbox
-                      WHERE watch = s.watch AND application_id = s.application_id OFFSET 0) AS o ON TRUE;
-
 -- name: need_no_flush
 SET LOCAL synchronous_commit TO off;
-
--- name: remove(watch text, application_id text)
-DELETE FROM @outbox AS o USING @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
-
--- name: forget_application(watch text, application_id text)
-DELETE FROM @snapshot AS s USING @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
-
--- name: known_elsewhere
-SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted,
-       EXISTS (SELECT FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
-  FROM unnest(:ids::text[]) AS x (id)
- CROSS JOIN LATERAL (SELECT * FROM @snapshot i WHERE i.application_id = x.id OFFSET 0) AS s
- WHERE s.watch = ANY (:watches::text[])
- ORDER BY s.acknowledged_at NULLS FIRST;
-
--- name: rivals
--- An entry has a record, and records have an index by application.
-SELECT o.watch, o.application_id, o.endpoint, o.attempted, o.revision, o.status
-  FROM unnest(:ids::text[]) AS x (id)
- CROSS JOIN LATERAL (SELECT watch FROM @snapshot i WHERE i.application_id = x.id OFFSET 0) AS s
- CROSS JOIN LATERAL (SELECT * FROM @outbox e
-                      WHERE e.watch = s.watch AND e.application_id = x.id AND e.state = 'pending'
-                        AND e.watch = ANY (:watches::text[]) OFFSET 0) AS o;
-
--- name: unseen
-SELECT s.application_id
-  FROM unnest(:numbers::bigint[]) AS x (number)
- CROSS JOIN LATERAL (SELECT * FROM @snapshot i WHERE i.number = x.number OFFSET 0) AS s
-  LEFT JOIN LATERAL (SELECT deleted FROM @outbox
-                      WHERE watch = s.watch AND application_id = s.application_id OFFSET 0) AS o ON TRUE
- WHERE s.watch = :watch AND s.in_scope AND NOT coalesce(o.deleted, s.deleted)
- ORDER BY s.number;
 
 -- name: compare
 SELECT json_agg(
@@ -112,44 +61,9 @@ SELECT json_agg(
                                          WHERE o.watch = i.watch AND o.application_id = i.application_id)
                      OFFSET 0) AS s ON TRUE;
 
--- name: prune
-WITH pruned AS (
-    DELETE FROM @history
-     WHERE number = ANY (ARRAY(
-           SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
-            WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep))
-    RETURNING 1
-)
-SELECT count(*) FROM pruned;
-
--- name: forget_entries_of_account
-WITH gone AS (DELETE FROM @outbox WHERE replace(metadata, :mark, '') <> metadata RETURNING 1) SELECT count(*) FROM gone;
-
 -- name: clock
 SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint,
        (SELECT value::bigint FROM @about WHERE name = 'clock_ahead');
-
--- name: verify(watch text, application_id text, row_key text, digest text, status text, job_id text, deleted boolean)
--- One by one: as in `before`.
-WITH found AS (
-    SELECT l.number, x.digest
-      FROM @rows
-     CROSS JOIN LATERAL (SELECT s.number FROM @snapshot s
-                          WHERE s.watch = x.watch AND s.application_id = x.application_id AND s.row_key = x.row_key
-                            AND s.in_scope AND (x.status IS NULL OR (s.status = x.status AND s.job_id = x.job_id
-                                                                     AND s.deleted = x.deleted)) OFFSET 0) AS l
-)
-UPDATE @snapshot AS s SET verified = found.digest
-  FROM found WHERE s.number = found.number AND s.number = ANY (ARRAY(SELECT number FROM found));
-
-
--- name: current
--- In the order of the ends, one by one: as in `before`.
-SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
-       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
-  FROM unnest(:ends_first::text[], :ends_second::text[]) AS x (watch, application_id)
- CROSS JOIN LATERAL (SELECT * FROM @outbox
-                      WHERE watch = x.watch AND application_id = x.application_id OFFSET 0) AS o;
 
 -- name: may_create
 SELECT CASE WHEN to_regnamespace('cdc_sync') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
@@ -164,6 +78,19 @@ SELECT t.name
             AND has_table_privilege('cdc_sync.' || t.name, 'INSERT')
             AND has_table_privilege('cdc_sync.' || t.name, 'UPDATE')
             AND has_table_privilege('cdc_sync.' || t.name, 'DELETE'));
+
+-- name: verify(watch text, application_id text, row_key text, digest text, status text, job_id text, deleted boolean)
+-- Row by row: see `@found`.
+WITH found AS (
+    SELECT l.number, x.digest
+      FROM @rows
+     CROSS JOIN LATERAL (SELECT s.number FROM @snapshot s
+                          WHERE s.watch = x.watch AND s.application_id = x.application_id AND s.row_key = x.row_key
+                            AND s.in_scope AND (x.status IS NULL OR (s.status = x.status AND s.job_id = x.job_id
+                                                                     AND s.deleted = x.deleted)) OFFSET 0) AS l
+)
+UPDATE @snapshot AS s SET verified = found.digest
+  FROM found WHERE s.number = found.number AND s.number = ANY (ARRAY(SELECT number FROM found));
 
 -- name: entries
 -- Watch by watch, in the index's order: a mass change costs only the wanted rows. The same in the next two.
@@ -190,10 +117,6 @@ SELECT * FROM (SELECT watch, application_id, row_key, reason
                  FROM @skipped
                 WHERE watch @in(watches) AND application_id >= :text
                 ORDER BY application_id LIMIT :limit) AS unreported;
-
--- name: lock_request
--- The leader may be executing it.
-SELECT answer FROM @request WHERE id = :id FOR UPDATE;
 
 -- name: next_request
 -- As in SQLite's. Its command cannot take it back while it is executed; one that is taken back is left out.

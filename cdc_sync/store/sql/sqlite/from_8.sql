@@ -1,3 +1,22 @@
+-- From schema 8, which 0.2.0 and 0.2.1 have. What is being called is in the sender's memory only: a claim is an attempt.
+DROP INDEX outbox_due;
+DROP INDEX outbox_state;
+ALTER TABLE outbox RENAME TO old_outbox;
+ALTER TABLE watch RENAME TO old_watch;
+ALTER TABLE condition RENAME TO old_condition;
+-- schema.sql
+INSERT INTO watch SELECT name, fuse, known, changed_at, session FROM old_watch;
+INSERT INTO condition SELECT name, message, since FROM old_condition;
+INSERT INTO outbox
+SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at,
+       attempted OR claimed_by IS NOT NULL, attempts + (claimed_by IS NOT NULL),
+       CASE WHEN claimed_by IS NULL THEN first_attempt_at ELSE coalesce(first_attempt_at, due_at) END,
+       not_found_since, reason, endpoint
+  FROM old_outbox;
+DROP TABLE old_outbox;
+DROP TABLE old_watch;
+DROP TABLE old_condition;
+
 -- An entry's endpoint has its account, and so has a state's metadata; without one it is the default account's. What a watch
 -- with headers of its own was sent, or waits, is of the account with the watch's name. The note `credentials` has the
 -- watches of the last daemon, each with the owner of its own headers, NULL without any.
@@ -23,11 +42,3 @@ UPDATE about
  WHERE name = 'paused';
 DELETE FROM about WHERE name = 'credentials';
 DROP TABLE with_own;
-
--- How full the fuse of each account is, in a watch whose rows name their accounts.
-CREATE TABLE account_fuse (
-    watch   TEXT NOT NULL,
-    account TEXT NOT NULL,
-    fuse    TEXT NOT NULL,
-    PRIMARY KEY (watch, account)
-) WITHOUT ROWID;
