@@ -32,6 +32,7 @@ from cdc_sync.core.outbox import EntryId, EntryState
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
+from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.listening import Listener, bugs_alone
 from cdc_sync.store import Store
 from cdc_sync.store.acts import (
@@ -303,7 +304,7 @@ class AdminServer:
     async def _metrics_page(self, request: web.Request) -> web.Response:
         from cdc_sync.admin.exposition import exposed  # noqa: PLC0415 - its header says why
 
-        self.metrics.per_watch = self.config.metrics.per_watch
+        self.metrics.per_watch = len(self.config.watches) <= MOST_LISTED
         accepted = ",".join(request.headers.getall("Accept", ())).replace('"', "")
         await self.metrics.update(self._opened, self.conditions(), self.clock())
         body, content_type = await exposed(self.metrics.collect(), accepted)

@@ -64,7 +64,7 @@ async def discover(
 
     await asyncio.gather(*(look(*each) for each in asked.items()))
     with_tenants, refused = expanded(config, found, config.reveal)
-    return Discovery(with_tenants, {name: mistake.in_full() for name, mistake in refused.items()}, unasked)
+    return Discovery(with_tenants, {name: str(mistake) for name, mistake in refused.items()}, unasked)
 
 
 async def _ask(dsn: str, pool: Pool | None, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:

@@ -171,7 +171,7 @@ async def _find_tenants(config: Config, tell: Tell) -> Config:
 
 def _configuration(state: State, problem: Problem) -> Finding:
     place = problem.path or "the file"
-    return Finding("configuration", state, str(problem), problem.suggestion or f"Correct {place} in the configuration.")
+    return Finding("configuration", state, str(problem), problem.remedy or f"Correct {place} in the configuration.")
 
 
 def _facts(finding: Finding) -> dict[str, Any]:

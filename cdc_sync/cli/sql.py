@@ -55,7 +55,7 @@ def _patience(given: str) -> timedelta:
     try:
         patience = parse_duration(given)
     except SettingError as error:
-        raise misused(error.message) from None
+        raise misused(str(error)) from None
     if not timedelta(milliseconds=1) <= patience <= scripts.LONGEST_PATIENCE:
         raise misused("expected 1ms to 1m: other statements wait behind ours for the table")
     return patience
@@ -158,7 +158,7 @@ def _selected(target: Target, watch: str | None) -> Config:
         asking = partial(_tenants, config=config)
         config, refused = expanded(config, in_database(target.connection(), asking), _hidden)
         for name, mistake in refused.items():
-            say(f"{name}: {mistake.in_full()}", err=True)
+            say(f"{name}: {mistake}", err=True)
     watches = {name: config.watches[name] for name in chosen(config, watch)}
     return config.with_watches(watches, config.templates)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from support.keys import all_sections
 
 from cdc_sync.config import Config, example, json_schema, parse, warnings
-from cdc_sync.config.loading import all_sections
 from cdc_sync.config.values import Section
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,6 @@ from support.store_steps import begin_call, reject
 from cdc_sync import __version__
 from cdc_sync.admin.metrics import CAUSES
 from cdc_sync.ats.sweep import _causes
-from cdc_sync.config.daemon import Metrics
 from cdc_sync.core.content import Kind
 from cdc_sync.core.diff import Adopt, Cancel, Decision, Enqueue
 from cdc_sync.core.events import (
@@ -321,7 +320,8 @@ STRANGE = 'applications@"Été" \\ 1/2'
 
 
 async def without_watches(admin: Admin, *events: Event) -> dict[str, float]:
-    admin.use(admin.config.model_copy(update={"metrics": Metrics(per_watch=False)}))
+    (watch,) = admin.config.watches.values()
+    admin.use(admin.config.model_copy(update={"watches": {f"w{number}": watch for number in range(11)}}))
     return await read(admin, *events)
 
 
