@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
-from cdc_sync.config.json_schema import Schema, written_out
+from configuration_reference import written_out
+
+from cdc_sync.config.json_schema import Schema
 
 ANY_NAME = "*"
 """In a path: a key that people choose, such as a watch's name."""
