@@ -315,7 +315,7 @@ def _item(watch: str, rules: StatusRules, label: str, rows: int) -> dict[str, An
         "action": action,
         "sent": sent,
         "mapped": label in rules.map,
-        "hellowork_status": sent in known().hellowork,
+        "hellowork_status": sent in known("hellowork"),
     }
 
 

@@ -16,7 +16,7 @@ from cdc_sync.config.columns import PlainColumn, SqlColumn, bare_column
 from cdc_sync.config.daemon import HOW_TO_MAKE_ONE, SHORTEST_TOKEN
 from cdc_sync.config.document import Document, DocumentError, Part, files_named, read_text, substitute
 from cdc_sync.config.loading import is_secret
-from cdc_sync.config.meanings import code_meant, is_personal, known, words
+from cdc_sync.config.meanings import code_meant, is_number, is_personal, known
 from cdc_sync.config.models import Config
 from cdc_sync.config.problems import Path, Problem, path_text
 from cdc_sync.config.watch import Status, Watch
@@ -83,7 +83,7 @@ def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
     for tenant, override in watch.overrides.items():
         own |= _sent((*path, "overrides", tenant, "status"), override.status)
     for place, status in (sent | own).items():
-        if status in known().own_side:
+        if status in known("own_side"):
             wrong = "is HelloWork's own code for its side of the exchange"
             yield _warning("status-of-hellowork", place, wrong, "send the ATS's label, or what a recruiter did")
         elif (code := code_meant(status)) is not None:
@@ -104,7 +104,7 @@ def _sent(path: Path, status: Status) -> dict[Path, str]:
 
 def _columns(path: Path, watch: Watch) -> Iterator[Problem]:
     status, translated = bare_column(watch.columns.status), any(map(str.strip, watch.status.map))
-    if status is not None and words(status) & known().numbers and not (translated and watch.status.unmapped != "send"):
+    if status is not None and is_number(status) and not (translated and watch.status.unmapped != "send"):
         wrong = "is a number by its name, which HelloWork would receive as it is, and no label"
         if translated:
             wrong += ", where status.map does not have it"
