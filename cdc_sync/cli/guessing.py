@@ -26,12 +26,18 @@ _IN_UTC = {"ar_internal_metadata": "Rails", "_prisma_migrations": "Prisma"}
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """Where a value is: a column, or an expression with the columns that it uses (None: unknown)."""
+    """Where a value is: a column, or an expression with the columns that it uses (None: unknown).
+
+    Attributes:
+        related: the other table that the expression reads.
+        why: the reason, if nobody named it.
+    """
 
     column: str | None = None
     sql: str | None = None
     depends_on: tuple[str, ...] | None = None
     related: QualifiedName | None = None
+    why: str | None = None
 
     def entry(self, field: str) -> str:
         """The key of `columns`, as the file has it."""
@@ -46,17 +52,17 @@ class Proposal:
 
     Attributes:
         values: by field of `columns`.
-        why: the reasons of what is not named.
         watermark: the column of the last change.
+        timezone_why: the reason, if nobody named it.
         undecided: what is left to a person.
     """
 
     table: Table
     key: tuple[str, ...]
     values: Mapping[str, Value]
-    why: Mapping[str, str]
     watermark: str | None
     timezone: str
+    timezone_why: str | None
     undecided: tuple[str, ...]
 
 
@@ -78,32 +84,53 @@ def _score(table: Table) -> int:
     return _BEST - place + found - (0 if table.is_table else _NEAR)
 
 
-def propose(table: Table, tables: Iterable[Table], named: Mapping[str, Value], zone: str | None) -> Proposal:
-    """Propose a watch of a table; `tables` are all, `named` and `zone` are a person's answers."""
-    values, why, undecided = dict(named), dict[str, str](), list[str]()
+def propose(
+    table: Table,
+    tables: Iterable[Table],
+    named: Mapping[str, Value],
+    zone: str | None,
+    others: Iterable[Table] = (),
+) -> Proposal:
+    """Propose a watch of a table; `tables` are all, `named` and `zone` are a person's answers.
+
+    `others` look like a table of applications too.
+    """
     tables = tuple(tables)
-    for field, column in (("created", _dated(table, "created")), ("event_date", _of_event(table))):
-        if field not in values and column is not None:
-            values[field], why[field] = Value(column.name), "by its name and its type"
+    values = {**_taken(table, tables), **named}
+    undecided = [f"table: {other.name} looks like it too" for other in others]
+    if not table.key:
+        undecided.append("key: nothing makes a column unique in the database; it must be, and never NULL")
     job = _job(table, tables)
-    if "job_id" not in values and job is not None:
-        column, jobs = job
-        values["job_id"], why["job_id"] = Value(column.name), f"the only foreign key to a table of jobs, {jobs.name}"
-        if (question := _which_reference(column, jobs)) is not None:
-            undecided.append(f"job_id: {question}")
+    if "job_id" not in named and job is not None and (question := _which_reference(*job)) is not None:
+        undecided.append(f"job_id: {question}")
     for field, left in _left(table, tables):
         if field not in values and not (field == "application_id" and "status_url" in values):
             values[field] = Value(f"put_{field}_here")
             undecided.append(f"{field}: {left}")
+    watermark = values.pop("watermark", Value()).column
+    why, question = (None, None) if zone is not None else _time_zone(table, tables, values, watermark)
+    undecided += [f"timezone: {question}"] if question else []
     key = table.key or (table.columns[0].name,)
-    if not table.key:
-        undecided.append("key: nothing makes a column unique in the database; it must be, and never NULL")
-    changed = values.pop("watermark", None) or Value(getattr(_dated(table, "changed"), "name", None))
-    if zone is None:
-        dates = [*(values[field].column for field in ("created", "event_date") if field in values), changed.column]
-        why["timezone"], doubt = _time_zone(tables, [table.column(name or "") for name in dates])
-        undecided += [f"timezone: {doubt}"] if doubt else []
-    return Proposal(table, key, values, why, changed.column, zone or "UTC", tuple(undecided))
+    return Proposal(table, key, values, watermark, zone or "UTC", why, tuple(undecided))
+
+
+def _taken(table: Table, tables: tuple[Table, ...]) -> dict[str, Value]:
+    """What is sure."""
+    dates = {
+        "created": _dated(table, "created"),
+        "event_date": _of_event(table),
+        "watermark": _dated(table, "changed"),
+    }
+    found = {
+        field: Value(column.name, why="by its name and its type")
+        for field, column in dates.items()
+        if column is not None
+    }
+    job = _job(table, tables)
+    if job is not None:
+        column, jobs = job
+        found["job_id"] = Value(column.name, why=f"the only foreign key to a table of jobs, {jobs.name}")
+    return found
 
 
 def _left(table: Table, tables: Iterable[Table]) -> list[tuple[str, str]]:
@@ -171,8 +198,12 @@ def _which_reference(column: Column, jobs: Table) -> str | None:
     return f"does HelloWork know the job by {written(column.name)}, or by its {', '.join(map(written, found))}?"
 
 
-def _time_zone(tables: Iterable[Table], used: Iterable[Column | None]) -> tuple[str, str | None]:
+def _time_zone(
+    table: Table, tables: Iterable[Table], values: Mapping[str, Value], watermark: str | None
+) -> tuple[str, str | None]:
     """Why dates are taken for UTC, and what must be asked."""
+    names = [*(values[field].column for field in ("created", "event_date") if field in values), watermark]
+    used = [table.column(name or "") for name in names]
     zoneless = [written(column.name) for column in used if column is not None and not column.has_zone]
     if not zoneless:
         return "nothing mapped has dates without one", None

@@ -4,7 +4,6 @@ import os
 import re
 import textwrap
 from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import partial
 from importlib.resources import files as resources
 from pathlib import Path
@@ -26,6 +25,7 @@ from cdc_sync.cli.guessing import FIELDS, Proposal, Value, expressions, listing,
 from cdc_sync.config import ConfigurationError, SqlColumn, json_schema, load, parse
 from cdc_sync.config import example as example_text
 from cdc_sync.config.meanings import is_personal
+from cdc_sync.config.problems import did_you_mean
 from cdc_sync.config.sessions import sessions_needed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
@@ -40,19 +40,27 @@ _UNASKABLE = (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, error
 """Why the server may create no temporary view: the role's rights, or it is a standby."""
 
 
+DsnOption = Annotated[str, typer.Option(metavar="DSN", help="The ATS's database, as in database.dsn.")]
+TableOption = Annotated[str | None, typer.Option(metavar="TABLE", help="The applications table.")]
+ColumnOption = Annotated[list[str] | None, typer.Option(metavar="FIELD=COLUMN", help=_WHERE)]
+ModeOption = Annotated[Literal["notify", "poll"] | None, typer.Option(metavar="notify|poll", help="capture.mode.")]
+ZoneOption = Annotated[str | None, typer.Option(metavar="NAME", help="Of values without a time zone: Europe/Paris.")]
+StateOption = Annotated[str, typer.Option(metavar="PATH", help="The store's file.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.", show_default=False)
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
+
+
 def init(  # noqa: PLR0917 - options, which are given by name
-    dsn: Annotated[str, typer.Option(metavar="DSN", help="The ATS's database, as in database.dsn.")],
-    table: Annotated[str | None, typer.Option(metavar="TABLE", help="The applications table.")] = None,
-    column: Annotated[list[str] | None, typer.Option(metavar="FIELD=COLUMN", help=_WHERE)] = None,
-    mode: Annotated[Literal["notify", "poll"] | None, typer.Option(metavar="notify|poll", help="capture.mode.")] = None,
-    timezone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of values without a time zone: Europe/Paris.")
-    ] = None,
-    state: Annotated[str, typer.Option(metavar="PATH", help="The store's file.")] = "/var/lib/cdc-sync/state.db",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.", show_default=False)
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    dsn: DsnOption,
+    table: TableOption = None,
+    column: ColumnOption = None,
+    mode: ModeOption = None,
+    timezone: ZoneOption = None,
+    state: StateOption = "/var/lib/cdc-sync/state.db",
+    output: OutputOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Look at a database, and write a commented first configuration. Changes nothing.
 
@@ -65,29 +73,11 @@ def init(  # noqa: PLR0917 - options, which are given by name
     seen = in_database(dsn, survey)
     if seen.left_out:
         say(f"Left out, for the control characters in their names: {_some(map(visible, seen.left_out))}", err=True)
-    chosen, others = _ranked(seen) if table is None else (_table_named(seen, table), ())
+    chosen, *others = _ranked(seen) if table is None else [_table_named(seen, table)]
     values = {field: _value(dsn, chosen, seen, field, given) for field, given in named.items()}
-    proposal = propose(chosen, seen.tables, values, timezone)
-    undecided = [f"table: {', '.join(others)} look like it too"] if others else []
-    undecided += proposal.undecided
-    mode_, why = (mode, "You chose it.") if mode is not None else _mode(seen, proposal)
-    if mode_ == "poll" and proposal.watermark is not None:
-        undecided.append(f"watermark: does the ATS set {written(proposal.watermark)} at every change?")
-    shown, comments = _without_secrets(dsn, seen)
-    samples = in_database(dsn, partial(_samples, seen=seen, proposal=proposal))
-    document = rendered(
-        dsn=shown,
-        dsn_comments=comments,
-        state=state,
-        proposal=proposal,
-        listing=listing(chosen, seen.tables, samples),
-        expressions=expressions(chosen, seen.tables),
-        mode=mode_,
-        mode_why=why,
-        undecided=undecided,
-        tables=[value.related for value in proposal.values.values() if value.related is not None],
-    )
-    _check(document, timezone)
+    proposal = propose(chosen, seen.tables, values, timezone, others)
+    document = _document(dsn, seen, proposal, mode, state)
+    undecided = _check(document, timezone)
     if output is None:
         put_out(document)
     else:
@@ -102,6 +92,27 @@ def _write(output: Path, document: str, *, force: bool) -> None:
             file.write(document)
     except OSError as error:
         raise OperationError(f"{output} cannot be written: {error.strerror}") from None
+
+
+def _document(dsn: str, seen: Survey, proposal: Proposal, mode: str | None, state: str) -> str:
+    table, undecided = proposal.table, list(proposal.undecided)
+    mode_, why = (mode, "You chose it.") if mode is not None else _mode(seen, proposal)
+    if mode_ == "poll" and proposal.watermark is not None:
+        undecided.append(f"watermark: does the ATS set {written(proposal.watermark)} at every change?")
+    shown, comments = _without_secrets(dsn, seen)
+    samples = in_database(dsn, partial(_samples, seen=seen, proposal=proposal))
+    return rendered(
+        dsn=shown,
+        dsn_comments=comments,
+        state=state,
+        proposal=proposal,
+        listing=listing(table, seen.tables, samples),
+        expressions=expressions(table, seen.tables),
+        mode=mode_,
+        mode_why=why,
+        undecided=undecided,
+        tables=[value.related for value in proposal.values.values() if value.related is not None],
+    )
 
 
 def rendered(**facts: object) -> str:
@@ -189,12 +200,11 @@ async def _used(connection: Connection, table: Table, sql: str) -> Used:
     return await used(connection, await table_facts(connection, table.name), SqlColumn(sql=sql))
 
 
-def _ranked(seen: Survey) -> tuple[Table, tuple[str, ...]]:
-    """The table that looks most like applications, and other candidates."""
+def _ranked(seen: Survey) -> list[Table]:
     near = rank(seen.tables)
     if not near:
         raise OperationError(text("no_table", seen=seen, tables=_some(table.name for table in seen.tables)))
-    return near[0], tuple(str(table.name) for table in near[1:])
+    return near
 
 
 def _table_named(seen: Survey, given: str) -> Table:
@@ -207,10 +217,8 @@ def _table_named(seen: Survey, given: str) -> Table:
         names = ", ".join(str(table.name) for table in found)
         raise OperationError(f"Several tables are called {name}: {names}. Say which, with its schema.")
     if not found:
-        every = [str(table.name) for table in seen.tables]
-        close = get_close_matches(str(name), every, n=3) or get_close_matches(f"public.{name}", every, n=3)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise OperationError(f"The database {seen.database} has no table {name}.{hint}")
+        meant = did_you_mean(name.name, [table.name.name for table in seen.tables])
+        raise OperationError(f"The database {seen.database} has no table {name}{meant}")
     return found[0]
 
 
@@ -227,10 +235,10 @@ def _mode(seen: Survey, proposal: Proposal) -> tuple[str, str]:
     return mode, text("mode", mode=mode, in_recovery=seen.in_recovery)
 
 
-def _check(document: str, timezone: str | None) -> None:
-    """Read our document: only the given time zone may be wrong."""
+def _check(document: str, timezone: str | None) -> tuple[str, ...]:
+    """Read our document, of which only the given time zone may be wrong; returns what is undecided."""
     try:
-        parse(document, name="the configuration", environ=os.environ)
+        return parse(document, name="the configuration", environ=os.environ).undecided
     except ConfigurationError as error:
         if timezone is not None and any(problem.path.endswith(".timezone") for problem in error.problems):
             raise misused(str(error.problems[0]), "--timezone") from None

@@ -117,7 +117,7 @@ def _read(text: str, references: References, lacking: dict[Path, str] | None) ->
         return list(dict.fromkeys(problems))
     # Where secrets may be missing, none is needed.
     reveal = references if lacking is None else _unresolved
-    return expanded(config.revealing(reveal).noting(without_meaning), {}, reveal)[0]
+    return expanded(config.of_file(reveal, without_meaning), {}, reveal)[0]
 
 
 def _of_no_tenants(paths: list[Path], document: Document) -> Iterator[SettingError]:

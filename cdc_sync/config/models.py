@@ -145,21 +145,15 @@ class Config(Section):
         """
         return self._reveal(text)
 
-    def revealing(self, reveal: Callable[[str], str]) -> Self:
-        """The same configuration, with `reveal` for references of single tenants."""
-        config = self.model_copy()
-        config._reveal = reveal  # noqa: SLF001 - it is one of these
-        return config
-
     @property
     def without_meaning(self) -> Mapping[Path, str]:
         """The file's keys that mean nothing any more, and why."""
         return self._without_meaning
 
-    def noting(self, without_meaning: Mapping[Path, str]) -> Self:
-        """The same configuration, of a file with such keys."""
+    def of_file(self, reveal: Callable[[str], str], without_meaning: Mapping[Path, str]) -> Self:
+        """The same configuration, with `reveal` for references of single tenants."""
         config = self.model_copy()
-        config._without_meaning = without_meaning  # noqa: SLF001 - it is one of these
+        config._reveal, config._without_meaning = reveal, without_meaning  # noqa: SLF001 - it is one of these
         return config
 
     def with_watches(self, watches: Mapping[str, Watch], templates: Mapping[str, Watch]) -> "Config":

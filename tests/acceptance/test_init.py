@@ -181,7 +181,7 @@ def test_the_columns_of_an_expression_are_asked_for_where_postgresql_cannot_name
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--table", "candidature"], 1, "Did you mean public.candidatures?"),
+        (["--table", "candidature"], 1, 'did you mean "candidatures"?'),
         (["--table", "a.b.c"], 2, "is no table's name"),
         (["--column", "status=nowhere"], 2, "has no column nowhere; it has id, "),
         (["--column", "colour=nom"], 2, "expected FIELD=COLUMN"),
@@ -241,7 +241,7 @@ def test_it_asks_nothing_so_that_enter_removes_no_doubt(french: Installation) ->
 
     assert made.code == 0
     undecided = yaml.safe_load(made.stdout)["undecided"]
-    assert undecided[0] == "table: public.candidatures look like it too"
+    assert undecided[0] == "table: public.candidatures looks like it too"
 
 
 def test_run_refuses_while_something_is_undecided_and_what_only_looks_works(notify: Installation) -> None:
