@@ -1,27 +1,29 @@
-"""The metrics: counts of events, and gauges read from the store at each scrape.
+"""The metrics: counts of events, and gauges read from the status report at each scrape.
 
-A new one stands in `metrics.yaml` and `docs/metrics.md`, and is counted by a handler or set in `update`. Each change
-moves six: prometheus_client's instruments would take several times as long, so it only writes the text (`exposition`).
+A new one stands in `metrics.yaml` and `docs/metrics.md`, and is counted by a handler or set in `update`. With more than
+ten watches the label `watch` is empty, and a metric is that of all of them: their numbers are summed, or the worst is
+taken.
 """
 
-import operator
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
 
 from cdc_sync import __version__
-from cdc_sync.admin.report import BAR, since
+from cdc_sync.admin.watches import FEW
 from cdc_sync.core import events
 from cdc_sync.core.conditions import STANDBY, Conditions, kind_of, wrong
 from cdc_sync.core.content import Kind
 from cdc_sync.core.events import ASKED_FOR, Handlers, Outcome
-from cdc_sync.core.replies import CallOutcome, is_paused
+from cdc_sync.core.replies import CallOutcome
 from cdc_sync.core.rows import Origin
 from cdc_sync.packaged import data
 from cdc_sync.store import Store
-from cdc_sync.store.protocol import WatchCounts
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper ends, included, of the buckets of every histogram, in seconds."""
@@ -32,66 +34,37 @@ CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
 ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "adopt-database", "forget")
 """People's actions (`PersonActed`)."""
 
-_OF_COUNTS: Mapping[str, Callable[[WatchCounts, int], float]] = {
-    "cdc_sync_known_applications": lambda has, _: has.known,
-    "cdc_sync_skipped_rows": lambda has, _: has.skipped,
-    "cdc_sync_suspected_deletions": lambda has, _: has.suspected,
-    "cdc_sync_last_change_timestamp_seconds": lambda has, _: (has.changed_at or 0) / 1000,
-    "cdc_sync_oldest_pending_seconds": lambda has, now: max(now - (has.oldest_queued_at or now), 0) / 1000,
+_FROM_0: Mapping[str, Collection[tuple[str, ...]]] = {
+    "cdc_sync_missed_changes": [()],
+    "cdc_sync_call_seconds": [()],
+    "cdc_sync_queue_seconds": [()],
+    "cdc_sync_captured_keys": [(origin,) for origin in get_args(Origin)],
+    "cdc_sync_decisions": [(outcome,) for outcome in get_args(Outcome)],
+    "cdc_sync_calls": [(outcome,) for outcome in get_args(CallOutcome)],
+    "cdc_sync_sweep_repairs": [(cause,) for cause in CAUSES],
 }
-"""Gauges of what the store counts of a watch; the second argument is the time."""
+"""The other label's values of a watch's samples from its beginning, so that the first event is an increase."""
 
-MetricKind = Literal["counter", "gauge", "histogram"]
+_OF_WATCH: Mapping[str, Callable[[Mapping[str, Any]], float]] = {
+    "cdc_sync_known_applications": lambda watch: watch["known"],
+    "cdc_sync_skipped_rows": lambda watch: watch["skipped"],
+    "cdc_sync_suspected_deletions": lambda watch: watch["suspected_deletions"],
+    "cdc_sync_oldest_pending_seconds": lambda watch: watch["oldest_pending_seconds"] or 0,
+    "cdc_sync_fuse_blown": lambda watch: watch["fuse"] == "blown",
+    "cdc_sync_last_change_timestamp_seconds": lambda watch: _timestamp(watch["last_change_at"]),
+}
+"""Gauges of what the report says of a watch."""
+
+_STATES = {"pending": "pending", "held": "held", "dead": "dead_letters"}
+"""The report's names of entries by state."""
+
+_JOINED: Mapping[str, Callable[[Collection[float]], float]] = {"sum": sum, "max": max, "min": min}
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class Numbers(dict[tuple[str, ...], list[float]]):
-    """A metric's numbers by its labels' values: one, or a histogram's sum and buckets, the last without an end.
-
-    They begin at 0. `without_watch` joins those of all watches.
-    """
-
-    def __init__(
-        self, name: str, kind: MetricKind, text: str, labels: Sequence[str] = (), without_watch: str = "sum"
-    ) -> None:
-        super().__init__()
-        self.kind, self.name, self.text, self.labels = kind, name, text, labels
-        joined: dict[str, Callable[[float, float], float]] = {"sum": operator.add, "max": max, "min": min}
-        self._joined = joined[without_watch]
-        if not labels:
-            self.add(0)
-
-    def __missing__(self, values: tuple[str, ...]) -> list[float]:
-        buckets = len(BUCKETS) + 1 if self.kind == "histogram" else 0
-        self[values] = numbers = [0.0] * (1 + buckets)
-        return numbers
-
-    def add(self, number: float, *values: str) -> None:
-        """Count; adding 0 makes a sample of nothing."""
-        self[values][0] += number
-
-    def set(self, number: float, *values: str) -> None:
-        """Set a gauge, or a counter kept elsewhere."""
-        self[values][0] = number
-
-    def replace(self, numbers: Mapping[tuple[str, ...], float]) -> None:
-        """Set all samples of a gauge."""
-        self.clear()
-        for values, number in numbers.items():
-            self.set(number, *values)
-
-    def of_all_watches(self, aside: Container[str] = ()) -> "Numbers":
-        """The same without the label `watch` and the watches `aside`."""
-        if "watch" not in self.labels:
-            return self
-        place = self.labels.index("watch")
-        joined = Numbers(self.name, self.kind, self.text, [label for label in self.labels if label != "watch"])
-        joined.clear()
-        for values, numbers in self.items():
-            if values[place] not in aside:
-                key = values[:place] + values[place + 1 :]
-                before = dict.get(joined, key)
-                joined[key] = list(numbers if before is None else map(self._joined, before, numbers))
-        return joined
+def _timestamp(instant: str | None) -> float:
+    return datetime.fromisoformat(instant).timestamp() if instant else 0
 
 
 class Lag:
@@ -113,26 +86,22 @@ class Lag:
             # The baseline has a condition of its own.
             events.BaselineProgress: lambda e: self._complete_until.update({e.watch: self._clock()}),
             # The daemon that reads it knows.
-            events.WatchStandsBy: lambda e: self._end(e.watch, for_good=True),
-            events.WatchEnded: lambda e: self._end(e.watch, for_good=e.for_good),
-            events.LeadLost: self._lead_lost,
+            events.WatchStandsBy: lambda e: self._end(e.watch),
+            events.WatchEnded: lambda e: self._end(e.watch) if e.for_good else None,
+            events.LeadLost: lambda _: self._complete_until.clear(),
         }
 
     def _begin(self, *watches: str) -> None:
         for watch in watches:
             self._complete_until.setdefault(watch, self._clock())
 
+    def _end(self, watch: str) -> None:
+        self._complete_until.pop(watch, None)
+
     def _looked(self, event: events.CaughtUp | events.SweepDone) -> None:
         # A look finds what was committed before it began.
         began = self._clock() - event.seconds
         self._complete_until[event.watch] = max(self._complete_until.get(event.watch, began), began)
-
-    def _lead_lost(self, _: events.LeadLost) -> None:
-        self._complete_until.clear()
-
-    def _end(self, watch: str, *, for_good: bool) -> None:
-        if for_good:
-            self._complete_until.pop(watch, None)
 
     def capture(self) -> dict[str, float]:
         """Seconds for which changes may be unread, by watch."""
@@ -141,34 +110,33 @@ class Lag:
 
 
 class EventMetrics:
-    """The process's metrics; `per_watch`: with the label `watch`."""
+    """The process's metrics.
+
+    Attributes:
+        calls_ended: the number of ended calls.
+        seconds_of_calls: how long they took in all, from queueing on.
+    """
 
     def __init__(self) -> None:
         self.lag = Lag()
-        self.per_watch = True
-        self._of = of = {name: Numbers(name, **each) for name, each in data("admin/metrics.yaml").items()}
-        self.metrics = list(of.values())
-        # Each change moves these.
-        self._keys, self._decisions = of["cdc_sync_captured_keys"], of["cdc_sync_decisions"]
-        self._calls, self._seconds = of["cdc_sync_calls"], of["cdc_sync_call_seconds"]
-        self._waited = of["cdc_sync_queue_seconds"]
-        of["cdc_sync_build_info"].set(1, __version__)
+        self.calls_ended, self.seconds_of_calls = 0, 0.0
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._of: dict[str, Any] = {}
+        self._joined: dict[str, Callable[[Collection[float]], float]] = {}
+        for name, about in data("admin/metrics.yaml").items():
+            self._of[name] = _made(name, about, self._registry)
+            self._joined[name] = _JOINED[about.get("of_all", "sum")]
+        self._gauges = [each for each in self._of.values() if isinstance(each, Gauge)]
+        # By watch, since of many the worst is shown.
+        self._seen = {
+            name: dict[str, float]() for name in ("watch_connected", "sweep_seconds", "notify_queue_usage_ratio")
+        }
+        self._connected = self._seen["watch_connected"]
+        # Each change moves several.
+        self._counted = cache(lambda name, *labels: self._of[name].labels(*labels))
         for outcome in ("applied", "refused"):
-            of["cdc_sync_reloads"].add(0, outcome)
-
-    def latency(self) -> tuple[int, float]:
-        """The number of ended calls, and their seconds since queueing in all."""
-        calls = sum(sum(buckets) for _, *buckets in self._seconds.values())
-        return int(calls), sum(seconds for of in (self._seconds, self._waited) for seconds, *_ in of.values())
-
-    def collect(self) -> Iterator[Numbers]:
-        """All metrics, joined over all watches if not `per_watch`."""
-        if self.per_watch:
-            return iter(self.metrics)
-        # A watch on standby need not be connected.
-        standby = {watch for (watch,), (is_so,) in self._of["cdc_sync_watch_standby"].items() if is_so}
-        connected = self._of["cdc_sync_watch_connected"]
-        return (numbers.of_all_watches(standby if numbers is connected else ()) for numbers in self.metrics)
+            self._of["cdc_sync_reloads"].labels(outcome)
 
     def handlers(self) -> Handlers:
         """The events that are counted."""
@@ -176,139 +144,132 @@ class EventMetrics:
         return {
             events.LeadTaken: lambda e: self._lead(e.watches),
             events.Reloaded: self._reloaded,
-            events.ReloadRefused: lambda _: of["cdc_sync_reloads"].add(1, "refused"),
+            events.ReloadRefused: lambda _: of["cdc_sync_reloads"].labels("refused").inc(),
             events.TenantsFound: lambda e: self._begin(e.watches),
             events.WatchEnded: self._watch_ended,
-            events.WatchConnected: lambda e: of["cdc_sync_watch_connected"].set(1, e.watch),
-            events.WatchLost: lambda e: of["cdc_sync_watch_connected"].set(0, e.watch),
-            events.WatchStandsBy: lambda e: of["cdc_sync_watch_connected"].set(0, e.watch),
+            events.WatchConnected: lambda e: self._connected.update({e.watch: 1}),
+            events.WatchLost: lambda e: self._connected.update({e.watch: 0}),
+            events.WatchStandsBy: lambda e: self._connected.update({e.watch: 0}),
             events.LeadLost: self._lead_lost,
             events.StandsBy: lambda _: of["cdc_sync_leading"].set(0),
-            events.ChangesRead: self._changes_read,
-            events.Decided: self._decided,
+            events.ChangesRead: lambda e: self._count("captured_keys", e.watch, e.origin, number=e.keys),
+            events.Decided: lambda e: self._count("decisions", e.watch, e.outcome),
             events.CallEnded: self._call_ended,
-            events.ChangesMissed: lambda e: of["cdc_sync_missed_changes"].add(e.number, e.watch),
+            events.ChangesMissed: lambda e: self._count("missed_changes", e.watch, number=e.number),
             events.SweepDone: self._sweep_done,
-            events.NotifyQueueSeen: lambda e: of["cdc_sync_notify_queue_usage_ratio"].set(e.usage, e.watch),
-            events.TokenRefused: lambda _: of["cdc_sync_admin_refused_tokens"].add(1),
-            events.ConnectionDisplaced: lambda _: of["cdc_sync_admin_displaced_connections"].add(1),
+            events.NotifyQueueSeen: lambda e: self._seen["notify_queue_usage_ratio"].update({e.watch: e.usage}),
+            events.TokenRefused: lambda _: of["cdc_sync_admin_refused_tokens"].inc(),
+            events.ConnectionDisplaced: lambda _: of["cdc_sync_admin_displaced_connections"].inc(),
         }
 
-    def _lead(self, watches: tuple[str, ...]) -> None:
+    def _label(self, watch: str) -> str:
+        """The label `watch` of counters: empty if there are many."""
+        return watch if len(self._connected) <= FEW else ""
+
+    def _count(self, name: str, watch: str, *values: str, number: float = 1) -> None:
+        self._counted(f"cdc_sync_{name}", self._label(watch), *values).inc(number)
+
+    def _lead(self, watches: Collection[str]) -> None:
         self._of["cdc_sync_leading"].set(1)
         self._begin(watches)
 
-    def _begin(self, watches: tuple[str, ...]) -> None:
-        """Give watches samples of 0, so that alerts see them and the first event is an increase."""
-        for watch in watches:
-            self._of["cdc_sync_watch_connected"].set(0, watch)
-            for numbers in (self._of["cdc_sync_missed_changes"], self._seconds, self._waited):
-                numbers.add(0, watch)
-            for counter, values in (
-                (self._keys, get_args(Origin)),
-                (self._decisions, get_args(Outcome)),
-                (self._calls, get_args(CallOutcome)),
-                (self._of["cdc_sync_sweep_repairs"], CAUSES),
-            ):
-                for value in values:
-                    counter.add(0, watch, value)
+    def _begin(self, watches: Collection[str]) -> None:
+        self._connected.update(dict.fromkeys(watches, 0))
+        for label in {self._label(watch) for watch in watches}:
+            for name, values in _FROM_0.items():
+                for others in values:
+                    self._counted(name, label, *others)
 
     def _lead_lost(self, _: events.LeadLost) -> None:
         self._of["cdc_sync_leading"].set(0)
         # The leader knows.
-        for name in ("cdc_sync_watch_connected", "cdc_sync_notify_queue_usage_ratio"):
-            self._of[name].clear()
-
-    # Three per change, so without `add`.
-
-    def _changes_read(self, event: events.ChangesRead) -> None:
-        self._keys[event.watch, event.origin][0] += event.keys
-
-    def _decided(self, event: events.Decided) -> None:
-        self._decisions[event.watch, event.outcome][0] += 1
+        self._connected.clear()
+        self._seen["notify_queue_usage_ratio"].clear()
 
     def _reloaded(self, event: events.Reloaded) -> None:
-        self._of["cdc_sync_reloads"].add(1, "applied")
+        self._of["cdc_sync_reloads"].labels("applied").inc()
         self._begin(event.begun)
 
     def _watch_ended(self, event: events.WatchEnded) -> None:
-        self._of["cdc_sync_watch_connected"].set(0, event.watch)
+        self._connected[event.watch] = 0
         if event.for_good:
-            del self._of["cdc_sync_watch_connected"][event.watch,]
+            del self._connected[event.watch]
 
     def _call_ended(self, event: events.CallEnded) -> None:
-        self._calls[event.watch, event.outcome][0] += 1
-        for numbers, seconds in ((self._seconds, event.seconds), (self._waited, event.waited)):
-            of_watch = numbers[event.watch,]
-            of_watch[0] += seconds
-            of_watch[1 + bisect_left(BUCKETS, seconds)] += 1
+        label = self._label(event.watch)
+        self._counted("cdc_sync_calls", label, event.outcome).inc()
+        self._counted("cdc_sync_call_seconds", label).observe(event.seconds)
+        self._counted("cdc_sync_queue_seconds", label).observe(event.waited)
+        self.calls_ended += 1
+        self.seconds_of_calls += event.seconds + event.waited
 
     def _sweep_done(self, event: events.SweepDone) -> None:
-        self._of["cdc_sync_sweep_seconds"].set(event.seconds, event.watch)
+        self._seen["sweep_seconds"][event.watch] = event.seconds
         for cause, number in event.repaired.items():
-            self._of["cdc_sync_sweep_repairs"].add(number, event.watch, cause)
+            self._count("sweep_repairs", event.watch, cause, number=number)
 
-    async def update(self, store: Store, conditions: Conditions, now: int) -> None:
-        """Set the gauges; `now` is in milliseconds. Raises `StoreError`."""
-        of = self._of
-        counted, fuses = await store.report.counts(), await store.operation.fuses()
-        # As a whole: a forgotten watch has no sample.
-        of["cdc_sync_outbox_entries"].replace(
-            {
-                (watch, state): number
-                for watch, has in counted.items()
-                for state, number in (("pending", has.pending), ("held", has.held), ("dead", has.dead))
-            }
-        )
-        for name, number_of in _OF_COUNTS.items():
-            of[name].replace({(watch,): number_of(counts, now) for watch, counts in counted.items()})
-        of["cdc_sync_fuse_blown"].replace({(watch,): fuse.blown_at is not None for watch, fuse in fuses.items()})
-        of["cdc_sync_capture_lag_seconds"].replace({(watch,): lag for watch, lag in self.lag.capture().items()})
-        of["cdc_sync_clock_skew_seconds"].set(store.driver.clock.skew / 1000 if store.driver.clock.shared else 0)
-        due_now, paused = now - store.driver.clock.shift, await store.operation.paused()
-        for endpoint, (health, due_at) in (await store.delivery.endpoints()).items():
-            on_purpose = is_paused(paused, endpoint)
-            late = 0 if due_at is None or on_purpose else max(due_now - due_at, 0) / 1000
-            of["cdc_sync_delivery_lag_seconds"].set(late, endpoint)
-            of["cdc_sync_sending_paused"].set(on_purpose, endpoint)
-            # Without an entry no call could end the alarm.
-            of["cdc_sync_endpoint_healthy"].set(health.mode == "healthy" or due_at is None, endpoint)
-        for action, number in {**dict.fromkeys(ACTIONS, 0), **await store.operation.count_actions()}.items():
-            of["cdc_sync_human_actions"].set(number, action)
+    async def exposed(
+        self, report: Mapping[str, Any], store: Store, conditions: Conditions, accepted: str
+    ) -> tuple[bytes, str]:
+        """The text of `/metrics` at a status report, as a scraper accepts it, and its content type.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        actions = {**dict.fromkeys(ACTIONS, 0), **await store.operation.count_actions()}
+        for gauge in self._gauges:
+            gauge.clear()
+        self._show_watches(report, conditions)
+        self._show_endpoints(report)
+        of, clock = self._of, store.driver.clock
+        for action, number in actions.items():
+            counter = of["cdc_sync_human_actions"].labels(action)
+            counter.reset()
+            counter.inc(number)
+        of["cdc_sync_build_info"].labels(__version__).set(1)
+        of["cdc_sync_clock_skew_seconds"].set(clock.skew / 1000 if clock.shared else 0)
         of["cdc_sync_conditions"].set(len(wrong(conditions)))
         of["cdc_sync_store_ok"].set(not any(kind_of(name) == "store" for name in conditions))
+        try:
+            encode, content_type = choose_encoder(accepted)
+        except TypeError:  # the version is no number
+            encode, content_type = choose_encoder("")
+        return encode(self._registry), content_type
+
+    def _show_watches(self, report: Mapping[str, Any], conditions: Conditions) -> None:
+        watches = report["watches"]
+        is_many = max(len(watches), len(self._connected)) > FEW
+
+        def show(name: str, numbers: Mapping[str, float], *values: str) -> None:
+            shown = {"": self._joined[name](numbers.values())} if is_many and numbers else numbers
+            for watch, number in shown.items():
+                self._of[name].labels(watch, *values).set(number)
+
+        for name, number_of in _OF_WATCH.items():
+            show(name, {watch["watch"]: number_of(watch) for watch in watches})
+        for state, field in _STATES.items():
+            show("cdc_sync_outbox_entries", {watch["watch"]: watch[field] for watch in watches}, state)
         for name, kind in (("cdc_sync_watch_standby", STANDBY), ("cdc_sync_rows_may_be_hidden", "row security")):
-            of[name].replace({(each,): f"{kind} {each}" in conditions for (each,) in of["cdc_sync_watch_connected"]})
+            show(name, {watch: f"{kind} {watch}" in conditions for watch in self._connected})
+        show("cdc_sync_capture_lag_seconds", self.lag.capture())
+        # Of many, one that stands by need not be connected.
+        aside = {watch for watch in self._connected if is_many and f"{STANDBY} {watch}" in conditions}
+        connected = {watch: number for watch, number in self._connected.items() if watch not in aside}
+        for name, numbers in {**self._seen, "watch_connected": connected}.items():
+            show(f"cdc_sync_{name}", numbers)
+
+    def _show_endpoints(self, report: Mapping[str, Any]) -> None:
+        for each in report["endpoints"]:
+            name, late, is_paused = each["endpoint"], each["late_seconds"], each["sending_paused"]
+            self._of["cdc_sync_delivery_lag_seconds"].labels(name).set(0 if is_paused else late or 0)
+            self._of["cdc_sync_sending_paused"].labels(name).set(is_paused)
+            # Without an entry no call could end the alarm.
+            self._of["cdc_sync_endpoint_healthy"].labels(name).set(each["mode"] == "healthy" or late is None)
 
 
-@dataclass(slots=True)
-class Bar:
-    """One bar of the page's charts."""
-
-    calls: int = 0
-    seconds: float = 0.0
-    lag: float = 0.0
-    pending: int = 0
-
-
-class Trends:
-    """This process's last hours, sampled every minute, in `bars` by their beginnings.
-
-    Lag and pending are each bar's largest.
-    """
-
-    def __init__(self, metrics: EventMetrics) -> None:
-        self._metrics = metrics
-        self.bars: dict[int, Bar] = {}
-        self._counted = metrics.latency()
-
-    async def sample(self, store: Store, now: int) -> None:
-        """Take a sample at `now`, in milliseconds since the epoch."""
-        pending = sum(counts.pending for counts in (await store.report.counts()).values())
-        bar = self.bars.setdefault(now - now % BAR, Bar())
-        (calls, seconds), before = self._metrics.latency(), self._counted
-        self._counted = calls, seconds
-        bar.calls, bar.seconds = bar.calls + calls - before[0], bar.seconds + seconds - before[1]
-        bar.lag = max(bar.lag, *self._metrics.lag.capture().values(), 0.0)
-        bar.pending = max(bar.pending, pending)
-        self.bars = {at: bar for at, bar in self.bars.items() if since(now) <= at <= now}
+def _made(name: str, about: Mapping[str, Any], registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+    """An instrument as `metrics.yaml` describes it."""
+    text, labels = about["text"], about.get("labels", ())
+    if about["kind"] == "histogram":
+        return Histogram(name, text, labels, registry=registry, buckets=BUCKETS)
+    return (Counter if about["kind"] == "counter" else Gauge)(name, text, labels, registry=registry)

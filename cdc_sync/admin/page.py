@@ -7,7 +7,7 @@ reason (`core.reasons`) has its French under its code. Any other sentence is sho
 import ast
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cdc_sync import __version__
-from cdc_sync.admin.report import BAR, HELD, HOURS, local_time
+from cdc_sync.admin.overview import BAR, HELD, HOURS
 from cdc_sync.core.conditions import kind_of
 from cdc_sync.core.content import from_datetime, iso
 from cdc_sync.core.reasons import Reason
@@ -28,15 +28,21 @@ from cdc_sync.packaged import text
 _NEVER_BROKEN = re.compile(r" (?=[:;?!»])|(?<=«) |(?<=\)s) (?=(?:ms|s|min|h|j)\b)")
 """French spaces before a mark, within « », and before a unit."""
 
-_OFFER = re.compile(r"(?P<tag>fr|en)\b[^;]*(?:;\s*q=(?P<weight>\d(?:\.\d*)?)\s*)?", re.IGNORECASE)
+_OURS = re.compile(r"\b(en|fr)\b", re.IGNORECASE)
 
 _OF_TRANSITION = re.compile(r"^deleted(?=$| → )|^\(new\)(?= → )|(?:^|(?<=, ))job(?= [^→]* → [^→]*$)")
 """The words of `diff.transition` beside labels and jobs."""
 
-_QUOTED = frozenset({"answer", "message", "doing", "found", "hint", "mistake", "remedies", "who", "wrong"})
+_QUOTED = frozenset({"answer", "message", "found", "hint", "mistake", "remedies", "who", "wrong"})
 """Values of reasons that are English, or foreign texts."""
 
 _AS_ENGLISH = Markup('<span lang="en">%s</span>')
+
+N_ = str
+"""Marks a text whose French is looked up later."""
+
+_UNITS = ((172_800, 86_400, N_("%(num)s d")), (3_600, 3_600, N_("%(num)s h")), (60, 60, N_("%(num)s min")))
+"""From so many seconds on, a length is given in a unit of so many; days from two on."""
 
 
 def _entries(catalogue: str) -> Iterator[dict[str, str]]:
@@ -117,15 +123,12 @@ class Language:
         return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}" if self.code == "fr" else ",")
 
     def length(self, seconds: float) -> str:
-        """A duration in its largest unit; days from two on."""
-        if seconds >= 172_800:  # noqa: PLR2004 - two days
-            return self.gettext("%(num)s d", num=round(seconds / 86_400))
-        if seconds >= 3_600:  # noqa: PLR2004 - an hour
-            return self.gettext("%(num)s h", num=round(seconds / 3_600))
-        if seconds >= 60:  # noqa: PLR2004 - a minute
-            return self.gettext("%(num)s min", num=round(seconds / 60))
+        """A duration in its largest unit."""
         if 0 < seconds < 1:
             return self.gettext("%(num)s ms", num=max(round(seconds * 1000), 1))
+        for least, unit, named in _UNITS:
+            if seconds >= least:
+                return self.gettext(named, num=round(seconds / unit))
         return self.gettext("%(num)s s", num=round(max(seconds, 0.0)))
 
     def ago(self, at: int, now: int) -> str:
@@ -135,16 +138,23 @@ class Language:
             return self.gettext("in %(length)s", length=length)
         return self.gettext("%(length)s ago", length=length)
 
+    def moment(self, at: int) -> str:
+        """An instant in this machine's zone; in milliseconds since the epoch."""
+        here = datetime.fromisoformat(iso(at)).astimezone()
+        if self.code == "fr":
+            return f"{here:%d/%m/%Y} à {here:%H:%M:%S}"
+        return f"{here:%Y-%m-%d %H:%M:%S %Z}"
+
 
 LANGUAGES = {"en": Language("en"), "fr": Language("fr")}
 
 
-def chosen(asked: Iterable[str | None], accept_language: str) -> Language:
-    """The first requested language that we have, or `Accept-Language`'s (RFC 9110, 12.5.4), or English."""
-    found = [offer for part in accept_language.split(",") if (offer := _OFFER.fullmatch(part.strip()))]
-    offers = [(min(float(offer["weight"] or 1), 1.0), offer["tag"].lower()) for offer in found]
-    _, preferred = max([(0.0, "en"), *offers], key=lambda offer: offer[0])
-    return LANGUAGES[next((code for code in asked if code in LANGUAGES), preferred)]
+def chosen(asked: str | None, accept_language: str) -> Language:
+    """The requested language, or the browser's first that we have, or English."""
+    if asked in LANGUAGES:
+        return LANGUAGES[asked]
+    preferred = _OURS.search(accept_language)
+    return LANGUAGES[preferred[0].lower() if preferred else "en"]
 
 
 @cache
@@ -159,21 +169,15 @@ def _environment(language: Language) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"iso": iso, "local": local_time, "shell": shlex.join}
-    made.globals |= {
-        "version": __version__,
-        "hours": HOURS,
-        "step": BAR,
-        "shown": HELD,
-        "most": MOST_LISTED,
-        "language": language,
-    }
-    made.globals |= {"gettext": language.gettext, "ngettext": language.ngettext}
-    made.globals |= {"number": language.number, "length": language.length}
-    made.globals |= {"reason": language.reason, "condition": language.condition, "transition": language.transition}
+    made.filters |= {"iso": iso, "shell": shlex.join}
+    made.globals |= {"version": __version__, "hours": HOURS, "step": BAR, "shown": HELD, "most": MOST_LISTED}
+    made.globals |= {name: getattr(language, name) for name in _FOR_TEMPLATES} | {"language": language}
     # The inverse of `iso`.
     made.globals["from_iso"] = lambda text: from_datetime(datetime.fromisoformat(text))
     return made
+
+
+_FOR_TEMPLATES = ("gettext", "ngettext", "reason", "condition", "transition", "number", "length", "moment")
 
 
 def render(template: str, language: Language, now: int, **values: Any) -> str:

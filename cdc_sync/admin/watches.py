@@ -1,10 +1,7 @@
 """Which of many watches are shown: those with problems first, those of a name, a page of fifty."""
 
-import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, TypeVar
-from urllib.parse import urlencode
+from collections.abc import Container, Iterable, Mapping
+from typing import Any, TypeVar
 
 from cdc_sync.core.conditions import kind_of, wrong
 from cdc_sync.core.watch_names import MOST_LISTED, matches
@@ -12,7 +9,7 @@ from cdc_sync.core.watch_names import MOST_LISTED, matches
 _T = TypeVar("_T")
 
 FEW = 10
-"""Watches that are shown as cards; more are a table with a choice."""
+"""More watches are shown as a choice, and share their metrics."""
 
 PAGE = 50
 """Watches on a page."""
@@ -20,79 +17,57 @@ PAGE = 50
 LONGEST_PATTERN = 200
 """Characters of a pattern of watches' names."""
 
-Show = Literal["all", "problems", "waiting"]
-"""All watches, those with problems, or those with pending or held entries."""
-
-_SHOWS: Mapping[str, Show] = {"all": "all", "problems": "problems", "waiting": "waiting"}
-_PAGE_NUMBER = re.compile("[1-9][0-9]{0,5}")
+_LONGEST_NUMBER = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The choice of a visitor.
+def table(report: Mapping[str, Any], lags: Mapping[str, float], asked: Mapping[str, str]) -> dict[str, Any]:
+    """The page's watches, those with problems first; `lags` are seconds by watch.
 
-    Attributes:
-        watch: a part of names, in which % or * stand for any characters; empty: all.
-        show: None: those with problems, or all of a name.
-        page: from 1 on; beyond the last: the last.
+    With more than ten only those with problems, and one row of numbers for the others, unless a visitor asked for a
+    part of names (`watch`) or for all (`show`), fifty a page (`page`).
     """
-
-    watch: str = ""
-    show: Show | None = None
-    page: int = 1
-
-    @classmethod
-    def from_query(cls, query: Mapping[str, str]) -> Self:
-        """The choice of an address, without nonsense."""
-        page = query.get("page", "")
-        number = int(page) if _PAGE_NUMBER.fullmatch(page) else 1
-        return cls(query.get("watch", "").strip(), _SHOWS.get(query.get("show", "")), number)
-
-    def address(self, **changes: Any) -> str:
-        """The query of an address for it, with changes."""
-        asked = replace(self, **changes)
-        parts = {"watch": asked.watch, "show": asked.show or "", "page": str(asked.page) if asked.page > 1 else ""}
-        return f"?{urlencode({name: value for name, value in parts.items() if value})}"
-
-
-def shown(report: Mapping[str, Any], lags: Mapping[str, float], asked: Asked) -> dict[str, Any]:
-    """The page's watches, each with its conditions, and counts of the others; `lags` are seconds by watch."""
-    troubled, conditions = troubles(report), dict[str, list[Any]]()
+    troubled = troubles(report)
+    of_watch: dict[str, list[Any]] = {each["watch"]: [] for each in report["watches"]}
     for each in report["conditions"]:
-        conditions.setdefault(watch_of(each["name"]), []).append(each)
-    watches = [{**each, "conditions": conditions.get(each["watch"], [])} for each in report["watches"]]
-    well = [each for each in watches if each["watch"] not in troubled]
-    counts = {
-        "few": len(watches) <= FEW,
-        "number": len(watches),
-        "well": len(well),
-        "known": sum(each["known"] for each in well),
-        "pending": sum(each["pending"] for each in well),
-        "oldest_pending_seconds": max((each["oldest_pending_seconds"] or 0 for each in well), default=0),
-        "last_change_at": max((each["last_change_at"] or "" for each in well), default=""),
-        "lag": max((lags[each["watch"]] for each in well if each["watch"] in lags), default=None),
-    }
-    if counts["few"]:
-        return {**counts, "listed": watches}
-    if asked.watch:
-        pattern = f"*{asked.watch}*".casefold()
-        watches = [each for each in watches if matches(pattern, each["watch"].casefold())]
-    named = worst_first(watches, troubled)
-    parts: dict[Show, list[Any]] = {
-        "all": named,
-        "problems": [each for each in named if each["watch"] in troubled],
-        "waiting": [each for each in named if each["pending"] or each["held"]],
-    }
-    show = asked.show or ("all" if asked.watch else "problems")
-    pages = -(-len(parts[show]) // PAGE) or 1
-    page = min(asked.page, pages)
+        of_watch.setdefault(watch_of(each["name"]), []).append(each)
+    rows = [
+        {**each, "lag": lags.get(each["watch"]), "conditions": of_watch[each["watch"]]}
+        for each in worst_first(report["watches"], troubled)
+    ]
+    name, is_many = asked.get("watch", "").strip(), len(rows) > FEW
+    shows_problems = is_many and not name and asked.get("show") != "all"
+    chosen = rows
+    if is_many and name:
+        chosen = [each for each in rows if matches(f"*{name}*".casefold(), each["watch"].casefold())]
+    elif shows_problems:
+        chosen = rows[: len(troubled)]
+    pages = -(-len(chosen) // PAGE) or 1
+    page = min(_page_number(asked.get("page", "")), pages)
     return {
-        **counts,
-        "asked": replace(asked, show=show, page=page),
-        "parts": {name: len(part) for name, part in parts.items()},
+        "number": len(rows),
+        "problems": len(troubled),
+        "is_many": is_many,
+        "name": name,
+        "shows_problems": shows_problems,
+        "page": page,
         "pages": pages,
-        "listed": parts[show][PAGE * (page - 1) : PAGE * page],
+        "rows": chosen[PAGE * (page - 1) : PAGE * page],
+        "well": _sum(rows[len(troubled) :]) if shows_problems else None,
     }
+
+
+def _page_number(text: str) -> int:
+    return max(int(text), 1) if text.isdecimal() and len(text) <= _LONGEST_NUMBER else 1
+
+
+def _sum(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """A row of numbers for several watches; None without any."""
+    each = list(rows)
+    if not each:
+        return None
+    totals = {name: sum(row[name] for row in each) for name in ("known", "pending", "held", "dead_letters")}
+    worst = {name: max((row[name] or 0 for row in each), default=0) for name in ("lag", "oldest_pending_seconds")}
+    return {"number": len(each), **totals, **worst, "last_change_at": max(row["last_change_at"] or "" for row in each)}
 
 
 def troubles(report: Mapping[str, Any]) -> dict[str, int]:
@@ -125,9 +100,9 @@ def watch_of(condition: str) -> str:
 
 
 def foremost(reasons: Mapping[str, _T], watches: Container[str]) -> dict[str, _T]:
-    """The first ten conditions; of more, those that concern no single watch first."""
-    names = first_of(MOST_LISTED, [*reasons], lambda name: watch_of(name) in watches)
-    return {name: reasons[name] for name in names}
+    """The first ten conditions, those that concern no single watch before others."""
+    names = sorted(reasons, key=lambda name: watch_of(name) in watches)
+    return {name: reasons[name] for name in names[:MOST_LISTED]}
 
 
 def part_of(report: Mapping[str, Any], pattern: str | None, *, problems: bool) -> dict[str, Any]:
@@ -140,8 +115,3 @@ def part_of(report: Mapping[str, Any], pattern: str | None, *, problems: bool) -
     }
     lists = ("watches", "last_failures", "skipped_rows")
     return {**report, **{name: [each for each in report[name] if each["watch"] in kept] for name in lists}}
-
-
-def first_of(most: int, of: Sequence[_T], is_well: Callable[[_T], bool]) -> list[_T]:
-    """The first of many, those with problems first; a few in their order."""
-    return list(of) if len(of) <= most else sorted(of, key=is_well)[:most]

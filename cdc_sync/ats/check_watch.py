@@ -11,16 +11,16 @@ from cdc_sync.ats import expressions, row_security
 from cdc_sync.ats.check_plans import id_index, key_index, watermark_index
 from cdc_sync.ats.check_status import is_label
 from cdc_sync.ats.checked import PARTITIONED, TABLES, Asking, Checked, Shared, found, how, like, listed
-from cdc_sync.ats.connection import Connection, on_own_path, rows_of
+from cdc_sync.ats.connection import Connection, on_own_path, rows_of, rows_on_own_path
 from cdc_sync.ats.depends_on import used, why_not
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.expressions import SideTable, catalog, render
+from cdc_sync.ats.expressions import SideTable, catalog, composed, render, sections
 from cdc_sync.ats.facts import TableFacts, asking_shortly, look_up, table_facts
 from cdc_sync.ats.granting import granting, missing_grants
 from cdc_sync.ats.mapping import Mapping, check_time_zone
 from cdc_sync.ats.recorders import PARTITIONED_SINCE, untriggered
 from cdc_sync.ats.session import being_captured
-from cdc_sync.config import Config, SqlColumn, Watch
+from cdc_sync.config import Config, PlainColumn, SqlColumn, Watch
 from cdc_sync.config.watch import Related
 from cdc_sync.core.findings import Finding, Tell
 from cdc_sync.core.identifiers import written
@@ -72,6 +72,7 @@ async def _check_reading(asking: Asking, table: str) -> None:
         await asking.holds("key-index", explaining, key_index)
         await asking.holds("application-id-index", explaining, id_index)
         await asking.holds("watermark-index", explaining, watermark_index)
+        await asking.holds("account-ids", f"reading the ids of {table}", _ids_of_accounts)
 
 
 async def check_left_over(connection: Connection, config: Config, shared: Shared, report: Tell) -> None:
@@ -239,6 +240,26 @@ async def _policies(one: Checked) -> Finding:
         scripts = "\n".join(each.script for each in hides)
         return one.found("row-security/hides", scripts, reason=row_security.warning(hides))
     return one.found("row-security/none")
+
+
+async def _ids_of_accounts(one: Checked) -> Finding | None:
+    """Whether rows of several accounts have the same id."""
+    columns = one.watch.columns
+    identified = columns.application_id or columns.status_url
+    if columns.account is None or identified is None:
+        return None
+    if isinstance(identified, PlainColumn) and (identified.name,) in one.facts.unique:
+        return one.found("account-ids/unique")
+    in_scope = sql.SQL("TRUE") if one.watch.where is None else expressions.expression(one.watch.where)
+    parts = map(expressions.expression, (identified, columns.account))
+    query = composed(sections("reading.sql")["ids_of_accounts"], one.mapping.table, in_scope, *parts)
+    try:
+        ((number, example),) = await rows_on_own_path(one.connection, query, [])
+    except SourceError as error:
+        return one.found("account-ids/unknown", reason=error.message)
+    return (
+        one.found("account-ids/repeated", number=number, example=example) if number else one.found("account-ids/unique")
+    )
 
 
 async def _triggers(one: Checked, shared: Shared) -> Finding:

@@ -22,7 +22,7 @@ from cdc_sync.ats.mapping import keys_of
 from cdc_sync.ats.reading import Digests, Read
 from cdc_sync.core.diff import Adopt, Decision, Enqueue
 from cdc_sync.core.events import ASKED_FOR, SweepDone
-from cdc_sync.core.outbox import Known, Verified, with_last_job
+from cdc_sync.core.outbox import Known, Verified, completed
 from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
 
 """Missed rows that are passed on, at most."""
@@ -164,7 +164,7 @@ class Sweep:
         """Mark known records, and repair the rows that differ."""
         rows = self._intake.interpreted(read)
         known = await self._known(rows)
-        rows = [with_last_job(row, known.get(row.application_id or "")) for row in rows]
+        rows = [completed(row, known.get(row.application_id or "")) for row in rows]
         mark(self._marks, (each.number for each in known.values()))
         different = self._intake.different(rows, known)
         self._skipped.update(row.key for row in rows if isinstance(row, Unreportable))

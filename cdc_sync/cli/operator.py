@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cdc_sync.admin.report import facts
+from cdc_sync.admin.story import facts
 from cdc_sync.ats.beginning import positions_elsewhere
 from cdc_sync.ats.connection import connected
 from cdc_sync.ats.errors import SourceError
@@ -132,12 +132,15 @@ def decide_held(
     transition: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Only this one, as `fuse show` names it.", callback=decodable)
     ] = None,
+    account: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only entries of this account.", callback=decodable)
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many, the oldest first.")] = None,
     yes: YesOption = False,
 ) -> None:
     """Release or discard held entries, by the command's name."""
     config, action = with_known_tenants(configured(context)), str(context.info_name)
-    chosen = Chosen(ids=tuple(ids) if ids else None, only=only, transition=transition, limit=limit)
+    chosen = Chosen(ids=tuple(ids) if ids else None, only=only, transition=transition, account=account, limit=limit)
     entries, groups = in_store(config, watch, partial(_held_entries, watch=watch, chosen=chosen))
     if not entries and transition:
         # It may have been typed.
@@ -317,6 +320,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "watch": entry.watch,
         "application_id": entry.application_id,
         **facts(entry.content),
+        "account": entry.content.account,
         "kinds": sorted(entry.kinds),
         "queued_at": iso(entry.queued_at),
         "reason": entry.reason,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cdc_sync.admin.report import facts
+from cdc_sync.admin.story import facts
 from cdc_sync.ats.baseline import is_adopted
 from cdc_sync.ats.beginning import connect
 from cdc_sync.ats.errors import SourceError

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cdc_sync.admin.report import EVENTS, status_report, stories
+from cdc_sync.admin.report import status_report
+from cdc_sync.admin.story import EVENTS, stories
 from cdc_sync.admin.watches import part_of, troubles, worst_first
 from cdc_sync.ats.baseline import POSITION, is_done
 from cdc_sync.cli.console import print_table, print_text, text

@@ -13,7 +13,6 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.config.columns import PlainColumn, SqlColumn, bare_column
-from cdc_sync.config.daemon import HOW_TO_MAKE_ONE, SHORTEST_TOKEN
 from cdc_sync.config.document import Document, DocumentError, Part, files_named, read_text, substitute
 from cdc_sync.config.loading import is_secret
 from cdc_sync.config.meanings import code_meant, is_number, is_personal, known
@@ -41,15 +40,12 @@ def _warnings(config: Config) -> Iterator[Problem]:
     for number, doubt in enumerate(config.undecided):
         repair = "decide it, correct the file, and remove the entry: `cdc-sync run` refuses before"
         yield _warning("undecided", ("undecided", number), doubt, repair)
-    state, token = config.state, config.admin.token
+    state = config.state
     if state.backend == "sqlite" and state.dsn is not None:
         yield _warning("dsn-unused", ("state", "dsn"), "is not used by backend sqlite", "remove it")
     if state.backend == "sqlite" and not state.path.is_absolute():
         wrong = "is relative to whatever folder the command is run in, and in another one a new store would begin"
         yield _warning("path-relative", ("state", "path"), wrong, "write the whole path")
-    if token is not None and len(token.get_secret_value()) < SHORTEST_TOKEN:
-        wrong = f"has fewer than {SHORTEST_TOKEN} characters, so that it could be guessed"
-        yield _warning("token-short", ("admin", "token"), wrong, HOW_TO_MAKE_ONE)
     yield from _of_customers(config)
     for name, watch in {**config.watches, **config.templates}.items():
         yield from _labels(("watches", name), watch)

@@ -2,12 +2,14 @@
 
 import re
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
     Field,
+    IPvAnyAddress,
     SecretStr,
     ValidationInfo,
     WithJsonSchema,
@@ -141,27 +143,34 @@ class Admin(Section):
     Attributes:
         listen: Where health, metrics and the page are served: host:port, IPv6 in brackets. Null: nowhere. Any address
             but this machine's own loopback needs a token.
-        token: The secret that requests must bring, and with which one logs in to the page. Fewer than 16 characters
-            could be guessed: on a loopback address that is warned of, on any other it is an error. Null: no token is
-            needed, which only a loopback address allows, and nothing can be released, discarded or retried on the page.
+        token: The secret that requests must bring, of at least 16 characters: in a browser as the password of any user,
+            by scripts as `Authorization: Bearer`. Null: no token is needed, which only a loopback address allows, and
+            nothing can be released, discarded or retried on the page.
         title: What the page calls this installation, for those who have several. Null: DATABASE@HOST; of several
             databases their names.
-        prefix: The path at which a reverse proxy shows the page, such as `/cdc-sync`: links, redirects and cookies
-            begin with it. The proxy must remove it: the daemon answers at its own paths, such as `/healthz` and
+        prefix: The path at which a reverse proxy shows the page, such as `/cdc-sync`: links and redirects begin with
+            it. The proxy must remove it: the daemon answers at its own paths, such as `/healthz` and
             `/metrics`. Empty: no proxy, or one that shows the page at `/`.
+        user_header: The header in which a reverse proxy names the person, such as `X-Remote-User`: that name stands in
+            histories and in the log. The proxy must set it in every request. Null: the user name that was given with
+            the token.
+        proxies: The addresses of the proxies whose `user_header` is believed.
     """
 
     listen: values.Listen | None = HostPort("127.0.0.1", 8765)
     token: Token | None = Field(default=None, validate_default=True)
     title: values.Text | None = None
     prefix: Prefix = ""
+    user_header: values.Text | None = Field(default=None, examples=["X-Remote-User"])
+    proxies: tuple[IPvAnyAddress, ...] = (ip_address("127.0.0.1"), ip_address("::1"))
 
     @field_validator("token")
     @classmethod
-    def _others_need_a_token(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _token_is_long(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         listen, text = info.data.get("listen"), "" if token is None else token.get_secret_value()
-        if listen is not None and not listen.is_loopback and len(text) < SHORTEST_TOKEN:
-            needed = f"of at least {SHORTEST_TOKEN} characters, where listen is no loopback address"
+        is_needed = token is not None or (listen is not None and not listen.is_loopback)
+        if is_needed and len(text) < SHORTEST_TOKEN:
+            needed = f"of at least {SHORTEST_TOKEN} characters, or none and listen on a loopback address"
             raise SettingError(f"expected a token {needed}: {HOW_TO_MAKE_ONE}")
         return token
 

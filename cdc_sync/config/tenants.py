@@ -19,6 +19,7 @@ from cdc_sync.config.problems import SettingError
 from cdc_sync.config.values import HeaderValue
 from cdc_sync.config.watch import Status, Watch
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.core.watch_names import SEPARATOR
 
 _HEADER_VALUE = TypeAdapter[SecretStr](HeaderValue)
@@ -106,10 +107,16 @@ def expanded(
             try:
                 watch = config.watches.get(name) or watch_for(templates[template], tenant, reveal)
                 define_account(headers_of, watch, name)
-                check_account(headers_of, watch, name)
                 watches[name] = watch
             except SettingError as error:
                 failed[name] = error
+    # Another template's headers may make the account that one names.
+    for name, watch in list(watches.items()):
+        try:
+            check_account(headers_of, watch, name)
+        except SettingError as error:
+            failed[name] = error
+            del watches[name]
     return config.with_watches(watches, templates), failed
 
 
@@ -117,7 +124,8 @@ def watch_for(template: Watch, tenant: Tenant, reveal: Callable[[str], str]) -> 
     """A template's watch for one tenant; `reveal` replaces the references in a text.
 
     Raises:
-        SettingError: a header's file is not there, or the tenant's name cannot be a part of its path.
+        SettingError: a header's file is not there, the tenant's name cannot be a part of its path, or its account would
+            be the default one.
     """
     changes: dict[str, Any] = {"for_each": None, "overrides": {}}
     if tenant.database is not None:
@@ -132,6 +140,8 @@ def watch_for(template: Watch, tenant: Tenant, reveal: Callable[[str], str]) -> 
     changes["extra"] = {name: _mapped(field, tenant) for name, field in template.extra.items()}
     changes["where"] = _mapped(template.where, tenant)
     changes["account"] = template.account and template.account.replace("{tenant}", tenant.name)
+    if changes["account"] == DEFAULT_ACCOUNT != template.account:
+        raise SettingError("a tenant's account cannot be default, which is section hellowork itself")
     own = template.overrides.get(tenant.name)
     headers: Headers = template.hellowork.headers
     if own is not None:

@@ -28,7 +28,7 @@ from cdc_sync.core.diff import (
     has_counted,
     in_order,
 )
-from cdc_sync.core.outbox import Applying, Entry, EntryState, Known, Skip, Suspicion, corrects, with_last_job
+from cdc_sync.core.outbox import Applying, Entry, EntryState, Known, Skip, Suspicion, completed, corrects
 from cdc_sync.core.reasons import coded, fields_of
 from cdc_sync.core.rows import Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable, WatchRules
 from cdc_sync.core.status_url import build
@@ -71,6 +71,8 @@ class Resolved:
     def is_deletion(self) -> bool:
         """Whether no live row has the id."""
         row = self.canonical
+        if isinstance(row, Unreportable) and row.incomplete is not None:
+            row = row.incomplete
         return row is None or (isinstance(row, Reportable) and row.content.deleted)
 
 
@@ -326,8 +328,8 @@ def accounts_of(rules: WatchRules, batch: Batch, before: Mapping[str, Known]) ->
         return set()
     rows = [*batch.observations, *(each.canonical for each in batch.resolved)]
     contents = [row.content for row in rows if isinstance(row, Reportable)]
-    rows_without_job = [row.without_job for row in rows if isinstance(row, Unreportable)]
-    contents += [row.content for row in rows_without_job if row is not None]
+    incomplete = [row.incomplete for row in rows if isinstance(row, Unreportable)]
+    contents += [row.content for row in incomplete if row is not None]
     contents += [state for known in before.values() for state in (known.snapshot, known.latest) if state is not None]
     return {content.account for content in contents}
 
@@ -480,7 +482,7 @@ class _Planner:
     def observe(self, observation: Observation, *, is_move: bool = False) -> None:
         known = self.before.get(observation.application_id or "", _NEVER_SEEN)
         if isinstance(observation, Unreportable):
-            observation = with_last_job(observation, known)
+            observation = completed(observation, known)
         match observation:
             case Reportable() as row:
                 self._decide(row, known, is_move=is_move)

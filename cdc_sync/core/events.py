@@ -431,8 +431,8 @@ class SendingResumed(Event):
 class PersonActed(Event):
     """A person has acted, by the page or by a command.
 
-    `at` is in milliseconds; `who` is the operating system's user, or the page's session; `count` entries or endpoints
-    are concerned, `on` the named watch or endpoint.
+    `at` is in milliseconds; `who` is the operating system's user, or whom the page knows by the token or a proxy;
+    `count` entries or endpoints are concerned, `on` the named watch or endpoint.
     """
 
     at: int

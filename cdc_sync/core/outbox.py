@@ -92,12 +92,17 @@ class Known(NamedTuple):
         return self.snapshot if self.pending is None else self.pending.content
 
 
-def with_last_job(observation: Observation, known: Known | None) -> Observation:
-    """The observation of a row that lost its job (ON DELETE SET NULL), with its application's last known job."""
-    without_job = observation.without_job if isinstance(observation, Unreportable) else None
-    if without_job is None or known is None or known.latest is None:
+def completed(observation: Observation, known: Known | None) -> Observation:
+    """The observation with its application's last known job, or account.
+
+    Of a row without a job (ON DELETE SET NULL), or one that is marked as deleted and has no configured account.
+    """
+    incomplete = observation.incomplete if isinstance(observation, Unreportable) else None
+    if incomplete is None or known is None or known.latest is None:
         return observation
-    return replace(without_job, content=without_job.content._replace(job_id=known.latest.job_id))
+    content, last = incomplete.content, known.latest
+    content = content._replace(job_id=content.job_id or last.job_id, account=content.account or last.account)
+    return replace(incomplete, content=content)
 
 
 def former_row(row: Row, application_id: str, known: Known, rules: WatchRules, read_at: int) -> Observation | None:

@@ -129,14 +129,15 @@ class Unreportable:
 
     Attributes:
         unreadable: an expression fails on the row, so the value may exist.
-        without_job: the state, if only a job is missing and the last known one may take its place.
+        incomplete: the state without what is missing, a job or a deletion's account, if the last known one may take its
+            place.
     """
 
     application_id: str | None
     key: Key
     reason: str
     unreadable: bool = False
-    without_job: Reportable | None = field(default=None, compare=False)
+    incomplete: Reportable | None = field(default=None, compare=False)
     changed_at: int = field(default=0, compare=False)
 
 
@@ -220,7 +221,7 @@ def from_microseconds(text: str) -> int:
 
 
 def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
-    """Interpret one row by itself; `outbox.with_last_job` adds what is known already.
+    """Interpret one row by itself; `outbox.completed` adds what is known already.
 
     `changed_at` is also the event's date if the row has none.
     """
@@ -261,7 +262,9 @@ def _observation_of(
     if account is None:
         account = row.account or ""
         if account not in rules.accounts:
-            return Unreportable(application_id, key, _no_account(account), changed_at=changed_at)
+            lacks, account = _no_account(account), ""
+            if not row.deleted:
+                return Unreportable(application_id, key, lacks, changed_at=changed_at)
     try:
         event_date = changed_at if row.event_date is None else from_microseconds(row.event_date)
     except NotAnInstant:
@@ -276,10 +279,10 @@ def _observation_of(
     content = Content(status, job_id, row.deleted, created, event_date, source, extra, url, account)
     refused = unmapped or (refusal and status_url.refused(url, refusal))
     reportable = Reportable(application_id, key, content, refused, row.digest, changed_at)
-    if job_id:
+    if job_id and lacks is None:
         return reportable
-    without_job = reportable if rules.last_known_job else None
-    return Unreportable(application_id, key, _NO_JOB, without_job=without_job, changed_at=changed_at)
+    incomplete = reportable if job_id or rules.last_known_job else None
+    return Unreportable(application_id, key, lacks or _NO_JOB, incomplete=incomplete, changed_at=changed_at)
 
 
 def created_of(row: Row) -> int | None:

@@ -69,7 +69,7 @@ class Leading:
         self.store = store = lead.store
         self._tenants = TenantNews(process.emit)
         settings = wiring.sender_settings(process.config)
-        self._gate = Gate(lambda: self._sender.follow_gate())  # noqa: PLW0108 - it is made below
+        self._gate = Gate(lambda: self._sender.recheck())  # noqa: PLW0108 - it is made below
         self._sender = Sender(
             store.delivery,
             caller,

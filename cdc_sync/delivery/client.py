@@ -65,7 +65,7 @@ _MOST_INTERIM = 10
 _SUCCESSES = range(200, 300)
 
 _ENDLESS = aiohttp.ClientTimeout()
-"""See `_Deadlines`."""
+"""`Client.call` has the timeout of the whole call."""
 
 
 class Caller(Protocol):
@@ -88,7 +88,7 @@ class Client:
         connector = aiohttp.TCPConnector(
             limit=connections, ttl_dns_cache=60, socket_factory=partial(_a_socket, timeout)
         )
-        self._opened = _Opened(connector, accounts, _Deadlines(timeout))
+        self._opened = _Opened(connector, accounts, timeout)
 
     async def use(self, other: Self) -> None:
         """Use another client's connections and settings for later calls."""
@@ -108,54 +108,15 @@ class Client:
         """See `Caller`."""
         opened = self._opened
         opened.under_way += 1
-        task, cancelling = opened.deadlines.begin()
         try:
-            return await opened.call(entry)
-        except asyncio.CancelledError:
-            if task in opened.deadlines.ends or task.uncancel() > cancelling:
-                raise
-            return Reply(failure=coded("timeout", "no answer within hellowork.timeout")), ""
+            async with asyncio.timeout(opened.timeout):
+                return await opened.call(entry)
         except Exception as error:  # noqa: BLE001 - an answer may break the library
             return Reply(failure=_in_words(error)), ""
         finally:
-            opened.deadlines.ends.pop(task, None)
             opened.under_way -= 1
             if opened is not self._opened and not opened.under_way:
                 await opened.connector.close()
-
-
-_TICK = 0.001
-"""Seconds: the resolution of timers; a shorter one is due again and again."""
-
-
-class _Deadlines:
-    """Cancels calls after their common timeout, by one timer: one for each call takes a tenth of its CPU time.
-
-    `ends` are the deadlines by task; a call removes its own.
-    """
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self.ends: dict[asyncio.Task[Any], float] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    def begin(self) -> tuple[asyncio.Task[Any], int]:
-        """Begin the present task's call; returns the task, and its earlier cancellations."""
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
-        assert task is not None  # noqa: S101 - for mypy: this is called in a coroutine
-        self.ends[task] = ends = loop.time() + self._timeout
-        if self._timer is None:
-            self._timer = loop.call_at(ends, self._look)
-        return task, task.cancelling()
-
-    def _look(self) -> None:
-        loop, self._timer = asyncio.get_running_loop(), None
-        for task, ends in list(self.ends.items()):
-            if ends > loop.time() + _TICK:
-                self._timer = loop.call_at(ends, self._look)
-                return
-            del self.ends[task]
-            task.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +137,7 @@ class _Opened:
 
     connector: aiohttp.TCPConnector
     accounts: Mapping[str, Mapping[str, str]] = field(repr=False)
-    deadlines: _Deadlines
+    timeout: float
     under_way: int = 0
     origins: dict[tuple[str, str], _Origin] = field(default_factory=dict, repr=False)
     """By name and account."""
@@ -329,6 +290,8 @@ async def _read(content: aiohttp.StreamReader) -> tuple[bytes, bool]:
 def _in_words(error: Exception) -> Reason:  # noqa: PLR0911 - a table, one return per row
     """What happened instead of a reply, without the request (its headers hold secrets)."""
     match error:
+        case TimeoutError():
+            return coded("timeout", "no answer within hellowork.timeout")
         case aiohttp.ClientConnectorCertificateError():
             cause = str(error.certificate_error)
             return coded("tls-certificate", "TLS: the certificate is not trusted (%(cause)s)", cause=cause)

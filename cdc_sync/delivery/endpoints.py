@@ -29,9 +29,6 @@ _SOON = 1.0
 _LATENESS = 0.05
 """Seconds of a call's delay that do not delay the next one, with a rate limit."""
 
-Application = tuple[str, str]
-"""An account, and an application's id. Calls are in order by it."""
-
 
 @dataclass(frozen=True, slots=True)
 class SenderSettings:
@@ -58,23 +55,25 @@ class SenderSettings:
     expected: Collection[str] = ()
 
 
+@dataclass(slots=True)
 class Pace:
-    """Spaces calls by a rate limit. Times are seconds of a monotonic clock."""
+    """Spaces calls by a rate limit. Times are seconds of a monotonic clock.
 
-    __slots__ = ("_next",)
+    Attributes:
+        next_at: when the next call may be made.
+    """
 
-    def __init__(self) -> None:
-        self._next = 0.0
+    next_at: float = 0.0
 
     def take(self, now: float, rate: float) -> None:
         """Count a call that is made."""
         # From the planned time: else late wake-ups would lower the rate.
-        was_planned = now - self._next <= min(_LATENESS, 1 / rate)
-        self._next = (self._next if was_planned else now) + 1 / rate
+        was_planned = now - self.next_at <= min(_LATENESS, 1 / rate)
+        self.next_at = (self.next_at if was_planned else now) + 1 / rate
 
     def wait(self, now: float) -> float:
         """Seconds until the next call may be made."""
-        return max(self._next - now, 0.0)
+        return max(self.next_at - now, 0.0)
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +84,7 @@ class Endpoint:
         name: scheme, host and port, and the account.
         ready: the entries in memory whose calls have not begun, in the order of their turns.
         under_way: how many calls.
-        most: calls at once while it recovers; else None.
+        most: calls at once: few while it recovers.
         is_quick: whether its last answer came soon.
     """
 
@@ -94,14 +93,14 @@ class Endpoint:
     ready: dict[EntryId, Entry] = field(default_factory=dict)
     under_way: int = 0
     pace: Pace = field(default_factory=Pace)
-    most: int | None = None
+    most: int = sys.maxsize
     is_quick: bool = False
 
-    def heed(self, health: Health, *, answered: bool = False) -> None:
-        """Take over a health; `answered`: after the reply of a working endpoint."""
+    def heed(self, health: Health) -> None:
+        """Take over a health."""
         if health.mode != "healthy":
             self.most = 1
-        elif self.health.mode == "healthy" and answered and self.most is not None:
+        elif health == HEALTHY and self.health.mode == "healthy":
             self.most += 1
         self.health = health
 
@@ -152,12 +151,19 @@ class Endpoints:
 
     # What is admitted.
 
-    def admits(self, endpoint: Endpoint, now: int) -> Admission:
+    def now(self) -> int:
+        """Until when entries are due."""
+        return min(self.clock(), self.until)
+
+    def admits(self, endpoint: Endpoint) -> Admission:
         """What an endpoint's health admits now."""
         if self.paused and is_paused(self.paused, endpoint.name):
             return "none"
         health = endpoint.health
-        if health.mode != "healthy" and self.until < health.until <= now:
+        if health.mode == "healthy":
+            return "all"
+        now = self.clock()
+        if self.until < health.until <= now:
             return "none"  # it waits until after the beginning of a run that ends
         return admits(health, now, endpoint.under_way)
 
@@ -168,12 +174,7 @@ class Endpoints:
         half = (self.settings.concurrency + 1) // 2
         if len(self.all) > 1 and not endpoint.is_quick and endpoint.under_way >= half:
             return False  # the others must not wait for a slow one
-        admitted = self.admits(endpoint, self.clock())
-        if admitted != "all":
-            return admitted == "probe"
-        if endpoint.most is not None and endpoint.most >= self.settings.concurrency:
-            endpoint.most = None
-        return endpoint.most is None or endpoint.under_way < endpoint.most
+        return self.admits(endpoint) != "none" and endpoint.under_way < endpoint.most
 
     def begin(self, endpoint: Endpoint) -> None:
         """A call begins."""

@@ -1,19 +1,20 @@
 """The sender: reads due entries into memory, calls, and completes them.
 
-    outbox ──Reader──▶ memory (`ready`) ──task: call, reply──▶ Recorder ──complete (durable)──▶ snapshot, outbox
-                          ▲
-                          └── what an apply has just enqueued
+    outbox ──turn: read──▶ memory ──worker: call, reply──▶ ended ──turn: complete (durable)──▶ snapshot, outbox
+                             ▲
+                             └── what an apply has just enqueued
 
-- The Reader reads ahead, so that the next entry to call is in memory. Nothing of that is written.
-- Up to `concurrency` tasks call. Each takes an entry and begins its call in one step of the event loop, and ends when
-  no call may begin. `_Callers.dispatch` makes further ones whenever that may have changed.
-- The Recorder completes calls in groups: during one transaction, other calls' ends collect for the next.
+- A turn with the store (`turns`) completes what has ended, for many calls at once, and reads ahead, so that the next
+  entry to call is in memory (`memory`). Nothing of that is written.
+- Up to `concurrency` workers call. Each takes an entry and begins its call in one step of the event loop, and ends when
+  no call may begin. `Sender._dispatch` makes further ones whenever that may have changed.
 
 The store's transactions change memory by effects, which run in the order of their commits
 (`store.driver.Driver.transact`): an entry leaves memory after its completion, and before a later read's result enters.
 
-**A call begins** if its entry is in memory and no apply decides about its application; `Endpoints.may_call` and
-`may_begin` allow it; the last results could be stored; and fewer than `concurrency` are under way.
+**A call begins** (`Sender._begin`) if its entry is in memory and no apply decides about its application;
+`Endpoints.may_call` and `may_begin` allow it; the last turn with the store worked; and fewer than `concurrency` are
+under way.
 **It is repeated or given up** as `core.replies` decides by its reply. It is repeated, too, if its result is not in the
 store when the process ends.
 **In order:** an application's next call begins after the last one has ended and is completed.
@@ -35,8 +36,8 @@ from cdc_sync.delivery.calling import Calls
 from cdc_sync.delivery.client import Caller
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings
 from cdc_sync.delivery.lanes import Lanes
-from cdc_sync.delivery.ready import Ready
-from cdc_sync.delivery.steps import Outbox, Reader, Recorder, StoreSteps
+from cdc_sync.delivery.memory import Memory
+from cdc_sync.delivery.turns import Outbox, Turns
 from cdc_sync.event_loop import ungrouped
 from cdc_sync.wall_clock import wall_clock
 
@@ -51,7 +52,7 @@ class Sender:
         observe: gets events.
         clock: for due times.
         may_begin: whether a call may begin: this process leads, for as long as a call takes.
-        may_send: whether a watch's entries may be sent; see `follow_gate`.
+        may_send: whether a watch's entries may be sent; see `recheck`.
         look_every: seconds between looks at all lanes.
         store_retry: seconds between tries while the store cannot be used.
         monotonic: seconds, for durations.
@@ -74,16 +75,17 @@ class Sender:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._observe = observe
+        self._may_begin = may_begin
         self._endpoints = Endpoints(settings, clock, monotonic)
-        self._ready = Ready(self._endpoints, Lanes(self._endpoints, may_send))
-        self._calls = Calls(caller, self._endpoints, observe, self._health_changed, monotonic, chance)
-        steps = StoreSteps(observe, store_retry)
-        self._reader = Reader(outbox, self._ready, steps, self._read, self._turned, look_every)
-        self._recorder = Recorder(outbox, self._ready, steps, self._completed)
-        self._tasks = _Tasks()
-        self._callers = _Callers(self._ready, self._calls, self._recorder, self._reader, may_begin, self._tasks)
+        self._memory = Memory(self._endpoints, Lanes(self._endpoints, may_send))
+        self._calls = Calls(caller, self._endpoints, observe, self.recheck, chance)
+        self._turns = Turns(outbox, self._memory, observe, self._turned, look_every=look_every, retry=store_retry)
+        self._group = asyncio.TaskGroup()
+        self._tasks: set[asyncio.Task[None]] = set()
+        """That of the turns, and the workers."""
         self._once = False
         """Whether to try only what is due at the beginning, once."""
+        self._stopping = False
         self._is_over = asyncio.Event()
         self._is_over.set()
 
@@ -92,71 +94,80 @@ class Sender:
         """How many calls are under way."""
         return self._endpoints.under_way
 
+    # Calls.
+
+    def _dispatch(self) -> None:
+        """Let workers look for calls that may begin: one for each entry whose call has not begun."""
+        ready = len(self._memory.flying) - len(self._memory.begun)
+        workers = len(self._tasks) - 1
+        for _ in range(min(self._endpoints.settings.concurrency - workers, ready)):
+            self._start(self._work())
+
+    async def _work(self) -> None:
+        """Call as long as a call may begin. No pause comes between its beginning and the check that it may."""
+        while (begun := self._begin()) is not None:
+            self._turns.complete(await self._calls.make(*begun))
+            self._dispatch()  # the reply may let several begin
+
+    def _begin(self) -> tuple[Entry, Endpoint] | None:
+        """Begin the next call, if one may begin."""
+        if self._stopping or not self._turns.work or not self._may_begin():
+            return None  # nothing is sent that may not be recorded
+        begun = self._memory.begin()
+        if begun is not None and self._endpoints.settings.rate:
+            self._turns.wake()  # it waits for the next one's time
+        return begun
+
     # Beside an apply.
 
     def begin_apply(self, watch: str, application_ids: Collection[str]) -> Applying:
         """See `core.batch.Calls`."""
-        return self._ready.begin_apply(watch, application_ids)
+        return self._memory.begin_apply(watch, application_ids)
 
     def end_apply(self, applying: Applying, applied: Applied | None) -> None:
         """See `core.batch.Calls`."""
-        self._ready.end_apply(applying, applied)
+        self._memory.end_apply(applying, applied)
         if applied is None:
-            self._reader.look()
-        self._callers.dispatch()
-        self._reader.wake()
+            self._turns.look()
+        self._dispatch()
+        self._turns.wake()
 
-    # Life.
+    # What changes from outside.
 
     def use(self, settings: SenderSettings) -> None:
         """Use other settings; see `Endpoints.use`."""
-        for name in self._ready.use(settings):
+        self._memory.forget()
+        for name in self._endpoints.use(settings):
             self._observe(events.EndpointGone(name))
-        self._reader.wake()
+        self._turns.wake()
 
     def look(self) -> None:
         """Read the outbox again: somebody else has written it. Entries whose calls have not begun leave memory."""
-        self._ready.forget(lambda _, __: True)
-        self._reader.look()
+        self._memory.forget()
+        self._turns.look()
 
     def pause(self, paused: Collection[str]) -> None:
         """Pause calls to these endpoints (see `ALL_ENDPOINTS`), and resume them to others."""
-        endpoints = self._endpoints
-        before, endpoints.paused = endpoints.paused, frozenset(paused)
-        for name in sorted(endpoints.paused ^ before):
+        before, self._endpoints.paused = self._endpoints.paused, frozenset(paused)
+        for name in sorted(self._endpoints.paused ^ before):
             self._observe(events.SendingResumed(name or None) if name in before else events.SendingPaused(name or None))
-        if endpoints.paused != before:
-            now = endpoints.clock()
-            self._ready.forget(lambda _, endpoint: endpoints.admits(endpoint, now) == "none")
-            self._reader.wake()
+        if self._endpoints.paused != before:
+            self.recheck()
 
-    def follow_gate(self) -> None:
-        """`may_send` has changed."""
-        self._ready.forget(lambda entry, _: not self._ready.lanes.may_send(entry.watch))
-        self._reader.wake()
+    def recheck(self) -> None:
+        """What may be sent has changed: what may not leaves memory, and what may is read."""
+        self._memory.forget(lambda lane: self._memory.lanes.admits(lane) == "none")
+        self._turns.wake()
 
-    async def stop(self, grace: float | None = None) -> bool:
-        """Begin no more calls, and wait for those under way, so many seconds at most.
-
-        Returns whether one was cut off, or its result is not in the store.
-        """
-        self._end()
-        over = asyncio.ensure_future(self._is_over.wait())
-        await asyncio.wait([over], timeout=grace)
-        self._tasks.cancel()
-        await over
-        return bool(self._ready.begun)
+    # Life.
 
     async def run(self) -> None:
         """Deliver until stopped."""
         self._is_over.clear()
         try:
-            async with asyncio.TaskGroup() as group:
-                self._tasks.begin(group, self._recorder.run(self._callers.have_ended, once=self._once))
-                self._tasks.begin(group, self._reader.run(lambda: self._callers.stopping, once=self._once))
-                self._tasks.group = group
+            async with self._group:
+                self._start(self._turns.run(self._have_calls_ended, once=self._once))
         finally:
-            self._tasks.group = None
             self._is_over.set()
 
     async def run_once(self) -> None:
@@ -171,118 +182,46 @@ class Sender:
         with ungrouped(StoreError):
             await self.run()
 
+    async def stop(self, grace: float | None = None) -> bool:
+        """Begin no more calls, and wait for those under way, so many seconds at most.
+
+        Returns whether one was cut off, or its result is not in the store.
+        """
+        self._end()
+        over = asyncio.ensure_future(self._is_over.wait())
+        await asyncio.wait([over], timeout=grace)
+        for task in list(self._tasks):
+            task.cancel()
+        await over
+        return bool(self._memory.begun)
+
     def _end(self) -> None:
         """Begin no more calls."""
-        self._callers.stopping = True
-        self._reader.wake()
-        self._recorder.wake()
+        self._stopping = True
+        self._turns.wake()
 
-    # What the parts cause.
+    def _have_calls_ended(self) -> bool:
+        """Whether no call is under way, and none begins any more."""
+        return self._stopping and not self._endpoints.under_way
 
-    def _read(self) -> None:
-        """The reader has read something."""
-        endpoints, ready = self._endpoints, self._ready
+    def _turned(self) -> None:
+        """A turn with the store is over."""
+        endpoints, memory = self._endpoints, self._memory
         if endpoints.unreported:
-            pending = {endpoint for endpoint, _ in ready.lanes.unread}
+            pending = {name for name, _ in memory.lanes.unread}
             for endpoint in [each for each in endpoints.unreported if each.name in pending]:
                 endpoints.unreported.discard(endpoint)
                 self._calls.report(endpoint.name, endpoint.health)
-        self._callers.dispatch()
-
-    def _turned(self) -> None:
-        """The reader has read what there was to read."""
-        self._read()
-        if self._once and not (self._ready.flying or self._ready.applying or self._reader.is_woken):
+        self._dispatch()
+        if self._once and not (memory.flying or memory.applying or self._turns.is_woken):
             self._end()
 
-    def _completed(self) -> None:
-        """Some calls' results are in the store."""
-        self._callers.dispatch()
-        self._reader.wake()
-
-    def _health_changed(self, endpoint: Endpoint) -> None:
-        if endpoint.health.mode != "healthy":
-            self._ready.forget(lambda _, each: each is endpoint)
-        self._reader.wake()
-
-
-class _Tasks:
-    """The sender's tasks, in a group while it runs."""
-
-    def __init__(self) -> None:
-        self.group: asyncio.TaskGroup | None = None
-        self._running: set[asyncio.Task[None]] = set()
-
-    def begin(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> bool:
-        """Begin a task; returns False if the group ends, by a failure or a cancellation."""
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start a task, unless the sender does not run, or ends by a failure or a cancellation."""
         try:
-            task = group.create_task(work)
+            task = self._group.create_task(work)
         except RuntimeError:
             work.close()
-            return False
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return True
-
-    def cancel(self) -> None:
-        """Cancel all of them."""
-        for task in list(self._running):
-            task.cancel()
-
-
-class _Callers:
-    """Up to `concurrency` tasks that call.
-
-    Attributes:
-        stopping: whether no more calls begin.
-    """
-
-    def __init__(  # noqa: PLR0917 - the sender's own parts
-        self,
-        ready: Ready,
-        calls: Calls,
-        recorder: Recorder,
-        reader: Reader,
-        may_begin: Callable[[], bool],
-        tasks: _Tasks,
-    ) -> None:
-        self._ready = ready
-        self._calls = calls
-        self._recorder = recorder
-        self._reader = reader
-        self._may_begin = may_begin
-        self._tasks = tasks
-        self._number = 0
-        self.stopping = False
-
-    def have_ended(self) -> bool:
-        """Whether no call is under way, and none begins any more."""
-        return self.stopping and not self._ready.endpoints.under_way
-
-    def dispatch(self) -> None:
-        """Let tasks look for calls that may begin: one for each entry whose call has not begun."""
-        ready, group = self._ready, self._tasks.group
-        free = ready.endpoints.settings.concurrency - self._number
-        for _ in range(min(free, len(ready.flying) - len(ready.begun))):
-            if self.stopping or group is None:
-                return
-            self._number += 1
-            self.stopping = not self._tasks.begin(group, self._call())
-
-    async def _call(self) -> None:
-        """Call as long as a call may begin. No pause comes between its beginning and the check that it may."""
-        while (begun := self._begin()) is not None:
-            self._recorder.add(await self._calls.make(*begun))
-            self.dispatch()  # the reply may let several begin
-            if self.have_ended():
-                self._recorder.wake()
-        self._number -= 1
-
-    def _begin(self) -> tuple[Entry, Endpoint] | None:
-        """Begin the next call, if one may begin."""
-        if self.stopping or not self._recorder.works or not self._may_begin():
-            return None  # nothing is sent that may not be recorded
-        begun = self._ready.begin()
-        if begun is not None and (self._ready.endpoints.settings.rate or self._ready.lanes.is_low(begun[1])):
-            self._reader.wake()
-        return begun
+            return
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

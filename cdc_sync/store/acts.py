@@ -25,7 +25,16 @@ from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.store.clock import Clock
 from cdc_sync.store.driver import Driver, Transaction, add_history, noted, watches_of
-from cdc_sync.store.encoding import as_json, content_from, discarded_columns, fuse_from, fuse_text, state_columns
+from cdc_sync.store.encoding import (
+    ANY_ACCOUNT,
+    account_mark,
+    as_json,
+    content_from,
+    discarded_columns,
+    fuse_from,
+    fuse_text,
+    state_columns,
+)
 from cdc_sync.store.protocol import Only
 
 A = TypeVar("A")
@@ -106,12 +115,14 @@ class Chosen:
         ids: of these applications.
         only: changes, or deletions.
         transition: of this one (`diff.transition`).
+        account: of this account.
         limit: so many, the oldest first.
     """
 
     ids: tuple[str, ...] | None = None
     only: Only | None = None
     transition: str | None = None
+    account: str | None = None
     limit: int | None = None
 
 
@@ -249,7 +260,7 @@ class ForgetAccount(Request[int]):
         configured = await noted(transaction, CONFIGURED, '{"accounts":[]}')
         if holder.captured is not None and self.account in (*configured["accounts"], DEFAULT_ACCOUNT):
             raise OperationError(f"the account {self.account} is configured: take it out, and have the daemon reload")
-        mark = f'"account":{as_json(self.account)}'
+        mark = account_mark(self.account)
         removed = await transaction.count("forget_entries_of_account", mark=mark)
         of_numbers = {"after": self.after, "last": self.after + NUMBERS}
         records = await transaction.rows("records_of_account", mark=mark, **of_numbers)
@@ -341,8 +352,15 @@ def parameters(watches: Iterable[str], chosen: Chosen) -> dict[str, Any]:
         "ids": list(chosen.ids or ()),
         "deleted": None if chosen.only is None else chosen.only == "deletions",
         "transition": chosen.transition,
+        **_of_account(chosen.account),
         "limit": _NO_LIMIT if chosen.limit is None else chosen.limit,
     }
+
+
+def _of_account(account: str | None) -> dict[str, Any]:
+    """The mark that an account's metadata have; the default one's have none."""
+    is_default = account == DEFAULT_ACCOUNT
+    return {"mark": ANY_ACCOUNT if is_default else account and account_mark(account), "marked": not is_default}
 
 
 def _line(  # noqa: PLR0917 - in the order of what is written

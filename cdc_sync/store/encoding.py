@@ -22,6 +22,9 @@ _METADATA = "created", "event_date", "source", "extra", "url"
 
 _HEALTH = tuple(each.name for each in fields(Health))
 
+ANY_ACCOUNT = '"account":'
+"""What metadata have of an account that is not the default one: no other value can have it, with its quotes."""
+
 as_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().raw_decode
 
@@ -41,6 +44,11 @@ def _state_columns(content: Content, mark: Mapping[str, bool]) -> tuple[str, str
     if content.account != DEFAULT_ACCOUNT:
         metadata["account"] = content.account
     return content.status, content.job_id, content.deleted, as_json({**metadata, **mark})
+
+
+def account_mark(account: str) -> str:
+    """What metadata have of this account."""
+    return ANY_ACCOUNT + as_json(account)
 
 
 def is_discarded(metadata: str) -> bool:

@@ -147,6 +147,22 @@ def test_another_account_alone_causes_no_call_and_a_deletion_goes_to_the_account
         assert whose(installation, "hw-2") == [("deleted", "acme")]
 
 
+def test_a_deletion_by_a_row_whose_account_is_not_configured_goes_to_the_account_that_knows_it(
+    shared: Installation,
+) -> None:
+    shared.add("hw-1", tenant="acme")
+    shared.add("hw-2", tenant="gamma")
+    with shared.daemon() as daemon:
+        shared.settle(daemon)
+        shared.change("hw-1", tenant="gamma", deleted_at="2024-01-01")
+        shared.change("hw-2", deleted_at="2024-01-01")
+        daemon.wait_until(lambda: whose(shared, "hw-1") == [("deleted", "acme")], "the deletion")
+        shared.settle(daemon)
+        assert shared.hellowork.calls_for("hw-2") == []
+        report = daemon.wait_for_report(lambda report: len(report["skipped_rows"]) == 1, "one skipped row")
+        assert skipped(report) == ["its account 'gamma' is not in hellowork.accounts"]
+
+
 def test_entries_of_a_removed_account_wait_until_it_is_configured_again(shared: Installation) -> None:
     for number in (1, 2):
         shared.add(f"hw-{number}", tenant="acme")
@@ -217,6 +233,25 @@ def test_the_fuse_counts_each_account_of_a_watch_by_itself(shared: Installation)
         assert [whose(shared, f"acme-{number}") for number in range(5)] == [[("SEEN", "acme")]] * 5
 
 
+def test_what_is_held_of_one_account_can_be_decided_by_itself(shared: Installation) -> None:
+    shared.configure_watch(fuse={"max_changes": 1})
+    customers = ("acme", "beta", "default")
+    for customer in customers:
+        for number in range(2):
+            shared.add(f"{customer}-{number}", tenant=customer)
+    with shared.daemon() as daemon:
+        shared.ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id LIKE '%-_'")
+        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 3, "one of each is held")
+        held = json.loads(shared.run("fuse", "show", "--json").stdout)["entries"]
+        assert sorted(entry["account"] for entry in held) == sorted(customers)
+        assert shared.run("fuse", "release", "--account", "acme", "--yes").stdout == "1 released\n"
+        daemon.wait_until(lambda: len([1 for n in range(2) if whose(shared, f"acme-{n}")]) == 2, "acme's calls")
+        assert shared.run("fuse", "discard", "--account", "default", "--yes").stdout == "1 discarded\n"
+        report = daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 1, "beta's is held")
+        assert report["watches"][0]["fuse"] == "blown"
+        assert shared.run("fuse", "release", "--account", "acme", "--yes").stdout == "0 released\n"
+
+
 def test_ten_times_an_accounts_limit_is_the_watchs(notify: Installation) -> None:
     customers = [f"c{number}" for number in range(12)]
     by_column(notify, *customers, fuse={"max_changes": 2})
@@ -246,6 +281,32 @@ def test_a_watch_names_the_account_of_all_its_rows(notify: Installation) -> None
         reload(notify, daemon, watches={"applications": {"account": "other"}})
         daemon.wait_until(lambda: whose(notify, "hw-1")[1:] == [("HIRED", "other")], "the call of the other account")
     assert {customer for _, customer in whose(notify, SENTINEL)} == {"acme"}
+
+
+def test_pending_deletions_of_a_watch_go_to_its_account_when_that_is_renamed(notify: Installation) -> None:
+    notify.configure(hellowork={"accounts": {"acme": account("acme")}, "retry": {"first": "1h", "max": "1h"}})
+    notify.configure_watch(account="acme", fuse={"max_changes": 10, "max_deletions": 2})
+    for number in range(3):
+        notify.add(f"hw-{number}")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        reload(notify, daemon, hellowork={"accounts": {"acme": account("acme", WRONG)}})
+        notify.delete("hw-0")
+        notify.change("hw-1", deleted_at="2024-01-01")
+        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 2, "two wait")
+        notify.delete("hw-2")
+        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 1, "one is held")
+        notify.document["hellowork"]["accounts"] = {"other": account("other")}
+        reload(notify, daemon, watches={"applications": {"account": "other"}})
+        for number in range(2):
+            daemon.wait_until(lambda: whose(notify, f"hw-{number}") == [("deleted", "other")], "the deletion")  # noqa: B023
+        # What was held for the former account is sent after the next start.
+        assert notify.run("fuse", "release", "--yes").stdout == "1 released\n"
+        daemon.wait_for_report(lambda report: report["accounts_waiting"] == {"acme": 1}, "it waits, named")
+        assert "acme: 1" in notify.run("status").stdout
+        assert daemon.stop() == 0
+    with notify.daemon() as daemon:
+        daemon.wait_until(lambda: whose(notify, "hw-2") == [("deleted", "other")], "the released deletion")
 
 
 def test_after_kill_9_every_entry_is_sent_with_its_own_accounts_headers(shared: Installation) -> None:
@@ -279,6 +340,33 @@ def test_check_says_which_headers_are_configured(bare: Installation) -> None:
     assert bare.run("config", "validate").code == 0
     findings = json.loads(bare.run("check", "--json").stdout)
     assert [each["state"] for each in findings if each["check"] == "headers"] == ["ok"]
+
+
+@pytest.mark.parametrize("mode", ["poll"], indirect=True)
+def test_check_names_an_id_in_rows_of_two_accounts(bare: Installation) -> None:
+    by_column(bare, "acme", "beta", where={"sql": "t.status <> 'DRAFT' AND 5 % 2 = 1", "depends_on": ["status"]})
+    for tenant, id_, status in (
+        ("acme", "hw-5", "NEW"),
+        ("beta", "hw-5", "NEW"),
+        ("acme", "hw-6", "NEW"),
+        ("acme", "hw-6", "NEW"),
+        ("beta", "hw-6", "DRAFT"),
+        ("acme", None, "NEW"),
+        ("beta", None, "NEW"),
+    ):
+        bare.add(id_, status, tenant=tenant)
+
+    def found() -> list[tuple[str, str]]:
+        findings = json.loads(bare.run("check", "--json").stdout)
+        return [(each["state"], each["message"]) for each in findings if each["check"] == "account-ids"]
+
+    ((state, message),) = found()
+    assert (state, message.split(":")[0]) == ("warning", "1 ids are in rows of two accounts, such as hw-5")
+    bare.ats.execute("DELETE FROM public.applications WHERE tenant <> 'acme'")
+    assert found() == [("ok", "no id is in rows of two accounts")]
+    bare.ats.execute("DELETE FROM public.applications WHERE hellowork_id = 'hw-6'")
+    bare.ats.execute("CREATE UNIQUE INDEX ON public.applications (hellowork_id)")
+    assert found() == [("ok", "no id is in rows of two accounts")]
 
 
 def test_ten_thousand_changes_of_one_account_delay_anothers_by_a_second_at_most(notify: Installation) -> None:

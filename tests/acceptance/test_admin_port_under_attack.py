@@ -1,5 +1,6 @@
 """The admin port of a daemon, and malicious processes of this machine: what they cost, and whom they keep out."""
 
+import base64
 import socket
 import threading
 import time
@@ -53,7 +54,8 @@ def test_a_body_that_is_no_small_utf8_form_costs_nothing(daemon: DaemonProcess, 
     """To decode 65 kB of punycode took half a second, in which nobody else was answered, to read a long type two."""
     process, body = psutil.Process(daemon.pid), b"a" * 65_000
     content = f"Content-Type: {kind}"
-    request = head("POST", "/login", content, f"Content-Length: {len(body)}") + body
+    request = head("POST", "/fuse/release", f"Authorization: Bearer {TOKEN}", content, f"Content-Length: {len(body)}")
+    request += body
     before = process.cpu_times()
 
     with ThreadPoolExecutor(10) as clients:
@@ -78,7 +80,7 @@ REFUSED_UNREAD = {
 """Headers of bodies that never come, by the answer."""
 
 BODY_TO_COME = (f"Content-Type: {FORM}", "Content-Length: 20")
-FORMS = ["/login", "/logout", "/fuse/release", "/dead-letters/retry", "/resend", "/sending/pause"]
+FORMS = ["/fuse/release", "/dead-letters/retry", "/resend", "/sending/pause"]
 
 
 def test_a_body_is_read_only_if_its_headers_allow_it(daemon: DaemonProcess) -> None:
@@ -88,14 +90,14 @@ def test_a_body_is_read_only_if_its_headers_allow_it(daemon: DaemonProcess) -> N
 
 
 def test_without_the_token_no_body_is_read(daemon: DaemonProcess) -> None:
-    for path in (*FORMS[1:], "/nowhere"):
+    for path in (*FORMS, "/nowhere"):
         assert ask(daemon, head("POST", path, *BODY_TO_COME)) == 401, path
     assert ask(daemon, head("POST", path, f"Authorization: Bearer {WRONG}", *BODY_TO_COME)) == 401
 
 
 def test_a_page_of_another_site_is_refused_first_on_every_method(daemon: DaemonProcess) -> None:
     methods = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
-    paths = ("/", "/api/status", "/metrics", "/readyz", "/login", "/static/page.js", "/fuse/release", "/nowhere")
+    paths = ("/", "/api/status", "/metrics", "/readyz", "/static/page.js", "/fuse/release", "/nowhere")
     origins = ("Origin: https://attacker.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site")
     for method, path, origin in product(methods, paths, origins):
         for authorization in ([f"Authorization: Bearer {TOKEN}"], []):
@@ -145,9 +147,9 @@ def test_the_right_token_neither_waits_nor_is_refused_while_wrong_ones_arrive(da
 
 
 def test_a_wrong_token_waits_a_second(daemon: DaemonProcess) -> None:
-    form = f"token={WRONG}".encode()
-    in_form = head("POST", "/login", f"Content-Type: {FORM}", f"Content-Length: {len(form)}") + form
-    for request in (head("GET", "/metrics", f"Authorization: Bearer {WRONG}"), in_form):
+    basic = base64.b64encode(f"julia:{WRONG}".encode()).decode()
+    for given in (f"Bearer {WRONG}", f"Basic {basic}"):
+        request = head("GET", "/metrics", f"Authorization: {given}")
         began = time.monotonic()
         assert ask(daemon, request) == 401
         assert time.monotonic() - began >= 1

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import partial
 
 import pytest
-from support.daemon_process import free_port
+from support.daemon_process import DaemonProcess, free_port
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, JOB, Installation
 
@@ -24,6 +24,7 @@ def test_what_happens_while_helloworks_is_down_is_told_when_it_is_back(poll: Ins
         assert f"endpoint http://127.0.0.1:{port}: open" in reasons
         daemon.wait_for_event("the endpoint does not work")
         assert len(daemon.events_named("the endpoint does not work")) == 1
+        daemon.wait_until(partial(_was_tried, daemon, "hw-1"), "a call with hw-1")
         poll.change("hw-0", status="TWO")
         poll.change("hw-1", status="NEW")  # undone, but who knows what was heard
         for application_id, status in (("hw-0", "TWO"), ("hw-1", "NEW")):
@@ -42,6 +43,10 @@ def test_what_happens_while_helloworks_is_down_is_told_when_it_is_back(poll: Ins
             assert not any(call.concurrent or call.violations for call in back.calls)
             assert daemon.stop() == 0
     assert len(json.loads(poll.run("dead-letters", "list", "--json").stdout)) == 0
+
+
+def _was_tried(daemon: DaemonProcess, application_id: str) -> bool:
+    return any(event["application_id"] == application_id for event in daemon.events_named("not sent yet"))
 
 
 def _is_pending(installation: Installation, application_id: str, status: str) -> bool:

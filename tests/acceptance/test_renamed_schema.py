@@ -1,4 +1,4 @@
-"""docs/many-customers.md: a schema is renamed by the commands as they stand there, while the daemon runs."""
+"""docs/operations.md: a schema is renamed by the commands as they stand there, while the daemon runs."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from support.installation import JOB, Installation, a_watch, an_installation
 from support.reader import ROOT, Terminal, a_command, steps
 from support.watched import run_script
 
-BLOCKS = [step.lines for step in steps(ROOT / "docs" / "many-customers.md", "Renaming a schema")]
+BLOCKS = [step.lines for step in steps(ROOT / "docs" / "operations.md", "Renaming a customer's schema")]
 BEFORE, AFTER = "applications@customer_42", "applications@customer_43"
 
 

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_FORM = b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+_FORM = b"POST /fuse/release HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 
 WORDS = {
     "silent": b"",
     "half a header": b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Half: ",
-    "half a body": _FORM + b"Content-Length: 10\r\n\r\ntoken",
-    "half a chunk": _FORM + b"Transfer-Encoding: chunked\r\n\r\n20\r\ntoken",
+    "half a body": _FORM + b"Content-Length: 10\r\n\r\nwatch",
+    "half a chunk": _FORM + b"Transfer-Encoding: chunked\r\n\r\n20\r\nwatch",
 }
 
 _PACE = 0.1

@@ -1,19 +1,19 @@
 """An admin server to be looked at, on a store of its own."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import IO
 
 import aiohttp
 from multidict import CIMultiDictProxy
 
+from cdc_sync.admin.acting import WithoutLiveRow
 from cdc_sync.admin.metrics import EventMetrics
-from cdc_sync.admin.server import AdminServer, WithoutLiveRow
+from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
 from cdc_sync.core.batch import Resolved
 from cdc_sync.core.conditions import NONE, Conditions, fold
@@ -39,11 +39,6 @@ class Answer:
     text: str
 
 
-@cache
-def _metrics() -> EventMetrics:
-    return EventMetrics()
-
-
 @dataclass
 class Admin:
     """A server that listens, and what it shows."""
@@ -52,8 +47,7 @@ class Admin:
     config: Config
     store: Store
     session: aiohttp.ClientSession
-    # To read their file takes more CPU than most tests.
-    metrics: EventMetrics = field(default_factory=lambda: deepcopy(_metrics()))
+    metrics: EventMetrics = field(default_factory=EventMetrics)
     conditions: Conditions = field(default_factory=lambda: NONE)
     url: str = ""
     use: Callable[[Config], None] = field(init=False)
@@ -78,7 +72,7 @@ class Admin:
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str | IO[bytes]] | None = None,
     ) -> Answer:
-        """Ask for a page, or send a form; a redirect is not followed, and the answer's cookie is not kept."""
+        """Ask for a page, or send a form; a redirect is not followed."""
         sent = {} if authorization is None else {"Authorization": authorization}
         url = self.url + path.removeprefix("/")
         async with self.session.request(
@@ -91,14 +85,9 @@ class Admin:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.get(path, method="POST", headers={"Accept": "text/html", **named}, form=form or {})
 
-    async def log_in(self) -> "LoggedIn":
-        answer = await self.post("/login", {"token": TOKEN})
-        assert (answer.status, answer.headers["Location"]) == (303, "/")
-        cookie = answer.headers["Set-Cookie"].partition(";")[0]
-        page = await self.get("/", headers={"Cookie": cookie})
-        assert page.status == 200
-        form_token = page.text.partition('name="form_token" value="')[2].partition('"')[0]
-        return LoggedIn(self, cookie, form_token)
+    def browser(self, login: str = "", token: str = TOKEN) -> "Person":
+        """A person's browser, which sends the token by itself."""
+        return Person(self, f"Basic {base64.b64encode(f'{login}:{token}'.encode()).decode()}")
 
     @property
     def port(self) -> int:
@@ -140,20 +129,22 @@ async def fill(store: Store, application_id: str = "a1", reason: str = REFUSED) 
 
 
 @dataclass
-class LoggedIn:
-    """A browser that has logged in, and what its forms carry."""
+class Person:
+    """A browser to which the token was given."""
 
     admin: Admin
-    cookie: str
-    form_token: str
+    authorization: str
 
     async def page(self, path: str = "/") -> str:
-        answer = await self.admin.get(path, headers={"Cookie": self.cookie, "Accept": "text/html"})
+        answer = await self.admin.get(path, authorization=self.authorization, headers={"Accept": "text/html"})
         assert answer.status == 200
         return answer.text
 
     async def press(self, path: str, **form: str) -> Answer:
-        return await self.admin.post(path, {"form_token": self.form_token, **form}, Cookie=self.cookie)
+        own = f"http://127.0.0.1:{self.admin.port}"
+        return await self.admin.post(
+            path, form, Authorization=self.authorization, Origin=own, Sec_Fetch_Site="same-origin"
+        )
 
 
 async def all_have_a_row(_: str, __: Sequence[str]) -> Collection[str]:
@@ -169,6 +160,7 @@ async def admin_server(
     token: str | None = None,
     title: str | None = None,
     prefix: str = "",
+    user_header: str | None = None,
     dsn: str = "",
     now: int = NOW,
     observe: Emit = lambda _: None,
@@ -177,12 +169,11 @@ async def admin_server(
     without_live_row: WithoutLiveRow = all_have_a_row,
 ) -> AsyncIterator[Admin]:
     """Serve a store in this folder; the clock stands still."""
-    own = {"listen": listen, "token": token, "title": title, "prefix": prefix}
+    own = {"listen": listen, "token": token, "title": title, "prefix": prefix, "user_header": user_header}
     config = a_config({"database.dsn": dsn, **{f"admin.{name}": value for name, value in own.items()}})
     store = Store(SqliteDriver(folder / "state.db"))
     try:
-        timeout, jar = aiohttp.ClientTimeout(total=60), aiohttp.DummyCookieJar()
-        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=jar) as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
             admin = Admin(folder, config, store, session)
             async with AdminServer(
                 config,

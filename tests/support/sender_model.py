@@ -301,16 +301,16 @@ class World:
 
     async def withhold(self) -> None:
         self.withheld = frozenset({self.chance.choice(WATCHES)})
-        self.sender.follow_gate()
+        self.sender.recheck()
         await asyncio.sleep(0.02)
         self.withheld = frozenset()
-        self.sender.follow_gate()
+        self.sender.recheck()
 
     async def lose_the_lead(self) -> None:
         self.may_begin = False
         await asyncio.sleep(0.02)
         self.may_begin = True
-        self.sender.follow_gate()  # a turn of the reader
+        self.sender.recheck()  # a turn of the reader
 
     # Life.
 
@@ -389,7 +389,7 @@ class World:
                 known, last = self.tally["calls"], time.monotonic()
             elif time.monotonic() - last > STUCK:
                 stuck = await self.store.report.entries("pending", None, 9)
-                raise BrokenPromiseError(f"not sent: {stuck[:3]}\nin memory: {self.sender._ready}")
+                raise BrokenPromiseError(f"not sent: {stuck[:3]}\nin memory: {self.sender._memory}")
             await asyncio.sleep(0.005)
         self.raise_if_broken()
 

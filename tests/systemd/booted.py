@@ -45,6 +45,16 @@ SECRETS = {"database-password": f"{PASSWORD}\n", "hellowork-api-key": f"{API_KEY
 
 STARTED = "ActiveEnterTimestampMonotonic"
 WATCHDOG = 6
+OF_021 = """\
+[Service]
+DynamicUser=yes
+User=cdc_sync_before
+LoadCredential=database-password:/etc/cdc-sync/secrets/database-password
+LoadCredential=hellowork-api-key:/etc/cdc-sync/secrets/hellowork-api-key
+BindReadOnlyPaths=%d:/etc/cdc-sync/secrets
+"""
+"""What the unit had until 0.2.1: a user that systemd made, to whom it handed the secrets."""
+
 HASTY = f"[Service]\nWatchdogSec={WATCHDOG}\nTimeoutAbortSec=1\nRestartSec=1\n"
 
 # Of the longest test, whose fixtures may have to make the root file system.
@@ -146,6 +156,11 @@ class Site:
         until(lambda: self.ats.hellowork.told(application_id)[-1:] == [(status, JOB)], f"{application_id}: {status}")
 
 
+def share(machine: Machine, path: str, text: str, group: str = "cdc-sync") -> None:
+    """Write a file that root and a group may read."""
+    machine.run("install", "-D", "-g", group, "-m", "0640", "/dev/stdin", path, given=text)
+
+
 def until(condition: Callable[[], object], what: str) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + PATIENCE
@@ -193,16 +208,16 @@ class TestThePackage:
         assert "there is no such file" in machine.journal(UNIT)
 
     def test_with_a_secret_that_is_missing_too(self, machine: Machine, site: Site) -> None:
-        machine.write(CONFIG, site.configuration())
-        machine.write("/etc/cdc-sync/secrets/database-password", f"{PASSWORD}\n", "0600")
+        share(machine, CONFIG, site.configuration())
+        share(machine, "/etc/cdc-sync/secrets/database-password", PASSWORD)
         machine.try_to("systemctl", "restart", UNIT)
         machine.wait_until("ActiveState", of=UNIT, is_="failed")
-        assert "headers.X-Api-Key: must not be empty" in machine.journal(UNIT)
+        assert "cannot read secrets/hellowork-api-key" in machine.journal(UNIT)
 
     def test_starts_and_works(self, machine: Machine, site: Site) -> None:
         machine.write(f"/run/systemd/system/{UNIT}.d/hasty.conf", HASTY)
         machine.run("systemctl", "daemon-reload")
-        machine.write("/etc/cdc-sync/secrets/hellowork-api-key", f"{API_KEY}\n", "0600")
+        share(machine, "/etc/cdc-sync/secrets/hellowork-api-key", API_KEY)
         site.ats.add("hw-1")
         machine.run("systemctl", "enable", "--now", UNIT)
         until(lambda: "2 applications known, 0 calls" in machine.journal(UNIT), "the baseline")
@@ -210,7 +225,7 @@ class TestThePackage:
         until(lambda: "last call: 2" in machine.unit(UNIT, "StatusText")["StatusText"], "a call in the status")
         assert machine.unit(UNIT, "StatusText")["StatusText"].startswith("Watching applications: 0 pending; last call:")
         assert machine.unit(UNIT, "User", "NRestarts") == {"User": "cdc_sync", "NRestarts": "0"}
-        assert machine.run("stat", "--format=%U %a", "/var/lib/private/cdc-sync/state.db").split()[1] == "600"
+        assert machine.run("stat", "--format=%U %a", "/var/lib/cdc-sync/state.db").split() == ["cdc_sync", "600"]
 
     def test_can_be_asked_by_root_with_the_same_configuration(self, machine: Machine) -> None:
         assert "running" in machine.run("cdc-sync", "status")
@@ -230,15 +245,32 @@ class TestThePackage:
 
     def test_reloads_without_a_restart(self, machine: Machine, site: Site) -> None:
         before = machine.unit(UNIT, "MainPID")
-        machine.write(CONFIG, site.configuration(status={"map": {"HIRED": "hired"}}))
+        share(machine, CONFIG, site.configuration(status={"map": {"HIRED": "hired"}}))
         machine.run("systemctl", "reload", UNIT)
         until(lambda: "is in use" in machine.journal(UNIT), "the reload")
         site.ats.change("hw-1", status="HIRED")
         site.knows("hw-1", "hired")
         assert machine.unit(UNIT, "MainPID", "ActiveState") == {**before, "ActiveState": "active"}
 
+    def test_uses_another_key_in_a_folder_of_keys_after_a_reload(self, machine: Machine, site: Site) -> None:
+        document = yaml.safe_load(site.configuration())
+        document["hellowork"]["accounts"] = {"acme": {"headers": {"X-Api-Key": "${file:keys/acme}"}}}
+        document["watches"]["applications"]["account"] = "acme"
+        share(machine, "/etc/cdc-sync/keys/acme", "a-revoked-key")
+        share(machine, CONFIG, yaml.safe_dump(document))
+        machine.run("systemctl", "reload", UNIT)
+        until(lambda: machine.journal(UNIT).count("is in use") == 2, "the reload")
+        site.ats.change("hw-1", status="WITH ANOTHER KEY")
+        until(lambda: "[acme]: paused" in machine.run("cdc-sync", "status", check=False), "the refusal")
+        share(machine, "/etc/cdc-sync/keys/acme", API_KEY)
+        machine.run("systemctl", "reload", UNIT)
+        site.knows("hw-1", "WITH ANOTHER KEY")
+        for folder in ("secrets", "keys"):
+            found = machine.run("stat", "--format=%U:%G %a", f"/etc/cdc-sync/{folder}")
+            assert found.strip() == "root:cdc-sync 750"
+
     def test_refuses_to_reload_a_mistake_and_goes_on(self, machine: Machine, site: Site) -> None:
-        machine.write(CONFIG, site.configuration(deletion_grace="soon", frist_status="send"))
+        share(machine, CONFIG, site.configuration(deletion_grace="soon", frist_status="send"))
         code, _ = machine.try_to("systemctl", "reload", UNIT)
         assert code != 0
         journal = machine.journal(UNIT)
@@ -249,7 +281,7 @@ class TestThePackage:
         until(lambda: machine.journal(UNIT).count("not reloaded, the configuration in use stays") >= 2, "the refusal")
         site.tells("hw-1", "GOES ON")
         assert machine.unit(UNIT, "ActiveState")["ActiveState"] == "active"
-        machine.write(CONFIG, site.configuration())
+        share(machine, CONFIG, site.configuration())
         machine.run("systemctl", "reload", UNIT)
 
     def test_is_started_again_when_it_hangs_and_nothing_is_lost(self, machine: Machine, site: Site) -> None:
@@ -299,9 +331,10 @@ class TestThePackage:
         document["watches"]["tenant"]["capture"] = {"mode": "poll", "watermark": "updated_at"}
         document["admin"]["listen"] = None
         document["state"] = {"path": "/var/lib/cdc-sync-acme/state.db"}
-        machine.write("/etc/cdc-sync/acme/config.yaml", yaml.safe_dump(document))
-        for name, value in (("database-password", PASSWORD), ("hellowork-api-key", API_KEY)):
-            machine.write(f"/etc/cdc-sync/acme/secrets/{name}", value, "0600")
+        machine.run("systemd-sysusers", "--inline", "u cdc_sync_acme -")
+        share(machine, "/etc/cdc-sync/acme/config.yaml", yaml.safe_dump(document), "cdc_sync_acme")
+        for name, value in SECRETS.items():
+            share(machine, f"/etc/cdc-sync/acme/secrets/{name}", value, "cdc_sync_acme")
         machine.run("systemctl", "start", "cdc-sync@acme")
         until(lambda: "applications known" in machine.journal("cdc-sync@acme"), "the tenant's baseline")
         assert machine.unit("cdc-sync@acme", "User", "ActiveState") == {
@@ -323,9 +356,9 @@ class TestThePackage:
         assert machine.unit(UNIT, "LoadState", "ActiveState") == {"LoadState": "not-found", "ActiveState": "inactive"}
         assert machine.try_to("test", "-e", "/usr/lib/cdc-sync")[0] == 1
         machine.run("test", "-e", CONFIG)
-        machine.run("test", "-e", "/var/lib/private/cdc-sync/state.db")
+        machine.run("test", "-e", "/var/lib/cdc-sync/state.db")
         machine.run("dpkg", "--purge", "cdc-sync")
-        for path in ("/etc/cdc-sync", "/var/lib/private/cdc-sync", "/var/lib/private/cdc-sync-acme"):
+        for path in ("/etc/cdc-sync", "/var/lib/cdc-sync", "/var/lib/cdc-sync-acme"):
             assert machine.try_to("test", "-e", path)[0] == 1
 
 
@@ -375,3 +408,34 @@ class TestThePage:
         self.follow(commands, machine, package, site, copy=Path(copy).name)
         site.tells("page-1", "BACK BY THE PAGE")
         assert machine.unit(UNIT, "ActiveState")["ActiveState"] == "active"
+
+
+class TestAnInstallationOf021:
+    """Its store was in /var/lib/private, and only root could read its secrets."""
+
+    def test_goes_on_after_the_upgrade(self, machine: Machine, package: Path, site: Site) -> None:
+        machine.run("dpkg", "--purge", "cdc-sync")
+        machine.run("dpkg", "--install", f"/srv/package/{package.name}")
+        drop_in = f"/run/systemd/system/{UNIT}.d/of-021.conf"
+        machine.write(drop_in, OF_021)
+        machine.write(CONFIG, site.configuration())
+        machine.write("/etc/cdc-sync/acme/config.yaml", site.configuration())
+        machine.run("install", "-d", "-m", "0700", "/etc/cdc-sync/secrets")
+        for name, value in SECRETS.items():
+            machine.write(f"/etc/cdc-sync/secrets/{name}", value, "0600")
+            machine.write(f"/etc/cdc-sync/acme/secrets/{name}", value, "0600")
+        machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "start", UNIT)
+        until(lambda: "applications known" in machine.journal(UNIT, "-I"), "the baseline")
+        site.tells("hw-1", "BEFORE THE UPGRADE")
+        machine.run("test", "-L", "/var/lib/cdc-sync")
+        machine.run("rm", drop_in)
+        site.ats.change("hw-1", status="DURING THE UPGRADE")
+        machine.run("dpkg", "--install", f"/srv/package/{package.name}")
+        site.knows("hw-1", "DURING THE UPGRADE")
+        site.tells("hw-1", "AFTER THE UPGRADE")
+        assert "queued: BEFORE THE UPGRADE" in machine.run("cdc-sync", "explain", "hw-1")
+        assert machine.run("stat", "--format=%F %U", "/var/lib/cdc-sync").strip() == "directory cdc_sync"
+        assert machine.try_to("test", "-e", "/var/lib/private/cdc-sync")[0] == 1
+        of_acme = machine.run("stat", "--format=%U:%G %a", "/etc/cdc-sync/acme/secrets/hellowork-api-key")
+        assert of_acme.strip() == "root:cdc_sync_acme 640"

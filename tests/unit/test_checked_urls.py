@@ -10,7 +10,7 @@ from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.client import _as_it_stands
 from cdc_sync.delivery.endpoints import Endpoints
 from cdc_sync.delivery.lanes import Lanes
-from cdc_sync.delivery.ready import Ready, lane_of
+from cdc_sync.delivery.memory import Memory, lane_of
 from cdc_sync.wall_clock import wall_clock
 
 BASE = "https://ats-partner.hellowork.com"
@@ -29,7 +29,7 @@ BASE = "https://ats-partner.hellowork.com"
 )
 def test_an_entry_belongs_to_its_own_endpoint(tails: list[str]) -> None:
     endpoints = Endpoints(SETTINGS, wall_clock)
-    memory = Ready(endpoints, Lanes(endpoints, lambda _: True))
+    memory = Memory(endpoints, Lanes(endpoints, lambda _: True))
     entries: dict[str, Entry] = {}
     for number, tail in enumerate(tails):
         entry = an_entry(str(number), base_url=BASE)
@@ -44,7 +44,7 @@ def test_an_entry_belongs_to_its_own_endpoint(tails: list[str]) -> None:
         lane_of(entry): [each for each in entries.values() if lane_of(each) == lane_of(entry)]
         for entry in entries.values()
     }
-    memory.found((), DueEntries(found, {}))
+    memory.found(DueEntries(found, {}))
 
     placed = {of[1]: endpoint.name for endpoint in endpoints.all.values() for of in endpoint.ready}
     assert placed == {number: endpoint_of(entry.content.url) for number, entry in entries.items()}

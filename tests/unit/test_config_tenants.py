@@ -487,6 +487,40 @@ def test_an_account_is_defined_once_and_named_rightly(sections: str, message: st
         _config(text)
 
 
+@pytest.mark.parametrize("headers_in", ["a", "b"])
+def test_a_template_names_the_account_that_another_ones_headers_make(headers_in: str) -> None:
+    headers = ", hellowork: {headers: {X-Api-Key: '${file:/keys/{tenant}}'}}"
+    own = {name: headers if name == headers_in else "" for name in "ab"}
+    config = _config(
+        f"""
+watches:
+  a: {WATCH_OF_T}, for_each: {{schemas: 't%'}}, account: '{{tenant}}'{own["a"]}}}
+  b: {WATCH_OF_T}, for_each: {{schemas: 't%'}}, account: '{{tenant}}'{own["b"]}}}
+"""
+    )
+
+    found, failed = expanded(config, {"a": [Tenant(None, "t1")], "b": [Tenant(None, "t1")]}, lambda _: "key")
+
+    assert failed == {}
+    assert [account_of(found, name) for name in ("a@t1", "b@t1")] == ["t1", "t1"]
+
+
+@pytest.mark.parametrize("headers", ["", ", hellowork: {headers: {X-Api-Key: key}}"])
+def test_a_tenant_called_default_does_not_get_the_common_headers(headers: str) -> None:
+    config = _config(
+        f"""
+hellowork: {{headers: {{X-Api-Key: common}}}}
+watches:
+  a: {WATCH_OF_T}, for_each: {{schemas: '%'}}, account: '{{tenant}}'{headers}}}
+"""
+    )
+
+    found, failed = expanded(config, {"a": [Tenant(None, "default")]}, str)
+
+    assert str(failed["a@default"]) == "a tenant's account cannot be default, which is section hellowork itself"
+    assert list(found.watches) == []
+
+
 def test_a_template_gives_each_tenant_its_account() -> None:
     tenants = [Tenant(None, "t1"), Tenant(None, "t2"), Tenant(None, "t3")]
     config = _config(

@@ -23,12 +23,6 @@ def test_an_ordinary_configuration_is_not_suspicious() -> None:
     assert warned({}) == []
 
 
-def test_a_short_token_could_be_guessed() -> None:
-    assert warned({"admin.token": "s3cret"}) == [("token-short", "admin.token")]
-    assert "s3cret" not in str(warnings(a_config({"admin.token": "s3cret"})))
-    assert warned({"admin.token": "0123456789abcdef"}) == []
-
-
 def test_a_status_of_hellowork_s_own_side_is_a_warning() -> None:
     changes = {f"{WATCH}.status": {"map": {"Envoyé": "sent", "?": "unknown"}, "deleted": "not_found"}}
     places = ("map.Envoyé", 'map."?"', "deleted")

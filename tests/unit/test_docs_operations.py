@@ -16,7 +16,6 @@ from support.configurations import LEAST
 from support.installation import merged
 from support.observing import EXAMPLES
 
-from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminError
 from cdc_sync.ats import errors
 from cdc_sync.ats.row_security import Hiding, warning
@@ -24,6 +23,7 @@ from cdc_sync.config import exposures, parse, warnings
 from cdc_sync.config.problems import Problem
 from cdc_sync.core.events import Dispatch, RowsHidden, StoreFailed, TakeOverBlocked, TriggersMissing, WatchLost
 from cdc_sync.daemon.logs import EventLogger, Fields, Lines
+from cdc_sync.packaged import data
 from cdc_sync.store import errors as store_errors
 from cdc_sync.store.postgres import schema as postgres_schema
 from cdc_sync.store.sqlite import schema
@@ -48,7 +48,6 @@ _RAISED = re.compile(r'\b(?:SourceError|super\(\).__init__)\(\s*"([a-z-]+)",')
 
 SUSPICIOUS = """
 state: {dsn: "dbname=state", path: state.db}
-admin: {token: short}
 metrics: {per_watch: false}
 watches:
   applications:
@@ -205,7 +204,9 @@ def _exposures() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         file, store = Path(folder) / "config.yaml", Path(folder) / "state.db"
-        text = yaml.safe_dump(merged(yaml.safe_load(LEAST), {"admin": {"token": "s"}, "state": {"path": str(store)}}))
+        text = yaml.safe_dump(
+            merged(yaml.safe_load(LEAST), {"admin": {"token": "s" * 16}, "state": {"path": str(store)}})
+        )
         for each in (file, store):
             each.write_text(text)
             each.chmod(0o666)
@@ -216,16 +217,16 @@ def _exposures() -> list[str]:
 def families() -> dict[str, set[str]]:
     """The names under which samples are scraped, with their labels."""
     found: dict[str, set[str]] = {}
-    for metric in EventMetrics().metrics:
-        labels = set(metric.labels)
-        match metric.kind:
+    for name, about in data("admin/metrics.yaml").items():
+        labels = set(about.get("labels", ()))
+        match about["kind"]:
             case "counter":
-                found[f"{metric.name}_total"] = labels
+                found[f"{name}_total"] = labels
             case "histogram":
-                found[f"{metric.name}_bucket"] = labels | {"le"}
-                found |= {f"{metric.name}_{part}": labels for part in ("sum", "count")}
+                found[f"{name}_bucket"] = labels | {"le"}
+                found |= {f"{name}_{part}": labels for part in ("sum", "count")}
             case "gauge":
-                found[metric.name] = labels
+                found[name] = labels
     return found
 
 

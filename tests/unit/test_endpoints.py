@@ -15,10 +15,10 @@ from cdc_sync.core.batch import Applied
 from cdc_sync.core.outbox import DueEntries, Entry
 from cdc_sync.core.replies import Health
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
-from cdc_sync.delivery import endpoints, lanes, ready
+from cdc_sync.delivery import endpoints, lanes, memory
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings
 from cdc_sync.delivery.lanes import Lanes
-from cdc_sync.delivery.ready import Ready
+from cdc_sync.delivery.memory import Memory
 
 BASE_URL = "https://api.example"
 ORIGIN = f"{BASE_URL}:443"
@@ -33,13 +33,13 @@ def entries_of(watch: str, *ids: str, account: str = DEFAULT_ACCOUNT) -> list[En
     return [each._replace(watch=watch, content=each.content._replace(account=account)) for each in entries]
 
 
-class Memory:
+class Rig:
     """A sender's memory, whose clock stands still, and a store in which nothing else is due."""
 
     def __init__(self, healths: Mapping[str, Health] | None = None, **settings: Any) -> None:
         self.now = NOW
         self.endpoints = Endpoints(replace(SETTINGS, **settings), lambda: self.now, lambda: 1000.0)
-        self.ready = Ready(self.endpoints, Lanes(self.endpoints, lambda _: True))
+        self.memory = Memory(self.endpoints, Lanes(self.endpoints, lambda _: True))
         self.endpoints.learn(healths or {})
 
     @property
@@ -48,13 +48,17 @@ class Memory:
 
     def read(self, entries: Collection[Entry], next_at: int | None = None) -> None:
         """Read these entries, all of one lane."""
-        lane = ready.lane_of(next(iter(entries)))
-        self.ready.lanes.unread[lane] = 0
-        self.ready.reading([lane])
-        self.ready.found([lane], DueEntries({lane: list(entries)}, {lane: next_at}))
+        lane = memory.lane_of(next(iter(entries)))
+        self.memory.lanes.unread[lane] = 0
+        del self.memory.lanes.unread[lane]
+        self.memory.found(DueEntries({lane: list(entries)}, {lane: next_at}))
+
+    def use(self, **settings: Any) -> list[str]:
+        self.memory.forget()
+        return self.endpoints.use(replace(self.settings, **settings))
 
     def begin(self) -> Endpoint | None:
-        begun = self.ready.begin()
+        begun = self.memory.begin()
         return None if begun is None else begun[1]
 
     @property
@@ -63,11 +67,11 @@ class Memory:
 
     @property
     def wanted(self) -> dict[str, int]:
-        return {watch: wanted.limit for (_, watch), wanted in self.ready.wanted().items()}
+        return {watch: limit for (_, watch), limit in self.memory.lanes.limits(self.memory.loaded).items()}
 
     def due(self, *watches: str, endpoint: str = ORIGIN) -> None:
         for watch in watches:
-            self.ready.lanes.read_at((endpoint, watch), NOW)
+            self.memory.lanes.read_at((endpoint, watch), NOW)
 
 
 REFUSED = Health("paused", 1, NOW + HOUR, "HTTP 401")
@@ -76,162 +80,159 @@ REFUSED = Health("paused", 1, NOW + HOUR, "HTTP 401")
 
 class TestAccounts:
     def test_an_entry_belongs_to_the_endpoint_of_its_account(self) -> None:
-        assert ready.lane_of(entries_of("w", "a1", account="acme")[0]) == (endpoint_of("acme"), "w")
-        assert ready.lane_of(entries_of("w", "a1")[0]) == (ORIGIN, "w")
+        assert memory.lane_of(entries_of("w", "a1", account="acme")[0]) == (endpoint_of("acme"), "w")
+        assert memory.lane_of(entries_of("w", "a1")[0]) == (ORIGIN, "w")
 
     def test_a_refusal_concerns_its_account_only(self) -> None:
-        memory = Memory(accounts={"a", "b"})
-        memory.endpoints.of((endpoint_of("a"), "w")).heed(REFUSED)
-        memory.due("w1", endpoint=endpoint_of("a"))
-        memory.due("w2", endpoint=endpoint_of("b"))
+        rig = Rig(accounts={"a", "b"})
+        rig.endpoints.of((endpoint_of("a"), "w")).heed(REFUSED)
+        rig.due("w1", endpoint=endpoint_of("a"))
+        rig.due("w2", endpoint=endpoint_of("b"))
 
-        assert memory.wanted.keys() == {"w2"}
+        assert rig.wanted.keys() == {"w2"}
 
     def test_refused_ones_are_tried_at_once_after_a_start(self) -> None:
-        memory = Memory({endpoint_of("a"): REFUSED}, accounts={"a"})
+        rig = Rig({endpoint_of("a"): REFUSED}, accounts={"a"})
 
-        assert memory.modes == {endpoint_of("a"): ("paused", 0)}
+        assert rig.modes == {endpoint_of("a"): ("paused", 0)}
 
     def test_a_reload_tries_all_that_were_refused(self) -> None:
-        memory = Memory({endpoint_of("a"): Health()}, accounts={"a"})
-        memory.endpoints.of((endpoint_of("a"), "w")).heed(REFUSED)
+        rig = Rig({endpoint_of("a"): Health()}, accounts={"a"})
+        rig.endpoints.of((endpoint_of("a"), "w")).heed(REFUSED)
 
-        memory.ready.use(replace(memory.settings, concurrency=3))
+        rig.use(concurrency=3)
 
-        assert memory.modes == {endpoint_of("a"): ("paused", 0)}
+        assert rig.modes == {endpoint_of("a"): ("paused", 0)}
 
     def test_entries_of_one_that_is_no_longer_configured_leave_memory_and_wait(self) -> None:
-        memory = Memory({endpoint_of("a"): Health()}, accounts={"a"})
-        memory.read(entries_of("w", "a1", account="a"))
+        rig = Rig({endpoint_of("a"): Health()}, accounts={"a"})
+        rig.read(entries_of("w", "a1", account="a"))
 
-        gone = memory.ready.use(replace(memory.settings, accounts={"b"}))
+        gone = rig.use(accounts={"b"})
 
         assert gone == [endpoint_of("a")]
-        assert (memory.ready.flying, memory.begin(), memory.wanted) == ({}, None, {})
-        applying = memory.ready.begin_apply("w", ["a2"])
-        memory.ready.end_apply(applying, Applied(entries=entries_of("w", "a2", account="a")))
-        memory.read(entries_of("w", "a1", account="a"))
-        assert (memory.ready.flying, memory.begin(), memory.modes) == ({}, None, {})
-        memory.ready.use(replace(memory.settings, accounts={"a"}))
-        assert memory.wanted.keys() == {"w"}
+        assert (rig.memory.flying, rig.begin(), rig.wanted) == ({}, None, {})
+        applying = rig.memory.begin_apply("w", ["a2"])
+        rig.memory.end_apply(applying, Applied(entries=entries_of("w", "a2", account="a")))
+        rig.read(entries_of("w", "a1", account="a"))
+        assert (rig.memory.flying, rig.begin(), rig.modes) == ({}, None, {})
+        rig.use(accounts={"a"})
+        assert rig.wanted.keys() == {"w"}
 
     def test_an_entry_of_another_account_waits_for_the_call_of_its_former_one(self) -> None:
-        memory = Memory(accounts={"a", "b"})
-        memory.read(entries_of("w", "a1", account="a"))
-        begun = memory.ready.begin()
+        rig = Rig(accounts={"a", "b"})
+        rig.read(entries_of("w", "a1", account="a"))
+        begun = rig.memory.begin()
         assert begun is not None
-        applying = memory.ready.begin_apply("w", ["a1"])
+        applying = rig.memory.begin_apply("w", ["a1"])
         assert list(applying.begun) == [("w", "a1")]
-        memory.ready.end_apply(applying, Applied(corrected=frozenset({endpoint_of("b")})))
+        rig.memory.end_apply(applying, Applied(corrected=frozenset({endpoint_of("b")})))
 
-        memory.read(entries_of("w", "a1", account="b"))
-        assert memory.begin() is None
-        memory.ready.completed(begun[0].id)
-        memory.read(entries_of("w", "a1", account="b"))
+        rig.read(entries_of("w", "a1", account="b"))
+        assert rig.begin() is None
+        rig.memory.completed(begun[0].id)
+        rig.read(entries_of("w", "a1", account="b"))
 
-        assert memory.begin() is memory.endpoints.all[endpoint_of("b")]
+        assert rig.begin() is rig.endpoints.all[endpoint_of("b")]
 
     def test_of_one_accounts_application_one_watch_calls_at_a_time(self) -> None:
-        memory = Memory(accounts={"a", "b"})
+        rig = Rig(accounts={"a", "b"})
         for watch, account in (("w1", "a"), ("w2", "a"), ("w3", "b")):
-            memory.read(entries_of(watch, "a1", account=account))
+            rig.read(entries_of(watch, "a1", account=account))
 
-        begun = [each.name for each in iter(memory.begin, None)]
+        begun = [each.name for each in iter(rig.begin, None)]
         assert sorted(begun) == [endpoint_of("a"), endpoint_of("b")]
-        memory.ready.completed(("w1", "a1"))
-        assert memory.ready.lanes.unread == {(endpoint_of("a"), "w2"): 0}
+        rig.memory.completed(("w1", "a1"))
+        assert rig.memory.lanes.unread == {(endpoint_of("a"), "w2"): 0}
 
     def test_an_entry_that_another_watch_has_replaced_leaves_memory(self) -> None:
-        memory = Memory()
-        memory.read(entries_of("w1", "a1"))
-        applying = memory.ready.begin_apply("w2", ["a1"])
+        rig = Rig()
+        rig.read(entries_of("w1", "a1"))
+        applying = rig.memory.begin_apply("w2", ["a1"])
 
-        memory.ready.end_apply(applying, Applied(replaced=[("w1", "a1")]))
+        rig.memory.end_apply(applying, Applied(replaced=[("w1", "a1")]))
 
-        assert (memory.ready.flying, memory.ready.taken) == ({}, set())
+        assert (rig.memory.flying, rig.memory.behind) == ({}, {})
 
 
 class TestRoom:
     def test_watches_of_one_endpoint_share_what_is_read(self) -> None:
-        memory = Memory(concurrency=1)
-        memory.due("mass", "quiet")
+        rig = Rig(concurrency=1)
+        rig.due("mass", "quiet")
 
-        assert memory.wanted == {"mass": 4, "quiet": 4}
+        assert rig.wanted == {"mass": 4, "quiet": 4}
 
     def test_each_has_its_turn_where_there_are_more_of_them_than_places(self) -> None:
-        memory, turns = Memory(concurrency=1), Counter[str]()
+        rig, turns = Rig(concurrency=1), Counter[str]()
         watches = [f"w{number}" for number in range(12)]
-        memory.due(*watches)
+        rig.due(*watches)
 
         for _ in range(3):
-            wanted = memory.ready.wanted()
-            assert memory.ready.wanted() == wanted, "to ask is no turn"
-            memory.ready.reading(wanted)
+            wanted = rig.memory.wanted()
             turns.update(watch for _, watch in wanted)
-            memory.ready.found(wanted, DueEntries(dict.fromkeys(wanted, ()), dict.fromkeys(wanted, NOW)))
+            rig.memory.found(DueEntries(dict.fromkeys(wanted, ()), dict.fromkeys(wanted, NOW)))
 
         assert turns == dict.fromkeys(watches, 2)
 
     def test_an_endpoint_has_its_part_of_it(self) -> None:
-        memory = Memory(concurrency=4, accounts={"a", "b"})
+        rig = Rig(concurrency=4, accounts={"a", "b"})
         for account in "ab":
-            memory.due(account, endpoint=endpoint_of(account))
+            rig.due(account, endpoint=endpoint_of(account))
 
-        assert memory.wanted == {"a": 16, "b": 16}
+        assert rig.wanted == {"a": 16, "b": 16}
 
     def test_nothing_is_read_while_half_of_it_is_taken(self) -> None:
-        memory = Memory(concurrency=1)
-        memory.read(entries_of("a", *"12345"), NOW)
-        assert memory.wanted == {}
+        rig = Rig(concurrency=1)
+        rig.read(entries_of("a", *"12345"), NOW)
+        assert rig.wanted == {}
 
-        memory.begin()
+        rig.begin()
 
-        assert memory.ready.lanes.is_low(memory.endpoints.of((ORIGIN, "a")))
-        assert memory.wanted == {"a": 4}
+        assert rig.wanted == {"a": 4}
 
     def test_what_waits_for_its_time_is_not_read_before(self) -> None:
-        memory = Memory()
-        memory.ready.lanes.read_at((ORIGIN, "a"), NOW + 5)
-        assert (memory.wanted, memory.ready.lanes.next_at) == ({}, NOW + 5)
+        rig = Rig()
+        rig.memory.lanes.read_at((ORIGIN, "a"), NOW + 5)
+        assert (rig.wanted, rig.memory.lanes.next_at()) == ({}, NOW + 5)
 
-        memory.now += 5
+        rig.now += 5
 
-        assert memory.wanted.keys() == {"a"}
+        assert rig.wanted.keys() == {"a"}
 
     def test_a_probe_is_alone(self) -> None:
-        memory = Memory({ORIGIN: Health("open", 5, NOW - 1)})
-        memory.due("a", "b")
+        rig = Rig({ORIGIN: Health("open", 5, NOW - 1)})
+        rig.due("a", "b")
 
-        assert memory.wanted == {"a": 1}
-        memory.read(entries_of("a", "a1", "a2"))
+        assert rig.wanted == {"a": 1}
+        rig.read(entries_of("a", "a1", "a2"))
 
-        assert [entry.application_id for entry in memory.ready.flying.values()] == ["a1"]
-        assert memory.wanted == {}
+        assert [entry.application_id for entry in rig.memory.flying.values()] == ["a1"]
+        assert rig.wanted == {}
 
     def test_what_an_apply_has_enqueued_is_not_read_first(self) -> None:
-        memory = Memory()
-        assert memory.wanted == {}, "there is nothing, and so there is room"
-        applying = memory.ready.begin_apply("a", ["a1"])
+        rig = Rig()
+        assert rig.wanted == {}, "there is nothing, and so there is room"
+        applying = rig.memory.begin_apply("a", ["a1"])
 
-        memory.ready.end_apply(applying, Applied(entries=entries_of("a", "a1")))
+        rig.memory.end_apply(applying, Applied(entries=entries_of("a", "a1")))
 
-        assert memory.begin() is not None
+        assert rig.begin() is not None
 
     def test_but_it_waits_for_its_turn_if_something_else_does(self) -> None:
-        memory = Memory()
-        assert memory.wanted == {}
-        memory.due("a")
-        applying = memory.ready.begin_apply("a", ["a1"])
+        rig = Rig()
+        assert rig.wanted == {}
+        rig.due("a")
+        applying = rig.memory.begin_apply("a", ["a1"])
 
-        memory.ready.end_apply(applying, Applied(entries=entries_of("a", "a1")))
+        rig.memory.end_apply(applying, Applied(entries=entries_of("a", "a1")))
 
-        assert memory.begin() is None
+        assert rig.begin() is None
 
 
 class Steps:
     """Counts the lines of the sender's memory that are run."""
 
-    FILES = frozenset({endpoints.__file__, lanes.__file__, ready.__file__})
+    FILES = frozenset({endpoints.__file__, lanes.__file__, memory.__file__})
 
     def __init__(self) -> None:
         self.count = 0
@@ -251,25 +252,25 @@ class Steps:
         return self._trace
 
 
-def known(number: int) -> Memory:
+def known(number: int) -> Rig:
     """So many endpoints, each of an account with a watch of its name."""
     names = [f"w{each}" for each in range(number)]
     endpoints = {endpoint_of(name): Health() for name in names}
-    memory = Memory(endpoints, accounts=frozenset(names), expected=set(endpoints), concurrency=100)
-    memory.ready.wanted()
-    return memory
+    rig = Rig(endpoints, accounts=frozenset(names), expected=set(endpoints), concurrency=100)
+    rig.memory.wanted()
+    return rig
 
 
 def steps_of_a_call(number: int) -> int:
     """What one change costs from its apply to the end of its call."""
-    memory, watch = known(number), f"w{number - 1}"
+    rig, watch = known(number), f"w{number - 1}"
     with Steps() as steps:
-        applying = memory.ready.begin_apply(watch, ["a1"])
-        memory.ready.end_apply(applying, Applied(entries=entries_of(watch, "a1", account=watch)))
-        begun = memory.ready.begin()
+        applying = rig.memory.begin_apply(watch, ["a1"])
+        rig.memory.end_apply(applying, Applied(entries=entries_of(watch, "a1", account=watch)))
+        begun = rig.memory.begin()
         assert begun is not None
-        memory.endpoints.end(begun[1], 0.02)
-        memory.ready.completed(begun[0].id)
+        rig.endpoints.end(begun[1], 0.02)
+        rig.memory.completed(begun[0].id)
     return steps.count
 
 
@@ -279,11 +280,11 @@ def test_a_call_takes_no_more_steps_with_a_thousand_endpoints() -> None:
 
 def test_a_read_takes_no_more_steps_with_a_thousand_endpoints_of_which_one_has_something_due() -> None:
     def steps_of_a_read(number: int) -> int:
-        memory = known(number)
+        rig = known(number)
         with Steps() as steps:
-            memory.due("w0", endpoint=endpoint_of("w0"))
-            assert memory.wanted.keys() == {"w0"}
-            memory.read(entries_of("w0", "a1", account="w0"))
+            rig.due("w0", endpoint=endpoint_of("w0"))
+            assert rig.wanted.keys() == {"w0"}
+            rig.read(entries_of("w0", "a1", account="w0"))
         return steps.count
 
     assert steps_of_a_read(1000) == steps_of_a_read(2)
@@ -291,12 +292,12 @@ def test_a_read_takes_no_more_steps_with_a_thousand_endpoints_of_which_one_has_s
 
 @pytest.mark.parametrize("number", [2, 50])
 def test_the_next_call_goes_to_an_endpoint_with_the_fewest_under_way(number: int) -> None:
-    memory = known(number)
+    rig = known(number)
     for each in range(number):
-        memory.read(entries_of(f"w{each}", "a1", "a2", account=f"w{each}"))
+        rig.read(entries_of(f"w{each}", "a1", "a2", account=f"w{each}"))
 
-    first = [memory.begin() for _ in range(number)]
-    second = memory.begin()
+    first = [rig.begin() for _ in range(number)]
+    second = rig.begin()
 
     assert len({begun.name for begun in first if begun}) == number
     assert second is not None
@@ -304,10 +305,10 @@ def test_the_next_call_goes_to_an_endpoint_with_the_fewest_under_way(number: int
 
 
 def test_a_slow_endpoint_leaves_half_of_the_calls_to_others() -> None:
-    memory = Memory(concurrency=4, accounts={"slow", "other"}, expected={endpoint_of("other")})
-    memory.read(entries_of("w", *"123456", account="slow"))
+    rig = Rig(concurrency=4, accounts={"slow", "other"}, expected={endpoint_of("other")})
+    rig.read(entries_of("w", *"123456", account="slow"))
 
-    assert [memory.begin() is not None for _ in range(3)] == [True, True, False]
-    memory.endpoints.end(memory.endpoints.all[endpoint_of("slow")], 0.5)
+    assert [rig.begin() is not None for _ in range(3)] == [True, True, False]
+    rig.endpoints.end(rig.endpoints.all[endpoint_of("slow")], 0.5)
 
-    assert [memory.begin() is not None for _ in range(4)] == [True, True, True, False]
+    assert [rig.begin() is not None for _ in range(4)] == [True, True, True, False]

@@ -28,7 +28,6 @@ def loaded() -> frozenset[str]:
         pytest.param("pygments", id="comes with rich"),
         pytest.param("jinja2", id="nobody looks at the page"),
         pytest.param("cdc_sync.admin.page", id="as jinja2"),
-        pytest.param("prometheus_client", id="nobody scrapes"),
         pytest.param("cdc_sync.store.postgres", id="the store is of SQLite"),
         pytest.param("cdc_sync.demo", id="another command"),
         pytest.param("cdc_sync.emulator", id="another command, too"),

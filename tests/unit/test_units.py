@@ -5,7 +5,6 @@ from pathlib import Path
 FOLDER = Path(__file__).parents[2] / "cdc_sync" / "files"
 
 OF_A_TENANT = (
-    (":/etc/cdc-sync/%i/secrets", ":/etc/cdc-sync/secrets"),
     ("Environment=CDC_SYNC_CONFIG=/etc/cdc-sync/%i/config.yaml\n", ""),
     ("User=cdc_sync_%i", "User=cdc_sync"),
     ("StateDirectory=cdc-sync-%i", "StateDirectory=cdc-sync"),

@@ -4,16 +4,20 @@
 const EVERY = 5_000; // milliseconds
 
 function localise(root) {
+  const language = document.documentElement.lang;
+  const written = (instant) => {
+    const joint = language === "fr" ? " à " : ", ";
+    return instant.toLocaleDateString(language) + joint + instant.toLocaleTimeString(language);
+  };
   for (const time of root.querySelectorAll("time[datetime]")) {
-    time.title = new Date(time.dateTime).toLocaleString(document.documentElement.lang);
+    time.title = written(new Date(time.dateTime));
   }
   for (const text of root.querySelectorAll("[data-local]")) {
-    text.textContent = new Date(text.dataset.local).toLocaleString(document.documentElement.lang);
+    text.textContent = written(new Date(text.dataset.local));
   }
   for (const text of root.querySelectorAll("[data-hour]")) {
-    const hour = new Date(text.dataset.hour);
     const numbers = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
-    text.textContent = hour.toLocaleTimeString(document.documentElement.lang, numbers);
+    text.textContent = new Date(text.dataset.hour).toLocaleTimeString(language, numbers);
   }
 }
 
@@ -23,8 +27,9 @@ function isInUse(part) {
 }
 
 async function renew() {
-  const answer = await fetch(location.pathname + location.search, { headers: { Accept: "text/html" }, credentials: "same-origin" });
-  if (answer.status === 401) location.reload(); // the log-in has ended: ask for another
+  // Not relative: an address with a user's name would refuse it.
+  const page = location.origin + location.pathname + location.search;
+  const answer = await fetch(page, { headers: { Accept: "text/html" }, credentials: "same-origin" });
   if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   localise(fresh);

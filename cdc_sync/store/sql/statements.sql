@@ -248,6 +248,7 @@ SELECT o.watch, o.application_id, o.revision
    AND (:any_id OR o.application_id @in(ids))
    AND (CAST(:deleted AS boolean) IS NULL OR o.deleted = :deleted)
    AND (CAST(:transition AS text) IS NULL OR :transition = @transition)
+   AND (CAST(:mark AS text) IS NULL OR (replace(o.metadata, :mark, '') <> o.metadata) = :marked)
  ORDER BY o.queued_at, o.watch, o.application_id
  LIMIT :limit;
 
@@ -260,6 +261,7 @@ SELECT o.watch, o.application_id, o.queued_at, coalesce(o.reason, '') AS reason,
    AND (:any_id OR o.application_id @in(ids))
    AND (CAST(:deleted AS boolean) IS NULL OR o.deleted = :deleted)
    AND (CAST(:transition AS text) IS NULL OR :transition = @transition)
+   AND (CAST(:mark AS text) IS NULL OR (replace(o.metadata, :mark, '') <> o.metadata) = :marked)
  ORDER BY o.queued_at, o.watch, o.application_id
  LIMIT :limit),
 numbered AS (

@@ -1,6 +1,7 @@
 """Who may look, where, and what every answer is wrapped in."""
 
 import asyncio
+import base64
 import logging
 import socket
 from pathlib import Path
@@ -15,6 +16,12 @@ from cdc_sync.core.conditions import NONE
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
 
+
+def basic(login: str, password: str) -> str:
+    """The header of HTTP Basic."""
+    return f"Basic {base64.b64encode(f'{login}:{password}'.encode()).decode()}"
+
+
 GUARDED = ["/", "/metrics", "/api/status"]
 OPEN = ["/healthz", "/readyz"]
 
@@ -23,21 +30,31 @@ class TestToken:
     @pytest.mark.parametrize("path", GUARDED)
     @pytest.mark.parametrize(
         "authorization",
-        [None, "", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", "Bearer é"],
+        [
+            *(None, "", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", TOKEN, "Bearer é"),
+            *("Basic", "Basic ", f"Basic {TOKEN}", basic("", f"{TOKEN}x"), basic(TOKEN, ""), f"{basic('', TOKEN)}x"),
+        ],
     )
     async def test_is_asked_for(self, tmp_path: Path, path: str, authorization: str | None) -> None:
         async with admin_server(tmp_path, token=TOKEN) as admin:
             answer = await admin.get(path, authorization=authorization)
 
         assert answer.status == 401
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert answer.headers["WWW-Authenticate"] == 'Basic realm="cdc-sync", charset="UTF-8"'
+        assert "Set-Cookie" not in answer.headers
         assert "admin.token" in answer.text
         assert TOKEN not in answer.text
 
     @pytest.mark.parametrize("path", GUARDED)
-    async def test_lets_in(self, tmp_path: Path, path: str) -> None:
+    @pytest.mark.parametrize(
+        "authorization",
+        [f"Bearer {TOKEN}", basic("", TOKEN), basic("julia", TOKEN), basic("é", TOKEN), basic(" ", TOKEN)],
+    )
+    async def test_lets_in(self, tmp_path: Path, path: str, authorization: str) -> None:
         async with admin_server(tmp_path, token=TOKEN) as admin:
-            assert (await admin.get(path, authorization=f"Bearer {TOKEN}")).status == 200
+            answer = await admin.get(path, authorization=authorization)
+            assert answer.status == 200
+            assert "Set-Cookie" not in answer.headers
 
     @pytest.mark.parametrize("path", OPEN)
     async def test_is_not_needed_for_health(self, tmp_path: Path, path: str) -> None:
@@ -110,7 +127,7 @@ class TestFromElsewhere:
     """A page of another site sends requests by a browser of a person who may look."""
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS"])
-    @pytest.mark.parametrize("path", [*GUARDED, *OPEN, "/login", "/static/page.js", "/fuse/release", "/nowhere"])
+    @pytest.mark.parametrize("path", [*GUARDED, *OPEN, "/static/page.js", "/fuse/release", "/nowhere"])
     async def test_it_is_refused_on_every_method(self, admin: Admin, path: str, method: str) -> None:
         for headers in (
             {"Origin": "https://attacker.example"},
@@ -128,100 +145,31 @@ class TestFromElsewhere:
                 assert (await admin.get("/readyz", headers=headers)).status == 200
                 assert (await admin.get("/", headers=headers)).status == 401
 
-    async def test_a_form_that_is_sent_by_a_link_of_another_site_is_refused(self, tmp_path: Path) -> None:
-        async with admin_server(tmp_path, token=TOKEN) as admin:
-            followed = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Dest": "document"}
-            assert (await admin.post("/login", {"token": TOKEN}, **followed)).status == 403
-
-
-class TestLogIn:
-    async def test_a_browser_is_shown_a_form(self, tmp_path: Path) -> None:
-        async with admin_server(tmp_path, token=TOKEN) as admin:
-            answer = await admin.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
-
-        assert answer.status == 401
-        assert answer.headers["Content-Type"].startswith("text/html")
-        assert '<form class="log-in" action="/login" method="post">' in answer.text
-
-    async def test_the_token_opens_a_log_in_that_scripts_cannot_read_and_other_sites_cannot_use(
-        self, tmp_path: Path
-    ) -> None:
-        async with admin_server(tmp_path, token=TOKEN) as admin:
-            answer = await admin.post("/login", {"token": TOKEN})
-
-            assert (answer.status, answer.headers["Location"]) == (303, "/")
-            cookie, *attributes = answer.headers["Set-Cookie"].split("; ")
-            assert cookie.startswith(f"cdc_sync_{admin.port}=")
-            assert {"HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"} <= set(attributes)
-            assert "Secure" not in attributes
-            assert TOKEN not in cookie
-            for path in GUARDED:
-                assert (await admin.get(path, headers={"Cookie": cookie})).status == 200
-
-    async def test_behind_tls_the_cookie_stays_there(self, tmp_path: Path) -> None:
-        async with admin_server(tmp_path, token=TOKEN) as admin:
-            answer = await admin.post(
-                "/login", {"token": TOKEN}, Host="cdc-sync.example", Origin="https://cdc-sync.example"
-            )
-
-        assert answer.status == 303
-        assert "; Secure" in answer.headers["Set-Cookie"]
-
-    async def test_another_token_does_not(self, tmp_path: Path) -> None:
-        async with admin_server(tmp_path, token=TOKEN) as admin:
-            tokens = ("", "x", TOKEN[:-1], f"{TOKEN}x", "é")
-            for answer in await asyncio.gather(*(admin.post("/login", {"token": token}) for token in tokens)):
-                assert answer.status == 401
-                assert "This is not the token." in answer.text
-                assert "Set-Cookie" not in answer.headers
-                assert TOKEN not in answer.text
-
-    async def test_without_a_token_nobody_logs_in(self, admin: Admin) -> None:
-        assert (await admin.post("/login", {"token": ""})).status == 401
-
-    async def test_it_ends_when_one_logs_out(self, tmp_path: Path) -> None:
-        async with admin_server(tmp_path, token=TOKEN) as admin:
-            browser = await admin.log_in()
-            assert (await admin.post("/logout", {}, Cookie=browser.cookie)).status == 403, "without its form"
-
-            answer = await browser.press("/logout")
-
-            assert (answer.status, answer.headers["Location"]) == (303, "/")
-            assert "Max-Age=0" in answer.headers["Set-Cookie"]
-            assert (await admin.get("/", headers={"Cookie": browser.cookie})).status == 401
-
     @pytest.mark.parametrize(
         "headers",
         [
             {"Origin": "https://attacker.example"},
+            {"Origin": "http://127.0.0.1:1"},
             {"Origin": "null"},
-            {"Sec_Fetch_Site": "cross-site"},
+            {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Dest": "document"},
             {"Sec_Fetch_Site": "same-site"},
             {"Sec_Fetch_Site": "none"},
         ],
         ids=str,
     )
-    async def test_another_sites_page_cannot_send_a_form(self, tmp_path: Path, headers: dict[str, str]) -> None:
+    async def test_a_form_of_another_page_is_refused_though_the_browser_sends_the_token(
+        self, tmp_path: Path, headers: dict[str, str]
+    ) -> None:
         async with admin_server(tmp_path, token=TOKEN) as admin:
-            browser = await admin.log_in()
-            form = {"token": TOKEN, "form_token": browser.form_token, "all": "1"}
-            for path in ("/login", "/logout", "/fuse/release", "/dead-letters/discard"):
-                answer = await admin.post(path, form, Cookie=browser.cookie, **headers)
+            for path in ("/fuse/release", "/dead-letters/discard", "/sending/pause"):
+                answer = await admin.post(path, {"all": "1"}, Authorization=admin.browser().authorization, **headers)
 
                 assert answer.status == 403
                 assert "a page of another site" in answer.text
 
-    async def test_another_port_of_the_same_host_is_another_origin(self, tmp_path: Path) -> None:
+    async def test_a_form_of_the_page_itself_is_taken(self, tmp_path: Path) -> None:
         async with admin_server(tmp_path, token=TOKEN) as admin:
-            browser = await admin.log_in()
-            form = {"form_token": browser.form_token, "all": "1"}
-            answer = await admin.post("/fuse/release", form, Cookie=browser.cookie, Origin="http://127.0.0.1:1")
-            assert answer.status == 403
-            own = f"http://127.0.0.1:{admin.port}"
-            answer = await admin.post(
-                "/fuse/release", form, Cookie=browser.cookie, Origin=own, Sec_Fetch_Site="same-origin"
-            )
-            assert answer.status == 303
+            assert (await admin.browser().press("/fuse/release", all="1")).status == 303
 
     async def test_a_preflight_gets_no_leave(self, tmp_path: Path) -> None:
         async with admin_server(tmp_path, token=TOKEN) as admin:
@@ -232,32 +180,28 @@ class TestLogIn:
         assert not [name for name in answer.headers if name.startswith("Access-Control")]
 
 
-async def test_a_token_that_was_changed_ends_the_log_ins(tmp_path: Path) -> None:
+async def test_a_token_that_was_changed_is_wrong(tmp_path: Path) -> None:
     another = "another-secret-0123456789"
     async with admin_server(tmp_path, token=TOKEN) as admin:
-        cookie = (await admin.log_in()).cookie
-        admin.use(a_config({"admin.listen": "127.0.0.1:0", "admin.token": TOKEN}))
-        assert (await admin.get("/", headers={"Cookie": cookie})).status == 200
-
         admin.use(a_config({"admin.listen": "127.0.0.1:0", "admin.token": another}))
 
-        assert (await admin.get("/", headers={"Cookie": cookie})).status == 401
         assert (await admin.get("/", authorization=f"Bearer {TOKEN}")).status == 401
         assert (await admin.get("/", authorization=f"Bearer {another}")).status == 200
 
 
-async def test_what_the_form_is_made_of_is_nobodys_secret(tmp_path: Path) -> None:
+async def test_the_files_of_the_page_need_the_token_too(tmp_path: Path) -> None:
     async with admin_server(tmp_path, token=TOKEN) as admin:
         for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript"), ("icon.svg", "image/svg+xml")):
-            answer = await admin.get(f"/static/{name}", headers={"Host": "cdc-sync.example"})
+            assert (await admin.get(f"/static/{name}")).status == 401
+            answer = await admin.get(f"/static/{name}", authorization=f"Bearer {TOKEN}")
             assert (answer.status, answer.headers["Content-Type"]) == (200, f"{kind}; charset=utf-8")
-        assert (await admin.get("/static/../page.py")).status == 401
 
 
 async def test_a_form_has_a_limit(tmp_path: Path) -> None:
     async with admin_server(tmp_path, token=TOKEN) as admin:
-        assert (await admin.post("/login", {"token": TOKEN, "x": "x" * 8_000})).status == 303
-        answer = await admin.post("/login", {"token": TOKEN, "x": "x" * 8_192})
+        browser = admin.browser()
+        assert (await browser.press("/fuse/release", all="1", x="x" * 8_000)).status == 303
+        answer = await browser.press("/fuse/release", all="1", x="x" * 8_192)
     assert answer.status == 413
     assert "This form has more than 8192 bytes." in answer.text
 
@@ -270,9 +214,8 @@ async def test_a_pattern_of_watches_has_a_limit(admin: Admin, path: str) -> None
     assert "Le champ watch accepte au plus 200 caractères." in answer.text
 
 
-async def test_without_a_token_the_log_in_too_is_asked_for_by_a_name_of_the_loopback(admin: Admin) -> None:
-    for path in ("/login", "/static/page.css"):
-        assert (await admin.get(path, headers={"Host": "attacker.example"})).status == 421
+async def test_without_a_token_files_too_are_asked_for_by_a_name_of_the_loopback(admin: Admin) -> None:
+    assert (await admin.get("/static/page.css", headers={"Host": "attacker.example"})).status == 421
 
 
 @pytest.mark.parametrize("path", [*GUARDED, *OPEN, "/nowhere"])

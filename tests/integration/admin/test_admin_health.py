@@ -171,8 +171,7 @@ async def test_beyond_loopback_a_stranger_is_told_what_kinds_of_reasons_there_ar
             assert "secret" not in answer.text
 
         told = (await admin.get("/readyz", authorization=f"Bearer {TOKEN}")).text
-        browser = await admin.log_in()
-        assert told == (await admin.get("/readyz", headers={"Cookie": browser.cookie})).text
+        assert told == (await admin.get("/readyz", authorization=admin.browser().authorization)).text
         assert "watch secret-watch: the database secret-host cannot be reached\n" in told
         admin.conditions = {}
         await acting.release_held(admin.store, None, NOW + SECOND)

@@ -37,6 +37,7 @@ from cdc_sync.core.events import (
     StoreFailed,
     StoreRecovered,
     SweepDone,
+    TenantsFound,
     WatchConnected,
     WatchLost,
     WatchStandsBy,
@@ -319,10 +320,14 @@ STRANGE = 'applications@"Été" \\ 1/2'
 """A watch's name as a schema of a tenant may make it."""
 
 
-async def without_watches(admin: Admin, *events: Event) -> dict[str, float]:
-    (watch,) = admin.config.watches.values()
-    admin.use(admin.config.model_copy(update={"watches": {f"w{number}": watch for number in range(11)}}))
-    return await read(admin, *events)
+MANY = ("one", "two", STRANGE, *(f"watch_{number}" for number in range(8)))
+
+
+async def of_many(admin: Admin, *events: Event) -> dict[str, float]:
+    """The samples of a daemon with eleven watches, whose label `watch` is empty, without it."""
+    samples = await read(admin, LeadTaken("2026-01-01T00:00:00Z", MANY), *events)
+    assert not [name for name in samples if 'watch="' in name.replace('watch=""', "")]
+    return {re.sub(r'\{watch=""\}|,watch=""', "", name): number for name, number in samples.items()}
 
 
 async def test_a_name_of_any_characters_is_a_label(admin: Admin) -> None:
@@ -332,29 +337,28 @@ async def test_a_name_of_any_characters_is_a_label(admin: Admin) -> None:
     families = text_string_to_metric_families((await admin.get("/metrics")).text)
 
     labels = [sample.labels.get("watch") for family in families for sample in family.samples]
-    assert {*labels} == {STRANGE, None}
+    assert {*labels} == {STRANGE, "applications", None}
 
 
-async def test_without_watches_numbers_are_added_up_and_the_worst_is_taken(admin: Admin) -> None:
+async def test_of_more_than_ten_watches_numbers_are_added_up_and_the_worst_is_taken(admin: Admin) -> None:
     for watch, age in (("one", 90), (STRANGE, 30)):
         await admin.store.capture.apply(some_rules(watch), a_batch(an_observation("a1"), now=NOW - age * SECOND))
         await admin.store.capture.apply(
             some_rules(watch, max_changes=0), a_batch(an_observation("a2"), now=NOW - age * SECOND)
         )
 
-    samples = await without_watches(
+    admin.emit(CaughtUp(STRANGE, 300.0))
+
+    samples = await of_many(
         admin,
         SweepDone("one", 1000, 1.5, {"status": 2}),
         SweepDone(STRANGE, 1000, 310.0, {"status": 1}),
-        CaughtUp(STRANGE, 300.0),
-        LeadTaken("2026-01-01T00:00:00Z", ("one", STRANGE)),
         WatchConnected("one", "notify", 180_000),
         NotifyQueueSeen("one", 0.25),
         NotifyQueueSeen(STRANGE, 0.5),
         *(CallEnded(watch, "a1", "acknowledged", "HTTP 200", 1, 0.03, 0.2) for watch in ("one", STRANGE)),
     )
 
-    assert not [name for name in samples if "watch=" in name]
     assert samples["cdc_sync_watch_connected"] == 0, "one of them is not"
     assert samples['cdc_sync_outbox_entries{state="pending"}'] == 2
     assert samples['cdc_sync_outbox_entries{state="held"}'] == 2
@@ -373,22 +377,29 @@ async def test_without_watches_numbers_are_added_up_and_the_worst_is_taken(admin
     assert samples['cdc_sync_queue_seconds_bucket{le="0.1"}'] == 0
 
 
-async def test_without_watches_one_that_stands_by_is_not_missed(admin: Admin) -> None:
-    samples = await without_watches(
-        admin,
-        LeadTaken("2026-01-01T00:00:00Z", ("one", "two")),
-        WatchConnected("one", "notify", 180_000),
-        WatchStandsBy("two", "process 7 captures"),
-    )
+async def test_of_more_than_ten_watches_one_that_stands_by_is_not_missed(admin: Admin) -> None:
+    connected = [WatchConnected(watch, "notify", 180_000) for watch in MANY[1:]]
+
+    samples = await of_many(admin, *connected, WatchStandsBy("one", "process 7 captures"))
 
     assert samples["cdc_sync_watch_connected"] == 1
     assert samples["cdc_sync_watch_standby"] == 1
 
 
-async def test_without_watches_every_name_stays(admin: Admin) -> None:
-    with_them = {name.partition("{")[0] for name in await read(admin, *EXAMPLES)}
+async def test_of_more_than_ten_watches_every_name_stays(admin: Admin) -> None:
+    of_each = {name.partition("{")[0] for name in await read(admin, *EXAMPLES, LeadTaken("now", MANY[:2]))}
 
-    assert {name.partition("{")[0] for name in await without_watches(admin)} == with_them
+    assert {name.partition("{")[0] for name in await read(admin, LeadTaken("now", MANY))} == of_each
+
+
+async def test_counts_go_on_when_an_eleventh_watch_begins(admin: Admin) -> None:
+    await read(admin, LeadTaken("now", MANY[:10]), ChangesMissed("one", 3, "full"))
+
+    samples = await read(admin, TenantsFound(MANY[10:]), ChangesMissed("one", 4, "full"))
+
+    missed = {name: number for name, number in samples.items() if name.startswith("cdc_sync_missed_changes_total")}
+    assert missed['cdc_sync_missed_changes_total{watch=""}'] == 4
+    assert sum(missed.values()) == 7
 
 
 async def test_a_watch_that_the_store_has_forgotten_has_no_samples(admin: Admin) -> None:

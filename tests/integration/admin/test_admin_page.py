@@ -7,13 +7,12 @@ from unittest.mock import Mock
 
 import pytest
 from support import acting
-from support.builders import ENDPOINT, NOW, SECOND, a_batch, an_observation, some_rules
+from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_batch, an_observation, some_rules
 from support.looking import Admin, admin_server, fill
-from support.store_steps import acknowledge, begin_call, begin_calls
+from support.store_steps import acknowledge, begin_call, begin_calls, lose_answer
 
-from cdc_sync.admin.metrics import Trends
-from cdc_sync.admin.report import BAR, BARS, Grouped, overview, since
-from cdc_sync.admin.watches import Asked
+from cdc_sync.admin.overview import BAR, BARS, HeldGroups, Trends, since
+from cdc_sync.admin.report import status_report
 from cdc_sync.core.content import iso, request
 from cdc_sync.core.events import CallEnded, CaughtUp
 from cdc_sync.core.replies import Health
@@ -41,6 +40,7 @@ ATTRIBUTES = {
     *("viewbox", "x", "y", "width", "height", "x1", "x2", "y1", "y2", "colspan", "checked", "hidden", "http-equiv"),
     *("aria-live", "preserveaspectratio", "aria-label", "aria-hidden", "aria-labelledby", "data-live", "data-hour"),
     "data-local",
+    "data-label",
 }
 """All that a page may have: no style, no handler, no address of elsewhere."""
 
@@ -98,8 +98,9 @@ async def test_what_is_wrong(admin: Admin) -> None:
 
     assert "All is well." not in page.text
     assert "Something is wrong." in page.text
-    assert f"endpoint {ENDPOINT} : refuses our credentials , retried in 1 h : HTTP 400: no ( for 1 min )" in page.text
-    assert "applications: 1 change is held : more than 0 changes at once (fuse.max_changes)" in page.text
+    assert f"endpoint {ENDPOINT} : refuses our credentials : HTTP 400: no, retried in 1 h ( for 1 min )" in page.text
+    assert "applications: 1 change is held" in page.text
+    assert "applications: 1 more than 0 changes at once (fuse.max_changes)" in page.text
     assert "1 dead letter" in page.text
 
 
@@ -109,17 +110,14 @@ async def test_everything_has_its_place(admin: Admin) -> None:
 
     text = (await page_of(admin)).text
 
-    assert "Lag 5 min" in text
-    assert "Last change 0 s ago" in text
-    assert "To be sent 1, for 1 min at most" in text
-    assert "Suspected deletions 1" in text
-    assert "Repaired by sweeps missed: 2" in text
-    assert "Acknowledged: 0 · failed and tried again: 1 · given up: 1" in text
+    assert "Repaired by sweeps: missed 2 5 min 0 s ago 4 1, for 1 min at most 1 1" in text
+    assert "Suspected deletions: 1" in text
+    assert "acknowledged: 0 · failed and tried again: 1 · given up: 1" in text
     assert "a1 to be tried again" not in text
     assert text.count("a1 given up seen , job J1 HTTP 400: no 1 h ago") == 1, "among the last calls, which it is one of"
     assert "known to be tried again hired , job J1 timed out 0 s ago" in text
     assert "known hired , job J1 queued 1 min ago · due in 1 min · 1 attempt timed out" in text
-    assert f"{ENDPOINT} refuses our credentials , retried in 1 h : HTTP 400: no" in text
+    assert f"{ENDPOINT} refuses our credentials : HTTP 400: no, retried in 1 h" in text
 
 
 async def test_a_dead_letter_alone_asks_for_a_decision(admin: Admin) -> None:
@@ -138,7 +136,7 @@ async def test_acknowledged_calls(admin: Admin) -> None:
 
     text = (await page_of(admin)).text
 
-    assert "Acknowledged: 1 ·" in text
+    assert "acknowledged: 1 ·" in text
     assert "a1 acknowledged applied , job J1" in text
 
 
@@ -152,7 +150,7 @@ async def test_one_applications_story(admin: Admin) -> None:
         " (no call was made, for it was so when it was first seen)"
     ) in text
     assert "To be sent hired , job J1 , queued 1 min ago , due in 1 min , 1 attempt: timed out" in text
-    assert "to be sent applied , job J1 → hired , job J1 found by notify" in text
+    assert "to be sent applied , job J1 → hired , job J1 found by a trigger" in text
     assert "hired , job J1 attempt 1" in text
     assert "its row seems gone" in (await page_of(admin, "/application?id=gone")).text.lower()
 
@@ -223,16 +221,13 @@ async def test_held_entries_are_grouped_again_once_their_number_changes(
 
 async def test_held_entries_are_grouped_again_after_a_while(admin: Admin) -> None:
     await fill(admin.store)
-    grouped = Grouped()
-    (groups,) = (await overview(admin.config, admin.store, {}, {}, NOW, grouped=grouped, here=(), asked=Asked()))[
-        "held"
-    ].values()
+    watches = (await status_report(admin.config, admin.store, NOW))["watches"]
+    groups = HeldGroups()
+    first = await groups.look(admin.store, watches, NOW)
+    assert [group.number for group in first["applications"]] == [1]
 
     for later, same in ((14, True), (16, False)):
-        seen = await overview(
-            admin.config, admin.store, {}, {}, NOW + later * SECOND, grouped=grouped, here=(), asked=Asked()
-        )
-        assert [held is groups for held in seen["held"].values()] == [same]
+        assert (await groups.look(admin.store, watches, NOW + later * SECOND) is first) == same
 
 
 @pytest.mark.parametrize("text", ["%00", "", "%ff", "hw%00", "[" * 2_000, f"[{'[' * 900}{']' * 900}]"], ids=len)
@@ -280,8 +275,7 @@ async def test_what_comes_from_outside_cannot_become_markup(admin: Admin, path: 
         ("en-GB,en;q=0.9,fr;q=0.8", "en", "All is well."),
         ("de,fr;q=0.5", "fr", "Tout va bien."),
         ("de", "en", "All is well."),
-        ("fr;q=0,en;q=0.1", "en", "All is well."),
-        ("fr;q=x, ;;q=,*", "en", "All is well."),
+        ("q=x, ;;q=,*", "en", "All is well."),
     ],
 )
 async def test_it_speaks_the_browsers_language(admin: Admin, accepted: str, language: str, verdict: str) -> None:
@@ -293,20 +287,16 @@ async def test_it_speaks_the_browsers_language(admin: Admin, accepted: str, lang
     assert verdict in answer.text
 
 
-async def test_a_link_switches_the_language_and_it_stays(admin: Admin) -> None:
+async def test_a_link_switches_the_language_and_further_links_keep_it(admin: Admin) -> None:
     page = await admin.get("/application?id=a+1&language=en", headers={"Accept-Language": "fr"})
     assert '<html lang="en">' in page.text
     assert 'href="?id=a+1&amp;language=fr"' in page.text
-    cookie = page.headers["Set-Cookie"]
-    assert {"HttpOnly", "Path=/", "SameSite=Strict"} <= set(cookie.split("; "))
+    assert 'href="/?language=en"' in page.text
+    assert '<input type="hidden" name="language" value="en">' in page.text
+    assert "Set-Cookie" not in page.headers
 
-    kept = await admin.get("/", headers={"Accept-Language": "fr", "Cookie": cookie.partition(";")[0]})
-    assert '<html lang="en">' in kept.text
-    assert 'href="?language=fr"' in kept.text
-    assert "Set-Cookie" not in kept.headers
     unknown = await admin.get("/?language=%3Cde%3E", headers={"Accept-Language": "fr"})
     assert '<html lang="fr">' in unknown.text
-    assert "Set-Cookie" not in unknown.headers
 
 
 @pytest.mark.parametrize(("title", "shown"), [("Groupe <Est>", "Groupe &lt;Est&gt;"), (None, "ats@db.example")])
@@ -327,7 +317,7 @@ async def test_a_french_page_has_known_reasons_in_french_and_marks_what_is_engli
     assert ': HTTP 400\N{NO-BREAK SPACE}: <span lang="en">no</span>' in answer.text
     assert "plus de 0 changements d'un coup" in answer.text
     assert "depuis 1\N{NO-BREAK SPACE}min" in answer.text
-    assert "Reçus par HelloWork\N{NO-BREAK SPACE}: 0" in answer.text
+    assert "reçus\N{NO-BREAK SPACE}: 0" in answer.text
 
 
 async def test_the_chart_shows_both_sides_of_the_axis(admin: Admin) -> None:
@@ -360,7 +350,6 @@ async def test_latency_lag_and_pending_entries_are_charted_over_time(admin: Admi
     assert "Lag 5 min, at most 5 min" in text
     assert "To be sent 1, at most 1" in text
     assert page.text.count('<rect class="trend"') == 3
-    assert "<td>2 s</td><td>5 min</td><td>1</td>" in page.text
 
 
 async def test_of_a_daemon_that_runs_for_long_the_last_hours_are_kept(admin: Admin) -> None:
@@ -376,8 +365,8 @@ async def test_of_a_daemon_that_runs_for_long_the_last_hours_are_kept(admin: Adm
 @pytest.mark.parametrize(
     ("language", "state"),
     [
-        ("en", f"endpoint {ENDPOINT} : its calls fail , retried in 20 s : HTTP 503 ( for 13 s )"),
-        ("fr", f"destination {ENDPOINT} : les appels échouent , nouvel essai dans 20 s : HTTP 503 ( depuis 13 s )"),
+        ("en", f"endpoint {ENDPOINT} : its calls fail : HTTP 503, retried in 20 s ( for 13 s )"),
+        ("fr", f"destination {ENDPOINT} : les appels échouent : HTTP 503 , nouvel essai dans 20 s ( depuis 13 s )"),
     ],
 )
 async def test_an_open_circuit_is_said_to_fail_and_to_be_retried(admin: Admin, language: str, state: str) -> None:
@@ -388,19 +377,36 @@ async def test_an_open_circuit_is_said_to_fail_and_to_be_retried(admin: Admin, l
     assert state in (await page_of(admin, Accept_Language=language)).text
 
 
-async def test_without_a_pending_entry_nothing_is_said_to_be_retried(admin: Admin) -> None:
+async def test_without_a_pending_entry_a_failure_whose_wait_is_over_is_the_last_one(admin: Admin) -> None:
     await admin.store.delivery.complete([], {ENDPOINT: Health("open", 5, NOW - SECOND, "HTTP 503")})
 
-    assert f"{ENDPOINT} its calls fail : HTTP 503" in (await page_of(admin)).text
+    assert f"{ENDPOINT} nothing to send (last failure: HTTP 503)" in (await page_of(admin)).text
 
 
-@pytest.mark.parametrize(("failures", "said"), [(1, "the last call failed"), (4, "the last 4 calls failed")])
-async def test_failures_of_an_endpoint_that_takes_calls(admin: Admin, failures: int, said: str) -> None:
-    await admin.store.delivery.complete([], {ENDPOINT: Health("healthy", failures, reason="HTTP 503")})
+async def test_a_retry_waits_for_a_person_who_has_paused_sending(admin: Admin) -> None:
+    await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1")))
+    await admin.store.delivery.complete([], {ENDPOINT: Health("open", 5, NOW - SECOND, "HTTP 503")})
+    await acting.pause(admin.store, ENDPOINT)
+
+    assert "nouvel essai à la reprise" in (await page_of(admin, Accept_Language="fr")).text
+
+
+@pytest.mark.parametrize(("later", "is_shown"), [(0, True), (2 * MINUTE, False)])
+async def test_a_pending_entry_has_the_reason_of_its_last_failure_until_it_is_due(
+    tmp_path: Path, later: int, is_shown: object
+) -> None:
+    async with admin_server(tmp_path, now=NOW + later) as admin:
+        await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1")))
+        await lose_answer(admin.store, await begin_call(admin.store), again_at=NOW + MINUTE)
+
+        assert ("1 attempt timed out" in (await page_of(admin)).text) == is_shown
+
+
+async def test_a_failure_of_an_endpoint_that_takes_calls(admin: Admin) -> None:
+    await admin.store.delivery.complete([], {ENDPOINT: Health("healthy", 4, reason="HTTP 503")})
 
     page = await page_of(admin)
-    assert f"{ENDPOINT} {said} : HTTP 503" in page.text
-    assert "takes calls" not in page.text
+    assert f"{ENDPOINT} takes calls (last failure: HTTP 503)" in page.text
     assert "All is well." in page.text
 
 

@@ -48,6 +48,7 @@ async def test_the_report(admin: Admin) -> None:
             "failures": 2,
             "until": "2023-01-10T10:00:00.000Z",
             "retried_at": "2023-01-10T10:00:00.000Z",
+            "late_seconds": 0.0,
             "reason": "HTTP 400: no",
             "sending_paused": False,
         }

@@ -7,7 +7,6 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from unittest.mock import Mock
 
 import pytest
 import uvloop
@@ -16,7 +15,7 @@ from support.wire import OK, UPDATED, saying, wire_server
 
 from cdc_sync.core.replies import Reply, Unavailable, meaning_of
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
-from cdc_sync.delivery.client import EXCERPT, Client, _Deadlines
+from cdc_sync.delivery.client import EXCERPT, Client
 from cdc_sync.emulator import Emulator, EmulatorOptions
 from cdc_sync.emulator.faults import Fault, HalfAnswer, Hang, Html, LostAnswer, Reset, SlowBody, Status
 
@@ -66,26 +65,6 @@ async def test_each_call_has_the_whole_time(hellowork: Emulator) -> None:
         assert await client.call(entry) != (TIMED_OUT, "")
 
     assert min(took) >= 0.99
-
-
-def test_the_timer_does_not_turn_in_circles_before_a_deadline() -> None:
-    """uvloop counts whole milliseconds: a deadline between two of them is due and not due."""
-
-    async def looks() -> int:
-        deadlines = _Deadlines(0.2)
-        looked = Mock(wraps=deadlines._look)
-        deadlines._look = looked  # type: ignore[method-assign]
-
-        async def call(after: float) -> None:
-            await asyncio.sleep(after)
-            deadlines.begin()
-            with suppress(asyncio.CancelledError):
-                await asyncio.sleep(10)
-
-        await asyncio.gather(*(call(0.0137 * number) for number in range(30)))
-        return looked.call_count
-
-    assert uvloop.run(looks()) <= 60
 
 
 async def test_one_that_is_cancelled_as_its_time_is_over_is_cancelled(hellowork: Emulator) -> None:

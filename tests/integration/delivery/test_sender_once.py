@@ -1,22 +1,15 @@
 """`run_once`: what is due now is tried once, and then it ends, whatever HelloWork does."""
 
-import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.builders import HOUR, SECOND, a_batch, an_observation, some_rules
-from support.eventually import eventually
-from support.sending import LOOPBACK, QUICK, Delivery, delivery
+from support.sending import QUICK, Delivery, delivery
 from support.store_steps import events_of
 
-from cdc_sync.core.outbox import DueEntries, Entry, Lane, Wanted
+from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import FAILURES_TO_OPEN, Reply
-from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.delivery.lanes import AT_ONCE
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Fault, Hang, Html, Reset, Status
@@ -196,38 +189,3 @@ async def test_an_endpoint_that_a_wrong_clock_silenced_is_tried(desk: Delivery, 
     await desk.send_once(policy=QUICK)
 
     assert len(hellowork.calls) == 1 + len(IDS)
-
-
-async def test_what_was_behind_another_watchs_call_is_sent_if_that_ends_during_a_read(
-    desk: Delivery, hellowork: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The read finds nothing, and nothing is in memory then: all the same it is not over."""
-    await desk.queue(hellowork.url, "a1")
-    rules = replace(some_rules("other"), allowed=LOOPBACK)
-    for status in ("applied", "hired"):
-        batch = a_batch(an_observation("a1", status, base_url=hellowork.url), now=desk.clock())
-        await desk.store.capture.apply(rules, batch)
-    sender, reading, nothing = desk.sender(), asyncio.Event(), (endpoint_of(hellowork.url), "cancelled meanwhile")
-    due, call = desk.outbox.due, desk.caller.call
-
-    async def slow_due(wanted: Mapping[Lane, Wanted], *rest: Any) -> DueEntries:
-        if nothing in wanted:
-            reading.set()
-            await eventually(lambda: not sender._ready.flying, "the call has ended")
-        return await due(wanted, *rest)
-
-    async def late_call(entry: Entry) -> tuple[Reply, str]:
-        if not reading.is_set():
-            sender._ready.lanes.read_at(nothing, AT_ONCE)
-            sender._reader.wake()
-            await reading.wait()
-        return await call(entry)
-
-    monkeypatch.setattr(desk.outbox, "due", slow_due)
-    monkeypatch.setattr(desk.caller, "call", late_call)
-
-    async with asyncio.timeout(20):
-        await sender.run_once()
-
-    assert called(hellowork) == ["a1", "a1"]
-    assert await desk.is_settled()

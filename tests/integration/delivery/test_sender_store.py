@@ -113,22 +113,6 @@ class TestEndsCannotBeWritten:
         assert first.idempotency_key == second.idempotency_key
 
 
-async def test_a_store_that_is_slow_does_not_know_better_how_the_endpoint_is(
-    desk: Delivery, hellowork: Emulator
-) -> None:
-    hellowork.inject(Status(status=401))
-    await desk.queue(hellowork.url, *IDS[:3])
-    desk.outbox.complete_may_begin.clear()
-    async with desk.sending(policy=SLOW, concurrency=1):
-        await eventually(lambda: desk.outbox.completions, "the end is about to be written")
-        looks = desk.outbox.looks
-        await eventually(lambda: desk.outbox.looks > looks, "the sender has looked")
-        await eventually(lambda: desk.outbox.looks > looks + 1, "the sender has looked again")
-        desk.outbox.complete_may_begin.set()
-
-    assert len(hellowork.calls) == 1
-
-
 class TestNothingCanBeRead:
     @pytest.mark.parametrize("step", ["read", "look"])
     async def test_it_goes_on_as_soon_as_the_store_works(self, desk: Delivery, hellowork: Emulator, step: str) -> None:

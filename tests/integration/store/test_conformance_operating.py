@@ -102,6 +102,18 @@ class TestRelease:
         assert len(await acting.release_held(store, None, LATER, limit=2)) == 1
         assert not await is_blown(store)
 
+    @pytest.mark.parametrize(("account", "kept"), [("acme", ["b1", "c1"]), ("default", ["a1", "b1"])])
+    async def test_one_accounts_only(self, store: Store, account: str, kept: list[str]) -> None:
+        of = {"a1": "acme", "b1": 'acme "2"', "c1": "default"}
+        source = '{"account": "acme", "a":{"account":"acme"}}'
+        content = {id_: a_content("hired", source=source, account=name) for id_, name in of.items()}
+        rows = [replace(an_observation(id_), content=each) for id_, each in content.items()]
+        held = replace(rules_by_row(), accounts=frozenset(of.values()), fuse=some_rules(max_changes=0).fuse)
+        await observe(store, *rows, rules=held)
+
+        assert len(await acting.release_held(store, None, LATER, account=account)) == 1
+        assert await left(store) == kept
+
     @pytest.mark.parametrize(("only", "kept"), [("changes", ["d1"]), ("deletions", ["a1", "a2"])])
     async def test_changes_or_deletions_only(self, store: Store, only: Only, kept: list[str]) -> None:
         await hold(store, "a1", "a2", "d1")

@@ -16,8 +16,8 @@ from cdc_sync.core.status_url import account_of, endpoint_name
 BY_ROW = replace(some_rules(max_changes=2, max_deletions=1), account=None, accounts=frozenset({"acme", "beta"}))
 
 
-def a_row(account: str | None, *, job_id: str = "J1") -> Row:
-    rest = (None, "seen", job_id, "0", None, None, False, ())
+def a_row(account: str | None, *, job_id: str = "J1", deleted: bool = False) -> Row:
+    rest = (None, "seen", job_id, "0", None, None, deleted, ())
     return Row(("1",), True, "a1", *rest, account=account)  # noqa: FBT003 - by position, as the mapping makes it
 
 
@@ -112,6 +112,28 @@ class TestMoves:
 
         (entry,) = found.enqueued
         assert (entry.content.deleted, entry.content.account, entry.endpoint) == (True, "acme", f"{ENDPOINT} [acme]")
+
+    @pytest.mark.parametrize("account", [None, "gamma"])
+    def test_also_if_its_rows_account_is_not_configured(self, account: str | None) -> None:
+        row = interpret(a_row(account, deleted=True), BY_ROW, NOW)
+        resolved = Resolved("a1", NOW, row, frozenset({("1",)}))
+
+        found = plan(resolved, a1=known(a_content(account="acme")))
+
+        (entry,) = found.enqueued
+        assert (entry.content.deleted, entry.content.account, entry.endpoint) == (True, "acme", f"{ENDPOINT} [acme]")
+        assert resolved.is_deletion
+        assert plan(row).skips, "no account knows it"
+
+    def test_a_row_that_lacks_a_job_too_takes_both(self) -> None:
+        row = interpret(a_row("gamma", job_id="", deleted=True), BY_ROW, NOW)
+
+        (entry,) = plan(Resolved("a1", NOW, row), a1=known(a_content(account="acme"))).enqueued
+
+        assert (entry.content.job_id, entry.content.account) == (a_content().job_id, "acme")
+
+    def test_a_row_that_lacks_its_account_is_no_deletion_without_a_mark(self) -> None:
+        assert not Resolved("a1", NOW, interpret(a_row("gamma"), BY_ROW, NOW)).is_deletion
 
     def test_without_one_it_goes_to_the_rows(self) -> None:
         found = plan(Resolved("a1", NOW, None), a1=known(None, a_content("hired", account="beta")))

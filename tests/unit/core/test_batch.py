@@ -195,7 +195,7 @@ class TestNews:
 
     def test_a_row_without_a_job_has_the_last_known_one(self) -> None:
         jobless = an_observation(status="hired", job_id="")
-        row = Unreportable("a1", ("a1",), "it has no job id", without_job=jobless)
+        row = Unreportable("a1", ("a1",), "it has no job id", incomplete=jobless)
 
         assert plan(row).skips == [Skip(("a1",), "a1", "it has no job id")]
         (entry,) = plan(row, a1=before(a_content(job_id="J7"))).enqueued

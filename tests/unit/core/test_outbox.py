@@ -7,7 +7,7 @@ from support.builders import a_content, some_rules
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import PendingEntry
-from cdc_sync.core.outbox import Entry, Known, corrects, former_row, with_last_job
+from cdc_sync.core.outbox import Entry, Known, completed, corrects, former_row
 from cdc_sync.core.rows import Foreign, Observation, Reportable, Row, Unreportable
 
 URL = "https://ats-partner.hellowork.com/v1/applications/1/status"
@@ -101,9 +101,9 @@ def known_with(told: Content | None, waiting: PendingEntry | None = None) -> dic
 )
 def test_a_row_that_lost_its_job_has_the_last_known_one(known: dict[str, Known], job: str | None) -> None:
     says = Reportable("1", ("7",), QUEUED._replace(job_id=""), None)
-    jobless = Unreportable("1", ("7",), "it has no job id", without_job=says)
+    jobless = Unreportable("1", ("7",), "it has no job id", incomplete=says)
 
-    found = with_last_job(jobless, known.get("1"))
+    found = completed(jobless, known.get("1"))
 
     if job is None:
         assert found is jobless
@@ -113,7 +113,7 @@ def test_a_row_that_lost_its_job_has_the_last_known_one(known: dict[str, Known],
 
 def test_what_lacks_more_than_a_job_stays_as_it_is() -> None:
     for reading in (Unreportable("1", ("7",), "it has no status"), Foreign(("7",))):
-        assert with_last_job(reading, known_with(QUEUED)["1"]) is reading
+        assert completed(reading, known_with(QUEUED)["1"]) is reading
 
 
 KNOWN = a_content()

@@ -493,8 +493,8 @@ def test_a_row_that_lacks_nothing_but_a_job_says_all_the_rest(job_id: str | None
     found = reading(job_id=job_id)
 
     assert found == Unreportable("42", ("7",), "it has no job id")
-    assert found.without_job == Reportable("42", ("7",), CONTENT._replace(job_id=""), refused=None)
-    assert reading(replace(RULES, last_known_job=False), job_id=job_id).without_job is None
+    assert found.incomplete == Reportable("42", ("7",), CONTENT._replace(job_id=""), refused=None)
+    assert reading(replace(RULES, last_known_job=False), job_id=job_id).incomplete is None
     assert reading(job_id=job_id, created=None) == Unreportable("42", ("7",), "it has no creation date")
 
 

@@ -4,7 +4,7 @@ An application is in memory once for each account, and once for each watch. Of e
 
 - it is in memory (`flying`), or has replaced one that is there and whose call has begun (`begun`): the completion of
   that call says when to read its lane;
-- its lane is being read, or is read once the entry is due (`unread`);
+- its lane is being read, or is read once the entry is due (`Lanes.unread`);
 - its application is in memory for another watch of the same account: its lane is read after that (`behind`).
 
 [Decision 25](../../docs/decisions/0025-one-leader-claims-in-memory.md).
@@ -12,14 +12,17 @@ An application is in memory once for each account, and once for each watch. Of e
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
 from cdc_sync.core.batch import Applied
 from cdc_sync.core.outbox import Applying, DueEntries, Entry, EntryId, Lane, Wanted
-from cdc_sync.delivery.endpoints import Application, Endpoint, Endpoints, SenderSettings
+from cdc_sync.delivery.endpoints import Endpoint, Endpoints
 from cdc_sync.delivery.lanes import AT_ONCE, Lanes
+
+Application = tuple[str, str]
+"""An account, and an application's id. Calls are in order by it."""
 
 
 def lane_of(entry: Entry) -> Lane:
@@ -32,15 +35,14 @@ def _application_of(entry: Entry) -> Application:
 
 
 @dataclass(slots=True)
-class Ready:
+class Memory:
     """See the module's text. Nothing here waits: each method is one step of the event loop.
 
     Attributes:
         flying: the entries in memory.
         begun: those whose call has begun, and is not completed.
         applying: the ids of applications about which an apply decides.
-        taken: the applications of accounts of which an entry is in memory.
-        behind: other watches' lanes with an entry of an application in memory.
+        behind: the applications of `flying`, each with other watches' lanes that have an entry of it.
         loaded: the endpoints with entries whose call has not begun, in the order of their turns.
     """
 
@@ -48,9 +50,8 @@ class Ready:
     lanes: Lanes
     flying: dict[EntryId, Entry] = field(default_factory=dict)
     begun: dict[EntryId, Entry] = field(default_factory=dict)
-    taken: set[Application] = field(default_factory=set)
     applying: Counter[str] = field(default_factory=Counter)
-    behind: defaultdict[Application, set[Lane]] = field(default_factory=lambda: defaultdict(set))
+    behind: dict[Application, set[Lane]] = field(default_factory=dict)
     loaded: dict[Endpoint, None] = field(default_factory=dict)
 
     # Beside an apply.
@@ -78,25 +79,26 @@ class Ready:
 
     def _enqueued(self, entry: Entry) -> None:
         """Take a new entry into memory, if it is due, and its lane is read up and has room."""
-        lane, now = lane_of(entry), self.lanes.now()
-        if entry.due_at > now or self.lanes.is_unread(lane, now) or not self._has_room(lane):
-            self.lanes.read_at(lane, entry.due_at)
-        else:
+        lane, now = lane_of(entry), self.endpoints.now()
+        is_read_up = self.lanes.unread.get(lane, math.inf) > now
+        has_room = not self.lanes.waits(lane) and len(self.endpoints.of(lane).ready) < self.lanes.share
+        if entry.due_at <= now and is_read_up and has_room:
             self._enter(entry, lane)
-
-    def _has_room(self, lane: Lane) -> bool:
-        return not self.lanes.waits(lane) and len(self.endpoints.of(lane).ready) < self.lanes.share
+        else:
+            self.lanes.read_at(lane, entry.due_at)
 
     # Reading.
 
     def wanted(self) -> dict[Lane, Wanted]:
-        """What to read now."""
+        """What to read now. These lanes have had their turn: the answer says when the next one is."""
         limits = self.lanes.limits(self.loaded)
         besides = self._in_memory() if limits else {}
-        return {
-            lane: Wanted(limit, besides.get(lane[1], ()), self.endpoints.of(lane).health.mode in ("open", "paused"))
-            for lane, limit in limits.items()
-        }
+        wanted = dict[Lane, Wanted]()
+        for lane, limit in limits.items():
+            del self.lanes.unread[lane]
+            probing = self.endpoints.of(lane).health.mode in ("open", "paused")
+            wanted[lane] = Wanted(limit, besides.get(lane[1], ()), probing)
+        return wanted
 
     def _in_memory(self) -> defaultdict[str, list[str]]:
         """By watch, the applications that need not be read: in memory, or behind what is."""
@@ -108,16 +110,9 @@ class Ready:
                 found[watch].append(application_id)
         return found
 
-    def reading(self, wanted: Iterable[Lane]) -> None:
-        """These lanes are being read: they have had their turn."""
-        for lane in wanted:
-            del self.lanes.unread[lane]
-
-    def found(self, wanted: Iterable[Lane], found: DueEntries | None) -> None:
-        """Take what was read into memory; None: it could not be read."""
+    def found(self, found: DueEntries | None) -> None:
+        """Take what was read into memory. None: it could not be read; a look follows."""
         if found is None:
-            for lane in wanted:
-                self.lanes.read_at(lane, AT_ONCE)
             return
         for lane, at in found.next_at.items():
             if at is not None:
@@ -130,22 +125,19 @@ class Ready:
         of, application = entry.id, _application_of(entry)
         if of in self.flying:
             return  # a completion says when to read it
-        if application in self.taken:
+        if application in self.behind:
             self.behind[application].add(lane)
         elif entry.application_id in self.applying or not self._has_place(lane):
             self.lanes.read_at(lane, AT_ONCE)
         else:
             endpoint = self.endpoints.of(lane)
             self.flying[of] = endpoint.ready[of] = entry
-            self.taken.add(application)
+            self.behind[application] = set()
             self.loaded[endpoint] = None
 
     def _has_place(self, lane: Lane) -> bool:
-        if self.lanes.waits(lane):
-            return False
-        endpoint = self.endpoints.of(lane)
-        admitted = self.endpoints.admits(endpoint, self.endpoints.clock())
-        return admitted == "all" or (admitted == "probe" and not endpoint.ready)
+        admitted = self.lanes.admits(lane)
+        return admitted == "all" or (admitted == "probe" and not self.endpoints.of(lane).ready)
 
     # Calls.
 
@@ -171,8 +163,6 @@ class Ready:
 
     def _first(self, endpoint: Endpoint) -> EntryId | None:
         """The first entry about whose application no apply decides."""
-        if not self.applying:
-            return next(iter(endpoint.ready), None)
         return next((each for each in endpoint.ready if each[1] not in self.applying), None)
 
     def pace_wait(self) -> float:
@@ -188,17 +178,12 @@ class Ready:
 
     # Leaving memory.
 
-    def forget(self, leaves: Callable[[Entry, Endpoint], bool]) -> None:
-        """Let entries leave memory whose calls have not begun."""
+    def forget(self, leave: Callable[[Lane], bool] = lambda _: True) -> None:
+        """Let entries of some lanes leave memory whose calls have not begun."""
         for endpoint in list(self.loaded):
             for of, entry in list(endpoint.ready.items()):
-                if leaves(entry, endpoint):
+                if leave(lane_of(entry)):
                     self._forget(of)
-
-    def use(self, settings: SenderSettings) -> list[str]:
-        """See `Endpoints.use`."""
-        self.forget(lambda _, __: True)
-        return self.endpoints.use(settings)
 
     def _forget_if_ready(self, of: EntryId) -> None:
         if of in self.flying and of not in self.begun:
@@ -215,7 +200,5 @@ class Ready:
 
     def _leave(self, of: EntryId) -> None:
         """An application has left memory: read the lanes that have something else of it."""
-        application = _application_of(self.flying.pop(of))
-        self.taken.discard(application)
-        for lane in self.behind.pop(application, ()):
+        for lane in self.behind.pop(_application_of(self.flying.pop(of))):
             self.lanes.read_at(lane, AT_ONCE)
