@@ -6,14 +6,13 @@ and then sets `PINNED`. Two things still go by the own path: tables that the con
 are looked up once, and the configuration's expressions (`ats.connection.on_own_path`). The SQL is in `own_path.sql`.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 
 from psycopg import sql
 
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.packaged import text
+from cdc_sync.packaged import sections, text
 
 PINNED = "pg_catalog, pg_temp"
 """The search_path of our sessions and scripts."""
@@ -42,10 +41,10 @@ def naming(table: QualifiedName, statements: str) -> str:
     return f"{_parts()['on_own_path']}\n{statements.rstrip()}\n{_parts()['pin']}\n"
 
 
-def found(table: QualifiedName) -> sql.Composed:
-    """As `oid_of`, also without a right on the schema, which `to_regclass` asks for."""
+def oid_of(table: QualifiedName) -> sql.Composed:
+    """An expression for a table's oid, also without a right on its schema, which `to_regclass` asks for; NULL: none."""
     if table.schema is None:
-        return oid_of(table)
+        return sql.SQL(_parts()["in_own_schemas"]).format(name=sql.Literal(table.name))
     return sql.SQL(_parts()["in_schema"]).format(schema=sql.Literal(table.schema), name=sql.Literal(table.name))
 
 
@@ -57,17 +56,9 @@ def existing(table: QualifiedName) -> sql.Composed:
     return sql.SQL(_parts()["existing"]).format(found=oid_of(table), name=named)
 
 
-def oid_of(table: QualifiedName) -> sql.Composed:
-    """An expression for a table's oid; NULL if there is none."""
-    if table.schema is None:
-        return sql.SQL(_parts()["in_own_schemas"]).format(name=sql.Literal(table.name))
-    name = sql.Identifier(table.schema, table.name).as_string()
-    return sql.SQL("pg_catalog.to_regclass({})").format(sql.Literal(name))
-
-
-def given_by_default(role: str) -> str:
-    """The query of what default privileges of a role, an SQL expression, give others: one text a row."""
-    return _parts()["given_by_default"].replace("{role}", role)
+def gives_by_default(role: str) -> str:
+    """A condition: default privileges of a role, an SQL expression, give others more than reading."""
+    return _parts()["gives_by_default"].replace("{role}", role)
 
 
 def new_name(table: QualifiedName) -> sql.Composed:
@@ -84,7 +75,5 @@ def packaged_sql(path: str) -> str:
 
 @cache
 def _parts() -> Mapping[str, str]:
-    _, *parts = re.split(r"^-- name: (\w+)\n", text("own_path.sql"), flags=re.MULTILINE)
-    bodies = (re.sub(r"^--.*\n?", "", body, flags=re.MULTILINE).strip() for body in parts[1::2])
-    found = dict(zip(parts[::2], bodies, strict=True))
+    found = sections(text("own_path.sql"))
     return {name: body.replace("ON_OWN_PATH(c)", found["condition"]) for name, body in found.items()}

@@ -13,34 +13,29 @@ SELECT pg_catalog.set_config('cdc_sync.own_path', pg_catalog.current_setting('se
 -- The same in a script; a session of ours has it already.
 -- name: keep
 /* Tables that the configuration names without a schema are looked up in this session's search_path, as it is here. */
-DO $cdc_sync$
-BEGIN
-    IF coalesce(pg_catalog.current_setting('cdc_sync.own_path', true), '') OPERATOR(pg_catalog.=) '' THEN
-        PERFORM pg_catalog.set_config('cdc_sync.own_path', pg_catalog.current_setting('search_path'), true);
-        PERFORM pg_catalog.set_config('cdc_sync.own_schemas', pg_catalog.current_schemas(true)::pg_catalog.text, true);
-    END IF;
-END
-$cdc_sync$;
+DO $cdc_sync$ BEGIN
+    PERFORM pg_catalog.set_config('cdc_sync.own_path', pg_catalog.current_setting('search_path'), true),
+            pg_catalog.set_config('cdc_sync.own_schemas', pg_catalog.current_schemas(true)::pg_catalog.text, true)
+      WHERE coalesce(pg_catalog.current_setting('cdc_sync.own_path', true), '') OPERATOR(pg_catalog.=) '';
+END $cdc_sync$;
 
 -- name: on_own_path
 /* Up to the next SET: a table that the configuration names without a schema is named, and nothing is called. */
-DO $cdc_sync$
-BEGIN
+DO $cdc_sync$ BEGIN
     PERFORM pg_catalog.set_config('search_path', pg_catalog.current_setting('cdc_sync.own_path'), true);
-END
-$cdc_sync$;
+END $cdc_sync$;
 
 -- name: in_own_schemas
-(SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relname = {name} AND ON_OWN_PATH(c))
+(SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace,
+               pg_catalog.current_setting('cdc_sync.own_schemas', true) AS own (schemas)
+         WHERE c.relname = {name} AND n.nspname = ANY (own.schemas::name[])
+         ORDER BY pg_catalog.array_position(own.schemas::name[], n.nspname) LIMIT 1)
 
--- What ALTER DEFAULT PRIVILEGES of a role gives others beyond reading, which would be rights on all that it makes here.
--- name: given_by_default
-SELECT format('default privileges of %I give %s to %s', {role}, string_agg(DISTINCT privilege_type, ', '),
-               CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END)
-          FROM pg_default_acl CROSS JOIN aclexplode(defaclacl)
-         WHERE pg_get_userbyid(defaclrole) = {role} AND defaclnamespace IN (0, to_regnamespace('cdc_sync'))
-           AND grantee <> defaclrole AND privilege_type NOT IN ('SELECT', 'USAGE') AND (grantee <> 0 OR defaclobjtype <> 'f')
-         GROUP BY grantee
+-- Whether ALTER DEFAULT PRIVILEGES of a role gives others more than reading: it would be rights on all that it makes here.
+-- name: gives_by_default
+EXISTS (SELECT FROM pg_default_acl CROSS JOIN aclexplode(defaclacl) WHERE pg_get_userbyid(defaclrole) = {role}
+           AND defaclnamespace IN (0, to_regnamespace('cdc_sync')) AND grantee <> defaclrole
+           AND privilege_type NOT IN ('SELECT', 'USAGE') AND (grantee <> 0 OR defaclobjtype <> 'f'))
 
 -- OFFSET keeps the planner from looking the name up by itself.
 -- name: existing

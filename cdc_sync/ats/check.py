@@ -4,11 +4,10 @@ Each is a short transaction, whose settings end with it: a pooler may hand the s
 LIMIT 0 are enough: no row is read. All are read-only but those of `depends_on`, which are rolled back.
 """
 
-import asyncio
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AsyncExitStack, aclosing
 
 import psycopg
 
@@ -20,23 +19,20 @@ from cdc_sync.ats.expressions import catalog
 from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
 from cdc_sync.ats.recorders import noticed
 from cdc_sync.ats.replica_guard import ReplicaGuard
-from cdc_sync.ats.session import primary_session
+from cdc_sync.ats.session import Session, own_session, primary_session
 from cdc_sync.ats.triggers import Triggers, find_triggers
 from cdc_sync.config import Config, Watch
-from cdc_sync.config.daemon import Database
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.identifiers import written
 from cdc_sync.core.visible import HIDDEN
 
 _OLDEST, _NEWEST = 10, 18
-_ROUNDS = 5
 
 _WITHIN = 5.0
 """Seconds within which a notification must arrive; it takes a millisecond."""
 
 _CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-_PROCESS = "SELECT pg_backend_pid()"
 
 
 async def check_database(
@@ -63,24 +59,18 @@ async def check_database(
     shown = config.database.shown()
     psql = f"psql '{'…' if shown == HIDDEN else shown}'" if dsn.strip() else "psql"
     try:
-        async with connected(dsn) as connection, connected(dsn) as other:
+        async with connected(dsn) as connection, AsyncExitStack() as stack:
             report(_version(connection))
-            async with asking_shortly(connection, "asking the server for its version and identity"):
-                facts = await server_facts(connection)
-            report(found("connection/made", database=facts.database, user=facts.user, shown=shown))
-            report(found(f"role/{'superuser' if facts.is_superuser else 'ordinary'}", user=facts.user, psql=psql))
+            facts = await _server(connection, shown, psql, report)
             await _search_path(connection, facts.user, report)
-            report(await _session(connection, other))
+            session = await _session(stack, dsn, report)
             report(await _connections(connection, sessions or sessions_at_server(config, *config.all_databases)))
             report(await _clock(connection, clock))
             await _standby(config, facts, report)
             for name, position in (read or {}).items():
                 report(_replica_position(facts, name, position))
-            await _bell(connection, other, config, facts, report)
-            shared = Shared(await _triggers(connection, config))
-            watches = {name: watch for name, watch in config.watches.items() if only is None or name in only}
-            await _check_watches([connection, other], config.database, watches, shared, report)
-            await check_left_over(connection, config, shared, report)
+            await _bell(connection, session, config, facts, report)
+            await _watches(connection, config, only, report)
             return facts.identity
     except SourceError as error:
         report(_unconnected(error.message, psql))
@@ -95,39 +85,28 @@ def _unconnected(message: str, psql: str) -> Finding:
     return Finding("connection", "failed", message, remedy)
 
 
-async def _check_watches(
-    connections: Sequence[Connection],
-    database: Database,
-    watches: Mapping[str, Watch],
-    shared: Shared,
-    report: Tell,
-) -> None:
-    """Report each watch in order; at most `database.pool` at a time, each on a connection."""
-    waiting = iter(watches.items())
-    checked = {name: asyncio.Future[list[Finding]]() for name in watches}
-
-    async def work(connection: Connection) -> None:
-        for name, watch in waiting:
-            findings: list[Finding] = []
-            await check_watch(connection, name, watch, shared, findings.append)
-            checked[name].set_result(findings)
-
-    async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        several = list(connections[: database.pool])
-        with suppress(SourceError):  # no more are available
-            while len(several) < min(database.pool, len(watches)):
-                several.append(await stack.enter_async_context(connected(database.dsn.get_secret_value())))
-        for connection in several:
-            tasks.create_task(work(connection))
-        for each in checked.values():
-            for finding in await each:
-                report(finding)
-
-
 def _version(connection: Connection) -> Finding:
     version = connection.info.server_version // 10_000
     what = "old" if version < _OLDEST else "new" if version > _NEWEST else "known"
     return found(f"server/{what}", version=version, oldest=_OLDEST)
+
+
+async def _server(connection: Connection, shown: str, psql: str, report: Tell) -> ServerFacts:
+    """Report where the connection leads, and for whom."""
+    async with asking_shortly(connection, "asking the server for its version and identity"):
+        facts = await server_facts(connection)
+    report(found("connection/made", database=facts.database, user=facts.user, shown=shown))
+    report(found(f"role/{'superuser' if facts.is_superuser else 'ordinary'}", user=facts.user, psql=psql))
+    return facts
+
+
+async def _watches(connection: Connection, config: Config, only: Collection[str] | None, report: Tell) -> None:
+    """Report each watch in order, and what is left over."""
+    shared = Shared(await _triggers(connection, config))
+    for name, watch in config.watches.items():
+        if only is None or name in only:
+            await check_watch(connection, name, watch, shared, report)
+    await check_left_over(connection, config, shared, report)
 
 
 async def _standby(config: Config, facts: ServerFacts, report: Tell) -> None:
@@ -143,13 +122,16 @@ async def _standby(config: Config, facts: ServerFacts, report: Tell) -> None:
             report(found("standby/locked-here" if primary is None else "standby/locked-on-the-primary"))
 
 
-async def _bell(connection: Connection, other: Connection, config: Config, facts: ServerFacts, report: Tell) -> None:
+async def _bell(
+    connection: Connection, session: Session | None, config: Config, facts: ServerFacts, report: Tell
+) -> None:
     """Report whether changes can ring."""
     rung = {name: each for name, each in noticed(config.watches).items() if each.capture.wakeup == "notify"}
     for finding in _neighbours(rung, facts):
         report(finding)
-    if (notified := await _notify(connection, other, rung, facts)) is not None:
-        report(notified)
+    # A standby refuses LISTEN; both that and a shared session are reported already.
+    if session is not None and not (rung and facts.in_recovery):
+        report(await _notify(session.connection, connection, rung, facts))
 
 
 async def _triggers(connection: Connection, config: Config) -> Triggers | SourceError:
@@ -175,21 +157,17 @@ async def _search_path(connection: Connection, user: str, report: Tell) -> None:
         report(found("search-path/open", remedy, roles=who, schema=schema, user=user))
 
 
-async def _session(connection: Connection, other: Connection) -> Finding:
-    """Whether each connection has a session of its own.
-
-    Behind a pooler in transaction mode two share one, or with much traffic one meets several.
-    """
-    ours: set[int] = set()
-    theirs: set[int] = set()
-    for _ in range(_ROUNDS):
-        for seen, asked in ((ours, connection), (theirs, other)):
-            async with asking_shortly(asked, "asking for the session's process"):
-                ((process,),) = await rows_of(asked, _PROCESS)
-            seen.add(process)
-    if len(ours) > 1 or len(theirs) > 1 or ours & theirs:
-        return found("session/shared")
-    return found("session/direct" if connection.info.backend_pid in ours else "session/pooled")
+async def _session(stack: AsyncExitStack, dsn: str, report: Tell) -> Session | None:
+    """Report whether the daemon's lasting session would be its own; None if not."""
+    try:
+        session = await stack.enter_async_context(own_session(dsn))
+    except SourceError as error:
+        if error.code != "pooled":
+            raise
+        report(found("session/shared"))
+        return None
+    report(found(f"session/{'pooled' if session.is_pooled else 'direct'}"))
+    return session
 
 
 async def _connections(connection: Connection, needed: Sessions) -> Finding:
@@ -231,19 +209,15 @@ def _neighbours(rung: Mapping[str, Watch], facts: ServerFacts) -> Iterator[Findi
             yield found(f"{check}/harmless")
 
 
-async def _notify(
-    connection: Connection, other: Connection, rung: Mapping[str, Watch], facts: ServerFacts
-) -> Finding | None:
-    """Whether a NOTIFY arrives in another session; in its own it does behind a transaction pooler too."""
+async def _notify(listener: Connection, notifier: Connection, rung: Mapping[str, Watch], facts: ServerFacts) -> Finding:
+    """Whether a NOTIFY arrives in another session."""
     if not rung:
         return found("notify/unused")
-    if facts.in_recovery:
-        return None  # reported already; PostgreSQL refuses LISTEN there
     if facts.waits_for_standbys:
         # Our commit could hold NOTIFY's lock while the standby stalls.
         return found("notify/unsafe")
     try:
-        took = await _round_trip(connection, other)
+        took = await _round_trip(listener, notifier)
     except psycopg.Error as error:
         return found("notify/refused", reason=translate(error, "sending a notification to ourselves").message)
     return found("notify/lost", within=_WITHIN) if took is None else found("notify/heard", took=took * 1000)

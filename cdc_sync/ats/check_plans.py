@@ -10,7 +10,7 @@ from psycopg import sql
 from cdc_sync.ats import expressions
 from cdc_sync.ats.checked import PARTITIONED, TABLES, Checked, how
 from cdc_sync.ats.connection import rows_of, rows_on_own_path
-from cdc_sync.ats.expressions import catalog, composed, sections
+from cdc_sync.ats.expressions import catalog, composed
 from cdc_sync.ats.facts import TableFacts, table_facts
 from cdc_sync.ats.reading import watermark_type
 from cdc_sync.ats.recorders import PARTITIONED_SINCE
@@ -102,7 +102,5 @@ def _making_index(one: Checked, on: sql.Composable | None, facts: TableFacts) ->
     if on is None:
         return None
     if facts.kind == PARTITIONED and one.version < PARTITIONED_SINCE:
-        columns = composed(" ({})", on).as_string()
-        each = sections("parts.sql")["index_on_each_partition"]
-        return composed(each, table=table.as_string(), columns=columns).as_string()
+        return composed("CREATE INDEX ON … ({});   -- of each partition of {}", on, table).as_string()
     return composed("CREATE INDEX{} ON {} ({});", sql.SQL(how(facts)), table, on).as_string()

@@ -17,7 +17,7 @@ from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import SideTable, catalog, composed, render, sections
 from cdc_sync.ats.facts import TableFacts, asking_shortly, look_up, table_facts
 from cdc_sync.ats.granting import granting, missing_grants
-from cdc_sync.ats.mapping import Mapping, check_time_zone
+from cdc_sync.ats.mapping import Mapping
 from cdc_sync.ats.recorders import PARTITIONED_SINCE, untriggered
 from cdc_sync.ats.session import being_captured
 from cdc_sync.config import Config, PlainColumn, SqlColumn, Watch
@@ -34,7 +34,6 @@ async def check_watch(connection: Connection, name: str, watch: Watch, shared: S
     one = Checked(connection, name, watch)
     asking = Asking(one, report)
     try:
-        await asking.holds("timezone", "looking up the time zone", _time_zone)
         if await asking.holds("table", f"looking up the table {watch.table}", _look_up):
             await _check_table(one, asking, shared, report)
     finally:
@@ -94,11 +93,6 @@ async def check_left_over(connection: Connection, config: Config, shared: Shared
         report(found(f"left-over/{what}", of=name))
 
 
-async def _time_zone(one: Checked) -> Finding:
-    await check_time_zone(one.connection, one.watch.timezone)
-    return one.found("timezone/known", zone=one.watch.timezone)
-
-
 async def _look_up(one: Checked) -> Finding:
     one.facts = await table_facts(one.connection, one.watch.table)
     return one.found("table/there", table=one.facts.qualified)
@@ -112,6 +106,9 @@ async def _related(one: Checked, related: Related) -> Finding:
     named += [(f"related ({related.table}): columns", column) for column in related.columns]
     if missing := one.missing("related", named, seen):
         return missing
+    unseen = [name for name in related.columns if name in seen.virtual]
+    if unseen and one.watch.capture.needs.log:
+        return one.found("related/unseen", table=related.table, columns=listed(unseen))
     for side in _side_tables(one.watch):
         if expressions.same(side.table, related.table) and (wrong := await _side_table(one, side, seen)):
             return wrong
@@ -127,17 +124,12 @@ def _side_tables(watch: Watch) -> Iterator[SideTable]:
 
 async def _side_table(one: Checked, side: SideTable, seen: TableFacts) -> Finding | None:
     """Whether a row can have several ids, or an id outlives its row."""
-    if missing := one.missing(
-        "related", [(f"related ({side.table})", each) for each in (*side.key, side.column)], seen
-    ):
-        return missing
     shown, watched = seen.qualified, one.facts
     if not any(set(unique) <= set(side.key) for unique in seen.unique):
         return one.found("related/several-ids", table=shown, names=listed(side.key), how=how(seen))
     if watched.kind not in TABLES or (watched.kind == PARTITIONED and one.version < _REFERRED_SINCE):
         return None  # no foreign key can lead to it
-    names = [seen.schema, seen.name, watched.schema, watched.name]
-    keys = await rows_of(one.connection, catalog("foreign_keys"), names)
+    keys = await rows_of(one.connection, catalog("foreign_keys"), [seen.oid, watched.oid])
     actions = {name: action for name, action, columns in keys if set(columns) == set(side.key)}
     if "c" in actions.values():
         return None
@@ -266,6 +258,8 @@ async def _triggers(one: Checked, shared: Shared) -> Finding:
     never = untriggered(one.facts.kind, one.version)
     if never is not None:
         return one.found("triggers/never-fire", never.remedy, table=one.facts.qualified, reason=never.reason)
+    if unseen := [name for name in expressions.compared(one.watch).columns if name in one.facts.virtual]:
+        return one.found("triggers/unseen", table=one.facts.qualified, columns=listed(unseen))
     objects, wrong = shared.triggers.of(one.name), shared.triggers.problems(one.name, one.watch)
     if not wrong:
         return one.found("triggers/fire")

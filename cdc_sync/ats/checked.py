@@ -1,6 +1,5 @@
 """A watch that `cdc-sync check` looks at: what is known of it so far, and how its questions are asked."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
@@ -39,7 +38,6 @@ class Shared:
     def __init__(self, triggers: Triggers | SourceError) -> None:
         self._triggers = triggers
         self._survey: Survey | None = None
-        self._surveying = asyncio.Lock()
 
     @property
     def triggers(self) -> Triggers:
@@ -50,9 +48,8 @@ class Shared:
 
     async def survey(self, connection: Connection) -> Survey:
         """The database's tables, looked at once."""
-        async with self._surveying:
-            if self._survey is None:
-                self._survey = await survey(connection)
+        if self._survey is None:
+            self._survey = await survey(connection)
         return self._survey
 
 

@@ -1,6 +1,7 @@
 """Finds the tenants, and with them the configuration that the daemon and the commands use."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -39,18 +40,12 @@ async def discover(
 
     If a database cannot be queried, its `known` watches stay. Databases without a pool get a connection.
     """
-    earlier = tenants_named(config, known)
-    found: dict[str, list[Tenant]] = {}
+    asked, earlier = _asked(config), tenants_named(config, known)
+    found = {name: _without_asking(config, template) for name, template in config.templates.items()}
     unasked: dict[str, SourceError] = {}
-    asked: dict[str, dict[str, Watch]] = {}
-    for name, template in config.templates.items():
-        databases = databases_of(config, template)
-        has_schemas = template.for_each is not None and template.for_each.schemas is not None
-        found[name] = [] if has_schemas else [Tenant(database, None) for database in databases]
-        for database in databases if has_schemas else ():
-            asked.setdefault(database, {})[name] = template
 
-    async def look(database: str, templates: Mapping[str, Watch]) -> None:
+    async def look(database: str) -> None:
+        templates = asked[database]
         try:
             answer = await _ask(config.all_databases[database].dsn.get_secret_value(), pools.get(database), templates)
         except (SourceError, OSError) as error:
@@ -59,12 +54,33 @@ async def discover(
                 found[name] += [tenant for tenant in earlier[name] if tenant.database in (None, database)]
             return
         for name, schema in answer:
-            for_each = templates[name].for_each
-            found[name].append(Tenant(database if for_each and for_each.databases else None, schema))
+            found[name].append(Tenant(database if _of_databases(templates[name]) else None, schema))
 
-    await asyncio.gather(*(look(*each) for each in asked.items()))
+    await asyncio.gather(*map(look, asked))
     with_tenants, refused = expanded(config, found, config.reveal)
     return Discovery(with_tenants, {name: str(mistake) for name, mistake in refused.items()}, unasked)
+
+
+def _asked(config: Config) -> dict[str, dict[str, Watch]]:
+    """The templates with tenant schemas, by the database to ask."""
+    asked = defaultdict[str, dict[str, Watch]](dict)
+    for name, template in config.templates.items():
+        for database in databases_of(config, template) if _has_schemas(template) else ():
+            asked[database][name] = template
+    return asked
+
+
+def _without_asking(config: Config, template: Watch) -> list[Tenant]:
+    """The tenants that are databases."""
+    return [] if _has_schemas(template) else [Tenant(name, None) for name in databases_of(config, template)]
+
+
+def _has_schemas(template: Watch) -> bool:
+    return template.for_each is not None and template.for_each.schemas is not None
+
+
+def _of_databases(template: Watch) -> bool:
+    return template.for_each is not None and bool(template.for_each.databases)
 
 
 async def _ask(dsn: str, pool: Pool | None, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:

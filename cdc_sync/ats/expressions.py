@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from psycopg import sql
 
+from cdc_sync import packaged
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
 from cdc_sync.core.identifiers import QualifiedName, requoted, unwritten, written
 from cdc_sync.own_path import packaged_sql
@@ -75,9 +76,7 @@ def template(file: str) -> str:
 @cache
 def sections(file: str) -> dict[str, str]:
     """The parts of a .sql file by name (`-- name: …`), without comment lines."""
-    _, *parts = re.split(r"^-- name: (\w+)\n", template(file), flags=re.MULTILINE)
-    bodies = (re.sub(r"^--.*\n", "", body, flags=re.MULTILINE).strip("\n") for body in parts[1::2])
-    return dict(zip(parts[::2], bodies, strict=True))
+    return packaged.sections(template(file))
 
 
 def arrays(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:

@@ -57,6 +57,7 @@ class TableFacts:
         columns: with their types as SQL writes them.
         unique: the columns of each unique index.
         operators: the schema of the operators that compare each column's type: `pg_catalog`, or an extension's.
+        virtual: columns that are generated when they are read (PostgreSQL 18): a trigger sees no value of them.
     """
 
     oid: int
@@ -69,6 +70,7 @@ class TableFacts:
     readable: Sequence[str]
     unique: Sequence[Sequence[str]]
     operators: Mapping[str, str]
+    virtual: Sequence[str]
 
     @property
     def qualified(self) -> QualifiedName:

@@ -1,6 +1,5 @@
 """The scripts that grant the daemon's role what it needs, and take it back."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -74,16 +73,22 @@ def _needs(name: str, watch: Watch, role: sql.Composable) -> Iterator[_Need]:
 
 
 def _schema(schema: str, role: sql.Composable) -> _Need:
-    what = composed("USAGE ON SCHEMA {}", sql.Identifier(schema)).as_string()
-    return _Need(what, composed(_PARTS["has_schema"], schema=schema, role=role))
+    return _Need(_usage(schema), composed(_PARTS["has_schema"], schema=schema, role=role))
 
 
 def _columns(table: QualifiedName, columns: Sequence[str], role: sql.Composable) -> _Need:
-    which = composed(" ({})", map(sql.Identifier, columns)) if columns else sql.SQL("")
-    what = composed("SELECT{} ON {}", which, quoted(table)).as_string()
-    found = own_path.found(table)
     part = _PARTS["has_columns" if columns else "has_some_column"]
-    return _Need(what, composed(part, table=found, columns=map(sql.Literal, columns), role=role), table)
+    has = composed(part, table=own_path.oid_of(table), columns=map(sql.Literal, columns), role=role)
+    return _Need(_on("SELECT", table, columns), has, table)
+
+
+def _usage(schema: str) -> str:
+    return composed("USAGE ON SCHEMA {}", sql.Identifier(schema)).as_string()
+
+
+def _on(privileges: str, table: QualifiedName, columns: Sequence[str]) -> str:
+    which = composed(" ({})", map(sql.Identifier, columns)) if columns else sql.SQL("")
+    return composed("{}{} ON {}", sql.SQL(privileges), which, quoted(table)).as_string()
 
 
 def _relation(kind: Literal["table", "sequence"], name: str, privileges: Sequence[str], role: sql.Composable) -> _Need:
@@ -94,11 +99,8 @@ def _relation(kind: Literal["table", "sequence"], name: str, privileges: Sequenc
 
 def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: sql.Identifier) -> list[str]:
     """The GRANTs of privileges on a table, or on columns."""
-    schema = (
-        [] if table.schema is None else [render("GRANT USAGE ON SCHEMA {} TO {};", sql.Identifier(table.schema), to)]
-    )
-    which = composed(" ({})", map(sql.Identifier, columns)) if columns else sql.SQL("")
-    return [*schema, render(f"GRANT {privileges}{{}} ON {{}} TO {{}};", which, quoted(table), to)]
+    usage = [] if table.schema is None else [_usage(table.schema)]
+    return [render("GRANT {} TO {};", sql.SQL(what), to) for what in (*usage, _on(privileges, table, columns))]
 
 
 def revokes(config: Config, role: str) -> str:
@@ -121,16 +123,17 @@ def _revoking_watch(name: str, watch: Watch, of: sql.Identifier) -> Iterator[str
 
 def _of_watches(config: Config, statements: Callable[[str, Watch], str]) -> str:
     """Statements for each watch; for tenants that differ by their schema only once, in a loop."""
-    single, schemas = [], defaultdict[str, list[str]](list)
-    found = {name: by_schema(config, name, statements) for name in config.templates}
+    loops = {name: of for name in config.templates if (of := by_schema(config, name, statements)) is not None}
+    schemas = {name: list[str]() for name in loops}
+    single = ""
     for name, watch in config.watches.items():
-        of = found.get(name.partition(SEPARATOR)[0])
-        schema = None if of is None else of.schema_of(name)
+        kind = name.partition(SEPARATOR)[0]
+        schema = loops[kind].schema_of(name) if kind in loops else None
         if schema is None:
-            single.append(f"\n-- Watch {visible(name)}\n{statements(name, watch)}\n")
+            single += f"\n-- Watch {visible(name)}\n{statements(name, watch)}\n"
         else:
-            schemas[name.partition(SEPARATOR)[0]].append(schema)
-    return "".join([*single, *(_loop(of, schemas[name]) for name, of in found.items() if of and schemas[name])])
+            schemas[kind].append(schema)
+    return single + "".join(_loop(loops[kind], found) for kind, found in schemas.items() if found)
 
 
 def _loop(of: BySchema, schemas: Iterable[str]) -> str:

@@ -35,6 +35,7 @@ _DATE = 1082
 _TIMESTAMP = 1114
 _TIMESTAMPTZ = 1184
 _DATES = {_DATE: "date", _TIMESTAMP: "timestamp", _TIMESTAMPTZ: "timestamptz"}
+_FITTING = {"created": {*_DATES}, "event_date": {*_DATES}, "deleted": {*_DATES, _BOOL}}
 _TEXT = 25
 _TEXTS = frozenset({_TEXT, 1043})  # and varchar
 
@@ -63,40 +64,44 @@ class Mapping:
     """A watch's SELECT list, for its expressions' types and the server's version.
 
     `expressions` are read behind the key, by their places in the configuration. `digest` has the shape as parameter.
-    `operators` are the schemas of the key's operators, and `key_operators` is the only one (None: several). What
-    `is_plain` needs no name that the login's own path leads to.
+    `operators` are the schemas of the key's operators, and `key_operators` is the only one (None: several).
     """
 
     def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int], server: psycopg.ConnectionInfo) -> None:
-        self.watch = watch
+        self.watch, self.facts = watch, facts
+        self._types, self._mapped = types, expressions.mapped(watch)
         self.knows_its_encoding = server.parameter_status("server_encoding") != "SQL_ASCII"
-        self.facts = facts
-        self._types = types
-        self._mapped = expressions.mapped(watch)
-        self.table = _table(facts)
+        self.table, self.scope = _table(facts), _scope(watch)
         self.key_columns = [expressions.column(name) for name in watch.key]
-        self.operators = [facts.operators[name] for name in watch.key]
-        self.key_operators = expressions.common_schema(self.operators)
-        has_expression = watch.where is not None or any(isinstance(one, SqlColumn) for one in self._mapped.values())
-        self.is_plain = not has_expression and {*self.operators} == {expressions.POSTGRESQLS_OWN}
         self.has_key = sql.SQL(" AND ").join(composed("{} IS NOT NULL", key) for key in self.key_columns)
         self.key_type_names = [facts.columns[name] for name in watch.key]
         self.key_types = list(map(expressions.fragment, self.key_type_names))
         self.key_texts = list(map(expressions.key_text, self.key_columns, self.key_type_names))
-        self.scope = _scope(watch)
-        self.expressions = (
-            {WHERE: composed("{}::int", self.scope)}
-            | {f"columns.{name}": self._read(name) for name in _FIELDS}
-            | {f"extra.{name}": self._read(f"extra.{name}") for name in watch.extra}
-        )
+        self.operators = [facts.operators[name] for name in watch.key]
+        self.key_operators = expressions.common_schema(self.operators)
+        self.expressions = self._all_read()
         self.select = sql.SQL(", ").join([*self.key_texts, *self.expressions.values()])
         self.width = len(self.key_texts) + len(self.expressions)
-        # Of a row in scope, without the event's date, in cheap forms that no session setting changes. Creation date,
-        # source and further fields count: they can make a row unreportable.
-        fields = (*_TEXT_FIELDS, "created", "deleted", "source", *(f"extra.{name}" for name in watch.extra))
-        decisive = [self._raw(name) for name in fields if name in self._mapped or name == "deleted"]
-        made = _SQL["hash" if server.server_version >= _HASHES_SINCE else "md5"]
-        self.digest = composed(made, decisive)
+        self.digest = composed(_SQL["hash" if server.server_version >= _HASHES_SINCE else "md5"], self._decisive())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether reading needs no name that the login's own path leads to."""
+        has_expression = any(isinstance(each, SqlColumn) for each in self._mapped.values())
+        return not (has_expression or self.watch.where) and {*self.operators} == {expressions.POSTGRESQLS_OWN}
+
+    def _all_read(self) -> dict[str, sql.Composable]:
+        read = [*(f"columns.{name}" for name in _FIELDS), *(f"extra.{name}" for name in self.watch.extra)]
+        scope = {WHERE: composed("{}::int", self.scope)}
+        return scope | {place: self._read(place.removeprefix("columns.")) for place in read}
+
+    def _decisive(self) -> list[sql.Composable]:
+        """What counts of a row in scope, without the event's date, in cheap forms that no session setting changes.
+
+        Creation date, source and further fields count: they can make a row unreportable.
+        """
+        fields = (*_TEXT_FIELDS, "created", "deleted", "source", *(f"extra.{name}" for name in self.watch.extra))
+        return [self._raw(name) for name in fields if name in self._mapped or name == "deleted"]
 
     @classmethod
     async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
@@ -248,19 +253,21 @@ async def check_time_zone(connection: Connection, name: str) -> None:
 
 def _check_types(watch: Watch, types: dict[str, int]) -> None:
     wrong: list[str] = []
-    for field in ("created", "event_date", "deleted"):
-        oid, mapped = types.get(field), getattr(watch.columns, field)
-        if oid is None or oid in _DATES or (field == "deleted" and oid == _BOOL):
-            continue
-        known = psycopg.adapters.types.get(oid)
-        found = known.name if known else f"a type of the database's own (oid {oid})"
-        named = mapped.name if isinstance(mapped, PlainColumn) else "…"
-        also, another, instead = ("", "another representation", "to_timestamp(…)")
-        if field == "deleted":
-            also, another, instead = ("a boolean, ", "another one", f"{named} = …")
-        wrong.append(
-            f"columns.{field} must be {also}a date or a timestamp, not {found}; for {another} use "
-            f'{{sql: "{instead}", depends_on: [{named}]}}'
-        )
+    for field, fitting in _FITTING.items():
+        oid = types.get(field)
+        if oid is not None and oid not in fitting:
+            wrong.append(f"columns.{field} {_unfitting(field, getattr(watch.columns, field), oid)}")
     if wrong:
         raise source_error("configuration-mismatch", wrong="; ".join(wrong))
+
+
+def _unfitting(field: str, mapped: Column, oid: int) -> str:
+    """Why a type does not fit, and what to write instead."""
+    known = psycopg.adapters.types.get(oid)
+    found = known.name if known else f"a type of the database's own (oid {oid})"
+    named = mapped.name if isinstance(mapped, PlainColumn) else "…"
+    also, instead = ("a boolean, ", f"{named} = …") if field == "deleted" else ("", "to_timestamp(…)")
+    return (
+        f"must be {also}a date or a timestamp, not {found}; for another representation use "
+        f'{{sql: "{instead}", depends_on: [{named}]}}'
+    )

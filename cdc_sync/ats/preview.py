@@ -21,7 +21,7 @@ from cdc_sync.core.diff import Cancel, Enqueue, Fuse, Unseen
 from cdc_sync.core.events import StatusRulesChanged
 from cdc_sync.core.outbox import EntryState, Known
 from cdc_sync.core.reasons import coded
-from cdc_sync.core.rows import Key, StatusRules, by_application, map_status
+from cdc_sync.core.rows import Key, Row, StatusRules, by_application, map_status
 
 STATUS_RULES = "status-rules"
 """The position with the rules from labels to statuses."""
@@ -114,13 +114,13 @@ class _Preview:
             observations += [each.canonical for each in together if each.canonical is not None]
         if self.old is None:
             return planned
-        remapped: set[str | None] = set()
-        for each in observations:
-            row = rows[each.key]
-            now, then = (map_status(of, row.status, deleted=row.deleted) for of in (rules.status, self.old))
-            if now != then:
-                remapped.add(each.application_id)
+        remapped = {each.application_id for each in observations if self._is_remapped(rows[each.key], self.old)}
         return [replace(each, remapped=each.application_id in remapped) for each in planned]
+
+    def _is_remapped(self, row: Row, old: StatusRules) -> bool:
+        """Whether the earlier status rules give a row another status."""
+        now, then = (map_status(of, row.status, deleted=row.deleted) for of in (self.intake.rules.status, old))
+        return now != then
 
     async def of_gone(self, before: Mapping[str, Known]) -> list[Planned]:
         """What follows for applications without a row."""

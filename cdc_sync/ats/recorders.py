@@ -41,16 +41,11 @@ PARTITIONED_SINCE = 110000
 
 
 class Untriggered(NamedTuple):
-    """Why relations of a kind fire no trigger `before` a version: the rest of a sentence, and a remedy."""
+    """Why relations of a kind fire no trigger before a version: the rest of a sentence, and a remedy."""
 
-    kind: str
     before: int
     reason: str
     remedy: str
-
-
-def _untriggered() -> list[Untriggered]:
-    return [Untriggered(kind, *about) for kind, about in texts("untriggered.yaml").items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +130,8 @@ def relations_of(name: str, watch: Watch) -> list[QualifiedName]:
 
 def untriggered(kind: str, version: int) -> Untriggered | None:
     """Why a `pg_class.relkind` fires no trigger on this `server_version_num`; None if it does."""
-    return next((each for each in _untriggered() if each.kind == kind and version < each.before), None)
+    about = texts("untriggered.yaml").get(kind)
+    return Untriggered(*about) if about and version < about[0] else None
 
 
 def label_of(watch: str) -> str:

@@ -1,8 +1,11 @@
 """The DBA's scripts that install and remove the triggers, for PostgreSQL 10 to 18: all know EXECUTE PROCEDURE."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from itertools import groupby
+from operator import attrgetter
+from types import MappingProxyType
 from typing import NamedTuple
 
 from psycopg import sql
@@ -10,7 +13,7 @@ from psycopg import sql
 from cdc_sync import own_path
 from cdc_sync.ats.by_schema import BySchema, by_schema
 from cdc_sync.ats.depends_on import refuse_undeclared
-from cdc_sync.ats.expressions import among, compared, composed, render, sections, template
+from cdc_sync.ats.expressions import among, composed, render, sections, template
 from cdc_sync.ats.expressions import table as quoted
 from cdc_sync.ats.granting import granting_watch
 from cdc_sync.ats.recorders import (
@@ -71,22 +74,22 @@ def installation(config: Config, terms: Terms = TERMS) -> Iterator[Part]:
     refuse_undeclared(watches)
     of_file = {name: watch for name, watch in watches.items() if SEPARATOR not in name}
     tenants = {name: watch for name, watch in watches.items() if name not in of_file}
-    head = _head(watches, terms)
-    if of_file:
-        yield Part(None, head + _transaction(of_file, terms))
-        head = ""
-    yield Part(None, head + f"\n{_PARTS['tenants']}\n" if tenants else head)
-    functions: dict[str, TenantFunction | None] = {}
+    yield Part(None, _head(watches, terms) + (_transaction(_steps(of_file, terms), of_file) if of_file else ""))
+    if tenants:
+        yield from _of_tenants(config, tenants, terms)
+
+
+def _of_tenants(config: Config, tenants: Mapping[str, Watch], terms: Terms) -> Iterator[Part]:
+    kinds = dict.fromkeys(name.partition(SEPARATOR)[0] for name in tenants)
+    functions = {kind: tenant_function(config, kind, terms) for kind in kinds}
+    made = "".join(function.create("pg_temp") for function in functions.values() if function is not None)
+    yield Part(None, f"\n{_PARTS['tenants']}\n{made}")
     for name, watch in tenants.items():
-        kind = name.partition(SEPARATOR)[0]
-        if kind not in functions:
-            functions[kind] = function = tenant_function(config, kind, terms)
-            yield Part(None, "" if function is None else function.create("pg_temp"))
-        function = functions[kind]
+        function = functions[name.partition(SEPARATOR)[0]]
         if function is not None and (schema := function.of.schema_of(name)) is not None:
             yield Part(name, f"{function.call('pg_temp', schema)}\n")
         else:
-            yield Part(name, _transaction({name: watch}, terms))
+            yield Part(name, _transaction(_steps({name: watch}, terms), {name: watch}))
 
 
 def _head(watches: Mapping[str, Watch], terms: Terms) -> str:
@@ -101,95 +104,73 @@ def _kind(name: str) -> str:
     return f"{template}{separator}*" if separator else name
 
 
-def _transaction(watches: Mapping[str, Watch], terms: Terms) -> str:
-    tables = [table for watch in watches.values() for table in tables_of(watch)]
-    return f"\n{own_path.begin(tables)}\n{_PARTS['quietly']}\n{''.join(_steps(watches, terms))}\nCOMMIT;\n"
+def _transaction(steps: Iterable[str], watches: Mapping[str, Watch] = MappingProxyType({})) -> str:
+    """A transaction of the steps for these watches."""
+    return "\n" + own_path.in_transaction(f"{_PARTS['quietly']}\n{''.join(steps)}", _tables(watches))
+
+
+def _tables(watches: Mapping[str, Watch]) -> list[QualifiedName]:
+    return list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
 
 
 def _steps(watches: Mapping[str, Watch], terms: Terms) -> Iterator[str]:
-    tables = list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
-    yield _beginning(watches, tables, among(map(function_of, watches)), terms)
+    yield _beginning(watches, among(map(function_of, watches)), terms)
     yield template("log.sql")
     for name, watch in watches.items():
-        yield _watch(recorder(name, watch), terms)
+        yield from _watch(recorder(name, watch), terms)
 
 
-def _beginning(
-    watches: Mapping[str, Watch], tables: Sequence[QualifiedName], functions: sql.Composable, terms: Terms
-) -> str:
-    """The part that finds what is in the way, locks, drops what was installed before, and becomes the owner."""
-    owners = composed("SELECT current_user")
+def _beginning(watches: Mapping[str, Watch], functions: sql.Composable, terms: Terms) -> str:
+    """The part that finds what is in the way, locks, drops these functions, and becomes the owner."""
+    owners: sql.Composable = sql.SQL("SELECT current_user")
     if terms.owner is not None:
         owners = composed("SELECT {}", terms.owner)
-    elif tables:
-        owners = composed(_PARTS["owners"], tables=_existing(tables))
+    elif watches:
+        owners = sql.SQL(_PARTS["owners"])
     relations = ["changes", BELL, *(name_of(watch) for watch in watches for name_of in (missed_of, bell_of))]
     return render(
         template("begin.sql"),
-        **_locks(tables, functions, terms),
+        **_locks(_tables(watches), functions, terms),
         owners=owners,
         relations=map(sql.Literal, relations),
-        given_by_default=sql.SQL(own_path.given_by_default("owner")),
-        compared=sql.SQL(" OR ").join([*_compared(watches.values())] or [composed("false")]),
+        gives_by_default=sql.SQL(own_path.gives_by_default("owner")),
     )
 
 
-def _compared(watches: Iterable[Watch]) -> Iterator[sql.Composed]:
-    """Conditions on pg_attribute that find the columns which the triggers compare."""
-    for watch in watches:
-        columns = [(watch.table, compared(watch).columns), *((each.table, each.columns) for each in watch.related)]
-        for table, names in columns:
-            if names:
-                found = own_path.oid_of(table)
-                yield composed("attrelid = {} AND attname IN ({})", found, map(sql.Literal, names))
-
-
-def _watch(of: Recorder, terms: Terms) -> str:
-    """The part that makes a watch's counter, function and triggers."""
-    function = sql.SQL(of.function)
-    missed = sql.SQL(missed_of(of.watch))
-    script = render(
+def _watch(of: Recorder, terms: Terms) -> Iterator[str]:
+    """The parts that make a watch's counter, function and triggers; these as the tables' owners."""
+    names = {"missed": sql.SQL(missed_of(of.watch)), "function": sql.SQL(of.function)}
+    yield render(
         template("watch.sql"),
+        **names,
         watch_name=sql.SQL(visible(of.watch)),
-        missed=missed,
         former_bell=sql.SQL(bell_of(of.watch)),
-        function=function,
         body=sql.SQL(of.body),
         comment=f"cdc-sync: {of.watch}",
     )
-    tables = dict.fromkeys(trigger.table for trigger in of.triggers)
     if terms.owner is not None:
-        script += render(
-            template("table_owners.sql"), tables=map(own_path.found, tables), missed=missed, function=function
-        )
-    for table in tables:
+        tables = dict.fromkeys(trigger.table for trigger in of.triggers)
+        yield render(template("table_owners.sql"), **names, tables=map(own_path.oid_of, tables))
+    for table, triggers in groupby(of.triggers, attrgetter("table")):
         if terms.owner is not None:
-            script += "\n" + render(_PARTS["as_tables_owner"], own_path.found(table))
-        statements = "".join(_trigger(trigger, of) for trigger in of.triggers if trigger.table == table)
-        script += "\n" + own_path.naming(table, statements)
+            yield "\n" + render(_PARTS["as_tables_owner"], own_path.oid_of(table)) + "\n"
+        yield own_path.naming(table, "".join(_trigger(trigger, of) for trigger in triggers))
     if terms.owner is not None:
-        script += render(_PARTS["as_owner"], sql.Identifier(terms.owner)) + "\n"
-    return script
+        yield render(_PARTS["as_owner"], sql.Identifier(terms.owner)) + "\n"
 
 
 def _trigger(trigger: Trigger, of: Recorder) -> str:
     """The statements that make a trigger."""
-    table, name = quoted(trigger.table), sql.SQL(trigger.name)
-    made = render(
-        _PARTS[trigger.kind],
-        trigger=name,
-        table=table,
-        function=sql.SQL(of.function),
-        argument=sql.SQL(trigger.argument),
-    )
-    always = render("ALTER TABLE {} ENABLE ALWAYS TRIGGER {};\n", table, name) if of.always else ""
+    names = {"trigger": sql.SQL(trigger.name), "table": quoted(trigger.table)}
+    made = render(_PARTS[trigger.kind], **names, function=sql.SQL(of.function), argument=sql.SQL(trigger.argument))
+    always = render(_PARTS["always"], **names) + "\n" if of.always else ""
     return f"{made}\n{always}"
 
 
 def _locks(tables: Iterable[QualifiedName], functions: sql.Composable, terms: Terms) -> dict[str, sql.Composable]:
     """The parts that lock these tables and those with earlier triggers, and drop the functions of these."""
     return {
-        "declare_locks": composed(_PARTS["declare_locks"], functions=functions, tables=_existing(tables)),
+        "declare_locks": composed(_PARTS["declare_locks"], functions=functions, tables=map(own_path.existing, tables)),
         "lock": composed(_PARTS["lock"], patience=_milliseconds(terms)),
         "busy": sql.SQL(_PARTS["busy"]),
     }
@@ -201,10 +182,9 @@ def functions_for_tenants(config: Config, terms: Terms = TERMS, role: str | None
     functions = tenant_functions(config, terms, role)
     if not functions:
         return ""
-    names = among(function.name for function in functions)
-    head = f"{_PARTS['for_new_tenants']}\n\n{own_path.begin()}\n{_PARTS['quietly']}\n"
-    created = "".join(function.create("cdc_sync") for function in functions)
-    return f"{head}{_beginning({}, [], names, terms)}{template('log.sql')}{created}\nCOMMIT;\n"
+    beginning = _beginning({}, among(function.name for function in functions), terms)
+    created = (function.create("cdc_sync") for function in functions)
+    return f"{_PARTS['for_new_tenants']}\n{_transaction([beginning, template('log.sql'), *created])}"
 
 
 class TenantFunction(NamedTuple):
@@ -219,25 +199,21 @@ class TenantFunction(NamedTuple):
 
     def create(self, schema: str) -> str:
         """The statement that creates the function in a schema."""
-        return render(
-            template("tenant_function.sql"),
-            kind=sql.SQL(self.of.prefix),
-            schema=sql.SQL(schema),
-            name=sql.Identifier(self.name),
-            longest=LONGEST_LABEL - len(self.of.prefix),
-            watch=self.of.prefix,
-            script=sql.SQL(render("$cdc_sync${script}$cdc_sync$", script=sql.SQL(self.of.script))),
-            placeholder=self.of.placeholder,
-            usage=f"SELECT {schema}.{self.name}('the schema');",
-        )
+        names = {"schema": sql.SQL(schema), "name": sql.Identifier(self.name)}
+        kind, body = sql.SQL(self.of.prefix), sql.SQL(self.body)
+        return f"\n{render(_PARTS['tenant_function'], **names, kind=kind, body=body)}\n"
 
     @property
     def body(self) -> str:
         """The function's text between the quotes."""
-        found = re.search(r" AS\n(\$\w*\$)(.*)\1;\nREVOKE ", self.create("cdc_sync"), flags=re.DOTALL)
-        if found is None:
-            raise ValueError(self.name)
-        return found[2]
+        return render(
+            template("tenant_function.sql"),
+            longest=LONGEST_LABEL - len(self.of.prefix),
+            watch=self.of.prefix,
+            script=sql.SQL(render("$cdc_sync${script}$cdc_sync$", script=sql.SQL(self.of.script))),
+            placeholder=self.of.placeholder,
+            usage=f"SELECT cdc_sync.{self.name}('the schema');",
+        )
 
     def call(self, schema: str, tenant: str) -> str:
         """The statement that installs a tenant."""
@@ -274,16 +250,10 @@ def uninstall(watch: str | None = None, terms: Terms = TERMS) -> str:
         functions, sequences = among([function_of(watch)]), among([missed_of(watch), bell_of(watch)])
         what = f"what `cdc-sync sql install` installed for the watch {visible(watch)}"
         rest = render(_PARTS["of_watch"], watch=watch)
-    head = render(
-        template("uninstall.sql"),
-        what=sql.SQL(what),
-        begin=sql.SQL(own_path.begin()),
-        patience=_milliseconds(terms),
-    )
-    removed = render(
-        template("uninstalled.sql"), **_locks([], functions, terms), sequences=sequences, rest=sql.SQL(rest)
-    )
-    return f"{head}{removed}\nCOMMIT;\n"
+    head = render(template("uninstall.sql"), what=sql.SQL(what), patience=_milliseconds(terms))
+    locks = _locks([], functions, terms)
+    removed = render(template("uninstalled.sql"), **locks, sequences=sequences, rest=sql.SQL(rest))
+    return head + _transaction([removed])
 
 
 def for_psql(parts: Iterable[Part]) -> Iterator[str]:
@@ -298,7 +268,3 @@ def for_psql(parts: Iterable[Part]) -> Iterator[str]:
 
 def _milliseconds(terms: Terms) -> int:
     return terms.patience // timedelta(milliseconds=1)
-
-
-def _existing(tables: Iterable[QualifiedName]) -> list[sql.Composable]:
-    return [*map(own_path.existing, tables)] or [sql.NULL]

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from difflib import get_close_matches
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from psycopg import sql
@@ -46,9 +45,6 @@ _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 _MOST = 1_000
 """Most labels of a watch beside status.map's: a column with more is no status."""
 
-_SHOWN = 10
-"""Most numbers named in a message."""
-
 _SCRIPT = re.compile(r"\bcdc-sync sql (install|uninstall|grants|verify)\b(?! --(database|store))")
 """A command on one database."""
 
@@ -70,9 +66,6 @@ def check(
     context: typer.Context,
     as_json: JsonOption = False,
     watch: WatchOption = None,
-    labels: Annotated[
-        bool, typer.Option("--labels", help="Show the status's labels too: reads that column of every row.")
-    ] = False,
 ) -> None:
     """Check every precondition, with the remedy for each that fails. Safe while the daemon runs; changes nothing."""
     report = _Report(shows=not as_json)
@@ -88,12 +81,10 @@ def check(
         tell(_configuration("warning", warning))
     config = asyncio.run(_find_tenants(config, tell))
     with report.about(chosen(config, watch)) as names:
-        counted = asyncio.run(_check(config, tell, names, labels=labels))
+        asyncio.run(_check(config, tell, names))
     if as_json:
         print_json(list(map(_facts, report.findings)))
     else:
-        if counted:
-            show_labels(counted)
         console.print(report.summary())
     if any(finding.state == "failed" for finding in report.findings):
         raise typer.Exit(1)
@@ -187,9 +178,9 @@ def _show(finding: Finding) -> None:
         say(f"         → {line}")
 
 
-async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: bool) -> list[dict[str, Any]]:
-    """Check everything; returns wanted labels."""
-    counted, several = list[dict[str, Any]](), len(config.all_databases) > 1
+async def _check(config: Config, tell: Tell, only: Collection[str]) -> None:
+    """Check everything."""
+    several = len(config.all_databases) > 1
     dsns = {name: f"{config.section_of(name)}.dsn" for name in config.all_databases}
     tells = {name: partial(_of_database, tell, name, dsn) if several else tell for name, dsn in dsns.items()}
     # Before connecting, which sends the password.
@@ -200,7 +191,7 @@ async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: b
     bound = await check_store(config, tell)
     await check_known_twice(config, tell, only)
     for name, telling in tells.items():
-        counted += await _check_database(config, name, telling, None if name else bound, only, labels=labels)
+        await _check_database(config, name, telling, None if name else bound, only)
     with suppress(StoreError):  # there is a finding about it
         async with opened_beside(config) as store:
             for condition in await store.operation.conditions():
@@ -210,7 +201,6 @@ async def _check(config: Config, tell: Tell, only: Collection[str], *, labels: b
                     reason = condition.message.removesuffix(f". Remedy: {REMEDY}")
                     tell(Finding("zone", "warning", reason, REMEDY, watch))
     await check_endpoint(config, wall_clock, tell)
-    return counted
 
 
 def _of_database(tell: Tell, name: str, dsn: str, finding: Finding) -> None:
@@ -220,25 +210,13 @@ def _of_database(tell: Tell, name: str, dsn: str, finding: Finding) -> None:
     tell(replace(finding, database=name, message=finding.message.replace("database.dsn", dsn), remedy=remedy))
 
 
-async def _check_database(
-    whole: Config, name: str, tell: Tell, bound: str | None, only: Collection[str], *, labels: bool
-) -> list[dict[str, Any]]:
-    """Check a database and some watches; returns wanted labels. `bound`: what the store remembers of `database`."""
-    config, counted = whole.of_database(name), list[dict[str, Any]]()
-    dsn, positions = config.database.dsn.get_secret_value(), await stored_positions(config, POSITION)
-    found = await check_database(config, wall_clock, tell, positions, sessions_at_server(whole, name), only=only)
-    if found is None:
-        return counted
-    await _check_identity(config, name, found, tell, bound)
-    for watch in filter(only.__contains__, config.watches) if labels else ():
-        try:
-            own = await labels_of(dsn, config, [watch])
-        except SourceError as error:
-            tell(Finding("labels", "failed", error.message, "Repair what failed above, then check again.", watch))
-        else:
-            tell(judged(watch, own))
-            counted += own
-    return counted
+async def _check_database(whole: Config, name: str, tell: Tell, bound: str | None, only: Collection[str]) -> None:
+    """Check a database and some watches. `bound`: what the store remembers of `database`."""
+    config = whole.of_database(name)
+    positions, sessions = await stored_positions(config, POSITION), sessions_at_server(whole, name)
+    identity = await check_database(config, wall_clock, tell, positions, sessions, only=only)
+    if identity is not None:
+        await _check_identity(config, name, identity, tell, bound)
 
 
 async def _check_identity(config: Config, name: str, identity: str, tell: Tell, bound: str | None) -> None:
@@ -328,27 +306,9 @@ def show_labels(found: list[dict[str, Any]]) -> None:
             remarks.append("HelloWork's own")
         elif item["sent"] and (code := code_meant(item["sent"])):
             remarks.append(f"HelloWork writes {code}")
+        elif item["sent"] and is_bare_number(item["sent"]):
+            remarks.append("a number is no label")
         label, sent = item["label"] or "(NULL or blank)", item["sent"] or _NOTHING[item["action"]]
         mapped = "yes" if item["mapped"] else ""
         rows.append((item["watch"], label, item["rows"], sent, mapped, "; ".join(remarks)))
     print_table(("watch", "label", "rows", "sent", "in status.map", "remark"), rows)
-
-
-def judged(watch: str, found: list[dict[str, Any]]) -> Finding:
-    """Check that rows have status.map's labels, and that no number is sent as it is."""
-    there = [item["label"] for item in found if item["rows"]]
-    absent = [item["label"] for item in found if not item["rows"]]
-    sent = [item["label"] for item in found if item["rows"] and not item["mapped"] and item["action"] == "send"]
-    messages, remedies = list[str](), list[str]()
-    if numbers := [repr(label) for label in sent if is_bare_number(label)]:
-        messages.append(f"rows have numbers that are sent as they are: {', '.join(numbers[:_SHOWN])}")
-        remedies.append("Read the label by an expression, or map each value in status.map.")
-    if absent:
-        close = {label: get_close_matches(label, there, n=1) for label in absent}
-        messages.append(f"no row has these labels of status.map: {', '.join(map(repr, absent))}")
-        hints = [f"{label} → {similar[0]}?" for label, similar in close.items() if similar]
-        remedies += hints or ["Is each spelled as in the ATS?"]
-    if messages:
-        return Finding("labels", "warning", "; ".join(messages), "\n".join(remedies), watch)
-    message = f"rows have {len(there)} label(s), among them every one of status.map"
-    return Finding("labels", "ok", message, None, watch)

@@ -2,21 +2,21 @@
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from itertools import islice
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal
 
 import psycopg
 import typer
 from psycopg import errors
+from pydantic import SecretStr
 
 from cdc_sync.ats import granting, scripts, side_table, verifying
 from cdc_sync.ats.connection import Connection, rows_of
 from cdc_sync.ats.depends_on import refuse_undeclared
 from cdc_sync.ats.errors import translate, unwritable
-from cdc_sync.ats.facts import schemas_of_tenants
 from cdc_sync.ats.recorders import noticed
 from cdc_sync.ats.triggers import verified
 from cdc_sync.cli.console import print_text, text
@@ -30,13 +30,13 @@ from cdc_sync.cli.context import (
     put_out,
     say,
     the_database,
+    with_tenants,
 )
 from cdc_sync.config import Config, Watch, load, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import SettingError
-from cdc_sync.config.tenants import Tenant, databases_of, expanded, tenants_named
+from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.visible import HIDDEN
 from cdc_sync.core.watch_names import MOST_LISTED, SEPARATOR, listed
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import scripts as store_scripts
@@ -137,6 +137,12 @@ class Target:
             raise OperationError(text("no_dsn", section=self._section, missing=self._missing))
         return self._connection
 
+    def asked(self) -> Config:
+        """The configuration, with the installer's connection for the daemon's."""
+        section = self.config.database.model_copy(update={"dsn": SecretStr(self.connection())})
+        databases = dict.fromkeys(self.config.databases, section)
+        return self.config.model_copy(update={"database": section, "databases": databases})
+
 
 def _selected(target: Target, watch: str | None) -> Config:
     """The configuration with the watches of a name or a pattern (None: all).
@@ -153,12 +159,9 @@ def _selected(target: Target, watch: str | None) -> Config:
     if named and tenant and template in config.templates and not any(named.values()):
         raise misused(f"no tenant of {_described(config, template)} is called {tenant!r}")
     if any(named.values()):
-        config = expanded(config, named, _hidden)[0]
+        config = expanded(config, named, config.reveal)[0]
     elif config.templates and watch not in config.watches:
-        asking = partial(_tenants, config=config)
-        config, refused = expanded(config, in_database(target.connection(), asking), _hidden)
-        for name, mistake in refused.items():
-            say(f"{name}: {mistake}", err=True)
+        config = with_tenants(target.asked())
     watches = {name: config.watches[name] for name in chosen(config, watch)}
     return config.with_watches(watches, config.templates)
 
@@ -168,23 +171,6 @@ def _described(config: Config, template: str) -> str:
     for_each = config.templates[template].for_each
     names = [] if for_each is None else [" or ".join(for_each.databases), for_each.schemas or ""]
     return f"{template} (for_each: {'.'.join(filter(None, names))})"
-
-
-async def _tenants(connection: Connection, config: Config) -> dict[str, list[Tenant]]:
-    """One database's tenants, by template."""
-    database = next(iter(config.databases), "")
-    here = {name: each for name, each in config.templates.items() if database in databases_of(config, each)}
-    several = {name for name, each in here.items() if each.for_each is not None and each.for_each.databases}
-    by_schema = {name: each for name, each in here.items() if each.for_each is not None and each.for_each.schemas}
-    found = {name: [] if name in by_schema else [Tenant(database, None)] for name in here}
-    for name, schema in await schemas_of_tenants(connection, by_schema):
-        found[name].append(Tenant(database if name in several else None, schema))
-    return found
-
-
-def _hidden(_: str) -> str:
-    """In place of a tenant's credentials, which no script needs."""
-    return HIDDEN
 
 
 @sql.command()
@@ -294,15 +280,12 @@ def verify(  # noqa: PLR0917 - typer's options
     needs_none = expect == "absent" and (dsn is not None or not apply)
     target = None if needs_none else Target(context, dsn, database=database, watch=watch)
     config = None if target is None or expect == "absent" else _selected(target, watch)
-    if target is None or config is None:
-        query = verifying.absent(watch)
-    else:
-        refuse_undeclared(config.watches if watch is not None else {**config.templates, **config.watches})
-        for_tenants = scripts.tenant_functions(config, _terms(None, owner), target.user) if watch is None else None
-        query = verifying.verify(config.watches, for_tenants, is_all=watch is None)
+    query = verifying.absent(watch)
+    if target is not None and config is not None:
+        query = _comparison(target, config, watch, owner)
     if not apply:
         script = verifying.as_script(query, {} if config is None else config.watches)
-        put_out("".join(scripts.for_psql([scripts.Part(None, script)])))
+        _print([scripts.Part(None, script)])
         return
     seen = in_database(target.connection() if target else str(dsn), partial(verified, query=query))
     # Of many watches only problems.
@@ -310,6 +293,15 @@ def verify(  # noqa: PLR0917 - typer's options
     print_text("verified", seen=shown, expect=expect, watch=watch, others=len(seen) - len(shown))
     if any(each.state != "ok" for each in seen):
         raise typer.Exit(1)
+
+
+def _comparison(target: Target, config: Config, watch: str | None, owner: str | None) -> str:
+    """The query that compares what is installed with what `install` would install, of a watch or of all."""
+    if watch is not None:
+        refuse_undeclared(config.watches)
+        return verifying.verify(config.watches, is_all=False)
+    refuse_undeclared({**config.templates, **config.watches})
+    return verifying.verify(config.watches, scripts.tenant_functions(config, _terms(None, owner), target.user))
 
 
 @sql.command()
@@ -336,9 +328,16 @@ def grants(  # noqa: PLR0917 - typer's options
     config = _selected(target, watch)
     if revoke:
         _put_out(granting.revokes(config, user), target.connection, apply=apply)
-    else:
-        lacking = partial(_lacking, config=config, role=user)
-        _put_out(granting.grants(config, user), target.connection, apply=apply, lacking=lacking)
+        return
+    script = granting.grants(config, user)
+    if not apply:
+        _print([scripts.Part(None, script)])
+        return
+    _run([scripts.Part(None, script)], target.connection())
+    # PostgreSQL has only warned of these.
+    if lacking := in_database(target.connection(), partial(_lacking, config=config, role=user)):
+        raise OperationError(text("not_granted", lacking=lacking))
+    say("done")
 
 
 async def _lacking(connection: Connection, config: Config, role: str) -> list[str]:
@@ -368,87 +367,53 @@ def _the_one(config: Config, watch: str | None) -> Watch:
     return config.watches[chosen(config, watch)[0]]
 
 
-Lacking: TypeAlias = Callable[[Connection], Awaitable[list[str]]]
-"""Finds out what a script should have granted, and PostgreSQL has only warned of."""
-
-
-async def _nothing(_: Connection) -> list[str]:
-    return []
-
-
 def _put_out(
-    script: str | Iterable[scripts.Part],
-    where: Callable[[], str],
-    *,
-    apply: bool,
-    store: bool = False,
-    lacking: Lacking = _nothing,
+    script: str | Iterable[scripts.Part], where: Callable[[], str], *, apply: bool, store: bool = False
 ) -> None:
     parts = [scripts.Part(None, script)] if isinstance(script, str) else script
-    if not apply:
-        for text_of_part in scripts.for_psql(parts):
-            put_out(text_of_part)
-        return
-    applied = in_database(where(), partial(_apply_all, parts=parts, lacking=lacking, store=store))
-    for notice in applied.notices:
-        say(notice, err=True)
-    if applied.lacking:
-        raise OperationError(text("not_granted", lacking=applied.lacking))
-    for watch, reason in islice(applied.failed.items(), MOST_LISTED):
+    if apply:
+        _run(parts, where(), store=store)
+        say("done")
+    else:
+        _print(parts)
+
+
+def _print(parts: Iterable[scripts.Part]) -> None:
+    for text_of_part in scripts.for_psql(parts):
+        put_out(text_of_part)
+
+
+def _run(parts: Iterable[scripts.Part], dsn: str, *, store: bool = False) -> None:
+    """Run a script, and say of which watches it failed; the others are done."""
+    failed = in_database(dsn, partial(_apply_all, parts=parts, store=store))
+    for watch, reason in islice(failed.items(), MOST_LISTED):
         say(f"{watch}: {reason}", err=True)
-    if applied.failed:
-        raise OperationError(f"{len(applied.failed)} watch(es) failed, the others are done: {listed(applied.failed)}")
-    say("done")
+    if failed:
+        raise OperationError(f"{len(failed)} watch(es) failed, the others are done: {listed(failed)}")
 
 
-class _Applied(NamedTuple):
-    """What became of a script.
-
-    Attributes:
-        notices: what the server said.
-        lacking: the GRANTs that it left out.
-        failed: the errors of watches.
-    """
-
-    notices: list[str]
-    lacking: list[str]
-    failed: dict[str, str]
-
-
-async def _apply_all(
-    connection: Connection, parts: Iterable[scripts.Part], lacking: Lacking, *, store: bool
-) -> _Applied:
-    """Run a script."""
-    applied = _Applied([], [], {})
+async def _apply_all(connection: Connection, parts: Iterable[scripts.Part], *, store: bool) -> dict[str, str]:
+    """Run a script; returns the errors of watches."""
+    failed: dict[str, str] = {}
+    connection.add_notice_handler(_note)
     for part in parts:
         try:
-            await _apply(connection, part.script, applied, store=store)
-        except OperationError as error:
+            # In the connection's encoding: in another, a name's last byte might swallow its quote.
+            await connection.execute(part.script.encode(connection.info.encoding))
+        except (UnicodeEncodeError, psycopg.Error) as error:
+            reason = unwritable(error) if isinstance(error, UnicodeEncodeError) else _refused(error, store=store)
             if part.watch is None or connection.closed:
-                raise
-            applied.failed[part.watch] = str(error)
-            await connection.execute("ROLLBACK")
-    applied.lacking.extend(await lacking(connection))
-    return applied
+                raise reason from error
+            failed[part.watch] = str(reason)
+            await connection.rollback()
+    return failed
 
 
-async def _apply(connection: Connection, script: str, applied: _Applied, *, store: bool) -> None:
-    def note(diagnostic: errors.Diagnostic) -> None:
-        notice = f"{diagnostic.severity}: {diagnostic.message_primary}"
-        of_course = "does not exist, skipping" in notice or "already exists" in notice
-        if diagnostic.sqlstate not in _NOT_GRANTED and not of_course:
-            applied.notices.append(notice)
-
-    connection.add_notice_handler(note)
-    try:
-        # In the connection's encoding: in another, a name's last byte might swallow its quote.
-        await connection.execute(script.encode(connection.info.encoding))
-    except psycopg.Error as error:
-        raise _refused(error, store=store) from error
-    except UnicodeEncodeError as error:
-        raise unwritable(error) from error
-    finally:
-        connection.remove_notice_handler(note)
+def _note(diagnostic: errors.Diagnostic) -> None:
+    notice = f"{diagnostic.severity}: {diagnostic.message_primary}"
+    of_course = "does not exist, skipping" in notice or "already exists" in notice
+    if diagnostic.sqlstate not in _NOT_GRANTED and not of_course:
+        say(notice, err=True)
 
 
 def _refused(error: psycopg.Error, *, store: bool) -> OperationError:

@@ -48,9 +48,10 @@ def watch_name(template: str, tenant: Tenant) -> str:
 
 
 def databases_of(config: Config, template: Watch) -> tuple[str, ...]:
-    """The databases that a template's tenants are in; "" is the section `database`."""
+    """The databases of this configuration that a template's tenants are in; "" is the section `database`."""
     several = template.for_each.databases if template.for_each is not None else ()
-    return several or (template.database or next(iter(config.databases), ""),)
+    databases = several or (template.database or next(iter(config.databases), ""),)
+    return tuple(name for name in databases if name in config.all_databases)
 
 
 def tenants_named(config: Config, names: Iterable[str]) -> dict[str, list[Tenant]]:

@@ -2,7 +2,6 @@
 
 import json
 
-from psycopg import sql
 from support.installation import Installation
 
 
@@ -47,36 +46,15 @@ def test_labels_outside_the_map_are_ignored_or_rejected_as_configured(notify: In
 def test_the_table_names_what_is_probably_a_mistake(notify: Installation) -> None:
     notify.add("hw-1", status="offered")
     notify.add("hw-2", status="esc\x1b[2J")
-    notify.configure_watch(status={"map": {"Refusé": "rejected"}})
+    notify.add("hw-3", status="-2.5")
+    notify.configure_watch(status={"map": {"Refusé": "rejected", "1": "seen_by_recruiter"}})
 
     shown = notify.run("labels").stdout
 
     assert "HelloWork writes offred" in shown
     assert "no row has it" in shown
+    assert shown.count("a number is no label") == 1
     assert "\x1b" not in shown
-
-
-def test_check_shows_them_on_request_and_says_which_of_the_map_no_row_has(notify: Installation) -> None:
-    notify.add("hw-1", status="Reçue")
-    notify.configure_watch(status={"map": {"Reçu": "seen_by_recruiter", "NEW": "new"}})
-    assert "labels" not in notify.run("check").stdout
-
-    checked = notify.run("check", "--labels")
-
-    assert checked.code == 0, checked.output
-    assert "warning  applications labels: no row has these labels of status.map: 'Reçu'" in checked.stdout
-    assert "→ Reçu → Reçue?" in checked.stdout
-    assert "seen_by_recruiter" in checked.stdout.partition("in status.map")[2]
-    notify.add("hw-2", status="Reçu")
-    assert "ok       applications labels: rows have 3 label(s)" in notify.run("check", "--labels").stdout
-    notify.configure_watch(status={"map": {"nowhere": "new"}})
-    findings = json.loads(notify.run("check", "--labels", "--json").stdout)
-    (finding,) = (each for each in findings if each["check"] == "labels")
-    assert (finding["state"], finding["remedy"]) == ("warning", "Is each spelled as in the ATS?")
-    notify.ats.execute(
-        sql.SQL("REVOKE SELECT (status) ON public.applications FROM {}").format(sql.Identifier(notify.role))
-    )
-    assert "failed   applications labels: " in notify.run("check", "--labels").stdout
 
 
 def test_rare_labels_of_the_map_are_counted_among_very_many(notify: Installation) -> None:
@@ -91,20 +69,6 @@ def test_rare_labels_of_the_map_are_counted_among_very_many(notify: Installation
 
     assert (found["Rare"], found["nowhere"]) == (1, 0)
     assert len(found) < 1100
-    assert "no row has these labels of status.map: 'nowhere'\n" in notify.run("check", "--labels").stdout
-
-
-def test_check_warns_of_numbers_that_are_sent(notify: Installation) -> None:
-    notify.add("hw-1", status="1")
-    notify.add("hw-2", status="-2.5")
-    notify.configure_watch(status={"map": {"NEW": "new", "1": "seen_by_recruiter"}})
-
-    checked = notify.run("check", "--labels")
-
-    assert checked.code == 0, checked.output
-    assert "warning  applications labels: rows have numbers that are sent as they are: '-2.5'" in checked.stdout
-    notify.configure_watch(status={"map": {"NEW": "new", "1": "seen_by_recruiter"}, "unmapped": "ignore"})
-    assert "ok       applications labels: rows have 3 label(s)" in notify.run("check", "--labels").stdout
 
 
 def test_it_names_the_watches_that_there_are(notify: Installation) -> None:

@@ -302,7 +302,7 @@ EXACT = {
 """A watch with expressions, which have an exact operator in pg_catalog each: what they spring is their author's."""
 
 SHOWN = (
-    ["labels"], ["plan"], ["check"], ["check", "--labels"], ["status"], ["explain", "a-1"], ["explain", "102"],
+    ["labels"], ["plan"], ["check"], ["status"], ["explain", "a-1"], ["explain", "102"],
     ["adopt-database", "--yes"],
 )  # fmt: skip
 

@@ -191,8 +191,8 @@ def test_a_token_that_others_could_guess_is_an_error(listen: str | None) -> None
 
 @pytest.mark.parametrize("proxies", [["not an address"], ["10.0.0.0/8"], "10.0.0.7"])
 def test_a_proxy_is_an_address(proxies: object) -> None:
-    with pytest.raises(ConfigurationError, match=r"admin\.proxies"):
-        a_config({"admin.proxies": proxies})
+    problems = problems_of(a_text({"admin.proxies": proxies}))
+    assert all(problem.path.startswith("admin.proxies") for problem in problems)
     assert [str(one) for one in a_config({"admin.proxies": ["10.0.0.7"]}).admin.proxies] == ["10.0.0.7"]
 
 

@@ -1,47 +1,34 @@
 
--- What is in the way of this script is said first. Then what the ATS could notice is locked; after the first lock none is
--- waited for longer than 10 ms, so no deadlock with the ATS is ever found. Then what was installed before is dropped.
+-- What is in the way is said first. Then what the ATS could notice is locked, after the first lock with a patience of 10 ms:
+-- so no deadlock with the ATS is ever found. Then what was installed before is dropped.
 DO $cdc_sync$
 DECLARE
+{declare_locks}
     owners CONSTANT name[] := ARRAY({owners});
     owner CONSTANT name := owners[1];
-    ours CONSTANT oid := to_regnamespace('cdc_sync');
-{declare_locks}
     wrong record;
 BEGIN
     SELECT string_agg(what, '; ') AS what, string_agg(DISTINCT remedy, '; ') AS remedy INTO wrong FROM (
-        SELECT 'the tables belong to several roles: ' || array_to_string(owners, ', '), 'Name one for all of it: --owner ROLE'
-         WHERE cardinality(owners) > 1
-        UNION ALL SELECT format('%I may not act as %I', session_user, owner), format('Run it as %I, or GRANT %1$I TO %I', owner, session_user)
-         WHERE NOT pg_has_role(session_user, owner, 'MEMBER')
-        UNION ALL SELECT 'no right to create a schema', format('CREATE SCHEMA cdc_sync AUTHORIZATION %I', owner)
-         WHERE ours IS NULL AND NOT has_database_privilege(current_database(), 'CREATE')
+        SELECT 'the tables belong to several roles: ' || array_to_string(owners, ', '),
+               'Name one for all of it: --owner ROLE' WHERE cardinality(owners) > 1
+        UNION ALL SELECT format('%I may not act as %I', session_user, owner),
+               format('Run it as %I, or GRANT %1$I TO %I', owner, session_user) WHERE NOT pg_has_role(session_user, owner, 'MEMBER')
+        UNION ALL SELECT format('%I would publish the log, and stop subscribers without this table', pubname),
+               'Create it there; then SET cdc_sync.published = ''yes'' before this script' FROM pg_publication
+         WHERE puballtables AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('cdc_sync') AND relname = 'changes')
+           AND current_setting('cdc_sync.published', true) IS DISTINCT FROM 'yes'
+        UNION ALL SELECT format('default privileges of %I give others more than reading', owner), 'Let another role own it: --owner ROLE'
+         WHERE {gives_by_default}
         UNION ALL SELECT format('%s belongs to %I', what, rolname), -- who could act with the rights of the owner
                format(CASE WHEN rolsuper THEN 'ALTER %s OWNER TO %I' ELSE 'Look at it and DROP %s, unless you trust it' END, what, owner)
-          FROM (SELECT 'SCHEMA cdc_sync', nspowner FROM pg_namespace WHERE oid = ours
-                UNION ALL SELECT 'TABLE ' || oid::regclass, relowner FROM pg_class
-                 WHERE relnamespace = ours AND relname IN ({relations})
+          FROM (SELECT 'SCHEMA cdc_sync', nspowner FROM pg_namespace WHERE nspname = 'cdc_sync'
                 UNION ALL SELECT 'FUNCTION ' || oid::regprocedure, proowner FROM pg_proc WHERE oid = ANY (earlier)
-               ) AS object (what, of) JOIN pg_roles ON pg_roles.oid = of WHERE rolname <> owner
-        UNION ALL SELECT 'TABLE cdc_sync.changes has triggers or rules', 'Look at them and drop them' FROM pg_class
-         WHERE relnamespace = ours AND relname = 'changes' AND relkind = 'r'
-           AND (relhasrules OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = pg_class.oid))
-        UNION ALL SELECT given, 'Let another role own all of it: --owner ROLE' FROM (
-        {given_by_default}) AS by_default (given)
-        UNION ALL SELECT format('%I would publish the log, and stop subscribers without this table', pubname),
-               'Create it there; then SET cdc_sync.published = ''yes'' before this script'
-          FROM pg_publication WHERE puballtables AND current_setting('cdc_sync.published', true) IS DISTINCT FROM 'yes'
-           AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = ours AND relname = 'changes')
-        UNION ALL SELECT format('no trigger sees the column %I, generated VIRTUAL', attname), 'Map what it is made from'
-          FROM pg_attribute WHERE ({compared}) AND to_jsonb(pg_attribute) ->> 'attgenerated' = 'v'
+                UNION ALL SELECT 'TABLE ' || oid::regclass, relowner FROM pg_class WHERE relnamespace = to_regnamespace('cdc_sync')
+                      AND relname IN ({relations})) AS object (what, of) JOIN pg_roles ON pg_roles.oid = of WHERE rolname <> owner
     ) AS found (what, remedy);
-    IF wrong.what IS NOT NULL THEN
-        RAISE object_not_in_prerequisite_state USING MESSAGE = wrong.what, HINT = wrong.remedy;
-    END IF;
+    IF wrong.what <> '' THEN RAISE object_not_in_prerequisite_state USING MESSAGE = wrong.what, HINT = wrong.remedy; END IF;
 {lock}
-    IF ours IS NULL THEN
-        EXECUTE format('CREATE SCHEMA cdc_sync AUTHORIZATION %I', owner);
-    END IF;
+    IF to_regnamespace('cdc_sync') IS NULL THEN EXECUTE format('CREATE SCHEMA cdc_sync AUTHORIZATION %I', owner); END IF;
     PERFORM set_config('role', owner, true);
 {busy}
 END $cdc_sync$;

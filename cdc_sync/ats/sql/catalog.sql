@@ -130,14 +130,16 @@ SELECT f.conrelid, own.attname::text, n.nspname::text, c.relname::text, other.at
 
 -- name: table
 -- One table's columns with their types, those that are never NULL, those that we may read, what its unique indexes are
--- on, and the schemas of the types' operators.
+-- on, the schemas of the types' operators, and the columns that are generated when they are read.
 WITH columns (relation, number, name, type, is_enum, not_null, is_readable, operators) AS ({columns}),
      indexes (relation, index, is_primary, is_unique, names) AS ({indexes})
 SELECT json_build_array(coalesce(json_object_agg(name, type ORDER BY number), '{}'),
            coalesce(json_agg(name) FILTER (WHERE not_null), '[]'),
            coalesce(json_agg(name) FILTER (WHERE is_readable), '[]'),
            coalesce((SELECT json_agg(names) FROM indexes WHERE is_unique), '[]'),
-           coalesce(json_object_agg(name, operators), '{}'))::text
+           coalesce(json_object_agg(name, operators), '{}'),
+           (SELECT coalesce(json_agg(attname), '[]') FROM pg_catalog.pg_attribute a
+             WHERE attrelid = ANY (%(tables)s) AND to_jsonb(a) ->> 'attgenerated' = 'v'))::text
   FROM columns
 
 -- name: tables
@@ -173,11 +175,7 @@ SELECT f.conname::text, f.confdeltype::text,
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
               WHERE a.attrelid = f.conrelid AND a.attnum = ANY (f.conkey))
   FROM pg_catalog.pg_constraint f
-  JOIN pg_catalog.pg_class c ON c.oid = f.conrelid
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_catalog.pg_class other ON other.oid = f.confrelid
-  JOIN pg_catalog.pg_namespace of_other ON of_other.oid = other.relnamespace
- WHERE f.contype = 'f' AND (n.nspname, c.relname, of_other.nspname, other.relname) = (%s, %s, %s, %s)
+ WHERE f.contype = 'f' AND f.conrelid = %s AND f.confrelid = %s
 
 -- name: hiding
 -- By the rules of PostgreSQL's check_enable_rls() and get_policies_for_relation() (src/backend/utils/misc/rls.c and
@@ -270,8 +268,7 @@ SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexde
 -- not by to_regclass.
 WITH RECURSIVE own (watch, name, is_root, relation, kind) AS (
     SELECT named.watch, named.name, named.is_root, c.oid, c.relkind
-      FROM ROWS FROM (pg_catalog.unnest(%(watches)s::text[]), pg_catalog.unnest(%(tables)s::text[]),
-                      pg_catalog.unnest(%(roots)s::bool[])) AS named (watch, name, is_root)
+      FROM unnest(%(watches)s::text[], %(tables)s::text[], %(roots)s::bool[]) AS named (watch, name, is_root)
      CROSS JOIN LATERAL pg_catalog.parse_ident(named.name) AS parsed (parts)
       JOIN pg_catalog.pg_class c ON c.relname = parsed.parts[pg_catalog.cardinality(parsed.parts)]::name
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -1,14 +1,12 @@
 -- cdc-sync: the triggers of capture.mode notify. Run it by psql -v ON_ERROR_STOP=1 -f, again at any time: functions and
--- triggers are replaced. The daemon's role then needs `cdc-sync sql grants`.
+-- triggers are replaced. Then: `cdc-sync sql grants`, `verify`. Back: `uninstall`. Figures, and what can fail: docs/for-dbas.md.
 -- Creates   the schema cdc_sync with the table changes (a log of keys, no other data) and the sequence bell (until when an
 --           idle daemon wants to be woken); per watch the sequence missed_<watch> (in how many transactions changes were
---           not recorded), the function record_<watch>, and on each table two triggers named cdc_sync_*. Nothing else.
---           All of it belongs to {owner}.
+--           not recorded), the function record_<watch>, and on each table two triggers cdc_sync_*. Nothing else.
+-- Owner     of all of it is {owner}.
 -- Locks     each watched table and its partitions for milliseconds: writes wait, and reads where triggers are replaced. The
 --           first lock is waited for up to {patience}, and statements queue behind it; each other one 10 ms; else nothing is changed.
 -- Costs     an UPDATE of other columns a call that compares; a change that matters one INSERT into the log, in the ATS's own
---           transaction, and while the daemon is idle one NOTIFY a transaction. Figures: docs/for-dbas.md.
--- Fails     an error in a trigger becomes a WARNING; once the transactions of that moment have ended, the daemon compares all
---           rows. A lock on the log is waited for half a second. docs/for-dbas.md has the few cases that remain.
+--           transaction, and while the daemon is idle one NOTIFY a transaction.
+-- Fails     an error in a trigger becomes a WARNING, and the daemon compares all rows. A lock on the log is waited for 0.5 s.
 -- Grows     the log's file up to {backlog}, while no daemon empties it; then recording stops.
--- See also  `cdc-sync sql verify` (is all of it as it should be?), `cdc-sync sql uninstall`.

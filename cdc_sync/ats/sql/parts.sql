@@ -10,11 +10,8 @@
 -- name: keys
         IF TG_OP = 'UPDATE' THEN
             IF {old}
-                *= {new}
-            THEN RETURN NULL; END IF;
-            IF {old_place} *<> {new_place} THEN
-                former := ARRAY[{old_key}];
-            END IF;
+                *= {new} THEN RETURN NULL; END IF;
+            IF {old_place} *<> {new_place} THEN former := ARRAY[{old_key}]; END IF;
             key := ARRAY[{new_key}];
         ELSIF TG_OP = 'INSERT' THEN key := ARRAY[{new_key}];
         ELSIF TG_OP = 'DELETE' THEN key := ARRAY[{old_key}];
@@ -25,51 +22,28 @@
         IF mark = 'all' THEN RETURN NULL; END IF;
         IF TG_OP = 'UPDATE' THEN
             IF {old}
-                *= {new}
-            THEN RETURN NULL; END IF;
+                *= {new} THEN RETURN NULL; END IF;
         END IF;
-
--- Partitions of partitions, which have none of their own either, are looked through.
--- name: index_on_each_partition
-DO $cdc_sync$
-DECLARE
-    part pg_catalog.regclass;
-BEGIN
-    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-    FOR part IN
-        WITH RECURSIVE parts (part) AS (
-            SELECT {table}::regclass::oid
-            UNION ALL
-            SELECT i.inhrelid FROM pg_inherits i JOIN parts p ON i.inhparent = p.part
-        )
-        SELECT c.oid FROM parts p JOIN pg_class c ON c.oid = p.part WHERE c.relkind = 'r'
-    LOOP
-        EXECUTE format('CREATE INDEX ON %s%s', part, {columns});
-    END LOOP;
-END
-$cdc_sync$;
 
 -- name: quietly
 SET LOCAL client_min_messages = warning;
 
--- Which functions were installed before, and the tables to lock; the locks; and what is said if one is not to be had.
+-- The watched tables, which functions were installed before, and the tables to lock; the locks; and what is said if one is not to be had.
 -- name: declare_locks
+    watched CONSTANT regclass[] := ARRAY[{tables}]::regclass[];
     earlier CONSTANT regprocedure[] := ARRAY(SELECT oid FROM pg_proc
         WHERE pronamespace = to_regnamespace('cdc_sync') AND regexp_replace(proname, '[$]\d+$', '') {functions});
     tables CONSTANT regclass[] := ARRAY(SELECT DISTINCT oid FROM pg_class
-        WHERE oid IN ({tables}) OR oid IN (SELECT tgrelid FROM pg_trigger WHERE tgfoid = ANY (earlier)));
+        WHERE oid = ANY (watched) OR oid IN (SELECT tgrelid FROM pg_trigger WHERE tgfoid = ANY (earlier)));
     mode CONSTANT text := CASE WHEN earlier = '{{}}' THEN 'SHARE ROW EXCLUSIVE' ELSE 'ACCESS EXCLUSIVE' END;
 
 -- name: lock
-    PERFORM set_config('lock_timeout', least(nullif(setting::int, 0), {patience})::text, true)
-       FROM pg_settings WHERE name = 'lock_timeout';
+    PERFORM set_config('lock_timeout', least(nullif(setting::int, 0), {patience})::text, true) FROM pg_settings WHERE name = 'lock_timeout';
     FOR n IN 1 .. cardinality(tables) LOOP
         EXECUTE format('LOCK TABLE ONLY %s IN %s MODE', tables[n], mode);
         SET LOCAL lock_timeout = '10ms';
     END LOOP;
-    FOR n IN 1 .. cardinality(earlier) LOOP
-        EXECUTE format('DROP FUNCTION %s CASCADE', earlier[n]);
-    END LOOP;
+    FOR n IN 1 .. cardinality(earlier) LOOP EXECUTE format('DROP FUNCTION %s CASCADE', earlier[n]); END LOOP;
 
 -- name: busy
 EXCEPTION WHEN lock_not_available THEN
@@ -78,7 +52,7 @@ EXCEPTION WHEN lock_not_available THEN
                     FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = ANY (tables) AND granted);
 
 -- name: owners
-SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE oid IN ({tables})
+SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE oid = ANY (watched)
 
 -- name: row
 CREATE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {table}
@@ -87,6 +61,9 @@ CREATE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {table}
 -- name: truncate
 CREATE TRIGGER {trigger} AFTER TRUNCATE ON {table}
     FOR EACH STATEMENT EXECUTE PROCEDURE cdc_sync.{function}({argument});
+
+-- name: always
+ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger};
 
 -- name: as_installer
 SET LOCAL ROLE NONE;
@@ -106,6 +83,13 @@ SELECT set_config('role', pg_get_userbyid(relowner), true) FROM pg_class WHERE o
        SELECT cdc_sync.install_…('its schema');
    Each does what `cdc-sync sql install --watch` and `cdc-sync sql grants --watch` do, with the rights of who calls it. Run this
    script again after an upgrade, or after a change of a template. */
+
+-- name: tenant_function
+/* What this script does for a tenant of {kind}, for any whose schema's name is written without quotes. */
+CREATE OR REPLACE FUNCTION {schema}.{name}(tenant pg_catalog.text) RETURNS pg_catalog.void
+    LANGUAGE plpgsql SET client_min_messages = warning SET search_path = pg_catalog, pg_temp AS
+$cdc_sync${body}$cdc_sync$;
+REVOKE ALL ON FUNCTION {schema}.{name}(pg_catalog.text) FROM PUBLIC;
 
 -- name: of_all
     DROP TABLE IF EXISTS cdc_sync.changes;

@@ -1,8 +1,4 @@
 
--- What this script does for a tenant of {kind}, for any whose schema's name is written without quotes.
-CREATE OR REPLACE FUNCTION {schema}.{name}(tenant pg_catalog.text) RETURNS pg_catalog.void
-    LANGUAGE plpgsql SET client_min_messages = warning SET search_path = pg_catalog, pg_temp AS
-$cdc_sync$
 DECLARE
     -- What the script changes for the transaction, and the caller has again afterwards.
     caller CONSTANT text := current_setting('role');
@@ -36,5 +32,3 @@ BEGIN
             HINT = remedy;
     END;
 END
-$cdc_sync$;
-REVOKE ALL ON FUNCTION {schema}.{name}(pg_catalog.text) FROM PUBLIC;

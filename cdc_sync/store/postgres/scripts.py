@@ -38,12 +38,12 @@ def install(tables: Iterable[QualifiedName] = ()) -> str:
     scripts, tables = migrations("postgres"), list(tables)
     # No older daemon may register between this check and the commit.
     facts = {"newest": len(scripts), "leader": _LEADER, "kind": KIND, "begin": own_path.begin(tables)}
-    given = own_path.given_by_default("current_user")
-    parts = [text("postgres/install.sql").format(tables=", ".join(reversed(TABLES)), given_by_default=given, **facts)]
+    gives = own_path.gives_by_default("current_user")
+    parts = [text("postgres/install.sql").format(tables=", ".join(reversed(TABLES)), gives_by_default=gives, **facts)]
     for number, script in enumerate(scripts, start=1):
         statements = "\n".join(f"        {line}".rstrip() for line in text(script).splitlines())
         parts.append(text("postgres/migration.sql").format(number=number, statements=statements))
-    watched = sql.SQL(", ").join([*map(own_path.found, tables)] or [sql.SQL("NULL").format()]).as_string()
+    watched = sql.SQL(", ").join([*map(own_path.oid_of, tables)] or [sql.SQL("NULL").format()]).as_string()
     parts += [_sql("readers").replace("{watched}", watched), "\nEND\n$cdc_sync$;\n\nCOMMIT;\n"]
     return requoted("".join(parts), [watched])
 

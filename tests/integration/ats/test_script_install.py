@@ -214,6 +214,13 @@ def test_the_scripts_do_not_depend_on_settings_of_the_session(ats: Ats, setting:
     assert rows(ats, EVERYTHING) == before
 
 
+def test_a_script_is_read_in_minutes() -> None:
+    one, two = (len(install(a_config(related=related)).splitlines()) for related in ([], RELATED[:1]))
+
+    assert one <= 150
+    assert two - one <= 20
+
+
 def test_the_header_tells_the_limit_of_the_log(ats: Ats) -> None:
     assert "applications: 65,536 bytes" in install(a_config(capture={"max_backlog": "64KiB"}))
 

@@ -1,6 +1,5 @@
 """The scripts for a template's tenants, run by psql's rules and by the command line."""
 
-import asyncio
 import json
 import shutil
 import subprocess
@@ -18,7 +17,6 @@ from support.sessions import Ats, OpenSession, one, rows, run
 from support.watched import COLUMNS, run_script, some_config
 from typer.testing import CliRunner, Result
 
-from cdc_sync.ats import check as check_module
 from cdc_sync.ats.check import check_database
 from cdc_sync.ats.granting import grants
 from cdc_sync.ats.scripts import Terms, for_psql, functions_for_tenants, installation, uninstall
@@ -26,7 +24,7 @@ from cdc_sync.ats.verifying import verify
 from cdc_sync.cli import app
 from cdc_sync.config import Config, ConfigurationError, parse
 from cdc_sync.config.tenants import Tenant, expanded
-from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.core.findings import Finding
 from cdc_sync.wall_clock import wall_clock
 
 ODD = "Ten\"ant 'x'; %s"
@@ -440,21 +438,6 @@ class TestCheck:
         assert [name for name, _ in groupby(of_watches)] == list(config.watches), (
             "each once, in the configuration's order"
         )
-
-    async def test_the_order_is_the_configurations(
-        self, vendor: Ats, database: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        config, (slow, *_) = configured(database), configured(database).watches
-
-        async def check_watch(connection: object, name: str, watch: object, triggers: object, tell: Tell) -> None:
-            await asyncio.sleep(0.1 if name == slow else 0)
-            tell(Finding("table", "ok", "it is there", None, name))
-
-        monkeypatch.setattr(check_module, "check_watch", check_watch)
-
-        findings = await self.findings(config)
-
-        assert [finding.watch for finding in findings if finding.check == "table"] == list(config.watches)
 
     async def test_others_than_the_wanted_ones_are_not_taken_for_left_over(self, vendor: Ats, database: str) -> None:
         config = configured(database)

@@ -158,10 +158,6 @@ class TestTriggersOfTheAts:
     def test_a_generated_column_is_noticed(self, ats: Ats, kind: str, since: int, status: object) -> None:
         needs(ats, since, f"{kind.lower()} generated columns")
         run(ats, "ALTER TABLE public.applications ADD label text GENERATED ALWAYS AS (upper(notes)) {kind}", kind=kind)
-        if kind == "VIRTUAL":
-            with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="no trigger sees the column label"):
-                install_triggers(ats, a_config(columns={"status": "label"}))
-            ats.execute("ROLLBACK")
         install_triggers(ats, a_config(columns={"status": status}))
         ats.execute("INSERT INTO public.applications (id, notes) VALUES (1, 'new')")
         recorded(ats)
@@ -413,13 +409,6 @@ class TestRelatedTables:
         run(related, statement)
 
         assert recorded(related) == expected
-
-    def test_a_named_column_that_is_generated_when_it_is_read_is_refused(self, ats: Ats) -> None:
-        needs(ats, 18, "virtual generated columns")
-        ats.execute("CREATE TABLE public.stages (id int, code text, label text GENERATED ALWAYS AS (upper(code)))")
-
-        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="no trigger sees the column label"):
-            install_triggers(ats, a_config(related=[{"table": "public.stages", "key": [], "columns": ["label"]}]))
 
 
 class TestPartitions:

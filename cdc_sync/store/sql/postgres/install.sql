@@ -22,7 +22,6 @@ DO $cdc_sync$
 DECLARE
     version integer := 0;
     older text;
-    given text;
     reader name;
 BEGIN
     -- Two daemons may start at once.
@@ -33,11 +32,8 @@ BEGIN
     IF pg_catalog.to_regclass('cdc_sync.about') IS NOT NULL THEN
         SELECT value INTO version FROM cdc_sync.about WHERE name = 'schema';
     END IF;
-    SELECT string_agg(found.given, '; ') INTO given FROM (
-        {given_by_default}
-    ) AS found (given);
-    IF version = 0 AND given IS NOT NULL THEN
-        RAISE EXCEPTION '%', given
+    IF version = 0 AND {gives_by_default} THEN
+        RAISE EXCEPTION 'default privileges of % give others more than reading', quote_ident(current_user)
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Let a role without them make the store.';
     END IF;
     IF version BETWEEN 1 AND {newest} - 1 THEN
