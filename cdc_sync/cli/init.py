@@ -106,6 +106,7 @@ def _document(dsn: str, seen: Survey, proposal: Proposal, mode: str | None, stat
         dsn_comments=comments,
         state=state,
         proposal=proposal,
+        timezone_why=proposal.timezone_why,
         listing=listing(table, seen.tables, samples),
         expressions=expressions(table, seen.tables),
         mode=mode_,
