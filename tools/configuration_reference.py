@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from cdc_sync.config.json_schema import Schema, written_out
+from cdc_sync.config.json_schema import Schema, json_schema
 
 _HEADER = """\
 # Every key of the configuration
@@ -32,6 +32,21 @@ run all the same: a name is no proof, and `check` looks at the type.
 | `$${` | a literal `${` |
 """
 _WIDTH = 120
+
+
+def written_out() -> Schema:
+    """The keys of the whole file, with each section in its place instead of a reference."""
+    schema = json_schema()
+
+    def out(node: Any) -> Any:
+        if isinstance(node, list):
+            return [out(part) for part in node]
+        if not isinstance(node, dict):
+            return node
+        section = schema["$defs"][node["$ref"].removeprefix("#/$defs/")] if "$ref" in node else {}
+        return {name: out(part) for name, part in (section | node).items()}
+
+    return {name: out(key) for name, key in schema["properties"].items()}
 
 
 def reference() -> str:

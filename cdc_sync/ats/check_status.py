@@ -12,9 +12,8 @@ from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import catalog, sections
 from cdc_sync.ats.facts import asking_shortly
 from cdc_sync.ats.granting import granting
-from cdc_sync.config import first
+from cdc_sync.ats.survey import Column, Reference, label_behind, mapped, related
 from cdc_sync.config.columns import bare_column
-from cdc_sync.config.guessing import Column, Reference, propose
 from cdc_sync.config.meanings import is_bare_number, known
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.identifiers import QualifiedName, written
@@ -46,7 +45,7 @@ async def is_label(one: Checked, shared: Shared) -> Finding | None:
         return one.found("status/mapped", **about) if status.is_number else None
     reference = None if status.is_number else await _reference(one, status.column)
     codes = None if reference is None else await _codes(one, reference)
-    are_labels = reference is None or (codes and codes <= status.mapped | known().hellowork.keys())
+    are_labels = reference is None or (codes and codes <= status.mapped | set(known("hellowork")))
     if are_labels and not status.is_number:
         return None
     remedy = await _reading_label(one, shared, status)
@@ -91,10 +90,11 @@ async def _reading_label(one: Checked, shared: Shared, status: _Status) -> str |
     """What gives a label in place of the column's value."""
     tables = (await shared.survey(one.connection)).tables
     own = next((each for each in tables if each.name == one.facts.qualified), None)
-    guess = None if own is None else propose(own, tables, {"status": status.column}).guesses["status"]
-    if guess is not None and guess.related is not None:
-        entry = first.related(str(guess.related))
-        return f"columns:\n  {first.mapped('status', guess)}\nrelated:\n  - {entry}\n# or {_BY_MAP}"
+    column = None if own is None else own.column(status.column)
+    label = None if column is None else label_behind(column, tables)
+    if label is not None:
+        expression = mapped("status", label.sql, [status.column])
+        return f"columns:\n  {expression}\nrelated:\n  - {related(label.table)}\n# or {_BY_MAP}"
     if status.is_number:
         return f"Read the label from its table by an expression (columns.status.sql), or {_BY_MAP}."
     return None

@@ -172,7 +172,7 @@ def conninfo(dsn: str) -> str:
     try:
         check(dsn)
     except SettingError as mistake:
-        raise source_error("connection-string", mistake=mistake.in_full()) from None
+        raise source_error("connection-string", mistake=mistake) from None
     return completed(dsn, "cdc-sync")
 
 

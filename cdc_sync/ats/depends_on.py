@@ -58,7 +58,7 @@ def refuse_undeclared(watches: Mapping[str, Watch]) -> None:
     """Raise `ConfigurationError` with the compared expressions without `depends_on`, of watches in notify mode."""
     in_notify_mode = {name: watch for name, watch in watches.items() if watch.capture.needs.log}
     places = (f"{_section(name)}.{place}" for name, watch in in_notify_mode.items() for place in undeclared(watch))
-    problems = [Problem(place, None, None, None, _REFUSED, _REMEDY) for place in dict.fromkeys(places)]
+    problems = [Problem(place, None, _REFUSED, _REMEDY) for place in dict.fromkeys(places)]
     if problems:
         raise ConfigurationError("the configuration", problems)
 

@@ -58,7 +58,7 @@ async def discover(
 
     await asyncio.gather(*map(look, asked))
     with_tenants, refused = expanded(config, found, config.reveal)
-    return Discovery(with_tenants, {name: mistake.in_full() for name, mistake in refused.items()}, unasked)
+    return Discovery(with_tenants, {name: str(mistake) for name, mistake in refused.items()}, unasked)
 
 
 def _asked(config: Config) -> dict[str, dict[str, Watch]]:

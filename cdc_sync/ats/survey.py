@@ -1,9 +1,10 @@
-"""A database's tables, for `cdc-sync init` and `check`; no daemon loads this module."""
+"""A database's tables, and labels behind foreign keys, for `cdc-sync init` and `check`; no daemon loads this module."""
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
 
 from psycopg import sql
 
@@ -12,8 +13,93 @@ from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import catalog, composed, sections
 from cdc_sync.ats.expressions import table as quoted
 from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
-from cdc_sync.config.guessing import MOST_VALUES, Column, Reference, Table, flags
+from cdc_sync.config.json_schema import flow
+from cdc_sync.config.meanings import is_personal, place_among
 from cdc_sync.core.identifiers import QualifiedName, usable, written
+
+Kind = Literal["text", "number", "uuid", "json", "instant", "other"]
+
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("text", "character", "character varying", "citext", "name"), "text"),
+    **dict.fromkeys(("smallint", "integer", "bigint", "numeric"), "number"),
+    **dict.fromkeys(("json", "jsonb"), "json"),
+    "uuid": "uuid",
+    "date": "instant",
+}
+
+_MOST_LABELS = 12
+_LANGUAGES = ("fr_FR", "en_US")
+
+
+class Reference(NamedTuple):
+    """Another table that a column leads to, by its key."""
+
+    table: QualifiedName
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column.
+
+    Attributes:
+        type: as SQL writes it, domains resolved.
+        unique: by an index of its own.
+        reference: where a foreign key leads.
+    """
+
+    name: str
+    type: str
+    is_enum: bool = False
+    unique: bool = False
+    reference: Reference | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of its values."""
+        plain = self.type.partition("(")[0]
+        return "text" if self.is_enum else "instant" if plain.startswith("timestamp") else _KINDS.get(plain, "other")
+
+    @property
+    def has_zone(self) -> bool:
+        """Whether its values have a time zone."""
+        return self.type.endswith("with time zone")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table, partitioned table or view.
+
+    Attributes:
+        kind: `pg_class.relkind`.
+        rows: the planner's estimate; None if it was never analysed.
+        key: the columns of the primary key, else of another unique index without NULLs.
+    """
+
+    name: QualifiedName
+    kind: str
+    rows: int | None
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it can have triggers."""
+        return self.kind in {"r", "p"}
+
+    @property
+    def size(self) -> str:
+        """How many rows it has, for people."""
+        return "an unknown number of rows, never analysed" if self.rows is None else f"about {self.rows} rows"
+
+    @property
+    def has_people(self) -> bool:
+        """Whether it has a column of a person; a mere name may be anything's."""
+        return any(is_personal(each.name) for each in self.columns if each.name.lower() not in {"name", "nom"})
+
+    def column(self, name: str) -> Column | None:
+        """A column by its name."""
+        return next((column for column in self.columns if column.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +137,60 @@ def _column(name: str, *, reference: list[str] | None, **about: Any) -> Column:
     return Column(name, reference=Reference(QualifiedName(*table), key), **about)
 
 
-async def with_values(connection: Connection, table: Table) -> Table:
-    """Add the values of possible flags, as far as we may read them."""
-    seen: dict[str, tuple[str, ...]] = {}
-    values = sections("reading.sql")["values"]
-    for name in flags(table):
-        query = composed(values, column=sql.Identifier(name), table=quoted(table.name), most=MOST_VALUES)
-        # `init` comes before the grants.
-        with suppress(SourceError):
-            async with asking_shortly(connection, f"looking at the values of {written(name)}"):
-                seen[name] = tuple(value for (value,) in await rows_of(connection, query))
-    return replace(table, columns=tuple(replace(one, values=seen.get(one.name)) for one in table.columns))
+class Label(NamedTuple):
+    """The label to which a foreign key leads: its column and table, and the expression over the row that reads it."""
+
+    sql: str
+    table: QualifiedName
+    column: str
+
+
+def label_behind(column: Column, tables: Iterable[Table]) -> Label | None:
+    """The label behind a column's foreign key; None if there is none, or it leads to people."""
+    reference = column.reference
+    lookup = next((table for table in tables if reference and table.name == reference.table), None)
+    if reference is None or lookup is None or lookup.has_people:
+        return None
+    texts = [each for each in lookup.columns if each.kind in {"text", "json"} and lookup.key != (each.name,)]
+    places = {place: each for each in reversed(texts) if (place := _place_of_label(each)) is not None}
+    if not places:
+        return None
+    label = places[min(places)]
+    value = f"s.{written(label.name)}"
+    if label.kind == "json":  # a translated label (Odoo): one text for each language
+        value = f"coalesce({', '.join(f'{value} ->> {language!r}' for language in _LANGUAGES)})"
+    where = f"s.{written(reference.key)} = t.{written(column.name)}"
+    return Label(f"(SELECT {value} FROM {lookup.name} s WHERE {where})", lookup.name, label.name)  # noqa: S608 - for a file
+
+
+def _place_of_label(column: Column) -> int | None:
+    return None if "type" in column.name.lower() else place_among(column.name, "labels")
+
+
+def mapped(field: str, sql_: str, depends_on: Iterable[str] | None) -> str:
+    """A key of `columns` with an expression, as the file has it."""
+    named = "" if depends_on is None else f", depends_on: [{', '.join(in_yaml(written(each)) for each in depends_on)}]"
+    quoted_sql = in_yaml(sql_, style='"')
+    return f"{field}: {{sql: {quoted_sql}{named}}}"
+
+
+def related(table: QualifiedName) -> str:
+    """An entry of `related` for a table that has nothing of the watched one's key, as the file has it."""
+    return f"{{table: {in_yaml(str(table))}, key: []}}"
+
+
+def in_yaml(value: str, style: str | None = None) -> str:
+    """Text in which nothing is taken for a reference."""
+    return flow(value.replace("${", "$${"), style)
+
+
+async def some_values(connection: Connection, table: QualifiedName, column: str) -> list[str]:
+    """Some different values of a column, as far as we may read them."""
+    query = composed(
+        sections("reading.sql")["values"], column=sql.Identifier(column), table=quoted(table), most=_MOST_LABELS
+    )
+    # `init` comes before the grants.
+    with suppress(SourceError):
+        async with asking_shortly(connection, f"looking at the values of {written(column)}"):
+            return [value for (value,) in await rows_of(connection, query)]
+    return []

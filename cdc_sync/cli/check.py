@@ -161,7 +161,7 @@ async def _find_tenants(config: Config, tell: Tell) -> Config:
 
 def _configuration(state: State, problem: Problem) -> Finding:
     place = problem.path or "the file"
-    return Finding("configuration", state, str(problem), problem.suggestion or f"Correct {place} in the configuration.")
+    return Finding("configuration", state, str(problem), problem.remedy or f"Correct {place} in the configuration.")
 
 
 def _facts(finding: Finding) -> dict[str, Any]:
@@ -292,7 +292,7 @@ def _item(watch: str, rules: StatusRules, label: str, rows: int) -> dict[str, An
         "action": action,
         "sent": sent,
         "mapped": label in rules.map,
-        "hellowork_status": sent in known().hellowork,
+        "hellowork_status": sent in known("hellowork"),
     }
 
 

@@ -1,17 +1,16 @@
 """`cdc-sync init`, a first configuration from the database's catalog; `config`; `files`, for an installation by pip."""
 
-import asyncio
 import os
 import re
-import sys
+import textwrap
 from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import partial
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -19,14 +18,14 @@ from cdc_sync.ats.connection import Connection
 from cdc_sync.ats.depends_on import Used, used, why_not
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import table_facts
-from cdc_sync.ats.survey import Survey, survey, with_values
-from cdc_sync.cli.check import labels_of, show_labels
+from cdc_sync.ats.survey import Survey, Table, in_yaml, label_behind, related, some_values, survey
 from cdc_sync.cli.console import text
 from cdc_sync.cli.context import in_database, misused, print_json, put_out, say, say_lines, suspicious
-from cdc_sync.config import Config, ConfigurationError, SqlColumn, json_schema, load, parse
+from cdc_sync.cli.guessing import FIELDS, Proposal, Value, expressions, listing, propose, rank, status_like
+from cdc_sync.config import ConfigurationError, SqlColumn, json_schema, load, parse
 from cdc_sync.config import example as example_text
-from cdc_sync.config.first import Answers, first_configuration, undecided
-from cdc_sync.config.guessing import FIELDS, Guess, Proposal, Table, propose, rank
+from cdc_sync.config.meanings import is_personal
+from cdc_sync.config.problems import did_you_mean
 from cdc_sync.config.sessions import sessions_needed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
@@ -35,31 +34,38 @@ from cdc_sync.core.visible import visible
 _NAMED = (*FIELDS, "watermark")
 _WHERE = f"Where something is, or SQL over the row t: {', '.join(_NAMED)}."
 _MANY = 30
-_NO_ANSWER = "-"
+_WIDTH = 118
 
 _UNASKABLE = (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, errors.FeatureNotSupported)
 """Why the server may create no temporary view: the role's rights, or it is a standby."""
 
 
-def init(  # noqa: PLR0917 - options, which are given by name
-    dsn: Annotated[str, typer.Option(metavar="DSN", help="The ATS's database, as in database.dsn.")],
-    table: Annotated[str | None, typer.Option(metavar="TABLE", help="The applications table.")] = None,
-    column: Annotated[list[str] | None, typer.Option(metavar="FIELD=COLUMN", help=_WHERE)] = None,
-    mode: Annotated[Literal["notify", "poll"] | None, typer.Option(metavar="notify|poll", help="capture.mode.")] = None,
-    timezone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of values without a time zone: Europe/Paris.")
-    ] = None,
-    state: Annotated[str, typer.Option(metavar="PATH", help="The store's file.")] = "/var/lib/cdc-sync/state.db",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.", show_default=False)
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
-) -> None:
-    """Look at a database, and write a commented first configuration. Reads the catalog; changes nothing.
+DsnOption = Annotated[str, typer.Option(metavar="DSN", help="The ATS's database, as in database.dsn.")]
+TableOption = Annotated[str | None, typer.Option(metavar="TABLE", help="The applications table.")]
+ColumnOption = Annotated[list[str] | None, typer.Option(metavar="FIELD=COLUMN", help=_WHERE)]
+ModeOption = Annotated[Literal["notify", "poll"] | None, typer.Option(metavar="notify|poll", help="capture.mode.")]
+ZoneOption = Annotated[str | None, typer.Option(metavar="NAME", help="Of values without a time zone: Europe/Paris.")]
+StateOption = Annotated[str, typer.Option(metavar="PATH", help="The store's file.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.", show_default=False)
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
 
-    Of rows it reads at most the different values of what looks like a flag of deletion. PostgreSQL names the columns
-    of a given expression, by a temporary view that is rolled back.
-    On a terminal it asks about what is in doubt; else the options answer, and what is left is marked DOUBT.
+
+def init(  # noqa: PLR0917 - options, which are given by name
+    dsn: DsnOption,
+    table: TableOption = None,
+    column: ColumnOption = None,
+    mode: ModeOption = None,
+    timezone: ZoneOption = None,
+    state: StateOption = "/var/lib/cdc-sync/state.db",
+    output: OutputOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Look at a database, and write a commented first configuration. Changes nothing.
+
+    It takes what it is sure of. For the rest it lists the table's columns, and some labels of what may be the status.
+    PostgreSQL names the columns of a given expression, by a temporary view that is rolled back.
     """
     if output is not None and output.exists() and not force:
         raise OperationError(f"{output} exists, and is left as it is. Name another file, or add --force.")
@@ -67,38 +73,86 @@ def init(  # noqa: PLR0917 - options, which are given by name
     seen = in_database(dsn, survey)
     if seen.left_out:
         say(f"Left out, for the control characters in their names: {_some(map(visible, seen.left_out))}", err=True)
-    asks = sys.stdin.isatty() and sys.stderr.isatty()
-    chosen, others = _table_ranked(seen, asks=asks) if table is None else (_table_named(seen, table), ())
-    chosen = in_database(dsn, partial(with_values, table=chosen))
-    columns = {field: _column(dsn, chosen, field, name) for field, name in named.items()}
-    proposal = propose(chosen, seen.tables, columns)
-    if asks:
-        proposal = _ask_for_columns(dsn, proposal, seen, columns)
-    shown, comments = _without_secrets(dsn, seen)
-    mode_, why = (mode, "You chose it.") if mode is not None else _mode(seen, proposal)
-    zone, doubt = (timezone, None) if timezone is not None else _time_zone(seen, proposal)
-    if asks and doubt is not None:
-        zone, doubt = _ask_for_time_zone(zone, doubt)
-    answers = Answers(shown, comments, mode_, why, zone, doubt, state, others)
-    document = first_configuration(proposal, answers)
-    checked = _check(document, timezone)
+    chosen, *others = _ranked(seen) if table is None else [_table_named(seen, table)]
+    values = {field: _value(dsn, chosen, seen, field, given) for field, given in named.items()}
+    proposal = propose(chosen, seen.tables, values, timezone, others)
+    document = _document(dsn, seen, proposal, mode, state)
+    undecided = _check(document, timezone)
     if output is None:
         put_out(document)
-        return
+    else:
+        _write(output, document, force=force)
+        say_lines(text("after_init", output=output, undecided=undecided), err=True)
+
+
+def _write(output: Path, document: str, *, force: bool) -> None:
     try:
         # `x`: it may have been created meanwhile.
         with output.open("w" if force else "x", encoding="utf-8") as file:
             file.write(document)
     except OSError as error:
         raise OperationError(f"{output} cannot be written: {error.strerror}") from None
-    left = sum("# DOUBT:" in line for line in document.splitlines())
-    say(f"{output} is written; {left} doubt(s) in it: grep -n DOUBT {output}", err=True)
-    say_lines(text("after_init", output=output, undecided=undecided(proposal, answers)), err=True)
-    if asks and typer.confirm("Show the status's labels, and what is sent for each? It reads that column.", err=True):
-        try:
-            show_labels(asyncio.run(labels_of(dsn, checked, checked.watches)))
-        except SourceError as error:
-            say(f"{error.message} Later: cdc-sync --config {output} labels", err=True)
+
+
+def _document(dsn: str, seen: Survey, proposal: Proposal, mode: str | None, state: str) -> str:
+    table, undecided = proposal.table, list(proposal.undecided)
+    mode_, why = (mode, "You chose it.") if mode is not None else _mode(seen, proposal)
+    if mode_ == "poll" and proposal.watermark is not None:
+        undecided.append(f"watermark: does the ATS set {written(proposal.watermark)} at every change?")
+    shown, comments = _without_secrets(dsn, seen)
+    samples = in_database(dsn, partial(_samples, seen=seen, proposal=proposal))
+    return rendered(
+        dsn=shown,
+        dsn_comments=comments,
+        state=state,
+        proposal=proposal,
+        timezone_why=proposal.timezone_why,
+        listing=listing(table, seen.tables, samples),
+        expressions=expressions(table, seen.tables),
+        mode=mode_,
+        mode_why=why,
+        undecided=undecided,
+        tables=[value.related for value in proposal.values.values() if value.related is not None],
+    )
+
+
+def rendered(**facts: object) -> str:
+    """The text of the file; a valid configuration, whatever is undecided."""
+    environment = Environment(  # noqa: S701 - what it makes is no page
+        loader=PackageLoader("cdc_sync.cli", "."),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["written"] = written
+    template = environment.get_template("first.yaml.j2")
+    return template.render(**facts, fields=FIELDS, wrapped=_wrapped, in_yaml=in_yaml, related=related)
+
+
+async def _samples(connection: Connection, seen: Survey, proposal: Proposal) -> dict[str, list[str]]:
+    """Some labels of each column that may have the status."""
+    found = dict[str, list[str]]()
+    for column, label in status_like(proposal.table, seen.tables):
+        if label is not None:
+            found[column.name] = await some_values(connection, label.table, label.column)
+        elif column.reference is None and not is_personal(column.name):
+            found[column.name] = await some_values(connection, proposal.table.name, column.name)
+    return found
+
+
+def _wrapped(line: str, first: str, later: str | None = None) -> str:
+    """Lines of a comment or an entry; unprintable characters are escaped, so that no name ends a comment."""
+    indent = " " * (len(line) - len(line.lstrip()))
+    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
+    return textwrap.fill(
+        " ".join(shown.split()),
+        _WIDTH,
+        initial_indent=first + indent,
+        subsequent_indent=first if later is None else later,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def _some(names: Iterable[object]) -> str:
@@ -113,7 +167,7 @@ def _named(given: str) -> tuple[str, str]:
     return field, name
 
 
-def _column(dsn: str, table: Table, field: str, given: str) -> str | Guess:
+def _value(dsn: str, table: Table, seen: Survey, field: str, given: str) -> Value:
     """A person's answer: a column's name, or an expression, in which PostgreSQL finds the columns."""
     try:
         name = parse_column(given)
@@ -121,45 +175,37 @@ def _column(dsn: str, table: Table, field: str, given: str) -> str | Guess:
         if field == "watermark":
             raise misused(f"{given!r} is no column's name: {error}", "--column") from None
         return _expression(dsn, table, field, given.strip().rstrip("; "))
-    if table.column(name) is None:
+    column = table.column(name)
+    if column is None:
         known = ", ".join(written(column.name) for column in table.columns)
         raise misused(f"{field}: {table.name} has no column {written(name)}; it has {known}", "--column")
-    return name
+    label = label_behind(column, seen.tables) if field == "status" else None
+    return Value(name) if label is None else Value(name, label.sql, (name,), label.table)
 
 
-def _expression(dsn: str, table: Table, field: str, sql: str) -> Guess:
-    why = "you gave the expression"
+def _expression(dsn: str, table: Table, field: str, sql: str) -> Value:
     try:
         found = in_database(dsn, partial(_used, table=table, sql=sql))
     except SourceError as error:
         if isinstance(error.__cause__, _UNASKABLE):
-            return Guess(None, why, f"name its columns in depends_on: {why_not(error)}", sql)
+            say(f"{field}: name the expression's columns in depends_on: {why_not(error)}", err=True)
+            return Value(None, sql)
         neither = f"{sql!r} is no column's name, and no expression over the row, which is called t"
         raise misused(f"{field}: {neither}: {why_not(error)}", "--column") from None
-    doubt = f"it reads {', '.join(found.tables)}: write each under related, with its key" if found.tables else None
-    return Guess(None, why, doubt, sql, found.columns)
+    if found.tables:
+        say(f"{field}: write each under related, with its key: {', '.join(found.tables)}", err=True)
+    return Value(None, sql, found.columns)
 
 
 async def _used(connection: Connection, table: Table, sql: str) -> Used:
     return await used(connection, await table_facts(connection, table.name), SqlColumn(sql=sql))
 
 
-def _table_ranked(seen: Survey, *, asks: bool) -> tuple[Table, tuple[str, ...]]:
-    """The table that looks most like applications, and other candidates."""
+def _ranked(seen: Survey) -> list[Table]:
     near = rank(seen.tables)
     if not near:
         raise OperationError(text("no_table", seen=seen, tables=_some(table.name for table in seen.tables)))
-    if not asks or len(near) == 1:
-        return near[0], tuple(str(table.name) for table in near[1:])
-
-    def read(answer: str) -> Table:
-        if answer.isdecimal() and 0 < int(answer) <= len(near):
-            return near[int(answer) - 1]
-        raise typer.BadParameter(f"a number from 1 to {len(near)}, please")
-
-    for number, table in enumerate(near, start=1):
-        say(f"  {number}  {table.name} ({table.size})", err=True)
-    return typer.prompt("Which table holds the applications?", default="1", value_proc=read, err=True), ()
+    return near
 
 
 def _table_named(seen: Survey, given: str) -> Table:
@@ -172,29 +218,9 @@ def _table_named(seen: Survey, given: str) -> Table:
         names = ", ".join(str(table.name) for table in found)
         raise OperationError(f"Several tables are called {name}: {names}. Say which, with its schema.")
     if not found:
-        every = [str(table.name) for table in seen.tables]
-        close = get_close_matches(str(name), every, n=3) or get_close_matches(f"public.{name}", every, n=3)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise OperationError(f"The database {seen.database} has no table {name}.{hint}")
+        meant = did_you_mean(name.name, [table.name.name for table in seen.tables])
+        raise OperationError(f"The database {seen.database} has no table {name}{meant}")
     return found[0]
-
-
-def _ask_for_columns(dsn: str, proposal: Proposal, seen: Survey, named: dict[str, str | Guess]) -> Proposal:
-    """Ask about doubtful columns; `-` keeps the doubt."""
-    answers: dict[str, str | Guess | None] = {}
-    for field, guess in proposal.guesses.items():
-        if guess.doubt is None or guess.suggested or field in named:
-            continue
-
-        def read(answer: str, field: str = field) -> str | Guess | None:
-            return None if answer == _NO_ANSWER else _column(dsn, proposal.table, field, answer)
-
-        say(f"{field}: {guess.doubt}", err=True)
-        question = f"  which column, or SQL over the row t? ({_NO_ANSWER}: leave it in doubt)"
-        default = _NO_ANSWER if guess.column is None else written(guess.column)
-        answers[field] = typer.prompt(question, default=default, value_proc=read, err=True)
-    answered = {field: answer for field, answer in answers.items() if answer is not None}
-    return propose(proposal.table, seen.tables, named | answered)
 
 
 def _without_secrets(dsn: str, seen: Survey) -> tuple[str, tuple[str, ...]]:
@@ -210,26 +236,10 @@ def _mode(seen: Survey, proposal: Proposal) -> tuple[str, str]:
     return mode, text("mode", mode=mode, in_recovery=seen.in_recovery)
 
 
-def _time_zone(seen: Survey, proposal: Proposal) -> tuple[str, str | None]:
-    if not proposal.zoneless:
-        return "UTC", None
-    doubt = "but which one the ATS writes is for it to say: look at a row that was changed just now"
-    zone = seen.timezone if "/" in seen.timezone and not seen.timezone.startswith("Etc/") else "UTC"
-    return zone, f"the server's own zone is {seen.timezone}, {doubt}"
-
-
-def _ask_for_time_zone(zone: str, doubt: str) -> tuple[str, str | None]:
-    say(f"timezone: {doubt}", err=True)
-    # A server in UTC is no hint: Enter keeps the doubt.
-    likely = _NO_ANSWER if zone == "UTC" else zone
-    answer: str = typer.prompt(f"  which time zone? ({_NO_ANSWER}: leave it in doubt)", default=likely, err=True)
-    return (zone, doubt) if answer == _NO_ANSWER else (answer, None)
-
-
-def _check(document: str, timezone: str | None) -> Config:
-    """Read our document: only the given time zone may be wrong."""
+def _check(document: str, timezone: str | None) -> tuple[str, ...]:
+    """Read our document, of which only the given time zone may be wrong; returns what is undecided."""
     try:
-        return parse(document, name="the configuration", environ=os.environ)
+        return parse(document, name="the configuration", environ=os.environ).undecided
     except ConfigurationError as error:
         if timezone is not None and any(problem.path.endswith(".timezone") for problem in error.problems):
             raise misused(str(error.problems[0]), "--timezone") from None
@@ -250,7 +260,7 @@ def validate(
     file = path or context.obj
     read = load(file, os.environ)
     found = suspicious(read, file)
-    wrong = [each for each in found if each.code in {"status-number", "status-number-in-part"}]
+    wrong = [each for each in found if each.code == "status-number"]
     for each in found:
         say(f"{'error' if each in wrong else 'warning'}: {each}", err=True)
     if wrong:  # the daemon runs all the same

@@ -55,7 +55,7 @@ def _patience(given: str) -> timedelta:
     try:
         patience = parse_duration(given)
     except SettingError as error:
-        raise misused(error.message) from None
+        raise misused(str(error)) from None
     if not timedelta(milliseconds=1) <= patience <= scripts.LONGEST_PATIENCE:
         raise misused("expected 1ms to 1m: other statements wait behind ours for the table")
     return patience

@@ -7,7 +7,7 @@ from typing import Annotated, Self, TypeAlias
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cdc_sync.config import values
-from cdc_sync.config.problems import setting_error
+from cdc_sync.config.problems import SettingError
 from cdc_sync.config.values import Section
 from cdc_sync.core.identifiers import parse_column
 
@@ -16,8 +16,8 @@ OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "ap
 
 ExtraName = Annotated[
     str,
-    values.must(str.strip, "extra-name-empty"),
-    values.must(lambda name: name not in OUR_FIELDS, "extra-name-ours"),
+    values.must(str.strip, "must not be empty"),
+    values.must(lambda name: name not in OUR_FIELDS, "is a field that cdc-sync sends itself: map it in columns"),
 ]
 
 
@@ -84,7 +84,7 @@ class ExtraField(Section):
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
         if (self.column is None) == (self.sql is None) or None not in (self.column, self.depends_on):
-            raise setting_error("extra-source")
+            raise SettingError("expected one of column and sql, and depends_on with sql alone")
         return self
 
     @property
@@ -98,7 +98,7 @@ class ExtraField(Section):
 Column: TypeAlias = Annotated[
     PlainColumn | SqlColumn,
     values.reads(
-        "mapped-column",
+        "expected a column's name or {sql: EXPRESSION, depends_on: [columns]}",
         {str: lambda name: PlainColumn(parse_column(name)), dict: SqlColumn.model_validate},
         made=(PlainColumn, SqlColumn),
         written=values.ColumnName | SqlColumn,
@@ -109,7 +109,7 @@ Column: TypeAlias = Annotated[
 Condition: TypeAlias = Annotated[
     SqlColumn,
     values.reads(
-        "condition",
+        "expected an SQL condition or {sql: CONDITION, depends_on: [columns]}",
         {str: SqlColumn.of, dict: SqlColumn.model_validate},
         made=SqlColumn,
         written=values.Sql | SqlColumn,
@@ -120,7 +120,7 @@ Condition: TypeAlias = Annotated[
 Extra: TypeAlias = Annotated[
     ExtraField,
     values.reads(
-        "extra-column",
+        "expected a column's name or {column: NAME, only_for: [statuses]}",
         {str: lambda name: ExtraField(column=name), dict: ExtraField.model_validate},
         made=ExtraField,
         written=values.ColumnName | ExtraField,
@@ -170,5 +170,5 @@ class Columns(Section):
     @classmethod
     def _an_application_has_an_id(cls, status_url: Column | None, info: ValidationInfo) -> Column | None:
         if status_url is None and "application_id" in info.data and info.data["application_id"] is None:
-            raise setting_error("no-id")
+            raise SettingError("expected application_id or status_url: one of them is required")
         return status_url

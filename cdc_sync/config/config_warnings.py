@@ -4,7 +4,6 @@ A file's group is trusted: that is how a file is shared on purpose.
 """
 
 import os
-import re
 import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,11 +13,11 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.config.columns import PlainColumn, SqlColumn, bare_column
-from cdc_sync.config.document import Document, Part, files_named, read_text, substitute
-from cdc_sync.config.loading import at, path_text
-from cdc_sync.config.meanings import code_meant, is_personal, known, words
+from cdc_sync.config.document import Document, DocumentError, Part, files_named, read_text, substitute
+from cdc_sync.config.loading import is_secret
+from cdc_sync.config.meanings import code_meant, is_number, is_personal, known
 from cdc_sync.config.models import Config
-from cdc_sync.config.problems import Path, Problem, SettingError, messages
+from cdc_sync.config.problems import Path, Problem, path_text
 from cdc_sync.config.watch import Status, Watch
 from cdc_sync.core.watch_names import listed
 
@@ -29,14 +28,6 @@ _SHORTEST_SECRET = 8
 _STAND_IN = "reference-to-a-secret"
 """In place of a reference: without it `host=${NAME} user=x` would mean something else."""
 
-_NO_COLUMN = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|\b(?:FROM|JOIN)\s+[\w.\"]+", re.DOTALL | re.IGNORECASE)
-"""What names no column in an expression: texts, comments, tables."""
-
-_NAMED = re.compile(r'(?:(\w+)\s*\.\s*)?("(?:[^"]|"")+"|\b[^\W\d]\w*)(?!\s*[.(]|\w)')
-"""Its table, if one is named, and its name."""
-
-_A_NAME = frozenset({"name", "nom"})
-
 
 def warnings(config: Config) -> list[Problem]:
     """What is suspicious in a valid configuration, without lines of the file."""
@@ -44,15 +35,17 @@ def warnings(config: Config) -> list[Problem]:
 
 
 def _warnings(config: Config) -> Iterator[Problem]:
+    for path, why in config.without_meaning.items():
+        yield _warning("no-meaning", path, f"means nothing any more: {why}", "remove it: from 0.4 on it is an error")
     for number, doubt in enumerate(config.undecided):
-        yield _warning("undecided", ("undecided", number), doubt=doubt)
+        repair = "decide it, correct the file, and remove the entry: `cdc-sync run` refuses before"
+        yield _warning("undecided", ("undecided", number), doubt, repair)
     state = config.state
     if state.backend == "sqlite" and state.dsn is not None:
-        yield _warning("dsn-unused", ("state", "dsn"))
+        yield _warning("dsn-unused", ("state", "dsn"), "is not used by backend sqlite", "remove it")
     if state.backend == "sqlite" and not state.path.is_absolute():
-        yield _warning("path-relative", ("state", "path"), str(state.path))
-    if "per_watch" in config.metrics.model_fields_set:
-        yield _warning("per-watch", ("metrics", "per_watch"))
+        wrong = "is relative to whatever folder the command is run in, and in another one a new store would begin"
+        yield _warning("path-relative", ("state", "path"), wrong, "write the whole path")
     yield from _of_customers(config)
     for name, watch in {**config.watches, **config.templates}.items():
         yield from _labels(("watches", name), watch)
@@ -70,11 +63,14 @@ def _of_customers(config: Config) -> Iterator[Problem]:
             by_headers[frozenset(own.items())].setdefault(watch.account or name, name)
     for names in by_table.values():
         if len(names) > 1:
-            yield _warning("table-of-customers", ("watches", names[0], "where"), watches=listed(names))
+            wrong = f"the watches {listed(names)} read one table, and each change of it costs the ATS each of them"
+            repair = "if they are customers, one watch with columns.account serves them all: docs/many-customers.md"
+            yield _warning("table-of-customers", ("watches", names[0], "where"), wrong, repair)
     for first, *others in (list(of_accounts.values()) for of_accounts in by_headers.values()):
         if others:
-            of_all = listed([first, *others])
-            yield _warning("headers-twice", ("watches", others[0], "hellowork"), watches=of_all, first=first)
+            wrong = f"the watches {listed([first, *others])} have the same headers, as accounts of their own"
+            repair = f"if they are one customer's, give the others `account: {first}` in the place of headers"
+            yield _warning("headers-twice", ("watches", others[0], "hellowork"), wrong, repair)
 
 
 def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
@@ -83,16 +79,18 @@ def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
     for tenant, override in watch.overrides.items():
         own |= _sent((*path, "overrides", tenant, "status"), override.status)
     for place, status in (sent | own).items():
-        if status in known().own_side:
-            yield _warning("status-of-hellowork", place, status, meaning=known().hellowork[status])
+        if status in known("own_side"):
+            wrong = "is HelloWork's own code for its side of the exchange"
+            yield _warning("status-of-hellowork", place, wrong, "send the ATS's label, or what a recruiter did")
         elif (code := code_meant(status)) is not None:
-            yield _warning("status-nearly-a-code", place, status, code=code)
+            yield _warning("status-nearly-a-code", place, f'is nearly a code of HelloWork\'s: "{code}"')
     named: dict[Path, str] = {(*path, "settle", status): status for status in watch.settle if status != "default"}
     for field, extra in watch.extra.items():
         named |= {(*path, "extra", field, "only_for", i): status for i, status in enumerate(extra.only_for)}
     for place, status in named.items():
         if watch.status.unmapped != "send" and status not in {*sent.values(), *own.values()}:
-            yield _warning("status-never-sent", place, status)
+            wrong = "is never sent: status.map has no label for it, and status.unmapped is not send"
+            yield _warning("status-never-sent", place, wrong, "name the status as it is sent, not the ATS's label")
 
 
 def _sent(path: Path, status: Status) -> dict[Path, str]:
@@ -102,28 +100,27 @@ def _sent(path: Path, status: Status) -> dict[Path, str]:
 
 def _columns(path: Path, watch: Watch) -> Iterator[Problem]:
     status, translated = bare_column(watch.columns.status), any(map(str.strip, watch.status.map))
-    if status is not None and words(status) & known().numbers and not (translated and watch.status.unmapped != "send"):
-        yield _warning("status-number-in-part" if translated else "status-number", (*path, "status"), status)
+    if status is not None and is_number(status) and not (translated and watch.status.unmapped != "send"):
+        wrong = "is a number by its name, which HelloWork would receive as it is, and no label"
+        if translated:
+            wrong += ", where status.map does not have it"
+        repair = "map each value in status.map, with status.unmapped: reject; `cdc-sync check` proposes an expression"
+        yield _warning("status-number", (*path, "status"), wrong, repair)
     for field in ("application_id", "status", "job_id", "source"):
-        mapped = getattr(watch.columns, field)
-        if mapped is not None and (found := _personal(mapped)):
-            yield _warning("personal-data", (*path, field), ", ".join(found))
+        if any(is_personal(name) for name in _columns_of(getattr(watch.columns, field))):
+            wrong = "looks like personal data, which would be sent, logged and stored"
+            yield _warning("personal-data", (*path, field), wrong, "map the column that is meant")
 
 
-def _personal(mapped: PlainColumn | SqlColumn) -> list[str]:
-    """The columns of a value that look like personal data, as far as an expression names them."""
-    if isinstance(mapped, PlainColumn):
-        return [mapped.name] if is_personal(mapped.name) else []
-    named = [(owner, name.strip('"')) for owner, name in _NAMED.findall(_NO_COLUMN.sub(" ", mapped.sql))]
-    named += [("t", name) for name in mapped.depends_on or ()]
-    return list(
-        dict.fromkeys(name for owner, name in named if is_personal(name) and (owner == "t" or words(name) - _A_NAME))
-    )
+def _columns_of(mapped: PlainColumn | SqlColumn | None) -> tuple[str, ...]:
+    """The columns of a value, as far as the configuration names them."""
+    if mapped is None:
+        return ()
+    return (mapped.name,) if isinstance(mapped, PlainColumn) else mapped.depends_on or ()
 
 
-def _warning(name: str, path: Path, found: str | None = None, **facts: object) -> Problem:
-    message, remedy = (text.format_map(facts) for text in messages()["warnings"][name])
-    return Problem(path_text(path, {}), None, None, found, message, remedy, name)
+def _warning(code: str, path: Path, message: str, remedy: str | None = None) -> Problem:
+    return Problem(path_text(path), None, message, remedy, code)
 
 
 def exposures(path: FilePath, config: Config) -> list[Problem]:
@@ -150,13 +147,13 @@ def _of_configuration(path: FilePath) -> Iterator[Problem]:
         return
     if "write" in may:
         message = f"every user of this host may {may} {path}, and so decide where credentials are sent"
-        yield Problem("", None, None, None, message, f"chmod o-w {path}")
+        yield Problem("", None, message, f"chmod o-w {path}")
     parts = _parts(path)
     for where, part, text in _secrets(parts):
         if _is_secret(where, text):
             message = f"is a secret, and every user of this host may {may} {path}"
             remedy = f"chmod o-rwx {path}, or write ${{NAME}} or ${{file:PATH}} in its place"
-            yield Problem(path_text(where, parts), *part.place, None, message, remedy)
+            yield Problem(path_text(where), part.line, message, remedy)
 
 
 def _of_files(path: FilePath) -> Iterator[Problem]:
@@ -169,20 +166,20 @@ def _of_files(path: FilePath) -> Iterator[Problem]:
             if found:
                 message = f"every user of this host may {others_may(found[0])} {listed([*map(str, found)])}"
                 remedy = f"chmod o-rwx {file}"
-                yield Problem(path_text(where, parts), *part.place, None, message, remedy)
+                yield Problem(path_text(where), part.line, message, remedy)
 
 
 def _parts(path: FilePath) -> Mapping[Path, Part]:
     try:
         return Document(read_text(path)).parts
-    except (OSError, SettingError):
+    except (OSError, DocumentError):
         return {}  # it has changed since it was loaded; a reload checks it
 
 
 def _secrets(parts: Mapping[Path, Part]) -> list[tuple[Path, Part, str]]:
     """The secrets in a file, as they are written there."""
     texts = [(where, part, part.value) for where, part in parts.items() if isinstance(part.value, str)]
-    return [each for each in texts if at(each[0]).is_secret]
+    return [each for each in texts if is_secret(each[0])]
 
 
 def _of_store(config: Config) -> Iterator[Problem]:
@@ -190,7 +187,7 @@ def _of_store(config: Config) -> Iterator[Problem]:
         file = config.state.path.with_name(config.state.path.name + suffix)
         if (may := others_may(file)) is not None:
             message = f"every user of this host may {may} {file}: it has what was sent and what HelloWork answered"
-            yield Problem("state.path", None, None, None, message, f"chmod o-rwx {file}")
+            yield Problem("state.path", None, message, f"chmod o-rwx {file}")
 
 
 def _is_secret(path: Path, text: str) -> bool:

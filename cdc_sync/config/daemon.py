@@ -20,7 +20,7 @@ from pydantic import (
 from cdc_sync.config import values
 from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.dsn import check, place, shown
-from cdc_sync.config.problems import setting_error
+from cdc_sync.config.problems import SettingError
 from cdc_sync.config.values import HostPort, Section
 
 SHORTEST_TOKEN = 16
@@ -41,17 +41,22 @@ _PREFIX = "(/[A-Za-z0-9._~-]+)*"
 
 Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
 
-FilePath = Annotated[Path, values.must(lambda path: path.name.strip(), "path"), values.NOT_EMPTY]
+FilePath = Annotated[Path, values.must(lambda path: path.name.strip(), "expected a file's path"), values.NOT_EMPTY]
 
 Token = Annotated[
     SecretStr,
-    values.must(lambda token: token.get_secret_value(), "token-empty", how_to_make_one=HOW_TO_MAKE_ONE),
-    values.must(lambda token: re.fullmatch("[!-~]*", token.get_secret_value()), "token-signs"),
+    values.must(
+        lambda token: re.fullmatch("[!-~]+", token.get_secret_value()),
+        f"expected letters, digits and signs without blanks and accents: {HOW_TO_MAKE_ONE}",
+    ),
 ]
 
 Prefix = Annotated[
     str,
-    values.must(lambda prefix: re.fullmatch(_PREFIX, prefix) and not {".", ".."} & set(prefix.split("/")), "prefix"),
+    values.must(
+        lambda prefix: re.fullmatch(_PREFIX, prefix) and not {".", ".."} & set(prefix.split("/")),
+        "expected a path such as /cdc-sync: a / before each part and none at the end",
+    ),
     WithJsonSchema({"type": "string", "pattern": f"^{_PREFIX}$"}),
 ]
 
@@ -90,13 +95,14 @@ class NamedDatabase(Database):
             for all of them. Empty: the entry is one database.
     """
 
-    names: tuple[values.DatabaseName, ...] = Field(default=(), min_length=1, examples=[["customer_1", "customer_2"]])
+    names: tuple[values.PlainName, ...] = Field(default=(), min_length=1, examples=[["customer_1", "customer_2"]])
 
     @model_validator(mode="after")
     def _names_have_their_place(self) -> Self:
         dsn = self.dsn.get_secret_value()
         if dsn and UNRESOLVED not in dsn and (_PLACE in dsn) != bool(self.names):
-            raise setting_error("database-place" if self.names else "database-names", path=("dsn",))
+            lacks = f"{_PLACE} in it, for each of the names" if self.names else f"names beside it, for {_PLACE}"
+            raise SettingError(f"expected {lacks}", path=("dsn",))
         return self
 
     def members(self) -> dict[str, "NamedDatabase"]:
@@ -164,19 +170,9 @@ class Admin(Section):
         listen, text = info.data.get("listen"), "" if token is None else token.get_secret_value()
         is_needed = token is not None or (listen is not None and not listen.is_loopback)
         if is_needed and len(text) < SHORTEST_TOKEN:
-            raise setting_error("token-short", shortest=SHORTEST_TOKEN, how_to_make_one=HOW_TO_MAKE_ONE)
+            needed = f"of at least {SHORTEST_TOKEN} characters, or none and listen on a loopback address"
+            raise SettingError(f"expected a token {needed}: {HOW_TO_MAKE_ONE}")
         return token
-
-
-class Metrics(Section):
-    """Nothing any more.
-
-    Attributes:
-        per_watch: Means nothing any more, and is accepted until 0.4: with more than ten watches metrics are of all of
-            them, else of each.
-    """
-
-    per_watch: bool = True
 
 
 class Log(Section):

@@ -1,11 +1,10 @@
-"""From YAML to plain values: each part's place is known, and references are replaced.
+"""From YAML to plain values: the line of each part is known, and references are replaced.
 
 Differences from YAML 1.1 libraries:
 
 - Only `true` and `false` are booleans, only `null`, `~` and nothing at all are null; everything else, and every key, is
   text. So a label `no`, a job id `0123` and a date stay as they are.
 - A key that stands twice is an error, and so is a tag: some make a library do more than read.
-- Messages are ours: a library's quote the file, and the file has secrets.
 
 Anchors, aliases and the merge key `<<` work; their expansion is bounded.
 
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from cdc_sync.config.problems import Path, Place, SettingError, messages, printable, setting_error
+from cdc_sync.config.problems import Path, Problem, SettingError
 
 _LARGEST = 2**20
 """Bytes of a file (1 MiB)."""
@@ -32,25 +31,31 @@ _DEEPEST = 32
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_SAYS = re.compile(r"\s*[^\s#]")
-_HAS_A_COLON = re.compile(r":(\s|$)")
 _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 """PostgreSQL, file systems or terminals refuse these."""
+
+_QUOTED = re.compile(r"'[^']{2,}'")
+"""What PyYAML's messages quote; a single character is the sign that it did not expect."""
 
 
 class Part(NamedTuple):
     """What stands at a path.
 
     Attributes:
-        key: the place of its key; its own in a list.
-        value: with references not replaced.
-        text: a scalar as it is written.
+        line: of its key; its own in a list.
+        value: with references not replaced; an empty list or section in the place of one.
     """
 
-    key: Place
-    place: Place
+    line: int
     value: object
-    text: str | None
+
+
+class DocumentError(Exception):
+    """A document that cannot be read."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.problem = Problem("", line, message)
 
 
 class Document:
@@ -59,136 +64,126 @@ class Document:
     Attributes:
         values: all of it, references replaced.
         parts: what stands at each path.
-        errors: those that did not prevent reading on.
+        twice: the errors of keys that stand for a second time, by line and key.
     """
 
     def __init__(self, text: str, replace: Callable[[str, Path], str] = lambda text, _: text) -> None:
         """Read one YAML document; `replace` replaces the references in a value.
 
         Raises:
-            SettingError: the text is not YAML, or has something that is refused here.
+            DocumentError: the text is not YAML, or has something that is refused here.
         """
         self.parts: dict[Path, Part] = {}
-        self.errors: dict[Place, SettingError] = {}
+        self.twice: dict[tuple[int, str], SettingError] = {}
         self._replace = replace
         self._count = 0
-        self._furthest = Place(1, 1)
-        root = _compose(text)
-        self.values = None if root is None else self._value(root, (), _place(root))
+        self._line = 1
+        try:
+            root = _compose(text)
+            self.values = None if root is None else self._value(root, (), _line(root))
+        except RecursionError:
+            raise self._too_deep() from None
 
-    def _value(self, node: yaml.Node, path: Path, key: Place) -> object:
-        place = self._reach(node, path)
+    def _value(self, node: yaml.Node, path: Path, line: int) -> object:
+        self._reach(node, path)
         match node:
             case yaml.ScalarNode(value=text, style=style):
                 value = text if style else None if text in _NULLS else _BOOLEANS.get(text, text)
-                self.parts[path] = Part(key, place, value, text)
+                self.parts[path] = Part(line, value)
                 return self._replace(value, path) if isinstance(value, str) else value
             case yaml.SequenceNode():
-                self.parts[path] = Part(key, place, [], None)
-                return [self._value(item, (*path, at), _place(item)) for at, item in enumerate(node.value)]
-        self.parts[path] = Part(key, place, {}, None)
+                self.parts[path] = Part(line, [])
+                return [self._value(item, (*path, at), _line(item)) for at, item in enumerate(node.value)]
+        self.parts[path] = Part(line, {})
         return {name: self._value(below, (*path, name), at) for name, at, below in self._entries(node, path)}
 
-    def _entries(self, node: yaml.Node, path: Path, deep: int = 0) -> Iterator[tuple[str, Place, yaml.Node]]:
-        """The keys with places and values, merged ones last; `deep` counts nested merges."""
-        _check_extent(self._count, len(path) + deep, self._furthest)
-        own: dict[str, Place] = {}
-        merged: dict[str, tuple[Place, yaml.Node]] = {}
+    def _entries(self, node: yaml.Node, path: Path) -> Iterator[tuple[str, int, yaml.Node]]:
+        """The keys with lines and values, merged ones last."""
+        own: dict[str, int] = {}
+        merged: dict[str, tuple[int, yaml.Node]] = {}
         for key, value in node.value:
-            place = self._reach(key, path)
+            line = self._reach(key, path)
             if not isinstance(key, yaml.ScalarNode):
-                raise self._refusal("key-no-text", path)
+                raise DocumentError("a key must be text", line)
             if key.value == "<<" and not key.style:
                 for source in value.value if isinstance(value, yaml.SequenceNode) else (value,):
                     if not isinstance(source, yaml.MappingNode):
-                        raise self._refusal("merged-no-section", path)
-                    merged = {name: (at, below) for name, at, below in self._entries(source, path, deep + 1)} | merged
+                        raise DocumentError("`<<` takes a section, or a list of them", line)
+                    merged = {name: (at, below) for name, at, below in self._entries(source, path)} | merged
             elif key.value in own:
-                line, at = own[key.value].line, (*path, key.value)
-                twice = setting_error("key-twice", path=at, about_key=True, place=place, line=line)
-                self.errors.setdefault(place, twice)
+                message = f"stands twice, first on line {own[key.value]}"
+                self.twice.setdefault((line, key.value), SettingError(message, path=(*path, key.value)))
             else:
-                own[key.value] = place
-                yield key.value, place, value
+                own[key.value] = line
+                yield key.value, line, value
         yield from ((name, *entry) for name, entry in merged.items() if name not in own)
 
-    def _reach(self, node: yaml.Node, path: Path) -> Place:
-        """Count one more part; an alias counts at each use, with all its content."""
-        place = _place(node)
-        self._furthest = max(self._furthest, place)
+    def _reach(self, node: yaml.Node, path: Path) -> int:
+        """The line of one more part; an alias counts at each use, with all its content."""
+        line = _line(node)
+        self._line = max(self._line, line)
         self._count += 1
-        _check_extent(self._count, len(path), self._furthest)
-        if node.tag:
-            raise self._refusal("tag", path)
+        _check_count(self._count, self._line)
+        if len(path) > _DEEPEST:
+            raise self._too_deep()
+        if not node.tag.startswith(_PLAIN):
+            raise DocumentError("tags are not used here", line)
         if isinstance(node, yaml.ScalarNode) and _UNUSABLE.search(node.value):
-            raise self._refusal("unusable", path)
-        return place
+            raise DocumentError("has a character that cannot be used: NUL, or half of a surrogate pair", line)
+        return line
 
-    def _refusal(self, name: str, path: Path) -> SettingError:
-        return setting_error(name, path=path, about_key=True, place=self._furthest)
+    def _too_deep(self) -> DocumentError:
+        return DocumentError(f"expected at most {_DEEPEST} levels of nesting, with aliases written out", self._line)
 
 
-def _check_extent(count: int, depth: int, place: Place) -> None:
-    for name, reached, most in (("too-many", count, _MOST_PARTS), ("too-deep", depth, _DEEPEST)):
-        if reached > most:
-            raise setting_error(name, about_key=True, place=place, most=most)
+def _check_count(parts: int, line: int) -> None:
+    if parts > _MOST_PARTS:
+        raise DocumentError(f"expected at most {_MOST_PARTS} keys and values, with aliases written out", line)
+
+
+_PLAIN = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
+"""The tags of what has none."""
 
 
 class _Loader(yaml.BaseLoader):
-    """Composes nodes; refuses large documents early, and allows an anchor to be redefined."""
+    """Refuses a large document early, and allows an anchor to be redefined."""
 
-    _count = _depth = 0
+    _count = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         self._count += 1
-        _check_extent(self._count, self._depth, _place(event))
-        if isinstance(event, yaml.AliasEvent):
-            return super().compose_node(parent, index)
-        self.anchors.pop(event.anchor, None)
-        self._depth += 1
-        node: Any = super().compose_node(parent, index)
-        self._depth -= 1
-        # As written: PyYAML adds a tag where there is none.
-        node.tag = event.tag or ""
-        return node  # type: ignore[no-any-return]
+        _check_count(self._count, _line(event))
+        if not isinstance(event, yaml.AliasEvent):
+            self.anchors.pop(event.anchor, None)
+        return super().compose_node(parent, index)
 
 
 def _compose(text: str) -> yaml.Node | None:
     try:
-        loader = _Loader(text)
+        return _Loader(text).get_single_node()
     except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        place = Place(before.count("\n") + 1, error.position - before.rfind("\n"))
-        if _UNUSABLE.match(text, error.position):
-            raise setting_error("no-text", place=place) from None
-        raise setting_error("character", place=place, code=ord(text[error.position])) from None
-    try:
-        return loader.get_single_node()
+        line = text[: error.position].count("\n") + 1
+        raise DocumentError("expected UTF-8 text without control characters", line) from None
     except yaml.MarkedYAMLError as error:
-        raise _not_yaml(error, text) from None
-    except SettingError:
-        raise
+        raise _not_yaml(error) from None
     except (ValueError, OverflowError):
         # PyYAML reports an escape that is no character ("\Uffffffff") as a ValueError.
-        raise setting_error("escape", place=Place(loader.line + 1, loader.column + 1)) from None
+        raise DocumentError("not YAML: an escape stands for no character") from None
 
 
-def _place(part: Any) -> Place:
-    mark = getattr(part, "start_mark", part)
-    return Place(mark.line + 1, mark.column + 1)
+def _line(part: Any) -> int:
+    line: int = part.start_mark.line + 1
+    return line
 
 
-def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> SettingError:
-    problem, began, place = error.problem or "", error.context_mark, _place(error.problem_mark or error.context_mark)
-    before = [each for each in enumerate(text.splitlines()[: place.line - 1], 1) if _SAYS.match(each[1])]
-    if "mapping values are not allowed" in problem and before and not _HAS_A_COLON.search(before[-1][1]):
-        # A key without its colon continues until the next line's colon.
-        problem, began, place = "could not find expected ':'", None, Place(before[-1][0], 1)
-    meant = next(meaning for meaning in messages()["yaml"] if meaning["sign"] in problem)
-    if meant.get("began") and began:
-        place = _place(began)
-    return SettingError(f"not YAML: {meant['message']}".removesuffix(": "), meant["remedy"], place=place)
+def _not_yaml(error: yaml.MarkedYAMLError) -> DocumentError:
+    """PyYAML's own words, without what they quote of the file."""
+    mark, began = error.problem_mark or error.context_mark, error.context_mark
+    message = f"not YAML: {_QUOTED.sub('…', error.problem or '')}"
+    if error.context and began:
+        message += f" ({error.context} from line {began.line + 1} on)"
+    return DocumentError(message, mark.line + 1 if mark else None)
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -216,7 +211,39 @@ class References:
         Raises:
             SettingError: a reference has no value.
         """
-        return substitute(text, lambda body: resolve(body, self.environ, self.folder))
+        return substitute(text, self.resolve)
+
+    def resolve(self, body: str) -> str:
+        """The value of a reference, by the text in its braces.
+
+        Raises:
+            SettingError: it has none.
+        """
+        if not body.startswith("file:"):
+            return self._variable(body)
+        written = body.removeprefix("file:")
+        file = self.folder / re.sub(r"\$\{([^{}]*)\}", lambda match: self._variable(match[1]), written)
+        try:
+            # A pipe could block the daemon's start.
+            if stat.S_ISFIFO(file.stat().st_mode):
+                raise SettingError(f"cannot read {written}: it is a pipe")
+            text = read_text(file)
+        except OSError as error:
+            raise SettingError(f"cannot read {written}: {error.strerror}") from None
+        if _UNUSABLE.search(text):
+            raise SettingError(f"{written} is not UTF-8 text without NUL characters")
+        # One newline, which editors and `echo` add; a second is content.
+        return re.sub(r"\r?\n\Z", "", text)
+
+    def _variable(self, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise SettingError("expected ${NAME} or ${file:PATH}, complete; a literal ${ is written $${")
+        if name not in self.environ:
+            how = "LoadCredential=" if name == "CREDENTIALS_DIRECTORY" else "Environment= or EnvironmentFile="
+            raise SettingError(f"the environment variable {name} is not set (systemd: {how})")
+        if _UNUSABLE.search(self.environ[name]):
+            raise SettingError(f"the environment variable {name} is not UTF-8 text")
+        return self.environ[name]
 
 
 def files_named(text: str) -> list[str]:
@@ -228,46 +255,6 @@ def files_named(text: str) -> list[str]:
 def is_for_each_tenant(text: str) -> bool:
     """Whether a reference in a value has `{tenant}` in it."""
     return any("{tenant}" in (match["body"] or "") for match in _REFERENCE.finditer(text))
-
-
-def is_reference_alone(text: str) -> bool:
-    """Whether a value is one reference and nothing else, so that it can be shown."""
-    match = _REFERENCE.fullmatch(text)
-    body = match and match["body"]
-    return bool(body and (_NAME.fullmatch(body) or body.startswith("file:")))
-
-
-def resolve(body: str, environ: Mapping[str, str], folder: FilePath) -> str:
-    """The value of a reference; a relative PATH is relative to the folder.
-
-    Raises:
-        SettingError: it has none.
-    """
-    if not body.startswith("file:"):
-        return _variable(body, environ)
-    path = re.sub(r"\$\{([^{}]*)\}", lambda match: _variable(match[1], environ), body.removeprefix("file:"))
-    shown, file = printable(path), folder / path
-    try:
-        # A pipe could block the daemon's start.
-        if stat.S_ISFIFO(file.stat().st_mode):
-            raise setting_error("pipe", file=shown)
-        text = read_text(file)
-    except OSError as error:
-        raise setting_error("file-unreadable", file=shown, reason=error.strerror) from None
-    if _UNUSABLE.search(text):
-        raise setting_error("file-no-text", file=shown)
-    # One newline, which editors and `echo` add; a second is content.
-    return re.sub(r"\r?\n\Z", "", text)
-
-
-def _variable(name: str, environ: Mapping[str, str]) -> str:
-    if not _NAME.fullmatch(name):
-        raise setting_error("reference")
-    if name not in environ:
-        raise setting_error("credentials" if name == "CREDENTIALS_DIRECTORY" else "variable", name=printable(name))
-    if _UNUSABLE.search(environ[name]):
-        raise setting_error("variable-no-text", name=printable(name))
-    return environ[name]
 
 
 def read_text(path: FilePath) -> str:

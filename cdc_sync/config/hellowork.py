@@ -7,13 +7,16 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 
 from cdc_sync.config import values
-from cdc_sync.config.problems import setting_error
+from cdc_sync.config.problems import SettingError
 from cdc_sync.config.values import Section
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 
 Headers = Annotated[
     Mapping[values.HeaderName, values.HeaderValue],
-    values.must(lambda headers: len({name.lower() for name in headers}) == len(headers), "headers-alike"),
+    values.must(
+        lambda headers: len({name.lower() for name in headers}) == len(headers),
+        "two headers have the same name: upper and lower case are the same to HTTP",
+    ),
 ]
 
 
@@ -61,7 +64,7 @@ class Retry(Section):
     def _is_not_below_first(cls, longest: timedelta, info: ValidationInfo) -> timedelta:
         first = info.data.get("first")
         if first is not None and longest < first:
-            raise setting_error("retry-max", first=values.format_duration(first))
+            raise SettingError("must not be below first")
         return longest
 
 
@@ -100,7 +103,7 @@ class HelloWork(Section):
     headers: Headers = Field(default_factory=dict, examples=[{"X-Api-Key": "${HELLOWORK_API_KEY}"}])
     accounts: Annotated[
         Mapping[values.AccountName, Account],
-        values.must(lambda accounts: DEFAULT_ACCOUNT not in accounts, "account-default"),
+        values.must(lambda accounts: DEFAULT_ACCOUNT not in accounts, "the account default has hellowork.headers"),
     ] = Field(default_factory=dict, examples=[{"acme": {"headers": {"X-Api-Key": "${file:/etc/cdc-sync/keys/acme}"}}}])
     allowed_hosts: tuple[values.AllowedHost, ...] = ()
     timeout: values.PositiveDuration = timedelta(seconds=10)

@@ -32,21 +32,6 @@ def json_schema() -> Schema:
     return schema
 
 
-def written_out() -> Schema:
-    """The keys of the whole file, with each section in its place instead of a reference."""
-    schema = json_schema()
-
-    def out(node: Any) -> Any:
-        if isinstance(node, list):
-            return [out(part) for part in node]
-        if not isinstance(node, dict):
-            return node
-        section = schema["$defs"][node["$ref"].removeprefix("#/$defs/")] if "$ref" in node else {}
-        return {name: out(part) for name, part in (section | node).items()}
-
-    return {name: out(key) for name, key in schema["properties"].items()}
-
-
 def example() -> str:
     """The annotated example: every key, mostly with its default. Valid where HELLOWORK_API_KEY is set."""
     return text("config/example.yaml")

@@ -1,29 +1,12 @@
-"""How names are split into words, the words by which columns are recognised, and HelloWork's own statuses.
-
-Words and statuses are in `meanings.yaml`.
-"""
+"""How names are split into words, what a name suggests, and HelloWork's own statuses. `meanings.yaml` has the words."""
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
-from typing import Annotated, Literal, TypeAlias
-
-from pydantic import BaseModel, BeforeValidator
 
 from cdc_sync.packaged import data
-
-Kind = Literal["text", "number", "uuid", "enum", "json", "boolean", "timestamptz", "timestamp", "date", "other"]
-"""The kind of a column's values."""
-
-
-def _pairs(text: str) -> dict[str, str]:
-    return dict(each.split(":") for each in text.split())
-
-
-Words: TypeAlias = Annotated[frozenset[str], BeforeValidator(str.split)]
-Weights: TypeAlias = Annotated[dict[str, int], BeforeValidator(_pairs)]
 
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SHORTEST_GLUED = 4
@@ -32,63 +15,11 @@ _SHORTEST_GLUED = 4
 _CLOSE = 0.85
 """Similarity from which a status counts as a misspelt code."""
 
-_GLUED = 1
-"""How much less a word weighs as a part of another."""
-
-
-class Meaning(BaseModel):
-    """How a column is recognised."""
-
-    words: Weights
-    never: Words
-    kinds: Annotated[frozenset[Kind], BeforeValidator(str.split)]
-    evidence: dict[str, int] = {}
-    required: str | None = None
-    least: int = 4
-    sure: int = 7
-
-
-class Vocabulary(BaseModel):
-    """The content of `meanings.yaml`, which explains each."""
-
-    types: dict[str, Kind]
-    columns: dict[str, Meaning]
-    no_id: tuple[str, str]
-    labels: Weights
-    applications: Weights
-    about_them: Words
-    yes: Words
-    no: Words
-    of_lookups: Words
-    numbers: Words
-    personal: Words
-    personal_alone: Words
-    names: Words
-    of_people: Words
-    decisions: Annotated[dict[str, str], BeforeValidator(_pairs)]
-    undecided: Words
-    hellowork: dict[str, str]
-    own_side: Words
-
 
 @cache
-def known() -> Vocabulary:
-    """The vocabulary, loaded at its first use."""
-    return Vocabulary.model_validate(data("config/meanings.yaml"))
-
-
-def decision(name: str) -> str | None:
-    """The status that a name mentions; None if none."""
-    own, stems = words(name), known().decisions.items()
-    found = (status for stem, status in stems if any(word.startswith(stem) for word in own))
-    return None if own & known().undecided else next(found, None)
-
-
-def is_personal(name: str) -> bool:
-    """Whether a column's name suggests personal data: a telephone, a mail, an address, a person's name."""
-    own, they = words(name), known()
-    is_name = own & they.names and own <= they.of_people
-    return mentions(own, they.personal) or bool(own & they.personal_alone or is_name)
+def known(name: str) -> tuple[str, ...]:
+    """The words of a list in `meanings.yaml`, in its order."""
+    return tuple(data("config/meanings.yaml")[name].split())
 
 
 def words(name: str) -> frozenset[str]:
@@ -98,36 +29,39 @@ def words(name: str) -> frozenset[str]:
     return frozenset(found | {word[:-1] for word in found if word.endswith("s")})
 
 
-def weight(name: frozenset[str], known: Mapping[str, int]) -> int:
-    """The sum of a name's known words' weights, each once.
-
-    A word inside another (`codestatut`, `IDOFFRE`) counts a little less.
-    """
-    exact = name & known.keys()
-    total = sum(known[word] for word in exact)
-    # The singular of a known word is no word of its own (`status`).
-    for word in name - exact - {known_word[:-1] for known_word in exact}:
-        inside = [known[part] - _GLUED for part in known if _is_glued(part, word) and part not in exact]
-        total += max(inside, default=0)
-    return total
-
-
-def mentions(name: frozenset[str], forbidden: Iterable[str]) -> bool:
-    """Whether a name has one of these words, alone or inside another."""
-    return any(part in name or any(_is_glued(part, word) for word in name) for part in forbidden)
+def mentions(name: str, listed: Iterable[str]) -> bool:
+    """Whether a name has one of these words, alone or at an end of another (`codestatut`, `IDOFFRE`)."""
+    own = words(name)
+    return any(part in own or any(_is_glued(part, word) for word in own) for part in listed)
 
 
 def _is_glued(part: str, word: str) -> bool:
-    return len(part) >= _SHORTEST_GLUED and part != word and (word.startswith(part) or word.endswith(part))
+    return len(part) >= _SHORTEST_GLUED and (word.startswith(part) or word.endswith(part))
+
+
+def place_among(name: str, listed: str) -> int | None:
+    """The place of the first word of a list that a name has; None if it has none."""
+    return next((place for place, word in enumerate(known(listed)) if mentions(name, [word])), None)
+
+
+def is_personal(name: str) -> bool:
+    """Whether a column's name suggests personal data: a telephone, a mail, an address, a person's name."""
+    own = words(name)
+    is_name = bool(own & {"name", "nom"}) and own <= set(known("of_people"))
+    return is_name or bool(own & set(known("personal_alone"))) or mentions(name, known("personal"))
+
+
+def is_number(name: str) -> bool:
+    """Whether a column's name says that it has numbers, or leads to another table."""
+    return bool(words(name) & set(known("numbers")))
 
 
 def code_meant(status: str) -> str | None:
     """HelloWork's code that a status misspells; None if it is a code, or like none."""
-    codes = known().hellowork
-    if status in codes:
+    if status in known("hellowork"):
         return None
     simplified = "_".join(status.casefold().replace("-", " ").replace("_", " ").split())
-    for_an_ats = [code for code in codes if code not in known().own_side]
+    for_an_ats = [code for code in known("hellowork") if code not in known("own_side")]
     return next(iter(get_close_matches(simplified, for_an_ats, n=1, cutoff=_CLOSE)), None)
 
 

@@ -1,15 +1,15 @@
 """The configuration as a whole, and what the core makes of it."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Self
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from cdc_sync.config import values
-from cdc_sync.config.daemon import Admin, Database, Log, Metrics, NamedDatabase, State
+from cdc_sync.config.daemon import Admin, Database, Log, NamedDatabase, State
 from cdc_sync.config.hellowork import Headers, HelloWork
-from cdc_sync.config.problems import SettingError, did_you_mean, setting_error
+from cdc_sync.config.problems import Path, SettingError, SeveralSettingsError, did_you_mean
 from cdc_sync.config.values import Section
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.content import milliseconds
@@ -33,7 +33,6 @@ class Config(Section):
         watches: What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins with a
             letter and has at most 40 of them; it appears in commands, metrics and names in the database. Required.
         admin: Where health, metrics and the page are served, and to whom.
-        metrics: Nothing any more; accepted until 0.4.
         log: What is logged, and how it is written.
         undecided: What `cdc-sync init` could not decide and what would send wrong things, each in words. Decide it,
             correct the file, and remove the entry. While there is one, `cdc-sync run` refuses with exit code 78; `run
@@ -41,21 +40,21 @@ class Config(Section):
     """
 
     database: Database = Field(default_factory=Database)
-    databases: Mapping[values.DatabaseName, NamedDatabase] = Field(
+    databases: Mapping[values.PlainName, NamedDatabase] = Field(
         default_factory=dict, json_schema_extra={"additionalProperties": False}
     )
     hellowork: HelloWork = Field(default_factory=HelloWork)
     state: State = Field(default_factory=State, validate_default=True)
-    watches: Annotated[Mapping[values.WatchName, Watch], Field(min_length=1)] = Field(
+    watches: Annotated[Mapping[values.PlainName, Watch], Field(min_length=1)] = Field(
         json_schema_extra={"additionalProperties": False}
     )
     admin: Admin = Field(default_factory=Admin)
-    metrics: Metrics = Field(default_factory=Metrics)
     log: Log = Field(default_factory=Log)
     undecided: tuple[values.Text, ...] = ()
     _group_of: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _templates: Mapping[str, Watch] = PrivateAttr(default_factory=dict)
     _reveal: Callable[[str], str] = PrivateAttr(default=str)
+    _without_meaning: Mapping[Path, str] = PrivateAttr(default_factory=dict)
 
     @field_validator("databases")
     @classmethod
@@ -63,66 +62,32 @@ class Config(Section):
         cls, databases: Mapping[str, NamedDatabase], info: ValidationInfo
     ) -> Mapping[str, NamedDatabase]:
         if databases and info.data.get("database", Database()) != Database():
-            raise setting_error("database-and-databases")
+            raise SettingError("expected database or databases, not both")
         taken = set(databases)
         for group, section in databases.items():
             for at, name in enumerate(section.names):
                 if name in taken:
-                    raise setting_error("database-twice", path=(group, "names", at))
+                    raise SettingError("databases has this name already", path=(group, "names", at))
                 taken.add(name)
         return databases
 
     @field_validator("state")
     @classmethod
     def _store_is_somewhere(cls, state: State, info: ValidationInfo) -> State:
-        known = _each_of(info.data.get("databases", {}))
-        if state.backend == "postgres" and state.dsn is None and len(known) > 1:
-            raise setting_error("store-of-several", path=("dsn",), known=", ".join(known))
+        if state.backend == "postgres" and state.dsn is None and len(_each_of(info.data.get("databases", {}))) > 1:
+            raise SettingError("required where there are several databases: the one that has the store", path=("dsn",))
         return state
 
     @field_validator("watches")
     @classmethod
-    def _databases_are_known(cls, watches: Mapping[str, Watch], info: ValidationInfo) -> Mapping[str, Watch]:
-        if "databases" not in info.data:
-            return watches  # its own error is reported
-        entries, known = info.data["databases"], _each_of(info.data["databases"])
-        with_groups = {**known, **entries}
-        for name, watch in watches.items():
-            several = watch.for_each is not None and watch.for_each.databases
-            if several and watch.database is not None:
-                raise setting_error("for-each-database", path=(name, "database"))
-            for database in several or ((watch.database,) if watch.database is not None else ()):
-                there = with_groups if several else known
-                if database not in there:
-                    at = ("for_each", "databases") if several else ("database",)
-                    # Not by its name: it may be a secret in the wrong place.
-                    wrong = setting_error("database-group" if database in entries else "database-unknown")
-                    meant = did_you_mean(database, there) or f"known: {', '.join(there)}"
-                    raise SettingError(str(wrong), meant, path=(name, *at))
-            if watch.database is None and not several and len(known) > 1:
-                raise setting_error("database-of-watch", path=(name, "database"), known=", ".join(known))
-        return watches
-
-    @field_validator("watches")
-    @classmethod
-    def _tenants_have_what_expressions_name(cls, watches: Mapping[str, Watch]) -> Mapping[str, Watch]:
-        for name, watch in watches.items():
-            if watch.for_each is not None and watch.for_each.schemas is None:
-                texts: dict[tuple[str, ...], str | None] = {("where",): getattr(watch.where, "sql", None)}
-                for section, fields in (("columns", vars(watch.columns)), ("extra", watch.extra)):
-                    texts |= {(section, of, "sql"): getattr(field, "sql", None) for of, field in fields.items()}
-                for path, text in texts.items():
-                    if text and "{schema}" in text:
-                        raise setting_error("schema-of-database", path=(name, *path))
-        return watches
-
-    @field_validator("watches")
-    @classmethod
-    def _accounts_are_known(cls, watches: Mapping[str, Watch], info: ValidationInfo) -> Mapping[str, Watch]:
-        if "hellowork" in info.data:  # else its own error is reported
-            headers_of = headers_of_accounts(info.data["hellowork"], watches)
-            for name, watch in watches.items():
-                check_account(headers_of, watch, name)
+    def _watches_fit_the_rest(cls, watches: Mapping[str, Watch], info: ValidationInfo) -> Mapping[str, Watch]:
+        # If a section is not there, its own error is reported.
+        databases, hellowork = info.data.get("databases"), info.data.get("hellowork")
+        errors = [] if databases is None else list(_wrong_databases(watches, databases))
+        if hellowork is not None:
+            errors += _wrong_accounts(watches, headers_of_accounts(hellowork, watches))
+        if errors:
+            raise SeveralSettingsError(errors)
         return watches
 
     @model_validator(mode="after")
@@ -180,10 +145,15 @@ class Config(Section):
         """
         return self._reveal(text)
 
-    def revealing(self, reveal: Callable[[str], str]) -> Self:
+    @property
+    def without_meaning(self) -> Mapping[Path, str]:
+        """The file's keys that mean nothing any more, and why."""
+        return self._without_meaning
+
+    def of_file(self, reveal: Callable[[str], str], without_meaning: Mapping[Path, str]) -> Self:
         """The same configuration, with `reveal` for references of single tenants."""
         config = self.model_copy()
-        config._reveal = reveal  # noqa: SLF001 - it is one of these
+        config._reveal, config._without_meaning = reveal, without_meaning  # noqa: SLF001 - it is one of these
         return config
 
     def with_watches(self, watches: Mapping[str, Watch], templates: Mapping[str, Watch]) -> "Config":
@@ -196,6 +166,34 @@ class Config(Section):
 def _each_of(databases: Mapping[str, NamedDatabase]) -> dict[str, NamedDatabase]:
     """The databases by name, with those of groups."""
     return {name: each for entry, of in databases.items() for name, each in (of.members() or {entry: of}).items()}
+
+
+def _wrong_databases(watches: Mapping[str, Watch], databases: Mapping[str, NamedDatabase]) -> Iterator[SettingError]:
+    """The errors of watches that name no database, or one that there is not."""
+    each = _each_of(databases)
+    for name, watch in watches.items():
+        path: Path = (name, "database")
+        several = watch.for_each is not None and watch.for_each.databases
+        if several and watch.database is not None:
+            yield SettingError("for_each.databases names the watch's databases already", path=path)
+        if several:
+            path, named, known = (name, "for_each", "databases"), several, {*each, *databases}
+        else:
+            named, known = (watch.database,) if watch.database is not None else (), {*each}
+            if not named and len(each) > 1:
+                yield SettingError("required where there are several databases", path=path)
+        for database in named:
+            if database not in known:
+                meant = did_you_mean(database, known)
+                yield SettingError(f"expected the name of one of databases, not of a group{meant}", path=path)
+
+
+def _wrong_accounts(watches: Mapping[str, Watch], headers_of: Mapping[str, Headers]) -> Iterator[SettingError]:
+    for name, watch in watches.items():
+        try:
+            check_account(headers_of, watch, name)
+        except SettingError as error:
+            yield error
 
 
 # For the core: without YAML's syntax, in milliseconds.
@@ -221,7 +219,7 @@ def define_account(headers_of: dict[str, Headers], watch: Watch, name: str) -> N
     if not own or watch.for_each is not None:
         return
     if account == DEFAULT_ACCOUNT or headers_of.setdefault(account, own) != own:
-        raise setting_error("account-twice", path=(name, "account"), account=account)
+        raise SettingError("the account gets headers in two places", path=(name, "account"))
 
 
 def check_account(known: Collection[str], watch: Watch, name: str) -> None:
@@ -232,16 +230,16 @@ def check_account(known: Collection[str], watch: Watch, name: str) -> None:
     """
     has_own, account = bool(watch.hellowork.headers), watch.account
     if watch.columns.account is not None and (account is not None or has_own):
-        raise setting_error("account-and-column", path=(name, "columns", "account"))
+        raise SettingError("the rows name their accounts, so the watch has none", path=(name, "columns", "account"))
     of_tenants, is_template = "{tenant}" in (account or ""), watch.for_each is not None
+    path = (name, "account")
     if of_tenants and not is_template:
-        raise setting_error("tenant-of-nothing", path=(name, "account"))
+        raise SettingError("expected for_each beside it: {tenant} stands for nothing", path=path)
     if has_own and account is not None and is_template and not of_tenants:
-        raise setting_error("account-of-tenants", path=(name, "account"))
+        raise SettingError("expected {tenant} in it: each tenant's headers are an account of its own", path=path)
     if account not in (None, DEFAULT_ACCOUNT, *known) and not of_tenants:
-        wrong = setting_error("account-unknown", path=(name, "account"))
-        wrong.suggestion = did_you_mean(account or "", known)
-        raise wrong
+        meant = did_you_mean(account or "", known)
+        raise SettingError(f"expected the name of one of hellowork.accounts{meant}", path=path)
 
 
 def account_of(config: Config, name: str) -> str | None:

@@ -1,51 +1,40 @@
-"""Errors of a value and of a configuration, for people and for programs."""
+"""Errors of a value and of a configuration. None shows a value of the file, which may be a secret."""
 
-import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from cdc_sync.core.visible import visible
-from cdc_sync.packaged import data
-
-_LONGEST = 100
 
 Path: TypeAlias = tuple[str | int, ...]
 """From the top of the document to a part of it: keys and positions in lists."""
 
-
-class Place(NamedTuple):
-    """A line and a column, both from 1."""
-
-    line: int
-    column: int
+_SIMPLE = re.compile(r"[\w-]+|\(hidden\)")
 
 
 @dataclass(eq=False)
 class SettingError(ValueError):
-    """An error in a part of the file, before it is decided what of the file may be shown.
+    """What is wrong with a value, without the value.
 
     Attributes:
-        message: what was expected; never the value, which may be a secret.
-        suggestion: the repair, if it is more than that.
-        path: readers of single values do not know it.
-        about_key: whether the key is wrong or missing, and not its value.
-        place: if the path does not show it.
+        path: from the section that is checked to the value, if they differ.
     """
 
     message: str
-    suggestion: str | None = None
     path: Path = field(default=(), kw_only=True)
-    about_key: bool = field(default=False, kw_only=True)
-    place: Place | None = field(default=None, kw_only=True)
 
     def __str__(self) -> str:
         return self.message
 
-    def in_full(self) -> str:
-        """What was expected, and the repair."""
-        return f"{self.message}; {self.suggestion}" if self.suggestion else self.message
+
+class SeveralSettingsError(ValueError):
+    """What is wrong with several values of a section."""
+
+    def __init__(self, errors: Iterable[SettingError]) -> None:
+        super().__init__()
+        self.errors = tuple(errors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +43,22 @@ class Problem:
 
     Attributes:
         path: as `watches.applications.capture.mode`; empty for the file as a whole.
-        line: from 1, as `column`.
-        found: the text of the file (`${NAME}`, not its value), `(hidden)` if it may be a secret, or the kind of a list
-            or a section; None if the key is enough.
+        line: of its key, from 1.
         message: what was expected.
+        remedy: the repair, if it is more than that.
         code: a warning's stable name.
     """
 
     path: str
     line: int | None
-    column: int | None
-    found: str | None
     message: str
-    suggestion: str | None = None
+    remedy: str | None = None
     code: str | None = None
 
     def __str__(self) -> str:
         where = f"{self.path}: " if self.path else ""
-        found = f" (found: {printable(self.found)})" if self.found is not None else ""
-        suggestion = f"; {self.suggestion}" if self.suggestion else ""
-        return f"{where}{self.message}{found}{suggestion}"
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{where}{self.message}{remedy}"
 
 
 class ConfigurationError(Exception):
@@ -81,7 +66,7 @@ class ConfigurationError(Exception):
 
     def __init__(self, name: str, problems: Iterable[Problem]) -> None:
         self.name = name
-        self.problems = tuple(sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0)))
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line or 0))
         super().__init__(name, self.problems)
 
     def __str__(self) -> str:
@@ -92,29 +77,19 @@ class ConfigurationError(Exception):
         )
 
 
-def setting_error(
-    name: str, /, *, path: Path = (), about_key: bool = False, place: Place | None = None, **facts: object
-) -> SettingError:
-    """An error of `messages.yaml`, or `otherwise`; facts replace the names in braces."""
-    known = messages()["errors"]
-    texts = known.get(name, known["otherwise"])
-    texts = [text.format_map(facts) for text in ([texts] if isinstance(texts, str) else texts)]
-    return SettingError(*texts, path=path, about_key=about_key, place=place)
-
-
-def did_you_mean(text: str, known: Iterable[str]) -> str | None:
-    """The most likely intention, if something is similar."""
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """A question after a message, if something known is similar; else nothing."""
     close = get_close_matches(text, known, n=1)
-    return f'did you mean "{close[0]}"?' if close else None
+    return f'; did you mean "{close[0]}"?' if close else ""
 
 
-def printable(text: str) -> str:
-    """Text from a file, safe for a terminal: one line, shortened, without control characters."""
-    shortened = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in shortened)
-
-
-def messages() -> dict[str, Any]:
-    """The content of `messages.yaml`."""
-    found: dict[str, Any] = data("config/messages.yaml")
-    return found
+def path_text(path: Path) -> str:
+    """Format a path: `watches.applications.related[0].table`, odd keys in quotes."""
+    text = ""
+    for key in path:
+        if isinstance(key, int):
+            text += f"[{key}]"
+            continue
+        name = key if _SIMPLE.fullmatch(key) else f'"{key}"'
+        text += f".{name}" if text else name
+    return text

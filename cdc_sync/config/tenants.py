@@ -15,7 +15,7 @@ from cdc_sync.config.columns import ExtraField, SqlColumn
 from cdc_sync.config.document import is_for_each_tenant
 from cdc_sync.config.hellowork import Headers, OwnHelloWork
 from cdc_sync.config.models import Config, check_account, define_account, headers_of_accounts, with_own
-from cdc_sync.config.problems import SettingError, setting_error
+from cdc_sync.config.problems import SettingError
 from cdc_sync.config.values import HeaderValue
 from cdc_sync.config.watch import Status, Watch
 from cdc_sync.core.identifiers import QualifiedName
@@ -142,7 +142,7 @@ def watch_for(template: Watch, tenant: Tenant, reveal: Callable[[str], str]) -> 
     changes["where"] = _mapped(template.where, tenant)
     changes["account"] = template.account and template.account.replace("{tenant}", tenant.name)
     if changes["account"] == DEFAULT_ACCOUNT != template.account:
-        raise setting_error("account-of-default")
+        raise SettingError("a tenant's account cannot be default, which is section hellowork itself")
     own = template.overrides.get(tenant.name)
     headers: Headers = template.hellowork.headers
     if own is not None:
@@ -195,7 +195,7 @@ def _revealed(value: SecretStr, tenant: Tenant, reveal: Callable[[str], str]) ->
     if not is_for_each_tenant(text):
         return value
     if "/" in tenant.name or tenant.name in (".", ".."):
-        raise setting_error("tenant-path")
+        raise SettingError("the tenant's name cannot be a part of a file's path, as {tenant} in a header wants it")
     try:
         return _HEADER_VALUE.validate_python(reveal(text.replace("{tenant}", tenant.name)))
     except ValidationError as error:

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, WithJsonSchema, model_validator
 
-from cdc_sync.config.problems import SettingError, setting_error
-from cdc_sync.core.identifiers import IdentifierError, QualifiedName, parse_column, parse_qualified
+from cdc_sync.config.problems import SettingError
+from cdc_sync.core.identifiers import QualifiedName, parse_column, parse_qualified
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
 NOT_EMPTY = WithJsonSchema({"type": "string", "minLength": 1})
@@ -41,25 +41,25 @@ class Section(pydantic.BaseModel):
         return {} if value is None else value
 
 
-def must(hold: Callable[[Any], object], message: str, **facts: Any) -> AfterValidator:
-    """Refuse a value that does not hold, with one of `messages.yaml`."""
+def must(hold: Callable[[Any], object], expected: str) -> AfterValidator:
+    """Refuse a value that does not hold, with what was expected."""
 
     def check(value: Any) -> Any:
         if not hold(value):
-            raise setting_error(message, **facts)
+            raise SettingError(expected)
         return value
 
     return AfterValidator(check)
 
 
 def reads(
-    message: str, readers: Mapping[type, Callable[[Any], Any]], made: type | tuple[type, ...] = (), written: Any = str
+    expected: str, readers: Mapping[type, Callable[[Any], Any]], made: type | tuple[type, ...], written: Any = str
 ) -> PlainValidator:
     """Read a value by its type in the file.
 
     Args:
-        message: the error for other types, of `messages.yaml`.
-        readers: by type; they raise `IdentifierError` for what is no name.
+        expected: the error for other types.
+        readers: by type.
         made: types of values made in code, which pass unchanged.
         written: the type in the schema.
     """
@@ -67,83 +67,68 @@ def reads(
     def read(value: Any) -> Any:
         if isinstance(value, made):
             return value
-        try:
-            return readers[type(value)](value)
-        except KeyError:
-            raise setting_error(message) from None
-        except IdentifierError as error:
-            raise SettingError(f"{setting_error(message)}: {error}") from None
+        if type(value) not in readers:
+            raise SettingError(expected)
+        return readers[type(value)](value)
 
     return PlainValidator(read, json_schema_input_type=written)
 
 
 # Text and names.
 
-Text = Annotated[str, must(str.strip, "empty"), NOT_EMPTY]
+Text = Annotated[str, must(str.strip, "must not be empty"), NOT_EMPTY]
 
-Sql = Annotated[Text, must(lambda sql: not sql.rstrip().endswith(";"), "semicolon")]
+Sql = Annotated[
+    Text, must(lambda sql: not sql.rstrip().endswith(";"), "must have no semicolon at its end: a statement goes on")
+]
 """Put into a statement as it is."""
 
-ColumnName = Annotated[str, reads("column", {str: parse_column}), NOT_EMPTY]
+ColumnName = Annotated[str, AfterValidator(parse_column), NOT_EMPTY]
 """As the catalog has it; folded to lower case unless in double quotes."""
 
-DISTINCT = must(lambda names: len(set(names)) == len(names), "column-twice")
+DISTINCT = must(lambda names: len(set(names)) == len(names), "names one twice")
 
 # PostgreSQL's names have 63 bytes, and a watch's name is part of several (record_…).
 _NAME = "^[a-z][a-z0-9_]{0,39}$"
-_NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": _NAME})
-_is_name = re.compile(_NAME).fullmatch
 
-WatchName = Annotated[str, must(_is_name, "watch-name"), _NAME_SCHEMA]
+PlainName = Annotated[
+    str,
+    must(re.compile(_NAME).fullmatch, "expected at most 40 lower case letters, digits and _, a letter first"),
+    WithJsonSchema({"type": "string", "pattern": _NAME}),
+]
+"""The name of a watch or a database."""
 
 LONGEST_ACCOUNT = 200
 """Characters."""
 
 AccountName = Annotated[
     str,
-    must(lambda name: name == name.strip() and name.isprintable() and 0 < len(name) <= LONGEST_ACCOUNT, "account-name"),
+    must(
+        lambda name: name == name.strip() and name.isprintable() and 0 < len(name) <= LONGEST_ACCOUNT,
+        f"expected a name of at most {LONGEST_ACCOUNT} characters, without blanks at its ends",
+    ),
     NOT_EMPTY,
 ]
 
-DatabaseName = Annotated[str, must(_is_name, "database-name"), _NAME_SCHEMA]
-
 TableName = Annotated[
     QualifiedName,
-    reads("table", {str: parse_qualified}, made=QualifiedName),
+    reads("expected a table's name, such as public.applications", {str: parse_qualified}, made=QualifiedName),
     NOT_EMPTY,
 ]
 """Each part folded to lower case unless in double quotes."""
 
-# Numbers.
-
-# Bounded, because Python refuses to convert thousands of digits; 18 fit 64 bits.
-_WHOLE = r"\s*-?[0-9]{1,18}\s*"
-_DECIMAL = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
-
-
-def _number(pattern: str, kind: Callable[[str], Any], message: str) -> BeforeValidator:
-    """Read a number as the schema describes it; Python accepts more."""
-
-    def read(value: Any) -> Any:
-        if not re.fullmatch(pattern, str(value)):
-            raise setting_error(message)
-        return kind(str(value))
-
-    return BeforeValidator(read)
-
+# Numbers, which are text in the file.
 
 WholeNumber = Annotated[
     int,
-    _number(_WHOLE, int, "whole-number"),
     # No WithJsonSchema: it would hide a field's own bounds.
-    Field(json_schema_extra=_or_reference("integer", _WHOLE)),
+    Field(lt=2**63, json_schema_extra=_or_reference("integer", r"\s*-?[0-9]{1,18}\s*")),
 ]
 
 PositiveNumber = Annotated[
     float,
-    _number(_DECIMAL, float, "positive-number"),
-    must(bool, "positive-number"),
-    WithJsonSchema(_or_reference("number", _DECIMAL, exclusiveMinimum=0)),
+    Field(ge=1e-15, allow_inf_nan=False),
+    WithJsonSchema(_or_reference("number", r"[0-9]{1,15}(?:\.[0-9]{1,15})?", exclusiveMinimum=0)),
 ]
 
 # Lengths of time and sizes.
@@ -158,16 +143,16 @@ _BYTES |= {f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)}
 LONGEST = timedelta(days=3650)
 """Every sum with a date must stay within what Python and PostgreSQL can express."""
 
+_LARGEST = 2**50
+"""It must fit PostgreSQL's bigint."""
 
-def _quantity(value: Any, units: Mapping[str, int], message: str) -> Fraction:
-    match = re.fullmatch(rf"(-?)({_NUMBER})({'|'.join(units)})", str(value))
-    if match is None:
-        wrong = setting_error(message)
-        # The list of units helps only with a number.
-        raise wrong if re.match(_NUMBER, str(value)) else SettingError(wrong.message)
-    if match[1]:
-        raise setting_error("negative")
-    return Fraction(match[2]) * units[match[3]]
+
+def _quantity(value: Any, units: Mapping[str, int], largest: int, expected: str) -> int:
+    match = re.fullmatch(rf"({_NUMBER})({'|'.join(units)})", str(value))
+    quantity = Fraction(match[1]) * units[match[2]] if match else None
+    if quantity is None or quantity.denominator > 1 or quantity > largest:
+        raise SettingError(expected)
+    return int(quantity)
 
 
 def parse_duration(value: Any) -> timedelta:
@@ -180,18 +165,24 @@ def parse_duration(value: Any) -> timedelta:
     """
     if isinstance(value, timedelta):
         value = f"{value / _MILLISECOND:.3f}ms"
-    length = _quantity("0s" if str(value) == "0" else value, _MILLISECONDS, "duration")
-    if length > LONGEST // _MILLISECOND:
-        raise setting_error("duration-long", longest=format_duration(LONGEST))
-    if length.denominator > 1:
-        raise setting_error("duration-fine")
-    return timedelta(milliseconds=int(length))
+    text = "0s" if str(value) == "0" else value
+    expected = "expected a duration of whole milliseconds and at most 3650d, such as 500ms, 30s, 5m, 2h or 7d"
+    return timedelta(milliseconds=_quantity(text, _MILLISECONDS, LONGEST // _MILLISECOND, expected))
 
 
 def format_duration(length: timedelta) -> str:
     """A duration in the largest unit that gives a whole number, without parts of a millisecond."""
     length -= length % _MILLISECOND
     return next(f"{length // unit}{name}" for name, unit in _UNITS.items() if not length % unit) if length else "0s"
+
+
+def _size(value: Any) -> int:
+    return _quantity(value, _BYTES, _LARGEST, "expected a size of at most 1024TiB, such as 256MB, 64KiB or 65536")
+
+
+def at_least(least: Any, written: str) -> AfterValidator:
+    """Refuse less."""
+    return must(lambda quantity: quantity >= least, f"must be at least {written}")
 
 
 Duration = Annotated[
@@ -201,23 +192,7 @@ Duration = Annotated[
 ]
 """A length of time, 0 or more."""
 
-
-def at_least(least: Any, written: str) -> AfterValidator:
-    """Refuse less."""
-    return must(lambda quantity: quantity >= least, "at-least", least=written)
-
-
 PositiveDuration = Annotated[Duration, at_least(_MILLISECOND, "1ms")]
-
-
-def _size(value: Any) -> int:
-    size = _quantity(value, _BYTES, "size")
-    if size.denominator > 1:
-        raise setting_error("size-fine")
-    if size > 2**50:
-        raise setting_error("size-large")  # it must fit PostgreSQL's bigint
-    return int(size)
-
 
 Size = Annotated[
     int,
@@ -262,36 +237,36 @@ class HostPort:
 def _base_url(value: str) -> str:
     url = value.rstrip("/")
     if set("?#@") & set(url):
-        raise setting_error("url-credentials")
+        raise SettingError("expected a URL without a user name, a query and a fragment: credentials belong in headers")
     if _OUR_PATH.search(url):
-        raise setting_error("url-path")
+        raise SettingError("expected a URL without HelloWork's own path, /v1/applications/…, which is put behind it")
     # As for every call: a base URL that loads can be called.
-    try:
-        refusal = AllowedHosts(frozenset(), endpoint_of(url)).refusal(url)
-    except ValueError as error:
-        refusal = str(error)
-    if refusal is not None:
-        raise setting_error("url", refusal=refusal)
-    return url
+    with suppress(ValueError):
+        if AllowedHosts(frozenset(), endpoint_of(url)).refusal(url) is None:
+            return url
+    raise SettingError("expected a URL such as https://ats-partner.hellowork.com, or http to a loopback address")
 
 
-def _host_and_port(text: str, least: int, message: str) -> re.Match[str]:
+def _host_and_port(text: str, least: int, expected: str) -> re.Match[str]:
     match = _HOST.fullmatch(text.strip())
     with suppress(ValueError):
         if match and least <= int(match["port"] or least) <= _LAST_PORT and IPv6Address(match["six"] or "::").packed:
             return match
-    raise setting_error(message)
+    raise SettingError(expected)
 
 
 def _allowed_host(value: str) -> str:
-    match = _host_and_port(value, 1, "allowed-host")
+    match = _host_and_port(value, 1, "expected a host or host:port, without a scheme, a path and wildcards")
     return match["host"].lower() + (f":{int(match['port'])}" if match["port"] else "")
 
 
+_A_LISTEN = "expected host:port, such as 127.0.0.1:8765 or [::1]:8765, or null; 0.0.0.0 is every address"
+
+
 def _listen(value: str) -> HostPort:
-    match = _host_and_port(value, 0, "listen")
+    match = _host_and_port(value, 0, _A_LISTEN)
     if match["port"] is None:
-        raise setting_error("listen")
+        raise SettingError(_A_LISTEN)
     return HostPort((match["six"] or match["host"]).lower(), int(match["port"]))
 
 
@@ -301,16 +276,19 @@ BaseUrl = Annotated[str, AfterValidator(_base_url), NOT_EMPTY]
 AllowedHost = Annotated[str, AfterValidator(_allowed_host), NOT_EMPTY]
 """Lower case, the port without leading zeros."""
 
-Listen = Annotated[HostPort, reads("listen", {str: _listen}, made=HostPort)]
+Listen = Annotated[HostPort, reads(_A_LISTEN, {str: _listen}, made=HostPort)]
 
 HeaderName = Annotated[
     str,
-    must(_TOKEN.fullmatch, "header-name"),
-    must(lambda name: name.lower() not in OUR_HEADERS, "header-ours"),
+    must(_TOKEN.fullmatch, "expected a header's name: letters, digits and hyphens"),
+    must(lambda name: name.lower() not in OUR_HEADERS, "cdc-sync sets this header itself"),
 ]
 
 HeaderValue = Annotated[
     SecretStr,
-    must(lambda value: value.get_secret_value().strip(), "empty"),
-    must(lambda value: not _FORBIDDEN_IN_A_VALUE.search(value.get_secret_value()), "header-lines"),
+    must(lambda value: value.get_secret_value().strip(), "must not be empty"),
+    must(
+        lambda value: not _FORBIDDEN_IN_A_VALUE.search(value.get_secret_value()),
+        "must be one line: a line break at the end of a secret is usual",
+    ),
 ]

@@ -1,17 +1,17 @@
 """Section `watches`: which rows are applications, how their changes are captured, and what is sent."""
 
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from cdc_sync.config import values
 from cdc_sync.config.columns import Columns, Condition, Extra, ExtraName
 from cdc_sync.config.hellowork import OwnHelloWork
-from cdc_sync.config.problems import SettingError, did_you_mean, setting_error
+from cdc_sync.config.problems import SettingError, did_you_mean
 from cdc_sync.config.values import Section
 
 _ABBREVIATIONS = {"CET": "Europe/Paris", "EET": "Europe/Athens", "MET": "Europe/Paris", "WET": "Europe/Lisbon"}
@@ -22,12 +22,13 @@ a place for each. It reads all other names as the IANA database does.
 
 def _time_zone(name: str) -> str:
     if name in _ABBREVIATIONS:
-        raise setting_error("zone-abbreviation", name=name, city=_ABBREVIATIONS[name])
+        raise SettingError(f"has no summer time to PostgreSQL: name a place, such as {_ABBREVIATIONS[name]}")
     try:
         zoneinfo.ZoneInfo(name)
     # A zone is a file: a folder's name (Europe), or none that can be a path, fails in other ways than an unknown one.
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise SettingError(str(setting_error("zone")), did_you_mean(name, zoneinfo.available_timezones())) from None
+        meant = did_you_mean(name, zoneinfo.available_timezones())
+        raise SettingError(f"expected a time zone of the IANA database, such as Europe/Paris{meant}") from None
     return name
 
 
@@ -116,7 +117,7 @@ class Capture(Section):
     @classmethod
     def _poll_needs_a_watermark(cls, watermark: str | None, info: ValidationInfo) -> str | None:
         if watermark is None and info.data.get("mode") == "poll":
-            raise setting_error("no-watermark")
+            raise SettingError("capture.mode poll needs a timestamp that the ATS sets at every change")
         return watermark
 
 
@@ -155,7 +156,10 @@ class Fuse(Section):
 
 
 LikePattern = Annotated[
-    values.Text, values.must(lambda pattern: (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 0, "like-escape")
+    values.Text,
+    values.must(
+        lambda pattern: (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 0, "a backslash at its end escapes nothing"
+    ),
 ]
 
 
@@ -176,7 +180,7 @@ class ForEach(Section):
     @classmethod
     def _names_customers(cls, databases: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if not databases and "schemas" in info.data and info.data["schemas"] is None:
-            raise setting_error("for-each-empty")
+            raise SettingError("expected schemas or databases, or both")
         return databases
 
 
@@ -281,15 +285,19 @@ class Watch(Section):
         cls, overrides: Mapping[str, Override], info: ValidationInfo
     ) -> Mapping[str, Override]:
         if overrides and "for_each" in info.data and info.data["for_each"] is None:
-            raise setting_error("overrides-of-nothing")
+            raise SettingError("expected for_each beside it: only what has tenants has differences between them")
         return overrides
 
     @field_validator("for_each")
     @classmethod
     def _tenants_have_schemas(cls, for_each: ForEach | None, info: ValidationInfo) -> ForEach | None:
         table = info.data.get("table")
-        if for_each is not None and for_each.schemas is not None and table is not None and table.schema is not None:
-            raise setting_error("for-each-table", table=table.name)
+        if for_each is None or table is None:
+            return for_each
+        if for_each.schemas is not None and table.schema is not None:
+            raise SettingError("schemas selects the table's schema, and table names one too", path=("schemas",))
+        if for_each.schemas is None and any("{schema}" in sql for sql in _expressions(info.data)):
+            raise SettingError("{schema} in an expression stands for nothing without schemas")
         return for_each
 
     @field_validator("related")
@@ -297,5 +305,11 @@ class Watch(Section):
     def _keys_lead_to_the_watched_one(cls, related: tuple[Related, ...], info: ValidationInfo) -> tuple[Related, ...]:
         key = info.data.get("key")
         if key is not None and any(other.key and len(other.key) != len(key) for other in related):
-            raise setting_error("related-key", columns=len(key))
+            raise SettingError("each key needs as many columns as the watch's key has, or none at all")
         return related
+
+
+def _expressions(watch: Mapping[str, Any]) -> Iterator[str]:
+    """The SQL of a watch, by the keys that are valid."""
+    mapped = [watch.get("where"), *dict(watch.get("columns", ())).values(), *watch.get("extra", {}).values()]
+    return (sql for each in mapped if (sql := getattr(each, "sql", None)))

@@ -52,22 +52,21 @@ def test_every_mistake_is_told_at_once_and_no_secret_is(notify: Installation) ->
     refused = notify.run("config", "validate", config=file)
     assert refused.code == 78
     assert refused.stdout == ""
+    places = [
+        "3: database.pasword",
+        "5: hellowork.base_url",
+        "6: hellowork.headers.X-Api-Key",
+        "7: hellowork.timeout",
+        "11: watches.applications.key",
+        "12: watches.applications.colums",
+        "13: watches.applications.columns.status",
+        "14: watches.applications.capture.mode",
+        "15: watches.applications.timezone",
+        "16: watches.applications.status.unmapped",
+        "17: admin.token",
+    ]
     lines = refused.stderr.splitlines()
-    for line, path, text in (
-        (3, "database.pasword", "unknown key"),
-        (5, "hellowork.base_url", "https"),
-        (6, "hellowork.headers.X-Api-Key", "NO_SUCH_VARIABLE"),
-        (7, "hellowork.timeout", "quick"),
-        (11, "watches.applications.key", "list"),
-        (12, "watches.applications.colums", "columns"),
-        (13, "watches.applications.columns", "status"),
-        (14, "watches.applications.capture.mode", "poll"),
-        (15, "watches.applications.timezone", "Europe/Paris"),
-        (16, "watches.applications.status.unmapped", "reject"),
-        (17, "admin.token", "needs a token"),
-    ):
-        found = [one for one in lines if one.startswith(f"{file}:{line}: {path}") and text in one]
-        assert found, f"line {line}, {path}, {text!r} in:\n{refused.stderr}"
+    assert [": ".join(line.split(": ")[:2]) for line in lines] == [f"{file}:{place}" for place in places]
     assert "planted" not in refused.output
     assert "Traceback" not in refused.output
 

@@ -100,6 +100,8 @@ def test_the_first_set_up_of_the_readme(desk: Desk, hellowork: HelloWork) -> Non
     terminal = desk.terminal()
 
     terminal.run(init)
+    columns = {"application_id": "hellowork_id", "status": "status", "job_id": "job_id"}
+    desk.edit({"undecided": [], "watches": {"applications": {"columns": columns}}})
     desk.edit({"hellowork": {"base_url": hellowork.url, "headers": {"X-Api-Key": "${HELLOWORK_API_KEY}"}}})
     desk.edit({"admin": {"listen": None}})
     for line in lines:

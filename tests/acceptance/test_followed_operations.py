@@ -101,7 +101,10 @@ class Host:
             return False
 
     def _edit(self, decided: str) -> None:
+        columns = {"application_id": "hellowork_id", "status": "status", "job_id": "job_id"}
         here: dict[str, Any] = {
+            "undecided": [],
+            "watches": {"applications": {"columns": columns}},
             "hellowork": {"base_url": self.hellowork.url},
             "state": {"path": str(self.folder / "var/lib/cdc-sync/state.db")},
             "admin": {"listen": self._admin},

@@ -1,14 +1,10 @@
 """`cdc-sync init`: from a database to a first configuration that works, without reading a row."""
 
-import os
-import pty
-import select
 import signal
-import subprocess
 
 import pytest
 import yaml
-from support.daemon_process import COMMAND, PATIENCE, Finished, environment
+from support.daemon_process import COMMAND, Finished
 from support.installation import PASSWORD, Installation
 
 FRENCH = """
@@ -34,19 +30,22 @@ def french(notify: Installation) -> Installation:
     return notify
 
 
+NAMED = ("--column", "application_id=id_hellowork", "--column", "status=etape_id")
+
+
 def init(installation: Installation, *arguments: str) -> Finished:
     return installation.run_bare([*COMMAND, "init", "--dsn", installation.variables["ATS_DSN"], *arguments])
 
 
 def test_from_a_database_to_the_first_call(french: Installation) -> None:
-    """The whole way that the README tells, by the daemon's own role and without an edit but of the endpoint."""
+    """The whole way that the README tells, by the daemon's own role; id and status are named."""
     first = french.folder / "first.yaml"
     store = french.folder / "first.db"
-    made = init(french, "--output", str(first), "--state", str(store), "--timezone", "Europe/Paris")
+    made = init(french, "--output", str(first), "--state", str(store), "--timezone", "Europe/Paris", *NAMED)
     assert made.code == 0, made.output
     assert "config validate" in made.stderr
     text = first.read_text(encoding="utf-8")
-    assert f"; {text.count('# DOUBT: ')} doubt(s) in it" in made.stderr
+    assert "undecided:" not in text
     assert "Secret Person" not in text
     assert PASSWORD not in text
     assert "~/.pgpass" in text
@@ -84,16 +83,45 @@ def _role(script: str, installation: Installation) -> list[str]:
     return ["--role", installation.role] if script == "grants" else []
 
 
-def test_it_is_printed_and_each_guess_has_its_reason(french: Installation) -> None:
+def test_what_it_is_not_sure_of_is_left_undecided_with_what_a_person_needs(french: Installation) -> None:
+    french.ats.execute("CREATE TABLE public.rejets (candidature_id integer REFERENCES public.candidatures)")
+    french.ats.execute(f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{french.role}"'.encode())
+
     made = init(french)
 
     assert (made.code, made.stderr) == (0, "")
-    lines = [line.strip() for line in made.stdout.splitlines()]
-    for field in ("application_id", "status", "job_id", "created", "event_date"):
-        at = next(number for number, line in enumerate(lines) if line.startswith(f"{field}:"))
-        assert any(line.startswith(f"# {field}: ") for line in lines[max(at - 4, 0) : at]), field
-    assert any(line.startswith("# DOUBT: the server's own zone is") for line in lines)
+    document = yaml.safe_load(made.stdout)
+    assert {each.partition(":")[0] for each in document["undecided"]} == {"application_id", "status", "timezone"}
+    columns = document["watches"]["applications"]["columns"]
+    assert columns == {
+        "application_id": "put_application_id_here",
+        "status": "put_status_here",
+        "job_id": "offre_id",
+        "created": "date_candidature",
+        "event_date": "date_maj",
+    }
+    assert "etape_id: integer, leads to public.etapes (Entretien, Reçue)" in made.stdout
+    assert 'status: {sql: "(SELECT s.libelle FROM public.etapes s WHERE s.id = t.etape_id)"' in made.stdout
+    assert "public.rejets refers to it by candidature_id" in made.stdout
+    assert "email: text, a person's" in made.stdout
+    assert "Secret Person" not in made.stdout
+    assert "secret@example.org" not in made.stdout
     assert french.ats.execute("SELECT to_regnamespace('cdc_sync')").fetchone() == (None,)
+
+
+def test_what_is_undecided_is_said_when_a_file_is_written(french: Installation) -> None:
+    made = init(french, "--output", str(french.folder / "first.yaml"))
+
+    assert made.code == 0
+    assert "3 to decide" in made.stderr
+    assert "  status: " in made.stderr
+
+
+def test_an_ats_without_hellowork_s_id_hears_of_the_side_table(french: Installation) -> None:
+    french.ats.execute("ALTER TABLE public.candidatures DROP id_hellowork")
+
+    asked = yaml.safe_load(init(french).stdout)["undecided"]
+    assert any(each.startswith("application_id: ") and "`cdc-sync sql id-table`" in each for each in asked)
 
 
 def test_a_file_is_not_overwritten(french: Installation) -> None:
@@ -112,29 +140,18 @@ def test_a_file_is_not_overwritten(french: Installation) -> None:
     assert "cannot be written" in nowhere.stderr
 
 
-def test_flags_answer_where_nobody_can(french: Installation) -> None:
+def test_options_answer(french: Installation) -> None:
     made = init(
         french,
         *("--table", "candidatures", "--mode", "poll", "--column", "status=nom", "--column", "watermark=date_maj"),
     )
 
     assert made.code == 0, made.output
-    watch = yaml.safe_load(made.stdout)["watches"]["applications"]
+    document = yaml.safe_load(made.stdout)
+    watch = document["watches"]["applications"]
     assert watch["columns"]["status"] == "nom"
     assert watch["capture"] == {"mode": "poll", "watermark": "date_maj"}
-    assert "status: you named it" in made.stdout
-    assert "DOUBT: it looks like personal data" in made.stdout
-
-
-def test_a_flag_that_is_a_text_is_proposed_by_its_values(french: Installation) -> None:
-    french.ats.execute("ALTER TABLE public.candidatures ALTER supprimee TYPE char(1) USING 'N'")
-    unseen = init(french)
-    french.ats.execute("INSERT INTO public.candidatures (supprimee) VALUES ('O')")
-    seen = french.run_bare([*COMMAND, "init", "--dsn", french.dsn])
-
-    assert "DOUBT: its values were not seen" in unseen.stdout
-    deleted = yaml.safe_load(seen.stdout)["watches"]["applications"]["columns"]["deleted"]
-    assert deleted == {"sql": "t.supprimee = 'O'", "depends_on": ["supprimee"]}
+    assert any(each.startswith("watermark: ") for each in document["undecided"])
 
 
 def test_an_expression_answers_too(french: Installation) -> None:
@@ -147,10 +164,10 @@ def test_an_expression_answers_too(french: Installation) -> None:
     columns = yaml.safe_load(made.stdout)["watches"]["applications"]["columns"]
     assert columns["status"] == {"sql": sql, "depends_on": ["supprimee"]}
     assert columns["source"] == {"sql": nested, "depends_on": ["etape_id"]}
-    assert "it reads public.etapes: write each under related" in made.stdout
+    assert "source: write each under related, with its key: public.etapes" in made.stderr
 
 
-def test_the_columns_of_an_expression_are_in_doubt_where_postgresql_cannot_name_them(french: Installation) -> None:
+def test_the_columns_of_an_expression_are_asked_for_where_postgresql_cannot_name_them(french: Installation) -> None:
     name = french.ats.info.dbname
     french.ats.execute(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC'.encode())
 
@@ -158,13 +175,13 @@ def test_the_columns_of_an_expression_are_in_doubt_where_postgresql_cannot_name_
 
     assert made.code == 0, made.output
     assert yaml.safe_load(made.stdout)["watches"]["applications"]["columns"]["status"] == {"sql": "upper(t.nom)"}
-    assert "DOUBT: name its columns in depends_on: permission denied to create temporary tables" in made.stdout
+    assert "depends_on: permission denied to create temporary tables" in made.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--table", "candidature"], 1, "Did you mean public.candidatures?"),
+        (["--table", "candidature"], 1, 'did you mean "candidatures"?'),
         (["--table", "a.b.c"], 2, "is no table's name"),
         (["--column", "status=nowhere"], 2, "has no column nowhere; it has id, "),
         (["--column", "colour=nom"], 2, "expected FIELD=COLUMN"),
@@ -198,7 +215,7 @@ def test_a_database_without_such_a_table(notify: Installation) -> None:
     assert "cannot be reached" in away.stderr
 
 
-def test_a_view_is_polled_and_what_is_not_found_is_in_doubt(french: Installation) -> None:
+def test_a_view_is_polled(french: Installation) -> None:
     french.ats.execute("CREATE VIEW public.shown AS SELECT id, date_maj, etape_id AS colour FROM public.candidatures")
 
     made = init(french, "--table", "public.shown")
@@ -217,68 +234,14 @@ def test_a_superuser_is_told_to_have_a_role_made(french: Installation) -> None:
     assert "CREATE ROLE cdc_sync LOGIN" in made.stdout
 
 
-def test_on_a_terminal_it_asks_for_what_is_in_doubt(french: Installation) -> None:
-    french.ats.execute("ALTER TABLE public.candidatures ADD statut text")
+def test_it_asks_nothing_so_that_enter_removes_no_doubt(french: Installation) -> None:
     french.ats.execute("CREATE TABLE public.applications (LIKE public.candidatures)")
 
-    # The second table, and of the status another column, each after a mistake.
-    text, asked = _on_a_terminal(french, ["9", "2", "nowhere", "statut", "America/Toronto"])
+    made = init(french)
 
-    watch = yaml.safe_load(text)["watches"]["applications"]
-    assert "a number from 1 to 2" in asked
-    assert "Which table holds the applications" in asked
-    assert "has no column nowhere" in asked
-    assert watch["table"] == "public.applications"
-    assert watch["columns"]["status"] == "statut"
-    assert watch["timezone"] == "America/Toronto"
-
-
-def test_enter_decides_no_time_zone_that_only_the_server_has(french: Installation) -> None:
-    name = french.ats.info.dbname
-    french.ats.execute(f"ALTER DATABASE \"{name}\" SET timezone = 'Etc/UTC'".encode())
-
-    text, asked = _on_a_terminal(french, [""] * 9)
-
-    assert "which time zone? (-: leave it in doubt) [-]" in asked
-    document = yaml.safe_load(text)
-    assert any(each.startswith("timezone: ") for each in document["undecided"])
-
-
-def test_on_a_terminal_it_offers_to_look_at_the_labels(french: Installation) -> None:
-    first = french.folder / "first.yaml"
-    options = ("--output", str(first), "--timezone", "Europe/Paris", "--force")
-
-    refused, asked = _on_a_terminal(french, ["y"], *options)
-    french.ats.execute(f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{french.role}"')
-    shown, _ = _on_a_terminal(french, ["y"], *options)
-
-    assert "Show the status's labels" in asked
-    assert "Later: cdc-sync --config" in asked
-    assert refused.strip() == ""
-    assert "Reçue" in shown
-    assert _on_a_terminal(french, ["n"], *options)[0].strip() == ""
-
-
-def _on_a_terminal(installation: Installation, answers: list[str], *options: str) -> tuple[str, str]:
-    """Run it with a terminal for its questions; returns what it printed and what was on the terminal."""
-    ours, theirs = pty.openpty()
-    command = [*COMMAND, "init", "--dsn", installation.variables["ATS_DSN"], *options]
-    printed = installation.folder / "printed.yaml"
-    with printed.open("wb") as output:
-        process = subprocess.Popen(command, stdin=theirs, stdout=output, stderr=theirs, env=environment({}))
-    os.close(theirs)
-    os.write(ours, "".join(f"{answer}\n" for answer in answers).encode())
-    shown = b""
-    while select.select([ours], [], [], PATIENCE)[0]:
-        try:
-            shown += os.read(ours, 4096)
-        except OSError:
-            break  # the other end is closed
-    else:
-        process.kill()
-    os.close(ours)
-    assert process.wait(PATIENCE) == 0, shown.decode()
-    return printed.read_text(encoding="utf-8"), shown.decode()
+    assert made.code == 0
+    undecided = yaml.safe_load(made.stdout)["undecided"]
+    assert undecided[0] == "table: public.candidatures looks like it too"
 
 
 def test_run_refuses_while_something_is_undecided_and_what_only_looks_works(notify: Installation) -> None:

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from support.configurations import WATCH, a_config, a_watch, complaint, problems_of
+from support.configurations import WATCH, a_config, a_text, a_watch, problems_of
 
 from cdc_sync.config import (
     Admin,
     Capture,
-    ConfigurationError,
     Database,
     HostPort,
     Log,
@@ -184,18 +183,16 @@ def test_listen_is_an_address_or_nowhere(written: str | None, listen: HostPort |
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8765", "[::]:8765", "ats.example:8765", "127.0.0.1:8765", None])
 def test_a_token_that_others_could_guess_is_an_error(listen: str | None) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        a_config({"admin": {"listen": listen, "token": "0123456789abcde"}})
-    assert "a token has at least 16 characters, since a shorter one could be guessed" in str(caught.value)
-    assert "`openssl rand -hex 16` prints a good one" in str(caught.value)
-    assert "0123456789abcde" not in str(caught.value)
+    (problem,) = problems_of(a_text({"admin": {"listen": listen, "token": "0123456789abcde"}}))
+    assert problem.path == "admin.token"
+    assert "0123456789abcde" not in str(problem)
     assert a_config({"admin": {"listen": listen, "token": "0123456789abcdef"}}).admin.token is not None
 
 
 @pytest.mark.parametrize("proxies", [["not an address"], ["10.0.0.0/8"], "10.0.0.7"])
 def test_a_proxy_is_an_address(proxies: object) -> None:
-    with pytest.raises(ConfigurationError, match=r"admin\.proxies"):
-        a_config({"admin.proxies": proxies})
+    problems = problems_of(a_text({"admin.proxies": proxies}))
+    assert all(problem.path.startswith("admin.proxies") for problem in problems)
     assert [str(one) for one in a_config({"admin.proxies": ["10.0.0.7"]}).admin.proxies] == ["10.0.0.7"]
 
 
@@ -205,51 +202,17 @@ def test_another_than_a_loopback_address_is_served_with_a_token() -> None:
     assert config.admin.token.get_secret_value() == TOKEN
 
 
-URL = "expected a URL such as https://ats-partner.hellowork.com"
-HTTPS = f"{URL}: it is http: only https may be used, except to a loopback address"
-NO_URL = f"{URL}: not a URL that can be called"
-NOTHING_BEHIND = (
-    "expected a URL without a user name, a query and a fragment: the calls' paths are put behind it (found: {}); "
-    "credentials belong in hellowork.headers"
-)
-NO_PATH = "expected a URL without HelloWork's own path: /v1/applications/… is put behind it"
-NO_PATH_REMEDY = "remove that part; HelloWork's production API is https://ats-partner.hellowork.com"
-HOST = "expected a host or host:port, such as ats-partner.hellowork.com: no scheme, no path, no wildcards"
-LISTEN = "expected host:port, such as 127.0.0.1:8765 or [::1]:8765, or null; 0.0.0.0 is every address"
-COLUMN = "expected a column's name or {sql: EXPRESSION, depends_on: [columns]}"
-UNQUOTED = (
-    "a name without double quotes begins with a letter or _, and has letters, digits, _ and $ alone; put double quotes "
-    "around it if it is really so, and write one inside it twice"
-)
-NEEDS_TOKEN = (
-    "a token has at least 16 characters, since a shorter one could be guessed; listen on another than a loopback "
-    "address needs one"
-)
-CONDITION = "expected an SQL condition or {sql: CONDITION, depends_on: [columns]}"
-ONE_SOURCE = "expected one of column and sql, and depends_on with sql alone"
-A_LIST = "expected a list, such as [first, second]"
-A_SECTION = "expected a section: `key: value` lines beneath this key"
-
-
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("path", "value"),
     [
-        ("hellowork.base_url", "http://hw.example", f"{HTTPS} (found: http://hw.example)"),
-        ("hellowork.base_url", "http://localhost.evil", f"{HTTPS} (found: http://localhost.evil)"),
-        ("hellowork.base_url", "hw.example", f"{NO_URL} (found: hw.example)"),
-        ("hellowork.base_url", "https://", f"{NO_URL} (found: https://)"),
-        (
-            "hellowork.base_url",
-            "https://hw.example/a/../b",
-            f"{URL}: its path has a segment of dots (found: https://hw.example/a/../b)",
-        ),
-        (
-            "hellowork.base_url",
-            "https://hw.example:99999",
-            f"{URL}: 99999 is not a TCP port (found: https://hw.example:99999)",
-        ),
+        ("hellowork.base_url", "http://hw.example"),
+        ("hellowork.base_url", "http://localhost.evil"),
+        ("hellowork.base_url", "hw.example"),
+        ("hellowork.base_url", "https://"),
+        ("hellowork.base_url", "https://hw.example/a/../b"),
+        ("hellowork.base_url", "https://hw.example:99999"),
         *[
-            ("hellowork.base_url", f"https://{rest}", f"{NO_PATH} (found: https://{rest}); {NO_PATH_REMEDY}")
+            ("hellowork.base_url", f"https://{rest}")
             for rest in (
                 "ats-partner.hellowork.com/v1",
                 "ats-partner.hellowork.com/v1/applications",
@@ -257,256 +220,117 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
                 "hw.example/proxy/v1/applications/{applicationId}/status",
             )
         ],
-        (
-            "hellowork.base_url",
-            "https://u:hunter2@hw.example",
-            NOTHING_BEHIND.format("(hidden)"),
-        ),
-        ("hellowork.base_url", "https://hw.example?a=b", NOTHING_BEHIND.format("https://hw.example?a=b")),
-        ("hellowork.allowed_hosts", "a.example", f"{A_LIST} (found: text)"),
-        (
-            "hellowork.allowed_hosts",
-            ["*.example.com"],
-            f"{HOST} (found: *.example.com)",
-        ),
-        (
-            "hellowork.allowed_hosts",
-            ["https://a.b/c"],
-            f"{HOST} (found: https://a.b/c)",
-        ),
-        ("hellowork.allowed_hosts", ["a.b:0"], f"{HOST} (found: a.b:0)"),
-        ("hellowork.allowed_hosts", ["-a"], f"{HOST} (found: -a)"),
-        ("hellowork.allowed_hosts", ["a-"], f"{HOST} (found: a-)"),
-        ("hellowork.allowed_hosts", ["\u017fa"], f"{HOST} (found: \u017fa)"),
-        ("hellowork.allowed_hosts", ["a..b"], f"{HOST} (found: a..b)"),
-        ("hellowork.allowed_hosts", ["[1:2]"], f"{HOST} (found: [1:2])"),
-        ("hellowork.timeout", "0s", "must be at least 1ms (found: 0s)"),
-        ("hellowork.timeout", None, "expected a duration such as 500ms, 30s, 5m, 2h or 7d (found: null)"),
-        ("hellowork.concurrency", 0, "must be at least 1 (found: 0)"),
-        ("hellowork.concurrency", 1001, "must be at most 1000 (found: 1001)"),
-        ("hellowork.concurrency", True, "expected a whole number (found: true)"),
-        ("hellowork.concurrency", "1.5", "expected a whole number (found: 1.5)"),
-        ("hellowork.concurrency", "1_0", "expected a whole number (found: 1_0)"),
-        ("hellowork.concurrency", "9" * 5000, f"expected a whole number (found: {'9' * 100}…)"),
-        ("hellowork.rate_limit", 0, "expected a number above zero, such as 0.5 or 20 (found: 0)"),
-        ("hellowork.rate_limit", "1e-320", "expected a number above zero, such as 0.5 or 20 (found: 1e-320)"),
-        ("hellowork.rate_limit", "1_0", "expected a number above zero, such as 0.5 or 20 (found: 1_0)"),
-        ("hellowork.rate_limit", "1e999", "expected a number above zero, such as 0.5 or 20 (found: 1e999)"),
-        ("hellowork.rate_limit", ".nan", "expected a number above zero, such as 0.5 or 20 (found: .nan)"),
-        ("hellowork.rate_limit", True, "expected a number above zero, such as 0.5 or 20 (found: true)"),
-        (
-            "hellowork.headers",
-            ["a"],
-            f"{A_SECTION} (found: a list); for example headers: {{X-Api-Key: '${{HELLOWORK_API_KEY}}'}}",
-        ),
-        ("state.backend", "postgresql", 'expected sqlite or postgres (found: postgresql); did you mean "postgres"?'),
-        ("state.path", "", "expected a file's path (found: nothing)"),
-        ("state.history", "0", "must be at least 1ms (found: 0)"),
-        ("admin.listen", "8765", f"{LISTEN} (found: 8765)"),
-        (
-            "admin.listen",
-            ":8765",
-            f"{LISTEN} (found: :8765)",
-        ),
-        ("admin.listen", "::1:8765", f"{LISTEN} (found: ::1:8765)"),
-        ("admin.listen", "a:65536", f"{LISTEN} (found: a:65536)"),
-        ("admin.listen", ["a:1"], f"{LISTEN} (found: a list)"),
-        (
-            "admin.token",
-            "",
-            "must not be empty (found: nothing); `openssl rand -hex 16` prints a good one",
-        ),
-        (
-            "admin.token",
-            "0123456789 abcdef",
-            "expected letters, digits and signs without blanks and accents: it travels in a header (found: (hidden))",
-        ),
-        ("log.level", "warn", 'expected debug, info, warning or error (found: warn); did you mean "warning"?'),
-        ("log.format", "xml", "expected auto, text, journal or json (found: xml)"),
-        ("log", "debug", f"{A_SECTION} (found: text)"),
-        (f"{WATCH}.table", "a.b.c", None),
-        (f"{WATCH}.table", ["a"], "expected a table's name, such as public.applications (found: a list)"),
-        (f"{WATCH}.table", None, "expected a table's name, such as public.applications (found: null)"),
-        (f"{WATCH}.key", "id", f"{A_LIST} (found: text)"),
-        (f"{WATCH}.key", [], "expected at least one entry"),
-        (f"{WATCH}.key", ["id", "ID"], "names a column twice (found: a list)"),
-        (f"{WATCH}.columns.status", "a b", f"{COLUMN}: {UNQUOTED} (found: a b)"),
-        (f"{WATCH}.columns.status", None, f"{COLUMN} (found: null)"),
-        (f"{WATCH}.columns.status", {"sql": " "}, None),
-        (f"{WATCH}.columns.status", {"depends_on": []}, None),
-        (
-            f"{WATCH}.where",
-            "true;",
-            "must not end with a semicolon: it becomes part of a longer statement (found: true;)",
-        ),
-        (f"{WATCH}.where", " ", "must not be empty (found: nothing)"),
-        (f"{WATCH}.where", ["t.a"], f"{CONDITION} (found: a list)"),
-        (
-            f"{WATCH}.timezone",
-            "Europe/Pari",
-            (
-                "expected a time zone of the IANA database, such as UTC or Europe/Paris (found: Europe/Pari); "
-                'did you mean "Europe/Paris"?'
-            ),
-        ),
-        (f"{WATCH}.timezone", "Europe", None),
-        (
-            f"{WATCH}.timezone",
-            "CET",
-            (
-                "expected the time zone of a place: to PostgreSQL CET is a fixed offset without summer time (found: "
-                'CET); write "Europe/Paris", for example, or the zone of the ATS\'s own city'
-            ),
-        ),
-        (f"{WATCH}.timezone", "../etc/passwd", None),
-        (f"{WATCH}.timezone", "a" * 300, None),
-        (
-            f"{WATCH}.related",
-            [{"table": "a", "key": ["x", "y"]}],
-            "each key needs as many columns as the watch's key has, 1, or none at all (found: a list)",
-        ),
-        (f"{WATCH}.capture.mode", "listen", "expected notify or poll (found: listen)"),
-        (f"{WATCH}.capture.wakeup", None, 'expected notify or none (found: null); did you mean "none"?'),
-        (f"{WATCH}.capture.watermark", {"sql": "x"}, "expected a column's name (found: a section)"),
-        (f"{WATCH}.capture.watermark", "a-b", f"expected a column's name: {UNQUOTED} (found: a-b)"),
-        (f"{WATCH}.capture.poll_interval", "9ms", "must be at least 10ms (found: 9ms)"),
-        (f"{WATCH}.capture.lookback", "-1s", "must not be negative (found: -1s)"),
-        (f"{WATCH}.capture.sweep", "0", "must be at least 1ms (found: 0)"),
-        (f"{WATCH}.capture.max_backlog", "63KiB", "must be at least 64KiB (found: 63KiB)"),
-        (f"{WATCH}.status.map", ["a"], f"{A_SECTION} (found: a list)"),
-        (f"{WATCH}.status.deleted", "", "must not be empty (found: nothing)"),
-        (f"{WATCH}.status.unmapped", "drop", "expected send, ignore or reject (found: drop)"),
-        (f"{WATCH}.baseline", "adapt", 'expected adopt or send (found: adapt); did you mean "adopt"?'),
-        (f"{WATCH}.first_status", False, "expected send or adopt (found: false)"),
-        (f"{WATCH}.settle", "5m", f"{A_SECTION} (found: text)"),
-        (f"{WATCH}.extra", "x", f"{A_SECTION} (found: text)"),
-        (f"{WATCH}.fuse.max_changes", 0, "must be at least 1 (found: 0)"),
-        (f"{WATCH}.fuse.max_deletions", "0", "must be at least 1 (found: 0)"),
-        (f"{WATCH}.fuse.window", "0s", "must be at least 1ms (found: 0s)"),
+        ("hellowork.base_url", "https://u:hunter2@hw.example"),
+        ("hellowork.base_url", "https://hw.example?a=b"),
+        ("hellowork.allowed_hosts", "a.example"),
+        ("hellowork.allowed_hosts", ["*.example.com"]),
+        ("hellowork.allowed_hosts", ["https://a.b/c"]),
+        ("hellowork.allowed_hosts", ["a.b:0"]),
+        ("hellowork.allowed_hosts", ["-a"]),
+        ("hellowork.allowed_hosts", ["a-"]),
+        ("hellowork.allowed_hosts", ["\u017fa"]),
+        ("hellowork.allowed_hosts", ["a..b"]),
+        ("hellowork.allowed_hosts", ["[1:2]"]),
+        ("hellowork.timeout", "0s"),
+        ("hellowork.timeout", None),
+        ("hellowork.concurrency", 0),
+        ("hellowork.concurrency", 1001),
+        ("hellowork.concurrency", "1.5"),
+        ("hellowork.concurrency", "9" * 5000),
+        ("hellowork.rate_limit", 0),
+        ("hellowork.rate_limit", "1e-320"),
+        ("hellowork.rate_limit", "1e999"),
+        ("hellowork.rate_limit", ".nan"),
+        ("hellowork.headers", ["a"]),
+        ("state.backend", "postgresql"),
+        ("state.path", ""),
+        ("state.history", "0"),
+        ("admin.listen", "8765"),
+        ("admin.listen", ":8765"),
+        ("admin.listen", "::1:8765"),
+        ("admin.listen", "a:65536"),
+        ("admin.listen", ["a:1"]),
+        ("admin.token", ""),
+        ("admin.token", "0123456789 abcdef"),
+        ("log.level", "warn"),
+        ("log.format", "xml"),
+        ("log", "debug"),
+        (f"{WATCH}.table", "a.b.c"),
+        (f"{WATCH}.table", ["a"]),
+        (f"{WATCH}.table", None),
+        (f"{WATCH}.key", "id"),
+        (f"{WATCH}.key", []),
+        (f"{WATCH}.key", ["id", "ID"]),
+        (f"{WATCH}.columns.status", "a b"),
+        (f"{WATCH}.columns.status", None),
+        (f"{WATCH}.columns.status", {"sql": " "}),
+        (f"{WATCH}.columns.status", {"depends_on": []}),
+        (f"{WATCH}.where", "true;"),
+        (f"{WATCH}.where", " "),
+        (f"{WATCH}.where", ["t.a"]),
+        (f"{WATCH}.timezone", "Europe/Pari"),
+        (f"{WATCH}.timezone", "Europe"),
+        (f"{WATCH}.timezone", "CET"),
+        (f"{WATCH}.timezone", "../etc/passwd"),
+        (f"{WATCH}.timezone", "a" * 300),
+        (f"{WATCH}.related", [{"table": "a", "key": ["x", "y"]}]),
+        (f"{WATCH}.capture.mode", "listen"),
+        (f"{WATCH}.capture.wakeup", None),
+        (f"{WATCH}.capture.watermark", {"sql": "x"}),
+        (f"{WATCH}.capture.watermark", "a-b"),
+        (f"{WATCH}.capture.poll_interval", "9ms"),
+        (f"{WATCH}.capture.lookback", "-1s"),
+        (f"{WATCH}.capture.sweep", "0"),
+        (f"{WATCH}.capture.max_backlog", "63KiB"),
+        (f"{WATCH}.status.map", ["a"]),
+        (f"{WATCH}.status.deleted", ""),
+        (f"{WATCH}.status.unmapped", "drop"),
+        (f"{WATCH}.baseline", "adapt"),
+        (f"{WATCH}.first_status", False),
+        (f"{WATCH}.settle", "5m"),
+        (f"{WATCH}.extra", "x"),
+        (f"{WATCH}.fuse.max_changes", 0),
+        (f"{WATCH}.fuse.max_deletions", "0"),
+        (f"{WATCH}.fuse.window", "0s"),
     ],
 )
-def test_a_value_that_a_key_does_not_take_is_an_error(path: str, value: Any, told: str | None) -> None:
-    complained = complaint({path: value})
-    if told is None:
-        assert complained.startswith(path)
-    else:
-        assert complained in {f"{path}: {told}", f"{path}[0]: {told}"}
+def test_a_value_that_a_key_does_not_take_is_an_error_of_that_key(path: str, value: Any) -> None:
+    (problem,) = problems_of(a_text({path: value}))
+
+    assert problem.path in {path, f"{path}[0]", f"{path}.sql"}
+    assert problem.line
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "where", "told"),
+    ("path", "value", "where"),
     [
-        ("hellowork.headers", {"Host": "x"}, "hellowork.headers.Host", "cdc-sync sets this header itself; remove it"),
-        (
-            "hellowork.headers",
-            {"idempotency-KEY": "x"},
-            "hellowork.headers.idempotency-KEY",
-            "cdc-sync sets this header itself; remove it",
-        ),
-        (
-            "hellowork.headers",
-            {"X-Api-Key=hunter2": "x"},
-            "hellowork.headers.(hidden)",
-            "expected a header's name: letters, digits and hyphens; write `Name: value`, with a blank",
-        ),
-        ("hellowork.headers", {"hunter2": None}, "hellowork.headers.(hidden)", "expected text (found: null)"),
+        ("hellowork.headers", {"Host": "x"}, "hellowork.headers.Host"),
+        ("hellowork.headers", {"idempotency-KEY": "x"}, "hellowork.headers.idempotency-KEY"),
+        ("hellowork.headers", {"X-Api-Key=hunter2": "x"}, "hellowork.headers.(hidden)"),
+        ("hellowork.headers", {"hunter2": None}, "hellowork.headers.(hidden)"),
         (
             f"{WATCH}.columns",
             {"status": "s", "job_id": "j", "created": "c", "application_id": None},
             f"{WATCH}.columns.status_url",
-            "expected application_id or status_url: one of them is required",
         ),
-        ("hellowork.headers", {"X": ""}, "hellowork.headers.X", "must not be empty (found: nothing)"),
-        (
-            "hellowork.headers",
-            {"X": "a\nb"},
-            "hellowork.headers.X",
-            (
-                "must be one line without control characters (found: (hidden)); "
-                "a line break at the end of a secret is usual"
-            ),
-        ),
-        (
-            "hellowork.headers",
-            {"X": True},
-            "hellowork.headers.X",
-            "expected text (found: true); put it in quotes to make it text",
-        ),
-        (
-            "hellowork.headers",
-            {"X": "a", "x": "b"},
-            "hellowork.headers",
-            "two headers have the same name: upper and lower case are the same to HTTP (found: a section)",
-        ),
-        ("hellowork.retry", {"first": "1h"}, "hellowork.retry.max", "must not be below first, which is 1h"),
-        (
-            "hellowork.retry",
-            {"first": "2s", "max": "1s"},
-            "hellowork.retry.max",
-            "must not be below first, which is 2s (found: 1s)",
-        ),
-        (
-            "admin",
-            {"listen": "0.0.0.0:80"},
-            "admin.token",
-            f"{NEEDS_TOKEN}; `openssl rand -hex 16` prints a good one",
-        ),
-        (
-            f"{WATCH}.capture",
-            {"mode": "poll"},
-            f"{WATCH}.capture.watermark",
-            "capture.mode poll needs a watermark; name a timestamp that the ATS sets at every change",
-        ),
-        (
-            f"{WATCH}.status",
-            {"map": {"Oui": True}},
-            f"{WATCH}.status.map.Oui",
-            "expected text (found: true); put it in quotes to make it text",
-        ),
-        (
-            f"{WATCH}.status",
-            {"map": {"En cours": None}},
-            f'{WATCH}.status.map."En cours"',
-            "expected text (found: null)",
-        ),
-        (
-            f"{WATCH}.settle",
-            {"rejected": "soon"},
-            f"{WATCH}.settle.rejected",
-            "expected a duration such as 500ms, 30s, 5m, 2h or 7d (found: soon)",
-        ),
-        (
-            f"{WATCH}.extra",
-            {"jobId": "x"},
-            f"{WATCH}.extra.jobId",
-            "is a field that cdc-sync sends itself; map it in columns, or choose another name",
-        ),
-        (f"{WATCH}.extra", {"": "x"}, f'{WATCH}.extra.""', "a field's name must not be empty"),
-        (f"{WATCH}.extra", {"a": {}}, f"{WATCH}.extra.a", f"{ONE_SOURCE} (found: a section)"),
-        (
-            f"{WATCH}.extra",
-            {"a": {"column": "x", "sql": "y"}},
-            f"{WATCH}.extra.a",
-            f"{ONE_SOURCE} (found: a section)",
-        ),
-        (
-            f"{WATCH}.extra",
-            {"a": {"column": "x", "depends_on": ["y"]}},
-            f"{WATCH}.extra.a",
-            f"{ONE_SOURCE} (found: a section)",
-        ),
-        (
-            f"{WATCH}.extra",
-            {"a": ["x"]},
-            f"{WATCH}.extra.a",
-            "expected a column's name or {column: NAME, only_for: [statuses]} (found: a list)",
-        ),
-        (
-            f"{WATCH}.related",
-            [{"table": "a"}],
-            f"{WATCH}.related[0].key",
-            "required key is missing (its columns that hold the watched table's key, in the same order)",
-        ),
+        ("hellowork.headers", {"X": ""}, "hellowork.headers.X"),
+        ("hellowork.headers", {"X": "a\nb"}, "hellowork.headers.X"),
+        ("hellowork.headers", {"X": True}, "hellowork.headers.X"),
+        ("hellowork.headers", {"X": "a", "x": "b"}, "hellowork.headers"),
+        ("hellowork.retry", {"first": "1h"}, "hellowork.retry.max"),
+        ("hellowork.retry", {"first": "2s", "max": "1s"}, "hellowork.retry.max"),
+        ("admin", {"listen": "0.0.0.0:80"}, "admin.token"),
+        (f"{WATCH}.capture", {"mode": "poll"}, f"{WATCH}.capture.watermark"),
+        (f"{WATCH}.status", {"map": {"Oui": True}}, f"{WATCH}.status.map.Oui"),
+        (f"{WATCH}.status", {"map": {"En cours": None}}, f"{WATCH}.status.map.(hidden)"),
+        (f"{WATCH}.settle", {"rejected": "soon"}, f"{WATCH}.settle.rejected"),
+        (f"{WATCH}.extra", {"jobId": "x"}, f"{WATCH}.extra.jobId"),
+        (f"{WATCH}.extra", {"": "x"}, f"{WATCH}.extra.(hidden)"),
+        (f"{WATCH}.extra", {"a": {}}, f"{WATCH}.extra.a"),
+        (f"{WATCH}.extra", {"a": {"column": "x", "sql": "y"}}, f"{WATCH}.extra.a"),
+        (f"{WATCH}.extra", {"a": {"column": "x", "depends_on": ["y"]}}, f"{WATCH}.extra.a"),
+        (f"{WATCH}.extra", {"a": ["x"]}, f"{WATCH}.extra.a"),
+        (f"{WATCH}.related", [{"table": "a"}], f"{WATCH}.related[0].key"),
         (
             "watches",
             {
@@ -517,18 +341,15 @@ def test_a_value_that_a_key_does_not_take_is_an_error(path: str, value: Any, tol
                 }
             },
             "watches.Bad-Name",
-            "a watch's name has lower case letters, digits and _, begins with a letter, and has at most 40 of them",
         ),
-        ("watches", {}, "watches", "expected at least one entry"),
-        ("watches", None, "watches", f"{A_SECTION} (found: null)"),
+        ("watches", {}, "watches"),
+        ("watches", None, "watches"),
     ],
 )
-def test_a_rule_of_several_keys_is_reported_where_it_is_broken(
-    path: str, value: Any, where: str, told: str | None
-) -> None:
-    complained = complaint({path: value})
-    assert complained.startswith(f"{where}: ")
-    assert told is None or complained == f"{where}: {told}"
+def test_a_rule_of_several_keys_is_reported_where_it_is_broken(path: str, value: Any, where: str) -> None:
+    (problem,) = problems_of(a_text({path: value}))
+
+    assert problem.path == where
 
 
 def test_a_rule_of_two_keys_is_checked_although_a_third_is_wrong() -> None:

@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 from configuration_reference import reference
-
-from cdc_sync.config.loading import ANY_NAME, all_sections
+from support.keys import ANY_NAME, all_sections
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 

@@ -13,10 +13,10 @@ import typer
 import yaml
 from support.configurations import LEAST
 from support.installation import merged
+from support.keys import ANY_NAME, all_sections
 
 from cdc_sync.cli import app
 from cdc_sync.config import Config, parse, warnings
-from cdc_sync.config.loading import ANY_NAME, all_sections
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

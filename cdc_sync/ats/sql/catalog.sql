@@ -105,15 +105,6 @@ SELECT d.relation, d.number, d.name::text, pg_catalog.format_type(d.type, d.typm
   FROM described d
   JOIN pg_catalog.pg_type t ON t.oid = d.type
 
--- Only the number of different values: the other statistics are values of rows. Below zero it is a share of the rows.
--- name: different_values
-SELECT c.oid, s.attname::text,
-       CASE WHEN s.n_distinct >= 0 THEN s.n_distinct ELSE -s.n_distinct * greatest(c.reltuples, 0) END::bigint
-  FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND NOT s.inherited
- WHERE c.oid = ANY (%(tables)s)
-
 -- name: indexes
 -- The names of an index's columns in its order, without those that it only carries along (INCLUDE, since PostgreSQL 11).
 -- Before PostgreSQL 12 a table WITH OIDS may have one of a system column.
@@ -156,28 +147,26 @@ SELECT json_build_array(coalesce(json_object_agg(name, type ORDER BY number), '{
 -- without NULLs; and each column.
 WITH columns (relation, number, name, type, is_enum, not_null, is_readable, operators) AS ({columns}),
      indexes (relation, index, is_primary, is_unique, names) AS ({indexes}),
-     starts (relation, name, is_unique) AS (
-    SELECT relation, names[1], bool_or(is_unique AND cardinality(names) = 1) FROM indexes GROUP BY 1, 2
-), keys (relation, names) AS (
+     keys (relation, names) AS (
     SELECT DISTINCT ON (relation) relation, names
       FROM indexes i
      WHERE is_primary OR (is_unique AND NOT EXISTS (
            SELECT FROM columns c WHERE c.relation = i.relation AND c.name = ANY (i.names) AND NOT c.not_null))
      ORDER BY relation, NOT is_primary, index
+), single (relation, name) AS (
+    SELECT DISTINCT relation, names[1] FROM indexes WHERE is_unique AND cardinality(names) = 1
 ), leads (relation, name, schema, "table", key) AS ({references}),
      referring (relation, name, reference) AS (
     SELECT DISTINCT ON (relation, name) relation, name, json_build_array(schema, "table", key) FROM leads
-), different (relation, name, number) AS ({different_values})
+)
 SELECT relation, json_build_array(
            coalesce(array_to_json(keys.names), '[]'),
-           json_object_agg(name, json_build_object('type', type, 'is_enum', is_enum, 'not_null', not_null,
-               'indexed', starts.name IS NOT NULL, 'unique', coalesce(starts.is_unique, false),
-               'reference', reference, 'distinct', different.number) ORDER BY columns.number))::text
+           json_object_agg(name, json_build_object('type', type, 'is_enum', is_enum,
+               'unique', single.name IS NOT NULL, 'reference', reference) ORDER BY columns.number))::text
   FROM columns
   LEFT JOIN keys USING (relation)
-  LEFT JOIN starts USING (relation, name)
+  LEFT JOIN single USING (relation, name)
   LEFT JOIN referring USING (relation, name)
-  LEFT JOIN different USING (relation, name)
  GROUP BY relation, keys.names
 
 -- name: foreign_keys

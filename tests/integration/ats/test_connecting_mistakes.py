@@ -33,7 +33,7 @@ async def test_a_text_that_is_no_dsn(dsn: str) -> None:
     error = await complaint(dsn)
 
     assert error.kind == "misconfigured"
-    assert str(error).startswith("The connection string ")
+    assert str(error).startswith("The connection string: ")
 
 
 async def test_a_port_where_nobody_listens() -> None:

@@ -1,0 +1,97 @@
+"""The first configuration that `init` writes: valid whatever was found, and nothing in a name can break out of it."""
+
+import pytest
+from support.schemas import FRENCH, HORILLA, LEGACY, ODOO, OPENATS, RAILS, a_table
+
+from cdc_sync.ats.survey import Column, Table
+from cdc_sync.cli.guessing import Proposal, Value, expressions, listing, propose, rank
+from cdc_sync.cli.init import rendered
+from cdc_sync.config import Config, PlainColumn, SqlColumn, parse
+from cdc_sync.core.identifiers import QualifiedName, written
+
+
+def text_of(proposal: Proposal, tables: tuple[Table, ...], mode: str = "notify", label: str = "Reçue") -> str:
+    samples = {column.name: [label] for column in proposal.table.columns}
+    return rendered(
+        dsn="host=/run/postgresql dbname=ats user=cdc_sync",
+        dsn_comments=("who?",),
+        state="/var/lib/cdc-sync/state.db",
+        proposal=proposal,
+        timezone_why=proposal.timezone_why,
+        listing=listing(proposal.table, tables, samples),
+        expressions=expressions(proposal.table, tables),
+        mode=mode,
+        mode_why="You chose it.",
+        undecided=list(proposal.undecided),
+        tables=[value.related for value in proposal.values.values() if value.related is not None],
+    )
+
+
+def read(text: str) -> Config:
+    return parse(text, name="first", environ={})
+
+
+@pytest.mark.parametrize("mode", ["notify", "poll"])
+@pytest.mark.parametrize(
+    "tables",
+    [ODOO, FRENCH, RAILS, LEGACY, HORILLA, OPENATS],
+    ids=["odoo", "french", "rails", "legacy", "horilla", "openats"],
+)
+def test_it_is_valid_and_has_what_was_taken(tables: tuple[Table, ...], mode: str) -> None:
+    found = propose(rank(tables)[0], tables, {}, None)
+
+    text = text_of(found, tables, mode)
+    config = read(text)
+    watch = config.watches["applications"]
+
+    assert (watch.table, watch.key, watch.timezone) == (found.table.name, found.key, found.timezone)
+    assert (watch.capture.mode, watch.capture.watermark) == (mode, found.watermark)
+    assert {field: getattr(watch.columns, field) for field in found.values} == {
+        field: PlainColumn(value.column or "") for field, value in found.values.items()
+    }
+    assert config.undecided == found.undecided
+    assert all(len(line) <= 120 for line in text.splitlines() if "sql:" not in line)
+
+
+def test_an_expression_comes_with_its_columns_and_its_table() -> None:
+    value = Value("étape_id", "(SELECT 1)", ("étape_id",), QualifiedName("public", "etapes"))
+    found = propose(rank(FRENCH)[0], FRENCH, {"status": value}, "Europe/Paris")
+
+    watch = read(text_of(found, FRENCH)).watches["applications"]
+
+    assert watch.columns.status == SqlColumn(sql="(SELECT 1)", depends_on=('"étape_id"',))
+    assert [(str(each.table), each.key) for each in watch.related] == [("public.etapes", ())]
+    assert watch.timezone == "Europe/Paris"
+
+
+def test_whatever_a_name_or_a_label_holds_stays_there() -> None:
+    evil = 'a\u00a0"#: ${HOME} {x}\ufffe'
+    table = Table(
+        QualifiedName("Odd 'schema", f"candidatures {evil}"),
+        "r",
+        0,
+        (evil,),
+        (
+            Column(evil, "integer"),
+            Column(f"statut {evil}", "text"),
+            Column(f"created {evil}", "date"),
+        ),
+    )
+    found = propose(table, [table], {"status": Value(f"statut {evil}")}, None)
+
+    watch = read(text_of(found, (table,), label="x\nwatches: {}\n")).watches["applications"]
+
+    assert watch.table == table.name
+    assert watch.key == (evil,)
+    assert watch.columns.status == PlainColumn(f"statut {evil}")
+    assert watch.columns.created == PlainColumn(f"created {evil}")
+    assert written(evil).startswith('"')
+
+
+def test_what_was_not_found_is_valid_too() -> None:
+    table = a_table("applications", "nothing text", key=None)
+
+    config = read(text_of(propose(table, [table], {}, None), (table,)))
+
+    assert config.watches["applications"].columns.status == PlainColumn("put_status_here")
+    assert len(config.undecided) == 5
