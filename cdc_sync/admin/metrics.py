@@ -78,7 +78,7 @@ class Lag:
         """The events that show capture's progress."""
         return {
             events.LeadTaken: lambda e: self._begin(*e.watches),
-            events.Reloaded: lambda e: self._begin(*e.watches),
+            events.Reloaded: self._reloaded,
             events.TenantsFound: lambda e: self._begin(*e.watches),
             events.WatchConnected: lambda e: self._begin(e.watch),
             events.CaughtUp: self._looked,
@@ -87,7 +87,7 @@ class Lag:
             events.BaselineProgress: lambda e: self._complete_until.update({e.watch: self._clock()}),
             # The daemon that reads it knows.
             events.WatchStandsBy: lambda e: self._end(e.watch),
-            events.WatchEnded: lambda e: self._end(e.watch) if e.for_good else None,
+            events.WatchEnded: lambda e: self._end(e.watch),
             events.LeadLost: lambda _: self._complete_until.clear(),
         }
 
@@ -102,6 +102,11 @@ class Lag:
         # A look finds what was committed before it began.
         began = self._clock() - event.seconds
         self._complete_until[event.watch] = max(self._complete_until.get(event.watch, began), began)
+
+    def _reloaded(self, event: events.Reloaded) -> None:
+        # One that begins again still lags.
+        self._complete_until = {watch: until for watch, until in self._complete_until.items() if watch in event.watches}
+        self._begin(*event.watches)
 
     def capture(self) -> dict[str, float]:
         """Seconds for which changes may be unread, by watch."""
@@ -188,12 +193,11 @@ class EventMetrics:
 
     def _reloaded(self, event: events.Reloaded) -> None:
         self._of["cdc_sync_reloads"].labels("applied").inc()
-        self._begin(event.begun)
+        self._connected.clear()
+        self._begin(event.watches)
 
     def _watch_ended(self, event: events.WatchEnded) -> None:
-        self._connected[event.watch] = 0
-        if event.for_good:
-            del self._connected[event.watch]
+        self._connected.pop(event.watch, None)
 
     def _call_ended(self, event: events.CallEnded) -> None:
         label = self._label(event.watch)

@@ -11,7 +11,8 @@ from cdc_sync.cli.context import configured, say, say_lines, suspicious
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core.events import CallEnded
 from cdc_sync.daemon import running
-from cdc_sync.daemon.logs import EventLogger, Lines, configure
+from cdc_sync.daemon.event_logger import EventLogger
+from cdc_sync.daemon.logs import LOGGER, configure
 from cdc_sync.daemon.once import run_once
 from cdc_sync.daemon.process import Reread
 from cdc_sync.daemon.systemd import SystemdNotifier
@@ -33,15 +34,16 @@ def run(
             raise ConfigurationError(str(context.obj), problems)
         return config
 
-    def logging(config: Config) -> Lines:
-        lines = configure(config.log, os.environ)
+    def log(config: Config) -> None:
+        configure(config.log, os.environ)
         for warning in suspicious(config, context.obj):
-            lines.warn(str(warning))
-        return lines
+            LOGGER.warning(str(warning))
 
     config = read()
-    log, systemd = EventLogger(logging(config), [CallEnded] if dry_run else ()), SystemdNotifier(os.environ)
-    consumers = (log.handlers, systemd.handlers)
+    log(config)
+    systemd = SystemdNotifier(os.environ)
+    # After a reload a new logger reports what lasts, as after a restart.
+    consumers = (lambda: EventLogger([CallEnded] if dry_run else ()).handlers(), systemd.handlers)
     # Loaded modules stay: collections that include them take a tenth of the time of rows.
     gc.freeze()
     # Rows have no cycles. Collections after 700 objects, the default, take 6 of 155 µs a change.
@@ -56,6 +58,6 @@ def run(
         )
         raise typer.Exit(1 if result.failed else 0)
     # A dry run ends with its terminal (SIGHUP).
-    reread = None if dry_run else Reread(read, lambda config: log.use(logging(config)))
+    reread = None if dry_run else Reread(read, log)
     beat_every = systemd.wants_to_hear_every
     event_loop.run(running.run(config, consumers, say_lines, reread, dry_run=dry_run, beat_every=beat_every))

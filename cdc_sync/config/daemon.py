@@ -175,14 +175,39 @@ class Admin(Section):
         return token
 
 
+def _is_url(url: SecretStr) -> bool:
+    return re.fullmatch(r"https?://[!-~]+", url.get_secret_value()) is not None
+
+
+SecretUrl = Annotated[SecretStr, values.must(_is_url, "expected a URL that begins with http:// or https://")]
+
+
+class Notify(Section):
+    """Who gets to know what needs a person: something is held or given up, an account is refused, a watch is late.
+
+    Attributes:
+        command: A program and its arguments, without a shell. It gets a message as JSON on standard input, and has ten
+            seconds. Its environment has only PATH. Null: none.
+        url: Where a message is POSTed as JSON: a chat tool's incoming webhook, which shows its field `text`. Null:
+            nowhere.
+    """
+
+    command: tuple[values.Text, ...] | None = Field(
+        default=None, min_length=1, examples=[["/usr/local/bin/tell", "ats-team@example.com"]]
+    )
+    url: Annotated[SecretStr, values.must(_is_url, "expected a URL that begins with http:// or https://")] | None = (
+        Field(default=None, examples=["https://chat.example.com/hooks/${file:secrets/chat-hook}"])
+    )
+
+
 class Log(Section):
     """What is logged, and how.
 
     Attributes:
         level: The least important level that is logged: debug, info, warning or error. At info every call and every
             change of the daemon's own state has a line.
-        format: How lines are written: `text` for people, `journal` with the fields of systemd's journal, `json` an
-            object per line. `auto`: text on a terminal, journal under systemd, else json.
+        format: How lines are written: `text` for people, `journal` with priorities for systemd, `json` an object per
+            line. `auto`: text on a terminal, journal under systemd, else json.
     """
 
     level: Literal["debug", "info", "warning", "error"] = "info"

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from cdc_sync.config import values
-from cdc_sync.config.daemon import Admin, Database, Log, NamedDatabase, State
+from cdc_sync.config.daemon import Admin, Database, Log, NamedDatabase, Notify, State
 from cdc_sync.config.hellowork import Headers, HelloWork
 from cdc_sync.config.problems import Path, SettingError, SeveralSettingsError, did_you_mean
 from cdc_sync.config.values import Section
@@ -34,6 +34,7 @@ class Config(Section):
             letter and has at most 40 of them; it appears in commands, metrics and names in the database. Required.
         admin: Where health, metrics and the page are served, and to whom.
         log: What is logged, and how it is written.
+        notify: Who gets to know what needs a person.
         undecided: What `cdc-sync init` could not decide and what would send wrong things, each in words. Decide it,
             correct the file, and remove the entry. While there is one, `cdc-sync run` refuses with exit code 78; `run
             --dry-run`, `check` and `plan` work.
@@ -50,6 +51,7 @@ class Config(Section):
     )
     admin: Admin = Field(default_factory=Admin)
     log: Log = Field(default_factory=Log)
+    notify: Notify = Field(default_factory=Notify)
     undecided: tuple[values.Text, ...] = ()
     _group_of: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _templates: Mapping[str, Watch] = PrivateAttr(default_factory=dict)
@@ -104,10 +106,6 @@ class Config(Section):
     def templates(self) -> Mapping[str, Watch]:
         """The watches with `for_each`, by name; `watches` has those of their tenants, and the ordinary ones."""
         return self._templates
-
-    def database_of(self, watch: str) -> Database:
-        """The database of a configured watch."""
-        return self.all_databases[self.database_name(watch)]
 
     def database_name(self, watch: str) -> str:
         """The name of a watch's database; "" for the section `database`."""

@@ -50,12 +50,10 @@ def starting(watches: tuple[str, ...]) -> Conditions:
 def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 - a table, one return per row
     """The conditions after an event; the same object if it changes none."""
     match event:
-        case seen.Reloaded(begun=begun) | seen.TenantsFound(watches=begun):
-            return {**conditions, **starting(begun)} if begun else conditions
-        case seen.WatchEnded(watch, for_good):
-            # One that begins again still lags.
-            others = _without(conditions, watch, STANDBY, *_OF_A_WATCH, *(("lag",) if for_good else ()))
-            return others if for_good else {**others, **starting((watch,))}
+        case seen.TenantsFound(watches):
+            return {**conditions, **starting(watches)}
+        case seen.WatchEnded(watch):
+            return _without(conditions, watch, STANDBY, *_OF_A_WATCH, "lag")
         case seen.WatchStandsBy(watch, message):
             # The capturing daemon reports its other problems.
             return _with(_without(conditions, watch, *_OF_A_WATCH, "lag"), f"{STANDBY} {watch}", message)
@@ -160,7 +158,7 @@ _REASONS: Mapping[type[Event], tuple[str, str]] = {
 
 # fmt: off
 EVENTS = frozenset({
-    seen.Reloaded, seen.TenantsFound, seen.WatchEnded, seen.WatchStandsBy, seen.BaselineProgress,
+    seen.TenantsFound, seen.WatchEnded, seen.WatchStandsBy, seen.BaselineProgress,
     seen.EndpointChanged, *_KIND_OF,
 })
 # fmt: on

@@ -86,12 +86,9 @@ class ReloadStarted(Event):
 
 
 class Reloaded(Event):
-    """The configuration was read again: watches are new (`begun`), begin again (`renewed`) or are removed (`ended`)."""
+    """The configuration was read again: all watches begin again with it."""
 
     watches: tuple[str, ...]
-    begun: tuple[str, ...] = ()
-    renewed: tuple[str, ...] = ()
-    ended: tuple[str, ...] = ()
 
 
 class ReloadRefused(Event):
@@ -101,9 +98,7 @@ class ReloadRefused(Event):
 
 
 class WatchEnded(WatchEvent):
-    """A watch has stopped because of another configuration, for good or to begin again."""
-
-    for_good: bool
+    """A watch has stopped: its tenant is gone."""
 
 
 class WatchUnconfigured(WatchEvent):
@@ -502,6 +497,16 @@ class StoreRecovered(Event):
     """The store can be written again by `by`."""
 
     by: str | None = None
+
+
+class NoticeFailed(Event):
+    """A message to whom it concerns was not taken; emitted once."""
+
+    reason: str
+
+
+class NoticeTaken(Event):
+    """Messages are taken again."""
 
 
 class TokenRefused(Event):

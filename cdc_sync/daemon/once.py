@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.database import WatchParts
@@ -22,16 +22,14 @@ from cdc_sync.core.events import Consumer, Dispatch, Emit
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.replies import is_paused
 from cdc_sync.daemon import wiring
-from cdc_sync.daemon.gate import Gate
+from cdc_sync.daemon.process import while_leading
 from cdc_sync.daemon.requests import execute_requests
-from cdc_sync.daemon.tenant_news import TenantNews
+from cdc_sync.daemon.tenants import Tenants
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.event_loop import end, regularly
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError, store_error
 from cdc_sync.store.lead import Lead, Standby
-
-T = TypeVar("T")
 
 LONGEST_GRACE = 30_000
 """Milliseconds of a suspected deletion's grace; a longer one is left to the next run."""
@@ -71,24 +69,10 @@ async def run_once(
     emit = Dispatch(*consumers, lambda: {events.CallEnded: count, events.Decided: count}).emit
 
     async with wiring.leading(config, emit, _insist_on_lead, dry_run=dry_run) as lead:
-        return await _while_leading(lead, _run(config, lead, emit, show, calls, dry_run=dry_run))
-
-
-async def _while_leading(lead: Lead, work: Coroutine[Any, Any, T]) -> T:
-    """What some work returns.
-
-    Raises:
-        StoreError: the lead is lost meanwhile.
-    """
-    task = asyncio.create_task(work)
-    try:
-        await asyncio.wait([task, lead.holding], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        if not task.done():
-            await end([task])
-    if lead.holding.done():
-        lead.holding.result()
-    return task.result()
+        result = await while_leading(lead, _run(config, lead, emit, show, calls, dry_run=dry_run))
+        if result is None:
+            raise AssertionError("nothing ends the work but the loss of the lead")
+        return result
 
 
 async def _run(
@@ -96,30 +80,21 @@ async def _run(
 ) -> OnceResult:
     store = lead.store
     async with AsyncExitStack() as stack:
-        tenants = await discover(config, await wiring.known_watches(store) or ())
-        config = TenantNews(emit).report(tenants)
+        tenants = await discover(config, await wiring.known_watches(store))
+        config = Tenants(emit).report(tenants)
         for error in tenants.unasked.values() if not config.watches else ():
             raise error
         caller = await stack.enter_async_context(wiring.opened_caller(config, show, dry_run=dry_run))
         await wiring.note_configured(config, store)
         await wiring.report_unconfigured(config, store, emit, tenants.refused)
-        gate = Gate()
-        gate.use(config)
-        sender = Sender(
-            store.delivery,
-            caller,
-            wiring.sender_settings(config),
-            emit,
-            store.driver.clock,
-            may_begin=lead.may_call,
-            may_send=gate.may_send,
-        )
+        may_send: set[str] = set()
+        sender = wiring.make_sender(config, lead, caller, may_send, emit)
         if not dry_run:
             for acted in await store.operation.take_actions():
                 emit(acted)
             executed = partial(wiring.follow_requests, sender, store)
             _meanwhile(stack, execute_requests(store, lambda: config.watches, executed))
-        lost = await _catch_up_all(config, store, gate, emit, dry_run=dry_run)
+        lost = await _catch_up_all(config, store, may_send, emit, dry_run=dry_run)
         await _deliver(sender, store)
         failed = bool(lost or tenants.refused or tenants.unasked or calls["retry"] or calls["dead"])
         counts = (await store.report.counts()).values()
@@ -167,7 +142,7 @@ async def _insist_on_lead(standby: Standby) -> None:
         )
 
 
-async def _catch_up_all(config: Config, store: Store, gate: Gate, emit: Emit, *, dry_run: bool) -> int:
+async def _catch_up_all(config: Config, store: Store, may_send: set[str], emit: Emit, *, dry_run: bool) -> int:
     """Catch up with every watch; returns how many failed.
 
     Raises:
@@ -188,7 +163,7 @@ async def _catch_up_all(config: Config, store: Store, gate: Gate, emit: Emit, *,
                     if database.failure is not None:
                         raise database.failure.with_traceback(None)  # one try for all of its watches
                     await _catch_up(wiring.make_parts(config, name, database, emit, others, dry_run=dry_run))
-                    gate.open(name)
+                    may_send.add(name)
                 except (SourceError, OSError, AnotherDatabaseError) as failure:
                     error = refused_by_system(failure) if isinstance(failure, OSError) else failure
                     lost += 1
@@ -197,7 +172,6 @@ async def _catch_up_all(config: Config, store: Store, gate: Gate, emit: Emit, *,
                         raise error from None
                     wrong = isinstance(error, AnotherDatabaseError) or error.kind == "misconfigured"
                     emit(events.WatchLost(name, error.message, wrong, error.code, database=database.shown_name))
-                    gate.lost(name, error.code)
     return lost
 
 

@@ -4,6 +4,9 @@ At SIGTERM or SIGINT capture stops. The sender finishes the calls under way with
 marked as attempted and sent again after the next start. A second signal ends the process at once, as safely as kill -9.
 
 A daemon that loses the lead ends its calls and all its parts.
+
+At SIGHUP the configuration is read again. A leader then ends all its parts, as at its end, and makes them again from
+the other configuration. Meanwhile it keeps the lead and serves the page.
 """
 
 import asyncio
@@ -17,16 +20,16 @@ from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
 from cdc_sync.core import conditions, events
 from cdc_sync.core.content import iso
-from cdc_sync.core.events import Consumer, Dispatch, Event, Handlers
+from cdc_sync.core.events import Consumer, Dispatch, Event
 from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon import wiring
 from cdc_sync.daemon.leading import HANDLED, Leading
-from cdc_sync.daemon.process import Process, Reread, until
-from cdc_sync.daemon.pulse import BEAT_EVERY, beat_for_ever
+from cdc_sync.daemon.notices import LOOK_EVERY, Notices
+from cdc_sync.daemon.process import Process, Reread, unless, until, while_leading
 from cdc_sync.daemon.standby_news import StandbyNews
-from cdc_sync.event_loop import end, ungrouped
+from cdc_sync.daemon.tenants import Tenants
+from cdc_sync.event_loop import end, regularly, ungrouped
 from cdc_sync.listening import allow_all_descriptors
-from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.lead import Lead, Standby
 from cdc_sync.wall_clock import wall_clock
@@ -36,6 +39,9 @@ _PASSING = {"store-lead-lost", "store-unusable"}
 
 _TRIES_EVERY = 1.0
 """Seconds between such tries."""
+
+_BEATS_EVERY = 10.0
+"""Seconds between heart beats; fewer if the watchdog expects more."""
 
 
 async def run(
@@ -70,11 +76,13 @@ class _Daemon:
         self._is_up = False
         """Whether it was reported as started."""
         self._serving = AsyncExitStack()
+        self._notices = Notices(process)
         process.events = Dispatch(
             *consumers,
+            self._notices.handlers,
             process.metrics.handlers,
             process.metrics.lag.handlers,
-            self._handlers,
+            lambda: dict.fromkeys(HANDLED, self._heed),
             lambda: dict.fromkeys(conditions.EVENTS, self._fold),
         )
         self._news = StandbyNews(process.emit)
@@ -96,19 +104,23 @@ class _Daemon:
             loop.add_signal_handler(number, self._end, number)
         # A reload waits for the start: it would begin the wait for the lead again.
         signals.deliver(signals.HELD if process.reread is None else signals.ENDING)
-        every = min(BEAT_EVERY, process.beat_every)
-        beating = asyncio.create_task(beat_for_ever(self._opened, process.emit, every), name="beating")
+        works = [regularly(self._beat, min(_BEATS_EVERY, process.beat_every))]
+        if not process.dry_run:
+            works.append(regularly(self._notices.look, LOOK_EVERY))
+        working = [asyncio.create_task(work) for work in works]
         try:
             async with self._serving:
-                while not process.stop:
+                while not process.stopping.is_set():
                     await self._lead_once()
         finally:
-            await end([beating])
+            await end(working)
         process.emit(events.DaemonStopped())
 
-    def _opened(self) -> Store | None:
-        """The store, while this daemon leads."""
-        return None if self._leading is None else self._leading.store
+    async def _beat(self) -> None:
+        """The event loop turns."""
+        counts = self._process.counts
+        pending = None if counts is None else sum(of_watch.pending for of_watch in counts.values())
+        self._process.emit(events.HeartBeat(pending))
 
     async def _lead_once(self) -> None:
         """Stand by, then lead until a signal, a part's failure, or the loss of the lead.
@@ -116,37 +128,22 @@ class _Daemon:
         Raises:
             StoreError: the store cannot be used.
         """
+        process = self._process
         try:
             with ungrouped(AnotherDatabaseError, StoreError):
                 async with AsyncExitStack() as stack:
-                    lead = await self._stand_by(stack)
+                    stack.callback(self._admin.leave)  # once the store is closed
+                    leading = wiring.leading(process.config, process.emit, self._stands_by, dry_run=process.dry_run)
+                    lead = await unless(process.signalled, stack.enter_async_context(leading))
                     if lead is None:
                         await self._heed_signal()
                     else:
-                        await self._lead(lead, stack)
+                        await self._lead(lead)
         except StoreError as error:
-            self._leave()
             if not self._is_up or error.code not in _PASSING:
                 raise
             self._news.report_failure(error)
-            await until(self._process.stopping, within=_TRIES_EVERY)
-        finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        """The store is closed."""
-        if self._leading is not None:
-            self._leading = None
-            self._process.conditions = conditions.NONE
-        self._admin.leave()
-
-    async def _stand_by(self, stack: AsyncExitStack) -> Lead | None:
-        """Stand by until this daemon leads; None if a signal comes first."""
-        process = self._process
-        leading = wiring.leading(process.config, process.emit, self._stands_by, dry_run=process.dry_run)
-        taking = asyncio.create_task(stack.enter_async_context(leading), name="standing by")
-        await until(process.signalled, taking)
-        return None if taking.cancelled() else taking.result()
+            await until(process.stopping, within=_TRIES_EVERY)
 
     async def _stands_by(self, standby: Standby) -> None:
         """See `StandingBy`."""
@@ -172,28 +169,43 @@ class _Daemon:
         """Use a new configuration while standing by."""
         process = self._process
         process.signalled.clear()
-        if process.is_reload_wanted:
-            process.is_reload_wanted = False
-            config = await process.read_again()
-            if config is not None:
-                process.config = config
-                self._admin.use(config)
-                process.use(config)
-                process.emit(events.Reloaded((), begun=(), renewed=(), ended=()))
+        if process.is_reload_wanted and await process.reload():
+            process.emit(events.Reloaded(()))
 
-    async def _lead(self, lead: Lead, stack: AsyncExitStack) -> None:
+    async def _lead(self, lead: Lead) -> None:
+        """Lead with one configuration, then with the next, until a signal asks for the end.
+
+        Raises:
+            BaseExceptionGroup: of the failures of parts.
+        """
         process = self._process
-        process.conditions = conditions.starting(tuple(process.config.watches))
         self._news.over()
-        self._leading = leading = await Leading.opened(process, lead, stack)
-        config = await leading.first_configuration()
-        if config is not None:
-            process.conditions = {**process.conditions, **conditions.starting(tuple(config.watches))}
+        try:
+            await self._lead_as_configured(lead, lambda watches: events.LeadTaken(iso(lead.leader.since), watches))
+            while not process.stopping.is_set():
+                await lead.store.delivery.begin_sending()
+                await self._lead_as_configured(lead, events.Reloaded)
+        finally:
+            self._leading = None
+            process.conditions, process.counts = conditions.NONE, None
+
+    async def _lead_as_configured(self, lead: Lead, began: Callable[[tuple[str, ...]], Event]) -> None:
+        process, tenants = self._process, Tenants(self._process.emit)
+        process.conditions = conditions.starting(tuple(process.config.watches))
+        look = tenants.look(process.config, await wiring.known_watches(lead.store))
+        config = await while_leading(lead, look, process.stopping)
+        if config is None:
+            return
+        watches = tuple(config.watches)
+        process.conditions = {**process.conditions, **conditions.starting(watches)}
+        caller = wiring.opened_caller(config, process.show, dry_run=process.dry_run)
+        async with caller as opened:
+            self._leading = leading = Leading(process, lead, opened, config, tenants)
+            self._admin.use(config)
             self._admin.lead(lead.store)
-            watches = tuple(config.watches)
             await self._start(watches)
-            process.emit(events.LeadTaken(iso(lead.leader.since), watches))
-            await leading.work(config)
+            process.emit(began(watches))
+            await leading.work()
 
     async def _without_live_row(self, watch: str, ids: Sequence[str]) -> Collection[str]:
         if self._leading is None:
@@ -202,20 +214,13 @@ class _Daemon:
 
     # Events and signals.
 
-    def _handlers(self) -> Handlers:
-        """For the present lead."""
-        return dict.fromkeys(HANDLED, self._heed)
-
     def _heed(self, event: Event) -> None:
         if self._leading is not None:
             self._leading.heed(event)
 
     def _fold(self, event: Event) -> None:
         process = self._process
-        after = conditions.fold(process.conditions, event)
-        if after is not process.conditions:
-            process.conditions = after
-            process.conditions_changed.set()
+        process.conditions = conditions.fold(process.conditions, event)
 
     def _want_reload(self) -> None:
         self._process.is_reload_wanted = True
@@ -223,8 +228,8 @@ class _Daemon:
 
     def _end(self, number: signal.Signals) -> None:
         process = self._process
-        if process.stop:
+        if process.stopping.is_set():
             os._exit(128 + number)
-        process.stop = number.name
+        process.emit(events.DaemonStopping(number.name, 0 if self._leading is None else self._leading.under_way))
         process.stopping.set()
         process.signalled.set()

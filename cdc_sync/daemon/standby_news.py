@@ -4,6 +4,7 @@ from cdc_sync.core import events
 from cdc_sync.core.events import Emit
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
+from cdc_sync.daemon.lasting import Lasting
 from cdc_sync.store.lead import Standby
 
 
@@ -12,52 +13,29 @@ class StandbyNews:
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self._message = ""
-        self._differs = False
-        self._blocked = ""
-        self._failure = ""
+        self._leader = Lasting(emit)
+        self._differs = Lasting(emit, lambda _: events.StandbyAgrees())
+        self._blocked = Lasting(emit, lambda _: events.TakeOverUnblocked())
+        self._failure = Lasting(emit, lambda _: events.StoreRecovered())
 
     def report(self, standby: Standby) -> None:
         """Report what is new of who leads, of the configurations, and of a take-over that is not possible."""
-        self._store_works()
         message = coded("no-leader", "no daemon leads yet") if standby.leader is None else standby.leader.shown
-        if message != self._message:
-            self._message = message
-            self._emit(events.StandsBy(message))
-        if standby.differs != self._differs:
-            self._differs = standby.differs
-            self._emit(events.StandbyDiffers() if standby.differs else events.StandbyAgrees())
-        self._report_take_over(standby.not_taken_over)
+        error = standby.not_taken_over
+        self._failure.is_(None)
+        self._leader.is_(events.StandsBy(message))
+        self._differs.is_(events.StandbyDiffers() if standby.differs else None)
+        self._blocked.is_(None if error is None else events.TakeOverBlocked(error.message, error.code))
 
     def report_failure(self, error: StoreError) -> None:
         """Report why this daemon neither leads nor stands by."""
-        self._message = ""
+        self._leader.is_(None)
         if error.code == "store-lead-lost":
             self._emit(events.LeadLost(error.message))
-        elif error.message != self._failure:
-            self._failure = error.message
-            self._emit(events.StoreFailed(error.message, code=error.code))
+        else:
+            self._failure.is_(events.StoreFailed(error.message, code=error.code))
 
     def over(self) -> None:
         """This daemon leads."""
-        self._store_works()
-        self._message = ""
-        if self._differs:
-            self._differs = False
-            self._emit(events.StandbyAgrees())
-        self._report_take_over(None)
-
-    def _store_works(self) -> None:
-        if self._failure:
-            self._failure = ""
-            self._emit(events.StoreRecovered())
-
-    def _report_take_over(self, error: StoreError | None) -> None:
-        message = "" if error is None else str(error.message)
-        if message == self._blocked:
-            return
-        self._blocked = message
-        if error is None:
-            self._emit(events.TakeOverUnblocked())
-        else:
-            self._emit(events.TakeOverBlocked(error.message, error.code))
+        for each in (self._failure, self._leader, self._differs, self._blocked):
+            each.is_(None)

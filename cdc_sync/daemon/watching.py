@@ -2,26 +2,26 @@
 
 import asyncio
 import zlib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.capture import Capture, ChangedError
 from cdc_sync.ats.connection import Pool
-from cdc_sync.ats.database import Database, Sessions, WatchParts, wait_after
+from cdc_sync.ats.database import Sessions, WatchParts, wait_after
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError, refused_by_system
 from cdc_sync.ats.rows_elsewhere import OtherWatches, without_live_row
 from cdc_sync.ats.session import StandbyError
 from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config, format_duration
-from cdc_sync.config.hellowork import OwnHelloWork
-from cdc_sync.config.models import account_of, accounts, allowed_hosts
-from cdc_sync.config.watch import Watch
 from cdc_sync.core import events
+from cdc_sync.core.batch import Calls
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
+from cdc_sync.daemon.wiring import make_database, make_parts
 from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
+from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
 
 _SWEEP_SHARE = 10
@@ -31,12 +31,6 @@ _SWEEP_SHARE = 10
 def phase(watch: str) -> float:
     """The part of the interval, 0 < part ≤ 1, before a watch's second sweep: by name, to spread the sweeps."""
     return (zlib.crc32(watch.encode()) + 1) / 2**32
-
-
-def captured_alike(one: Watch, other: Watch) -> bool:
-    """Whether two watches are captured alike; their headers concern the sender only."""
-    no_own = {"hellowork": OwnHelloWork()}
-    return one is other or one.model_copy(update=no_own) == other.model_copy(update=no_own)
 
 
 class WatchWorker:
@@ -169,83 +163,54 @@ class WatchWorker:
                 continue
 
 
-@dataclass(slots=True)
 class RunningWatches:
-    """The running watches, a task for each.
+    """The running watches, a task for each; none until `start`."""
 
-    Attributes:
-        worker: makes a watch's worker.
-        database: makes what a database's watches share; a new one only for another section.
-        others: which watches may have the same account.
-    """
-
-    worker: Callable[[Config, str, Database], WatchWorker]
-    database: Callable[[Config, str], Database]
-    observe: events.Emit
-    others: OtherWatches = field(default_factory=OtherWatches, init=False)
-    _databases: dict[str, tuple[object, Database]] = field(default_factory=dict, init=False)
-    """Each database's section, and what its watches share."""
-    _running: dict[str, tuple[asyncio.Task[None], WatchWorker, tuple[Watch, *tuple[object, ...]]]] = field(
-        default_factory=dict, init=False
-    )
-    """Each watch's task, worker, and the settings that it depends on."""
+    def __init__(self, config: Config, store: Store, emit: events.Emit, calls: Calls, *, dry_run: bool) -> None:
+        self._databases = {name: make_database(config, name, store) for name in config.all_databases}
+        self._others = OtherWatches()
+        self._emit = emit
+        self._calls = calls
+        self._dry_run = dry_run
+        self._running: dict[str, asyncio.Task[None]] = {}
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """The watches' tasks."""
-        return [task for task, _, _ in self._running.values()]
+        return list(self._running.values())
 
-    def pools(self, config: Config) -> dict[str, Pool]:
-        """The open pools to the databases of a configuration, by name."""
-        sections = config.all_databases
-        pools = {name: used.pool for name, (section, used) in self._databases.items() if sections.get(name) == section}
+    @property
+    def pools(self) -> dict[str, Pool]:
+        """The open pools, by the database's name."""
+        pools = {name: database.pool for name, database in self._databases.items()}
         return {name: pool for name, pool in pools.items() if pool is not None}
 
     async def without_live_row(self, config: Config, name: str, ids: Sequence[str]) -> Collection[str]:
         """See `ats.rows_elsewhere`."""
-        _, database = self._databases[config.database_name(name)]
+        database = self._databases[config.database_name(name)]
         return await without_live_row(database, name, config.watches[name], ids)
 
-    async def use(self, config: Config) -> events.Reloaded:
-        """Start, end and renew watches so that they fit a configuration; returns which.
+    def start(self, config: Config) -> tuple[str, ...]:
+        """Start the watches of a configuration that do not run yet; returns which."""
+        self._others.use(config, self._databases)
+        fresh = tuple(name for name in config.watches if name not in self._running)
+        for name in fresh:
+            database = self._databases[config.database_name(name)]
+            shared = database, self._emit, self._others
+            parts = make_parts(config, name, *shared, calls=self._calls, dry_run=self._dry_run)
+            self._running[name] = asyncio.create_task(WatchWorker(parts).run(), name=f"watch {name}")
+        return fresh
+
+    async def end_others(self, config: Config) -> tuple[str, ...]:
+        """End the watches that a configuration does not have; returns which.
 
         Raises:
             BaseExceptionGroup: a watch's failures while it was ended.
         """
-        # Settings: to make the rules of a thousand watches takes time.
-        of_all, configured = (config.hellowork.base_url, allowed_hosts(config)), frozenset(accounts(config))
-        account = {name: account_of(config, name) or configured for name in config.watches}
-        wanted = {
-            name: (watch, config.database_name(name), config.database_of(name), of_all, account[name])
-            for name, watch in config.watches.items()
-        }
-        before = {
-            name: task
-            for name, (task, _, (watch, *used)) in self._running.items()
-            if name not in wanted or used != [*wanted[name][1:]] or not captured_alike(watch, wanted[name][0])
-        }
-        await end(before.values())
-        raise_failures(before.values())
-        for name in before:
+        gone = {name: task for name, task in self._running.items() if name not in config.watches}
+        await end(gone.values())
+        raise_failures(gone.values())
+        for name in gone:
             del self._running[name]
-            self.observe(events.WatchEnded(name, for_good=name not in wanted))
-        earlier, sections = self._databases, config.all_databases
-        kept = {name for name, (section, _) in earlier.items() if sections.get(name) == section}
-        self._databases = {
-            name: earlier[name] if name in kept else (section, self.database(config, name))
-            for name, section in sections.items()
-        }
-        for _, database in self._databases.values():
-            database.is_only = len(self._databases) == 1
-        self.others.use(config, {name: database for name, (_, database) in self._databases.items()})
-        fresh = [name for name in wanted if name not in self._running]
-        for name in fresh:
-            worker = self.worker(config, name, self._databases[config.database_name(name)][1])
-            task = asyncio.create_task(worker.run(), name=f"watch {name}")
-            self._running[name] = task, worker, wanted[name]
-        return events.Reloaded(
-            tuple(wanted),
-            begun=tuple(name for name in fresh if name not in before),
-            renewed=tuple(name for name in fresh if name in before),
-            ended=tuple(name for name in before if name not in wanted),
-        )
+            self._emit(events.WatchEnded(name))
+        return tuple(gone)

@@ -66,12 +66,12 @@ def opened_caller(
     config: Config, show: Callable[[str], None], *, dry_run: bool
 ) -> AbstractAsyncContextManager[Client | Rehearsal]:
     """HelloWork's API; for a dry run a `Rehearsal`."""
-    return nullcontext(Rehearsal(show)) if dry_run else Client(*client_settings(config))
+    return nullcontext(Rehearsal(show)) if dry_run else make_client(config)
 
 
-def client_settings(config: Config) -> tuple[dict[str, dict[str, str]], float, int]:
-    """A `Client`'s arguments."""
-    return accounts(config), config.hellowork.timeout.total_seconds(), config.hellowork.concurrency
+def make_client(config: Config) -> Client:
+    """HelloWork's API."""
+    return Client(accounts(config), config.hellowork.timeout.total_seconds(), config.hellowork.concurrency)
 
 
 def sender_settings(config: Config) -> SenderSettings:
@@ -85,6 +85,20 @@ def sender_settings(config: Config) -> SenderSettings:
         horizon=sender_horizon(config),
         accounts=frozenset(accounts(config)),
         expected=expected_endpoints(config),
+    )
+
+
+def make_sender(config: Config, lead: Lead, caller: Client | Rehearsal, watches: Collection[str], emit: Emit) -> Sender:
+    """The sender of a leader; it sends entries of these watches, which may change: see `Sender.recheck`."""
+    store = lead.store
+    return Sender(
+        store.delivery,
+        caller,
+        sender_settings(config),
+        emit,
+        store.driver.clock,
+        may_begin=lead.may_call,
+        may_send=watches.__contains__,
     )
 
 
@@ -135,11 +149,11 @@ async def follow_requests(sender: Sender, store: Store) -> None:
     sender.look()
 
 
-async def known_watches(store: Store) -> Collection[str] | None:
-    """The watches in the store; None if it cannot be read."""
+async def known_watches(store: Store) -> Collection[str]:
+    """The watches in the store; none if it cannot be read."""
     with suppress(StoreError):
         return (await store.report.counts()).keys()
-    return None
+    return ()
 
 
 async def note_configured(config: Config, store: Store) -> None:

@@ -95,7 +95,7 @@ def test_one_that_may_not_take_over_gives_the_reason_and_the_remedy(
         assert shared.role in reason
         assert other.wait_for_event("cannot take over")["level"] in {"warning", "error"}
         other.wait_for_report(lambda report: "cannot take over" in str(report["conditions"]), "the condition")
-        other.wait_for_event("every loop makes progress", len(other.events_named("every loop makes progress")) + 2)
+        other.wait_for_event("the event loop turns", len(other.events_named("the event loop turns")) + 2)
         assert len(other.events_named("cannot take over")) == 1
 
         follow_remedy(shared, reason)  # at the store

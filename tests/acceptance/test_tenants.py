@@ -36,6 +36,7 @@ from cdc_sync.config import load
 from cdc_sync.demo.postgres import Server
 
 FOUND, GONE = "found tenants", "tenants are gone"
+TAKEN_OVER = "the configuration was read again and is in use"
 LOOKED_WITHIN = 60.0
 _EXAMPLE = Path(__file__).parents[2] / "config" / "many-customers.yaml"
 TRIGGERED = "notify, with triggers"
@@ -151,12 +152,27 @@ def install(installation: Installation) -> None:
         dba.execute(grants(expanded, installation.role).encode())
 
 
-def reload(daemon: DaemonProcess) -> dict[str, Any]:
-    """Have it read its configuration again, and look for tenants; what it says then."""
-    name = "the configuration was read again and is in use"
-    before = len(daemon.events_named(name))
+def reload(daemon: DaemonProcess) -> dict[str, str]:
+    """Have it read its configuration again, and look for tenants; which watches come and go by that."""
+    before, times = watched(daemon), len(daemon.events_named(TAKEN_OVER))
     daemon.send_signal(signal.SIGHUP)
-    return daemon.wait_for_event(name, before + 1)
+    daemon.wait_for_event(TAKEN_OVER, times + 1)
+    after = watched(daemon)
+    return {"begun": ",".join(sorted(after - before)), "ended": ",".join(sorted(before - after))}
+
+
+def watched(daemon: DaemonProcess) -> set[str]:
+    """The watches by the log."""
+    found = set[str]()
+    for event in daemon.events:
+        names = set(str(event.get("watches", "")).split(","))
+        if event["event"] in {"started", TAKEN_OVER}:
+            found = names
+        elif event["event"] == FOUND:
+            found |= names
+        elif event["event"].startswith(GONE):
+            found -= names
+    return found
 
 
 def captured(daemon: DaemonProcess, watch: str) -> None:
@@ -448,7 +464,7 @@ def test_schemas_of_several_databases_are_tenants_while_one_database_is_down(
         change(south, "tenant_3", "s3", "SEEN")
         calls_are(daemon, hellowork, "s3", "SEEN")
         connected = [event["watch"] for event in daemon.events_named("connected")]
-        assert connected.count("applications@north") == 1
+        assert connected.count("applications@north") == 4, "at the start, and after each of three reloads"
         assert statuses(hellowork, "n1", "s1", "s", SENTINEL) == [["SEEN"], ["SEEN"], ["SEEN"], []]
         assert daemon.stop() == 0
 
@@ -479,11 +495,11 @@ def test_each_tenant_has_its_own_credentials_and_a_revoked_key_pauses_one_custom
         endpoints = daemon.report()["endpoints"]
         assert [each["endpoint"] for each in endpoints if each["mode"] != "healthy"] == [paused]
 
+        assert len(daemon.events_named("the endpoint refuses our credentials")) == 1
         (keys / "tenant_2").write_text(API_KEY)
         reload(daemon)
         calls_are(daemon, hellowork, "hw-tenant_2", "SEEN")
         daemon.wait_until_ready()
-        assert len(daemon.events_named("the endpoint refuses our credentials")) == 1
         assert "a-revoked-key" not in daemon.logged
         assert daemon.stop() == 0
 

@@ -10,6 +10,7 @@ from cdc_sync.core.events import Event
 from cdc_sync.daemon.leading import Leading
 from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.running import _Daemon
+from cdc_sync.daemon.tenants import Tenants
 from cdc_sync.daemon.wiring import Rehearsal
 from cdc_sync.delivery.client import Client
 from cdc_sync.event_loop import end
@@ -34,7 +35,7 @@ async def a_lead(
     driver = driver or SqliteDriver(Path("in memory"), connected=partial(connect_copy, None))
     lead = Lead(driver, Leader.here(""))
     try:
-        yield Leading(process, lead, caller or Rehearsal(print))
+        yield Leading(process, lead, caller or Rehearsal(print), process.config, Tenants(process.emit))
     finally:
         await end([lead.holding])
         await driver.close()

@@ -121,7 +121,7 @@ def test_odd_names_are_quoted() -> None:
 def test_tenants_may_be_databases_and_schemas_of_databases() -> None:
     text = DATABASES + TEMPLATE.replace("{schemas:", "{databases: [one, two], schemas:")
     config, _ = expanded(_config(text), {"applications": [Tenant("two", "tenant_1")]}, lambda _: "a key")
-    assert config.database_of("applications@two.tenant_1").dsn.get_secret_value() == "host=b"
+    assert config.all_databases[config.database_name("applications@two.tenant_1")].dsn.get_secret_value() == "host=b"
     text = DATABASES + TEMPLATE.replace('{schemas: "tenant_%"}', "{databases: [one, two]}").replace("tenant_2", "two")
     text = text.replace("{schema}.", "")
     config, _ = expanded(_config(text), {"applications": [Tenant("one", None), Tenant("two", None)]}, lambda _: "a key")
@@ -156,7 +156,9 @@ databases:
     )
     assert databases_of(config, config.templates["applications"]) == ("one", "customer_1", "customer_2")
     of_one, _ = expanded(config, {"applications": [Tenant("customer_2", "tenant_1")]}, lambda _: "a key")
-    assert of_one.database_of("applications@customer_2.tenant_1") == config.databases["customer_2"]
+    assert (
+        of_one.all_databases[of_one.database_name("applications@customer_2.tenant_1")] == config.databases["customer_2"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -343,7 +345,9 @@ def test_a_configuration_of_one_of_several_databases() -> None:
     config, _ = expanded(_config(text), tenants, lambda _: "a key")
     of_two = config.of_database("two")
     assert list(of_two.watches) == ["applications@two.b"]
-    assert of_two.database_of("applications@two.b") == of_two.database == config.databases["two"]
+    assert (
+        of_two.all_databases[of_two.database_name("applications@two.b")] == of_two.database == config.databases["two"]
+    )
     assert list(of_two.all_databases) == ["two"]
     alone = _config('database: {dsn: "host=c"}' + TEMPLATE)
     assert alone.of_database("") is alone

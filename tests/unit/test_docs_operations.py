@@ -21,8 +21,9 @@ from cdc_sync.ats import errors
 from cdc_sync.ats.row_security import Hiding, warning
 from cdc_sync.config import exposures, parse, warnings
 from cdc_sync.config.problems import Problem
-from cdc_sync.core.events import Dispatch, RowsHidden, StoreFailed, TakeOverBlocked, TriggersMissing, WatchLost
-from cdc_sync.daemon.logs import EventLogger, Fields, Lines
+from cdc_sync.core.events import Dispatch, Event, RowsHidden, StoreFailed, TakeOverBlocked, TriggersMissing, WatchLost
+from cdc_sync.daemon.event_logger import EventLogger
+from cdc_sync.daemon.logs import LOGGER, Fields
 from cdc_sync.packaged import data
 from cdc_sync.store import errors as store_errors
 from cdc_sync.store.postgres import schema as postgres_schema
@@ -150,13 +151,11 @@ class TestCodes:
         assert set(texts["remedies"]) == {*texts["sqlite"].values(), *texts["postgres"].values()}
 
     def test_a_line_of_the_log_has_the_code(self) -> None:
-        written: list[Fields] = []
-        emit = Dispatch(EventLogger(Lines(logging.WARNING, lambda *line: written.append(line[2]))).handlers).emit
+        lost = WatchLost("applications", "no such table", misconfigured=True, code="table-missing")
+        records = logged(lost, StoreFailed("the disk is full", "applications", "store-unusable"))
 
-        emit(WatchLost("applications", "no such table", misconfigured=True, code="table-missing"))
-        emit(StoreFailed("the disk is full", "applications", "store-unusable"))
-
-        said = [{name: value for name, value in line.items() if value is not None} for line in written]
+        fields: list[Fields] = [record.__dict__["fields"] for record in records]
+        said = [{name: value for name, value in of.items() if value is not None} for of in fields]
         assert said == [{"watch": "applications", "code": code} for code in ("table-missing", "store-unusable")]
 
 
@@ -184,13 +183,29 @@ def messages() -> list[tuple[str, str]]:
 
 def _lines() -> list[tuple[str, str]]:
     """The lines of the observations that have a text of their own."""
-    written: list[tuple[int, str]] = []
-    log = EventLogger(Lines(logging.WARNING, lambda level, message, _: written.append((level, message))))
-    emit = Dispatch(log.handlers).emit
-    for example in EXAMPLES:
-        if not isinstance(example, _FREE):
-            emit(example)
-    return [("error" if level == logging.ERROR else "warning", message) for level, message in written]
+    records = logged(*(example for example in EXAMPLES if not isinstance(example, _FREE)))
+    return [("error" if record.levelno == logging.ERROR else "warning", record.getMessage()) for record in records]
+
+
+def logged(*observed: Event) -> list[logging.LogRecord]:
+    """The records of these events of level warning or error."""
+    found: list[logging.LogRecord] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record)
+
+    kept = Kept()
+    LOGGER.addHandler(kept)
+    LOGGER.setLevel(logging.WARNING)
+    try:
+        emit = Dispatch(EventLogger().handlers).emit
+        for event in observed:
+            emit(event)
+    finally:
+        LOGGER.removeHandler(kept)
+        LOGGER.setLevel(logging.NOTSET)
+    return found
 
 
 def _warnings() -> list[Problem]:

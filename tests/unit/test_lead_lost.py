@@ -8,9 +8,9 @@ from support.builders import WATCH
 from support.configurations import a_config
 from support.leading import a_lead, a_process
 
-from cdc_sync.core.events import PendingReread, WatchStandsBy
+from cdc_sync.core.events import PendingReread, WatchConnected, WatchEnded, WatchLost, WatchStandsBy
 from cdc_sync.core.failures import StoreError
-from cdc_sync.daemon.once import _while_leading
+from cdc_sync.daemon.process import while_leading
 from cdc_sync.store.lead import Lead
 
 
@@ -38,7 +38,7 @@ async def test_a_single_run_ends_with_its_lead() -> None:
 
     async with asyncio.timeout(20):
         with pytest.raises(StoreError, match="it is lost"):
-            await _while_leading(cast("Lead", held), work())
+            await while_leading(cast("Lead", held), work())
 
     assert ended == ["work"]
 
@@ -49,7 +49,7 @@ async def test_a_single_run_returns_what_it_did() -> None:
     async def work() -> int:
         return 7
 
-    assert await _while_leading(cast("Lead", held), work()) == 7
+    assert await while_leading(cast("Lead", held), work()) == 7
     held.holding.cancel()
 
 
@@ -57,10 +57,31 @@ async def test_a_watch_that_another_stores_daemon_captures_sends_nothing() -> No
     """That daemon may have sent a newer state."""
     process = a_process(a_config(), lambda _: None)
     async with a_lead(process) as leading:
-        leading._gate.use(a_config())
         leading.heed(PendingReread(WATCH, 0))
-        assert leading._gate.may_send(WATCH)
+        assert WATCH in leading._may_send
 
         leading.heed(WatchStandsBy(WATCH, "another daemon captures it"))
 
-        assert not leading._gate.may_send(WATCH)
+        assert WATCH not in leading._may_send
+
+
+@pytest.mark.parametrize(("code", "sends"), [("unreachable", True), (None, True), ("store-another-database", False)])
+async def test_a_watch_sends_while_its_database_is_down_but_not_if_it_is_another(
+    code: str | None,
+    sends: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """The entries are still those of that database. Its watches wait when they have connected again."""
+    async with a_lead(a_process(a_config(), lambda _: None)) as leading:
+        leading.heed(PendingReread(WATCH, 0))
+
+        leading.heed(WatchLost(WATCH, "it is gone", misconfigured=False, code=code))
+
+        assert (WATCH in leading._may_send) is sends
+
+
+async def test_a_watch_that_begins_again_or_has_ended_waits_for_its_rows() -> None:
+    async with a_lead(a_process(a_config(), lambda _: None)) as leading:
+        for event in (WatchConnected(WATCH, "notify", 180_000), WatchEnded(WATCH)):
+            leading.heed(PendingReread(WATCH, 0))
+            leading.heed(event)
+            assert WATCH not in leading._may_send

@@ -2,9 +2,7 @@
 
 from collections import Counter
 
-from support.configurations import a_watch
-
-from cdc_sync.daemon.watching import captured_alike, phase
+from cdc_sync.daemon.watching import phase
 
 
 def test_sweeps_of_a_thousand_watches_are_spread_over_the_interval() -> None:
@@ -13,10 +11,3 @@ def test_sweeps_of_a_thousand_watches_are_spread_over_the_interval() -> None:
     assert all(0 < each <= 1 for each in phases)
     tenths = Counter(int(each * 10) for each in phases)
     assert max(tenths.values()) < 150
-
-
-def test_other_credentials_are_no_reason_to_capture_anew() -> None:
-    with_key = a_watch({"hellowork.headers": {"X-Api-Key": "own"}})
-
-    assert captured_alike(with_key, a_watch())
-    assert not captured_alike(with_key, a_watch({"timezone": "Europe/Paris"}))

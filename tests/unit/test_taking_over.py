@@ -1,4 +1,4 @@
-"""A reload: the sender and the client use other credentials from one turn of the event loop on."""
+"""Other tenants: the sender and the client use other credentials from one turn of the event loop on."""
 
 import asyncio
 from types import SimpleNamespace
@@ -11,7 +11,6 @@ from support.leading import a_lead, a_process
 
 from cdc_sync.core.events import AccountsUnconfigured, Event, WatchUnconfigured
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
-from cdc_sync.daemon.watching import RunningWatches
 from cdc_sync.daemon.wiring import report_unconfigured
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
@@ -42,10 +41,7 @@ async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of
             turns["sender"] = turn
             use(settings)
 
-        async def no_watches(*_: object) -> None: ...
-
         monkeypatch.setattr(leading._sender, "use", used)
-        monkeypatch.setattr(RunningWatches, "use", no_watches)
         using = asyncio.create_task(leading._use(config))
         while not using.done():
             turn += 1

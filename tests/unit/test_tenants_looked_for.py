@@ -2,23 +2,21 @@
 
 import asyncio
 from contextlib import suppress
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from support.configurations import a_config
 from support.leading import a_lead, a_process
 
-from cdc_sync.ats.database import Database
 from cdc_sync.ats.discovery import Discovery
 from cdc_sync.ats.errors import source_error
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import Tenant, expanded
 from cdc_sync.config.watch import Override
 from cdc_sync.core.events import Event, OverridesUnused, TenantRefused
-from cdc_sync.daemon import leading
-from cdc_sync.daemon.tenant_news import TenantNews
-from cdc_sync.daemon.watching import RunningWatches
+from cdc_sync.daemon import tenants as looking
+from cdc_sync.daemon.process import unless
+from cdc_sync.daemon.tenants import Tenants
 
 
 def with_template(**hosts: str) -> Config:
@@ -33,17 +31,6 @@ def with_template(**hosts: str) -> Config:
     return a_config({"databases": databases, "watches": {"applications": template}})
 
 
-async def test_a_database_that_is_elsewhere_after_a_reload_is_not_asked_where_it_was() -> None:
-    def opened(config: Config, name: str) -> Database:
-        return cast("Database", SimpleNamespace(pool=config.all_databases[name].dsn.get_secret_value()))
-
-    watches = RunningWatches(lambda *_: None, opened, print)  # type: ignore[arg-type]
-    await watches.use(with_template(stays="a", moves="b"))
-
-    pools: dict[str, Any] = dict(watches.pools(with_template(stays="a", moves="elsewhere", new="c")))
-    assert pools == {"stays": "host=a"}
-
-
 async def test_what_a_look_finds_wrong_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     emitted: list[Event] = []
     config = with_template(one="a")
@@ -51,7 +38,7 @@ async def test_what_a_look_finds_wrong_is_reported(monkeypatch: pytest.MonkeyPat
     async def look(*_: object) -> Discovery:
         return Discovery(config, {"applications@one.x": "no file"}, {})
 
-    monkeypatch.setattr(leading, "discover", look)
+    monkeypatch.setattr(looking, "discover", look)
     async with a_lead(a_process(config, emitted.append)) as lead:
         await lead._follow_tenants()
 
@@ -66,13 +53,11 @@ async def test_a_look_ends_as_soon_as_a_part_of_the_daemon_has_failed(monkeypatc
     async def fail() -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(leading, "discover", look)
-    config = with_template(one="a")
-    process = a_process(config, print)
-    async with a_lead(process) as lead, asyncio.timeout(10):
+    monkeypatch.setattr(looking, "discover", look)
+    async with a_lead(a_process(with_template(one="a"), print)) as lead, asyncio.timeout(10):
         lead._lasting = [asyncio.create_task(fail())]
 
-        assert await lead._with_tenants(config, (), process.stopping) is None
+        await lead._follow_tenants()
         await lead._follow_changes()
         with pytest.raises(RuntimeError):
             await lead._lasting[0]
@@ -88,13 +73,12 @@ async def test_the_signal_that_ends_the_daemon_ends_a_look(monkeypatch: pytest.M
         await asyncio.get_running_loop().create_future()
         raise AssertionError
 
-    monkeypatch.setattr(leading, "discover", look)
-    config = with_template(one="a")
-    process = a_process(config, print)
-    asyncio.get_running_loop().call_soon(process.stopping.set)
+    monkeypatch.setattr(looking, "discover", look)
+    config, stopping = with_template(one="a"), asyncio.Event()
+    asyncio.get_running_loop().call_soon(stopping.set)
 
-    async with a_lead(process) as lead, asyncio.timeout(10):
-        assert await lead._with_tenants(config, (), process.stopping) is None
+    async with asyncio.timeout(10):
+        assert await unless(stopping, Tenants(print).look(config, ())) is None
 
 
 async def test_a_reload_does_not_wait_for_the_regular_look(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +86,7 @@ async def test_a_reload_does_not_wait_for_the_regular_look(monkeypatch: pytest.M
         await asyncio.get_running_loop().create_future()
         raise AssertionError
 
-    monkeypatch.setattr(leading, "discover", look)
+    monkeypatch.setattr(looking, "discover", look)
     process = a_process(with_template(one="a"), print)
     asyncio.get_running_loop().call_soon(process.signalled.set)
 
@@ -112,7 +96,7 @@ async def test_a_reload_does_not_wait_for_the_regular_look(monkeypatch: pytest.M
 
 def test_overrides_of_tenants_that_there_are_not_are_said_once() -> None:
     said: list[Event] = []
-    news, config = TenantNews(said.append), with_template(one="a")
+    news, config = Tenants(said.append), with_template(one="a")
     tenants = {"one.there": Override(), "one.refused": Override(), "one.mispelt": Override()}
     template = config.templates["applications"].model_copy(update={"overrides": tenants})
     config, _ = expanded(

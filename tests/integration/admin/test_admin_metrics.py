@@ -79,7 +79,7 @@ async def test_changes_that_were_missed_are_counted(admin: Admin) -> None:
 
 
 async def test_a_watch_begins_at_0_before_anything_happens(admin: Admin) -> None:
-    samples = await read(admin, LeadTaken("2026-01-01T00:00:00Z", ("one",)), Reloaded(("one", "two"), begun=("two",)))
+    samples = await read(admin, LeadTaken("2026-01-01T00:00:00Z", ("one",)), Reloaded(("one", "two")))
 
     for watch in ("one", "two"):
         for name, label, values in (

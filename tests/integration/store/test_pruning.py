@@ -5,7 +5,7 @@ from pathlib import Path
 from support.builders import NOW, WATCH, an_observation, some_rules
 from support.store_steps import observe
 
-from cdc_sync.daemon.leading import prune
+from cdc_sync.daemon.chores import prune
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
 

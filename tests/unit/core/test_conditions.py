@@ -46,6 +46,7 @@ from cdc_sync.core.events import (
     StoreRecovered,
     TakeOverBlocked,
     TakeOverUnblocked,
+    TenantsFound,
     TriggersFound,
     TriggersMissing,
     WatchConnected,
@@ -65,8 +66,7 @@ MISSING = TriggersMissing("applications", "install them")
 WAITING = DeletionsWait("applications", "the archive cannot be read")
 HIDDEN = RowsHidden("applications", "create a policy")
 DOUBTED = ZoneDoubted("applications", "they are 1 h early")
-ENDED = WatchEnded("applications", for_good=True)
-RENEWED = WatchEnded("applications", for_good=False)
+ENDED = WatchEnded("applications")
 LATE = CaptureLate("applications", 120.0)
 STANDBY = WatchStandsBy("applications", "another store's daemon captures it")
 STANDING_BY = {"standby applications": "another store's daemon captures it"}
@@ -119,31 +119,19 @@ PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
         ([StoreFailed("disk full"), StoreRecovered()], {}),
         ([StoreFailed("disk full", "a"), StoreFailed("disk full"), StoreRecovered()], {"store a": "disk full"}),
         ([StoreFailed("disk full", "a"), StoreRecovered("a")], {}),
-        ([StoreFailed("disk full", "a"), WatchEnded("a", for_good=True)], {}),
+        ([StoreFailed("disk full", "a"), WatchEnded("a")], {}),
         ([LOST, OPEN, CAPTURING], {f"endpoint {API}": "open: 503"}),
         ([LOST, MISSING, HIDDEN, OPEN, ENDED], {f"endpoint {API}": "open: 503"}),
         ([BaselineProgress("applications", 7, 0), ENDED], {}),
-        (
-            [OPEN, Reloaded(("new",), begun=("new",))],
-            {f"endpoint {API}": "open: 503", "watch new": "not connected yet"},
-        ),
+        ([OPEN, TenantsFound(("new",))], {f"endpoint {API}": "open: 503", "watch new": "not connected yet"}),
         ([CONNECTED, MISSING, HIDDEN, LATE, STANDBY], STANDING_BY),
         ([OPEN, STANDBY, STANDBY], {f"endpoint {API}": "open: 503", **STANDING_BY}),
         ([STANDBY, CONNECTED], READY_SOON),
         ([STANDBY, LOST], {"watch applications": "no route to host"}),
         ([STANDBY, ENDED], {}),
-        ([STANDBY, RENEWED], {"watch applications": "not connected yet"}),
-        ([MISSING, RENEWED], {"watch applications": "not connected yet"}),
         ([LATE], {"lag applications": "changes were last read completely more than 120 s ago"}),
         ([LATE, CaptureInTime("applications")], {}),
         ([LATE, ENDED], {}),
-        (
-            [LATE, RENEWED],
-            {
-                "lag applications": "changes were last read completely more than 120 s ago",
-                "watch applications": "not connected yet",
-            },
-        ),
         ([BEHIND], {"standby": "process 7 on ats-1 leads"}),
         ([BEHIND, StandsBy("process 8 on ats-2 leads")], {"standby": "process 8 on ats-2 leads"}),
         ([BEHIND, LEADS], {}),
@@ -153,7 +141,7 @@ PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
         ([SILENT, TakeOverUnblocked()], {}),
         ([DeliveryLate(API, 60.0)], {f"lag {API}": "a call has been due for more than 60 s"}),
         ([DeliveryLate(API, 60.0), DeliveryInTime(API)], {}),
-        ([LOST, WatchEnded("others", for_good=True)], {"watch applications": "no route to host"}),
+        ([LOST, WatchEnded("others")], {"watch applications": "no route to host"}),
     ],
 )
 def test_conditions(story: list[Event], conditions: Conditions) -> None:

@@ -1,0 +1,64 @@
+"""What a leader does beside capture and delivery: it prunes the history, and keeps what others are to see."""
+
+from contextlib import suppress
+
+from cdc_sync.core.conditions import Conditions
+from cdc_sync.core.failures import StoreError
+from cdc_sync.daemon.process import Process
+from cdc_sync.store import Store
+
+PRUNE_EVERY = 600.0
+"""Seconds."""
+
+MOST_EVENTS = 1_000_000
+"""Kept events, at any age: about 300 MB, of 300,000 deliveries. A mass change must not fill the disk."""
+
+_PRUNED_AT_ONCE = 1_000
+"""Events deleted in one transaction."""
+
+NOTE_EVERY = 1.0
+"""Seconds."""
+
+
+async def prune(store: Store, before: int, keep: int = MOST_EVENTS) -> None:
+    """Delete events older than `before` (milliseconds since the epoch), and all but the newest `keep`.
+
+    In small steps, so that others can use the store.
+    """
+    with suppress(StoreError):
+        while await store.operation.prune(before, keep, _PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
+            pass
+
+
+async def count(process: Process, store: Store) -> None:
+    """Count what the store has of each watch."""
+    try:
+        process.counts = await store.report.counts()
+    except StoreError:
+        process.counts = None
+
+
+async def report_actions(process: Process, store: Store) -> None:
+    """Report what people have done."""
+    with suppress(StoreError):  # the sender reports it
+        for acted in await store.operation.take_actions():
+            process.emit(acted)
+
+
+class NotedConditions:
+    """The store's list of conditions, for `status` from another process."""
+
+    def __init__(self, process: Process, store: Store) -> None:
+        self._process = process
+        self._store = store
+        self._noted: Conditions | None = None
+
+    async def look(self) -> None:
+        """Save what has changed since the last look."""
+        operation, wanted = self._store.operation, self._process.conditions
+        with suppress(StoreError):  # the next look tries again
+            if self._noted is None:
+                self._noted = {condition.name: condition.message for condition in await operation.conditions()}
+            if changed := {name: wanted.get(name) for name, _ in wanted.items() ^ self._noted.items()}:
+                await operation.set_conditions(changed, self._store.driver.clock.for_people())
+                self._noted = wanted

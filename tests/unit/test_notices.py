@@ -1,0 +1,226 @@
+"""What is told, when, and what receivers may do."""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.builders import ENDPOINT, WATCH
+from support.configurations import a_config
+from support.eventually import eventually
+from support.leading import a_process
+from support.receiving import Webhook, a_webhook, keeping, kept
+
+from cdc_sync.core.events import (
+    CaptureInTime,
+    CaptureLate,
+    DeliveryLate,
+    Dispatch,
+    EndpointChanged,
+    Event,
+    LeadTaken,
+    NoticeFailed,
+    NoticeTaken,
+    StandsBy,
+    StoreFailed,
+    TakeOverBlocked,
+    WatchLost,
+)
+from cdc_sync.daemon.notices import Notices, of_conditions, of_counts
+from cdc_sync.daemon.process import Process
+from cdc_sync.store.protocol import WatchCounts
+
+HELD = f"{WATCH}: 15 held for a decision, see `cdc-sync fuse show`"
+
+
+class Told:
+    """Notices in a hurry, of a process whose state a test sets."""
+
+    def __init__(self, every: float = 0.0, within: float = 10.0, **receivers: Any) -> None:
+        self.emitted: list[Event] = []
+        self.process: Process = a_process(a_config({"notify": receivers}), self.emitted.append)
+        self.notices = Notices(self.process, every=every, within=within)
+
+    @property
+    def reported(self) -> list[Event]:
+        return [event for event in self.emitted if isinstance(event, NoticeFailed | NoticeTaken)]
+
+    async def look(self, **counts: WatchCounts) -> None:
+        self.process.counts = counts
+        await self.notices.look()
+
+
+@pytest.fixture
+def webhook() -> Any:
+    with a_webhook() as opened:
+        yield opened
+
+
+async def test_a_beginning_and_an_end_are_told_once(webhook: Webhook) -> None:
+    told = Told(url=webhook.url)
+
+    for held in (15, 15, 16, 0, 0):
+        await told.look(**{WATCH: WatchCounts(held=held)})
+
+    first, last = webhook.messages
+    assert (first["begun"], first["over"], first["now"]) == ([HELD], [], [HELD])
+    assert (last["begun"], last["over"], last["now"]) == ([], [HELD], [])
+    assert first["text"] == f"cdc-sync on {first['host']}\n{HELD}"
+    assert last["text"] == f"cdc-sync on {first['host']}\nover: {HELD}"
+
+
+async def test_a_command_gets_the_message_and_no_variables_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HELLOWORK_API_KEY", "planted-secret")
+    told = Told(command=keeping(tmp_path / "kept"))
+
+    await told.look(**{WATCH: WatchCounts(dead=2)})
+
+    (message,) = kept(tmp_path / "kept")
+    assert message["begun"] == [f"{WATCH}: 2 given up, see `cdc-sync dead-letters list`"]
+    assert "HELLOWORK_API_KEY" not in (tmp_path / "kept").read_text()
+    assert told.reported == []
+
+
+async def test_what_happens_within_a_minute_is_one_message(webhook: Webhook) -> None:
+    told = Told(every=0.5, url=webhook.url)
+    await told.look(**{WATCH: WatchCounts(held=15)})
+    began = time.monotonic()
+    for event in (CaptureLate("passing", 60.0), CaptureLate("lasting", 60.0), CaptureInTime("passing")):
+        told.process.emit(event)
+        await told.look()
+
+    async def the_next() -> bool:
+        await told.look()
+        return len(webhook.messages) == 2
+
+    await eventually(the_next, "the next message", within=10)
+
+    assert time.monotonic() - began >= 0.4
+    assert (webhook.messages[1]["begun"], webhook.messages[1]["over"]) == (["lasting is late"], [HELD])
+
+
+async def test_what_cannot_be_counted_has_not_ended(webhook: Webhook) -> None:
+    told = Told(url=webhook.url)
+    await told.look(**{WATCH: WatchCounts(held=15)})
+
+    told.process.counts = None
+    await told.notices.look()
+
+    assert len(webhook.messages) == 1
+
+
+async def test_a_take_over_is_told(webhook: Webhook) -> None:
+    told = Told(url=webhook.url)
+    emit, leads = Dispatch(told.notices.handlers).emit, LeadTaken("2026-01-01T00:00:00Z", (WATCH,))
+    emit(leads)
+    await told.look()
+    assert webhook.messages == [], "it did not stand by"
+    emit(StandsBy("process 7 leads"))
+    emit(leads)
+
+    await told.look()
+    await told.look()
+
+    (message,) = webhook.messages
+    assert (message["begun"], message["now"]) == (["this daemon leads now: it has taken over"], [])
+
+
+async def test_of_many_watches_ten_are_named(webhook: Webhook) -> None:
+    told = Told(url=webhook.url)
+
+    await told.look(**{f"w{number}": WatchCounts(held=1) for number in range(1_000)})
+
+    (message,) = webhook.messages
+    assert (len(message["begun"]), message["begun"][-1]) == (11, "and 990 more")
+
+
+def test_what_needs_a_person_has_texts_of_ours_alone() -> None:
+    process = a_process(a_config(), print)
+    for event in (
+        CaptureLate(WATCH, 60.0),
+        DeliveryLate(ENDPOINT, 60.0),
+        EndpointChanged(f"{ENDPOINT} [acme]", "paused", "HTTP 401: Zoé", 1.0),
+        EndpointChanged(ENDPOINT, "open", "HTTP 503", 1.0),
+        StoreFailed("the disk of Zoé is full"),
+        StoreFailed("the disk of Zoé is full", WATCH),
+        TakeOverBlocked("Zoé", "store-take-over"),
+        WatchLost(WATCH, "Zoé", misconfigured=True),
+    ):
+        process.emit(event)
+
+    assert list(of_conditions(process.conditions).values()) == [
+        f"{WATCH} is late",
+        f"{ENDPOINT} is late",
+        f"HelloWork refuses the credentials of {ENDPOINT} [acme]",
+        "the store cannot be written",
+        "the leader is silent, and this daemon cannot take over",
+    ]
+    assert of_counts(None) == {}
+
+
+class TestReceivers:
+    """They may refuse, hang, or not be there: it is reported once, and the next message is tried."""
+
+    async def test_that_refuse(self, webhook: Webhook) -> None:
+        told = Told(url=webhook.url)
+        webhook.status = 500
+        for held in (1, 0, 1):
+            await told.look(**{WATCH: WatchCounts(held=held)})
+        webhook.status = 204
+        await told.look()
+
+        assert len(webhook.messages) == 4
+        assert told.reported == [NoticeFailed("HTTP 500"), NoticeTaken()]
+
+    async def test_that_hang(self, webhook: Webhook, tmp_path: Path) -> None:
+        webhook.answer.clear()
+        told = Told(within=0.2, url=webhook.url)
+        async with asyncio.timeout(10):
+            await told.look(**{WATCH: WatchCounts(held=1)})
+        assert told.reported == [NoticeFailed("TimeoutError")]
+
+        started = tmp_path / "started"
+        told = Told(within=2.0, command=["sh", "-c", f"echo $$ > {started}; sleep 600 & wait"])
+        async with asyncio.timeout(20):
+            await told.look(**{WATCH: WatchCounts(held=1)})
+        assert told.reported == [NoticeFailed("TimeoutError")]
+        group = started.read_text().strip()
+
+        def has_ended() -> bool:
+            states = [path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat")]
+            return all(fields[2] != group or fields[0] == "Z" for fields in states)
+
+        await eventually(has_ended, "the end of the command and of what it started", within=10)
+
+    async def test_that_are_not_there(self) -> None:
+        told = Told(command=["/nowhere/tell"])
+        for held in (1, 0):
+            await told.look(**{WATCH: WatchCounts(held=held)})
+
+        assert told.reported == [NoticeFailed("FileNotFoundError")]
+
+    async def test_that_hang_beside_another_that_gets_its_message(self, webhook: Webhook) -> None:
+        told = Told(within=1.0, command=["sleep", "600"], url=webhook.url)
+        await told.look(**{WATCH: WatchCounts(held=1)})
+
+        assert len(webhook.messages) == 1
+        assert told.reported == [NoticeFailed("TimeoutError")]
+
+    async def test_that_fail(self) -> None:
+        told = Told(command=[sys.executable, "-c", "raise SystemExit(3)"])
+        await told.look(**{WATCH: WatchCounts(held=1)})
+
+        assert told.reported == [NoticeFailed("the command ended with 3")]
+
+    async def test_without_one_nothing_is_lost_for_a_later_one(self, webhook: Webhook) -> None:
+        told = Told()
+        await told.look(**{WATCH: WatchCounts(held=15)})
+        told.process.config = a_config({"notify": {"url": webhook.url}})
+
+        await told.look(**{WATCH: WatchCounts(held=15)})
+
+        assert [message["begun"] for message in webhook.messages] == [[HELD]]
