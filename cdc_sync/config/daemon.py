@@ -195,9 +195,7 @@ class Notify(Section):
     command: tuple[values.Text, ...] | None = Field(
         default=None, min_length=1, examples=[["/usr/local/bin/tell", "ats-team@example.com"]]
     )
-    url: Annotated[SecretStr, values.must(_is_url, "expected a URL that begins with http:// or https://")] | None = (
-        Field(default=None, examples=["https://chat.example.com/hooks/${file:secrets/chat-hook}"])
-    )
+    url: SecretUrl | None = Field(default=None, examples=["https://chat.example.com/hooks/${file:secrets/chat-hook}"])
 
 
 class Log(Section):

@@ -1,14 +1,16 @@
 """What a leader does beside capture and delivery: it prunes the history, and keeps what others are to see."""
 
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from cdc_sync.core.conditions import Conditions
 from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon.process import Process
 from cdc_sync.store import Store
 
-PRUNE_EVERY = 600.0
-"""Seconds."""
+_PRUNE_EVERY = timedelta(minutes=10)
 
 MOST_EVENTS = 1_000_000
 """Kept events, at any age: about 300 MB, of 300,000 deliveries. A mass change must not fill the disk."""
@@ -18,6 +20,41 @@ _PRUNED_AT_ONCE = 1_000
 
 NOTE_EVERY = 1.0
 """Seconds."""
+
+
+class Pruning:
+    """The job that prunes the history: at once, and every ten minutes by the wall clock."""
+
+    def __init__(self, store: Store, history: int) -> None:
+        """Keep events for `history` milliseconds."""
+        self._store = store
+        self._history = history
+        self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._job = self._scheduler.add_job(
+            self._prune,
+            "interval",
+            seconds=_PRUNE_EVERY.total_seconds(),
+            next_run_time=datetime.now(UTC),
+            coalesce=True,
+            max_instances=2,  # without a warning
+            misfire_grace_time=None,  # however late: the clock may have been set forward
+        )
+
+    def start(self) -> None:
+        """Begin."""
+        self._scheduler.start()
+
+    def follow_clock(self) -> None:
+        """The wall clock may have been set back: the next time counts from the present one."""
+        if self._scheduler.running:
+            self._job.modify(next_run_time=datetime.now(UTC))
+
+    def end(self) -> None:
+        """Begin no further run."""
+        self._scheduler.shutdown(wait=False)
+
+    async def _prune(self) -> None:
+        await prune(self._store, self._store.driver.clock.for_people() - self._history)
 
 
 async def prune(store: Store, before: int, keep: int = MOST_EVENTS) -> None:

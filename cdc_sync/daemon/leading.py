@@ -32,7 +32,15 @@ from cdc_sync.store.opening import configuration_of, longest_call
 GRACE = 20.0
 """Seconds that calls under way may take after the first signal."""
 
-HANDLED = (events.WatchConnected, events.PendingReread, events.WatchEnded, events.WatchLost, events.WatchStandsBy)
+HANDLED = (
+    events.WatchConnected,
+    events.PendingReread,
+    events.WatchEnded,
+    events.WatchLost,
+    events.WatchStandsBy,
+    events.ClockSkewed,
+    events.ClockAgrees,
+)
 """The events that `heed` takes."""
 
 
@@ -50,6 +58,7 @@ class Leading:
         self._lasting: Sequence[asyncio.Task[None]] = ()
         self.store = lead.store
         self._may_send: set[str] = set()
+        self._pruning = chores.Pruning(self.store, milliseconds(config.state.history))
         self._sender = wiring.make_sender(config, lead, caller, self._may_send, process.emit)
         self._watches = RunningWatches(config, self.store, process.emit, self._sender, dry_run=process.dry_run)
 
@@ -65,6 +74,8 @@ class Leading:
     def heed(self, event: Event) -> None:
         """Let a watch send, or not; see the module's text."""
         match event:
+            case events.ClockSkewed() | events.ClockAgrees():
+                self._pruning.follow_clock()
             case events.PendingReread(watch):
                 self._may_send.add(watch)
             case events.WatchConnected(watch) | events.WatchEnded(watch) | events.WatchStandsBy(watch):
@@ -83,6 +94,7 @@ class Leading:
         self._lead.expect(longest_call(config), configuration_of(config))
         await wiring.note_configured(config, store)
         await wiring.report_unconfigured(config, store, self._process.emit, self._tenants.refused)
+        self._pruning.start()
         try:
             self._lasting = [asyncio.create_task(work) for work in self._works()]
             self._watches.start(config)
@@ -90,6 +102,7 @@ class Leading:
             if not any(task.done() for task in self._tasks):
                 await self._stop()
         finally:
+            self._pruning.end()
             # The calls first: a former leader has little time for that.
             await end(self._lasting[:1])
             if self._lead.holding.done():
@@ -100,11 +113,9 @@ class Leading:
     def _works(self) -> Sequence[Coroutine[object, object, None]]:
         process, store, clock = self._process, self.store, self.store.driver.clock
         lateness = Lateness(lambda: self._config, store, process.metrics.lag.capture, process.emit, clock)
-        history = milliseconds(self._config.state.history)
         works = [
             self._send(),
             regularly(chores.NotedConditions(process, store).look, chores.NOTE_EVERY),
-            regularly(lambda: chores.prune(store, clock.for_people() - history), chores.PRUNE_EVERY),
             regularly(lambda: chores.count(process, store), LOOK_EVERY),
             regularly(lateness.look, LOOK_EVERY),
             regularly(lambda: wiring.follow_pauses(self._sender, store), wiring.LOOK),

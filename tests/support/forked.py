@@ -42,6 +42,8 @@ _IMPORTED_LATE = (
     "cdc_sync.store.postgres",
     "cdc_sync.admin.page",
     "uvloop",  # not everywhere
+    "apscheduler.executors.asyncio",
+    "apscheduler.triggers.interval",
     "encodings.idna",
 )
 
