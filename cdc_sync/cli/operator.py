@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -140,41 +139,49 @@ def decide_held(
     """Release or discard held entries, by the command's name."""
     config, action = with_known_tenants(configured(context)), str(context.info_name)
     chosen = Chosen(ids=tuple(ids) if ids else None, only=only, transition=transition, account=account, limit=limit)
-    entries, groups = in_store(config, watch, partial(_held_entries, watch=watch, chosen=chosen))
+    entries, groups = _held_entries(config, watch, chosen)
     if not entries and transition:
-        # It may have been typed.
-        chosen = replace(chosen, transition=transition.replace("->", "→"))
-        entries, groups = in_store(config, watch, partial(_held_entries, watch=watch, chosen=chosen))
+        chosen = replace(chosen, transition=transition.replace("->", "→"))  # it may have been typed
+        entries, groups = _held_entries(config, watch, chosen)
         if not entries:
             raise OperationError(f"nothing held is {chosen.transition!r}; `cdc-sync fuse show` names transitions")
     if entries and not yes:
         _confirm(text("decide_held", groups=groups, most=_NAMED, action=action))
 
     async def act(asked: Asking) -> tuple[int, set[str]]:
-        by = acting(asked.store, action, watch)
-
-        async def step(part: tuple[SeenEntry, ...]) -> list[EntryId]:
-            return await asked.ask(
-                Release(watch, part, by) if action == "release" else Discard("held", watch, part, by)
-            )
-
-        done = await in_steps(step, entries)
+        done = await _decided(asked, action, watch, entries)
         left = set(ids or ()) - {id_ for _, id_ in done}
-        if limit is not None:
-            # Others are beyond the limit.
-            beside = {id_: replace(chosen, ids=(id_,), limit=None) for id_ in left}
-            left = {id_ for id_ in left if not await asked.store.operation.held_groups(watch, beside[id_])}
-        return len(done), left
+        return len(done), left if limit is None else await _not_held(asked.store, watch, chosen, left)
 
     number, left = by_requests(config, act)
     say(f"{number} {'discarded' if action == 'discard' else 'released'}")
     _complain(left, "is not held, or not as was asked for; `cdc-sync explain {}` shows what is known of it")
 
 
-async def _held_entries(store: Store, watch: str | None, chosen: Chosen) -> tuple[list[SeenEntry], list[HeldGroup]]:
+async def _decided(asked: Asking, action: str, watch: str | None, entries: Sequence[SeenEntry]) -> list[EntryId]:
+    """Decide about held entries; returns those that were still so."""
+    by = acting(asked.store, action, watch)
+
+    async def step(part: tuple[SeenEntry, ...]) -> list[EntryId]:
+        return await asked.ask(Release(watch, part, by) if action == "release" else Discard("held", watch, part, by))
+
+    return await in_steps(step, entries)
+
+
+async def _not_held(store: Store, watch: str | None, chosen: Chosen, ids: Collection[str]) -> set[str]:
+    """Those of the applications that are not just beyond the limit."""
+    beside = {id_: replace(chosen, ids=(id_,), limit=None) for id_ in ids}
+    return {id_ for id_ in ids if not await store.operation.held_groups(watch, beside[id_])}
+
+
+def _held_entries(config: Config, watch: str | None, chosen: Chosen) -> tuple[list[SeenEntry], list[HeldGroup]]:
     """The chosen held entries, and their groups, read after them: what is decided about is also shown."""
-    entries = await store.operation.chosen("held", watch, chosen)
-    return entries, await store.operation.held_groups(watch, chosen)
+
+    async def read(store: Store) -> tuple[list[SeenEntry], list[HeldGroup]]:
+        entries = await store.operation.chosen("held", watch, chosen)
+        return entries, await store.operation.held_groups(watch, chosen)
+
+    return in_store(config, watch, read)
 
 
 def _confirm(what: str) -> None:
@@ -268,6 +275,10 @@ def resend(
     if not yes:
         _confirm(text("resend", ids=ids))
     found, gone = by_requests(config, resent)
+    _report_resent(ids, found, gone)
+
+
+def _report_resent(ids: Sequence[str], found: Collection[EntryId], gone: Mapping[str, set[str]]) -> None:
     sent = {id_ for _, id_ in found}
     refused = {id_: name for name, of in gone.items() for id_ in of - sent}
     for id_, name in sorted(refused.items()):

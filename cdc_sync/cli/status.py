@@ -83,21 +83,25 @@ def status(
         print_json(report)
         return
     print_text("daemon", leader=report["leader"])
-    several = ("database",) if len(config.all_databases) > 1 else ()
-    columns = ["watch", *several, "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped"]
-    rows, troubled = [], troubles(report)
-    watches = worst_first(report["watches"], troubled)
+    watches = worst_first(report["watches"], troubled := troubles(report))
     shown = watches if every else watches[: len(troubled) + _MOST_HEALTHY]
-    for each in shown:
+    _print_watches(shown, several_databases=len(config.all_databases) > 1)
+    decisions = [each for each in report["conditions"] if is_for_a_person(each["name"])]
+    faults = [each for each in report["conditions"] if each not in decisions]
+    more = len(watches) - len(shown)
+    print_text("status", report=report, watches=shown, more=more, faults=faults, decisions=decisions)
+
+
+def _print_watches(watches: Sequence[dict[str, Any]], *, several_databases: bool) -> None:
+    several = ("database",) if several_databases else ()
+    columns = ["watch", *several, "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped"]
+    rows = []
+    for each in watches:
         oldest = each["oldest_pending_seconds"]
         cells = {**each, "mode": each["mode"] or "not configured", "baseline": each["baseline"]["state"]}
         cells["oldest"] = None if oldest is None else f"{oldest:.0f} s"
         rows.append([cells[column.replace(" ", "_")] for column in columns])
     print_table(columns, rows)
-    decisions = [each for each in report["conditions"] if is_for_a_person(each["name"])]
-    faults = [each for each in report["conditions"] if each not in decisions]
-    more = len(watches) - len(shown)
-    print_text("status", report=report, watches=shown, more=more, faults=faults, decisions=decisions)
 
 
 def _what_is_wrong(config: Config) -> str | None:
@@ -150,10 +154,7 @@ def explain(
         hits = await store.report.search(application_id, watch, MOST_HITS + 1)
         id_ = meant(hits)
         found = [] if id_ is None else await _stories(store, config, id_, watch)
-        reached = await store.report.positions_of_all(POSITION)
-        known = {name for name, of in reached.items() if is_done(of[POSITION])}
-        unread = [name for name in config.watches if (watch is None or matches(watch, name)) and name not in known]
-        return hits, found, unread
+        return hits, found, await _unread(store, config, watch)
 
     hits, found, unread = in_store(config, watch, look)
     by = hits[0].by if hits else "id"
@@ -170,6 +171,13 @@ def explain(
         say(text("unknown", searched=application_id, longest=LONGEST_ID, **where), err=True)
     if not found:
         raise typer.Exit(1)
+
+
+async def _unread(store: Store, config: Config, watch: str | None) -> list[str]:
+    """The watches whose table was not read as a whole yet."""
+    reached = await store.report.positions_of_all(POSITION)
+    read = {name for name, of in reached.items() if is_done(of[POSITION])}
+    return [name for name in config.watches if (watch is None or matches(watch, name)) and name not in read]
 
 
 async def _stories(store: Store, config: Config, application_id: str, watch: str | None) -> list[dict[str, Any]]:

@@ -506,11 +506,8 @@ class _Planner:
         if is_new_deletion and batch.origin not in ("baseline", "deletion"):
             self._suspect(row.application_id, row.changed_at)
             return
-        acknowledged = self.elsewhere.get(row.application_id) if known is _NEVER_SEEN else None
-        moved_here = (
-            acknowledged is not None and content.same_as(acknowledged) and content.account == acknowledged.account
-        )
-        decision = decide(content, known.snapshot, known.pending, "adopt" if moved_here else batch.unseen)
+        unseen: Unseen = "adopt" if known is _NEVER_SEEN and self._is_acknowledged_elsewhere(row) else batch.unseen
+        decision = decide(content, known.snapshot, known.pending, unseen)
         if known is _NEVER_SEEN:
             (changes.adopted if decision == "adopt" else changes.new).append(row)
         else:
@@ -533,6 +530,13 @@ class _Planner:
                 changes.cancelled.append(row.application_id)
                 self._note("cancelled", row.application_id, **_change(known, content))
                 changes.results.append(ApplyResult(row.application_id, decision))
+
+    def _is_acknowledged_elsewhere(self, row: Reportable) -> bool:
+        """Whether another watch's application of this id has this state at HelloWork, by the same account."""
+        acknowledged, content = self.elsewhere.get(row.application_id), row.content
+        if acknowledged is None:
+            return False
+        return content.same_as(acknowledged) and content.account == acknowledged.account
 
     def _enqueue(self, row: Reportable, known: Known, decision: Enqueue) -> ApplyResult:
         batch, rules, changes, content, id_ = self.batch, self.rules, self.changes, row.content, row.application_id
