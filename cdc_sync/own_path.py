@@ -26,12 +26,12 @@ def session_start() -> str:
 def begin(tables: Iterable[QualifiedName] = ()) -> str:
     """The beginning of a script that names these tables: a transaction, and its search_path."""
     keep = "" if all(each.schema for each in tables) else f"{_parts()['keep']}\n"
-    return f"BEGIN;\n{keep}{_parts()['pin']}"
+    return f"BEGIN ISOLATION LEVEL READ COMMITTED;\n{keep}{_parts()['pin']}"
 
 
 def in_transaction(statements: str, tables: Iterable[QualifiedName] = ()) -> str:
     """Statements that name these tables, as a script."""
-    return f"{begin(tables)}\n{statements}\nCOMMIT;\n"
+    return f"{begin(tables)}\n{statements.rstrip()}\nCOMMIT;\n"
 
 
 def naming(table: QualifiedName, statements: str) -> str:

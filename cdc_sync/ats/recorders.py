@@ -197,10 +197,7 @@ def _keys(of: _Recorded) -> str:
     part = _PARTS["keys" if of.key else "any_key"] + "\n"
     rows = {"old": _row("OLD", of.changed), "new": _row("NEW", of.changed)}
     places = {f"{row.lower()}_place": _row(row, Dependencies(of.key, complete=True)) for row in ("OLD", "NEW")}
-    # As `expressions.key_text`, on the function's own search_path.
-    new_key, old_key = (
-        [composed("to_json({}) #>> '{{}}'", each) for each in _of_row(row, of.key)] for row in ("NEW", "OLD")
-    )
+    new_key, old_key = ([composed(_PARTS["key_text"], each) for each in _of_row(row, of.key)] for row in ("NEW", "OLD"))
     return render(part, **rows, **places, new_key=new_key, old_key=old_key)
 
 

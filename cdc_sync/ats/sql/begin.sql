@@ -1,6 +1,5 @@
-
--- What is in the way is said first. Then what the ATS could notice is locked, after the first lock with a patience of 10 ms:
--- so no deadlock with the ATS is ever found. Then what was installed before is dropped.
+-- Once the schema is there, and so nobody else can fill it, what is in the way is said. Then what the ATS could notice is locked,
+-- after the first lock with a patience of 10 ms: so no deadlock with it is ever found. Then what was installed before is dropped.
 DO $cdc_sync$
 DECLARE
 {declare_locks}
@@ -8,9 +7,11 @@ DECLARE
     owner CONSTANT name := owners[1];
     wrong record;
 BEGIN
+    IF to_regnamespace('cdc_sync') IS NULL AND pg_has_role(session_user, owner, 'MEMBER')
+    THEN EXECUTE format('CREATE SCHEMA cdc_sync AUTHORIZATION %I', owner); END IF;
     SELECT string_agg(what, '; ') AS what, string_agg(DISTINCT remedy, '; ') AS remedy INTO wrong FROM (
         SELECT 'the tables belong to several roles: ' || array_to_string(owners, ', '),
-               'Name one for all of it: --owner ROLE' WHERE cardinality(owners) > 1
+               'Name one without rights on tables: --owner ROLE' WHERE cardinality(owners) > 1
         UNION ALL SELECT format('%I may not act as %I', session_user, owner),
                format('Run it as %I, or GRANT %1$I TO %I', owner, session_user) WHERE NOT pg_has_role(session_user, owner, 'MEMBER')
         UNION ALL SELECT format('%I would publish the log, and stop subscribers without this table', pubname),
@@ -19,6 +20,8 @@ BEGIN
            AND current_setting('cdc_sync.published', true) IS DISTINCT FROM 'yes'
         UNION ALL SELECT format('default privileges of %I give others more than reading', owner), 'Let another role own it: --owner ROLE'
          WHERE {gives_by_default}
+        UNION ALL SELECT 'cdc_sync.changes has triggers or rules', 'Look at them and drop them' FROM pg_class WHERE relkind = 'r' AND relname = 'changes'
+           AND relnamespace = to_regnamespace('cdc_sync') AND (relhasrules OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = pg_class.oid))
         UNION ALL SELECT format('%s belongs to %I', what, rolname), -- who could act with the rights of the owner
                format(CASE WHEN rolsuper THEN 'ALTER %s OWNER TO %I' ELSE 'Look at it and DROP %s, unless you trust it' END, what, owner)
           FROM (SELECT 'SCHEMA cdc_sync', nspowner FROM pg_namespace WHERE nspname = 'cdc_sync'
@@ -28,7 +31,6 @@ BEGIN
     ) AS found (what, remedy);
     IF wrong.what <> '' THEN RAISE object_not_in_prerequisite_state USING MESSAGE = wrong.what, HINT = wrong.remedy; END IF;
 {lock}
-    IF to_regnamespace('cdc_sync') IS NULL THEN EXECUTE format('CREATE SCHEMA cdc_sync AUTHORIZATION %I', owner); END IF;
     PERFORM set_config('role', owner, true);
 {busy}
 END $cdc_sync$;

@@ -18,6 +18,11 @@ DECLARE
     side CONSTANT text := {side_name};
 BEGIN
     IF {side_oid} IS NOT NULL THEN
+        IF NOT EXISTS (SELECT FROM pg_class AS there JOIN pg_class AS its ON its.oid = watched
+                        WHERE there.oid = {side_oid} AND there.relkind IN ('r', 'p') AND there.relowner = its.relowner) THEN
+            RAISE object_not_in_prerequisite_state USING MESSAGE = format('%s is there, and no table of the owner of %s', {side_oid}::regclass, watched),
+                HINT = 'Look at it. If you trust it: ALTER TABLE ... OWNER TO that owner; else DROP it, and run this again.';
+        END IF;
         RETURN;
     END IF;
     EXECUTE format({create}, side, watched);

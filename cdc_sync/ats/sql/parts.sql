@@ -6,6 +6,11 @@
                AND current_setting('max_prepared_transactions') = '0' AND current_setting('synchronous_standby_names') = ''
             THEN NOTIFY cdc_sync, {watch}; END IF;
 
+-- As `expressions.key_text`, on the function's own search_path, but without a cast to json that a type's owner may have made: it
+-- would run with the rights of the function's owner. PostgreSQL's own types have smaller oids.
+-- name: key_text
+CASE WHEN pg_typeof({0})::oid < 16384 THEN to_json({0}) #>> '{{}}' ELSE nullif(format('%s', {0}), '') END
+
 -- PostgreSQL 10 prepares no expression with a record that the operation does not have: hence one branch for each.
 -- name: keys
         IF TG_OP = 'UPDATE' THEN
@@ -32,15 +37,15 @@ SET LOCAL client_min_messages = warning;
 -- name: declare_locks
     watched CONSTANT regclass[] := ARRAY[{tables}]::regclass[];
     earlier CONSTANT regprocedure[] := ARRAY(SELECT oid FROM pg_proc
-        WHERE pronamespace = to_regnamespace('cdc_sync') AND regexp_replace(proname, '[$]\d+$', '') {functions});
+        WHERE pronamespace = to_regnamespace('cdc_sync') AND regexp_replace(proname, '[$][0-9]+$', '') {functions});
     tables CONSTANT regclass[] := ARRAY(SELECT DISTINCT oid FROM pg_class
         WHERE oid = ANY (watched) OR oid IN (SELECT tgrelid FROM pg_trigger WHERE tgfoid = ANY (earlier)));
     mode CONSTANT text := CASE WHEN earlier = '{{}}' THEN 'SHARE ROW EXCLUSIVE' ELSE 'ACCESS EXCLUSIVE' END;
 
 -- name: lock
     PERFORM set_config('lock_timeout', least(nullif(setting::int, 0), {patience})::text, true) FROM pg_settings WHERE name = 'lock_timeout';
-    FOR n IN 1 .. cardinality(tables) LOOP
-        EXECUTE format('LOCK TABLE ONLY %s IN %s MODE', tables[n], mode);
+    FOR n IN 1 .. cardinality(tables) LOOP -- a partitioned table with its partitions
+        EXECUTE (SELECT format('LOCK TABLE %s%s IN %s MODE', CASE WHEN relkind <> 'p' THEN 'ONLY ' END, oid::regclass, mode) FROM pg_class WHERE oid = tables[n]);
         SET LOCAL lock_timeout = '10ms';
     END LOOP;
     FOR n IN 1 .. cardinality(earlier) LOOP EXECUTE format('DROP FUNCTION %s CASCADE', earlier[n]); END LOOP;
@@ -49,7 +54,7 @@ SET LOCAL client_min_messages = warning;
 EXCEPTION WHEN lock_not_available THEN
     RAISE lock_not_available USING MESSAGE = 'a table is in use, so nothing was changed', HINT = 'Run this again later.',
         DETAIL = (SELECT coalesce(string_agg(DISTINCT format('%s by process %s (%s)', relation::regclass, pid, usename), ', '), '-')
-                    FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = ANY (tables) AND granted);
+                    FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE granted AND (relation = ANY (tables) OR relation IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = ANY (tables))));
 
 -- name: owners
 SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE oid = ANY (watched)

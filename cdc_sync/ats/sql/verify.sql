@@ -42,7 +42,7 @@ WITH wanted (watch, kind, name, function, on_table, made, fires, may_be_missing)
      WHERE f.name IS NOT NULL OR NOT w.may_be_missing
     UNION ALL
     SELECT coalesce(substring(obj_description(f.oid, 'pg_proc') FROM '^cdc-sync(?: [0-9a-f]{{16}}|:) (.+)$'),
-                    replace(regexp_replace(regexp_replace(f.name, '^record_|[$]\d+$', '', 'g'), '[$]', '@'), '$', '.')),
+                    replace(regexp_replace(regexp_replace(f.name, '^record_|[$][0-9]+$', '', 'g'), '[$]', '@'), '$', '.')),
            'function', 'cdc_sync.' || f.name, NULL, f.name, 'left over'
       FROM function f WHERE f.name NOT IN (SELECT function FROM wanted WHERE function IS NOT NULL)
 )

@@ -141,7 +141,7 @@ def test_everything_in_the_way_is_said_at_once(ats: Ats, new_role: NewRole, open
         f"{installer} may not act as {first}",
     }
     assert set((said.message_hint or "").split("; ")) == {
-        "Name one for all of it: --owner ROLE",
+        "Name one without rights on tables: --owner ROLE",
         f"Run it as {first}, or GRANT {first} TO {installer}",
     }
 
