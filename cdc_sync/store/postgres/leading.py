@@ -244,7 +244,8 @@ async def _leader_and_holder(transaction: Transaction) -> tuple[Leader | None, i
 
 
 async def _try_to_lead(driver: PostgresDriver) -> bool:
-    ((has_lock,),) = await driver.ask("try_lead", kind=KIND)
+    # Alone, so that nobody's failure repeats it: a lock that is taken twice stays when it is given up.
+    ((has_lock,),) = await driver.transact_first(lambda t: t.rows("try_lead", kind=KIND))
     return bool(has_lock)
 
 

@@ -35,6 +35,13 @@ SELECT watch, application_id, status, job_id, deleted, metadata, 'changed', 'pen
   FROM cdc_sync.snapshot WHERE number > %(page)s
 """
 
+_WAIT = """
+INSERT INTO cdc_sync.outbox (watch, application_id, status, job_id, deleted, metadata, kinds, state, revision,
+                             queued_at, due_at, attempted, attempts, endpoint)
+SELECT unnest(%(watches)s::text[]), 'hw-0', 'S', 'j', FALSE, '{}', 'changed', 'pending', 1, 1, 1, FALSE, 0, 'e'
+"""
+_OTHERS = array(f"other-{number}" for number in range(20))
+
 _NUMBERS = range(1, _PAGE + 1)
 _IDS = array(f"hw-{number}" for number in _NUMBERS)
 _KEYS = array(f'["{number}"]' for number in _NUMBERS)
@@ -74,12 +81,27 @@ def filled(cluster: Cluster, request: pytest.FixtureRequest) -> "Iterator[psycop
     ],
 )  # fmt: skip
 def test_the_page_comes_first(filled: "psycopg.Connection[Any]", name: str, page: Mapping[str, Any]) -> None:
-    statement = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statements('postgres')[name].text}"
-    found = filled.execute(statement.encode(), {"watch": WATCH, **page}).fetchone()
+    steps = _explained(filled, name, {"watch": WATCH, **page})
 
+    walked = {_walked(step) for step in steps if "Relation Name" in step or "Index Name" in step}
+    assert max(walked) <= _PAGE, steps
+
+
+@pytest.mark.parametrize("name", ["known_elsewhere", "rivals"])
+def test_a_page_is_not_looked_for_in_one_watch_after_the_other(filled: "psycopg.Connection[Any]", name: str) -> None:
+    with filled.transaction(force_rollback=True):
+        filled.execute(_WAIT, {"watches": _OTHERS})
+        steps = _explained(filled, name, {"ids": _IDS, "watches": _OTHERS})
+
+    assert max(step["Actual Loops"] for step in steps) <= _PAGE, steps
+
+
+def _explained(connection: "psycopg.Connection[Any]", name: str, page: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The steps of a statement's plan, with what each had to do."""
+    statement = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statements('postgres')[name].text}"
+    found = connection.execute(statement.encode(), page).fetchone()
     assert found is not None
-    walked = {_walked(step) for step in _steps(found[0][0]["Plan"]) if "Relation Name" in step or "Index Name" in step}
-    assert max(walked) <= _PAGE, found
+    return list(_steps(found[0][0]["Plan"]))
 
 
 def _steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,8 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.store import driver
 from cdc_sync.store.driver import Transaction, Work
 from cdc_sync.store.postgres import PostgresDriver
+from cdc_sync.store.postgres.leading import _try_to_lead
+from cdc_sync.store.postgres.scripts import KIND
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -249,6 +251,22 @@ class TestGroups:
         await asyncio.gather(*firsts)
 
         assert order == (["a", "first", "b", "c"] if group == "slow" else ["a", "b", "first", "a", "b"])
+
+
+async def test_the_lead_is_taken_once_beside_a_job_that_fails(store: PostgresDriver, dba: Ats) -> None:
+    jobs = Jobs(store)
+    await jobs.hold()
+    taking = asyncio.create_task(_try_to_lead(store))
+    await asyncio.sleep(0)
+    jobs.begin("broken off", break_off)
+    await jobs.go_on()
+    await jobs.outcomes()
+
+    assert await taking
+    await store.ask("give_up_lead", kind=KIND)
+
+    # A lock that was taken twice must be given up twice: no rollback does that.
+    assert rows(dba, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
 
 
 class TestLoss:

@@ -44,6 +44,23 @@ SELECT a.pid, coalesce(a.usename, '?')::text, session_user::text,
 -- name: need_no_flush
 SET LOCAL synchronous_commit TO off;
 
+-- name: known_elsewhere
+-- Records have an index by application here: the cost does not grow with the watches. The same in the next one.
+SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o.watch IS NOT NULL
+  FROM @each(ids) i
+ CROSS JOIN @found snapshot s WHERE s.application_id = i.value
+  LEFT JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
+ WHERE s.watch @in(watches)
+ ORDER BY s.acknowledged_at NULLS FIRST;
+
+-- name: rivals
+-- An entry has a record.
+SELECT o.watch, o.application_id, o.endpoint, o.attempted, o.revision, o.status
+  FROM @each(ids) i
+ CROSS JOIN @found snapshot s WHERE s.application_id = i.value
+ CROSS JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
+ WHERE o.state = 'pending' AND o.watch @in(watches);
+
 -- name: compare
 SELECT json_agg(
        coalesce(s.number,
