@@ -121,7 +121,8 @@ class State(Section):
     Attributes:
         backend: Where the daemon keeps what HelloWork acknowledged, what is to be sent, and how far it has read:
             `sqlite`, one file on this host, which needs nothing else; `postgres`, for daemons on several hosts, of
-            which one works and the others stand by. What it holds is personal data: see personal-data.md.
+            which one works and the others stand by. What it holds leads to persons: see
+            docs/personal-data.md.
         path: The file of backend sqlite; its folder must be writable, since two more files are beside it. The systemd
             unit sets up the default's folder.
         dsn: The database of backend postgres: a libpq connection string to the server itself, since a pooler is
