@@ -199,3 +199,14 @@ async def without_live_row(database: Database, name: str, watch: Watch, applicat
     async with reading(database, name, watch) as reader:
         found = by_application((await reader.by_application(alive)).rows, alive)
         return set(alive) - {id_ for id_, rows in found.items() if any(not row.deleted for row in rows)}
+
+
+async def with_row(database: Database, name: str, watch: Watch, application_ids: Collection[str]) -> set[str]:
+    """Those of these applications of which the table has a row, also one that is marked as deleted or out of scope.
+
+    Raises:
+        SourceError: the table cannot be read.
+        StoreError: the store cannot be used, or the database is not the store's.
+    """
+    async with reading(database, name, watch) as reader:
+        return set(by_application((await reader.by_application(application_ids)).rows, application_ids))

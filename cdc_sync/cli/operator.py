@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +15,10 @@ import typer
 from cdc_sync.admin.story import facts
 from cdc_sync.ats.beginning import positions_elsewhere
 from cdc_sync.ats.connection import POSITION, ReplicaGuard, connected
+from cdc_sync.ats.database import Database
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import hosts_of, server_facts
-from cdc_sync.ats.rows_elsewhere import without_live_row
+from cdc_sync.ats.rows_elsewhere import with_row, without_live_row
 from cdc_sync.ats.tenant_table import FORGOTTEN, is_replaced
 from cdc_sync.ats.tenant_table import POSITION as TABLE
 from cdc_sync.cli.asking import Asking
@@ -38,7 +40,7 @@ from cdc_sync.cli.context import (
     the_database,
     with_known_tenants,
 )
-from cdc_sync.config import Config
+from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import accounts
 from cdc_sync.core.content import iso
 from cdc_sync.core.events import PersonActed
@@ -55,6 +57,7 @@ from cdc_sync.store.acts import (
     Discard,
     Forget,
     ForgetAccount,
+    ForgetApplication,
     Pause,
     Release,
     Resend,
@@ -264,7 +267,7 @@ def resend(
             raise misused(text("unconfigured", watch=watch, watches=listed(config.watches)))
 
     async def resent(asked: Asking) -> tuple[list[EntryId], dict[str, set[str]]]:
-        gone = await _without_live_row(config, asked.store, watches, ids)
+        gone = await _asked(config, asked.store, watches, partial(without_live_row, application_ids=ids), "resent")
         by, found = acting(asked.store, "resend", watch), list[EntryId]()
         for name in watches:
             there = [id_ for id_ in await asked.store.capture.known(name, ids) if id_ not in gone[name]]
@@ -293,23 +296,27 @@ def _resending(asked: Asking, watch: str, by: PersonActed) -> Callable[[tuple[st
     return lambda some: asked.ask(Resend(watch, some, by))
 
 
-async def _without_live_row(
-    config: Config, store: Store, watches: Sequence[str], ids: Sequence[str]
+async def _asked(
+    config: Config,
+    store: Store,
+    watches: Sequence[str],
+    question: Callable[[Database, str, Watch], Awaitable[set[str]]],
+    done: str,
 ) -> dict[str, set[str]]:
-    """By watch, the applications that would be resent with a state that no row shows.
+    """The answers of watches' tables, by watch.
 
     Raises:
-        SourceError: a table that may have their rows cannot be read.
+        SourceError: a table cannot be read, so nothing is `done`.
     """
     databases = {name: make_database(config, name, store) for name in config.all_databases}
-    gone: dict[str, set[str]] = {}
+    answers: dict[str, set[str]] = {}
     for name in watches:
         database = databases[config.database_name(name)]
         try:
-            gone[name] = await without_live_row(database, name, config.watches[name], ids)
+            answers[name] = await question(database, name, config.watches[name])
         except SourceError as error:
-            raise error.followed_by(f"The rows of {name} cannot be read, so nothing is resent.") from error
-    return gone
+            raise error.followed_by(f"The rows of {name} cannot be read, so nothing is {done}.") from error
+    return answers
 
 
 def _report(done: str, found: Collection[tuple[str, str]], wanted: Collection[str], missing: str) -> None:
@@ -396,20 +403,55 @@ def forget(
         str | None,
         typer.Argument(metavar="[WATCH]", help="As `status` shows it.", callback=decodable, show_default=False),
     ] = None,
+    *,
     account: Annotated[
         str | None,
         typer.Option("--account", metavar="NAME", help="An account instead of a watch.", callback=decodable),
     ] = None,
+    application: Annotated[
+        str | None,
+        typer.Option("--application", metavar="ID", help="A deleted application instead.", callback=decodable),
+    ] = None,
+    within: WatchOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Forget a watch that is no longer configured, with its history; or such an account. With the daemon up or down."""
+    """Forget a watch that is no longer configured, or such an account; or an application whose row is gone.
+
+    The history goes too. Works with the daemon up or down.
+    """
     config = configured(context)
-    if (watch is None) == (account is None):
-        raise misused("name a watch, or an account by --account")
+    if sum(each is not None for each in (watch, account, application)) != 1:
+        raise misused("name a watch, an account by --account, or an application by --application")
+    if within is not None and application is None:
+        raise misused("it is for --application", "--watch")
     if account is not None:
         _forget_account(config, account, sure=yes)
+    elif application is not None:
+        _forget_application(with_known_tenants(config), application, within, sure=yes)
     elif watch is not None:
         _forget_watch(config, watch, sure=yes)
+
+
+def _forget_application(config: Config, application: str, watch: str | None, *, sure: bool) -> None:
+    records = in_store(config, watch, lambda store: store.report.records(application, watch))
+    if not sure:
+        _confirm(f"What the store has of the application {application} will be removed, with its history.")
+
+    async def act(asked: Asking) -> int:
+        known = [record.watch for record in records if record.watch in config.watches]
+        question = partial(with_row, application_ids=[application])
+        for name, found in (await _asked(config, asked.store, known, question, "forgotten")).items():
+            if found:
+                raise OperationError(
+                    f"a row of {name} has the id {application}, so it is not forgotten: the daemon would see a new "
+                    "application. Delete the row in the ATS first; HelloWork then receives the deletion"
+                )
+        return await asked.ask(ForgetApplication(application, watch, acting(asked.store, "forget", watch)))
+
+    if not by_requests(config, act):
+        say(f"the store has nothing of an application {application}", err=True)
+        raise typer.Exit(1)
+    say(f"{application} is forgotten")
 
 
 def _forget_account(config: Config, account: str, *, sure: bool) -> None:

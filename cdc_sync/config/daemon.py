@@ -121,20 +121,24 @@ class State(Section):
     Attributes:
         backend: Where the daemon keeps what HelloWork acknowledged, what is to be sent, and how far it has read:
             `sqlite`, one file on this host, which needs nothing else; `postgres`, for daemons on several hosts, of
-            which one works and the others stand by. Neither holds personal data.
+            which one works and the others stand by. What it holds leads to persons: see
+            docs/personal-data.md.
         path: The file of backend sqlite; its folder must be writable, since two more files are beside it. The systemd
             unit sets up the default's folder.
         dsn: The database of backend postgres: a libpq connection string to the server itself, since a pooler is
             refused; the encoding there must be UTF8. Null: the ATS's database, in the schema cdc_sync. Required if
             there are several. `cdc-sync sql install --store` and `sql grants --store` print what the DBA runs.
         history: How long `cdc-sync explain` knows what was seen, sent and answered. Of more than a million events (300
-            MB) the oldest go earlier. The last acknowledged state is kept for ever: changes are measured against it.
+            MB) the oldest go earlier. The last acknowledged state stays, since changes are measured against it.
+        forget_after: How long after HelloWork acknowledged an application's deletion a running daemon removes what the
+            store has of it, if no row has its id. An application that comes back later is like a new one.
     """
 
     backend: Literal["sqlite", "postgres"] = "sqlite"
     path: FilePath = Path("/var/lib/cdc-sync/state.db")
     dsn: Dsn | None = None
     history: values.PositiveDuration = timedelta(days=30)
+    forget_after: values.PositiveDuration = timedelta(days=365)
 
 
 class Admin(Section):

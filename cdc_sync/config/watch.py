@@ -209,7 +209,8 @@ class Watch(Section):
             Required.
         key: The columns that identify a row: the primary key or another unique one. Required.
         columns: Where each value that HelloWork receives comes from: a column's name, or `{sql: EXPRESSION, depends_on:
-            [columns]}` with the row as `t`. Nothing else is read, and no personal data is needed. Required.
+            [columns]}` with the row as `t`. Nothing else is read, and no name or address is needed.
+            Required.
         where: An SQL condition over the row, whose alias is `t`: the text alone, or `{sql: CONDITION, depends_on:
             [columns]}`, which notify mode needs. Rows for which it is not true are out of scope; a row that leaves the
             scope causes no call. Null: every row.

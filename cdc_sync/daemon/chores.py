@@ -1,14 +1,18 @@
-"""What a leader does beside capture and delivery: it prunes the history, and keeps what others are to see."""
+"""What a leader does beside capture and delivery: it removes what is too old, and keeps what others are to see."""
 
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from cdc_sync.ats.errors import SourceError
 from cdc_sync.core.conditions import Conditions
 from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon.process import Process
 from cdc_sync.store import Store
+from cdc_sync.store.acts import NUMBERS
+from cdc_sync.store.errors import AnotherDatabaseError
 
 _PRUNE_EVERY = timedelta(minutes=10)
 
@@ -17,6 +21,12 @@ MOST_EVENTS = 1_000_000
 
 _PRUNED_AT_ONCE = 1_000
 """Events deleted in one transaction."""
+
+FORGET_EVERY = 86_400.0
+"""Seconds: each look walks through the records."""
+
+_FORGOTTEN_AT_ONCE = 1_000
+"""Applications that the ATS is asked for, and that are removed, at once."""
 
 NOTE_EVERY = 1.0
 """Seconds."""
@@ -65,6 +75,24 @@ async def prune(store: Store, before: int, keep: int = MOST_EVENTS) -> None:
     with suppress(StoreError):
         while await store.operation.prune(before, keep, _PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
             pass
+
+
+async def forget_deleted(
+    store: Store, before: int, *, with_row: Callable[[str, Sequence[str]], Awaitable[Collection[str]]]
+) -> None:
+    """Remove what the store has of applications whose deletion was acknowledged before then (milliseconds).
+
+    One stays of which a row has the id, though it is marked as deleted: without a record that row would be news.
+    `with_row` returns these, of a watch's applications. What fails is done the next time.
+    """
+    with suppress(StoreError):
+        for after in range(0, await store.capture.highest_number() + 1, NUMBERS):
+            for watch, ids in (await store.operation.deleted_before(before, after)).items():
+                with suppress(SourceError, OSError, AnotherDatabaseError):
+                    for first in range(0, len(ids), _FORGOTTEN_AT_ONCE):
+                        some = ids[first : first + _FORGOTTEN_AT_ONCE]
+                        kept = await with_row(watch, some)
+                        await store.operation.forget_deleted(watch, [id_ for id_ in some if id_ not in kept], before)
 
 
 async def count(process: Process, store: Store) -> None:

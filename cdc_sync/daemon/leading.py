@@ -71,6 +71,12 @@ class Leading:
         """See `ats.rows_elsewhere`."""
         return await self._watches.without_live_row(self._config, watch, ids)
 
+    async def _with_row(self, watch: str, ids: Sequence[str]) -> Collection[str]:
+        """See `ats.rows_elsewhere`; nobody can ask for a watch that is not configured."""
+        if watch not in self._config.watches:
+            return ids
+        return await self._watches.with_row(self._config, watch, ids)
+
     def heed(self, event: Event) -> None:
         """Let a watch send, or not; see the module's text."""
         match event:
@@ -113,6 +119,7 @@ class Leading:
     def _works(self) -> Sequence[Coroutine[object, object, None]]:
         process, store, clock = self._process, self.store, self.store.driver.clock
         lateness = Lateness(lambda: self._config, store, process.metrics.lag.capture, process.emit, clock)
+        kept = milliseconds(self._config.state.forget_after)
         works = [
             self._send(),
             regularly(chores.NotedConditions(process, store).look, chores.NOTE_EVERY),
@@ -124,6 +131,8 @@ class Leading:
             executed = partial(wiring.follow_requests, self._sender, store)
             works.append(execute_requests(store, lambda: self._config.watches, executed))
             works.append(regularly(lambda: chores.report_actions(process, store), LOOK_EVERY))
+            forget = partial(chores.forget_deleted, store, with_row=self._with_row)
+            works.append(regularly(lambda: forget(clock.for_people() - kept), chores.FORGET_EVERY))
         return works
 
     async def _send(self) -> None:

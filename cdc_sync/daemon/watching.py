@@ -11,7 +11,7 @@ from cdc_sync.ats.connection import Pool
 from cdc_sync.ats.database import Sessions, WatchParts, wait_after
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError, refused_by_system
-from cdc_sync.ats.rows_elsewhere import OtherWatches, without_live_row
+from cdc_sync.ats.rows_elsewhere import OtherWatches, with_row, without_live_row
 from cdc_sync.ats.session import StandbyError
 from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config, format_duration
@@ -189,6 +189,11 @@ class RunningWatches:
         """See `ats.rows_elsewhere`."""
         database = self._databases[config.database_name(name)]
         return await without_live_row(database, name, config.watches[name], ids)
+
+    async def with_row(self, config: Config, name: str, ids: Sequence[str]) -> Collection[str]:
+        """See `ats.rows_elsewhere`."""
+        database = self._databases[config.database_name(name)]
+        return await with_row(database, name, config.watches[name], ids)
 
     def start(self, config: Config) -> tuple[str, ...]:
         """Start the watches of a configuration that do not run yet; returns which."""

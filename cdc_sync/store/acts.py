@@ -119,17 +119,22 @@ class Act:
                 if not is_left:
                     await transaction.run("forget_fuses", watch=name)
 
+    @property
+    def who(self) -> dict[str, Any]:
+        """Who acts, for a line of the history."""
+        who: dict[str, Any] = {"who": self.by.who}
+        if isinstance(self.by.who, Reason):
+            who["actor"] = fields_of(self.by.who)
+        return who
+
     async def done(
         self, event: str, contents: Mapping[EntryId, Content | None], was: Mapping[str, str] = NOTHING_MORE
     ) -> list[EntryId]:
         """Write what was done into the histories of these applications, and record it; returns them."""
-        who: dict[str, Any] = {"who": self.by.who}
-        if isinstance(self.by.who, Reason):
-            who["actor"] = fields_of(self.by.who)
         lines = []
         for of, content in contents.items():
             to = None if content is None else described(content)
-            lines.append(HistoryEntry(self.now, *of, event, {**was, **who, "to": to}))
+            lines.append(HistoryEntry(self.now, *of, event, {**was, **self.who, "to": to}))
         await add_history(self.transaction, lines)
         await record(self.transaction, self.by, len(contents))
         return list(contents)
@@ -337,13 +342,46 @@ class ForgetAccount(Request[int]):
         records = await transaction.rows("records_of_account", mark=mark, **of_numbers)
         # What is acknowledged next for another account's entry needs the record.
         await transaction.write("unacknowledge", sorted(of for *of, has_entry in records if has_entry))
-        gone = sorted(of for *of, has_entry in records if not has_entry)
-        await transaction.write("forget_application", gone)
-        await transaction.write("answer", gone)
-        for watch, number in sorted(Counter(watch for watch, _ in gone).items()):
-            await transaction.write("tally", [(-number, None, None, watch)])
+        await forget_records(transaction, sorted((watch, id_) for watch, id_, has_entry in records if not has_entry))
         await record(transaction, self.by, removed + len(records))
         return removed + len(records)
+
+
+_UNFINISHED: Final[dict[str | None, str]] = {
+    "pending": "an entry of it is pending: wait until HelloWork has acknowledged it",
+    "held": "an entry of it is held: `cdc-sync fuse show` shows why; release or discard it first",
+    "dead": "it has a dead letter: `cdc-sync dead-letters retry` or `discard` decides about it first",
+    None: "HelloWork has not acknowledged its deletion yet: that follows the next sweep, or `cdc-sync forget WATCH` "
+    "removes all that the store has of a watch that is no longer configured",
+}
+"""Why an application is not forgotten, by its entry's state."""
+
+
+@dataclass(frozen=True)
+class ForgetApplication(Request[int]):
+    """Forget an application in these watches, with its history; returns how many rows the store had of it.
+
+    Whoever asks has looked whether a row has the id.
+    """
+
+    application_id: str
+    watch: str | None
+    by: PersonActed
+
+    async def execute(self, act: Act) -> int:
+        """See `Request`: it is refused while HelloWork is still to receive something of it."""
+        transaction = act.transaction
+        which = {"id": self.application_id, "watches": await watches_of(transaction, self.watch)}
+        for watch, state in await transaction.rows("unfinished", **which):
+            raise OperationError(f"{self.application_id} of the watch {watch} is not forgotten: {_UNFINISHED[state]}")
+        found = await transaction.rows("left_of_application", **which)
+        if found:
+            await forget_records(transaction, [(watch, self.application_id) for watch, is_record in found if is_record])
+            await forget_traces(transaction, sorted({(watch, self.application_id) for watch, _ in found}))
+            detail = {**act.who, "count": len(found)}
+            await add_history(transaction, [HistoryEntry(act.now, self.watch or "", "", "forgotten", detail)])
+            await record(transaction, self.by, len(found))
+        return len(found)
 
 
 @dataclass(frozen=True)
@@ -380,6 +418,7 @@ KINDS: Final[dict[str, type[Request[Any]]]] = {
     "resend": Resend,
     "forget": Forget,
     "forget account": ForgetAccount,
+    "forget application": ForgetApplication,
     "pause": Pause,
     "resume": Resume,
 }
@@ -393,6 +432,20 @@ def _is_callable(content: Content) -> bool:
     except ValueError:
         return False
     return True
+
+
+async def forget_records(transaction: Transaction, records: Sequence[EntryId]) -> None:
+    """Remove records without an entry."""
+    await transaction.write("forget_application", records)
+    await transaction.write("answer", records)
+    for watch, number in sorted(Counter(watch for watch, _ in records).items()):
+        await transaction.write("tally", [(-number, None, None, watch)])
+
+
+async def forget_traces(transaction: Transaction, of: Sequence[EntryId]) -> None:
+    """Remove what else the store has of applications: their histories, and their rows that cannot be reported."""
+    await transaction.write("forget_lines", of)
+    await transaction.write("forget_rows", of)
 
 
 async def record(transaction: Transaction, by: PersonActed, number: int) -> None:

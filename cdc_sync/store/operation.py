@@ -1,14 +1,23 @@
 """The store for operators and the daemon's housekeeping: what is held, what people did, and small notes."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import as_text, from_text, joined
-from cdc_sync.store.acts import EVERYTHING, NO_ACTIONS, Chosen, SeenEntry, record
+from cdc_sync.store.acts import (
+    EVERYTHING,
+    NO_ACTIONS,
+    NUMBERS,
+    Chosen,
+    SeenEntry,
+    forget_records,
+    forget_traces,
+    record,
+)
 from cdc_sync.store.driver import Role, Transaction, job, noted, watches_of
 from cdc_sync.store.encoding import as_json, fuse_from
 from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup
@@ -108,3 +117,20 @@ class Operation(Role):
         await transaction.run("prune_call_counts", until=before - CALL_STEP)
         await transaction.run("prune_requests")
         return await transaction.count("prune", before=before, keep=keep, limit=limit)
+
+    async def deleted_before(self, before: int, after: int) -> dict[str, list[str]]:
+        """Applications whose deletion was acknowledged before then, by watch; of `NUMBERS` numbers after `after`."""
+        found: dict[str, list[str]] = {}
+        rows = await self.driver.ask("deleted_before", before=before, after=after, last=after + NUMBERS)
+        for watch, application_id in rows:
+            found.setdefault(watch, []).append(application_id)
+        return found
+
+    @job
+    async def forget_deleted(
+        self, transaction: Transaction, watch: str, application_ids: Sequence[str], before: int
+    ) -> None:
+        """Remove what the store has of those of these applications for which `deleted_before` still holds."""
+        rows = await transaction.rows("still_deleted", watch=watch, ids=list(application_ids), before=before)
+        await forget_records(transaction, rows)
+        await forget_traces(transaction, rows)

@@ -26,6 +26,7 @@ GUIDE, FRENCH_GUIDE = DOCS / "getting-started.md", DOCS / "fr" / "premiers-pas.m
 IDS, FRENCH_IDS = DOCS / "hellowork-id.md", DOCS / "fr" / "identifiant-hellowork.md"
 DBAS, FRENCH_DBAS = DOCS / "for-dbas.md", DOCS / "fr" / "pour-les-dba.md"
 CUSTOMERS, FRENCH_CUSTOMERS = DOCS / "many-customers.md", DOCS / "fr" / "clients-multiples.md"
+DATA, FRENCH_DATA = DOCS / "personal-data.md", DOCS / "fr" / "donnees-personnelles.md"
 OPERATIONS, FRENCH_OPERATIONS = DOCS / "operations.md", DOCS / "fr" / "exploitation.md"
 CATALOGUE = ROOT / "cdc_sync" / "admin" / "locale" / "fr.po"
 
@@ -210,6 +211,7 @@ class TestFrench:
         (DBAS, FRENCH_DBAS),
         (OPERATIONS, FRENCH_OPERATIONS),
         (CUSTOMERS, FRENCH_CUSTOMERS),
+        (DATA, FRENCH_DATA),
     )
 
     @pytest.mark.parametrize(("english", "french"), PAIRS)

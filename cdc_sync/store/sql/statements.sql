@@ -62,6 +62,52 @@ DELETE FROM @outbox WHERE (watch, application_id) IN (SELECT x.watch, x.applicat
 -- name: forget_application(watch text, application_id text)
 DELETE FROM @snapshot WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
 
+-- name: forget_lines(watch text, application_id text)
+-- The first condition has an index.
+DELETE FROM @history
+ WHERE application_id IN (SELECT x.application_id FROM @rows)
+   AND (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+
+-- name: forget_rows(watch text, application_id text)
+DELETE FROM @skipped
+ WHERE application_id IN (SELECT x.application_id FROM @rows)
+   AND (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+
+-- name: left_of_application
+-- A row for each row about an application: the watch, and whether it is its record.
+SELECT watch, TRUE FROM @snapshot WHERE application_id = :id AND watch @in(watches)
+UNION ALL
+SELECT watch, FALSE FROM @skipped WHERE application_id = :id AND watch @in(watches)
+UNION ALL
+SELECT watch, FALSE FROM @history WHERE application_id = :id AND watch @in(watches);
+
+-- name: unfinished
+-- A watch in which HelloWork is still to receive something of an application, and its entry's state.
+SELECT s.watch, o.state
+  FROM @snapshot s
+  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
+  LEFT JOIN @suspicion p ON p.watch = s.watch AND p.application_id = s.application_id
+ WHERE s.application_id = :id AND s.watch @in(watches)
+   AND (o.state IS NOT NULL OR p.watch IS NOT NULL OR (s.in_scope AND NOT s.deleted))
+ ORDER BY s.watch
+ LIMIT 1;
+
+-- name: deleted_before
+-- Applications whose deletion was acknowledged before then, some numbers at a time.
+SELECT s.watch, s.application_id
+  FROM @snapshot s
+ WHERE s.number > :after AND s.number <= :last AND s.deleted AND s.acknowledged_at < :before
+   AND NOT EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
+ ORDER BY s.watch, s.application_id;
+
+-- name: still_deleted
+-- The same, of these.
+SELECT s.watch, s.application_id
+  FROM @snapshot s
+ WHERE s.watch = :watch AND s.application_id @in(ids) AND s.deleted AND s.acknowledged_at < :before
+   AND NOT EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
+ ORDER BY s.application_id;
+
 -- name: prune
 DELETE FROM @history
  WHERE number IN (SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest

@@ -15,6 +15,7 @@ from support.builders import (
     a_baseline,
     a_batch,
     a_content,
+    a_suspicion,
     an_observation,
     rules_by_row,
     some_rules,
@@ -36,13 +37,14 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.batch import ApplyResult
+from cdc_sync.core.batch import ApplyResult, HistoryEntry
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Enqueue, Fuse, transition
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
+from cdc_sync.core.rows import OutOfScope, Unreportable
 from cdc_sync.store import Store, acts
 from cdc_sync.store.acts import Discard, Release
 from cdc_sync.store.driver import Transaction
@@ -703,3 +705,62 @@ class TestForgetting:
         await acknowledge(store, entry)
 
         assert await store.report.counts() == {}
+
+
+class TestForgettingAnApplication:
+    BY = PersonActed(NOW, "forget", "julia", 1)
+
+    async def forget(self, store: Store, application_id: str, watch: str | None = None) -> int:
+        request = acts.ForgetApplication(application_id, watch, self.BY)
+        return await acts.execute(store.driver, request, LATER)
+
+    async def test_a_suspected_deletion_is_waited_for(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await store.capture.apply(some_rules(), a_suspicion("a1"))
+
+        with pytest.raises(OperationError, match="has not acknowledged its deletion"):
+            await self.forget(store, "a1")
+
+        assert await store.capture.suspected(WATCH, ["a1"]) == {"a1"}
+        assert await store.operation.count_actions() == {}
+
+    async def test_of_an_application_out_of_scope_no_deletion_follows(self, store: Store) -> None:
+        await adopt(store, "a1", "a2")
+        await store.capture.apply(some_rules(), a_batch(OutOfScope("a1", ("a1",))))
+
+        assert await self.forget(store, "a1") == 2, "its record, and a line"
+
+        assert await store.report.records("a1", None) == []
+        assert await store.report.story("a1", None, 10) == []
+        assert (await store.report.counts())[WATCH].known == 1
+
+    async def test_its_rows_that_cannot_be_reported_go_too(self, store: Store) -> None:
+        await store.capture.apply(some_rules(), a_batch(Unreportable("a1", ("8",), "it has no status")))
+
+        assert await self.forget(store, "a1") == 1
+
+        assert await store.report.skipped(WATCH, 10) == []
+
+    async def test_other_watches_keep_it(self, store: Store) -> None:
+        for watch in (WATCH, "other"):
+            await adopt(store, "a1", watch=watch)
+            await observe(store, an_observation("a1", deleted=True), rules=some_rules(watch))
+        await acknowledge(store, *await begin_calls(store))
+
+        assert await self.forget(store, "a1", "other") > 0
+
+        assert [record.watch for record in await store.report.records("a1", None)] == [WATCH]
+        assert {line.watch for line in await store.report.story("a1", None, 10)} == {WATCH}
+
+    async def test_it_is_one_action_and_one_line_without_the_id(self, store: Store) -> None:
+        await adopt(store, "secret-1")
+        await observe(store, an_observation("secret-1", deleted=True))
+        await acknowledge(store, *await begin_calls(store))
+
+        count = await self.forget(store, "secret-1")
+
+        (line,) = await store.report.story("", None, 10)
+        assert line == HistoryEntry(LATER, "", "", "forgotten", {"who": "julia", "count": count})
+        assert await store.operation.take_actions() == [replace(self.BY, count=count)]
+        assert await self.forget(store, "secret-1") == 0
+        assert (await store.operation.count_actions())["forget"] == 1

@@ -8,7 +8,8 @@
 -- Refuses   to change the tables while a daemon of an older version works on them.
 -- Grows     snapshot by about 300 bytes for each application ever seen; history for the time of state.history; the
 --           other tables are empty while all is well.
--- Holds     ids, statuses, dates and HelloWork's replies: no personal data.
+-- Holds     ids, statuses, dates and HelloWork's replies: no names, but personal data all the same, since an
+--           application's id leads to a person.
 -- Rights    The owners of the watched tables may read it, where they are in this database: their pg_dump would fail. A
 --           role whose default privileges would give others more is refused: a role with a trigger on a table acts as each
 --           role that writes to it.
