@@ -575,3 +575,10 @@ watches:
         "d@t2": "common",
         "d@t3": "common",
     }
+
+
+def test_where_secrets_may_lack_a_webhook_may() -> None:
+    lacking: dict[tuple[str | int, ...], str] = {}
+    text = f"notify: {{url: '${{CHAT_HOOK}}'}}\n{TEMPLATE}"
+    assert parse(text, name="a file", environ=ENVIRON, lacking=lacking).notify.url is not None
+    assert list(lacking) == [("notify", "url")]
