@@ -146,9 +146,11 @@ def _credentials(header: str) -> _Credentials:
     if scheme.lower() != "basic":
         return _Credentials()
     try:
-        login, _, password = base64.b64decode(rest, validate=True).decode().partition(":")
+        # Some clients send the name in Latin-1; only the password is compared.
+        text = base64.b64decode(rest, validate=True).decode("utf-8", "surrogateescape")
     except ValueError:
         return _Credentials()
+    login, _, password = text.partition(":")
     return _Credentials(password, login)
 
 

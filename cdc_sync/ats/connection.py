@@ -13,10 +13,10 @@ import sys
 import time
 from collections import abc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partialmethod
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, sql
@@ -209,6 +209,13 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
+Turn: TypeAlias = AbstractAsyncContextManager[object]
+"""What is held while a connection is."""
+
+AT_ONCE: Turn = nullcontext()
+"""No turn."""
+
+
 class Pool(AsyncConnectionPool[Connection]):
     """Connections for reads. One is enough: no task takes a second while it holds one.
 
@@ -217,7 +224,7 @@ class Pool(AsyncConnectionPool[Connection]):
 
     Attributes:
         refused: why a server that answered refused the last connection.
-        turns: of sweeps, of baselines and of slow reads, which leave a connection for quick ones.
+        turns: of sweeps, baselines, confirming and slow reads, which leave a connection for quick ones.
     """
 
     def __init__(self, dsn: str, guard: ReplicaGuard, size: int) -> None:
@@ -236,15 +243,21 @@ class Pool(AsyncConnectionPool[Connection]):
         self.refused: SourceError | None = None
         self.turns = asyncio.Semaphore(max(size - 1, 1))
 
-    async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]], within: float = ANSWERS_WITHIN) -> T:
+    async def ask(
+        self,
+        doing: str,
+        what: Callable[[Connection], Awaitable[T]],
+        within: float = ANSWERS_WITHIN,
+        turn: Turn = AT_ONCE,
+    ) -> T:
         """Ask on a connection, and again while others hold a lock; raises `SourceError`.
 
-        In between it has no connection, so nobody queues behind it.
+        In between it has neither connection nor turn, so nobody queues behind it.
         """
         pause, until = _AGAIN_AFTER, time.monotonic() + ANSWERS_WITHIN
         while True:
             try:
-                async with asking(doing, within), self.connection() as connection:
+                async with turn, asking(doing, within), self.connection() as connection:
                     return await what(connection)
             except SourceError as error:
                 if isinstance(error.__cause__, PoolTimeout) and self.refused is not None:
@@ -260,11 +273,11 @@ class Pool(AsyncConnectionPool[Connection]):
         """The rows of one statement."""
         return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
 
-    async def read(self, doing: str, query: Callable[[Connection], Awaitable[Rows]]) -> Rows:
+    async def read(self, doing: str, query: Callable[[Connection], Awaitable[Rows]], turn: Turn = AT_ONCE) -> Rows:
         """The rows of a statement `with_position`; a server that stays behind is a `SourceError`."""
         until = time.monotonic() + self.guard.behind_for
         while True:
-            rows = await self.ask(doing, query)
+            rows = await self.ask(doing, query, turn=turn)
             with_it = next(number for number, row in enumerate(rows) if row[-1] is not None)
             try:
                 self.guard.advance(str(rows.pop(with_it)[-1]))

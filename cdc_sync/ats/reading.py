@@ -8,7 +8,6 @@ import re
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -18,11 +17,13 @@ from psycopg import sql
 
 from cdc_sync.ats import expressions, row_security
 from cdc_sync.ats.connection import (
+    AT_ONCE,
     OWN_PATH,
     PINNED_PATH,
     Connection,
     Pool,
     Rows,
+    Turn,
     rows_of,
     rows_on_own_path,
     with_position,
@@ -265,8 +266,8 @@ class Reader:
         size, behind = min(size, self.fit), after is not None
         parameters = [shape, *(after or ()), size]
         try:
-            async with self.pool.turns:
-                read, is_cut = self.interpreted(await self._read(self.statements.pages[behind], parameters))
+            fetched = await self._read(self.statements.pages[behind], parameters, self.pool.turns)
+            read, is_cut = self.interpreted(fetched)
         except SourceError as error:
             size = min(size, _AT_FIRST)
             found = await self.without_expressions(error, self.statements.keys[behind], [*(after or ()), size])
@@ -288,8 +289,7 @@ class Reader:
         """The same rows' digests; None if an expression fails, so that they must be read."""
         places = [size] * len(self.mapping.key_columns)
         query, parameters = self.statements.digests[after is not None], [*places, shape, *(after or ()), size]
-        async with self.pool.turns:
-            found = await unless_a_row_fails(self._read(query, parameters))
+        found = await unless_a_row_fails(self._read(query, parameters, self.pool.turns))
         if found is None:
             return None
         ((text, rows, at, *last, _),) = found
@@ -300,10 +300,10 @@ class Reader:
 
         After a slow one it waits for its turn.
         """
-        async with self.pool.turns if self._is_slow else nullcontext():
-            return await self._read(query, parameters, prepare=prepare)
+        turn = self.pool.turns if self._is_slow else AT_ONCE
+        return await self._read(query, parameters, turn, prepare=prepare)
 
-    async def _read(self, query: str, parameters: Sequence[Any], *, prepare: bool = False) -> Rows:
+    async def _read(self, query: str, parameters: Sequence[Any], turn: Turn, *, prepare: bool = False) -> Rows:
         asked = rows_of if self.mapping.is_plain else rows_on_own_path
 
         async def timed(connection: Connection) -> Rows:
@@ -313,7 +313,7 @@ class Reader:
             finally:
                 self._is_slow = time.monotonic() - begun > _QUICK
 
-        return await self.pool.read(self._doing, timed)
+        return await self.pool.read(self._doing, timed, turn)
 
     async def _confirmed(self, query: str, parameters: Sequence[Any]) -> tuple[Read, bool]:
         """A statement's rows, and whether their size ended it; confirming."""
@@ -323,7 +323,10 @@ class Reader:
 async def confirmed(
     pool: Pool, doing: str, query: str, parameters: Sequence[Any], *, idle: float = _IDLE
 ) -> tuple[Rows, frozenset[Hiding]]:
-    """The rows of a statement `with_position`, and the policies that may have hidden others."""
+    """The rows of a statement `with_position`, and the policies that may have hidden others.
+
+    Without an index of ids it reads the whole table, so it waits for its turn.
+    """
     hidden_by = frozenset[Hiding]()
 
     async def read(connection: Connection) -> Rows:
@@ -337,7 +340,7 @@ async def confirmed(
         hidden_by = frozenset(await row_security.hiding(connection))
         return found
 
-    return await pool.read(doing, read), hidden_by
+    return await pool.read(doing, read, pool.turns), hidden_by
 
 
 async def prepared(pool: Pool, watch: Watch) -> Mapping:

@@ -180,7 +180,8 @@ class Admin(Section):
 
 
 def _is_url(url: SecretStr) -> bool:
-    return re.fullmatch(r"https?://[!-~]+", url.get_secret_value()) is not None
+    text = url.get_secret_value()
+    return UNRESOLVED in text or re.fullmatch(r"https?://[!-~]+", text) is not None
 
 
 SecretUrl = Annotated[SecretStr, values.must(_is_url, "expected a URL that begins with http:// or https://")]

@@ -34,8 +34,8 @@ _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": 
 _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 """PostgreSQL, file systems or terminals refuse these."""
 
-_QUOTED = re.compile(r"'[^']{2,}'")
-"""What PyYAML's messages quote; a single character is the sign that it did not expect."""
+_QUOTED = re.compile(r"('[^']')|'[^']+'")
+"""What PyYAML's messages quote; a single character is a sign that it did, or did not, expect."""
 
 
 class Part(NamedTuple):
@@ -180,7 +180,7 @@ def _line(part: Any) -> int:
 def _not_yaml(error: yaml.MarkedYAMLError) -> DocumentError:
     """PyYAML's own words, without what they quote of the file."""
     mark, began = error.problem_mark or error.context_mark, error.context_mark
-    message = f"not YAML: {_QUOTED.sub('…', error.problem or '')}"
+    message = f"not YAML: {_QUOTED.sub(lambda quoted: quoted[1] or '…', error.problem or '')}"
     if error.context and began:
         message += f" ({error.context} from line {began.line + 1} on)"
     return DocumentError(message, mark.line + 1 if mark else None)

@@ -171,8 +171,8 @@ def _leading_nowhere(dsn: str) -> str:
 
 
 def is_secret(path: Path) -> bool:
-    """Whether a value at a path is one: a connection string, the token, a header."""
-    return path[-1:] == ("token",) or path[-1:] == ("dsn",) or path[-2:-1] == ("headers",)
+    """Whether a value at a path is one: a connection string, the token, a webhook, a header."""
+    return path[-1:] in {("token",), ("dsn",)} or path == ("notify", "url") or path[-2:-1] == ("headers",)
 
 
 def _unresolved(_: str) -> str:

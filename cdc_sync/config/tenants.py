@@ -194,7 +194,8 @@ def _revealed(value: SecretStr, tenant: Tenant, reveal: Callable[[str], str]) ->
     text = value.get_secret_value()
     if not is_for_each_tenant(text):
         return value
-    if "/" in tenant.name or tenant.name in (".", ".."):
+    # A brace would end the reference, or begin another one.
+    if set("/{}") & set(tenant.name) or tenant.name in (".", ".."):
         raise SettingError("the tenant's name cannot be a part of a file's path, as {tenant} in a header wants it")
     try:
         return _HEADER_VALUE.validate_python(reveal(text.replace("{tenant}", tenant.name)))

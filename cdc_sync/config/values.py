@@ -119,14 +119,23 @@ TableName = Annotated[
 
 # Numbers, which are text in the file.
 
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise SettingError("expected a number")  # to Python true is 1
+    return value
+
+
 WholeNumber = Annotated[
     int,
+    BeforeValidator(_no_boolean),
     # No WithJsonSchema: it would hide a field's own bounds.
     Field(lt=2**63, json_schema_extra=_or_reference("integer", r"\s*-?[0-9]{1,18}\s*")),
 ]
 
 PositiveNumber = Annotated[
     float,
+    BeforeValidator(_no_boolean),
     Field(ge=1e-15, allow_inf_nan=False),
     WithJsonSchema(_or_reference("number", r"[0-9]{1,15}(?:\.[0-9]{1,15})?", exclusiveMinimum=0)),
 ]

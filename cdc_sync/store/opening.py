@@ -3,7 +3,6 @@
 The shared store is imported only where it is used: it takes memory.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -25,6 +24,7 @@ from cdc_sync.store.lead import Lead, StandingBy, held
 from cdc_sync.store.leader import Leader, digest_of
 from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.sqlite.driver import opened
 from cdc_sync.store.sqlite.leading import leading as leading_sqlite
 from cdc_sync.store.sqlite.schema import connect_copy, locked
 
@@ -69,7 +69,7 @@ async def leading_copy(config: Config) -> AsyncIterator[Lead]:
     """
     is_shared = config.state.backend == "postgres"
     source = None if is_shared else config.state.path
-    driver = await asyncio.to_thread(SqliteDriver, Path("of a dry run"), connected=partial(connect_copy, source))
+    driver = await opened(partial(SqliteDriver, Path("of a dry run"), connected=partial(connect_copy, source)))
     try:
         if is_shared:
             from cdc_sync.store.postgres import copy_to_sqlite  # noqa: PLC0415 - see the header

@@ -167,3 +167,11 @@ def test_the_same_by_merging_is_refused_too() -> None:
     wide = ", ".join(f"k{n}: &w{n} [{', '.join(['x'] * 670)}]" for n in range(10))
     lines = [f"a: &a {{{wide}}}", "b: {<<: *a}", "c: {<<: *a}"]
     assert refusal("\n".join(lines))[0] == "expected at most 20000 keys and values, with aliases written out"
+
+
+def test_the_signs_that_yaml_expected_are_shown_and_no_text_of_the_file() -> None:
+    assert (
+        refusal("a: {b: c")[0]
+        == "not YAML: expected ',' or '}', but got … (while parsing a flow mapping from line 1 on)"
+    )
+    assert "secret" not in refusal("a: *secret")[0]

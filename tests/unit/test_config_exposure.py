@@ -40,6 +40,7 @@ INLINE = {
     "state.dsn": f"host=127.0.0.1 password={SECRET}",
     "hellowork.headers": {"X-Api-Key": SECRET},
     "admin.token": SECRET,
+    "notify.url": f"https://chat.example/{SECRET}",
 }
 
 
@@ -82,6 +83,7 @@ def test_a_folder_that_others_may_not_enter_keeps_its_files(folder: Path) -> Non
         ("hellowork.headers", {"Authorization": "Bearer ${SECRET}", "X-Version": "1.0"}),
         ("hellowork.headers", {"User-Agent": "our-software/1.0", "accept-language": "fr-FR,fr;q=0.9"}),
         ("admin.token", "${SECRET}"),
+        ("notify.url", "https://chat.example/hooks/${SECRET}"),
         ("admin.token", None),
     ],
     ids=str,

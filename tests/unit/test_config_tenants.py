@@ -110,6 +110,18 @@ def test_a_tenant_without_credentials_concerns_no_other() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["tenant_1}${ADMIN_TOKEN", "tenant_1}${file:admin-token", "${ADMIN_TOKEN}"])
+def test_a_tenants_name_names_no_other_secret(tmp_path: Path, name: str) -> None:
+    """Whoever may create a schema would have our secrets sent."""
+    (tmp_path / "tenant_1").write_text("a key")
+    (tmp_path / "admin-token").write_text("a secret")
+    text = TEMPLATE.replace("${file:/nowhere/{tenant}}", "${file:{tenant}}")
+    config = parse(text, name="a file", environ={**ENVIRON, "ADMIN_TOKEN": "a secret"}, folder=tmp_path)
+    found, failed = expanded(config, {"applications": [Tenant(None, name)]}, config.reveal)
+    assert not found.watches
+    assert "cannot be a part of a file's path" in str(failed[f"applications@{name}"])
+
+
 def test_odd_names_are_quoted() -> None:
     schema = """ten"ant'\\_%"""
     config, _ = expanded(_config(), {"applications": [Tenant(None, schema)]}, lambda _: "a key")
@@ -563,3 +575,10 @@ watches:
         "d@t2": "common",
         "d@t3": "common",
     }
+
+
+def test_where_secrets_may_lack_a_webhook_may() -> None:
+    lacking: dict[tuple[str | int, ...], str] = {}
+    text = f"notify: {{url: '${{CHAT_HOOK}}'}}\n{TEMPLATE}"
+    assert parse(text, name="a file", environ=ENVIRON, lacking=lacking).notify.url is not None
+    assert list(lacking) == [("notify", "url")]

@@ -167,6 +167,25 @@ def _is_another(path: str, opened: tuple[int, int]) -> bool:
     return (found.st_dev, found.st_ino) != opened
 
 
+async def opened(make: Callable[[], SqliteDriver]) -> SqliteDriver:
+    """Open a store in a thread. Who is cancelled meanwhile waits, and leaves nothing open.
+
+    Raises:
+        StoreError: it cannot be used.
+    """
+    opening, interrupted = asyncio.create_task(asyncio.to_thread(make), name="opening the store"), False
+    while not opening.done():
+        try:
+            await asyncio.wait([opening])
+        except asyncio.CancelledError:
+            interrupted = True
+    if not interrupted:
+        return opening.result()
+    if opening.exception() is None:
+        await opening.result().close()
+    raise asyncio.CancelledError
+
+
 def run(connection: sqlite3.Connection, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
     """Run a statement by its name, without a driver."""
     return connection.execute(_STATEMENTS[statement].text, parameters).fetchall()

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from cdc_sync.core.failures import StoreError
@@ -13,7 +14,7 @@ from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import LOOKS_EVERY, Lead, Standby, StandingBy, held
 from cdc_sync.store.leader import Leader, lead, leader_in
 from cdc_sync.store.protocol import Upgrading
-from cdc_sync.store.sqlite.driver import SqliteDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver, opened
 from cdc_sync.store.sqlite.schema import holder_of, try_lock
 
 _MADE_WITHIN = 5.0
@@ -29,7 +30,7 @@ async def leading(path: Path, ours: Leader, standing_by: StandingBy, *, upgradin
     """
     lock = await _take(path, ours, standing_by)
     try:
-        driver = await asyncio.to_thread(SqliteDriver, path, upgrading=upgrading)
+        driver = await opened(partial(SqliteDriver, path, upgrading=upgrading))
         try:
             leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
             async with held(Lead(driver, leader)) as found:
@@ -63,7 +64,7 @@ async def _opened_to_read(path: Path) -> SqliteDriver:
     give_up_at = time.monotonic() + _MADE_WITHIN
     while True:
         try:
-            return await asyncio.to_thread(SqliteDriver, path, "read")
+            return await opened(partial(SqliteDriver, path, "read"))
         except StoreError as error:
             if error.code not in {"store-not-set-up", "store-unopenable"}:
                 raise

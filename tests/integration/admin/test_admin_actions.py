@@ -363,13 +363,13 @@ class TestWho:
 
         assert await self.who(guarded) == "the token from 127.0.0.1"
 
-    @pytest.mark.parametrize("name", ["x" * 5_000, "\udcff", "<i>"])
+    @pytest.mark.parametrize("name", ["x" * 5_000, "ren\udce9", "<i>"])
     async def test_a_strange_name_does_no_harm(self, guarded: Admin, name: str) -> None:
         header = f"Basic {base64.b64encode(f'{name}:{TOKEN}'.encode(errors='surrogateescape')).decode()}"
         form = {"watch": WATCH, "application_id": "h1"}
         answer = await guarded.post("/fuse/release", form, Authorization=header)
 
-        assert answer.status == (401 if name == "\udcff" else 303)
+        assert answer.status == 303
         assert "<i>" not in await guarded.browser().page("/application?id=h1")
 
     async def who(self, admin: Admin) -> object:

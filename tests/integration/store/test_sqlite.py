@@ -19,11 +19,16 @@ from support.store_process import store_process
 from support.store_steps import adopt, begin_call, observe, told_status, waiting_entry
 
 from cdc_sync.core.failures import StoreError
+from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Access, Transaction
+from cdc_sync.store.lead import Standby
+from cdc_sync.store.leader import Leader
+from cdc_sync.store.protocol import not_reported
 from cdc_sync.store.sqlite import SqliteDriver, copy_store
 from cdc_sync.store.sqlite.driver import SqliteTransaction
-from cdc_sync.store.sqlite.schema import connect, connect_copy
+from cdc_sync.store.sqlite.leading import leading
+from cdc_sync.store.sqlite.schema import connect, connect_copy, locked
 from cdc_sync.store.statements import SCHEMA
 
 PAGE = 4096
@@ -388,3 +393,25 @@ class TestWhatIsLookedAtAllDay:
         small = re.compile("FROM (condition|repair|tally|call_count)")
         walks = {look: plan for look, plan in plans.items() if not small.search(look) and any(map(walk.match, plan))}
         assert walks == {}
+
+
+async def test_a_daemon_that_is_called_away_leaves_no_store_open(path: Path) -> None:
+    """A reload interrupts a standby, and so the opening of the store that it reads."""
+    await SqliteDriver(path).close()
+    ours = Leader.here("")
+
+    async def stood_by(_: Standby) -> None:
+        """It goes on standing by."""
+
+    async def stand_by() -> None:
+        async with leading(path, ours, stood_by, upgrading=not_reported):
+            raise AssertionError("another one leads")
+
+    with locked(path):
+        for turns in range(20):
+            task = asyncio.create_task(stand_by())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await end([task])
+        await asyncio.get_running_loop().shutdown_default_executor()
+    assert not [thread for thread in threading.enumerate() if thread.name == "store"]
