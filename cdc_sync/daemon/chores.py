@@ -1,5 +1,6 @@
 """What a leader does beside capture and delivery: it removes what is too old, and keeps what others are to see."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -28,8 +29,8 @@ FORGET_EVERY = 86_400.0
 _FORGOTTEN_AT_ONCE = 1_000
 """Applications that the ATS is asked for, and that are removed, at once."""
 
-NOTE_EVERY = 1.0
-"""Seconds."""
+_TRY_AGAIN = 1.0
+"""Seconds until the next try, after the store has failed."""
 
 
 class Pruning:
@@ -118,12 +119,25 @@ class NotedConditions:
         self._store = store
         self._noted: Conditions | None = None
 
-    async def look(self) -> None:
-        """Save what has changed since the last look."""
+    async def follow(self) -> None:
+        """Save each change at once."""
+        changed = self._process.conditions_changed
+        while True:
+            changed.clear()
+            if await self.look():
+                await changed.wait()
+            else:
+                await asyncio.sleep(_TRY_AGAIN)
+
+    async def look(self) -> bool:
+        """Save what has changed since the last look; returns False if the store has failed."""
         operation, wanted = self._store.operation, self._process.conditions
-        with suppress(StoreError):  # the next look tries again
+        try:
             if self._noted is None:
                 self._noted = {condition.name: condition.message for condition in await operation.conditions()}
             if changed := {name: wanted.get(name) for name, _ in wanted.items() ^ self._noted.items()}:
                 await operation.set_conditions(changed, self._store.driver.clock.for_people())
                 self._noted = wanted
+        except StoreError:
+            return False
+        return True

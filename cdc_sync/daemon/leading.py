@@ -122,7 +122,7 @@ class Leading:
         kept = milliseconds(self._config.state.forget_after)
         works = [
             self._send(),
-            regularly(chores.NotedConditions(process, store).look, chores.NOTE_EVERY),
+            chores.NotedConditions(process, store).follow(),
             regularly(lambda: chores.count(process, store), LOOK_EVERY),
             regularly(lateness.look, LOOK_EVERY),
             regularly(lambda: wiring.follow_pauses(self._sender, store), wiring.LOOK),

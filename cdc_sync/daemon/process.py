@@ -33,6 +33,7 @@ class Process:
     Attributes:
         signalled: set by each signal.
         stopping: set by the signal that asked for the end.
+        conditions_changed: set when one begins, ends or changes.
         counts: what the store had of each watch a moment ago; None if that is unknown, or this daemon does not lead.
     """
 
@@ -43,6 +44,7 @@ class Process:
     beat_every: float
     metrics: EventMetrics = field(default_factory=EventMetrics)
     conditions: Conditions = field(default_factory=lambda: NONE)
+    conditions_changed: asyncio.Event = field(default_factory=asyncio.Event)
     counts: Mapping[str, WatchCounts] | None = None
     signalled: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -220,7 +220,9 @@ class _Daemon:
 
     def _fold(self, event: Event) -> None:
         process = self._process
-        process.conditions = conditions.fold(process.conditions, event)
+        before, process.conditions = process.conditions, conditions.fold(process.conditions, event)
+        if process.conditions is not before:
+            process.conditions_changed.set()
 
     def _want_reload(self) -> None:
         self._process.is_reload_wanted = True

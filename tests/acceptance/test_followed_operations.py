@@ -57,7 +57,13 @@ class Host:
             folder / "home",
             {"PGHOST": str(server.folder), "PGUSER": "postgres", "CDC_SYNC_CONFIG": str(self.config)},
             path=[folder / "bin", server.binaries.folder],
-            put={"sudo ": "", "host=db.example": f"host={server.folder}", "-h db.example ": "", **places},
+            put={
+                "sudo ": "",
+                "-g cdc-sync ": "",
+                "host=db.example": f"host={server.folder}",
+                "-h db.example ": "",
+                **places,
+            },
         )
 
     def follow(self, step: Step, decided: str = "") -> None:
@@ -103,7 +109,6 @@ class Host:
     def _edit(self, decided: str) -> None:
         columns = {"application_id": "hellowork_id", "status": "status", "job_id": "job_id"}
         here: dict[str, Any] = {
-            "undecided": [],
             "watches": {"applications": {"columns": columns}},
             "hellowork": {"base_url": self.hellowork.url},
             "state": {"path": str(self.folder / "var/lib/cdc-sync/state.db")},
@@ -111,6 +116,7 @@ class Host:
         }
         text = decided.replace("db.example", self.terminal.put["host=db.example"].removeprefix("host="))
         document = merged(merged(yaml.safe_load(self.config.read_text("utf-8")), yaml.safe_load(text)), here)
+        document.pop("undecided", None)  # versions before 0.2.0 do not know it
         self.config.write_text(yaml.safe_dump(document), encoding="utf-8")
 
 

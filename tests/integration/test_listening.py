@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from support.connections import WORDS
+from support.connections import TOKEN, WORDS
 from support.eventually import eventually
 from support.looking import admin_server
 
@@ -40,7 +40,7 @@ async def start(request: pytest.FixtureRequest, tmp_path: Path, seen: list[Event
             if request.param == "admin":
                 # It has one patience for both.
                 patience = min(request_within, idle)
-                server = admin_server(tmp_path, observe=seen.append, places=MOST, patience=patience)
+                server = admin_server(tmp_path, token=TOKEN, observe=seen.append, places=MOST, patience=patience)
                 return (await stack.enter_async_context(server)).port
             emulator = Emulator(places=MOST, request_within=request_within, idle=idle)
             return int((await stack.enter_async_context(emulator)).url.rpartition(":")[2])

@@ -13,7 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_FORM = b"POST /fuse/release HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+TOKEN = "planted-admin-token-77c0"
+"""The admin server's: without it no body is waited for."""
+
+_FORM = (
+    b"POST /fuse/release HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"Authorization: Bearer " + TOKEN.encode() + b"\r\n"
+)
 
 WORDS = {
     "silent": b"",

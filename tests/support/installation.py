@@ -23,13 +23,14 @@ from cdc_sync.ats import scripts
 from cdc_sync.ats.granting import grants
 from cdc_sync.config import load
 from cdc_sync.store.postgres import scripts as store_scripts
+from support import connections
 from support.daemon_process import COMMAND, DaemonProcess, Finished, free_port, is_listened_on, run_to_end
 from support.hellowork_server import HelloWork
 from support.sessions import Ats
 
 PASSWORD = "planted-password-5f1d"
 API_KEY = "planted-api-key-93ab"
-TOKEN = "planted-admin-token-77c0"
+TOKEN = connections.TOKEN
 SECRETS = (PASSWORD, API_KEY, TOKEN)
 
 SENTINEL = "hw-sentinel"
