@@ -343,6 +343,7 @@ class TestKeys:
 _FILES = {"state.db", "state.db.lock", "metrics.py", "metrics.md"}
 
 
+@cache
 def sections() -> dict[str, set[str]]:
     """The keys of each section, by the section's path without the names that people choose."""
     found: dict[str, set[str]] = {}

@@ -7,18 +7,19 @@ from cdc_sync.core.identifiers import QualifiedName
 
 NAMED = QualifiedName("ats", "applications")
 BARE = QualifiedName(None, "applications")
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED;"
 PIN = "SET LOCAL search_path = pg_catalog, pg_temp;"
 
 
 @pytest.mark.parametrize("tables", [[], [NAMED]])
 def test_the_path_is_pinned_before_the_first_name_is_looked_up(tables: list[QualifiedName]) -> None:
-    assert own_path.begin(tables).splitlines() == ["BEGIN;", PIN]
+    assert own_path.begin(tables).splitlines() == [BEGIN, PIN]
 
 
 def test_the_own_path_is_kept_first_if_a_table_has_no_schema() -> None:
     begin = own_path.begin([NAMED, BARE]).splitlines()
 
-    assert begin[0] == "BEGIN;"
+    assert begin[0] == BEGIN
     assert begin[-1] == PIN
     assert any("cdc_sync.own_schemas" in line for line in begin)
 
