@@ -266,7 +266,8 @@ async def test_the_lead_is_taken_once_beside_a_job_that_fails(store: PostgresDri
     await store.ask("give_up_lead", kind=KIND)
 
     # A lock that was taken twice must be given up twice: no rollback does that.
-    assert rows(dba, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+    held = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE locktype = 'advisory'"
+    assert rows(dba, f"{held} AND datname = current_database()") == [(0,)]
 
 
 class TestLoss:
