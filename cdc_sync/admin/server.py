@@ -69,7 +69,7 @@ class AdminError(OperationError):
 
 @dataclass(frozen=True)
 class _Act:
-    """An act that the page tells of: what was done to how many, by whom, and when."""
+    """An act that the page shows: what was done to how many, by whom, and when."""
 
     at: int
     what: str

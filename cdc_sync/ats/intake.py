@@ -119,12 +119,12 @@ class Intake:
         """
         async with self.lock:
             before = self.hidden_by
-            self.see_hiding(await self.reader.hidden_by(), anyhow=first)
+            self.see_hiding(await self.reader.hidden_by(), always=first)
             return bool(before - self.hidden_by)
 
-    def see_hiding(self, hidden_by: frozenset[Hiding], *, anyhow: bool = False) -> None:
-        """Note which policies may hide rows; report news, or `anyhow`."""
-        if anyhow or hidden_by != self.hidden_by:
+    def see_hiding(self, hidden_by: frozenset[Hiding], *, always: bool = False) -> None:
+        """Note which policies may hide rows; report news, or `always`."""
+        if always or hidden_by != self.hidden_by:
             self.hidden_by, self.watched.rechecks, watch = hidden_by, bool(hidden_by), self.rules.watch
             self.observe(RowsHidden(watch, row_security.warning(hidden_by)) if hidden_by else RowsVisible(watch))
 

@@ -361,7 +361,7 @@ _UNFINISHED: Final[dict[str | None, str]] = {
 class ForgetApplication(Request[int]):
     """Forget an application in these watches, with its history; returns how many rows the store had of it.
 
-    Whoever asks has looked whether a row has the id.
+    Who asks has looked whether a row has the id.
     """
 
     application_id: str
