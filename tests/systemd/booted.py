@@ -136,8 +136,14 @@ class Site:
         return f"host=127.0.0.1 port={self._port} dbname=postgres user={self._role}"
 
     def decided(self, document: dict[str, Any], secrets: str) -> str:
-        """What an administrator makes of a first configuration: it names the secrets as the page shows."""
-        here = {"hellowork": {"base_url": self.ats.hellowork.url}, "admin": {"listen": f"127.0.0.1:{self._admin_port}"}}
+        """What an administrator makes of a first configuration: decides, and names the secrets as the page shows."""
+        columns = {"application_id": "hellowork_id", "status": "status", "job_id": "job_id"}
+        here = {
+            "undecided": [],
+            "watches": {"applications": {"columns": columns}},
+            "hellowork": {"base_url": self.ats.hellowork.url},
+            "admin": {"listen": f"127.0.0.1:{self._admin_port}"},
+        }
         return yaml.safe_dump(merged(merged(document, yaml.safe_load(secrets.replace(THERE, self.place))), here))
 
     def metrics(self) -> str:
