@@ -59,10 +59,12 @@ def test_a_reload_during_the_start_happens_after_it(ats: Installation, imported:
 
 def test_any_number_of_reloads_during_the_start_is_survived(ats: Installation) -> None:
     with starting(ats, 0) as daemon:
+        deadline = time.monotonic() + PATIENCE
         while '"started"' not in daemon.logged:
             daemon.send_signal(signal.SIGHUP)
             time.sleep(0.001)
             assert daemon.is_running
+            assert time.monotonic() < deadline
 
         daemon.wait_until_ready()
         daemon.wait_until(lambda: TAKEN_OVER in daemon.logged, "the reload")
