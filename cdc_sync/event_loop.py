@@ -24,13 +24,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(work)
 
 
-async def supervise(jobs: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+async def supervise(jobs: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]) -> None:
     """Run jobs, by name, until all have returned or one has failed; then end the rest.
 
     Raises:
         BaseExceptionGroup: of the failures.
     """
-    tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
+    tasks = [asyncio.create_task(work(), name=name) for name, work in jobs.items()]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:

@@ -5,7 +5,7 @@ database (`config.Capture.needs`). `ats.beginning` lists the kinds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,7 +16,8 @@ from cdc_sync.config import Capture as Configured
 from cdc_sync.core.events import TriggersFound, TriggersMissing
 from cdc_sync.core.reasons import coded, joined
 
-Jobs = dict[str, Coroutine[Any, Any, None]]
+Jobs = dict[str, Callable[[], Coroutine[Any, Any, None]]]
+"""Endless work, by name: functions, so that none is left unstarted when another cannot get ready."""
 
 
 class Capture(ABC):
@@ -59,7 +60,7 @@ class Capture(ABC):
 
     async def jobs(self) -> Jobs:
         """The endless jobs."""
-        return {"tables": self._watch_tables()}
+        return {"tables": self._watch_tables}
 
     async def look_closer(self) -> None:
         """Look at what the lookout reported, and request a sweep for what no row and no log entry may show.

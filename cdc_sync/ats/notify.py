@@ -61,10 +61,10 @@ class NotifyCapture(SweepOnlyCapture):
             await self.intake.sessions.lasting.listen(name, self.rung.set, self._proved)
         elif self.parts.watch.capture.wakeup == "notify":
             self.parts.observe(BellLeftAlone(name, self._look_every))
-        jobs = {**await super().jobs(), "change log": self.run()}
+        jobs = {**await super().jobs(), "change log": self.run}
         if not self.parts.dry_run:
             await self.lookout.bell.silence()
-            jobs["missed changes"] = self.watch_missed()
+            jobs["missed changes"] = self.watch_missed
         return jobs
 
     async def catch_up(self) -> None:

@@ -79,7 +79,7 @@ class PollCapture(Capture):
 
     async def jobs(self) -> Jobs:
         """See `Capture`."""
-        return {**await super().jobs(), "poll": self.run()}
+        return {**await super().jobs(), "poll": self.run}
 
     async def catch_up(self) -> None:
         """Poll once."""

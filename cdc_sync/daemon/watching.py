@@ -4,6 +4,7 @@ import asyncio
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
 from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.capture import Capture, ChangedError
@@ -116,12 +117,11 @@ class WatchWorker:
             every = format_duration(watch.capture.sweep)
             meanwhile = coded("sweeps-find", "What that misses, sweeps find, every %(every)s.", every=every)
             capture = await begin(intake, meanwhile)
-            # Nothing may fail before the jobs start: Python warns about unstarted coroutines.
             jobs = await capture.jobs()
-            jobs["sessions"] = intake.sessions.until_lost()
-            jobs["sweeps"] = self._begin_and_sweep(capture)
-            jobs["deletions"] = Deletions(intake).confirm()
-            await supervise({f"{parts.name}: {job}": coroutine for job, coroutine in jobs.items()})
+            jobs["sessions"] = intake.sessions.until_lost
+            jobs["sweeps"] = partial(self._begin_and_sweep, capture)
+            jobs["deletions"] = Deletions(intake).confirm
+            await supervise({f"{parts.name}: {job}": work for job, work in jobs.items()})
 
     async def _begin_and_sweep(self, capture: Capture) -> None:
         # Ready: capture works, and earlier commits are applied.

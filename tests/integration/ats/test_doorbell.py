@@ -1,7 +1,9 @@
 """The loops of notify mode together: the log is read when the bell rings, or when a look shows changes."""
 
 import asyncio
+import gc
 import time
+import warnings
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
@@ -37,7 +39,7 @@ async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[list[async
 async def notify_mode(rig: Rig) -> AsyncIterator[NotifyCapture]:
     """All the loops of notify mode, with nothing that would find a change without the bell."""
     await rig.adopt()
-    async with running(*(await rig.drain.jobs()).values()):
+    async with running(*(job() for job in (await rig.drain.jobs()).values())):
         yield rig.drain
 
 
@@ -47,6 +49,23 @@ async def is_queued(rig: Rig, application_id: str) -> bool:
 
 def is_armed(ats: Ats) -> bool:
     return bool(one(ats, "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell"))
+
+
+async def test_jobs_that_cannot_get_ready_leave_nothing_unstarted(
+    open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> None:
+        raise SourceError("unavailable", "the connection is lost")
+
+    async with open_rig(capture=NEVER) as rig:
+        await rig.adopt()
+        monkeypatch.setattr(rig.drain.lookout.bell, "silence", fail)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            with pytest.raises(SourceError):
+                await rig.drain.jobs()
+            gc.collect()
+    assert not [str(each.message) for each in warned if "never awaited" in str(each.message)]
 
 
 async def test_a_change_rings_and_is_queued_at_once(ats: Ats, open_rig: OpenRig) -> None:
@@ -94,7 +113,6 @@ class TestPace:
                 for _ in range(20):
                     update(ats, 1, status=f"{time.monotonic()}")
                     await asyncio.sleep(0)
-            assert not doorbell.lookout.bell.is_armed
             listener.execute("SELECT")
             list(listener.notifies(timeout=0))
 

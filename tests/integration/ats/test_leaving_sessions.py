@@ -218,7 +218,7 @@ async def test_each_watch_finds_out_once_that_the_server_is_set_up_otherwise(
         monkeypatch.setattr(lookout, "server_facts", otherwise)
         for job in (await found.jobs()).values():
             with pytest.raises(ChangedError):
-                await job
+                await job()
 
     async with shared.sessions("stays") as sessions:
         async with connect(replace(parts, name="first")) as first, connect(replace(parts, name="second")) as second:

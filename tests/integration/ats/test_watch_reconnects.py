@@ -124,7 +124,7 @@ async def test_a_pool_without_a_free_connection_is_a_lost_database(open_rig: Ope
         taken = [await pool.getconn(timeout=30) for _ in range(POOL_SIZE)]
 
         with pytest.raises(SourceError, match="a connection after") as raised:
-            await (await SweepOnlyCapture(rig.intake, rig.drain.installed).jobs())["tables"]
+            await (await SweepOnlyCapture(rig.intake, rig.drain.installed).jobs())["tables"]()
 
         assert raised.value.kind == "unreachable"
         for connection in taken:
