@@ -1,7 +1,6 @@
 """`cdc-sync check` as people and scripts use it, beside a daemon at work and before there is any."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from support.installation import API_KEY, PASSWORD, Installation
@@ -40,12 +39,6 @@ def test_all_is_well_before_the_first_start_and_beside_the_daemon(installation: 
         installation.settle(daemon)
         assert not daemon.events_named("lost")
         assert daemon.stop() == 0
-
-
-def test_the_page_names_every_check(installation: Installation) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "checking.md").read_text(encoding="utf-8")
-    for finding in found(installation.run("check", "--json").stdout):
-        assert f"`{finding['check']}`" in page
 
 
 def test_what_fails_is_told_with_what_to_paste(notify: Installation) -> None:

@@ -16,7 +16,6 @@ from support.installation import Installation, merged
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "hellowork-id.md").read_text(encoding="utf-8")
-FRENCH = (DOCS / "fr" / "identifiant-hellowork.md").read_text(encoding="utf-8")
 
 COLUMN, SIDE, URL, VIEW = "A column of the table", "A side table", "The status URL in a free field", "A view"
 
@@ -156,11 +155,3 @@ def test_a_view_which_blocks_a_migration(ats: Installation) -> None:
     works(ats)
     with pytest.raises(errors.FeatureNotSupported):
         ats.ats.execute("ALTER TABLE public.applications ALTER COLUMN status TYPE varchar(80)")
-
-
-def test_the_french_page_has_the_same_to_paste() -> None:
-    def pasted(page: str) -> list[Block]:
-        return [block for block in blocks(page) if block[0]]
-
-    assert pasted(FRENCH) == pasted(PAGE)
-    assert len(pasted(PAGE)) > 10

@@ -23,7 +23,6 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 ENGLISH, FRENCH = ROOT / "README.md", ROOT / "README.fr.md"
 GUIDE, FRENCH_GUIDE = DOCS / "getting-started.md", DOCS / "fr" / "premiers-pas.md"
-IDS, FRENCH_IDS = DOCS / "hellowork-id.md", DOCS / "fr" / "identifiant-hellowork.md"
 DBAS, FRENCH_DBAS = DOCS / "for-dbas.md", DOCS / "fr" / "pour-les-dba.md"
 CUSTOMERS, FRENCH_CUSTOMERS = DOCS / "many-customers.md", DOCS / "fr" / "clients-multiples.md"
 DATA, FRENCH_DATA = DOCS / "personal-data.md", DOCS / "fr" / "donnees-personnelles.md"
@@ -207,9 +206,7 @@ class TestFrench:
     PAIRS = (
         (ENGLISH, FRENCH),
         (GUIDE, FRENCH_GUIDE),
-        (IDS, FRENCH_IDS),
         (DBAS, FRENCH_DBAS),
-        (OPERATIONS, FRENCH_OPERATIONS),
         (CUSTOMERS, FRENCH_CUSTOMERS),
         (DATA, FRENCH_DATA),
     )
@@ -248,7 +245,7 @@ class TestFrench:
     def places(self, page: Path) -> Counter[tuple[Path, str | int]]:
         """Where a page leads to, by its English page and the number of the heading there; not pictures, nor itself in
         the other language."""
-        translated = {french: english for english, french in self.PAIRS}
+        translated = {french: english for english, french in (*self.PAIRS, (OPERATIONS, FRENCH_OPERATIONS))}
         found = Counter[tuple[Path, str | int]]()
         for target in links(page):
             path, _, anchor = target.partition("#")
@@ -264,15 +261,22 @@ class TestFrench:
         assert english in leads_to(french)
 
     def test_the_readmes_lead_to_the_same_pages(self) -> None:
-        translated = {ENGLISH: FRENCH, **{french: english for english, french in self.PAIRS}}
+        pairs = (*self.PAIRS, (OPERATIONS, FRENCH_OPERATIONS))
+        translated = {ENGLISH: FRENCH, **{french: english for english, french in pairs}}
         french = {translated.get(page, page) for page in leads_to(FRENCH)}
 
         assert pages(french) == pages(leads_to(ENGLISH))
 
-    def test_every_french_page_is_compared(self) -> None:
-        assert {french for _, french in self.PAIRS} == {FRENCH, *(DOCS / "fr").glob("*.md")}
+    def test_every_french_page_is_compared_but_the_brief_one(self) -> None:
+        assert {french for _, french in self.PAIRS} == {FRENCH, *(DOCS / "fr").glob("*.md")} - {FRENCH_OPERATIONS}
 
-    @pytest.mark.parametrize("page", [french for _, french in PAIRS], ids=name)
+    def test_the_brief_page_has_only_code_of_the_whole_one(self) -> None:
+        whole = _COMMENT.sub("", OPERATIONS.read_text(encoding="utf-8"))
+        lines = [line.rstrip() for _, block in blocks(FRENCH_OPERATIONS) for line in block.splitlines() if line.strip()]
+
+        assert [line for line in lines if line not in whole] == []
+
+    @pytest.mark.parametrize("page", [*(french for _, french in PAIRS), FRENCH_OPERATIONS], ids=name)
     def test_no_line_breaks_before_a_mark_or_a_unit(self, page: Path) -> None:
         text = _INLINE.sub("`", prose(page.read_text(encoding="utf-8")))
 
@@ -280,7 +284,7 @@ class TestFrench:
             re.findall(r".*[ \n][:;?!»](?![\w/\[]).*|.*«[ \n].*|.*\d[ \n](?:[mµ]?s|min|h|[kMG]o|%)(?!\w).*", text) == []
         )
 
-    @pytest.mark.parametrize("page", [french for _, french in PAIRS] + [CATALOGUE], ids=name)
+    @pytest.mark.parametrize("page", [*(french for _, french in PAIRS), FRENCH_OPERATIONS, CATALOGUE], ids=name)
     def test_one_word_for_each_term(self, page: Path) -> None:
         """Of the glossary at the head of `fr.po`."""
         source = page.read_text(encoding="utf-8")

@@ -1,27 +1,20 @@
-"""docs/operations.md, the alerts and the dashboard tell of every message and alert, and of none that does not exist."""
+"""docs/messages.md, docs/operations.md, the alerts and the dashboard know every message and alert, and no other."""
 
 import json
 import logging
 import re
 import sqlite3
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import messages_reference
 import pytest
 import yaml
-from support.configurations import LEAST
-from support.installation import merged
-from support.observing import EXAMPLES
 
-from cdc_sync.admin.server import AdminError
 from cdc_sync.ats import errors
-from cdc_sync.ats.row_security import Hiding, warning
-from cdc_sync.config import exposures, parse, warnings
-from cdc_sync.config.problems import Problem
-from cdc_sync.core.events import Dispatch, Event, RowsHidden, StoreFailed, TakeOverBlocked, TriggersMissing, WatchLost
+from cdc_sync.core.events import Dispatch, Event, StoreFailed, WatchLost
 from cdc_sync.daemon.event_logger import EventLogger
 from cdc_sync.daemon.logs import LOGGER, Fields
 from cdc_sync.packaged import data
@@ -35,108 +28,31 @@ PAGE = (DOCS / "operations.md").read_text(encoding="utf-8")
 ALERTS = PACKAGE / "files" / "alerts.yaml"
 DASHBOARD = PACKAGE / "files" / "grafana-dashboard.json"
 
-ROWS = re.findall(r"^\| (error|warning) \| (?!`[a-z-]+` \| `)(?:\| )?`([^`]+)` \| (.+) \|$", PAGE, re.MULTILINE)
-"""Level, message and remedy, as the page has them, of what has no code."""
-
-CODED = re.findall(r"^\| (error|warning) \| `([a-z-]+)` \| `([^`]+)` \| .+ \|$", PAGE, re.MULTILINE)
-"""Level, code and message of what has one."""
-
-# What observations bring along is someone else's text, and stands here by where it comes from.
-_FREE = (WatchLost, TriggersMissing, RowsHidden, StoreFailed, TakeOverBlocked)
-
 # Raised by name, as it is for a StandbyError, or where a driver's error has a meaning of its own.
 _RAISED = re.compile(r'\b(?:SourceError|super\(\).__init__)\(\s*"([a-z-]+)",')
-
-SUSPICIOUS = """
-state: {dsn: "dbname=state", path: state.db}
-metrics: {per_watch: false}
-watches:
-  applications:
-    status: {map: {a: sent, b: Hired}, unmapped: ignore}
-    settle: {nothing: 5m}
-  numbers:
-    table: public.others
-    key: [id]
-    columns: {application_id: phone, status: stage_id, job_id: job_id, created: created_at}
-  some_numbers:
-    table: public.others
-    key: [id]
-    columns: {application_id: hellowork_id, status: stage_id, job_id: job_id, created: created_at}
-    status: {map: {1: HIRED}}
-    where: t.customer = 1
-    hellowork: {headers: {X-Api-Key: same}}
-  others_numbers:
-    table: public.others
-    key: [id]
-    columns: {application_id: hellowork_id, status: stage_id, job_id: job_id, created: created_at}
-    where: t.customer = 2
-    hellowork: {headers: {X-Api-Key: same}}
-undecided: ["status: something else may decide it too"]
-"""
-
 
 def codes_in(file: Path) -> set[str]:
     """The codes of a source's errors that a file raises."""
     return set(_RAISED.findall(file.read_text(encoding="utf-8")))
 
 
-class TestMessages:
-    """Every line of level warning or error has a row."""
-
-    def test_every_message_has_a_row(self) -> None:
-        without = [(level, text) for level, text in messages() if not rows_of(level, text)]
-
-        assert without == []
-
-    def test_every_row_has_a_message(self) -> None:
-        used = {row for level, text in messages() for row in rows_of(level, text)}
-
-        assert {(level, row) for level, row, _ in ROWS} - used == set()
-
-    def test_no_row_stands_for_anything(self) -> None:
-        assert [row for _, row, _ in ROWS if rows_of("error", "xyz") or rows_of("warning", "xyz")] == []
-
-    def test_a_message_that_is_not_told_of_is_found(self) -> None:
-        assert not rows_of("error", "the moon is in the way")
-        assert not rows_of("warning", "given up, now a dead letter")
-
-    def test_every_suspicion_is_among_the_examples(self) -> None:
-        source = (PACKAGE / "config" / "config_warnings.py").read_text(encoding="utf-8")
-        codes = set(re.findall(r'_warning\("([a-z-]+)"', source))
-        assert {problem.code for problem in _warnings()} == codes
+def test_the_page_of_messages_is_the_tool_s() -> None:
+    assert (DOCS / "messages.md").read_text(encoding="utf-8") == messages_reference.page() + "\n", (
+        "write it again: python tools/messages_reference.py > docs/messages.md"
+    )
 
 
 class TestCodes:
     """Every error of the ATS's database, and of the store, has a row, by its code."""
 
-    def test_every_code_has_a_row_of_its_level_and_every_row_a_code(self) -> None:
-        of_source = {meaning["code"].partition("/")[0] for meaning in errors.texts()["meanings"]} | {
-            name.partition("/")[0] for name in errors.texts()["messages"]
-        }
-        of_source = of_source.union(*map(codes_in, PACKAGE.rglob("*.py")))
-        expected = {("warning" if code in errors.UNREACHABLE else "error", code) for code in of_source}
-
-        assert {(level, code) for level, code, _ in CODED} == expected | {
-            ("error", name.partition("/")[0]) for name in store_errors.texts()["messages"]
-        }
+    def test_every_code_has_a_row(self) -> None:
+        raised = set[str]().union(*map(codes_in, PACKAGE.rglob("*.py")))
+        rows = set(re.findall(r"^\| `([a-z-]+)` \|", (DOCS / "messages.md").read_text(encoding="utf-8"), re.MULTILINE))
+        assert raised - rows == set()
 
     def test_what_an_error_is_of_are_classes_of_the_driver(self) -> None:
         of = {name for meaning in errors.texts()["meanings"] for name in meaning["of"]} - {"text", "raised"}
         assert all(issubclass(getattr(psycopg.errors, name), psycopg.Error) for name in of)
-
-    def test_each_message_has_a_row_of_its_code(self) -> None:
-        messages = [
-            *((meaning["code"].partition("/")[0], meaning["text"]) for meaning in errors.texts()["meanings"]),
-            *((name.partition("/")[0], message) for name, message in errors.texts()["messages"].items()),
-            *((name.partition("/")[0], message) for name, message in store_errors.texts()["messages"].items()),
-            ("store-unusable", str(schema.translate(Path("state.db"), sqlite3.Error("disk full")))),
-            ("store-unusable", str(postgres_schema.translate("postgresql://host/ats", psycopg.Error("disk full")))),
-        ]
-        assert [
-            (code, message)
-            for code, message in messages
-            if not any(its == code and pattern(row).match(message) for _, its, row in CODED)
-        ] == []
 
     @pytest.mark.parametrize("database", ["sqlite", "postgres"])
     def test_each_remedy_of_the_store_follows_its_error(self, database: str) -> None:
@@ -159,34 +75,6 @@ class TestCodes:
         assert said == [{"watch": "applications", "code": code} for code in ("table-missing", "store-unusable")]
 
 
-def rows_of(level: str, text: str) -> list[tuple[str, str]]:
-    """The rows that stand for a message."""
-    return [(level, row) for its, row, _ in ROWS if its == level and pattern(row).match(text)]
-
-
-def pattern(row: str) -> re.Pattern[str]:
-    """What a row stands for: `…` is anything, and so is what follows."""
-    return re.compile(".+".join(map(re.escape, row.removesuffix("…").split("…"))), re.DOTALL)
-
-
-def messages() -> list[tuple[str, str]]:
-    """Every message of level warning or error, with `…` for what differs."""
-    return [
-        *_lines(),
-        *(("warning", str(problem)) for problem in _warnings()),
-        *(("warning", text) for text in _exposures()),
-        ("error", "capture.mode is notify, but …"),
-        ("error", str(AdminError("…", "…"))),
-        ("warning", warning([Hiding("public.applications", "cdc_sync", ())])),
-    ]
-
-
-def _lines() -> list[tuple[str, str]]:
-    """The lines of the observations that have a text of their own."""
-    records = logged(*(example for example in EXAMPLES if not isinstance(example, _FREE)))
-    return [("error" if record.levelno == logging.ERROR else "warning", record.getMessage()) for record in records]
-
-
 def logged(*observed: Event) -> list[logging.LogRecord]:
     """The records of these events of level warning or error."""
     found: list[logging.LogRecord] = []
@@ -206,26 +94,6 @@ def logged(*observed: Event) -> list[logging.LogRecord]:
         LOGGER.removeHandler(kept)
         LOGGER.setLevel(logging.NOTSET)
     return found
-
-
-def _warnings() -> list[Problem]:
-    document = merged(yaml.safe_load(LEAST), yaml.safe_load(SUSPICIOUS))
-    return warnings(parse(yaml.safe_dump(document), name="suspicious", environ={}))
-
-
-def _exposures() -> list[str]:
-    """What is said of files that others may read or write, of a configuration that has one of each."""
-    # Not in pytest's folders, which nobody else may enter.
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        file, store = Path(folder) / "config.yaml", Path(folder) / "state.db"
-        text = yaml.safe_dump(
-            merged(yaml.safe_load(LEAST), {"admin": {"token": "s" * 16}, "state": {"path": str(store)}})
-        )
-        for each in (file, store):
-            each.write_text(text)
-            each.chmod(0o666)
-        return list(map(str, exposures(file, parse(text, name="exposed", environ={}))))
 
 
 @cache

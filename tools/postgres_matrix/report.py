@@ -1,4 +1,4 @@
-"""The table of a matrix run, for docs/postgresql-versions.md."""
+"""The table of a matrix run, for people."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

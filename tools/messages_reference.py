@@ -1,0 +1,56 @@
+"""docs/messages.md, from the texts of the package: `python tools/messages_reference.py > docs/messages.md`."""
+
+import re
+from collections.abc import Iterator
+
+from cdc_sync.ats.errors import refused_by_system
+from cdc_sync.packaged import data
+
+_HEADER = """\
+# Messages
+
+Made by `python tools/messages_reference.py`. Each message goes on with what to do; here stands how it begins, with `…` for what
+differs. A `code` is stable, a wording is not.
+
+The log has the code as a field; `/api/status`, `check --json` and the page show the same texts.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [_HEADER]
+    refused = refused_by_system(OSError("…"))
+    parts += ["## Of the ATS's database\n", "| code | message |", "|---|---|", *_coded("ats/errors.yaml")]
+    parts += [f"| `{refused.code}` | {_beginning(refused.message)} |", ""]
+    parts += ["## Of the store\n", "| code | message |", "|---|---|", *_coded("store/errors.yaml"), ""]
+    parts += ["## Other lines of the log\n", "| level | message |", "|---|---|", *_lines()]
+    return "\n".join(parts)
+
+
+def _coded(file: str) -> Iterator[str]:
+    texts = data(file)
+    found = [(each["code"], each["text"]) for each in texts.get("meanings", ())]
+    found += texts["messages"].items()
+    rows = {f"| `{code.partition('/')[0]}` | {_beginning(text)} |" for code, text in found}
+    yield from sorted(rows)
+
+
+def _lines() -> Iterator[str]:
+    found = set[str]()
+    for line in data("daemon/logs.yaml")["lines"].values():
+        if line.get("level") in {"warning", "error"}:
+            messages = line["message"]
+            for text in messages.values() if isinstance(messages, dict) else [messages]:
+                if text != "{message}":
+                    found.add(f"| {line['level']} | {_beginning(text)} |")
+    yield from sorted(found)
+
+
+def _beginning(text: str) -> str:
+    """The first sentence, without placeholders."""
+    sentence = re.split(r"(?<=[.?:;]) ", " ".join(text.split()))[0]
+    return re.sub(r"\{[^}]*\}", "…", sentence).rstrip(":;").replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(page())
