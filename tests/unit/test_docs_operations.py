@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import messages_reference
+import psycopg
 import pytest
 import yaml
 
@@ -30,6 +30,7 @@ DASHBOARD = PACKAGE / "files" / "grafana-dashboard.json"
 
 # Raised by name, as it is for a StandbyError, or where a driver's error has a meaning of its own.
 _RAISED = re.compile(r'\b(?:SourceError|super\(\).__init__)\(\s*"([a-z-]+)",')
+
 
 def codes_in(file: Path) -> set[str]:
     """The codes of a source's errors that a file raises."""
