@@ -23,7 +23,7 @@ SOURCES   := $(shell find cdc_sync systemd -type f -not -name '*.pyc')
 PY ?= python3.13
 
 .PHONY: help demo test unit test-python test-systemd test-image test-browser screenshots \
-	test-postgres-matrix check lint types imports dead-code count-code format coverage \
+	test-postgres-matrix check lint types imports dead-code format coverage \
 	torture torture-cluster bench trace-change bench-trigger wheel docs deb check-deb constraints clean
 
 help: ## List the targets
@@ -91,9 +91,6 @@ imports: $(READY) ## The import contract: layers, and a pure core
 dead-code: $(READY) ## What of the package nothing in the package uses
 	$(BIN)/vulture
 
-count-code: ## Lines of code of the package, without blanks, comments and docstrings
-	@$(PYTHON) tools/count_code.py cdc_sync
-
 coverage: $(READY) ## Branch coverage of the pure core must be 100 %
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m $(UNIT)
@@ -112,7 +109,7 @@ bench: $(READY) ## How fast it is, each figure beside a bare loop, in some minut
 trace-change: $(READY) ## The path of one change: functions, store jobs, statements; TRACE_ARGS="--store postgres --times"
 	@PYTHONPATH=tests:tools $(BIN)/python -m trace_change $(TRACE_ARGS)
 
-bench-trigger: $(READY) ## What the triggers cost, by pgbench, in 25 minutes; BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"
+bench-trigger: $(READY) ## What the triggers cost, in instructions (valgrind); BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"
 	@PYTHONPATH=tests:tools $(BIN)/python -m trigger_cost $(BENCH_ARGS)
 
 bench-tenants: $(READY) ## What 1,000 customers in one daemon cost, in half an hour; BENCH_ARGS="--schemas 200 --mode poll"

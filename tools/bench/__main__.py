@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from support.binaries import binaries_in, server_binaries
-from trigger_cost.pgbench import PgbenchError
 
 from bench.options import QUICK, Options
+from bench.pgbench import PgbenchError
 from bench.report import as_json, as_table
 from bench.run import ROWS, STORE_ROWS, bench
 from cdc_sync.demo.postgres import PostgresFailedError, PostgresMissingError

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trigger_cost.pgbench import find_pgbench
-
 import cdc_sync
 from bench import calls, crash, memory, stores, walks, writers
 from bench.figures import Figure, at_most, ratio_at_most
 from bench.options import Options
+from bench.pgbench import find_pgbench
 from bench.report import in_short
 from bench.sink import sink
 from bench.site import DURABLE, Rig, Site, facts_of, site

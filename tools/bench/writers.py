@@ -2,10 +2,9 @@
 
 import time
 
-from trigger_cost.pgbench import Pgbench, find_pgbench
-
 from bench.figures import Figure, at_most, beside, ratio_at_least
 from bench.options import Options
+from bench.pgbench import Pgbench, find_pgbench
 from bench.site import PATIENCE, Site
 
 _WRITERS = 4

@@ -19,7 +19,6 @@ import yaml
 from bench.sink import Sink, sink
 from bench.site import cpu_of
 from command_line import parser_of, say
-from many_watches.__main__ import one, server_cpu
 from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import COMMAND, DaemonProcess, environment, free_port
@@ -292,6 +291,21 @@ class Bench:
 
     def described(self, delays: list[float]) -> str:
         return f"p50 {median(delays):.1f} ms, p99 {quantiles(delays, n=100)[98]:.0f} ms"
+
+
+def server_cpu(ats: psycopg.Connection) -> float:
+    """CPU seconds of the server's processes, also of ended ones."""
+    postmaster = psutil.Process(ats.info.backend_pid).parent()
+    if postmaster is None:
+        return 0.0
+    ended = postmaster.cpu_times()
+    living = sum(cpu_of(child.pid) for child in postmaster.children())
+    return cpu_of(postmaster.pid) + ended.children_user + ended.children_system + living
+
+
+def one(ats: psycopg.Connection, query: str) -> int:
+    row = ats.execute(query.encode()).fetchone()
+    return int(row[0]) if row else 0
 
 
 if __name__ == "__main__":

@@ -1,97 +1,202 @@
-"""The command line."""
+"""The command line, and what is measured."""
 
-import argparse
+import os
+import re
+import shutil
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import psycopg
+from command_line import parser_of, say
+from psycopg import sql
 from support.binaries import binaries_in, server_binaries
 
-from cdc_sync.demo.postgres import PostgresFailedError, PostgresMissingError
-from trigger_cost.bystanders import Paid, measure_bystanders
-from trigger_cost.cancelled import measure_cancelled
-from trigger_cost.cpu import measure_cpu
-from trigger_cost.instructions import ValgrindMissingError, measure_instructions
-from trigger_cost.measuring import Figure
-from trigger_cost.options import QUICK, Options
-from trigger_cost.pgbench import PgbenchError
-from trigger_cost.report import as_json, as_markdown, as_table
-from trigger_cost.run import bench
+from cdc_sync.ats import scripts
+from cdc_sync.config import load
+from cdc_sync.demo.postgres import Binaries, PostgresFailedError, PostgresMissingError, Server
+from cdc_sync.demo.postgres import server as postgres_server
+
+TABLES = ("bare", "watched")
+"""A table without triggers, and an equal one with them."""
+
+_SETTINGS = {"fsync": "off", "full_page_writes": "off", "dynamic_shared_memory_type": "mmap"}
+_WARM_UP = 20
+_COUNTED = 200
+_SINGLE = {
+    "update, no watched column": "UPDATE {table} SET notes = 'n{id}', updated_at = now() WHERE id = {id}",
+    "update, watched column": "UPDATE {table} SET status = 's{id}', updated_at = now() WHERE id = {id}",
+    "insert": "INSERT INTO {table} (hellowork_id, status, updated_at) VALUES ('h{id}', 'NEW', now())",
+}
+_BULK = "bulk update, watched column, per row"
+
+
+_BULK_UPDATE = "UPDATE {table} SET status = 'b' || random(), updated_at = now() WHERE id <= {rows}"
+_BULK_ROWS = 2_000
+_IDS_OF = 20_000
+"""Rows of the bulk update whose transaction ids are counted."""
+
+_NEXT_ID = "SELECT txid_snapshot_xmax(txid_current_snapshot())"
+
+
+class ValgrindMissingError(Exception):
+    """There is no valgrind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """`what`, without triggers and with them."""
+
+    what: str
+    bare: float
+    watched: float
+
+    def __str__(self) -> str:
+        ratio = f"{self.watched / self.bare:.2f}"
+        return f"| {self.what} | {self.bare:,.2f} | {self.watched:,.2f} | {self.watched - self.bare:,.2f} | {ratio} |"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m trigger_cost", description="What the triggers cost the ATS.")
+    parser = parser_of("trigger_cost")
     parser.add_argument("--pgbin", metavar="FOLDER", help="the bin folder of the server to measure")
-    parser.add_argument("--rounds", type=_positive, default=7, help="runs on each table (%(default)s)")
-    parser.add_argument(
-        "--seconds", type=_positive, default=3, help="how long one run lasts, and its warm-up before it (%(default)s)"
-    )
-    parser.add_argument(
-        "--no-fsync", action="store_true", help="a disk that costs nothing: the least flattering ratios"
-    )
-    parser.add_argument(
-        "--alone",
-        action="store_true",
-        help="the daemon is stopped during each run: what the triggers cost by themselves",
-    )
-    parser.add_argument(
-        "--standby",
-        type=_positive,
-        metavar="SECONDS",
-        help="instead: what a standby cancels, for so long on each table",
-    )
-    parser.add_argument(
-        "--cpu", action="store_true", help="instead: CPU time per statement, which a busy machine changes little"
-    )
-    parser.add_argument(
-        "--instructions", action="store_true", help="instead: instructions per statement, which nothing else changes"
-    )
-    parser.add_argument("--quick", action="store_true", help="only see that it works: the figures mean nothing")
-    parser.add_argument("--json", action="store_true", help="write JSON instead of a table")
-    parser.add_argument("--markdown", action="store_true", help="write the tables of docs/for-dbas.md, too")
     given = parser.parse_args()
-    options = QUICK if given.quick else _options(given.rounds, given.seconds)
     try:
         binaries = binaries_in(given.pgbin, "--pgbin") if given.pgbin else server_binaries()
-        if given.cpu:
-            return _write({}, [], measure_cpu(binaries, given.rounds, tell), given)
-        if given.instructions:
-            return _write({}, [], measure_instructions(binaries, tell), given)
-        if given.standby:
-            return _write({}, [], measure_cancelled(binaries, given.standby, tell), given)
-        facts, figures = bench(binaries, replace(options, fsync=not given.no_fsync, alone=given.alone), tell)
-        paid = [] if given.alone else measure_bystanders(binaries, options, tell)
-    except (PgbenchError, PostgresMissingError, PostgresFailedError, ValgrindMissingError, ValueError) as error:
+        say("| what is paid | without triggers | with | added | ratio |\n| --- | --- | --- | --- | --- |")
+        for paid in (*instructions(binaries), ids_of_a_bulk(binaries, _IDS_OF)):
+            say(str(paid))
+    except (PostgresMissingError, PostgresFailedError, ValgrindMissingError, ValueError) as error:
         sys.stderr.write(f"trigger_cost: {error}\n")
         return 1
-    return _write(facts, figures, paid, given)
-
-
-def _write(
-    facts: Mapping[str, object], figures: Sequence[Figure], paid: Sequence[Paid], given: argparse.Namespace
-) -> int:
-    sys.stdout.write((as_json if given.json else as_table)(facts, figures, paid) + "\n")
-    if given.markdown:
-        sys.stdout.write("\n" + as_markdown(figures, paid) + "\n")
     return 0
 
 
-def tell(line: str) -> None:
-    """Report progress on standard error."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+def ids_of_a_bulk(binaries: Binaries, rows: int) -> Paid:
+    """The transaction ids of one UPDATE of many rows."""
+    with watched_server(binaries, rows, {"autovacuum": "off"}) as (_, dba):
+        used = []
+        for table in TABLES:
+            before = _one(dba)
+            dba.execute(sql.SQL(_BULK_UPDATE).format(table=sql.Identifier("public", table), rows=rows))
+            used.append(_one(dba) - before)
+    return Paid(f"transaction ids of an update of {rows:,} rows", *used)
 
 
-def _options(rounds: int, seconds: int) -> Options:
-    length = ("--time", str(seconds))
-    return Options(rounds, warm_up=length, length=length)
+def _one(dba: psycopg.Connection[Any]) -> int:
+    row = dba.execute(_NEXT_ID).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, not {text}")
-    return number
+@contextmanager
+def watched_server(
+    binaries: Binaries, rows: int, settings: Mapping[str, str]
+) -> Iterator[tuple[Server, psycopg.Connection[Any]]]:
+    """A server with the tables and triggers, without a daemon; and a superuser's session."""
+    with (
+        postgres_server(binaries, settings=settings) as server,
+        psycopg.connect(server.dsn, autocommit=True) as dba,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        dba.execute("CREATE ROLE ats LOGIN")
+        template = sql.SQL((Path(__file__).parent / "tables.sql").read_text(encoding="utf-8"))
+        for table in TABLES:
+            name = sql.Identifier("public", table)
+            dba.execute(template.format(table=name, name=sql.Literal(table), rows=sql.Literal(rows)))
+        config = Path(folder) / "config.yaml"
+        config.write_text(_CONFIG.format(folder=folder))
+        dba.execute(scripts.install(load(config, {})).encode())
+        yield server, dba
+
+
+_CONFIG = """
+database: {{dsn: "dbname=nowhere"}}
+hellowork: {{base_url: "http://127.0.0.1:1"}}
+state: {{path: "{folder}/state.db"}}
+watches:
+  watched:
+    table: public.watched
+    key: [id]
+    columns:
+      {{application_id: hellowork_id, status: status, job_id: job_id, created: created_at, event_date: updated_at}}
+    capture: {{mode: notify}}
+"""
+
+
+def instructions(binaries: Binaries) -> list[Paid]:
+    """Count them.
+
+    Raises:
+        ValgrindMissingError: there is none.
+        PostgresFailedError: the server failed.
+    """
+    valgrind = shutil.which("valgrind")
+    if valgrind is None:
+        raise ValgrindMissingError("this needs valgrind; install it, for instance: apt-get install valgrind")
+    with watched_server(binaries, _BULK_ROWS, _SETTINGS) as (server, dba):
+        dba.close()
+        server.stop()
+        counted = [_count(valgrind, server, table, _BULK_ROWS) for table in TABLES]
+    return [
+        Paid(f"thousands of instructions: {name}", *(round(each[name] / 1000, 1) for each in counted))
+        for name in counted[0]
+    ]
+
+
+def _count(valgrind: str, server: Server, table: str, rows: int) -> dict[str, float]:
+    """The instructions of one change, by workload."""
+    out = server.folder / f"{table}.callgrind"
+    command = [valgrind, "--tool=callgrind", f"--callgrind-out-file={out}", "--log-file=/dev/null"]
+    command += ["--dump-before=RequestCheckpoint", "--dump-after=RequestCheckpoint"]
+    command += [str(server.binaries.folder / "postgres"), "--single", "-D", str(server.folder / "data")]
+    command += [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+    owner = server.folder.stat()
+    # PostgreSQL refuses root.
+    user, group = (owner.st_uid, owner.st_gid) if os.geteuid() == 0 else (None, None)
+    ran = subprocess.run(
+        [*command, "postgres"],
+        input="\n".join([*_script(f"public.{table}", rows), ""]),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=server.folder,
+        env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", "LD_LIBRARY_PATH": str(server.binaries.libraries)},
+        user=user,
+        group=group,
+        extra_groups=None if user is None else (),
+    )
+    if ran.returncode or "ERROR:" in ran.stderr:
+        raise PostgresFailedError(f"postgres under {valgrind} failed:\n{ran.stderr}")
+    # Each workload makes four files: warm-up, CHECKPOINT, work, CHECKPOINT.
+    totals = [_total(out.with_name(f"{out.name}.{number}")) for number in range(3, 4 * len(_SINGLE) + 4, 4)]
+    changes = [*[_COUNTED] * len(_SINGLE), rows]
+    return {name: total / each for name, total, each in zip([*_SINGLE, _BULK], totals, changes, strict=True)}
+
+
+def _script(table: str, rows: int) -> Iterator[str]:
+    """The server's input: one statement a line."""
+    for statement in _SINGLE.values():
+        for number in range(1, _WARM_UP + _COUNTED + 1):
+            yield statement.format(table=table, id=number)
+            if number == _WARM_UP:
+                yield "CHECKPOINT"
+        yield "CHECKPOINT"
+    yield _BULK_UPDATE.format(table=table, rows=rows)
+    yield f"VACUUM {table}"
+    yield "CHECKPOINT"
+    yield _BULK_UPDATE.format(table=table, rows=rows)
+    yield "CHECKPOINT"
+
+
+def _total(callgrind: Path) -> int:
+    found = re.search(r"^totals: (\d+)$", callgrind.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None, f"{callgrind} has no totals"
+    return int(found[1])
 
 
 if __name__ == "__main__":
