@@ -9,8 +9,8 @@ from cdc_sync.packaged import data
 _HEADER = """\
 # Messages
 
-Made by `python tools/messages_reference.py`. Each message goes on with what to do; here stands how it begins, with `…` for
-what differs. A `code` is stable, a wording is not.
+Made by `python tools/messages_reference.py`. Each message goes on with what to do; here stands how it begins, with `…`
+for what differs. A `code` is stable, a wording is not.
 
 The log has the code as a field; `/api/status`, `check --json` and the page show the same texts.
 """

@@ -344,7 +344,7 @@ class TestKeys:
         assert len(keys(DOCS / "operations.md")) > 10
 
 
-_FILES = {"state.db", "state.db.lock", "metrics.py", "metrics.md"}
+_FILES = {"state.db", "state.db.lock", "metrics.md"}
 
 
 @cache
@@ -361,7 +361,7 @@ def keys(page: Path) -> list[str]:
     spans = _INLINE.findall(prose(page.read_text(encoding="utf-8")))
     dotted = [found[1] for span in spans if (found := re.match(r"([a-z_]+\.[a-z_.]+)(?::|$)", span))]
     first = {part for path in sections() for part in path.split(".")}
-    return [key for key in dotted if key.split(".")[0] in first and key not in _FILES]
+    return [key for key in dotted if key.split(".")[0] in first and key not in _FILES and not key.endswith(".py")]
 
 
 def is_key(key: str) -> bool:
