@@ -24,7 +24,7 @@ PY ?= python3.13
 
 .PHONY: help demo test unit test-python test-systemd test-image test-browser screenshots \
 	test-postgres-matrix check lint types imports dead-code format coverage \
-	torture torture-cluster bench trace-change bench-trigger wheel docs deb check-deb constraints clean
+	torture torture-cluster bench trace-change bench-trigger wheel sbom docs deb check-deb constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -144,6 +144,17 @@ deb: $(WHEEL) ## Build the Debian package into dist, for the Debian that this ma
 check-deb: deb ## Look at the package with lintian; needs Debian packages
 	@command -v lintian >/dev/null || { echo "make $@ needs lintian: apt-get install lintian" >&2; exit 1; }
 	lintian --fail-on error $$(ls -t dist/cdc-sync_*.deb | head -n 1)
+
+# In environments of their own: what the image has, and the tool that lists it.
+sbom: $(WHEEL) ## What the image has of Python, as CycloneDX, into build/sbom.json
+	@$(PYTHON) -m venv --clear --without-pip build/image-python
+	@$(PIP) --python build/image-python/bin/python --disable-pip-version-check install --quiet \
+		--constraint constraints.txt build/wheel/*.whl
+	@$(PYTHON) -m venv --clear --without-pip build/sbom-tool
+	@$(PIP) --python build/sbom-tool/bin/python --disable-pip-version-check install --quiet 'cyclonedx-bom>=7,<8'
+	@build/sbom-tool/bin/cyclonedx-py environment --output-reproducible --output-file build/sbom.json \
+		build/image-python/bin/python
+	@echo build/sbom.json
 
 format: $(READY) ## Let ruff format the code and repair what it can
 	$(BIN)/ruff check --fix .
