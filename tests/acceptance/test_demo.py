@@ -231,6 +231,6 @@ def test_a_missing_a_surplus_a_repeated_a_swapped_and_a_wrong_call_are_differenc
 @pytest.mark.parametrize(("status", "violations"), [(503, ()), (None, ()), (400, ("jobId is missing",))])
 def test_a_call_that_was_refused_or_is_faulty_is_a_difference(status: int | None, violations: tuple[str, ...]) -> None:
     body = {"status": "seen_by_recruiter", "jobId": "J-1"}
-    call = Call(1, 0.0, "POST", "/", "HW-1", {}, None, body, "", violations, (), concurrent=False)
+    call = Call(0.0, "POST", "/", "HW-1", None, body, "", violations)
     assert differences([SEEN], [summary(replace(call, status=200, violations=()))]) == []
     assert differences([SEEN], [summary(replace(call, status=status))])

@@ -14,13 +14,13 @@ import yaml
 from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import free_port
+from support.emulated import EmulatorOptions
 from support.hellowork_server import HelloWork
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, JOB, PASSWORD, Installation
 from support.postgres import SETTINGS, create_ats
 
 from cdc_sync.demo.postgres import server
-from cdc_sync.emulator import EmulatorOptions
 from image.engine import BASE, Engine, base_image, engine, what_is_missing
 
 SOURCE = Path(__file__).parents[2]

@@ -20,11 +20,11 @@ from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import DaemonProcess, free_port
 from support.dumping import dump
+from support.emulated import Call, EmulatorOptions
 from support.hellowork_server import hellowork
 from support.postgres import SETTINGS
 
 from cdc_sync.demo.postgres import Server, server
-from cdc_sync.emulator import Call, EmulatorOptions
 from old_stores import DECIDED, DIRECT_PORT, FIXTURES, OLD_STORES, PORT, OldStore
 from old_stores.programs import check_out, run_old
 from old_stores.scenario import TABLES, Ask, Command, create_tables, discard, document, fill, live

@@ -20,6 +20,7 @@ import yaml
 from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import free_port
+from support.emulated import EmulatorOptions
 from support.hellowork_server import HelloWork
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, JOB, PASSWORD, Installation, merged
@@ -27,7 +28,6 @@ from support.postgres import SETTINGS, create_ats
 from support.reader import ROOT, Step, steps
 
 from cdc_sync.demo.postgres import server
-from cdc_sync.emulator import EmulatorOptions
 from systemd.machine import Machine, booted, root_file_system, what_is_missing
 
 PACKAGE = "CDC_SYNC_TEST_DEB"

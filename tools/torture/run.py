@@ -12,12 +12,12 @@ from typing import Any
 import aiohttp
 from support.binaries import server_binaries
 from support.daemon_process import free_port
+from support.emulated import Emulator
 
 from cdc_sync.config import load
 from cdc_sync.core.content import Content
 from cdc_sync.demo.postgres import Server
 from cdc_sync.demo.postgres import server as postgres_server
-from cdc_sync.emulator import Emulator
 from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresDriver
 from cdc_sync.store.sqlite import SqliteDriver
@@ -121,7 +121,7 @@ class _Run:
 
         writers = [Writer(number, dsn, options.chance(f"writer {number}")) for number in range(options.writers)]
         fates = Fates(tortured, self._server, between, ROLE)
-        weather = Weather(emulator.url, http, options.chance("weather"))
+        weather = Weather(emulator, options.chance("weather"))
         operator = Operator(tortured.config)
         over, home = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
