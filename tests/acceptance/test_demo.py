@@ -22,7 +22,7 @@ from support.postgres import RUNNING_SERVER
 from support.waiting import wait_until
 
 from cdc_sync.demo import show
-from cdc_sync.demo.postgres import PostgresMissingError, find_binaries
+from cdc_sync.demo.postgres import PostgresError, find_binaries
 from cdc_sync.demo.show import Mode, Step, differences, run_demo, steps, summary
 from cdc_sync.emulator import Call
 
@@ -39,7 +39,7 @@ OTHER = "HW-2 seen_by_recruiter J-1"
 def _a_server_to_embed() -> None:
     try:
         find_binaries()
-    except PostgresMissingError as error:
+    except PostgresError as error:
         if RUNNING_SERVER in os.environ or BIN_FOLDER in os.environ:
             pytest.skip(str(error))
         raise

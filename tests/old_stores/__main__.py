@@ -48,7 +48,7 @@ def make(store: OldStore, folder: Path) -> None:
     """Make one of them."""
     code = check_out(store.commit, folder / "code")
     with ExitStack() as stack:
-        own = stack.enter_context(server(server_binaries(), settings=SETTINGS, tcp=True))
+        own = stack.enter_context(server(server_binaries(), settings=SETTINGS))
         api = stack.enter_context(hellowork(EmulatorOptions(host=store.host, port=PORT)))
         direct = stack.enter_context(hellowork(EmulatorOptions(host=store.host, port=DIRECT_PORT)))
         ats = stack.enter_context(psycopg.connect(own.dsn, autocommit=True))

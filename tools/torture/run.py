@@ -13,6 +13,7 @@ import aiohttp
 from support.binaries import server_binaries
 from support.daemon_process import free_port
 from support.emulated import Emulator
+from support.postgres import on_loopback
 
 from cdc_sync.config import load
 from cdc_sync.core.content import Content
@@ -59,11 +60,10 @@ def torture(options: Options, keep: Path | None = None) -> Outcome:
     """Run it all; `keep` is a folder for the daemon's files.
 
     Raises:
-        PostgresMissingError: there is no server on this machine.
-        PostgresFailedError: it could not be started.
+        PostgresError: there is no server on this machine, or it could not be started.
     """
     with (
-        postgres_server(server_binaries(), tcp=True) as server,
+        postgres_server(server_binaries(), on_loopback()) as server,
         tempfile.TemporaryDirectory(prefix="cdc-sync-torture-") as temporary,
     ):
         ats.prepare(server.dsn)
@@ -81,7 +81,7 @@ class _Run:
     async def run(self) -> Outcome:
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(aiohttp.ClientSession())
-            between = await stack.enter_async_context(proxy(_port(self._server)))
+            between = await stack.enter_async_context(proxy(self._server.port))
             emulator = await stack.enter_async_context(Emulator())
             admin_port = free_port()
             tortured = await stack.enter_async_context(daemon(self._folder, admin_port))
@@ -213,9 +213,3 @@ def _of_calls(evidence: Evidence) -> Mapping[str, object]:
         "repeats after a kill": repeats.killed,
         "repeats without a reason": len(repeats.unexplained),
     }
-
-
-def _port(server: Server) -> int:
-    if server.port is None:
-        raise AssertionError("it was asked to listen on TCP")
-    return server.port
