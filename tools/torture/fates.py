@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 from collections import Counter
 
 import psycopg
@@ -93,7 +94,7 @@ class Fates:
                     link.cut()
 
     async def _restart(self, number: signal.Signals, chance: random.Random, over: asyncio.Event) -> None:
-        self.blows[f"restart, {mode}"] += 1
+        self.blows[f"restart, {number.name}"] += 1
         await asyncio.to_thread(self._server.stop, number)
         await pause(over, chance.choice((0, 0.2, 1.5)))
         await asyncio.to_thread(self._server.start)
