@@ -1,16 +1,15 @@
 """The demo's run: starts the real parts, plays the scenario beside this file, and gives the verdict."""
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import ndiff
 from string import Template
 from typing import Any, Literal, TypeAlias
 
@@ -36,7 +35,6 @@ _POLL = 0.02
 Mode: TypeAlias = Literal["notify", "poll"]
 Ats: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
-_TERMINATED = 128 + signal.SIGTERM
 _TAIL = 25
 _PLAIN_WIDTH = 118
 
@@ -82,21 +80,9 @@ def summary(call: Call) -> str:
 
 
 def differences(expected: Iterable[str], received: Iterable[str]) -> list[str]:
-    """The applications with other calls than expected, or in another order."""
-    wanted, came = _by_application(expected), _by_application(received)
-    return [
-        f"{application}: expected {wanted[application] or 'nothing'}; received {came[application] or 'nothing'}"
-        for application in sorted({*wanted, *came})
-        if wanted[application] != came[application]
-    ]
-
-
-def _by_application(calls: Iterable[str]) -> dict[str, str]:
-    found: defaultdict[str, str] = defaultdict(str)
-    for call in calls:
-        application, _, said = call.partition(" ")
-        found[application] += f" → {said}" if found[application] else said
-    return found
+    """Calls that were expected only (`-`) or received only (`+`), where each application's order matters."""
+    wanted, came = (sorted(calls, key=lambda call: call.partition(" ")[0]) for calls in (expected, received))
+    return [line for line in ndiff(wanted, came) if line[0] in "-+"]
 
 
 class Daemon:
@@ -130,9 +116,7 @@ class Daemon:
     def start(self) -> None:
         """Start it, out of reach of the terminal's Ctrl-C."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - ours
-                self.command("run"), stdout=log, stderr=log, env=_environment(), start_new_session=True
-            )
+            self.process = subprocess.Popen(self.command("run"), stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - ours
 
     async def end(self, number: signal.Signals) -> None:
         """End it by a signal."""
@@ -190,11 +174,6 @@ class Daemon:
         return self.log.read_text(errors="replace").count('"event": "swept"')
 
 
-def _environment() -> dict[str, str]:
-    """Ours, without variables for connections or logs."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "CDC_SYNC_", "JOURNAL_"))}
-
-
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
@@ -213,15 +192,10 @@ def run_demo(mode: Mode, console: Console, *, keep: bool) -> int:
     started = time.monotonic()
     with server() as postgres:
         console.print(f"PostgreSQL runs, {time.monotonic() - started:.1f} s after it was asked to.")
-        try:
-            return event_loop.run(_show(mode, console, postgres, keep=keep))
-        except asyncio.CancelledError:
-            return _TERMINATED
+        return event_loop.run(_show(mode, console, postgres, keep=keep))
 
 
 async def _show(mode: Mode, console: Console, postgres: Server, *, keep: bool) -> int:
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    loop.add_signal_handler(signal.SIGTERM, lambda: task and task.cancel())
     timeout = aiohttp.ClientTimeout(total=PATIENCE)
     async with (
         Emulator() as emulator,
@@ -242,75 +216,73 @@ async def _show(mode: Mode, console: Console, postgres: Server, *, keep: bool) -
     return 0
 
 
+@dataclass
 class _Show:
     """Shows what HelloWork receives."""
 
-    def __init__(self, console: Console, emulator: Emulator, daemon: Daemon, ats: Ats) -> None:
-        self._console = console
-        self._emulator = emulator
-        self._daemon = daemon
-        self._ats = ats
-        self._expected: list[str] = []
+    console: Console
+    emulator: Emulator
+    daemon: Daemon
+    ats: Ats
+    expected: list[str] = field(default_factory=list)
 
     async def set_up(self, mode: Mode) -> None:
         """Make the ATS, and install as a DBA."""
-        await self._ats.execute(text("ats.sql").encode())
-        self.say(f"The ATS has 40 applications. HelloWork's API is emulated, at {self._emulator.url}.")
+        await self.ats.execute(text("ats.sql").encode())
+        self.say(f"The ATS has 40 applications. HelloWork's API is emulated, at {self.emulator.url}.")
         scripts = ("install", "grants") if mode == "notify" else ("grants",)
         for script in scripts:
-            command, environment = self._daemon.command("sql", script), _environment()
-            ended = await asyncio.to_thread(
-                subprocess.run, command, capture_output=True, encoding="utf-8", env=environment, check=False
-            )
+            command = self.daemon.command("sql", script)
+            ended = await asyncio.to_thread(subprocess.run, command, capture_output=True, encoding="utf-8", check=False)
             if ended.returncode != 0:
                 raise DemoError(f"`cdc-sync sql {script}` ended with exit code {ended.returncode}: {ended.stderr}")
-            await self._ats.execute(ended.stdout.encode())
+            await self.ats.execute(ended.stdout.encode())
         commands = " and ".join(f"`cdc-sync sql {script}`" for script in scripts)
         self.say(f"The DBA has run what {commands} printed.")
 
     async def perform(self, mode: Mode) -> None:
         """Play the scenario until no more calls can come; raises `DemoError` with what went wrong."""
-        report = await self._daemon.until(lambda watch: bool(watch["baseline"]["state"] == "done"), "the baseline")
-        process, calls = self._daemon.process.pid, len(self._emulator.calls)
+        report = await self.daemon.until(lambda watch: bool(watch["baseline"]["state"] == "done"), "the baseline")
+        process, calls = self.daemon.process.pid, len(self.emulator.calls)
         known = f"{report['known']} applications known, {calls} calls"
         self.say(f"The daemon runs (process {process}, capture.mode {mode}): {known}.\n")
         self._row("", *(Text(head, "bold") for head in ("Done", "Sent to HelloWork", "Correctly not sent")))
         played, reasons = steps(), list[str]()
-        with self._console.status("") as status:
+        with self.console.status("") as status:
             try:
                 for step in played:
                     status.update(Text(step.done))
                     await self._play(step)
                 status.update("Waiting to see whether anything more comes")
                 # The first of two more sweeps may have begun before.
-                await self._daemon.until_at_rest()
-                sweeps = self._daemon.sweeps()
-                await self._daemon.until(lambda _: self._daemon.sweeps() >= sweeps + 2, "a sweep")
-                await self._daemon.until_at_rest()
+                await self.daemon.until_at_rest()
+                sweeps = self.daemon.sweeps()
+                await self.daemon.until(lambda _: self.daemon.sweeps() >= sweeps + 2, "a sweep")
+                await self.daemon.until_at_rest()
             except DemoError as error:
                 reasons.append(str(error))
-        received = list(map(summary, self._emulator.calls))
-        reasons += differences(self._expected, received)
+        received = list(map(summary, self.emulator.calls))
+        reasons += differences(self.expected, received)
         if reasons:
-            raise DemoError("\n  ".join(["", *reasons]))
+            raise DemoError("\n  ".join(["expected (-) and received (+) differ", *reasons]))
         silent = sum(bool(step.silent) for step in played)
         self._row("", f"{len(played)} done", f"{len(received)} sent", f"{silent} correctly not sent")
         self.say(f"PASSED: HelloWork received {len(received)} calls, exactly the expected ones.", "bold green")
 
     async def _play(self, step: Step) -> None:
         """Play a step until the expected number of calls."""
-        before = len(self._emulator.calls)
-        self._expected += step.expected
+        before = len(self.emulator.calls)
+        self.expected += step.expected
         began = time.time()
         try:
             for act in step.acts:
                 began = time.time()
                 await self._do(act)
-            await self._daemon.until(
-                lambda _: len(self._emulator.calls) >= len(self._expected), f"the calls after {step.done!r}"
+            await self.daemon.until(
+                lambda _: len(self.emulator.calls) >= len(self.expected), f"the calls after {step.done!r}"
             )
         finally:
-            received = self._emulator.calls[before:]
+            received = self.emulator.calls[before:]
             wrong_calls = differences(step.expected, map(summary, received))
             mark = Text("✗", "bold red") if wrong_calls else Text("✓", "green")
             # The clock may be set; a call may precede the statement's end.
@@ -321,40 +293,40 @@ class _Show:
         match act:
             case "kill":
                 # The demo counts calls: none may be repeated for a lost answer.
-                await self._daemon.until_at_rest()
-                await self._daemon.end(signal.SIGKILL)
+                await self.daemon.until_at_rest()
+                await self.daemon.end(signal.SIGKILL)
             case "start":
-                self._daemon.start()
+                self.daemon.start()
             case "until 1 pending" | "until 0 pending":
                 pending = int(act.split()[1])
-                await self._daemon.until(lambda report: bool(report["pending"] == pending), "a changed outbox")
+                await self.daemon.until(lambda report: bool(report["pending"] == pending), "a changed outbox")
             case _:
-                await self._ats.execute(act.encode())
+                await self.ats.execute(act.encode())
 
     async def stay(self, postgres: Server) -> None:
         """Show what to try, and what HelloWork receives, until a signal."""
         places = {
             "dsn": postgres.dsn,
-            "admin_url": self._daemon.admin_url,
-            "calls_url": f"{self._emulator.url}{CALLS}",
+            "admin_url": self.daemon.admin_url,
+            "calls_url": f"{self.emulator.url}{CALLS}",
             "client": str(postgres.binaries.folder / "psql"),
-            "command": " ".join(self._daemon.command()),
+            "command": " ".join(self.daemon.command()),
         }
         invitation = text("invitation.txt", **{name: escape(place) for name, place in places.items()})
-        self._console.print(Text.from_markup(invitation.removesuffix("\n"), emoji=False), soft_wrap=True)
-        self._emulator.on_call = lambda call: self.say(f"  {summary(call)}")
+        self.console.print(Text.from_markup(invitation.removesuffix("\n"), emoji=False), soft_wrap=True)
+        self.emulator.on_call = lambda call: self.say(f"  {summary(call)}")
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
 
     def fail(self, message: str) -> None:
         """Show the error and the end of the daemon's log."""
         self.say(f"FAILED: {message}", "bold red")
-        if self._daemon.log.exists():
-            self.say("\n".join(["The end of the daemon's log:", *self._daemon.log.read_text().splitlines()[-_TAIL:]]))
+        if self.daemon.log.exists():
+            self.say("\n".join(["The end of the daemon's log:", *self.daemon.log.read_text().splitlines()[-_TAIL:]]))
 
     def say(self, text: str, style: str = "") -> None:
         """Show a text."""
-        self._console.print(Text(visible_lines(text), style), soft_wrap=True)
+        self.console.print(Text(visible_lines(text), style), soft_wrap=True)
 
     def _row(self, *cells: RenderableType) -> None:
         """Print a line of the table."""
@@ -363,7 +335,7 @@ class _Show:
         for share in (4, 5, 3):
             row.add_column(ratio=share)
         row.add_row(*cells)
-        self._console.print(row)
+        self.console.print(row)
 
 
 def console() -> Console:
