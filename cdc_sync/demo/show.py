@@ -340,6 +340,4 @@ class _Show:
 
 def console() -> Console:
     """A console as wide as the terminal, or as the table."""
-    if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, force_interactive=False, width=_PLAIN_WIDTH)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
