@@ -39,11 +39,11 @@ _LOCALES = ("C.UTF-8", "C")  # the first folds the case of accented letters; not
 _KEEPER = """
 read -r end_of_input
 cd "$1" || exit
-kill -QUIT "$(head -n 1 data/postmaster.pid)"
+for file in */*.pid; do kill -QUIT "$(head -n 1 "$file")"; done
 sleep 1
 rm -rf "$1"
 """
-"""Ends the server of folder `$1` and removes the folder, if its parent was killed: then its input ends."""
+"""Ends the processes of folder `$1` and removes it, if its parent was killed: then its input ends."""
 
 
 class PostgresError(OperationError):
