@@ -24,7 +24,7 @@ from hypothesis import settings
 from support.binaries import server_binaries
 from support.postgres import SETTINGS, Cluster, create_ats, fresh_database, running_cluster
 
-from cdc_sync.demo.postgres import PostgresFailedError, PostgresMissingError, Server
+from cdc_sync.demo.postgres import PostgresError, Server
 from cdc_sync.demo.postgres import server as embedded_server
 
 # How long an example takes says something about the machine's other work, not about the code.
@@ -97,7 +97,7 @@ def pytest_configure_node(node: Any) -> None:
         return
     try:
         node.workerinput[_HANDED_OVER] = asdict(_cluster_of(node.config))
-    except (PostgresMissingError, PostgresFailedError, psycopg.Error, ValueError) as error:
+    except (PostgresError, psycopg.Error, ValueError) as error:
         pytest.exit(f"no PostgreSQL for the tests: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
 
 

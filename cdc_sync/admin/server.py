@@ -29,7 +29,7 @@ from cdc_sync.core.events import ConnectionDisplaced, Emit, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.visible import visible
-from cdc_sync.listening import Listener, bugs_alone
+from cdc_sync.listening import bugs_alone, listening_at
 from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.protocol import Condition
@@ -37,7 +37,7 @@ from cdc_sync.store.protocol import Condition
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _LONGEST_FAREWELL = 2.0
-"""Seconds for requests under way at the daemon's end."""
+"""Seconds for requests under way at the daemon's end, and for the rest of a body that is refused."""
 
 _SAMPLED_EVERY = 60.0
 """Seconds between the charts' samples."""
@@ -87,7 +87,6 @@ class AdminServer:
         without_live_row: returns those of a watch's applications that must not be resent, since no row shows their
             state; raises `SourceError`.
         places: most connections; a scraper, checks and a few browsers take a dozen.
-        patience: seconds for a complete request.
         url: once it listens.
     """
 
@@ -100,7 +99,6 @@ class AdminServer:
     without_live_row: WithoutLiveRow
     observe: Emit = lambda _: None
     places: int = 128
-    patience: float = 10.0
     url: str | None = None
 
     def __post_init__(self) -> None:
@@ -110,7 +108,6 @@ class AdminServer:
         self._groups = HeldGroups()
         self._acts = deque[_Act](maxlen=3)
         self._access = Access(self.config.admin, self.observe)
-        self._listener: Listener
 
     def use(self, config: Config) -> None:
         """Use another configuration and its token; the address stays."""
@@ -151,27 +148,29 @@ class AdminServer:
             # A packed form is refused as it is.
             auto_decompress=False,
             shutdown_timeout=_LONGEST_FAREWELL,
+            lingering_time=_LONGEST_FAREWELL,
         )
         await runner.setup()
         if runner.server is None:
             raise AssertionError("it was set up")
-        wait, displaced = self.patience, lambda: self.observe(ConnectionDisplaced())
-        self._listener = Listener(runner.server, most=self.places, request_within=wait, idle=wait, displaced=displaced)
+
+        def displaced() -> None:
+            self.observe(ConnectionDisplaced())
+
         try:
-            await self._listener.open(listen.host, listen.port)
+            listening = await listening_at(runner.server, listen.host, listen.port, self.places, displaced)
         except OSError as error:
             await runner.cleanup()
             raise AdminError(listen, error.strerror) from error
-        self.url = f"http://{HostPort(listen.host, self._listener.port)}/"
+        self.url = f"http://{HostPort(listen.host, listening.sockets[0].getsockname()[1])}/"
         sampling = asyncio.create_task(self._sample())
         try:
             yield self
         finally:
             sampling.cancel()
             await asyncio.wait({sampling})
-            self._listener.close()
+            listening.close()
             await runner.cleanup()
-            self._listener.abort()
 
     async def _sample(self) -> None:
         while True:
@@ -199,20 +198,19 @@ class AdminServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Admit a visitor by the request's headers. A browser gets a refusal as a page."""
-        with self._listener.answering(request):
-            try:
-                _visitor.set(None)
-                _visitor.set(await self._access.admit(request))
-                return await handler(request)
-            except StoreError as error:
-                if _is_browser(request):
-                    return self._html(request, "message.html", status=503, message=error.message)
-                return web.Response(status=503, text=f"{error}\n")
-            except web.HTTPClientError as refusal:
-                why = next(iter(refusal.args), None)
-                if not isinstance(why, Reason) or not _is_browser(request):
-                    raise
-                return self._html(request, "message.html", status=refusal.status, message=why)
+        try:
+            _visitor.set(None)
+            _visitor.set(await self._access.admit(request))
+            return await handler(request)
+        except StoreError as error:
+            if _is_browser(request):
+                return self._html(request, "message.html", status=503, message=error.message)
+            return web.Response(status=503, text=f"{error}\n")
+        except web.HTTPClientError as refusal:
+            why = next(iter(refusal.args), None)
+            if not isinstance(why, Reason) or not _is_browser(request):
+                raise
+            return self._html(request, "message.html", status=refusal.status, message=why)
 
     async def _report(self) -> dict[str, Any]:
         """The status report, with this process's conditions, each since its first sight."""

@@ -1,16 +1,15 @@
-"""The demo's run: starts the real parts, plays the scenario beside this file, gives the verdict, and cleans up."""
+"""The demo's run: starts the real parts, plays the scenario beside this file, and gives the verdict."""
 
 import asyncio
-import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from difflib import ndiff
 from string import Template
 from typing import Any, Literal, TypeAlias
 
@@ -21,13 +20,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cdc_sync import event_loop
+from cdc_sync import event_loop, packaged
 from cdc_sync.core.conditions import wrong
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import visible, visible_lines
-from cdc_sync.demo.postgres import Server, free_port, server
-from cdc_sync.emulator import Call, Emulator
-from cdc_sync.packaged import data
+from cdc_sync.demo.postgres import Server, server
+from cdc_sync.emulator import CALLS, Call, Emulator
 
 PATIENCE = 20.0
 """Seconds to wait for anything."""
@@ -37,15 +35,10 @@ _POLL = 0.02
 Mode: TypeAlias = Literal["notify", "poll"]
 Ats: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
-_PAUSE = 0.35
-"""Seconds before a step on a terminal, for the reader."""
-
-_TERMINATED = 128 + signal.SIGTERM
 _TAIL = 25
 _PLAIN_WIDTH = 118
 
-_ROLE = "cdc_sync"
-_DATABASE = "ats"
+_CAPTURES = {"notify": "mode: notify", "poll": "mode: poll, watermark: updated_at, poll_interval: 200ms"}
 
 
 class DemoError(OperationError):
@@ -54,7 +47,7 @@ class DemoError(OperationError):
 
 def text(name: str, **values: object) -> str:
     """A file's text with values."""
-    return Template(Path(__file__).with_name(name).read_text()).substitute(values)
+    return Template(packaged.text(f"demo/{name}")).substitute(values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,35 +69,20 @@ class Step:
 
 def steps() -> list[Step]:
     """The scenario."""
-    return [Step(**each) for each in data("demo/scenario.yaml")]
+    return [Step(**each) for each in packaged.data("demo/scenario.yaml")]
 
 
 def summary(call: Call) -> str:
     """A call: `application status job`, and its error."""
     body = call.body if isinstance(call.body, dict) else {}
-    text = f"{call.application_id or call.path} {body.get('status')} {body.get('jobId')}"
-    if call.status != 200 or call.violations:  # noqa: PLR2004 - OK
-        text += f" ({'; '.join((f'answered {call.status}', *call.violations))})"
-    return visible(text)
-
-
-def application_of(call: str) -> str:
-    """The application of a call."""
-    return call.partition(" ")[0]
+    error = "" if call.status == 200 else f" (answered {call.status})"  # noqa: PLR2004 - OK
+    return visible(f"{call.application_id or call.path} {body.get('status')} {body.get('jobId')}{error}")
 
 
 def differences(expected: Iterable[str], received: Iterable[str]) -> list[str]:
-    """The applications with other calls than expected, or in another order."""
-    wanted, came = list(expected), list(received)
-    found = []
-    for application in sorted(set(map(application_of, (*wanted, *came)))):
-        should, did = (
-            " → ".join(call.partition(" ")[2] for call in calls if application_of(call) == application) or "nothing"
-            for calls in (wanted, came)
-        )
-        if should != did:
-            found.append(f"{application}: expected {should}; received {did}")
-    return found
+    """Calls that were expected only (`-`) or received only (`+`), where each application's order matters."""
+    wanted, came = (sorted(calls, key=lambda call: call.partition(" ")[0]) for calls in (expected, received))
+    return [line for line in ndiff(wanted, came) if line[0] in "-+"]
 
 
 class Daemon:
@@ -115,37 +93,49 @@ class Daemon:
     def __init__(self, postgres: Server, http: aiohttp.ClientSession, mode: Mode, base_url: str) -> None:
         folder = postgres.folder / "demo"
         folder.mkdir()
-        port = free_port()
+        port = _free_port()
         self.config = folder / "config.yaml"
+        self.log = folder / "daemon.log"
         self.admin_url = f"http://127.0.0.1:{port}"
-        self._kept = postgres.kept
         self._http = http
-        self._log = folder / "daemon.log"
-        capture = f"mode: {mode}" + (", watermark: updated_at, poll_interval: 200ms" if mode == "poll" else "")
-        dsn, state = postgres.dsn_for(_DATABASE, _ROLE), folder / "state.db"
-        settings = {"dsn": dsn, "base_url": base_url, "state": state, "capture": capture, "admin_port": port}
-        self.config.write_text(text("config.yaml", **settings))
+        self.config.write_text(
+            text(
+                "config.yaml",
+                dsn=postgres.dsn_for("postgres", "cdc_sync"),
+                base_url=base_url,
+                state=folder / "state.db",
+                capture=_CAPTURES[mode],
+                admin_port=port,
+            )
+        )
 
     def command(self, *arguments: str) -> list[str]:
         """A command of `cdc-sync`, with the daemon's configuration."""
         return [sys.executable, "-m", "cdc_sync", "--config", str(self.config), *arguments]
 
-    def start(self) -> int:
-        """Start it; returns its process id."""
-        self.process = self._kept.start(self.command("run"), log=self._log, env=_environment())
-        return self.process.pid
+    def start(self) -> None:
+        """Start it, out of reach of the terminal's Ctrl-C."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command("run"), stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - ours
+        self.config.with_name("daemon.pid").write_text(str(self.process.pid))
 
-    def kill(self) -> None:
-        """Kill it."""
-        self.process.kill()
-
-    async def end(self, number: signal.Signals) -> int:
-        """End it by a signal; returns its exit code, or raises `DemoError`."""
+    async def end(self, number: signal.Signals) -> None:
+        """End it by a signal."""
         self.process.send_signal(number)
+        await asyncio.to_thread(self.process.wait, PATIENCE)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run it, and end it as systemd would; in trouble, kill it."""
+        self.start()
         try:
-            return await asyncio.to_thread(self.process.wait, PATIENCE)
-        except subprocess.TimeoutExpired:
-            raise DemoError(f"waited in vain for the daemon to end after {number.name}") from None
+            yield
+            await self.end(signal.SIGTERM)
+        finally:
+            self.process.kill()
+            self.process.wait()
+        if self.process.returncode != 0:
+            raise DemoError(f"on SIGTERM the daemon ended with exit code {self.process.returncode}, not 0")
 
     async def until(self, condition: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
         """The watch's report (`GET /api/status`) once it meets a condition.
@@ -173,25 +163,22 @@ class Daemon:
         report: dict[str, Any] = everything["watches"][0]
         return None if wrong({each["name"]: each["message"] for each in everything["conditions"]}) else report
 
-    async def until_at_rest(self) -> dict[str, Any]:
-        """Wait until nothing is left to send; returns the report."""
-        return await self.until(
+    async def until_at_rest(self) -> None:
+        """Wait until nothing is left to send."""
+        await self.until(
             lambda report: not report["pending"] and not report["suspected_deletions"],
             "the daemon to have nothing left to send",
         )
 
-    def log(self) -> list[str]:
-        """The lines of its log."""
-        return self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
-
     def sweeps(self) -> int:
-        """The finished sweeps of its log."""
-        return sum('"event": "swept"' in line for line in self.log())
+        """The finished sweeps."""
+        return self.log.read_text(errors="replace").count('"event": "swept"')
 
 
-def _environment() -> dict[str, str]:
-    """Ours, without variables for connections or logs."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "CDC_SYNC_", "JOURNAL_"))}
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def run_demo(mode: Mode, console: Console, *, keep: bool) -> int:
@@ -206,148 +193,141 @@ def run_demo(mode: Mode, console: Console, *, keep: bool) -> int:
     started = time.monotonic()
     with server() as postgres:
         console.print(f"PostgreSQL runs, {time.monotonic() - started:.1f} s after it was asked to.")
-        try:
-            return event_loop.run(_show(mode, console, postgres, keep=keep))
-        except asyncio.CancelledError:
-            return _TERMINATED
+        return event_loop.run(_show(mode, console, postgres, keep=keep))
 
 
 async def _show(mode: Mode, console: Console, postgres: Server, *, keep: bool) -> int:
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    loop.add_signal_handler(signal.SIGTERM, lambda: task and task.cancel())
-    async with AsyncExitStack() as stack:
-        emulator = await stack.enter_async_context(Emulator())
-        timeout = aiohttp.ClientTimeout(total=PATIENCE)
-        http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+    timeout = aiohttp.ClientTimeout(total=PATIENCE)
+    async with (
+        Emulator() as emulator,
+        aiohttp.ClientSession(timeout=timeout) as http,
+        await Ats.connect(postgres.dsn, autocommit=True) as ats,
+    ):
         daemon = Daemon(postgres, http, mode, emulator.url)
-        show = _Show(console, emulator, daemon)
+        show = _Show(console, emulator, daemon, ats)
         try:
-            async with await Ats.connect(postgres.dsn, autocommit=True) as connection:
-                await connection.execute(f"CREATE DATABASE {_DATABASE}".encode())
-            ats = await stack.enter_async_context(await Ats.connect(postgres.dsn_for(_DATABASE), autocommit=True))
-            await ats.execute(text("ats.sql").encode())
-            show.say(f"The ATS has 40 applications. HelloWork's API is emulated, at {emulator.url}.")
-            await show.set_up(mode, ats)
-            stack.callback(daemon.kill)
-            result = await show.perform(ats)
-            if keep:
-                await show.stay(postgres)
-            code = await daemon.end(signal.SIGTERM) if result == 0 else 0  # as systemd would
-        except (DemoError, psycopg.Error) as error:
-            return show.fail(str(error))
-        return result if code == 0 else show.fail(f"on SIGTERM the daemon ended with exit code {code}, not 0")
+            await show.set_up(mode)
+            async with daemon.running():
+                await show.perform(mode)
+                if keep:
+                    await show.stay(postgres)
+        except (DemoError, psycopg.Error, subprocess.TimeoutExpired) as error:
+            show.fail(str(error))
+            return 1
+    return 0
 
 
+@dataclass
 class _Show:
     """Shows what HelloWork receives."""
 
-    def __init__(self, console: Console, emulator: Emulator, daemon: Daemon) -> None:
-        self._console = console
-        self._emulator = emulator
-        self._daemon = daemon
-        self._expected: list[str] = []
+    console: Console
+    emulator: Emulator
+    daemon: Daemon
+    ats: Ats
+    expected: list[str] = field(default_factory=list)
 
-    async def set_up(self, mode: Mode, ats: Ats) -> None:
-        """Install as a DBA, start the daemon, wait for its baseline."""
+    async def set_up(self, mode: Mode) -> None:
+        """Make the ATS, and install as a DBA."""
+        await self.ats.execute(text("ats.sql").encode())
+        self.say(f"The ATS has 40 applications. HelloWork's API is emulated, at {self.emulator.url}.")
         scripts = ("install", "grants") if mode == "notify" else ("grants",)
         for script in scripts:
-            command, environment = self._daemon.command("sql", script), _environment()
-            ended = await asyncio.to_thread(
-                subprocess.run, command, capture_output=True, encoding="utf-8", env=environment, check=False
-            )
+            command = self.daemon.command("sql", script)
+            ended = await asyncio.to_thread(subprocess.run, command, capture_output=True, encoding="utf-8", check=False)
             if ended.returncode != 0:
                 raise DemoError(f"`cdc-sync sql {script}` ended with exit code {ended.returncode}: {ended.stderr}")
-            await ats.execute(ended.stdout.encode())
+            await self.ats.execute(ended.stdout.encode())
         commands = " and ".join(f"`cdc-sync sql {script}`" for script in scripts)
         self.say(f"The DBA has run what {commands} printed.")
-        process = self._daemon.start()
-        report = await self._daemon.until(lambda watch: bool(watch["baseline"]["state"] == "done"), "the baseline")
-        self.say(
-            f"The daemon runs (process {process}, capture.mode {mode}): {report['known']} applications known, "
-            f"{len(self._emulator.calls)} calls.\n"
-        )
 
-    async def perform(self, ats: Ats) -> int:
-        """Play the scenario until no more calls can come; returns the exit code."""
+    async def perform(self, mode: Mode) -> None:
+        """Play the scenario until no more calls can come; raises `DemoError` with what went wrong."""
+        report = await self.daemon.until(lambda watch: bool(watch["baseline"]["state"] == "done"), "the baseline")
+        process, calls = self.daemon.process.pid, len(self.emulator.calls)
+        known = f"{report['known']} applications known, {calls} calls"
+        self.say(f"The daemon runs (process {process}, capture.mode {mode}): {known}.\n")
         self._row("", *(Text(head, "bold") for head in ("Done", "Sent to HelloWork", "Correctly not sent")))
         played, reasons = steps(), list[str]()
-        with self._console.status("") as status:
+        with self.console.status("") as status:
             try:
                 for step in played:
                     status.update(Text(step.done))
-                    await self._play(step, ats)
+                    await self._play(step)
                 status.update("Waiting to see whether anything more comes")
                 # The first of two more sweeps may have begun before.
-                await self._daemon.until_at_rest()
-                sweeps = self._daemon.sweeps()
-                await self._daemon.until(lambda _: self._daemon.sweeps() >= sweeps + 2, "a sweep")
-                repairs = (await self._daemon.until_at_rest())["sweep_repairs"]
+                await self.daemon.until_at_rest()
+                sweeps = self.daemon.sweeps()
+                await self.daemon.until(lambda _: self.daemon.sweeps() >= sweeps + 2, "a sweep")
+                await self.daemon.until_at_rest()
             except DemoError as error:
                 reasons.append(str(error))
-            else:
-                silent = sum(bool(step.silent) for step in played)
-                sent = len(self._emulator.calls)
-                self._row("", f"{len(played)} done", f"{sent} sent", f"{silent} correctly not sent")
-                self.say(after_sweeps(repairs))
-        received = list(map(summary, self._emulator.calls))
-        reasons += differences(self._expected, received)
+        received = list(map(summary, self.emulator.calls))
+        reasons += differences(self.expected, received)
         if reasons:
-            return self.fail("\n  ".join(["", *reasons]))
+            raise DemoError("\n  ".join(["expected (-) and received (+) differ", *reasons]))
+        silent = sum(bool(step.silent) for step in played)
+        self._row("", f"{len(played)} done", f"{len(received)} sent", f"{silent} correctly not sent")
         self.say(f"PASSED: HelloWork received {len(received)} calls, exactly the expected ones.", "bold green")
-        return 0
 
-    async def _play(self, step: Step, ats: Ats) -> None:
+    async def _play(self, step: Step) -> None:
         """Play a step until the expected number of calls."""
-        if self._console.is_interactive:
-            await asyncio.sleep(_PAUSE)
-        before = len(self._emulator.calls)
-        self._expected += step.expected
-        expected = Counter(map(application_of, self._expected))
-        since, completed = 0.0, False
+        before = len(self.emulator.calls)
+        self.expected += step.expected
+        began = time.time()
         try:
             for act in step.acts:
-                since = time.time()
-                await _do(act, ats, self._daemon)
-            await self._daemon.until(
-                lambda _: not expected - Counter(application_of(summary(call)) for call in self._emulator.calls),
-                f"the calls after {step.done!r}",
+                began = time.time()
+                await self._do(act)
+            await self.daemon.until(
+                lambda _: len(self.emulator.calls) >= len(self.expected), f"the calls after {step.done!r}"
             )
-            completed = True
         finally:
-            received = self._emulator.calls[before:]
-            completed = completed and not differences(step.expected, map(summary, received))
-            mark = Text("✓", "green") if completed else Text("✗", "bold red")
+            received = self.emulator.calls[before:]
+            wrong_calls = differences(step.expected, map(summary, received))
+            mark = Text("✗", "bold red") if wrong_calls else Text("✓", "green")
             # The clock may be set; a call may precede the statement's end.
-            calls = [f"{summary(call)}  {max(call.received - since, 0) * 1000:.0f} ms" for call in received]
+            calls = [f"{summary(call)}  {max(call.received - began, 0) * 1000:.0f} ms" for call in received]
             self._row(mark, step.done, Text("\n".join(calls)), Text(step.silent, "dim"))
+
+    async def _do(self, act: str) -> None:
+        match act:
+            case "kill":
+                # The demo counts calls: none may be repeated for a lost answer.
+                await self.daemon.until_at_rest()
+                await self.daemon.end(signal.SIGKILL)
+            case "start":
+                self.daemon.start()
+            case "until 1 pending" | "until 0 pending":
+                pending = int(act.split()[1])
+                await self.daemon.until(lambda report: bool(report["pending"] == pending), "a changed outbox")
+            case _:
+                await self.ats.execute(act.encode())
 
     async def stay(self, postgres: Server) -> None:
         """Show what to try, and what HelloWork receives, until a signal."""
-        psql = postgres.binaries.folder / "psql"
         places = {
-            "dsn": postgres.dsn_for(_DATABASE),
-            "admin_url": self._daemon.admin_url,
-            "emulator_url": self._emulator.url,
-            "client": str(psql) if psql.exists() else "psql",
-            "command": " ".join(self._daemon.command()),
+            "dsn": postgres.dsn,
+            "admin_url": self.daemon.admin_url,
+            "calls_url": f"{self.emulator.url}{CALLS}",
+            "client": str(postgres.binaries.folder / "psql"),
+            "command": " ".join(self.daemon.command()),
         }
         invitation = text("invitation.txt", **{name: escape(place) for name, place in places.items()})
-        self._console.print(Text.from_markup(invitation.removesuffix("\n"), emoji=False), soft_wrap=True)
-        self._emulator.on_call = lambda call: self.say(f"  {summary(call)}")
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await stop.wait()
+        self.console.print(Text.from_markup(invitation.removesuffix("\n"), emoji=False), soft_wrap=True)
+        self.emulator.on_call = lambda call: self.say(f"  {summary(call)}")
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
 
-    def fail(self, message: str) -> int:
-        """Show the error and the end of the daemon's log; returns the exit code."""
+    def fail(self, message: str) -> None:
+        """Show the error and the end of the daemon's log."""
         self.say(f"FAILED: {message}", "bold red")
-        self.say("\n".join(["The end of the daemon's log:", *(self._daemon.log()[-_TAIL:] or ["  (empty)"])]))
-        return 1
+        if self.daemon.log.exists():
+            self.say("\n".join(["The end of the daemon's log:", *self.daemon.log.read_text().splitlines()[-_TAIL:]]))
 
     def say(self, text: str, style: str = "") -> None:
         """Show a text."""
-        self._console.print(Text(visible_lines(text), style), soft_wrap=True)
+        self.console.print(Text(visible_lines(text), style), soft_wrap=True)
 
     def _row(self, *cells: RenderableType) -> None:
         """Print a line of the table."""
@@ -356,34 +336,9 @@ class _Show:
         for share in (4, 5, 3):
             row.add_column(ratio=share)
         row.add_row(*cells)
-        self._console.print(row)
-
-
-async def _do(act: str, ats: Ats, daemon: Daemon) -> None:
-    match act:
-        case "kill":
-            # The demo counts calls: none may be repeated for a lost answer.
-            await daemon.until_at_rest()
-            await daemon.end(signal.SIGKILL)
-        case "start":
-            daemon.start()
-        case "until 1 pending" | "until 0 pending":
-            pending = int(act.split()[1])
-            await daemon.until(lambda report: bool(report["pending"] == pending), f"{pending} pending call(s)")
-        case _:
-            await ats.execute(act.encode())
+        self.console.print(row)
 
 
 def console() -> Console:
     """A console as wide as the terminal, or as the table."""
-    if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, force_interactive=False, width=_PLAIN_WIDTH)
-
-
-def after_sweeps(repairs: Mapping[str, int]) -> str:
-    """What capture had missed, by cause."""
-    if not repairs:
-        return "Sweeps compared the whole table again and again, and found nothing that capture had missed."
-    found = ", ".join(f"{cause} ({number})" for cause, number in sorted(repairs.items()))
-    return f"Found by nothing but sweeps, which compare the whole table: {found}."
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)

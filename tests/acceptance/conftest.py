@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.emulated import EmulatorOptions
 from support.hellowork_server import HelloWork
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, Installation, an_installation
 
 from cdc_sync.demo.postgres import Server
-from cdc_sync.emulator import EmulatorOptions
 
 MODES = ("notify", "poll")
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from support.daemon_process import DaemonProcess
+from support.emulated import EmulatorOptions
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, SENTINEL, Installation
-
-from cdc_sync.emulator import EmulatorOptions
 
 MASS = 10_000
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from psycopg import sql
+from support.emulated import EmulatorOptions
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, JOB, Installation
-
-from cdc_sync.emulator import EmulatorOptions
 
 MASS = 1_000
 

@@ -1,5 +1,6 @@
 """The ATS's database is away, comes back, or is not as configured: said once, with the remedy, until it works."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -80,7 +81,7 @@ def test_a_server_in_recovery_is_said_and_waited_for_until_it_is_the_primary(
             on_own_server.settle(daemon)
             standby.catch_up()
             primary.close()
-            restartable_server.stop("immediate")
+            restartable_server.stop(signal.SIGQUIT)
             assert "target_session_attrs=read-write" in daemon.wait_until_not_ready("it is a standby")
             assert daemon.get("/healthz")[0] == 200
             standby.promote()

@@ -6,10 +6,9 @@ from functools import partial
 
 import pytest
 from support.daemon_process import DaemonProcess, free_port
+from support.emulated import EmulatorOptions
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, JOB, Installation
-
-from cdc_sync.emulator import EmulatorOptions
 
 
 def test_what_happens_while_helloworks_is_down_is_told_when_it_is_back(poll: Installation) -> None:

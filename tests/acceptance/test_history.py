@@ -8,9 +8,8 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from support.emulated import Call
 from support.installation import Installation
-
-from cdc_sync.emulator.calls import Call
 
 
 def story(of: Installation, application_id: str) -> dict[str, Any]:

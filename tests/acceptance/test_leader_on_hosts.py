@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from support.daemon_process import DaemonProcess
+from support.emulated import EmulatorOptions
 from support.hellowork_server import HelloWork
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, an_installation
@@ -29,7 +30,6 @@ from torture.ats import ROLE, create_role, install_store
 from torture_cluster.servers import Replicated, replicated_on
 
 from cdc_sync.demo.postgres import Server
-from cdc_sync.emulator import EmulatorOptions
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -1,8 +1,6 @@
 """Neighbours of the daemon's host who use up what it has."""
 
-import json
 import resource
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -12,9 +10,8 @@ import psutil
 import psycopg
 import pytest
 from support.connections import WORDS, neighbour
-from support.daemon_process import COMMAND, PATIENCE, DaemonProcess, environment, free_port, is_listened_on
+from support.daemon_process import DaemonProcess
 from support.installation import Installation
-from support.waiting import wait_until
 
 NUMBER = 5_000
 NOW = "2026-01-01T09:00:00.000Z"
@@ -98,34 +95,3 @@ def test_a_watch_that_can_open_no_file_fails_alone_and_goes_on_when_it_can(notif
 
         assert notify.hellowork.told("hw-meanwhile")
         assert daemon.stop() == 0
-
-
-def test_the_emulator_answers_among_thousands_of_idle_connections() -> None:
-    port = free_port()
-    command = [*COMMAND, "emulator", "--listen", f"127.0.0.1:{port}"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment({})) as emulator:
-        try:
-            wait_until(lambda: is_listened_on(port), "the emulator listens")
-            resource.prlimit(emulator.pid, resource.RLIMIT_NOFILE, (8_192, 8_192))
-            with neighbour(port, NUMBER, "silent"):
-                for number in range(5):
-                    wait_until(lambda id_=number: is_updated(port, f"hw-{id_}"), "a call is answered")  # type: ignore[misc]
-                assert psutil.Process(emulator.pid).num_fds() < 2_200
-            emulator.terminate()
-            assert emulator.wait(PATIENCE) == 0
-            assert emulator.stderr is not None
-            assert emulator.stderr.read() == b""
-        finally:
-            emulator.kill()
-
-
-def is_updated(port: int, application_id: str) -> bool:
-    """Whether a status call is answered 200 within two seconds."""
-    body = json.dumps({"status": "SEEN", "jobId": "j", "eventDate": NOW, "created": NOW, "source": "s"}).encode()
-    url = f"http://127.0.0.1:{port}/v1/applications/{application_id}/status"
-    headers = {"Content-Type": "application/json"}
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False

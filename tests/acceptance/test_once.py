@@ -6,11 +6,10 @@ from contextlib import closing
 
 from psycopg import sql
 from support.daemon_process import free_port
+from support.emulated import EmulatorOptions
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, JOB, Installation
 from support.sessions import rows
-
-from cdc_sync.emulator import EmulatorOptions
 
 
 def test_one_run_catches_up_delivers_and_ends(installation: Installation) -> None:

@@ -1,5 +1,6 @@
 """A physical copy has the name and the system identifier of the original, and is another database all the same."""
 
+import signal
 import sqlite3
 from contextlib import closing
 
@@ -65,7 +66,7 @@ def test_hosts_that_are_added_or_left_out_are_remembered_anew(
         assert on_own_server.run("run", "--once", variables=either).code == 0
         standby.catch_up()
         on_own_server.ats.close()
-        restartable_server.stop("immediate")
+        restartable_server.stop(signal.SIGQUIT)
         standby.promote()
         with psycopg.connect(standby.dsn, autocommit=True) as ats:
             ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id = 'hw-1'")

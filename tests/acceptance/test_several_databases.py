@@ -194,7 +194,7 @@ def test_one_that_is_down_at_the_start_keeps_no_other_back(with_a_server: Second
     assert second.installation.run("run", "--once").code == 0
     leave_pending(second, "hw-2", "SEEN")
     second.ats.close()
-    restartable_server.stop("immediate")
+    restartable_server.stop(signal.SIGQUIT)
     once = second.installation.run("run", "--once")
     assert once.code == 1
     assert second.installation.hellowork.told("hw-2") == []
@@ -216,7 +216,7 @@ def test_one_that_is_restarted_keeps_no_other_back(with_a_server: Second, restar
     second = with_a_server
     with second.installation.daemon() as daemon:
         second.ats.close()
-        restartable_server.stop("immediate")
+        restartable_server.stop(signal.SIGQUIT)
         daemon.wait_until_not_ready("watch others")
         second.installation.change("hw-1", status="SEEN")
         told(second, daemon, "hw-1", "SEEN")

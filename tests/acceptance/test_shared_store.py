@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 
 import psycopg
 import pytest
@@ -141,7 +142,7 @@ class TestLosingTheStore:
         notify.configure(state={"backend": "postgres", "dsn": "${STATE_DSN}"})
         notify.add("hw-1")
         with notify.daemon() as daemon:
-            restartable_server.stop("immediate")
+            restartable_server.stop(signal.SIGQUIT)
             notify.change("hw-1", status="SEEN")
             daemon.wait_for_event("The store in")
             daemon.wait_until_not_ready("The store in")

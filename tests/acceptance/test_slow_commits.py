@@ -17,7 +17,7 @@ from support.binaries import server_binaries
 from support.hellowork_server import HelloWork
 from support.installation import PASSWORD, Installation, an_installation
 from support.own_network import Network, own_network
-from support.postgres import SETTINGS, create_ats
+from support.postgres import SETTINGS, by_tcp, create_ats, on_loopback
 from support.sessions import one
 from support.waiting import wait_until
 
@@ -47,7 +47,7 @@ def network() -> Iterator[Network]:
 
 @pytest.fixture
 def slow() -> Iterator[Server]:
-    with postgres_server(server_binaries(), settings=SLOW, tcp=True) as own:
+    with postgres_server(server_binaries(), settings={**SLOW, **on_loopback()}) as own:
         create_ats(own.dsn)
         yield own
 
@@ -55,9 +55,8 @@ def slow() -> Iterator[Server]:
 @pytest.fixture
 def notify(slow: Server, tmp_path: Path, hellowork: HelloWork) -> Iterator[Installation]:
     # The ATS comes by the unix socket, on which no network is cut, the daemon by TCP.
-    by_socket = make_conninfo(slow.dsn, host=str(slow.folder))
-    with an_installation(tmp_path, by_socket, "notify", hellowork) as made:
-        made.variables["ATS_DSN"] = make_conninfo(slow.dsn, user=made.role, password=PASSWORD)
+    with an_installation(tmp_path, slow.dsn, "notify", hellowork) as made:
+        made.variables["ATS_DSN"] = make_conninfo(by_tcp(slow), user=made.role, password=PASSWORD)
         made.install()
         yield made
 
@@ -117,7 +116,6 @@ def test_commits_of_a_session_with_a_lock_timeout_do_not_fail(notify: Installati
 def test_a_host_that_vanishes_while_it_is_notified_frees_its_locks(
     network: Network, slow: Server, notify: Installation
 ) -> None:
-    assert slow.port
     if notify.ats.info.server_version < HAS_USER_TIMEOUT:
         pytest.skip("PostgreSQL has tcp_user_timeout since 12")
     ats, role = notify.ats, (notify.role,)

@@ -1,5 +1,6 @@
 """The store fails over to a standby that lagged: one daemon leads, and what the new server lacks is sent."""
 
+import signal
 from collections.abc import Iterator
 
 import psycopg
@@ -65,7 +66,7 @@ def test_after_a_failover_to_a_standby_that_lagged_one_daemon_leads_and_what_it_
             first.wait_until(
                 lambda: len(replicated.hellowork.calls) > seen + APPLICATIONS, "calls that will be forgotten"
             )
-            restartable_server.stop("immediate")
+            restartable_server.stop(signal.SIGQUIT)
             standby.promote()
             seen = len(replicated.hellowork.calls)
             first.wait_until(lambda: len(replicated.hellowork.calls) > seen + APPLICATIONS, "calls by either daemon")
@@ -96,7 +97,7 @@ def test_what_the_new_server_does_not_know_is_found_and_sent(
         # HelloWork has it, the new server has not: it is sent once more.
         replicated.change("hw-1", status="SEEN")
         replicated.settle(daemon)
-        restartable_server.stop("immediate")
+        restartable_server.stop(signal.SIGQUIT)
         replicated.change("hw-2", status="SEEN")
         standby.promote()
         daemon.wait_until(lambda: replicated.hellowork.told("hw-2"), "what changed meanwhile")

@@ -438,7 +438,7 @@ def test_schemas_of_several_databases_are_tenants_while_one_database_is_down(
 
         # One database is down: its tenants are kept, and the other one's come, change and go.
         south.ats.close()
-        restartable_server.stop("immediate")
+        restartable_server.stop(signal.SIGQUIT)
         daemon.wait_until_not_ready("watch customers@south.tenant_1")
         create(north, "tenant_2", "n2")
         assert reload(daemon)["begun"] == "customers@north.tenant_2"

@@ -49,7 +49,7 @@ def test_a_restored_backup_is_held_until_a_person_decides(
 def stopped(ours: Installation, server: Server) -> str:
     """Stop the server; returns where its data may be kept."""
     ours.ats.close()
-    server.stop("fast")
+    server.stop()
     return str(server.folder / "backup")
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.emulated import Call
 from torture.ats import Committed, State
 from torture.evidence import Evidence
 from torture.options import Mode, Options
@@ -13,7 +14,6 @@ from torture.verdict import faults, in_order, repeats
 
 from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.content import Content
-from cdc_sync.emulator import Call
 
 SECONDS = 14.0
 SEED = 20_240_501
@@ -43,7 +43,6 @@ def a_call(number: int, status: str, application: str = "hw-1", job: str = "job-
         body={"status": status, "jobId": job},
         raw="",
         violations=(),
-        warnings=(),
         concurrent=False,
         status=200,
         duration=0.1,

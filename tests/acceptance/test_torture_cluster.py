@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.emulated import Call
 from torture.ats import Committed, State
 from torture.evidence import Evidence
 from torture.options import Mode
@@ -16,7 +17,6 @@ from torture_cluster.faults import Span
 from torture_cluster.verdict import ended_without_reason, excusably_late, faults, repeats
 
 from cdc_sync.core.content import Content
-from cdc_sync.emulator import Call
 
 SHORT = ("--seconds", "17")
 """The plan of this seed has each fault at least once in it, and silences that outlast every timeout."""
@@ -64,7 +64,6 @@ def a_call(number: int, status: str, **differently: Any) -> Call:
         body={"status": status, "jobId": "job-1"},
         raw="",
         violations=(),
-        warnings=(),
         concurrent=False,
         status=200,
         duration=0.1,

@@ -20,6 +20,7 @@ from old_stores.programs import EARLIER, check_out, run_old, schema_of
 from old_stores.scenario import TABLES, create_tables, document, put_back
 from support.daemon_process import COMMAND, DaemonProcess, free_port, run_to_end
 from support.dumping import dump, restore
+from support.emulated import EmulatorOptions
 from support.hellowork_server import HelloWork, hellowork
 from support.postgres import Cluster, fresh_database
 from support.upgrading import OldFile, OldSchema
@@ -27,7 +28,6 @@ from support.waiting import wait_until
 
 from cdc_sync.ats import scripts
 from cdc_sync.config import parse
-from cdc_sync.emulator import EmulatorOptions
 from cdc_sync.store.statements import SCHEMA, Database
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 from support.chromium import Browser, chromium
+from support.emulated import EmulatorOptions
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, an_installation
 from support.page_scene import REBOUND, Scene, keep_busy
 from support.postgres import Cluster, fresh_database
-
-from cdc_sync.emulator import EmulatorOptions
 
 
 @contextmanager

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 from support.chromium import DESK, PHONE, Browser
+from support.emulated import EmulatorOptions
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, an_installation
 from support.page_scene import Scene
 from support.pages import check_accessibility
 from support.postgres import Cluster, fresh_database
-
-from cdc_sync.emulator import EmulatorOptions
 
 CUSTOMERS = [f"client_{number:02}" for number in range(60)]
 REVOKED = ["client_07", "client_31", "client_59"]

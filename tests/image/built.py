@@ -14,13 +14,13 @@ import yaml
 from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import free_port
+from support.emulated import EmulatorOptions
 from support.hellowork_server import HelloWork
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, JOB, PASSWORD, Installation
-from support.postgres import SETTINGS, create_ats
+from support.postgres import SETTINGS, create_ats, on_loopback
 
 from cdc_sync.demo.postgres import server
-from cdc_sync.emulator import EmulatorOptions
 from image.engine import BASE, Engine, base_image, engine, what_is_missing
 
 SOURCE = Path(__file__).parents[2]
@@ -69,7 +69,7 @@ def hellowork() -> Iterator[HelloWork]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, hellowork: HelloWork) -> Iterator[Installation]:
     """The ATS with its database, and the folder that an administrator gives to the container."""
-    with server(server_binaries(), settings=SETTINGS, tcp=True) as own:
+    with server(server_binaries(), settings={**SETTINGS, **on_loopback()}) as own:
         create_ats(own.dsn)
         role = f"cdc_sync_{uuid.uuid4().hex[:8]}"
         with psycopg.connect(own.dsn, autocommit=True) as ats:

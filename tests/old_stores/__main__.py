@@ -20,11 +20,11 @@ from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import DaemonProcess, free_port
 from support.dumping import dump
+from support.emulated import Call, EmulatorOptions
 from support.hellowork_server import hellowork
 from support.postgres import SETTINGS
 
 from cdc_sync.demo.postgres import Server, server
-from cdc_sync.emulator import Call, EmulatorOptions
 from old_stores import DECIDED, DIRECT_PORT, FIXTURES, OLD_STORES, PORT, OldStore
 from old_stores.programs import check_out, run_old
 from old_stores.scenario import TABLES, Ask, Command, create_tables, discard, document, fill, live
@@ -48,7 +48,7 @@ def make(store: OldStore, folder: Path) -> None:
     """Make one of them."""
     code = check_out(store.commit, folder / "code")
     with ExitStack() as stack:
-        own = stack.enter_context(server(server_binaries(), settings=SETTINGS, tcp=True))
+        own = stack.enter_context(server(server_binaries(), settings=SETTINGS))
         api = stack.enter_context(hellowork(EmulatorOptions(host=store.host, port=PORT)))
         direct = stack.enter_context(hellowork(EmulatorOptions(host=store.host, port=DIRECT_PORT)))
         ats = stack.enter_context(psycopg.connect(own.dsn, autocommit=True))

@@ -1,7 +1,7 @@
 """A program that runs an embedded server, for tests that end it in every way.
 
 It tells on its output where the server is, and again when Ctrl-C hits it; it goes on at each line or at the end of its
-input. On the standard library alone: a test runs it with a bare interpreter too.
+input.
 """
 
 import json

@@ -2,12 +2,11 @@
 
 import asyncio
 import threading
-import urllib.request
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from cdc_sync.emulator import Call, Emulator, EmulatorOptions
+from support.emulated import Call, Emulator, EmulatorOptions
 
 T = TypeVar("T")
 
@@ -45,14 +44,12 @@ class HelloWork:
         ]
 
     def will(self, *faults: Mapping[str, object]) -> None:
-        """Script faults, as the control API takes them."""
+        """Script faults, each as JSON."""
         self._do(lambda: self._emulator.inject(*faults))
 
     def will_work(self) -> None:
         """Remove the faults that still wait."""
-        request = urllib.request.Request(f"{self.url}/_emulator/faults", method="DELETE")  # noqa: S310 - always http
-        with urllib.request.urlopen(request, timeout=_WITHIN):  # noqa: S310 - as above
-            pass
+        self._do(self._emulator.faults.clear)
 
     def knows(self, *application_ids: str) -> None:
         """Answer 404 for every other application from now on; none given: know every one."""

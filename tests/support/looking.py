@@ -165,7 +165,6 @@ async def admin_server(
     now: int = NOW,
     observe: Emit = lambda _: None,
     places: int = 128,
-    patience: float = 10.0,
     without_live_row: WithoutLiveRow = all_have_a_row,
 ) -> AsyncIterator[Admin]:
     """Serve a store in this folder; the clock stands still."""
@@ -184,7 +183,6 @@ async def admin_server(
                 without_live_row=without_live_row,
                 observe=observe,
                 places=places,
-                patience=patience,
             ).serving() as server:
                 admin.url = server.url or ""
                 admin.use = server.use

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from cdc_sync.emulator import Call
+from support.emulated import Call
 from support.hellowork_server import HelloWork
 from support.installation import Installation
 

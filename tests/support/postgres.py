@@ -15,8 +15,9 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from cdc_sync.demo.postgres import server
+from cdc_sync.demo.postgres import Server, server
 from support.binaries import server_binaries
+from support.daemon_process import free_port
 
 RUNNING_SERVER = "CDC_SYNC_TEST_DSN"
 SETTINGS: Mapping[str, str] = {
@@ -29,6 +30,16 @@ SETTINGS: Mapping[str, str] = {
 _ATS = (Path(__file__).parent / "ats.sql").read_text()
 _DROPS_WITH_FORCE = 130000
 _HAS_STRATEGIES = 150000
+
+
+def on_loopback() -> Mapping[str, str]:
+    """A server's settings to listen on TCP, too."""
+    return {"listen_addresses": "127.0.0.1", "port": str(free_port())}
+
+
+def by_tcp(server: Server) -> str:
+    """The DSN of a server that listens `on_loopback`."""
+    return make_conninfo(server.dsn, host="127.0.0.1")
 
 
 @dataclass(frozen=True, slots=True)

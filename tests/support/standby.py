@@ -56,7 +56,7 @@ class Standby:
 
     def _run(self, *arguments: str) -> None:
         process = self._primary.spawn("pg_ctl", self._data, {}, *arguments)
-        assert self._primary.wait_for(process, "pg_ctl did not end") == 0, self._primary.log()
+        assert process.wait(120) == 0, self._primary.log()
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def standby_of(server: Server, port: int = _PORT) -> Iterator[Standby]:
         "port": str(port),
         "fsync": "off",
     }
-    # The server knows whom to run it as; its keeper ends the standby with the server if we cannot.
+    # The server knows whom to run it as.
     process = server.spawn("postgres", data, options)
     dsn = make_conninfo(server.dsn, port=port)
     try:
@@ -80,7 +80,7 @@ def standby_of(server: Server, port: int = _PORT) -> Iterator[Standby]:
         yield Standby(dsn, server, data)
     finally:
         process.send_signal(signal.SIGINT)
-        server.wait_for(process, "the standby did not stop")
+        process.wait(120)
 
 
 def follow(dsn: str, data: Path, primary: str) -> None:

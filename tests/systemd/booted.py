@@ -20,14 +20,14 @@ import yaml
 from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import free_port
+from support.emulated import EmulatorOptions
 from support.hellowork_server import HelloWork
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, JOB, PASSWORD, Installation, merged
-from support.postgres import SETTINGS, create_ats
+from support.postgres import SETTINGS, create_ats, on_loopback
 from support.reader import ROOT, Step, steps
 
 from cdc_sync.demo.postgres import server
-from cdc_sync.emulator import EmulatorOptions
 from systemd.machine import Machine, booted, root_file_system, what_is_missing
 
 PACKAGE = "CDC_SYNC_TEST_DEB"
@@ -91,7 +91,7 @@ def hellowork() -> Iterator[HelloWork]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, hellowork: HelloWork) -> Iterator["Site"]:
     """The ATS with its database, which can be reached over TCP."""
-    with server(server_binaries(), settings=SETTINGS, tcp=True) as own:
+    with server(server_binaries(), settings={**SETTINGS, **on_loopback()}) as own:
         create_ats(own.dsn)
         role = f"cdc_sync_{uuid.uuid4().hex[:8]}"
         with psycopg.connect(own.dsn, autocommit=True) as ats:
@@ -100,9 +100,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, hellowork: HelloWork) -> Iter
                 tmp_path_factory.mktemp("site"), own.dsn, role=role, ats=ats, hellowork=hellowork, mode="notify"
             )
             made.install()
-            port = own.port
-            assert port is not None
-            yield Site(made, port, role)
+            yield Site(made, own.port, role)
 
 
 class Site:

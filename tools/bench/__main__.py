@@ -12,7 +12,7 @@ from bench.options import QUICK, Options
 from bench.pgbench import PgbenchError
 from bench.report import as_json, as_table
 from bench.run import ROWS, STORE_ROWS, bench
-from cdc_sync.demo.postgres import PostgresFailedError, PostgresMissingError
+from cdc_sync.demo.postgres import PostgresError
 
 RESULTS = Path("bench") / "results.json"
 
@@ -33,7 +33,7 @@ def main() -> int:
     try:
         binaries = binaries_in(given.pgbin, "--pgbin") if given.pgbin else server_binaries()
         facts, figures = bench(binaries, options, tell, given.only)
-    except (PgbenchError, PostgresMissingError, PostgresFailedError, ValueError) as error:
+    except (PgbenchError, PostgresError, ValueError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1
     given.json.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdc_sync.demo.postgres import SYSTEM_INSTALLATIONS, Binaries, PostgresMissingError, find_binaries
+from cdc_sync.demo.postgres import SYSTEM_INSTALLATIONS, Binaries, PostgresError, find_binaries
 
 _RATE = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)
 _NUMBER = re.compile(r"^number of transactions actually processed: (\d+)", re.MULTILINE)
@@ -76,7 +76,7 @@ def find_pgbench(server: Binaries) -> Pgbench:
         return Pgbench(own, server.libraries)
     try:
         default = find_binaries()
-    except PostgresMissingError:
+    except PostgresError:
         default = server
     candidates = [default.folder / "pgbench", *sorted(SYSTEM_INSTALLATIONS.glob("*/bin/pgbench"), reverse=True)]
     on_path = shutil.which("pgbench")

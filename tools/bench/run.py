@@ -112,7 +112,7 @@ def bench(
 
     Raises:
         PgbenchError: there is no pgbench.
-        PostgresFailedError: the server could not be started.
+        PostgresError: the server could not be started.
     """
     find_pgbench(binaries)  # at once, and not after minutes
     compileall.compile_dir(Path(cdc_sync.__file__).parent, quiet=1)  # as what is installed is

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from support.emulated import Call
+
 from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.content import Content
-from cdc_sync.emulator import Call
 from torture.ats import Committed, State
 
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import random
+import signal
 from collections import Counter
-from typing import Literal
 
 import psycopg
 from psycopg import AsyncConnection
@@ -55,9 +55,9 @@ class Fates:
                 return
             match chance.choices(("end one session", "end all sessions", "fast", "immediate"), (4, 2, 1, 2))[0]:
                 case "fast":
-                    await self._restart("fast", chance, over)
+                    await self._restart(signal.SIGINT, chance, over)
                 case "immediate":
-                    await self._restart("immediate", chance, over)
+                    await self._restart(signal.SIGQUIT, chance, over)
                 case blow:
                     self.blows[blow] += 1
                     await self._end_sessions(_TERMINATE_ONE if blow == "end one session" else _TERMINATE)
@@ -93,9 +93,9 @@ class Fates:
                 elif blow != "deafen":
                     link.cut()
 
-    async def _restart(self, mode: Literal["fast", "immediate"], chance: random.Random, over: asyncio.Event) -> None:
-        self.blows[f"restart, {mode}"] += 1
-        await asyncio.to_thread(self._server.stop, mode)
+    async def _restart(self, number: signal.Signals, chance: random.Random, over: asyncio.Event) -> None:
+        self.blows[f"restart, {number.name}"] += 1
+        await asyncio.to_thread(self._server.stop, number)
         await pause(over, chance.choice((0, 0.2, 1.5)))
         await asyncio.to_thread(self._server.start)
 

@@ -12,12 +12,13 @@ from typing import Any
 import aiohttp
 from support.binaries import server_binaries
 from support.daemon_process import free_port
+from support.emulated import Emulator
+from support.postgres import on_loopback
 
 from cdc_sync.config import load
 from cdc_sync.core.content import Content
 from cdc_sync.demo.postgres import Server
 from cdc_sync.demo.postgres import server as postgres_server
-from cdc_sync.emulator import Emulator
 from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresDriver
 from cdc_sync.store.sqlite import SqliteDriver
@@ -59,11 +60,10 @@ def torture(options: Options, keep: Path | None = None) -> Outcome:
     """Run it all; `keep` is a folder for the daemon's files.
 
     Raises:
-        PostgresMissingError: there is no server on this machine.
-        PostgresFailedError: it could not be started.
+        PostgresError: there is no server on this machine, or it could not be started.
     """
     with (
-        postgres_server(server_binaries(), tcp=True) as server,
+        postgres_server(server_binaries(), on_loopback()) as server,
         tempfile.TemporaryDirectory(prefix="cdc-sync-torture-") as temporary,
     ):
         ats.prepare(server.dsn)
@@ -81,7 +81,7 @@ class _Run:
     async def run(self) -> Outcome:
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(aiohttp.ClientSession())
-            between = await stack.enter_async_context(proxy(_port(self._server)))
+            between = await stack.enter_async_context(proxy(self._server.port))
             emulator = await stack.enter_async_context(Emulator())
             admin_port = free_port()
             tortured = await stack.enter_async_context(daemon(self._folder, admin_port))
@@ -121,7 +121,7 @@ class _Run:
 
         writers = [Writer(number, dsn, options.chance(f"writer {number}")) for number in range(options.writers)]
         fates = Fates(tortured, self._server, between, ROLE)
-        weather = Weather(emulator.url, http, options.chance("weather"))
+        weather = Weather(emulator, options.chance("weather"))
         operator = Operator(tortured.config)
         over, home = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
@@ -213,9 +213,3 @@ def _of_calls(evidence: Evidence) -> Mapping[str, object]:
         "repeats after a kill": repeats.killed,
         "repeats without a reason": len(repeats.unexplained),
     }
-
-
-def _port(server: Server) -> int:
-    if server.port is None:
-        raise AssertionError("it was asked to listen on TCP")
-    return server.port

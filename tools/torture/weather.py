@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import aiohttp
+from support.emulated import Emulator
 
 from torture.pausing import pause
 
@@ -58,8 +58,7 @@ class Weather:
     """What happens to calls.
 
     Args:
-        url: the emulator's.
-        http: for its control API.
+        emulator: HelloWork.
         chance: draws it.
         refuses: whether it may refuse a call for good, which makes a dead letter.
 
@@ -67,10 +66,9 @@ class Weather:
         episodes: their numbers.
     """
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, chance: random.Random, *, refuses: bool = True) -> None:
+    def __init__(self, emulator: Emulator, chance: random.Random, *, refuses: bool = True) -> None:
         self.episodes: Counter[str] = Counter()
-        self._faults = f"{url}/_emulator/faults"
-        self._http = http
+        self._emulator = emulator
         self._chance = chance
         self._kinds = [fault for fault in _ONE_FAULT if refuses or fault.get("status") != _REFUSED]
 
@@ -85,17 +83,12 @@ class Weather:
             (name,) = self._chance.choices(names, weights)
             self.episodes[name] += 1
             await self._set(over, _EPISODES[name][1], self._chance.uniform(0.3, 2))
-        await self._clear()
+        self._emulator.faults.clear()
 
     async def _set(self, over: asyncio.Event, faults: Sequence[Mapping[str, Any]], seconds: float) -> None:
-        await self._clear()
-        async with self._http.post(self._faults, json=list(faults)) as answer:
-            answer.raise_for_status()
+        self._emulator.faults.clear()
+        self._emulator.inject(*faults)
         await pause(over, seconds)
-
-    async def _clear(self) -> None:
-        async with self._http.delete(self._faults) as answer:
-            answer.raise_for_status()
 
     def _drizzle(self) -> list[Mapping[str, Any]]:
         seed = self._chance.randrange(2**32)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from support.emulated import Emulator, EmulatorOptions
 from torture import ats
 from torture.daemon import Daemon
 from torture.evidence import Evidence
@@ -18,7 +19,6 @@ from torture.settling import adopt, become_idle, settle
 from torture.weather import Weather
 
 from cdc_sync.config import load
-from cdc_sync.emulator import Emulator, EmulatorOptions
 from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresDriver
 from torture_cluster import machine, verdict
@@ -127,7 +127,6 @@ class _Run:
                 host=machine.HELLOWORK,
                 port=machine.HELLOWORK_PORT,
                 latency=_LATENCY,
-                journal=self._folder / "calls.jsonl",
             )
             emulator = await stack.enter_async_context(Emulator(where))
             fleet = Fleet([self._daemon(number, http) for number in range(len(self._hosts))])
@@ -164,7 +163,7 @@ class _Run:
             NumberingWriter(number, dsn, self._chance(f"writer {number}")) for number in range(options.common.writers)
         ]
         nemesis = Nemesis(fleet.daemons, self._source, self._store, self._clocks, self._say)
-        weather = Weather(emulator.url, http, self._chance("weather"), refuses=False)
+        weather = Weather(emulator, self._chance("weather"), refuses=False)
         over, home, settled_or_not = asyncio.Event(), asyncio.Event(), asyncio.Event()
         stuck: list[str] = []
         settled: float | None = None

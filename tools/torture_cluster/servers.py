@@ -50,7 +50,7 @@ class Node:
         """Stop it, by default as a crash."""
         if self._process is not None:
             self._process.send_signal(number)
-            self.server.wait_for(self._process, f"the server at {self.address} did not stop")
+            self._process.wait(120)
 
     def set(self, name: str, value: str) -> None:
         """Change a setting by a reload."""

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from support.emulated import Call
 from torture import verdict
 from torture.configuration import CONCURRENCY, TIMEOUT
 from torture.evidence import Evidence
 
-from cdc_sync.emulator import Call
 from torture_cluster.faults import Span
 from torture_cluster.machine import DAEMONS
 

@@ -18,7 +18,7 @@ from bench.sink import ON_OUR_PATH, Sink, sink
 from bench.site import DURABLE, PATIENCE, Rig, Site, new_store, site, store_server
 from support.binaries import binaries_in, server_binaries
 
-from cdc_sync.demo.postgres import Binaries, PostgresFailedError, PostgresMissingError, server
+from cdc_sync.demo.postgres import Binaries, PostgresError, server
 from trace_change.reading import STEPS, Trace, common, jobs, middle, now_and_then, times, typical, without_news
 
 _ROWS = 1_000
@@ -43,7 +43,7 @@ def main() -> int:
         binaries = binaries_in(given.pgbin, "--pgbin") if given.pgbin else server_binaries()
         number = given.changes or (200 if given.times else 9)
         traces = list(traced(binaries, number, store=given.store, with_functions=not given.times))
-    except (PostgresMissingError, PostgresFailedError, ValueError) as error:
+    except (PostgresError, ValueError) as error:
         sys.stderr.write(f"trace_change: {error}\n")
         return 1
     sys.stdout.write("\n".join(timetable(traces) if given.times else path(traces)) + "\n")

@@ -19,7 +19,7 @@ from support.binaries import binaries_in, server_binaries
 
 from cdc_sync.ats import scripts
 from cdc_sync.config import load
-from cdc_sync.demo.postgres import Binaries, PostgresFailedError, PostgresMissingError, Server
+from cdc_sync.demo.postgres import Binaries, PostgresError, Server
 from cdc_sync.demo.postgres import server as postgres_server
 
 TABLES = ("bare", "watched")
@@ -70,7 +70,7 @@ def main() -> int:
         say("| what is paid | without triggers | with | added | ratio |\n| --- | --- | --- | --- | --- |")
         for paid in (*instructions(binaries), ids_of_a_bulk(binaries, _IDS_OF)):
             say(str(paid))
-    except (PostgresMissingError, PostgresFailedError, ValgrindMissingError, ValueError) as error:
+    except (PostgresError, ValgrindMissingError, ValueError) as error:
         sys.stderr.write(f"trigger_cost: {error}\n")
         return 1
     return 0
@@ -133,7 +133,7 @@ def instructions(binaries: Binaries) -> list[Paid]:
 
     Raises:
         ValgrindMissingError: there is none.
-        PostgresFailedError: the server failed.
+        PostgresError: the server failed.
     """
     valgrind = shutil.which("valgrind")
     if valgrind is None:
@@ -171,7 +171,7 @@ def _count(valgrind: str, server: Server, table: str, rows: int) -> dict[str, fl
         extra_groups=None if user is None else (),
     )
     if ran.returncode or "ERROR:" in ran.stderr:
-        raise PostgresFailedError(f"postgres under {valgrind} failed:\n{ran.stderr}")
+        raise PostgresError(f"postgres under {valgrind} failed:\n{ran.stderr}")
     # Each workload makes four files: warm-up, CHECKPOINT, work, CHECKPOINT.
     totals = [_total(out.with_name(f"{out.name}.{number}")) for number in range(3, 4 * len(_SINGLE) + 4, 4)]
     changes = [*[_COUNTED] * len(_SINGLE), rows]

@@ -107,7 +107,7 @@ async def test_a_body_that_is_no_form_is_refused_without_a_line(
     status, header, body = BROKEN[kind]
     length = "" if "chunked" in header else f"Content-Length: {len(body)}\r\n"
     head = f"POST /fuse/release HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{BEARER}{header}\r\n{length}\r\n"
-    async with admin_server(tmp_path, token=TOKEN, patience=1.0) as admin:
+    async with admin_server(tmp_path, token=TOKEN) as admin:
         answer = await admin.send(head.encode() + body)
 
     # Of a chunk that is none the parser says so, in another version.

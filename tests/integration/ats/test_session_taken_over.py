@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from support.binaries import server_binaries
+from support.postgres import by_tcp, on_loopback
 from support.proxy import proxy_to
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, end_sessions, one
@@ -61,8 +62,8 @@ async def test_a_process_that_only_has_the_same_number_is_left_alone(database: s
 
 
 async def test_the_server_is_told_to_notice_our_end_soon() -> None:
-    with embedded_server(server_binaries(), tcp=True) as own:
-        async with session(own.dsn, "applications") as lasting:
+    with embedded_server(server_binaries(), on_loopback()) as own:
+        async with session(by_tcp(own), "applications") as lasting:
             row = await (await lasting.connection.execute("SELECT current_setting('tcp_keepalives_idle')")).fetchone()
 
     assert row == ("20",)

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 from support.binaries import server_binaries
+from support.postgres import by_tcp, on_loopback
 from support.sessions import one
 from support.waiting import wait_until
 
@@ -56,8 +56,8 @@ def stopped_reader(dsn: str) -> Iterator[None]:
 
 
 def test_a_migration_does_not_wait_for_a_process_that_is_stopped_in_mid_answer() -> None:
-    with server(server_binaries(), tcp=True) as own:
-        dsn = make_conninfo(own.dsn, host="127.0.0.1", port=str(own.port))
+    with server(server_binaries(), on_loopback()) as own:
+        dsn = by_tcp(own)
         with psycopg.connect(dsn, autocommit=True) as ats:
             if ats.info.server_version < 120000:
                 pytest.skip("PostgreSQL has tcp_user_timeout since 12")

@@ -2,11 +2,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from support.emulated import Emulator
 from support.sending import Delivery, delivery
 
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.delivery.client import Client
-from cdc_sync.emulator import Emulator
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from contextlib import contextmanager, suppress
 
 import pytest
 import uvloop
+from support.emulated import Emulator, EmulatorOptions
+from support.faults import Fault, HalfAnswer, Hang, Html, LostAnswer, Reset, SlowBody, Status
 from support.sending import an_entry
 from support.wire import OK, UPDATED, saying, wire_server
 
 from cdc_sync.core.replies import Reply, Unavailable, meaning_of
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.delivery.client import EXCERPT, Client
-from cdc_sync.emulator import Emulator, EmulatorOptions
-from cdc_sync.emulator.faults import Fault, HalfAnswer, Hang, Html, LostAnswer, Reset, SlowBody, Status
 
 TIMED_OUT = Reply(failure="no answer within hellowork.timeout")
 LOST_BEFORE = Reply(failure="the connection was lost before the answer")

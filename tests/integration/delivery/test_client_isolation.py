@@ -6,14 +6,14 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from support.emulated import Emulator
+from support.faults import HugeBody, Status
 from support.sending import an_entry
 from support.wire import OK, saying, wire_server
 
 from cdc_sync.core.replies import Reply
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.delivery.client import EXCERPT, READ_LIMIT, Client
-from cdc_sync.emulator import Emulator
-from cdc_sync.emulator.faults import HugeBody, Status
 
 MIB = 1024 * 1024
 

@@ -2,6 +2,7 @@
 
 import pytest
 from support.builders import CREATED, NOW
+from support.emulated import Emulator
 from support.sending import an_entry
 from support.wire import UPDATED, saying, wire_server
 
@@ -10,7 +11,6 @@ from cdc_sync.core.content import Content, request
 from cdc_sync.core.replies import Reply
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, build
 from cdc_sync.delivery.client import Client
-from cdc_sync.emulator import Emulator
 
 # HelloWork's page "Envoi changements de statut", with the white space that we send.
 TEXT_SOURCE = '"hellowork.com"'

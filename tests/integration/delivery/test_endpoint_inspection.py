@@ -11,11 +11,11 @@ import yaml
 from support import wire
 from support.configurations import LEAST, a_config
 from support.daemon_process import free_port
+from support.emulated import Emulator, EmulatorOptions
 from support.wire import saying, wire_server
 
 from cdc_sync.cli.check_endpoint import check_endpoint
 from cdc_sync.core.findings import Finding
-from cdc_sync.emulator import Emulator, EmulatorOptions
 
 CERTIFICATE = Path(wire.__file__).with_name("localhost.pem")
 HEADERS = {"X-Api-Key": "planted-secret"}

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from support import acting
 from support.builders import HOUR, SECOND, WATCH
+from support.emulated import Emulator
 from support.eventually import eventually
+from support.faults import Delay, Fault, Hang, Reset, Status
 from support.sending import QUICK, SLOW, Delivery, delivery
 
 from cdc_sync.core.conditions import NONE, Conditions, fold
 from cdc_sync.core.events import EndpointChanged, Event
 from cdc_sync.core.replies import FAILURES_TO_OPEN, LONGEST_OPEN, LONGEST_PAUSE
 from cdc_sync.core.status_url import AllowedHosts
-from cdc_sync.emulator import Emulator
-from cdc_sync.emulator.faults import Delay, Fault, Hang, Reset, Status
 
 IDS = tuple(f"a{number:02}" for number in range(20))
 MANY = tuple(f"a{number:02}" for number in range(80))
@@ -58,7 +58,7 @@ class TestPaused:
         hellowork.inject(for_ever(REFUSED))
         await desk.queue(hellowork.url, *IDS)
         await desk.send_once(policy=SLOW, concurrency=4)
-        hellowork.log.forget()
+        hellowork.forget()
         desk.clock.ahead = LONGEST_PAUSE
 
         await desk.send_once(policy=SLOW, concurrency=4)

@@ -2,10 +2,9 @@
 
 from collections import Counter
 
+from support.emulated import Emulator
 from support.eventually import eventually
 from support.sending import Delivery
-
-from cdc_sync.emulator import Emulator
 
 IDS = tuple(f"a{number:04}" for number in range(2_000))
 

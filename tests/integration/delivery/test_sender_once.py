@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 from support.builders import HOUR, SECOND, a_batch, an_observation, some_rules
+from support.emulated import Emulator
+from support.faults import Fault, Hang, Html, Reset, Status
 from support.sending import QUICK, Delivery, delivery
 from support.store_steps import events_of
 
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import FAILURES_TO_OPEN, Reply
 from cdc_sync.delivery.sender import Sender
-from cdc_sync.emulator import Emulator
-from cdc_sync.emulator.faults import Fault, Hang, Html, Reset, Status
 
 IDS = tuple(f"a{number:02}" for number in range(20))
 

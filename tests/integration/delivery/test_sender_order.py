@@ -5,12 +5,11 @@ import time
 from collections.abc import Sequence
 
 import pytest
+from support.emulated import Call, Emulator, EmulatorOptions
 from support.eventually import eventually
+from support.faults import Delay, Hang
 from support.sending import SLOW, Delivery
 from support.store_steps import entry_of, told_status
-
-from cdc_sync.emulator import Call, Emulator, EmulatorOptions
-from cdc_sync.emulator.faults import Delay, Hang
 
 
 def statuses(calls: Sequence[Call]) -> list[object]:

@@ -3,12 +3,12 @@
 import math
 
 import pytest
+from support.emulated import Emulator, EmulatorOptions
 from support.eventually import eventually
+from support.faults import Status
 from support.sending import Delivery
 
 from cdc_sync.delivery.endpoints import Pace
-from cdc_sync.emulator import Emulator, EmulatorOptions
-from cdc_sync.emulator.faults import Status
 
 RATE = 25.0
 COUNT = 20

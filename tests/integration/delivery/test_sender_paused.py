@@ -1,14 +1,14 @@
 """An operator has paused sending, as a whole or to one endpoint."""
 
 import pytest
+from support.emulated import Emulator
 from support.eventually import eventually
+from support.faults import Delay
 from support.sending import Delivery
 
 from cdc_sync.core.events import SendingPaused, SendingResumed
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.emulator import Emulator
-from cdc_sync.emulator.faults import Delay
 
 IDS = tuple(f"a{number:02}" for number in range(20))
 
@@ -29,7 +29,7 @@ async def test_no_call_begins(desk: Delivery, hellowork: Emulator, *, whole: boo
         assert len(hellowork.calls) == calls
         assert {entry.attempts for entry in await desk.store.report.entries("pending", None, 100)} == {0}
 
-        hellowork.log.forget()
+        hellowork.forget()
         hellowork.faults.clear()
         sender.pause(())
         await eventually(desk.is_settled, "everything is acknowledged")

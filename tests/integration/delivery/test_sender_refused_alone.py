@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 from support.builders import HOUR
+from support.emulated import Emulator
 from support.eventually import eventually
+from support.faults import Status
 from support.sending import SLOW, Delivery, delivery
 from support.store_steps import story_of, waiting_entry
 
 from cdc_sync.core.events import EndpointChanged
 from cdc_sync.core.replies import FAILURES_TO_OPEN, LONGEST_PAUSE
-from cdc_sync.emulator import Emulator
-from cdc_sync.emulator.faults import Status
 
 REFUSED = tuple(f"refused{number}" for number in range(8))
 OTHERS = tuple(f"a{number:02}" for number in range(20))

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 from support.builders import HOUR, MINUTE, SECOND, WATCH
+from support.emulated import Emulator
+from support.faults import Fault, HalfAnswer, Html, LostAnswer, Redirect, Reset, Status
 from support.sending import SLOW, Delivery
 from support.store_steps import entry_of, story_of, told_status, waiting_entry
 from support.wire import OK, saying, wire_server
@@ -12,8 +14,6 @@ from cdc_sync.core.events import CallEnded, EndpointChanged
 from cdc_sync.core.replies import RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts
 from cdc_sync.delivery.client import EXCERPT
-from cdc_sync.emulator import Emulator
-from cdc_sync.emulator.faults import Fault, HalfAnswer, Html, LostAnswer, Redirect, Reset, Status
 
 KEEPS_AT_IT = replace(SLOW, give_up_after=HOUR, not_found_for=MINUTE)
 

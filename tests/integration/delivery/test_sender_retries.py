@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from support import acting
 from support.builders import HOUR, MINUTE, WATCH
+from support.emulated import Emulator
 from support.eventually import eventually
+from support.faults import Hang, LostAnswer, Reset, Status
 from support.sending import SLOW, Delivery, delivery
 from support.store_steps import entry_of, story_of, told_status, waiting_entry
 
-from cdc_sync.emulator import Emulator
-from cdc_sync.emulator.faults import Hang, LostAnswer, Reset, Status
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
 

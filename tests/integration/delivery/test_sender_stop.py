@@ -3,12 +3,11 @@
 import asyncio
 
 import pytest
+from support.emulated import Emulator, EmulatorOptions
 from support.eventually import eventually
+from support.faults import Delay, Status
 from support.sending import Delivery
 from support.store_steps import events_of, waiting_entry
-
-from cdc_sync.emulator import Emulator, EmulatorOptions
-from cdc_sync.emulator.faults import Delay, Status
 
 IDS = tuple(f"a{number:02}" for number in range(20))
 

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from support.emulated import Emulator
 from support.eventually import eventually
+from support.faults import Status
 from support.sending import QUICK, SLOW, Delivery
 
 from cdc_sync.core.events import Event, StoreFailed, StoreRecovered
 from cdc_sync.core.failures import StoreError
-from cdc_sync.emulator import Emulator
-from cdc_sync.emulator.faults import Status
 
 IDS = tuple(f"a{number:02}" for number in range(20))
 

@@ -1,11 +1,10 @@
 """Whatever lets a call go out wakes the sender: it depends on no regular look at the outbox."""
 
 import pytest
+from support.emulated import Emulator, EmulatorOptions
 from support.eventually import eventually
+from support.faults import Delay, Fault, Hang, Reset, Status
 from support.sending import QUICK, Delivery
-
-from cdc_sync.emulator import Emulator, EmulatorOptions
-from cdc_sync.emulator.faults import Delay, Fault, Hang, Reset, Status
 
 IDS = tuple(f"a{number:02}" for number in range(20))
 

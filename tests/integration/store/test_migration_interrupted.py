@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -236,7 +237,7 @@ class TestASchema:
         before = data.tables()
         with suppress(psycopg.OperationalError):  # of the sessions that were looking on
             async with in_the_middle(restartable_server.dsn) as (_, (opening,)):
-                restartable_server.stop("immediate")
+                restartable_server.stop(signal.SIGQUIT)
         with pytest.raises(StoreError):
             await opening
         restartable_server.start()
