@@ -6,7 +6,6 @@ from contextlib import suppress
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
-from cdc_sync.store.requests import execute_next
 
 _LOOK = 1.0
 """Most seconds between two looks."""
@@ -25,7 +24,7 @@ async def execute_requests(
     pause = _LOOK
     while True:
         with suppress(StoreError):  # capture and delivery report it
-            while await execute_next(store, captured()):
+            while await store.operation.execute_next(captured()):
                 pause = _LOOK_AGAIN
                 await executed()
         await asyncio.sleep(pause)

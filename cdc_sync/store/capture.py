@@ -1,27 +1,52 @@
-"""The store for capture: what is known, and batches of observations (see `applying`)."""
+"""The store for capture: what is known, and batches of observations.
+
+The transaction that writes an observation also decides about it (decision 4). Otherwise the sender could send an entry
+between its reading and its cancelling. The decisions are the core's (`plan_batch`); here is how they are written.
+"""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
-from cdc_sync.core.batch import NO_CALLS, NO_STATES, Applied, Batch, Calls, States
+from cdc_sync.core.batch import (
+    NO_CALLS,
+    NO_STATES,
+    Applied,
+    Batch,
+    BatchPlan,
+    Calls,
+    Enqueued,
+    Fuses,
+    HistoryEntry,
+    States,
+    accounts_of,
+    moved,
+    plan_batch,
+)
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import blow
-from cdc_sync.core.outbox import Known, Suspicion, Verified
+from cdc_sync.core.diff import Fuse, blow
+from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspicion, Verified
+from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
-from cdc_sync.store.applying import OF_NO_ROW, apply
-from cdc_sync.store.driver import Role, Transaction, job, pages
+from cdc_sync.core.status_url import account_of
+from cdc_sync.store.delivery import mend
+from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, pages
 from cdc_sync.store.encoding import (
     content_from,
     fuse_from,
     fuse_text,
     key_from,
     key_text,
+    kinds_from,
     known_from,
+    state_columns,
 )
+
+_OF_NO_ROW = [("", "")]
+"""An empty list is no list of pairs."""
 
 _RECORDS_AT_ONCE = 20_000
 """Records searched by one statement, at most: some 30 ms of SQLite's only thread."""
@@ -51,7 +76,7 @@ class Capture(Role):
 
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of these applications."""
-        rows = await self.driver.ask("before", watch=watch, ids=list(application_ids), rows=OF_NO_ROW)
+        rows = await self.driver.ask("before", watch=watch, ids=list(application_ids), rows=_OF_NO_ROW)
         return {row[1]: known_from(row) for row in rows}
 
     async def known_elsewhere(self, watches: Sequence[str], application_ids: Sequence[str]) -> States:
@@ -108,7 +133,7 @@ class Capture(Role):
         elsewhere = await self._states_elsewhere(watch, batch)
         # Without a pause before the transaction's place in the order is fixed.
         applying = calls.begin_apply(watch, batch.application_ids)
-        work = partial(apply, rules=rules, batch=batch, elsewhere=elsewhere, applying=applying)
+        work = partial(_apply, rules=rules, batch=batch, elsewhere=elsewhere, applying=applying)
         return await self.driver.transact(work, partial(calls.end_apply, applying))
 
     async def _states_elsewhere(self, watch: str, batch: Batch) -> States:
@@ -163,3 +188,197 @@ def _states(rows: Sequence[tuple[Any, ...]]) -> dict[str, Content]:
         if content is not None and not (adopted and content.deleted):
             found[id_] = content  # the last one is the newest
     return {id_: content for id_, content in found.items() if id_ not in with_entry}
+
+
+async def _apply(
+    transaction: Transaction, *, rules: WatchRules, batch: Batch, elsewhere: States, applying: Applying
+) -> Applied:
+    """Decide about a batch and write it. `elsewhere`: see `plan_batch`."""
+    watch = rules.watch
+    before = await _before(transaction, watch, batch, applying)
+    fuse, of_accounts = await _fuses(transaction, watch, accounts_of(rules, batch, before))
+    plan = plan_batch(rules, batch, before, fuse, elsewhere, of_accounts=of_accounts)
+    if plan.is_empty:
+        await transaction.run("need_no_flush")
+        return Applied(unresolved=plan.unresolved)
+    rivals = await _remove_rivals(transaction, batch, plan)
+    suspected = await _new_suspicions(transaction, watch, plan)
+    attempted = _attempted(before, rivals, applying)
+    at = batch.now + batch.shift
+    for name, rows in (*_changes(plan, at), *_outcomes(plan, attempted, suspected, at)):
+        await transaction.write(name, [(watch, *row) for row in rows])
+    await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.endpoints)])
+    lines = [moved(each.watch, each.application_id, watch, batch) for each in rivals]
+    lines += [HistoryEntry(at, watch, one.application_id, "suspected", {"by": batch.origin}) for one in suspected]
+    await add_history(transaction, [*plan.history, *lines])
+    await _tally(transaction, watch, plan, at)
+    await mend(transaction, watch, plan.fuse or fuse)
+    entries = _entries(watch, plan, before, attempted)
+    return _applied(plan, entries, suspected, rivals)
+
+
+async def _before(transaction: Transaction, watch: str, batch: Batch, applying: Applying) -> dict[str, Known]:
+    """What is known of the batch's applications and rows."""
+    ids = batch.application_ids
+    # Each row with its id, to find another application that the row represented last.
+    old = () if batch.rows_are_new else batch.observations
+    rows = [(key_text(each.key), each.application_id or "") for each in old]
+    rows += [(key_text(key), "") for key in batch.gone]
+    if not ids and not rows:
+        return {}
+    found = await transaction.rows("before", watch=watch, ids=ids, rows=rows or _OF_NO_ROW)
+    begun = {row[1]: applying.has_begun(watch, row[1], row[15], row[10]) for row in found}
+    return {row[1]: known_from(row, has_begun=begun[row[1]]) for row in found}
+
+
+async def _fuses(transaction: Transaction, watch: str, accounts: Collection[str]) -> tuple[Fuse, Fuses]:
+    """The watch's fuse, and those of these accounts. The watch gets its row."""
+    rows = await transaction.rows("fuse", watch=watch)
+    if not rows:
+        await transaction.run("add_watch", watch=watch)
+    fuse = fuse_from(rows[0][0] if rows else None)
+    if not accounts:
+        return fuse, {}
+    counted = await transaction.rows("fuses_of_accounts", watch=watch, accounts=sorted(accounts))
+    return fuse, {account: fuse_from(text) for account, text in counted}
+
+
+class _Rival(NamedTuple):
+    """Another watch's entry of the same account and application. If it was attempted, a reverted state must be sent."""
+
+    watch: str
+    application_id: str
+    endpoint: str
+    attempted: bool
+    revision: int
+    status: str
+
+    @property
+    def call(self) -> tuple[str, str, int, str]:
+        """See `Applying.has_begun`."""
+        return self.watch, self.application_id, self.revision, self.status
+
+
+async def _remove_rivals(transaction: Transaction, batch: Batch, plan: BatchPlan) -> list[_Rival]:
+    """Remove the other watches' entries that newer states of this watch replace; returns them."""
+    accounts = {each.application_id: each.content.account for each in plan.enqueued}
+    if not accounts or not batch.others:
+        return []
+    rows = await transaction.rows("rivals", ids=list(accounts), watches=list(batch.others))
+    rivals = [each for each in map(_Rival._make, rows) if account_of(each.endpoint) == accounts[each.application_id]]
+    await transaction.write("remove", [each[:2] for each in rivals])
+    return rivals
+
+
+def _attempted(before: Mapping[str, Known], rivals: Sequence[_Rival], applying: Applying) -> set[str]:
+    """The applications of which HelloWork may have received, or may be receiving, a state that is not acknowledged."""
+    found = {each.application_id for each in rivals if each.attempted or applying.has_begun(*each.call)}
+    return found | {id_ for id_, known in before.items() if known.pending is not None and known.pending.attempted}
+
+
+async def _new_suspicions(transaction: Transaction, watch: str, plan: BatchPlan) -> list[Suspicion]:
+    """Those of applications that were not suspected before."""
+    ids = [one.application_id for one in plan.suspicions]
+    rows = await transaction.rows("suspected", watch=watch, ids=ids) if ids else ()
+    already = {id_ for (id_,) in rows}
+    return [one for one in plan.suspicions if one.application_id not in already]
+
+
+_Changes = list[tuple[str, Sequence[Row]]]
+"""Statements in their order, each with its rows, without the watch."""
+
+
+def _changes(plan: BatchPlan, at: int) -> _Changes:
+    """What becomes known of applications, and what is to be sent; `at` is the batch's time, for people."""
+    adopted = [(key_text(one.key), state_columns(one.content), one) for one in plan.adopted]
+    return [
+        ("look_again", plan.handed_over),
+        ("hand_over", [(one.application_id, one.heir) for one in plan.handed_over]),
+        ("seen_new", [(one.application_id, key_text(one.key)) for one in plan.new]),
+        ("adopt_new", [(one.application_id, key, *state, at, one.digest) for key, state, one in adopted]),
+        ("move", [(one.application_id, key_text(one.key)) for one in plan.moved]),
+        (
+            "acknowledge",
+            [(one.application_id, *state_columns(one.content), at, True) for one in plan.acknowledged],
+        ),
+        ("remove", [(id_,) for id_ in (*plan.cancelled, *plan.forgotten)]),
+        ("forget_application", [(id_,) for id_ in plan.forgotten]),
+        ("enqueue", [_enqueued(one) for one in plan.enqueued]),
+        ("refresh", [(one.application_id, state_columns(one.content)[-1], one.endpoint) for one in plan.refreshed]),
+    ]
+
+
+def _outcomes(plan: BatchPlan, attempted: Collection[str], suspected: Sequence[Suspicion], at: int) -> _Changes:
+    """What else a batch leaves behind.
+
+    Changed entries that were `attempted`: HelloWork may have received, or may be receiving, something else before. So
+    whatever becomes of that call, and of this process, they are not cancelled before it is acknowledged.
+    """
+    changed = {one.application_id for one in plan.enqueued} | {one.application_id for one in plan.refreshed}
+    skipped = [skip for skip in plan.skips if skip.reason is not None]
+    return [
+        ("mark_attempted", [(id_,) for id_ in sorted(changed.intersection(attempted))]),
+        ("leave_scope", [(id_,) for id_ in sorted(plan.out_of_scope)]),
+        ("answer", [(id_,) for id_ in plan.answered]),
+        ("postpone", [(one.application_id, one.due_at) for one in plan.postponed]),
+        ("hasten", [(one.application_id, one.due_at + ANSWERED_WITHIN) for one in plan.waiting]),
+        ("suspect", [(one.application_id, one.at, one.due_at) for one in suspected]),
+        ("unskip", [(key_text(skip.key),) for skip in plan.skips if skip.reason is None]),
+        ("skip", [(key_text(skip.key), skip.application_id, as_text(skip.reason), at) for skip in skipped]),
+        ("set_position", list(plan.positions.items())),
+        ("set_account_fuse", [(name, fuse_text(each)) for name, each in sorted(plan.of_accounts.items())]),
+    ]
+
+
+def _enqueued(one: Enqueued) -> Row:
+    """The columns of the statement `enqueue` after the watch."""
+    reason = one.reason and as_text(one.reason)
+    state = one.kinds, one.state, one.at, one.due_at, reason, one.endpoint
+    return one.application_id, *state_columns(one.content), *state
+
+
+async def _tally(transaction: Transaction, watch: str, plan: BatchPlan, at: int) -> None:
+    """Write the watch's numbers. All records are made here, and removed here or by a person."""
+    new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
+    is_changed = any(one.decision != "adopt" for one in plan.results)
+    if new or is_changed:
+        fuse = None if plan.fuse is None else fuse_text(plan.fuse)  # it counts nothing that is no change
+        await transaction.write("tally", [(new, at if is_changed else None, fuse, watch)])
+
+
+def _applied(
+    plan: BatchPlan, entries: Sequence[Entry], suspected: Sequence[Suspicion], rivals: Sequence[_Rival]
+) -> Applied:
+    return Applied(
+        plan.results,
+        entries,
+        plan.unresolved,
+        frozenset(one.application_id for one in suspected),
+        plan.skips,
+        written=True,
+        corrected=frozenset(each.endpoint for each in plan.refreshed),
+        replaced=[(each.watch, each.application_id) for each in rivals],
+    )
+
+
+def _entries(watch: str, plan: BatchPlan, before: Mapping[str, Known], attempted: Collection[str]) -> list[Entry]:
+    """The enqueued entries that are sent, as they are written."""
+    entries = list[Entry]()
+    for each in plan.enqueued:
+        if each.state != "pending":
+            continue
+        known = before.get(each.application_id)
+        entries.append(
+            Entry(
+                watch=watch,
+                application_id=each.application_id,
+                content=each.content,
+                kinds=kinds_from(each.kinds),
+                state=each.state,
+                revision=1 + (0 if known is None else known.revision),
+                queued_at=each.at,
+                due_at=each.due_at,
+                attempted=each.application_id in attempted,
+            )
+        )
+    return entries

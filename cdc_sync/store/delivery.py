@@ -5,11 +5,11 @@ What is being called is in the sender's memory only. So after a crash every pend
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from cdc_sync.core.batch import HistoryEntry, described
 from cdc_sync.core.diff import Fuse
@@ -17,10 +17,12 @@ from cdc_sync.core.outbox import DueEntries, Entry, EntryId, Lane, Wanted
 from cdc_sync.core.reasons import as_text, fields_of
 from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, account_of
-from cdc_sync.store.acts import CONFIGURED
-from cdc_sync.store.driver import Effect, Role, Transaction, about, add_history, job, no_effect, pages
+from cdc_sync.store.acts import CONFIGURED, paused
+from cdc_sync.store.driver import Effect, Role, Transaction, add_history, job, no_effect, note, pages
 from cdc_sync.store.encoding import as_json, entry_from, fuse_from, fuse_text, health_from, state_columns
 from cdc_sync.store.protocol import CALL_STEP
+
+H = TypeVar("H", bound=Hashable)
 
 _STOPPED_CLEANLY = "stopped cleanly"
 """The note that every call that was begun has its result in the store."""
@@ -54,13 +56,13 @@ class Delivery(Role):
     @job
     async def _was_clean(self, transaction: Transaction) -> bool:
         """Whether the last stop was clean; only the first call finds out."""
-        is_clean = await about(transaction, _STOPPED_CLEANLY) is not None
+        is_clean = bool(await note(transaction, _STOPPED_CLEANLY))
         await transaction.run("forget_about", name=_STOPPED_CLEANLY)
         return is_clean
 
     async def stopped_cleanly(self) -> None:
         """Note that each call that was begun has its result in the store, and that no further one begins."""
-        await self.driver.transact(lambda t: t.run("set_about", name=_STOPPED_CLEANLY, value=""))
+        await self.driver.run("set_about", name=_STOPPED_CLEANLY, value="yes")
 
     async def due(
         self, wanted: Mapping[Lane, Wanted], now: int, latest: int, effect: Effect[DueEntries] = no_effect
@@ -93,35 +95,30 @@ class Delivery(Role):
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """Every endpoint's health, and its next due time, of the watches and accounts that are configured."""
         healths, lanes, configured = await self.healths(), await self.lanes(), await self.configured()
-        due: dict[str, int | None] = {}
-        for (endpoint, watch), due_at in lanes.items():
-            if configured.sends((endpoint, watch)):
-                earlier = due.get(endpoint)
-                due[endpoint] = due_at if earlier is None else min(earlier, due_at)
+        due = first_due((lane[0], due_at) for lane, due_at in lanes.items() if configured.sends(lane))
         names = set(filter(configured.has, healths)) | due.keys()
         return {name: (healths.get(name, HEALTHY), due.get(name)) for name in sorted(names)}
 
     async def configured(self) -> "Configured":
         """What the last daemon had in its configuration."""
-        return Configured(**json.loads(await self.driver.note(CONFIGURED) or "{}"))
+        return Configured(**json.loads(await self.driver.note(CONFIGURED, "{}")))
 
     async def waiting(self) -> dict[str, int]:
         """How many pending entries of configured watches wait for an account that is not, by account."""
         configured = await self.configured()
-        waiting = {lane for lane in await self.lanes() if lane[1] in configured.watches and not configured.sends(lane)}
+        waiting = [lane for lane in await self.lanes() if lane[1] in configured.watches and not configured.sends(lane)]
         found = Counter[str]()
-        if waiting:
-            endpoints = sorted({endpoint for endpoint, _ in waiting})
-            for endpoint, watch, number in await self.driver.ask("pending_for", endpoints=endpoints):
-                found[account_of(endpoint)] += number * ((endpoint, watch) in waiting)
+        for endpoint, watch in waiting:
+            ((number,),) = await self.driver.ask("pending_in", endpoint=endpoint, watch=watch)
+            found[account_of(endpoint)] += number
         return dict(found)
 
     async def has_endpoint(self, name: str) -> bool:
         """Whether an endpoint is known, paused, or one of a configured account at a known origin."""
-        known, paused = await self.endpoints(), json.loads(await self.driver.note("paused") or "[]")
+        known = await self.endpoints()
         origins = {endpoint.partition(" [")[0] for endpoint in known}
         is_possible = name.partition(" [")[0] in origins and account_of(name) in (await self.configured()).accounts
-        return name in known or name in paused or is_possible
+        return name in known or is_possible or name in await self.driver.transact(paused)
 
     @job
     async def note_configured(
@@ -155,6 +152,14 @@ class Configured:
         """Whether the entries of a lane are sent: others wait."""
         endpoint, watch = lane
         return not self.watches or (watch in self.watches and self.has(endpoint))
+
+
+def first_due(due: Iterable[tuple[H, int]]) -> dict[H, int]:
+    """The earliest due time of each."""
+    found = dict[H, int]()
+    for of, at in due:
+        found[of] = min(at, found.get(of, at))
+    return found
 
 
 _id_of: Callable[[Finished], EntryId] = attrgetter("entry.id")
@@ -245,12 +250,8 @@ class _Ends:
     @property
     def again(self) -> dict[Lane, int]:
         """The lanes of what is still pending, and when the first entry of each is due."""
-        found = dict[Lane, int]()
-        for entry in self.kept:
-            if entry.state == "pending":
-                lane = entry.content.endpoint, entry.watch
-                found[lane] = min(entry.due_at, found.get(lane, entry.due_at))
-        return found
+        pending = [entry for entry in self.kept if entry.state == "pending"]
+        return first_due(((entry.content.endpoint, entry.watch), entry.due_at) for entry in pending)
 
 
 def _tried(sent: Entry, current: Entry) -> Entry:

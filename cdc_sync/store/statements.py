@@ -6,6 +6,7 @@
 | `@snapshot`         | the table                            | `cdc_sync.snapshot`             |
 | `@transition`       | the text of `sql/transition.sql`     | the same                        |
 | `@clock`            | the machine's time in milliseconds   | the server's                    |
+| `@lock`             | the number of the leader's lock      | the same                        |
 | `@in(ids)`          | `IN` the values of a JSON list       | `= ANY` of a text array         |
 | `@each(ids) i`, `i.value` | `json_each`                 | `unnest`                        |
 | `@each_pair(keys) k`, `k.first`, `k.second` | pairs of a JSON list | the rows of two arrays |
@@ -30,6 +31,9 @@ Database = Literal["sqlite", "postgres"]
 
 SCHEMA = 12
 """The number of the present schema in both databases. 0.1.0 has 4 or less, 0.2.0 has 8; others were never released."""
+
+LOCK = int.from_bytes(b"cdcs", "big")
+"""The first number of the leader's advisory lock, which no other application would choose."""
 
 _Columns = tuple[tuple[str, str], ...]
 """Names and types."""
@@ -81,7 +85,7 @@ def text(file: str) -> str:
 
 def _rendered(body: str, columns: _Columns, database: Database) -> Statement:
     body = body.replace("@transition", _COMMENT.sub("", text("transition.sql")).strip())
-    body = body.replace("@clock", _CLOCK[database])
+    body = body.replace("@clock", _CLOCK[database]).replace("@lock", str(LOCK))
     rendered = _for_sqlite(body, columns) if database == "sqlite" else _for_postgres(body, columns)
     return Statement(rendered, columns)
 

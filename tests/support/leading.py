@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 from cdc_sync.config import Config
@@ -32,7 +31,7 @@ async def a_lead(
     process: Process, caller: Client | None = None, driver: SqliteDriver | None = None
 ) -> AsyncIterator[Leading]:
     """The process leads within this; without a client it only shows its calls."""
-    driver = driver or SqliteDriver(Path("in memory"), connected=partial(connect_copy, None))
+    driver = driver or SqliteDriver(Path("in memory"), connection=connect_copy(None))
     lead = Lead(driver, Leader.here(""))
     try:
         yield Leading(process, lead, caller or Rehearsal(print), process.config, Tenants(process.emit))

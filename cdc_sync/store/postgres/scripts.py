@@ -8,7 +8,7 @@ from psycopg import sql
 
 from cdc_sync import own_path
 from cdc_sync.core.identifiers import QualifiedName, requoted
-from cdc_sync.store.statements import text
+from cdc_sync.store.statements import LOCK, text
 
 
 def migrations() -> dict[int, str]:
@@ -23,9 +23,6 @@ _DROPPED = set(re.findall(r"DROP TABLE cdc_sync\.(\w+)", _MIGRATIONS))
 
 TABLES = tuple(name for name in re.findall(r"CREATE TABLE cdc_sync\.(\w+)", _MIGRATIONS) if name not in _DROPPED)[::-1]
 """All tables of the store."""
-
-KIND = int.from_bytes(b"cdcs", "big")
-"""The first number of the leader's advisory lock, which no other application would choose."""
 
 _LEADER = 12
 """The version of the schema since which one daemon leads."""
@@ -45,7 +42,7 @@ def install(tables: Iterable[QualifiedName] = ()) -> str:
     """
     scripts, tables = migrations(), list(tables)
     # No older daemon may register between this check and the commit.
-    facts = {"newest": max(scripts), "leader": _LEADER, "kind": KIND, "begin": own_path.begin(tables)}
+    facts = {"newest": max(scripts), "leader": _LEADER, "kind": LOCK, "begin": own_path.begin(tables)}
     gives = own_path.gives_by_default("current_user")
     parts = [text("postgres/install.sql").format(tables=", ".join(reversed(TABLES)), gives_by_default=gives, **facts)]
     for number, script in scripts.items():

@@ -305,10 +305,8 @@ SELECT l.endpoint, l.watch,
   FROM lane l
  WHERE l.watch IS NOT NULL;
 
--- name: pending_for
-SELECT endpoint, watch, count(*) FROM @outbox
- WHERE state = 'pending' AND endpoint @in(endpoints)
- GROUP BY endpoint, watch;
+-- name: pending_in
+SELECT count(*) FROM @outbox WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch;
 
 -- name: due
 -- Ordered as the index, and by nothing else: a tie-break would sort all due entries. A probe reads them all, for the
@@ -378,7 +376,7 @@ SELECT watch, application_id, revision, status, job_id, deleted, metadata
  WHERE (watch, application_id) @pairs(keys) AND state = :state
  ORDER BY watch, application_id;
 
--- name: revive(watch text, application_id text, endpoint text, due_at bigint)
+-- name: revive(watch text, application_id text, due_at bigint, endpoint text)
 UPDATE @outbox AS o
    SET state = 'pending', due_at = x.due_at, attempts = 0, first_attempt_at = NULL, not_found_since = NULL,
        reason = NULL, endpoint = x.endpoint
@@ -469,9 +467,6 @@ INSERT INTO @about (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UP
 
 -- name: forget_about
 DELETE FROM @about WHERE name = :name;
-
--- name: set_about_first
-INSERT INTO @about (name, value) VALUES (:name, :value) ON CONFLICT DO NOTHING;
 
 -- name: newest_event
 SELECT at FROM @history ORDER BY number DESC LIMIT 1;
