@@ -82,27 +82,12 @@ class Act:
     due_at: int
     captured: Captured
 
-    async def contents(self, state: EntryState, entries: Collection["SeenEntry"]) -> dict[EntryId, Content]:
-        """The contents of those entries that are in this state, and that nothing has replaced since they were read."""
-        if not entries:
-            return {}
-        rows = await self.transaction.rows("contents_in_state", state=state, keys=sorted(entries))
-        contents = {tuple(row[:3]): content_from(*row[3:]) for row in rows}
-        return {of[:2]: content for of in entries if (content := contents.get(of)) is not None}
-
     async def snapshots(
         self, ids: Collection[str], watches: Collection[str]
     ) -> dict[EntryId, tuple[Content | None, EntryState | None]]:
         """The last acknowledged states of these applications in these watches, each with its entry's state."""
         rows = await self.transaction.rows("snapshots", ids=list(ids), watches=list(watches))
         return {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
-
-    async def revive(self, state: EntryState, entries: Collection["SeenEntry"], event: str) -> list[EntryId]:
-        """Send those of these entries that can be called; returns which."""
-        found = await self.contents(state, entries)
-        chosen = {of: content for of, content in found.items() if _is_callable(content)}
-        await self.send("revive", [(*of, self.due_at, content.endpoint) for of, content in sorted(chosen.items())])
-        return await self.done(event, chosen)
 
     async def send(self, statement: str, rows: Sequence[Row]) -> None:
         """Run a statement that has entries sent; each row ends with its endpoint, which becomes known."""
@@ -197,24 +182,21 @@ class Chosen:
 
     def within(self, watches: list[str]) -> dict[str, Any]:
         """The parameters of statements that choose entries."""
+        # The default account leaves no mark.
+        is_default = self.account == DEFAULT_ACCOUNT
         return {
             "watches": watches,
             "any_id": self.ids is None,
             "ids": list(self.ids or ()),
             "deleted": None if self.only is None else self.only == "deletions",
             "transition": self.transition,
-            **_of_account(self.account),
+            "mark": ANY_ACCOUNT if is_default else self.account and account_mark(self.account),
+            "marked": not is_default,
             "limit": _NO_LIMIT if self.limit is None else self.limit,
         }
 
 
 EVERYTHING = Chosen()
-
-
-def _of_account(account: str | None) -> dict[str, Any]:
-    """The mark that an account's metadata have; the default one's have none."""
-    is_default = account == DEFAULT_ACCOUNT
-    return {"mark": ANY_ACCOUNT if is_default else account and account_mark(account), "marked": not is_default}
 
 
 async def in_steps(step: Callable[[tuple[T, ...]], Awaitable[list[EntryId]]], of: Sequence[T]) -> list[EntryId]:
@@ -226,23 +208,12 @@ async def in_steps(step: Callable[[tuple[T, ...]], Awaitable[list[EntryId]]], of
 
 
 @dataclass(frozen=True)
-class Release(Request[list[EntryId]]):
-    """Let held entries be sent; the answer is which. With none left, the watches' fuses are whole again."""
+class Decide(Request[list[EntryId]]):
+    """Decide about entries in a state; the answer is about which.
 
-    watch: str | None
-    entries: tuple[SeenEntry, ...]
-    by: PersonActed
-
-    async def execute(self, act: Act) -> list[EntryId]:
-        """See `Request`."""
-        released = await act.revive("held", self.entries, "released")
-        await act.mend_fuses(self.watch)
-        return released
-
-
-@dataclass(frozen=True)
-class Discard(Request[list[EntryId]]):
-    """Take held or dead entries as acknowledged, without a call; the answer is which."""
+    One that is in another state by now, or was replaced since it was read, is left out. With no entry held any more,
+    the watches' fuses are whole again.
+    """
 
     state: EntryState
     watch: str | None
@@ -251,31 +222,45 @@ class Discard(Request[list[EntryId]]):
 
     async def execute(self, act: Act) -> list[EntryId]:
         """See `Request`."""
-        chosen = await act.contents(self.state, self.entries)
-        snapshots = await act.snapshots({id_ for _, id_ in chosen}, {watch for watch, _ in chosen})
+        keys = sorted(self.entries)
+        rows = await act.transaction.rows("contents_in_state", state=self.state, keys=keys)
+        found = {tuple(row[:3]): content_from(*row[3:]) for row in rows}
+        contents = {of[:2]: content for of in self.entries if (content := found.get(of)) is not None}
+        done = await self.decide(act, contents)
+        if self.state == "held":
+            await act.mend_fuses(self.watch)
+        return done
+
+    @abstractmethod
+    async def decide(self, act: Act, contents: Mapping[EntryId, Content]) -> list[EntryId]:
+        """Decide about the entries with these contents; returns about which."""
+
+
+class Send(Decide):
+    """Release held entries, or retry dead ones, if they can be called."""
+
+    async def decide(self, act: Act, contents: Mapping[EntryId, Content]) -> list[EntryId]:
+        """See `Decide`."""
+        chosen = {of: content for of, content in contents.items() if _is_callable(content)}
+        await act.send("revive", [(*of, act.due_at, content.endpoint) for of, content in sorted(chosen.items())])
+        return await act.done("released" if self.state == "held" else "retried", chosen)
+
+
+class Discard(Decide):
+    """Take entries as acknowledged, without a call."""
+
+    async def decide(self, act: Act, contents: Mapping[EntryId, Content]) -> list[EntryId]:
+        """See `Decide`."""
+        snapshots = await act.snapshots({id_ for _, id_ in contents}, {watch for watch, _ in contents})
         acknowledged = []
-        for of, content in sorted(chosen.items()):
+        for of, content in sorted(contents.items()):
             snapshot, _ = snapshots[of]
             # The account that has the application: a deletion goes there.
             state = content if snapshot is None else content._replace(account=snapshot.account)
             acknowledged.append((*of, *state_columns(state, discarded=True), act.now, False))
-        await act.transaction.write("remove", sorted(chosen))
+        await act.transaction.write("remove", sorted(contents))
         await act.transaction.write("acknowledge", acknowledged)
-        if self.state == "held":
-            await act.mend_fuses(self.watch)
-        return await act.done("discarded", chosen, {"was": self.state})
-
-
-@dataclass(frozen=True)
-class Retry(Request[list[EntryId]]):
-    """Send dead letters again; the answer is which."""
-
-    entries: tuple[SeenEntry, ...]
-    by: PersonActed
-
-    async def execute(self, act: Act) -> list[EntryId]:
-        """See `Request`."""
-        return await act.revive("dead", self.entries, "retried")
+        return await act.done("discarded", contents, {"was": self.state})
 
 
 @dataclass(frozen=True)
@@ -395,20 +380,22 @@ class Pause(Request[list[str]]):
 
     async def execute(self, act: Act) -> list[str]:
         """See `Request`."""
-        return await _set_paused(act, await paused(act.transaction) | {self.endpoint})
+        after = sorted(self.after(await paused(act.transaction)))
+        await act.transaction.run("set_about", name="paused", value=as_json(after))
+        await act.record(1)
+        return after
+
+    def after(self, before: frozenset[str]) -> frozenset[str]:
+        """What is paused then."""
+        return before | {self.endpoint}
 
 
-@dataclass(frozen=True)
-class Resume(Request[list[str]]):
+class Resume(Pause):
     """End a pause, or each with `ALL_ENDPOINTS`; the answer is which are still paused."""
 
-    endpoint: str
-    by: PersonActed
-
-    async def execute(self, act: Act) -> list[str]:
-        """See `Request`."""
-        ended = await paused(act.transaction) if self.endpoint == ALL_ENDPOINTS else {self.endpoint}
-        return await _set_paused(act, await paused(act.transaction) - ended)
+    def after(self, before: frozenset[str]) -> frozenset[str]:
+        """See `Pause`."""
+        return frozenset() if self.endpoint == ALL_ENDPOINTS else before - {self.endpoint}
 
 
 async def paused(transaction: Transaction) -> frozenset[str]:
@@ -416,16 +403,9 @@ async def paused(transaction: Transaction) -> frozenset[str]:
     return frozenset(json.loads(await note(transaction, "paused", "[]")))
 
 
-async def _set_paused(act: Act, endpoints: Collection[str]) -> list[str]:
-    await act.transaction.run("set_about", name="paused", value=as_json(sorted(endpoints)))
-    await act.record(1)
-    return sorted(endpoints)
-
-
 KINDS: Final[dict[str, type[Request[Any]]]] = {
-    "release": Release,
+    "send": Send,
     "discard": Discard,
-    "retry": Retry,
     "resend": Resend,
     "forget": Forget,
     "forget account": ForgetAccount,

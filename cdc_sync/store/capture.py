@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from cdc_sync.core.batch import (
     NO_CALLS,
@@ -31,11 +31,11 @@ from cdc_sync.core.diff import Fuse, blow
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
-from cdc_sync.core.status_url import account_of
 from cdc_sync.store.delivery import mend
 from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, pages
 from cdc_sync.store.encoding import (
     content_from,
+    entry_from,
     fuse_from,
     fuse_text,
     key_from,
@@ -44,9 +44,6 @@ from cdc_sync.store.encoding import (
     known_from,
     state_columns,
 )
-
-_OF_NO_ROW = [("", "")]
-"""An empty list is no list of pairs."""
 
 _RECORDS_AT_ONCE = 20_000
 """Records searched by one statement, at most: some 30 ms of SQLite's only thread."""
@@ -76,7 +73,7 @@ class Capture(Role):
 
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of these applications."""
-        rows = await self.driver.ask("before", watch=watch, ids=list(application_ids), rows=_OF_NO_ROW)
+        rows = await self.driver.ask("before", watch=watch, ids=list(application_ids), rows=[])
         return {row[1]: known_from(row) for row in rows}
 
     async def known_elsewhere(self, watches: Sequence[str], application_ids: Sequence[str]) -> States:
@@ -178,15 +175,13 @@ class Capture(Role):
 
 def _states(rows: Sequence[tuple[Any, ...]]) -> dict[str, Content]:
     """See `Capture.known_elsewhere`."""
-    found: dict[str, Content] = {}
-    with_entry: set[str] = set()
+    found, with_entry = dict[str, Content](), set[str]()
     for id_, *columns, adopted, has_entry in rows:
-        if has_entry:
-            with_entry.add(id_)
         content = content_from(*columns)
         # HelloWork never received the deletion of a row that was left to another watch.
         if content is not None and not (adopted and content.deleted):
             found[id_] = content  # the last one is the newest
+        with_entry |= {id_} if has_entry else set()
     return {id_: content for id_, content in found.items() if id_ not in with_entry}
 
 
@@ -213,8 +208,16 @@ async def _apply(
     await add_history(transaction, [*plan.history, *lines])
     await _tally(transaction, watch, plan, at)
     await mend(transaction, watch, plan.fuse or fuse)
-    entries = _entries(watch, plan, before, attempted)
-    return _applied(plan, entries, suspected, rivals)
+    return Applied(
+        plan.results,
+        _entries(watch, plan, before, attempted),
+        plan.unresolved,
+        frozenset(one.application_id for one in suspected),
+        plan.skips,
+        written=True,
+        corrected=frozenset(each.endpoint for each in plan.refreshed),
+        replaced=[each.id for each in rivals],
+    )
 
 
 async def _before(transaction: Transaction, watch: str, batch: Batch, applying: Applying) -> dict[str, Known]:
@@ -224,9 +227,7 @@ async def _before(transaction: Transaction, watch: str, batch: Batch, applying: 
     old = () if batch.rows_are_new else batch.observations
     rows = [(key_text(each.key), each.application_id or "") for each in old]
     rows += [(key_text(key), "") for key in batch.gone]
-    if not ids and not rows:
-        return {}
-    found = await transaction.rows("before", watch=watch, ids=ids, rows=rows or _OF_NO_ROW)
+    found = await transaction.rows("before", watch=watch, ids=ids, rows=rows)
     begun = {row[1]: applying.has_begun(watch, row[1], row[15], row[10]) for row in found}
     return {row[1]: known_from(row, has_begun=begun[row[1]]) for row in found}
 
@@ -237,50 +238,35 @@ async def _fuses(transaction: Transaction, watch: str, accounts: Collection[str]
     if not rows:
         await transaction.run("add_watch", watch=watch)
     fuse = fuse_from(rows[0][0] if rows else None)
-    if not accounts:
-        return fuse, {}
     counted = await transaction.rows("fuses_of_accounts", watch=watch, accounts=sorted(accounts))
     return fuse, {account: fuse_from(text) for account, text in counted}
 
 
-class _Rival(NamedTuple):
-    """Another watch's entry of the same account and application. If it was attempted, a reverted state must be sent."""
-
-    watch: str
-    application_id: str
-    endpoint: str
-    attempted: bool
-    revision: int
-    status: str
-
-    @property
-    def call(self) -> tuple[str, str, int, str]:
-        """See `Applying.has_begun`."""
-        return self.watch, self.application_id, self.revision, self.status
-
-
-async def _remove_rivals(transaction: Transaction, batch: Batch, plan: BatchPlan) -> list[_Rival]:
-    """Remove the other watches' entries that newer states of this watch replace; returns them."""
+async def _remove_rivals(transaction: Transaction, batch: Batch, plan: BatchPlan) -> list[Entry]:
+    """Remove the other watches' entries of the same account that newer states of this watch replace; returns them."""
     accounts = {each.application_id: each.content.account for each in plan.enqueued}
     if not accounts or not batch.others:
         return []
     rows = await transaction.rows("rivals", ids=list(accounts), watches=list(batch.others))
-    rivals = [each for each in map(_Rival._make, rows) if account_of(each.endpoint) == accounts[each.application_id]]
-    await transaction.write("remove", [each[:2] for each in rivals])
+    rivals = [each for each in map(entry_from, rows) if each.content.account == accounts[each.application_id]]
+    await transaction.write("remove", [each.id for each in rivals])
     return rivals
 
 
-def _attempted(before: Mapping[str, Known], rivals: Sequence[_Rival], applying: Applying) -> set[str]:
-    """The applications of which HelloWork may have received, or may be receiving, a state that is not acknowledged."""
-    found = {each.application_id for each in rivals if each.attempted or applying.has_begun(*each.call)}
+def _attempted(before: Mapping[str, Known], rivals: Sequence[Entry], applying: Applying) -> set[str]:
+    """The applications of which HelloWork may have received, or may be receiving, a state that is not acknowledged.
+
+    If a rival was attempted, a reverted state must be sent.
+    """
+    begun = {each.id for each in rivals if applying.has_begun(*each.id, each.revision, each.content.status)}
+    found = {each.application_id for each in rivals if each.attempted or each.id in begun}
     return found | {id_ for id_, known in before.items() if known.pending is not None and known.pending.attempted}
 
 
 async def _new_suspicions(transaction: Transaction, watch: str, plan: BatchPlan) -> list[Suspicion]:
     """Those of applications that were not suspected before."""
     ids = [one.application_id for one in plan.suspicions]
-    rows = await transaction.rows("suspected", watch=watch, ids=ids) if ids else ()
-    already = {id_ for (id_,) in rows}
+    already = {id_ for (id_,) in await transaction.rows("suspected", watch=watch, ids=ids)}
     return [one for one in plan.suspicions if one.application_id not in already]
 
 
@@ -297,10 +283,7 @@ def _changes(plan: BatchPlan, at: int) -> _Changes:
         ("seen_new", [(one.application_id, key_text(one.key)) for one in plan.new]),
         ("adopt_new", [(one.application_id, key, *state, at, one.digest) for key, state, one in adopted]),
         ("move", [(one.application_id, key_text(one.key)) for one in plan.moved]),
-        (
-            "acknowledge",
-            [(one.application_id, *state_columns(one.content), at, True) for one in plan.acknowledged],
-        ),
+        ("acknowledge", [(one.application_id, *state_columns(one.content), at, True) for one in plan.acknowledged]),
         ("remove", [(id_,) for id_ in (*plan.cancelled, *plan.forgotten)]),
         ("forget_application", [(id_,) for id_ in plan.forgotten]),
         ("enqueue", [_enqueued(one) for one in plan.enqueued]),
@@ -346,39 +329,21 @@ async def _tally(transaction: Transaction, watch: str, plan: BatchPlan, at: int)
         await transaction.write("tally", [(new, at if is_changed else None, fuse, watch)])
 
 
-def _applied(
-    plan: BatchPlan, entries: Sequence[Entry], suspected: Sequence[Suspicion], rivals: Sequence[_Rival]
-) -> Applied:
-    return Applied(
-        plan.results,
-        entries,
-        plan.unresolved,
-        frozenset(one.application_id for one in suspected),
-        plan.skips,
-        written=True,
-        corrected=frozenset(each.endpoint for each in plan.refreshed),
-        replaced=[(each.watch, each.application_id) for each in rivals],
-    )
-
-
 def _entries(watch: str, plan: BatchPlan, before: Mapping[str, Known], attempted: Collection[str]) -> list[Entry]:
     """The enqueued entries that are sent, as they are written."""
-    entries = list[Entry]()
-    for each in plan.enqueued:
-        if each.state != "pending":
-            continue
-        known = before.get(each.application_id)
-        entries.append(
-            Entry(
-                watch=watch,
-                application_id=each.application_id,
-                content=each.content,
-                kinds=kinds_from(each.kinds),
-                state=each.state,
-                revision=1 + (0 if known is None else known.revision),
-                queued_at=each.at,
-                due_at=each.due_at,
-                attempted=each.application_id in attempted,
-            )
+    revisions = {id_: known.revision for id_, known in before.items()}
+    return [
+        Entry(
+            watch=watch,
+            application_id=each.application_id,
+            content=each.content,
+            kinds=kinds_from(each.kinds),
+            state=each.state,
+            revision=1 + revisions.get(each.application_id, 0),
+            queued_at=each.at,
+            due_at=each.due_at,
+            attempted=each.application_id in attempted,
         )
-    return entries
+        for each in plan.enqueued
+        if each.state == "pending"
+    ]

@@ -30,9 +30,6 @@ _STOPPED_CLEANLY = "stopped cleanly"
 _MARKED_AT_ONCE = 1_000
 """Entries in one transaction: a small part of a lease."""
 
-_NO_IDS = [""]
-"""PostgreSQL knows no type of an empty list's items."""
-
 
 class Delivery(Role):
     """See the module's text. Every method may raise `StoreError`.
@@ -170,7 +167,7 @@ async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int
     next_at: dict[Lane, int | None] = {}
     for lane, (limit, besides, probing) in wanted.items():
         which = {"endpoint": lane[0], "watch": lane[1], "now": now, "latest": latest}
-        one_more = {"besides": list(besides) or _NO_IDS, "probing": probing, "limit": limit + 1}
+        one_more = {"besides": list(besides), "probing": probing, "limit": limit + 1}
         rows = await transaction.rows("due", **which, **one_more)
         entries[lane] = [entry_from(row) for row in rows[:limit]]
         if len(rows) > limit or (probing and rows):
@@ -310,8 +307,6 @@ def _health_text(health: Health) -> str:
 
 async def _current(transaction: Transaction, finished: Sequence[Finished]) -> dict[EntryId, Entry]:
     """The present entries of ended calls."""
-    if not finished:
-        return {}
     rows = await transaction.rows("current", ends=[_id_of(end) for end in finished])
     return {(row[0], row[1]): entry_from(row) for row in rows}
 

@@ -25,7 +25,7 @@ class Transaction(Protocol):
     """Runs statements of `sql/` by name, all or none of them."""
 
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        """A statement's rows. A list is for `@in`; a list of tuples for `@pairs`, by their first two items."""
+        """A statement's rows. A list is for `@in` and `@each`; one of tuples for `@each_pair`, by their first two."""
 
     async def run(self, name: str, /, **parameters: Any) -> object:
         """Run a statement without a result."""

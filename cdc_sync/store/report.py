@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from operator import itemgetter
 
 from cdc_sync.core.batch import HistoryEntry
@@ -28,24 +27,18 @@ class Report(Role):
 
     async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
         """Outbox entries in a state, oldest first."""
-        return await self._entries(state, watch, limit, limit)
+        return (await self._entries(state, watch, limit))[:limit]
 
     async def oldest(self, state: EntryState) -> dict[str, Entry]:
         """Each watch's oldest outbox entry in a state."""
-        return {entry.watch: entry for entry in await self._entries(state, None, 1, None)}
+        return {entry.watch: entry for entry in await self._entries(state, None, 1)}
 
     @job
-    async def _entries(
-        self, transaction: Transaction, state: EntryState, watch: str | None, each: int, limit: int | None
-    ) -> list[Entry]:
-        if watch is not None:
-            watches = await watches_of(transaction, watch)
-        else:
-            # The oldest entries belong to the watches with the oldest first entries.
-            first = await transaction.rows("first_of_each", state=state)
-            watches = [name for _, name in sorted((at, name) for name, at in first if at is not None)[:limit]]
-        rows = sorted(await transaction.rows("entries", state=state, watches=watches, each=each), key=_AGE)
-        return [self._for_people(entry_from(row)) for row in rows[:limit]]
+    async def _entries(self, transaction: Transaction, state: EntryState, watch: str | None, each: int) -> list[Entry]:
+        """At most so many of each watch, oldest first."""
+        watches = await watches_of(transaction, watch)
+        rows = await transaction.rows("entries", state=state, watches=watches, each=each)
+        return [self._for_people(entry_from(row)) for row in sorted(rows, key=_AGE)]
 
     async def counts(self) -> dict[str, WatchCounts]:
         """Each watch in the store; the cost grows with the outbox."""
@@ -108,22 +101,19 @@ class Report(Role):
 
     def _record(self, application_id: str, row: Columns) -> Record:
         name, row_key, in_scope, *state, acknowledged_at, adopted, gone_at, due_at, skipped = row[:12]
-        suspicion = None
-        if due_at is not None:
-            suspicion = Suspicion(application_id, gone_at, due_at + self.driver.clock.shift)
-        snapshot = content_from(*state)
+        is_suspected, is_pending, shift = due_at is not None, row[12] is not None, self.driver.clock.shift
         return Record(
             name,
             application_id,
             key_from(row_key),
             in_scope=bool(in_scope),
-            snapshot=snapshot,
+            snapshot=content_from(*state),
             acknowledged_at=acknowledged_at,
-            entry=None if row[12] is None else self._for_people(entry_from(row[12:])),
-            suspicion=suspicion,
+            entry=self._for_people(entry_from(row[12:])) if is_pending else None,
+            suspicion=Suspicion(application_id, gone_at, due_at + shift) if is_suspected else None,
             skipped=from_text(skipped),
             adopted=bool(adopted),
-            discarded=snapshot is not None and is_discarded(state[-1]),
+            discarded=is_discarded(state[-1]),
         )
 
     @job
@@ -136,10 +126,11 @@ class Report(Role):
             return []
         watches = await watches_of(transaction, watch)
         ids = await transaction.rows("ids_from", watches=watches, text=text, limit=limit)
-        rows = await transaction.rows("of_rows", watches=watches, keys=_row_keys(text))
-        exact = _hits([found for found in ids if found[1] == text], "id")
-        begun = _hits([found for found in ids if found[1].startswith(text)], "beginning")
-        return exact or (_hits(rows, "row") or begun)[:limit]
+        if exact := [row for row in ids if row[1] == text]:
+            return _hits(exact, "id")
+        if rows := await transaction.rows("of_rows", watches=watches, keys=_row_keys(text)):
+            return _hits(rows, "row")[:limit]
+        return _hits([row for row in ids if row[1].startswith(text)], "beginning")[:limit]
 
     async def story(self, application_id: str, watch: str | None, limit: int) -> list[HistoryEntry]:
         """An application's newest `limit` events, oldest first."""
@@ -157,11 +148,10 @@ class Report(Role):
 
     async def call_counts(self, since: int) -> list[CallCounts]:
         """Ended attempts per step from the step of `since` on, without empty steps."""
-        found: dict[int, CallCounts] = {}
-        rows = await self.driver.ask("call_counts", after=since - CALL_STEP)
-        for step, outcome, number in rows:
-            found[step] = replace(found.get(step, CallCounts(step)), **{outcome: number})
-        return list(found.values())
+        found = dict[int, dict[str, int]]()
+        for step, outcome, number in await self.driver.ask("call_counts", after=since - CALL_STEP):
+            found.setdefault(step, {})[outcome] = number
+        return [CallCounts(step, **numbers) for step, numbers in found.items()]
 
     def _for_people(self, entry: Entry) -> Entry:
         shift = self.driver.clock.shift

@@ -72,6 +72,8 @@ def _bound(parameters: dict[str, Any]) -> dict[str, Any]:
         match value:
             case str():
                 bound[key] = text(value)
+            case []:
+                bound |= dict.fromkeys((key, f"{key}_first", f"{key}_second"), "{}")
             case [(str(), str(), *_), *_]:
                 bound[f"{key}_first"] = array(pair[0] for pair in value)
                 bound[f"{key}_second"] = array(pair[1] for pair in value)

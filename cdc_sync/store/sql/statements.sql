@@ -50,7 +50,8 @@ WITH RECURSIVE waiting (watch) AS (
       FROM waiting w
      WHERE w.watch IS NOT NULL
 )
-SELECT o.watch, o.application_id, o.endpoint, o.attempted, o.revision, o.status
+SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
+       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
   FROM waiting w
  CROSS JOIN @each(ids) i
  CROSS JOIN @found outbox o WHERE o.watch = w.watch AND o.application_id = i.value
@@ -371,10 +372,10 @@ SELECT watch, transition, number, since, reason, other_reason, application_id
  ORDER BY watch, number DESC, transition, place;
 
 -- name: contents_in_state
-SELECT watch, application_id, revision, status, job_id, deleted, metadata
-  FROM @outbox
- WHERE (watch, application_id) @pairs(keys) AND state = :state
- ORDER BY watch, application_id;
+SELECT o.watch, o.application_id, o.revision, o.status, o.job_id, o.deleted, o.metadata
+  FROM @each_pair(keys) k
+ CROSS JOIN @found outbox o WHERE o.watch = k.first AND o.application_id = k.second
+ WHERE o.state = :state;
 
 -- name: revive(watch text, application_id text, due_at bigint, endpoint text)
 UPDATE @outbox AS o
@@ -473,9 +474,6 @@ SELECT at FROM @history ORDER BY number DESC LIMIT 1;
 
 -- name: watches
 SELECT name FROM @watch;
-
--- name: first_of_each
-SELECT w.name, (SELECT min(o.queued_at) FROM @outbox o WHERE o.state = :state AND o.watch = w.name) FROM @watch w;
 
 -- name: counts
 -- Numbers to add up, by watch and name.

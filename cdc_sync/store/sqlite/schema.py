@@ -92,17 +92,16 @@ def open_file(path: Path, access: Access) -> sqlite3.Connection:
         if access == "own":
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        # KiB, instead of 2 MB, which would stay in our memory; the kernel caches the rest.
+        connection.execute("PRAGMA cache_size = -512")
     return connection
 
 
 def _connection_to(uri: str) -> sqlite3.Connection:
     """A connection that one thread opens, and another one uses. It waits 10 s for another process's transaction."""
-    connection = sqlite3.connect(
+    return sqlite3.connect(
         uri, uri=True, timeout=10, isolation_level=None, cached_statements=_PREPARED, check_same_thread=False
     )
-    # KiB, instead of 2 MB, which would stay in our memory; the kernel caches the rest.
-    connection.execute("PRAGMA cache_size = -512")
-    return connection
 
 
 def copy_store(source: Path, target: Path) -> None:

@@ -46,7 +46,7 @@ from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.rows import OutOfScope, Unreportable
 from cdc_sync.store import Store, acts
-from cdc_sync.store.acts import Discard, Release
+from cdc_sync.store.acts import Discard, Send
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.encoding import state_columns
 from cdc_sync.store.protocol import HeldGroup, Only
@@ -573,7 +573,7 @@ class TestReplacedMeanwhile:
         seen = tuple(await store.operation.chosen("held", None))
         await observe(store, an_observation("a2", "refused"), rules=some_rules(max_changes=0))
 
-        act = Discard("held", None, seen, acting.SOMEBODY) if discards else Release(None, seen, acting.SOMEBODY)
+        act = (Discard if discards else Send)("held", None, seen, acting.SOMEBODY)
 
         assert await acts.execute(store.driver, act, LATER) == [(WATCH, "a1")]
         assert await left(store) == ["a2"]

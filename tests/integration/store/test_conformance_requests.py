@@ -17,7 +17,7 @@ from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store, acts
-from cdc_sync.store.acts import DEADLINE, KINDS, Discard, Forget, Pause, Release, Request, Resend, Resume, Retry
+from cdc_sync.store.acts import DEADLINE, KINDS, Discard, Forget, Pause, Request, Resend, Resume, Send
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresDriver
 
@@ -67,7 +67,7 @@ class TestEachKind:
         first, second = await store.operation.chosen("held", None)
         await observe(store, an_observation("a2", "refused"), rules=some_rules(max_changes=0))
 
-        assert await executed(store, Release(WATCH, (first, second), by("release"))) == [(WATCH, "a1")]
+        assert await executed(store, Send("held", WATCH, (first, second), by("release"))) == [(WATCH, "a1")]
 
         assert (await waiting_entry(store, "a1")).state == "pending"
         assert (await waiting_entry(store, "a2")).state == "held", "nobody has seen what it says now"
@@ -88,7 +88,9 @@ class TestEachKind:
     async def test_retries(self, store: Store) -> None:
         await bury(store, an_observation("a1"), an_observation("a2"))
 
-        assert await executed(store, Retry(((WATCH, "a2", 1), (WATCH, "nobody", 1)), by("retry"))) == [(WATCH, "a2")]
+        assert await executed(store, Send("dead", None, ((WATCH, "a2", 1), (WATCH, "nobody", 1)), by("retry"))) == [
+            (WATCH, "a2")
+        ]
 
         assert await store.operation.chosen("dead", None) == [(WATCH, "a1", 1)]
 
@@ -109,9 +111,9 @@ class TestEachKind:
     async def test_records_the_person(self, store: Store) -> None:
         await hold(store, "a1")
         held = tuple(await store.operation.chosen("held", None))
-        await executed(store, Release(None, held, by("release")))
+        await executed(store, Send("held", None, held, by("release")))
         await executed(store, Pause(ELSEWHERE, by("pause")))
-        await executed(store, Release(None, held, by("release")))
+        await executed(store, Send("held", None, held, by("release")))
 
         assert await store.operation.count_actions() == {"release": 1, "pause": 1}
         assert [acted.who for acted in await store.operation.take_actions()] == ["julia", "julia"]
@@ -246,7 +248,7 @@ class TestFailure:
     async def test_of_the_store_leaves_the_request_waiting(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         await hold(store, "a1")
         held = tuple(await store.operation.chosen("held", None))
-        id_ = await ask(store, Release(None, held, by("release")))
+        id_ = await ask(store, Send("held", None, held, by("release")))
 
         async def fail(*_: Any) -> None:
             raise StoreError("store-unusable", "the disk is full")

@@ -51,7 +51,8 @@ SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o
 
 -- name: rivals
 -- An entry has a record.
-SELECT o.watch, o.application_id, o.endpoint, o.attempted, o.revision, o.status
+SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
+       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
   FROM @each(ids) i
  CROSS JOIN @found snapshot s WHERE s.application_id = i.value
  CROSS JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
