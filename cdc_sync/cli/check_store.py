@@ -134,12 +134,12 @@ def _user() -> str:
 async def check_shared(dsn: str, tell: Tell) -> str | None:
     """Report findings about the database and the daemons; returns as `check_store`."""
     try:
-        async with await schema.connect(dsn) as connection:
-            return await _check_schema(connection, dsn, tell)
-    except (psycopg.Error, StoreError) as error:
-        what = schema.translate(dsn, error) if isinstance(error, psycopg.Error) else error
-        is_refused = isinstance(error, psycopg.errors.InsufficientPrivilege)
-        tell(failed("refused" if is_refused else "unreachable", what=what))
+        with schema.translating(dsn):
+            async with await schema.connect(dsn) as connection:
+                return await _check_schema(connection, dsn, tell)
+    except StoreError as error:
+        is_refused = isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege)
+        tell(failed("refused" if is_refused else "unreachable", what=error))
     return None
 
 

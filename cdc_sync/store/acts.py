@@ -26,7 +26,7 @@ from cdc_sync.core.reasons import Reason, fields_of
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.driver import Driver, Row, Transaction, add_history, note, watches_of
+from cdc_sync.store.driver import Driver, Row, Transaction, add_history, note, value, watches_of
 from cdc_sync.store.encoding import (
     ANY_ACCOUNT,
     account_mark,
@@ -100,8 +100,7 @@ class Act:
         blown = {name: fuse for name, text in await transaction.rows("fuses") if (fuse := fuse_from(text)).blown_at}
         for name in blown.keys() & decided:
             fuse = blown[name]
-            ((is_left,),) = await transaction.rows("held_left", watch=name)
-            if not is_left:
+            if not await value(transaction, "held_left", watch=name):
                 fuse = Fuse()
                 await transaction.run("forget_fuses", watch=name)
             await transaction.run("set_fuse", watch=name, fuse=fuse_text(fuse._replace(decided_at=self.due_at)))
@@ -302,7 +301,7 @@ class Forget(Request[bool]):
                 f"a daemon works the watch {self.watch}: take it out of that daemon's configuration, and have it reload"
             )
         is_known = bool(await transaction.rows("fuse", watch=self.watch))
-        ((is_left,),) = await transaction.rows("left_of_watch", watch=self.watch)
+        is_left = await value(transaction, "left_of_watch", watch=self.watch)
         for what in _FORGOTTEN:
             await transaction.run(f"forget_{what}", watch=self.watch, limit=STEP)
         await act.record(int(is_known))  # once: this step has removed its row

@@ -32,7 +32,7 @@ from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspic
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.delivery import mend
-from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, pages
+from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, pages, value
 from cdc_sync.store.encoding import (
     content_from,
     entry_from,
@@ -68,8 +68,7 @@ class Capture(Role):
 
     async def knows_any(self, watch: str) -> bool:
         """Whether any application of the watch was ever recorded."""
-        ((found,),) = await self.driver.ask("knows_any", watch=watch)
-        return bool(found)
+        return bool(await self.driver.value("knows_any", watch=watch))
 
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of these applications."""
@@ -93,8 +92,7 @@ class Capture(Role):
 
         The record's, if it was verified with this digest and has no pending entry. 0: nothing to do. -1: read it.
         """
-        rows = await self.driver.ask("compare", watch=watch, digests=digests)
-        found: list[int] = json.loads(rows[0][0] or "[]")
+        found: list[int] = json.loads(await self.driver.value("compare", watch=watch, digests=digests) or "[]")
         return found
 
     async def verify(self, watch: str, verified: Sequence[Verified]) -> None:
@@ -120,8 +118,7 @@ class Capture(Role):
 
     async def highest_number(self) -> int:
         """The highest record number; 0 if there is none."""
-        ((number,),) = await self.driver.ask("highest_number")
-        return int(number)
+        return int(await self.driver.value("highest_number"))
 
     async def apply(self, rules: WatchRules, batch: Batch, calls: Calls = NO_CALLS) -> Applied:
         """Decide about a batch and write it; meanwhile no call of its applications begins."""
@@ -161,15 +158,15 @@ class Capture(Role):
 
     async def next_suspicion(self, watch: str) -> int | None:
         """When the next suspicion's grace ends."""
-        ((due_at,),) = await self.driver.ask("next_suspicion", watch=watch)
-        return None if due_at is None else int(due_at)
+        due_at: int | None = await self.driver.value("next_suspicion", watch=watch)
+        return due_at
 
     @job
     async def blow_fuse(self, transaction: Transaction, watch: str, reason: str, now: int) -> None:
         """Hold everything new of a watch until a person decides. A blown fuse stays as it is."""
         await transaction.run("add_watch", watch=watch)
-        ((fuse,),) = await transaction.rows("fuse", watch=watch)
-        blown = blow(fuse_from(fuse), now, reason)._replace(holds_all=True)
+        fuse = fuse_from(await value(transaction, "fuse", watch=watch))
+        blown = blow(fuse, now, reason)._replace(holds_all=True)
         await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
 
 
@@ -207,7 +204,8 @@ async def _apply(
     lines += [HistoryEntry(at, watch, one.application_id, "suspected", {"by": batch.origin}) for one in suspected]
     await add_history(transaction, [*plan.history, *lines])
     await _tally(transaction, watch, plan, at)
-    await mend(transaction, watch, plan.fuse or fuse)
+    if fuse.blown_at is not None:
+        await mend(transaction, watch)
     return Applied(
         plan.results,
         _entries(watch, plan, before, attempted),
@@ -234,10 +232,8 @@ async def _before(transaction: Transaction, watch: str, batch: Batch, applying: 
 
 async def _fuses(transaction: Transaction, watch: str, accounts: Collection[str]) -> tuple[Fuse, Fuses]:
     """The watch's fuse, and those of these accounts. The watch gets its row."""
-    rows = await transaction.rows("fuse", watch=watch)
-    if not rows:
-        await transaction.run("add_watch", watch=watch)
-    fuse = fuse_from(rows[0][0] if rows else None)
+    await transaction.run("add_watch", watch=watch)
+    fuse = fuse_from(await value(transaction, "fuse", watch=watch))
     counted = await transaction.rows("fuses_of_accounts", watch=watch, accounts=sorted(accounts))
     return fuse, {account: fuse_from(text) for account, text in counted}
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from cdc_sync.core.findings import host_name
-from cdc_sync.store.driver import Role, Transaction, job, note
+from cdc_sync.store.driver import Role, Transaction, job, note, value
 from cdc_sync.store.errors import another_database
 from cdc_sync.store.protocol import FROM_DATABASE, database_note
 
@@ -67,9 +67,9 @@ class Databases(Role):
     async def begin_capture(self, transaction: Transaction, watch: str, session: str) -> str | None:
         """Record, in a shared store, this daemon's session on the ATS's database; returns the watch's one before."""
         await transaction.run("add_watch", watch=watch)
-        ((before,),) = await transaction.rows("session", watch=watch)
+        before: str | None = await value(transaction, "session", watch=watch)
         await transaction.run("set_session", watch=watch, session=session)
-        return None if before is None else str(before)
+        return before
 
 
 async def _set_hosts(transaction: Transaction, hosts: Sequence[str], database: str) -> None:

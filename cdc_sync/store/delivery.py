@@ -5,20 +5,18 @@ What is being called is in the sender's memory only. So after a crash every pend
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from operator import attrgetter
 from typing import Any, TypeVar
 
 from cdc_sync.core.batch import HistoryEntry, described
-from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import DueEntries, Entry, EntryId, Lane, Wanted
 from cdc_sync.core.reasons import as_text, fields_of
 from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, account_of
 from cdc_sync.store.acts import CONFIGURED, paused
-from cdc_sync.store.driver import Effect, Role, Transaction, add_history, job, no_effect, note, pages
+from cdc_sync.store.driver import Effect, Role, Transaction, add_history, job, no_effect, note, pages, value
 from cdc_sync.store.encoding import as_json, entry_from, fuse_from, fuse_text, health_from, state_columns
 from cdc_sync.store.protocol import CALL_STEP
 
@@ -106,8 +104,7 @@ class Delivery(Role):
         waiting = [lane for lane in await self.lanes() if lane[1] in configured.watches and not configured.sends(lane)]
         found = Counter[str]()
         for endpoint, watch in waiting:
-            ((number,),) = await self.driver.ask("pending_in", endpoint=endpoint, watch=watch)
-            found[account_of(endpoint)] += number
+            found[account_of(endpoint)] += await self.driver.value("pending_in", endpoint=endpoint, watch=watch)
         return dict(found)
 
     async def has_endpoint(self, name: str) -> bool:
@@ -159,9 +156,6 @@ def first_due(due: Iterable[tuple[H, int]]) -> dict[H, int]:
     return found
 
 
-_id_of: Callable[[Finished], EntryId] = attrgetter("entry.id")
-
-
 async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int, latest: int) -> DueEntries:
     entries: dict[Lane, Sequence[Entry]] = {}
     next_at: dict[Lane, int | None] = {}
@@ -173,18 +167,17 @@ async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int
         if len(rows) > limit or (probing and rows):
             next_at[lane] = now  # a probe's limit hides entries with more attempts
         else:
-            ((next_at[lane],),) = await transaction.rows("next_due", **which)
+            next_at[lane] = await value(transaction, "next_due", **which)
     return DueEntries(entries, next_at)
 
 
-async def mend(transaction: Transaction, watch: str, fuse: Fuse) -> None:
-    """Make the fuse whole again if no entry is held."""
-    if fuse.blown_at is None or fuse.holds_all:
-        return
-    ((left,),) = await transaction.rows("held_left", watch=watch)
-    if not left:
-        whole = fuse._replace(blown_at=None, reason=None)
-        await transaction.run("set_fuse", watch=watch, fuse=fuse_text(whole))
+async def mend(transaction: Transaction, watch: str) -> None:
+    """Make a watch's fuse whole again if no entry is held."""
+    fuse = fuse_from(await value(transaction, "fuse", watch=watch))
+    is_left = await value(transaction, "held_left", watch=watch)
+    if fuse.blown_at is not None and not fuse.holds_all and not is_left:
+        whole = fuse_text(fuse._replace(blown_at=None, reason=None))
+        await transaction.run("set_fuse", watch=watch, fuse=whole)
 
 
 @dataclass
@@ -203,7 +196,7 @@ class _Ends:
 
     def add(self, end: Finished, current: Entry | None, at: int) -> None:
         """Add one call's end at a moment for people; `current` is its application's present entry."""
-        of, result, sent = _id_of(end), end.result, end.entry
+        of, result, sent = end.entry.id, end.result, end.entry
         self.calls[at - at % CALL_STEP, result.outcome] += 1
         is_same = current is not None and current.content.same_as(sent.content)
         reply, more = end.reply, dict[str, Any]()
@@ -285,10 +278,11 @@ def _addressee(entry: Entry) -> tuple[str, ...]:
 async def _complete(
     transaction: Transaction, finished: Sequence[Finished], health: Mapping[str, Health], shift: int
 ) -> dict[Lane, int]:
-    finished, ends, write = sorted(finished, key=_id_of), _Ends(), transaction.write
-    current = await _current(transaction, finished)
+    finished, ends, write = sorted(finished, key=lambda end: end.entry.id), _Ends(), transaction.write
+    found = map(entry_from, await transaction.rows("current", ends=[end.entry.id for end in finished]))
+    current = {entry.id: entry for entry in found}
     for end in finished:
-        ends.add(end, current.get(_id_of(end)), end.at + shift)
+        ends.add(end, current.get(end.entry.id), end.at + shift)
     await write("remove", ends.removed)
     await write("end_attempt", [_attempt(entry) for entry in ends.kept])
     await write("refresh", [_addressee(entry) for entry in ends.redirected])
@@ -297,21 +291,10 @@ async def _complete(
     await add_history(transaction, ends.history)
     await write("set_health", [(name, _health_text(health[name])) for name in sorted(health)])
     await write("count_calls", [(*of, ends.calls[of]) for of in sorted(ends.calls)])
-    await _mend_all(transaction, ends.freed)
+    for watch in sorted(ends.freed):
+        await mend(transaction, watch)
     return ends.again
 
 
 def _health_text(health: Health) -> str:
     return json.dumps(asdict(replace(health, reason=as_text(health.reason))))
-
-
-async def _current(transaction: Transaction, finished: Sequence[Finished]) -> dict[EntryId, Entry]:
-    """The present entries of ended calls."""
-    rows = await transaction.rows("current", ends=[_id_of(end) for end in finished])
-    return {(row[0], row[1]): entry_from(row) for row in rows}
-
-
-async def _mend_all(transaction: Transaction, watches: Collection[str]) -> None:
-    for watch in watches:
-        for (fuse,) in await transaction.rows("fuse", watch=watch):
-            await mend(transaction, watch, fuse_from(fuse))

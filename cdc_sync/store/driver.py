@@ -40,10 +40,23 @@ class Transaction(Protocol):
 Work = Callable[[Transaction], Coroutine[Any, Any, T]]
 
 
+async def value(transaction: Transaction, name: str, /, **parameters: Any) -> Any:
+    """The value of a statement with one row and one column; None without a row."""
+    rows = await transaction.rows(name, **parameters)
+    return rows[0][0] if rows else None
+
+
 async def note(transaction: Transaction, name: str, empty: str = "") -> str:
     """One of the store's notes about itself; `empty` if there is none."""
-    rows = await transaction.rows("about", name=name)
-    return str(rows[0][0]) if rows else empty
+    return await value(transaction, "about", name=name) or empty
+
+
+def by_first(rows: Iterable[tuple[Any, ...]]) -> dict[Any, list[tuple[Any, ...]]]:
+    """The rest of each row, by its first column."""
+    found = dict[Any, list[tuple[Any, ...]]]()
+    for first, *rest in rows:
+        found.setdefault(first, []).append(tuple(rest))
+    return found
 
 
 async def add_history(transaction: Transaction, lines: Iterable[HistoryEntry]) -> None:
@@ -151,6 +164,10 @@ class Driver(ABC):
     async def ask(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """A statement's rows."""
         return await self.transact(lambda t: t.rows(name, **parameters))
+
+    async def value(self, name: str, /, **parameters: Any) -> Any:
+        """See `value`."""
+        return await self.transact(lambda t: value(t, name, **parameters))
 
     async def run(self, name: str, /, **parameters: Any) -> None:
         """Run a statement without a result."""

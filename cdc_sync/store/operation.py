@@ -25,7 +25,7 @@ from cdc_sync.store.acts import (
     set_actions,
     written,
 )
-from cdc_sync.store.driver import Role, Transaction, job, watches_of
+from cdc_sync.store.driver import Role, Transaction, by_first, job, value, watches_of
 from cdc_sync.store.encoding import as_json, fuse_from
 from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup
 
@@ -62,9 +62,9 @@ class Operation(Role):
         While the request is being executed, this waits.
         """
         await transaction.run("lock_request", id=id_)
-        rows = await transaction.rows("answer_to", id=id_)
+        answer: str | None = await value(transaction, "answer_to", id=id_)
         await transaction.run("remove_request", id=id_)
-        return rows[0][0] if rows else None
+        return answer
 
     @job
     async def execute_next(self, transaction: Transaction, captured: Captured) -> bool:
@@ -153,10 +153,7 @@ class Operation(Role):
 
     async def repairs(self) -> dict[str, dict[str, int]]:
         """Sweeps' repairs, by watch and cause."""
-        found: dict[str, dict[str, int]] = {}
-        for watch, cause, number in await self.driver.ask("repairs"):
-            found.setdefault(watch, {})[cause] = number
-        return found
+        return {watch: dict(of) for watch, of in by_first(await self.driver.ask("repairs")).items()}
 
     @job
     async def prune(self, transaction: Transaction, before: int, keep: int, limit: int) -> int:
@@ -170,11 +167,8 @@ class Operation(Role):
 
     async def deleted_before(self, before: int, after: int) -> dict[str, list[str]]:
         """Applications whose deletion was acknowledged before then, by watch; of `NUMBERS` numbers after `after`."""
-        found: dict[str, list[str]] = {}
         rows = await self.driver.ask("deleted_before", before=before, after=after, last=after + NUMBERS)
-        for watch, application_id in rows:
-            found.setdefault(watch, []).append(application_id)
-        return found
+        return {watch: [id_ for (id_,) in of] for watch, of in by_first(rows).items()}
 
     @job
     async def forget_deleted(

@@ -10,7 +10,7 @@ from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.core.reasons import Reason, from_text, restored
-from cdc_sync.store.driver import Role, Transaction, job, watches_of
+from cdc_sync.store.driver import Role, Transaction, by_first, job, watches_of
 from cdc_sync.store.encoding import Columns, as_json, content_from, entry_from, is_discarded, key_from, key_text
 from cdc_sync.store.leader import Leader, leader_in
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, KnownTwice, Record, WatchCounts
@@ -54,8 +54,7 @@ class Report(Role):
 
     async def known_of(self, watch: str) -> int:
         """How many applications of a watch are known."""
-        rows = await self.driver.ask("known_of", watch=watch)
-        return int(rows[0][0]) if rows else 0
+        return int(await self.driver.value("known_of", watch=watch) or 0)
 
     async def known_twice(self, watches: Collection[str], limit: int) -> list[KnownTwice]:
         """The most applications that two of these watches know; the cost grows with the watches."""
@@ -76,16 +75,17 @@ class Report(Role):
     async def skipped_of_each(self, watches: Collection[str], limit: int) -> list[tuple[str, Skip]]:
         """The same for several watches, in their order, at most `limit` rows of each."""
         rows = await self.driver.ask("skipped_of_each", watches=list(watches), each=limit)
-        place = {watch: number for number, watch in enumerate(watches)}
-        rows.sort(key=lambda row: (place[row[0]], row[1]))
-        return [(watch, Skip(key_from(key), of, from_text(reason))) for watch, key, of, reason in rows]
+        found = by_first(sorted(rows, key=itemgetter(1)))
+        return [
+            (watch, Skip(key_from(key), of, from_text(reason)))
+            for watch in watches
+            for key, of, reason in found.get(watch, ())
+        ]
 
     async def positions_of_all(self, *names: str) -> dict[str, dict[str, str]]:
         """The capture positions of these names, by watch and name."""
-        found: dict[str, dict[str, str]] = {}
-        for watch, name, value in await self.driver.ask("positions_of_all", names=list(names)):
-            found.setdefault(watch, {})[name] = value
-        return found
+        rows = await self.driver.ask("positions_of_all", names=list(names))
+        return {watch: dict(of) for watch, of in by_first(rows).items()}
 
     @job
     async def records(self, transaction: Transaction, application_id: str, watch: str | None) -> list[Record]:
@@ -148,10 +148,8 @@ class Report(Role):
 
     async def call_counts(self, since: int) -> list[CallCounts]:
         """Ended attempts per step from the step of `since` on, without empty steps."""
-        found = dict[int, dict[str, int]]()
-        for step, outcome, number in await self.driver.ask("call_counts", after=since - CALL_STEP):
-            found.setdefault(step, {})[outcome] = number
-        return [CallCounts(step, **numbers) for step, numbers in found.items()]
+        rows = await self.driver.ask("call_counts", after=since - CALL_STEP)
+        return [CallCounts(step, **dict(numbers)) for step, numbers in by_first(rows).items()]
 
     def _for_people(self, entry: Entry) -> Entry:
         shift = self.driver.clock.shift

@@ -17,7 +17,7 @@ from cdc_sync.config.dsn import shown
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.driver import Access, Driver, Row, RunGroup, Transaction, no_effect
+from cdc_sync.store.driver import Access, Driver, Row, RunGroup, Transaction, no_effect, value
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import Upgrading
 from cdc_sync.store.postgres.schema import Connection, connect, insist_on_schema, migrate, translating
@@ -68,19 +68,19 @@ class PostgresTransaction:
 def _bound(parameters: dict[str, Any]) -> dict[str, Any]:
     """Parameters as PostgreSQL takes them."""
     bound: dict[str, Any] = {}
-    for key, value in parameters.items():
-        match value:
+    for key, given in parameters.items():
+        match given:
             case str():
-                bound[key] = text(value)
+                bound[key] = text(given)
             case []:
                 bound |= dict.fromkeys((key, f"{key}_first", f"{key}_second"), "{}")
             case [(str(), str(), *_), *_]:
-                bound[f"{key}_first"] = array(pair[0] for pair in value)
-                bound[f"{key}_second"] = array(pair[1] for pair in value)
+                bound[f"{key}_first"] = array(pair[0] for pair in given)
+                bound[f"{key}_second"] = array(pair[1] for pair in given)
             case [str(), *_]:
-                bound[key] = array(value)
+                bound[key] = array(given)
             case _:
-                bound[key] = value
+                bound[key] = given
     return bound
 
 
@@ -145,9 +145,8 @@ class PostgresDriver(Driver):
                 # The server ends a statement before the session would be cut, so that only its job fails.
                 limit = str(int(answers_within * 1000 * 2 / 3))
                 await connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (limit,))
-            ((server,),) = await driver.ask("clock")
-            newest = await driver.ask("newest_event")
-            driver.clock = Clock(max([server, *(at for (at,) in newest)]), server)
+            server = await driver.value("clock")
+            driver.clock = Clock(max(server, await driver.value("newest_event")), server)
         except BaseException:
             await driver.close()
             raise
@@ -155,14 +154,12 @@ class PostgresDriver(Driver):
 
     async def leads(self) -> bool:
         """See `Driver`."""
-        ((leads,),) = await self.ask("leads")
-        return bool(leads)
+        return bool(await self.value("leads"))
 
     async def compare_clock(self, transaction: Transaction) -> None:
         """Compare our clock with the server's."""
         before = self.clock()
-        ((server,),) = await transaction.rows("clock")
-        self.clock.compare(server, before)
+        self.clock.compare(await value(transaction, "clock"), before)
 
     async def close(self) -> None:
         """See `Driver`."""

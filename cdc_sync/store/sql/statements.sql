@@ -470,7 +470,7 @@ INSERT INTO @about (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UP
 DELETE FROM @about WHERE name = :name;
 
 -- name: newest_event
-SELECT at FROM @history ORDER BY number DESC LIMIT 1;
+SELECT coalesce((SELECT at FROM @history ORDER BY number DESC LIMIT 1), 0);
 
 -- name: watches
 SELECT name FROM @watch;

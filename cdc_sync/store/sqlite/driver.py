@@ -80,8 +80,8 @@ class SqliteDriver(Driver):
         self._path = path
         self._connection = connect(path, access) if connection is None else connection
         with guarded(path, self._connection):
-            newest = run(self._connection, "newest_event")
-        self.clock = Clock(max([wall_clock(), *(at for (at,) in newest)]))
+            ((newest,),) = run(self._connection, "newest_event")
+        self.clock = Clock(max(wall_clock(), newest))
         self._begin = "BEGIN IMMEDIATE" if access == "own" else "BEGIN"
         # A reader has no journal, so no file of its own.
         self._files = _files_of(path) if access == "own" else {}
