@@ -323,7 +323,8 @@ class ForgetAccount(Request[int]):
         if act.captured is not None and self.account in (*configured["accounts"], DEFAULT_ACCOUNT):
             raise OperationError(f"the account {self.account} is configured: take it out, and have the daemon reload")
         mark = account_mark(self.account)
-        removed = await transaction.count("forget_entries_of_account", mark=mark)
+        removed: int = await value(transaction, "entries_of_account", mark=mark)
+        await transaction.run("forget_entries_of_account", mark=mark)
         of_numbers = {"after": self.after, "last": self.after + NUMBERS}
         records = await transaction.rows("records_of_account", mark=mark, **of_numbers)
         # What is acknowledged next for another account's entry needs the record.

@@ -30,9 +30,6 @@ class Transaction(Protocol):
     async def run(self, name: str, /, **parameters: Any) -> object:
         """Run a statement without a result."""
 
-    async def count(self, name: str, /, **parameters: Any) -> int:
-        """Run a statement that changes rows; returns how many."""
-
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """Run a statement for many rows, in the order of its columns."""
 

@@ -163,7 +163,10 @@ class Operation(Role):
         """
         await transaction.run("prune_call_counts", until=before - CALL_STEP)
         await transaction.run("prune_requests")
-        return await transaction.count("prune", before=before, keep=keep, limit=limit)
+        which = {"before": before, "keep": keep, "limit": limit}
+        number: int = await value(transaction, "prunable", **which)
+        await transaction.run("prune", **which)
+        return number
 
     async def deleted_before(self, before: int, after: int) -> dict[str, list[str]]:
         """Applications whose deletion was acknowledged before then, by watch; of `NUMBERS` numbers after `after`."""

@@ -49,13 +49,6 @@ class PostgresTransaction:
         """See `Transaction`."""
         return await self._connection.execute(_STATEMENTS[name].text.encode(), _bound(parameters))
 
-    async def count(self, name: str, /, **parameters: Any) -> int:
-        """See `Transaction`. The statement returns the number: in pipeline mode there is no other way."""
-        counted = f"WITH changed AS ({_STATEMENTS[name].text} RETURNING 1) SELECT count(*) FROM changed"  # noqa: S608 - our own
-        cursor = await self._connection.execute(counted.encode(), _bound(parameters))
-        ((number,),) = await cursor.fetchall()
-        return int(number)
-
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """See `Transaction`."""
         statement = _STATEMENTS[name]

@@ -109,6 +109,10 @@ SELECT s.watch, s.application_id
    AND NOT EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
  ORDER BY s.application_id;
 
+-- name: prunable
+SELECT count(*) FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
+ WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep;
+
 -- name: prune
 DELETE FROM @history
  WHERE number IN (SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
@@ -620,6 +624,9 @@ SELECT s.watch, s.application_id,
 UPDATE @snapshot AS s
    SET status = NULL, job_id = NULL, deleted = NULL, metadata = NULL, acknowledged_at = NULL, adopted = FALSE
   FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
+
+-- name: entries_of_account
+SELECT count(*) FROM @outbox WHERE replace(metadata, :mark, '') <> metadata;
 
 -- name: forget_entries_of_account
 DELETE FROM @outbox WHERE replace(metadata, :mark, '') <> metadata;

@@ -34,25 +34,18 @@ class SqliteTransaction:
 
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """See `Transaction`."""
-        return self._execute(name, parameters).fetchall()
+        for key, value in parameters.items():
+            if isinstance(value, list):
+                parameters[key] = json.dumps(value, ensure_ascii=False)
+        return self.connection.execute(_STATEMENTS[name].text, parameters).fetchall()
 
     run = rows
-
-    async def count(self, name: str, /, **parameters: Any) -> int:
-        """See `Transaction`."""
-        return self._execute(name, parameters).rowcount
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """See `Transaction`."""
         statement = _STATEMENTS[name].text
         for row in rows:
             self.connection.execute(statement, row)
-
-    def _execute(self, name: str, parameters: dict[str, Any]) -> sqlite3.Cursor:
-        for key, value in parameters.items():
-            if isinstance(value, list):
-                parameters[key] = json.dumps(value, ensure_ascii=False)
-        return self.connection.execute(_STATEMENTS[name].text, parameters)
 
 
 def _finished(coroutine: Coroutine[Any, Any, T]) -> T:
