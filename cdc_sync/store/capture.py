@@ -200,9 +200,7 @@ async def _apply(
     for name, rows in (*_changes(plan, at), *_outcomes(plan, attempted, suspected, at)):
         await transaction.write(name, [(watch, *row) for row in rows])
     await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.endpoints)])
-    lines = [moved(each.watch, each.application_id, watch, batch) for each in rivals]
-    lines += [HistoryEntry(at, watch, one.application_id, "suspected", {"by": batch.origin}) for one in suspected]
-    await add_history(transaction, [*plan.history, *lines])
+    await add_history(transaction, [*plan.history, *_lines(watch, batch, rivals, suspected)])
     await _tally(transaction, watch, plan, at)
     if fuse.blown_at is not None:
         await mend(transaction, watch)
@@ -264,6 +262,13 @@ async def _new_suspicions(transaction: Transaction, watch: str, plan: BatchPlan)
     ids = [one.application_id for one in plan.suspicions]
     already = {id_ for (id_,) in await transaction.rows("suspected", watch=watch, ids=ids)}
     return [one for one in plan.suspicions if one.application_id not in already]
+
+
+def _lines(watch: str, batch: Batch, rivals: Sequence[Entry], suspected: Sequence[Suspicion]) -> list[HistoryEntry]:
+    """What a batch adds to the histories beside what its plan does."""
+    at, detail = batch.now + batch.shift, {"by": batch.origin}
+    lines = [moved(each.watch, each.application_id, watch, batch) for each in rivals]
+    return lines + [HistoryEntry(at, watch, one.application_id, "suspected", detail) for one in suspected]
 
 
 _Changes = list[tuple[str, Sequence[Row]]]

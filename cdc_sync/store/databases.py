@@ -32,11 +32,12 @@ class Databases(Role):
 
     async def identity(self, database: str = "") -> str | None:
         """The database to which a configured name is bound."""
-        return await self.driver.note(database_note("database", database)) or None
+        found: str | None = await self.driver.value("about", name=database_note("database", database))
+        return found
 
     async def hosts(self, database: str = "") -> tuple[str, ...]:
         """The hosts by which a database was reached last; empty if unknown."""
-        hosts = json.loads(await self.driver.note(database_note("hosts", database), "{}"))
+        hosts = json.loads(await self.driver.value("about", name=database_note("hosts", database)) or "{}")
         # Earlier versions wrote a socket's folder.
         return tuple(host_name(*host.rsplit(":", 1)) for host in hosts.get("hosts", ()))
 

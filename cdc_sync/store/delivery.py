@@ -96,7 +96,7 @@ class Delivery(Role):
 
     async def configured(self) -> "Configured":
         """What the last daemon had in its configuration."""
-        return Configured(**json.loads(await self.driver.note(CONFIGURED, "{}")))
+        return Configured(**json.loads(await self.driver.value("about", name=CONFIGURED) or "{}"))
 
     async def waiting(self) -> dict[str, int]:
         """How many pending entries of configured watches wait for an account that is not, by account."""

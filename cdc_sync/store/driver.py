@@ -174,10 +174,6 @@ class Driver(ABC):
         """Run a statement for many rows."""
         await self.transact(lambda t: t.write(name, rows))
 
-    async def note(self, name: str, empty: str = "") -> str:
-        """See `note`."""
-        return await self.transact(lambda t: note(t, name, empty))
-
     @abstractmethod
     async def leads(self) -> bool:
         """Whether the daemon of the leader's row has the lock."""
