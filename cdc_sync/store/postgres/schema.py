@@ -113,7 +113,8 @@ async def version_of(connection: Connection) -> int:
     if not there:
         return 0
     about = await connection.execute("SELECT value::integer FROM cdc_sync.about WHERE name = 'schema'")
-    return sum(version for (version,) in await about.fetchall())
+    row = await about.fetchone()
+    return 0 if row is None else int(row[0])
 
 
 @contextmanager
