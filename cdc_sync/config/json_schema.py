@@ -18,6 +18,9 @@ _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 
 Schema: TypeAlias = dict[str, Any]
 
+_OR_REFERENCE = {"type": ["number", "string"]}
+"""A number, or text with a `${…}`."""
+
 
 def json_schema() -> Schema:
     """The JSON Schema (draft 2020-12) of a configuration file; every key has its description."""
@@ -42,6 +45,15 @@ class _Generator(GenerateJsonSchema):
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - the signature is pydantic's
         return False
+
+    def int_schema(self, schema: Any) -> Schema:
+        return super().int_schema(schema) | _OR_REFERENCE
+
+    def float_schema(self, schema: Any) -> Schema:
+        return super().float_schema(schema) | _OR_REFERENCE
+
+    def timedelta_schema(self, schema: Any) -> Schema:  # noqa: ARG002 - the signature is pydantic's
+        return _OR_REFERENCE
 
     def encode_default(self, dft: Any) -> Any:
         if isinstance(dft, timedelta):

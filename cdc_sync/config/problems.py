@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TypeAlias
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from cdc_sync.core.visible import visible
 
@@ -14,27 +17,19 @@ Path: TypeAlias = tuple[str | int, ...]
 _SIMPLE = re.compile(r"[\w-]+|\(hidden\)")
 
 
-@dataclass(eq=False)
 class SettingError(ValueError):
-    """What is wrong with a value, without the value.
-
-    Attributes:
-        path: from the section that is checked to the value, if they differ.
-    """
-
-    message: str
-    path: Path = field(default=(), kw_only=True)
-
-    def __str__(self) -> str:
-        return self.message
+    """What is wrong with a value, without the value."""
 
 
-class SeveralSettingsError(ValueError):
-    """What is wrong with several values of a section."""
-
-    def __init__(self, errors: Iterable[SettingError]) -> None:
-        super().__init__()
-        self.errors = tuple(errors)
+def wrong_parts(errors: Iterable[tuple[Path, str]]) -> ValidationError:
+    """What is wrong with parts of a value, as an error of pydantic's."""
+    return ValidationError.from_exception_data(
+        "parts",
+        [
+            InitErrorDetails(type=PydanticCustomError("part", "{message}", {"message": message}), loc=path, input=None)
+            for path, message in errors
+        ],
+    )
 
 
 @dataclass(frozen=True, slots=True)

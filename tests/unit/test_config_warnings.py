@@ -38,30 +38,6 @@ def test_a_misspelt_code_is_pointed_out(written: str, code: str) -> None:
     assert f'"{code}"' in problem.message
 
 
-@pytest.mark.parametrize("unmapped", ["ignore", "reject"])
-def test_what_is_never_sent_need_not_be_waited_for(unmapped: str) -> None:
-    changes = {
-        f"{WATCH}.status": {"map": {"Refusé": "rejected"}, "unmapped": unmapped},
-        f"{WATCH}.settle": {"Refusé": "5m", "rejected": "5m"},
-        f"{WATCH}.extra": {"delay": {"column": "d", "only_for": ["rejected", "refused"]}},
-    }
-    assert warned(changes) == [
-        ("status-never-sent", f"{WATCH}.settle.Refusé"),
-        ("status-never-sent", f"{WATCH}.extra.delay.only_for[1]"),
-    ]
-
-
-def test_with_unmapped_send_anything_may_be_sent() -> None:
-    assert warned({f"{WATCH}.settle": {"whatever": "5m"}}) == []
-
-
-def test_a_dsn_that_is_not_used_is_pointed_out_without_it() -> None:
-    changes = {"state.dsn": "host=h password=hunter2"}
-    assert warned(changes) == [("dsn-unused", "state.dsn")]
-    assert "hunter2" not in str(warnings(a_config(changes)))
-    assert warned({"state": {"backend": "postgres", "dsn": "host=h"}}) == []
-
-
 def test_a_store_in_whatever_folder_the_command_is_run_is_pointed_out() -> None:
     assert warned({"state.path": "state.db"}) == [("path-relative", "state.path")]
     assert warned({"state": {"path": "state.db", "backend": "postgres"}}) == []
@@ -91,18 +67,3 @@ def test_what_init_left_undecided_is_pointed_out() -> None:
         ("undecided", "undecided[0]", "status: a or b?"),
         ("undecided", "undecided[1]", "key: none"),
     ]
-
-
-def test_several_watches_with_where_on_one_table_are_pointed_out() -> None:
-    watch = {"table": "public.t", "key": ["id"], "where": "t.tenant = 1"}
-    columns = {"application_id": "i", "status": "s", "job_id": "j", "created": "c"}
-    found = warned({f"watches.c{number}": {**watch, "columns": columns} for number in (1, 2)})
-    assert found == [("table-of-customers", "watches.c1.where")]
-
-
-def test_watches_with_the_same_headers_are_pointed_out() -> None:
-    own = {"hellowork": {"headers": {"X-Api-Key": "k"}}}
-    watch = {"key": ["id"], "columns": {"application_id": "i", "status": "s", "job_id": "j", "created": "c"}, **own}
-    two = {f"watches.{name}": {**watch, "table": name} for name in ("a", "b")}
-    assert warned(two) == [("headers-twice", "watches.b.hellowork")]
-    assert warned({**two, "watches.a.account": "x", "watches.b.account": "x"}) == []
