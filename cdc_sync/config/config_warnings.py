@@ -11,7 +11,7 @@ from pathlib import Path as FilePath
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from cdc_sync.config.columns import PlainColumn, SqlColumn, bare_column
+from cdc_sync.config.columns import bare_column
 from cdc_sync.config.document import Document, DocumentError, read_text, references_in, substitute
 from cdc_sync.config.loading import is_secret
 from cdc_sync.config.meanings import code_meant, is_number, is_personal, known
@@ -60,16 +60,10 @@ def _of_columns(path: Path, watch: Watch) -> Iterator[Problem]:
         remedy = "map each value in status.map, with status.unmapped: reject; `cdc-sync check` proposes an expression"
         yield _warning("status-number", (*path, "status"), wrong, remedy)
     for field in ("application_id", "status", "job_id", "source"):
-        if any(map(is_personal, _columns_of(getattr(watch.columns, field)))):
+        mapped = getattr(watch.columns, field)
+        if mapped is not None and is_personal(bare_column(mapped) or ""):
             wrong = "looks like personal data, which would be sent, logged and stored"
             yield _warning("personal-data", (*path, field), wrong, "map the column that is meant")
-
-
-def _columns_of(mapped: PlainColumn | SqlColumn | None) -> tuple[str, ...]:
-    """The columns of a value, as far as the configuration names them."""
-    if mapped is None:
-        return ()
-    return (mapped.name,) if isinstance(mapped, PlainColumn) else mapped.depends_on or ()
 
 
 def _warning(code: str, path: Path, message: str, remedy: str | None = None) -> Problem:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, IPvAnyAddress, SecretStr
 
 from cdc_sync.config import values
 from cdc_sync.config.document import UNRESOLVED
-from cdc_sync.config.dsn import check, place, shown
+from cdc_sync.config.dsn import check, shown
 from cdc_sync.config.values import HostPort, Section
 
 _LONG_ENOUGH = "expected at least 16 letters, digits and signs: `openssl rand -hex 16` prints a good token"
@@ -55,10 +55,6 @@ class Database(Section):
     def shown(self) -> str:
         """The DSN for people: without its password and other secrets."""
         return shown(self.dsn.get_secret_value())
-
-    def place(self) -> str | None:
-        """The database and its host, in short; None if unknown."""
-        return place(self.dsn.get_secret_value())
 
 
 def _lacks_place(dsn: str, names: tuple[str, ...]) -> bool:

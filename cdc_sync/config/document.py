@@ -33,8 +33,6 @@ _SCALARS: dict[str, bool | None] = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _UNTAGGED = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
-_UNUSABLE = re.compile("[\x00\ud800-\udfff]")
-"""PostgreSQL, file systems or terminals refuse these."""
 
 _QUOTED = re.compile(r"('[^']')|'[^']+'")
 """What PyYAML's messages quote; a single character is a sign that it did, or did not, expect."""
@@ -126,9 +124,6 @@ class Document:
             raise DocumentError(message, _line(node))
         if node.tag not in _UNTAGGED:
             raise DocumentError("tags are not used here", _line(node))
-        if isinstance(node, yaml.ScalarNode) and _UNUSABLE.search(node.value):
-            message = "has a character that cannot be used: NUL, or half of a surrogate pair"
-            raise DocumentError(message, _line(node))
 
 
 def _compose(text: str) -> yaml.Node | None:
@@ -194,10 +189,7 @@ class References:
         Raises:
             SettingError: it has none.
         """
-        value = self._file(body.removeprefix("file:")) if body.startswith("file:") else self._variable(body)
-        if _UNUSABLE.search(value):
-            raise SettingError(f"{body} is not UTF-8 text without NUL characters")
-        return value
+        return self._file(body.removeprefix("file:")) if body.startswith("file:") else self._variable(body)
 
     def _file(self, written: str) -> str:
         file = self.folder / re.sub(r"\$\{([^{}]*)\}", lambda match: self._variable(match[1]), written)
@@ -218,7 +210,7 @@ class References:
 
 
 def read_text(path: FilePath) -> str:
-    """The text of a file; bytes that are no UTF-8 become halves of surrogate pairs, which are refused later.
+    """The text of a file; bytes that are no UTF-8 become halves of surrogate pairs, which no value takes.
 
     Raises:
         OSError: it cannot be read, or is too large.

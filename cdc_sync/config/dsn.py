@@ -98,9 +98,7 @@ def encryption(check: str, name: str, dsn: str) -> Finding:
     libpq's default, `sslmode=prefer`, encrypts only if the server offers it: an attacker in between offers none, and
     may ask for the password in clear text (libpq's documentation, "SSL Support").
     """
-    given, settings = conninfo_to_dict(dsn), settings_of(dsn)
-    if "service" in given and "sslmode" not in given:
-        return Finding(check, "ok", f"{name} names a service: its file decides whether the connection is encrypted")
+    settings = settings_of(dsn)
     hosts = (settings.get("hostaddr") or settings.get("host") or "").split(",")
     far = [host for host in hosts if host and host[0] not in "/@" and not is_loopback(host)]
     is_encrypted = settings.get("sslmode", "prefer") not in {"disable", "allow", "prefer"}

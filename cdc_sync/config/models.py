@@ -9,6 +9,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from cdc_sync.config import values
 from cdc_sync.config.daemon import Admin, Database, Log, NamedDatabase, Notify, State
+from cdc_sync.config.dsn import place
 from cdc_sync.config.hellowork import Headers, HelloWork
 from cdc_sync.config.problems import Path, did_you_mean, wrong_parts
 from cdc_sync.config.values import Section
@@ -123,9 +124,8 @@ class Config(Section):
 
     def place(self) -> str | None:
         """The database and its host, in short; of several their names. None if unknown."""
-        if len(self.all_databases) == 1:
-            return next(iter(self.all_databases.values())).place()
-        return ", ".join(self.all_databases)
+        first, *others = self.all_databases.values()
+        return ", ".join(self.all_databases) if others else place(first.dsn.get_secret_value())
 
     def of_database(self, name: str) -> "Config":
         """The configuration of one database's watches, with that database as `database` too."""

@@ -1,6 +1,5 @@
 """Errors of a value and of a configuration. None shows a value of the file, which may be a secret."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,8 +12,6 @@ from cdc_sync.core.visible import visible
 
 Path: TypeAlias = tuple[str | int, ...]
 """From the top of the document to a part of it: keys and positions in lists."""
-
-_SIMPLE = re.compile(r"[\w-]+|\(hidden\)")
 
 
 class SettingError(ValueError):
@@ -79,12 +76,5 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
 
 
 def path_text(path: Path) -> str:
-    """Format a path: `watches.applications.related[0].table`, odd keys in quotes."""
-    text = ""
-    for key in path:
-        if isinstance(key, int):
-            text += f"[{key}]"
-            continue
-        name = key if _SIMPLE.fullmatch(key) else f'"{key}"'
-        text += f".{name}" if text else name
-    return text
+    """Format a path: `watches.applications.related[0].table`."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")

@@ -1,5 +1,6 @@
 """The base of every section, and how single values are read: text, names, durations, sizes, addresses, headers."""
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -27,12 +28,24 @@ from cdc_sync.config.problems import SettingError
 from cdc_sync.core.identifiers import QualifiedName, parse_column, parse_qualified
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
+_ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
+
+
+def _describe(schema: dict[str, Any], section: type[pydantic.BaseModel]) -> None:
+    """Take the descriptions of a section and its keys from its documentation."""
+    documentation = [inspect.getdoc(each) or "" for each in section.__mro__ if each.__module__ == section.__module__]
+    schema["description"] = documentation[0].partition("\n")[0]
+    for name, meaning in _ATTRIBUTE.findall("\n".join(documentation)):
+        schema["properties"][name]["description"] = " ".join(meaning.split())
+
 
 class Section(pydantic.BaseModel):
     """A section: immutable, and every unknown key is an error. `Attributes` documents its keys."""
 
     # Exceptions reach logs and crash reports.
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, json_schema_extra=_describe
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -147,7 +160,7 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timede
 
 PositiveDuration = Annotated[Duration, Field(ge=_MILLISECOND)]
 
-Size = Annotated[int, BeforeValidator(_size), Field(le=2**50)]
+Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=int | str), Field(le=2**50)]
 """A size in bytes."""
 
 # Addresses and headers.
@@ -211,7 +224,7 @@ def header_value(value: SecretStr) -> SecretStr:
         SettingError: no header can have it.
     """
     # RFC 9110, "field-value": no controls but the tab.
-    if not re.fullmatch(r"[^\x00-\x08\x0a-\x1f\x7f]+", value.get_secret_value()):
+    if not re.fullmatch(r"[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]+", value.get_secret_value()):
         raise SettingError("must be one line, and not empty: a line break at the end of a secret is usual")
     return value
 

@@ -97,8 +97,6 @@ def test_nothing_is_nothing(text: str) -> None:
         ("a: &b [c]\n*b : d", 1),
         ("{a}b: c", 1),
         ("a: 1\nb: {<<: c}", 2),
-        (r'a: "\ud800"', 1),
-        (r'a: "\0"', 1),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_line(text: str, line: int | None) -> None:
