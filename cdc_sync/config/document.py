@@ -64,7 +64,7 @@ class Document:
     Attributes:
         values: all of it, references replaced.
         parts: what stands at each path.
-        twice: keys that stand for a second time, by line and path, and where the first is.
+        twice: the paths of keys that stand for a second time, and what is wrong with that.
     """
 
     def __init__(self, text: str, replace: Callable[[str, Path], str] = lambda text, _: text) -> None:
@@ -74,7 +74,7 @@ class Document:
             DocumentError: the text is not YAML, or has something that is refused here.
         """
         self.parts: dict[Path, Part] = {}
-        self.twice: dict[tuple[int, str], tuple[Path, str]] = {}
+        self.twice: list[tuple[Path, str]] = []
         self._replace = replace
         self._count = 0
         try:
@@ -110,9 +110,9 @@ class Document:
                     if not isinstance(source, yaml.MappingNode):
                         raise DocumentError("`<<` takes a section, or a list of them", line)
                     merged = self._entries(source, path) | merged
-            elif name in own:
-                self.twice.setdefault((line, name), ((*path, name), f"stands twice, first on line {own[name][0]}"))
             else:
+                if name in own:
+                    self.twice.append(((*path, name), f"stands twice, first on line {own[name][0]}"))
                 own[name] = line, value
         return merged | own
 

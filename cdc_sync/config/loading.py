@@ -82,8 +82,7 @@ def _read(text: str, references: References, lacking: dict[Path, str] | None) ->
         return [error.problem]
     if document.values is None:
         return [Problem("", None, f"there is nothing in it; {_A_BEGINNING}")]
-    problems = [_problem(document, path, message, line) for (line, _), (path, message) in document.twice.items()]
-    problems += [_problem(document, path, message) for path, message in values.errors]
+    problems = [_problem(document, path, message) for path, message in document.twice + values.errors]
     # Where secrets may be missing, none is needed.
     reveal = references if lacking is None else _unresolved
     try:
@@ -110,21 +109,18 @@ class _Values:
         # A tenant's own header is replaced with the tenant's watch.
         if path[:1] == ("watches",) and path[-2:-1] == ("headers",) and is_for_each_tenant(text):
             return text
-        wrong: list[str] = []
 
         def resolved(body: str) -> str:
             try:
                 return self._references.resolve(body)
             except SettingError as error:
-                wrong.append(str(error))
+                if self._lacking is not None and is_secret(path):
+                    self._lacking[path] = str(error)
+                else:
+                    self.errors.append((path, str(error)))
                 return UNRESOLVED
 
-        value = substitute(text, resolved)
-        if wrong and self._lacking is not None and is_secret(path):
-            self._lacking[path] = "; ".join(wrong)
-        else:
-            self.errors += [(path, message) for message in wrong]
-        return value
+        return substitute(text, resolved)
 
 
 def is_secret(path: Path) -> bool:
@@ -148,13 +144,13 @@ def _message(path: Path, details: ErrorDetails) -> str:
     return f"unknown key{did_you_mean(str(path[-1]), _KEYS[section])}"
 
 
-def _problem(document: Document, path: Path, message: str, line: int | None = None) -> Problem:
+def _problem(document: Document, path: Path, message: str) -> Problem:
     parts = document.parts
     reached = next(path[:length] for length in range(len(path), -1, -1) if path[:length] in parts)
     if isinstance(parts[reached].value, str | bool):
         path = reached  # a column's name is short for a section: an error of its key is one of the name
     shown = [_shown(document, path[:length]) for length in range(1, len(path) + 1)]
-    return Problem(path_text(tuple(shown)), line or parts[reached].line, message)
+    return Problem(path_text(tuple(shown)), parts[reached].line, message)
 
 
 def _shown(document: Document, path: Path) -> str | int:

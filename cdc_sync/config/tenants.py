@@ -157,8 +157,7 @@ def _mapped(mapped: Any, tenant: Tenant) -> Any:
 
 
 def _overridden(status: Status, own: Status) -> Status:
-    given = {name: getattr(own, name) for name in own.model_fields_set}
-    return status.model_copy(update={**given, "map": {**status.map, **own.map}})
+    return status.model_copy(update=own.model_dump(exclude_unset=True) | {"map": {**status.map, **own.map}})
 
 
 def _revealed(value: SecretStr, tenant: Tenant, reveal: Callable[[str], str]) -> SecretStr:
