@@ -50,7 +50,7 @@ def test_a_status_that_is_a_number_by_its_name_is_pointed_out() -> None:
     assert warned(mapped) == a_number
     mapped[f"{WATCH}.status"] = {"map": {"1": "Nouveau"}, "unmapped": "ignore"}
     assert warned(mapped) == []
-    for sql in ("t.stage_id", "t.stage_id::text", 't."stage_id" :: text', "stage_id"):
+    for sql in ("t.stage_id", "t.stage_id::text", 't."stage_id" :: varchar', "stage_id", "cast( t.stage_id AS text )"):
         assert warned({f"{WATCH}.columns.status": {"sql": sql}}) == a_number
     assert warned({f"{WATCH}.columns.status": {"sql": "label_of(t.stage_id)"}}) == []
 
