@@ -158,7 +158,7 @@ def _size(value: Any) -> int:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(0), le=LONGEST)]
 
-PositiveDuration = Annotated[Duration, Field(ge=_MILLISECOND)]
+PositiveDuration = Annotated[Duration, must(lambda length: length >= _MILLISECOND, "must be at least 1ms")]
 
 Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=int | str), Field(le=2**50)]
 """A size in bytes."""
@@ -238,7 +238,7 @@ Listen = Annotated[HostPort, read_by(_listen, HostPort)]
 
 HeaderName = Annotated[
     str,
-    Field(pattern=r"^[A-Za-z0-9_-]+$"),
+    Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"),
     must(lambda name: name.lower() not in _OUR_HEADERS, "cdc-sync sets this header itself"),
 ]
 

@@ -35,7 +35,9 @@ def _time_zone(name: str) -> str:
 
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
-Interval = Annotated[values.Duration, Field(ge=timedelta(milliseconds=10))]
+Interval = Annotated[
+    values.Duration, values.must(lambda length: length >= timedelta(milliseconds=10), "must be at least 10ms")
+]
 
 
 class Related(Section):

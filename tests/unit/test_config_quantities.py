@@ -1,5 +1,6 @@
 """Durations and sizes."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -54,7 +55,9 @@ def test_a_duration_comes_back_from_its_text(length: timedelta) -> None:
 
 @pytest.mark.parametrize("text", ["3651d", "0.0001ms", "0"])
 def test_a_duration_is_neither_too_long_nor_too_short(text: str) -> None:
-    assert complaint({"hellowork.timeout": text}).startswith("hellowork.timeout: Input should be ")
+    assert re.match(
+        "hellowork.timeout: (must be at least 1ms|Input should be less)", complaint({"hellowork.timeout": text})
+    )
 
 
 BACKLOG = "watches.applications.capture.max_backlog"
