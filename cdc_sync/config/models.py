@@ -56,7 +56,7 @@ class Config(Section):
     notify: Notify = Field(default_factory=Notify)
     undecided: tuple[values.Text, ...] = ()
     metrics: SkipJsonSchema[Any] = Field(
-        default=None, deprecated="/metrics has each watch by itself where there are at most ten"
+        default=None, exclude=True, deprecated="/metrics has each watch by itself where there are at most ten"
     )
     _group_of: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _templates: Mapping[str, Watch] = PrivateAttr(default_factory=dict)
