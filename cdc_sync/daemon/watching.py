@@ -82,7 +82,6 @@ class WatchWorker:
     def __init__(self, parts: WatchParts) -> None:
         self._parts = replace(parts, want_sweep=self.want_sweep)
         self._sweep_wanted = asyncio.Event()
-        self._store_failed = False
         # What the store refused of a sweep, only a sweep writes again.
         self._sweep_failed = False
         self._failures = 0
@@ -141,14 +140,11 @@ class WatchWorker:
                 wrong = isinstance(failure, AnotherDatabaseError) or failure.kind == "misconfigured"
                 observe(events.WatchLost(name, failure.message, wrong, failure.code, repeated, database.shown_name))
             case StoreError():
-                self._store_failed = True
                 observe(events.StoreFailed(failure.message, name, failure.code))
 
     async def _work(self) -> None:
         parts, watch = self._parts, self._parts.watch
         async with connect(parts) as intake:
-            if not self._store_failed:  # else connecting is no success
-                self._failures = 0
             every = format_duration(watch.capture.sweep)
             meanwhile = coded("sweeps-find", "What that misses, sweeps find, every %(every)s.", every=every)
             capture = await begin(intake, meanwhile)
@@ -164,12 +160,12 @@ class WatchWorker:
         # Ready: capture works, and earlier commits are applied.
         await capture.catch_up()
         if not self._sweep_failed:
+            self._failures = 0
             self._store_works()
         self._parts.observe(events.CaptureStarted(self._parts.name))
         await self._sweeps(capture)
 
     def _store_works(self) -> None:
-        self._store_failed = False
         self._parts.observe(events.StoreRecovered(self._parts.name))
 
     async def _sweeps(self, capture: Capture) -> None:
