@@ -13,6 +13,7 @@ from typing import Any
 
 from cdc_sync.core import events
 from cdc_sync.core.conditions import REMEDY
+from cdc_sync.core.content import iso
 from cdc_sync.core.events import Event, Handler, Handlers
 from cdc_sync.core.watch_names import SEPARATOR, listed
 from cdc_sync.daemon.logs import LEVELS, LOGGER, write
@@ -50,7 +51,7 @@ class EventLogger:
             its_level = self._level(_of_case(level, case), event)
             if LOGGER.isEnabledFor(its_level):
                 text = _of_case(message, case)
-                fields = {called: _shown(getattr(event, name)) for name, called in shown.items()}
+                fields = {called: _shown(name, getattr(event, name)) for name, called in shown.items()}
                 subject = (of, getattr(event, "watch", None)) if case == line.get("repeats") else None
                 write(its_level, text.format(remedy=REMEDY, **vars(event)) if "{" in text else text, fields, subject)
 
@@ -92,8 +93,10 @@ def _of_case(choices: Any, case: object) -> Any:
     return choices.get(case, choices.get("others")) if isinstance(choices, dict) else choices
 
 
-def _shown(value: Any) -> object:
+def _shown(name: str, value: Any) -> object:
     """A field's value on a line."""
+    if name == "at":
+        return iso(value)
     match value:
         case tuple():
             return listed(value, ",") or None
