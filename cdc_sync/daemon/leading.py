@@ -9,7 +9,7 @@ HelloWork has. It begins at the start, after a reload, and each time its databas
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -176,8 +176,11 @@ class Leading:
         raise_failures(self._failed)
 
     async def _work_until_over(self) -> None:
-        for chore in self._chores():
-            self._begin(chore)
+        self._begin(chores.save_conditions(self._process, self.store))
+        self._begin(regularly(self._look, _LOOK_EVERY))
+        self._begin(self._follow_operators())
+        if not self._process.dry_run:
+            self._begin(regularly(self._forget_deleted, chores.FORGET_EVERY))
         self.watches.start(self._config)
         following = self._begin(self._follow_tenants())
         await self._over.wait()
@@ -235,13 +238,6 @@ class Leading:
     async def _send(self) -> None:
         await self._follows_pauses.wait()
         await self._sender.run()
-
-    def _chores(self) -> Iterator[Coroutine[Any, Any, None]]:
-        yield chores.save_conditions(self._process, self.store)
-        yield regularly(self._look, _LOOK_EVERY)
-        yield self._follow_operators()
-        if not self._process.dry_run:
-            yield regularly(self._forget_deleted, chores.FORGET_EVERY)
 
     async def _look(self) -> None:
         await chores.look(self._process, self.store)

@@ -116,21 +116,24 @@ def of_counts(counts: Mapping[str, WatchCounts] | None) -> Matters:
     return found
 
 
+_OF_KIND = {
+    "lag": "{} is late",
+    "store": "the store cannot be written",
+    "take-over": "the leader is silent, and this daemon cannot take over",
+}
+
+
 def of_conditions(conditions: Conditions) -> Matters:
     """Which of the conditions need a person."""
     found: dict[str, str] = {}
     for name, message in conditions.items():
         kind = kind_of(name)
         subject = name.removeprefix(kind).strip()
-        match kind:
-            case "lag":
-                found[name] = f"{subject} is late"
-            case "endpoint" if message.startswith("paused"):
-                found[name] = f"HelloWork refuses the credentials of {subject}"
-            case "store":
-                found[kind] = "the store cannot be written"
-            case "take-over":
-                found[kind] = "the leader is silent, and this daemon cannot take over"
+        if kind == "endpoint" and message.startswith("paused"):
+            found[name] = f"HelloWork refuses the credentials of {subject}"
+        elif kind in _OF_KIND:
+            text = _OF_KIND[kind].format(subject)
+            found[text] = text
     return found
 
 
