@@ -1,7 +1,9 @@
 """The heart beats while the event loop turns, whatever the store does."""
 
+import asyncio
 from pathlib import Path
 
+import pytest
 from support.builders import WATCH
 from support.configurations import a_config
 from support.leading import a_process
@@ -36,3 +38,21 @@ async def test_of_a_store_that_fails_nothing_is_known(tmp_path: Path) -> None:
     await chores.look(process, store)
 
     assert process.counts is None
+
+
+async def test_a_failure_beside_the_lead_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd then starts another one, which is better than a daemon without a heart beat."""
+
+    class UnforeseenError(Exception):
+        pass
+
+    async def fail(_: Daemon) -> None:
+        raise UnforeseenError
+
+    monkeypatch.setattr(Daemon, "beat", fail)
+    process = a_process(a_config({"database.dsn": "host=127.0.0.1 port=1 connect_timeout=2"}), print)
+    async with asyncio.timeout(30):
+        with pytest.raises(BaseExceptionGroup) as failed:
+            await Daemon(process, lambda: process.config, lambda _: None).run(10.0)
+
+    assert [type(each) for each in failed.value.exceptions] == [UnforeseenError]
