@@ -112,7 +112,7 @@ class Leading:
         """Set once the operators' pauses were read: no call begins before."""
         self._pulse = Pulse(process, store)
         self._client = make_client(config, process)
-        self._sender = Sender(
+        self.sender = Sender(
             store.delivery,
             self._client,
             sender_settings(config),
@@ -121,13 +121,8 @@ class Leading:
             may_begin=lead.may_call,
             may_send=self._may_send.__contains__,
         )
-        self.watches = Watches(process, store, config, self._sender, self._begin)
+        self.watches = Watches(process, store, config, self.sender, self._begin)
         process.hand_events_to(self.handlers)
-
-    @property
-    def under_way(self) -> int:
-        """How many calls are under way."""
-        return self._sender.under_way
 
     def handlers(self) -> Handlers:
         """Let a watch send, or not; see the module's text."""
@@ -143,11 +138,11 @@ class Leading:
 
     def _let_send(self, event: events.WatchEvent) -> None:
         self._may_send.add(event.watch)
-        self._sender.recheck()
+        self.sender.recheck()
 
     def _hold_back(self, event: events.WatchEvent) -> None:
         self._may_send.discard(event.watch)
-        self._sender.recheck()
+        self.sender.recheck()
 
     def _prune_now(self, _: Event) -> None:
         """The wall clock may have been set back: the next time counts from the present one."""
@@ -186,7 +181,9 @@ class Leading:
         await self._over.wait()
         if not self._failed:
             await end([following, *self.watches.tasks])
-            await self._end_calls()
+            if not await self.sender.stop(GRACE):
+                with suppress(StoreError):  # then what is pending counts as attempted from now on
+                    await self.store.delivery.stopped_cleanly()
 
     async def work_once(self) -> int:
         """Catch up with every watch, then deliver what is due; returns how many watches failed.
@@ -201,7 +198,7 @@ class Leading:
                 self._begin(self._follow_operators())
                 failed = await self.watches.catch_up(self._config)
                 await self._follows_pauses.wait()
-                await self._sender.run_once()
+                await self.sender.run_once()
                 await self.store.delivery.stopped_cleanly()
             finally:
                 await end(self._tasks)
@@ -228,16 +225,11 @@ class Leading:
     def _failed(self) -> list[asyncio.Task[None]]:
         return [task for task in (self._lead.holding, *self._tasks) if task.done() and not task.cancelled()]
 
-    async def _end_calls(self) -> None:
-        if not await self._sender.stop(GRACE):
-            with suppress(StoreError):  # then what is pending counts as attempted from now on
-                await self.store.delivery.stopped_cleanly()
-
     # The parts.
 
     async def _send(self) -> None:
         await self._follows_pauses.wait()
-        await self._sender.run()
+        await self.sender.run()
 
     async def _look(self) -> None:
         await chores.look(self._process, self.store)
@@ -255,10 +247,10 @@ class Leading:
                 is_asked = False
                 while await execute_next(self.store, self._config.watches):
                     is_asked, pause = True, _MORE_REQUESTS
-                self._sender.pause(await self.store.operation.paused())
+                self.sender.pause(await self.store.operation.paused())
                 self._follows_pauses.set()
                 if is_asked:
-                    self._sender.look()
+                    self.sender.look()
             await asyncio.sleep(pause)
             pause = min(2 * pause, _OPERATORS_EVERY)
 
@@ -284,6 +276,6 @@ class Leading:
         with suppress(StoreError):
             await self.store.delivery.note_configured(config.watches, accounts(config))
         self._process.admin.use(config)
-        self._sender.use(sender_settings(config))
+        self.sender.use(sender_settings(config))
         # In one turn of the event loop: the sender's settings show which credentials a call had.
         await self._client.use(make_client(config, self._process))

@@ -224,7 +224,7 @@ class Daemon:
         process = self._process
         if process.stopping.is_set():
             os._exit(128 + number)
-        process.emit(events.DaemonStopping(number.name, 0 if self._leading is None else self._leading.under_way))
+        process.emit(events.DaemonStopping(number.name, 0 if self._leading is None else self._leading.sender.under_way))
         self._stop()
 
     def _stop(self) -> None:

@@ -32,13 +32,13 @@ async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of
     monkeypatch.setattr(Client, "use", used)
     config = a_config({"hellowork.headers": {"X-Api-Key": "new"}})
     async with a_lead(a_process(a_config(), lambda _: None)) as leading:
-        use = leading._sender.use
+        use = leading.sender.use
 
         def set_up(settings: SenderSettings) -> None:
             turns["sender"] = turn
             use(settings)
 
-        monkeypatch.setattr(leading._sender, "use", set_up)
+        monkeypatch.setattr(leading.sender, "use", set_up)
         using = asyncio.create_task(leading._use(config))
         while not using.done():
             turn += 1
