@@ -122,7 +122,7 @@ def _shown(value: Any) -> object:
         case float():
             return round(value, 3)
         case Mapping():
-            return dict(value) or None
+            return dict(value)
     return value
 
 
