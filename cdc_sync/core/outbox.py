@@ -20,6 +20,10 @@ EntryId = tuple[str, str]
 """Watch and application id."""
 
 
+NOWHERE = "nowhere"
+"""The endpoint of an entry that cannot be called: it is enqueued dead."""
+
+
 class Entry(NamedTuple):
     """An application's outbox entry.
 
@@ -91,6 +95,10 @@ class Known(NamedTuple):
         """The state that HelloWork has once everything is sent."""
         return self.snapshot if self.pending is None else self.pending.content
 
+    def is_represented_by(self, key: Key) -> bool:
+        """Whether the row with this key represents it, and is in scope."""
+        return self.in_scope and self.key == key
+
 
 def completed(observation: Observation, known: Known | None) -> Observation:
     """The observation with its application's last known job, or account.
@@ -118,11 +126,6 @@ def former_row(row: Row, application_id: str, known: Known, rules: WatchRules, r
         return observation
     is_its_own = has_no_id(observation) and known.latest is not None and created_of(row) == known.latest.created
     return observation if is_its_own else None
-
-
-def corrects(content: Content, refused: str | None, pending: PendingEntry | None) -> bool:
-    """Whether an observation changes only the metadata of the pending entry."""
-    return pending is not None and refused is None and not content.same_metadata(pending.content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,12 @@ def has_no_id(observation: Observation) -> bool:
     return isinstance(observation, Foreign | Unreportable)
 
 
+def content_of(observation: Observation | None) -> Content | None:
+    """The content of a row's call, maybe without what the last known one has."""
+    row = observation.incomplete if isinstance(observation, Unreportable) else observation
+    return row.content if isinstance(row, Reportable) else None
+
+
 Mapped = tuple[str, str | None]
 """The status to send, and why it must not be sent."""
 

@@ -46,7 +46,9 @@ from cdc_sync.store import Store
 async def test_a_baseline_is_adopted_without_a_call(store: Store) -> None:
     rows = an_observation("a1"), an_observation("a2", "hired", "J2")
 
-    assert await results_of(store, some_rules(), a_baseline(*rows)) == []
+    results = await results_of(store, some_rules(), a_baseline(*rows))
+
+    assert results == [ApplyResult("a1", "adopt"), ApplyResult("a2", "adopt")]
 
     assert await begin_calls(store) == []
     known = await known_one(store, "a2")

@@ -7,7 +7,7 @@ from support.builders import a_content, some_rules
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import PendingEntry
-from cdc_sync.core.outbox import Entry, Known, completed, corrects, former_row
+from cdc_sync.core.outbox import Entry, Known, completed, former_row
 from cdc_sync.core.rows import Foreign, Observation, Reportable, Row, Unreportable
 
 URL = "https://ats-partner.hellowork.com/v1/applications/1/status"
@@ -69,20 +69,6 @@ def test_an_entry_is_addressed_as_the_configuration_says_now(built: dict[str, st
 
     assert entry.content.url == url
     assert entry._replace(content=entry.content._replace(url=URL)) == before
-
-
-@pytest.mark.parametrize(
-    ("refused", "waiting", "does"),
-    [
-        (None, None, False),
-        (None, PendingEntry(QUEUED, attempted=True), False),
-        (None, PendingEntry(QUEUED._replace(source='"typo"'), attempted=True), True),
-        ("another host", PendingEntry(QUEUED._replace(source='"typo"'), attempted=True), False),
-    ],
-    ids=["nothing waits", "the same", "something else", "what may not be sent"],
-)
-def test_a_corrected_row(refused: str | None, waiting: PendingEntry | None, *, does: bool) -> None:
-    assert corrects(QUEUED, refused, waiting) is does
 
 
 def known_with(told: Content | None, waiting: PendingEntry | None = None) -> dict[str, Known]:
