@@ -417,7 +417,7 @@ class _Planner:
         match row:
             case Reportable():
                 self._decide(row, known, is_move=is_move)
-            case OutOfScope(application_id) if known.in_scope:
+            case OutOfScope(str(application_id)) if known.in_scope:
                 self._leave_scope(application_id, LEFT_SCOPE)
             case Ignored() if known.latest is not None and not known.is_represented_by(row.key):
                 # From now on the end of this row is the application's.

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Self
 
 from cdc_sync.core.content import Content, Kind
 from cdc_sync.core.diff import PendingEntry
-from cdc_sync.core.rows import Key, Observation, Row, Unreportable, WatchRules, created_of, has_no_id, interpret
+from cdc_sync.core.rows import Key, Observation, Row, Unreportable, WatchRules, from_microseconds, interpret
 from cdc_sync.core.status_url import build
 
 EntryState = Literal["pending", "held", "dead"]
@@ -124,8 +124,9 @@ def former_row(row: Row, application_id: str, known: Known, rules: WatchRules, r
     observation = interpret(row, rules, read_at)
     if observation.application_id == application_id:
         return observation
-    is_its_own = has_no_id(observation) and known.latest is not None and created_of(row) == known.latest.created
-    return observation if is_its_own else None
+    has_no_id = observation.application_id is None or isinstance(observation, Unreportable)
+    is_its_own = known.latest is not None and from_microseconds(row.created) == known.latest.created
+    return observation if has_no_id and is_its_own else None
 
 
 @dataclass(frozen=True, slots=True)

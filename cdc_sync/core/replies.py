@@ -21,7 +21,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Literal, NamedTuple, assert_never
 
-from cdc_sync.core.content import NotAnInstant, from_datetime
+from cdc_sync.core.content import from_datetime
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import coded
 
@@ -122,7 +122,7 @@ def _instant(date: str) -> int | None:
     try:
         moment = parsedate_to_datetime(date.strip())
         return from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-    except (ValueError, OverflowError, NotAnInstant):
+    except (ValueError, OverflowError):
         return None
 
 

@@ -35,12 +35,10 @@ _STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]{1,200})+", re.ASCII)
 PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]{1,200}", re.ASCII)
 """Most ids: they need no check."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL cannot store a NUL from %00
-# Segments of a decoded path that a server removes. Some servers read `\` as `/`, or drop what follows a `;`.
-_DOTS = re.compile(r"(?:\A|[/\\])\.{1,2}(?:[/\\;?#]|\Z)")
-_DOTS_OR_NOTHING = re.compile(r"(?:\A|[/\\])\.{0,2}(?:[/\\;?#]|\Z)")
-# Behind a `?` or `#` a server that decodes the path sees a query: the part before must be no status URL.
-_ENDS_AS_STATUS = re.compile(r"(?i)[/\\]status(?:;[^/\\?#]*)?[/\\]*[?#]")
+# In a decoded path: control characters, which no id has; behind a `?` or `#` a server sees a query, so the part before
+# must be no status URL; and segments that a server removes. Some servers read `\` as `/`, or drop what follows a `;`.
+_TRAPS = r"[\x00-\x1f\x7f]|(?i:[/\\]status(?:;[^/\\?#]*)?[/\\]*[?#])|(?:\A|[/\\])\.{%s,2}(?:[/\\;?#]|\Z)"
+_TRAPS_OF_A_PATH, _TRAPS_OF_AN_ID = re.compile(_TRAPS % 1), re.compile(_TRAPS % 0)
 _AFTER_SCHEME = len("https://")
 _PORTS = {"http": 80, "https": 443}
 
@@ -67,12 +65,12 @@ class AllowedHosts:
             endpoint = _endpoint_of(origin)
         except ValueError:
             return coded(
-                "url-not-plain", "it is not a plain https URL (no user name, no fragment, no blank or odd character)"
+                "url-not-plain",
+                "it is not a plain https URL (no user name, no fragment, no blank or odd character, a port up to "
+                "65535)",
             )
         scheme, _, authority = endpoint.partition("://")
         host, _, port = authority.rpartition(":")
-        if not 0 < int(port) < 65536:  # noqa: PLR2004 - the last TCP port
-            return coded("url-port", "%(port)s is not a TCP port", port=port)
         if scheme == "http" and not is_loopback(host):
             return coded("url-http", "it is http: only https may be used, except to a loopback address")
         entry = host if int(port) == _PORTS[scheme] else authority
@@ -122,7 +120,10 @@ def _endpoint_of(origin: str) -> str:
     if match is None:
         raise ValueError("not a URL that can be called")
     scheme = match["scheme"].lower()
-    return f"{scheme}://{match['host'].lower()}:{int(match['port'] or _PORTS[scheme])}"
+    port = int(match["port"] or _PORTS[scheme])
+    if not 0 < port < 65536:  # noqa: PLR2004 - the last TCP port
+        raise ValueError("not a TCP port")
+    return f"{scheme}://{match['host'].lower()}:{port}"
 
 
 def endpoint_name(origin: str, account: str) -> str:
@@ -164,6 +165,8 @@ def _id_in(path: str) -> str | None:
 
 def id_refusal(application_id: str) -> str | None:
     """Why an id cannot be an application's; None if it can."""
+    if PLAIN_ID.fullmatch(application_id):
+        return None
     if len(application_id) > LONGEST_ID:
         return coded(
             "id-too-long",
@@ -171,20 +174,7 @@ def id_refusal(application_id: str) -> str | None:
             "the ATS",
             longest=LONGEST_ID,
         )
-    if not application_id.strip():
-        return coded("id-empty", "the application's id is empty")
-    decoded = _decoded(application_id, _ROUNDS)
-    if decoded is None:
-        return coded(
-            "id-encoded",
-            "the application's id %(id)s is still percent-encoded after %(rounds)s rounds of decoding; correct it in "
-            "the ATS",
-            id=repr(application_id),
-            rounds=_ROUNDS,
-        )
-    if _CONTROL.search(decoded):
-        return coded("id-control", "the application's id %(id)s has a control character", id=repr(application_id))
-    if _DOTS_OR_NOTHING.search(decoded) or _ENDS_AS_STATUS.search(decoded):
+    if not application_id.strip() or _is_trap(application_id, _ROUNDS, _TRAPS_OF_AN_ID):
         return coded(
             "id-out-of-place",
             "the application's id %(id)s cannot stand in a URL's path: a proxy that decodes the path would lead it "
@@ -200,32 +190,23 @@ def refused(url: str, refusal: str) -> Reason:
 
 
 def _path_refusal(path: str) -> str | None:
-    rounds = _ROUNDS + 1  # the URL encodes the id once more
-    decoded = _decoded(path, rounds)
-    if decoded is None:
+    if _is_trap(path, _ROUNDS + 1, _TRAPS_OF_A_PATH):  # the URL encodes the id once more
         return coded(
-            "url-encoded", "its path is still percent-encoded after %(rounds)s rounds of decoding", rounds=rounds
-        )
-    if _DOTS.search(decoded):
-        return coded("url-dots", "its path has a segment of dots")
-    if _CONTROL.search(decoded):
-        return coded("url-control", "its path has a control character")
-    if _ENDS_AS_STATUS.search(decoded):
-        return coded(
-            "url-ends-early",
-            "its path ends as another status URL at a question mark or a hash sign that is encoded",
+            "url-path",
+            "a proxy that decodes its path would lead it elsewhere (a segment of dots, a control character, an encoded "
+            "question mark or hash sign, or too many encodings)",
         )
     application_id = _id_in(path)
     return None if application_id is None else id_refusal(application_id)
 
 
-def _decoded(text: str, rounds: int) -> str | None:
-    """The text after all the decoding that servers may do; None if it needs more rounds.
+def _is_trap(text: str, rounds: int, traps: re.Pattern[str]) -> bool:
+    """Whether some server may read a text as another one, after all the decoding that servers may do.
 
-    Without a limit, a text that is encoded n times would cost n times its length.
+    Also if it needs more rounds: a text that is encoded n times would cost n times its length.
     """
     for _ in range(rounds + 1):  # the last one finds nothing to decode
         encoded, text = text, unquote(text)
         if text == encoded:
-            return text
-    return None
+            return traps.search(text) is not None
+    return True

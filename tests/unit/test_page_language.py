@@ -131,10 +131,10 @@ def _conditions(event: seen.Event) -> str:
         ),
         (_conditions(seen.CaptureLate("w", 60.0)), "la dernière lecture complète des changements date de plus de 60 s"),
         (_conditions(seen.DeliveryLate("e", 60.0)), "un appel aurait dû partir il y a plus de 60 s"),
-        (status_url.id_refusal("") or "", "l'identifiant de la candidature est vide"),
         (
             status_url.id_refusal("\0") or "",
-            "l'identifiant de la candidature '\\x00' contient un caractère de contrôle",
+            "l'identifiant de la candidature '\\x00' ne peut pas figurer dans le chemin d'une URL : un proxy qui décode "
+            "le chemin enverrait l'appel ailleurs",
         ),
         (
             coded(

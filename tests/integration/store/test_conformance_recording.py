@@ -38,7 +38,7 @@ from cdc_sync.core.batch import Applied, ApplyResult
 from cdc_sync.core.content import Kind
 from cdc_sync.core.diff import Enqueue
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.rows import Foreign, Observation, Reportable
+from cdc_sync.core.rows import Observation, OutOfScope, Reportable
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store import Store
 
@@ -435,7 +435,7 @@ async def test_a_batch_that_cannot_be_recorded_leaves_nothing_behind(store: Stor
 async def test_a_batch_without_news_is_not_written(store: Store) -> None:
     await adopt(store, "a1", "a2")
     await observe(store, an_observation("a2", "seen"))
-    rows: list[Observation] = [an_observation("a1"), an_observation("a2", "seen"), Foreign(("nobody's",))]
+    rows: list[Observation] = [an_observation("a1"), an_observation("a2", "seen"), OutOfScope(None, ("nobody's",))]
 
     assert await store.capture.apply(some_rules(), replace(a_batch(*rows), replica={"replica": "7"})) == Applied()
     assert (await store.capture.apply(some_rules(), a_batch(an_observation("a1", key=("row 2",))))).written is False

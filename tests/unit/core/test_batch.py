@@ -22,7 +22,6 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Decision, Enqueue, Fuse, PendingEntry, Unseen
 from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion
 from cdc_sync.core.rows import (
-    Foreign,
     Ignored,
     Key,
     Observation,
@@ -263,7 +262,7 @@ class TestUnresolved:
 
     @pytest.mark.parametrize("other", ["a2", None])
     def test_a_row_that_carries_another_id(self, other: str | None) -> None:
-        row = Foreign(("a1",), 5) if other is None else an_observation(other, key=("a1",), changed_at=5)
+        row = OutOfScope(None, ("a1",), 5) if other is None else an_observation(other, key=("a1",), changed_at=5)
 
         found = plan(row, a1=before(a_content()))
 
@@ -297,7 +296,7 @@ class TestUnresolved:
     )
     def test_what_is_no_loss_needs_no_second_look(self, a1: Known) -> None:
         assert plan(a1=a1, gone={("a1",): 5}).is_empty
-        assert plan(Foreign(("a1",)), a1=a1).unresolved == {}
+        assert plan(OutOfScope(None, ("a1",)), a1=a1).unresolved == {}
 
     def test_a_row_whose_id_cannot_be_read_is_as_good_as_its_applications(self) -> None:
         row = Unreportable(None, ("a1",), "it fails", unreadable=True)
@@ -400,7 +399,7 @@ class TestAnsweredSuspicions:
         assert [each.decision for each in found.results] == [DELETED]
 
     def test_a_row_that_lost_its_id_is_no_deletion(self) -> None:
-        for row in (Foreign(("a1",)), Unreportable("..", ("a1",), "no id")):
+        for row in (OutOfScope(None, ("a1",)), Unreportable("..", ("a1",), "no id")):
             found = self.answered(before(a_content()), row)
 
             assert (found.out_of_scope, found.results, found.skips) == (["a1"], [], [])
@@ -518,7 +517,7 @@ class TestScopeAndSkips:
         assert plan(row, skipped={("1",): "another reason"}).skips == [Skip(("1",), "a1", "it has no status")]
 
     @pytest.mark.parametrize(
-        "row", [Foreign(("1",)), OutOfScope("a1", ("1",)), Ignored("a1", ("1",)), an_observation(key=("1",))]
+        "row", [OutOfScope(None, ("1",)), OutOfScope("a1", ("1",)), Ignored("a1", ("1",)), an_observation(key=("1",))]
     )
     def test_a_row_that_can_be_reported_or_need_not_is_skipped_no_more(self, row: Observation) -> None:
         a1 = before(a_content(), key=("1",))
@@ -614,7 +613,7 @@ class TestDifferent:
             Unreportable("a5", ("a5",), "it has no status"),
             Unreportable("a6", ("a6",), "it has no status"),
             an_observation("a7", deleted=True),
-            Foreign(("8",)),
+            OutOfScope(None, ("8",)),
         ]
         everything = {
             id_: known(a_content(application_id=id_), key=(id_,)) for id_ in ("a1", "a2", "a4", "a5", "a6", "a7")
@@ -634,7 +633,7 @@ class TestDifferent:
 def test_a_batch_names_its_applications() -> None:
     rows: list[Observation] = [
         an_observation("a1"),
-        Foreign(("f",)),
+        OutOfScope(None, ("f",)),
         an_observation("a2"),
         an_observation("a1", key=("3",)),
     ]
@@ -657,7 +656,7 @@ def contents(draw: st.DrawFn, id_: str) -> Content:
 def rows(draw: st.DrawFn, key: Key) -> Observation:
     id_ = draw(ids)
     kinds: list[Observation] = [
-        Foreign(key),
+        OutOfScope(None, key),
         Unreportable(draw(st.sampled_from([None, id_])), key, "it fails", unreadable=draw(st.booleans())),
         OutOfScope(id_, key),
         Ignored(id_, key),

@@ -140,7 +140,7 @@ def test_a_retry_after_date_is_compared_with_the_reply_s_own(date: str | None, w
     [
         "", " ", "soon", "-5", "+5", "1.5", "1e3", "0x10", "1_000", "5s", "٣", "²", "5, 6", ",", "Wed",
         "2015-10-21T07:29:00Z", "Wed, 21 Oct 2015", "Wed, 32 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 25:28:00 GMT",
-        "Wed, 21 Oct 2015 07:28:00 +9999", "Fri, 31 Dec 9999 23:59:59 -0100",
+        "Wed, 21 Oct 2015 07:28:00 +9999",
         "Wed, 21 Oct 99999999999999999999 07:28:00 GMT",
     ],
 )  # fmt: skip
