@@ -8,7 +8,6 @@ from cdc_sync.core import events
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.replies import (
-    CredentialsRefused,
     DeadLetter,
     Finished,
     Health,
@@ -66,7 +65,7 @@ class Calls:
         meaning = meaning_of(reply, now if reply.retry_after is None else wall_clock())
         why = describe(reply, excerpt)
         # Old credentials prove nothing about new ones.
-        if settings is self.endpoints.settings or not isinstance(meaning, CredentialsRefused):
+        if settings is self.endpoints.settings or meaning.kind != "refused credentials":
             self._judge(endpoint, after(endpoint.health, meaning, why, settings.policy, now=now, chance=chance))
         detail: dict[str, Any] = {"status": reply.status, "reason": why}
         if excerpt:

@@ -133,8 +133,10 @@ def _conditions(event: seen.Event) -> str:
         (_conditions(seen.DeliveryLate("e", 60.0)), "un appel aurait dû partir il y a plus de 60 s"),
         (
             status_url.id_refusal("\0") or "",
-            "l'identifiant de la candidature '\\x00' ne peut pas figurer dans le chemin d'une URL : un proxy qui décode "
-            "le chemin enverrait l'appel ailleurs",
+            (
+                "l'identifiant de la candidature '\\x00' ne peut pas figurer dans le chemin d'une URL : un proxy qui "
+                "décode le chemin enverrait l'appel ailleurs"
+            ),
         ),
         (
             coded(
