@@ -401,7 +401,7 @@ class _Planner:
         if not rules.own_urls:
             # The snapshot may have gone to an earlier base_url.
             content = content._replace(url=build(rules.base_url, application_id))
-        return Reportable(application_id, key, content, rules.allowed.refusal(content.url), changed_at=at)
+        return Reportable(application_id, key, content, None, changed_at=at)
 
     def observe(self, row: Observation, *, is_move: bool = False) -> None:
         """Decide about one row."""
@@ -444,7 +444,7 @@ class _Planner:
             plan.cancelled.append(id_)
             self._note("cancelled", id_, **_change(known, row.content))
             plan.results.append(ApplyResult(id_, decision))
-        elif known.pending and row.refused is None and not row.content.same_metadata(known.pending.content):
+        elif known.pending and not row.content.same_metadata(known.pending.content) and not self._refusal(row):
             # A retried dead letter of a refused row would be refused again.
             plan.refreshed.append(row)
 
@@ -483,7 +483,7 @@ class _Planner:
             # An adopted state's date was never sent.
             content = in_order(content, row.changed_at, known.snapshot if known.is_acknowledged else None, pending)
         state: EntryState = "dead"
-        event, reason = "dead-lettered", row.refused
+        event, reason = "dead-lettered", self._refusal(row)
         if reason is None:
             reason = self._hold(content, known)
             state, event = ("pending", "queued") if reason is None else ("held", "held")
@@ -510,6 +510,10 @@ class _Planner:
             further |= fields_of(reason)
         self._note(event, id_, **_change(known, content), **further)
         return ApplyResult(id_, decision, state, reason)
+
+    def _refusal(self, row: Reportable) -> str | None:
+        """Why the row's call must not be made."""
+        return row.refused or self.rules.allowed.refusal(row.content.url)
 
     def _hold(self, content: Content, known: Known) -> str | None:
         """Why a person must decide about an entry; None if it is sent."""

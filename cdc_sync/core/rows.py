@@ -53,7 +53,6 @@ class WatchRules:
         fuse: of an account.
         account: of every row; None: each row names its own.
         accounts: those that rows may name.
-        built_refusal: why no built URL may be called.
     """
 
     watch: str
@@ -72,11 +71,6 @@ class WatchRules:
     ordered_dates: bool = True
     account: str | None = DEFAULT_ACCOUNT
     accounts: frozenset[str] = frozenset()
-    built_refusal: str | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Find out once what would be asked for each row."""
-        object.__setattr__(self, "built_refusal", self.allowed.refusal(status_url.build(self.base_url, "id")))
 
     def extra_fields_of(self, status: str) -> frozenset[str]:
         """The extra fields that are sent with a status."""
@@ -113,7 +107,7 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)  # not frozen: one is made for each row, in a third of the time
 class Reportable:
-    """The application's state by this row; `refused` explains why it must not be sent."""
+    """The application's state by this row; `refused` explains why its label must not be sent."""
 
     application_id: str
     key: Key
@@ -239,8 +233,7 @@ def _observation(application_id: str, row: Row, rules: WatchRules, changed_at: i
         return Unreportable(application_id, row.key, lack or _UNDATED, changed_at=changed_at)
     job_id = row.job_id if row.job_id and not row.job_id.isspace() else ""
     account = rules.account or (row.account if row.account in rules.accounts else None)
-    own_url = _value(row.status_url)
-    url = own_url or status_url.build(rules.base_url, application_id)
+    url = _value(row.status_url) or status_url.build(rules.base_url, application_id)
     content = Content(  # by position, since it runs for each row
         status,
         job_id,
@@ -252,9 +245,7 @@ def _observation(application_id: str, row: Row, rules: WatchRules, changed_at: i
         url,
         account or "",
     )
-    refusal = rules.built_refusal if own_url is None else rules.allowed.refusal(url)
-    refused = unmapped or (refusal and status_url.refused(url, refusal))
-    reportable = Reportable(application_id, row.key, content, refused, row.digest, changed_at)
+    reportable = Reportable(application_id, row.key, content, unmapped, row.digest, changed_at)
     if job_id and account:
         return reportable
     incomplete = reportable if job_id or rules.last_known_job else None

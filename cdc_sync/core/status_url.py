@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
-from cdc_sync.core.reasons import Reason, coded
+from cdc_sync.core.reasons import coded
 
 LONGEST_ID = 300
 """Most characters of an application's id; no real one comes near. Every index of the store can hold so many."""
@@ -56,8 +56,10 @@ class AllowedHosts:
     def refusal(self, url: str) -> str | None:
         """Why a call to this URL must not be made; None if it may."""
         origin, path = _parts(url)
-        refusal = self._origin_refusal(origin)
-        return refusal or (_path_refusal(path) if path else None)
+        reason = self._origin_refusal(origin) or (_path_refusal(path) if path else None)
+        if reason is None:
+            return None
+        return coded("url-refused", "the URL %(url)s may not be called: %(reason)s", url=repr(url), reason=reason)
 
     @lru_cache(maxsize=256)  # noqa: B019 - few configurations and hosts
     def _origin_refusal(self, origin: str) -> str | None:
@@ -182,11 +184,6 @@ def id_refusal(application_id: str) -> str | None:
             id=repr(application_id),
         )
     return None
-
-
-def refused(url: str, refusal: str) -> Reason:
-    """Why a call to a refused URL is not made."""
-    return coded("url-refused", "the URL %(url)s may not be called: %(reason)s", url=repr(url), reason=refusal)
 
 
 def _path_refusal(path: str) -> str | None:

@@ -17,7 +17,6 @@ from cdc_sync.core.replies import (
     meaning_of,
     result_of,
 )
-from cdc_sync.core.status_url import refused
 from cdc_sync.delivery.client import Caller
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints
 from cdc_sync.wall_clock import wall_clock
@@ -53,8 +52,7 @@ class Calls:
         self.observe(events.CallEnded(*of, end.result.outcome, why, entry.attempts, seconds, waited))
         return end._replace(reply={**end.reply, "seconds": round(seconds, 4)})
 
-    def _refused(self, entry: Entry, refusal: str) -> Finished:
-        reason = refused(entry.content.url, refusal)
+    def _refused(self, entry: Entry, reason: str) -> Finished:
         return Finished(entry, DeadLetter(reason), {"reason": reason}, self.endpoints.clock())
 
     async def _call(self, entry: Entry, endpoint: Endpoint) -> Finished:

@@ -119,7 +119,7 @@ def _conditions(event: seen.Event) -> str:
         (_conditions(seen.WatchConnected("w", "notify", 180000)), "connectée, préparation en cours"),
         (
             _conditions(seen.BaselineProgress("w", 10, 200)),
-            "lecture de l'état initial : 10 lignes sur environ 200",
+            "lecture de l'état initial : 10 lignes",
         ),
         (
             _conditions(seen.EndpointChanged("e", "open", describe(Reply(503), ""), 1.0)),

@@ -210,24 +210,6 @@ def test_a_soft_deleted_row_is_deleted_whatever_its_label(what: str, status: str
     assert reading(unmapped(what), status=status, deleted=True) == expected
 
 
-def test_a_url_that_may_not_be_called_is_refused_with_the_reason() -> None:
-    url = "https://evil.example/v1/applications/42/status"
-
-    assert reading(application_id=None, status_url=url) == Reportable(
-        "42",
-        ("7",),
-        CONTENT._replace(url=url),
-        refused=f"the URL '{url}' may not be called: its origin https://evil.example:443 is neither base_url's nor in"
-        " hellowork.allowed_hosts; if calls may go there, add 'evil.example' to that list",
-    )
-
-
-def test_a_label_is_refused_before_a_url() -> None:
-    found = reading(unmapped("reject"), status="Refusé", status_url="https://evil.example/")
-
-    assert found.refused.startswith("the label")
-
-
 @pytest.mark.parametrize(
     ("source", "sent"),
     [

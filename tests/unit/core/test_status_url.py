@@ -175,7 +175,8 @@ def test_urls_that_may_not_be_called(url: str, why: str) -> None:
     refusal = ALLOWED.refusal(url)
 
     assert refusal is not None
-    assert refusal.startswith(why.replace("\\", ""))
+    assert refusal.startswith("the URL ")
+    assert why.replace("\\", "") in refusal
 
 
 @given(
@@ -394,7 +395,7 @@ def test_an_id_is_encoded_three_times_at_most(character: str) -> None:
     assert id_refusal(usable) is None
     assert ALLOWED.refusal(build(BASE, usable)) is None
     assert id_refusal(other) == f"the application's id {other!r} {OUT_OF_PLACE}"
-    assert (ALLOWED.refusal(build(BASE, other)) or "").startswith(ELSEWHERE)
+    assert ELSEWHERE in (ALLOWED.refusal(build(BASE, other)) or "")
 
 
 @pytest.mark.parametrize("path", ["/v1/applications/a/status/", "/other/"])
