@@ -298,11 +298,7 @@ def _precedence(row: Row) -> tuple[bool, bool, int]:
 
 
 _NO_JOB = coded("no-job", "it has no job id")
-_UNDATED = coded(
-    "creation-date",
-    "its creation date cannot be sent: it is infinite, or its year is outside 1 to 9999, which "
-    "YYYY-MM-DDTHH:MM:SS.mmmZ cannot write",
-)
+_UNDATED = coded("creation-date", "its creation date is infinite, or its year is outside 1 to 9999")
 
 
 def _no_account(account: str) -> Reason:
@@ -314,13 +310,7 @@ def _no_account(account: str) -> Reason:
 
 
 def _beyond(field: str, longest: int) -> Reason:
-    return coded(
-        "too-long",
-        "its %(field)s has more than %(longest)s characters, which no call can be expected to carry; correct it in the "
-        "ATS",
-        field=field,
-        longest=longest,
-    )
+    return coded("too-long", "its %(field)s has more than %(longest)s characters", field=field, longest=longest)
 
 
 def _identify(row: Row) -> tuple[str | None, str | None]:

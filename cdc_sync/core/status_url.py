@@ -56,7 +56,9 @@ class AllowedHosts:
     def refusal(self, url: str) -> str | None:
         """Why a call to this URL must not be made; None if it may."""
         origin, path = _parts(url)
-        reason = self._origin_refusal(origin) or (_path_refusal(path) if path else None)
+        reason = self._origin_refusal(origin)
+        if path and reason is None:
+            reason = _path_refusal(url, path)
         if reason is None:
             return None
         return coded("url-refused", "the URL %(url)s may not be called: %(reason)s", url=repr(url), reason=reason)
@@ -66,11 +68,7 @@ class AllowedHosts:
         try:
             endpoint = _endpoint_of(origin)
         except ValueError:
-            return coded(
-                "url-not-plain",
-                "it is not a plain https URL (no user name, no fragment, no blank or odd character, a port up to "
-                "65535)",
-            )
+            return coded("url-not-plain", "it is not a plain https URL (no user name, no fragment, no odd character)")
         scheme, _, authority = endpoint.partition("://")
         host, _, port = authority.rpartition(":")
         if scheme == "http" and not is_loopback(host):
@@ -153,11 +151,7 @@ def build(base_url: str, application_id: str) -> str:
 def id_in(url: str) -> str | None:
     """The application's id in its status URL, if it has that form."""
     match = _URL.fullmatch(url)
-    return _id_in(match["path"]) if match else None
-
-
-def _id_in(path: str) -> str | None:
-    found = _STATUS_PATH.search(path)
+    found = match and _STATUS_PATH.search(match["path"])
     try:
         # A replacement for invalid UTF-8 would merge two applications.
         return unquote(found["id"], errors="strict") if found else None
@@ -170,12 +164,7 @@ def id_refusal(application_id: str) -> str | None:
     if PLAIN_ID.fullmatch(application_id):
         return None
     if len(application_id) > LONGEST_ID:
-        return coded(
-            "id-too-long",
-            "the application's id has more than %(longest)s characters, which none of HelloWork's has; correct it in "
-            "the ATS",
-            longest=LONGEST_ID,
-        )
+        return coded("id-too-long", "the application's id has more than %(longest)s characters", longest=LONGEST_ID)
     if not application_id.strip() or _is_trap(application_id, _ROUNDS, _TRAPS_OF_AN_ID):
         return coded(
             "id-out-of-place",
@@ -184,17 +173,6 @@ def id_refusal(application_id: str) -> str | None:
             id=repr(application_id),
         )
     return None
-
-
-def _path_refusal(path: str) -> str | None:
-    if _is_trap(path, _ROUNDS + 1, _TRAPS_OF_A_PATH):  # the URL encodes the id once more
-        return coded(
-            "url-path",
-            "a proxy that decodes its path would lead it elsewhere (a segment of dots, a control character, an encoded "
-            "question mark or hash sign, or too many encodings)",
-        )
-    application_id = _id_in(path)
-    return None if application_id is None else id_refusal(application_id)
 
 
 def _is_trap(text: str, rounds: int, traps: re.Pattern[str]) -> bool:
@@ -207,3 +185,10 @@ def _is_trap(text: str, rounds: int, traps: re.Pattern[str]) -> bool:
         if text == encoded:
             return traps.search(text) is not None
     return True
+
+
+def _path_refusal(url: str, path: str) -> str | None:
+    if _is_trap(path, _ROUNDS + 1, _TRAPS_OF_A_PATH):  # the URL encodes the id once more
+        return coded("url-path", "a proxy that decodes its path would lead it elsewhere")
+    application_id = id_in(url)
+    return None if application_id is None else id_refusal(application_id)
