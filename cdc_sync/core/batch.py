@@ -244,7 +244,14 @@ def plan_batch(
     `before` is what is known of its applications and of those that its rows represented last; `elsewhere` has the
     others' states in other watches, without those that have an entry; `of_accounts` is needed for `accounts_of`.
     """
-    observations = _owned(batch.observations, before)
+    # A row with an unreadable id is that of the application that it represented last.
+    owners = {known.key: id_ for id_, known in before.items()}
+    observations = [
+        replace(each, application_id=owners.get(each.key))
+        if isinstance(each, Unreportable) and each.unreadable and not each.application_id
+        else each
+        for each in batch.observations
+    ]
     unresolved = _unresolved(observations, batch.gone, before)
     plan = BatchPlan(fuse, unresolved=unresolved)
     planner = _Planner(rules, batch, before, elsewhere, of_accounts, plan)
@@ -300,17 +307,6 @@ def moved(watch: str, application_id: str, heir: str, batch: Batch) -> HistoryEn
     reason = coded("elsewhere", "the table of the watch %(watch)s has a row with its id", watch=heir)
     detail = {"by": batch.origin, **fields_of(reason)}
     return HistoryEntry(batch.now + batch.shift, watch, application_id, MOVED, detail)
-
-
-def _owned(observations: Sequence[Observation], before: Mapping[str, Known]) -> Sequence[Observation]:
-    """The observations; a row with an unreadable id is that of the application that it represented last."""
-    owners = {known.key: id_ for id_, known in before.items()}
-    return [
-        replace(each, application_id=owners.get(each.key))
-        if isinstance(each, Unreportable) and each.unreadable and not each.application_id
-        else each
-        for each in observations
-    ]
 
 
 def _unresolved(
@@ -442,11 +438,16 @@ class _Planner:
             plan.results.append(self._enqueue(row, known, decision))
         elif decision == "cancel":
             plan.cancelled.append(id_)
-            self._note("cancelled", id_, **_change(known, row.content))
+            self._note_change("cancelled", id_, known, row.content)
             plan.results.append(ApplyResult(id_, decision))
-        elif known.pending and not row.content.same_metadata(known.pending.content) and not self._refusal(row):
-            # A retried dead letter of a refused row would be refused again.
-            plan.refreshed.append(row)
+        elif known.pending is not None:
+            self._refresh(row, known.pending.content)
+
+    def _refresh(self, row: Reportable, pending: Content) -> None:
+        """Correct the entry by a corrected row; a retried dead letter of a refused one would be refused again."""
+        refused = row.refused or self.rules.allowed.refusal(row.content.url)
+        if refused is None and not row.content.same_metadata(pending):
+            self.plan.refreshed.append(row)
 
     def _for_its_account(self, row: Reportable, known: Known) -> Reportable:
         """A deletion goes to the watch's account, whatever its name was; else to the one that knows the application."""
@@ -483,7 +484,7 @@ class _Planner:
             # An adopted state's date was never sent.
             content = in_order(content, row.changed_at, known.snapshot if known.is_acknowledged else None, pending)
         state: EntryState = "dead"
-        event, reason = "dead-lettered", self._refusal(row)
+        event, reason = "dead-lettered", row.refused or rules.allowed.refusal(content.url)
         if reason is None:
             reason = self._hold(content, known)
             state, event = ("pending", "queued") if reason is None else ("held", "held")
@@ -508,12 +509,8 @@ class _Planner:
             further |= {"event_date": content.event_date, "event_date_of_row": row.content.event_date}
         if reason:
             further |= fields_of(reason)
-        self._note(event, id_, **_change(known, content), **further)
+        self._note_change(event, id_, known, content, **further)
         return ApplyResult(id_, decision, state, reason)
-
-    def _refusal(self, row: Reportable) -> str | None:
-        """Why the row's call must not be made."""
-        return row.refused or self.rules.allowed.refusal(row.content.url)
 
     def _hold(self, content: Content, known: Known) -> str | None:
         """Why a person must decide about an entry; None if it is sent."""
@@ -552,15 +549,15 @@ class _Planner:
         self.plan.out_of_scope.append(application_id)
         self._note(event, application_id)
 
+    def _note_change(self, event: str, application_id: str, known: Known, content: Content, **further: object) -> None:
+        """Add what changes to the application's history."""
+        before = described(known.snapshot) if known.snapshot else None
+        self._note(event, application_id, **{"from": before, "to": described(content)}, **further)
+
     def _note(self, event: str, application_id: str, **detail: object) -> None:
         """Add a line to the application's history."""
         at, detail = self.batch.now + self.batch.shift, {"by": self.batch.origin, **detail}
         self.plan.history.append(HistoryEntry(at, self.rules.watch, application_id, event, detail))
-
-
-def _change(known: Known, content: Content) -> dict[str, Any]:
-    """What changes, for the history."""
-    return {"from": described(known.snapshot) if known.snapshot else None, "to": described(content)}
 
 
 def _is_alive(known: Known) -> bool:

@@ -54,10 +54,9 @@ class Meaning(NamedTuple):
     kind: Literal["acknowledged", "not found", "refused credentials", "throttled", "unavailable", "rejected"]
     wait: int | None = None
 
-    @property
-    def is_answer(self) -> bool:
-        """Whether the endpoint works, whatever it says of the application."""
-        return self.kind in ("acknowledged", "not found", "rejected")
+
+_ANSWERS = ("acknowledged", "not found", "rejected")
+"""The endpoint works, whatever it says of the application."""
 
 
 def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision table, one return per row
@@ -205,10 +204,10 @@ def result_of(  # noqa: PLR0911 - a decision table, one return per row
 
     `entry` is as it was `begun`; `reason` is the reply in words, `chance` as of `backoff`.
     """
+    if meaning.kind == "acknowledged":
+        return Acked()
     again = now + backoff(policy, max(entry.attempts, 1), chance)
     match meaning.kind:
-        case "acknowledged":
-            return Acked()
         case "rejected":
             return DeadLetter(reason)
         case "refused credentials":
@@ -279,10 +278,10 @@ def admits(health: Health, now: int, under_way: int) -> Admission:
 def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float) -> Health:
     """The state after a reply; arguments as of `result_of`."""
     if _waits(health, now):
-        if meaning.is_answer and health.mode != "throttled":
+        if meaning.kind in _ANSWERS and health.mode != "throttled":
             return HEALTHY
         return replace(health, until=max(health.until, now + (meaning.wait or 0)))
-    if meaning.is_answer:
+    if meaning.kind in _ANSWERS:
         return HEALTHY
     mode = _MODES[meaning.kind]
     is_in_a_row = health.mode == mode or (mode == "open" and health.mode == "healthy")

@@ -331,7 +331,8 @@ def _identify(row: Row) -> tuple[str | None, str | None]:
         return None, None
     # A longer one may have been cut, and no index of the store need hold it.
     known_as = application_id if len(application_id) <= LONGEST_ID else None
-    return known_as, status_url.id_refusal(application_id)
+    is_plain = status_url.PLAIN_ID.fullmatch(application_id)
+    return known_as, None if is_plain else status_url.id_refusal(application_id)
 
 
 def _value(text: str | None) -> str | None:

@@ -161,8 +161,6 @@ def id_in(url: str) -> str | None:
 
 def id_refusal(application_id: str) -> str | None:
     """Why an id cannot be an application's; None if it can."""
-    if PLAIN_ID.fullmatch(application_id):
-        return None
     if len(application_id) > LONGEST_ID:
         return coded("id-too-long", "the application's id has more than %(longest)s characters", longest=LONGEST_ID)
     if not application_id.strip() or _is_trap(application_id, _ROUNDS, _TRAPS_OF_AN_ID):

@@ -182,7 +182,14 @@ def _refreshed(one: Reportable) -> Row:
 def _enqueued(one: Entry) -> Row:
     """The columns of the statement `enqueue` after the watch."""
     endpoint = NOWHERE if one.state == "dead" else one.content.endpoint
-    state = " ".join(sorted(one.kinds)), one.state, one.queued_at, one.due_at, as_text(one.reason), endpoint
+    state = (
+        " ".join(sorted(one.kinds)),
+        one.state,
+        one.queued_at,
+        one.due_at,
+        one.reason and as_text(one.reason),
+        endpoint,
+    )
     return one.application_id, *state_columns(one.content), *state
 
 
