@@ -349,10 +349,11 @@ class _Planner:
             return
         if row is not None and row.application_id == id_:
             self.observe(row, is_move=known.key not in resolved.keys)
-        elif latest is None or not _is_alive(known):
+        elif latest is None or not known.in_scope:
             return
         elif not is_answer:
-            self._suspect(id_, resolved.changed_at)
+            if not latest.deleted:
+                self._suspect(id_, resolved.changed_at)
         elif row is None:
             self._decide(self._gone(id_, known.key, latest, resolved.changed_at), known, is_move=False)
         elif not isinstance(row, Unreportable) or not row.unreadable:

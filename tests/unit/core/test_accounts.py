@@ -88,6 +88,15 @@ class TestRenamedAccounts:
         content = entry.content
         assert (content.deleted, content.account, content.endpoint) == (True, "acme", f"{ENDPOINT} [acme]")
 
+    def test_so_does_one_that_is_pending(self) -> None:
+        pending = a_content("deleted", account="applications", deleted=True)
+
+        found = plan(Resolved("a1", NOW, None), rules=self.RULES, a1=known(a_content(account="applications"), pending))
+
+        (row,) = found.refreshed
+        assert (row.content.deleted, row.content.account) == (True, "acme")
+        assert found.results == []
+
 
 class TestMoves:
     def test_another_account_alone_is_no_change(self) -> None:
