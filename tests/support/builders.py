@@ -131,7 +131,7 @@ def some_rules(
         extra={},
         base_url=BASE_URL,
         own_urls=True,
-        allowed=_Allowed(frozenset({HOST, "right.example"})),
+        allowed=_Allowed(frozenset({HOST, "right.example", "mistyped.example"})),
         fuse=FusePolicy(max_changes, max_deletions, window),
         ordered_dates=False,
     )
