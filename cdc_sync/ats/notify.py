@@ -241,8 +241,10 @@ class NotifyCapture(SweepOnlyCapture):
         await self.log.delete(changes)
         if changes.everything:
             self.intake.request_sweep()
-        if not self.log.consumes or changes.full:
-            return self.log.consumes
+        if not self.log.consumes:
+            return False
+        if changes.full:
+            return True
         if changes.number and not self.lookout.bell.is_armed:
             self.rung.set()  # the next change, which may be there already, does not ring
         if changes.size >= self._max_backlog // 16:

@@ -109,7 +109,6 @@ class PollCapture(Capture):
         self.reader = reader
         self.watermark = ""
         self._fence = Fence()
-        self._reading: SnapshotReading | None = None
         self._place_at = 0.0
         self._took = 0.0
         self._lock = asyncio.Lock()
@@ -149,9 +148,7 @@ class PollCapture(Capture):
             place: Key | None = (self.watermark,)
             while place is not None:
                 place = await self._page(place)
-            if reading is not self._reading:
-                self._reading = reading
-                await self._advance(reading)
+            await self._advance(reading)
             self._took = time.monotonic() - started
             self.intake.observe(CaughtUp(self.parts.name, self._took))
 
@@ -166,14 +163,12 @@ class PollCapture(Capture):
         return page.last
 
     async def _advance(self, reading: SnapshotReading) -> None:
-        before, self._fence = self._fence.instant, look(self._fence, reading)
-        fence, now = self._fence.instant, time.monotonic()
-        if fence is None:
+        self._fence = look(self._fence, reading)
+        if self._fence.instant is None:
             return
-        if fence != before:
-            self.watermark = self.reader.watermark_at(fence)
-        if now >= self._place_at:
-            self._place_at = now + self.parts.steps.place_every
+        self.watermark = self.reader.watermark_at(self._fence.instant)
+        if time.monotonic() >= self._place_at:
+            self._place_at = time.monotonic() + self.parts.steps.place_every
             await self.intake.place({POSITION: self.watermark})
 
     async def run(self) -> None:

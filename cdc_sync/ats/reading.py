@@ -194,7 +194,7 @@ class Reader:
             size, at_clock = min(size, _AT_ONCE), len(self.mapping.key_columns)
             fetched = await self._fetch(walk.keys[behind], [*place, size], self.pool.turns)
             if not fetched:
-                raise error  # without rows it is none's
+                raise  # without rows it is none's
             keys = list(map(self.mapping.key, fetched))
             read = _whole([part async for part, _ in self.parts_by_key(keys, shape=shape)])
         if not fetched:
