@@ -39,10 +39,10 @@ class OtherWatches:
 
     def of(self, watch: str) -> list[str]:
         """The other watches with this one's account, and those whose rows name theirs."""
-        account = self._account_of.get(watch)
-        may_share = {account, None} if account is not None else set(self._account_of.values())
-        is_known = watch in self._account_of
-        return [name for name, of in self._account_of.items() if is_known and name != watch and of in may_share]
+        if watch not in self._account_of:
+            return []
+        own, accounts = self._account_of[watch], self._account_of.items()
+        return [name for name, account in accounts if name != watch and (own is None or account in {own, None})]
 
     async def with_live_row(self, watch: str, accounts: Mapping[str, str]) -> Elsewhere:
         """See `ats.database.Others`."""

@@ -98,15 +98,13 @@ class UnreadableRows:
 
     async def _insist_on_readable(self, row: Row, error: SourceError) -> None:
         """Find a row that can be read at either end of the table; raise if there is none."""
+        reading = self._statements.by_key
         for query in (self._statements.by_keys.keys[0], self._statements.last_keys):
             for key in map(self._mapping.key, await self._fetch(query, [_AT_EACH_END])):
-                if key not in self.met and await self._can_be_read(key):
+                asking = self._fetch(reading, [None, *columns_of([key])])
+                if await unless_a_row_fails(asking):
                     return
         raise _stopped("No row that was tried can be read.", row, error) from error.__cause__
-
-    async def _can_be_read(self, key: Key) -> bool:
-        found = await unless_a_row_fails(self._fetch(self._statements.by_key, [None, *columns_of([key])]))
-        return bool(found)
 
 
 def _why(failing: Sequence[str], error: SourceError) -> Reason:
