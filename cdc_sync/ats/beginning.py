@@ -214,11 +214,11 @@ async def adopt(capture: Capture) -> BaselinePosition:
     rows_are_new = position.after is None and not await parts.store.capture.knows_any(parts.name)
     while True:
         position = await _adopt_page(intake, position, rows_are_new=rows_are_new)
-        parts.observe(BaselineProgress(parts.name, position.known, intake.reader.mapping.facts.estimate))
+        intake.observe(BaselineProgress(parts.name, position.known, intake.reader.mapping.facts.estimate))
         if position.done:
             break
     known = await parts.store.report.known_of(parts.name)
-    parts.observe(BaselineDone(parts.name, known, position.queued, time.monotonic() - started))
+    intake.observe(BaselineDone(parts.name, known, position.queued, time.monotonic() - started))
     return position
 
 
