@@ -46,7 +46,7 @@ _BYTES_OF_A_CHARACTER = 4  # at most, in any server's encoding
 
 _SQL = expressions.sections("reading.sql")
 
-WHERE, APPLICATION_ID, STATUS_URL, ACCOUNT = "where", "columns.application_id", "columns.status_url", "columns.account"
+WHERE, APPLICATION_ID, STATUS_URL = "where", "columns.application_id", "columns.status_url"
 """Places in the watch's configuration: see `Mapping.expressions`."""
 
 _TEXT_FIELDS = ("application_id", "status_url", "status", "job_id", "account")

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cdc_sync.admin.story import facts
-from cdc_sync.ats.baseline import is_adopted
-from cdc_sync.ats.beginning import connect
+from cdc_sync.ats.beginning import connect, is_adopted
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.preview import Action, Planned, before_edit, is_only_remapped, why_held
 from cdc_sync.ats.preview import plan as make_plan
@@ -21,7 +20,7 @@ from cdc_sync.core.content import iso
 from cdc_sync.core.diff import Fuse, blow, transition
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import is_paused
-from cdc_sync.daemon.wiring import make_database, make_parts
+from cdc_sync.daemon.watching import make_database, make_parts
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.opening import leading_copy

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from cdc_sync.core.batch import NOTHING_MORE, HistoryEntry, described
+from cdc_sync.core.batch import HistoryEntry, described
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
@@ -114,11 +114,11 @@ class Act:
         return who
 
     async def done(
-        self, event: str, contents: Mapping[EntryId, Content | None], was: Mapping[str, str] = NOTHING_MORE
+        self, event: str, contents: Mapping[EntryId, Content | None], was: Mapping[str, str] | None = None
     ) -> list[EntryId]:
         """Write what was done into the histories of these applications, and record it; returns them."""
         states = {of: content and described(content) for of, content in contents.items()}
-        lines = [HistoryEntry(self.now, *of, event, {**was, **self.who, "to": to}) for of, to in states.items()]
+        lines = [HistoryEntry(self.now, *of, event, {**(was or {}), **self.who, "to": to}) for of, to in states.items()]
         await add_history(self.transaction, lines)
         await self.record(len(contents))
         return list(contents)

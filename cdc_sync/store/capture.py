@@ -18,7 +18,6 @@ from cdc_sync.core.batch import (
     Batch,
     BatchPlan,
     Calls,
-    Enqueued,
     Fuses,
     HistoryEntry,
     States,
@@ -28,9 +27,9 @@ from cdc_sync.core.batch import (
 )
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse, blow
-from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspicion, Verified
+from cdc_sync.core.outbox import ANSWERED_WITHIN, NOWHERE, Applying, Entry, Known, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
-from cdc_sync.core.rows import Key, WatchRules
+from cdc_sync.core.rows import Key, Reportable, WatchRules
 from cdc_sync.store.delivery import mend
 from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, pages, value
 from cdc_sync.store.encoding import (
@@ -40,7 +39,6 @@ from cdc_sync.store.encoding import (
     fuse_text,
     key_from,
     key_text,
-    kinds_from,
     known_from,
     state_columns,
 )
@@ -197,21 +195,24 @@ async def _apply(
     suspected = await _new_suspicions(transaction, watch, plan)
     attempted = _attempted(before, rivals, applying)
     at = batch.now + batch.shift
-    for name, rows in (*_changes(plan, at), *_outcomes(plan, attempted, suspected, at)):
+    for name, rows in (*_changes(plan, batch.now, at), *_outcomes(plan, attempted, suspected, at)):
         await transaction.write(name, [(watch, *row) for row in rows])
-    await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.endpoints)])
+    entries = [each for each in plan.enqueued if each.state == "pending"]
+    corrected = frozenset(each.content.endpoint for each in plan.refreshed)
+    endpoints = corrected.union(each.content.endpoint for each in entries)
+    await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(endpoints)])
     await add_history(transaction, [*plan.history, *_lines(watch, batch, rivals, suspected)])
-    await _tally(transaction, watch, plan, at)
+    await _tally(transaction, watch, plan, at, fuse)
     if fuse.blown_at is not None:
         await mend(transaction, watch)
     return Applied(
         plan.results,
-        _entries(watch, plan, before, attempted),
+        [each._replace(attempted=True) if each.application_id in attempted else each for each in entries],
         plan.unresolved,
         frozenset(one.application_id for one in suspected),
         plan.skips,
         written=True,
-        corrected=frozenset(each.endpoint for each in plan.refreshed),
+        corrected=corrected,
         replaced=[each.id for each in rivals],
     )
 
@@ -275,12 +276,12 @@ _Changes = list[tuple[str, Sequence[Row]]]
 """Statements in their order, each with its rows, without the watch."""
 
 
-def _changes(plan: BatchPlan, at: int) -> _Changes:
+def _changes(plan: BatchPlan, now: int, at: int) -> _Changes:
     """What becomes known of applications, and what is to be sent; `at` is the batch's time, for people."""
     adopted = [(key_text(one.key), state_columns(one.content), one) for one in plan.adopted]
     return [
-        ("look_again", plan.handed_over),
-        ("hand_over", [(one.application_id, one.heir) for one in plan.handed_over]),
+        ("look_again", [(*each, now) for each in plan.handed_over.items()]),
+        ("hand_over", list(plan.handed_over.items())),
         ("seen_new", [(one.application_id, key_text(one.key)) for one in plan.new]),
         ("adopt_new", [(one.application_id, key, *state, at, one.digest) for key, state, one in adopted]),
         ("move", [(one.application_id, key_text(one.key)) for one in plan.moved]),
@@ -288,7 +289,7 @@ def _changes(plan: BatchPlan, at: int) -> _Changes:
         ("remove", [(id_,) for id_ in (*plan.cancelled, *plan.forgotten)]),
         ("forget_application", [(id_,) for id_ in plan.forgotten]),
         ("enqueue", [_enqueued(one) for one in plan.enqueued]),
-        ("refresh", [(one.application_id, state_columns(one.content)[-1], one.endpoint) for one in plan.refreshed]),
+        ("refresh", [_refreshed(one) for one in plan.refreshed]),
     ]
 
 
@@ -314,37 +315,23 @@ def _outcomes(plan: BatchPlan, attempted: Collection[str], suspected: Sequence[S
     ]
 
 
-def _enqueued(one: Enqueued) -> Row:
+def _refreshed(one: Reportable) -> Row:
+    """The columns of the statement `refresh` after the watch."""
+    return one.application_id, state_columns(one.content)[-1], one.content.endpoint
+
+
+def _enqueued(one: Entry) -> Row:
     """The columns of the statement `enqueue` after the watch."""
-    reason = one.reason and as_text(one.reason)
-    state = one.kinds, one.state, one.at, one.due_at, reason, one.endpoint
+    kinds, reason = " ".join(sorted(one.kinds)), one.reason and as_text(one.reason)
+    endpoint = NOWHERE if one.state == "dead" else one.content.endpoint
+    state = kinds, one.state, one.queued_at, one.due_at, reason, endpoint
     return one.application_id, *state_columns(one.content), *state
 
 
-async def _tally(transaction: Transaction, watch: str, plan: BatchPlan, at: int) -> None:
+async def _tally(transaction: Transaction, watch: str, plan: BatchPlan, at: int, fuse: Fuse) -> None:
     """Write the watch's numbers. All records are made here, and removed here or by a person."""
     new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
     is_changed = any(one.decision != "adopt" for one in plan.results)
     if new or is_changed:
-        fuse = None if plan.fuse is None else fuse_text(plan.fuse)  # it counts nothing that is no change
-        await transaction.write("tally", [(new, at if is_changed else None, fuse, watch)])
-
-
-def _entries(watch: str, plan: BatchPlan, before: Mapping[str, Known], attempted: Collection[str]) -> list[Entry]:
-    """The enqueued entries that are sent, as they are written."""
-    revisions = {id_: known.revision for id_, known in before.items()}
-    return [
-        Entry(
-            watch=watch,
-            application_id=each.application_id,
-            content=each.content,
-            kinds=kinds_from(each.kinds),
-            state=each.state,
-            revision=1 + revisions.get(each.application_id, 0),
-            queued_at=each.at,
-            due_at=each.due_at,
-            attempted=each.application_id in attempted,
-        )
-        for each in plan.enqueued
-        if each.state == "pending"
-    ]
+        counted = None if plan.fuse == fuse else fuse_text(plan.fuse)
+        await transaction.write("tally", [(new, at if is_changed else None, counted, watch)])

@@ -396,9 +396,7 @@ async def test_triggers_of_another_installations_watch(installed: Installed) -> 
         at_work = await found(config)
 
     assert wrong(resting) == {"left-over": "warning"}
-    assert (
-        "a watch theirs, which is not in this configuration; no daemon captures it now" in resting["left-over"].message
-    )
+    assert "a watch theirs, which nothing here captures" in resting["left-over"].message
     assert (resting["left-over"].remedy or "").startswith("If the watch is another installation's: start its daemon.")
     assert wrong(at_work) == {}
     assert "another installation's" in at_work["left-over"].message
