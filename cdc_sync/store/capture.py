@@ -198,21 +198,27 @@ async def _apply(
     for name, rows in (*_changes(plan, batch.now, at), *_outcomes(plan, attempted, suspected, at)):
         await transaction.write(name, [(watch, *row) for row in rows])
     entries = [each for each in plan.enqueued if each.state == "pending"]
-    corrected = frozenset(each.content.endpoint for each in plan.refreshed)
-    endpoints = corrected.union(each.content.endpoint for each in entries)
+    endpoints = {each.content.endpoint for each in (*plan.refreshed, *entries)}
     await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(endpoints)])
     await add_history(transaction, [*plan.history, *_lines(watch, batch, rivals, suspected)])
     await _tally(transaction, watch, plan, at, fuse)
     if fuse.blown_at is not None:
         await mend(transaction, watch)
+    sent = [each._replace(attempted=True) if each.application_id in attempted else each for each in entries]
+    return _applied(plan, sent, suspected, rivals)
+
+
+def _applied(
+    plan: BatchPlan, sent: Sequence[Entry], suspected: Sequence[Suspicion], rivals: Sequence[Entry]
+) -> Applied:
     return Applied(
         plan.results,
-        [each._replace(attempted=True) if each.application_id in attempted else each for each in entries],
+        sent,
         plan.unresolved,
         frozenset(one.application_id for one in suspected),
         plan.skips,
         written=True,
-        corrected=corrected,
+        corrected=frozenset(each.content.endpoint for each in plan.refreshed),
         replaced=[each.id for each in rivals],
     )
 
