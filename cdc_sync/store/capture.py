@@ -198,7 +198,7 @@ async def _apply(
     for name, rows in (*_changes(plan, batch.now, at), *_outcomes(plan, attempted, suspected, at)):
         await transaction.write(name, [(watch, *row) for row in rows])
     entries = [each for each in plan.enqueued if each.state == "pending"]
-    endpoints = {each.content.endpoint for each in (*plan.refreshed, *entries)}
+    endpoints = {each.content.endpoint for each in plan.refreshed} | {each.content.endpoint for each in entries}
     await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(endpoints)])
     await add_history(transaction, [*plan.history, *_lines(watch, batch, rivals, suspected)])
     await _tally(transaction, watch, plan, at, fuse)
