@@ -104,7 +104,7 @@ def _columns(path: Path, watch: Watch) -> Iterator[Problem]:
         wrong = "is a number by its name, which HelloWork would receive as it is, and no label"
         if translated:
             wrong += ", where status.map does not have it"
-        repair = "map each value in status.map, with status.unmapped: reject; `cdc-sync check` proposes an expression"
+        repair = "map each value in status.map, with status.unmapped: reject; `cdc-sync init` shows an expression"
         yield _warning("status-number", (*path, "status"), wrong, repair)
     for field in ("application_id", "status", "job_id", "source"):
         if any(is_personal(name) for name in _columns_of(getattr(watch.columns, field))):

@@ -169,14 +169,6 @@ SELECT relation, json_build_array(
   LEFT JOIN referring USING (relation, name)
  GROUP BY relation, keys.names
 
--- name: foreign_keys
--- From one table to another: the name, what a deletion there does here, and the columns here.
-SELECT f.conname::text, f.confdeltype::text,
-       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
-              WHERE a.attrelid = f.conrelid AND a.attnum = ANY (f.conkey))
-  FROM pg_catalog.pg_constraint f
- WHERE f.contype = 'f' AND f.conrelid = %s AND f.confrelid = %s
-
 -- name: hiding
 -- By the rules of PostgreSQL's check_enable_rls() and get_policies_for_relation() (src/backend/utils/misc/rls.c and
 -- src/backend/rewrite/rowsecurity.c), for the reading role. The catalog is open to every role.
@@ -264,29 +256,28 @@ SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexde
  WHERE c.relname = ANY (%(indexes)s::name[]) AND n.nspname = ANY (%(schemas)s::name[])
 
 -- name: unseen
--- Tables that are read with watches' tables, but do not fire their triggers. A watch's own table is the root. As above,
--- not by to_regclass.
-WITH RECURSIVE own (watch, name, is_root, relation, kind) AS (
-    SELECT named.watch, named.name, named.is_root, c.oid, c.relkind
-      FROM unnest(%(watches)s::text[], %(tables)s::text[], %(roots)s::bool[]) AS named (watch, name, is_root)
+-- Tables that are read with a watch's tables, but do not fire their triggers. As above, not by to_regclass.
+WITH RECURSIVE own (name, relation, kind) AS (
+    SELECT named.name, c.oid, c.relkind
+      FROM unnest(%(tables)s::text[]) AS named (name)
      CROSS JOIN LATERAL pg_catalog.parse_ident(named.name) AS parsed (parts)
       JOIN pg_catalog.pg_class c ON c.relname = parsed.parts[pg_catalog.cardinality(parsed.parts)]::name
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE CASE pg_catalog.cardinality(parsed.parts) WHEN 1 THEN ON_OWN_PATH(c)
                                                      ELSE n.nspname = parsed.parts[1] END
-), tree (watch, name, relation) AS (
-    SELECT own.watch, own.name, own.relation FROM own
+), tree (name, relation) AS (
+    SELECT own.name, own.relation FROM own
     UNION
-    SELECT tree.watch, tree.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
+    SELECT tree.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
 )
-SELECT tree.watch, 'heir', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
+SELECT 'heir', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
   FROM tree
-  JOIN own AS root ON root.watch = tree.watch AND root.name = tree.name AND root.is_root AND root.kind = 'r'
+  JOIN own AS root ON root.name = tree.name AND root.name = %(root)s AND root.kind = 'r'
   JOIN pg_catalog.pg_class c ON c.oid = tree.relation
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE NOT EXISTS (SELECT FROM own WHERE own.watch = tree.watch AND own.relation = c.oid)
+ WHERE c.oid NOT IN (SELECT relation FROM own)
  UNION ALL
-SELECT DISTINCT tree.watch, 'subscribed', tree.name
+SELECT DISTINCT 'subscribed', tree.name
   FROM tree
   JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = tree.relation
- ORDER BY 1, 2, 3
+ ORDER BY 1, 2
