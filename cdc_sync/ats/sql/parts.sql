@@ -31,7 +31,7 @@ CASE WHEN pg_typeof({0})::oid < 16384 THEN to_json({0}) #>> '{{}}' ELSE nullif(f
         END IF;
 
 -- name: quietly
-SET LOCAL client_min_messages = warning;
+SET LOCAL client_min_messages = warning; SET LOCAL quote_all_identifiers = off;
 
 -- The watched tables, which functions were installed before, and the tables to lock; the locks; and what is said if one is not to be had.
 -- name: declare_locks
@@ -92,7 +92,7 @@ SELECT set_config('role', pg_get_userbyid(relowner), true) FROM pg_class WHERE o
 -- name: tenant_function
 /* What this script does for a tenant of {kind}, for any whose schema's name is written without quotes. */
 CREATE OR REPLACE FUNCTION {schema}.{name}(tenant pg_catalog.text) RETURNS pg_catalog.void
-    LANGUAGE plpgsql SET client_min_messages = warning SET search_path = pg_catalog, pg_temp AS
+    LANGUAGE plpgsql SET client_min_messages = warning SET quote_all_identifiers = off SET search_path = pg_catalog, pg_temp AS
 $cdc_sync${body}$cdc_sync$;
 REVOKE ALL ON FUNCTION {schema}.{name}(pg_catalog.text) FROM PUBLIC;
 
@@ -115,12 +115,6 @@ DO $cdc_sync$ BEGIN
         REVOKE ALL ON SEQUENCE cdc_sync.{counter} FROM {role};
     END IF;
 END $cdc_sync$;
-
--- name: own_name
-CASE WHEN ON_OWN_PATH(c) THEN ARRAY[c.relname::text] END
-
--- name: no_own_name
-NULL::text[]
 
 -- Whether a role has what it needs; NULL if there is no such thing.
 -- name: has_schema

@@ -89,7 +89,8 @@ def install(ats: Ats, config: Config) -> None:
 
 def test_every_tenant_is_installed_as_it_is_verified(vendor: Ats) -> None:
     config = configured()
-    for _ in range(2):
+    for quotes_all in ("off", "on"):
+        vendor.execute(f"SET quote_all_identifiers = {quotes_all}".encode())
         install(vendor, config)
         assert wrong(vendor, config) == []
     for tenant in TENANTS:
