@@ -68,16 +68,8 @@ async def check_database(
             await _left_over(connection, config, report)
             return facts.identity
     except SourceError as error:
-        report(_unconnected(error.message, psql))
+        report(found("connection/failed", reason=error.message, psql=psql))
         return None
-
-
-def _unconnected(message: str, psql: str) -> Finding:
-    remedy = f"{psql} -c 'SELECT 1'   # must work as the daemon's user; then so does this"
-    # libpq gives only text when connecting fails.
-    if "permission denied for database" in message:
-        remedy = "GRANT CONNECT ON DATABASE … TO …;   -- cdc-sync sql grants prints it"
-    return Finding("connection", "failed", message, remedy)
 
 
 def _version(connection: Connection) -> Finding:

@@ -35,28 +35,26 @@ async def check_watch(connection: Connection, name: str, watch: Watch, report: T
         return
     for related in watch.related:
         await one.holds("related", f"looking up the table {related.table}", partial(_related, related=related))
-    has_columns = await one.holds("columns", looking, _columns)
-    if has_columns:
-        await _depends_on(one)
     await one.holds("status", looking, _status)
     await one.holds("key", looking, _key)
     await one.holds("privileges", "looking up privileges", _privileges)
-    if has_columns and one.may_read:
+    if one.may_read and not await one.holds("columns", f"preparing to read {watch.table}", _columns):
+        return
+    await _depends_on(one)
+    if one.may_read:
         await _check_reading(one)
-    # With missing columns they would look outdated.
-    if has_columns and watch.capture.needs.log:
+    if watch.capture.needs.log:
         await one.holds("triggers", "looking for the triggers", _triggers)
 
 
 async def _check_reading(one: Checked) -> None:
-    if await one.holds("columns", f"preparing to read {one.watch.table}", _types):
-        await one.holds("row-security", f"reading no rows of {one.watch.table}", _policies)
-        explaining = "asking how rows would be found"
-        await one.holds("key-index", explaining, key_index)
-        await one.holds("application-id-index", explaining, id_index)
-        await one.holds("application-id-index", explaining, url_index)
-        await one.holds("watermark-index", explaining, watermark_index)
-        await one.holds("account-ids", f"reading the ids of {one.watch.table}", _ids_of_accounts)
+    await one.holds("row-security", f"reading no rows of {one.watch.table}", _policies)
+    explaining = "asking how rows would be found"
+    await one.holds("key-index", explaining, key_index)
+    await one.holds("application-id-index", explaining, id_index)
+    await one.holds("application-id-index", explaining, url_index)
+    await one.holds("watermark-index", explaining, watermark_index)
+    await one.holds("account-ids", f"reading the ids of {one.watch.table}", _ids_of_accounts)
 
 
 async def _table(one: Checked) -> Finding:
@@ -68,24 +66,12 @@ async def _related(one: Checked, related: Related) -> Finding:
     seen = await look_up(one.connection, related.table)
     if seen is None:
         return one.found("related/missing", table=related.table, similar=like(related.table.name))
-    named = [(f"related ({related.table}): key", column) for column in related.key]
-    named += [(f"related ({related.table}): columns", column) for column in related.columns]
-    if missing := one.missing("related", named, seen):
-        return missing
+    if missing := [name for name in (*related.key, *related.columns) if name not in seen.columns]:
+        return one.found("related/column-missing", table=related.table, missing=listed(missing))
     unseen = [name for name in related.columns if name in seen.virtual]
     if unseen and one.watch.capture.needs.log:
         return one.found("related/unseen", table=related.table, columns=listed(unseen))
     return one.found("related/there", table=related.table)
-
-
-async def _columns(one: Checked) -> Finding | None:
-    """Whether every named column exists."""
-    named = [(f"key[{number}]", column) for number, column in enumerate(one.watch.key)]
-    for place, mapped in expressions.by_place(one.watch).items():
-        named += [(place, column) for column in expressions.columns_of(mapped) or ()]
-    if (watermark := one.watch.capture.needs.watermark) is not None:
-        named.append(("capture.watermark", watermark))
-    return one.missing("columns", named, one.facts)
 
 
 async def _depends_on(one: Checked) -> None:
@@ -160,7 +146,7 @@ async def _privileges(one: Checked) -> Finding:
     return one.found("privileges/enough")
 
 
-async def _types(one: Checked) -> Finding:
+async def _columns(one: Checked) -> Finding:
     """Whether the daemon could read the table."""
     one.mapping = await Mapping.prepare(one.connection, one.watch, one.facts)
     return one.found("columns/fit", number=len(one.facts.columns))

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property, partial
 
 from psycopg import sql
@@ -74,22 +73,6 @@ class Checked:
         text: str = (helps.get(error.code) or helps.get(check) or helps["else"])["remedy"]
         zone = self.watch.timezone.rpartition("/")[2]
         return text.format(table=self.watch.table, zone=like(zone), similar=like(self.watch.table.name))
-
-    def missing(self, check: str, named: Iterable[tuple[str, str]], table: TableFacts) -> Finding | None:
-        """The finding about columns that a table lacks, of (place that names it, column)."""
-        missing = [(place, column) for place, column in named if column not in table.columns]
-        if not missing:
-            return None
-        folded = {name.lower(): name for name in table.columns}
-        close = {name: get_close_matches(name.lower(), folded, n=1) for _, name in missing}
-        hints = [f"{written(name)} → {written(folded[similar[0]])}" for name, similar in close.items() if similar]
-        remedy = f"Correct the watch: {', '.join(hints)}?" if hints else "Correct the names in the watch."
-        if unquoted := next((written(folded[name]) for name in close if name in folded), None):
-            remedy += f" A name without double quotes is folded to lower case; in YAML: '{unquoted}'."
-        lacks = ", ".join(f"{place}: {written(column)}" for place, column in missing)
-        return self.found(
-            f"{check}/column-missing", remedy, table=table.qualified, missing=lacks, columns=listed(table.columns)
-        )
 
 
 Question = Callable[[Checked], Awaitable[Finding | None]]
