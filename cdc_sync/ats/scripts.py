@@ -1,6 +1,5 @@
 """The DBA's scripts that install and remove the triggers, for PostgreSQL 10 to 18: all know EXECUTE PROCEDURE."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from itertools import groupby
@@ -95,8 +94,12 @@ def _of_tenants(config: Config, tenants: Mapping[str, Watch], terms: Terms) -> I
 def _head(watches: Mapping[str, Watch], terms: Terms) -> str:
     most = {_kind(name): f"{_kind(name)}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items()}
     owner = "the owner of the watched tables" if terms.owner is None else f"the role {visible(terms.owner)}"
-    put_in = {"{owner}": owner, "{patience}": f"{_milliseconds(terms)} ms", "{backlog}": ", ".join(most.values())}
-    return re.sub(r"\{\w+\}", lambda found: put_in[found[0]], template("install.sql"))
+    return render(
+        template("install.sql"),
+        owner=sql.SQL(owner),
+        patience=sql.SQL(f"{_milliseconds(terms)} ms"),
+        backlog=sql.SQL(", ".join(most.values())),
+    )
 
 
 def _kind(name: str) -> str:
@@ -230,8 +233,7 @@ def tenant_function(config: Config, name: str, terms: Terms = TERMS, role: str |
         steps = "".join(_steps({watch_name: watch}, terms))
         if role is None:
             return steps
-        granted = "\n".join(granting_watch(watch_name, watch, sql.Identifier(role)))
-        return f"{steps}\n{_PARTS['as_installer']}\n{granted}\n"
+        return f"{steps}\n{_PARTS['as_installer']}\n{granting_watch(watch_name, watch, sql.Identifier(role))}\n"
 
     found = by_schema(config, name, script)
     return None if found is None else TenantFunction(found)

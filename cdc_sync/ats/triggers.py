@@ -81,12 +81,13 @@ def _enabling(watch: Watch, objects: Sequence[Verified]) -> str | None:
 
 
 def _problems_of(watch: Watch, objects: Sequence[Verified], unseen: Collection[Sequence[str]]) -> tuple[str, ...]:
-    places = undeclared(watch)
-    if places:  # what would be installed is unknown
+    problems = list[str]()
+    if places := undeclared(watch):  # what would be installed is unknown
+        problems.append(reason("depends-on-missing", places=", ".join(places)))
         # Of related tables, too: in earlier versions each had a function of its own.
         own = [each for each in objects if each.table == str(watch.table) and each.state != "different"]
         objects = [*own, *(each for each in objects if each.function is None)]
-    return tuple(dict.fromkeys((*_undeclared(places), *_problems(objects), *_blind_spots(watch, unseen))))
+    return tuple(dict.fromkeys((*problems, *_problems(objects), *_blind_spots(watch, unseen))))
 
 
 async def left_over(connection: Connection, watches: Mapping[str, Watch]) -> list[str]:
@@ -100,11 +101,6 @@ async def worked_before(connection: Connection) -> bool:
     async with asking("looking for an earlier daemon's work"):
         ((has_worked,),) = await rows_of(connection, _SQL["worked_before"])
     return bool(has_worked)
-
-
-def _undeclared(places: Sequence[str]) -> Iterator[str]:
-    if places:
-        yield reason("depends-on-missing", places=", ".join(places))
 
 
 def _blind_spots(watch: Watch, unseen: Collection[Sequence[str]]) -> Iterator[str]:

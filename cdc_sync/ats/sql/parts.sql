@@ -109,13 +109,6 @@ REVOKE ALL ON FUNCTION {schema}.{name}(pg_catalog.text) FROM PUBLIC;
         DELETE FROM cdc_sync.changes WHERE watch = {watch};
     END IF;
 
--- name: revoke_counter
-DO $cdc_sync$ BEGIN
-    IF to_regclass('cdc_sync.{counter}') IS NOT NULL THEN
-        REVOKE ALL ON SEQUENCE cdc_sync.{counter} FROM {role};
-    END IF;
-END $cdc_sync$;
-
 -- Whether a role has what it needs; NULL if there is no such thing.
 -- name: has_schema
 (SELECT has_schema_privilege({role}, oid, 'USAGE') FROM pg_namespace WHERE nspname = {schema})
