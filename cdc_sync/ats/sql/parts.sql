@@ -43,7 +43,7 @@ SET LOCAL client_min_messages = warning; SET LOCAL quote_all_identifiers = off;
     mode CONSTANT text := CASE WHEN earlier = '{{}}' THEN 'SHARE ROW EXCLUSIVE' ELSE 'ACCESS EXCLUSIVE' END;
 
 -- name: lock
-    PERFORM set_config('lock_timeout', least(nullif(setting::int, 0), {patience})::text, true) FROM pg_settings WHERE name = 'lock_timeout';
+    PERFORM set_config('lock_timeout', least(nullif(setting::int, 0), 3000)::text, true) FROM pg_settings WHERE name = 'lock_timeout';
     FOR n IN 1 .. cardinality(tables) LOOP -- a partitioned table with its partitions
         EXECUTE (SELECT format('LOCK TABLE %s%s IN %s MODE', CASE WHEN relkind <> 'p' THEN 'ONLY ' END, oid::regclass, mode) FROM pg_class WHERE oid = tables[n]);
         SET LOCAL lock_timeout = '10ms';
