@@ -1,5 +1,6 @@
 """Checks of one watch, without those that depend on a failed one."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping as Named
 from functools import partial
 from typing import Any
@@ -89,19 +90,18 @@ async def _depends_on(one: Checked) -> None:
 
 def _declared(one: Checked, expected: Named[str, SqlColumn], columns: Named[str, tuple[str, ...]]) -> Finding:
     compared = expressions.compared_by_place(one.watch) if one.watch.capture.needs.log else {}
-    problems = {
-        place: problem
-        for place, each in expected.items()
-        if place in compared and (problem := _undeclared(each.depends_on, columns[place]))
-    }
-    if problems:
-        remedy = _as_yaml({place: columns[place] for place in problems})
-        shown = "; ".join(f"{place} {problem}" for place, problem in problems.items())
-        return one.found("depends-on/wrong", remedy, problems=shown)
+    wrong = [place for place, each in expected.items() if place in compared and not _has(each, columns[place])]
+    if wrong:
+        remedy = _as_yaml({place: columns[place] for place in wrong})
+        return one.found("depends-on/wrong", remedy, places=", ".join(wrong))
     if optional := [place for place, each in expected.items() if each.depends_on is None]:
         shown = "; ".join(f"{place}: [{listed(columns[place])}]" for place in optional)
         return one.found("depends-on/optional", columns=shown)
     return one.found("depends-on/named")
+
+
+def _has(expression: SqlColumn, columns: Iterable[str]) -> bool:
+    return expression.depends_on is not None and set(columns) <= set(expression.depends_on)
 
 
 async def _status(one: Checked) -> Finding | None:
@@ -190,14 +190,6 @@ async def _triggers(one: Checked) -> Finding:
     if not installed.problems:
         return one.found("triggers/fire")
     return one.found("triggers/wrong", installed.enabling, problems="; ".join(installed.problems))
-
-
-def _undeclared(depends_on: tuple[str, ...] | None, columns: tuple[str, ...]) -> str | None:
-    """What is wrong with an expression's `depends_on`, given the columns that it uses."""
-    if depends_on is None:
-        return "has no depends_on"
-    lacking = [name for name in columns if name not in depends_on]
-    return f"uses {listed(lacking)}, which its depends_on lacks" if lacking else None
 
 
 def _as_yaml(columns: Named[str, tuple[str, ...]]) -> str:

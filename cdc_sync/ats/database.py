@@ -33,7 +33,9 @@ from cdc_sync.store.protocol import FROM_DATABASE
 
 T = TypeVar("T")
 
-_FIRST_WAIT = 0.5
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 5.0
+"""Seconds between tries if the error may pass."""
+
 _MISCONFIGURED_WAIT = 10.0
 """Seconds between tries when only a person can repair it."""
 
@@ -48,11 +50,11 @@ def nothing() -> None:
     """The default for callbacks without an argument."""
 
 
-def wait_after(error: Exception, failures: int, longest: float) -> float:
-    """Seconds until the next try after `failures` in a row; `longest` at most if the error may pass."""
+def wait_after(error: Exception, failures: int) -> float:
+    """Seconds until the next try after `failures` in a row."""
     if isinstance(error, AnotherDatabaseError) or (isinstance(error, SourceError) and error.kind == "misconfigured"):
         return _MISCONFIGURED_WAIT
-    ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), longest)
+    ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), _LONGEST_WAIT)
     return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
 
 
@@ -118,7 +120,6 @@ class Database:
         size: connections of the pool, at most.
         name: in the configuration; "" for the section `database`.
         section: the one with its `dsn`, for messages.
-        longest_wait: seconds between tries to connect, at most, if the error may pass.
         prove_every: seconds between proofs that the lasting session is alive.
         answers_within: seconds that such a proof may take.
         is_only: if the only one is the wrong one, the daemon ends.
@@ -137,7 +138,6 @@ class Database:
     size: int = POOL_SIZE
     name: str = ""
     section: str = "database"
-    longest_wait: float = 5.0
     prove_every: float = 15.0
     answers_within: float = ANSWERS_WITHIN
     is_only: bool = True
@@ -239,7 +239,7 @@ class Database:
             except Exception as error:
                 self.failure = error
                 self._failed_in_a_row += 1
-                wait = wait_after(error, self._failed_in_a_row, self.longest_wait)
+                wait = wait_after(error, self._failed_in_a_row)
                 self.try_at = asyncio.get_running_loop().time() + wait
                 raise
             self._failed_in_a_row, self.failure = 0, None

@@ -82,7 +82,7 @@ class WatchWorker:
             failure.__context__ = None
             self._report(failure.with_traceback(None))
             clock = asyncio.get_running_loop().time
-            wait = wait_after(failure, failures, self._parts.database.longest_wait)
+            wait = wait_after(failure, failures)
             await asyncio.sleep(wait if retry_at is None else retry_at - clock())
 
     def _report(self, failure: Exception) -> None:
