@@ -68,7 +68,6 @@ class TableFacts:
     estimate: int
     columns: Mapping[str, str]
     not_null: Sequence[str]
-    readable: Sequence[str]
     unique: Sequence[Sequence[str]]
     operators: Mapping[str, str]
     virtual: Sequence[str]

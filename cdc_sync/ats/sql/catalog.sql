@@ -92,7 +92,6 @@ WITH RECURSIVE base (relation, number, name, mandatory, type, typmod, depth) AS 
      ORDER BY relation, number, depth DESC
 )
 SELECT d.relation, d.number, d.name::text, pg_catalog.format_type(d.type, d.typmod), t.typtype = 'e', d.mandatory,
-       pg_catalog.has_column_privilege(d.relation, d.number, 'SELECT'),
        -- The `=` of the type's default B-tree. Types without one of their own (varchar, enums, arrays) use PostgreSQL's.
        coalesce((SELECT n.nspname::text
                    FROM pg_catalog.pg_opclass c
@@ -129,13 +128,12 @@ SELECT f.conrelid, own.attname::text, n.nspname::text, c.relname::text, other.at
  WHERE f.contype = 'f' AND f.conrelid = ANY (%(tables)s) AND cardinality(f.conkey) = 1
 
 -- name: table
--- One table's columns with their types, those that are never NULL, those that we may read, what its unique indexes are
+-- One table's columns with their types, those that are never NULL, what its unique indexes are
 -- on, the schemas of the types' operators, and the columns that are generated when they are read.
-WITH columns (relation, number, name, type, is_enum, not_null, is_readable, operators) AS ({columns}),
+WITH columns (relation, number, name, type, is_enum, not_null, operators) AS ({columns}),
      indexes (relation, index, is_primary, is_unique, names) AS ({indexes})
 SELECT json_build_array(coalesce(json_object_agg(name, type ORDER BY number), '{}'),
            coalesce(json_agg(name) FILTER (WHERE not_null), '[]'),
-           coalesce(json_agg(name) FILTER (WHERE is_readable), '[]'),
            coalesce((SELECT json_agg(names) FROM indexes WHERE is_unique), '[]'),
            coalesce(json_object_agg(name, operators), '{}'),
            (SELECT coalesce(json_agg(attname), '[]') FROM pg_catalog.pg_attribute a
@@ -145,7 +143,7 @@ SELECT json_build_array(coalesce(json_object_agg(name, type ORDER BY number), '{
 -- name: tables
 -- What `cdc-sync init` is to know of tables: the key's columns, of the primary one or else of the first other one
 -- without NULLs; and each column.
-WITH columns (relation, number, name, type, is_enum, not_null, is_readable, operators) AS ({columns}),
+WITH columns (relation, number, name, type, is_enum, not_null, operators) AS ({columns}),
      indexes (relation, index, is_primary, is_unique, names) AS ({indexes}),
      keys (relation, names) AS (
     SELECT DISTINCT ON (relation) relation, names
