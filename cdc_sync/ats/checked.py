@@ -57,8 +57,11 @@ class Checked:
         """A finding about the watch."""
         return found(name, remedy, watch=self.name, **facts)
 
-    async def holds(self, check: str, doing: str, question: "Question") -> bool:
-        """Report the answer to a question, asked in a transaction of its own; returns whether nothing is wrong."""
+    async def holds(self, check: str, doing: str, question: Callable[["Checked"], Awaitable[Finding | None]]) -> bool:
+        """Report the answer to a question, asked in a transaction of its own; returns whether nothing is wrong.
+
+        A question raises `SourceError` if the database does not answer.
+        """
         try:
             async with asking_shortly(self.connection, doing):
                 finding = await question(self)
@@ -73,10 +76,6 @@ class Checked:
         text: str = (helps.get(error.code) or helps.get(check) or helps["else"])["remedy"]
         zone = self.watch.timezone.rpartition("/")[2]
         return text.format(table=self.watch.table, zone=like(zone), similar=like(self.watch.table.name))
-
-
-Question = Callable[[Checked], Awaitable[Finding | None]]
-"""Returns a finding, if there is one; raises `SourceError` if the database does not answer."""
 
 
 def how(table: TableFacts) -> str:
