@@ -268,11 +268,9 @@ def validate(
     kinds = {"watch(es)": read.watches, "template(s)": read.templates}
     counted = [f"{len(names)} {kind}, {', '.join(names)}" for kind, names in kinds.items() if names]
     say(f"{file} is valid: {'; '.join(counted)}")
-    shares_store = read.state.backend == "postgres" and read.state.dsn is None
     several = len(read.all_databases) > 1
-    for name, section in read.all_databases.items():
-        needed = sessions_needed(section.pool, shares_store=shares_store)
-        say(f"The daemon takes {needed}{f' {name}' if several else ''}.")
+    for name in read.all_databases:
+        say(f"The daemon takes {sessions_needed(read, name)}{f' {name}' if several else ''}.")
 
 
 @config.command()

@@ -148,7 +148,7 @@ def _selected(target: Target, watch: str | None) -> Config:
     elif config.templates and watch not in config.watches:
         config = with_tenants(target.asked())
     watches = {name: config.watches[name] for name in chosen(config, watch)}
-    return config.with_watches(watches, config.templates)
+    return config.with_watches(watches)
 
 
 def _described(config: Config, template: str) -> str:

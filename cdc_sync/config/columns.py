@@ -2,22 +2,21 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Self, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from cdc_sync.config import values
 from cdc_sync.config.problems import SettingError
 from cdc_sync.config.values import Section
 from cdc_sync.core.identifiers import parse_column
 
-OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "applicationId"})
+_OUR_FIELDS = {"status", "eventDate", "created", "jobId", "source", "applicationId"}
 """Fields of the payload with a meaning of their own (HelloWork's page "Envoi changements de statut")."""
 
 ExtraName = Annotated[
-    str,
-    values.must(str.strip, "must not be empty"),
-    values.must(lambda name: name not in OUR_FIELDS, "is a field that cdc-sync sends itself: map it in columns"),
+    values.Text,
+    values.must(lambda name: name not in _OUR_FIELDS, "is a field that cdc-sync sends itself: map it in columns"),
 ]
 
 
@@ -40,13 +39,8 @@ class SqlColumn(Section):
             table.
     """
 
-    sql: values.Sql
+    sql: values.Text
     depends_on: tuple[values.ColumnName, ...] | None = None
-
-    @classmethod
-    def of(cls, sql: str) -> Self:
-        """An expression alone."""
-        return cls(sql=sql)
 
 
 _COLUMN = r'(?:t\.)?("(?:[^"]|"")+"|[^\W\d][\w$]*)'
@@ -77,7 +71,7 @@ class ExtraField(Section):
     """
 
     column: values.ColumnName | None = None
-    sql: values.Sql | None = None
+    sql: values.Text | None = None
     depends_on: tuple[values.ColumnName, ...] | None = None
     only_for: tuple[values.Text, ...] = ()
 
@@ -95,37 +89,21 @@ class ExtraField(Section):
         return SqlColumn.model_construct(sql=self.sql, depends_on=self.depends_on)
 
 
+def _column(value: Any) -> PlainColumn | SqlColumn:
+    if isinstance(value, PlainColumn):
+        return value
+    return PlainColumn(parse_column(value)) if isinstance(value, str) else SqlColumn.model_validate(value)
+
+
 Column: TypeAlias = Annotated[
-    PlainColumn | SqlColumn,
-    values.reads(
-        "expected a column's name or {sql: EXPRESSION, depends_on: [columns]}",
-        {str: lambda name: PlainColumn(parse_column(name)), dict: SqlColumn.model_validate},
-        made=(PlainColumn, SqlColumn),
-        written=values.ColumnName | SqlColumn,
-    ),
+    PlainColumn | SqlColumn, PlainValidator(_column, json_schema_input_type=values.ColumnName | SqlColumn)
 ]
 """In the file a column's name or `{sql: …, depends_on: […]}`."""
 
-Condition: TypeAlias = Annotated[
-    SqlColumn,
-    values.reads(
-        "expected an SQL condition or {sql: CONDITION, depends_on: [columns]}",
-        {str: SqlColumn.of, dict: SqlColumn.model_validate},
-        made=SqlColumn,
-        written=values.Sql | SqlColumn,
-    ),
-]
+Condition: TypeAlias = Annotated[SqlColumn, values.short_for("sql", SqlColumn)]
 """In the file an expression or `{sql: …, depends_on: […]}`."""
 
-Extra: TypeAlias = Annotated[
-    ExtraField,
-    values.reads(
-        "expected a column's name or {column: NAME, only_for: [statuses]}",
-        {str: lambda name: ExtraField(column=name), dict: ExtraField.model_validate},
-        made=ExtraField,
-        written=values.ColumnName | ExtraField,
-    ),
-]
+Extra: TypeAlias = Annotated[ExtraField, values.short_for("column", ExtraField)]
 """In the file a column's name, `{column: …, only_for: […]}` or `{sql: …, depends_on: […], only_for: […]}`."""
 
 
@@ -166,9 +144,8 @@ class Columns(Section):
     account: Column | None = Field(default=None, examples=["tenant_id"])
     deleted: Column | None = Field(default=None, examples=["deleted_at"])
 
-    @field_validator("status_url")
-    @classmethod
-    def _an_application_has_an_id(cls, status_url: Column | None, info: ValidationInfo) -> Column | None:
-        if status_url is None and "application_id" in info.data and info.data["application_id"] is None:
-            raise SettingError("expected application_id or status_url: one of them is required")
-        return status_url
+    _an_application_has_an_id = values.refuse(
+        "status_url",
+        lambda status_url, given: status_url is None and given["application_id"] is None,
+        "expected application_id or status_url: one of them is required",
+    )

@@ -4,29 +4,19 @@ import re
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    IPvAnyAddress,
-    SecretStr,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, IPvAnyAddress, SecretStr
 
 from cdc_sync.config import values
 from cdc_sync.config.document import UNRESOLVED
-from cdc_sync.config.dsn import check, place, shown
-from cdc_sync.config.problems import SettingError
+from cdc_sync.config.dsn import check, shown
 from cdc_sync.config.values import HostPort, Section
 
-SHORTEST_TOKEN = 16
-"""Characters of an `admin.token` that nobody guesses."""
+_LONG_ENOUGH = "expected at least 16 letters, digits and signs: `openssl rand -hex 16` prints a good token"
 
-HOW_TO_MAKE_ONE = "`openssl rand -hex 16` prints a good one"
+_PLACE = "{database}"
+"""Replaced by each name of a group in its connection string."""
 
 
 def _dsn(dsn: SecretStr) -> SecretStr:
@@ -34,31 +24,17 @@ def _dsn(dsn: SecretStr) -> SecretStr:
     return dsn
 
 
-_PLACE = "{database}"
-"""Replaced by each name of a group in its connection string."""
+def _is_url(url: SecretStr) -> bool:
+    return re.match(f"https?://|.*{UNRESOLVED}", url.get_secret_value()) is not None
 
-_PREFIX = "(/[A-Za-z0-9._~-]+)*"
 
 Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
 
-FilePath = Annotated[Path, values.must(lambda path: path.name.strip(), "expected a file's path"), values.NOT_EMPTY]
-
 Token = Annotated[
-    SecretStr,
-    values.must(
-        lambda token: re.fullmatch("[!-~]+", token.get_secret_value()),
-        f"expected letters, digits and signs without blanks and accents: {HOW_TO_MAKE_ONE}",
-    ),
+    SecretStr, values.must(lambda token: re.fullmatch("[!-~]{16,}", token.get_secret_value()), _LONG_ENOUGH)
 ]
 
-Prefix = Annotated[
-    str,
-    values.must(
-        lambda prefix: re.fullmatch(_PREFIX, prefix) and not {".", ".."} & set(prefix.split("/")),
-        "expected a path such as /cdc-sync: a / before each part and none at the end",
-    ),
-    WithJsonSchema({"type": "string", "pattern": f"^{_PREFIX}$"}),
-]
+Url = Annotated[SecretStr, values.must(_is_url, "expected a URL that begins with http:// or https://")]
 
 
 class Database(Section):
@@ -74,16 +50,15 @@ class Database(Section):
     """
 
     dsn: Dsn = Field(default=SecretStr(""), examples=["postgresql://cdc_sync@/ats"])
-
-    pool: values.WholeNumber = Field(default=4, ge=1, le=100)
+    pool: int = Field(default=4, ge=1, le=100)
 
     def shown(self) -> str:
         """The DSN for people: without its password and other secrets."""
         return shown(self.dsn.get_secret_value())
 
-    def place(self) -> str | None:
-        """The database and its host, in short; None if unknown."""
-        return place(self.dsn.get_secret_value())
+
+def _lacks_place(dsn: str, names: tuple[str, ...]) -> bool:
+    return bool(dsn) and UNRESOLVED not in dsn and (_PLACE in dsn) != bool(names)
 
 
 class NamedDatabase(Database):
@@ -95,15 +70,15 @@ class NamedDatabase(Database):
             for all of them. Empty: the entry is one database.
     """
 
-    names: tuple[values.PlainName, ...] = Field(default=(), min_length=1, examples=[["customer_1", "customer_2"]])
+    names: tuple[values.PlainName, ...] = Field(
+        default=(), validate_default=True, examples=[["customer_1", "customer_2"]]
+    )
 
-    @model_validator(mode="after")
-    def _names_have_their_place(self) -> Self:
-        dsn = self.dsn.get_secret_value()
-        if dsn and UNRESOLVED not in dsn and (_PLACE in dsn) != bool(self.names):
-            lacks = f"{_PLACE} in it, for each of the names" if self.names else f"names beside it, for {_PLACE}"
-            raise SettingError(f"expected {lacks}", path=("dsn",))
-        return self
+    _names_have_their_place = values.refuse(
+        "names",
+        lambda names, given: _lacks_place(given["dsn"].get_secret_value(), names),
+        f"expected {_PLACE} in dsn, for each of the names: both or neither",
+    )
 
     def members(self) -> dict[str, "NamedDatabase"]:
         """A group's databases by name."""
@@ -135,7 +110,7 @@ class State(Section):
     """
 
     backend: Literal["sqlite", "postgres"] = "sqlite"
-    path: FilePath = Path("/var/lib/cdc-sync/state.db")
+    path: Path = Path("/var/lib/cdc-sync/state.db")
     dsn: Dsn | None = None
     history: values.PositiveDuration = timedelta(days=30)
     forget_after: values.PositiveDuration = timedelta(days=365)
@@ -164,27 +139,15 @@ class Admin(Section):
     listen: values.Listen | None = HostPort("127.0.0.1", 8765)
     token: Token | None = Field(default=None, validate_default=True)
     title: values.Text | None = None
-    prefix: Prefix = ""
+    prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
     user_header: values.Text | None = Field(default=None, examples=["X-Remote-User"])
     proxies: tuple[IPvAnyAddress, ...] = (ip_address("127.0.0.1"), ip_address("::1"))
 
-    @field_validator("token")
-    @classmethod
-    def _token_is_long(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        listen, text = info.data.get("listen"), "" if token is None else token.get_secret_value()
-        is_needed = token is not None or (listen is not None and not listen.is_loopback)
-        if is_needed and len(text) < SHORTEST_TOKEN:
-            needed = f"of at least {SHORTEST_TOKEN} characters, or none and listen on a loopback address"
-            raise SettingError(f"expected a token {needed}: {HOW_TO_MAKE_ONE}")
-        return token
-
-
-def _is_url(url: SecretStr) -> bool:
-    text = url.get_secret_value()
-    return UNRESOLVED in text or re.fullmatch(r"https?://[!-~]+", text) is not None
-
-
-SecretUrl = Annotated[SecretStr, values.must(_is_url, "expected a URL that begins with http:// or https://")]
+    _others_need_a_token = values.refuse(
+        "token",
+        lambda token, given: token is None and given["listen"] is not None and not given["listen"].is_loopback,
+        f"{_LONG_ENOUGH}; or listen on a loopback address",
+    )
 
 
 class Notify(Section):
@@ -200,7 +163,7 @@ class Notify(Section):
     command: tuple[values.Text, ...] | None = Field(
         default=None, min_length=1, examples=[["/usr/local/bin/tell", "ats-team@example.com"]]
     )
-    url: SecretUrl | None = Field(default=None, examples=["https://chat.example.com/hooks/${file:secrets/chat-hook}"])
+    url: Url | None = Field(default=None, examples=["https://chat.example.com/hooks/${file:secrets/chat-hook}"])
 
 
 class Log(Section):

@@ -2,22 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from cdc_sync.config import values
-from cdc_sync.config.problems import SettingError
 from cdc_sync.config.values import Section
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 
-Headers = Annotated[
-    Mapping[values.HeaderName, values.HeaderValue],
-    values.must(
-        lambda headers: len({name.lower() for name in headers}) == len(headers),
-        "two headers have the same name: upper and lower case are the same to HTTP",
-    ),
-]
+Headers: TypeAlias = Mapping[values.HeaderName, values.HeaderValue]
 
 
 class Account(Section):
@@ -59,13 +52,9 @@ class Retry(Section):
     max: values.PositiveDuration = Field(default=timedelta(minutes=15), validate_default=True)
     for_: values.PositiveDuration = Field(default=timedelta(days=7), alias="for")
 
-    @field_validator("max")
-    @classmethod
-    def _is_not_below_first(cls, longest: timedelta, info: ValidationInfo) -> timedelta:
-        first = info.data.get("first")
-        if first is not None and longest < first:
-            raise SettingError("must not be below first")
-        return longest
+    _max_is_not_below_first = values.refuse(
+        "max", lambda longest, given: longest < given["first"], "must not be below first"
+    )
 
 
 class HelloWork(Section):
@@ -107,7 +96,7 @@ class HelloWork(Section):
     ] = Field(default_factory=dict, examples=[{"acme": {"headers": {"X-Api-Key": "${file:/etc/cdc-sync/keys/acme}"}}}])
     allowed_hosts: tuple[values.AllowedHost, ...] = ()
     timeout: values.PositiveDuration = timedelta(seconds=10)
-    concurrency: values.WholeNumber = Field(default=16, ge=1, le=1000)
-    rate_limit: values.PositiveNumber | None = None
+    concurrency: int = Field(default=16, ge=1, le=1000)
+    rate_limit: float | None = Field(default=None, ge=1e-15, allow_inf_nan=False)
     retry: Retry = Field(default_factory=Retry)
     not_found_retry: values.Duration = timedelta(minutes=15)

@@ -1,35 +1,22 @@
 """The JSON Schema, made from the models, and the annotated example."""
 
-import inspect
 import math
-import re
 from datetime import timedelta
 from typing import Any, TypeAlias
 
 import yaml
 from pydantic.json_schema import GenerateJsonSchema
 
-from cdc_sync.config.daemon import NamedDatabase
 from cdc_sync.config.models import Config
-from cdc_sync.config.values import HostPort, Section, format_duration
+from cdc_sync.config.values import HostPort, format_duration
 from cdc_sync.packaged import text
-
-_ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 
 Schema: TypeAlias = dict[str, Any]
 
 
 def json_schema() -> Schema:
     """The JSON Schema (draft 2020-12) of a configuration file; every key has its description."""
-    schema = {"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema(schema_generator=_Generator)}
-    sections: tuple[type[Section], ...] = (*Section.__subclasses__(), NamedDatabase)
-    for section in sections:
-        own = schema if section is Config else schema["$defs"][section.__name__]
-        own["description"] = (inspect.getdoc(section) or "").partition("\n")[0]
-        documentation = [inspect.getdoc(each) or "" for each in section.__mro__ if issubclass(each, Section)]
-        for name, meaning in _ATTRIBUTE.findall("\n".join(documentation)):
-            own["properties"][name]["description"] = " ".join(meaning.split())
-    return schema
+    return {"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema(schema_generator=_Generator)}
 
 
 def example() -> str:
@@ -38,17 +25,18 @@ def example() -> str:
 
 
 class _Generator(GenerateJsonSchema):
-    """Writes defaults as the file has them, and no titles."""
+    """Writes durations and defaults as the file has them, and no titles."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - the signature is pydantic's
         return False
 
+    def timedelta_schema(self, schema: Any) -> Schema:  # noqa: ARG002 - the signature is pydantic's
+        return {"type": ["integer", "string"]}
+
     def encode_default(self, dft: Any) -> Any:
         if isinstance(dft, timedelta):
             return format_duration(dft)
-        if isinstance(dft, HostPort):
-            return str(dft)
-        return super().encode_default(dft)
+        return str(dft) if isinstance(dft, HostPort) else super().encode_default(dft)
 
 
 def flow(value: Any, style: str | None = None) -> str:

@@ -60,9 +60,8 @@ def code_meant(status: str) -> str | None:
     """HelloWork's code that a status misspells; None if it is a code, or like none."""
     if status in known("hellowork"):
         return None
-    simplified = "_".join(status.casefold().replace("-", " ").replace("_", " ").split())
     for_an_ats = [code for code in known("hellowork") if code not in known("own_side")]
-    return next(iter(get_close_matches(simplified, for_an_ats, n=1, cutoff=_CLOSE)), None)
+    return next(iter(get_close_matches(status.casefold().replace(" ", "_"), for_an_ats, n=1, cutoff=_CLOSE)), None)
 
 
 def is_bare_number(label: str) -> bool:

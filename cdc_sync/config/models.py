@@ -1,15 +1,17 @@
 """The configuration as a whole, and what the core makes of it."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import Annotated, Self
+from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from cdc_sync.config import values
 from cdc_sync.config.daemon import Admin, Database, Log, NamedDatabase, Notify, State
+from cdc_sync.config.dsn import place
 from cdc_sync.config.hellowork import Headers, HelloWork
-from cdc_sync.config.problems import Path, SettingError, SeveralSettingsError, did_you_mean
+from cdc_sync.config.problems import Path, did_you_mean, wrong_parts
 from cdc_sync.config.values import Section
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.content import milliseconds
@@ -53,32 +55,30 @@ class Config(Section):
     log: Log = Field(default_factory=Log)
     notify: Notify = Field(default_factory=Notify)
     undecided: tuple[values.Text, ...] = ()
+    metrics: SkipJsonSchema[Any] = Field(
+        default=None, exclude=True, deprecated="/metrics has each watch by itself where there are at most ten"
+    )
     _group_of: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _templates: Mapping[str, Watch] = PrivateAttr(default_factory=dict)
     _reveal: Callable[[str], str] = PrivateAttr(default=str)
-    _without_meaning: Mapping[Path, str] = PrivateAttr(default_factory=dict)
 
-    @field_validator("databases")
-    @classmethod
-    def _each_has_its_name(
-        cls, databases: Mapping[str, NamedDatabase], info: ValidationInfo
-    ) -> Mapping[str, NamedDatabase]:
-        if databases and info.data.get("database", Database()) != Database():
-            raise SettingError("expected database or databases, not both")
-        taken = set(databases)
-        for group, section in databases.items():
-            for at, name in enumerate(section.names):
-                if name in taken:
-                    raise SettingError("databases has this name already", path=(group, "names", at))
-                taken.add(name)
-        return databases
-
-    @field_validator("state")
-    @classmethod
-    def _store_is_somewhere(cls, state: State, info: ValidationInfo) -> State:
-        if state.backend == "postgres" and state.dsn is None and len(_each_of(info.data.get("databases", {}))) > 1:
-            raise SettingError("required where there are several databases: the one that has the store", path=("dsn",))
-        return state
+    _database_or_databases = values.refuse(
+        "databases",
+        lambda databases, given: databases and given["database"] != Database(),
+        "expected database or databases, not both",
+    )
+    _each_has_its_name = values.refuse(
+        "databases",
+        lambda databases, _: len(_names_in(databases)) != len(set(_names_in(databases))),
+        "has two databases, or groups, with the same name",
+    )
+    _store_is_somewhere = values.refuse(
+        "state",
+        lambda state, given: (
+            state.backend == "postgres" and state.dsn is None and len(_each_of(given["databases"])) > 1
+        ),
+        "dsn is required where there are several databases: the one that has the store",
+    )
 
     @field_validator("watches")
     @classmethod
@@ -87,20 +87,18 @@ class Config(Section):
         databases, hellowork = info.data.get("databases"), info.data.get("hellowork")
         errors = [] if databases is None else list(_wrong_databases(watches, databases))
         if hellowork is not None:
-            errors += _wrong_accounts(watches, headers_of_accounts(hellowork, watches))
+            errors += [((name, "account"), why) for name, why in wrong_accounts(hellowork, watches)]
         if errors:
-            raise SeveralSettingsError(errors)
+            raise wrong_parts(errors)
         return watches
 
     @model_validator(mode="after")
-    def _groups_become_databases(self) -> Self:
-        groups = {name: section.names for name, section in self.databases.items() if section.names}
-        if not groups:
-            return self
-        watches = {name: watch.with_members(groups) for name, watch in self.watches.items()}
-        config = self.model_copy(update={"databases": _each_of(self.databases), "watches": watches})
-        config._group_of = {name: group for group, names in groups.items() for name in names}  # noqa: SLF001
-        return config
+    def _without_groups_and_templates(self, info: ValidationInfo) -> "Config":
+        config = self.model_copy(update={"databases": _each_of(self.databases)})
+        config._group_of = {name: group for group, section in self.databases.items() for name in section.names}  # noqa: SLF001
+        config._templates = {name: watch for name, watch in self.watches.items() if watch.for_each is not None}  # noqa: SLF001
+        config._reveal = info.context or str  # noqa: SLF001
+        return config.with_watches({name: watch for name, watch in self.watches.items() if watch.for_each is None})
 
     @property
     def templates(self) -> Mapping[str, Watch]:
@@ -116,15 +114,18 @@ class Config(Section):
         """Every database by its name; the section `database` is called ""."""
         return self.databases or {"": self.database}
 
+    def group_of(self, database: str) -> str:
+        """The entry of `databases` with a database: its group's, or its own."""
+        return self._group_of.get(database, database)
+
     def section_of(self, database: str) -> str:
         """The section with a database's `dsn`: its own, or its group's."""
-        return f"databases.{self._group_of.get(database, database)}" if self.databases else "database"
+        return f"databases.{self.group_of(database)}" if self.databases else "database"
 
     def place(self) -> str | None:
         """The database and its host, in short; of several their names. None if unknown."""
-        if len(self.all_databases) == 1:
-            return next(iter(self.all_databases.values())).place()
-        return ", ".join(self.all_databases)
+        first, *others = self.all_databases.values()
+        return ", ".join(self.all_databases) if others else place(first.dsn.get_secret_value())
 
     def of_database(self, name: str) -> "Config":
         """The configuration of one database's watches, with that database as `database` too."""
@@ -133,7 +134,7 @@ class Config(Section):
         section = self.databases[name]
         watches = {watch: each for watch, each in self.watches.items() if self.database_name(watch) == name}
         config = self.model_copy(update={"database": section, "databases": {name: section}})
-        return config.with_watches(watches, self.templates)
+        return config.with_watches(watches)
 
     def reveal(self, text: str) -> str:
         """A text with its references replaced, as where the file was read.
@@ -143,22 +144,13 @@ class Config(Section):
         """
         return self._reveal(text)
 
-    @property
-    def without_meaning(self) -> Mapping[Path, str]:
-        """The file's keys that mean nothing any more, and why."""
-        return self._without_meaning
-
-    def of_file(self, reveal: Callable[[str], str], without_meaning: Mapping[Path, str]) -> Self:
-        """The same configuration, with `reveal` for references of single tenants."""
-        config = self.model_copy()
-        config._reveal, config._without_meaning = reveal, without_meaning  # noqa: SLF001 - it is one of these
-        return config
-
-    def with_watches(self, watches: Mapping[str, Watch], templates: Mapping[str, Watch]) -> "Config":
+    def with_watches(self, watches: Mapping[str, Watch]) -> "Config":
         """The same configuration with other watches; see `config.tenants`."""
-        config = self.model_copy(update={"watches": watches})
-        config._templates = templates  # noqa: SLF001 - it is one of these
-        return config
+        return self.model_copy(update={"watches": watches})
+
+
+def _names_in(databases: Mapping[str, NamedDatabase]) -> list[str]:
+    return [*databases, *(name for section in databases.values() for name in section.names)]
 
 
 def _each_of(databases: Mapping[str, NamedDatabase]) -> dict[str, NamedDatabase]:
@@ -166,32 +158,42 @@ def _each_of(databases: Mapping[str, NamedDatabase]) -> dict[str, NamedDatabase]
     return {name: each for entry, of in databases.items() for name, each in (of.members() or {entry: of}).items()}
 
 
-def _wrong_databases(watches: Mapping[str, Watch], databases: Mapping[str, NamedDatabase]) -> Iterator[SettingError]:
-    """The errors of watches that name no database, or one that there is not."""
+def _wrong_databases(
+    watches: Mapping[str, Watch], databases: Mapping[str, NamedDatabase]
+) -> Iterator[tuple[Path, str]]:
+    """What is wrong with watches that name no database, or one that there is not."""
     each = _each_of(databases)
     for name, watch in watches.items():
-        path: Path = (name, "database")
-        several = watch.for_each is not None and watch.for_each.databases
-        if several and watch.database is not None:
-            yield SettingError("for_each.databases names the watch's databases already", path=path)
-        if several:
-            path, named, known = (name, "for_each", "databases"), several, {*each, *databases}
-        else:
-            named, known = (watch.database,) if watch.database is not None else (), {*each}
-            if not named and len(each) > 1:
-                yield SettingError("required where there are several databases", path=path)
-        for database in named:
-            if database not in known:
-                meant = did_you_mean(database, known)
-                yield SettingError(f"expected the name of one of databases, not of a group{meant}", path=path)
+        of_tenants = () if watch.for_each is None else watch.for_each.databases
+        if not of_tenants and watch.database is None and len(each) > 1:
+            yield (name, "database"), "required where there are several databases"
+        if watch.database is not None and watch.database not in each:
+            meant = did_you_mean(watch.database, each)
+            yield (name, "database"), f"expected the name of one of databases, not of a group{meant}"
+        for database in of_tenants:
+            if database not in {*each, *databases}:
+                meant = did_you_mean(database, {*each, *databases})
+                yield (name, "for_each", "databases"), f"expected names of databases or of groups{meant}"
 
 
-def _wrong_accounts(watches: Mapping[str, Watch], headers_of: Mapping[str, Headers]) -> Iterator[SettingError]:
+def wrong_accounts(hellowork: HelloWork, watches: Mapping[str, Watch]) -> Iterator[tuple[str, str]]:
+    """The watches of which the account is wrong, and why.
+
+    A watch's own headers make an account, which others may name.
+    """
+    headers_of = {DEFAULT_ACCOUNT: hellowork.headers} | {
+        name: account.headers for name, account in hellowork.accounts.items()
+    }
     for name, watch in watches.items():
-        try:
-            check_account(headers_of, watch, name)
-        except SettingError as error:
-            yield error
+        own, account = watch.hellowork.headers, watch.account or name
+        if own and watch.for_each is None and headers_of.setdefault(account, own) != own:
+            yield name, "the account gets headers in two places"
+    for name, watch in watches.items():
+        account = watch.account or DEFAULT_ACCOUNT
+        if watch.columns.account is not None and (watch.account is not None or watch.hellowork.headers):
+            yield name, "the rows name their accounts, so the watch has none"
+        elif account not in headers_of and (watch.for_each is None or "{tenant}" not in account):
+            yield name, f"expected the name of one of hellowork.accounts{did_you_mean(account, headers_of)}"
 
 
 # For the core: without YAML's syntax, in milliseconds.
@@ -207,39 +209,6 @@ def allowed_hosts(config: Config) -> AllowedHosts:
     return AllowedHosts(frozenset(config.hellowork.allowed_hosts), endpoint_of(config.hellowork.base_url))
 
 
-def define_account(headers_of: dict[str, Headers], watch: Watch, name: str) -> None:
-    """Add the account that a watch's own headers make.
-
-    Raises:
-        SettingError: it has other headers already.
-    """
-    own, account = watch.hellowork.headers, watch.account or name
-    if not own or watch.for_each is not None:
-        return
-    if account == DEFAULT_ACCOUNT or headers_of.setdefault(account, own) != own:
-        raise SettingError("the account gets headers in two places", path=(name, "account"))
-
-
-def check_account(known: Collection[str], watch: Watch, name: str) -> None:
-    """Check what a watch says of its account; `known` are all but the default one.
-
-    Raises:
-        SettingError: it names none, or two.
-    """
-    has_own, account = bool(watch.hellowork.headers), watch.account
-    if watch.columns.account is not None and (account is not None or has_own):
-        raise SettingError("the rows name their accounts, so the watch has none", path=(name, "columns", "account"))
-    of_tenants, is_template = "{tenant}" in (account or ""), watch.for_each is not None
-    path = (name, "account")
-    if of_tenants and not is_template:
-        raise SettingError("expected for_each beside it: {tenant} stands for nothing", path=path)
-    if has_own and account is not None and is_template and not of_tenants:
-        raise SettingError("expected {tenant} in it: each tenant's headers are an account of its own", path=path)
-    if account not in (None, DEFAULT_ACCOUNT, *known) and not of_tenants:
-        meant = did_you_mean(account or "", known)
-        raise SettingError(f"expected the name of one of hellowork.accounts{meant}", path=path)
-
-
 def account_of(config: Config, name: str) -> str | None:
     """The account of a watch's calls; None if each row names its own."""
     watch = config.watches[name]
@@ -250,32 +219,19 @@ def account_of(config: Config, name: str) -> str | None:
 
 def has_several_accounts(config: Config) -> bool:
     """Whether the watches call with more than one account."""
-    return len({account_of(config, name) for name in config.watches}) > 1 or any(
-        watch.columns.account is not None for watch in config.watches.values()
-    )
+    used = {account_of(config, name) for name in config.watches}
+    return len(used) > 1 or None in used
 
 
 def accounts(config: Config) -> dict[str, dict[str, str]]:
     """The headers of each account's calls, by its name."""
-    shared, of_file = config.hellowork.headers, config.hellowork.accounts
-    found = headers_of_accounts(config.hellowork, config.watches)
-    found = {name: headers if name in of_file else with_own(shared, headers) for name, headers in found.items()}
-    return {
-        name: {header: value.get_secret_value() for header, value in headers.items()}
-        for name, headers in ({DEFAULT_ACCOUNT: shared} | found).items()
-    }
-
-
-def headers_of_accounts(hellowork: HelloWork, watches: Mapping[str, Watch]) -> dict[str, Headers]:
-    """The headers of all accounts but the default one, those of watches without the shared ones.
-
-    Raises:
-        SettingError: one has two.
-    """
-    found = {name: account.headers for name, account in hellowork.accounts.items()}
-    for name, watch in watches.items():
-        define_account(found, watch, name)
-    return found
+    shared = config.hellowork.headers
+    found = {DEFAULT_ACCOUNT: shared}
+    for name, watch in config.watches.items():
+        if watch.hellowork.headers:
+            found[watch.account or name] = with_own(shared, watch.hellowork.headers)
+    found |= {name: account.headers for name, account in config.hellowork.accounts.items()}
+    return {name: {key: value.get_secret_value() for key, value in headers.items()} for name, headers in found.items()}
 
 
 def with_own(shared: Headers, own: Headers) -> Headers:
@@ -317,8 +273,8 @@ def built_urls(config: Config) -> dict[str, str]:
 def expected_endpoints(config: Config) -> set[str]:
     """The endpoints of watches whose rows have neither URLs nor accounts of their own."""
     origin = endpoint_of(config.hellowork.base_url)
-    names = {name for name in built_urls(config) if account_of(config, name) is not None}
-    return {endpoint_name(origin, account_of(config, name) or DEFAULT_ACCOUNT) for name in names}
+    of_watches = {account_of(config, name) for name in built_urls(config)}
+    return {endpoint_name(origin, account) for account in of_watches if account is not None}
 
 
 def retry_policy(config: Config) -> RetryPolicy:

@@ -1,40 +1,32 @@
 """Errors of a value and of a configuration. None shows a value of the file, which may be a secret."""
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TypeAlias
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from cdc_sync.core.visible import visible
 
 Path: TypeAlias = tuple[str | int, ...]
 """From the top of the document to a part of it: keys and positions in lists."""
 
-_SIMPLE = re.compile(r"[\w-]+|\(hidden\)")
 
-
-@dataclass(eq=False)
 class SettingError(ValueError):
-    """What is wrong with a value, without the value.
-
-    Attributes:
-        path: from the section that is checked to the value, if they differ.
-    """
-
-    message: str
-    path: Path = field(default=(), kw_only=True)
-
-    def __str__(self) -> str:
-        return self.message
+    """What is wrong with a value, without the value."""
 
 
-class SeveralSettingsError(ValueError):
-    """What is wrong with several values of a section."""
-
-    def __init__(self, errors: Iterable[SettingError]) -> None:
-        super().__init__()
-        self.errors = tuple(errors)
+def wrong_parts(errors: Iterable[tuple[Path, str]]) -> ValidationError:
+    """What is wrong with parts of a value, as an error of pydantic's."""
+    return ValidationError.from_exception_data(
+        "parts",
+        [
+            InitErrorDetails(type=PydanticCustomError("part", "{message}", {"message": message}), loc=path, input=None)
+            for path, message in errors
+        ],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +76,5 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
 
 
 def path_text(path: Path) -> str:
-    """Format a path: `watches.applications.related[0].table`, odd keys in quotes."""
-    text = ""
-    for key in path:
-        if isinstance(key, int):
-            text += f"[{key}]"
-            continue
-        name = key if _SIMPLE.fullmatch(key) else f'"{key}"'
-        text += f".{name}" if text else name
-    return text
+    """Format a path: `watches.applications.related[0].table`."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")

@@ -6,15 +6,13 @@ and snapshot. So every session sets keepalives and timeouts, unless the role or 
 pooler's connections.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync import own_path
 from cdc_sync.config.dsn import settings_of
-
-if TYPE_CHECKING:
-    from cdc_sync.config.models import Config
+from cdc_sync.config.models import Config
 
 ANSWERS_WITHIN = 300.0
 """Seconds within which any statement must be answered. Pages are short: only a missing index takes that long."""
@@ -39,9 +37,6 @@ USER_TIMEOUT = 30.0
 
 _HAS_USER_TIMEOUT = 120000
 
-_PORT = "5432"
-"""libpq's default."""
-
 POOL_SIZE = 4
 """Most connections of a pool (`database.pool`); one is enough to work."""
 
@@ -56,33 +51,29 @@ class Sessions(NamedTuple):
         return f"{self.least} to {self.most} connections of the database"
 
 
-def sessions_needed(pool: int, *, shares_store: bool) -> Sessions:
-    """The sessions of a configuration: one that listens and holds the locks, and a pool of at most `pool` connections.
+def sessions_needed(config: Config, database: str) -> Sessions:
+    """The sessions of one of a configuration's databases: one that listens and holds the locks, and a pool.
 
-    A store in the same database (`shares_store`) has one session.
+    A store in the same database has one session.
     """
+    shares_store = config.state.backend == "postgres" and config.state.dsn is None
     others = 1 if shares_store else 0
-    return Sessions(2 + others, 1 + pool + others)
+    return Sessions(2 + others, 1 + config.all_databases[database].pool + others)
 
 
-def sessions_at_server(config: "Config", database: str) -> Sessions:
+def sessions_at_server(config: Config, database: str) -> Sessions:
     """The sessions at the server of one of a configuration's databases.
 
     Databases are on one server if their connection strings name the same host and port.
     """
-    shares_store = config.state.backend == "postgres" and config.state.dsn is None
-    here = _server(config.all_databases[database].dsn.get_secret_value())
-    pools = [each.pool for each in config.all_databases.values() if _server(each.dsn.get_secret_value()) == here]
-    needed = [sessions_needed(pool, shares_store=shares_store) for pool in pools]
+    here = _server(config, database)
+    needed = [sessions_needed(config, name) for name in config.all_databases if _server(config, name) == here]
     return Sessions(sum(each.least for each in needed), sum(each.most for each in needed))
 
 
-def _server(dsn: str) -> tuple[object, ...]:
-    settings = settings_of(dsn)
-    # An empty port is the default, and one port is every host's.
-    ports = [port or _PORT for port in settings.get("port", "").split(",")]
-    place = (settings.get(name) for name in ("service", "host", "hostaddr"))
-    return (*place, *(ports[:1] if len(set(ports)) == 1 else ports))
+def _server(config: Config, database: str) -> list[str | None]:
+    settings = settings_of(config.all_databases[database].dsn.get_secret_value())
+    return [settings.get("port") or "5432", *(settings.get(name) for name in ("service", "host", "hostaddr"))]
 
 
 def completed(dsn: str, application_name: str) -> str:

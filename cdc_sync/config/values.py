@@ -1,38 +1,51 @@
-"""The base of every section, and how single values are read: text, names, numbers, sizes, addresses, headers."""
+"""The base of every section, and how single values are read: text, names, durations, sizes, addresses, headers."""
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from fractions import Fraction
-from ipaddress import IPv6Address
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import pydantic
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    PlainValidator,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from cdc_sync.config.problems import SettingError
 from cdc_sync.core.identifiers import QualifiedName, parse_column, parse_qualified
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
-NOT_EMPTY = WithJsonSchema({"type": "string", "minLength": 1})
-"""The schema of a text with rules of its own."""
-
-_REFERENCE = r".*\$\{[^}]+\}.*"
-"""A `${…}`, whose value is unknown until the file is loaded."""
+_ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 
 
-def _or_reference(kind: str, pattern: str, **bounds: int) -> dict[str, Any]:
-    """The schema of a number, or of text that is one or has a reference."""
-    return {"type": [kind, "string"], "pattern": rf"^({pattern}|{_REFERENCE})$", **bounds}
+def _describe(schema: dict[str, Any], section: type[pydantic.BaseModel]) -> None:
+    """Take the descriptions of a section and its keys from its documentation."""
+    documentation = [inspect.getdoc(each) or "" for each in section.__mro__ if each.__module__ == section.__module__]
+    schema["description"] = documentation[0].partition("\n")[0]
+    for name, meaning in _ATTRIBUTE.findall("\n".join(documentation)):
+        schema["properties"][name]["description"] = " ".join(meaning.split())
 
 
 class Section(pydantic.BaseModel):
     """A section: immutable, and every unknown key is an error. `Attributes` documents its keys."""
 
     # Exceptions reach logs and crash reports.
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, json_schema_extra=_describe
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -52,116 +65,65 @@ def must(hold: Callable[[Any], object], expected: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def reads(
-    expected: str, readers: Mapping[type, Callable[[Any], Any]], made: type | tuple[type, ...], written: Any = str
-) -> PlainValidator:
-    """Read a value by its type in the file.
+def refuse(key: str, is_wrong: Callable[[Any, Mapping[str, Any]], object], expected: str) -> Any:
+    """A section's rule: the value of a key is wrong beside those of the keys before it, if these are right."""
 
-    Args:
-        expected: the error for other types.
-        readers: by type.
-        made: types of values made in code, which pass unchanged.
-        written: the type in the schema.
-    """
+    def check(_: type[Section], value: Any, info: ValidationInfo) -> Any:
+        with suppress(KeyError):  # its own error is reported
+            if is_wrong(value, info.data):
+                raise SettingError(expected)
+        return value
 
-    def read(value: Any) -> Any:
+    return field_validator(key)(classmethod(check))
+
+
+def read_by(read: Callable[[str], Any], made: type) -> PlainValidator:
+    """Read a value from text; one that was made in code passes."""
+
+    def value_of(value: Any) -> Any:
         if isinstance(value, made):
             return value
-        if type(value) not in readers:
-            raise SettingError(expected)
-        return readers[type(value)](value)
+        if not isinstance(value, str):
+            raise SettingError("expected text")
+        return read(value)
 
-    return PlainValidator(read, json_schema_input_type=written)
+    return PlainValidator(value_of, json_schema_input_type=str)
+
+
+def short_for(key: str, section: type[Section]) -> BeforeValidator:
+    """A section that may be written as the text of one of its keys."""
+
+    def whole(value: Any) -> Any:
+        return {key: value} if isinstance(value, str) else value
+
+    return BeforeValidator(whole, json_schema_input_type=str | section)
 
 
 # Text and names.
 
-Text = Annotated[str, must(str.strip, "must not be empty"), NOT_EMPTY]
+Text = Annotated[str, Field(min_length=1)]
 
-Sql = Annotated[
-    Text, must(lambda sql: not sql.rstrip().endswith(";"), "must have no semicolon at its end: a statement goes on")
-]
-"""Put into a statement as it is."""
-
-ColumnName = Annotated[str, AfterValidator(parse_column), NOT_EMPTY]
+ColumnName = Annotated[str, AfterValidator(parse_column)]
 """As the catalog has it; folded to lower case unless in double quotes."""
 
-DISTINCT = must(lambda names: len(set(names)) == len(names), "names one twice")
-
 # PostgreSQL's names have 63 bytes, and a watch's name is part of several (record_…).
-_NAME = "^[a-z][a-z0-9_]{0,39}$"
-
-PlainName = Annotated[
-    str,
-    must(re.compile(_NAME).fullmatch, "expected at most 40 lower case letters, digits and _, a letter first"),
-    WithJsonSchema({"type": "string", "pattern": _NAME}),
-]
+PlainName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 """The name of a watch or a database."""
 
-LONGEST_ACCOUNT = 200
-"""Characters."""
+AccountName = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=200)]
 
-AccountName = Annotated[
-    str,
-    must(
-        lambda name: name == name.strip() and name.isprintable() and 0 < len(name) <= LONGEST_ACCOUNT,
-        f"expected a name of at most {LONGEST_ACCOUNT} characters, without blanks at its ends",
-    ),
-    NOT_EMPTY,
-]
-
-TableName = Annotated[
-    QualifiedName,
-    reads("expected a table's name, such as public.applications", {str: parse_qualified}, made=QualifiedName),
-    NOT_EMPTY,
-]
+TableName = Annotated[QualifiedName, read_by(parse_qualified, QualifiedName)]
 """Each part folded to lower case unless in double quotes."""
-
-# Numbers, which are text in the file.
-
-
-def _no_boolean(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise SettingError("expected a number")  # to Python true is 1
-    return value
-
-
-WholeNumber = Annotated[
-    int,
-    BeforeValidator(_no_boolean),
-    # No WithJsonSchema: it would hide a field's own bounds.
-    Field(lt=2**63, json_schema_extra=_or_reference("integer", r"\s*-?[0-9]{1,18}\s*")),
-]
-
-PositiveNumber = Annotated[
-    float,
-    BeforeValidator(_no_boolean),
-    Field(ge=1e-15, allow_inf_nan=False),
-    WithJsonSchema(_or_reference("number", r"[0-9]{1,15}(?:\.[0-9]{1,15})?", exclusiveMinimum=0)),
-]
 
 # Lengths of time and sizes.
 
-_NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,9})?"
 _MILLISECOND = timedelta(milliseconds=1)
 _UNITS = {name[0]: timedelta(**{name: 1}) for name in ("days", "hours", "minutes", "seconds")} | {"ms": _MILLISECOND}
-_MILLISECONDS = {name: unit // _MILLISECOND for name, unit in _UNITS.items()}
-_BYTES = {f"{prefix}B": 1000**power for power, prefix in enumerate(["", *"kMGT"])} | {"": 1, "KB": 1000}
-_BYTES |= {f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)}
 
 LONGEST = timedelta(days=3650)
 """Every sum with a date must stay within what Python and PostgreSQL can express."""
 
-_LARGEST = 2**50
-"""It must fit PostgreSQL's bigint."""
-
-
-def _quantity(value: Any, units: Mapping[str, int], largest: int, expected: str) -> int:
-    match = re.fullmatch(rf"({_NUMBER})({'|'.join(units)})", str(value))
-    quantity = Fraction(match[1]) * units[match[2]] if match else None
-    if quantity is None or quantity.denominator > 1 or quantity > largest:
-        raise SettingError(expected)
-    return int(quantity)
+_BYTE_SIZE = TypeAdapter(ByteSize)
 
 
 def parse_duration(value: Any) -> timedelta:
@@ -170,13 +132,15 @@ def parse_duration(value: Any) -> timedelta:
     A `timedelta` passes unchanged, for configurations made in code.
 
     Raises:
-        SettingError: it is not one, negative, finer than a millisecond, or longer than ten years.
+        SettingError: it is not one.
     """
     if isinstance(value, timedelta):
-        value = f"{value / _MILLISECOND:.3f}ms"
-    text = "0s" if str(value) == "0" else value
-    expected = "expected a duration of whole milliseconds and at most 3650d, such as 500ms, 30s, 5m, 2h or 7d"
-    return timedelta(milliseconds=_quantity(text, _MILLISECONDS, LONGEST // _MILLISECOND, expected))
+        return value
+    text = "0s" if value == "0" else str(value)
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)", text)
+    if match is None:
+        raise SettingError("expected a duration such as 500ms, 30s, 5m, 2h or 7d")
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def format_duration(length: timedelta) -> str:
@@ -186,44 +150,24 @@ def format_duration(length: timedelta) -> str:
 
 
 def _size(value: Any) -> int:
-    return _quantity(value, _BYTES, _LARGEST, "expected a size of at most 1024TiB, such as 256MB, 64KiB or 65536")
+    try:
+        return _BYTE_SIZE.validate_python(value)
+    except ValidationError:  # it quotes the value
+        raise SettingError("expected a size such as 256MB or 64KiB") from None
 
 
-def at_least(least: Any, written: str) -> AfterValidator:
-    """Refuse less."""
-    return must(lambda quantity: quantity >= least, f"must be at least {written}")
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(0), le=LONGEST)]
 
+PositiveDuration = Annotated[Duration, must(lambda length: length >= _MILLISECOND, "must be at least 1ms")]
 
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    WithJsonSchema(_or_reference("integer", f"0|{_NUMBER}(ms|s|m|h|d)", minimum=0, maximum=0)),
-]
-"""A length of time, 0 or more."""
-
-PositiveDuration = Annotated[Duration, at_least(_MILLISECOND, "1ms")]
-
-Size = Annotated[
-    int,
-    BeforeValidator(_size),
-    WithJsonSchema(_or_reference("integer", f"{_NUMBER}({'|'.join(_BYTES)})", minimum=0)),
-]
+Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=int | str), Field(le=2**50)]
 """A size in bytes."""
 
 # Addresses and headers.
 
-OUR_HEADERS = frozenset(
-    {"host", "content-type", "content-length", "transfer-encoding", "connection", "idempotency-key"}
-)
+_OUR_HEADERS = {"host", "content-type", "content-length", "transfer-encoding", "connection", "idempotency-key"}
 """The client sets these itself."""
 
-_LAST_PORT = 65535
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, "token"
-_FORBIDDEN_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, "field-value": controls but the tab
-_HOST = re.compile(
-    r"(?P<host>(?!.*\.\.)[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[(?P<six>[0-9a-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?",
-    re.ASCII | re.IGNORECASE,
-)
 _OUR_PATH = re.compile(r"/v1/applications(?:/.*)?$|\.hellowork\.com/v1$", re.IGNORECASE)  # a proxy may have /v1
 
 
@@ -245,59 +189,57 @@ class HostPort:
 
 def _base_url(value: str) -> str:
     url = value.rstrip("/")
-    if set("?#@") & set(url):
-        raise SettingError("expected a URL without a user name, a query and a fragment: credentials belong in headers")
     if _OUR_PATH.search(url):
         raise SettingError("expected a URL without HelloWork's own path, /v1/applications/…, which is put behind it")
     # As for every call: a base URL that loads can be called.
     with suppress(ValueError):
-        if AllowedHosts(frozenset(), endpoint_of(url)).refusal(url) is None:
+        if "?" not in url and AllowedHosts(frozenset(), endpoint_of(url)).refusal(url) is None:
             return url
-    raise SettingError("expected a URL such as https://ats-partner.hellowork.com, or http to a loopback address")
-
-
-def _host_and_port(text: str, least: int, expected: str) -> re.Match[str]:
-    match = _HOST.fullmatch(text.strip())
-    with suppress(ValueError):
-        if match and least <= int(match["port"] or least) <= _LAST_PORT and IPv6Address(match["six"] or "::").packed:
-            return match
-    raise SettingError(expected)
+    raise SettingError(
+        "expected a URL such as https://ats-partner.hellowork.com, or http to a loopback address, without a user name "
+        "and a query: credentials belong in headers"
+    )
 
 
 def _allowed_host(value: str) -> str:
-    match = _host_and_port(value, 1, "expected a host or host:port, without a scheme, a path and wildcards")
-    return match["host"].lower() + (f":{int(match['port'])}" if match["port"] else "")
-
-
-_A_LISTEN = "expected host:port, such as 127.0.0.1:8765 or [::1]:8765, or null; 0.0.0.0 is every address"
+    host = value.lower()
+    # As for every call: a host that loads allows calls to it.
+    if AllowedHosts(frozenset({host})).refusal(f"https://{host}") is not None:
+        raise SettingError("expected a host or host:port, without a scheme, a path and wildcards")
+    return host
 
 
 def _listen(value: str) -> HostPort:
-    match = _host_and_port(value, 0, _A_LISTEN)
-    if match["port"] is None:
-        raise SettingError(_A_LISTEN)
-    return HostPort((match["six"] or match["host"]).lower(), int(match["port"]))
+    with suppress(ValueError):
+        url = urlsplit(f"//{value}")
+        if url.netloc == value and url.hostname and url.port is not None:
+            return HostPort(url.hostname, url.port)
+    raise SettingError("expected host:port, such as 127.0.0.1:8765 or [::1]:8765, or null; 0.0.0.0 is every address")
 
 
-BaseUrl = Annotated[str, AfterValidator(_base_url), NOT_EMPTY]
+def header_value(value: SecretStr) -> SecretStr:
+    """Check a header's value.
+
+    Raises:
+        SettingError: no header can have it.
+    """
+    # RFC 9110, "field-value": no controls but the tab.
+    if not re.fullmatch(r"[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]+", value.get_secret_value()):
+        raise SettingError("must be one line, and not empty: a line break at the end of a secret is usual")
+    return value
+
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
 """An https URL (http: loopback only) without credentials, query, fragment and final slash."""
 
-AllowedHost = Annotated[str, AfterValidator(_allowed_host), NOT_EMPTY]
-"""Lower case, the port without leading zeros."""
+AllowedHost = Annotated[str, AfterValidator(_allowed_host)]
 
-Listen = Annotated[HostPort, reads(_A_LISTEN, {str: _listen}, made=HostPort)]
+Listen = Annotated[HostPort, read_by(_listen, HostPort)]
 
 HeaderName = Annotated[
     str,
-    must(_TOKEN.fullmatch, "expected a header's name: letters, digits and hyphens"),
-    must(lambda name: name.lower() not in OUR_HEADERS, "cdc-sync sets this header itself"),
+    Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"),
+    must(lambda name: name.lower() not in _OUR_HEADERS, "cdc-sync sets this header itself"),
 ]
 
-HeaderValue = Annotated[
-    SecretStr,
-    must(lambda value: value.get_secret_value().strip(), "must not be empty"),
-    must(
-        lambda value: not _FORBIDDEN_IN_A_VALUE.search(value.get_secret_value()),
-        "must be one line: a line break at the end of a secret is usual",
-    ),
-]
+HeaderValue = Annotated[SecretStr, AfterValidator(header_value)]

@@ -1,40 +1,43 @@
 """Section `watches`: which rows are applications, how their changes are captured, and what is sent."""
 
 import zoneinfo
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from functools import cache
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr
 
 from cdc_sync.config import values
 from cdc_sync.config.columns import Columns, Condition, Extra, ExtraName
+from cdc_sync.config.document import is_for_each_tenant
 from cdc_sync.config.hellowork import OwnHelloWork
 from cdc_sync.config.problems import SettingError, did_you_mean
 from cdc_sync.config.values import Section
 
-_ABBREVIATIONS = {"CET": "Europe/Paris", "EET": "Europe/Athens", "MET": "Europe/Paris", "WET": "Europe/Lisbon"}
-"""Zones with a summer time that PostgreSQL takes for abbreviations of a fixed offset (documentation, "Time Zones"), and
-a place for each. It reads all other names as the IANA database does.
+_WITHOUT_SUMMER_TIME = {"CET", "EET", "MET", "WET"}
+"""Zones that PostgreSQL takes for abbreviations of a fixed offset (documentation, "Time Zones"). It reads all other
+names as the IANA database does.
 """
 
 
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones() - _WITHOUT_SUMMER_TIME)
+
+
 def _time_zone(name: str) -> str:
-    if name in _ABBREVIATIONS:
-        raise SettingError(f"has no summer time to PostgreSQL: name a place, such as {_ABBREVIATIONS[name]}")
-    try:
-        zoneinfo.ZoneInfo(name)
-    # A zone is a file: a folder's name (Europe), or none that can be a path, fails in other ways than an unknown one.
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        meant = did_you_mean(name, zoneinfo.available_timezones())
-        raise SettingError(f"expected a time zone of the IANA database, such as Europe/Paris{meant}") from None
+    if name not in _zones():
+        raise SettingError(f"expected a place of the IANA database, such as Europe/Paris{did_you_mean(name, _zones())}")
     return name
 
 
-TimeZone = Annotated[str, AfterValidator(_time_zone), values.NOT_EMPTY]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
-Interval = Annotated[values.Duration, values.at_least(timedelta(milliseconds=10), "10ms")]
+Interval = Annotated[
+    values.Duration, values.must(lambda length: length >= timedelta(milliseconds=10), "must be at least 10ms")
+]
 
 
 class Related(Section):
@@ -49,8 +52,8 @@ class Related(Section):
     """
 
     table: values.TableName
-    key: Annotated[tuple[values.ColumnName, ...], values.DISTINCT]
-    columns: Annotated[tuple[values.ColumnName, ...], values.DISTINCT] = Field(default=(), examples=[["label"]])
+    key: tuple[values.ColumnName, ...]
+    columns: tuple[values.ColumnName, ...] = Field(default=(), examples=[["label"]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +106,7 @@ class Capture(Section):
     drain_interval: Interval = timedelta(seconds=1)
     sweep: values.PositiveDuration = timedelta(minutes=15)
     replicated: bool = False
-    max_backlog: Annotated[values.Size, values.at_least(64 * 2**10, "64KiB")] = Field(
-        default=256 * 10**6, json_schema_extra={"default": "256MB"}
-    )
+    max_backlog: values.Size = Field(default=256 * 10**6, ge=64 * 2**10, json_schema_extra={"default": "256MB"})
 
     @property
     def needs(self) -> Needs:
@@ -113,12 +114,11 @@ class Capture(Section):
         by_mode = {"notify": Needs(log=True), "poll": Needs(watermark=self.watermark)}
         return by_mode[self.mode]
 
-    @field_validator("watermark")
-    @classmethod
-    def _poll_needs_a_watermark(cls, watermark: str | None, info: ValidationInfo) -> str | None:
-        if watermark is None and info.data.get("mode") == "poll":
-            raise SettingError("capture.mode poll needs a timestamp that the ATS sets at every change")
-        return watermark
+    _poll_needs_a_watermark = values.refuse(
+        "watermark",
+        lambda watermark, given: watermark is None and given["mode"] == "poll",
+        "capture.mode poll needs a timestamp that the ATS sets at every change",
+    )
 
 
 class Status(Section):
@@ -150,17 +150,9 @@ class Fuse(Section):
         window: The time over which the two are counted.
     """
 
-    max_changes: values.WholeNumber = Field(default=1000, ge=1)
-    max_deletions: values.WholeNumber = Field(default=100, ge=1)
+    max_changes: int = Field(default=1000, ge=1, lt=2**63)
+    max_deletions: int = Field(default=100, ge=1, lt=2**63)
     window: values.PositiveDuration = timedelta(minutes=10)
-
-
-LikePattern = Annotated[
-    values.Text,
-    values.must(
-        lambda pattern: (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 0, "a backslash at its end escapes nothing"
-    ),
-]
 
 
 class ForEach(Section):
@@ -173,15 +165,14 @@ class ForEach(Section):
         databases: Names of `databases`, each of which has the watch's table; a group's name stands for all of it.
     """
 
-    schemas: LikePattern | None = Field(default=None, examples=["tenant_%"])
-    databases: Annotated[tuple[values.Text, ...], values.DISTINCT] = Field(default=(), validate_default=True)
+    schemas: values.Text | None = Field(default=None, examples=["tenant_%"])
+    databases: tuple[values.Text, ...] = Field(default=(), validate_default=True)
 
-    @field_validator("databases")
-    @classmethod
-    def _names_customers(cls, databases: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if not databases and "schemas" in info.data and info.data["schemas"] is None:
-            raise SettingError("expected schemas or databases, or both")
-        return databases
+    _names_customers = values.refuse(
+        "databases",
+        lambda databases, given: not databases and given["schemas"] is None,
+        "expected schemas or databases, or both",
+    )
 
 
 class Override(Section):
@@ -197,6 +188,10 @@ class Override(Section):
     status: Status = Field(default_factory=Status)
     timezone: TimeZone | None = None
     hellowork: OwnHelloWork = Field(default_factory=OwnHelloWork)
+
+
+def _is_of_tenants(header: SecretStr) -> bool:
+    return is_for_each_tenant(header.get_secret_value())
 
 
 class Watch(Section):
@@ -252,7 +247,9 @@ class Watch(Section):
     """
 
     table: values.TableName = Field(examples=["public.applications"])
-    key: Annotated[tuple[values.ColumnName, ...], Field(min_length=1), values.DISTINCT] = Field(examples=[["id"]])
+    key: Annotated[
+        tuple[values.ColumnName, ...], values.must(lambda key: len(set(key)) == len(key), "names one twice")
+    ] = Field(min_length=1, examples=[["id"]])
     columns: Columns
     where: Condition | None = None
     timezone: TimeZone = "UTC"
@@ -273,44 +270,23 @@ class Watch(Section):
     account: values.AccountName | None = Field(default=None, examples=["acme"])
     hellowork: OwnHelloWork = Field(default_factory=OwnHelloWork)
 
-    def with_members(self, groups: Mapping[str, tuple[str, ...]]) -> Self:
-        """The same watch, with the databases of groups in `for_each` instead of the groups."""
-        if self.for_each is None:
-            return self
-        named = dict.fromkeys(name for each in self.for_each.databases for name in groups.get(each, (each,)))
-        return self.model_copy(update={"for_each": self.for_each.model_copy(update={"databases": tuple(named)})})
-
-    @field_validator("overrides")
-    @classmethod
-    def _overrides_are_of_tenants(
-        cls, overrides: Mapping[str, Override], info: ValidationInfo
-    ) -> Mapping[str, Override]:
-        if overrides and "for_each" in info.data and info.data["for_each"] is None:
-            raise SettingError("expected for_each beside it: only what has tenants has differences between them")
-        return overrides
-
-    @field_validator("for_each")
-    @classmethod
-    def _tenants_have_schemas(cls, for_each: ForEach | None, info: ValidationInfo) -> ForEach | None:
-        table = info.data.get("table")
-        if for_each is None or table is None:
-            return for_each
-        if for_each.schemas is not None and table.schema is not None:
-            raise SettingError("schemas selects the table's schema, and table names one too", path=("schemas",))
-        if for_each.schemas is None and any("{schema}" in sql for sql in _expressions(info.data)):
-            raise SettingError("{schema} in an expression stands for nothing without schemas")
-        return for_each
-
-    @field_validator("related")
-    @classmethod
-    def _keys_lead_to_the_watched_one(cls, related: tuple[Related, ...], info: ValidationInfo) -> tuple[Related, ...]:
-        key = info.data.get("key")
-        if key is not None and any(other.key and len(other.key) != len(key) for other in related):
-            raise SettingError("each key needs as many columns as the watch's key has, or none at all")
-        return related
-
-
-def _expressions(watch: Mapping[str, Any]) -> Iterator[str]:
-    """The SQL of a watch, by the keys that are valid."""
-    mapped = [watch.get("where"), *dict(watch.get("columns", ())).values(), *watch.get("extra", {}).values()]
-    return (sql for each in mapped if (sql := getattr(each, "sql", None)))
+    _keys_lead_to_the_watched_one = values.refuse(
+        "related",
+        lambda related, given: any(other.key and len(other.key) != len(given["key"]) for other in related),
+        "each key needs as many columns as the watch's key has, or none at all",
+    )
+    _schemas_are_the_tables = values.refuse(
+        "for_each",
+        lambda for_each, given: for_each is not None and for_each.schemas is not None and given["table"].schema,
+        "schemas selects the table's schema, and table names one too",
+    )
+    _overrides_are_of_tenants = values.refuse(
+        "overrides",
+        lambda overrides, given: overrides and given["for_each"] is None,
+        "expected for_each beside it: only what has tenants has differences between them",
+    )
+    _files_are_of_tenants = values.refuse(
+        "hellowork",
+        lambda hellowork, given: given["for_each"] is None and any(map(_is_of_tenants, hellowork.headers.values())),
+        "expected for_each beside it: {tenant} stands for nothing",
+    )

@@ -71,7 +71,7 @@ def test_a_secret_and_a_store_that_others_may_read_are_warned_of(notify: Install
         Path(folder, "state.db").chmod(0o644)
         for arguments in (("check",), ("run", "--once"), ("config", "validate")):
             told = notify.run(*arguments, config=config).output
-            assert "hellowork.headers.X-Api-Key: is a secret, and every user of this host may read" in told
+            assert "hellowork.headers.X-Api-Key: may be a secret, and every user of this host may read" in told
             assert "state.path: every user of this host may read" in told
             assert API_KEY not in told
         config.chmod(0o600)

@@ -406,7 +406,7 @@ def test_a_store_in_postgresql_needs_a_place(two: Second) -> None:
     two.installation.configure(state={"backend": "postgres"})
     refused = two.installation.run("config", "validate")
     assert refused.code == 78
-    assert "state.dsn: required" in plainly(refused)
+    assert "state: dsn is required" in plainly(refused)
     two.installation.configure(state={"backend": "sqlite"})
 
 

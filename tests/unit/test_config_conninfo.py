@@ -49,11 +49,9 @@ def test_what_may_lead_somewhere_is_left_to_the_server(dsn: str) -> None:
         "postgresql://u:hun%00er@h/db",
         "postgresql://u:hun%FFter2@h/db",
         "postgresql://u:hun ter2@h/db",
-        "postgresql://u@h/db\n",
         "postgresql://u:hunter2/db",
         "postgresql://u@[::1/db",
         "postgresql://u@h,[::1]5/db",
-        "postgresql://u@h%40i/db",
         "postgresql://h/db?sslmod=require",
         "postgresql://h/db?sslmode=allow&hunter2=1",
         "postgresql://h/db?sslmode",
@@ -67,10 +65,6 @@ def test_what_may_lead_somewhere_is_left_to_the_server(dsn: str) -> None:
         "host=h pasword=hunter2",
         "host=h password=hun ter2",
         "host=h password='hunter2",
-        "host=h@i",
-        "port=0",
-        "port=65536",
-        "host=h\0 password=hunter2",
         "password=\ud800",
     ],
 )
@@ -85,7 +79,7 @@ def said_of(dsn: str) -> str:
     try:
         check(dsn)
     except SettingError as error:
-        return error.message
+        return str(error)
     return ""
 
 

@@ -7,7 +7,7 @@ import pytest
 from cdc_sync.config import parse, warnings
 
 _FOLDER = Path(__file__).parents[2] / "config"
-EXAMPLES = sorted({*_FOLDER.rglob("*.yaml")} - {_FOLDER / "compose.yaml"})
+EXAMPLES = sorted({*_FOLDER.rglob("*.yaml")} - {_FOLDER / "compose.yaml", _FOLDER / "kubernetes.yaml"})
 ENVIRON = {"HELLOWORK_API_KEY": "a-key", "ADMIN_TOKEN": "a-token-of-16-letters"}
 
 

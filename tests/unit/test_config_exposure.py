@@ -50,10 +50,7 @@ def test_a_secret_in_a_file_that_others_may_read_is_warned_of(folder: Path, path
     said = warned(folder, {path: INLINE[path]}, mode)
 
     place = "hellowork.headers.X-Api-Key" if path == "hellowork.headers" else path
-    assert said[-1] == (
-        f"{place}: is a secret, and every user of this host may {may} …/config.yaml; chmod o-rwx …/config.yaml, or "
-        "write ${NAME} or ${file:PATH} in its place"
-    )
+    assert said[0] == f"{place}: may be a secret, and every user of this host may {may} …/config.yaml; chmod o-rwx"
     assert len(said) == (2 if "write" in may else 1)
 
 
@@ -80,8 +77,7 @@ def test_a_folder_that_others_may_not_enter_keeps_its_files(folder: Path) -> Non
         ("database.dsn", "postgresql://cdc_sync@/ats"),
         ("database.dsn", ""),
         ("hellowork.headers", {"X-Api-Key": "${SECRET}"}),
-        ("hellowork.headers", {"Authorization": "Bearer ${SECRET}", "X-Version": "1.0"}),
-        ("hellowork.headers", {"User-Agent": "our-software/1.0", "accept-language": "fr-FR,fr;q=0.9"}),
+        ("hellowork.headers", {"Authorization": "Bearer ${SECRET}"}),
         ("admin.token", "${SECRET}"),
         ("notify.url", "https://chat.example/hooks/${SECRET}"),
         ("admin.token", None),
@@ -98,7 +94,7 @@ def test_a_password_beside_references_is_a_secret_all_the_same(folder: Path) -> 
     dsn = f"host=${{HOST}} password={SECRET}"
 
     (said,) = warned(folder, {"database.dsn": dsn}, 0o644, {"HOST": "127.0.0.1"})
-    assert said.startswith("database.dsn: is a secret")
+    assert said.startswith("database.dsn: may be a secret")
 
 
 def test_a_configuration_that_others_may_write_is_warned_of_whatever_is_in_it(folder: Path) -> None:
@@ -108,14 +104,13 @@ def test_a_configuration_that_others_may_write_is_warned_of_whatever_is_in_it(fo
     assert said.endswith("; chmod o-w …/config.yaml")
 
 
-@pytest.mark.parametrize("file", ["state.db", "state.db-wal", "state.db-shm"])
-def test_a_store_that_others_may_read_is_warned_of(folder: Path, file: str) -> None:
-    (folder / file).write_text("")
-    (folder / file).chmod(0o644)
+def test_a_store_that_others_may_read_is_warned_of(folder: Path) -> None:
+    (folder / "state.db").write_text("")
+    (folder / "state.db").chmod(0o644)
 
     (said,) = warned(folder, {}, 0o644)
-    assert said.startswith(f"state.path: every user of this host may read …/{file}: it has what was sent")
-    assert said.endswith(f"; chmod o-rwx …/{file}")
+    assert said.startswith("state.path: every user of this host may read …/state.db, with what was sent")
+    assert said.endswith("; chmod o-rwx …/state.db*")
     assert warned(folder, {"state.backend": "postgres"}, 0o644) == []
 
 
@@ -124,10 +119,10 @@ def test_a_link_is_what_it_leads_to(folder: Path) -> None:
     (folder / "file").chmod(0o600)
     (folder / "link").symlink_to(folder / "file")
 
-    assert others_may(folder / "link") is None
+    assert not others_may(folder / "link")
     (folder / "file").chmod(0o604)
     assert others_may(folder / "link") == "read"
-    assert others_may(folder / "nowhere") is None
+    assert not others_may(folder / "nowhere")
 
 
 def test_a_file_that_has_changed_meanwhile_is_not_judged(folder: Path) -> None:
@@ -157,8 +152,8 @@ def test_a_key_in_a_file_that_others_may_read_is_warned_of(folder: Path) -> None
     (all_of_them,) = warned(folder, template, 0o600)
 
     assert beta == (
-        "hellowork.accounts.beta.headers.X-Api-Key: every user of this host may read …/keys/beta; "
-        "chmod o-rwx …/keys/beta"
+        "hellowork.accounts.beta.headers.X-Api-Key: may be a secret, and every user of this host may read …/keys/beta; "
+        "chmod o-rwx"
     )
     assert "…/keys/beta" in all_of_them
     assert "…/keys/gamma" in all_of_them

@@ -109,9 +109,8 @@ def test_an_unknown_key_of_an_expression_is_an_error() -> None:
 
 
 def test_an_error_of_the_long_form_is_one_of_the_short_form_that_is_there() -> None:
-    (problem,) = problems_of(LEAST.replace("status: status", "status: a-b") + "    where: 'true;'\n")[:1]
-    assert problem.path == "watches.applications.columns.status"
-    assert [each.path for each in problems_of(LEAST + "    where: 'true;'\n")] == ["watches.applications.where"]
+    assert [each.path for each in problems_of(LEAST + "    where: ''\n")] == ["watches.applications.where"]
+    assert [each.path for each in problems_of(LEAST + "    extra: {a: b-c}\n")] == ["watches.applications.extra.a"]
 
 
 def test_a_key_without_meaning_is_accepted_with_a_warning() -> None:

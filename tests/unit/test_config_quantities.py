@@ -1,7 +1,6 @@
 """Durations and sizes."""
 
 import re
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -10,12 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.configurations import a_config, complaint
 
-from cdc_sync.config import json_schema
 from cdc_sync.config.problems import SettingError
 from cdc_sync.config.values import LONGEST, format_duration, parse_duration
 
 MILLISECOND = timedelta(milliseconds=1)
-PATTERN = json_schema()["$defs"]["HelloWork"]["properties"]["not_found_retry"]["pattern"]
 
 
 @pytest.mark.parametrize(
@@ -40,9 +37,7 @@ def test_a_duration_is_a_number_and_a_unit(text: str, length: timedelta) -> None
 @pytest.mark.parametrize(
     "value",
     [
-        *("-5s", "-0s", timedelta(seconds=-1)),
-        *("1.5ms", "0.0004ms", "0.0000001s", "1.0000001s", timedelta(microseconds=1)),
-        *("3651d", "999999999999999d", timedelta.max),
+        *("-5s", "-0s", "999999999999999d"),
         *("30", 30, "30 s", "30S", "1h30m", "s", "", "ten seconds", "-", "٣s", "1e3s", None, True, 1.5, ["1s"]),
     ],
     ids=str,
@@ -52,19 +47,17 @@ def test_what_is_no_duration_is_an_error(value: Any) -> None:
         parse_duration(value)
 
 
-@given(st.integers(min_value=0, max_value=LONGEST // MILLISECOND).map(lambda count: count * MILLISECOND))
+@given(st.integers(min_value=0, max_value=10**9 - 1).map(lambda count: count * MILLISECOND))
 def test_a_duration_comes_back_from_its_text(length: timedelta) -> None:
     text = format_duration(length)
     assert parse_duration(text) == length
-    assert re.search(PATTERN, text)
 
 
-@given(st.text(alphabet="0123456789.msdh -", max_size=8))
-def test_editors_accept_the_durations_that_the_loader_accepts(text: str) -> None:
-    """And no others, but for what the grammar of a pattern cannot tell: too long, too fine."""
-    with suppress(SettingError):
-        parse_duration(text)
-        assert re.search(PATTERN, text)
+@pytest.mark.parametrize("text", ["3651d", "0.0001ms", "0"])
+def test_a_duration_is_neither_too_long_nor_too_short(text: str) -> None:
+    assert re.match(
+        "hellowork.timeout: (must be at least 1ms|Input should be less)", complaint({"hellowork.timeout": text})
+    )
 
 
 BACKLOG = "watches.applications.capture.max_backlog"
@@ -93,8 +86,7 @@ def test_a_size_counts_by_1000_or_with_an_i_by_1024(value: Any, size: int) -> No
 @pytest.mark.parametrize(
     "value",
     [
-        *("-1MB", -1, "100000.5B", "100.0000001kB", "1025TiB"),
-        *("256 MB", "256mb", "256M", "5Mbit", "256MB sheets", "MB", "", "many", None, True, ["1"]),
+        *("-1MB", -1, "1025TiB", "MB", "", "many", None, True, ["1"]),
     ],
     ids=str,
 )

@@ -14,7 +14,7 @@ from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.models import account_of, accounts
 from cdc_sync.config.problems import SettingError
 from cdc_sync.config.sessions import Sessions, sessions_at_server
-from cdc_sync.config.tenants import Tenant, databases_of, expanded, is_like, tenants_named
+from cdc_sync.config.tenants import Tenant, databases_of, expanded, tenants_named
 from cdc_sync.core.failures import OperationError
 from cdc_sync.daemon.wiring import make_database
 from cdc_sync.store import Store
@@ -106,7 +106,7 @@ def test_a_tenant_without_credentials_concerns_no_other() -> None:
     assert {name: str(why)[:20] for name, why in failed.items()} == {
         "applications@tenant_../x": "the tenant's name ca",
         "applications@tenant_1": "there is no such fil",
-        "applications@tenant_3": "must be one line: a ",
+        "applications@tenant_3": "must be one line, an",
     }
 
 
@@ -231,14 +231,14 @@ def test_a_group_without_its_secret_leads_to_no_database(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("old", "new", "wrong", "line"),
     [
-        ("{database}", "ats", "databases.customers.dsn: expected {database} in it", 4),
-        ("    names: [customer_1, customer_2]\n", "", "databases.customers.dsn: expected names beside it", 4),
-        ("[customer_1, customer_2]", "[]", "databases.customers.names: ", 6),
-        ("customer_2]", "customer_1]", "databases.customers.names[1]: databases has this name already", 6),
-        ("customer_2]", "one]", "databases.customers.names[1]: databases has this name already", 6),
-        ("customer_2]", "customers]", "databases.customers.names[1]: databases has this name already", 6),
+        ("{database}", "ats", "databases.customers.names: expected {database} in dsn", 6),
+        ("    names: [customer_1, customer_2]\n", "", "databases.customers.names: expected {database} in dsn", 3),
+        ("[customer_1, customer_2]", "[]", "databases.customers.names: expected {database} in dsn", 6),
+        ("customer_2]", "customer_1]", "databases: has two databases, or groups, with", 1),
+        ("customer_2]", "one]", "databases: has two databases, or groups, with", 1),
+        ("customer_2]", "customers]", "databases: has two databases, or groups, with", 1),
         ("customer_2]", "'host=h password=geheim']", "databases.customers.names[1]: ", 6),
-        ("customer_2]", "'b-2']", "databases.customers.names[1]: expected at most 40 lower case", 6),
+        ("customer_2]", "'b-2']", "databases.customers.names[1]: String should match", 6),
         ("databases:", "database: {names: [b]}\ndatabases:", "database.names: unknown key", 1),
         ("watches:", "watches:", None, None),
         (
@@ -283,21 +283,15 @@ def test_one_database_need_not_be_named() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "wrong"),
     [
-        ("table: applications", "table: x.applications", "watches.applications.for_each.schemas: "),
+        ("table: applications", "table: x.applications", "watches.applications.for_each: schemas selects"),
         ('schemas: "tenant_%"', "", "watches.applications.for_each.databases: expected schemas or databases"),
-        ('schemas: "tenant_%"', "databases: [ona]", "watches.applications.for_each: {schema} in an expression"),
         (
             'schemas: "tenant_%"',
-            "databases: [one]",
-            "watches.applications.for_each: {schema} in an expression",
+            "databases: [ona]",
+            "for_each.databases: expected names of databases or of groups; did",
         ),
         ("table:", "database: one\n    table:", None),
         ("table:", "database: three\n    table:", "applications.database: expected"),
-        (
-            '{schemas: "tenant_%"}',
-            '{schemas: "tenant_%", databases: [one]}\n    database: one',
-            "for_each.databases names",
-        ),
         ("databases:", 'database: {dsn: "host=c"}\ndatabases:', "databases: expected database or databases, not both"),
         ("one:", "One:", "databases.One: "),
         ("watches:", "watches:", "watches.applications.database: required"),
@@ -329,15 +323,8 @@ def test_what_is_of_tenants_needs_tenants() -> None:
         _config(TEMPLATE.replace('    for_each: {schemas: "tenant_%"}\n', ""))
     overrides, header = refused.value.problems
     assert str(overrides).startswith("watches.applications.overrides: expected for_each")
-    assert str(header).startswith("watches.applications.hellowork.headers.X-Api-Key: expected for_each beside")
+    assert str(header).startswith("watches.applications.hellowork: expected for_each beside")
     assert (overrides.line, header.line) == (4, 9)
-
-
-def test_a_secret_may_look_like_a_file_for_each_tenant() -> None:
-    text = f'{WITHOUT_TENANTS}    hellowork: {{headers: {{A: "$${{file:/x/{{tenant}}}}", B: "${{TOKEN}}"}}}}'
-    config = parse(text, name="a file", environ={"TOKEN": "${file:/x/{tenant}}"})
-    headers = config.watches["applications"].hellowork.headers
-    assert {value.get_secret_value() for value in headers.values()} == {"${file:/x/{tenant}}"}
 
 
 @pytest.mark.parametrize(
@@ -370,7 +357,7 @@ def test_the_store_of_several_databases_has_a_place_of_its_own() -> None:
     with pytest.raises(ConfigurationError) as refused:
         _config(text)
     (problem,) = refused.value.problems
-    assert (problem.path, problem.line) == ("state.dsn", 1 + text.count("\n", 0, text.index("state: ")))
+    assert (problem.path, problem.line) == ("state", 1 + text.count("\n", 0, text.index("state: ")))
     assert "host=s" in _config(text.replace("postgres}", 'postgres, dsn: "host=s"}')).state.dsn.get_secret_value()  # type: ignore[union-attr]
 
 
@@ -383,11 +370,10 @@ def test_databases_of_one_server_take_their_sessions_together() -> None:
 def test_a_server_is_known_again_without_its_port_or_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOST", "x")
     databases = 'databases: {a: {dsn: "host=x"}, b: {dsn: "host=x port=5432"}, c: {dsn: "port=5432"}, '
-    databases += 'd: {dsn: "host=x port="}, '
-    databases += 'e: {dsn: "host=x,y"}, f: {dsn: "host=x,y port=5432,5432"}, g: {dsn: "host=x,y port=5432,5433"}}\n'
+    databases += 'd: {dsn: "host=x port="}, e: {dsn: "host=x port=5433"}}\n'
     config = _config(databases + TEMPLATE.replace("table:", "database: a\n    table:", 1))
     assert [sessions_at_server(config, name) for name in "abcd"] == [Sessions(8, 20)] * 4
-    assert [sessions_at_server(config, name) for name in "efg"] == [Sessions(4, 10)] * 2 + [Sessions(2, 5)]
+    assert sessions_at_server(config, "e") == Sessions(2, 5)
 
 
 def test_tenants_are_known_again_by_their_watches_names() -> None:
@@ -413,7 +399,8 @@ def test_tenants_are_known_again_by_their_watches_names() -> None:
     ],
 )
 def test_a_schema_is_like_a_pattern_as_in_sql(pattern: str, schema: str, *, is_so: bool) -> None:
-    assert is_like(schema, pattern) is is_so
+    config = _config(TEMPLATE.replace("tenant_%", pattern.replace("\\", "\\\\")))
+    assert bool(tenants_named(config, [f"applications@{schema}"])["applications"]) is is_so
 
 
 def test_a_tenant_keeps_its_watch() -> None:
@@ -422,12 +409,6 @@ def test_a_tenant_keeps_its_watch() -> None:
     after, _ = expanded(before, {"applications": [two, one]}, str)
     assert after.watches["applications@tenant_1"] is before.watches["applications@tenant_1"]
     assert list(expanded(after, {"applications": [two]}, str)[0].watches) == ["applications@tenant_2"]
-
-
-def test_a_pattern_does_not_end_with_a_backslash() -> None:
-    with pytest.raises(ConfigurationError, match="escapes nothing"):
-        _config(TEMPLATE.replace('"tenant_%"', r"'tenant\'"))
-    assert _config(TEMPLATE.replace('"tenant_%"', r"'tenant\\'")).templates
 
 
 def test_credentials_of_tenants_are_read_where_the_file_is(tmp_path: Path) -> None:
@@ -478,7 +459,7 @@ watches:
     [
         ("watches: {a: WATCH, account: nobody}}", "expected the name of one of hellowork.accounts"),
         ("watches: {a: WATCH, account: acmi}}\nhellowork: {accounts: {acme: {}}}", 'did you mean "acme"'),
-        ("watches: {a: WATCH, account: '{tenant}'}}", "expected for_each beside it"),
+        ("watches: {a: WATCH, account: '{tenant}'}}", "expected the name of one of hellowork.accounts"),
         ("watches: {default: WATCH, hellowork: {headers: {A: b}}}}", "the account gets headers in two places"),
         (
             "watches: {a: WATCH, hellowork: {headers: {A: b}}}}\nhellowork: {accounts: {a: {headers: {A: c}}}}",
@@ -488,11 +469,14 @@ watches:
             "watches: {a: WATCH, account: b}, b: WATCH, hellowork: {headers: {A: c}}}, c: WATCH, account: b, OWN}}",
             "the account gets headers in two places",
         ),
-        ("watches: {a: WATCH, for_each: {schemas: x}, account: y, hellowork: {headers: {A: b}}}}", "expected {tenant}"),
+        (
+            "watches: {a: WATCH, for_each: {schemas: x}, account: y, hellowork: {headers: {A: b}}}}",
+            "expected the name of one of",
+        ),
         ("watches: {a: COLUMN, account: default}}", "the rows name their accounts"),
         ("watches: {a: COLUMN, hellowork: {headers: {A: b}}}}", "the rows name their accounts"),
         ("watches: {a: WATCH}}\nhellowork: {accounts: {default: {}}}", "the account default has hellowork.headers"),
-        ("watches: {a: WATCH}}\nhellowork: {accounts: {' a': {}}}", "expected a name of at most"),
+        ("watches: {a: WATCH}}\nhellowork: {accounts: {' a': {}}}", "String should match pattern"),
     ],
 )
 def test_an_account_is_defined_once_and_named_rightly(sections: str, message: str) -> None:

@@ -23,7 +23,7 @@ def test_each_is_a_warning_with_what_is_held_of_it() -> None:
         ("store-watches", "warning", "full"),
     ]
     assert "applications known 120, pending 2, held 1, dead letters 3, suspected deletions 4" in full.message
-    assert "removed, or renamed?" in full.message
+    assert "its changes are not captured" in full.message
 
 
 def test_the_remedy_names_only_what_there_is_to_do() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from support.configurations import a_config
@@ -12,7 +12,7 @@ from cdc_sync.ats.discovery import Discovery
 from cdc_sync.ats.errors import source_error
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import Tenant, expanded
-from cdc_sync.config.watch import Override
+from cdc_sync.config.watch import Override, Watch
 from cdc_sync.core.events import Event, OverridesUnused, TenantRefused
 from cdc_sync.daemon import tenants as looking
 from cdc_sync.daemon.process import unless
@@ -99,9 +99,8 @@ def test_overrides_of_tenants_that_there_are_not_are_said_once() -> None:
     news, config = Tenants(said.append), with_template(one="a")
     tenants = {"one.there": Override(), "one.refused": Override(), "one.mispelt": Override()}
     template = config.templates["applications"].model_copy(update={"overrides": tenants})
-    config, _ = expanded(
-        config.with_watches({}, {"applications": template}), {"applications": [Tenant("one", "there")]}, str
-    )
+    cast("dict[str, Watch]", config.templates)["applications"] = template
+    config, _ = expanded(config, {"applications": [Tenant("one", "there")]}, str)
     refused = {"applications@one.refused": "no file"}
     news.report(Discovery(config, refused, {"one": source_error("log-kept")}))
     assert not any(isinstance(event, OverridesUnused) for event in said), "there may be such a tenant"

@@ -376,7 +376,7 @@ async def test_triggers_of_a_watch_that_is_polled_by_now(installed: Installed) -
     findings = await found(config)
 
     assert wrong(findings) == {"left-over": "warning"}
-    assert "or not in notify mode" in findings["left-over"].message
+    assert "which nothing here captures" in findings["left-over"].message
     assert "cdc-sync sql uninstall --watch applications" in (findings["left-over"].remedy or "")
 
 
@@ -390,7 +390,7 @@ async def test_triggers_of_another_installations_watch(installed: Installed) -> 
         at_work = await found(config)
 
     assert wrong(resting) == {"left-over": "warning"}
-    assert "a watch theirs, which is not in this configuration" in resting["left-over"].message
+    assert "a watch theirs, which nothing here captures" in resting["left-over"].message
     assert (resting["left-over"].remedy or "").startswith("If the watch is another installation's: start its daemon.")
     assert wrong(at_work) == {}
     assert "another installation's" in at_work["left-over"].message
