@@ -38,11 +38,11 @@ def _coded(file: str) -> Iterator[str]:
 def _lines() -> Iterator[str]:
     found = set[str]()
     for line in data("daemon/logs.yaml")["lines"].values():
-        if line.get("level") in {"warning", "error"}:
-            messages = line["message"]
-            for text in messages.values() if isinstance(messages, dict) else [messages]:
-                if text != "{message}":
-                    found.add(f"| {line['level']} | {_beginning(text)} |")
+        levels, messages = line["level"], line["message"]
+        for case, text in messages.items() if isinstance(messages, dict) else [("all", messages)]:
+            level = levels.get(case, levels.get("others")) if isinstance(levels, dict) else levels
+            if level in {"warning", "error"} and text != "{message}":
+                found.add(f"| {level} | {_beginning(text)} |")
     yield from sorted(found)
 
 

@@ -149,7 +149,7 @@ class _Preview:
         clock = self.intake.store.driver.clock
         batch = Batch("deletion", clock(), self.unseen, shift=clock.shift, **found)
         plan = plan_batch(self.intake.rules, batch, before, self.fuse, elsewhere, of_accounts=self.of_accounts)
-        self.fuse = plan.fuse or self.fuse
+        self.fuse = plan.fuse
         self.of_accounts |= plan.of_accounts
         planned = [Planned(skip.application_id, "skip", (), None, None, skip.reason) for skip in plan.skips]
         entries = {each.application_id: each for each in plan.enqueued}

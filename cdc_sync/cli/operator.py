@@ -49,7 +49,7 @@ from cdc_sync.core.outbox import Entry, EntryId
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import SEPARATOR, listed, matches
-from cdc_sync.daemon.wiring import make_database
+from cdc_sync.daemon.watching import make_database
 from cdc_sync.store import Store
 from cdc_sync.store.acts import (
     NUMBERS,

@@ -21,7 +21,7 @@ from cdc_sync.core.content import iso
 from cdc_sync.core.diff import Fuse, blow, transition
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import is_paused
-from cdc_sync.daemon.wiring import make_database, make_parts
+from cdc_sync.daemon.watching import make_database, make_parts
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.opening import leading_copy

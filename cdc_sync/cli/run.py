@@ -14,7 +14,6 @@ from cdc_sync.daemon import running
 from cdc_sync.daemon.event_logger import EventLogger
 from cdc_sync.daemon.logs import LOGGER, configure
 from cdc_sync.daemon.once import run_once
-from cdc_sync.daemon.process import Reread
 from cdc_sync.daemon.systemd import SystemdNotifier
 
 
@@ -57,7 +56,5 @@ def run(
             f"given up; {result.pending} pending, {result.held} held, {result.dead} dead letters"
         )
         raise typer.Exit(1 if result.failed else 0)
-    # A dry run ends with its terminal (SIGHUP).
-    reread = None if dry_run else Reread(read, log)
     beat_every = systemd.wants_to_hear_every
-    event_loop.run(running.run(config, consumers, say_lines, reread, dry_run=dry_run, beat_every=beat_every))
+    event_loop.run(running.run(config, consumers, say_lines, read, log, dry_run=dry_run, beat_every=beat_every))

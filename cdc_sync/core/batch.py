@@ -12,27 +12,24 @@ A deletion is only suspected at first. A fresh read after the grace decides, in 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import (
-    Decision,
-    Enqueue,
-    Fuse,
-    Unseen,
-    blow,
-    count,
-    decide,
-    has_counted,
-    in_order,
-)
-from cdc_sync.core.outbox import Applying, Entry, EntryState, Known, Skip, Suspicion, completed, corrects
+from cdc_sync.core.diff import Decision, Enqueue, Fuse, Unseen, blow, count, decide, has_counted, in_order
+from cdc_sync.core.outbox import Applying, Entry, EntryState, Known, Skip, Suspicion, completed
 from cdc_sync.core.reasons import coded, fields_of
-from cdc_sync.core.rows import Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable, WatchRules
+from cdc_sync.core.rows import (
+    Ignored,
+    Key,
+    Observation,
+    Origin,
+    OutOfScope,
+    Reportable,
+    Unreportable,
+    WatchRules,
+    content_of,
+)
 from cdc_sync.core.status_url import build
-
-NOWHERE = "nowhere"
-"""The endpoint of an entry that cannot be called: it is enqueued dead."""
 
 ASKED_AGAIN_AFTER = 10_000
 """Milliseconds until a suspicion that could not be answered is looked at again."""
@@ -68,10 +65,8 @@ class Resolved:
     @property
     def is_deletion(self) -> bool:
         """Whether no live row has the id."""
-        row = self.canonical
-        if isinstance(row, Unreportable) and row.incomplete is not None:
-            row = row.incomplete
-        return row is None or (isinstance(row, Reportable) and row.content.deleted)
+        content = content_of(self.canonical)
+        return self.canonical is None or (content is not None and content.deleted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +106,7 @@ class Batch:
     @property
     def application_ids(self) -> list[str]:
         """The ids of its applications, each once."""
-        ids = {each.application_id for each in self.observations}
-        ids.update([each.application_id for each in self.resolved])
+        ids = {each.application_id for each in (*self.observations, *self.resolved)}
         return sorted([id_ for id_ in ids if id_ is not None])
 
 
@@ -125,9 +119,6 @@ Fuses = Mapping[str, Fuse]
 """The fuses of a watch's accounts, by name."""
 
 NO_FUSES: Fuses = MappingProxyType({})
-
-NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
-"""A line of a history has nothing further."""
 
 _NEVER_SEEN = Known(0, (), in_scope=False, snapshot=None, pending=None)
 
@@ -146,7 +137,6 @@ class Applied:
     """The result of a batch.
 
     Attributes:
-        results: without unknown applications that a baseline adopts.
         entries: the enqueued entries that are sent, now or when they are due.
         unresolved: applications whose rows must all be read first, and when each seems to have changed.
         suspected: applications that were not suspected before.
@@ -165,28 +155,18 @@ class Applied:
     replaced: Sequence[tuple[str, str]] = ()
 
 
-class Calls(Protocol):
-    """The sender beside an apply."""
+class Calls:
+    """The sender beside an apply. This one sends nothing."""
 
     def begin_apply(self, watch: str, application_ids: Sequence[str]) -> Applying:
         """Let no call of these applications begin until `end_apply`."""
+        return Applying(watch, application_ids)
 
     def end_apply(self, applying: Applying, applied: Applied | None) -> None:
         """Take over what the apply has enqueued; None: it failed."""
 
 
-class NoCalls:
-    """Nothing is sent meanwhile."""
-
-    def begin_apply(self, watch: str, application_ids: Sequence[str]) -> Applying:
-        """See `Calls`."""
-        return Applying(watch, application_ids)
-
-    def end_apply(self, _: Applying, __: Applied | None) -> None:
-        """See `Calls`."""
-
-
-NO_CALLS = NoCalls()
+NO_CALLS = Calls()
 
 
 class HistoryEntry(NamedTuple):
@@ -199,78 +179,55 @@ class HistoryEntry(NamedTuple):
     detail: Mapping[str, Any]
 
 
-class Enqueued(NamedTuple):
-    """A content for the outbox; it replaces a pending entry."""
-
-    application_id: str
-    content: Content
-    kinds: str
-    state: EntryState
-    at: int
-    due_at: int
-    reason: str | None
-    endpoint: str
-
-
-class HandOver(NamedTuple):
-    """An application that another watch goes on with, from the state that HelloWork acknowledged last."""
-
-    application_id: str
-    heir: str
-    at: int
-
-
-class Refreshed(NamedTuple):
-    """A pending entry that gets other metadata, and maybe another endpoint."""
-
-    application_id: str
-    content: Content
-    endpoint: str
-
-
 @dataclass(slots=True)
 class BatchPlan:
     """What one batch changes; at most one step per application in each list. Other fields are as in `Applied`.
 
     Attributes:
+        fuse: the watch's, with the entries that were counted.
+        of_accounts: the accounts' fuses that counted something.
         new: applications never seen before, without a snapshot.
         adopted: applications never seen before that are taken as acknowledged.
         moved: another row represents them, or one that is in scope again.
         acknowledged: known applications that are taken as acknowledged.
+        enqueued: entries, which replace pending ones.
+        refreshed: the rows of pending entries that get other metadata, and maybe another endpoint.
         answered: applications whose suspicion is over.
         postponed: suspicions that could not be answered, with their new times.
         waiting: those of them whose pending entries wait for the answer.
         forgotten: applications that another watch has now.
-        handed_over: these, and those of which a deleted row stays here.
+        handed_over: these, and those of which a deleted row stays here, each with the watch that goes on with it.
         history: without new suspicions.
-        endpoints: of the pending entries that it enqueues or corrects.
-        fuse: the watch's; None if it counted nothing.
-        of_accounts: the accounts' fuses that counted something.
     """
 
+    fuse: Fuse
+    of_accounts: dict[str, Fuse] = field(default_factory=dict)
     new: list[Reportable] = field(default_factory=list)
     adopted: list[Reportable] = field(default_factory=list)
     moved: list[Reportable | Ignored] = field(default_factory=list)
     acknowledged: list[Reportable] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
-    enqueued: list[Enqueued] = field(default_factory=list)
-    refreshed: list[Refreshed] = field(default_factory=list)
+    enqueued: list[Entry] = field(default_factory=list)
+    refreshed: list[Reportable] = field(default_factory=list)
     out_of_scope: list[str] = field(default_factory=list)
     suspicions: list[Suspicion] = field(default_factory=list)
     answered: list[str] = field(default_factory=list)
     postponed: list[Suspicion] = field(default_factory=list)
     waiting: list[Suspicion] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
-    handed_over: list[HandOver] = field(default_factory=list)
+    handed_over: dict[str, str] = field(default_factory=dict)
     skips: list[Skip] = field(default_factory=list)
     positions: dict[str, str] = field(default_factory=dict)
     history: list[HistoryEntry] = field(default_factory=list)
-    endpoints: set[str] = field(default_factory=set)
-    fuse: Fuse | None = None
-    of_accounts: dict[str, Fuse] = field(default_factory=dict)
     results: list[ApplyResult] = field(default_factory=list)
     unresolved: dict[str, int] = field(default_factory=dict)
-    is_empty: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is written."""
+        of_applications = self.results or self.moved or self.refreshed or self.out_of_scope
+        of_suspicions = self.suspicions or self.answered or self.postponed
+        return not (of_applications or of_suspicions or self.skips or self.positions)
 
 
 def plan_batch(
@@ -287,11 +244,17 @@ def plan_batch(
     `before` is what is known of its applications and of those that its rows represented last; `elsewhere` has the
     others' states in other watches, without those that have an entry; `of_accounts` is needed for `accounts_of`.
     """
-    planner, observations = _Planner(rules, batch, before, fuse, elsewhere, of_accounts), batch.observations
-    if any(isinstance(each, Unreportable) for each in observations):
-        observations = _owned(observations, before)
-    plan = planner.changes
-    unresolved = plan.unresolved = planner.unresolved(observations)
+    # A row with an unreadable id is that of the application that it represented last.
+    owners = {known.key: id_ for id_, known in before.items()}
+    observations = [
+        replace(each, application_id=owners.get(each.key))
+        if isinstance(each, Unreportable) and each.unreadable and not each.application_id
+        else each
+        for each in batch.observations
+    ]
+    unresolved = _unresolved(observations, batch.gone, before)
+    plan = BatchPlan(fuse, unresolved=unresolved)
+    planner = _Planner(rules, batch, before, elsewhere, of_accounts, plan)
     for each in observations:
         if each.application_id not in unresolved:
             planner.observe(each)
@@ -300,9 +263,6 @@ def plan_batch(
         planner.resolve(resolved)
     if not unresolved:
         plan.positions.update(batch.positions)
-    news = plan.results or plan.adopted or plan.moved or plan.refreshed or plan.out_of_scope
-    of_suspicions = plan.suspicions or plan.answered or plan.postponed
-    plan.is_empty = not (news or of_suspicions or plan.skips or plan.positions)
     if not plan.is_empty:
         plan.positions.update(batch.replica)
     return plan
@@ -313,11 +273,9 @@ def accounts_of(rules: WatchRules, batch: Batch, before: Mapping[str, Known]) ->
     if rules.account is not None:
         return set()
     rows = [*batch.observations, *(each.canonical for each in batch.resolved)]
-    contents = [row.content for row in rows if isinstance(row, Reportable)]
-    incomplete = [row.incomplete for row in rows if isinstance(row, Unreportable)]
-    contents += [row.content for row in incomplete if row is not None]
-    contents += [state for known in before.values() for state in (known.snapshot, known.latest) if state is not None]
-    return {content.account for content in contents}
+    states = [content_of(row) for row in rows]
+    states += [state for known in before.values() for state in (known.snapshot, known.latest)]
+    return {state.account for state in states if state is not None}
 
 
 def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> set[Key]:
@@ -331,20 +289,12 @@ def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> se
     found = {skip.key for skip in plan.skips}
     for each in batch.observations:
         id_ = each.application_id
-        if id_ in plan.unresolved:
-            if id_ not in known or known[id_].key != each.key:
-                found.add(each.key)
-        elif id_ in written:
+        if id_ is None:
+            continue
+        is_canonical = id_ in known and known[id_].key == each.key
+        if id_ in written or (id_ in plan.unresolved and not is_canonical):
             found.add(each.key)
     return found
-
-
-def content_of_gone(application_id: str, latest: Content, rules: WatchRules, at: int) -> Content:
-    """The content for an application whose row is gone since `at`."""
-    status = rules.status.deleted
-    content = latest.as_deleted(status, at, rules.extra_fields_of(status))
-    # The snapshot may have gone to an earlier base_url.
-    return content if rules.own_urls else content._replace(url=build(rules.base_url, application_id))
 
 
 def described(content: Content) -> dict[str, Any]:
@@ -359,288 +309,256 @@ def moved(watch: str, application_id: str, heir: str, batch: Batch) -> HistoryEn
     return HistoryEntry(batch.now + batch.shift, watch, application_id, MOVED, detail)
 
 
+def _unresolved(
+    observations: Sequence[Observation], gone: Mapping[Key, int], before: Mapping[str, Known]
+) -> dict[str, int]:
+    """Applications whose row is gone or has another id, and those with another row than before, or two."""
+    unresolved: dict[str, int] = {}
+    rows = {each.key: each for each in observations}
+    for id_, known in before.items():
+        row = rows.get(known.key)
+        at = gone.get(known.key) if row is None else row.changed_at
+        if at is not None and (row is None or row.application_id != id_) and _is_alive(known):
+            unresolved[id_] = at
+    keys: dict[str, Key] = {id_: known.key for id_, known in before.items()}
+    for each in observations:
+        id_or_none = each.application_id
+        if id_or_none is not None and keys.setdefault(id_or_none, each.key) != each.key:
+            unresolved[id_or_none] = each.changed_at
+    return unresolved
+
+
 @dataclass(slots=True)
 class _Planner:
-    """The state of one `plan_batch`; `fuse` has counted its entries so far, with `changes.of_accounts`."""
+    """The state of one `plan_batch`."""
 
     rules: WatchRules
     batch: Batch
     before: Mapping[str, Known]
-    fuse: Fuse
     elsewhere: States
     of_accounts: Fuses
-    changes: BatchPlan = field(default_factory=BatchPlan)
-
-    def unresolved(self, observations: Sequence[Observation]) -> dict[str, int]:
-        """Applications whose row is gone or has another id, and those with another row than before, or two."""
-        unresolved: dict[str, int] = {}
-        if not self.before and len({each.application_id for each in observations}) == len(observations):
-            return unresolved
-        rows = {each.key: each for each in observations}
-        for id_, known in self.before.items():
-            row = rows.get(known.key)
-            if row is not None and row.application_id == id_:
-                continue
-            at = self.batch.gone.get(known.key) if row is None else row.changed_at
-            if at is not None and _is_alive(known):
-                unresolved[id_] = at
-        seen: set[str] = set()
-        for each in observations:
-            id_or_none = each.application_id
-            if id_or_none is None:
-                continue
-            found = self.before.get(id_or_none)
-            if id_or_none in seen or (found is not None and found.key != each.key):
-                unresolved[id_or_none] = each.changed_at
-            seen.add(id_or_none)
-        return unresolved
+    plan: BatchPlan
 
     def resolve(self, resolved: Resolved) -> None:
-        id_, before = resolved.application_id, self.before.get(resolved.application_id, _NEVER_SEEN)
-        if self.batch.origin != "deletion":
-            if not self._is_there(resolved, before) and _is_alive(before):
+        """Decide about an application by all of its rows."""
+        id_, row = resolved.application_id, resolved.canonical
+        known = self.before.get(id_, _NEVER_SEEN)
+        latest = known.latest
+        is_answer = self.batch.origin == "deletion"
+        if is_answer and not self._is_answered(resolved, known):
+            return
+        if row is not None and row.application_id == id_:
+            self.observe(row, is_move=known.key not in resolved.keys)
+        elif latest is None or not known.in_scope:
+            return
+        elif not is_answer:
+            if not latest.deleted:
                 self._suspect(id_, resolved.changed_at)
-        elif resolved.is_unanswered or (resolved.elsewhere is not None and _may_be_under_way(before)):
-            self._postpone(resolved, before)
-        else:
-            self.changes.answered.append(id_)
-            self._answer(resolved, before)
-
-    def _postpone(self, resolved: Resolved, before: Known) -> None:
-        """Look at a suspicion again later."""
-        again = Suspicion(resolved.application_id, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
-        self.changes.postponed.append(again)
-        # The entry may be older than what HelloWork has. One that may be under way must end first.
-        if resolved.is_unanswered and before.state == "pending":
-            self.changes.waiting.append(again)
-
-    def _answer(self, resolved: Resolved, before: Known) -> None:
-        """Answer a suspicion."""
-        id_, row, latest = resolved.application_id, resolved.canonical, before.latest
-        if resolved.is_kept:
-            return
-        if resolved.elsewhere is not None:
-            self._leave_to(resolved.elsewhere, resolved, before)
-        elif self._is_there(resolved, before) or latest is None or not before.in_scope:
-            return
         elif row is None:
-            content = content_of_gone(id_, latest, self.rules, resolved.changed_at)
-            refused = self.rules.allowed.refusal(content.url)
-            gone = Reportable(id_, before.key, content, refused, changed_at=resolved.changed_at)
-            self._decide(gone, before, is_move=False)
+            self._decide(self._gone(id_, known.key, latest, resolved.changed_at), known, is_move=False)
         elif not isinstance(row, Unreportable) or not row.unreadable:
             # An unreadable row may well have its id, and stays.
             self._leave_scope(id_, LOST_ID)
 
-    def _is_there(self, resolved: Resolved, before: Known) -> bool:
-        """Observe the canonical row, if it has the id."""
-        row = resolved.canonical
-        if row is None or row.application_id != resolved.application_id:
+    def _is_answered(self, resolved: Resolved, known: Known) -> bool:
+        """Whether this watch alone answers a suspicion; else see what another one's table means for it."""
+        id_, heir = resolved.application_id, resolved.elsewhere
+        may_be_under_way = known.state == "pending" and known.pending is not None and known.pending.attempted
+        if resolved.is_unanswered or (heir is not None and may_be_under_way):
+            again = Suspicion(id_, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
+            self.plan.postponed.append(again)
+            # The entry may be older than what HelloWork has. One that may be under way must end first.
+            if resolved.is_unanswered and known.state == "pending":
+                self.plan.waiting.append(again)
             return False
-        self.observe(row, is_move=before.key not in resolved.keys)
-        return True
+        self.plan.answered.append(id_)
+        if heir is not None:
+            self._leave_to(heir, resolved, known)
+        return heir is None and not resolved.is_kept
 
-    def observe(self, observation: Observation, *, is_move: bool = False) -> None:
-        known = self.before.get(observation.application_id or "", _NEVER_SEEN)
-        if isinstance(observation, Unreportable):
-            observation = completed(observation, known)
-        match observation:
-            case Reportable() as row:
-                self._decide(row, known, is_move=is_move)
-            case Unreportable(application_id, key, reason):
-                if self.batch.skipped.get(key) != reason:
-                    self.changes.skips.append(Skip(key, application_id, reason))
-                return
-            case OutOfScope(application_id):
-                if known.in_scope:
-                    self._leave_scope(application_id, LEFT_SCOPE)
-            case Ignored() as row:
-                # From now on the end of this row is the application's.
-                if known.latest is not None and not (known.in_scope and known.key == row.key):
-                    self.changes.moved.append(row)
-        if observation.key in self.batch.skipped:
-            self.changes.skips.append(Skip(observation.key, None, None))
-
-    def _leave_scope(self, application_id: str, event: str) -> None:
-        """No call is made for the application any more; its history has the reason."""
-        self.changes.out_of_scope.append(application_id)
-        self._note(event, application_id)
-
-    def _leave_to(self, heir: str, resolved: Resolved, before: Known) -> None:
+    def _leave_to(self, heir: str, resolved: Resolved, known: Known) -> None:
         """Leave the application to another watch."""
-        id_, changes = resolved.application_id, self.changes
-        if isinstance(resolved.canonical, Reportable):
-            self._take_as_deleted(resolved.canonical, before)
-        elif before.latest is None:
+        id_, row, plan = resolved.application_id, resolved.canonical, self.plan
+        if isinstance(row, Reportable):
+            # It is marked as deleted: without a record, each sweep would suspect it.
+            self._adopt(row, known)
+            if known.pending is not None:
+                plan.cancelled.append(id_)
+        elif known.latest is None:
             return
         else:
-            changes.forgotten.append(id_)
-        changes.handed_over.append(HandOver(id_, heir, self.batch.now))
-        changes.history.append(moved(self.rules.watch, id_, heir, self.batch))
+            plan.forgotten.append(id_)
+        plan.handed_over[id_] = heir
+        plan.history.append(moved(self.rules.watch, id_, heir, self.batch))
 
-    def _take_as_deleted(self, row: Reportable, known: Known) -> None:
-        """Take a row that is marked as deleted as acknowledged. Without a record each sweep would suspect it."""
-        changes, id_ = self.changes, row.application_id
-        if known is _NEVER_SEEN:
-            changes.adopted.append(row)
-        else:
-            changes.moved.append(row)
-            changes.acknowledged.append(row)
-        if known.pending is not None:
-            changes.cancelled.append(id_)
-        changes.results.append(ApplyResult(id_, "adopt"))
+    def _gone(self, application_id: str, key: Key, latest: Content, at: int) -> Reportable:
+        """The observation of an application whose row is gone since `at`."""
+        rules, status = self.rules, self.rules.status.deleted
+        content = latest.as_deleted(status, at, rules.extra_fields_of(status))
+        if not rules.own_urls:
+            # The snapshot may have gone to an earlier base_url.
+            content = content._replace(url=build(rules.base_url, application_id))
+        return Reportable(application_id, key, content, None, changed_at=at)
 
-    def _note(self, event: str, application_id: str, **detail: object) -> None:
-        """Add a line to the application's history."""
-        at, detail = self.batch.now + self.batch.shift, {"by": self.batch.origin, **detail}
-        self.changes.history.append(HistoryEntry(at, self.rules.watch, application_id, event, detail))
-
-    def _suspect(self, application_id: str, at: int) -> None:
-        due_at = self.batch.now + self.rules.deletion_grace
-        self.changes.suspicions.append(Suspicion(application_id, at, due_at))
+    def observe(self, row: Observation, *, is_move: bool = False) -> None:
+        """Decide about one row."""
+        known = self.before.get(row.application_id or "", _NEVER_SEEN)
+        if isinstance(row, Unreportable):
+            row = completed(row, known)
+        if isinstance(row, Unreportable):
+            if self.batch.skipped.get(row.key) != row.reason:
+                self.plan.skips.append(Skip(row.key, row.application_id, row.reason))
+            return
+        if row.key in self.batch.skipped:
+            self.plan.skips.append(Skip(row.key, None, None))
+        match row:
+            case Reportable():
+                self._decide(row, known, is_move=is_move)
+            case OutOfScope(str(application_id)) if known.in_scope:
+                self._leave_scope(application_id, LEFT_SCOPE)
+            case Ignored() if known.latest is not None and not known.is_represented_by(row.key):
+                # From now on the end of this row is the application's.
+                self.plan.moved.append(row)
 
     def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
-        row = _for_its_account(row, known, self.rules)
-        batch, changes, content = self.batch, self.changes, row.content
-        is_new_deletion = content.deleted and not (known.latest is not None and known.latest.deleted)
-        if is_new_deletion and batch.origin not in ("baseline", "deletion"):
-            self._suspect(row.application_id, row.changed_at)
+        plan, id_ = self.plan, row.application_id
+        if row.content.deleted:
+            if self.batch.origin not in ("baseline", "deletion") and not (known.latest and known.latest.deleted):
+                self._suspect(id_, row.changed_at)
+                return
+            row = self._for_its_account(row, known)
+        decision = self._decision(row, known, is_move=is_move)
+        if decision == "adopt":
+            self._adopt(row, known)
             return
-        unseen: Unseen = "adopt" if known is _NEVER_SEEN and self._is_acknowledged_elsewhere(row) else batch.unseen
-        decision = decide(content, known.snapshot, known.pending, unseen)
         if known is _NEVER_SEEN:
-            (changes.adopted if decision == "adopt" else changes.new).append(row)
-        else:
-            if batch.origin == "baseline" and batch.unseen == "adopt" and isinstance(decision, Enqueue):
-                # Two rows of one application, on two pages: the second does not differ from the first.
-                decision = decision if is_move or known.pending is not None else "adopt"
-            if known.key != row.key or not known.in_scope:
-                changes.moved.append(row)
-        match decision:
-            case Enqueue():
-                changes.results.append(self._enqueue(row, known, decision))
-            case "nothing":
-                self._refresh(row, known)
-            case "adopt":
-                if known is not _NEVER_SEEN:
-                    changes.acknowledged.append(row)
-                if known is not _NEVER_SEEN or batch.origin != "baseline":
-                    changes.results.append(ApplyResult(row.application_id, decision))
-            case _:
-                changes.cancelled.append(row.application_id)
-                self._note("cancelled", row.application_id, **_change(known, content))
-                changes.results.append(ApplyResult(row.application_id, decision))
+            plan.new.append(row)
+        elif not known.is_represented_by(row.key):
+            plan.moved.append(row)
+        if isinstance(decision, Enqueue):
+            plan.results.append(self._enqueue(row, known, decision))
+        elif decision == "cancel":
+            plan.cancelled.append(id_)
+            self._note_change("cancelled", id_, known, row.content)
+            plan.results.append(ApplyResult(id_, decision))
+        elif known.pending is not None:
+            self._refresh(row, known.pending.content)
 
-    def _is_acknowledged_elsewhere(self, row: Reportable) -> bool:
-        """Whether another watch's application of this id has this state at HelloWork, by the same account."""
-        acknowledged, content = self.elsewhere.get(row.application_id), row.content
-        if acknowledged is None:
-            return False
-        return content.same_as(acknowledged) and content.account == acknowledged.account
+    def _refresh(self, row: Reportable, pending: Content) -> None:
+        """Correct the entry by a corrected row; a retried dead letter of a refused one would be refused again."""
+        refused = row.refused or self.rules.allowed.refusal(row.content.url)
+        if refused is None and not row.content.same_metadata(pending):
+            self.plan.refreshed.append(row)
+
+    def _for_its_account(self, row: Reportable, known: Known) -> Reportable:
+        """A deletion goes to the watch's account, whatever its name was; else to the one that knows the application."""
+        account = self.rules.account or (known.snapshot or row.content).account
+        return replace(row, content=row.content._replace(account=account))
+
+    def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
+        batch, content = self.batch, row.content
+        unseen = batch.unseen
+        if known is _NEVER_SEEN and (acknowledged := self.elsewhere.get(row.application_id)) is not None:
+            # Another watch's application has this state at HelloWork, by the same account.
+            is_same = content.same_as(acknowledged) and content.account == acknowledged.account
+            unseen = "adopt" if is_same else unseen
+        decision = decide(content, known.snapshot, known.pending, unseen)
+        if batch.origin == "baseline" and batch.unseen == "adopt" and not is_move and known.pending is None:
+            # Two rows of one application, on two pages: the second does not differ from the first.
+            return "adopt" if isinstance(decision, Enqueue) else decision
+        return decision
+
+    def _adopt(self, row: Reportable, known: Known) -> None:
+        """Take a row's state as acknowledged."""
+        if known is _NEVER_SEEN:
+            self.plan.adopted.append(row)
+        else:
+            self.plan.acknowledged.append(row)
+            if not known.is_represented_by(row.key):
+                self.plan.moved.append(row)
+        self.plan.results.append(ApplyResult(row.application_id, "adopt"))
 
     def _enqueue(self, row: Reportable, known: Known, decision: Enqueue) -> ApplyResult:
-        batch, rules, changes, content, id_ = self.batch, self.rules, self.changes, row.content, row.application_id
+        batch, rules, content, id_ = self.batch, self.rules, row.content, row.application_id
+        pending = known.pending
         if rules.ordered_dates:
             # An adopted state's date was never sent.
-            content = in_order(
-                content, row.changed_at, known.snapshot if known.is_acknowledged else None, known.pending
-            )
-        state: EntryState = "pending"
-        event, endpoint, due_at, reason = "queued", NOWHERE, batch.now, row.refused
-        if reason:
-            state, event = "dead", "dead-lettered"
-        else:
-            endpoint = content.endpoint
-            due_at += rules.settle.get(content.status, rules.default_settle)
+            content = in_order(content, row.changed_at, known.snapshot if known.is_acknowledged else None, pending)
+        state: EntryState = "dead"
+        event, reason = "dead-lettered", row.refused or rules.allowed.refusal(content.url)
+        if reason is None:
             reason = self._hold(content, known)
-            if reason is None:
-                changes.endpoints.add(endpoint)
-            else:
-                state = event = "held"
-        kinds = sorted(decision.kinds)
-        changes.enqueued.append(Enqueued(id_, content, " ".join(kinds), state, batch.now, due_at, reason, endpoint))
-        further = {"kinds": kinds, "replaced": known.state is not None, "due_at": due_at + batch.shift}
+            state, event = ("pending", "queued") if reason is None else ("held", "held")
+        due_at = batch.now + rules.settle.get(content.status, rules.default_settle)
+        attempted = pending is not None and pending.attempted
+        self.plan.enqueued.append(
+            Entry(
+                rules.watch,
+                id_,
+                content,
+                decision.kinds,
+                state,
+                known.revision + 1,
+                batch.now,
+                due_at,
+                attempted,
+                reason=reason,
+            )
+        )
+        further = {"kinds": sorted(decision.kinds), "replaced": pending is not None, "due_at": due_at + batch.shift}
         if content.event_date != row.content.event_date:
             further |= {"event_date": content.event_date, "event_date_of_row": row.content.event_date}
         if reason:
             further |= fields_of(reason)
-        self._note(event, id_, **_change(known, content), **further)
+        self._note_change(event, id_, known, content, **further)
         return ApplyResult(id_, decision, state, reason)
 
     def _hold(self, content: Content, known: Known) -> str | None:
         """Why a person must decide about an entry; None if it is sent."""
-        batch, pending = self.batch, known.pending
-        deletion = content.deleted and not (pending is not None and pending.content.deleted)
-        if deletion and batch.doubt is not None:
+        batch, fuse = self.batch, self.plan.fuse
+        is_deletion = content.deleted and not (known.pending and known.pending.content.deleted)
+        if is_deletion and batch.doubt is not None:
             return batch.doubt  # it neither blows the fuse nor counts
         # A suspected deletion is held with an intact fuse; the row's return ends the suspicion.
-        if known.state == "held" and (content.deleted or self.fuse.blown_at is not None):
+        if known.state == "held" and (content.deleted or fuse.blown_at is not None):
             return known.reason or ""
-        is_pending = known.state == "pending" and not deletion and not self.fuse.holds_all
-        if is_pending and has_counted(self.fuse, self.rules.fuse, batch.now, known.queued_at):
+        is_replaced = known.state == "pending" and not is_deletion and not fuse.holds_all
+        if is_replaced and has_counted(fuse, self.rules.fuse, batch.now, known.queued_at):
             return None
-        return self._count(content.account, deletion=deletion)
+        return self._count(content.account, deletion=is_deletion)
 
     def _count(self, account: str, *, deletion: bool) -> str | None:
-        """Count an entry; why it is held."""
-        now, policy = self.batch.now, self.rules.fuse
-        if self.rules.account is not None or self.fuse.holds_all:
-            self.fuse, reason = count(self.fuse, policy, now, deletion=deletion)
-        elif (reason := self._count_account(account, deletion=deletion)) is not None:
-            self.fuse = blow(self.fuse, now, reason)
-        else:
-            self.fuse, reason = count(self.fuse, policy.of_all_accounts, now, deletion=deletion)
-        self.changes.fuse = self.fuse
+        """Count an entry, by its account first if the watch has several; why it is held."""
+        plan, policy, now = self.plan, self.rules.fuse, self.batch.now
+        if self.rules.account is None and not plan.fuse.holds_all:
+            of_account = plan.of_accounts.get(account) or self.of_accounts.get(account, Fuse())
+            plan.of_accounts[account], reason = count(of_account, policy, now, deletion=deletion)
+            if reason is not None:
+                reason = coded("fuse-account", "%(reason)s, of the account %(account)s", reason=reason, account=account)
+                plan.fuse = blow(plan.fuse, now, reason)
+                return reason
+            policy = policy.of_all_accounts
+        plan.fuse, reason = count(plan.fuse, policy, now, deletion=deletion)
         return reason
 
-    def _count_account(self, account: str, *, deletion: bool) -> str | None:
-        """Count an entry of one of several accounts; why it is held."""
-        counted = self.changes.of_accounts
-        fuse = counted.get(account) or self.of_accounts.get(account, Fuse())
-        counted[account], reason = count(fuse, self.rules.fuse, self.batch.now, deletion=deletion)
-        if reason is None:
-            return None
-        return coded("fuse-account", "%(reason)s, of the account %(account)s", reason=reason, account=account)
+    def _suspect(self, application_id: str, at: int) -> None:
+        due_at = self.batch.now + self.rules.deletion_grace
+        self.plan.suspicions.append(Suspicion(application_id, at, due_at))
 
-    def _refresh(self, row: Reportable, known: Known) -> None:
-        """Correct the entry by a corrected row; a retried dead letter without one is refused again."""
-        if not corrects(row.content, row.refused, known.pending):
-            return
-        endpoint = row.content.endpoint
-        self.changes.refreshed.append(Refreshed(row.application_id, row.content, endpoint))
-        if known.state == "pending":
-            self.changes.endpoints.add(endpoint)
+    def _leave_scope(self, application_id: str, event: str) -> None:
+        """No call is made for the application any more; its history has the reason."""
+        self.plan.out_of_scope.append(application_id)
+        self._note(event, application_id)
 
+    def _note_change(self, event: str, application_id: str, known: Known, content: Content, **further: object) -> None:
+        """Add what changes to the application's history."""
+        before = described(known.snapshot) if known.snapshot else None
+        self._note(event, application_id, **{"from": before, "to": described(content)}, **further)
 
-def _for_its_account(row: Reportable, known: Known, rules: WatchRules) -> Reportable:
-    """A deletion goes to the watch's account, whatever its name was; else to the one that knows the application."""
-    account = rules.account
-    if account is None:
-        account = row.content.account if known.snapshot is None else known.snapshot.account
-    if not row.content.deleted or account == row.content.account:
-        return row
-    return replace(row, content=row.content._replace(account=account))
-
-
-def _owned(observations: Sequence[Observation], before: Mapping[str, Known]) -> list[Observation]:
-    """The observations; rows with unreadable ids are those of the applications that they represented last."""
-    owners = {known.key: id_ for id_, known in reversed(list(before.items()))}
-    return [
-        replace(each, application_id=owners.get(each.key))
-        if isinstance(each, Unreportable) and each.unreadable and not each.application_id
-        else each
-        for each in observations
-    ]
-
-
-def _change(known: Known, content: Content) -> dict[str, Any]:
-    """What changes, for the history."""
-    return {"from": described(known.snapshot) if known.snapshot else None, "to": described(content)}
-
-
-def _may_be_under_way(known: Known) -> bool:
-    """Whether HelloWork may be receiving an entry, which must end first."""
-    return known.state == "pending" and known.pending is not None and known.pending.attempted
+    def _note(self, event: str, application_id: str, **detail: object) -> None:
+        """Add a line to the application's history."""
+        at, detail = self.batch.now + self.batch.shift, {"by": self.batch.origin, **detail}
+        self.plan.history.append(HistoryEntry(at, self.rules.watch, application_id, event, detail))
 
 
 def _is_alive(known: Known) -> bool:

@@ -33,8 +33,8 @@ _DIFFERS = "configuration"
 
 _FIELD = re.compile(r"%\((\w+)\)s")
 
-_OF_A_WATCH = ("watch", ZONE, "triggers", "deletions", "row security", "baseline", "store")
-"""The conditions of a captured watch, except its lag."""
+_OF_A_WATCH = ("watch", ZONE, "triggers", "deletions", "row security", "baseline", "store", "lag")
+"""The conditions of a captured watch."""
 
 
 def kind_of(name: str) -> str:
@@ -47,39 +47,32 @@ def starting(watches: tuple[str, ...]) -> Conditions:
     return {f"watch {watch}": coded("unconnected", "not connected yet") for watch in watches}
 
 
-def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 - a table, one return per row
+def fold(conditions: Conditions, event: Event) -> Conditions:
     """The conditions after an event; the same object if it changes none."""
     match event:
         case seen.TenantsFound(watches):
             return {**conditions, **starting(watches)}
-        case seen.WatchEnded(watch):
-            return _without(conditions, watch, STANDBY, *_OF_A_WATCH, "lag")
-        case seen.WatchStandsBy(watch, message):
-            # The capturing daemon reports its other problems.
-            return _with(_without(conditions, watch, *_OF_A_WATCH, "lag"), f"{STANDBY} {watch}", message)
+        case seen.WatchEnded(watch) | seen.WatchStandsBy(watch):
+            # The capturing daemon reports the watch's other problems.
+            for of_it in _OF_A_WATCH:
+                conditions = _with(conditions, f"{of_it} {watch}", "")
         case seen.WatchConnected(watch) | seen.WatchLost(watch):
-            conditions = _without(conditions, watch, STANDBY)
-        case seen.BaselineProgress(watch, rows, estimate):
-            message = coded("baseline", "the baseline is running: %(rows)s rows", rows=rows)
-            if estimate:
-                message = coded(
-                    "baseline-of",
-                    "the baseline is running: %(rows)s of about %(estimate)s rows",
-                    rows=rows,
-                    estimate=estimate,
-                )
-            return _with(conditions, f"baseline {watch}", message)
-        case seen.EndpointChanged(endpoint, mode, reason):
-            why = reason or ""
-            message = "" if mode == "healthy" else Reason(f"{mode}: {why}", f"endpoint-{mode}", {"reason": why})
-            return _with(conditions, f"endpoint {endpoint}", message)
+            conditions = _with(conditions, f"{STANDBY} {watch}", "")
     kind = _KIND_OF.get(type(event))
     if kind is None:
         return conditions
-    code, text = _REASONS.get(type(event), ("", ""))
-    message = coded(code, text, **{name: getattr(event, name) for name in _FIELD.findall(text)})
     subject = next((getattr(event, name) for name in _SUBJECTS if hasattr(event, name)), None)
-    return _with(conditions, f"{kind} {subject}" if subject else kind, message or getattr(event, "message", ""))
+    return _with(conditions, f"{kind} {subject}" if subject else kind, _reason(event))
+
+
+def _reason(event: Event) -> str:
+    """What is wrong by an event; empty if it ends a condition."""
+    if isinstance(event, seen.EndpointChanged):
+        mode, why = event.mode, event.reason or ""
+        return "" if mode == "healthy" else Reason(f"{mode}: {why}", f"endpoint-{mode}", {"reason": why})
+    code, text = _REASONS.get(type(event), ("", ""))
+    reason = coded(code, text, **{name: getattr(event, name) for name in _FIELD.findall(text)})
+    return reason or getattr(event, "message", "")
 
 
 def wrong(conditions: Conditions) -> Conditions:
@@ -103,13 +96,6 @@ def is_standby(name: str) -> bool:
     return kind_of(name) == STANDBY
 
 
-def _without(conditions: Conditions, watch: str, *kinds: str) -> Conditions:
-    """The conditions without some kinds of one watch."""
-    for kind in kinds:
-        conditions = _with(conditions, f"{kind} {watch}", "")
-    return conditions
-
-
 def _with(conditions: Conditions, name: str, message: str) -> Conditions:
     """The conditions with one changed; an empty message ends it. The same object if nothing changes."""
     if conditions.get(name, "") == message:
@@ -127,13 +113,13 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
     "deletions": (seen.DeletionsWait, seen.DeletionsDecided),
     "row security": (seen.RowsHidden, seen.RowsVisible),
     ZONE: (seen.ZoneDoubted, seen.ZoneTrusted),
-    "baseline": (seen.BaselineDone,),
-    "endpoint": (seen.EndpointGone,),
+    "baseline": (seen.BaselineProgress, seen.BaselineDone),
+    "endpoint": (seen.EndpointChanged, seen.EndpointGone),
     SENDING: (seen.SendingPaused, seen.SendingResumed),
     "lag": (seen.CaptureLate, seen.CaptureInTime, seen.DeliveryLate, seen.DeliveryInTime),
     # Watches and the sender recover separately.
     "store": (seen.StoreFailed, seen.StoreRecovered),
-    STANDBY: (seen.StandsBy, seen.LeadTaken),
+    STANDBY: (seen.StandsBy, seen.LeadTaken, seen.WatchStandsBy, seen.WatchEnded),
     "take-over": (seen.TakeOverBlocked, seen.TakeOverUnblocked),
     _DIFFERS: (seen.StandbyDiffers, seen.StandbyAgrees),
     "tenants": (seen.TenantsUnknown, seen.TenantsKnown),
@@ -148,6 +134,7 @@ _SUBJECTS = ("watch", "endpoint", "by", "database")
 
 _REASONS: Mapping[type[Event], tuple[str, str]] = {
     seen.WatchConnected: ("preparing", "connected, and getting ready"),
+    seen.BaselineProgress: ("baseline", "the baseline is running: %(rows)s rows"),
     seen.ZoneDoubted: ("zone", f"%(reason)s. Remedy: {REMEDY}"),
     seen.SendingPaused: ("sending-paused", "paused by an operator: `cdc-sync resume` lets calls go out again"),
     seen.StandbyDiffers: ("standby-differs", "this daemon's configuration is another one than the leader's"),
@@ -156,12 +143,7 @@ _REASONS: Mapping[type[Event], tuple[str, str]] = {
 }
 """The code and the text of each reason; the text's fields are the event's."""
 
-# fmt: off
-EVENTS = frozenset({
-    seen.TenantsFound, seen.WatchEnded, seen.WatchStandsBy, seen.BaselineProgress,
-    seen.EndpointChanged, *_KIND_OF,
-})
-# fmt: on
+EVENTS: frozenset[type[Event]] = frozenset({seen.TenantsFound, *_KIND_OF})
 """The events that can change a condition."""
 
 KINDS = (*_BY_KIND, "fuse", "held")

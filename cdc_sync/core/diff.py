@@ -15,8 +15,8 @@ find one for each application.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from cdc_sync.core.content import LATEST, Content, Kind
-from cdc_sync.core.reasons import Reason, coded
+from cdc_sync.core.content import FIRST, LATEST, Content, Kind
+from cdc_sync.core.reasons import coded
 
 Unseen = Literal["send", "adopt"]
 
@@ -50,16 +50,14 @@ def decide(observed: Content, snapshot: Content | None, pending: PendingEntry | 
         pending: the application's outbox entry, in any state.
         unseen: for an application without snapshot and entry.
     """
-    if pending is not None:
-        if observed.same_as(pending.content):
-            return "nothing"
-        if snapshot is not None and observed.same_as(snapshot):
-            return Enqueue(kinds_between(pending.content, observed)) if pending.attempted else "cancel"
-        return Enqueue(kinds_between(snapshot, observed))
-    if snapshot is None:
+    base = snapshot if pending is None else pending.content
+    if base is None:
         return "adopt" if unseen == "adopt" else Enqueue(kinds_between(None, observed))
-    kinds = kinds_between(snapshot, observed)
-    return Enqueue(kinds) if kinds else "nothing"
+    if observed.same_as(base):
+        return "nothing"
+    if pending is None or snapshot is None or not observed.same_as(snapshot):
+        return Enqueue(kinds_between(snapshot, observed))
+    return Enqueue(kinds_between(base, observed)) if pending.attempted else "cancel"
 
 
 def kinds_between(snapshot: Content | None, observed: Content) -> frozenset[Kind]:
@@ -103,13 +101,13 @@ def in_order(content: Content, changed_at: int, acknowledged: Content | None, pe
         acknowledged: the snapshot; None if it was adopted, so that its date was never sent.
         pending: the entry that is replaced.
     """
-    received = [] if acknowledged is None else [acknowledged.event_date]
+    received = None if acknowledged is None else acknowledged.event_date
     if pending is not None and pending.attempted:
-        received.append(pending.content.event_date)
-    if not received or content.event_date > max(received):
+        received = max(pending.content.event_date, received or FIRST)
+    if received is None or content.event_date > received:
         return content
     # Nothing can be later than the last expressible date.
-    return content._replace(event_date=min(max(changed_at, max(received) + 1, content.created), LATEST))
+    return content._replace(event_date=min(max(changed_at, received + 1, content.created), LATEST))
 
 
 _ACCOUNTS = 10
@@ -163,19 +161,18 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[
     changes = max(fuse.changes - (1 - left) * policy.max_changes, 0.0) if left else 0.0
     deletions = max(fuse.deletions - (1 - left) * policy.max_deletions, 0.0) if left else 0.0
     if deletion and deletions + 1 > policy.max_deletions:
-        reason = _beyond(policy.max_deletions, "deletions")
+        reason = coded(
+            "fuse-deletions", "more than %(limit)s deletions at once (fuse.max_deletions)", limit=policy.max_deletions
+        )
         deletions = policy.max_deletions
     elif changes + 1 > policy.max_changes:
-        reason, changes = _beyond(policy.max_changes, "changes"), policy.max_changes
+        reason = coded(
+            "fuse-changes", "more than %(limit)s changes at once (fuse.max_changes)", limit=policy.max_changes
+        )
+        changes = policy.max_changes
     else:
         return Fuse(now, changes + 1, deletions + deletion, *fuse[3:]), None  # by position: it is done for each entry
     return blow(fuse._replace(at=now, changes=changes, deletions=deletions), now, reason), reason
-
-
-def _beyond(limit: int, what: Literal["changes", "deletions"]) -> Reason:
-    if what == "deletions":
-        return coded("fuse-deletions", "more than %(limit)s deletions at once (fuse.max_deletions)", limit=limit)
-    return coded("fuse-changes", "more than %(limit)s changes at once (fuse.max_changes)", limit=limit)
 
 
 def has_counted(fuse: Fuse, policy: FusePolicy, now: int, queued_at: int | None) -> bool:

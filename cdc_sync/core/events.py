@@ -61,6 +61,18 @@ class WatchEvent(Event):
     watch: str
 
 
+class WatchMessage(WatchEvent):
+    """An event of one watch, in words."""
+
+    message: str
+
+
+class EndpointEvent(Event):
+    """An event of one endpoint."""
+
+    endpoint: str
+
+
 class DaemonStarted(Event):
     """The process is up. `admin` is the page's address."""
 
@@ -156,10 +168,8 @@ class TenantsKnown(Event):
     database: str
 
 
-class TenantRefused(WatchEvent):
+class TenantRefused(WatchMessage):
     """A tenant has no watch because its own settings cannot be used: a header's file, say."""
-
-    message: str
 
 
 class TenantAccepted(WatchEvent):
@@ -190,29 +200,24 @@ class CaptureStarted(WatchEvent):
     """The baseline is complete; changes are captured from now on."""
 
 
-class WatchLost(WatchEvent):
+class WatchLost(WatchMessage):
     """The watch's database cannot be used. Emitted when the reason changes.
 
     `code` is one of docs/operations.md. `repeated`: another watch of the database has just reported it.
     """
 
-    message: str
     misconfigured: bool
     code: str | None = None
     repeated: bool = False
     database: str | None = None
 
 
-class WatchStandsBy(WatchEvent):
+class WatchStandsBy(WatchMessage):
     """A daemon with another store captures the watch. Emitted when `message` changes."""
 
-    message: str
 
-
-class TriggersMissing(WatchEvent):
+class TriggersMissing(WatchMessage):
     """Notify mode lacks its triggers: only sweeps find changes."""
-
-    message: str
 
 
 class TriggersFound(WatchEvent):
@@ -252,20 +257,16 @@ class TableReplaced(WatchEvent):
     table: str
 
 
-class RowsHidden(WatchEvent):
+class RowsHidden(WatchMessage):
     """Row-level security may hide rows: every deletion is held."""
-
-    message: str
 
 
 class RowsVisible(WatchEvent):
     """Row-level security hides no rows."""
 
 
-class DeletionsWait(WatchEvent):
+class DeletionsWait(WatchMessage):
     """Deletions cannot be decided: another watch may have the applications, and its table cannot be read."""
-
-    message: str
 
 
 class DeletionsDecided(WatchEvent):
@@ -326,17 +327,14 @@ class CaptureInTime(WatchEvent):
     """Capture has caught up."""
 
 
-class DeliveryLate(Event):
+class DeliveryLate(EndpointEvent):
     """A call to an endpoint has been due for longer than `limit` seconds. Emitted once."""
 
-    endpoint: str
     limit: float
 
 
-class DeliveryInTime(Event):
+class DeliveryInTime(EndpointEvent):
     """No call to the endpoint is late."""
-
-    endpoint: str
 
 
 class ClockSkewed(Event):
@@ -396,19 +394,16 @@ class CallEnded(WatchEvent):
     waited: float
 
 
-class EndpointChanged(Event):
+class EndpointChanged(EndpointEvent):
     """An endpoint's circuit opened, or it paused, was throttled or recovered."""
 
-    endpoint: str
     mode: Mode
     reason: str | None
     wait: float
 
 
-class EndpointGone(Event):
+class EndpointGone(EndpointEvent):
     """The account of an endpoint is no longer configured."""
-
-    endpoint: str
 
 
 class SendingPaused(Event):

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Self
 
 from cdc_sync.core.content import Content, Kind
 from cdc_sync.core.diff import PendingEntry
-from cdc_sync.core.rows import Key, Observation, Row, Unreportable, WatchRules, created_of, has_no_id, interpret
+from cdc_sync.core.rows import Key, Observation, Row, Unreportable, WatchRules, from_microseconds, interpret
 from cdc_sync.core.status_url import build
 
 EntryState = Literal["pending", "held", "dead"]
@@ -18,6 +18,10 @@ Lane = tuple[str, str]
 
 EntryId = tuple[str, str]
 """Watch and application id."""
+
+
+NOWHERE = "nowhere"
+"""The endpoint of an entry that cannot be called: it is enqueued dead."""
 
 
 class Entry(NamedTuple):
@@ -91,6 +95,10 @@ class Known(NamedTuple):
         """The state that HelloWork has once everything is sent."""
         return self.snapshot if self.pending is None else self.pending.content
 
+    def is_represented_by(self, key: Key) -> bool:
+        """Whether the row with this key represents it, and is in scope."""
+        return self.in_scope and self.key == key
+
 
 def completed(observation: Observation, known: Known | None) -> Observation:
     """The observation with its application's last known job, or account.
@@ -116,13 +124,9 @@ def former_row(row: Row, application_id: str, known: Known, rules: WatchRules, r
     observation = interpret(row, rules, read_at)
     if observation.application_id == application_id:
         return observation
-    is_its_own = has_no_id(observation) and known.latest is not None and created_of(row) == known.latest.created
-    return observation if is_its_own else None
-
-
-def corrects(content: Content, refused: str | None, pending: PendingEntry | None) -> bool:
-    """Whether an observation changes only the metadata of the pending entry."""
-    return pending is not None and refused is None and not content.same_metadata(pending.content)
+    has_no_id = observation.application_id is None or isinstance(observation, Unreportable)
+    is_its_own = known.latest is not None and from_microseconds(row.created) == known.latest.created
+    return observation if has_no_id and is_its_own else None
 
 
 @dataclass(frozen=True, slots=True)

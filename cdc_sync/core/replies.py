@@ -19,9 +19,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any, ClassVar, Literal, NamedTuple, assert_never
+from typing import Any, ClassVar, Literal, NamedTuple
 
-from cdc_sync.core.content import NotAnInstant, from_datetime
+from cdc_sync.core.content import from_datetime
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import coded
 
@@ -32,98 +32,66 @@ LONGEST_RETRY_AFTER = 60 * 60 * 1000
 
 
 class Reply(NamedTuple):
-    """A reply's status line and headers, or `failure`, what happened instead. `date` serves `retry_after` only."""
+    """A reply's status line and headers, or `failure`, what happened instead."""
 
     status: int | None = None
     content_type: str = ""
     retry_after: str | None = None
     failure: str | None = None
-    date: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """HelloWork has accepted the state."""
+class Meaning(NamedTuple):
+    """What a reply means.
+
+    - acknowledged: HelloWork has accepted the state.
+    - not found: it does not know the application (yet).
+    - refused credentials: the whole endpoint pauses.
+    - throttled: the whole endpoint waits: for `wait` milliseconds, or by its own backoff if None.
+    - unavailable: it is unknown whether the call was received.
+    - rejected: received and refused, so a retry would not help.
+    """
+
+    kind: Literal["acknowledged", "not found", "refused credentials", "throttled", "unavailable", "rejected"]
+    wait: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NotFound:
-    """HelloWork does not know the application (yet)."""
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialsRefused:
-    """The whole endpoint pauses."""
-
-
-@dataclass(frozen=True, slots=True)
-class Throttled:
-    """The whole endpoint waits: for `wait` milliseconds, or by its own backoff if None."""
-
-    wait: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Unavailable:
-    """It is unknown whether the call was received."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """Received and refused: a retry would not help."""
-
-
-ACKNOWLEDGED = Acknowledged()
-
-Meaning = Acknowledged | NotFound | CredentialsRefused | Throttled | Unavailable | Rejected
+_ANSWERS = ("acknowledged", "not found", "rejected")
+"""The endpoint works, whatever it says of the application."""
 
 
 def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision table, one return per row
-    """The meaning of a reply; `now` is compared with a `Retry-After` date.
-
-    A reply's own date replaces `now`: the two clocks may differ by more than the wait.
-    """
+    """The meaning of a reply; `now` is compared with a `Retry-After` date."""
     status = reply.status
     if status is None:
-        return Unavailable()
+        return Meaning("unavailable")
     # A captive portal or a proxy answers with a web page.
     is_page = reply.content_type.partition(";")[0].strip().lower() == "text/html"
     if 200 <= status < 300 and not is_page:  # noqa: PLR2004 - HTTP's classes are numbers
-        return ACKNOWLEDGED
-    wait = None
-    if reply.retry_after is not None:
-        sent_at = None if reply.date is None else _instant(reply.date)
-        wait = _wait(reply.retry_after, now if sent_at is None else sent_at)
+        return Meaning("acknowledged")
+    wait = None if reply.retry_after is None else _wait(reply.retry_after.strip(), now)
     if status == 429 or wait is not None:  # noqa: PLR2004 - Too Many Requests
-        return Throttled(wait)
+        return Meaning("throttled", wait)
     match status:
         case 401 | 403 | 407:
-            return CredentialsRefused()
+            return Meaning("refused credentials")
         case 404:
-            return NotFound()
+            return Meaning("not found")
         case 408 | 425:
-            return Unavailable()
-        case _ if 400 <= status < 500:  # noqa: PLR2004 - HTTP's classes are numbers
-            return Rejected()
-    return Unavailable()
+            return Meaning("unavailable")
+    return Meaning("rejected" if 400 <= status < 500 else "unavailable")  # noqa: PLR2004 - HTTP's classes are numbers
 
 
 def _wait(value: str, now: int) -> int | None:
     """Seconds or an HTTP date (RFC 9110, 10.2.3), as milliseconds from now; None if it is neither."""
-    value = value.strip()
     if value.isascii() and value.isdigit():
         # Python refuses to convert thousands of digits.
         return min(int(value.lstrip("0")[:9] or "0") * 1000, LONGEST_RETRY_AFTER)
-    until = _instant(value)
-    return None if until is None else min(max(until - now, 0), LONGEST_RETRY_AFTER)
-
-
-def _instant(date: str) -> int | None:
     try:
-        moment = parsedate_to_datetime(date.strip())
-        return from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-    except (ValueError, OverflowError, NotAnInstant):
+        moment = parsedate_to_datetime(value)
+        until = from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
         return None
+    return min(max(until - now, 0), LONGEST_RETRY_AFTER)
 
 
 # Retries.
@@ -193,8 +161,6 @@ class DeadLetter:
     reason: str
 
 
-ACKED = Acked()
-
 CallResult = Acked | Retry | DeadLetter
 
 
@@ -238,36 +204,29 @@ def result_of(  # noqa: PLR0911 - a decision table, one return per row
 
     `entry` is as it was `begun`; `reason` is the reply in words, `chance` as of `backoff`.
     """
-    if isinstance(meaning, Acknowledged):
-        return ACKED
+    if meaning.kind == "acknowledged":
+        return Acked()
     again = now + backoff(policy, max(entry.attempts, 1), chance)
-    match meaning:
-        case Rejected():
+    match meaning.kind:
+        case "rejected":
             return DeadLetter(reason)
-        case CredentialsRefused():
+        case "refused credentials":
             # Not this entry's fault: it goes out as soon as the credentials are corrected.
             return Retry(now, restarts=True)
-        case Throttled():
+        case "throttled":
             return Retry(now)
-        case NotFound():
+        case "not found":
             since = now if entry.not_found_since is None else entry.not_found_since
-            if now - since >= policy.not_found_for:
-                return DeadLetter(
-                    coded("still-unknown", "HelloWork still does not know the application: %(reason)s", reason=reason)
-                )
-            return Retry(again, since)
-        case Unavailable():
-            if entry.first_attempt_at is None or now - entry.first_attempt_at < policy.give_up_after:
-                return Retry(again)
+            if now - since < policy.not_found_for:
+                return Retry(again, since)
             return DeadLetter(
-                coded(
-                    "given-up",
-                    "given up after %(attempts)s attempts: %(reason)s",
-                    attempts=entry.attempts,
-                    reason=reason,
-                )
+                coded("still-unknown", "HelloWork still does not know the application: %(reason)s", reason=reason)
             )
-    assert_never(meaning)
+    if entry.first_attempt_at is None or now - entry.first_attempt_at < policy.give_up_after:
+        return Retry(again)
+    return DeadLetter(
+        coded("given-up", "given up after %(attempts)s attempts: %(reason)s", attempts=entry.attempts, reason=reason)
+    )
 
 
 # Endpoints.
@@ -282,6 +241,9 @@ _SLACK = 60_000
 
 Mode = Literal["healthy", "throttled", "open", "paused"]
 Admission = Literal["all", "probe", "none"]
+
+_MODES: Mapping[str, Mode] = {"throttled": "throttled", "refused credentials": "paused", "unavailable": "open"}
+"""The endpoint's mode after a reply that is no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,27 +278,22 @@ def admits(health: Health, now: int, under_way: int) -> Admission:
 def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float) -> Health:
     """The state after a reply; arguments as of `result_of`."""
     if _waits(health, now):
-        return _after_straggler(health, meaning, now)
-    match meaning:
-        case Acknowledged() | NotFound() | Rejected():
+        if meaning.kind in _ANSWERS and health.mode != "throttled":
             return HEALTHY
-        case Throttled(wait):
-            failures = health.failures + 1 if health.mode == "throttled" else 1
-            # A wait of 0 seconds, or until a past date, would cause a storm of calls.
-            until = now + (wait or min(probe_after(policy, failures, chance), LONGEST_PAUSE))
-            return Health("throttled", failures, until, reason)
-        case CredentialsRefused():
-            failures = health.failures + 1 if health.mode == "paused" else 1
-            until = now + min(probe_after(policy, failures, chance), LONGEST_PAUSE)
-            return Health("paused", failures, until, reason)
-        case Unavailable():
-            failures = health.failures + 1 if health.mode in ("healthy", "open") else 1
-            if health.mode in ("healthy", "throttled") and failures < FAILURES_TO_OPEN:
-                return Health("healthy", failures, reason=reason)
-            wait = probe_after(policy, max(failures - FAILURES_TO_OPEN + 1, 1), chance)
-            failures = max(failures, FAILURES_TO_OPEN)
-            return Health("open", failures, now + min(wait, LONGEST_OPEN), reason)
-    assert_never(meaning)
+        return replace(health, until=max(health.until, now + (meaning.wait or 0)))
+    if meaning.kind in _ANSWERS:
+        return HEALTHY
+    mode = _MODES[meaning.kind]
+    is_in_a_row = health.mode == mode or (mode == "open" and health.mode == "healthy")
+    failures = doublings = health.failures + 1 if is_in_a_row else 1
+    if mode == "open":
+        if failures < FAILURES_TO_OPEN and health.mode in ("healthy", "throttled"):
+            return Health("healthy", failures, reason=reason)
+        failures = max(failures, FAILURES_TO_OPEN)
+        doublings = failures - FAILURES_TO_OPEN + 1
+    # A wait of 0 seconds, or until a past date, would cause a storm of calls.
+    wait = meaning.wait or min(probe_after(policy, doublings, chance), _longest(mode))
+    return Health(mode, failures, now + wait, reason)
 
 
 ALL_ENDPOINTS = ""
@@ -356,15 +313,8 @@ def with_other_credentials(health: Health) -> Health:
 
 def _waits(health: Health, now: int) -> bool:
     """Whether the endpoint still waits; a wait longer than its mode's longest comes from a wrong clock."""
-    longest = LONGEST_OPEN if health.mode == "open" else LONGEST_PAUSE
-    return health.mode != "healthy" and now < health.until <= now + longest + _SLACK
+    return health.mode != "healthy" and now < health.until <= now + _longest(health.mode) + _SLACK
 
 
-def _after_straggler(health: Health, meaning: Meaning, now: int) -> Health:
-    match meaning:
-        case Acknowledged() | NotFound() | Rejected() if health.mode != "throttled":
-            return HEALTHY
-        case Throttled(int(wait)):
-            return replace(health, until=max(health.until, now + wait))
-        case _:
-            return health
+def _longest(mode: Mode) -> int:
+    return LONGEST_OPEN if mode == "open" else LONGEST_PAUSE

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from cdc_sync.core import status_url
-from cdc_sync.core.content import FIRST, LATEST, Content, NotAnInstant, within_range
+from cdc_sync.core.content import FIRST, LATEST, Content
 from cdc_sync.core.diff import FusePolicy, Unseen
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, LONGEST_ID, AllowedHosts
@@ -53,7 +53,6 @@ class WatchRules:
         fuse: of an account.
         account: of every row; None: each row names its own.
         accounts: those that rows may name.
-        built_refusal: why no built URL may be called.
     """
 
     watch: str
@@ -72,11 +71,6 @@ class WatchRules:
     ordered_dates: bool = True
     account: str | None = DEFAULT_ACCOUNT
     accounts: frozenset[str] = frozenset()
-    built_refusal: str | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Find out once what would be asked for each row."""
-        object.__setattr__(self, "built_refusal", self.allowed.refusal(status_url.build(self.base_url, "id")))
 
     def extra_fields_of(self, status: str) -> frozenset[str]:
         """The extra fields that are sent with a status."""
@@ -113,7 +107,7 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)  # not frozen: one is made for each row, in a third of the time
 class Reportable:
-    """The application's state by this row; `refused` explains why it must not be sent."""
+    """The application's state by this row; `refused` explains why its label must not be sent."""
 
     application_id: str
     key: Key
@@ -143,9 +137,9 @@ class Unreportable:
 
 @dataclass(frozen=True, slots=True)
 class OutOfScope:
-    """The row does not match `where`."""
+    """The row does not match `where`, or is not HelloWork's: it has no id."""
 
-    application_id: str
+    application_id: str | None
     key: Key
     changed_at: int = field(default=0, compare=False)
 
@@ -160,22 +154,14 @@ class Ignored:
     changed_at: int = field(default=0, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """The row is not HelloWork's: it has no id, or an unusable one and is out of scope."""
-
-    key: Key
-    changed_at: int = field(default=0, compare=False)
-    application_id: None = field(default=None, init=False)
-
-
-Observation = Reportable | Unreportable | OutOfScope | Ignored | Foreign
+Observation = Reportable | Unreportable | OutOfScope | Ignored
 """A row as read and interpreted. `changed_at` is when the change was recorded or read."""
 
 
-def has_no_id(observation: Observation) -> bool:
-    """Whether a row has no usable id: that is no deletion."""
-    return isinstance(observation, Foreign | Unreportable)
+def content_of(observation: Observation | None) -> Content | None:
+    """The content of a row's call, maybe without what the last known one has."""
+    row = observation.incomplete if isinstance(observation, Unreportable) else observation
+    return row.content if isinstance(row, Reportable) else None
 
 
 Mapped = tuple[str, str | None]
@@ -205,19 +191,16 @@ def map_status(rules: StatusRules, label: str | None, *, deleted: bool = False) 
     return label, None
 
 
-def from_microseconds(text: str) -> int:
+def from_microseconds(text: str | None) -> int | None:
     """A row's date, rounded down, never later than it was.
 
-    Raises:
-        NotAnInstant: for `infinity`, `-infinity` and years outside 1 to 9999.
+    None for `infinity`, `-infinity` and years outside 1 to 9999, which HelloWork's format cannot express.
     """
     try:
-        instant = int(text) // 1000
+        instant = int(text or "") // 1000
     except ValueError:
-        raise NotAnInstant(
-            coded("not-a-date", "%(date)s is not a date that can be written as YYYY-MM-DDTHH:MM:SS.mmmZ", date=text)
-        ) from None
-    return instant if FIRST <= instant <= LATEST else within_range(instant)
+        return None
+    return instant if FIRST <= instant <= LATEST else None
 
 
 def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
@@ -225,108 +208,66 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
 
     `changed_at` is also the event's date if the row has none.
     """
-    identified = _identify(row, changed_at)
-    if not isinstance(identified, str):
+    application_id, refusal = _identify(row)
+    if application_id is None or refusal is not None:
         # `where` leaves out rows of others' applications, whose ids are no error.
-        return identified if row.in_scope else Foreign(row.key, changed_at)
+        if refusal is None or not row.in_scope:
+            return OutOfScope(None, row.key, changed_at)
+        return Unreportable(application_id, row.key, refusal, row.id_unreadable, changed_at=changed_at)
     if not row.in_scope:
-        return OutOfScope(identified, row.key, changed_at)
+        return OutOfScope(application_id, row.key, changed_at)
     if row.unreadable is not None:
-        return Unreportable(identified, row.key, row.unreadable, unreadable=True, changed_at=changed_at)
-    return _observation_of(identified, row, rules, changed_at)
+        return Unreportable(application_id, row.key, row.unreadable, unreadable=True, changed_at=changed_at)
+    return _observation(application_id, row, rules, changed_at)
 
 
-class _LacksError(Exception):
-    """The row lacks something that every call needs; the argument is the reason."""
-
-
-def _observation_of(application_id: str, row: Row, rules: WatchRules, changed_at: int) -> Observation:
+def _observation(application_id: str, row: Row, rules: WatchRules, changed_at: int) -> Observation:
+    """The meaning of a row in scope that can be read."""
     mapped = map_status(rules.status, row.status, deleted=row.deleted)
     if mapped is None:
         return Ignored(application_id, row.key, row.digest, changed_at)
     status, unmapped = mapped
-    try:
-        content = _content(application_id, row, rules, status, changed_at)
-    except _LacksError as error:
-        return Unreportable(application_id, row.key, error.args[0], changed_at=changed_at)
-    refusal = rules.built_refusal if _value(row.status_url) is None else rules.allowed.refusal(content.url)
-    refused = unmapped or (refusal and status_url.refused(content.url, refusal))
-    reportable = Reportable(application_id, row.key, content, refused, row.digest, changed_at)
-    lacks = _no_account(row.account or "") if not content.account else None if content.job_id else _NO_JOB
-    if lacks is None:
-        return reportable
-    incomplete = reportable if content.job_id or rules.last_known_job else None
-    return Unreportable(application_id, row.key, lacks, incomplete=incomplete, changed_at=changed_at)
-
-
-def _content(application_id: str, row: Row, rules: WatchRules, status: str, changed_at: int) -> Content:
-    """The content of the row's call, maybe without a job; of a deletion also without an account."""
-    if not status or status.isspace():
-        raise _LacksError(coded("no-status", "it has no status"))
-    if rules.extra or len(status) + len(row.job_id or "") + len(row.source or "") > LONGEST_TEXT:
-        _insist_on_lengths(row, rules, status)
-    created = _creation_date(row)
-    account = rules.account or _own_account(row, rules)
-    try:
-        event_date = changed_at if row.event_date is None else from_microseconds(row.event_date)
-    except NotAnInstant:
-        event_date = changed_at
+    created, event_date = from_microseconds(row.created), from_microseconds(row.event_date)
+    lack = _lack(row, rules, status)
+    if lack is not None or created is None:
+        return Unreportable(application_id, row.key, lack or _UNDATED, changed_at=changed_at)
     job_id = row.job_id if row.job_id and not row.job_id.isspace() else ""
+    account = rules.account or (row.account if row.account in rules.accounts else None)
     url = _value(row.status_url) or status_url.build(rules.base_url, application_id)
-    extra = _extra(row, rules, status) if rules.extra else None
-    source = row.source if row.source is None or row.source[:1] in ("{", '"') else _source(row.source)
-    # By position, since it runs for each row.
-    return Content(status, job_id, row.deleted, created, event_date, source, extra, url, account)
-
-
-def _insist_on_lengths(row: Row, rules: WatchRules, status: str) -> None:
-    texts = [
-        ("status", status, LONGEST_TEXT),
-        ("job id", row.job_id, LONGEST_TEXT),
-        ("source", row.source, LONGEST_JSON),
-    ]
-    for name, text in zip(rules.extra, row.extra, strict=True):
-        texts.append((f"extra field {name}", text, LONGEST_JSON))
-    for name, text, longest in texts:
-        if text is not None and len(text) > longest:
-            raise _LacksError(_beyond(name, longest))
-
-
-def _creation_date(row: Row) -> int:
-    if row.created is None:
-        raise _LacksError(coded("no-creation-date", "it has no creation date"))
-    try:
-        return from_microseconds(row.created)
-    except NotAnInstant as error:
-        reason = coded("creation-date", "its creation date cannot be sent: %(reason)s", reason=error.args[0])
-        raise _LacksError(reason) from None
-
-
-def _own_account(row: Row, rules: WatchRules) -> str:
-    account = row.account or ""
-    if account in rules.accounts:
-        return account
-    if row.deleted:
-        return ""
-    raise _LacksError(_no_account(account))
-
-
-def _no_account(account: str) -> Reason:
-    if not account.strip():
-        return coded("no-account", "it names no account")
-    return coded(
-        "account-unknown",
-        "its account %(account)s is not in hellowork.accounts",
-        account=repr(account[:_SHOWN]),
+    content = Content(  # by position, since it runs for each row
+        status,
+        job_id,
+        row.deleted,
+        created,
+        changed_at if event_date is None else event_date,
+        row.source and _source(row.source),
+        _extra(row, rules, status) if rules.extra else None,
+        url,
+        account or "",
     )
+    reportable = Reportable(application_id, row.key, content, unmapped, row.digest, changed_at)
+    if job_id and account:
+        return reportable
+    incomplete = reportable if job_id or rules.last_known_job else None
+    lack = _NO_JOB if account else _no_account(row.account or "")
+    return Unreportable(application_id, row.key, lack, incomplete=incomplete, changed_at=changed_at)
 
 
-def created_of(row: Row) -> int | None:
-    """A row's creation date; None if it has none that can be sent."""
-    try:
-        return _creation_date(row)
-    except _LacksError:
-        return None
+def _lack(row: Row, rules: WatchRules, status: str) -> Reason | None:
+    """What the row lacks that every call needs, and that the last known state does not replace."""
+    if not status or status.isspace():
+        return coded("no-status", "it has no status")
+    for name, text in (("status", status), ("job id", row.job_id)):
+        if text is not None and len(text) > LONGEST_TEXT:
+            return _beyond(name, LONGEST_TEXT)
+    for name, text in zip(("source", *rules.extra), (row.source, *row.extra), strict=True):
+        if text is not None and len(text) > LONGEST_JSON:
+            return _beyond(name if name == "source" else f"extra field {name}", LONGEST_JSON)
+    if row.created is None:
+        return coded("no-creation-date", "it has no creation date")
+    # HelloWork's last known account takes a deletion.
+    needs_account = rules.account is None and not row.deleted and row.account not in rules.accounts
+    return _no_account(row.account or "") if needs_account else None
 
 
 def current(rows: Iterable[Row]) -> Row | None:
@@ -343,55 +284,55 @@ def by_application(rows: Iterable[Row], application_ids: Container[str]) -> dict
     """The rows that carry one of these ids, by id."""
     found: dict[str, list[Row]] = {}
     for row in rows:
-        identified = _identify(row, 0)
-        id_ = identified if isinstance(identified, str) else identified.application_id
+        id_, _ = _identify(row)
         if id_ is not None and id_ in application_ids:
             found.setdefault(id_, []).append(row)
     return found
 
 
 def _precedence(row: Row) -> tuple[bool, bool, int]:
-    created = created_of(row)
+    created = from_microseconds(row.created)
     if created is None:
-        created = -(2**63) if row.unreadable is None else 2**63
+        created = FIRST - 1 if row.unreadable is None else LATEST + 1
     return (not row.deleted, row.in_scope, created)
 
 
 _NO_JOB = coded("no-job", "it has no job id")
+_UNDATED = coded("creation-date", "its creation date is infinite, or its year is outside 1 to 9999")
 
 
-def _beyond(field: str, longest: int) -> Reason:
+def _no_account(account: str) -> Reason:
+    if not account.strip():
+        return coded("no-account", "it names no account")
     return coded(
-        "too-long",
-        "its %(field)s has more than %(longest)s characters, which no call can be expected to carry; correct it in the "
-        "ATS",
-        field=field,
-        longest=longest,
+        "account-unknown", "its account %(account)s is not in hellowork.accounts", account=repr(account[:_SHOWN])
     )
 
 
-def _identify(row: Row, changed_at: int) -> str | Foreign | Unreportable:
+def _beyond(field: str, longest: int) -> Reason:
+    return coded("too-long", "its %(field)s has more than %(longest)s characters", field=field, longest=longest)
+
+
+def _identify(row: Row) -> tuple[str | None, str | None]:
+    """The application's id, and why the row cannot be reported by it. Neither: the row is not HelloWork's."""
     if row.id_unreadable:
-        return Unreportable(None, row.key, row.unreadable or "", unreadable=True, changed_at=changed_at)
+        return None, row.unreadable or ""
     application_id, url = _value(row.application_id), _value(row.status_url)
-    if application_id is None and url is None:
-        return Foreign(row.key, changed_at)
     if url is not None and len(url) > LONGEST_TEXT:
         # A cut URL may be the beginning of several ids'.
-        return Unreportable(None, row.key, _beyond("status URL", LONGEST_TEXT), changed_at=changed_at)
-    if application_id is None:
-        application_id = status_url.id_in(url or "")
+        return None, _beyond("status URL", LONGEST_TEXT)
+    if application_id is None and url is not None:
+        application_id = status_url.id_in(url)
         if application_id is None:
-            reason = coded(
+            return None, coded(
                 "url-without-id", "its status URL has no application id: expected …/v1/applications/{id}/status"
             )
-            return Unreportable(None, row.key, reason, changed_at=changed_at)
-    refusal = None if status_url.PLAIN_ID.fullmatch(application_id) else status_url.id_refusal(application_id)
-    if refusal is not None:
-        # A longer one may have been cut, and no index of the store need hold it.
-        known_as = application_id if len(application_id) <= LONGEST_ID else None
-        return Unreportable(known_as, row.key, refusal, changed_at=changed_at)
-    return application_id
+    if application_id is None:
+        return None, None
+    # A longer one may have been cut, and no index of the store need hold it.
+    known_as = application_id if len(application_id) <= LONGEST_ID else None
+    is_plain = status_url.PLAIN_ID.fullmatch(application_id)
+    return known_as, None if is_plain else status_url.id_refusal(application_id)
 
 
 def _value(text: str | None) -> str | None:
@@ -400,9 +341,9 @@ def _value(text: str | None) -> str | None:
 
 def _source(text: str) -> str | None:
     """HelloWork accepts a string or an object; any other JSON is sent as a string of its text."""
-    if text.strip() == "null":
-        return None
-    return text if text.lstrip()[:1] in ('"', "{") else json.dumps(text)
+    if text.lstrip()[:1] in ('"', "{"):
+        return text
+    return None if text.strip() == "null" else json.dumps(text)
 
 
 def _extra(row: Row, rules: WatchRules, status: str) -> str | None:

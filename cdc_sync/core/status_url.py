@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
-from cdc_sync.core.reasons import Reason, coded
+from cdc_sync.core.reasons import coded
 
 LONGEST_ID = 300
 """Most characters of an application's id; no real one comes near. Every index of the store can hold so many."""
@@ -35,12 +35,10 @@ _STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]{1,200})+", re.ASCII)
 PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]{1,200}", re.ASCII)
 """Most ids: they need no check."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL cannot store a NUL from %00
-# Segments of a decoded path that a server removes. Some servers read `\` as `/`, or drop what follows a `;`.
-_DOTS = re.compile(r"(?:\A|[/\\])\.{1,2}(?:[/\\;?#]|\Z)")
-_DOTS_OR_NOTHING = re.compile(r"(?:\A|[/\\])\.{0,2}(?:[/\\;?#]|\Z)")
-# Behind a `?` or `#` a server that decodes the path sees a query: the part before must be no status URL.
-_ENDS_AS_STATUS = re.compile(r"(?i)[/\\]status(?:;[^/\\?#]*)?[/\\]*[?#]")
+# In a decoded path: control characters, which no id has; behind a `?` or `#` a server sees a query, so the part before
+# must be no status URL; and segments that a server removes. Some servers read `\` as `/`, or drop what follows a `;`.
+_TRAPS = r"[\x00-\x1f\x7f]|(?i:[/\\]status(?:;[^/\\?#]*)?[/\\]*[?#])|(?:\A|[/\\])\.{%s,2}(?:[/\\;?#]|\Z)"
+_TRAPS_OF_A_PATH, _TRAPS_OF_AN_ID = re.compile(_TRAPS % 1), re.compile(_TRAPS % 0)
 _AFTER_SCHEME = len("https://")
 _PORTS = {"http": 80, "https": 443}
 
@@ -58,21 +56,21 @@ class AllowedHosts:
     def refusal(self, url: str) -> str | None:
         """Why a call to this URL must not be made; None if it may."""
         origin, path = _parts(url)
-        refusal = self._origin_refusal(origin)
-        return refusal or (_path_refusal(path) if path else None)
+        reason = self._origin_refusal(origin)
+        if path and reason is None:
+            reason = _path_refusal(url, path)
+        if reason is None:
+            return None
+        return coded("url-refused", "the URL %(url)s may not be called: %(reason)s", url=repr(url), reason=reason)
 
     @lru_cache(maxsize=256)  # noqa: B019 - few configurations and hosts
     def _origin_refusal(self, origin: str) -> str | None:
         try:
             endpoint = _endpoint_of(origin)
         except ValueError:
-            return coded(
-                "url-not-plain", "it is not a plain https URL (no user name, no fragment, no blank or odd character)"
-            )
+            return coded("url-not-plain", "it is not a plain https URL (no user name, no fragment, no odd character)")
         scheme, _, authority = endpoint.partition("://")
         host, _, port = authority.rpartition(":")
-        if not 0 < int(port) < 65536:  # noqa: PLR2004 - the last TCP port
-            return coded("url-port", "%(port)s is not a TCP port", port=port)
         if scheme == "http" and not is_loopback(host):
             return coded("url-http", "it is http: only https may be used, except to a loopback address")
         entry = host if int(port) == _PORTS[scheme] else authority
@@ -122,7 +120,10 @@ def _endpoint_of(origin: str) -> str:
     if match is None:
         raise ValueError("not a URL that can be called")
     scheme = match["scheme"].lower()
-    return f"{scheme}://{match['host'].lower()}:{int(match['port'] or _PORTS[scheme])}"
+    port = int(match["port"] or _PORTS[scheme])
+    if not 0 < port < 65536:  # noqa: PLR2004 - the last TCP port
+        raise ValueError("not a TCP port")
+    return f"{scheme}://{match['host'].lower()}:{port}"
 
 
 def endpoint_name(origin: str, account: str) -> str:
@@ -150,11 +151,7 @@ def build(base_url: str, application_id: str) -> str:
 def id_in(url: str) -> str | None:
     """The application's id in its status URL, if it has that form."""
     match = _URL.fullmatch(url)
-    return _id_in(match["path"]) if match else None
-
-
-def _id_in(path: str) -> str | None:
-    found = _STATUS_PATH.search(path)
+    found = match and _STATUS_PATH.search(match["path"])
     try:
         # A replacement for invalid UTF-8 would merge two applications.
         return unquote(found["id"], errors="strict") if found else None
@@ -165,26 +162,8 @@ def _id_in(path: str) -> str | None:
 def id_refusal(application_id: str) -> str | None:
     """Why an id cannot be an application's; None if it can."""
     if len(application_id) > LONGEST_ID:
-        return coded(
-            "id-too-long",
-            "the application's id has more than %(longest)s characters, which none of HelloWork's has; correct it in "
-            "the ATS",
-            longest=LONGEST_ID,
-        )
-    if not application_id.strip():
-        return coded("id-empty", "the application's id is empty")
-    decoded = _decoded(application_id, _ROUNDS)
-    if decoded is None:
-        return coded(
-            "id-encoded",
-            "the application's id %(id)s is still percent-encoded after %(rounds)s rounds of decoding; correct it in "
-            "the ATS",
-            id=repr(application_id),
-            rounds=_ROUNDS,
-        )
-    if _CONTROL.search(decoded):
-        return coded("id-control", "the application's id %(id)s has a control character", id=repr(application_id))
-    if _DOTS_OR_NOTHING.search(decoded) or _ENDS_AS_STATUS.search(decoded):
+        return coded("id-too-long", "the application's id has more than %(longest)s characters", longest=LONGEST_ID)
+    if not application_id.strip() or _is_trap(application_id, _ROUNDS, _TRAPS_OF_AN_ID):
         return coded(
             "id-out-of-place",
             "the application's id %(id)s cannot stand in a URL's path: a proxy that decodes the path would lead it "
@@ -194,38 +173,20 @@ def id_refusal(application_id: str) -> str | None:
     return None
 
 
-def refused(url: str, refusal: str) -> Reason:
-    """Why a call to a refused URL is not made."""
-    return coded("url-refused", "the URL %(url)s may not be called: %(reason)s", url=repr(url), reason=refusal)
+def _is_trap(text: str, rounds: int, traps: re.Pattern[str]) -> bool:
+    """Whether some server may read a text as another one, after all the decoding that servers may do.
 
-
-def _path_refusal(path: str) -> str | None:
-    rounds = _ROUNDS + 1  # the URL encodes the id once more
-    decoded = _decoded(path, rounds)
-    if decoded is None:
-        return coded(
-            "url-encoded", "its path is still percent-encoded after %(rounds)s rounds of decoding", rounds=rounds
-        )
-    if _DOTS.search(decoded):
-        return coded("url-dots", "its path has a segment of dots")
-    if _CONTROL.search(decoded):
-        return coded("url-control", "its path has a control character")
-    if _ENDS_AS_STATUS.search(decoded):
-        return coded(
-            "url-ends-early",
-            "its path ends as another status URL at a question mark or a hash sign that is encoded",
-        )
-    application_id = _id_in(path)
-    return None if application_id is None else id_refusal(application_id)
-
-
-def _decoded(text: str, rounds: int) -> str | None:
-    """The text after all the decoding that servers may do; None if it needs more rounds.
-
-    Without a limit, a text that is encoded n times would cost n times its length.
+    Also if it needs more rounds: a text that is encoded n times would cost n times its length.
     """
     for _ in range(rounds + 1):  # the last one finds nothing to decode
         encoded, text = text, unquote(text)
         if text == encoded:
-            return text
-    return None
+            return traps.search(text) is not None
+    return True
+
+
+def _path_refusal(url: str, path: str) -> str | None:
+    if _is_trap(path, _ROUNDS + 1, _TRAPS_OF_A_PATH):  # the URL encodes the id once more
+        return coded("url-path", "a proxy that decodes its path would lead it elsewhere")
+    application_id = id_in(url)
+    return None if application_id is None else id_refusal(application_id)

@@ -1,21 +1,27 @@
 """What a leader does beside capture and delivery: it removes what is too old, and keeps what others are to see."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 
+from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.core.conditions import Conditions
+from cdc_sync.config import Config
+from cdc_sync.config.models import accounts
+from cdc_sync.core import events
+from cdc_sync.core.content import milliseconds
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.watch_names import listed
 from cdc_sync.daemon.process import Process
 from cdc_sync.store import Store
 from cdc_sync.store.acts import NUMBERS
 from cdc_sync.store.errors import AnotherDatabaseError
 
-_PRUNE_EVERY = timedelta(minutes=10)
+_PRUNE_EVERY = 600
+"""Seconds."""
 
 MOST_EVENTS = 1_000_000
 """Kept events, at any age: about 300 MB, of 300,000 deliveries. A mass change must not fill the disk."""
@@ -33,39 +39,23 @@ _TRY_AGAIN = 1.0
 """Seconds until the next try, after the store has failed."""
 
 
-class Pruning:
+@contextmanager
+def pruning(store: Store, config: Config) -> Iterator[Job]:
     """The job that prunes the history: at once, and every ten minutes by the wall clock."""
+    kept = milliseconds(config.state.history)
 
-    def __init__(self, store: Store, history: int) -> None:
-        """Keep events for `history` milliseconds."""
-        self._store = store
-        self._history = history
-        self._scheduler = AsyncIOScheduler(timezone=UTC)
-        self._job = self._scheduler.add_job(
-            self._prune,
-            "interval",
-            seconds=_PRUNE_EVERY.total_seconds(),
-            next_run_time=datetime.now(UTC),
-            coalesce=True,
-            max_instances=2,  # without a warning
-            misfire_grace_time=None,  # however late: the clock may have been set forward
-        )
+    async def work() -> None:
+        await prune(store, store.driver.clock.for_people() - kept)
 
-    def start(self) -> None:
-        """Begin."""
-        self._scheduler.start()
-
-    def follow_clock(self) -> None:
-        """The wall clock may have been set back: the next time counts from the present one."""
-        if self._scheduler.running:
-            self._job.modify(next_run_time=datetime.now(UTC))
-
-    def end(self) -> None:
-        """Begin no further run."""
-        self._scheduler.shutdown(wait=False)
-
-    async def _prune(self) -> None:
-        await prune(self._store, self._store.driver.clock.for_people() - self._history)
+    scheduler = AsyncIOScheduler(timezone=UTC)
+    # A misfire has no limit, since the clock may be set forward; a second instance has no warning.
+    how = {"next_run_time": datetime.now(UTC), "coalesce": True, "max_instances": 2, "misfire_grace_time": None}
+    job = scheduler.add_job(work, "interval", seconds=_PRUNE_EVERY, **how)
+    scheduler.start()
+    try:
+        yield job
+    finally:
+        scheduler.shutdown(wait=False)
 
 
 async def prune(store: Store, before: int, keep: int = MOST_EVENTS) -> None:
@@ -96,48 +86,39 @@ async def forget_deleted(
                         await store.operation.forget_deleted(watch, [id_ for id_ in some if id_ not in kept], before)
 
 
-async def count(process: Process, store: Store) -> None:
-    """Count what the store has of each watch."""
+async def look(process: Process, store: Store) -> None:
+    """Count what the store has of each watch, and report what people have done."""
     try:
         process.counts = await store.report.counts()
-    except StoreError:
+        for acted in await store.operation.take_actions():
+            process.emit(acted)
+    except StoreError:  # the sender reports it
         process.counts = None
 
 
-async def report_actions(process: Process, store: Store) -> None:
-    """Report what people have done."""
-    with suppress(StoreError):  # the sender reports it
-        for acted in await store.operation.take_actions():
-            process.emit(acted)
+async def report_unconfigured(process: Process, store: Store, config: Config, refused: Collection[str]) -> None:
+    """Save the names of watches and accounts, for commands, and report those of the store that are not configured."""
+    with suppress(StoreError):  # `check` and `status` list the watches too
+        await store.delivery.note_configured(config.watches, accounts(config))
+        if found := await store.report.unconfigured({*config.watches, *refused}):
+            numbers = ("known", "pending", "held", "dead", "suspected")
+            sums = [sum(getattr(each, number) for each in found) for number in numbers]
+            process.emit(events.WatchUnconfigured(listed([each.watch for each in found]), *sums))
+        if waiting := await store.delivery.waiting():
+            process.emit(events.AccountsUnconfigured(tuple(sorted(waiting)), sum(waiting.values())))
 
 
-class NotedConditions:
-    """The store's list of conditions, for `status` from another process."""
-
-    def __init__(self, process: Process, store: Store) -> None:
-        self._process = process
-        self._store = store
-        self._noted: Conditions | None = None
-
-    async def follow(self) -> None:
-        """Save each change at once."""
-        changed = self._process.conditions_changed
-        while True:
-            changed.clear()
-            if await self.look():
-                await changed.wait()
-            else:
-                await asyncio.sleep(_TRY_AGAIN)
-
-    async def look(self) -> bool:
-        """Save what has changed since the last look; returns False if the store has failed."""
-        operation, wanted = self._store.operation, self._process.conditions
+async def save_conditions(process: Process, store: Store) -> None:
+    """Save each change of conditions at once, for `status` from another process; for ever."""
+    changed, operation = process.conditions_changed, store.operation
+    while True:
+        changed.clear()
+        wanted = process.conditions
         try:
-            if self._noted is None:
-                self._noted = {condition.name: condition.message for condition in await operation.conditions()}
-            if changed := {name: wanted.get(name) for name, _ in wanted.items() ^ self._noted.items()}:
-                await operation.set_conditions(changed, self._store.driver.clock.for_people())
-                self._noted = wanted
+            saved = {condition.name: condition.message for condition in await operation.conditions()}
+            if differing := {name: wanted.get(name) for name, _ in wanted.items() ^ saved.items()}:
+                await operation.set_conditions(differing, store.driver.clock.for_people())
         except StoreError:
-            return False
-        return True
+            await asyncio.sleep(_TRY_AGAIN)
+        else:
+            await changed.wait()

@@ -9,86 +9,146 @@ HelloWork has. It begins at the start, after a reload, and each time its databas
 """
 
 import asyncio
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from functools import partial
+from datetime import UTC, datetime
+from typing import Any
+
+from apscheduler.job import Job
 
 from cdc_sync.config import Config
+from cdc_sync.config.models import (
+    accounts,
+    allowed_hosts,
+    built_urls,
+    expected_endpoints,
+    retry_policy,
+    sender_horizon,
+)
 from cdc_sync.core import events
-from cdc_sync.core.content import milliseconds
-from cdc_sync.core.events import Event
+from cdc_sync.core.content import milliseconds, request
+from cdc_sync.core.events import Event, Handlers
 from cdc_sync.core.failures import StoreError
-from cdc_sync.daemon import chores, wiring
-from cdc_sync.daemon.process import Process, unless, until
-from cdc_sync.daemon.pulse import LOOK_EVERY, Lateness
-from cdc_sync.daemon.requests import execute_requests
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.replies import Reply
+from cdc_sync.core.visible import visible, visible_json
+from cdc_sync.daemon import chores
+from cdc_sync.daemon.process import Process
+from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.tenants import Tenants
-from cdc_sync.daemon.watching import RunningWatches
+from cdc_sync.daemon.watching import Watches
 from cdc_sync.delivery.client import Client
+from cdc_sync.delivery.endpoints import SenderSettings
+from cdc_sync.delivery.sender import Sender
 from cdc_sync.event_loop import end, raise_failures, regularly
 from cdc_sync.store.lead import Lead
 from cdc_sync.store.opening import configuration_of, longest_call
+from cdc_sync.store.requests import execute_next
 
 GRACE = 20.0
 """Seconds that calls under way may take after the first signal."""
 
-HANDLED = (
-    events.WatchConnected,
-    events.PendingReread,
-    events.WatchEnded,
-    events.WatchLost,
-    events.WatchStandsBy,
-    events.ClockSkewed,
-    events.ClockAgrees,
-)
-"""The events that `heed` takes."""
+_OPERATORS_EVERY = 1.0
+"""Seconds between looks for what operators want."""
+
+_MORE_REQUESTS = 0.02
+"""Seconds after a request: a command with many entries asks again at once. The pause doubles with each look in vain."""
+
+_LOOK_EVERY = 5.0
+"""Seconds between looks at what the store has, and at what is late."""
+
+
+class Rehearsal(Client):
+    """HelloWork in a dry run: `show` gets each call as text; all count as acknowledged."""
+
+    def __init__(self, show: Callable[[str], None], *settings: Any) -> None:
+        super().__init__(*settings)
+        self._show = show
+
+    async def call(self, entry: Entry) -> tuple[Reply, str]:
+        """See `delivery.client.Caller`."""
+        kinds = ", ".join(sorted(entry.kinds)) or "resend"
+        body = visible_json(request(entry.application_id, entry.content)[0].decode())
+        self._show(f"would POST {visible(entry.content.url)}\n           {body}\n           because: {kinds}")
+        return Reply(status=200), ""
+
+
+def make_client(config: Config, process: Process) -> Client:
+    """HelloWork's API."""
+    settings = accounts(config), config.hellowork.timeout.total_seconds(), config.hellowork.concurrency
+    return Rehearsal(process.show, *settings) if process.dry_run else Client(*settings)
+
+
+def sender_settings(config: Config) -> SenderSettings:
+    """The sender's settings."""
+    return SenderSettings(
+        concurrency=config.hellowork.concurrency,
+        rate=config.hellowork.rate_limit,
+        policy=retry_policy(config),
+        allowed=allowed_hosts(config),
+        built=built_urls(config),
+        horizon=sender_horizon(config),
+        accounts=frozenset(accounts(config)),
+        expected=expected_endpoints(config),
+    )
 
 
 class Leading:
     """See the module's text."""
 
-    def __init__(
-        self, process: Process, lead: Lead, caller: Client | wiring.Rehearsal, config: Config, tenants: Tenants
-    ) -> None:
+    _pruning: Job
+
+    def __init__(self, process: Process, lead: Lead, config: Config, tenants: Tenants) -> None:
+        self.store = store = lead.store
         self._process = process
+        self._over = process.over
         self._lead = lead
-        self._caller = caller
         self._config = config
         self._tenants = tenants
-        self._lasting: Sequence[asyncio.Task[None]] = ()
-        self.store = lead.store
+        self._tasks: set[asyncio.Task[None]] = set()
+        """What works until the end; one that ends by itself has failed."""
         self._may_send: set[str] = set()
-        self._pruning = chores.Pruning(self.store, milliseconds(config.state.history))
-        self._sender = wiring.make_sender(config, lead, caller, self._may_send, process.emit)
-        self._watches = RunningWatches(config, self.store, process.emit, self._sender, dry_run=process.dry_run)
+        self._follows_pauses = asyncio.Event()
+        """Set once the operators' pauses were read: no call begins before."""
+        self._pulse = Pulse(process, store)
+        self._client = make_client(config, process)
+        self.sender = Sender(
+            store.delivery,
+            self._client,
+            sender_settings(config),
+            process.emit,
+            store.driver.clock,
+            may_begin=lead.may_call,
+            may_send=self._may_send.__contains__,
+        )
+        self.watches = Watches(process, store, config, self.sender, self._begin)
+        process.hand_events_to(self.handlers)
 
-    @property
-    def under_way(self) -> int:
-        """How many calls are under way."""
-        return self._sender.under_way
-
-    async def without_live_row(self, watch: str, ids: Sequence[str]) -> Collection[str]:
-        """See `ats.rows_elsewhere`."""
-        return await self._watches.without_live_row(self._config, watch, ids)
-
-    async def _with_row(self, watch: str, ids: Sequence[str]) -> Collection[str]:
-        """See `ats.rows_elsewhere`; nobody can ask for a watch that is not configured."""
-        if watch not in self._config.watches:
-            return ids
-        return await self._watches.with_row(self._config, watch, ids)
-
-    def heed(self, event: Event) -> None:
+    def handlers(self) -> Handlers:
         """Let a watch send, or not; see the module's text."""
-        match event:
-            case events.ClockSkewed() | events.ClockAgrees():
-                self._pruning.follow_clock()
-            case events.PendingReread(watch):
-                self._may_send.add(watch)
-            case events.WatchConnected(watch) | events.WatchEnded(watch) | events.WatchStandsBy(watch):
-                self._may_send.discard(watch)
-            case events.WatchLost(watch, code="store-another-database"):
-                self._may_send.discard(watch)
-        self._sender.recheck()
+        return {
+            events.PendingReread: self._let_send,
+            events.WatchConnected: self._hold_back,
+            events.WatchEnded: self._hold_back,
+            events.WatchStandsBy: self._hold_back,
+            events.WatchLost: lambda e: self._hold_back(e) if e.code == "store-another-database" else None,
+            events.ClockSkewed: self._prune_now,
+            events.ClockAgrees: self._prune_now,
+        }
+
+    def _let_send(self, event: events.WatchEvent) -> None:
+        self._may_send.add(event.watch)
+        self.sender.recheck()
+
+    def _hold_back(self, event: events.WatchEvent) -> None:
+        self._may_send.discard(event.watch)
+        self.sender.recheck()
+
+    def _prune_now(self, _: Event) -> None:
+        """The wall clock may have been set back: the next time counts from the present one."""
+        self._pruning.modify(next_run_time=datetime.now(UTC))
+
+    # Until it is over.
 
     async def work(self) -> None:
         """Work until a signal asks for the end or for another configuration, a part fails, or the lead is lost.
@@ -96,96 +156,126 @@ class Leading:
         Raises:
             BaseExceptionGroup: of the failures.
         """
-        store, config = self.store, self._config
-        self._lead.expect(longest_call(config), configuration_of(config))
-        await wiring.note_configured(config, store)
-        await wiring.report_unconfigured(config, store, self._process.emit, self._tenants.refused)
-        self._pruning.start()
-        try:
-            self._lasting = [asyncio.create_task(work) for work in self._works()]
-            self._watches.start(config)
-            await self._follow_changes()
-            if not any(task.done() for task in self._tasks):
-                await self._stop()
-        finally:
-            self._pruning.end()
-            # The calls first: a former leader has little time for that.
-            await end(self._lasting[:1])
-            if self._lead.holding.done():
-                self._lead.no_more_calls()
-            await end([*self._lasting, *self._watches.tasks])
-        raise_failures([task for task in self._tasks if task.done()])
+        await self._announce()
+        async with self._client:
+            sending = self._begin(self._send())
+            try:
+                with chores.pruning(self.store, self._config) as self._pruning:
+                    await self._work_until_over()
+            finally:
+                # The calls first: a former leader has little time for that.
+                await end([sending])
+                if self._lead.holding.done():
+                    self._lead.no_more_calls()
+                await end(self._tasks)
+        raise_failures(self._failed)
 
-    def _works(self) -> Sequence[Coroutine[object, object, None]]:
-        process, store, clock = self._process, self.store, self.store.driver.clock
-        lateness = Lateness(lambda: self._config, store, process.metrics.lag.capture, process.emit, clock)
-        kept = milliseconds(self._config.state.forget_after)
-        works = [
-            self._send(),
-            chores.NotedConditions(process, store).follow(),
-            regularly(lambda: chores.count(process, store), LOOK_EVERY),
-            regularly(lateness.look, LOOK_EVERY),
-            regularly(lambda: wiring.follow_pauses(self._sender, store), wiring.LOOK),
-        ]
-        if not process.dry_run:
-            executed = partial(wiring.follow_requests, self._sender, store)
-            works.append(execute_requests(store, lambda: self._config.watches, executed))
-            works.append(regularly(lambda: chores.report_actions(process, store), LOOK_EVERY))
-            forget = partial(chores.forget_deleted, store, with_row=self._with_row)
-            works.append(regularly(lambda: forget(clock.for_people() - kept), chores.FORGET_EVERY))
-        return works
+    async def _work_until_over(self) -> None:
+        self._begin(chores.save_conditions(self._process, self.store))
+        self._begin(regularly(self._look, _LOOK_EVERY))
+        self._begin(self._follow_operators())
+        if not self._process.dry_run:
+            self._begin(regularly(self._forget_deleted, chores.FORGET_EVERY))
+        self.watches.start(self._config)
+        following = self._begin(self._follow_tenants())
+        await self._over.wait()
+        if not self._failed:
+            await end([following, *self.watches.tasks])
+            if not await self.sender.stop(GRACE):
+                with suppress(StoreError):  # then what is pending counts as attempted from now on
+                    await self.store.delivery.stopped_cleanly()
 
-    async def _send(self) -> None:
-        while not await wiring.follow_pauses(self._sender, self.store):  # noqa: ASYNC110 - what is read is elsewhere
-            await asyncio.sleep(wiring.LOOK)
-        await self._sender.run()
+    async def work_once(self) -> int:
+        """Catch up with every watch, then deliver what is due; returns how many watches failed.
 
-    async def _stop(self) -> None:
-        """End capture, then the calls."""
-        await end(self._watches.tasks)
-        if not await self._sender.stop(GRACE):
-            with suppress(StoreError):  # then what is pending counts as attempted from now on
+        Raises:
+            SourceError: every watch has failed.
+            StoreError: the store cannot be used.
+        """
+        await self._announce()
+        async with self._client:
+            try:
+                self._begin(self._follow_operators())
+                failed = await self.watches.catch_up(self._config)
+                await self._follows_pauses.wait()
+                await self.sender.run_once()
                 await self.store.delivery.stopped_cleanly()
+            finally:
+                await end(self._tasks)
+        raise_failures(self._failed)
+        return failed
+
+    async def _announce(self) -> None:
+        self._lead.expect(longest_call(self._config), configuration_of(self._config))
+        await chores.report_unconfigured(self._process, self.store, self._config, self._tenants.found.refused)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            self._tasks.discard(task)
+        else:
+            self._over.set()
 
     @property
-    def _tasks(self) -> list[asyncio.Task[None]]:
-        """The tasks that work until the end; one that ends before is a failure."""
-        return [self._lead.holding, *self._lasting, *self._watches.tasks]
+    def _failed(self) -> list[asyncio.Task[None]]:
+        return [task for task in (self._lead.holding, *self._tasks) if task.done() and not task.cancelled()]
+
+    # The parts.
+
+    async def _send(self) -> None:
+        await self._follows_pauses.wait()
+        await self.sender.run()
+
+    async def _look(self) -> None:
+        await chores.look(self._process, self.store)
+        await self._pulse.look(self._config)
+
+    async def _forget_deleted(self) -> None:
+        before = self.store.driver.clock.for_people() - milliseconds(self._config.state.forget_after)
+        await chores.forget_deleted(self.store, before, with_row=self.watches.with_row)
+
+    async def _follow_operators(self) -> None:
+        """Execute operators' requests in their order, and apply their pauses; for ever."""
+        pause = _OPERATORS_EVERY
+        while True:
+            with suppress(StoreError):  # capture and delivery report it
+                is_asked = False
+                while await execute_next(self.store, self._config.watches):
+                    is_asked, pause = True, _MORE_REQUESTS
+                self.sender.pause(await self.store.operation.paused())
+                self._follows_pauses.set()
+                if is_asked:
+                    self.sender.look()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _OPERATORS_EVERY)
 
     # Other tenants.
 
-    async def _follow_changes(self) -> None:
-        """Follow tenants until a signal asks for the end or another configuration, or a part fails."""
-        process = self._process
-        while not (process.stopping.is_set() or any(task.done() for task in self._tasks)):
-            if process.is_reload_wanted:
-                if await process.reload():
-                    return
-            elif self._tenants.look_at <= asyncio.get_running_loop().time():
-                await self._follow_tenants()
-            within = max(self._tenants.look_at - asyncio.get_running_loop().time(), 0)
-            await until(process.signalled, besides=self._tasks, within=within)
-            process.signalled.clear()
-
     async def _follow_tenants(self) -> None:
         """Start and end watches as tenants come and go."""
-        watches, emit = self._watches, self._process.emit
-        look = self._tenants.look(self._config, self._config.watches, watches.pools)
-        config = await unless(self._process.signalled, look, besides=self._tasks)
-        if config is None or config.watches == self._config.watches:
-            return
-        if gone := await watches.end_others(config):
-            emit(events.TenantsGone(gone))
-        await self._use(config)
-        if found := self._watches.start(config):
-            emit(events.TenantsFound(found))
+        emit, watches = self._process.emit, self.watches
+        while True:
+            await asyncio.sleep(self._tenants.next_look_in)
+            config = await self._tenants.look(self._config, self._config.watches, watches.pools)
+            if config.watches == self._config.watches:
+                continue
+            if gone := await watches.end_others(config):
+                emit(events.TenantsGone(gone))
+            await self._use(config)
+            if found := watches.start(config):
+                emit(events.TenantsFound(found))
 
     async def _use(self, config: Config) -> None:
         """Let what the watches share know other tenants: what a new one enqueues may be sent at once."""
         self._config = config
-        await wiring.note_configured(config, self.store)
+        with suppress(StoreError):
+            await self.store.delivery.note_configured(config.watches, accounts(config))
         self._process.admin.use(config)
-        self._sender.use(wiring.sender_settings(config))
+        self.sender.use(sender_settings(config))
         # In one turn of the event loop: the sender's settings show which credentials a call had.
-        if isinstance(self._caller, Client):
-            await self._caller.use(wiring.make_client(config))
+        await self._client.use(make_client(config, self._process))

@@ -21,7 +21,6 @@ import aiohttp
 from cdc_sync.config.daemon import Notify
 from cdc_sync.core import events
 from cdc_sync.core.conditions import Conditions, kind_of
-from cdc_sync.core.events import Handlers
 from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.daemon.process import Process
 from cdc_sync.store.protocol import WatchCounts
@@ -56,44 +55,41 @@ class Notices:
         """When a message may be sent, by the event loop's clock."""
         self._sent: Matters = {}
         """What was wrong at the last message."""
-        self._stood_by = False
         self._happened: list[str] = []
         """What happened since then and does not last."""
         self._fails = False
 
-    def handlers(self) -> Handlers:
-        """The events that show a take-over."""
-        return {events.StandsBy: self._stands_by, events.LeadTaken: self._leads}
-
-    def _stands_by(self, _: events.StandsBy) -> None:
-        self._stood_by = True
-
-    def _leads(self, _: events.LeadTaken) -> None:
-        if self._stood_by:
-            self._stood_by = False
-            self._happened.append("this daemon leads now: it has taken over")
+    def tell(self, text: str) -> None:
+        """Have the next message say what happened."""
+        self._happened.append(text)
 
     async def look(self) -> None:
         """Send what is new, if a message may be sent now."""
-        now, receiver, clock = self._matters(), self._process.config.notify, asyncio.get_running_loop().time
+        now, config, clock = self._matters(), self._process.config, asyncio.get_running_loop().time
         begun = [text for name, text in now.items() if name not in self._sent] + self._happened
         over = [text for name, text in self._sent.items() if name not in now]
-        if not (begun or over) or clock() < self._next_at or receiver == Notify():
+        if not (begun or over) or clock() < self._next_at or config.notify == Notify():
             return
         self._sent, self._happened, self._next_at = now, [], clock() + self._every
-        body = json.dumps(_message(self._process.config.admin.title, begun, over, list(now.values()))).encode()
+        await self._send(json.dumps(_message(config.admin.title, begun, over, list(now.values()))).encode())
+
+    async def _send(self, body: bytes) -> None:
+        """Hand over a message; report the first failure, and the first success after it."""
+        receiver, sends = self._process.config.notify, list[Coroutine[Any, Any, None]]()
+        if receiver.command is not None:
+            sends.append(_run(receiver.command, body))
+        if receiver.url is not None:
+            sends.append(_post(receiver.url.get_secret_value(), body))
+        failure = ""
         try:
             async with asyncio.timeout(self._within):
-                await _send(receiver, body)
-        except Exception as error:  # noqa: BLE001 - whatever a receiver does, it harms nothing
-            self._report(str(error) if isinstance(error, NotTakenError) else type(error).__name__)
-        else:
-            self._report("")
-
-    def _report(self, failure: str) -> None:
-        """Report the first failure, and the first success after it."""
+                # All of them are waited for: neither stands in the other's way.
+                ended = await asyncio.gather(*sends, return_exceptions=True)
+            failure = next((_in_words(each) for each in ended if each is not None), "")
+        except TimeoutError as error:
+            failure = _in_words(error)
         if bool(failure) != self._fails:
-            self._fails = not self._fails
+            self._fails = bool(failure)
             self._process.emit(events.NoticeFailed(failure) if failure else events.NoticeTaken())
 
     def _matters(self) -> Matters:
@@ -102,6 +98,11 @@ class Notices:
         if process.counts is None:  # nobody knows what became of them
             decisions = {name: text for name, text in self._sent.items() if name.startswith(("held ", "dead "))}
         return {**of_conditions(process.conditions), **decisions}
+
+
+def _in_words(failure: BaseException) -> str:
+    """Whatever a receiver has done."""
+    return str(failure) if isinstance(failure, NotTakenError) else type(failure).__name__
 
 
 def of_counts(counts: Mapping[str, WatchCounts] | None) -> Matters:
@@ -115,21 +116,24 @@ def of_counts(counts: Mapping[str, WatchCounts] | None) -> Matters:
     return found
 
 
+_OF_KIND = {
+    "lag": "{} is late",
+    "store": "the store cannot be written",
+    "take-over": "the leader is silent, and this daemon cannot take over",
+}
+
+
 def of_conditions(conditions: Conditions) -> Matters:
     """Which of the conditions need a person."""
     found: dict[str, str] = {}
     for name, message in conditions.items():
         kind = kind_of(name)
         subject = name.removeprefix(kind).strip()
-        match kind:
-            case "lag":
-                found[name] = f"{subject} is late"
-            case "endpoint" if message.startswith("paused"):
-                found[name] = f"HelloWork refuses the credentials of {subject}"
-            case "store":
-                found[kind] = "the store cannot be written"
-            case "take-over":
-                found[kind] = "the leader is silent, and this daemon cannot take over"
+        if kind == "endpoint" and message.startswith("paused"):
+            found[name] = f"HelloWork refuses the credentials of {subject}"
+        elif kind in _OF_KIND:
+            text = _OF_KIND[kind].format(subject)
+            found[text] = text
     return found
 
 
@@ -145,23 +149,6 @@ def _first(texts: Sequence[str]) -> list[str]:
     """The first texts, and how many more there are."""
     more = len(texts) - MOST_LISTED
     return [*islice(texts, MOST_LISTED), *([f"and {more} more"] if more > 0 else [])]
-
-
-async def _send(receiver: Notify, body: bytes) -> None:
-    """Hand over a message.
-
-    Raises:
-        NotTakenError: it was refused.
-        Exception: any other, of the system or of aiohttp.
-    """
-    sends: list[Coroutine[Any, Any, None]] = []
-    if receiver.command is not None:
-        sends.append(_run(receiver.command, body))
-    if receiver.url is not None:
-        sends.append(_post(receiver.url.get_secret_value(), body))
-    # All of them are waited for: neither stands in the other's way.
-    for failure in filter(None, await asyncio.gather(*sends, return_exceptions=True)):
-        raise failure
 
 
 async def _run(command: Sequence[str], body: bytes) -> None:

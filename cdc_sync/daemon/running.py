@@ -13,25 +13,25 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from cdc_sync import __version__, signals
 from cdc_sync.admin.server import AdminServer
-from cdc_sync.config import Config
+from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core import conditions, events
 from cdc_sync.core.content import iso
-from cdc_sync.core.events import Consumer, Dispatch, Event
+from cdc_sync.core.events import Consumer, Event
 from cdc_sync.core.failures import StoreError
-from cdc_sync.daemon import wiring
-from cdc_sync.daemon.leading import HANDLED, Leading
+from cdc_sync.core.reasons import coded
+from cdc_sync.daemon.leading import Leading
 from cdc_sync.daemon.notices import LOOK_EVERY, Notices
-from cdc_sync.daemon.process import Process, Reread, unless, until, while_leading
-from cdc_sync.daemon.standby_news import StandbyNews
+from cdc_sync.daemon.process import Process, opened_lead, unless
 from cdc_sync.daemon.tenants import Tenants
-from cdc_sync.event_loop import end, regularly, ungrouped
+from cdc_sync.event_loop import end, raise_failures, regularly, ungrouped
 from cdc_sync.listening import allow_all_descriptors
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.lead import Lead, Standby
+from cdc_sync.store.opening import store_dsn
 from cdc_sync.wall_clock import wall_clock
 
 _PASSING = {"store-lead-lost", "store-unusable"}
@@ -48,44 +48,39 @@ async def run(
     config: Config,
     consumers: Sequence[Consumer],
     show: Callable[[str], None],
-    reread: Reread | None = None,
+    read: Callable[[], Config],
+    used: Callable[[Config], None],
     *,
     dry_run: bool,
     beat_every: float,
 ) -> None:
     """Run the daemon until a signal ends it.
 
-    `show` gets the calls of a dry run. Without `reread`, SIGHUP has its default effect. Heart beats are at most
-    `beat_every` seconds apart.
+    `show` gets the calls of a dry run. At SIGHUP, `read` reads the configuration again, and `used` is called when that
+    is in use; a dry run ends. Heart beats are at most `beat_every` seconds apart.
 
     Raises:
         StoreError: the store cannot be used, or belongs to another database.
         AdminError: the admin address cannot be listened on.
     """
-    process = Process(config, show, reread, dry_run, beat_every)
+    process = Process(config, consumers, show, dry_run=dry_run)
     with ungrouped(AnotherDatabaseError, StoreError):
-        await _Daemon(process, consumers).run()
+        await Daemon(process, read, used).run(min(_BEATS_EVERY, beat_every))
 
 
-class _Daemon:
+class Daemon:
     """One run of the process."""
 
-    def __init__(self, process: Process, consumers: Sequence[Consumer]) -> None:
+    def __init__(self, process: Process, read: Callable[[], Config], used: Callable[[Config], None]) -> None:
         self._process = process
+        self._read = read
+        self._used = used
         self._leading: Leading | None = None
-        self._is_up = False
-        """Whether it was reported as started."""
+        self._up = asyncio.Event()
+        """Set once it was reported as started."""
+        self._reload_wanted = asyncio.Event()
         self._serving = AsyncExitStack()
         self._notices = Notices(process)
-        process.events = Dispatch(
-            *consumers,
-            self._notices.handlers,
-            process.metrics.handlers,
-            process.metrics.lag.handlers,
-            lambda: dict.fromkeys(HANDLED, self._heed),
-            lambda: dict.fromkeys(conditions.EVENTS, self._fold),
-        )
-        self._news = StandbyNews(process.emit)
         self._admin = process.admin = AdminServer(
             process.config,
             None,
@@ -96,81 +91,78 @@ class _Daemon:
             observe=process.emit,
         )
 
-    async def run(self) -> None:
+    async def run(self, beat_every: float) -> None:
         """See `run`."""
         allow_all_descriptors()
-        process, loop = self._process, asyncio.get_running_loop()
-        for number in signals.ENDING:
-            loop.add_signal_handler(number, self._end, number)
-        # A reload waits for the start: it would begin the wait for the lead again.
-        signals.deliver(signals.HELD if process.reread is None else signals.ENDING)
-        works = [regularly(self._beat, min(_BEATS_EVERY, process.beat_every))]
+        process = self._process
+        self._handle_signals()
+        works = [regularly(self.beat, beat_every), self._follow_reloads()]
         if not process.dry_run:
             works.append(regularly(self._notices.look, LOOK_EVERY))
-        working = [asyncio.create_task(work) for work in works]
+        tasks = [asyncio.create_task(work) for work in works]
+        for task in tasks:
+            task.add_done_callback(self._work_ended)
         try:
             async with self._serving:
                 while not process.stopping.is_set():
-                    await self._lead_once()
+                    await self._stand_by_and_lead()
         finally:
-            await end(working)
+            await end(tasks)
+        raise_failures(tasks)
         process.emit(events.DaemonStopped())
 
-    async def _beat(self) -> None:
+    async def beat(self) -> None:
         """The event loop turns."""
         counts = self._process.counts
-        pending = None if counts is None else sum(of_watch.pending for of_watch in counts.values())
-        self._process.emit(events.HeartBeat(pending))
+        self._process.emit(events.HeartBeat(None if counts is None else sum(of.pending for of in counts.values())))
 
-    async def _lead_once(self) -> None:
+    async def _stand_by_and_lead(self) -> None:
         """Stand by, then lead until a signal, a part's failure, or the loss of the lead.
 
         Raises:
             StoreError: the store cannot be used.
         """
         process = self._process
+        over = process.begin_stage()
         try:
             with ungrouped(AnotherDatabaseError, StoreError):
                 async with AsyncExitStack() as stack:
                     stack.callback(self._admin.leave)  # once the store is closed
-                    leading = wiring.leading(process.config, process.emit, self._stands_by, dry_run=process.dry_run)
-                    lead = await unless(process.signalled, stack.enter_async_context(leading))
-                    if lead is None:
-                        await self._heed_signal()
-                    else:
+                    lead = await unless(over, stack.enter_async_context(opened_lead(process, self._stand_by)))
+                    if lead is not None:
                         await self._lead(lead)
         except StoreError as error:
-            if not self._is_up or error.code not in _PASSING:
+            if not self._up.is_set() or error.code not in _PASSING:
                 raise
-            self._news.report_failure(error)
-            await until(process.stopping, within=_TRIES_EVERY)
+            is_lost = error.code == "store-lead-lost"
+            process.emit(
+                events.LeadLost(error.message) if is_lost else events.StoreFailed(error.message, code=error.code)
+            )
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TRIES_EVERY):
+                    await process.stopping.wait()
 
-    async def _stands_by(self, standby: Standby) -> None:
+    async def _stand_by(self, standby: Standby) -> None:
         """See `StandingBy`."""
+        emit, blocked = self._process.emit, standby.not_taken_over
+        leader = coded("no-leader", "no daemon leads yet") if standby.leader is None else standby.leader.shown
         if standby.store is not None:
             self._admin.show(standby.store)
         await self._start(tuple(self._process.config.watches))
-        self._news.report(standby)
+        emit(events.StoreRecovered())
+        emit(events.StandsBy(leader))
+        emit(events.StandbyDiffers() if standby.differs else events.StandbyAgrees())
+        emit(events.TakeOverUnblocked() if blocked is None else events.TakeOverBlocked(blocked.message, blocked.code))
 
     async def _start(self, watches: tuple[str, ...]) -> None:
         """Serve, and report the start, once there is something to show."""
-        if self._is_up:
+        if self._up.is_set():
             return
         process = self._process
         if not process.dry_run:
             await self._serving.enter_async_context(self._admin.serving())
-        self._is_up = True
         process.emit(events.DaemonStarted(__version__, watches, process.dry_run, self._admin.url))
-        if process.reread is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._want_reload)
-            signals.deliver()
-
-    async def _heed_signal(self) -> None:
-        """Use a new configuration while standing by."""
-        process = self._process
-        process.signalled.clear()
-        if process.is_reload_wanted and await process.reload():
-            process.emit(events.Reloaded(()))
+        self._up.set()
 
     async def _lead(self, lead: Lead) -> None:
         """Lead with one configuration, then with the next, until a signal asks for the end.
@@ -179,59 +171,117 @@ class _Daemon:
             BaseExceptionGroup: of the failures of parts.
         """
         process = self._process
-        self._news.over()
+        for past in (events.StoreRecovered(), events.StandbyAgrees(), events.TakeOverUnblocked()):
+            process.emit(past)
+        if conditions.STANDBY in process.conditions:
+            self._notices.tell("this daemon leads now: it has taken over")
         try:
             await self._lead_as_configured(lead, lambda watches: events.LeadTaken(iso(lead.leader.since), watches))
             while not process.stopping.is_set():
                 await lead.store.delivery.begin_sending()
                 await self._lead_as_configured(lead, events.Reloaded)
         finally:
-            self._leading = None
             process.conditions, process.counts = conditions.NONE, None
 
     async def _lead_as_configured(self, lead: Lead, began: Callable[[tuple[str, ...]], Event]) -> None:
-        process, tenants = self._process, Tenants(self._process.emit)
+        process = self._process
+        over = process.begin_stage()
+        lead.holding.add_done_callback(lambda _: over.set())
         process.conditions = conditions.starting(tuple(process.config.watches))
-        look = tenants.look(process.config, await wiring.known_watches(lead.store))
-        config = await while_leading(lead, look, process.stopping)
+        tenants = Tenants(process)
+        config = await unless(process.stopping, tenants.look_first(process.config, lead.store))
         if config is None:
             return
         watches = tuple(config.watches)
         process.conditions = {**process.conditions, **conditions.starting(watches)}
-        caller = wiring.opened_caller(config, process.show, dry_run=process.dry_run)
-        async with caller as opened:
-            self._leading = leading = Leading(process, lead, opened, config, tenants)
+        self._leading = leading = Leading(process, lead, config, tenants)
+        try:
             self._admin.use(config)
             self._admin.lead(lead.store)
             await self._start(watches)
             process.emit(began(watches))
             await leading.work()
+        finally:
+            self._leading = None
 
     async def _without_live_row(self, watch: str, ids: Sequence[str]) -> Collection[str]:
         if self._leading is None:
             raise AssertionError("a standby does not act")
-        return await self._leading.without_live_row(watch, ids)
+        return await self._leading.watches.without_live_row(watch, ids)
 
-    # Events and signals.
+    # Signals.
 
-    def _heed(self, event: Event) -> None:
-        if self._leading is not None:
-            self._leading.heed(event)
-
-    def _fold(self, event: Event) -> None:
-        process = self._process
-        before, process.conditions = process.conditions, conditions.fold(process.conditions, event)
-        if process.conditions is not before:
-            process.conditions_changed.set()
-
-    def _want_reload(self) -> None:
-        self._process.is_reload_wanted = True
-        self._process.signalled.set()
+    def _handle_signals(self) -> None:
+        """Handle signals from now on, also those that came before."""
+        loop = asyncio.get_running_loop()
+        for number in signals.HELD:
+            loop.add_signal_handler(number, self._end, number)
+        if not self._process.dry_run:  # which ends with its terminal
+            loop.add_signal_handler(signal.SIGHUP, self._reload_wanted.set)
+        signals.deliver()
 
     def _end(self, number: signal.Signals) -> None:
         process = self._process
         if process.stopping.is_set():
             os._exit(128 + number)
-        process.emit(events.DaemonStopping(number.name, 0 if self._leading is None else self._leading.under_way))
-        process.stopping.set()
-        process.signalled.set()
+        process.emit(events.DaemonStopping(number.name, 0 if self._leading is None else self._leading.sender.under_way))
+        self._stop()
+
+    def _stop(self) -> None:
+        self._process.stopping.set()
+        self._process.over.set()
+
+    def _work_ended(self, task: asyncio.Task[None]) -> None:
+        """Whatever else fails ends the process too."""
+        if not task.cancelled():
+            self._stop()
+
+    async def _follow_reloads(self) -> None:
+        """Read the configuration again after each SIGHUP; one that comes during the start waits for its end."""
+        await self._up.wait()
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            await self._reload()
+
+    async def _reload(self) -> None:
+        """Use the file's present configuration.
+
+        If the file is not valid, or changes a setting that needs a restart, the whole configuration in use stays: never
+        a mixture of two files.
+        """
+        process = self._process
+        process.emit(events.ReloadStarted())
+        try:
+            config = await asyncio.to_thread(self._read)
+        except ConfigurationError as error:
+            process.emit(events.ReloadRefused(tuple(str(error).splitlines())))
+            return
+        if refusal := changes_that_need_a_restart(process.config, config):
+            process.emit(events.ReloadRefused(refusal))
+            return
+        self._used(config)
+        process.reload(config)
+        if self._leading is None:
+            process.emit(events.Reloaded(()))
+
+
+def changes_that_need_a_restart(now: Config, then: Config) -> tuple[str, ...]:
+    """A line for each changed setting that only a restart can change."""
+    before, after = _of_the_process(now), _of_the_process(then)
+    return tuple(
+        f"{name} cannot be changed while the daemon runs: restart it for that, or write the present value again"
+        for name in before
+        if before[name] != after[name]
+    )
+
+
+def _of_the_process(config: Config) -> dict[str, object]:
+    """The settings of the process: the store and the address."""
+    state = config.state
+    return {
+        "state.backend": state.backend,
+        "state.path": state.path,
+        "the store's DSN": store_dsn(config) if state.backend == "postgres" else None,
+        "admin.listen": config.admin.listen,
+    }

@@ -13,20 +13,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from cdc_sync.core import events
-from cdc_sync.core.content import iso
 from cdc_sync.core.events import Handlers
 from cdc_sync.core.visible import visible
-from cdc_sync.core.watch_names import listed
-from cdc_sync.wall_clock import wall_clock
 
 _BEATS = 4
 """Beats within the watchdog's time: one may be late."""
 
 _MORE_TIME = 120_000_000
 """Microseconds that a start may take from now on; renewed every ten seconds."""
-
-_LONGEST = 100
-"""Characters of a reply that fit a line of `systemctl status`."""
 
 
 class SystemdNotifier:
@@ -36,74 +30,43 @@ class SystemdNotifier:
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self.wants_to_hear_every = _watchdog(environ) / _BEATS
-        self._watches: tuple[str, ...] = ()
-        self._leader = ""
-        """Who leads, while this daemon stands by."""
-        self._last_call: tuple[int, events.CallEnded] | None = None
+        self._state = "Starting"
 
     def handlers(self) -> Handlers:
         """A report for each type of event; none if no manager listens."""
         if not self._address:
             return {}
-        send = self._send
         return {
-            events.StoreUpgrading: lambda e: send(
-                # However long it takes: an interrupted upgrade starts over.
-                f"EXTEND_TIMEOUT_USEC={_MORE_TIME}",
-                f"STATUS=Bringing the store up to date for {e.seconds:.0f} s",
-            ),
-            events.StandsBy: self._stand_by,
-            events.LeadTaken: self._lead,
-            events.DaemonStopping: lambda e: send("STOPPING=1", f"STATUS=Stopping on {e.signal}"),
-            # The time shows systemd which request this answers.
-            events.ReloadStarted: lambda _: send(
-                "RELOADING=1",
-                f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}",
-                "STATUS=Reading the configuration again",
-            ),
-            events.Reloaded: lambda e: self._ready("the configuration was read again", e.watches),
-            events.TenantsFound: lambda e: self._follow((*self._watches, *e.watches)),
-            events.TenantsGone: lambda e: self._follow(tuple(each for each in self._watches if each not in e.watches)),
-            events.ReloadRefused: lambda _: self._ready("the configuration was read again and refused, see the log"),
-            events.HeartBeat: self._heart_beat,
-            events.CallEnded: self._call_ended,
+            # However long it takes: an interrupted upgrade starts over.
+            events.StoreUpgrading: lambda _: self._send(f"EXTEND_TIMEOUT_USEC={_MORE_TIME}", "Upgrading the store"),
+            events.StandsBy: lambda e: self._ready(f"Standing by: {e.message}"),
+            events.LeadTaken: lambda _: self._ready("Leading"),
+            events.DaemonStopping: lambda e: self._send("STOPPING=1", f"Stopping on {e.signal}"),
+            events.ReloadStarted: self._reload,
+            events.Reloaded: lambda _: self._ready(self._state),
+            events.ReloadRefused: lambda _: self._ready(self._state),
+            events.HeartBeat: self._beat,
         }
 
-    def _stand_by(self, event: events.StandsBy) -> None:
-        self._leader = event.message
-        self._send("READY=1", f"STATUS=Standing by: {self._leader}")
+    def _ready(self, state: str) -> None:
+        self._state = state
+        self._send("READY=1", state)
 
-    def _lead(self, event: events.LeadTaken) -> None:
-        self._leader = ""
-        self._ready("starting", event.watches)
+    def _reload(self, _: events.ReloadStarted) -> None:
+        # The time shows systemd which request this answers.
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={now}", "Reading the configuration again")
 
-    def _ready(self, text: str, watches: tuple[str, ...] | None = None) -> None:
-        self._watches = self._watches if watches is None else watches
-        self._send("READY=1", f"STATUS=Watching {listed(self._watches)}: {text}")
+    def _beat(self, event: events.HeartBeat) -> None:
+        pending = "" if event.pending is None else f": {event.pending} pending"
+        self._send("WATCHDOG=1", f"{self._state}{pending}")
 
-    def _follow(self, watches: tuple[str, ...]) -> None:
-        """Name other watches from the next heart beat on."""
-        self._watches = watches
-
-    def _call_ended(self, event: events.CallEnded) -> None:
-        self._last_call = wall_clock(), event
-
-    def _heart_beat(self, event: events.HeartBeat) -> None:
-        if self._leader:
-            self._send("WATCHDOG=1", f"STATUS=Standing by: {self._leader}")
-            return
-        waiting, last = "the store does not answer" if event.pending is None else f"{event.pending} pending", "none yet"
-        if self._last_call is not None:
-            at, call = self._last_call
-            last = f"{iso(at)} {call.outcome} ({' '.join(call.reply.split())[:_LONGEST]})"
-        self._send("WATCHDOG=1", f"STATUS=Watching {listed(self._watches)}: {waiting}; last call: {last}")
-
-    def _send(self, *lines: str) -> None:
+    def _send(self, assignments: str, status: str) -> None:
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
         # A missing manager must not stop the daemon.
         with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as manager:
-            # A line break in a reply would begin another assignment.
-            manager.sendto("\n".join(map(visible, lines)).encode(), self._address)
+            # A line break in a status would begin another assignment.
+            manager.sendto(f"{assignments}\nSTATUS={visible(status)}".encode(), self._address)
 
 
 def _watchdog(environ: Mapping[str, str]) -> float:

@@ -1,7 +1,7 @@
-"""Looks for the templates' tenants, and reports changes in what is wrong with them."""
+"""Looks for the templates' tenants, and reports what is wrong with them."""
 
-import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 
 from cdc_sync.ats.connection import Pool
@@ -9,8 +9,10 @@ from cdc_sync.ats.discovery import Discovery, discover
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import unused_overrides
 from cdc_sync.core import events
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.watch_names import SEPARATOR
-from cdc_sync.daemon.lasting import Lasting
+from cdc_sync.daemon.process import Process
+from cdc_sync.store import Store
 
 LOOK_FOR_TENANTS = 30.0
 """Seconds between two looks: a new customer's first application takes longer."""
@@ -20,39 +22,59 @@ LOOK_AGAIN = 5.0
 
 
 class Tenants:
-    """The findings of the last look for tenants.
+    """The tenants of one configuration.
 
     Attributes:
-        look_at: when to look again, by the event loop's clock.
-        refused: the watches of tenants that have none.
+        found: what the last look has found.
     """
 
-    def __init__(self, emit: events.Emit) -> None:
-        self.look_at = 0.0
-        self.refused: Collection[str] = ()
-        self._refused = Lasting(emit, events.TenantAccepted)
-        self._unknown = Lasting(emit, events.TenantsKnown)
-        self._missing = Lasting(emit)
-        self._unused = Lasting(emit)
+    found: Discovery
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._was_complete = False
+        """Whether a look has asked every database."""
+
+    @property
+    def next_look_in(self) -> float:
+        """Seconds until the next look."""
+        return LOOK_AGAIN if self.found.unasked else LOOK_FOR_TENANTS
+
+    async def look_first(self, config: Config, store: Store) -> Config:
+        """As `look`; the store knows earlier tenants."""
+        known: Iterable[str] = ()
+        with suppress(StoreError):  # capture and delivery report it
+            known = await store.report.counts()
+        return await self.look(config, known)
 
     async def look(
         self, config: Config, known: Iterable[str], pools: Mapping[str, Pool] = MappingProxyType({})
     ) -> Config:
         """The configuration with its present tenants; see `discover`."""
-        found = await discover(config, known, pools)
-        self.look_at = asyncio.get_running_loop().time() + (LOOK_AGAIN if found.unasked else LOOK_FOR_TENANTS)
-        return self.report(found)
+        self.found = await discover(config, known, pools)
+        self.report()
+        return self.found.config
 
-    def report(self, found: Discovery) -> Config:
-        """Report the changes since the last look; returns the configuration."""
-        config, self.refused = found.config, found.refused.keys()
-        self._refused.are({watch: events.TenantRefused(watch, why) for watch, why in found.refused.items()})
-        self._unknown.are({name: events.TenantsUnknown(name, error.message) for name, error in found.unasked.items()})
-        if found.unasked:
-            return config
-        watches = (*config.watches, *found.refused)
-        with_tenants = {name.partition(SEPARATOR)[0] for name in watches}
-        self._missing.are({name: events.TenantsMissing(name) for name in config.templates if name not in with_tenants})
-        unused = unused_overrides(config, watches)
-        self._unused.are({name: events.OverridesUnused(name, tenants) for name, tenants in unused.items()})
-        return config
+    def report(self) -> None:
+        """Report what is wrong; of what needs no condition, only the first complete look."""
+        emit, subjects, found = self._process.emit, self._process.subjects, self.found
+        for watch, why in found.refused.items():
+            emit(events.TenantRefused(watch, why))
+        for watch in set(subjects("tenant")) - found.refused.keys():
+            emit(events.TenantAccepted(watch))
+        for name, error in found.unasked.items():
+            emit(events.TenantsUnknown(name, error.message))
+        for name in set(subjects("tenants")) - found.unasked.keys():
+            emit(events.TenantsKnown(name))
+        if not (found.unasked or self._was_complete):
+            self._was_complete = True
+            self._report_unused()
+
+    def _report_unused(self) -> None:
+        """Report templates without a tenant, and overrides without theirs."""
+        emit, config = self._process.emit, self.found.config
+        watches = (*config.watches, *self.found.refused)
+        for name in config.templates.keys() - {name.partition(SEPARATOR)[0] for name in watches}:
+            emit(events.TenantsMissing(name))
+        for name, tenants in unused_overrides(config, watches).items():
+            emit(events.OverridesUnused(name, tenants))

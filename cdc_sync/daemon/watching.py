@@ -2,25 +2,29 @@
 
 import asyncio
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.capture import Capture, ChangedError
 from cdc_sync.ats.connection import Pool
-from cdc_sync.ats.database import Sessions, WatchParts, wait_after
+from cdc_sync.ats.database import Database, Others, WatchParts, wait_after
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError, refused_by_system
+from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.rows_elsewhere import OtherWatches, with_row, without_live_row
 from cdc_sync.ats.session import StandbyError
 from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config, format_duration
+from cdc_sync.config.models import watch_rules
 from cdc_sync.core import events
-from cdc_sync.core.batch import Calls
+from cdc_sync.core.batch import NO_CALLS, Calls
+from cdc_sync.core.events import Emit
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
-from cdc_sync.daemon.wiring import make_database, make_parts
+from cdc_sync.daemon.process import Process
 from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
@@ -28,10 +32,48 @@ from cdc_sync.store.errors import AnotherDatabaseError
 _SWEEP_SHARE = 10
 """Sweeps take at most one part in this many of the time."""
 
+LONGEST_GRACE = 30_000
+"""Milliseconds of a suspected deletion's grace for which a single run waits; a longer one is left to the next run."""
+
+Failure = SourceError | StoreError | OSError
+
+Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+"""Begins a task that works until the end."""
+
 
 def phase(watch: str) -> float:
     """The part of the interval, 0 < part ≤ 1, before a watch's second sweep: by name, to spread the sweeps."""
     return (zlib.crc32(watch.encode()) + 1) / 2**32
+
+
+def make_database(config: Config, name: str, store: Store) -> Database:
+    """A database of the ATS, not connected yet."""
+    of, section, is_only = config.all_databases[name], config.section_of(name), len(config.all_databases) == 1
+    return Database(of.dsn.get_secret_value(), store, of.pool, name, section, is_only=is_only)
+
+
+def make_parts(
+    config: Config,
+    name: str,
+    database: Database,
+    observe: Emit,
+    others: Others,
+    *,
+    dry_run: bool,
+    calls: Calls = NO_CALLS,
+) -> WatchParts:
+    """A watch's parts."""
+    return WatchParts(
+        name=name,
+        watch=config.watches[name],
+        rules=watch_rules(config, name),
+        database=database,
+        observe=observe,
+        clock=database.store.driver.clock,
+        calls=calls,
+        others=others,
+        dry_run=dry_run,
+    )
 
 
 class WatchWorker:
@@ -40,11 +82,10 @@ class WatchWorker:
     def __init__(self, parts: WatchParts) -> None:
         self._parts = replace(parts, want_sweep=self.want_sweep)
         self._sweep_wanted = asyncio.Event()
-        self._lost: str | None = None
-        self._store_failed = False
         # What the store refused of a sweep, only a sweep writes again.
         self._sweep_failed = False
-        self._sessions: Sessions | None = None
+        self._failures = 0
+        """In a row."""
         self._next_sweep_from = 0.0
 
     def want_sweep(self) -> None:
@@ -57,63 +98,53 @@ class WatchWorker:
         Raises:
             AnotherDatabaseError: nothing may be sent from the only database.
         """
-        failures = 0
         while True:
             try:
-                # A store's error explains more than a source's.
-                with ungrouped(AnotherDatabaseError, StoreError, SourceError, OSError, ChangedError):
-                    await self._work()
+                await self._work()
+                continue
+            except ChangedError:
                 continue
             except (SourceError, StoreError, OSError) as error:
                 if isinstance(error, AnotherDatabaseError) and self._parts.database.is_only:
                     raise
-                failure: Exception = error
-            except ChangedError:
-                continue
-            # While the store fails, connecting is no success.
-            failures = 1 if self._sessions is not None and not self._store_failed else failures + 1
-            retry_at = self._parts.database.try_at if failure is self._parts.database.failure else None
-            if isinstance(failure, OSError):
-                # The other watches and the sender go on.
-                failure = refused_by_system(failure)
-            if isinstance(failure, SourceError) and self._sessions is not None:
-                failure = await self._sessions.why_lost(failure)
+                failure = error
+            self._failures += 1
+            wait = self._wait_after(failure)
             # Other watches may get it too, and the database keeps it: without each one's frames, also by a context.
             failure.__context__ = None
-            self._report(failure.with_traceback(None))
-            clock = asyncio.get_running_loop().time
-            wait = wait_after(failure, failures)
-            await asyncio.sleep(wait if retry_at is None else retry_at - clock())
+            self.report(failure.with_traceback(None))
+            await asyncio.sleep(wait)
 
-    def _report(self, failure: Exception) -> None:
-        """Report a failure if it is news."""
-        name, observe = self._parts.name, self._parts.observe
-        message: str = failure.message if isinstance(failure, SourceError | StoreError) else str(failure)
-        if isinstance(failure, StandbyError):
-            # The other store has what this one could not save.
-            self._store_works()
-            # The event ends the condition.
-            self._parts.event_dates.hours = 0
-            if message != self._lost:
-                observe(events.WatchStandsBy(name, message))
-            self._lost = message
-        elif isinstance(failure, SourceError | AnotherDatabaseError):
-            if message != self._lost:
-                database = self._parts.database
+    def _wait_after(self, failure: Failure) -> float:
+        """Seconds until the next try; all watches retry together after a failure of their database."""
+        database = self._parts.database
+        if failure is database.failure:
+            return database.try_at - asyncio.get_running_loop().time()
+        return wait_after(failure, self._failures)
+
+    def report(self, failure: Failure) -> None:
+        """Report a failure."""
+        name, observe, database = self._parts.name, self._parts.observe, self._parts.database
+        match failure:
+            case OSError():
+                # The other watches and the sender go on.
+                self.report(refused_by_system(failure))
+            case StandbyError():
+                # The other store has what this one could not save.
+                self._store_works()
+                # The event ends the condition.
+                self._parts.event_dates.hours = 0
+                observe(events.WatchStandsBy(name, failure.message))
+            case SourceError() | AnotherDatabaseError():
                 repeated, database.reported = failure is database.reported, failure
                 wrong = isinstance(failure, AnotherDatabaseError) or failure.kind == "misconfigured"
-                observe(events.WatchLost(name, message, wrong, failure.code, repeated, database.shown_name))
-            self._lost = message
-        elif not self._store_failed:
-            self._store_failed = True
-            observe(events.StoreFailed(message, name, failure.code if isinstance(failure, StoreError) else None))
+                observe(events.WatchLost(name, failure.message, wrong, failure.code, repeated, database.shown_name))
+            case StoreError():
+                observe(events.StoreFailed(failure.message, name, failure.code))
 
     async def _work(self) -> None:
-        self._sessions = None
         parts, watch = self._parts, self._parts.watch
         async with connect(parts) as intake:
-            self._sessions = intake.sessions
-            self._lost = None
             every = format_duration(watch.capture.sweep)
             meanwhile = coded("sweeps-find", "What that misses, sweeps find, every %(every)s.", every=every)
             capture = await begin(intake, meanwhile)
@@ -121,20 +152,21 @@ class WatchWorker:
             jobs["sessions"] = intake.sessions.until_lost
             jobs["sweeps"] = partial(self._begin_and_sweep, capture)
             jobs["deletions"] = Deletions(intake).confirm
-            await supervise({f"{parts.name}: {job}": work for job, work in jobs.items()})
+            # A store's error explains more than a source's.
+            with ungrouped(AnotherDatabaseError, StoreError, SourceError, OSError, ChangedError):
+                await supervise({f"{parts.name}: {job}": work for job, work in jobs.items()})
 
     async def _begin_and_sweep(self, capture: Capture) -> None:
         # Ready: capture works, and earlier commits are applied.
         await capture.catch_up()
         if not self._sweep_failed:
+            self._failures = 0
             self._store_works()
         self._parts.observe(events.CaptureStarted(self._parts.name))
         await self._sweeps(capture)
 
     def _store_works(self) -> None:
-        if self._store_failed:
-            self._store_failed = False
-            self._parts.observe(events.StoreRecovered(self._parts.name))
+        self._parts.observe(events.StoreRecovered(self._parts.name))
 
     async def _sweeps(self, capture: Capture) -> None:
         """Sweep at the start, at each interval and on request, within the sweeps' share of the time."""
@@ -162,16 +194,48 @@ class WatchWorker:
             except TimeoutError:
                 continue
 
+    async def catch_up(self) -> Failure | None:
+        """Read what was missed, and compare the whole table, once; returns the failure, not reported yet.
 
-class RunningWatches:
-    """The running watches, a task for each; none until `start`."""
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        try:
+            if self._parts.database.failure is not None:
+                raise self._parts.database.failure.with_traceback(None)  # one try for all of its watches
+            async with connect(self._parts) as intake:
+                # Missing triggers are no failure.
+                meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
+                capture = await begin(intake, meanwhile)
+                await capture.catch_up()
+                await Sweep(capture, capture.catch_up).run()
+                await _confirm(intake)
+        except (SourceError, AnotherDatabaseError, OSError) as error:
+            return error
+        return None
 
-    def __init__(self, config: Config, store: Store, emit: events.Emit, calls: Calls, *, dry_run: bool) -> None:
+
+async def _confirm(intake: Intake) -> None:
+    """Answer the suspected deletions with a grace that ends soon."""
+    until, deletions = intake.clock() + LONGEST_GRACE, Deletions(intake)
+    while True:
+        await deletions.confirm_due()
+        due_at = await intake.store.capture.next_suspicion(intake.rules.watch)
+        if due_at is None or due_at > until or deletions.left_some_unanswered:
+            return  # another watch has its turn after this one
+        await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)
+
+
+class Watches:
+    """The watches, and the databases that they share; none runs until `start`."""
+
+    def __init__(self, process: Process, store: Store, config: Config, calls: Calls, begin: Begin) -> None:
+        self._process = process
+        self._config = config
         self._databases = {name: make_database(config, name, store) for name in config.all_databases}
         self._others = OtherWatches()
-        self._emit = emit
         self._calls = calls
-        self._dry_run = dry_run
+        self._begin = begin
         self._running: dict[str, asyncio.Task[None]] = {}
 
     @property
@@ -185,25 +249,33 @@ class RunningWatches:
         pools = {name: database.pool for name, database in self._databases.items()}
         return {name: pool for name, pool in pools.items() if pool is not None}
 
-    async def without_live_row(self, config: Config, name: str, ids: Sequence[str]) -> Collection[str]:
+    async def without_live_row(self, name: str, ids: Sequence[str]) -> Collection[str]:
         """See `ats.rows_elsewhere`."""
-        database = self._databases[config.database_name(name)]
-        return await without_live_row(database, name, config.watches[name], ids)
+        return await without_live_row(self._database(name), name, self._config.watches[name], ids)
 
-    async def with_row(self, config: Config, name: str, ids: Sequence[str]) -> Collection[str]:
-        """See `ats.rows_elsewhere`."""
-        database = self._databases[config.database_name(name)]
-        return await with_row(database, name, config.watches[name], ids)
+    async def with_row(self, name: str, ids: Sequence[str]) -> Collection[str]:
+        """See `ats.rows_elsewhere`; nobody can ask for a watch that is not configured."""
+        if name not in self._config.watches:
+            return ids
+        return await with_row(self._database(name), name, self._config.watches[name], ids)
+
+    def _database(self, name: str) -> Database:
+        return self._databases[self._config.database_name(name)]
+
+    def _worker(self, name: str) -> WatchWorker:
+        shared = self._database(name), self._process.emit, self._others
+        return WatchWorker(make_parts(self._config, name, *shared, calls=self._calls, dry_run=self._process.dry_run))
+
+    def _use(self, config: Config) -> None:
+        self._config = config
+        self._others.use(config, self._databases)
 
     def start(self, config: Config) -> tuple[str, ...]:
         """Start the watches of a configuration that do not run yet; returns which."""
-        self._others.use(config, self._databases)
+        self._use(config)
         fresh = tuple(name for name in config.watches if name not in self._running)
         for name in fresh:
-            database = self._databases[config.database_name(name)]
-            shared = database, self._emit, self._others
-            parts = make_parts(config, name, *shared, calls=self._calls, dry_run=self._dry_run)
-            self._running[name] = asyncio.create_task(WatchWorker(parts).run(), name=f"watch {name}")
+            self._running[name] = self._begin(self._worker(name).run())
         return fresh
 
     async def end_others(self, config: Config) -> tuple[str, ...]:
@@ -217,5 +289,25 @@ class RunningWatches:
         raise_failures(gone.values())
         for name in gone:
             del self._running[name]
-            self._emit(events.WatchEnded(name))
+            self._process.emit(events.WatchEnded(name))
         return tuple(gone)
+
+    async def catch_up(self, config: Config) -> int:
+        """Catch up with every watch, one after another; returns how many failed.
+
+        Raises:
+            SourceError, AnotherDatabaseError: of the last watch, if every watch failed.
+        """
+        self._use(config)
+        failed = 0
+        for database in self._databases.values():
+            async with database.kept():
+                for name in [name for name in config.watches if self._database(name) is database]:
+                    worker = self._worker(name)
+                    failure = await worker.catch_up()
+                    if failure is not None:
+                        failed += 1
+                        if failed == len(config.watches):
+                            raise refused_by_system(failure) if isinstance(failure, OSError) else failure
+                        worker.report(failure)
+        return failed

@@ -8,7 +8,6 @@ from cdc_sync.core import events
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.replies import (
-    CredentialsRefused,
     DeadLetter,
     Finished,
     Health,
@@ -18,7 +17,6 @@ from cdc_sync.core.replies import (
     meaning_of,
     result_of,
 )
-from cdc_sync.core.status_url import refused
 from cdc_sync.delivery.client import Caller
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints
 from cdc_sync.wall_clock import wall_clock
@@ -54,8 +52,7 @@ class Calls:
         self.observe(events.CallEnded(*of, end.result.outcome, why, entry.attempts, seconds, waited))
         return end._replace(reply={**end.reply, "seconds": round(seconds, 4)})
 
-    def _refused(self, entry: Entry, refusal: str) -> Finished:
-        reason = refused(entry.content.url, refusal)
+    def _refused(self, entry: Entry, reason: str) -> Finished:
         return Finished(entry, DeadLetter(reason), {"reason": reason}, self.endpoints.clock())
 
     async def _call(self, entry: Entry, endpoint: Endpoint) -> Finished:
@@ -66,7 +63,7 @@ class Calls:
         meaning = meaning_of(reply, now if reply.retry_after is None else wall_clock())
         why = describe(reply, excerpt)
         # Old credentials prove nothing about new ones.
-        if settings is self.endpoints.settings or not isinstance(meaning, CredentialsRefused):
+        if settings is self.endpoints.settings or meaning.kind != "refused credentials":
             self._judge(endpoint, after(endpoint.health, meaning, why, settings.policy, now=now, chance=chance))
         detail: dict[str, Any] = {"status": reply.status, "reason": why}
         if excerpt:

@@ -229,11 +229,9 @@ def _origin(name: str, configured: Mapping[str, str]) -> _Origin:
 def _reply(message: RawResponseMessage) -> Reply:
     headers = message.headers
     kind = headers.get(hdrs.CONTENT_TYPE, "")
-    reply = Reply(message.code, kind if kind.isascii() else _as_text(kind))
-    if (retry_after := headers.get(hdrs.RETRY_AFTER)) is None:
-        return reply
-    date = headers.get(hdrs.DATE)
-    return reply._replace(retry_after=_as_text(retry_after), date=None if date is None else _as_text(date))
+    retry_after = headers.get(hdrs.RETRY_AFTER)
+    asked = None if retry_after is None else _as_text(retry_after)
+    return Reply(message.code, kind if kind.isascii() else _as_text(kind), asked)
 
 
 def _unsent(transport: asyncio.Transport) -> bool:

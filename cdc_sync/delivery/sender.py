@@ -30,6 +30,7 @@ from typing import Any
 
 from cdc_sync.core import events
 from cdc_sync.core.batch import Applied
+from cdc_sync.core.batch import Calls as BesideApply
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Applying, Entry
 from cdc_sync.delivery.calling import Calls
@@ -42,7 +43,7 @@ from cdc_sync.event_loop import ungrouped
 from cdc_sync.wall_clock import wall_clock
 
 
-class Sender:
+class Sender(BesideApply):
     """Delivers what is due. `run` works until `stop` is called.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ConfigDict
 
-from cdc_sync.core.batch import NOTHING_MORE, HistoryEntry, described
+from cdc_sync.core.batch import HistoryEntry, described
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
@@ -128,13 +128,13 @@ class Act:
         return who
 
     async def done(
-        self, event: str, contents: Mapping[EntryId, Content | None], was: Mapping[str, str] = NOTHING_MORE
+        self, event: str, contents: Mapping[EntryId, Content | None], was: Mapping[str, str] | None = None
     ) -> list[EntryId]:
         """Write what was done into the histories of these applications, and record it; returns them."""
         lines = []
         for of, content in contents.items():
             to = None if content is None else described(content)
-            lines.append(HistoryEntry(self.now, *of, event, {**was, **self.who, "to": to}))
+            lines.append(HistoryEntry(self.now, *of, event, {**(was or {}), **self.who, "to": to}))
         await add_history(self.transaction, lines)
         await record(self.transaction, self.by, len(contents))
         return list(contents)

@@ -11,7 +11,6 @@ from cdc_sync.core.batch import (
     Applied,
     Batch,
     BatchPlan,
-    Enqueued,
     Fuses,
     HistoryEntry,
     States,
@@ -20,13 +19,13 @@ from cdc_sync.core.batch import (
     plan_batch,
 )
 from cdc_sync.core.diff import Fuse
-from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspicion
+from cdc_sync.core.outbox import ANSWERED_WITHIN, NOWHERE, Applying, Entry, Known, Suspicion
 from cdc_sync.core.reasons import as_text
-from cdc_sync.core.rows import WatchRules
+from cdc_sync.core.rows import Reportable, WatchRules
 from cdc_sync.core.status_url import account_of
 from cdc_sync.store.delivery import mend
 from cdc_sync.store.driver import Row, Transaction, add_history
-from cdc_sync.store.encoding import fuse_from, fuse_text, key_text, kinds_from, known_from, state_columns
+from cdc_sync.store.encoding import fuse_from, fuse_text, key_text, known_from, state_columns
 
 OF_NO_ROW = [("", "")]
 """An empty list is no list of pairs."""
@@ -47,15 +46,18 @@ async def apply(
     suspected = await _new_suspicions(transaction, watch, plan)
     attempted = _attempted(before, rivals, applying)
     at = batch.now + batch.shift
-    for name, rows in (*_changes(plan, at), *_outcomes(plan, attempted, suspected, at)):
+    for name, rows in (*_changes(plan, batch.now, at), *_outcomes(plan, attempted, suspected, at)):
         await transaction.write(name, [(watch, *row) for row in rows])
-    await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.endpoints)])
+    sent = {each.content.endpoint for each in plan.enqueued if each.state == "pending"}
+    corrected = {each.content.endpoint for each in plan.refreshed}
+    await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(sent | corrected)])
     lines = [moved(each.watch, each.application_id, watch, batch) for each in rivals]
     lines += [HistoryEntry(at, watch, one.application_id, "suspected", {"by": batch.origin}) for one in suspected]
     await add_history(transaction, [*plan.history, *lines])
-    await _tally(transaction, watch, plan, at)
-    await mend(transaction, watch, plan.fuse or fuse)
-    entries = _entries(watch, plan, before, attempted)
+    await _tally(transaction, watch, plan, at, fuse)
+    await mend(transaction, watch, plan.fuse)
+    entries = [each for each in plan.enqueued if each.state == "pending"]
+    entries = [each._replace(attempted=True) if each.application_id in attempted else each for each in entries]
     return _applied(plan, entries, suspected, rivals)
 
 
@@ -130,12 +132,12 @@ _Changes = list[tuple[str, Sequence[Row]]]
 """Statements in their order, each with its rows, without the watch."""
 
 
-def _changes(plan: BatchPlan, at: int) -> _Changes:
+def _changes(plan: BatchPlan, now: int, at: int) -> _Changes:
     """What becomes known of applications, and what is to be sent; `at` is the batch's time, for people."""
     adopted = [(key_text(one.key), state_columns(one.content), one) for one in plan.adopted]
     return [
-        ("look_again", plan.handed_over),
-        ("hand_over", [(one.application_id, one.heir) for one in plan.handed_over]),
+        ("look_again", [(*each, now) for each in plan.handed_over.items()]),
+        ("hand_over", list(plan.handed_over.items())),
         ("seen_new", [(one.application_id, key_text(one.key)) for one in plan.new]),
         ("adopt_new", [(one.application_id, key, *state, at, one.digest) for key, state, one in adopted]),
         ("move", [(one.application_id, key_text(one.key)) for one in plan.moved]),
@@ -146,7 +148,7 @@ def _changes(plan: BatchPlan, at: int) -> _Changes:
         ("remove", [(id_,) for id_ in (*plan.cancelled, *plan.forgotten)]),
         ("forget_application", [(id_,) for id_ in plan.forgotten]),
         ("enqueue", [_enqueued(one) for one in plan.enqueued]),
-        ("refresh", [(one.application_id, state_columns(one.content)[-1], one.endpoint) for one in plan.refreshed]),
+        ("refresh", [_refreshed(one) for one in plan.refreshed]),
     ]
 
 
@@ -172,20 +174,32 @@ def _outcomes(plan: BatchPlan, attempted: Collection[str], suspected: Sequence[S
     ]
 
 
-def _enqueued(one: Enqueued) -> Row:
+def _refreshed(one: Reportable) -> Row:
+    """The columns of the statement `refresh` after the watch."""
+    return one.application_id, state_columns(one.content)[-1], one.content.endpoint
+
+
+def _enqueued(one: Entry) -> Row:
     """The columns of the statement `enqueue` after the watch."""
-    reason = one.reason and as_text(one.reason)
-    state = one.kinds, one.state, one.at, one.due_at, reason, one.endpoint
+    endpoint = NOWHERE if one.state == "dead" else one.content.endpoint
+    state = (
+        " ".join(sorted(one.kinds)),
+        one.state,
+        one.queued_at,
+        one.due_at,
+        one.reason and as_text(one.reason),
+        endpoint,
+    )
     return one.application_id, *state_columns(one.content), *state
 
 
-async def _tally(transaction: Transaction, watch: str, plan: BatchPlan, at: int) -> None:
+async def _tally(transaction: Transaction, watch: str, plan: BatchPlan, at: int, fuse: Fuse) -> None:
     """Write the watch's numbers. All records are made here, and removed here or by a person."""
     new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
     is_changed = any(one.decision != "adopt" for one in plan.results)
     if new or is_changed:
-        fuse = None if plan.fuse is None else fuse_text(plan.fuse)  # it counts nothing that is no change
-        await transaction.write("tally", [(new, at if is_changed else None, fuse, watch)])
+        counted = None if plan.fuse == fuse else fuse_text(plan.fuse)
+        await transaction.write("tally", [(new, at if is_changed else None, counted, watch)])
 
 
 def _applied(
@@ -198,29 +212,6 @@ def _applied(
         frozenset(one.application_id for one in suspected),
         plan.skips,
         written=True,
-        corrected=frozenset(each.endpoint for each in plan.refreshed),
+        corrected=frozenset(each.content.endpoint for each in plan.refreshed),
         replaced=[(each.watch, each.application_id) for each in rivals],
     )
-
-
-def _entries(watch: str, plan: BatchPlan, before: Mapping[str, Known], attempted: Collection[str]) -> list[Entry]:
-    """The enqueued entries that are sent, as they are written."""
-    entries = list[Entry]()
-    for each in plan.enqueued:
-        if each.state != "pending":
-            continue
-        known = before.get(each.application_id)
-        entries.append(
-            Entry(
-                watch=watch,
-                application_id=each.application_id,
-                content=each.content,
-                kinds=kinds_from(each.kinds),
-                state=each.state,
-                revision=1 + (0 if known is None else known.revision),
-                queued_at=each.at,
-                due_at=each.due_at,
-                attempted=each.application_id in attempted,
-            )
-        )
-    return entries

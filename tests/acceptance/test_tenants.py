@@ -276,9 +276,9 @@ def test_a_schema_that_is_dropped_or_renamed_sends_no_deletion(vendor: Installat
     with vendor.daemon() as daemon:
         vendor.change(SENTINEL, status="SEEN")
         calls_are(daemon, hellowork, SENTINEL, "SEEN")
-        left = {event["watch"]: event for event in daemon.events_named("the store knows a watch")}
-        assert left.keys() == lost
-        assert left["customers@tenant_1"]["known"] == 5
+        (left,) = daemon.events_named("the store knows a watch")
+        assert set(left["watch"].split(", ")) == lost
+        assert left["known"] >= 5
         told_of = {call.path.rpartition("/v1/applications/")[2] for call in hellowork.calls}
         assert told_of == {"4-0/status", f"{SENTINEL}/status"}
 

@@ -226,8 +226,7 @@ class TestThePackage:
         machine.run("systemctl", "enable", "--now", UNIT)
         until(lambda: "2 applications known, 0 calls" in machine.journal(UNIT), "the baseline")
         site.tells("hw-1", "SEEN")
-        until(lambda: "last call: 2" in machine.unit(UNIT, "StatusText")["StatusText"], "a call in the status")
-        assert machine.unit(UNIT, "StatusText")["StatusText"].startswith("Watching applications: 0 pending; last call:")
+        until(lambda: machine.unit(UNIT, "StatusText")["StatusText"] == "Leading: 0 pending", "the status")
         assert machine.unit(UNIT, "User", "NRestarts") == {"User": "cdc_sync", "NRestarts": "0"}
         assert machine.run("stat", "--format=%U %a", "/var/lib/cdc-sync/state.db").split() == ["cdc_sync", "600"]
 

@@ -16,7 +16,7 @@ from cdc_sync.config.problems import SettingError
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.config.tenants import Tenant, databases_of, expanded, tenants_named
 from cdc_sync.core.failures import OperationError
-from cdc_sync.daemon.wiring import make_database
+from cdc_sync.daemon.watching import make_database
 from cdc_sync.store import Store
 
 DATABASES = 'databases: {one: {dsn: "host=a"}, two: {dsn: "host=b"}}\n'

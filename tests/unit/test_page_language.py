@@ -119,7 +119,7 @@ def _conditions(event: seen.Event) -> str:
         (_conditions(seen.WatchConnected("w", "notify", 180000)), "connectée, préparation en cours"),
         (
             _conditions(seen.BaselineProgress("w", 10, 200)),
-            "lecture de l'état initial : 10 lignes sur environ 200",
+            "lecture de l'état initial : 10 lignes",
         ),
         (
             _conditions(seen.EndpointChanged("e", "open", describe(Reply(503), ""), 1.0)),
@@ -131,10 +131,12 @@ def _conditions(event: seen.Event) -> str:
         ),
         (_conditions(seen.CaptureLate("w", 60.0)), "la dernière lecture complète des changements date de plus de 60 s"),
         (_conditions(seen.DeliveryLate("e", 60.0)), "un appel aurait dû partir il y a plus de 60 s"),
-        (status_url.id_refusal("") or "", "l'identifiant de la candidature est vide"),
         (
             status_url.id_refusal("\0") or "",
-            "l'identifiant de la candidature '\\x00' contient un caractère de contrôle",
+            (
+                "l'identifiant de la candidature '\\x00' ne peut pas figurer dans le chemin d'une URL : un proxy qui "
+                "décode le chemin enverrait l'appel ailleurs"
+            ),
         ),
         (
             coded(

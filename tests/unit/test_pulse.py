@@ -1,14 +1,16 @@
 """The heart beats while the event loop turns, whatever the store does."""
 
+import asyncio
 from pathlib import Path
 
+import pytest
 from support.builders import WATCH
 from support.configurations import a_config
 from support.leading import a_process
 
 from cdc_sync.core.events import Event, HeartBeat
 from cdc_sync.daemon import chores
-from cdc_sync.daemon.running import _Daemon
+from cdc_sync.daemon.running import Daemon
 from cdc_sync.store import Store
 from cdc_sync.store.protocol import WatchCounts
 from cdc_sync.store.sqlite import SqliteDriver
@@ -17,11 +19,11 @@ from cdc_sync.store.sqlite import SqliteDriver
 async def test_a_beat_has_what_is_pending_if_that_is_known() -> None:
     said: list[Event] = []
     process = a_process(a_config(), said.append)
-    daemon = _Daemon(process, [lambda: {Event: said.append}])
+    daemon = Daemon(process, lambda: process.config, lambda _: None)
 
-    await daemon._beat()
+    await daemon.beat()
     process.counts = {WATCH: WatchCounts(pending=3), "others": WatchCounts(pending=4)}
-    await daemon._beat()
+    await daemon.beat()
 
     assert said == [HeartBeat(None), HeartBeat(7)]
 
@@ -29,10 +31,28 @@ async def test_a_beat_has_what_is_pending_if_that_is_known() -> None:
 async def test_of_a_store_that_fails_nothing_is_known(tmp_path: Path) -> None:
     process = a_process(a_config(), print)
     store = Store(SqliteDriver(tmp_path / "state.db"))
-    await chores.count(process, store)
+    await chores.look(process, store)
     assert process.counts == {}
 
     await store.driver.close()
-    await chores.count(process, store)
+    await chores.look(process, store)
 
     assert process.counts is None
+
+
+async def test_a_failure_beside_the_lead_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd then starts another one, which is better than a daemon without a heart beat."""
+
+    class UnforeseenError(Exception):
+        pass
+
+    async def fail(_: Daemon) -> None:
+        raise UnforeseenError
+
+    monkeypatch.setattr(Daemon, "beat", fail)
+    process = a_process(a_config({"database.dsn": "host=127.0.0.1 port=1 connect_timeout=2"}), print)
+    async with asyncio.timeout(30):
+        with pytest.raises(BaseExceptionGroup) as failed:
+            await Daemon(process, lambda: process.config, lambda _: None).run(10.0)
+
+    assert [type(each) for each in failed.value.exceptions] == [UnforeseenError]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.configurations import a_config
 
-from cdc_sync.daemon.process import changes_that_need_a_restart
+from cdc_sync.daemon.running import changes_that_need_a_restart
 
 SHARED = {"state.backend": "postgres", "database.dsn": "host=ats"}
 SEVERAL = {
@@ -21,12 +21,12 @@ APART = {**SHARED, "state.dsn": "host=state"}
     ("now", "then", "named"),
     [
         ({"database.dsn": "host=ats"}, {"database.dsn": "host=other"}, []),
-        (SHARED, {**SHARED, "database.dsn": "host=other"}, ["database.dsn"]),
-        (SHARED, {**SHARED, "state.dsn": "host=ats"}, ["state.dsn", "database.dsn"]),
+        (SHARED, {**SHARED, "database.dsn": "host=other"}, ["the store's DSN"]),
+        (SHARED, {**SHARED, "state.dsn": "host=ats"}, []),
         (APART, {**APART, "database.dsn": "host=other"}, []),
-        (APART, {**APART, "state.dsn": "host=new"}, ["state.dsn"]),
+        (APART, {**APART, "state.dsn": "host=new"}, ["the store's DSN"]),
         (SHARED, {"state.backend": "postgres", "databases.main.dsn": "host=ats"}, []),
-        (SHARED, {**SEVERAL, "state.dsn": "host=ats"}, ["state.dsn", "databases.one.dsn"]),
+        (SHARED, {**SEVERAL, "state.dsn": "host=ats"}, []),
         ({**SEVERAL, "state.dsn": "host=s"}, {**SEVERAL, "state.dsn": "host=s", "databases.two.dsn": "host=new"}, []),
     ],
     ids=[

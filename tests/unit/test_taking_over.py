@@ -2,7 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import yaml
@@ -10,8 +10,7 @@ from support.configurations import LEAST, a_config
 from support.leading import a_lead, a_process
 
 from cdc_sync.core.events import AccountsUnconfigured, Event, WatchUnconfigured
-from cdc_sync.core.status_url import DEFAULT_ACCOUNT
-from cdc_sync.daemon.wiring import report_unconfigured
+from cdc_sync.daemon.chores import report_unconfigured
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.store import Store
@@ -24,24 +23,22 @@ async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of
     turns = dict[str, int]()
     turn = 0
 
-    class TheClient(Client):
-        async def use(self, *settings: Any) -> None:
-            turns["client"] = turn
-            await super().use(*settings)
-            await asyncio.sleep(0)  # until its former connections are closed
+    async def used(self: Client, other: Client) -> None:
+        turns["client"] = turn
+        await use_client(self, other)
+        await asyncio.sleep(0)  # until its former connections are closed
 
+    use_client = Client.use
+    monkeypatch.setattr(Client, "use", used)
     config = a_config({"hellowork.headers": {"X-Api-Key": "new"}})
-    async with (
-        TheClient({DEFAULT_ACCOUNT: {}}, 1.0, 1) as client,
-        a_lead(a_process(a_config(), lambda _: None), client) as leading,
-    ):
-        use = leading._sender.use
+    async with a_lead(a_process(a_config(), lambda _: None)) as leading:
+        use = leading.sender.use
 
-        def used(settings: SenderSettings) -> None:
+        def set_up(settings: SenderSettings) -> None:
             turns["sender"] = turn
             use(settings)
 
-        monkeypatch.setattr(leading._sender, "use", used)
+        monkeypatch.setattr(leading.sender, "use", set_up)
         using = asyncio.create_task(leading._use(config))
         while not using.done():
             turn += 1
@@ -54,20 +51,21 @@ async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of
 async def test_of_many_tenants_that_are_no_longer_configured_there_is_one_line() -> None:
     class Known:
         async def unconfigured(self, _: object) -> list[WatchUnconfigured]:
-            names = ["former", *(f"gone@{number}" for number in range(11)), "few@1", "few@2"]
+            names = ["former", *(f"gone@{number}" for number in range(11))]
             return [WatchUnconfigured(name, known=2, pending=1) for name in names]
 
         async def waiting(self) -> dict[str, int]:
             return {"beta": 2, "acme": 1}
 
+        async def note_configured(self, *_: object) -> None:
+            pass
+
     emitted: list[Event] = []
     store = cast("Store", SimpleNamespace(report=Known(), delivery=Known()))
-    await report_unconfigured(a_config(yaml.safe_load(LEAST)), store, emitted.append, ())
+    config = a_config(yaml.safe_load(LEAST))
+    await report_unconfigured(a_process(config, emitted.append), store, config, ())
 
     assert emitted == [
+        WatchUnconfigured(f"former, {', '.join(f'gone@{n}' for n in range(9))} and 2 more", known=24, pending=12),
         AccountsUnconfigured(("acme", "beta"), 3),
-        WatchUnconfigured("former", known=2, pending=1),
-        WatchUnconfigured("gone@% (11 watches)", known=22, pending=11),
-        WatchUnconfigured("few@1", known=2, pending=1),
-        WatchUnconfigured("few@2", known=2, pending=1),
     ]

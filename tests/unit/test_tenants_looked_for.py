@@ -13,7 +13,16 @@ from cdc_sync.ats.errors import source_error
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import Tenant, expanded
 from cdc_sync.config.watch import Override, Watch
-from cdc_sync.core.events import Event, OverridesUnused, TenantRefused
+from cdc_sync.core.events import (
+    Event,
+    OverridesUnused,
+    TenantAccepted,
+    TenantRefused,
+    TenantsKnown,
+    TenantsMissing,
+    TenantsUnknown,
+)
+from cdc_sync.daemon import chores
 from cdc_sync.daemon import tenants as looking
 from cdc_sync.daemon.process import unless
 from cdc_sync.daemon.tenants import Tenants
@@ -31,36 +40,48 @@ def with_template(**hosts: str) -> Config:
     return a_config({"databases": databases, "watches": {"applications": template}})
 
 
-async def test_what_a_look_finds_wrong_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_a_look_finds_wrong_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     emitted: list[Event] = []
-    config = with_template(one="a")
+    config, refused = with_template(one="a"), {"applications@one.x": "no file"}
 
     async def look(*_: object) -> Discovery:
-        return Discovery(config, {"applications@one.x": "no file"}, {})
+        return Discovery(config, refused, {})
 
     monkeypatch.setattr(looking, "discover", look)
-    async with a_lead(a_process(config, emitted.append)) as lead:
-        await lead._follow_tenants()
+    tenants = Tenants(a_process(config, emitted.append))
+    for _ in range(2):
+        await tenants.look(config, ())
+    refused = {}
+    for _ in range(2):
+        await tenants.look(config, ())
 
-    assert emitted == [TenantRefused("applications@one.x", "no file")]
+    assert emitted == [
+        TenantRefused("applications@one.x", "no file"),
+        TenantAccepted("applications@one.x"),
+    ]
 
 
-async def test_a_look_ends_as_soon_as_a_part_of_the_daemon_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_that_cannot_be_asked_is_reported_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    emitted: list[Event] = []
+    config, error = with_template(one="a"), source_error("log-kept")
+    unasked = [{"one": error}, {"one": error}, {}, {}]
+
     async def look(*_: object) -> Discovery:
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError
-
-    async def fail() -> None:
-        raise RuntimeError
+        return Discovery(config, {}, unasked.pop(0))
 
     monkeypatch.setattr(looking, "discover", look)
-    async with a_lead(a_process(with_template(one="a"), print)) as lead, asyncio.timeout(10):
-        lead._lasting = [asyncio.create_task(fail())]
+    tenants = Tenants(a_process(config, emitted.append))
+    waits = []
+    while unasked:
+        await tenants.look(config, ())
+        waits.append(tenants.next_look_in)
 
-        await lead._follow_tenants()
-        await lead._follow_changes()
-        with pytest.raises(RuntimeError):
-            await lead._lasting[0]
+    assert emitted == [
+        TenantsUnknown("one", error.message),
+        TenantsKnown("one"),
+        TenantsMissing("applications"),
+    ]
+    assert waits == [5, 5, 30, 30]
 
 
 async def test_the_signal_that_ends_the_daemon_ends_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,34 +99,52 @@ async def test_the_signal_that_ends_the_daemon_ends_a_look(monkeypatch: pytest.M
     asyncio.get_running_loop().call_soon(stopping.set)
 
     async with asyncio.timeout(10):
-        assert await unless(stopping, Tenants(print).look(config, ())) is None
+        assert await unless(stopping, Tenants(a_process(config, print)).look(config, ())) is None
 
 
-async def test_a_reload_does_not_wait_for_the_regular_look(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lead_ends_during_a_look_when_a_part_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And without an answer to the look."""
+
+    class UnforeseenError(Exception):
+        pass
+
     async def look(*_: object) -> Discovery:
+        looked.set()
         await asyncio.get_running_loop().create_future()
         raise AssertionError
 
+    async def fail(*_: object) -> None:
+        await looked.wait()
+        raise UnforeseenError
+
+    looked = asyncio.Event()
     monkeypatch.setattr(looking, "discover", look)
-    process = a_process(with_template(one="a"), print)
-    asyncio.get_running_loop().call_soon(process.signalled.set)
+    monkeypatch.setattr(looking, "LOOK_FOR_TENANTS", 0.0)
+    monkeypatch.setattr(chores, "look", fail)
+    config = with_template(one="a")
+    process = a_process(config, print)
+    async with a_lead(process) as leading, asyncio.timeout(10):
+        with pytest.raises(BaseExceptionGroup) as failed:
+            await leading.work()
 
-    async with a_lead(process) as lead, asyncio.timeout(10):
-        await lead._follow_tenants()
+    assert [type(each) for each in failed.value.exceptions] == [UnforeseenError]
 
 
-def test_overrides_of_tenants_that_there_are_not_are_said_once() -> None:
+async def test_overrides_of_tenants_that_there_are_not_are_said_once() -> None:
     said: list[Event] = []
-    news, config = Tenants(said.append), with_template(one="a")
+    config = with_template(one="a")
+    news = Tenants(a_process(config, said.append))
     tenants = {"one.there": Override(), "one.refused": Override(), "one.mispelt": Override()}
     template = config.templates["applications"].model_copy(update={"overrides": tenants})
     cast("dict[str, Watch]", config.templates)["applications"] = template
     config, _ = expanded(config, {"applications": [Tenant("one", "there")]}, str)
     refused = {"applications@one.refused": "no file"}
-    news.report(Discovery(config, refused, {"one": source_error("log-kept")}))
+    news.found = Discovery(config, refused, {"one": source_error("log-kept")})
+    news.report()
     assert not any(isinstance(event, OverridesUnused) for event in said), "there may be such a tenant"
+    news.found = Discovery(config, refused, {})
     for _ in range(2):
-        news.report(Discovery(config, refused, {}))
+        news.report()
     assert [event for event in said if isinstance(event, OverridesUnused)] == [
         OverridesUnused("applications", ("one.mispelt",))
     ]

@@ -13,7 +13,7 @@ from bench.site import COPY, PATIENCE, Site
 from cdc_sync.ats.beginning import connect, open_capture
 from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.config import load
-from cdc_sync.daemon.wiring import make_database, make_parts
+from cdc_sync.daemon.watching import make_database, make_parts
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
 

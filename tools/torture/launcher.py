@@ -19,7 +19,7 @@ from cdc_sync.ats.changelog import ChangeLog, Changes
 from cdc_sync.ats.database import Steps, WatchParts
 from cdc_sync.cli import main
 from cdc_sync.core.batch import Applied
-from cdc_sync.daemon import wiring
+from cdc_sync.daemon import watching
 from cdc_sync.delivery.client import Client
 from cdc_sync.store.capture import Capture
 from cdc_sync.store.delivery import Delivery
@@ -103,7 +103,7 @@ class Life:
     def lead(self) -> None:
         """Give this process that life."""
         if self.small:
-            setattr(wiring, WatchParts.__name__, partial(WatchParts, steps=_SMALL))
+            setattr(watching, WatchParts.__name__, partial(WatchParts, steps=_SMALL))
         if self.point is not None:
             owner, name, how = POINTS[self.point]
             setattr(owner, name, how(getattr(owner, name), _strike_at(self.passage)))

@@ -1,14 +1,14 @@
 """Lag: how it is measured, and when it is an alarm."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_batch, an_observation, some_rules
+from support.leading import a_process
 from support.looking import Admin
 from support.store_steps import acknowledge, begin_calls
 
 from cdc_sync.admin.metrics import Lag
-from cdc_sync.config import Config
 from cdc_sync.core.conditions import NONE, fold
 from cdc_sync.core.events import (
     BaselineProgress,
@@ -27,7 +27,7 @@ from cdc_sync.core.events import (
     WatchStandsBy,
 )
 from cdc_sync.core.replies import Health
-from cdc_sync.daemon.pulse import Lateness
+from cdc_sync.daemon.pulse import Pulse
 
 WATCH = "applications"
 LATE = 60.0 + 2 * 2.0
@@ -44,27 +44,31 @@ class Time:
         return self.seconds
 
 
-@dataclass
 class Watched:
     """What raises the alarm, and what it said."""
 
-    admin: Admin
-    lags: dict[str, float] = field(default_factory=dict)
-    now: int = NOW
-    said: list[Event] = field(default_factory=list)
-    config: Config = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.config = self.admin.config
-        self._lateness = Lateness(
-            lambda: self.config, self.admin.store, lambda: self.lags, self.said.append, lambda: self.now
-        )
+    def __init__(self, admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lags: dict[str, float] = {}
+        self.now = NOW
+        self.config = admin.config
+        self._said: list[Event] = []
+        process = a_process(admin.config, self._said.append)
+        monkeypatch.setattr(process.metrics.lag, "capture", lambda: self.lags)
+        clock = type(admin.store.driver.clock)
+        monkeypatch.setattr(clock, "__call__", lambda _: self.now)
+        monkeypatch.setattr(clock, "skew", 0)
+        self._pulse = Pulse(process, admin.store)
 
     async def look(self) -> list[Event]:
         """What one more look has said."""
-        self.said.clear()
-        await self._lateness.look()
-        return list(self.said)
+        self._said.clear()
+        await self._pulse.look(self.config)
+        return list(self._said)
+
+
+@pytest.fixture
+def watched(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    return Watched(admin, monkeypatch)
 
 
 def test_lag_is_since_the_beginning_of_the_last_complete_look() -> None:
@@ -130,19 +134,17 @@ def test_after_a_reload_a_watch_is_as_late_as_it_was() -> None:
     assert lag.capture() == {"w": 10, "u": 0}
 
 
-async def test_a_watch_that_is_no_longer_configured_is_not_late(admin: Admin) -> None:
-    watched = Watched(admin, {WATCH: LATE + 1})
-    assert await watched.look() == [CaptureLate(WATCH, LATE)]
+async def test_a_watch_that_is_no_longer_configured_is_not_late(watched: Watched) -> None:
+    watched.lags = {WATCH: LATE + 1}
     applications = watched.config.watches[WATCH]
-
     watched.config = watched.config.model_copy(update={"watches": {"others": applications}})
     assert await watched.look() == []
+
     watched.config = watched.config.model_copy(update={"watches": {WATCH: applications}})
     assert await watched.look() == [CaptureLate(WATCH, LATE)]
 
 
-async def test_capture_that_is_late_is_said_when_it_begins_and_when_it_ends(admin: Admin) -> None:
-    watched = Watched(admin)
+async def test_capture_that_is_late_is_said_when_it_begins_and_when_it_ends(watched: Watched) -> None:
     assert await watched.look() == []
 
     watched.lags = {WATCH: LATE}
@@ -155,8 +157,7 @@ async def test_capture_that_is_late_is_said_when_it_begins_and_when_it_ends(admi
     assert await watched.look() == [CaptureInTime(WATCH)]
 
 
-async def test_calls_that_are_late_are_said_when_that_begins_and_when_it_ends(admin: Admin) -> None:
-    watched = Watched(admin)
+async def test_calls_that_are_late_are_said_when_that_begins_and_when_it_ends(admin: Admin, watched: Watched) -> None:
     await admin.store.capture.apply(some_rules(default_settle=MINUTE), a_batch(an_observation("a1", "seen")))
 
     watched.now = NOW + 2 * MINUTE
@@ -167,8 +168,7 @@ async def test_calls_that_are_late_are_said_when_that_begins_and_when_it_ends(ad
     assert await watched.look() == [DeliveryInTime(ENDPOINT)]
 
 
-async def test_an_endpoint_that_is_paused_is_not_late_as_well(admin: Admin) -> None:
-    watched = Watched(admin)
+async def test_an_endpoint_that_is_paused_is_not_late_as_well(admin: Admin, watched: Watched) -> None:
     await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1", "seen")))
     await admin.store.delivery.complete([], {ENDPOINT: Health("paused", 1, NOW + MINUTE, "HTTP 401")})
 
@@ -176,8 +176,8 @@ async def test_an_endpoint_that_is_paused_is_not_late_as_well(admin: Admin) -> N
     assert await watched.look() == []
 
 
-async def test_a_store_that_cannot_be_read_is_somebody_elses_news(admin: Admin) -> None:
-    watched = Watched(admin, {WATCH: LATE + 1})
+async def test_a_store_that_cannot_be_read_is_somebody_elses_news(admin: Admin, watched: Watched) -> None:
+    watched.lags = {WATCH: LATE + 1}
     await admin.store.driver.close()
 
     assert await watched.look() == [CaptureLate(WATCH, LATE)]

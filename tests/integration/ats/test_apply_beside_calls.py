@@ -11,11 +11,11 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
 from cdc_sync.ats.intake import Intake
-from cdc_sync.core.batch import Applied, NoCalls
+from cdc_sync.core.batch import Applied, Calls
 from cdc_sync.core.outbox import Applying
 
 
-class Deliveries(NoCalls):
+class Deliveries(Calls):
     """A sender of which only its part in an apply is there."""
 
     def __init__(self) -> None:

@@ -143,7 +143,7 @@ class TestRecord:
 
 
 TOO_LONG = "the application's id has more than 300 characters"
-TOO_DEEP = "still percent-encoded after 3 rounds of decoding"
+TOO_DEEP = "cannot stand in a URL's path"
 
 
 class TestIds:

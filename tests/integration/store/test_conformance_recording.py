@@ -38,7 +38,7 @@ from cdc_sync.core.batch import Applied, ApplyResult
 from cdc_sync.core.content import Kind
 from cdc_sync.core.diff import Enqueue
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.rows import Foreign, Observation, Reportable
+from cdc_sync.core.rows import Observation, OutOfScope, Reportable
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store import Store
 
@@ -46,7 +46,9 @@ from cdc_sync.store import Store
 async def test_a_baseline_is_adopted_without_a_call(store: Store) -> None:
     rows = an_observation("a1"), an_observation("a2", "hired", "J2")
 
-    assert await results_of(store, some_rules(), a_baseline(*rows)) == []
+    results = await results_of(store, some_rules(), a_baseline(*rows))
+
+    assert results == [ApplyResult("a1", "adopt"), ApplyResult("a2", "adopt")]
 
     assert await begin_calls(store) == []
     known = await known_one(store, "a2")
@@ -400,7 +402,7 @@ async def test_watches_do_not_know_each_other(store: Store) -> None:
     )
 
 
-@pytest.mark.parametrize("application_id", ["1", "é 🎉", 'a"b', "a'b", "a\\b", "%", "[1]", "{}", "x" * 5000, " 1"])
+@pytest.mark.parametrize("application_id", ["1", "é 🎉", 'a"b', "a'b", "a\\b", "%", "[1]", "{}", "x" * 300, " 1"])
 async def test_any_id_names_its_application_and_no_other(store: Store, application_id: str) -> None:
     await adopt(store, application_id, "other")
 
@@ -433,7 +435,7 @@ async def test_a_batch_that_cannot_be_recorded_leaves_nothing_behind(store: Stor
 async def test_a_batch_without_news_is_not_written(store: Store) -> None:
     await adopt(store, "a1", "a2")
     await observe(store, an_observation("a2", "seen"))
-    rows: list[Observation] = [an_observation("a1"), an_observation("a2", "seen"), Foreign(("nobody's",))]
+    rows: list[Observation] = [an_observation("a1"), an_observation("a2", "seen"), OutOfScope(None, ("nobody's",))]
 
     assert await store.capture.apply(some_rules(), replace(a_batch(*rows), replica={"replica": "7"})) == Applied()
     assert (await store.capture.apply(some_rules(), a_batch(an_observation("a1", key=("row 2",))))).written is False

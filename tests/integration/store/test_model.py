@@ -37,15 +37,9 @@ from cdc_sync.core.batch import ApplyResult
 from cdc_sync.core.content import Content
 from cdc_sync.core.outbox import Entry, EntryState, Wanted
 from cdc_sync.core.replies import (
-    Acknowledged,
-    CredentialsRefused,
     Finished,
     Meaning,
-    NotFound,
-    Rejected,
     RetryPolicy,
-    Throttled,
-    Unavailable,
     begun,
     result_of,
 )
@@ -63,8 +57,14 @@ RULES = some_rules(settle={"settling": 5 * SECOND}, max_changes=3, max_deletions
 RETRY = RetryPolicy(first=SECOND, max=10 * SECOND, give_up_after=60 * SECOND, not_found_for=20 * SECOND)
 HORIZON = 15 * SECOND
 """Longer than any wait above."""
-HEARD: list[Meaning] = [Acknowledged(), Unavailable()]
-UNHEARD: list[Meaning] = [Unavailable(), NotFound(), Rejected(), Throttled(None), CredentialsRefused()]
+HEARD: list[Meaning] = [Meaning("acknowledged"), Meaning("unavailable")]
+UNHEARD: list[Meaning] = [
+    Meaning("unavailable"),
+    Meaning("not found"),
+    Meaning("rejected"),
+    Meaning("throttled", None),
+    Meaning("refused credentials"),
+]
 
 Seen = Literal["at once", "late", "by a sweep", "later"]
 """How capture meets a change; `late`: what it records was read just before."""
@@ -251,7 +251,7 @@ class Deliveries(RuleBasedStateMachine):
         for _ in range(2):  # before HORIZON what the clock's moves put off, after it what waits for its time
             self.begin_calls()
             for one in list(self.calls):
-                self.end(one, Acknowledged(), is_heard=True)
+                self.end(one, Meaning("acknowledged"), is_heard=True)
             self.now += HORIZON
 
         self.look()
@@ -350,11 +350,11 @@ class Deliveries(RuleBasedStateMachine):
         assert before is not None, "what may have been heard is never dropped"
         self.run(self.store.delivery.complete([Finished(call.entry, outcome, {"reason": "timed out"}, self.now)], {}))
         self.look()
-        if not isinstance(meaning, Acknowledged) and before.revision != call.entry.revision:
+        if meaning.kind != "acknowledged" and before.revision != call.entry.revision:
             assert self.waiting.get(one) == before, "what was put in its place has a fate of its own"
         if is_heard:
             application.heard = call.state
-        if isinstance(meaning, Acknowledged):
+        if meaning.kind == "acknowledged":
             application.sure = call.state
             application.unsure = set()
             application.let_go = False

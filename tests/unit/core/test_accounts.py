@@ -85,7 +85,17 @@ class TestRenamedAccounts:
         found = plan(Resolved("a1", NOW, None), rules=self.RULES, a1=before)
 
         (entry,) = found.enqueued
-        assert (entry.content.deleted, entry.content.account, entry.endpoint) == (True, "acme", f"{ENDPOINT} [acme]")
+        content = entry.content
+        assert (content.deleted, content.account, content.endpoint) == (True, "acme", f"{ENDPOINT} [acme]")
+
+    def test_so_does_one_that_is_pending(self) -> None:
+        pending = a_content("deleted", account="applications", deleted=True)
+
+        found = plan(Resolved("a1", NOW, None), rules=self.RULES, a1=known(a_content(account="applications"), pending))
+
+        (row,) = found.refreshed
+        assert (row.content.deleted, row.content.account) == (True, "acme")
+        assert found.results == []
 
 
 class TestMoves:
@@ -100,8 +110,7 @@ class TestMoves:
         found = plan(an_observation("a1", "hired", account="beta"), a1=known(a_content(account="acme"), pending))
 
         (refreshed,) = found.refreshed
-        assert (refreshed.content.account, refreshed.endpoint) == ("beta", f"{ENDPOINT} [beta]")
-        assert found.endpoints == {f"{ENDPOINT} [beta]"}
+        assert (refreshed.content.account, refreshed.content.endpoint) == ("beta", f"{ENDPOINT} [beta]")
 
     @pytest.mark.parametrize("gone", [True, False], ids=["gone", "marked as deleted"])
     def test_a_deletion_goes_to_the_account_that_knows_the_application(self, *, gone: bool) -> None:
@@ -111,7 +120,8 @@ class TestMoves:
         found = plan(Resolved("a1", NOW, row, frozenset({("a1",)})), a1=known(a_content(account="acme"), pending))
 
         (entry,) = found.enqueued
-        assert (entry.content.deleted, entry.content.account, entry.endpoint) == (True, "acme", f"{ENDPOINT} [acme]")
+        content = entry.content
+        assert (content.deleted, content.account, content.endpoint) == (True, "acme", f"{ENDPOINT} [acme]")
 
     @pytest.mark.parametrize("account", [None, "gamma"])
     def test_also_if_its_rows_account_is_not_configured(self, account: str | None) -> None:
@@ -121,7 +131,8 @@ class TestMoves:
         found = plan(resolved, a1=known(a_content(account="acme")))
 
         (entry,) = found.enqueued
-        assert (entry.content.deleted, entry.content.account, entry.endpoint) == (True, "acme", f"{ENDPOINT} [acme]")
+        content = entry.content
+        assert (content.deleted, content.account, content.endpoint) == (True, "acme", f"{ENDPOINT} [acme]")
         assert resolved.is_deletion
         assert plan(row).skips, "no account knows it"
 
@@ -159,7 +170,6 @@ class TestFuse:
             ("pending", None),
         ]
         assert {name: fuse.changes for name, fuse in found.of_accounts.items()} == {"acme": 2, "beta": 1}
-        assert found.fuse is not None
         assert (found.fuse.changes, found.fuse.blown_at) == (3, NOW)
 
     def test_what_it_counted_before_counts(self) -> None:

@@ -7,15 +7,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import ENDPOINT, MINUTE, NOW, SECOND, WATCH, a_content, an_observation, some_rules
+from support.builders import MINUTE, NOW, SECOND, WATCH, a_content, an_observation, some_rules
 
 from cdc_sync.core.batch import (
     ASKED_AGAIN_AFTER,
-    NOWHERE,
     ApplyResult,
     Batch,
     BatchPlan,
-    HandOver,
     Resolved,
     different,
     plan_batch,
@@ -24,7 +22,6 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Decision, Enqueue, Fuse, PendingEntry, Unseen
 from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion
 from cdc_sync.core.rows import (
-    Foreign,
     Ignored,
     Key,
     Observation,
@@ -33,7 +30,6 @@ from cdc_sync.core.rows import (
     Reportable,
     Unreportable,
     WatchRules,
-    has_no_id,
 )
 
 RULES = some_rules()
@@ -100,11 +96,10 @@ class TestNews:
         assert (entry.application_id, entry.content, entry.kinds, entry.state) == (
             "a1",
             row.content,
-            "first",
+            frozenset({"first"}),
             "pending",
         )
-        assert (entry.at, entry.due_at, entry.reason, entry.endpoint) == (NOW, NOW, None, ENDPOINT)
-        assert found.endpoints == {ENDPOINT}
+        assert (entry.queued_at, entry.due_at, entry.reason) == (NOW, NOW, None)
         assert found.results == [ApplyResult("a1", Enqueue(frozenset({"first"})), "pending")]
 
     def test_it_is_adopted_if_so_configured(self) -> None:
@@ -134,7 +129,7 @@ class TestNews:
     def test_a_status_that_settles_is_due_later(self) -> None:
         (entry,) = plan(an_observation(), rules=some_rules(settle={"applied": SECOND})).enqueued
 
-        assert (entry.at, entry.due_at) == (NOW, NOW + SECOND)
+        assert (entry.queued_at, entry.due_at) == (NOW, NOW + SECOND)
 
     def test_the_acknowledged_state_again_is_no_news(self) -> None:
         assert plan(an_observation(), a1=before(a_content())).is_empty
@@ -156,13 +151,27 @@ class TestNews:
         found = plan(an_observation(refused="another host"))
 
         (entry,) = found.enqueued
-        assert (entry.state, entry.reason, entry.endpoint) == ("dead", "another host", NOWHERE)
-        assert found.endpoints == set()
+        assert (entry.state, entry.reason) == ("dead", "another host")
         assert found.results == [ApplyResult("a1", Enqueue(frozenset({"first"})), "dead", "another host")]
         assert (found.history[0].event, found.history[0].detail["reason"]) == (
             "dead-lettered",
             "another host",
         )
+
+    def test_a_url_that_may_not_be_called_makes_a_dead_letter_with_the_reason(self) -> None:
+        (entry,) = plan(an_observation(base_url="https://evil.example")).enqueued
+
+        assert entry.state == "dead"
+        assert entry.reason == (
+            "the URL 'https://evil.example/v1/applications/a1/status' may not be called: its origin "
+            "https://evil.example:443 is neither base_url's nor in hellowork.allowed_hosts; if calls may go there, add "
+            "'evil.example' to that list"
+        )
+
+    def test_a_label_is_refused_before_a_url(self) -> None:
+        (entry,) = plan(an_observation(base_url="https://evil.example", refused="the label")).enqueued
+
+        assert entry.reason == "the label"
 
     def test_dates_rise(self) -> None:
         rules = replace(RULES, ordered_dates=True)
@@ -183,15 +192,20 @@ class TestNews:
 
         assert found.enqueued[0].content.event_date == NOW - MINUTE
 
-    @pytest.mark.parametrize(("state", "endpoints"), [("pending", {ENDPOINT}), ("dead", set())])
-    def test_a_corrected_row_corrects_its_pending_entry(self, state: EntryState, endpoints: set[str]) -> None:
+    @pytest.mark.parametrize("state", ["pending", "dead"])
+    def test_a_corrected_row_corrects_its_entry(self, state: EntryState) -> None:
         row = an_observation(status="hired")
         row = replace(row, content=row.content._replace(source='"partner"'))
 
         found = plan(row, a1=before(a_content(), a_content("hired"), state=state))
 
-        assert [(each.content, each.endpoint) for each in found.refreshed] == [(row.content, ENDPOINT)]
-        assert (found.results, found.history, found.endpoints) == ([], [], endpoints)
+        assert (found.refreshed, found.results, found.history) == ([row], [], [])
+
+    def test_a_row_that_may_not_be_called_corrects_nothing(self) -> None:
+        row = an_observation(status="hired", refused="another host")
+        row = replace(row, content=row.content._replace(source='"partner"'))
+
+        assert plan(row, a1=before(a_content(), a_content("hired"))).is_empty
 
     def test_a_row_without_a_job_has_the_last_known_one(self) -> None:
         jobless = an_observation(status="hired", job_id="")
@@ -211,12 +225,12 @@ class TestBaseline:
         assert (found.acknowledged, found.results) == ([row], [ApplyResult("a1", "adopt")])
         assert found.history == []
 
-    def test_an_unknown_application_is_adopted_silently_beside_a_known_one(self) -> None:
+    def test_an_unknown_application_is_adopted_beside_a_known_one(self) -> None:
         row = an_observation("b1", key=("b1",))
 
         found = plan(row, an_observation(), a1=before(a_content()), origin="baseline", unseen="adopt")
 
-        assert (found.adopted, found.results) == ([row], [])
+        assert (found.adopted, found.results, found.history) == ([row], [ApplyResult("b1", "adopt")], [])
 
     def test_a_row_without_id_is_skipped_in_a_page_of_unknown_applications(self) -> None:
         row = an_observation()
@@ -263,7 +277,7 @@ class TestUnresolved:
 
     @pytest.mark.parametrize("other", ["a2", None])
     def test_a_row_that_carries_another_id(self, other: str | None) -> None:
-        row = Foreign(("a1",), 5) if other is None else an_observation(other, key=("a1",), changed_at=5)
+        row = OutOfScope(None, ("a1",), 5) if other is None else an_observation(other, key=("a1",), changed_at=5)
 
         found = plan(row, a1=before(a_content()))
 
@@ -297,7 +311,7 @@ class TestUnresolved:
     )
     def test_what_is_no_loss_needs_no_second_look(self, a1: Known) -> None:
         assert plan(a1=a1, gone={("a1",): 5}).is_empty
-        assert plan(Foreign(("a1",)), a1=a1).unresolved == {}
+        assert plan(OutOfScope(None, ("a1",)), a1=a1).unresolved == {}
 
     def test_a_row_whose_id_cannot_be_read_is_as_good_as_its_applications(self) -> None:
         row = Unreportable(None, ("a1",), "it fails", unreadable=True)
@@ -400,7 +414,7 @@ class TestAnsweredSuspicions:
         assert [each.decision for each in found.results] == [DELETED]
 
     def test_a_row_that_lost_its_id_is_no_deletion(self) -> None:
-        for row in (Foreign(("a1",)), Unreportable("..", ("a1",), "no id")):
+        for row in (OutOfScope(None, ("a1",)), Unreportable("..", ("a1",), "no id")):
             found = self.answered(before(a_content()), row)
 
             assert (found.out_of_scope, found.results, found.skips) == (["a1"], [], [])
@@ -416,7 +430,7 @@ class TestAnsweredSuspicions:
 
         assert (found.answered, found.forgotten, found.results) == (["a1"], ["a1"], [])
         assert [line.event for line in found.history] == ["moved"]
-        assert found.handed_over == [HandOver("a1", "archive", NOW)]
+        assert found.handed_over == {"a1": "archive"}
 
     @pytest.mark.parametrize("pending", [None, a_content("hired")])
     def test_its_row_that_is_marked_as_deleted_is_taken_as_acknowledged(self, pending: Content | None) -> None:
@@ -425,9 +439,9 @@ class TestAnsweredSuspicions:
         found = plan(a1=before(a_content(), pending), origin="deletion", resolved=[moved])
 
         assert (found.answered, found.forgotten, found.enqueued) == (["a1"], [], [])
-        assert (found.acknowledged, found.moved) == ([marked], [marked])
+        assert (found.acknowledged, found.moved) == ([marked], [])
         assert found.cancelled == ([] if pending is None else ["a1"])
-        assert found.handed_over == [HandOver("a1", "archive", NOW)]
+        assert found.handed_over == {"a1": "archive"}
 
     def test_a_row_that_was_marked_as_deleted_from_the_first_is_adopted(self) -> None:
         marked = an_observation(deleted=True)
@@ -441,7 +455,7 @@ class TestAnsweredSuspicions:
         found = plan(a1=before(a_content()), origin="deletion", resolved=[kept])
 
         assert found.answered == ["a1"]
-        assert (found.forgotten, found.handed_over, found.results) == ([], [], [])
+        assert (found.forgotten, found.handed_over, found.results) == ([], {}, [])
 
     def test_nothing_is_forgotten_of_what_was_never_reported(self) -> None:
         moved = Resolved("a1", NOW, None, elsewhere="archive")
@@ -488,7 +502,7 @@ class TestAnsweredSuspicions:
         found = self.answered(before(a_content()), None, doubt="rows may be hidden")
 
         assert [(each.state, each.reason) for each in found.enqueued] == [("held", "rows may be hidden")]
-        assert found.fuse is None
+        assert found.fuse == Fuse()
         assert found.history[0].event == "held"
 
 
@@ -518,7 +532,7 @@ class TestScopeAndSkips:
         assert plan(row, skipped={("1",): "another reason"}).skips == [Skip(("1",), "a1", "it has no status")]
 
     @pytest.mark.parametrize(
-        "row", [Foreign(("1",)), OutOfScope("a1", ("1",)), Ignored("a1", ("1",)), an_observation(key=("1",))]
+        "row", [OutOfScope(None, ("1",)), OutOfScope("a1", ("1",)), Ignored("a1", ("1",)), an_observation(key=("1",))]
     )
     def test_a_row_that_can_be_reported_or_need_not_is_skipped_no_more(self, row: Observation) -> None:
         a1 = before(a_content(), key=("1",))
@@ -550,7 +564,6 @@ class TestFuse:
         found = plan(an_observation("a1"), an_observation("a2"), rules=self.STRICT)
 
         assert [each.state for each in found.enqueued] == ["pending", "held"]
-        assert found.fuse is not None
         assert (found.fuse.changes, found.fuse.blown_at) == (1, NOW)
         assert [each.event for each in found.history] == ["queued", "held"]
 
@@ -581,7 +594,7 @@ class TestFuse:
 
         found = plan(an_observation(status="hired"), a1=a1, fuse=Fuse(NOW, changes=5))
 
-        assert (found.fuse.changes if found.fuse else 5) == changes
+        assert found.fuse.changes == changes
 
     def test_a_deletion_always_counts(self) -> None:
         a1 = before(a_content(), a_content("seen"))
@@ -615,7 +628,7 @@ class TestDifferent:
             Unreportable("a5", ("a5",), "it has no status"),
             Unreportable("a6", ("a6",), "it has no status"),
             an_observation("a7", deleted=True),
-            Foreign(("8",)),
+            OutOfScope(None, ("8",)),
         ]
         everything = {
             id_: known(a_content(application_id=id_), key=(id_,)) for id_ in ("a1", "a2", "a4", "a5", "a6", "a7")
@@ -632,16 +645,10 @@ class TestDifferent:
         assert self.found(*rows, known={}) == {("1",), ("2",)}
 
 
-def test_a_row_without_a_usable_id_has_no_id() -> None:
-    assert has_no_id(Foreign(("1",)))
-    assert has_no_id(Unreportable(None, ("1",), "no id"))
-    assert not has_no_id(OutOfScope("a1", ("1",)))
-
-
 def test_a_batch_names_its_applications() -> None:
     rows: list[Observation] = [
         an_observation("a1"),
-        Foreign(("f",)),
+        OutOfScope(None, ("f",)),
         an_observation("a2"),
         an_observation("a1", key=("3",)),
     ]
@@ -664,7 +671,7 @@ def contents(draw: st.DrawFn, id_: str) -> Content:
 def rows(draw: st.DrawFn, key: Key) -> Observation:
     id_ = draw(ids)
     kinds: list[Observation] = [
-        Foreign(key),
+        OutOfScope(None, key),
         Unreportable(draw(st.sampled_from([None, id_])), key, "it fails", unreadable=draw(st.booleans())),
         OutOfScope(id_, key),
         Ignored(id_, key),
@@ -722,7 +729,7 @@ def applied(world: Mapping[str, Known], found: BatchPlan) -> dict[str, Known]:
         attempted = one.pending is not None and one.pending.attempted
         waiting = PendingEntry(entry.content, attempted)
         after[entry.application_id] = one._replace(
-            pending=waiting, state=entry.state, reason=entry.reason, queued_at=entry.at
+            pending=waiting, state=entry.state, reason=entry.reason, queued_at=entry.queued_at
         )
     for id_ in found.out_of_scope:
         after[id_] = after[id_]._replace(in_scope=False)

@@ -107,7 +107,7 @@ PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
         ),
         (
             [BaselineProgress("applications", 7, 0), BaselineProgress("applications", 9, 20)],
-            {"baseline applications": "the baseline is running: 9 of about 20 rows"},
+            {"baseline applications": "the baseline is running: 9 rows"},
         ),
         ([BaselineProgress("applications", 7, 0), BASELINE_DONE], {}),
         ([OPEN], {f"endpoint {API}": "open: 503"}),

@@ -13,17 +13,11 @@ from cdc_sync.core.replies import (
     LONGEST_OPEN,
     LONGEST_PAUSE,
     LONGEST_RETRY_AFTER,
-    Acknowledged,
     Admission,
-    CredentialsRefused,
     Health,
     Meaning,
     Mode,
-    NotFound,
-    Rejected,
     RetryPolicy,
-    Throttled,
-    Unavailable,
     admits,
     after,
     is_paused,
@@ -33,15 +27,15 @@ from cdc_sync.core.replies import (
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 NOW = 1_700_000_000_000
 POLICY = RetryPolicy(first=SECOND, max=900 * SECOND, give_up_after=7 * DAY, not_found_for=900 * SECOND)
-ANSWERS: tuple[Meaning, ...] = (Acknowledged(), NotFound(), Rejected())
+ANSWERS: tuple[Meaning, ...] = (Meaning("acknowledged"), Meaning("not found"), Meaning("rejected"))
 WAITING_MODES: tuple[Mode, ...] = ("throttled", "open", "paused")
 MEANINGS: tuple[Meaning, ...] = (
     *ANSWERS,
-    Throttled(None),
-    Throttled(0),
-    Throttled(7 * SECOND),
-    CredentialsRefused(),
-    Unavailable(),
+    Meaning("throttled", None),
+    Meaning("throttled", 0),
+    Meaning("throttled", 7 * SECOND),
+    Meaning("refused credentials"),
+    Meaning("unavailable"),
 )
 
 
@@ -79,33 +73,37 @@ def test_what_may_be_sent(mode: Mode, until: int, under_way: int, admission: Adm
         *((Health(mode, 7, NOW, "ill"), answer, Health()) for mode in WAITING_MODES for answer in ANSWERS),
         *((Health("healthy", 4, 0, "ill"), answer, Health()) for answer in ANSWERS),
         # Several failures in a row open the circuit, and each failed probe doubles the wait.
-        (Health(), Unavailable(), Health("healthy", 1, 0, "why")),
-        (Health("healthy", 3), Unavailable(), Health("healthy", 4, 0, "why")),
-        (Health("healthy", 4), Unavailable(), Health("open", 5, NOW + 750, "why")),
-        (Health("open", 5, NOW), Unavailable(), Health("open", 6, NOW + 1_500, "why")),
-        (Health("open", 6, NOW), Unavailable(), Health("open", 7, NOW + 3_000, "why")),
-        (Health("open", 500, NOW), Unavailable(), Health("open", 501, NOW + LONGEST_OPEN, "why")),
+        (Health(), Meaning("unavailable"), Health("healthy", 1, 0, "why")),
+        (Health("healthy", 3), Meaning("unavailable"), Health("healthy", 4, 0, "why")),
+        (Health("healthy", 4), Meaning("unavailable"), Health("open", 5, NOW + 750, "why")),
+        (Health("open", 5, NOW), Meaning("unavailable"), Health("open", 6, NOW + 1_500, "why")),
+        (Health("open", 6, NOW), Meaning("unavailable"), Health("open", 7, NOW + 3_000, "why")),
+        (Health("open", 500, NOW), Meaning("unavailable"), Health("open", 501, NOW + LONGEST_OPEN, "why")),
         # Refused credentials pause at once, and each refused probe doubles the wait.
-        (Health(), CredentialsRefused(), Health("paused", 1, NOW + 750, "why")),
-        (Health("open", 9, NOW), CredentialsRefused(), Health("paused", 1, NOW + 750, "why")),
-        (Health("throttled", 9, NOW), CredentialsRefused(), Health("paused", 1, NOW + 750, "why")),
-        (Health("paused", 1, NOW, "ill"), CredentialsRefused(), Health("paused", 2, NOW + 1_500, "why")),
-        (Health("paused", 500, NOW, "ill"), CredentialsRefused(), Health("paused", 501, NOW + 675_000, "why")),
+        (Health(), Meaning("refused credentials"), Health("paused", 1, NOW + 750, "why")),
+        (Health("open", 9, NOW), Meaning("refused credentials"), Health("paused", 1, NOW + 750, "why")),
+        (Health("throttled", 9, NOW), Meaning("refused credentials"), Health("paused", 1, NOW + 750, "why")),
+        (Health("paused", 1, NOW, "ill"), Meaning("refused credentials"), Health("paused", 2, NOW + 1_500, "why")),
+        (
+            Health("paused", 500, NOW, "ill"),
+            Meaning("refused credentials"),
+            Health("paused", 501, NOW + 675_000, "why"),
+        ),
         # A probe that finds nobody there says nothing about the credentials.
-        (Health("paused", 3, NOW, "ill"), Unavailable(), Health("open", 5, NOW + 750, "why")),
+        (Health("paused", 3, NOW, "ill"), Meaning("unavailable"), Health("open", 5, NOW + 750, "why")),
         # Throttled: as told, else by backoff; "at once" is no wait.
-        (Health(), Throttled(7_000), Health("throttled", 1, NOW + 7_000, "why")),
-        (Health(), Throttled(HOUR), Health("throttled", 1, NOW + HOUR, "why")),
-        (Health(), Throttled(None), Health("throttled", 1, NOW + 750, "why")),
-        (Health(), Throttled(0), Health("throttled", 1, NOW + 750, "why")),
-        (Health("healthy", 4), Throttled(None), Health("throttled", 1, NOW + 750, "why")),
-        (Health("throttled", 1, NOW), Throttled(None), Health("throttled", 2, NOW + 1_500, "why")),
-        (Health("throttled", 1, NOW), Throttled(0), Health("throttled", 2, NOW + 1_500, "why")),
-        (Health("throttled", 1, NOW), Throttled(7_000), Health("throttled", 2, NOW + 7_000, "why")),
-        (Health("open", 5, NOW), Throttled(7_000), Health("throttled", 1, NOW + 7_000, "why")),
-        (Health("paused", 5, NOW), Throttled(None), Health("throttled", 1, NOW + 750, "why")),
+        (Health(), Meaning("throttled", 7_000), Health("throttled", 1, NOW + 7_000, "why")),
+        (Health(), Meaning("throttled", HOUR), Health("throttled", 1, NOW + HOUR, "why")),
+        (Health(), Meaning("throttled", None), Health("throttled", 1, NOW + 750, "why")),
+        (Health(), Meaning("throttled", 0), Health("throttled", 1, NOW + 750, "why")),
+        (Health("healthy", 4), Meaning("throttled", None), Health("throttled", 1, NOW + 750, "why")),
+        (Health("throttled", 1, NOW), Meaning("throttled", None), Health("throttled", 2, NOW + 1_500, "why")),
+        (Health("throttled", 1, NOW), Meaning("throttled", 0), Health("throttled", 2, NOW + 1_500, "why")),
+        (Health("throttled", 1, NOW), Meaning("throttled", 7_000), Health("throttled", 2, NOW + 7_000, "why")),
+        (Health("open", 5, NOW), Meaning("throttled", 7_000), Health("throttled", 1, NOW + 7_000, "why")),
+        (Health("paused", 5, NOW), Meaning("throttled", None), Health("throttled", 1, NOW + 750, "why")),
         # A throttle whose time is up is health: one failure after it is one failure, not a row of them.
-        (Health("throttled", 9, NOW), Unavailable(), Health("healthy", 1, 0, "why")),
+        (Health("throttled", 9, NOW), Meaning("unavailable"), Health("healthy", 1, 0, "why")),
     ],
 )
 def test_transitions(before: Health, meaning: Meaning, expected: Health) -> None:
@@ -115,7 +113,13 @@ def test_transitions(before: Health, meaning: Meaning, expected: Health) -> None
 @pytest.mark.parametrize("mode", WAITING_MODES)
 @pytest.mark.parametrize(
     "meaning",
-    [CredentialsRefused(), Unavailable(), Throttled(None), Throttled(0), Throttled(1)],
+    [
+        Meaning("refused credentials"),
+        Meaning("unavailable"),
+        Meaning("throttled", None),
+        Meaning("throttled", 0),
+        Meaning("throttled", 1),
+    ],
 )
 def test_a_straggler_that_failed_changes_nothing(mode: Mode, meaning: Meaning) -> None:
     health = Health(mode, 6, NOW + 5_000, "ill")
@@ -127,7 +131,7 @@ def test_a_straggler_that_failed_changes_nothing(mode: Mode, meaning: Meaning) -
 def test_a_straggler_that_is_told_a_longer_wait_lengthens_it(mode: Mode) -> None:
     health = Health(mode, 6, NOW + 5_000, "ill")
 
-    assert then(health, Throttled(9_000)) == replace(health, until=NOW + 9_000)
+    assert then(health, Meaning("throttled", 9_000)) == replace(health, until=NOW + 9_000)
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -142,7 +146,7 @@ def test_a_straggler_that_was_answered_ends_a_wait_unless_hellowork_asked_for_it
 def test_a_whole_volley_that_fails_counts_as_one_failed_probe() -> None:
     volley = [Health("healthy", 4)]
     for delay in range(16):
-        volley.append(then(volley[-1], Unavailable(), NOW + delay))
+        volley.append(then(volley[-1], Meaning("unavailable"), NOW + delay))
 
     assert volley[-1] == volley[1] == Health("open", 5, NOW + 750, "why")
 
@@ -150,7 +154,7 @@ def test_a_whole_volley_that_fails_counts_as_one_failed_probe() -> None:
 def test_a_whole_volley_that_is_throttled_without_a_time_waits_as_after_one() -> None:
     volley = [Health()]
     for delay in range(16):
-        volley.append(then(volley[-1], Throttled(None), NOW + delay))
+        volley.append(then(volley[-1], Meaning("throttled", None), NOW + delay))
 
     assert volley[-1] == volley[1] == Health("throttled", 1, NOW + 750, "why")
 
@@ -169,7 +173,7 @@ def test_a_wait_that_a_wrong_clock_made_is_not_waited(mode: Mode, longest: int, 
 def test_a_throttled_endpoint_is_tried_every_hour_however_patient_the_retries_are() -> None:
     patient = replace(POLICY, max=30 * DAY)
 
-    throttled = after(Health("throttled", 50, NOW), Throttled(None), "429", patient, now=NOW, chance=0.5)
+    throttled = after(Health("throttled", 50, NOW), Meaning("throttled", None), "429", patient, now=NOW, chance=0.5)
 
     assert throttled.until == NOW + LONGEST_PAUSE
 
@@ -181,7 +185,7 @@ def test_the_longest_waits_are_those_that_are_documented() -> None:
 def test_a_pause_is_probed_every_hour_however_patient_the_retries_are() -> None:
     patient = replace(POLICY, max=30 * DAY)
 
-    paused = after(Health("paused", 50, NOW), CredentialsRefused(), "401", patient, now=NOW, chance=0.5)
+    paused = after(Health("paused", 50, NOW), Meaning("refused credentials"), "401", patient, now=NOW, chance=0.5)
 
     assert paused.until == NOW + LONGEST_PAUSE
 
@@ -257,10 +261,10 @@ def test_an_endpoint_that_is_down_or_refuses_us_gets_one_call_at_a_time(
 
 @given(mode=st.sampled_from(WAITING_MODES), failures=st.integers(1, 1_000))
 def test_a_recovered_endpoint_forgets_its_illness(mode: Mode, failures: int) -> None:
-    recovered = then(Health(mode, failures, NOW, "ill"), Acknowledged())
+    recovered = then(Health(mode, failures, NOW, "ill"), Meaning("acknowledged"))
 
     for count in range(1, FAILURES_TO_OPEN):
-        recovered = then(recovered, Unavailable())
+        recovered = then(recovered, Meaning("unavailable"))
         assert (recovered.mode, recovered.failures) == ("healthy", count)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.core.content import NotAnInstant, from_datetime, iso, milliseconds
+from cdc_sync.core.content import from_datetime, iso, milliseconds
 from cdc_sync.core.rows import from_microseconds
 
 FIRST = -62_135_596_800_000
@@ -68,21 +68,20 @@ def test_microseconds_are_rounded_down_on_both_sides_of_the_epoch(text: str, ins
 
 @given(st.integers(FIRST * 1000, LAST * 1000 + 999))
 def test_an_instant_is_never_told_later_than_it_was_nor_a_millisecond_early(microseconds: int) -> None:
-    assert 0 <= microseconds - from_microseconds(str(microseconds)) * 1000 < 1000
+    instant = from_microseconds(str(microseconds))
+
+    assert instant is not None
+    assert 0 <= microseconds - instant * 1000 < 1000
 
 
-@pytest.mark.parametrize("text", ["infinity", "-infinity", "", "NaN", "2023-01-10", "1.5", "1e3"])
-def test_what_is_not_a_number_of_microseconds_is_named(text: str) -> None:
-    with pytest.raises(NotAnInstant, match=r"is not a date that can be written as YYYY-MM-DDTHH:MM:SS\.mmmZ") as caught:
-        from_microseconds(text)
-
-    assert str(caught.value).startswith(text)
+@pytest.mark.parametrize("text", [None, "infinity", "-infinity", "", "NaN", "2023-01-10", "1.5", "1e3"])
+def test_what_is_not_a_number_of_microseconds_is_no_instant(text: str | None) -> None:
+    assert from_microseconds(text) is None
 
 
 @pytest.mark.parametrize("microseconds", [FIRST * 1000 - 1, LAST * 1000 + 1000, -(2**63), 2**63 - 1])
 def test_years_that_four_digits_cannot_write_are_refused(microseconds: int) -> None:
-    with pytest.raises(NotAnInstant, match="its year is outside 1 to 9999"):
-        from_microseconds(str(microseconds))
+    assert from_microseconds(str(microseconds)) is None
 
 
 @pytest.mark.parametrize(
@@ -98,18 +97,6 @@ def test_years_that_four_digits_cannot_write_are_refused(microseconds: int) -> N
 )
 def test_aware_datetimes(moment: datetime, instant: int) -> None:
     assert from_datetime(moment) == instant
-
-
-@pytest.mark.parametrize(
-    "moment",
-    [
-        datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))),
-        datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
-    ],
-)
-def test_a_datetime_whose_year_is_another_in_utc_is_refused(moment: datetime) -> None:
-    with pytest.raises(NotAnInstant):
-        from_datetime(moment)
 
 
 @pytest.mark.parametrize(

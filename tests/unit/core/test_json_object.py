@@ -30,12 +30,10 @@ def test_what_stays_is_what_was_written(fields: dict[str, str], data: st.DataObj
     assert kept == (written(expected) if expected else None)
 
 
-def test_a_value_may_be_nested_deeper_than_a_parser_can_follow() -> None:
-    deep = "[" * 50_000 + '"]\\""' + "]" * 50_000
+def test_with_a_value_that_is_nested_deeper_than_python_can_follow_nothing_is_left() -> None:
+    deep = "[" * 50_000 + "]" * 50_000
 
-    assert only_fields(written({"delay": "3", "deep": deep, "last": "{}"}), {"deep", "last"}) == written(
-        {"deep": deep, "last": "{}"}
-    )
+    assert only_fields(written({"delay": "3", "deep": deep}), {"delay"}) is None
 
 
 @pytest.mark.parametrize("names", [set(), {"other"}])

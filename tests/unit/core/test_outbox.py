@@ -7,8 +7,8 @@ from support.builders import a_content, some_rules
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import PendingEntry
-from cdc_sync.core.outbox import Entry, Known, completed, corrects, former_row
-from cdc_sync.core.rows import Foreign, Observation, Reportable, Row, Unreportable
+from cdc_sync.core.outbox import Entry, Known, completed, former_row
+from cdc_sync.core.rows import Observation, OutOfScope, Reportable, Row, Unreportable
 
 URL = "https://ats-partner.hellowork.com/v1/applications/1/status"
 TOLD = Content("NEW", "j1", deleted=False, created=0, event_date=0, source=None, extra=None, url=URL)
@@ -71,20 +71,6 @@ def test_an_entry_is_addressed_as_the_configuration_says_now(built: dict[str, st
     assert entry._replace(content=entry.content._replace(url=URL)) == before
 
 
-@pytest.mark.parametrize(
-    ("refused", "waiting", "does"),
-    [
-        (None, None, False),
-        (None, PendingEntry(QUEUED, attempted=True), False),
-        (None, PendingEntry(QUEUED._replace(source='"typo"'), attempted=True), True),
-        ("another host", PendingEntry(QUEUED._replace(source='"typo"'), attempted=True), False),
-    ],
-    ids=["nothing waits", "the same", "something else", "what may not be sent"],
-)
-def test_a_corrected_row(refused: str | None, waiting: PendingEntry | None, *, does: bool) -> None:
-    assert corrects(QUEUED, refused, waiting) is does
-
-
 def known_with(told: Content | None, waiting: PendingEntry | None = None) -> dict[str, Known]:
     return {"1": Known(1, ("7",), in_scope=True, snapshot=told, pending=waiting)}
 
@@ -112,7 +98,7 @@ def test_a_row_that_lost_its_job_has_the_last_known_one(known: dict[str, Known],
 
 
 def test_what_lacks_more_than_a_job_stays_as_it_is() -> None:
-    for reading in (Unreportable("1", ("7",), "it has no status"), Foreign(("7",))):
+    for reading in (Unreportable("1", ("7",), "it has no status"), OutOfScope(None, ("7",))):
         assert completed(reading, known_with(QUEUED)["1"]) is reading
 
 
@@ -143,7 +129,7 @@ def test_a_row_of_another_creation_date_or_id_is_another_one(row: Row) -> None:
 
 
 def test_a_row_of_the_same_creation_date_has_lost_its_id() -> None:
-    assert meaning(ROW) == Foreign(("7",), CREATED)
+    assert meaning(ROW) == OutOfScope(None, ("7",), CREATED)
     assert meaning(ROW, snapshot=None) is None
     unusable = meaning(ROW._replace(application_id=".."))
     assert isinstance(unusable, Unreportable)

@@ -15,10 +15,9 @@ from support.sending import an_entry
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import (
     Acked,
-    Acknowledged,
-    CredentialsRefused,
     DeadLetter,
     Health,
+    Meaning,
     Retry,
     RetryPolicy,
     admits,
@@ -76,7 +75,7 @@ class Endpoint:
         entry = entry._replace(attempts=entry.attempts + 1, first_attempt_at=tried_since)
         self.calls.append((self.now, entry.application_id, self.health.mode))
         self.now += LATENCY
-        meaning = CredentialsRefused() if self.refuses(entry.application_id) else Acknowledged()
+        meaning = Meaning("refused credentials") if self.refuses(entry.application_id) else Meaning("acknowledged")
         became = result_of(entry, meaning, "HTTP 403", POLICY, now=self.now, chance=self.chance())
         self.health = after(self.health, meaning, "HTTP 403", POLICY, now=self.now, chance=self.chance())
         del self.outbox[entry.application_id]

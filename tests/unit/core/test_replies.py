@@ -12,17 +12,11 @@ from cdc_sync.core.replies import (
     LONGEST_COUNTED,
     LONGEST_UNASKED,
     Acked,
-    Acknowledged,
     CallResult,
-    CredentialsRefused,
     DeadLetter,
     Meaning,
-    NotFound,
-    Rejected,
     Retry,
     RetryPolicy,
-    Throttled,
-    Unavailable,
     begun,
     ceiling,
     kernel_gives_up_after,
@@ -73,22 +67,22 @@ AGAIN = Retry(NOW + BACKOFF)
 @pytest.mark.parametrize(
     ("meaning", "reason", "first_attempt_at", "not_found_since", "expected"),
     [
-        (Acknowledged(), "200", YOUNG, None, Acked()),
-        (Acknowledged(), "200", EXPIRED, LONG_SINCE, Acked()),
-        (Rejected(), "400: no such job", YOUNG, None, DeadLetter("400: no such job")),
-        (Rejected(), "400: no such job", EXPIRED, LONG_SINCE, DeadLetter("400: no such job")),
-        (CredentialsRefused(), "401", YOUNG, None, Retry(NOW, restarts=True)),
-        (CredentialsRefused(), "401", EXPIRED, LONG_SINCE, Retry(NOW, restarts=True)),
-        (Throttled(None), "429", YOUNG, None, Retry(NOW)),
-        (Throttled(5_000), "429", EXPIRED, LONG_SINCE, Retry(NOW)),
-        (NotFound(), "404", YOUNG, None, Retry(NOW + BACKOFF, not_found_since=NOW)),
-        (NotFound(), "404", YOUNG, LATELY, Retry(NOW + BACKOFF, not_found_since=LATELY)),
-        (NotFound(), "404", YOUNG, LONG_SINCE, UNKNOWN),
-        (NotFound(), "404", EXPIRED, None, Retry(NOW + BACKOFF, not_found_since=NOW)),
-        (Unavailable(), "503", None, None, AGAIN),
-        (Unavailable(), "503", YOUNG, None, AGAIN),
-        (Unavailable(), "503", YOUNG, LONG_SINCE, AGAIN),
-        (Unavailable(), "503", EXPIRED, None, GIVEN_UP),
+        (Meaning("acknowledged"), "200", YOUNG, None, Acked()),
+        (Meaning("acknowledged"), "200", EXPIRED, LONG_SINCE, Acked()),
+        (Meaning("rejected"), "400: no such job", YOUNG, None, DeadLetter("400: no such job")),
+        (Meaning("rejected"), "400: no such job", EXPIRED, LONG_SINCE, DeadLetter("400: no such job")),
+        (Meaning("refused credentials"), "401", YOUNG, None, Retry(NOW, restarts=True)),
+        (Meaning("refused credentials"), "401", EXPIRED, LONG_SINCE, Retry(NOW, restarts=True)),
+        (Meaning("throttled", None), "429", YOUNG, None, Retry(NOW)),
+        (Meaning("throttled", 5_000), "429", EXPIRED, LONG_SINCE, Retry(NOW)),
+        (Meaning("not found"), "404", YOUNG, None, Retry(NOW + BACKOFF, not_found_since=NOW)),
+        (Meaning("not found"), "404", YOUNG, LATELY, Retry(NOW + BACKOFF, not_found_since=LATELY)),
+        (Meaning("not found"), "404", YOUNG, LONG_SINCE, UNKNOWN),
+        (Meaning("not found"), "404", EXPIRED, None, Retry(NOW + BACKOFF, not_found_since=NOW)),
+        (Meaning("unavailable"), "503", None, None, AGAIN),
+        (Meaning("unavailable"), "503", YOUNG, None, AGAIN),
+        (Meaning("unavailable"), "503", YOUNG, LONG_SINCE, AGAIN),
+        (Meaning("unavailable"), "503", EXPIRED, None, GIVEN_UP),
     ],
 )
 def test_fate(
@@ -102,13 +96,13 @@ def test_fate(
 def test_an_application_that_was_just_posted_is_not_given_up_at_its_first_404_even_without_patience() -> None:
     impatient = replace(POLICY, not_found_for=1)
 
-    decided = result_of(ENTRY, NotFound(), "404", impatient, now=NOW, chance=CHANCE)
+    decided = result_of(ENTRY, Meaning("not found"), "404", impatient, now=NOW, chance=CHANCE)
 
     assert decided == Retry(NOW + BACKOFF, not_found_since=NOW)
 
 
 def test_an_entry_that_does_not_count_its_attempts_waits_as_after_the_first() -> None:
-    decided = result_of(ENTRY._replace(attempts=0), Unavailable(), "503", POLICY, now=NOW, chance=CHANCE)
+    decided = result_of(ENTRY._replace(attempts=0), Meaning("unavailable"), "503", POLICY, now=NOW, chance=CHANCE)
 
     assert decided == Retry(NOW + 500)
 
@@ -116,7 +110,7 @@ def test_an_entry_that_does_not_count_its_attempts_waits_as_after_the_first() ->
 @given(
     attempts=st.integers(1, 10_000),
     age=st.integers(0, 7 * DAY - 1),
-    meaning=st.sampled_from([Unavailable(), NotFound()]),
+    meaning=st.sampled_from([Meaning("unavailable"), Meaning("not found")]),
     chance=st.floats(0, 1, exclude_max=True),
 )
 def test_the_next_attempt_is_never_in_the_past_and_never_beyond_the_ceiling(
@@ -132,7 +126,14 @@ def test_the_next_attempt_is_never_in_the_past_and_never_beyond_the_ceiling(
 
 @given(
     age=st.integers(-DAY, 1000 * DAY),
-    meaning=st.sampled_from([CredentialsRefused(), Throttled(None), Throttled(0), Throttled(3_600_000)]),
+    meaning=st.sampled_from(
+        [
+            Meaning("refused credentials"),
+            Meaning("throttled", None),
+            Meaning("throttled", 0),
+            Meaning("throttled", 3_600_000),
+        ]
+    ),
 )
 def test_what_is_not_the_entrys_fault_never_makes_a_dead_letter(age: int, meaning: Meaning) -> None:
     entry = ENTRY._replace(first_attempt_at=NOW - age, not_found_since=NOW - age)
@@ -143,8 +144,8 @@ def test_what_is_not_the_entrys_fault_never_makes_a_dead_letter(age: int, meanin
 def test_a_clock_that_was_set_back_gives_nothing_up() -> None:
     entry = ENTRY._replace(first_attempt_at=NOW + 30 * DAY, not_found_since=NOW + 30 * DAY)
 
-    assert result_of(entry, Unavailable(), "503", POLICY, now=NOW, chance=CHANCE) == AGAIN
-    assert isinstance(result_of(entry, NotFound(), "404", POLICY, now=NOW, chance=CHANCE), Retry)
+    assert result_of(entry, Meaning("unavailable"), "503", POLICY, now=NOW, chance=CHANCE) == AGAIN
+    assert isinstance(result_of(entry, Meaning("not found"), "404", POLICY, now=NOW, chance=CHANCE), Retry)
 
 
 def test_each_fate_has_its_word() -> None:

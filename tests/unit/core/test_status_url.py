@@ -29,6 +29,7 @@ ALLOWED = AllowedHosts(
     frozenset({"staging.example:8443", "standard.example:443", "localhost:8080", "[::1]", "[::1]:8080", "10.0.0.1"}),
     base=f"{BASE}:443",
 )
+ELSEWHERE = "a proxy that decodes its path would lead it elsewhere"
 NOT_PLAIN = "it is not a plain https URL"
 
 
@@ -128,10 +129,10 @@ def test_urls_that_may_be_called(url: str) -> None:
         (f"{BASE}:\u0664\u0664\u0663/", NOT_PLAIN),
         (f"{BASE}/v1/applications/é/status", NOT_PLAIN),
         # Ports.
-        (f"{BASE}:0/", "0 is not a TCP port"),
-        (f"{BASE}:00000/", "0 is not a TCP port"),
-        (f"{BASE}:65536/", "65536 is not a TCP port"),
-        (f"{BASE}:99999/", "99999 is not a TCP port"),
+        (f"{BASE}:0/", NOT_PLAIN),
+        (f"{BASE}:00000/", NOT_PLAIN),
+        (f"{BASE}:65536/", NOT_PLAIN),
+        (f"{BASE}:99999/", NOT_PLAIN),
         (f"{BASE}:443443/", NOT_PLAIN),
         (f"{BASE}:-1/", NOT_PLAIN),
         (f"{BASE}:/", NOT_PLAIN),
@@ -144,27 +145,27 @@ def test_urls_that_may_be_called(url: str) -> None:
         ("https://[::1%25eth0]/", NOT_PLAIN),
         ("https://[]/", NOT_PLAIN),
         # Dots that a client or a server would take away, and with them the path that was checked.
-        (f"{BASE}/v1/applications/../status", "its path has a segment of dots"),
-        (f"{BASE}/v1/applications/./status", "its path has a segment of dots"),
-        (f"{BASE}/v1/applications/%2e%2E/status", "its path has a segment of dots"),
-        (f"{BASE}/v1/applications/.%2e/status", "its path has a segment of dots"),
-        (f"{BASE}/v1/applications/%2e/status", "its path has a segment of dots"),
-        (f"{BASE}/..", "its path has a segment of dots"),
-        (f"{BASE}/v1/applications/a%2F..%2Fb/status", "its path has a segment of dots"),
-        (f"{BASE}/v1/applications/a%5C..%5Cb/status", "its path has a segment of dots"),
-        (f"{BASE}/v1/applications/a%252F%252E%252e%252Fb/status", "its path has a segment of dots"),
-        (f"{BASE}/v1/applications/a/..;x=1/status", "its path has a segment of dots"),
-        (f"{BASE}/v1/applications/a/..%3Bx/status", "its path has a segment of dots"),
-        (f"{BASE}/v1/applications/%2%65%2%65/status", "its path has a segment of dots"),
-        (f"{BASE}/v1/applications/1%0D%0AHost:%20evil/status", "its path has a control character"),
-        (f"{BASE}/v1/applications/1%250a/status", "its path has a control character"),
+        (f"{BASE}/v1/applications/../status", ELSEWHERE),
+        (f"{BASE}/v1/applications/./status", ELSEWHERE),
+        (f"{BASE}/v1/applications/%2e%2E/status", ELSEWHERE),
+        (f"{BASE}/v1/applications/.%2e/status", ELSEWHERE),
+        (f"{BASE}/v1/applications/%2e/status", ELSEWHERE),
+        (f"{BASE}/..", ELSEWHERE),
+        (f"{BASE}/v1/applications/a%2F..%2Fb/status", ELSEWHERE),
+        (f"{BASE}/v1/applications/a%5C..%5Cb/status", ELSEWHERE),
+        (f"{BASE}/v1/applications/a%252F%252E%252e%252Fb/status", ELSEWHERE),
+        (f"{BASE}/v1/applications/a/..;x=1/status", ELSEWHERE),
+        (f"{BASE}/v1/applications/a/..%3Bx/status", ELSEWHERE),
+        (f"{BASE}/v1/applications/%2%65%2%65/status", ELSEWHERE),
+        (f"{BASE}/v1/applications/1%0D%0AHost:%20evil/status", ELSEWHERE),
+        (f"{BASE}/v1/applications/1%250a/status", ELSEWHERE),
         (
             f"{BASE}/v1/applications/hw-6/status%3F/status",
-            "its path ends as another status URL at a question mark or a hash sign that is encoded",
+            ELSEWHERE,
         ),
         (
             f"{BASE}/v1/applications/hw-6/status%2523",
-            "its path ends as another status URL at a question mark or a hash sign that is encoded",
+            ELSEWHERE,
         ),
         (f"{BASE}/v1/applications/%2Fhw-6/status", "the application's id '/hw-6' cannot stand in a URL's path"),
         (f"{BASE}/v1/applications/hw-6%252f/status", "the application's id 'hw-6%2f' cannot stand in a URL's path"),
@@ -174,7 +175,8 @@ def test_urls_that_may_not_be_called(url: str, why: str) -> None:
     refusal = ALLOWED.refusal(url)
 
     assert refusal is not None
-    assert refusal.startswith(why.replace("\\", ""))
+    assert refusal.startswith("the URL ")
+    assert why.replace("\\", "") in refusal
 
 
 @given(
@@ -347,12 +349,12 @@ def test_ids_that_can_be_used(application_id: str) -> None:
 
 @pytest.mark.parametrize("application_id", ["", "  \t", "\u00a0\u3000"])
 def test_an_empty_id_is_none(application_id: str) -> None:
-    assert id_refusal(application_id) == "the application's id is empty"
+    assert id_refusal(application_id) == f"the application's id {application_id!r} {OUT_OF_PLACE}"
 
 
 @pytest.mark.parametrize("application_id", ["\0", "1\n", "1\x7f", "1%0a", "1%250D%250Ax", "%00"])
 def test_ids_with_control_characters_cannot_be_used(application_id: str) -> None:
-    assert id_refusal(application_id) == f"the application's id {application_id!r} has a control character"
+    assert id_refusal(application_id) == f"the application's id {application_id!r} {OUT_OF_PLACE}"
 
 
 @pytest.mark.parametrize(
@@ -372,7 +374,7 @@ def test_ids_that_could_leave_their_place_in_a_path_cannot_be_used(application_i
 
 @pytest.mark.parametrize("character", ["a", "é", "\U0001d4b3", "%", "/", "\n"])
 def test_an_id_has_at_most_300_characters(character: str) -> None:
-    refusal = "the application's id has more than 300 characters, which none of HelloWork's has; correct it in the ATS"
+    refusal = "the application's id has more than 300 characters"
     longest = character * 300
 
     assert id_refusal(longest) != refusal
@@ -392,10 +394,8 @@ def test_an_id_is_encoded_three_times_at_most(character: str) -> None:
 
     assert id_refusal(usable) is None
     assert ALLOWED.refusal(build(BASE, usable)) is None
-    assert id_refusal(other) == (
-        f"the application's id {other!r} is still percent-encoded after 3 rounds of decoding; correct it in the ATS"
-    )
-    assert ALLOWED.refusal(build(BASE, other)) == "its path is still percent-encoded after 4 rounds of decoding"
+    assert id_refusal(other) == f"the application's id {other!r} {OUT_OF_PLACE}"
+    assert ELSEWHERE in (ALLOWED.refusal(build(BASE, other)) or "")
 
 
 @pytest.mark.parametrize("path", ["/v1/applications/a/status/", "/other/"])
