@@ -1,9 +1,16 @@
-"""How a watch begins, for the daemon, `run --once` and a dry run alike: connect, adopt, get ready."""
+"""How a watch begins, for the daemon, `run --once` and a dry run alike: connect, adopt, get ready.
 
+The **baseline** is the first walk through a table: its rows are adopted silently, or enqueued with `baseline: send`.
+Each page, in key order, is applied together with the position that it reaches: a restart goes on there. Later changes
+are in the change log; in poll mode the sweep after the baseline finds them.
+"""
+
+import json
+import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, replace
 
-from cdc_sync.ats import baseline
 from cdc_sync.ats.capture import Capture
 from cdc_sync.ats.connection import POSITION as REPLICA
 from cdc_sync.ats.database import WatchParts
@@ -15,13 +22,69 @@ from cdc_sync.ats.preview import measure_edit
 from cdc_sync.ats.reading import prepared
 from cdc_sync.ats.tenant_table import FORGOTTEN
 from cdc_sync.ats.tenant_table import POSITION as TABLE
-from cdc_sync.core.events import BaselineOverEarlierWork, PendingReread, WatchConnected
+from cdc_sync.core.diff import Enqueue
+from cdc_sync.core.events import (
+    BaselineDone,
+    BaselineOverEarlierWork,
+    BaselineProgress,
+    ChangesRead,
+    PendingReread,
+    WatchConnected,
+)
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Suspicion
 from cdc_sync.core.rows import Key
+from cdc_sync.store import Store
 from cdc_sync.store.protocol import FROM_DATABASE
 
 KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCapture}
 """The kinds of capture, by `capture.mode`."""
+
+BASELINE = "baseline"
+"""The position with how far the baseline is."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaselinePosition:
+    """How far the baseline is.
+
+    Attributes:
+        after: the last key adopted.
+        known: rows so far.
+        queued: calls so far; after a failure, those of a page may be missing.
+    """
+
+    done: bool = False
+    after: Key | None = None
+    known: int = 0
+    queued: int = 0
+
+    def to_text(self) -> str:
+        """As the store keeps it."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_text(cls, text: str | None) -> "BaselinePosition | None":
+        """The inverse of `to_text`; None if no baseline was begun."""
+        if text is None:
+            return None
+        fields = json.loads(text)
+        after = fields["after"]
+        return cls(fields["done"], after and tuple(after), fields["known"], fields["queued"])
+
+
+OVER_EARLIER_WORK = "baseline over earlier work"
+"""The position of a watch that had been captured before, with another store."""
+
+
+async def is_adopted(store: Store, watch: str) -> bool:
+    """Whether the watch's baseline is done."""
+    return is_done((await store.capture.positions(watch)).get(BASELINE))
+
+
+def is_done(text: str | None) -> bool:
+    """Whether a baseline that has reached this position is done."""
+    position = BaselinePosition.from_text(text)
+    return position is not None and position.done
 
 
 @asynccontextmanager
@@ -40,6 +103,8 @@ async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
             await stack.enter_async_context(parts.database.turn(parts.name, sessions))
         intake = Intake(parts, sessions, mapping)
         stack.callback(sessions.lookout.leave, intake.watched)
+        parts.others.join(parts.name, intake.reader, intake.suspected)
+        stack.callback(parts.others.leave, parts.name)
         await sessions.unless_lost(_look(intake))
         yield intake
 
@@ -128,23 +193,50 @@ async def _confirm_again(intake: Intake, application_ids: Collection[str]) -> No
         await Deletions(intake).answer(deletions)
 
 
-async def adopt(capture: Capture) -> baseline.BaselinePosition:
+async def adopt(capture: Capture) -> BaselinePosition:
     """Run the baseline, or the rest of it; returns its position."""
-    parts = capture.parts
+    intake, parts = capture.intake, capture.parts
     positions = await parts.store.capture.positions(parts.name)
-    position = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
+    position = BaselinePosition.from_text(positions.get(BASELINE))
     if position is None:
         is_silent = parts.rules.baseline == "adopt" and not parts.dry_run
         if is_silent and await capture.was_worked_before():
             # The baseline takes as acknowledged what the earlier store may have had to send.
             parts.observe(BaselineOverEarlierWork(parts.name))
-            await capture.intake.place({baseline.OVER_EARLIER_WORK: "yes"})
+            await intake.place({OVER_EARLIER_WORK: "yes"})
         if parts.database.name:
-            await capture.intake.place({FROM_DATABASE: parts.database.name})
-        position = baseline.BaselinePosition()
-    if not position.done:
-        position = await baseline.adopt_everything(capture.intake, position)
+            await intake.place({FROM_DATABASE: parts.database.name})
+        position = BaselinePosition()
+    if position.done:
+        return position
+    started = time.monotonic()
+    # After a restart, rows behind the position may be in the store.
+    rows_are_new = position.after is None and not await parts.store.capture.knows_any(parts.name)
+    while True:
+        position = await _adopt_page(intake, position, rows_are_new=rows_are_new)
+        intake.observe(BaselineProgress(parts.name, position.known, intake.reader.mapping.facts.estimate))
+        if position.done:
+            break
+    known = await parts.store.report.known_of(parts.name)
+    intake.observe(BaselineDone(parts.name, known, position.queued, time.monotonic() - started))
     return position
+
+
+async def _adopt_page(intake: Intake, position: BaselinePosition, *, rows_are_new: bool) -> BaselinePosition:
+    page = await intake.reader.page(position.after, intake.parts.steps.adopted, intake.shape_of_digests)
+    known = position.known + len(page.rows)
+    reached = replace(position, done=page.last is None, after=page.last, known=known)
+    async with intake.lock:
+        intake.observe(ChangesRead(intake.parts.name, "baseline", len(page.rows)))
+        applied = await intake.apply(
+            "baseline",
+            observations=intake.interpreted(page),
+            unseen=intake.rules.baseline,
+            positions={BASELINE: reached.to_text()},
+            rows_are_new=rows_are_new,
+        )
+    queued = sum(isinstance(result.decision, Enqueue) for result in applied.results)
+    return replace(reached, queued=position.queued + queued)
 
 
 def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:
@@ -154,6 +246,4 @@ def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:
     the new sweep at the next start finds what it misses. The snapshot stays the reference.
     """
     void = {REPLICA: "", TABLE: FORGOTTEN}
-    for kind in KINDS.values():
-        void |= kind.void_elsewhere
     return {name: text for name, text in void.items() if name in positions}

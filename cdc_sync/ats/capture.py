@@ -5,7 +5,7 @@ database (`config.Capture.needs`). `ats.beginning` lists the kinds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, ClassVar
 
@@ -24,7 +24,6 @@ class Capture(ABC):
     """Captures one watch's changes between sweeps.
 
     Attributes:
-        void_elsewhere: positions without meaning in another database, each with its value there.
         sees_deletions: if not, a deletion that a sweep finds is no repair.
 
     Raises:
@@ -32,7 +31,6 @@ class Capture(ABC):
         StoreError: by every method: the outcome cannot be saved; changes are read again.
     """
 
-    void_elsewhere: ClassVar[Mapping[str, str]] = {}
     sees_deletions: ClassVar[bool] = True
 
     def __init__(self, intake: Intake) -> None:
@@ -72,8 +70,7 @@ class Capture(ABC):
         is_new = state != self.intake.seen
         shows_more = (is_new or self.watched.rechecks) and await self.intake.look_for_policies()
         if is_new or shows_more:
-            await self.intake.request_sweeps(1)
-            self.parts.want_sweep()
+            self.intake.request_sweep()
         self.intake.seen = state
         if is_new or server != self.server:
             await self.look_at_setup()

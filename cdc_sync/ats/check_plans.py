@@ -13,7 +13,7 @@ from cdc_sync.ats.checked import PARTITIONED, TABLES, Checked, how
 from cdc_sync.ats.connection import rows_of, rows_on_own_path
 from cdc_sync.ats.expressions import catalog, composed
 from cdc_sync.ats.facts import TableFacts, table_facts
-from cdc_sync.ats.reading import watermark_type
+from cdc_sync.ats.poll import watermark_type
 from cdc_sync.ats.recorders import PARTITIONED_SINCE
 from cdc_sync.ats.statements import id_in_url, in_side_table, is_given_url
 from cdc_sync.config import Column, PlainColumn

@@ -17,6 +17,7 @@ from cdc_sync.ats.connection import POSITION, Pool, ReplicaGuard, pooled
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import ServerFacts, hosts_of, server_facts
 from cdc_sync.ats.lookout import Lookout
+from cdc_sync.ats.reading import Reader
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.ats.session import ANSWERS_WITHIN, Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.config import Watch
@@ -357,8 +358,11 @@ class Others(Protocol):
             StoreError: the store cannot be used.
         """
 
-    def expect(self, watch: str, suspected: asyncio.Event) -> None:
-        """Set this event when `hand_over` leaves an application to the watch."""
+    def join(self, watch: str, reader: Reader, suspected: asyncio.Event) -> None:
+        """A watch is captured: it is asked by its reader; `hand_over` sets the event."""
+
+    def leave(self, watch: str) -> None:
+        """It is captured no longer."""
 
     def hand_over(self, watch: str) -> None:
         """A watch was left an application: if this process captures it, it compares its row at once."""
@@ -386,13 +390,13 @@ class Steps:
     adopted: int = 500
     drained: int = 1_000
     give_back_every: float = 60.0
-    polled: int = 2_000
+    polled: int = 500
     look_every: float = 15.0
     place_every: float = 300.0
     compared: int = 5_000
     read: int = 500
     searched: int = 20_000
-    confirmed: int = 500
+    confirmed: int = 200
 
 
 STEPS = Steps()

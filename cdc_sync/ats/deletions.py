@@ -8,7 +8,7 @@ from dataclasses import replace
 from cdc_sync.ats.database import Elsewhere, UnreadElsewhereError
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.reading import Read
-from cdc_sync.core.batch import ASKED_AGAIN_AFTER, Resolved
+from cdc_sync.core.batch import Resolved
 from cdc_sync.core.events import DeletionsDecided, DeletionsWait
 from cdc_sync.core.outbox import Known, Suspicion, former_row
 from cdc_sync.core.rows import Observation, WatchRules
@@ -38,8 +38,6 @@ class Deletions:
         self.left_some_unanswered = False
         self.parts = intake.parts
         self._intake, self._reader = intake, intake.reader
-        self._elsewhere_unread_until = 0
-        self.parts.others.expect(self.parts.name, intake.suspected)
 
     async def confirm(self) -> None:
         """Answer suspected deletions for ever."""
@@ -48,11 +46,9 @@ class Deletions:
             suspected.clear()
             await self.confirm_due()
             due_at = await parts.store.capture.next_suspicion(parts.name)
-            if due_at is not None:
-                await asyncio.sleep(min(max((due_at - parts.clock()) / 1000, 0.01), _LOOK_EVERY))
-                continue
+            rest = LONGEST_REST if due_at is None else min(max((due_at - parts.clock()) / 1000, 0.01), _LOOK_EVERY)
             with suppress(TimeoutError):
-                async with asyncio.timeout(LONGEST_REST):
+                async with asyncio.timeout(rest):
                     await suspected.wait()
 
     async def confirm_due(self) -> int:
@@ -60,7 +56,7 @@ class Deletions:
         parts, answered = self.parts, 0
         horizon = parts.rules.deletion_grace + _SLACK
         while True:
-            limit = self._reader.at_once(parts.steps.confirmed)
+            limit = parts.steps.confirmed
             due = await parts.store.capture.due_suspicions(parts.name, parts.clock(), limit, horizon=horizon)
             if due:
                 await self.answer(due)
@@ -84,15 +80,12 @@ class Deletions:
     async def _ask_elsewhere(self, application_ids: Collection[str]) -> Elsewhere | None:
         """What the tables of the other watches with the same account have; None if one cannot be read."""
         parts = self.parts
-        if parts.clock() < self._elsewhere_unread_until:
-            return None  # each try may take as long as a connection
+        known = await parts.store.capture.known(parts.name, list(application_ids))
+        own = parts.rules.account
+        accounts = {id_: own or of.latest.account for id_, of in known.items() if of.latest is not None}
         try:
-            known = await parts.store.capture.known(parts.name, list(application_ids))
-            own = parts.rules.account
-            accounts = {id_: own or of.latest.account for id_, of in known.items() if of.latest is not None}
             found = await parts.others.with_live_row(parts.name, accounts)
         except UnreadElsewhereError as error:
-            self._elsewhere_unread_until = parts.clock() + ASKED_AGAIN_AFTER
             parts.observe(DeletionsWait(parts.name, error.message))
             return None
         parts.observe(DeletionsDecided(parts.name))

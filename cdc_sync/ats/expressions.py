@@ -106,9 +106,6 @@ def common_schema(schemas: Iterable[str]) -> str | None:
 
 
 _SAME_IN_EVERY_SESSION = re.compile(r"smallint|integer|bigint|uuid|text|character varying(\(\d+\))?")
-_SAME_AS_JSON = re.compile(
-    r"numeric(\(\d+,-?\d+\))?|character(\(\d+\))?|boolean|date|timestamp(\(\d\))? without time zone"
-)
 
 
 def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
@@ -119,11 +116,6 @@ def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
     if _SAME_IN_EVERY_SESSION.fullmatch(type_):
         return composed("{}::text", value)
     return composed("(pg_catalog.to_json({}) OPERATOR(pg_catalog.#>>) '{{}}')", value)
-
-
-def may_depend_on_session(type_: str) -> bool:
-    """Whether a setting, as TimeZone, may change this type's `key_text`."""
-    return not (_SAME_IN_EVERY_SESSION.fullmatch(type_) or _SAME_AS_JSON.fullmatch(type_))
 
 
 def expression(one: Column) -> sql.Composed:

@@ -7,13 +7,12 @@ are read and applied in a second transaction.
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from cdc_sync import __version__
 from cdc_sync.ats import row_security
-from cdc_sync.ats.changelog import latest
 from cdc_sync.ats.connection import POSITION as REPLICA
 from cdc_sync.ats.database import Sessions, WatchParts
 from cdc_sync.ats.lookout import Watched
@@ -49,10 +48,6 @@ from cdc_sync.core.rows import (
 )
 from cdc_sync.core.zone import Dated
 
-Found = TypeVar("Found", bound=Read)
-
-REQUESTS = "sweeps-asked-for"
-
 _REMEMBERED_SKIPS = 100_000
 _QUEUED: Mapping[EntryState, Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
 _OUTCOMES: Mapping[Decision, Outcome] = {"cancel": "cancelled", "adopt": "adopted"}
@@ -62,8 +57,7 @@ class Intake:
     """Reads one watch's rows, applies them, and reports the results.
 
     Attributes:
-        lock: held from the reading of rows until they are applied; every method but `apply`, `read` and `resolve` takes
-            it.
+        lock: held from the reading of rows until they are applied; `keys`, `place` and `look_for_policies` take it.
         requests: sweeps requested since the last complete one began, for changes that no event names (a TRUNCATE,
             another partition, a row of a table that any application may depend on). Meanwhile a difference does not
             prove that the capture missed something.
@@ -91,25 +85,20 @@ class Intake:
         self.lock = asyncio.Lock()
         self.requests = 0
         # Another version may interpret rows differently.
-        self.shape_of_digests = f"{__version__} {shape(self.reader.shape, parts.rules)}"
+        self.shape_of_digests = f"{__version__} {shape(self.reader.statements.shape, parts.rules)}"
         self.suspected = asyncio.Event()
         self.skipped: dict[Key, str] = {}
         self.table = TenantTable(parts, mapping.facts, sessions.pool)
         self.hidden_by: frozenset[Hiding] = frozenset()
         self.swept_at = 0
-        # The position that the store has for this watch.
-        self._replica = ""
 
     async def load(self) -> None:
         """Load the results of an earlier run."""
         positions = await self.store.capture.positions(self.rules.watch)
         skips = await self.store.report.skipped(self.rules.watch, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
-        self.reader.unreadable.expect(self.skipped)
         # Another daemon may have saved news before this one took the watch.
-        self._replica = positions.get(REPLICA, "")
-        self.reader.pool.guard.load(self._replica)
-        self.requests = int(positions.get(REQUESTS, "0"))
+        self.reader.pool.guard.load(positions.get(REPLICA))
         await self.place(await self.table.recognise(positions.get(TABLE), self.reader))
 
     async def look_for_policies(self, *, first: bool = False) -> bool:
@@ -136,8 +125,6 @@ class Intake:
         """Read the rows of these keys and apply them; `times` has when each may have changed."""
         async with self.lock:
             results: list[ApplyResult] = []
-            read_as = await self.reader.as_read(times)
-            times = latest((read_as.get(key, key), at) for key, at in times.items()) if read_as else times
             async for read, answered in self.reader.parts_by_key(times):
                 results += await self.read(read, {key: times[key] for key in answered}, origin)
             return results
@@ -152,30 +139,6 @@ class Intake:
         observations = [interpret(row, self.rules, times.get(row.key, read.at)) for row in read.rows]
         return (await self.apply(origin, observations=observations, gone=gone)).results
 
-    async def rows(self, read: Callable[[], Awaitable[Found]], origin: Origin) -> Found:
-        """Read rows that changed no later than their reading, apply them, and report only news."""
-        async with self.lock:
-            found = await read()
-            applied = await self.apply(origin, observations=self.interpreted(found))
-            if applied.written or applied.unresolved:
-                self.observe(ChangesRead(self.rules.watch, origin, len(found.rows)))
-            return found
-
-    async def adopt(
-        self, observations: Sequence[Observation], positions: Mapping[str, str], *, rows_are_new: bool
-    ) -> Sequence[ApplyResult]:
-        """Apply a page of the baseline, with its position."""
-        async with self.lock:
-            self.observe(ChangesRead(self.rules.watch, "baseline", len(observations)))
-            applied = await self.apply(
-                "baseline",
-                observations=observations,
-                unseen=self.rules.baseline,
-                positions=positions,
-                rows_are_new=rows_are_new,
-            )
-            return applied.results
-
     async def compared(self) -> None:
         """A sweep has compared every row."""
         self.swept_at = self.clock()
@@ -187,47 +150,32 @@ class Intake:
         async with self.lock:
             await self.apply("poll", positions=positions)
 
-    async def request_sweeps(self, number: int) -> None:
-        """Count requested sweeps, durably; a negative number removes those that a finished sweep has answered.
-
-        Call this before the reason is forgotten and the sweep begins.
-        """
-        self.requests = max(self.requests + number, 0)
-        await self.place({REQUESTS: str(self.requests)})
+    def request_sweep(self) -> None:
+        """Ask for a sweep that finds changes which no event names. A start sweeps anyway."""
+        self.requests += 1
+        self.parts.want_sweep()
 
     def interpreted(self, read: Read) -> list[Observation]:
         """A page's rows; none changed later than it was read."""
         return [interpret(row, self.rules, read.at) for row in read.rows]
 
-    def batch(self, origin: Origin, **found: Any) -> Batch:
-        """A batch; `found` has further fields of it."""
-        parts, position = self.parts, self.reader.pool.guard.text
-        batch = Batch(
-            origin=origin,
-            now=parts.clock(),
-            unseen=parts.rules.first_status,
-            skipped=self.skipped,
-            # With the news: after a restart, no server without them is read.
-            replica={} if position in ("", self._replica) else {REPLICA: position},
-            doubt=self.doubt(self.hidden_by),
-            others=parts.others.of(parts.name),
-        )
-        return replace(batch, **found)
-
     async def apply(self, origin: Origin, **found: Any) -> Applied:
         """Apply a batch, and in a second step, with the positions, applications whose rows must all be read first.
 
-        `found` is as in `batch`. If the second reading fails, the first step stays applied, without the positions.
+        `found` has further fields of the batch. If the second reading fails, the first step stays applied, without the
+        positions.
         """
-        batch = self.batch(origin, **found)
+        parts, position = self.parts, self.reader.pool.guard.text
+        fields = {"unseen": parts.rules.first_status, "doubt": self.doubt(self.hidden_by), **found}
+        # With the news: after a restart, no server without them is read.
+        fields["replica"] = {REPLICA: position} if position else {}
+        batch = Batch(origin, parts.clock(), skipped=self.skipped, others=parts.others.of(parts.name), **fields)
         has_news = bool(batch.observations or batch.gone or batch.resolved)
         if not (has_news or batch.positions):
             return Applied()
         if has_news:
             await self.table.look()
-        first = await self.store.capture.apply(self.rules, batch, self.parts.calls)
-        if first.written:
-            self._replica = batch.replica.get(REPLICA, self._replica)
+        first = await self.store.capture.apply(self.rules, batch, parts.calls)
         if first.suspected:
             self.suspected.set()
         self._report(first, origin)

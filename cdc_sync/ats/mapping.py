@@ -42,7 +42,7 @@ _NUMBERS = frozenset({"smallint", "integer", "bigint", "uuid"})
 
 _SQL = expressions.sections("reading.sql")
 
-WHERE, APPLICATION_ID, STATUS_URL, ACCOUNT = "where", "columns.application_id", "columns.status_url", "columns.account"
+WHERE, APPLICATION_ID, STATUS_URL = "where", "columns.application_id", "columns.status_url"
 """Places in the watch's configuration: see `Mapping.expressions`."""
 
 _TEXT_FIELDS = ("application_id", "status_url", "status", "job_id", "account")

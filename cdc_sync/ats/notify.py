@@ -1,22 +1,159 @@
-"""Capture by notify: read the change log when the bell rings, or when a look shows changes.
+"""Capture by notify: read the change log that the triggers write when the bell rings, or when a look shows changes.
 
 The lookout (`ats.lookout`) looks at the log for all watches, and sees to the bell that they share. So a change that
 did not ring waits for the next look. Some writers never ring (`docs/for-dbas.md`).
+
+One statement reads a batch of changes. Another deletes the batch once its rows are read and the result is stored; if
+anything fails before, the same changes come again. In between no transaction, lock or connection is held. The role
+needs SELECT and DELETE, and TRUNCATE to give the file's space back.
+
+Rows are deleted by their place (ctid), so the log needs no index. After another daemon's DELETE and a VACUUM another
+row may be there. So one of the batch's transactions, which had ended at the read, must have written it (xmin). VACUUM
+FULL moves their other rows into another file, which is compared too.
 """
 
 import asyncio
+import json
 import math
 import time
+from dataclasses import dataclass
+from functools import partial
 
+from psycopg import errors, sql
+
+from cdc_sync.ats import expressions
 from cdc_sync.ats.capture import Capture, Jobs, SweepOnlyCapture, look_for_triggers
-from cdc_sync.ats.changelog import ChangeLog, all_ended
+from cdc_sync.ats.connection import NOW, Connection, Pool, rows_of
+from cdc_sync.ats.errors import source_error
+from cdc_sync.ats.expressions import composed, sections
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.lookout import Ears
-from cdc_sync.ats.triggers import Installation, log_filled_by, worked_before
+from cdc_sync.ats.triggers import Installation, worked_before
 from cdc_sync.core.events import BellLeftAlone, CaughtUp, ChangesMissed, NotifyQueueSeen
+from cdc_sync.core.rows import Key
 
 MISSED = "missed"
 """The position with the number of dropped changes that a sweep was requested for."""
+
+_SQL = sections("changelog.sql")
+
+_DOING = "reading the change log cdc_sync.changes"
+
+_TAKE_ID = "SELECT txid_current()"
+_OLDEST = "SELECT txid_snapshot_xmin(txid_current_snapshot())"
+
+_ENDED_EVERY = 0.5
+"""Seconds between checks whether transactions have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A batch of changes.
+
+    Attributes:
+        times: each key's last change, in milliseconds since the epoch.
+        everything: whether one requires a sweep (TRUNCATE, a changed lookup table).
+        size: bytes of the whole log, dead rows included.
+        places: the places, the writing transactions, and the log's file, as SQL.
+    """
+
+    number: int
+    times: dict[Key, int]
+    everything: bool
+    full: bool
+    size: int
+    places: tuple[str, str, str]
+
+
+class ChangeLog:
+    """One watch's part of the change log, only read unless `consume`."""
+
+    def __init__(self, pool: Pool, watch: str, *, consume: bool = True) -> None:
+        self._pool = pool
+        self._watch = watch
+        self.consumes = consume
+        # A batch of which nothing was deleted, without an error.
+        self._kept: tuple[str, ...] = ()
+        # As text: composing a statement takes longer than running it.
+        self._batch = composed(_SQL["batch"], watch=expressions.literal(watch), now=NOW).as_string()
+
+    async def read(self, limit: int) -> Changes:
+        """Read up to `limit` changes."""
+        batch = partial(rows_of, query=self._batch, parameters=(limit,), prepare=True)
+        ((text,),) = await self._pool.ask(_DOING, batch)
+        listed, size, position, *places = json.loads(text)
+        self._pool.guard.advance(position)
+        listed = listed or []
+        times: dict[Key, int] = {}
+        for key, at in listed:
+            # A related table's key with NULL belongs to no application.
+            if key and None not in key:
+                times[tuple(key)] = max(at, times.get(tuple(key), at))
+        everything, full = not all(key for key, _ in listed), len(listed) == limit
+        return Changes(len(listed), times, everything, full, size, tuple(places))
+
+    async def delete(self, changes: Changes) -> None:
+        """Delete the batch; raises `SourceError` also if it stays twice. Once, another daemon may have taken it."""
+        if not changes.number or not self.consumes:
+            return
+        places, writers, file = changes.places
+        query = sql.SQL(_SQL["delete"]).format(places=places, writers=writers, watch=self._watch, file=file)
+
+        if await self._pool.ask(_DOING, partial(_are_deleted, query=query)):
+            self._kept = ()
+        elif self._kept == changes.places:
+            raise source_error("log-kept")
+        else:
+            self._kept = changes.places
+
+    async def give_back(self, *, nearly_full: bool) -> None:
+        """Truncate the log's file if it is empty and unused."""
+        query = composed(_SQL["may_give_back"], nearly_full=nearly_full)
+
+        async def shorten(connection: Connection) -> None:
+            try:
+                if (True,) not in await rows_of(connection, query):
+                    return
+            except errors.LockNotAvailable:
+                return  # being rewritten
+            await connection.execute(_SQL["give_back_within"])
+            try:
+                await connection.execute(_SQL["give_back"])
+            except errors.QueryCanceled:
+                await connection.execute("ROLLBACK")
+
+        await self._pool.ask(_DOING, shorten)
+
+
+async def _are_deleted(connection: Connection, query: sql.Composed) -> bool:
+    # Only without parameters may several statements be one message.
+    cursor, deleted = await connection.execute(query), False
+    while cursor.nextset():
+        deleted = deleted or cursor.rowcount > 0
+    return deleted
+
+
+async def take_id(pool: Pool) -> int:
+    """A transaction id above those of all present writers; a standby assigns none.
+
+    Once a snapshot's xmin has passed it, what they wrote is visible or gone. A snapshot's xmax may be too low (decision
+    3).
+    """
+    ((taken,),) = await pool.fetch(_TAKE_ID, (), "taking a transaction id")
+    return int(taken)
+
+
+async def all_ended(pool: Pool) -> None:
+    """Wait until every present writer has ended, however long that takes."""
+    taken = await take_id(pool)
+    while not await have_ended(pool, taken):  # noqa: ASYNC110 - the server announces it to nobody
+        await asyncio.sleep(_ENDED_EVERY)
+
+
+async def have_ended(pool: Pool, taken: int) -> bool:
+    """Whether all transactions below an id have ended."""
+    ((oldest,),) = await pool.fetch(_OLDEST, (), "reading the server's snapshot")
+    return int(oldest) > taken
 
 
 class NotifyCapture(SweepOnlyCapture):
@@ -36,8 +173,6 @@ class NotifyCapture(SweepOnlyCapture):
         self.rung = asyncio.Event()
         # A sweep's read and a ring's read would wait for each other's row locks.
         self._lock = asyncio.Lock()
-        self._begun: float | None = None
-        self._was_full = False
         self._gave_back_at = -math.inf
 
     @classmethod
@@ -68,13 +203,12 @@ class NotifyCapture(SweepOnlyCapture):
         return jobs
 
     async def catch_up(self) -> None:
-        """See `Capture`. Later changes, which may come as fast as they are read, are not waited for."""
-        if not await self.step():
-            return
-        begun = await self.log.clock()
-        while await self.log.has_older(begun):
-            if not await self.step():
-                return
+        """See `Capture`. It ends with a batch that is not full."""
+        async with self._lock:
+            begun = time.monotonic()
+            while await self.step():
+                pass
+            self.intake.observe(CaughtUp(self.parts.name, time.monotonic() - begun))
 
     async def run(self) -> None:
         """Read the log for ever."""
@@ -83,8 +217,7 @@ class NotifyCapture(SweepOnlyCapture):
         try:
             while True:
                 await self.rung.wait()
-                while await self.step():
-                    pass
+                await self.catch_up()
         finally:
             self.watched.ears = None
             self.intake.sessions.lasting.stop_listening(self.parts.name)
@@ -98,31 +231,25 @@ class NotifyCapture(SweepOnlyCapture):
 
     async def step(self) -> bool:
         """Apply a batch of changes; returns whether there may be more."""
-        async with self._lock:
-            self._begun = time.monotonic() if self._begun is None else self._begun
-            self.rung.clear()
-            changes = await self.log.read(self.parts.steps.drained)
-            self._was_full = self._was_full or changes.size >= self._max_backlog
-            if self._arms:
-                # Before they are applied: each of the next ones costs the ATS a NOTIFY.
-                await self.lookout.bell.count(changes.number)
-            if changes.times:
-                await self.intake.keys(changes.times, "notify")
-            # Deleted before the sweep, which a restart would run anyway.
-            if changes.everything:
-                await self.intake.request_sweeps(1)
-            await self.log.delete(changes)
-            if changes.everything:
-                self.parts.want_sweep()
-            if self.log.consumes and changes.full:
-                return True
-            if self.log.consumes and changes.number and not self.lookout.bell.is_armed:
-                self.rung.set()  # the next change, which may be there already, does not ring
-            if self.log.consumes and changes.size >= self._max_backlog // 16:
-                await self._give_back(changes.size)
-            self.intake.observe(CaughtUp(self.parts.name, time.monotonic() - self._begun))
-            self._begun = None
+        self.rung.clear()
+        changes = await self.log.read(self.parts.steps.drained)
+        if self._arms:
+            # Before they are applied: each of the next ones costs the ATS a NOTIFY.
+            await self.lookout.bell.count(changes.number)
+        if changes.times:
+            await self.intake.keys(changes.times, "notify")
+        await self.log.delete(changes)
+        if changes.everything:
+            self.intake.request_sweep()
+        if not self.log.consumes:
             return False
+        if changes.full:
+            return True
+        if changes.number and not self.lookout.bell.is_armed:
+            self.rung.set()  # the next change, which may be there already, does not ring
+        if changes.size >= self._max_backlog // 16:
+            await self._give_back(changes.size)
+        return False
 
     async def watch_missed(self) -> None:
         """Request a sweep whenever the triggers dropped changes, as soon as it can see all of them; for ever.
@@ -130,6 +257,10 @@ class NotifyCapture(SweepOnlyCapture):
         A restart, which begins with a full sweep, reports only later ones.
         """
         name = self.parts.name
+        reason = (
+            f"the change log was full (max_backlog is {self._max_backlog:,} bytes), or writing to it failed (the "
+            "server's log has the triggers' WARNINGs)"
+        )
         answered = int((await self.parts.store.capture.positions(name)).get(MISSED, "0"))
         while True:
             number = self.watched.missed
@@ -137,25 +268,14 @@ class NotifyCapture(SweepOnlyCapture):
                 await self.watched.counted.wait()
                 self.watched.counted.clear()
                 continue
-            was_full, self._was_full = self._was_full, False
             # Else the sequence was set back, or recreated.
             dropped = number - answered if number > answered else number
             if dropped:
-                self.parts.observe(ChangesMissed(name, dropped, await self._why_missed(was_full=was_full)))
+                self.parts.observe(ChangesMissed(name, dropped, reason))
             await all_ended(self.pool)
             self.parts.want_sweep()
             await self.intake.place({MISSED: str(number)})
             answered = number
-
-    async def _why_missed(self, *, was_full: bool) -> str:
-        filled_by = await log_filled_by(self.pool, self._max_backlog)
-        bound = f"full (max_backlog is {self._max_backlog:,} bytes)"
-        if filled_by:
-            numbers = ", ".join(f"{number:,} of the watch {watch}" for watch, number in filled_by.items())
-            return f"the change log is {bound}; in it are {numbers}"
-        if filled_by is not None or was_full:
-            return f"the change log was {bound}; its changes were taken since, and its space is given back"
-        return "writing to the change log failed (the server's log has the triggers' WARNINGs)"
 
     async def _give_back(self, size: int) -> None:
         if time.monotonic() - self._gave_back_at >= self.parts.steps.give_back_every:

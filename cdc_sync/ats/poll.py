@@ -5,21 +5,28 @@ does not move it. While a transaction holds the fence, each poll reads all chang
 """
 
 import asyncio
+import re
 import time
-from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import ClassVar, Self
+from zoneinfo import ZoneInfo
 
+from psycopg import sql
+
+from cdc_sync.ats import expressions
 from cdc_sync.ats.capture import Capture, Jobs
+from cdc_sync.ats.connection import rows_of, with_position
+from cdc_sync.ats.errors import source_error
 from cdc_sync.ats.intake import Intake
-from cdc_sync.ats.lookout import ROUND
-from cdc_sync.ats.reading import WatermarkReader
+from cdc_sync.ats.mapping import Mapping as TableMapping
+from cdc_sync.ats.reading import Page, Reader
 from cdc_sync.config import Capture as Configured
-from cdc_sync.core.events import CaughtUp
+from cdc_sync.core.events import CaughtUp, ChangesRead
 from cdc_sync.core.rows import Key
 from cdc_sync.core.watermark import Fence, SnapshotReading, look
 
 POSITION = "watermark"
-BEGAN = "watermark-began"
 
 _SHARE = 10
 """Polls take at most one part in this many of the time, as far as `LONGEST_PAUSE` allows."""
@@ -28,25 +35,80 @@ LONGEST_PAUSE = 60.0
 """Seconds that slow polls may lengthen a pause to."""
 
 
+_JUMP = timedelta(hours=3)
+"""No time zone sets its clocks back by more when summer time ends."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_LOOK = with_position(sql.SQL(expressions.sections("reading.sql")["look"]), 3)
+
+_INSTANTS = {
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+    "date": "date",
+}
+"""A watermark's types as the catalog writes them, each as a cast."""
+
+
 def pause(every: float, took: float) -> float:
     """Seconds until the next poll, after one that `took` so many, by the configured interval `every`."""
     return max(every, min(took * (_SHARE - 1), LONGEST_PAUSE))
 
 
+class WatermarkReader:
+    """Reads one watch's table in the order of its watermark column. Methods raise as those of `Reader`."""
+
+    def __init__(self, reader: Reader, watermark: str, lookback: timedelta) -> None:
+        self._reader, self._lookback = reader, lookback
+        self._type = watermark_type(reader.mapping, watermark)
+        self._zone = ZoneInfo(reader.mapping.watch.timezone)
+        self._walk = reader.statements.walk(expressions.column(watermark), type_=self._type)
+
+    async def look(self) -> SnapshotReading:
+        """Read the server's transactions; seldom, since on a primary it takes a transaction id."""
+        asking = partial(rows_of, query=_LOOK)
+        ((instant, xmin, xmax, _),) = await self._reader.pool.read("reading the server's snapshot", asking)
+        return SnapshotReading(instant, xmin, xmax)
+
+    def watermark_at(self, fence: int) -> str:
+        """The watermark that a fence (microseconds since the epoch) allows: `lookback` before it, a whole second.
+
+        Before clocks are set back, it stays behind the first local time that will repeat.
+        """
+        instant = (_EPOCH + timedelta(microseconds=fence) - self._lookback).replace(microsecond=0)
+        if self._type == "timestamptz":
+            return instant.isoformat()
+        now, later = (each.astimezone(self._zone).replace(tzinfo=None) for each in (instant, instant + _JUMP))
+        local = min(now, later - _JUMP)
+        return (local.date() if self._type == "date" else local).isoformat()
+
+    async def page(self, place: Key, size: int) -> Page:
+        """The next `size` rows, or fewer large ones, from a watermark on, or behind a watermark and key."""
+        return await self._reader.walk(self._walk, place, size)
+
+
+def watermark_type(mapping: TableMapping, watermark: str) -> str:
+    """The watermark's type as a cast; raises `SourceError` if that is no instant."""
+    columns, where = mapping.facts.columns, f"{mapping.facts.schema}.{mapping.facts.name}"
+    found = columns.get(watermark)
+    if found is None:
+        raise source_error("watermark-missing", column=watermark, table=where, columns=", ".join(columns))
+    type_ = _INSTANTS.get(re.sub(r"\(\d\)", "", found))
+    if type_ is None:
+        raise source_error("watermark-type", column=watermark, table=where, type=found)
+    return type_
+
+
 class PollCapture(Capture):
     """Polls one watch, next from `watermark` on."""
 
-    void_elsewhere: ClassVar[Mapping[str, str]] = {BEGAN: ""}
     sees_deletions: ClassVar[bool] = False
 
     def __init__(self, intake: Intake, reader: WatermarkReader) -> None:
         super().__init__(intake)
         self.reader = reader
         self.watermark = ""
-        # The first watermark's transaction id, while transactions from before it may be open.
-        self._began: int | None = None
         self._fence = Fence()
-        self._reading: SnapshotReading | None = None
         self._place_at = 0.0
         self._took = 0.0
         self._lock = asyncio.Lock()
@@ -70,12 +132,8 @@ class PollCapture(Capture):
     async def begin(self) -> None:
         """Go on at the saved watermark, or now: the sweep at the start finds older changes."""
         positions = await self.parts.store.capture.positions(self.parts.name)
-        watermark, began = positions.get(POSITION), positions.get(BEGAN)
-        if watermark is None:
-            now = await self._look()
-            watermark, began = await self._watermark_at(now.instant), str(now.xmax)
-            await self.intake.place({POSITION: watermark, BEGAN: began})
-        self.watermark, self._began = watermark, int(began) if began else None
+        self.watermark = positions.get(POSITION) or self.reader.watermark_at((await self._look()).instant)
+        await self.intake.place({POSITION: self.watermark})
 
     async def jobs(self) -> Jobs:
         """See `Capture`."""
@@ -90,37 +148,28 @@ class PollCapture(Capture):
             place: Key | None = (self.watermark,)
             while place is not None:
                 place = await self._page(place)
-            if reading is not self._reading:
-                self._reading = reading
-                await self._advance(reading)
+            await self._advance(reading)
             self._took = time.monotonic() - started
-            self.intake.observe(CaughtUp(self.intake.rules.watch, self._took))
+            self.intake.observe(CaughtUp(self.parts.name, self._took))
 
     async def _page(self, place: Key) -> Key | None:
-        reached = await self.intake.rows(lambda: self.reader.page(place, self.parts.steps.polled), "poll")
-        return reached.last
+        """Apply a page; its rows changed no later than their reading."""
+        intake = self.intake
+        async with intake.lock:
+            page = await self.reader.page(place, self.parts.steps.polled)
+            applied = await intake.apply("poll", observations=intake.interpreted(page))
+            if applied.written or applied.unresolved:
+                intake.observe(ChangesRead(self.parts.name, "poll", len(page.rows)))
+        return page.last
 
     async def _advance(self, reading: SnapshotReading) -> None:
-        before, self._fence = self._fence.instant, look(self._fence, reading)
-        fence, now, ends = self._fence.instant, time.monotonic(), None
-        if fence is None:
+        self._fence = look(self._fence, reading)
+        if self._fence.instant is None:
             return
-        if fence != before:
-            self.watermark = await self._watermark_at(fence)
-        if self._began is not None and reading.xmin >= self._began:
-            # After a crash, the sweep at the start replaces this one.
-            self._began = None
-            ends = {BEGAN: ""}
-            self.parts.want_sweep()
-        if ends or now >= self._place_at:
-            self._place_at = now + self.parts.steps.place_every
-            await self.intake.place({POSITION: self.watermark, **(ends or {})})
-
-    async def _watermark_at(self, fence: int) -> str:
-        """The watermark that a fence allows, shared by all watches of the same kind."""
-        return await self.lookout.ask(
-            ("watermark", self.reader.kind, fence), ROUND, lambda: self.reader.watermark_at(fence)
-        )
+        self.watermark = self.reader.watermark_at(self._fence.instant)
+        if time.monotonic() >= self._place_at:
+            self._place_at = time.monotonic() + self.parts.steps.place_every
+            await self.intake.place({POSITION: self.watermark})
 
     async def run(self) -> None:
         """Poll for ever, `poll_interval` after the last poll, or later after a slow one."""

@@ -25,7 +25,7 @@ from cdc_sync.core.rows import Key, Row, StatusRules, by_application, map_status
 STATUS_RULES = "status-rules"
 """The position with the rules from labels to statuses."""
 
-PAGE = 2_000
+PAGE = 500
 
 Action = Literal["send", "held", "adopt", "cancel", "skip", "confirm-deletion", "dead-letter"]
 _ACTIONS: Mapping[EntryState, Action] = {"pending": "send", "held": "held", "dead": "dead-letter"}

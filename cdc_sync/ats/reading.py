@@ -1,15 +1,10 @@
 """Reading rows: by key, by application, and in pages.
 
-A read that proves that a row is gone is `confirming`: it includes what may have hidden the row. Polls read pages over
-(watermark column, key), with watermarks of the column's own type.
+A read that proves that a row is gone is `confirming`: it includes what may have hidden the row.
 """
 
-import re
-import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -26,50 +21,20 @@ from cdc_sync.ats.connection import (
     Turn,
     rows_of,
     rows_on_own_path,
-    with_position,
 )
-from cdc_sync.ats.errors import SourceError, is_of_a_row, source_error, unless_a_row_fails
-from cdc_sync.ats.expressions import composed
+from cdc_sync.ats.errors import SourceError, is_of_a_row, unless_a_row_fails
 from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.mapping import Mapping, columns_of
 from cdc_sync.ats.row_security import Hiding
-from cdc_sync.ats.statements import CLOCK, LARGEST, TEXT, Statements, bounded, walk
+from cdc_sync.ats.statements import LARGEST, TEXT, Statements, Walk
 from cdc_sync.ats.unreadable import UnreadableRows, convertible
 from cdc_sync.config import Watch
 from cdc_sync.core.rows import Key, Row
-from cdc_sync.core.watermark import SnapshotReading
 
-_AT_FIRST = 200
-"""Rows in memory at once, if the server does not bound them, until their size is known."""
+_AT_ONCE = 200
+"""Rows of a page of which one may be unreadable."""
 
-_WALKED = 2_000
-"""Rows at once of a walk for unreadable ones."""
-
-_UNKNOWN = sys.maxsize
-
-_LARGEST_BACKWARD_JUMP = timedelta(hours=3)
-"""No time zone sets its clocks back by more when summer time ends."""
-
-_SQL = expressions.sections("reading.sql")
-
-_LOOK = with_position(sql.SQL(_SQL["look"]), 3)
-
-_INSTANTS = {
-    "timestamp with time zone": "timestamptz",
-    "timestamp without time zone": "timestamp",
-    "date": "date",
-}
-"""A watermark's types as the catalog writes them, each as a cast."""
-
-
-_PLANNED_EVERY = 60.0
-"""Seconds for which the plan of a prepared statement is kept: one for a small table reads all of it."""
-
-_QUICK = 1.0
-"""Seconds for which a quick read may hold a connection."""
-
-_IDLE = 10.0
-"""Seconds after which the server ends a confirming read whose daemon is stopped or gone."""
+_BEGIN_CONFIRMING = expressions.sections("reading.sql")["begin_confirming"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +43,13 @@ class Read:
 
     Attributes:
         hidden_by: the policies that may have hidden rows from a confirming read.
-        unread: keys without an answer, since the rows before them were large.
+        is_cut: whether the rows' size ended the answer.
     """
 
     rows: list[Row]
     at: int
     hidden_by: frozenset[Hiding] = field(default=frozenset(), kw_only=True)
-    unread: frozenset[Key] = field(default=frozenset(), kw_only=True)
+    is_cut: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,123 +72,74 @@ class Digests:
 class Reader:
     """Reads one watch's table through its mapping.
 
-    A row on which an expression fails is returned as `unreadable`. Rows have digests if a `shape` is given.
-
-    Attributes:
-        fit: how many rows fit into a page, as far as is known.
-        shape: what a walk reads, in which order.
+    A row on which an expression fails is returned as `unreadable`. Rows have digests if a `shape` is given. Reads of
+    many rows take turns, and leave a connection for reads by key.
 
     Raises:
         SourceError: by each method, if the database does not answer: a failed read is never an empty answer.
     """
 
-    def __init__(self, pool: Pool, mapping: Mapping, *, idle: float = _IDLE) -> None:
+    def __init__(self, pool: Pool, mapping: Mapping) -> None:
         self.pool = pool
         self.mapping = mapping
         self.statements = Statements(mapping)
-        self.fit = _UNKNOWN
-        self.shape = self.statements.shape
         self._doing = f"reading {mapping.watch.table}"
-        self._idle = idle
-        # Whether the last read was.
-        self._is_slow = False
-        self.unreadable = UnreadableRows(pool, mapping, self.statements, self.fetch)
-
-    def at_once(self, wanted: int) -> int:
-        """How many rows to have in memory at once, at most."""
-        return min(wanted, _AT_FIRST if self.fit == _UNKNOWN else self.fit)
+        self._rows_of = rows_of if mapping.is_plain else rows_on_own_path
+        self.unreadable = UnreadableRows(pool, mapping, self.statements, self._fetch)
 
     async def hidden_by(self) -> frozenset[Hiding]:
         """The policies that may hide rows of the table now; reads no row."""
-        read, _ = await self._confirmed(self.statements.pages[0], [None, 0])
-        return read.hidden_by
+        return (await self._confirmed(self.statements.by_keys.pages[0], [None, 0])).hidden_by
 
-    def interpreted(self, fetched: Rows, hidden_by: frozenset[Hiding] = frozenset()) -> tuple[Read, bool]:
-        """The rows of a statement, and whether their size ended it."""
-        width = self.mapping.width
-        rows = [self.mapping.row(columns, columns[width]) for columns in fetched]
-        at = int(fetched[0][width + 1]) if fetched else 0
-        return Read(rows, at, hidden_by=hidden_by), self.are_large(fetched, width + 2)
-
-    def are_large(self, fetched: Rows, size_at: int) -> bool:
-        """Whether rows, with their size in a column, are too large together; updates `fit`."""
-        if not fetched or fetched[0][size_at] is None:  # unbounded
-            return False
-        size = int(max(row[size_at] for row in fetched))
-        # One more fits, so that a page of such rows is ended by its size.
-        self.fit = LARGEST * len(fetched) // max(size, 1) + 1
-        return size >= LARGEST
-
-    async def by_key(self, keys: Collection[Key], *, confirming: bool = False, shape: str | None = None) -> Read:
+    async def by_key(self, keys: Collection[Key], *, confirming: bool = False) -> Read:
         """The rows of these keys; a key that the columns cannot hold has none."""
-        return _whole([part async for part, _ in self.parts_by_key(keys, confirming=confirming, shape=shape)])
+        return _whole([part async for part, _ in self.parts_by_key(keys, confirming=confirming)])
 
     async def parts_by_key(
         self, keys: Collection[Key], *, confirming: bool = False, shape: str | None = None
     ) -> AsyncIterator[tuple[Read, list[Key]]]:
         """As `by_key`, in parts of bounded size, each with the keys that it answers."""
-
-        async def read(some: Sequence[Key]) -> Read:
-            query, parameters = self.statements.by_key, [shape, *columns_of(some)]
-            if confirming:
-                found, is_cut = await self._confirmed(query, parameters)
-            else:
-                # To parse and to plan it takes five times as long as to run it.
-                query = f"{query} -- {time.monotonic() // _PLANNED_EVERY}"
-                found, is_cut = self.interpreted(await self.fetch(query, parameters, prepare=True))
-            if not is_cut:
-                return found
-            # Asking for all of them again would never end.
-            unread = frozenset(some) - {row.key for row in found.rows}
-            return replace(found, unread=unread if len(unread) < len(some) else frozenset())
-
-        met, fitting = self.unreadable.met, _fitting(self.mapping, keys)
-        alone = [key for key in fitting if key in met]
-        left = [key for key in fitting if key not in met]
-        while left:
-            given, left = left[: self.fit], left[self.fit :]
+        # Keys from before an edit of `key` may have other columns: no row has them.
+        fitting = [key for key in keys if len(key) == len(self.mapping.key_columns)]
+        alone = [key for key in fitting if key in self.unreadable.met]
+        parts = [[key for key in fitting if key not in self.unreadable.met]]
+        if len(fitting) < len(keys):
+            yield Read([], 0), [key for key in keys if len(key) != len(self.mapping.key_columns)]
+        while parts and parts[-1]:
+            some = parts.pop()
             try:
-                found = await read(given)
+                found = await self._by_key(some, shape, confirming=confirming)
             except SourceError as error:
                 if not is_of_a_row(error):
                     raise
-                alone += given
+                alone += some
                 continue
-            yield found, [key for key in given if key not in found.unread]
-            left = [*found.unread, *left]
+            if found.is_cut and len(some) > 1:
+                middle = len(some) // 2
+                parts += [some[middle:], some[:middle]]
+            else:
+                yield found, some
         for key in alone:
-            yield await self._alone(key, read([key]), confirming=confirming), [key]
-        if others := [key for key in keys if len(key) != len(self.mapping.key_columns)]:
-            yield Read([], 0), others
+            yield await self._alone(key, shape, confirming=confirming), [key]
 
-    async def _alone(self, key: Key, reading: Awaitable[Read], *, confirming: bool) -> Read:
+    async def _by_key(self, keys: Sequence[Key], shape: str | None, *, confirming: bool) -> Read:
+        query, parameters = self.statements.by_key, [shape, *columns_of(keys)]
+        if confirming:
+            return await self._confirmed(query, parameters)
+        # To parse and to plan it takes five times as long as to run it.
+        return self._read_of(await self._fetch(query, parameters, prepare=True))
+
+    async def _alone(self, key: Key, shape: str | None, *, confirming: bool) -> Read:
         """A row that is read alone, whether it can be read or not."""
         try:
-            found = await reading
+            found = await self._by_key([key], shape, confirming=confirming)
         except SourceError as error:
             if not is_of_a_row(error):
                 raise
-            examined = await self.unreadable.examine(key, error)
-        else:
-            self.unreadable.met.pop(key, None)
-            return found
-        hidden_by = await self.hidden_by() if confirming else frozenset[Hiding]()
-        if examined is None:
-            return Read([], 0, hidden_by=hidden_by)
-        row, at = examined
-        return Read([row], at, hidden_by=hidden_by)
-
-    async def as_read(self, keys: Collection[Key]) -> dict[Key, Key]:
-        """The keys with another text here than other sessions wrote (by TimeZone, bytea_output), and that text."""
-        query = self.statements.as_read
-        if query is None or not keys:
-            return {}
-        given, parts = _fitting(self.mapping, keys), len(self.mapping.key_columns)
-        found = await unless_a_row_fails(self.pool.fetch(query, columns_of(given), self._doing))
-        if found is None:
-            given = await convertible(self.pool, given, self.mapping.key_types)
-            found = await self.pool.fetch(query, columns_of(given), self._doing) if given else []
-        return {tuple(row[:parts]): tuple(row[parts:]) for row in found if row[:parts] != row[parts:]}
+            rows, at = await self.unreadable.examine(key, error)
+            return Read(rows, at, hidden_by=await self.hidden_by() if confirming else frozenset())
+        self.unreadable.met.pop(key, None)
+        return found
 
     async def by_application(self, application_ids: Collection[str]) -> Read:
         """All rows that carry one of these ids, each id's in key order; confirming.
@@ -240,89 +156,84 @@ class Reader:
         return found
 
     async def _where(self, condition: sql.Composable, values: Sequence[Key], type_: sql.Composable) -> Read:
-        """The rows for which a condition holds, and others if a statement fails on a row; confirming."""
+        """The rows for which a condition holds, also if a statement fails on a row; confirming."""
         query = self.statements.where(condition)
         found = await unless_a_row_fails(self._confirmed(query, [None, *columns_of(values)]))
         if found is not None:
-            return found[0]
+            return found
         possible = await convertible(self.pool, values, [type_])
         keys = await self._keys_where(condition, possible) if possible else []
         read = await self.by_key(keys, confirming=True)
         return replace(read, hidden_by=read.hidden_by | await self.hidden_by())
 
     async def _keys_where(self, condition: sql.Composable, values: Sequence[Key]) -> list[Key]:
-        """The keys of the rows for which a condition holds, or on which it may fail."""
+        """The keys of the rows for which a condition holds, as far as it can be read."""
         found = await unless_a_row_fails(self.unreadable.keys_where(condition, values))
         if found is not None:
             return found
         # Through the whole table, for its unreadable rows.
-        page = await self.page(None, _WALKED)
+        page = await self.page(None, _AT_ONCE)
         while page.last is not None:
-            page = await self.page(page.last, _WALKED)
+            page = await self.page(page.last, _AT_ONCE)
         return await self.unreadable.keys_where(condition, values)
 
     async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
         """The next `size` rows in key order, or fewer large ones, without NULL keys."""
-        size, behind = min(size, self.fit), after is not None
-        parameters = [shape, *(after or ()), size]
-        try:
-            fetched = await self._read(self.statements.pages[behind], parameters, self.pool.turns)
-            read, is_cut = self.interpreted(fetched)
-        except SourceError as error:
-            size = min(size, _AT_FIRST)
-            found = await self.without_expressions(error, self.statements.keys[behind], [*(after or ()), size])
-            keys = list(map(self.mapping.key, found))
-            read = await self.by_key(keys, shape=shape)
-            # Without rows they were deleted meanwhile.
-            at = read.at or found[0][len(keys[0])]
-            return Page(read.rows, at, keys[-1] if len(keys) == size else None)
-        return Page(read.rows, read.at, read.rows[-1].key if is_cut or len(read.rows) == size else None)
+        return await self.walk(self.statements.by_keys, after or (), size, shape)
 
-    async def without_expressions(self, error: SourceError, query: str, parameters: Sequence[Any]) -> Rows:
-        """A page's keys, after an error that may be a row's; without rows it is none's."""
-        found = await self.fetch(query, parameters) if is_of_a_row(error) else []
-        if not found:
-            raise error
-        return found
+    async def walk(self, walk: Walk, place: Key, size: int, shape: str | None = None) -> Page:
+        """The next `size` rows of a walk, or fewer large ones, from its marks on or behind its marks and a key."""
+        behind = len(place) > walk.marks
+        query, parameters = walk.pages[behind], [shape, *place, size]
+        try:
+            fetched = await self._fetch(query, parameters, self.pool.turns)
+            read, at_clock = self._read_of(fetched), self.mapping.width + 1
+        except SourceError as error:
+            if not is_of_a_row(error):
+                raise
+            size, at_clock = min(size, _AT_ONCE), len(self.mapping.key_columns)
+            fetched = await self._fetch(walk.keys[behind], [*place, size], self.pool.turns)
+            if not fetched:
+                raise  # without rows it is none's
+            keys = list(map(self.mapping.key, fetched))
+            read = _whole([part async for part, _ in self.parts_by_key(keys, shape=shape)])
+        if not fetched:
+            return Page([], 0, None)
+        last = fetched[-1]
+        marks = last[at_clock + 1 : at_clock + 1 + walk.marks]
+        is_last = len(fetched) < size and not read.is_cut
+        return Page(read.rows, last[at_clock], None if is_last else (*marks, *self.mapping.key(last)))
 
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
         """The same rows' digests; None if an expression fails, so that they must be read."""
-        places = [size] * len(self.mapping.key_columns)
-        query, parameters = self.statements.digests[after is not None], [*places, shape, *(after or ()), size]
-        found = await unless_a_row_fails(self._read(query, parameters, self.pool.turns))
+        query, parameters = self.statements.digests[after is not None], [shape, *(after or ()), size]
+        found = await unless_a_row_fails(self._fetch(query, parameters, self.pool.turns))
         if found is None:
             return None
         ((text, rows, at, *last, _),) = found
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
-    async def fetch(self, query: str, parameters: Sequence[Any], *, prepare: bool = False) -> Rows:
-        """The rows of a statement `with_position`, maybe with expressions of the configuration.
+    async def _fetch(
+        self, query: str, parameters: Sequence[Any], turn: Turn = AT_ONCE, *, prepare: bool = False
+    ) -> Rows:
+        """The rows of a statement `with_position`, maybe with expressions of the configuration."""
+        asking = partial(self._rows_of, query=query, parameters=parameters, prepare=prepare)
+        return await self.pool.read(self._doing, asking, turn)
 
-        After a slow one it waits for its turn.
-        """
-        turn = self.pool.turns if self._is_slow else AT_ONCE
-        return await self._read(query, parameters, turn, prepare=prepare)
+    async def _confirmed(self, query: str, parameters: Sequence[Any]) -> Read:
+        """The rows of a statement; confirming."""
+        rows, hidden_by = await confirmed(self.pool, self._doing, query, parameters)
+        return replace(self._read_of(rows), hidden_by=hidden_by)
 
-    async def _read(self, query: str, parameters: Sequence[Any], turn: Turn, *, prepare: bool = False) -> Rows:
-        asked = rows_of if self.mapping.is_plain else rows_on_own_path
-
-        async def timed(connection: Connection) -> Rows:
-            begun = time.monotonic()
-            try:
-                return await asked(connection, query, parameters, prepare=prepare)
-            finally:
-                self._is_slow = time.monotonic() - begun > _QUICK
-
-        return await self.pool.read(self._doing, timed, turn)
-
-    async def _confirmed(self, query: str, parameters: Sequence[Any]) -> tuple[Read, bool]:
-        """A statement's rows, and whether their size ended it; confirming."""
-        return self.interpreted(*await confirmed(self.pool, self._doing, query, parameters, idle=self._idle))
+    def _read_of(self, fetched: Rows) -> Read:
+        """The rows of a statement."""
+        width, row = self.mapping.width, self.mapping.row
+        rows = [row(columns, columns[width]) for columns in fetched]
+        is_cut = bool(fetched) and (fetched[-1][-2] or 0) >= LARGEST
+        return Read(rows, int(fetched[0][width + 1]) if fetched else 0, is_cut=is_cut)
 
 
-async def confirmed(
-    pool: Pool, doing: str, query: str, parameters: Sequence[Any], *, idle: float = _IDLE
-) -> tuple[Rows, frozenset[Hiding]]:
+async def confirmed(pool: Pool, doing: str, query: str, parameters: Sequence[Any]) -> tuple[Rows, frozenset[Hiding]]:
     """The rows of a statement `with_position`, and the policies that may have hidden others.
 
     Without an index of ids it reads the whole table, so it waits for its turn.
@@ -333,7 +244,7 @@ async def confirmed(
         nonlocal hidden_by
         # The pool commits, or rolls back after an exception. Not in a pipeline, as `on_own_path` is: PostgreSQL 10 was
         # seen not to end the idle transaction then.
-        await connection.execute(composed(_SQL["begin_confirming"], idle=round(idle * 1000)))
+        await connection.execute(_BEGIN_CONFIRMING)
         await connection.execute(OWN_PATH)
         found = await rows_of(connection, query, parameters)
         await connection.execute(PINNED_PATH)
@@ -352,89 +263,10 @@ async def prepared(pool: Pool, watch: Watch) -> Mapping:
     return await pool.ask(f"preparing to read {watch.table}", prepare)
 
 
-def _fitting(mapping: Mapping, keys: Iterable[Key]) -> list[Key]:
-    """The keys with the present columns: those from before an edit of `key` may have others, which no row has."""
-    return [key for key in keys if len(key) == len(mapping.key_columns)]
-
-
 def _whole(parts: Sequence[Read]) -> Read:
-    """Parts as one answer; what one leaves unread is in another."""
+    """Parts as one answer."""
     return Read(
         [row for part in parts for row in part.rows],
         max((part.at for part in parts), default=0),
         hidden_by=frozenset[Hiding]().union(*(part.hidden_by for part in parts)),
     )
-
-
-class WatermarkReader:
-    """Polls one watch's table. Methods raise as those of `Reader`.
-
-    Attributes:
-        kind: what a watermark depends on beside the fence.
-    """
-
-    def __init__(self, reader: Reader, watermark: str, lookback: timedelta) -> None:
-        self._reader = reader
-        self._mapping = mapping = reader.mapping
-        self._lookback = lookback
-        self._type = watermark_type(mapping, watermark)
-        mark = expressions.column(watermark)
-        self.kind = (self._type, mapping.watch.timezone, lookback)
-        select, ends = reader.statements.select, (expressions.key_text(mark), CLOCK)
-        keys, width = mapping.key_texts, len(mapping.key_texts)
-        pages = walk(mapping, select(mapping.select, *ends), mark, self._type)
-        self._pages = [bounded(page, mapping.width + 2) for page in pages]
-        # If a row fails, its page's rows are read by key.
-        self._keys = [with_position(page, width + 2) for page in walk(mapping, select(*keys, *ends), mark, self._type)]
-
-    async def look(self) -> SnapshotReading:
-        """Read the server's transactions; seldom, since on a primary it takes a transaction id."""
-        pool = self._reader.pool
-        ((instant, xmin, xmax, _),) = await pool.read("reading the server's snapshot", partial(rows_of, query=_LOOK))
-        return SnapshotReading(instant, xmin, xmax)
-
-    async def watermark_at(self, fence: int) -> str:
-        """The watermark that a fence (microseconds since the epoch) allows: `lookback` before it, a whole second.
-
-        Before clocks are set back, it stays behind the first local time that will repeat.
-        """
-        instant: sql.SQL | sql.Composed = sql.SQL(_SQL["watermark"])
-        if self._type != "timestamptz":
-            zone = sql.Literal(self._mapping.watch.timezone)
-            instant = composed(_SQL["local_watermark"], instant, zone)
-        query = composed("SELECT to_json({}::{}) #>> '{{}}'", instant, sql.SQL(self._type))
-        parameters = {"fence": fence, "lookback": self._lookback, "jump": _LARGEST_BACKWARD_JUMP}
-        ((watermark,),) = await self._reader.pool.fetch(query, parameters, "computing the watermark")
-        return str(watermark)
-
-    async def page(self, place: Key, size: int) -> Page:
-        """The next `size` rows, or fewer large ones, from a watermark on, or behind a watermark and key."""
-        reader, behind = self._reader, len(place) > 1
-        size = min(size, reader.fit)
-        try:
-            found = await reader.fetch(self._pages[behind], [*place, size])
-        except SourceError as error:
-            size = min(size, _AT_FIRST)
-            found = await reader.without_expressions(error, self._keys[behind], [*place, size])
-            width, is_cut = len(self._mapping.key_columns), False
-            rows = (await reader.by_key(list(map(self._mapping.key, found)))).rows
-        else:
-            width, is_cut = self._mapping.width, reader.are_large(found, self._mapping.width + 2)
-            rows = list(map(self._mapping.row, found))
-        if not found:
-            return Page([], 0, None)
-        mark, at, *_ = found[-1][width:]
-        last = (mark, *self._mapping.key(found[-1])) if is_cut or len(found) == size else None
-        return Page(rows, at, last)
-
-
-def watermark_type(mapping: Mapping, watermark: str) -> str:
-    """The watermark's type as a cast; raises `SourceError` if that is no instant."""
-    columns, where = mapping.facts.columns, f"{mapping.facts.schema}.{mapping.facts.name}"
-    found = columns.get(watermark)
-    if found is None:
-        raise source_error("watermark-missing", column=watermark, table=where, columns=", ".join(columns))
-    type_ = _INSTANTS.get(re.sub(r"\(\d\)", "", found))
-    if type_ is None:
-        raise source_error("watermark-type", column=watermark, table=where, type=found)
-    return type_

@@ -1,10 +1,10 @@
 """The statements that read a watch's table: by key, by application, and in pages.
 
-`cdc-sync check` asks the planner about them. The server ends a page with the row that makes it too large; what it reads
-beyond is wasted, so each page asks for as many rows as should fit.
+`cdc-sync check` asks the planner about them. The server ends an answer with the row that makes it too large.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from psycopg import sql
 
@@ -27,22 +27,34 @@ _SQL = expressions.sections("reading.sql")
 CLOCK = sql.SQL(_SQL["clock"])
 
 
+class Walk(NamedTuple):
+    """Statements that read a table page by page; of two the second begins behind a place.
+
+    Attributes:
+        marks: how many columns precede the key in a place.
+        pages: rows; the parameters are the shape, the place, and the most rows.
+        keys: of the same rows the keys, the clock and the marks, without the configuration's expressions.
+    """
+
+    marks: int
+    pages: list[str]
+    keys: list[str]
+
+
 class Statements:
     """The statements for one watch's table.
 
     Texts have the server's position (`connection.with_position`). Behind `Mapping.row`'s columns come the row's digest,
     the clock, and the bytes up to the row. The first parameter is the shape (NULL: no digest), the last one the most
-    rows. Of two statements the second begins behind a place.
+    rows.
 
     Attributes:
         key_is_given: whether a row has a given key; a list for each part is a parameter.
         id_is_given: whether a row has a given application id, of `id_type`; None if none is mapped.
         url_is_given: the same by the status URL.
         first_page: the first rows in key order without digests; the parameter is how many.
-        keys: the keys in key order, and the clock, without the configuration's expressions.
-        digests: a page of digests as one text, how many rows, the clock, and the key at a place, which precedes the
-            parameters of `pages`, once for each part of the key.
-        as_read: given keys, and each as a row's key is read; None if every session writes keys alike.
+        by_keys: the walk in key order.
+        digests: its pages of digests: one text, how many rows, the clock, and the last key.
     """
 
     def __init__(self, mapping: Mapping) -> None:
@@ -55,26 +67,31 @@ class Statements:
         mapped = mapping.watch.columns.application_id
         self.id_is_given = None if mapped is None else self._where_value(mapped, self.is_given_id)
         self.url_is_given = self._url_is_given()
-        self.as_read = self._as_read()
 
         self.first_page, following = walk(mapping, self.select(mapping.select, CLOCK))
         self.shape = following.as_string()
         rows = self.select(mapping.select, mapping.digest, CLOCK)
-        self.by_key = bounded(composed("{} WHERE {}", rows, self.key_is_given), self._width)
-        self.pages = [bounded(page, self._width) for page in walk(mapping, rows)]
+        self.by_key = _bounded(composed("{} WHERE {}", rows, self.key_is_given), self._width)
+        self.by_keys = self.walk()
         keys = self.select(*mapping.key_texts, CLOCK)
-        self.keys = [with_position(page, parts + 1) for page in walk(mapping, keys)]
-        backwards = [composed("{} USING {}", key, operator(">", mapping.key_operators)) for key in mapping.key_columns]
-        last = composed("{} WHERE {} ORDER BY {} LIMIT %s", keys, mapping.has_key, backwards)
+        last = composed("{} WHERE {} ORDER BY {} LIMIT %s", keys, mapping.has_key, _key_order(mapping, ">"))
         self.last_keys = with_position(last, parts + 1)
         self.digests = [with_position(page, 3 + parts) for page in self._digests()]
+
+    def walk(self, *marks: sql.Composable, type_: str = "") -> Walk:
+        """The walk in the order of the key, or of a mark and the key; a mark comes behind the clock, as text."""
+        texts = [expressions.key_text(mark) for mark in marks]
+        rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, *texts)
+        keys = self.select(*self._mapping.key_texts, CLOCK, *texts)
+        pages = [_bounded(page, self._width + len(marks)) for page in walk(self._mapping, rows, *marks, type_=type_)]
+        width = len(self._names) + 1 + len(marks)
+        of_keys = [with_position(page, width) for page in walk(self._mapping, keys, *marks, type_=type_)]
+        return Walk(len(marks), pages, of_keys)
 
     def where(self, condition: sql.Composable) -> str:
         """The rows for which a condition holds, in key order, however large."""
         rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, sql.NULL)
-        query = composed(
-            "{} WHERE {} ORDER BY {}", rows, condition, _key_order(self._mapping, self._mapping.key_operators)
-        )
+        query = composed("{} WHERE {} ORDER BY {}", rows, condition, _key_order(self._mapping))
         return with_position(query, self._width + 1)
 
     def select(self, *items: sql.Composable) -> sql.Composed:
@@ -86,7 +103,7 @@ class Statements:
         element = composed("{} AS element", self._mapping.digests_element())
         elements = self.select(element, *(composed("{} AS {}", text, name) for text, name in keys))
         # Aggregates see a sorted subquery's rows in its order (PostgreSQL, "Aggregate Functions").
-        last = [composed("(pg_catalog.array_agg(page.{}))[%s]", name) for name in self._names]
+        last = [composed("(pg_catalog.array_agg(page.{}))[pg_catalog.count(*)]", name) for name in self._names]
         page = "SELECT pg_catalog.json_agg(page.element)::text, pg_catalog.count(*), {}, {} FROM ({}) AS page"
         return [composed(page, CLOCK, last, each) for each in walk(self._mapping, elements)]
 
@@ -96,22 +113,10 @@ class Statements:
         equals = operator("=", self._mapping.key_operators)
         if len(keys) == 1:
             return composed("{} {} ANY (ARRAY(SELECT pg_catalog.unnest(%s::{}[])))", keys[0], equals, types[0])
-        return composed("({}) {} ANY (SELECT {} FROM {})", keys, equals, self._given_values(), self._given())
-
-    def _as_read(self) -> sql.Composed | None:
-        types = self._mapping.key_type_names
-        if not any(map(expressions.may_depend_on_session, types)):
-            return None
-        read = [expressions.key_text(value, type_) for value, type_ in zip(self._given_values(), types, strict=True)]
-        return composed("SELECT {} FROM {}", [*self._names, *read], self._given())
-
-    def _given(self) -> sql.Composed:
-        lists = [sql.SQL("pg_catalog.unnest((SELECT %s::text[]))")] * len(self._names)
-        return composed("ROWS FROM ({}) AS given ({})", lists, self._names)
-
-    def _given_values(self) -> list[sql.Composed]:
-        types = self._mapping.key_types
-        return [composed("{}::{}", name, type_) for name, type_ in zip(self._names, types, strict=True)]
+        lists = [sql.SQL("pg_catalog.unnest((SELECT %s::text[]))")] * len(keys)
+        values = [composed("{}::{}", name, type_) for name, type_ in zip(self._names, types, strict=True)]
+        given = composed("ROWS FROM ({}) AS given ({})", lists, self._names)
+        return composed("({}) {} ANY (SELECT {} FROM {})", keys, equals, values, given)
 
     def is_given_id(self, value: sql.Composable) -> sql.Composable:
         """Whether a value is one of the given ids, in its own type, so that its index serves."""
@@ -175,13 +180,13 @@ def id_in_url(url: sql.Composable) -> sql.Composed:
 
 
 def walk(
-    mapping: Mapping, select: sql.Composable, mark: sql.Composable | None = None, type_: str = ""
+    mapping: Mapping, select: sql.Composable, *marks: sql.Composable, type_: str = ""
 ) -> tuple[sql.Composed, sql.Composed]:
-    """The first rows in key order, or from a `mark` on, which precedes the key, and those behind a place.
+    """The first rows in key order, or from a mark of a type on, which precedes the key, and those behind a place.
 
     The last parameter is how many.
     """
-    marks, types = ([], []) if mark is None else ([mark], [sql.SQL(type_)])
+    types = [sql.SQL(type_) for _ in marks]
     # A comparison of rows has one operator: that of a mark's date, too.
     schema = common_schema([*mapping.operators, *(POSTGRESQLS_OWN for _ in marks)])
     given = [composed("%s::{}", each) for each in (*types, *mapping.key_types)]
@@ -189,21 +194,17 @@ def walk(
     behind = composed("({}) {} ({}) AND {}", place, operator(">", schema), given, mapping.has_key)
     from_mark = [composed("{} {} %s::{}", one, operator(">="), each) for one, each in zip(marks, types, strict=True)]
     first = sql.SQL(" AND ").join([*from_mark, mapping.has_key])
-    sorting = [*marks, *_key_order(mapping, schema)]
+    sorting = [*marks, *_key_order(mapping)]
     page = "{} WHERE {} ORDER BY {} LIMIT %s"
     return composed(page, select, first, sorting), composed(page, select, behind, sorting)
 
 
-def _key_order(mapping: Mapping, schema: str | None) -> list[sql.Composed]:
-    """The order of the walk's `>`, ascending; `schema` is that of its operator."""
-    return [composed("{} USING {}", key, operator("<", schema)) for key in mapping.key_columns]
+def _key_order(mapping: Mapping, symbol: str = "<") -> list[sql.Composed]:
+    """The order of the walk's `>`, ascending, or with `>` descending."""
+    return [composed("{} USING {}", key, operator(symbol, mapping.key_operators)) for key in mapping.key_columns]
 
 
-def bounded(query: sql.Composable, width: int) -> str:
+def _bounded(query: sql.Composable, width: int) -> str:
     """A query of so many columns, `with_position`, ended by the row that makes it too large."""
-    return with_position(_ended(query, width), width + 1)
-
-
-def _ended(query: sql.Composable, width: int) -> sql.Composed:
     columns = [sql.Identifier(f"c{number}") for number in range(width)]
-    return composed(_SQL["bounded"], columns=columns, query=query, largest=LARGEST)
+    return with_position(composed(_SQL["bounded"], columns=columns, query=query, largest=LARGEST), width + 1)

@@ -6,7 +6,7 @@ each record that was met; an unmarked live record is a suspected deletion.
 
 **Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). Rows with the digest of the record's last
 verification are not read, except those with a pending entry, and all rows of a page on which an expression fails. The
-server computes the next page meanwhile; if that fails, this page is compared again.
+server computes the next page while the store compares.
 
 An interrupted sweep starts again.
 """
@@ -19,8 +19,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from cdc_sync.ats.capture import Capture
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.mapping import keys_of
-from cdc_sync.ats.reading import Digests, Read
-from cdc_sync.core.batch import Resolved, different
+from cdc_sync.ats.reading import Digests, Page, Read
+from cdc_sync.core.batch import Batch, Resolved, different
 from cdc_sync.core.diff import Decision, Enqueue
 from cdc_sync.core.events import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, completed
@@ -43,8 +43,8 @@ def size_of(last: int) -> int:
 
 async def unmet_records(intake: Intake, marks: bytes, last: int) -> AsyncIterator[list[str]]:
     """See `store.capture.Capture.unseen`; in smaller parts, as what is known of each is as large as its row."""
+    size = intake.parts.steps.confirmed
     async for found in intake.store.capture.unseen(intake.rules.watch, marks, last, intake.parts.steps.searched):
-        size = intake.reader.at_once(intake.parts.steps.read)
         for first in range(0, max(len(found), 1), size):
             yield found[first : first + size]
 
@@ -63,10 +63,9 @@ class Sweep:
         self._intake, self._watch, self._steps = capture.intake, capture.parts.name, capture.parts.steps
         self._sees_deletions = capture.sees_deletions
         self._catch_up = catch_up
-        self._digests = capture.intake.shape_of_digests
-        self._ahead: tuple[Key, Digests | None] | None = None
-        self._after: Key | None = None
-        self._is_walked = False
+        self._shape = capture.intake.shape_of_digests
+        # The next page, unless this one must be read.
+        self._ahead: Digests | None = None
         self._rows = 0
         # The database's clock at the last page.
         self._at = 0
@@ -84,17 +83,15 @@ class Sweep:
         last = await intake.store.capture.highest_number()
         self._marks = bytearray(size_of(last))
         self._at = intake.store.driver.clock.for_people()
-        while not self._is_walked:
-            if not await self._pass_over():
-                await self._read()
-            self._note_progress()
+        after = await self._compare_page(None)
+        while after is not None:
+            after = await self._compare_page(after)
         await self._find_gone(last)
         stale = (skipped_before & intake.skipped.keys()) - self._skipped
         if stale:
             async with intake.lock:
                 await intake.apply("sweep", gone=dict.fromkeys(stale, self._at))
-        if requests:
-            await intake.request_sweeps(-requests)
+        intake.requests -= requests
         await intake.compared()
         self._note_progress()
         done = SweepDone(self._watch, self._rows, self.worked, dict(self._repaired))
@@ -104,52 +101,42 @@ class Sweep:
     def _note_progress(self) -> None:
         self.worked = time.monotonic() - self._began
 
-    async def _pass_over(self) -> bool:
-        """Compare the next page by digests and read the rows that differ; False if these are most of it."""
-        intake, compared, after = self._intake, self._steps.compared, self._after
-        if self._ahead is not None and self._ahead[0] == after:
-            page = self._ahead[1]
-        else:
-            page = await intake.reader.digests(after, compared, self._digests)
-        self._ahead = None
-        if page is None:
-            return False
-        comparing = intake.store.capture.compare(self._watch, page.text)
+    async def _compare_page(self, after: Key | None) -> Key | None:
+        """Compare the next page; returns where the one after it begins."""
+        page = self._ahead or await self._digests(after)
+        if page is None or not await self._pass_over(page):
+            self._ahead = None
+            read = await self._intake.reader.page(after, self._steps.read, self._shape)
+            await self._compare(read)
+            self._count_rows(len(read.rows), read)
+            return read.last
+        self._count_rows(page.rows, page)
+        return page.last
+
+    async def _digests(self, after: Key | None) -> Digests | None:
+        return await self._intake.reader.digests(after, self._steps.compared, self._shape)
+
+    def _count_rows(self, number: int, page: Digests | Page) -> None:
+        if number:  # an empty page has no clock
+            self._rows, self._at = self._rows + number, page.at
+        self._note_progress()
+
+    async def _pass_over(self, page: Digests) -> bool:
+        """Read the rows of a page that differ; False if one of them has no key."""
+        comparing = self._intake.store.capture.compare(self._watch, page.text)
         if page.last is None:
-            numbers = await comparing
+            numbers, self._ahead = await comparing, None
         else:
-            ahead = intake.reader.digests(page.last, compared, self._digests)
-            numbers, following = await asyncio.gather(comparing, ahead)
-            self._ahead = (page.last, following)
-        others = [place for place, number in enumerate(numbers) if number < 0]
-        if len(numbers) != page.rows or len(others) > compared // 2:
-            return False
-        keys = keys_of(page.text, others) if others else []
+            numbers, self._ahead = await asyncio.gather(comparing, self._digests(page.last))
+        keys = keys_of(page.text, [place for place, number in enumerate(numbers) if number < 0])
         if keys is None:
             return False
         for first in range(0, len(keys), self._steps.read):
             part = keys[first : first + self._steps.read]
-            async for read, _ in intake.reader.parts_by_key(part, shape=self._digests):
+            async for read, _ in self._intake.reader.parts_by_key(part, shape=self._shape):
                 await self._compare(read)
         mark(self._marks, numbers)
-        self._reach(page.rows, page.at, page.last)
         return True
-
-    async def _read(self) -> None:
-        """Compare the next page by reading it, in parts."""
-        for left in range(self._steps.compared, 0, -self._steps.read):
-            size = min(self._steps.read, left)
-            page = await self._intake.reader.page(self._after, size, self._digests)
-            await self._compare(page)
-            self._reach(len(page.rows), page.at, page.last)
-            if page.last is None:
-                return
-
-    def _reach(self, rows: int, at: int, last: Key | None) -> None:
-        """Move past a page; an empty one has no clock."""
-        self._at = at if rows else self._at
-        self._rows += rows
-        self._after, self._is_walked = last, last is None
 
     async def _count(self, repaired: Mapping[str, int]) -> None:
         """Count repairs at once: after an interruption, the rows no longer differ."""
@@ -174,37 +161,24 @@ class Sweep:
             await self._intake.store.capture.verify(self._watch, verified)
 
     def _different(self, rows: Sequence[Observation], known: Mapping[str, Known]) -> set[Key]:
-        return different(self._intake.rules, self._intake.batch("sweep", observations=rows), known)
+        intake = self._intake
+        batch = Batch("sweep", intake.clock(), intake.rules.first_status, rows, skipped=intake.skipped)
+        return different(intake.rules, batch, known)
 
     async def _known(self, rows: Iterable[Observation]) -> dict[str, Known]:
         ids = [row.application_id for row in rows if row.application_id is not None]
         return await self._intake.store.capture.known(self._watch, ids) if ids else {}
 
     async def _repair(self, rows: list[Observation]) -> None:
-        """Let the capture catch up; read again, apply and count the rows that still differ.
-
-        Twice: a row that changes just before the capture's turn, and back after it, differs though nothing was missed.
-        """
-        store, deleted, suspected = self._intake.store, list[str](), set[str]()
-        for _ in range(2):
-            await self._catch_up()
-            different = self._different(rows, await self._known(rows))
-            rows = [row for row in rows if row.key in different]
-            deleted = [row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted]
-            # A deletion that is undone and repeated in between was not missed either.
-            suspected |= await store.capture.suspected(self._watch, deleted)
-            if not rows:
-                return
-        repaired: Counter[str] = Counter()
+        """Let the capture catch up; read again, apply and count the rows that still differ."""
+        store = self._intake.store
+        await self._catch_up()
+        different = self._different(rows, await self._known(rows))
+        rows = [row for row in rows if row.key in different]
+        deleted = [row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted]
+        suspected = await store.capture.suspected(self._watch, deleted)
         results = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
-        found = {result.application_id for result in results}
-        applied = [row for row in rows if row.application_id in found]
-        # Rows that are no longer as on the page changed after the capture's turn.
-        different = self._different(applied, await self._known(applied))
-        found -= {row.application_id or "" for row in applied if row.key in different}
-        for result in results:
-            if result.application_id in found:
-                repaired.update(_causes(result.decision))
+        repaired = Counter(cause for result in results for cause in _causes(result.decision))
         # No result counts them before their grace.
         repaired.update(["deleted"] * len(await store.capture.suspected(self._watch, deleted) - suspected))
         await self._count(repaired)
@@ -213,30 +187,24 @@ class Sweep:
         """The unmet applications with a row that has gone unnoticed by the capture.
 
         A row whose key moved to the part done, or behind the end, is not met either.
-
-        Twice: a row that went and came back before the capture's turn rightly leaves no trace.
         """
         store = self._intake.store
-        for _ in range(2):
-            known = await store.capture.known(self._watch, unmet) if unmet else {}
-            if not known:
-                return []
-            found = (await self._intake.reader.by_key({before.key for before in known.values()})).rows
-            there = {interpret(row, self._intake.rules, 0).application_id for row in found}
-            unreadable = {row.key for row in found if row.unreadable is not None}
-            absent = {id_: each for id_, each in known.items() if id_ not in there and each.key not in unreadable}
-            if not absent:
-                return []
-            await self._catch_up()
-            after = await store.capture.known(self._watch, list(absent))
-            suspected = await store.capture.suspected(self._watch, list(absent))
-            unmet = [id_ for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected]
-        return unmet
+        known = await store.capture.known(self._watch, unmet)
+        found = (await self._intake.reader.by_key({before.key for before in known.values()})).rows
+        there = {interpret(row, self._intake.rules, 0).application_id for row in found}
+        unreadable = {row.key for row in found if row.unreadable is not None}
+        absent = {id_: each for id_, each in known.items() if id_ not in there and each.key not in unreadable}
+        if not absent:
+            return []
+        await self._catch_up()
+        after = await store.capture.known(self._watch, list(absent))
+        suspected = await store.capture.suspected(self._watch, list(absent))
+        return [id_ for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected]
 
     async def _find_gone(self, last: int) -> None:
         """Suspect unmet live records."""
         async for unmet in unmet_records(self._intake, bytes(self._marks), last):
-            absent = await self._absent(unmet)
+            absent = await self._absent(unmet) if unmet else []
             async with self._intake.lock:
                 gone = [Resolved(id_, self._at, None) for id_ in absent]
                 suspected = (await self._intake.apply("sweep", resolved=gone)).suspected

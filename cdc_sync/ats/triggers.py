@@ -11,7 +11,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from cdc_sync.ats.connection import Connection, Pool, asking, rows_of
+from cdc_sync.ats.connection import Connection, asking, rows_of
 from cdc_sync.ats.errors import reason, unwritable
 from cdc_sync.ats.expressions import catalog, sections, undeclared
 from cdc_sync.ats.recorders import function_of, missed_of, tables_of
@@ -124,14 +124,3 @@ def _problems(found: Sequence[Verified]) -> Iterator[str]:
             yield reason("object-not-there", kind=each.kind, name=each.name)
         if each.kind == "table" and each.state == "different":
             yield reason("log-different")
-
-
-async def log_filled_by(pool: Pool, limit: int) -> dict[str, int] | None:
-    """The changes in the log by watch, the most first; None below `limit` bytes.
-
-    Empty if its rows were deleted, until the space is given back.
-    """
-    ((is_full,),) = await pool.fetch(_SQL["is_full"], (limit,), "asking for the size of cdc_sync.changes")
-    if not is_full:
-        return None
-    return dict(await pool.fetch(_SQL["by_watch"], (), "reading the change log cdc_sync.changes"))

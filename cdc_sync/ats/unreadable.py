@@ -4,9 +4,8 @@ If no row can be read, also none of the table's first and last ones, or if a tho
 configuration is wrong.
 """
 
-import collections.abc
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -29,14 +28,6 @@ _MOST = 1_000
 _OF_AN_ID = frozenset({APPLICATION_ID, STATUS_URL})
 
 
-class _Pieces(NamedTuple):
-    """A row's values, each None if its expression is among the `failing` ones, and the database's clock."""
-
-    values: list[Any]
-    failing: list[str]
-    at: int
-
-
 class UnreadableRows:
     """Examines a watch's rows that cannot be read alone, and remembers them.
 
@@ -54,17 +45,8 @@ class UnreadableRows:
         self.met: dict[Key, bool] = {}
         self._pool, self._mapping, self._statements, self._fetch = pool, mapping, statements, fetch
 
-    def expect(self, skipped: collections.abc.Mapping[Key, str]) -> None:
-        """Know the rows whose id an earlier run could not read: to find them takes a walk through the table."""
-        for key, reason in skipped.items():
-            # Before an edit of `key` it may have had other columns.
-            fits = len(key) == len(self._mapping.key_columns)
-            if fits and isinstance(reason, Reason) and reason.code == "unreadable":
-                places = str(reason.values["places"]).split(", ")
-                self.met[key] = not _OF_AN_ID.isdisjoint(places)
-
-    async def examine(self, key: Key, error: SourceError) -> tuple[Row, int] | None:
-        """What can be read of a row whose reading failed, and the database's clock; None if there is no such row.
+    async def examine(self, key: Key, error: SourceError) -> tuple[list[Row], int]:
+        """What can be read of a row whose reading failed, if there is one, and the database's clock.
 
         Raises:
             SourceError: not this row is wrong, but the configuration.
@@ -72,20 +54,32 @@ class UnreadableRows:
         if isinstance(error.__cause__, CharacterNotInRepertoire) and not self._mapping.knows_its_encoding:
             # With an encoding in database.dsn every row can be read.
             raise error.followed_by(f"It is so of the row {'/'.join(key)}.") from error.__cause__
-        pieces = await self._pieces(key) if await convertible(self._pool, [key], self._mapping.key_types) else None
-        if pieces is None:
-            self.met.pop(key, None)
-            return None
-        row = self._row(key, pieces, error)
+        values, failing, at = list[Any](), list[str](), 0
+        there = await convertible(self._pool, [key], self._mapping.key_types)
+        for place, expression in self._mapping.expressions.items():
+            found = await self._piece(key, expression) if there else []
+            if found == []:
+                self.met.pop(key, None)
+                return [], 0
+            if found is None:
+                failing.append(place)
+                # A row that may be in scope is.
+                values.append(1 if place == WHERE else None)
+            else:
+                value, at, _ = found[0]
+                values.append(value)
+        is_of_id = not _OF_AN_ID.isdisjoint(failing)
+        row = self._mapping.row([*key, *values])
+        row = row._replace(unreadable=_why(failing, error), id_unreadable=is_of_id and row.application_id is None)
         if key not in self.met:
             await self._insist_on_readable(row, error)
-        self.met[key] = not _OF_AN_ID.isdisjoint(pieces.failing)
+        self.met[key] = is_of_id
         if len(self.met) >= _MOST:
             raise _stopped(f"{_MOST} rows cannot be read.", row, error) from error.__cause__
-        return row, pieces.at
+        return [row], at
 
     async def keys_where(self, condition: sql.Composable, values: Sequence[Key]) -> list[Key]:
-        """The keys of the rows for which a condition on an id holds, and of those met whose id cannot be read."""
+        """The keys of the rows for which a condition on an id holds, without those met whose id cannot be read."""
         without_id, parameters = [key for key, is_without_id in self.met.items() if is_without_id], columns_of(values)
         if without_id:
             # Only CASE orders the evaluation.
@@ -94,32 +88,7 @@ class UnreadableRows:
         keys = self._statements.select(*self._mapping.key_texts)
         rows = composed("{} WHERE ({}) AND {}", keys, condition, self._mapping.has_key)
         query = with_position(rows, len(self._mapping.key_texts))
-        return [*map(self._mapping.key, await self._fetch(query, parameters)), *without_id]
-
-    async def _pieces(self, key: Key) -> _Pieces | None:
-        """A row, read expression by expression; None if there is none."""
-        values, failing, at = list[Any](), list[str](), 0
-        for place, expression in self._mapping.expressions.items():
-            found = await self._piece(key, expression)
-            if found == []:
-                return None
-            if found is None:
-                failing.append(place)
-            # A row that may be in scope is.
-            value, at, _ = found[0] if found else (1 if place == WHERE else None, at, None)
-            values.append(value)
-        return _Pieces(values, failing, at)
-
-    def _row(self, key: Key, pieces: _Pieces, error: SourceError) -> Row:
-        row, failing = self._mapping.row([*key, *pieces.values]), pieces.failing
-        reason = coded(
-            "unreadable",
-            "%(places)s cannot be read: %(message)s",
-            places=", ".join(failing) or "the row",
-            message=row_error_text(error),
-        )
-        is_without_id = APPLICATION_ID in failing or (STATUS_URL in failing and row.application_id is None)
-        return row._replace(unreadable=reason, id_unreadable=is_without_id)
+        return list(map(self._mapping.key, await self._fetch(query, parameters)))
 
     async def _piece(self, key: Key, expression: sql.Composable) -> Rows | None:
         """An expression's value for a row; empty without such a row, None if it fails."""
@@ -129,15 +98,22 @@ class UnreadableRows:
 
     async def _insist_on_readable(self, row: Row, error: SourceError) -> None:
         """Find a row that can be read at either end of the table; raise if there is none."""
-        for query in (self._statements.keys[0], self._statements.last_keys):
+        reading = self._statements.by_key
+        for query in (self._statements.by_keys.keys[0], self._statements.last_keys):
             for key in map(self._mapping.key, await self._fetch(query, [_AT_EACH_END])):
-                if key not in self.met and await self._can_be_read(key):
+                asking = self._fetch(reading, [None, *columns_of([key])])
+                if await unless_a_row_fails(asking):
                     return
         raise _stopped("No row that was tried can be read.", row, error) from error.__cause__
 
-    async def _can_be_read(self, key: Key) -> bool:
-        found = await unless_a_row_fails(self._fetch(self._statements.by_key, [None, *columns_of([key])]))
-        return bool(found)
+
+def _why(failing: Sequence[str], error: SourceError) -> Reason:
+    return coded(
+        "unreadable",
+        "%(places)s cannot be read: %(message)s",
+        places=", ".join(failing) or "the row",
+        message=row_error_text(error),
+    )
 
 
 def _stopped(why: str, row: Row, error: SourceError) -> SourceError:

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cdc_sync.admin.story import facts
-from cdc_sync.ats.baseline import is_adopted
-from cdc_sync.ats.beginning import connect
+from cdc_sync.ats.beginning import connect, is_adopted
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.preview import Action, Planned, before_edit, is_only_remapped, why_held
 from cdc_sync.ats.preview import plan as make_plan

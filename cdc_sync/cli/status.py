@@ -10,7 +10,7 @@ import typer
 from cdc_sync.admin.report import status_report
 from cdc_sync.admin.story import EVENTS, stories
 from cdc_sync.admin.watches import part_of, troubles, worst_first
-from cdc_sync.ats.baseline import POSITION, is_done
+from cdc_sync.ats.beginning import BASELINE, is_done
 from cdc_sync.cli.console import print_table, print_text, text
 from cdc_sync.cli.context import (
     JsonOption,
@@ -175,8 +175,8 @@ def explain(
 
 async def _unread(store: Store, config: Config, watch: str | None) -> list[str]:
     """The watches whose table was not read as a whole yet."""
-    reached = await store.report.positions_of_all(POSITION)
-    read = {name for name, of in reached.items() if is_done(of[POSITION])}
+    reached = await store.report.positions_of_all(BASELINE)
+    read = {name for name, of in reached.items() if is_done(of[BASELINE])}
     return [name for name in config.watches if (watch is None or matches(watch, name)) and name not in read]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from cdc_sync.ats.changelog import ChangeLog, Changes
+from cdc_sync.ats.notify import ChangeLog, Changes
 
 
 @asynccontextmanager

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
-from cdc_sync.ats.baseline import BaselinePosition
-from cdc_sync.ats.beginning import adopt, connect, open_capture
+from cdc_sync.ats.beginning import BaselinePosition, adopt, connect, open_capture
 from cdc_sync.ats.capture import Capture, SweepOnlyCapture
 from cdc_sync.ats.database import STEPS, Database, Steps, WatchParts
 from cdc_sync.ats.deletions import Deletions

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from cdc_sync.ats.connection import Connection, Pool, ReplicaGuard, connected, pooled
 from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.mapping import Mapping
-from cdc_sync.ats.reading import Reader, WatermarkReader
+from cdc_sync.ats.poll import WatermarkReader
+from cdc_sync.ats.reading import Reader
 from cdc_sync.config import Config, Watch
 from cdc_sync.core.rows import Row
 
@@ -37,8 +37,8 @@ class Source:
 
 
 @asynccontextmanager
-async def opened(config: Config, guard: ReplicaGuard | None = None, **reader: Any) -> AsyncIterator[Source]:
-    """Open the source of a configuration's only watch, with what was read of it before; `reader` is its reader's.
+async def opened(config: Config, guard: ReplicaGuard | None = None) -> AsyncIterator[Source]:
+    """Open the source of a configuration's only watch, with what was read of it before.
 
     Raises:
         SourceError: it cannot be used as configured.
@@ -47,4 +47,4 @@ async def opened(config: Config, guard: ReplicaGuard | None = None, **reader: An
     dsn = config.database.dsn.get_secret_value()
     async with connected(dsn) as connection, pooled(dsn, guard) as pool:
         mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
-        yield Source(watch, connection, pool, mapping, Reader(pool, mapping, **reader))
+        yield Source(watch, connection, pool, mapping, Reader(pool, mapping))

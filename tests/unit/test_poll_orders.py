@@ -5,6 +5,7 @@ reads what is left. The server is a model (`support.transactions`); a row carrie
 write follows it by at most `LOOKBACK`. No row may slip past, and each weaker idea of a fence must be seen to lose one.
 """
 
+import asyncio
 import types
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from datetime import timedelta
@@ -16,6 +17,7 @@ from support.transactions import Event, ServerModel
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.poll import PollCapture
 from cdc_sync.ats.reading import Page
+from cdc_sync.core.batch import Applied
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.core.watermark import SnapshotReading
 
@@ -70,7 +72,7 @@ class Reader:
         """What happens right after it may happen in the same microsecond."""
         return self.server.clock + 1
 
-    async def watermark_at(self, fence: int) -> str:
+    def watermark_at(self, fence: int) -> str:
         return str(fence - LOOKBACK)
 
     async def page(self, place: Key, _: int) -> Page:
@@ -94,8 +96,14 @@ class Lookout:
 class Intake:
     """As much of one as a poll needs."""
 
-    async def rows(self, read: Callable[[], Awaitable[Page]], _: str) -> Page:
-        return await read()
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+
+    async def apply(self, _: str, **__: object) -> Applied:
+        return Applied()
+
+    def interpreted(self, page: Page) -> list[Row]:
+        return page.rows
 
     async def place(self, positions: Mapping[str, str]) -> None:
         assert positions

@@ -19,7 +19,18 @@ from bench.site import DURABLE, PATIENCE, Rig, Site, new_store, site, store_serv
 from support.binaries import binaries_in, server_binaries
 
 from cdc_sync.demo.postgres import Binaries, PostgresError, server
-from trace_change.reading import STEPS, Trace, common, jobs, middle, now_and_then, times, typical, without_news
+from trace_change.reading import (
+    STEPS,
+    Trace,
+    common,
+    jobs,
+    middle,
+    now_and_then,
+    times,
+    typical,
+    until_call,
+    without_news,
+)
 
 _ROWS = 1_000
 _WARM_UP = 5
@@ -132,6 +143,9 @@ def path(traces: Sequence[Trace]) -> Iterator[str]:
     apart = [each for each in crossed if not each[0].startswith(_WIRING)]
     counts["files without cli, daemon, admin"] = len({file for file, _, _ in apart})
     counts["functions without cli, daemon, admin"] = len(apart)
+    before = until_call(traces)
+    counts["files until the call arrives"] = len({file for file, _, _ in before})
+    counts["functions until the call arrives"] = len(before)
     for where, around in product(("ats", "store"), (False, True)):
         name = "BEGIN, COMMIT, savepoints, alone" if around else "statements"
         counts[f"{name}: {where}"] = middle(len(each.of(where, around=around)) for each in traces)

@@ -57,6 +57,7 @@ class Trace:
         )
         self.rests = _rest(arrived, [at for at, _ in functions] + [each.ended for each in statements])
         self.functions = list(dict.fromkeys(function for at, function in functions if committed <= at <= self.rests))
+        self.until_call = {function for at, function in functions if committed <= at <= arrived}
         self.jobs: list[str] = [name for at, name in recorded["jobs"] if committed <= at <= self.rests]
         self.statements = [each for each in statements if committed < each.ended <= self.rests]
         self.waits: list[tuple[int, int, str, bool]] = [tuple(each) for each in recorded["waits"]]
@@ -81,8 +82,17 @@ def _rest(arrived: int, moments: Iterable[int]) -> int:
 
 def common(traces: Sequence[Trace]) -> set[Function]:
     """What most changes met."""
-    met = [each for trace in traces for each in trace.functions]
-    return {each for each in set(met) if met.count(each) * 2 > len(traces)}
+    return _in_most([trace.functions for trace in traces])
+
+
+def until_call(traces: Sequence[Trace]) -> set[Function]:
+    """What most changes met before the call arrived."""
+    return _in_most([trace.until_call for trace in traces])
+
+
+def _in_most(found: Sequence[Iterable[Function]]) -> set[Function]:
+    met = [each for functions in found for each in functions]
+    return {each for each in set(met) if met.count(each) * 2 > len(found)}
 
 
 def now_and_then(traces: Sequence[Trace]) -> set[Function]:

@@ -1,4 +1,4 @@
--- What the daemon does with the change log and with the bell: see `changelog.py`, `bell.py` and `triggers.py`.
+-- What the daemon does with the change log and with the bell: see `notify.py`, `lookout.py` and `triggers.py`.
 
 -- name: batch
 -- What is read of the log, as one JSON text. `batch` is planned and read once.
@@ -53,9 +53,6 @@ END
 $cdc_sync$;
 COMMIT
 
--- name: older
-SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})
-
 -- name: set_bell
 -- Whether it is armed then; no row without a bell, or without the right to set it. setval() takes effect at once; its commit would wait for a synchronous
 -- standby that stalls. OFFSET keeps the two queries apart.
@@ -88,9 +85,3 @@ SELECT EXISTS (SELECT FROM pg_class c
                   AND CASE WHEN has_sequence_privilege(c.oid, 'SELECT')
                       THEN pg_sequence_last_value(c.oid::regclass) IS NOT NULL END)
     OR coalesce(pg_stat_get_tuples_deleted(to_regclass('cdc_sync.changes')) > 0, false)
-
--- name: is_full
-SELECT coalesce(pg_relation_size(to_regclass('cdc_sync.changes')), 0) >= %s
-
--- name: by_watch
-SELECT watch, count(*) FROM cdc_sync.changes GROUP BY watch ORDER BY count(*) DESC, watch

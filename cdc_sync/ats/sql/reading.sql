@@ -51,7 +51,7 @@ SELECT {columns}, so_far
 -- In one message, and so in one round trip. The timeout: a daemon that is suspended, or lost behind a silent network,
 -- would keep the first statement's locks, and the ATS's next ALTER TABLE would wait, with everybody behind it.
 BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL idle_in_transaction_session_timeout = {idle};
+SET LOCAL idle_in_transaction_session_timeout = '10s';
 
 -- name: look
 -- A snapshot's own xmax does not serve: a running transaction may have a higher id (decision 3). So we take an id
@@ -67,13 +67,6 @@ SELECT CASE WHEN server.is_standby
                     FROM pg_control_checkpoint())
             ELSE txid_current() + 1 END
   FROM (SELECT pg_is_in_recovery() AS is_standby OFFSET 0) AS server
-
--- name: watermark
--- See `WatermarkReader.watermark_at`.
-date_trunc('second', timestamptz 'epoch' + %(fence)s * interval '1 microsecond' - %(lookback)s::interval)
-
--- name: local_watermark
-least({0} AT TIME ZONE {1}, ({0} + %(jump)s::interval) AT TIME ZONE {1} - %(jump)s::interval)
 
 -- name: identity
 -- Names the database, so that any but a physical copy has another one. Any role may ask (PostgreSQL 10 to 18).

@@ -1,6 +1,6 @@
 """The first look: everything that is there is known afterwards, silently, whatever interrupts it."""
 
-from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from support.applications import delete, insert, update
@@ -9,14 +9,13 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats
 from support.store_steps import events_of
 
-from cdc_sync.ats.baseline import POSITION, BaselinePosition
-from cdc_sync.ats.beginning import adopt
+from cdc_sync.ats.beginning import BASELINE, BaselinePosition, adopt
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.reading import Read
-from cdc_sync.core.batch import ApplyResult
+from cdc_sync.core.batch import Applied
 from cdc_sync.core.events import BaselineDone, BaselineProgress, Decided, Event
-from cdc_sync.core.rows import Observation
+from cdc_sync.core.rows import Origin
 
 MANY = (
     "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
@@ -93,7 +92,7 @@ async def test_goes_on_after_a_failure_in_the_middle(
 
 def fail_after(pages: int, rig: Rig, patched: pytest.MonkeyPatch, failing: str) -> None:
     """Lose the connection after so many pages, before the next is read or before it is recorded."""
-    page, adopt = rig.intake.reader.page, rig.intake.adopt
+    page, apply = rig.intake.reader.page, rig.intake.apply
     count = iter(range(100))
 
     async def page_or_fail(after: tuple[str, ...] | None, size: int, shape: str) -> Read:
@@ -101,15 +100,13 @@ def fail_after(pages: int, rig: Rig, patched: pytest.MonkeyPatch, failing: str) 
             raise SourceError("unreachable", "lost")
         return await page(after, size, shape)
 
-    async def adopt_or_fail(
-        rows: Sequence[Observation], positions: Mapping[str, str], *, rows_are_new: bool
-    ) -> Sequence[ApplyResult]:
-        if failing == "recording" and next(count) == pages:
+    async def apply_or_fail(origin: Origin, **found: Any) -> Applied:
+        if failing == "recording" and origin == "baseline" and next(count) == pages:
             raise SourceError("unreachable", "lost")
-        return await adopt(rows, positions, rows_are_new=rows_are_new)
+        return await apply(origin, **found)
 
     patched.setattr(rig.intake.reader, "page", page_or_fail)
-    patched.setattr(rig.intake, "adopt", adopt_or_fail)
+    patched.setattr(rig.intake, "apply", apply_or_fail)
 
 
 async def test_what_changes_behind_its_back_is_in_the_log(
@@ -118,18 +115,16 @@ async def test_what_changes_behind_its_back_is_in_the_log(
     for number in range(1, 10):
         insert(ats, number, f"a{number}")
     async with open_rig() as rig:
-        adopt, turns = rig.intake.adopt, iter(range(10))
+        apply, turns = rig.intake.apply, iter(range(10))
 
-        async def eventful(
-            rows: Sequence[Observation], positions: Mapping[str, str], *, rows_are_new: bool
-        ) -> Sequence[ApplyResult]:
-            if next(turns) == 1:
+        async def eventful(origin: Origin, **found: Any) -> Applied:
+            if origin == "baseline" and next(turns) == 1:
                 update(ats, 1, 9, status="hired")
                 delete(ats, 2, 8)
                 insert(ats, 0, "a0")
-            return await adopt(rows, positions, rows_are_new=rows_are_new)
+            return await apply(origin, **found)
 
-        monkeypatch.setattr(rig.intake, "adopt", eventful)
+        monkeypatch.setattr(rig.intake, "apply", eventful)
         await rig.adopt()
         await rig.drain.catch_up()
 
@@ -255,7 +250,7 @@ async def test_a_row_that_has_another_id_after_an_interruption_leaves_its_first_
     async with open_rig() as rig:
         await rig.adopt()
         update(ats, 1, hellowork_id="a2")
-        await rig.intake.place({POSITION: BaselinePosition().to_text()})
+        await rig.intake.place({BASELINE: BaselinePosition().to_text()})
 
         await rig.adopt()
         await rig.pass_grace()

@@ -8,8 +8,8 @@ from support.sessions import Ats, one, run
 from support.watch_session import session
 from support.watched import a_config, install_triggers
 
-from cdc_sync.ats.changelog import ChangeLog
 from cdc_sync.ats.connection import Connection, connected, pooled
+from cdc_sync.ats.notify import ChangeLog
 
 SERIALIZABLE = (
     "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable',"

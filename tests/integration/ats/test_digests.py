@@ -120,7 +120,8 @@ async def test_the_row_itself_comes_with_the_same_digest(database: str) -> None:
     async with opened(a_config(database)) as source:
         digest = (await only(source))[:DIGEST_LENGTH]
 
-        (read,) = (await source.reader.by_key([("1",), ("2",)], shape=SHAPE)).rows
+        ((found, _),) = [part async for part in source.reader.parts_by_key([("1",), ("2",)], shape=SHAPE)]
+        (read,) = found.rows
         (walked,) = (await source.reader.page(None, 9, SHAPE)).rows
         (plain,) = (await source.reader.page(None, 9)).rows
 

@@ -15,10 +15,9 @@ from support.sessions import Ats, OpenSession, end_sessions, one, rows, run
 from support.store_steps import events_of
 from support.watched import COLUMNS, install_triggers, some_config
 
-from cdc_sync.ats.changelog import ChangeLog
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.notify import NotifyCapture
+from cdc_sync.ats.notify import ChangeLog, NotifyCapture
 from cdc_sync.ats.triggers import Installation
 from cdc_sync.core.batch import Applied, Batch, Calls
 from cdc_sync.core.events import CaughtUp, ChangesRead
@@ -372,37 +371,6 @@ class TestLog:
 
             assert len(await rig.deliver()) == 350
             assert [read.keys for read in rig.heard(ChangesRead) if read.origin == "notify"] == [100, 100, 100, 50]
-
-    async def test_is_emptied_of_what_was_there_not_of_what_comes_as_fast_as_it_is_taken(
-        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for number in range(1, 11):
-            insert(ats, number, f"a{number}")
-        async with open_rig(steps=Steps(drained=2)) as rig:
-            await rig.adopt()
-            await rig.drain.catch_up()
-            update(ats, *range(1, 10), status="hired")
-            batches, has_older = 0, rig.drain.log.has_older
-
-            async def has_older_and_more_come(begun: str) -> bool:
-                nonlocal batches
-                found = await has_older(begun)
-                if found:
-                    batches += 1
-                    update(ats, 10, status=f"status {2 * batches}")
-                    update(ats, 10, status=f"status {2 * batches + 1}")
-                return found
-
-            monkeypatch.setattr(rig.drain.log, "has_older", has_older_and_more_come)
-            async with asyncio.timeout(30):
-                await rig.drain.catch_up()
-
-            assert {entry.application_id for entry in await rig.entries()} >= {f"a{n}" for n in range(1, 10)}
-            assert batches == 4
-            assert one(ats, LOG) > 0
-            while await rig.drain.step():
-                pass
-            assert one(ats, LOG) == 0
 
     @pytest.mark.parametrize("style", ["SQL", "German", "Postgres"])
     async def test_is_emptied_whatever_the_sessions_date_style_is(

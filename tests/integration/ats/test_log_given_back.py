@@ -42,7 +42,7 @@ async def test_a_file_that_vacuum_has_cleaned_is_given_back(ats: Ats, open_rig: 
         assert BACKLOG // 16 <= take(ats, A_QUARTER, vacuumed=True) < BACKLOG // 2
         update(ats, 1, status="hired")
 
-        await rig.drain.step()
+        await rig.drain.catch_up()
 
         assert one(ats, SIZE) == 0
 
@@ -52,7 +52,7 @@ async def test_a_small_one_is_kept(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig(capture=BOUND) as rig:
         left = take(ats, 100, vacuumed=True)
 
-        await rig.drain.step()
+        await rig.drain.catch_up()
 
         assert one(ats, SIZE) == left > 0
 
@@ -61,11 +61,11 @@ async def test_one_that_vacuum_may_not_clean_is_given_back_when_it_is_half_full(
     async with open_rig(capture=BOUND) as rig:
         ats.execute("ALTER TABLE cdc_sync.changes SET (autovacuum_enabled = false)")
         left = take(ats, A_QUARTER, vacuumed=False)
-        await rig.drain.step()
+        await rig.drain.catch_up()
         assert one(ats, SIZE) == left
         assert take(ats, MOST, vacuumed=False) >= BACKLOG // 2
 
-        await rig.drain.step()
+        await rig.drain.catch_up()
 
         assert one(ats, SIZE) == 0
 
@@ -75,7 +75,7 @@ async def test_nothing_that_is_in_the_log_goes_with_it(ats: Ats, open_rig: OpenR
         ats.execute("INSERT INTO cdc_sync.changes SELECT 'other', 'U', '{1}', now() FROM generate_series(1, 9000)")
         left = one(ats, SIZE)
 
-        await rig.drain.step()
+        await rig.drain.catch_up()
 
         assert one(ats, SIZE) == left
         assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == MOST
@@ -92,13 +92,13 @@ async def test_no_writer_waits_for_it_and_it_waits_for_none(
         other.execute("BEGIN")
         update(other, 1, status="hired")
 
-        await rig.drain.step()
+        await rig.drain.catch_up()
         update(open_session(), 2, status="hired")
         other.execute("COMMIT")
 
         assert one(ats, SIZE) >= left
         assert sorted(key for (key,) in rows(ats, "SELECT row_key[1] FROM cdc_sync.changes")) == ["1", "2"]
-        await rig.drain.step()
+        await rig.drain.catch_up()
         assert one(ats, SIZE) == 0
 
 
@@ -107,7 +107,7 @@ async def test_not_where_subscribers_would_empty_theirs(ats: Ats, open_rig: Open
         left = take(ats, MOST, vacuumed=False)
         ats.execute("CREATE PUBLICATION everything FOR ALL TABLES")
 
-        await rig.drain.step()
+        await rig.drain.catch_up()
         ats.execute("DROP PUBLICATION everything")
 
         assert one(ats, SIZE) == left

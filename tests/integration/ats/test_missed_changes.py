@@ -97,19 +97,6 @@ async def test_a_sequence_that_was_made_anew_counts_from_the_beginning(ats: Ats,
         assert missed(rig) == [7, 2]
 
 
-async def test_the_warning_says_whose_changes_fill_the_log(ats: Ats, open_rig: OpenRig) -> None:
-    """Those of a watch that is no longer configured, for instance, which nobody drains."""
-    insert(ats, 1, "a1")
-    async with open_rig(capture=FULL) as rig:
-        await rig.adopt()
-        ats.execute("INSERT INTO cdc_sync.changes SELECT 'former', 'U', '{1}', now() FROM generate_series(1, 20000)")
-        async with watching(rig):
-            update(ats, 1, status="hired")
-            await eventually(lambda: missed(rig), "it is noticed")
-
-        assert rig.heard(ChangesMissed)[0].reason.endswith("in it are 20,000 of the watch former")
-
-
 async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: Ats, open_rig: OpenRig) -> None:
     """The whole story: full, drained, swept, recorded again."""
     number, recorded = 20_000, 15_000

@@ -76,7 +76,7 @@ class Course:
 
     async def play(self, events: tuple[Event, ...], number: int) -> PollCapture:
         """Let it happen, and poll once more."""
-        watermark = await self._reader.watermark_at(self._clock.instant)
+        watermark = self._reader.watermark_at(self._clock.instant)
         poll = PollCapture(self.rig.intake, self._reader)
         poll.watermark = watermark
         starts: dict[str, int] = {}

@@ -1,17 +1,13 @@
 """Polls that take long come seldom: a forgotten transaction holds the fence, and each reads all that changed since."""
 
 import asyncio
-from contextlib import AsyncExitStack
 
 import pytest
-from psycopg import sql
 from support.applications import insert, update
 from support.rig import OpenRig
 from support.sessions import Ats
 
-from cdc_sync.ats.connection import with_position
 from cdc_sync.ats.poll import LONGEST_PAUSE, pause
-from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.events import CaughtUp
 
 _SLOW = """
@@ -50,24 +46,3 @@ async def test_while_a_transaction_holds_the_fence(ats: Ats, other: Ats, open_ri
 
     # Each reads ten rows, in a fifth of a second and more.
     assert 1 <= polls <= 2
-
-
-async def test_a_watch_whose_last_read_was_slow_waits_for_its_turn(open_rig: OpenRig) -> None:
-    async with open_rig() as rig, AsyncExitStack() as stack:
-        reader = rig.intake.reader
-
-        async def read(seconds: float) -> None:
-            await reader.fetch(with_position(sql.SQL(f"SELECT pg_catalog.pg_sleep({seconds})"), 1), ())
-
-        await read(1.2)
-        for _ in range(POOL_SIZE - 1):
-            await stack.enter_async_context(reader.pool.turns)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await read(0)
-        await stack.aclose()
-        await read(0)
-
-        for _ in range(POOL_SIZE - 1):
-            await stack.enter_async_context(reader.pool.turns)
-        await read(0)

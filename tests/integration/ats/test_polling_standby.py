@@ -10,10 +10,10 @@ from support.source import opened
 from support.standby import standby_of
 from support.watched import a_config
 
-from cdc_sync.ats.changelog import ChangeLog
 from cdc_sync.ats.connection import pooled
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.lookout import Bell
+from cdc_sync.ats.notify import ChangeLog
 from cdc_sync.demo.postgres import Server
 
 
@@ -50,7 +50,7 @@ async def test_a_writer_on_the_primary_holds_the_fence(restartable_server: Serve
                 return (await reader.look()).xmin >= held.xmax
 
             await eventually(is_past, "the slow transaction has ended on the standby too")
-            page = await reader.page((await reader.watermark_at(held.instant - 10 * 10**6),), 10)
+            page = await reader.page((reader.watermark_at(held.instant - 10 * 10**6),), 10)
             assert [row.application_id for row in page.rows] == ["slow", "quick"]
 
 

@@ -10,7 +10,8 @@ from support.sessions import Ats, one, rows, run
 from support.source import Source, opened
 from support.watched import a_config
 
-from cdc_sync.ats.reading import Reader, WatermarkReader
+from cdc_sync.ats.poll import WatermarkReader
+from cdc_sync.ats.reading import Reader
 from cdc_sync.core.rows import Key
 
 
@@ -48,7 +49,7 @@ class TestWatermark:
         async with opened(a_config(database, timezone=timezone)) as source:
             reader = await a_reader(ats, source, type_, timedelta(minutes=5))
 
-            assert await reader.watermark_at(fence) == expected
+            assert reader.watermark_at(fence) == expected
 
     @pytest.mark.parametrize(
         ("timezone", "noon_before"),
@@ -69,7 +70,7 @@ class TestWatermark:
             reader = await a_reader(ats, source, "timestamp")
 
             for number, moment in enumerate(quarters):
-                watermark = datetime.fromisoformat(await reader.watermark_at(microseconds(moment)))
+                watermark = datetime.fromisoformat(reader.watermark_at(microseconds(moment)))
                 assert watermark <= min(local[number:])
                 assert watermark >= local[number] - timedelta(hours=3)
 
@@ -218,7 +219,7 @@ async def test_any_date_may_be_the_watermark(database: str, ats: Ats, type_: str
     ats.execute("INSERT INTO public.applications (id) VALUES (1)")
     async with opened(a_config(database)) as source:
         reader = await source.watermark_reader("m")
-        page = await reader.page((await reader.watermark_at((await reader.look()).instant - 3600 * 10**6),), 1)
+        page = await reader.page((reader.watermark_at((await reader.look()).instant - 3600 * 10**6),), 1)
         assert [row.key for row in page.rows] == [("1",)]
         assert page.last is not None
         assert (await reader.page(page.last, 1)).rows == []

@@ -61,7 +61,7 @@ async def test_applications_that_are_gone_are_read_in_parts(
 ) -> None:
     for number in range(1, 6):
         insert(ats, number, f"a{number}")
-    async with open_rig(steps=Steps(read=2)) as rig:
+    async with open_rig(steps=Steps(confirmed=2)) as rig:
         await rig.adopt()
         for number in range(1, 6):
             delete(ats, number)

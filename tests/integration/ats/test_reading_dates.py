@@ -195,7 +195,7 @@ async def test_no_setting_of_the_session_matters(database: str, ats: Ats, settin
         assert (await source.reader.by_application(["é"])).rows == [usual]
         assert (await source.reader.page(usual.key, 10)).rows == []
         poll = await source.watermark_reader("ts")
-        page = await poll.page((await poll.watermark_at(1_700_000_000_000_000),), 1)
+        page = await poll.page((poll.watermark_at(1_700_000_000_000_000),), 1)
         assert page.rows == [usual]
         assert page.last is not None
         assert (await poll.page(page.last, 1)).rows == []

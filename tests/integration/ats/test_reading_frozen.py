@@ -24,7 +24,7 @@ async def test_its_locks_are_let_go_and_reading_goes_on(
         ats.execute("ALTER TABLE public.applications ADD COLUMN added int")
         return await ask(connection)
 
-    async with opened(a_config(database), idle=0.2) as source:
+    async with opened(a_config(database)) as source:
         monkeypatch.setattr(row_security, "hiding", freeze)
         with pytest.raises(SourceError) as raised:
             await source.reader.by_application(["a1"])

@@ -8,9 +8,9 @@ from support.log_batches import batch
 from support.sessions import Ats, one
 from support.watched import a_config, install_triggers, uninstall_triggers
 
-from cdc_sync.ats.changelog import ChangeLog
 from cdc_sync.ats.connection import pooled
 from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.notify import ChangeLog
 
 IDENTITY = "SELECT relreplident::text FROM pg_class WHERE oid = 'cdc_sync.changes'::regclass"
 

@@ -121,12 +121,11 @@ async def test_each_read_is_checked_on_connections_that_are_open(restartable_ser
             assert [row.status for row in await there.rows()] == ["HIRED"]
 
             polling = await lagging.watermark_reader("updated_at")
-            shape = lagging.reader.shape
+            shape = lagging.reader.statements.shape
             for read in (
                 lambda: lagging.reader.page(None, 10),
                 lambda: lagging.reader.page(None, 10, shape),
                 lambda: lagging.reader.digests(None, 10, shape),
-                lambda: lagging.reader.by_key([row.key], shape=shape),
                 lambda: lagging.reader.by_key([row.key]),
                 lambda: lagging.reader.by_key([("0",)], confirming=True),
                 lambda: lagging.reader.by_application(["gone"]),

@@ -7,9 +7,9 @@ from support.sessions import Ats
 from support.source import opened
 from support.watched import a_config, install_triggers
 
-from cdc_sync.ats.changelog import ChangeLog
 from cdc_sync.ats.connection import asking
 from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.notify import ChangeLog
 
 
 async def test_is_an_error_that_says_what_was_asked(database: str) -> None:

@@ -138,16 +138,6 @@ async def test_two_rows_change_their_ids(ats: Ats, open_rig: OpenRig) -> None:
         assert reads.keys == []
 
 
-async def test_most_of_a_page_is_read_as_a_page(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(install=False) as rig:
-        reads = await filled(ats, rig)
-        update(ats, 1, 2, 3, 4, 11, status="hired")
-
-        assert (await reads.sweep()).repaired == {"status": 5}
-        assert reads.pages == 1
-        assert reads.keys == ["1", "2", "3", "4", "5", "11"]
-
-
 @pytest.mark.parametrize("changed", [(1, 2), (1, 2, 3, 4, 6, 7, 8)])
 async def test_what_is_read_is_read_in_parts(ats: Ats, open_rig: OpenRig, changed: tuple[int, ...]) -> None:
     async with open_rig(install=False, steps=Steps(compared=5, read=2)) as rig:

@@ -18,10 +18,10 @@ from cdc_sync.core.events import SweepDone
 from cdc_sync.core.rows import Key
 
 ROWS = 10
-STEPS = 19
-"""Of a sweep that repairs `harm`: the digests of three pages, and for two of them a reading of what is not as it was,
-two turns of the fast path, and the reading that is applied; and twice a reading of what was not met and a turn of the
-fast path for two windows of the search."""
+STEPS = 13
+"""Of a sweep that repairs `harm`: the digests of three pages, and for two of them a reading of what is not as it was, a
+turn of the fast path, and the reading that is applied; and a reading of what was not met and a turn of the fast path
+for two windows of the search."""
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from support.sessions import Ats, run
 
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.core.failures import StoreError
 
 LABEL = {"sql": "(SELECT s.label FROM public.stages s WHERE s.code = t.status)", "depends_on": ["status"]}
 STAGED = {"columns": {"status": LABEL}, "related": [{"table": "public.stages", "key": []}]}
@@ -100,18 +99,6 @@ async def test_one_that_was_asked_for_while_another_was_under_way(staged: Ats, o
         assert (await rig.sweep()).repaired == {"job": 1}
 
 
-async def test_one_that_a_restart_comes_before(staged: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(**STAGED) as rig:
-        await rig.adopt()
-        rename(staged, 1)
-        await rig.drain.catch_up()
-    async with open_rig(**STAGED) as rig:
-        assert (await rig.sweep()).repaired == {"asked_for": 1}
-    async with open_rig(**STAGED) as rig:
-        change_unnoticed(staged, 2)
-        assert (await rig.sweep()).repaired == {"job": 1}
-
-
 async def test_one_that_was_asked_for_and_interrupted_is_answered_by_the_next_one(
     staged: Ats, open_rig: OpenRig, interrupted: Lost
 ) -> None:
@@ -121,29 +108,6 @@ async def test_one_that_was_asked_for_and_interrupted_is_answered_by_the_next_on
         await rig.drain.catch_up()
         with pytest.raises(SourceError):
             await rig.sweep(interrupted)
-    async with open_rig(**STAGED) as rig:
-        assert (await rig.sweep()).repaired == {"asked_for": 1}
-        change_unnoticed(staged, 2)
-        assert (await rig.sweep()).repaired == {"job": 1}
-
-
-async def test_a_request_that_cannot_be_kept_stays_in_the_log(
-    staged: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with open_rig(**STAGED) as rig:
-        await rig.adopt()
-        rename(staged, 1)
-
-        async def fail(*_: object) -> None:
-            raise StoreError("store-unusable", "The disk is full.")
-
-        with monkeypatch.context() as patched:
-            patched.setattr(rig.store.capture, "apply", fail)
-            with pytest.raises(StoreError):
-                await rig.drain.catch_up()
-        assert rig.sweeps_wanted == 0
-        await rig.drain.catch_up()
-        assert rig.sweeps_wanted == 1
         assert (await rig.sweep()).repaired == {"asked_for": 1}
         change_unnoticed(staged, 2)
         assert (await rig.sweep()).repaired == {"job": 1}

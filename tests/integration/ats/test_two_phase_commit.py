@@ -9,10 +9,10 @@ from support.postgres import SETTINGS, create_ats
 from support.sessions import Ats, OpenSession, one, sessions
 from support.watched import a_config, install_triggers
 
-from cdc_sync.ats.changelog import have_ended, take_id
 from cdc_sync.ats.check import check_database
 from cdc_sync.ats.connection import pooled
 from cdc_sync.ats.lookout import Bell
+from cdc_sync.ats.notify import have_ended, take_id
 from cdc_sync.core.findings import Finding
 from cdc_sync.demo.postgres import server as embedded_server
 

@@ -209,8 +209,7 @@ async def test_an_application_is_found_among_rows_whose_id_cannot_be_read(
     async with opened(a_config(database, key=key, columns={"application_id": {"sql": id_}})) as source:
         for _ in range(2):
             read = await source.reader.by_application(["a2400", "a3"])
-            assert {row.application_id for row in read.rows} == {"a2400", "a3", None}
-            assert bad(read.rows) == {"1", "1700"}
+            assert {row.application_id for row in read.rows} == {"a2400", "a3"}
         statements = Statements(monkeypatch)
         await source.reader.by_application(["a2400"])
         assert statements.since() <= 30, "it is known which rows to leave out"
