@@ -67,7 +67,7 @@ def _of_columns(path: Path, watch: Watch) -> Iterator[Problem]:
     status, is_translated = bare_column(watch.columns.status), any(map(str.strip, watch.status.map))
     if status is not None and is_number(status) and not (is_translated and watch.status.unmapped != "send"):
         wrong = "is a number by its name, which HelloWork would receive as it is where status.map does not have it"
-        remedy = "map each value in status.map, with status.unmapped: reject; `cdc-sync check` proposes an expression"
+        remedy = "map each value in status.map, with status.unmapped: reject; `cdc-sync init` shows an expression"
         yield _warning("status-number", (*path, "status"), wrong, remedy)
     for field in ("application_id", "status", "job_id", "source"):
         mapped = getattr(watch.columns, field)
