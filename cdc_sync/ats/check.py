@@ -1,35 +1,27 @@
 """The questions of `cdc-sync check` to the ATS's database, beside a running daemon; `findings.yaml` has the texts.
 
 Each is a short transaction, whose settings end with it: a pooler may hand the session on. The catalog, the planner and
-LIMIT 0 are enough: no row is read. All are read-only but those of `depends_on`, which are rolled back.
+LIMIT 0 are enough. All are read-only but those of `depends_on`, which are rolled back.
 """
 
-import secrets
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AsyncExitStack, aclosing
 
-import psycopg
-
-from cdc_sync.ats.check_watch import check_left_over, check_watch
-from cdc_sync.ats.checked import Shared, found
+from cdc_sync.ats.check_watch import check_watch
+from cdc_sync.ats.checked import found
 from cdc_sync.ats.connection import Connection, ReplicaGuard, asking, connected, rows_of, rows_on_own_path
-from cdc_sync.ats.errors import SourceError, translate
+from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import catalog
 from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
 from cdc_sync.ats.recorders import noticed
-from cdc_sync.ats.session import Session, own_session, primary_session
-from cdc_sync.ats.triggers import Triggers, find_triggers
-from cdc_sync.config import Config, Watch
+from cdc_sync.ats.session import being_captured, own_session, primary_session
+from cdc_sync.ats.triggers import left_over
+from cdc_sync.config import Config
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.identifiers import written
 from cdc_sync.core.visible import HIDDEN
 
 _OLDEST, _NEWEST = 10, 18
-
-_WITHIN = 5.0
-"""Seconds within which a notification must arrive; it takes a millisecond."""
 
 _CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
@@ -58,30 +50,26 @@ async def check_database(
     shown = config.database.shown()
     psql = f"psql '{'…' if shown == HIDDEN else shown}'" if dsn.strip() else "psql"
     try:
-        async with connected(dsn) as connection, AsyncExitStack() as stack:
+        async with connected(dsn) as connection:
             report(_version(connection))
             facts = await _server(connection, shown, psql, report)
             await _search_path(connection, facts.user, report)
-            session = await _session(stack, dsn, report)
+            report(await _session(dsn))
             report(await _connections(connection, sessions or sessions_at_server(config, *config.all_databases)))
             report(await _clock(connection, clock))
             await _standby(config, facts, report)
             for name, position in (read or {}).items():
                 report(_replica_position(facts, name, position))
-            await _bell(connection, session, config, facts, report)
-            await _watches(connection, config, only, report)
+            for finding in _wakeups(config, facts):
+                report(finding)
+            for name, watch in config.watches.items():
+                if only is None or name in only:
+                    await check_watch(connection, name, watch, report)
+            await _left_over(connection, config, report)
             return facts.identity
     except SourceError as error:
-        report(_unconnected(error.message, psql))
+        report(found("connection/failed", reason=error.message, psql=psql))
         return None
-
-
-def _unconnected(message: str, psql: str) -> Finding:
-    remedy = f"{psql} -c 'SELECT 1'   # must work as the daemon's user; then so does this"
-    # libpq gives only text when connecting fails.
-    if "permission denied for database" in message:
-        remedy = "GRANT CONNECT ON DATABASE … TO …;   -- cdc-sync sql grants prints it"
-    return Finding("connection", "failed", message, remedy)
 
 
 def _version(connection: Connection) -> Finding:
@@ -99,15 +87,6 @@ async def _server(connection: Connection, shown: str, psql: str, report: Tell) -
     return facts
 
 
-async def _watches(connection: Connection, config: Config, only: Collection[str] | None, report: Tell) -> None:
-    """Report each watch in order, and what is left over."""
-    shared = Shared(await _triggers(connection, config))
-    for name, watch in config.watches.items():
-        if only is None or name in only:
-            await check_watch(connection, name, watch, shared, report)
-    await check_left_over(connection, config, shared, report)
-
-
 async def _standby(config: Config, facts: ServerFacts, report: Tell) -> None:
     """Report what a standby cannot do; a primary can do everything."""
     stuck = noticed(config.watches) if facts.in_recovery else {}
@@ -119,27 +98,6 @@ async def _standby(config: Config, facts: ServerFacts, report: Tell) -> None:
     if facts.in_recovery and config.state.backend != "postgres":
         async with primary_session(config.database.dsn.get_secret_value()) as primary:
             report(found("standby/locked-here" if primary is None else "standby/locked-on-the-primary"))
-
-
-async def _bell(
-    connection: Connection, session: Session | None, config: Config, facts: ServerFacts, report: Tell
-) -> None:
-    """Report whether changes can ring."""
-    rung = {name: each for name, each in noticed(config.watches).items() if each.capture.wakeup == "notify"}
-    for finding in _neighbours(rung, facts):
-        report(finding)
-    # A standby refuses LISTEN; both that and a shared session are reported already.
-    if session is not None and not (rung and facts.in_recovery):
-        report(await _notify(session.connection, connection, rung, facts))
-
-
-async def _triggers(connection: Connection, config: Config) -> Triggers | SourceError:
-    """Those of all watches; an error is reported for each watch."""
-    try:
-        async with asking_shortly(connection, "looking for the triggers"):
-            return await find_triggers(connection, config.watches)
-    except SourceError as error:
-        return error
 
 
 async def _search_path(connection: Connection, user: str, report: Tell) -> None:
@@ -156,17 +114,15 @@ async def _search_path(connection: Connection, user: str, report: Tell) -> None:
         report(found("search-path/open", remedy, roles=who, schema=schema, user=user))
 
 
-async def _session(stack: AsyncExitStack, dsn: str, report: Tell) -> Session | None:
-    """Report whether the daemon's lasting session would be its own; None if not."""
+async def _session(dsn: str) -> Finding:
+    """Whether the daemon's lasting session would be its own."""
     try:
-        session = await stack.enter_async_context(own_session(dsn))
+        async with own_session(dsn) as session:
+            return found(f"session/{'pooled' if session.is_pooled else 'direct'}")
     except SourceError as error:
         if error.code != "pooled":
             raise
-        report(found("session/shared"))
-        return None
-    report(found(f"session/{'pooled' if session.is_pooled else 'direct'}"))
-    return session
+        return found("session/shared")
 
 
 async def _connections(connection: Connection, needed: Sessions) -> Finding:
@@ -198,43 +154,24 @@ def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
     return found("replica-position/reached", watch=watch)
 
 
-def _neighbours(rung: Mapping[str, Watch], facts: ServerFacts) -> Iterator[Finding]:
+def _wakeups(config: Config, facts: ServerFacts) -> Iterator[Finding]:
     """Whether a NOTIFY could harm a PREPARE or COMMIT of the ATS."""
+    rings = any(watch.capture.wakeup == "notify" for watch in noticed(config.watches).values())
     harmed = {"prepared-transactions": facts.prepares_transactions, "synchronous-standbys": facts.waits_for_standbys}
     for check, harms in harmed.items():
-        for name, watch in rung.items() if harms else ():
-            yield found(f"{check}/harmed", watch=name, pause=watch.capture.poll_interval.total_seconds())
-        if not (harms and rung):
-            yield found(f"{check}/harmless")
+        yield found(f"{check}/{'harmed' if harms and rings else 'harmless'}")
 
 
-async def _notify(listener: Connection, notifier: Connection, rung: Mapping[str, Watch], facts: ServerFacts) -> Finding:
-    """Whether a NOTIFY arrives in another session."""
-    if not rung:
-        return found("notify/unused")
-    if facts.waits_for_standbys:
-        # Our commit could hold NOTIFY's lock while the standby stalls.
-        return found("notify/unsafe")
+async def _left_over(connection: Connection, config: Config, report: Tell) -> None:
+    """Report triggers of watches that are not configured in notify mode."""
     try:
-        took = await _round_trip(listener, notifier)
-    except psycopg.Error as error:
-        return found("notify/refused", reason=translate(error, "sending a notification to ourselves").message)
-    return found("notify/lost", within=_WITHIN) if took is None else found("notify/heard", took=took * 1000)
-
-
-async def _round_trip(listener: Connection, notifier: Connection) -> float | None:
-    """Seconds that a notification took; None if it did not arrive."""
-    # Wakes no other listener, and has nothing to quote.
-    channel = f"cdc_sync_check_{secrets.token_hex(8)}"
-    await listener.execute(f"LISTEN {channel}".encode())
-    try:
-        started = time.monotonic()
-        await notifier.execute("SELECT pg_notify(%s, '')", (channel,))
-        # Left early, the generator holds the connection until it is closed.
-        async with aclosing(listener.notifies(timeout=_WITHIN)) as notifications:
-            async for notification in notifications:
-                if notification.channel == channel:
-                    return time.monotonic() - started
-    finally:
-        await listener.execute(f"UNLISTEN {channel}".encode())
-    return None
+        names = await left_over(connection, config.watches)
+        at_work = await being_captured(connection, names)
+    except SourceError as error:
+        report(Finding("left-over", "failed", error.message, "cdc-sync sql verify --apply"))
+        return
+    if not names:
+        report(found("left-over/none"))
+    for name in names:
+        is_others = name in at_work and name not in config.watches
+        report(found(f"left-over/{'captured' if is_others else 'resting'}", of=name))

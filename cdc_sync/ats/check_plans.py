@@ -3,7 +3,8 @@
 The planner answers: EXPLAIN without sequential scans and sorts, so that the table's size today does not matter.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from psycopg import sql
 
@@ -15,9 +16,11 @@ from cdc_sync.ats.facts import TableFacts, table_facts
 from cdc_sync.ats.poll import watermark_type
 from cdc_sync.ats.recorders import PARTITIONED_SINCE
 from cdc_sync.ats.statements import id_in_url, in_side_table, is_given_url
-from cdc_sync.config import PlainColumn
+from cdc_sync.config import Column, PlainColumn
 from cdc_sync.core.findings import Finding, Plan, plan_indexes, plan_is_in_order, plan_schemas, plan_seeks
 from cdc_sync.core.identifiers import written
+
+_Of: TypeAlias = Callable[[sql.Composable], sql.Composable]
 
 _BIG = 10_000
 """Estimated rows that are a burden to read every few seconds."""
@@ -31,23 +34,28 @@ async def key_index(one: Checked) -> Finding:
 
 
 async def id_index(one: Checked) -> Finding | None:
-    """Whether an index finds an application's rows, by its id and by its status URL."""
-    statements, columns = one.statements, one.watch.columns
-    finding = None
-    for by, mapped, given, condition, indexed in (
-        ("its id", columns.application_id, statements.id_is_given, statements.is_given_id, lambda on: on),
-        ("the id in its status URL", columns.status_url, statements.url_is_given, is_given_url, id_in_url),
-    ):
-        if given is None or (finding is not None and finding.state != "ok"):
-            continue
-        side = expressions.side_table(one.watch, mapped)
-        table = one.facts if side is None else await table_facts(one.connection, side.table)
-        column = side.column if side is not None else mapped.name if isinstance(mapped, PlainColumn) else None
-        query = composed("SELECT {}", in_side_table(side, condition)) if side else _where(one, given)
-        making = _making_index(one, None if column is None else indexed(sql.Identifier(column)), table)
-        # NULL has every type; for an empty list the planner would look for nothing.
-        finding = _finding(one, "application-id-index", making, served=await _seeks(one, query, None), by=by)
-    return finding
+    """Whether an index finds an application's rows by its id."""
+    mapped, is_given = one.watch.columns.application_id, one.statements.is_given_id
+    return None if mapped is None else await _id_index(one, "its id", mapped, is_given, lambda id_: id_)
+
+
+async def url_index(one: Checked) -> Finding | None:
+    """Whether an index finds an application's rows by its status URL."""
+    mapped, by = one.watch.columns.status_url, "the id in its status URL"
+    return None if mapped is None else await _id_index(one, by, mapped, is_given_url, id_in_url)
+
+
+async def _id_index(one: Checked, by: str, mapped: Column, is_given: _Of, indexed: _Of) -> Finding:
+    side = expressions.side_table(one.watch, mapped)
+    table = one.facts if side is None else await table_facts(one.connection, side.table)
+    column = side.column if side is not None else mapped.name if isinstance(mapped, PlainColumn) else None
+    if side is None:
+        query = _where(one, is_given(expressions.expression(mapped)))
+    else:
+        query = composed("SELECT {}", in_side_table(side, is_given))
+    making = _making_index(one, None if column is None else indexed(sql.Identifier(column)), table)
+    # NULL has every type; for an empty list the planner would look for nothing.
+    return _finding(one, "application-id-index", making, served=await _seeks(one, query, None), by=by)
 
 
 async def watermark_index(one: Checked) -> Finding | None:

@@ -119,10 +119,10 @@ class ReplicaGuard:
     the database's; empty if unknown.
     """
 
+    identity: str = ""
     position: ReplicaPosition | None = None
     text: str = ""
     stored: str = ""
-    identity: str = ""
     behind_for: float = 3.0
 
     def load(self, text: str | None) -> None:

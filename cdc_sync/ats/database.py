@@ -6,6 +6,7 @@ watch's lock, so the pool closes too. The first watch to come back connects, the
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -33,26 +34,28 @@ from cdc_sync.store.protocol import FROM_DATABASE
 
 T = TypeVar("T")
 
-_FIRST_WAIT = 0.5
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 5.0
+"""Seconds between tries if the error may pass."""
+
 _MISCONFIGURED_WAIT = 10.0
 """Seconds between tries when only a person can repair it."""
 
 SWEEPS_AT_ONCE = 2
 """Watches that sweep at once, at most: one long sweep does not hold up all others."""
 
-_REMEMBERED = 3
-"""Earlier sessions of this daemon that may still hold a lock."""
+_REMEMBERED = 4
+"""Sessions of this daemon, its present one included, that may hold a lock."""
 
 
 def nothing() -> None:
     """The default for callbacks without an argument."""
 
 
-def wait_after(error: Exception, failures: int, longest: float) -> float:
-    """Seconds until the next try after `failures` in a row; `longest` at most if the error may pass."""
+def wait_after(error: Exception, failures: int) -> float:
+    """Seconds until the next try after `failures` in a row."""
     if isinstance(error, AnotherDatabaseError) or (isinstance(error, SourceError) and error.kind == "misconfigured"):
         return _MISCONFIGURED_WAIT
-    ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), longest)
+    ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), _LONGEST_WAIT)
     return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
 
 
@@ -118,7 +121,6 @@ class Database:
         size: connections of the pool, at most.
         name: in the configuration; "" for the section `database`.
         section: the one with its `dsn`, for messages.
-        longest_wait: seconds between tries to connect, at most, if the error may pass.
         prove_every: seconds between proofs that the lasting session is alive.
         answers_within: seconds that such a proof may take.
         is_only: if the only one is the wrong one, the daemon ends.
@@ -137,16 +139,14 @@ class Database:
     size: int = POOL_SIZE
     name: str = ""
     section: str = "database"
-    longest_wait: float = 5.0
     prove_every: float = 15.0
     answers_within: float = ANSWERS_WITHIN
     is_only: bool = True
-    guard: ReplicaGuard = field(default_factory=ReplicaGuard, init=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _sessions: Sessions | None = field(default=None, init=False)
     _closing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     # Behind a silent network the server keeps a session and its locks for long. This daemon may end its own.
-    _earlier: tuple[Process, ...] = field(default=(), init=False)
+    _earlier: deque[Process] = field(default_factory=partial(deque, maxlen=_REMEMBERED), init=False)
     failure: Exception | None = field(default=None, init=False)
     try_at: float = field(default=0.0, init=False)
     reported: Exception | None = field(default=None, init=False)
@@ -171,12 +171,12 @@ class Database:
         Raises:
             AnotherDatabaseError: it is not the database in the store, or not this watch's.
         """
-        sessions = await self._join(watch)
+        sessions = await self._join()
         try:
-            positions = await self.store.capture.positions(watch)
-            await self._recognise_watch(watch, positions, sessions)
-            self.guard.load(positions.get(POSITION))
-            await sessions.pool.ask("asking which server this is", self.guard.meet)
+            positions = await self._recognise_watch(watch, sessions)
+            guard = sessions.pool.guard
+            guard.load(positions.get(POSITION))
+            await sessions.pool.ask("asking which server this is", guard.meet)
             yield sessions
         except SourceError as error:
             why = await sessions.why_lost(error)
@@ -185,8 +185,7 @@ class Database:
             raise why.with_traceback(None) from None
         finally:
             sessions.users -= 1
-            if not sessions.users and (sessions.held.done() or not self._are_kept):
-                await self._leave(sessions)
+            await self._leave(sessions)
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
@@ -196,10 +195,13 @@ class Database:
             yield
         finally:
             self._are_kept = False
-            if self._sessions is not None and not self._sessions.users:
+            if self._sessions is not None:
                 await self._leave(self._sessions)
 
     async def _leave(self, sessions: Sessions) -> None:
+        """Close sessions that nobody uses."""
+        if sessions.users or (self._are_kept and not sessions.held.done()):
+            return
         if self._sessions is sessions:
             self._sessions = None
         await asyncio.shield(self._close(sessions.stack.aclose()))
@@ -220,47 +222,40 @@ class Database:
             if not sessions.held.done():
                 await session.unlock(watch)
 
-    async def _join(self, watch: str) -> Sessions:
+    async def _join(self) -> Sessions:
         before = self.failure
         async with self._lock:
             if self.failure is not None and self.failure is not before:
                 # Another watch has tried meanwhile; it may still handle this exception.
                 raise self.failure.with_traceback(None)
-            sessions = self._sessions
             try:
+                sessions = self._sessions
                 if sessions is None or sessions.held.done():
-                    if sessions is not None and not sessions.users:
-                        self._close(sessions.stack.aclose())
+                    if sessions is not None:
+                        await self._leave(sessions)
                     if self._closing:
                         # The server may not have connections for both.
                         await asyncio.wait(self._closing)
-                    sessions = self._sessions = await self._connect(watch)
+                    sessions = self._sessions = await self._connect()
             except Exception as error:
                 self.failure = error
                 self._failed_in_a_row += 1
-                wait = wait_after(error, self._failed_in_a_row, self.longest_wait)
+                wait = wait_after(error, self._failed_in_a_row)
                 self.try_at = asyncio.get_running_loop().time() + wait
                 raise
             self._failed_in_a_row, self.failure = 0, None
             sessions.users += 1
             return sessions
 
-    async def _connect(self, watch: str) -> Sessions:
+    async def _connect(self) -> Sessions:
         async with AsyncExitStack() as stack:
             lasting = locked = await stack.enter_async_context(own_session(self.dsn))
-            positions = await self.store.capture.positions(watch)
-            is_known = await self.store.databases.identity(self.name) is not None
             server, hosts = await server_facts(lasting.connection), hosts_of(self.dsn, lasting.connection)
-            # Before the replica position, which means nothing for another database.
-            if is_known:
+            # One error for all watches; a name that is new to the store may be the wrong one for each.
+            if await self.store.databases.identity(self.name) is not None:
                 await self._recognise(server.identity, hosts)
             # Only reads with news bind: without its primary, a standby never receives the others' position.
-            self.guard = ReplicaGuard()
-            self.guard.identity = server.identity
-            if is_known and self._is_of(positions):
-                self.guard.load(positions.get(POSITION))
-            # Before its turn: a watch that waits has seen that it could work, on a server that is not behind.
-            pool = await stack.enter_async_context(pooled(self.dsn, self.guard, size=self.size))
+            pool = await stack.enter_async_context(pooled(self.dsn, ReplicaGuard(server.identity), size=self.size))
             if server.in_recovery:
                 primary = await stack.enter_async_context(primary_session(self.dsn))
                 locked = lasting if primary is None else primary
@@ -268,28 +263,26 @@ class Database:
             held = asyncio.create_task(self._hold({lasting, locked}, lookout), name="holding the watches' locks")
             stack.push_async_callback(end, {held})
             held.add_done_callback(lambda held: None if held.cancelled() else self._close(pool.close(timeout=2)))
-            self._earlier = (*self._earlier[-_REMEMBERED:], locked.process)
+            self._earlier.append(locked.process)
             return Sessions(lasting, locked, pool, held, lookout, stack.pop_all(), hosts)
 
-    def _is_of(self, positions: Mapping[str, str]) -> bool:
-        """Whether a watch with these positions was captured under this database's name, or never."""
-        return not positions or positions.get(FROM_DATABASE, "") == self.name
+    async def _recognise_watch(self, watch: str, sessions: Sessions) -> Mapping[str, str]:
+        """Accept a name new to the store, or a watch captured under another name, if the database fits.
 
-    async def _recognise_watch(self, watch: str, positions: Mapping[str, str], sessions: Sessions) -> None:
-        """Accept a name new to the store, or a watch captured under another name, if the database fits."""
-        store, identity, here = self.store, sessions.server.identity, sessions.hosts
-        if self._is_of(positions):
-            await self._recognise(identity, here)
-            return
-        was = positions.get(FROM_DATABASE, "")
-        bound = await store.databases.identity(was)
-        if bound not in {None, identity}:
-            raise watch_moved(watch, was, self.name, str(bound), identity)
-        before = await store.databases.hosts(was)
-        if (why_not := elsewhere(identity, before, here, self.name, self.section)) is not None:
-            raise AnotherDatabaseError("watch-moved", why_not)
-        await self._recognise(identity, here)
-        await store.databases.set_captured_from(watch, self.name)
+        Returns the watch's positions.
+        """
+        databases, identity = self.store.databases, sessions.server.identity
+        positions = await self.store.capture.positions(watch)
+        was = positions.get(FROM_DATABASE, "") if positions else self.name
+        if was != self.name:
+            bound = await databases.identity(was)
+            if bound not in {None, identity}:
+                raise watch_moved(watch, was, self.name, str(bound), identity)
+            self._refuse_elsewhere("watch-moved", identity, await databases.hosts(was), sessions.hosts)
+        await self._recognise(identity, sessions.hosts)
+        if was != self.name:
+            await databases.set_captured_from(watch, self.name)
+        return positions
 
     async def _recognise(self, identity: str, here: Sequence[str]) -> None:
         """Bind the store to the database the first time, check that later, and remember the database's hosts.
@@ -300,10 +293,13 @@ class Database:
         databases = self.store.databases
         await databases.bind(identity, self.name, self.section)
         before = await databases.hosts(self.name)
-        if (why_not := elsewhere(identity, before, here, self.name, self.section)) is not None:
-            raise AnotherDatabaseError("store-another-database", why_not)
+        self._refuse_elsewhere("store-another-database", identity, before, here)
         if before != here and self.store.driver.access == "own":
             await databases.set_hosts(here, self.name)
+
+    def _refuse_elsewhere(self, code: str, identity: str, before: Sequence[str], here: Sequence[str]) -> None:
+        if (why_not := elsewhere(identity, before, here, self.name, self.section)) is not None:
+            raise AnotherDatabaseError(code, why_not)
 
     def _close(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Close something, also if the caller is cancelled."""

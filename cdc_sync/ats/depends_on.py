@@ -12,8 +12,8 @@ import psycopg
 from cdc_sync.ats import expressions
 from cdc_sync.ats.connection import Connection, asking, on_own_path, rows_of
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.expressions import catalog, composed, sections, undeclared
-from cdc_sync.ats.facts import TableFacts
+from cdc_sync.ats.expressions import catalog, composed, undeclared
+from cdc_sync.ats.facts import TableFacts, bounds
 from cdc_sync.config import SqlColumn, Watch
 from cdc_sync.config.problems import ConfigurationError, Problem
 from cdc_sync.core.watch_names import SEPARATOR
@@ -41,7 +41,7 @@ async def used(connection: Connection, table: TableFacts, expression: SqlColumn)
     watched = expressions.name(table.schema, table.name)
     view = composed(_VIEW, expressions.expression(expression), watched)
     async with asking("finding the columns of an expression"), connection.transaction(force_rollback=True):
-        await connection.execute(sections("sessions.sql")["rolled_back"])
+        await connection.execute(bounds("READ WRITE"))
         await on_own_path(connection, view, ())
         ((columns, tables),) = await rows_of(connection, catalog("used_by_view"), {"table": table.oid})
     return Used(tuple(columns), tuple(tables))

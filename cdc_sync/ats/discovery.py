@@ -40,9 +40,15 @@ async def discover(
 
     If a database cannot be queried, its `known` watches stay. Databases without a pool get a connection.
     """
-    asked, earlier = _asked(config), tenants_named(config, known)
-    found = {name: _without_asking(config, template) for name, template in config.templates.items()}
+    earlier, found = tenants_named(config, known), defaultdict[str, list[Tenant]](list)
+    asked = defaultdict[str, dict[str, Watch]](dict)
     unasked: dict[str, SourceError] = {}
+    for name, template in config.templates.items():
+        for database in databases_of(config, template):
+            if template.for_each is not None and template.for_each.schemas is not None:
+                asked[database][name] = template
+            else:
+                found[name].append(Tenant(database, None))
 
     async def look(database: str) -> None:
         templates = asked[database]
@@ -54,33 +60,13 @@ async def discover(
                 found[name] += [tenant for tenant in earlier[name] if tenant.database in (None, database)]
             return
         for name, schema in answer:
-            found[name].append(Tenant(database if _of_databases(templates[name]) else None, schema))
+            for_each = templates[name].for_each
+            is_in_several = for_each is not None and bool(for_each.databases)
+            found[name].append(Tenant(database if is_in_several else None, schema))
 
     await asyncio.gather(*map(look, asked))
     with_tenants, refused = expanded(config, found, config.reveal)
     return Discovery(with_tenants, {name: str(mistake) for name, mistake in refused.items()}, unasked)
-
-
-def _asked(config: Config) -> dict[str, dict[str, Watch]]:
-    """The templates with tenant schemas, by the database to ask."""
-    asked = defaultdict[str, dict[str, Watch]](dict)
-    for name, template in config.templates.items():
-        for database in databases_of(config, template) if _has_schemas(template) else ():
-            asked[database][name] = template
-    return asked
-
-
-def _without_asking(config: Config, template: Watch) -> list[Tenant]:
-    """The tenants that are databases."""
-    return [] if _has_schemas(template) else [Tenant(name, None) for name in databases_of(config, template)]
-
-
-def _has_schemas(template: Watch) -> bool:
-    return template.for_each is not None and template.for_each.schemas is not None
-
-
-def _of_databases(template: Watch) -> bool:
-    return template.for_each is not None and bool(template.for_each.databases)
 
 
 async def _ask(dsn: str, pool: Pool | None, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:

@@ -141,11 +141,6 @@ _LOOKUP = re.compile(
 _EQUAL = re.compile(rf"\s*({_NAME})\s*\.\s*({_NAME})\s*=\s*({_NAME})\s*\.\s*({_NAME})\s*")
 
 
-def same(one: QualifiedName, other: QualifiedName) -> bool:
-    """Whether two names may be one table's; a missing schema fits any."""
-    return one.name == other.name and (one.schema or other.schema) == (other.schema or one.schema)
-
-
 class Dependencies(NamedTuple):
     """Column names in order; not `complete` if an expression has no `depends_on`, and may use others."""
 

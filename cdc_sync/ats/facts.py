@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Literal
 
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
@@ -66,7 +68,6 @@ class TableFacts:
     estimate: int
     columns: Mapping[str, str]
     not_null: Sequence[str]
-    readable: Sequence[str]
     unique: Sequence[Sequence[str]]
     operators: Mapping[str, str]
     virtual: Sequence[str]
@@ -81,8 +82,13 @@ class TableFacts:
 async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[None]:
     """Ask in a short read-only transaction, which waits briefly for locks."""
     async with asking(doing), connection.transaction():
-        await connection.execute(sections("sessions.sql")["bounds"])
+        await connection.execute(bounds("READ ONLY"))
         yield
+
+
+def bounds(access: Literal["READ ONLY", "READ WRITE"]) -> sql.Composed:
+    """What a short transaction of `check` begins with."""
+    return composed(sections("sessions.sql")["bounds"], access=sql.SQL(access))
 
 
 async def server_facts(connection: Connection) -> ServerFacts:

@@ -1,13 +1,14 @@
 """The scripts that grant the daemon's role what it needs, and take it back."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 from psycopg import sql
 
 from cdc_sync import own_path
 from cdc_sync.ats.by_schema import BySchema, by_schema
-from cdc_sync.ats.expressions import Dependencies, composed, render, sections, template, watched
+from cdc_sync.ats.expressions import Dependencies, among, composed, render, sections, template, watched
 from cdc_sync.ats.expressions import table as quoted
 from cdc_sync.ats.recorders import BELL, missed_of, tables_of
 from cdc_sync.config import Config, Watch
@@ -27,9 +28,14 @@ _UNKNOWN = """\
 def grants(config: Config, role: str) -> str:
     """The GRANTs for the daemon's role: columns to read, and in notify mode the log, the bell and the counters."""
     to = sql.Identifier(role)
-    head = render(template("grants.sql"), role=role, begin=sql.SQL(own_path.begin(_all_tables(config))))
-    granted = _of_watches(config, lambda name, watch: "\n".join(granting_watch(name, watch, to)))
-    return f"{head}{granted}\n{render(template('granted.sql'), role=sql.SQL(visible(to.as_string())))}\nCOMMIT;\n"
+    granted = _of_watches(config, partial(granting_watch, to=to))
+    end = render(template("granted.sql"), role=sql.SQL(visible(to.as_string())))
+    return f"{_head('grants.sql', config, role)}{granted}\n{end}\nCOMMIT;\n"
+
+
+def _head(file: str, config: Config, role: str) -> str:
+    tables = [table for watch in config.watches.values() for table in tables_of(watch)]
+    return render(template(file), role=role, begin=sql.SQL(own_path.begin(tables)))
 
 
 class _Need(NamedTuple):
@@ -43,13 +49,13 @@ class _Need(NamedTuple):
     table: QualifiedName | None = None
 
 
-def granting_watch(name: str, watch: Watch, to: sql.Identifier) -> Iterator[str]:
+def granting_watch(name: str, watch: Watch, to: sql.Identifier) -> str:
     """The GRANTs for a watch."""
-    if not watched(watch).complete:
-        yield _UNKNOWN
+    lines = [] if watched(watch).complete else [_UNKNOWN]
     for need in _needs(name, watch, _OUR_ROLE):
         grant = render("GRANT {} TO {};", sql.SQL(need.what), to)
-        yield grant if need.table is None else own_path.naming(need.table, grant).rstrip()
+        lines.append(grant if need.table is None else own_path.naming(need.table, grant).rstrip())
+    return "\n".join(lines)
 
 
 def missing_grants(name: str, watch: Watch, role: str | None = None) -> str:
@@ -105,20 +111,19 @@ def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: 
 
 def revokes(config: Config, role: str) -> str:
     """The script that revokes what `grants` gives, so that the role can be dropped."""
-    of = sql.Identifier(role)
-    head = render(template("revokes.sql"), begin=sql.SQL(own_path.begin(_all_tables(config))))
-    revoked = _of_watches(config, lambda name, watch: "\n".join(_revoking_watch(name, watch, of)))
-    return f"{head}{revoked}\n{render(template('revoked.sql'), role=role)}\nCOMMIT;\n"
+    revoked = _of_watches(config, partial(_revoking_watch, role=sql.Identifier(role)))
+    end = render(template("revoked.sql"), role=role, counters=among(map(missed_of, config.watches)))
+    return f"{_head('revokes.sql', config, role)}{revoked}\n{end}\nCOMMIT;\n"
 
 
-def _revoking_watch(name: str, watch: Watch, of: sql.Identifier) -> Iterator[str]:
-    """The REVOKEs for a watch; on a table also of columns that an earlier configuration named."""
+def _revoking_watch(_: str, watch: Watch, role: sql.Identifier) -> str:
+    """The REVOKEs on a watch's tables, also of columns that an earlier configuration named."""
+    lines = list[str]()
     for table in tables_of(watch):
-        yield own_path.naming(table, render("REVOKE SELECT ON {} FROM {};", quoted(table), of)).rstrip()
+        lines.append(own_path.naming(table, render("REVOKE SELECT ON {} FROM {};", quoted(table), role)).rstrip())
         if table.schema is not None:
-            yield render("REVOKE USAGE ON SCHEMA {} FROM {};", sql.Identifier(table.schema), of)
-    if watch.capture.needs.log:
-        yield render(_PARTS["revoke_counter"], counter=sql.SQL(missed_of(name)), role=of)
+            lines.append(render("REVOKE USAGE ON SCHEMA {} FROM {};", sql.Identifier(table.schema), role))
+    return "\n".join(lines)
 
 
 def _of_watches(config: Config, statements: Callable[[str, Watch], str]) -> str:
@@ -145,10 +150,6 @@ def _loop(of: BySchema, schemas: Iterable[str]) -> str:
         statements=sql.SQL(render("$cdc_sync${}$cdc_sync$", sql.SQL(of.script))),
         placeholder=of.placeholder,
     )
-
-
-def _all_tables(config: Config) -> list[QualifiedName]:
-    return [table for watch in config.watches.values() for table in tables_of(watch)]
 
 
 def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:

@@ -37,12 +37,8 @@ _TIMESTAMPTZ = 1184
 _DATES = {_DATE: "date", _TIMESTAMP: "timestamp", _TIMESTAMPTZ: "timestamptz"}
 _FITTING = {"created": {*_DATES}, "event_date": {*_DATES}, "deleted": {*_DATES, _BOOL}}
 _TEXT = 25
-_TEXTS = frozenset({_TEXT, 1043})  # and varchar
-
 _NUMBERS = frozenset({"smallint", "integer", "bigint", "uuid"})
 """Types whose texts are never blank, and have nothing to escape in JSON."""
-
-_BYTES_OF_A_CHARACTER = 4  # at most, in any server's encoding
 
 _SQL = expressions.sections("reading.sql")
 
@@ -51,6 +47,9 @@ WHERE, APPLICATION_ID, STATUS_URL = "where", "columns.application_id", "columns.
 
 _TEXT_FIELDS = ("application_id", "status_url", "status", "job_id", "account")
 _FIELDS = (*_TEXT_FIELDS, "created", "event_date", "source", "deleted")
+
+_UNDECISIVE = {WHERE, "columns.event_date"}
+"""What does not count for a digest. Creation date, source and further fields do: they can make a row unreportable."""
 
 DIGEST_LENGTH = 16
 """Characters of a digest: 64 bits as hexadecimal digits."""
@@ -82,7 +81,8 @@ class Mapping:
         self.expressions = self._all_read()
         self.select = sql.SQL(", ").join([*self.key_texts, *self.expressions.values()])
         self.width = len(self.key_texts) + len(self.expressions)
-        self.digest = composed(_SQL["hash" if server.server_version >= _HASHES_SINCE else "md5"], self._decisive())
+        decisive = [read for place, read in self.expressions.items() if place not in _UNDECISIVE]
+        self.digest = composed(_SQL["hash" if server.server_version >= _HASHES_SINCE else "md5"], decisive)
 
     @property
     def is_plain(self) -> bool:
@@ -94,14 +94,6 @@ class Mapping:
         read = [*(f"columns.{name}" for name in _FIELDS), *(f"extra.{name}" for name in self.watch.extra)]
         scope = {WHERE: composed("{}::int", self.scope)}
         return scope | {place: self._read(place.removeprefix("columns.")) for place in read}
-
-    def _decisive(self) -> list[sql.Composable]:
-        """What counts of a row in scope, without the event's date, in cheap forms that no session setting changes.
-
-        Creation date, source and further fields count: they can make a row unreportable.
-        """
-        fields = (*_TEXT_FIELDS, "created", "deleted", "source", *(f"extra.{name}" for name in self.watch.extra))
-        return [self._raw(name) for name in fields if name in self._mapped or name == "deleted"]
 
     @classmethod
     async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
@@ -141,22 +133,6 @@ class Mapping:
             value = composed("{}::text", value)
         return _cut(composed("pg_catalog.to_json({})::text", value), LONGEST_JSON)
 
-    def _raw(self, name: str) -> sql.Composable:
-        mapped, oid = self._mapped.get(name), self._types.get(name)
-        if mapped is not None and name == "created":
-            send = sql.SQL(f"pg_catalog.{_DATES[oid or 0]}_send")
-            return composed("pg_catalog.encode({}({}), 'hex')", send, expressions.expression(mapped))
-        # What is too long as text is too long as JSON.
-        is_text = name in _TEXT_FIELDS or (oid in _TEXTS and name != "deleted")
-        if not (is_text and isinstance(mapped, PlainColumn)):
-            return self._read(name)
-        # Counting characters costs more than digesting some too many.
-        longest = LONGEST_TEXT if name in _TEXT_FIELDS else LONGEST_JSON
-        text = composed("{}::text", expressions.expression(mapped))
-        most, cut = _BYTES_OF_A_CHARACTER * longest, _cut(text, longest)
-        is_long = composed("pg_catalog.octet_length({}) OPERATOR(pg_catalog.>) {}", text, most)
-        return composed("CASE WHEN {} THEN {} ELSE {} END", is_long, cut, text)
-
     def instant(self, value: sql.Composable, type_: str) -> sql.Composed:
         """A date as microseconds since the epoch, as text."""
         # PostgreSQL's last years cannot be converted: one such row would fail every read.
@@ -182,14 +158,7 @@ class Mapping:
 
     def digests_element(self) -> sql.Composed:
         """A row's element in a page of digests; the parameter is the shape."""
-        parts = [
-            composed(
-                """('"' {join} {} {join} '"')""" if type_ in _NUMBERS else "pg_catalog.to_json({})::text",
-                text,
-                join=_JOIN,
-            )
-            for text, type_ in zip(self.key_texts, self.key_type_names, strict=True)
-        ]
+        parts = [composed("pg_catalog.to_json({})::text", text) for text in self.key_texts]
         listed = sql.SQL(" {join} ',' {join} ".format(join=_JOIN.as_string())).join(parts)
         key = composed("('[' {join} {} {join} ']')", listed, join=_JOIN)
         has_no_id, has_no_url = map(self.is_none, (self.watch.columns.application_id, self.watch.columns.status_url))

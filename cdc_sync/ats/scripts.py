@@ -1,8 +1,6 @@
 """The DBA's scripts that install and remove the triggers, for PostgreSQL 10 to 18: all know EXECUTE PROCEDURE."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
 from itertools import groupby
 from operator import attrgetter
 from types import MappingProxyType
@@ -33,24 +31,7 @@ from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import SEPARATOR
 
-LONGEST_PATIENCE = timedelta(minutes=1)
-
 _PARTS = sections("parts.sql")
-
-
-class Terms(NamedTuple):
-    """What the installer decides.
-
-    Attributes:
-        patience: how long the first lock is waited for.
-        owner: the role that owns what is made; None: the one that owns the watched tables.
-    """
-
-    patience: timedelta = timedelta(seconds=3)
-    owner: str | None = None
-
-
-TERMS = Terms()
 
 
 class Part(NamedTuple):
@@ -60,12 +41,15 @@ class Part(NamedTuple):
     script: str
 
 
-def install(config: Config, terms: Terms = TERMS) -> str:
-    """The installation script for every watch in notify mode."""
-    return "".join(part.script for part in installation(config, terms))
+def install(config: Config, owner: str | None = None) -> str:
+    """The installation script for every watch in notify mode.
+
+    What it makes belongs to `owner`; None: to the owner of the watched tables.
+    """
+    return "".join(part.script for part in installation(config, owner))
 
 
-def installation(config: Config, terms: Terms = TERMS) -> Iterator[Part]:
+def installation(config: Config, owner: str | None = None) -> Iterator[Part]:
     """The installation script in parts.
 
     The log and the file's watches are one transaction, each tenant's watch another: none locks a thousand tables.
@@ -74,14 +58,14 @@ def installation(config: Config, terms: Terms = TERMS) -> Iterator[Part]:
     refuse_undeclared(watches)
     of_file = {name: watch for name, watch in watches.items() if SEPARATOR not in name}
     tenants = {name: watch for name, watch in watches.items() if name not in of_file}
-    yield Part(None, _head(watches, terms) + (_transaction(_steps(of_file, terms), of_file) if of_file else ""))
+    yield Part(None, _head(watches, owner) + (_transaction(_steps(of_file, owner), of_file) if of_file else ""))
     if tenants:
-        yield from _of_tenants(config, tenants, terms)
+        yield from _of_tenants(config, tenants, owner)
 
 
-def _of_tenants(config: Config, tenants: Mapping[str, Watch], terms: Terms) -> Iterator[Part]:
+def _of_tenants(config: Config, tenants: Mapping[str, Watch], owner: str | None) -> Iterator[Part]:
     kinds = dict.fromkeys(name.partition(SEPARATOR)[0] for name in tenants)
-    functions = {kind: tenant_function(config, kind, terms) for kind in kinds}
+    functions = {kind: tenant_function(config, kind, owner) for kind in kinds}
     made = "".join(function.create("pg_temp") for function in functions.values() if function is not None)
     yield Part(None, f"\n{_PARTS['tenants']}\n{made}")
     for name, watch in tenants.items():
@@ -89,14 +73,17 @@ def _of_tenants(config: Config, tenants: Mapping[str, Watch], terms: Terms) -> I
         if function is not None and (schema := function.of.schema_of(name)) is not None:
             yield Part(name, f"{function.call('pg_temp', schema)}\n")
         else:
-            yield Part(name, _transaction(_steps({name: watch}, terms), {name: watch}))
+            yield Part(name, _transaction(_steps({name: watch}, owner), {name: watch}))
 
 
-def _head(watches: Mapping[str, Watch], terms: Terms) -> str:
+def _head(watches: Mapping[str, Watch], owner: str | None) -> str:
     most = {_kind(name): f"{_kind(name)}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items()}
-    owner = "the owner of the watched tables" if terms.owner is None else f"the role {visible(terms.owner)}"
-    put_in = {"{owner}": owner, "{patience}": f"{_milliseconds(terms)} ms", "{backlog}": ", ".join(most.values())}
-    return re.sub(r"\{\w+\}", lambda found: put_in[found[0]], template("install.sql"))
+    whose = "the owner of the watched tables" if owner is None else f"the role {visible(owner)}"
+    return render(
+        template("install.sql"),
+        owner=sql.SQL(whose),
+        backlog=sql.SQL(", ".join(most.values())),
+    )
 
 
 def _kind(name: str) -> str:
@@ -113,31 +100,31 @@ def _tables(watches: Mapping[str, Watch]) -> list[QualifiedName]:
     return list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
 
 
-def _steps(watches: Mapping[str, Watch], terms: Terms) -> Iterator[str]:
-    yield _beginning(watches, among(map(function_of, watches)), terms)
+def _steps(watches: Mapping[str, Watch], owner: str | None) -> Iterator[str]:
+    yield _beginning(watches, among(map(function_of, watches)), owner)
     yield template("log.sql")
     for name, watch in watches.items():
-        yield from _watch(recorder(name, watch), terms)
+        yield from _watch(recorder(name, watch), owner)
 
 
-def _beginning(watches: Mapping[str, Watch], functions: sql.Composable, terms: Terms) -> str:
+def _beginning(watches: Mapping[str, Watch], functions: sql.Composable, owner: str | None) -> str:
     """The part that finds what is in the way, locks, drops these functions, and becomes the owner."""
     owners: sql.Composable = sql.SQL("SELECT current_user")
-    if terms.owner is not None:
-        owners = composed("SELECT {}", terms.owner)
+    if owner is not None:
+        owners = composed("SELECT {}", owner)
     elif watches:
         owners = sql.SQL(_PARTS["owners"])
     relations = ["changes", BELL, *(name_of(watch) for watch in watches for name_of in (missed_of, bell_of))]
     return render(
         template("begin.sql"),
-        **_locks(_tables(watches), functions, terms),
+        **_locks(_tables(watches), functions),
         owners=owners,
         relations=map(sql.Literal, relations),
         gives_by_default=sql.SQL(own_path.gives_by_default("owner")),
     )
 
 
-def _watch(of: Recorder, terms: Terms) -> Iterator[str]:
+def _watch(of: Recorder, owner: str | None) -> Iterator[str]:
     """The parts that make a watch's counter, function and triggers; these as the tables' owners."""
     names = {"missed": sql.SQL(missed_of(of.watch)), "function": sql.SQL(of.function)}
     yield render(
@@ -148,15 +135,15 @@ def _watch(of: Recorder, terms: Terms) -> Iterator[str]:
         body=sql.SQL(of.body),
         comment=f"cdc-sync: {of.watch}",
     )
-    if terms.owner is not None:
+    if owner is not None:
         tables = dict.fromkeys(trigger.table for trigger in of.triggers)
         yield render(template("table_owners.sql"), **names, tables=map(own_path.oid_of, tables))
     for table, triggers in groupby(of.triggers, attrgetter("table")):
-        if terms.owner is not None:
+        if owner is not None:
             yield "\n" + render(_PARTS["as_tables_owner"], own_path.oid_of(table)) + "\n"
         yield own_path.naming(table, "".join(_trigger(trigger, of) for trigger in triggers))
-    if terms.owner is not None:
-        yield render(_PARTS["as_owner"], sql.Identifier(terms.owner)) + "\n"
+    if owner is not None:
+        yield render(_PARTS["as_owner"], sql.Identifier(owner)) + "\n"
 
 
 def _trigger(trigger: Trigger, of: Recorder) -> str:
@@ -167,22 +154,22 @@ def _trigger(trigger: Trigger, of: Recorder) -> str:
     return f"{made}\n{always}"
 
 
-def _locks(tables: Iterable[QualifiedName], functions: sql.Composable, terms: Terms) -> dict[str, sql.Composable]:
+def _locks(tables: Iterable[QualifiedName], functions: sql.Composable) -> dict[str, sql.Composable]:
     """The parts that lock these tables and those with earlier triggers, and drop the functions of these."""
     return {
         "declare_locks": composed(_PARTS["declare_locks"], functions=functions, tables=map(own_path.existing, tables)),
-        "lock": composed(_PARTS["lock"], patience=_milliseconds(terms)),
+        "lock": sql.SQL(_PARTS["lock"]),
         "busy": sql.SQL(_PARTS["busy"]),
     }
 
 
-def functions_for_tenants(config: Config, terms: Terms = TERMS, role: str | None = None) -> str:
+def functions_for_tenants(config: Config, owner: str | None = None, role: str | None = None) -> str:
     """The script that makes the templates' functions, which grant to the daemon's role, too; empty without any."""
     refuse_undeclared(config.templates)
-    functions = tenant_functions(config, terms, role)
+    functions = tenant_functions(config, owner, role)
     if not functions:
         return ""
-    beginning = _beginning({}, among(function.name for function in functions), terms)
+    beginning = _beginning({}, among(function.name for function in functions), owner)
     created = (function.create("cdc_sync") for function in functions)
     return f"{_PARTS['for_new_tenants']}\n{_transaction([beginning, template('log.sql'), *created])}"
 
@@ -220,29 +207,30 @@ class TenantFunction(NamedTuple):
         return render("SELECT {}.{}({});", sql.SQL(schema), sql.Identifier(self.name), tenant)
 
 
-def tenant_function(config: Config, name: str, terms: Terms = TERMS, role: str | None = None) -> TenantFunction | None:
+def tenant_function(
+    config: Config, name: str, owner: str | None = None, role: str | None = None
+) -> TenantFunction | None:
     """A template's function; None if its tenants differ by more than a schema."""
     kind = config.templates.get(name)
     if kind is None or not kind.capture.needs.log:
         return None
 
     def script(watch_name: str, watch: Watch) -> str:
-        steps = "".join(_steps({watch_name: watch}, terms))
+        steps = "".join(_steps({watch_name: watch}, owner))
         if role is None:
             return steps
-        granted = "\n".join(granting_watch(watch_name, watch, sql.Identifier(role)))
-        return f"{steps}\n{_PARTS['as_installer']}\n{granted}\n"
+        return f"{steps}\n{_PARTS['as_installer']}\n{granting_watch(watch_name, watch, sql.Identifier(role))}\n"
 
     found = by_schema(config, name, script)
     return None if found is None else TenantFunction(found)
 
 
-def tenant_functions(config: Config, terms: Terms = TERMS, role: str | None = None) -> list[TenantFunction]:
+def tenant_functions(config: Config, owner: str | None = None, role: str | None = None) -> list[TenantFunction]:
     """The functions of all templates that have one."""
-    return [each for name in config.templates if (each := tenant_function(config, name, terms, role)) is not None]
+    return [each for name in config.templates if (each := tenant_function(config, name, owner, role)) is not None]
 
 
-def uninstall(watch: str | None = None, terms: Terms = TERMS) -> str:
+def uninstall(watch: str | None = None) -> str:
     """The script that removes everything, or one watch's objects, whatever is configured."""
     functions, sequences = composed("~ '^(record|install)_'"), composed("~ '^(bell$|bell_|missed_)'")
     what, rest = "everything that `cdc-sync sql install` ever installed in this database", _PARTS["of_all"]
@@ -250,8 +238,8 @@ def uninstall(watch: str | None = None, terms: Terms = TERMS) -> str:
         functions, sequences = among([function_of(watch)]), among([missed_of(watch), bell_of(watch)])
         what = f"what `cdc-sync sql install` installed for the watch {visible(watch)}"
         rest = render(_PARTS["of_watch"], watch=watch)
-    head = render(template("uninstall.sql"), what=sql.SQL(what), patience=_milliseconds(terms))
-    locks = _locks([], functions, terms)
+    head = render(template("uninstall.sql"), what=sql.SQL(what))
+    locks = _locks([], functions)
     removed = render(template("uninstalled.sql"), **locks, sequences=sequences, rest=sql.SQL(rest))
     return head + _transaction([removed])
 
@@ -264,7 +252,3 @@ def for_psql(parts: Iterable[Part]) -> Iterator[str]:
             is_stopping = True
             yield "\\set ON_ERROR_STOP on\n"
         yield part.script if part.script.isascii() else f"SET client_encoding = 'UTF8';\n{part.script}"
-
-
-def _milliseconds(terms: Terms) -> int:
-    return terms.patience // timedelta(milliseconds=1)

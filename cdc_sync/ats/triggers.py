@@ -8,17 +8,16 @@
   counts before the commit, so a sweep first waits for the present writers (`changelog.all_ended`).
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from cdc_sync.ats.connection import Connection, asking, rows_of
 from cdc_sync.ats.errors import reason, unwritable
-from cdc_sync.ats.expressions import arrays, catalog, sections, undeclared
-from cdc_sync.ats.recorders import function_of, missed_of, noticed, tables_of
+from cdc_sync.ats.expressions import catalog, sections, undeclared
+from cdc_sync.ats.recorders import function_of, missed_of, tables_of
 from cdc_sync.ats.verifying import verify
 from cdc_sync.config import Watch
+from cdc_sync.core.identifiers import written
 
 _SQL = sections("changelog.sql")
 
@@ -38,10 +37,17 @@ class Verified(NamedTuple):
 
 
 class Installation(NamedTuple):
-    """What is installed for one watch: its problems, and whether there is a log to read."""
+    """What is installed for one watch.
+
+    Attributes:
+        problems: in words.
+        has_log: whether there is a log to read.
+        enabling: the statements that repair it, if triggers are merely disabled.
+    """
 
     problems: tuple[str, ...]
     has_log: bool
+    enabling: str | None = None
 
 
 async def verified(connection: Connection, query: str) -> list[Verified]:
@@ -57,57 +63,37 @@ async def verified(connection: Connection, query: str) -> list[Verified]:
 
 async def installation(connection: Connection, name: str, watch: Watch) -> Installation:
     """Look for the objects of a watch, and for tables with changes that its triggers do not see."""
-    triggers = await find_triggers(connection, {name: watch}, is_all=False)
-    needed = {"cdc_sync.changes", f"cdc_sync.{missed_of(name)}", f"cdc_sync.{function_of(name)}"}
-    own = (each for each in triggers.of(name) if each.name in needed)
-    return Installation(triggers.problems(name, watch), has_log=all(each.state != "missing" for each in own))
-
-
-@dataclass(frozen=True, slots=True)
-class Triggers:
-    """The objects of watches.
-
-    Attributes:
-        objects: by watch; under None those that all need.
-        unseen: by watch, why and which tables its triggers do not see.
-        left_over: other watches for which something was installed.
-    """
-
-    objects: Mapping[str | None, Sequence[Verified]]
-    unseen: Mapping[str, Sequence[tuple[str, str]]]
-    left_over: Sequence[str]
-
-    def of(self, name: str) -> list[Verified]:
-        """The objects that concern a watch."""
-        return [*self.objects.get(name, ()), *self.objects.get(None, ())]
-
-    def problems(self, name: str, watch: Watch) -> tuple[str, ...]:
-        """The problems of a watch, in words."""
-        found, places = self.of(name), undeclared(watch)
-        if places:  # what would be installed is unknown
-            # Of related tables, too: in earlier versions each had a function of its own.
-            own = [each for each in found if each.table == str(watch.table) and each.state != "different"]
-            found = [*own, *(each for each in found if each.function is None)]
-        problems = (*_undeclared(places), *_problems(found), *_blind_spots(watch, self.unseen.get(name, ())))
-        return tuple(dict.fromkeys(problems))
-
-
-async def find_triggers(connection: Connection, watches: Mapping[str, Watch], *, is_all: bool = True) -> Triggers:
-    """Look up the objects of watches, by two statements; without others' unless these are all."""
-    objects: dict[str | None, list[Verified]] = defaultdict(list)
-    left_over: set[str] = set()
-    for each in await verified(connection, verify(watches, is_all=is_all)):
-        if each.state != "left over":
-            objects[each.watch].append(each)
-        elif each.watch is not None:
-            left_over.add(each.watch)
-    own = [(name, str(table), table == of.table) for name, of in noticed(watches).items() for table in tables_of(of)]
-    unseen: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    objects = tuple(await verified(connection, verify({name: watch}, is_all=False)))
+    tables = list(map(str, tables_of(watch)))
     async with asking("looking for what the triggers do not see"):
-        about = arrays(("watches", "tables", "roots"), own)
-        for name, why, table in await rows_of(connection, catalog("unseen"), about):
-            unseen[name].append((why, table))
-    return Triggers(objects, unseen, sorted(left_over))
+        unseen = await rows_of(connection, catalog("unseen"), {"tables": tables, "root": str(watch.table)})
+    needed = {"cdc_sync.changes", f"cdc_sync.{missed_of(name)}", f"cdc_sync.{function_of(name)}"}
+    has_log = all(each.state != "missing" for each in objects if each.name in needed)
+    return Installation(_problems_of(watch, objects, unseen), has_log, _enabling(watch, objects))
+
+
+def _enabling(watch: Watch, objects: Sequence[Verified]) -> str | None:
+    wrong = [each for each in objects if each.state != "ok"]
+    if not wrong or any(each.state != "disabled" for each in wrong):
+        return None
+    enable = f"ENABLE {'ALWAYS ' if watch.capture.replicated else ''}TRIGGER"
+    return "\n".join(f"ALTER TABLE {each.table} {enable} {written(each.name)};" for each in wrong)
+
+
+def _problems_of(watch: Watch, objects: Sequence[Verified], unseen: Collection[Sequence[str]]) -> tuple[str, ...]:
+    problems = list[str]()
+    if places := undeclared(watch):  # what would be installed is unknown
+        problems.append(reason("depends-on-missing", places=", ".join(places)))
+        # Of related tables, too: in earlier versions each had a function of its own.
+        own = [each for each in objects if each.table == str(watch.table) and each.state != "different"]
+        objects = [*own, *(each for each in objects if each.function is None)]
+    return tuple(dict.fromkeys((*problems, *_problems(objects), *_blind_spots(watch, unseen))))
+
+
+async def left_over(connection: Connection, watches: Mapping[str, Watch]) -> list[str]:
+    """Other watches than these, as far as they are in notify mode, for which something is installed."""
+    found = await verified(connection, verify(watches))
+    return sorted({each.watch for each in found if each.state == "left over" and each.watch is not None})
 
 
 async def worked_before(connection: Connection) -> bool:
@@ -117,12 +103,7 @@ async def worked_before(connection: Connection) -> bool:
     return bool(has_worked)
 
 
-def _undeclared(places: Sequence[str]) -> Iterator[str]:
-    if places:
-        yield reason("depends-on-missing", places=", ".join(places))
-
-
-def _blind_spots(watch: Watch, unseen: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _blind_spots(watch: Watch, unseen: Collection[Sequence[str]]) -> Iterator[str]:
     for why, table in unseen:
         if why == "heir":
             entry = f"{{table: {table}, key: [{', '.join(watch.key)}]}}"

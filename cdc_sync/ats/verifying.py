@@ -7,7 +7,7 @@ from typing import NamedTuple
 from psycopg import sql
 
 from cdc_sync import own_path
-from cdc_sync.ats.expressions import among, composed, render, sections, template
+from cdc_sync.ats.expressions import among, composed, render, template
 from cdc_sync.ats.recorders import (
     BELL,
     TRIGGERS,
@@ -24,7 +24,7 @@ from cdc_sync.config import Watch
 from cdc_sync.core.visible import visible
 
 _OF_RECORDER = '{} t {{"search_path=pg_catalog, pg_temp"}}'
-_OF_TENANTS = '{} f {{client_min_messages=warning,"search_path=pg_catalog, pg_temp"}}'
+_OF_TENANTS = '{} f {{client_min_messages=warning,quote_all_identifiers=off,"search_path=pg_catalog, pg_temp"}}'
 
 
 class _Wanted(NamedTuple):
@@ -45,8 +45,6 @@ class _Wanted(NamedTuple):
     may_be_missing: bool = False
 
 
-_PARTS = sections("parts.sql")
-
 _NOTHING = f"({', '.join(['NULL::text'] * (len(_Wanted._fields) - 1))}, true)"
 
 
@@ -66,12 +64,10 @@ def verify(
     of_functions = composed("~ {}", "^record_" if for_tenants is None else "^(record|install)_")
     if not is_all:
         of_functions = among(map(function_of, watches))
-    is_bare = any(table.schema is None for watch in watches.values() for table in tables_of(watch))
     return render(
         template("verify.sql"),
         wanted=sql.SQL(",\n    ".join(_line(each) for each in wanted) or _NOTHING),
         of_functions=of_functions,
-        own_name=sql.SQL(_PARTS["own_name" if is_bare else "no_own_name"]),
     )
 
 

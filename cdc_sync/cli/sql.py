@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from functools import partial
 from itertools import islice
 from typing import Annotated, Literal
@@ -32,9 +31,8 @@ from cdc_sync.cli.context import (
     the_database,
     with_tenants,
 )
-from cdc_sync.config import Config, Watch, load, parse_duration
+from cdc_sync.config import Config, Watch, load
 from cdc_sync.config.dsn import user_of
-from cdc_sync.config.problems import SettingError
 from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.watch_names import MOST_LISTED, SEPARATOR, listed
@@ -49,16 +47,6 @@ def _watch(name: str | None) -> str | None:
     if name is not None and not re.sub("[%*]", "_", name.partition(SEPARATOR)[0]).isidentifier():
         raise misused(f"{name!r} cannot be a watch's name")
     return name
-
-
-def _patience(given: str) -> timedelta:
-    try:
-        patience = parse_duration(given)
-    except SettingError as error:
-        raise misused(str(error)) from None
-    if not timedelta(milliseconds=1) <= patience <= scripts.LONGEST_PATIENCE:
-        raise misused("expected 1ms to 1m: other statements wait behind ours for the table")
-    return patience
 
 
 ApplyOption = Annotated[bool, typer.Option("--apply", help="Run the script instead of printing it.")]
@@ -81,9 +69,6 @@ AnyWatchOption = Annotated[
         help="Only what belongs to this watch, configured or not; % and * as elsewhere.",
     ),
 ]
-_FIRST_LOCK = "How long the first table's lock is waited for, such as 500ms. Else 3s."
-LockTimeoutOption = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=_patience, help=_FIRST_LOCK)]
-
 OwnerOption = Annotated[
     str | None,
     typer.Option(
@@ -185,26 +170,21 @@ def install(  # noqa: PLR0917 - typer's options
     dsn: DsnOption = None,
     database: DatabaseOption = None,
     owner: OwnerOption = None,
-    lock_timeout: LockTimeoutOption = None,
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """What capture.mode notify needs: a log of changed keys, and triggers."""
-    _refuse_patience(lock_timeout, store=store)
     if sum((watch is not None, function, store)) > 1:
         raise misused("only one of --watch, --function and --store")
-    if function and lock_timeout is not None:
-        raise misused("a function waits as long as its caller's lock_timeout, 3s at most", "--lock-timeout")
     target = Target(context, dsn, store=store, database=database, watch=watch)
-    terms = _terms(lock_timeout, owner)
     script: str | Iterable[scripts.Part]
     if store:
         script = store_scripts.install(tables_beside(target.config))
     elif function:
-        script = scripts.functions_for_tenants(target.config, terms, target.user)
+        script = scripts.functions_for_tenants(target.config, owner, target.user)
         if not script:
             raise OperationError(text("no_function"))
     elif noticed((config := _selected(target, watch)).watches):
-        script = scripts.installation(config, terms)
+        script = scripts.installation(config, owner)
     else:
         nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
         if config.templates and not config.watches:
@@ -225,38 +205,25 @@ def uninstall(  # noqa: PLR0917 - typer's options
     apply: ApplyOption = False,
     dsn: DsnOption = None,
     database: DatabaseOption = None,
-    lock_timeout: LockTimeoutOption = None,
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """Remove everything that was ever installed, or what belongs to one watch; the store only with --store."""
-    _refuse_patience(lock_timeout, store=store)
     if watch is not None and (store or everything):
         whole = "the store is one for all watches" if store else "that is one watch, and --all is everything"
         raise misused(whole, "--watch")
     if everything and apply and dsn is None:
         raise misused("no configuration is read with --all: name the connection", "--dsn")
     target = None if everything else Target(context, dsn, store=store, database=database, watch=watch)
-    terms = _terms(lock_timeout, None)
     script: str | Iterable[scripts.Part]
     if target is not None and watch is not None and set("%*") & set(watch):
-        script = [scripts.Part(name, scripts.uninstall(name, terms)) for name in _selected(target, watch).watches]
+        script = [scripts.Part(name, scripts.uninstall(name)) for name in _selected(target, watch).watches]
     else:
-        script = store_scripts.uninstall() if store else scripts.uninstall(watch, terms)
+        script = store_scripts.uninstall() if store else scripts.uninstall(watch)
     where = (lambda: str(dsn)) if target is None else target.connection
     _put_out(script, where, apply=apply, store=store)
     if apply and watch is None:
         kept = f"cdc-sync sql grants{' --store' if store else ''} --revoke"
         say(f"What the daemon's role was granted is taken back by what `{kept}` prints.", err=True)
-
-
-def _terms(lock_timeout: timedelta | None, owner: str | None) -> scripts.Terms:
-    terms = scripts.Terms(owner=owner)
-    return terms if lock_timeout is None else terms._replace(patience=lock_timeout)
-
-
-def _refuse_patience(lock_timeout: timedelta | None, *, store: bool) -> None:
-    if store and lock_timeout is not None:
-        raise misused("the store's tables are nobody else's to lock", "--lock-timeout")
 
 
 @sql.command()
@@ -301,7 +268,7 @@ def _comparison(target: Target, config: Config, watch: str | None, owner: str | 
         refuse_undeclared(config.watches)
         return verifying.verify(config.watches, is_all=False)
     refuse_undeclared({**config.templates, **config.watches})
-    return verifying.verify(config.watches, scripts.tenant_functions(config, _terms(None, owner), target.user))
+    return verifying.verify(config.watches, scripts.tenant_functions(config, owner, target.user))
 
 
 @sql.command()

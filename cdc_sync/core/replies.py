@@ -32,12 +32,13 @@ LONGEST_RETRY_AFTER = 60 * 60 * 1000
 
 
 class Reply(NamedTuple):
-    """A reply's status line and headers, or `failure`, what happened instead."""
+    """A reply's status line and headers, or `failure`, what happened instead; `date` serves `retry_after` only."""
 
     status: int | None = None
     content_type: str = ""
     retry_after: str | None = None
     failure: str | None = None
+    date: str = ""
 
 
 class Meaning(NamedTuple):
@@ -60,7 +61,7 @@ _ANSWERS = ("acknowledged", "not found", "rejected")
 
 
 def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision table, one return per row
-    """The meaning of a reply; `now` is compared with a `Retry-After` date."""
+    """The meaning of a reply; a `Retry-After` date is compared with the reply's own date, or without one with `now`."""
     status = reply.status
     if status is None:
         return Meaning("unavailable")
@@ -68,7 +69,7 @@ def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision
     is_page = reply.content_type.partition(";")[0].strip().lower() == "text/html"
     if 200 <= status < 300 and not is_page:  # noqa: PLR2004 - HTTP's classes are numbers
         return Meaning("acknowledged")
-    wait = None if reply.retry_after is None else _wait(reply.retry_after.strip(), now)
+    wait = None if reply.retry_after is None else _wait(reply.retry_after.strip(), _instant(reply.date) or now)
     if status == 429 or wait is not None:  # noqa: PLR2004 - Too Many Requests
         return Meaning("throttled", wait)
     match status:
@@ -86,12 +87,16 @@ def _wait(value: str, now: int) -> int | None:
     if value.isascii() and value.isdigit():
         # Python refuses to convert thousands of digits.
         return min(int(value.lstrip("0")[:9] or "0") * 1000, LONGEST_RETRY_AFTER)
+    until = _instant(value)
+    return None if until is None else min(max(until - now, 0), LONGEST_RETRY_AFTER)
+
+
+def _instant(date: str) -> int | None:
     try:
-        moment = parsedate_to_datetime(value)
-        until = from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        moment = parsedate_to_datetime(date.strip())
+        return from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         return None
-    return min(max(until - now, 0), LONGEST_RETRY_AFTER)
 
 
 # Retries.

@@ -120,7 +120,7 @@ class WatchWorker:
         database = self._parts.database
         if failure is database.failure:
             return database.try_at - asyncio.get_running_loop().time()
-        return wait_after(failure, self._failures, database.longest_wait)
+        return wait_after(failure, self._failures)
 
     def report(self, failure: Failure) -> None:
         """Report a failure."""

@@ -230,8 +230,10 @@ def _reply(message: RawResponseMessage) -> Reply:
     headers = message.headers
     kind = headers.get(hdrs.CONTENT_TYPE, "")
     retry_after = headers.get(hdrs.RETRY_AFTER)
-    asked = None if retry_after is None else _as_text(retry_after)
-    return Reply(message.code, kind if kind.isascii() else _as_text(kind), asked)
+    reply = Reply(message.code, kind if kind.isascii() else _as_text(kind))
+    if retry_after is None:
+        return reply
+    return reply._replace(retry_after=_as_text(retry_after), date=_as_text(headers.get(hdrs.DATE, "")))
 
 
 def _unsent(transport: asyncio.Transport) -> bool:

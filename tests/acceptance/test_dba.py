@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from support.installation import JOB, Installation
 from support.roles import NewRole, dsn_of, roles
 
@@ -149,17 +150,12 @@ def test_one_watch_is_seen_to_be_gone_beside_another(notify: Installation) -> No
     assert notify.run("sql", "verify", "--watch", "another").code == 2
 
 
-def test_the_first_lock_is_waited_for_as_long_as_is_said(notify: Installation) -> None:
-    printed = notify.run("sql", "install", "--lock-timeout", "500ms").stdout
-    assert "first lock is waited for up to 500 ms," in printed
-    assert "waited for up to 3000 ms," in notify.run("sql", "install").stdout
-    for wrong in ("0", "never", "2m", "-1s"):
-        assert notify.run("sql", "install", "--lock-timeout", wrong).code == 2
-    assert notify.run("sql", "install", "--store", "--lock-timeout", "1s").code == 2
+def test_a_script_that_gets_no_lock_names_who_has_it(notify: Installation) -> None:
     with psycopg.connect(notify.dsn) as busy:
         busy.execute("LOCK TABLE public.applications IN ROW EXCLUSIVE MODE")
         pid = busy.info.backend_pid
-        waited = notify.run("sql", "install", "--lock-timeout", "1ms", "--apply", "--dsn", notify.dsn)
+        impatient = make_conninfo(notify.dsn, options="-c lock_timeout=1ms")
+        waited = notify.run("sql", "install", "--apply", "--dsn", impatient)
     assert waited.code == 1
     assert f"public.applications by process {pid} (" in waited.stderr
 

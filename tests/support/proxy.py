@@ -50,13 +50,8 @@ class Proxy:
         self._target = target
         self._gates: list[_Gates] = []
         self._shut: tuple[Direction, ...] = ()
-        self._deaf = False
         self._only_logins = False
         self._tasks: set[asyncio.Task[None]] = set()
-
-    def lose_notifications(self) -> None:
-        """Let everything pass but notifications: behind a transaction pooler they go to another's connection."""
-        self._deaf = True
 
     def fall_silent(self, *directions: Direction) -> None:
         """Hold back whatever comes, in these directions or both; nobody is told, and nobody is hung up on."""
@@ -91,12 +86,9 @@ class Proxy:
 
         both = [
             self._forward(reader, there[1], lambda: gates.passed("requests")),
-            self._forward(_Messages(there[0], self.is_deaf, ready), writer, lambda: gates.passed("answers")),
+            self._forward(_Messages(there[0], ready), writer, lambda: gates.passed("answers")),
         ]
         self._tasks |= {asyncio.create_task(direction) for direction in both}
-
-    def is_deaf(self) -> bool:
-        return self._deaf
 
     async def end(self) -> None:
         for task in self._tasks:
@@ -131,23 +123,20 @@ class Proxy:
 class _Messages:
     """What the server says, message by message: a byte that tells the kind, four of length, the rest."""
 
-    def __init__(self, source: asyncio.StreamReader, is_deaf: Callable[[], bool], ready: Callable[[], None]) -> None:
+    def __init__(self, source: asyncio.StreamReader, ready: Callable[[], None]) -> None:
         self._source = source
-        self._is_deaf = is_deaf
         self._ready = ready
 
     async def read(self, _: int) -> bytes:
-        """The next message that is not lost; nothing at the end."""
-        while True:
-            try:
-                head = await self._source.readexactly(5)
-                rest = await self._source.readexactly(int.from_bytes(head[1:], "big") - 4)
-            except asyncio.IncompleteReadError:
-                return b""
-            if head[:1] == b"Z":
-                self._ready()
-            if not (head[:1] == b"A" and self._is_deaf()):
-                return head + rest
+        """The next message; nothing at the end."""
+        try:
+            head = await self._source.readexactly(5)
+            rest = await self._source.readexactly(int.from_bytes(head[1:], "big") - 4)
+        except asyncio.IncompleteReadError:
+            return b""
+        if head[:1] == b"Z":
+            self._ready()
+        return head + rest
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.watched import a_watch
 
-from cdc_sync.ats.expressions import SideTable, same, side_table
+from cdc_sync.ats.expressions import SideTable, side_table
 from cdc_sync.config import PlainColumn
 from cdc_sync.core.identifiers import QualifiedName
 
@@ -65,10 +65,3 @@ def test_whatever_else_is_evaluated_row_by_row(expression: str) -> None:
 def test_a_column_is_none_and_of_a_composite_key_every_part_counts() -> None:
     assert side_table(a_watch(), PlainColumn(name="hellowork_id")) is None
     assert found("(SELECT l.hw FROM links l WHERE l.no = t.no)", "year", "no") is None
-
-
-def test_a_name_is_its_own_as_far_as_a_schema_is_given() -> None:
-    side = found("(SELECT l.hw FROM links l WHERE l.application = t.id)")
-    assert side is not None
-    assert same(side.table, QualifiedName("public", "links"))
-    assert not same(side.table, QualifiedName(None, "link"))

@@ -92,7 +92,6 @@ WITH RECURSIVE base (relation, number, name, mandatory, type, typmod, depth) AS 
      ORDER BY relation, number, depth DESC
 )
 SELECT d.relation, d.number, d.name::text, pg_catalog.format_type(d.type, d.typmod), t.typtype = 'e', d.mandatory,
-       pg_catalog.has_column_privilege(d.relation, d.number, 'SELECT'),
        -- The `=` of the type's default B-tree. Types without one of their own (varchar, enums, arrays) use PostgreSQL's.
        coalesce((SELECT n.nspname::text
                    FROM pg_catalog.pg_opclass c
@@ -129,13 +128,12 @@ SELECT f.conrelid, own.attname::text, n.nspname::text, c.relname::text, other.at
  WHERE f.contype = 'f' AND f.conrelid = ANY (%(tables)s) AND cardinality(f.conkey) = 1
 
 -- name: table
--- One table's columns with their types, those that are never NULL, those that we may read, what its unique indexes are
+-- One table's columns with their types, those that are never NULL, what its unique indexes are
 -- on, the schemas of the types' operators, and the columns that are generated when they are read.
-WITH columns (relation, number, name, type, is_enum, not_null, is_readable, operators) AS ({columns}),
+WITH columns (relation, number, name, type, is_enum, not_null, operators) AS ({columns}),
      indexes (relation, index, is_primary, is_unique, names) AS ({indexes})
 SELECT json_build_array(coalesce(json_object_agg(name, type ORDER BY number), '{}'),
            coalesce(json_agg(name) FILTER (WHERE not_null), '[]'),
-           coalesce(json_agg(name) FILTER (WHERE is_readable), '[]'),
            coalesce((SELECT json_agg(names) FROM indexes WHERE is_unique), '[]'),
            coalesce(json_object_agg(name, operators), '{}'),
            (SELECT coalesce(json_agg(attname), '[]') FROM pg_catalog.pg_attribute a
@@ -145,7 +143,7 @@ SELECT json_build_array(coalesce(json_object_agg(name, type ORDER BY number), '{
 -- name: tables
 -- What `cdc-sync init` is to know of tables: the key's columns, of the primary one or else of the first other one
 -- without NULLs; and each column.
-WITH columns (relation, number, name, type, is_enum, not_null, is_readable, operators) AS ({columns}),
+WITH columns (relation, number, name, type, is_enum, not_null, operators) AS ({columns}),
      indexes (relation, index, is_primary, is_unique, names) AS ({indexes}),
      keys (relation, names) AS (
     SELECT DISTINCT ON (relation) relation, names
@@ -168,14 +166,6 @@ SELECT relation, json_build_array(
   LEFT JOIN single USING (relation, name)
   LEFT JOIN referring USING (relation, name)
  GROUP BY relation, keys.names
-
--- name: foreign_keys
--- From one table to another: the name, what a deletion there does here, and the columns here.
-SELECT f.conname::text, f.confdeltype::text,
-       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
-              WHERE a.attrelid = f.conrelid AND a.attnum = ANY (f.conkey))
-  FROM pg_catalog.pg_constraint f
- WHERE f.contype = 'f' AND f.conrelid = %s AND f.confrelid = %s
 
 -- name: hiding
 -- By the rules of PostgreSQL's check_enable_rls() and get_policies_for_relation() (src/backend/utils/misc/rls.c and
@@ -264,29 +254,28 @@ SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexde
  WHERE c.relname = ANY (%(indexes)s::name[]) AND n.nspname = ANY (%(schemas)s::name[])
 
 -- name: unseen
--- Tables that are read with watches' tables, but do not fire their triggers. A watch's own table is the root. As above,
--- not by to_regclass.
-WITH RECURSIVE own (watch, name, is_root, relation, kind) AS (
-    SELECT named.watch, named.name, named.is_root, c.oid, c.relkind
-      FROM unnest(%(watches)s::text[], %(tables)s::text[], %(roots)s::bool[]) AS named (watch, name, is_root)
+-- Tables that are read with a watch's tables, but do not fire their triggers. As above, not by to_regclass.
+WITH RECURSIVE own (name, relation, kind) AS (
+    SELECT named.name, c.oid, c.relkind
+      FROM unnest(%(tables)s::text[]) AS named (name)
      CROSS JOIN LATERAL pg_catalog.parse_ident(named.name) AS parsed (parts)
       JOIN pg_catalog.pg_class c ON c.relname = parsed.parts[pg_catalog.cardinality(parsed.parts)]::name
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE CASE pg_catalog.cardinality(parsed.parts) WHEN 1 THEN ON_OWN_PATH(c)
                                                      ELSE n.nspname = parsed.parts[1] END
-), tree (watch, name, relation) AS (
-    SELECT own.watch, own.name, own.relation FROM own
+), tree (name, relation) AS (
+    SELECT own.name, own.relation FROM own
     UNION
-    SELECT tree.watch, tree.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
+    SELECT tree.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
 )
-SELECT tree.watch, 'heir', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
+SELECT 'heir', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
   FROM tree
-  JOIN own AS root ON root.watch = tree.watch AND root.name = tree.name AND root.is_root AND root.kind = 'r'
+  JOIN own AS root ON root.name = tree.name AND root.name = %(root)s AND root.kind = 'r'
   JOIN pg_catalog.pg_class c ON c.oid = tree.relation
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE NOT EXISTS (SELECT FROM own WHERE own.watch = tree.watch AND own.relation = c.oid)
+ WHERE c.oid NOT IN (SELECT relation FROM own)
  UNION ALL
-SELECT DISTINCT tree.watch, 'subscribed', tree.name
+SELECT DISTINCT 'subscribed', tree.name
   FROM tree
   JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = tree.relation
- ORDER BY 1, 2, 3
+ ORDER BY 1, 2

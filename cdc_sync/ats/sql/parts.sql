@@ -31,7 +31,7 @@ CASE WHEN pg_typeof({0})::oid < 16384 THEN to_json({0}) #>> '{{}}' ELSE nullif(f
         END IF;
 
 -- name: quietly
-SET LOCAL client_min_messages = warning;
+SET LOCAL client_min_messages = warning; SET LOCAL quote_all_identifiers = off;
 
 -- The watched tables, which functions were installed before, and the tables to lock; the locks; and what is said if one is not to be had.
 -- name: declare_locks
@@ -43,7 +43,7 @@ SET LOCAL client_min_messages = warning;
     mode CONSTANT text := CASE WHEN earlier = '{{}}' THEN 'SHARE ROW EXCLUSIVE' ELSE 'ACCESS EXCLUSIVE' END;
 
 -- name: lock
-    PERFORM set_config('lock_timeout', least(nullif(setting::int, 0), {patience})::text, true) FROM pg_settings WHERE name = 'lock_timeout';
+    PERFORM set_config('lock_timeout', least(nullif(setting::int, 0), 3000)::text, true) FROM pg_settings WHERE name = 'lock_timeout';
     FOR n IN 1 .. cardinality(tables) LOOP -- a partitioned table with its partitions
         EXECUTE (SELECT format('LOCK TABLE %s%s IN %s MODE', CASE WHEN relkind <> 'p' THEN 'ONLY ' END, oid::regclass, mode) FROM pg_class WHERE oid = tables[n]);
         SET LOCAL lock_timeout = '10ms';
@@ -92,7 +92,7 @@ SELECT set_config('role', pg_get_userbyid(relowner), true) FROM pg_class WHERE o
 -- name: tenant_function
 /* What this script does for a tenant of {kind}, for any whose schema's name is written without quotes. */
 CREATE OR REPLACE FUNCTION {schema}.{name}(tenant pg_catalog.text) RETURNS pg_catalog.void
-    LANGUAGE plpgsql SET client_min_messages = warning SET search_path = pg_catalog, pg_temp AS
+    LANGUAGE plpgsql SET client_min_messages = warning SET quote_all_identifiers = off SET search_path = pg_catalog, pg_temp AS
 $cdc_sync${body}$cdc_sync$;
 REVOKE ALL ON FUNCTION {schema}.{name}(pg_catalog.text) FROM PUBLIC;
 
@@ -108,19 +108,6 @@ REVOKE ALL ON FUNCTION {schema}.{name}(pg_catalog.text) FROM PUBLIC;
     IF to_regclass('cdc_sync.changes') IS NOT NULL THEN
         DELETE FROM cdc_sync.changes WHERE watch = {watch};
     END IF;
-
--- name: revoke_counter
-DO $cdc_sync$ BEGIN
-    IF to_regclass('cdc_sync.{counter}') IS NOT NULL THEN
-        REVOKE ALL ON SEQUENCE cdc_sync.{counter} FROM {role};
-    END IF;
-END $cdc_sync$;
-
--- name: own_name
-CASE WHEN ON_OWN_PATH(c) THEN ARRAY[c.relname::text] END
-
--- name: no_own_name
-NULL::text[]
 
 -- Whether a role has what it needs; NULL if there is no such thing.
 -- name: has_schema

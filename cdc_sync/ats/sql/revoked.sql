@@ -2,7 +2,11 @@
 DO $cdc_sync$
 DECLARE
     ours CONSTANT oid := to_regnamespace('cdc_sync');
+    counter regclass;
 BEGIN
+    FOR counter IN SELECT oid FROM pg_class WHERE relnamespace = ours AND relname {counters} LOOP
+        EXECUTE format('REVOKE ALL ON SEQUENCE %s FROM %I', counter, {role});
+    END LOOP;
     IF to_regclass('cdc_sync.changes') IS NOT NULL AND NOT EXISTS (
         SELECT FROM pg_class CROSS JOIN aclexplode(relacl)
          WHERE relnamespace = ours AND relname LIKE 'missed\_%' AND pg_get_userbyid(grantee) = {role})

@@ -23,14 +23,7 @@ SELECT pg_backend_pid(), set_config('lock_timeout', CASE WHEN asked > '0' AND as
 
 -- name: bounds
 -- LOCAL: it must not outlive the transaction, as behind a pooler the session goes on to somebody else.
-SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY;
-SET LOCAL statement_timeout = '15s';
-SET LOCAL lock_timeout = '3s';
-SET LOCAL idle_in_transaction_session_timeout = '30s';
-
--- name: rolled_back
--- The same for a transaction that creates something and is rolled back.
-SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE;
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED {access};
 SET LOCAL statement_timeout = '15s';
 SET LOCAL lock_timeout = '3s';
 SET LOCAL idle_in_transaction_session_timeout = '30s';

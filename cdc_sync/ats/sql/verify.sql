@@ -25,7 +25,7 @@ WITH wanted (watch, kind, name, function, on_table, made, fires, may_be_missing)
     UNION ALL
     SELECT 'function', name, name, NULL, NULL, made, NULL FROM function
     UNION ALL -- a trigger has copies on partitions, each of which can be disabled by itself
-    SELECT 'trigger', t.tgname, f.name, ARRAY[n.nspname::text, c.relname], {own_name},
+    SELECT 'trigger', t.tgname, f.name, ARRAY[n.nspname::text, c.relname], CASE WHEN ON_OWN_PATH(c) THEN ARRAY[c.relname::text] END,
            concat_ws(' ', t.tgtype, nullif(encode(t.tgargs, 'escape'), ''), t.tgqual, nullif(t.tgattr::text, '')),
            (SELECT string_agg(DISTINCT c.tgenabled::text, '') FROM pg_trigger c WHERE c.tgfoid = f.oid AND c.tgname = t.tgname)
       FROM function f JOIN pg_trigger t ON t.tgfoid = f.oid

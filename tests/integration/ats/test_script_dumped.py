@@ -10,7 +10,7 @@ from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, one, rows, run
 from support.watched import a_config, install_triggers, run_script
 
-from cdc_sync.ats.scripts import Terms, install, uninstall
+from cdc_sync.ats.scripts import install, uninstall
 from cdc_sync.ats.verifying import verify
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
@@ -57,7 +57,7 @@ def test_the_owner_of_a_side_table_dumps_too(ats: Ats, database: str, owner: str
     run(ats, "GRANT {owner} TO {side}", owner=owner, side=side)
     config = a_config(related=[{"table": "public.side", "key": ["id"]}])
 
-    run_script(ats, install(config, Terms(owner=ours)))
+    run_script(ats, install(config, ours))
 
     for role in (owner, side):
         dumped = dump(dsn_of(database, role), *(["--exclude-table", "public.side"] if role == owner else []))

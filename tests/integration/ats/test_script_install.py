@@ -8,6 +8,7 @@ from support.versions import needs
 from support.watched import COLUMNS, a_config, install_triggers, some_config, uninstall_triggers
 
 from cdc_sync.ats.scripts import install
+from cdc_sync.ats.verifying import verify
 
 TRIGGERS = """
 SELECT c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal ORDER BY 1, 2
@@ -200,7 +201,10 @@ def test_the_owner_of_the_tables_can_install_and_remove(ats: Ats, open_session: 
     assert rows(ats, TRIGGERS) == []
 
 
-@pytest.mark.parametrize("setting", ["standard_conforming_strings = off", "search_path = ''", "search_path = cdc_sync"])
+@pytest.mark.parametrize(
+    "setting",
+    ["standard_conforming_strings = off", "search_path = ''", "search_path = cdc_sync", "quote_all_identifiers = on"],
+)
 def test_the_scripts_do_not_depend_on_settings_of_the_session(ats: Ats, setting: str) -> None:
     before = rows(ats, EVERYTHING)
     ats.execute(f"SET {setting}")
@@ -208,6 +212,7 @@ def test_the_scripts_do_not_depend_on_settings_of_the_session(ats: Ats, setting:
     install_triggers(ats, a_config())
     ats.execute("INSERT INTO public.applications (id) VALUES (7)")
     assert rows(ats, "SELECT row_key FROM cdc_sync.changes") == [(["7"],)]
+    assert {state for *_, state in rows(ats, verify(a_config().watches))} == {"ok"}
     uninstall_triggers(ats)
 
     ats.execute("RESET ALL")

@@ -8,7 +8,7 @@ from support.versions import needs
 from support.watched import a_config, grant, install_triggers, run_script, some_config
 
 from cdc_sync.ats.check import check_database
-from cdc_sync.ats.scripts import Terms, install, uninstall
+from cdc_sync.ats.scripts import install, uninstall
 from cdc_sync.ats.verifying import verify
 from cdc_sync.core.findings import Finding
 from cdc_sync.store.postgres import scripts as store_scripts
@@ -107,7 +107,7 @@ def test_another_owner_has_no_such_defaults(who: Roles, new_role: NewRole) -> No
     run(who.ats, DEFAULTS, owner=who.owner, to=who.thief, kind="TABLES")
     ours = new_role()
 
-    run_script(who.ats, install(who.config, Terms(owner=ours)))
+    run_script(who.ats, install(who.config, ours))
 
     assert who.rights(who.thief) == []
     assert one(who.ats, "SELECT relowner::regrole::text FROM pg_class WHERE oid = 'cdc_sync.changes'::regclass") == ours
@@ -121,7 +121,7 @@ def test_the_owner_of_a_partitioned_table_makes_partitions_of_it(
     database: str, new_role: NewRole, ats: Ats, open_session: OpenSession, *, is_named: bool
 ) -> None:
     needs(ats, 11, "row triggers on partitioned tables")
-    owner, terms = new_role(), Terms(owner=new_role() if is_named else None)
+    owner, other = new_role(), new_role() if is_named else None
     ats.execute("CREATE SCHEMA parted")
     ats.execute("CREATE TABLE parted.parts (id int, status text, zone int) PARTITION BY LIST (zone)")
     run(ats, "ALTER SCHEMA parted OWNER TO {owner}; ALTER TABLE parted.parts OWNER TO {owner}", owner=owner)
@@ -130,7 +130,7 @@ def test_the_owner_of_a_partitioned_table_makes_partitions_of_it(
     config = some_config(dsn_of(database, new_role()), watches)
 
     for zone in ("1", "2"):  # to run it again takes away nothing
-        run_script(ats, install(config, terms))
+        run_script(ats, install(config, other))
         with open_session(user=owner, password=owner) as theirs:
             run(theirs, "CREATE TABLE parted.parts_{zone} PARTITION OF parted.parts FOR VALUES IN ({zone})", zone=zone)
             run(theirs, "INSERT INTO parted.parts VALUES ({zone}, 'new', {zone})", zone=zone)

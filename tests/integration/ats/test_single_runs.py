@@ -28,15 +28,15 @@ async def test_each_database_is_connected_to_once(
     config = config.model_copy(update={"state": config.state.model_copy(update={"path": tmp_path / "state.db"})})
     tried, connect = list[str](), Database._connect
 
-    async def connected(self: Database, watch: str) -> Any:
-        tried.append(watch)
-        return await connect(self, watch)
+    async def connected(self: Database) -> Any:
+        tried.append(self.name)
+        return await connect(self)
 
     monkeypatch.setattr(Database, "_connect", connected)
     said: list[Event] = []
 
     result = await run_once(config, [lambda: {Event: said.append}], print, dry_run=False)
 
-    assert sorted(tried) == ["a", "c"]
+    assert sorted(tried) == ["down", "up"]
     assert [event.watch for event in said if isinstance(event, WatchLost)] == ["a", "b", "d"]
     assert result.failed

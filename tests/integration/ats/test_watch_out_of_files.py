@@ -41,7 +41,7 @@ async def test_what_the_system_refuses_is_said_and_tried_again(
         return [each for each in said if isinstance(each, kind)]
 
     store = Store(SqliteDriver(tmp_path / "state.db"))
-    shared = Database(config.database.dsn.get_secret_value(), store, longest_wait=0.2)
+    shared = Database(config.database.dsn.get_secret_value(), store)
     parts = replace(parts_of(config, store, said.append, Clock()), database=shared)
     working = asyncio.create_task(WatchWorker(parts).run())
     try:

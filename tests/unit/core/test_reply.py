@@ -116,6 +116,20 @@ def test_a_retry_after_in_seconds_or_as_a_date(value: str, wait: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("date", "wait"),
+    [
+        ("Wed, 21 Oct 2015 07:28:50 GMT", 10_000),
+        ("Wed, 21 Oct 2015 07:30:00 GMT", 0),
+        # None that can be read: our own clock.
+        ("yesterday", 60_000),
+        ("", 60_000),
+    ],
+)
+def test_a_retry_after_date_is_compared_with_the_reply_s_own(date: str, wait: int) -> None:
+    assert meaning_of(Reply(503, retry_after=MINUTE_LATER, date=date), NOW) == Meaning("throttled", wait)
+
+
+@pytest.mark.parametrize(
     "value",
     [
         "", " ", "soon", "-5", "+5", "1.5", "1e3", "0x10", "1_000", "5s", "٣", "²", "5, 6", ",", "Wed",
