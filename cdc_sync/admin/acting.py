@@ -24,12 +24,11 @@ from cdc_sync.store.acts import (
     Chosen,
     Discard,
     Pause,
-    Release,
     Request,
     Resend,
     Resume,
-    Retry,
     SeenEntry,
+    Send,
     execute,
     in_steps,
 )
@@ -61,14 +60,14 @@ class Decision:
 
     state: EntryState
     done: str
-    request: Callable[[str | None, tuple[SeenEntry, ...], PersonActed], Request[list[EntryId]]]
+    request: Callable[[EntryState, str | None, tuple[SeenEntry, ...], PersonActed], Request[list[EntryId]]]
 
 
 _DECISIONS: Mapping[str, Decision] = {
-    "/fuse/release": Decision("held", "released", Release),
-    "/fuse/discard": Decision("held", "discarded", partial(Discard, "held")),
-    "/dead-letters/retry": Decision("dead", "retried", lambda _, entries, by: Retry(entries, by)),
-    "/dead-letters/discard": Decision("dead", "discarded", partial(Discard, "dead")),
+    "/fuse/release": Decision("held", "released", Send),
+    "/fuse/discard": Decision("held", "discarded", Discard),
+    "/dead-letters/retry": Decision("dead", "retried", Send),
+    "/dead-letters/discard": Decision("dead", "discarded", Discard),
 }
 
 ACTIONS = (*_DECISIONS, "/resend", "/sending/pause", "/sending/resume")
@@ -155,7 +154,7 @@ async def _decide(store: Store, decision: Decision, form: Form, by: PersonActed)
     for chosen in form.chosen():
         entries = await store.operation.chosen(decision.state, form.watch, chosen)
         found += await in_steps(
-            lambda some: execute(store.driver, decision.request(form.watch, some, by), by.at), entries
+            lambda some: execute(store.driver, decision.request(decision.state, form.watch, some, by), by.at), entries
         )
     if decision.done == "released":
         return Done("released", len(found), {"released": len(found)})  # a mass change has many ids

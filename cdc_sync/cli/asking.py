@@ -1,6 +1,6 @@
 """What a command wants done: asked of the leader, or done under the store's lock where nobody leads.
 
-Either way it is a request in the store (see `requests`). The command looks for its answer, and tries the lock each
+Either way it is a request in the store (see `Operation`). The command looks for its answer, and tries the lock each
 second: the leader may end meanwhile, or another command may have had the lock.
 """
 
@@ -13,10 +13,9 @@ from typing import TypeVar
 from cdc_sync.config import Config
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
-from cdc_sync.store.acts import Request
+from cdc_sync.store.acts import DEADLINE, Request, read_answer
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.opening import opened_alone, opened_beside
-from cdc_sync.store.requests import DEADLINE, add_request, execute_next, is_answered, read_answer, remove_request
 
 A = TypeVar("A")
 
@@ -46,14 +45,15 @@ class Asking:
             OperationError: it was refused.
             StoreError: the store cannot be used; or the leader has not answered (`request-unanswered`), and never will.
         """
-        id_, answer = await add_request(self.store, request, self._within), None
+        id_, answer = await self.store.operation.add_request(request, self._within), None
         try:
             await self._await_answer(id_)
         finally:
-            answer = await remove_request(self.store, id_)
+            answer = await self.store.operation.remove_request(id_)
         if answer is None:
             raise store_error("request-unanswered", seconds=round(self._within))
-        return read_answer(request, answer)
+        found: A = read_answer(answer)
+        return found
 
     async def _await_answer(self, id_: str) -> None:
         until = time.monotonic() + self._within
@@ -65,7 +65,7 @@ class Asking:
     async def _execute_if_nobody_leads(self) -> None:
         try:
             async with opened_alone(self._config) as store:
-                while await execute_next(store, captured=None):
+                while await store.operation.execute_next(captured=None):
                     pass
         except StoreError as error:
             if error.code != "store-in-use":
@@ -74,7 +74,7 @@ class Asking:
     async def _is_answered_soon(self, id_: str) -> bool:
         until = time.monotonic() + min(_TRIES_LOCK_EVERY, self._within)
         while time.monotonic() < until:
-            if await is_answered(self.store, id_):
+            if await self.store.operation.is_answered(id_):
                 return True
             await asyncio.sleep(_LOOKS_EVERY)
         return False

@@ -20,13 +20,13 @@ from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell, check_clock, clock_skew
 from cdc_sync.packaged import data
-from cdc_sync.store.driver import about
+from cdc_sync.store.driver import note
 from cdc_sync.store.errors import keys
 from cdc_sync.store.leader import leader_in
 from cdc_sync.store.opening import opened_beside, store_dsn
 from cdc_sync.store.postgres import schema
-from cdc_sync.store.postgres.scripts import KIND, TABLES
-from cdc_sync.store.postgres.transaction import PostgresTransaction
+from cdc_sync.store.postgres.driver import PostgresTransaction
+from cdc_sync.store.postgres.scripts import TABLES
 from cdc_sync.store.protocol import KnownTwice
 from cdc_sync.store.sqlite.driver import run
 from cdc_sync.store.sqlite.schema import guarded, holder_of, open_file, version_of
@@ -102,7 +102,7 @@ def check_file(path: Path, tell: Tell) -> str | None:
 
 def _check_content(path: Path, tell: Tell) -> str | None:
     try:
-        store = open_file(path, read_only=True)
+        store = open_file(path, "read")
         with guarded(path, store), closing(store):
             version = version_of(store, path)
             bound = run(store, "about", name="database") if version else []
@@ -134,13 +134,12 @@ def _user() -> str:
 async def check_shared(dsn: str, tell: Tell) -> str | None:
     """Report findings about the database and the daemons; returns as `check_store`."""
     try:
-        async with await schema.connect(dsn) as connection:
-            schema.check_server(connection, dsn)
-            return await _check_schema(connection, dsn, tell)
-    except (psycopg.Error, StoreError) as error:
-        what = schema.translate(dsn, error) if isinstance(error, psycopg.Error) else error
-        is_refused = isinstance(error, psycopg.errors.InsufficientPrivilege)
-        tell(failed("refused" if is_refused else "unreachable", what=what))
+        with schema.translating(dsn):
+            async with await schema.connect(dsn) as connection:
+                return await _check_schema(connection, dsn, tell)
+    except StoreError as error:
+        is_refused = isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege)
+        tell(failed("refused" if is_refused else "unreachable", what=error))
     return None
 
 
@@ -163,17 +162,17 @@ async def _check_schema(connection: schema.Connection, dsn: str, tell: Tell) -> 
         return None
     if version < SCHEMA:
         tell(usable(store, version, SCHEMA))
-        return await about(transaction, "database")
-    is_led = (await transaction.rows("leads", kind=KIND))[0][0]
+        return await note(transaction, "database") or None
+    is_led = (await transaction.rows("leads"))[0][0]
     leader = await leader_in(transaction) if is_led else None
     by = "nobody: no daemon runs" if leader is None else f"process {leader.process} on {leader.host}"
     tell(usable(store, version, SCHEMA))
     tell(Finding("store-lock", "ok", f"the store is in use by {by}"))
     before = wall_clock()
-    ((theirs, *_),) = await transaction.rows("clock")
+    ((theirs,),) = await transaction.rows("clock")
     found = clock_skew(theirs, before, wall_clock())
     tell(check_clock("store-clock", "the clock of the store's server", found))
-    return await about(transaction, "database")
+    return await note(transaction, "database") or None
 
 
 # The findings.

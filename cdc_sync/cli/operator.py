@@ -59,11 +59,10 @@ from cdc_sync.store.acts import (
     ForgetAccount,
     ForgetApplication,
     Pause,
-    Release,
     Resend,
     Resume,
-    Retry,
     SeenEntry,
+    Send,
     in_steps,
 )
 from cdc_sync.store.errors import elsewhere
@@ -166,7 +165,7 @@ async def _decided(asked: Asking, action: str, watch: str | None, entries: Seque
     by = acting(asked.store, action, watch)
 
     async def step(part: tuple[SeenEntry, ...]) -> list[EntryId]:
-        return await asked.ask(Release(watch, part, by) if action == "release" else Discard("held", watch, part, by))
+        return await asked.ask((Send if action == "release" else Discard)("held", watch, part, by))
 
     return await in_steps(step, entries)
 
@@ -238,7 +237,7 @@ def decide_dead(
         by = acting(asked.store, action, watch)
 
         async def step(entries: tuple[SeenEntry, ...]) -> list[EntryId]:
-            return await asked.ask(Discard("dead", None, entries, by) if action == "discard" else Retry(entries, by))
+            return await asked.ask((Discard if action == "discard" else Send)("dead", None, entries, by))
 
         return await in_steps(step, wanted)
 

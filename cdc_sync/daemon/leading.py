@@ -43,7 +43,6 @@ from cdc_sync.delivery.sender import Sender
 from cdc_sync.event_loop import end, raise_failures, regularly
 from cdc_sync.store.lead import Lead
 from cdc_sync.store.opening import configuration_of, longest_call
-from cdc_sync.store.requests import execute_next
 
 GRACE = 20.0
 """Seconds that calls under way may take after the first signal."""
@@ -245,7 +244,7 @@ class Leading:
         while True:
             with suppress(StoreError):  # capture and delivery report it
                 is_asked = False
-                while await execute_next(self.store, self._config.watches):
+                while await self.store.operation.execute_next(self._config.watches):
                     is_asked, pause = True, _MORE_REQUESTS
                 self.sender.pause(await self.store.operation.paused())
                 self._follows_pauses.set()

@@ -1,30 +1,32 @@
 """What a person does to the store: releases, discards, retries, resends, forgets, pauses.
 
-An act is a request (see `requests`): a dataclass in `KINDS`, whose fields are its arguments. Executing it is one
-transaction. A transaction over a mass change would block the daemon, so a person's act over many entries goes in steps.
-After an interruption the same act does the rest.
+An act is a request: a dataclass in `KINDS`, whose fields are its arguments, checked when they are read, since a command
+may be of another version than the leader. Executing it is one transaction. A transaction over a mass change would block
+the daemon, so a person's act over many entries goes in steps, each an action of its own. After an interruption the same
+act does the rest.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Generic, TypeVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from cdc_sync.core.batch import HistoryEntry, described
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
-from cdc_sync.core.failures import OperationError
+from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.outbox import EntryId, EntryState
 from cdc_sync.core.reasons import Reason, fields_of
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.driver import Driver, Transaction, add_history, noted, watches_of
+from cdc_sync.store.driver import Driver, Row, Transaction, add_history, note, value, watches_of
 from cdc_sync.store.encoding import (
     ANY_ACCOUNT,
     account_mark,
@@ -34,6 +36,7 @@ from cdc_sync.store.encoding import (
     fuse_text,
     state_columns,
 )
+from cdc_sync.store.errors import message
 from cdc_sync.store.protocol import Only
 
 A = TypeVar("A")
@@ -42,11 +45,11 @@ T = TypeVar("T")
 STEP = 1_000
 """Most entries that an act changes in one transaction."""
 
-NO_ACTIONS = '{"counts":{},"unlogged":[]}'
-"""The note `actions` of a new store."""
-
 _UNLOGGED = 1_000
 """Actions kept for the log while no daemon runs."""
+
+DEADLINE: Final = 30.0
+"""Seconds after which a request is not executed any more."""
 
 NUMBERS = 20_000
 """Numbers of records that one transaction looks at."""
@@ -79,45 +82,28 @@ class Act:
     due_at: int
     captured: Captured
 
-    async def contents(self, state: EntryState, entries: Collection["SeenEntry"]) -> dict[EntryId, Content]:
-        """The contents of those entries that are in this state, and that nothing has replaced since they were read."""
-        if not entries:
-            return {}
-        rows = await self.transaction.rows("contents_in_state", state=state, keys=sorted(entries))
-        contents = {tuple(row[:3]): content_from(*row[3:]) for row in rows}
-        return {of[:2]: content for of in entries if (content := contents.get(of)) is not None}
-
     async def snapshots(
-        self, ids: Iterable[str], watches: Iterable[str]
+        self, ids: Collection[str], watches: Collection[str]
     ) -> dict[EntryId, tuple[Content | None, EntryState | None]]:
         """The last acknowledged states of these applications in these watches, each with its entry's state."""
-        rows = await self.transaction.rows("snapshots", ids=sorted({*ids}), watches=sorted({*watches}))
+        rows = await self.transaction.rows("snapshots", ids=list(ids), watches=list(watches))
         return {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
 
-    async def revive(self, state: EntryState, entries: Collection["SeenEntry"], event: str) -> list[EntryId]:
-        """Send those of these entries that can be called; returns which."""
-        found = await self.contents(state, entries)
-        chosen = {of: content for of, content in found.items() if _is_callable(content)}
-        rows = [(*of, content.endpoint, self.due_at) for of, content in sorted(chosen.items())]
-        await self.transaction.write("revive", rows)
-        await self.add_endpoints(chosen.values())
-        return await self.done(event, chosen)
-
-    async def add_endpoints(self, contents: Iterable[Content]) -> None:
-        """Make the endpoints of what is sent known."""
-        await self.transaction.write("add_endpoint", [(name,) for name in sorted({each.endpoint for each in contents})])
+    async def send(self, statement: str, rows: Sequence[Row]) -> None:
+        """Run a statement that has entries sent; each row ends with its endpoint, which becomes known."""
+        await self.transaction.write(statement, rows)
+        await self.transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted({row[-1] for row in rows})])
 
     async def mend_fuses(self, watch: str | None) -> None:
         """Note the decision in the blown fuses of these watches; those without a held entry are whole again."""
         transaction, decided = self.transaction, await watches_of(self.transaction, watch)
-        for name, text in await transaction.rows("fuses"):
-            fuse = fuse_from(text)
-            if fuse.blown_at is not None and name in decided:
-                is_left = (await transaction.rows("held_left", watch=name))[0][0]
-                after = fuse._replace(decided_at=self.due_at) if is_left else Fuse(decided_at=self.due_at)
-                await transaction.run("set_fuse", watch=name, fuse=fuse_text(after))
-                if not is_left:
-                    await transaction.run("forget_fuses", watch=name)
+        blown = {name: fuse for name, text in await transaction.rows("fuses") if (fuse := fuse_from(text)).blown_at}
+        for name in blown.keys() & decided:
+            fuse = blown[name]
+            if not await value(transaction, "held_left", watch=name):
+                fuse = Fuse()
+                await transaction.run("forget_fuses", watch=name)
+            await transaction.run("set_fuse", watch=name, fuse=fuse_text(fuse._replace(decided_at=self.due_at)))
 
     @property
     def who(self) -> dict[str, Any]:
@@ -131,13 +117,16 @@ class Act:
         self, event: str, contents: Mapping[EntryId, Content | None], was: Mapping[str, str] | None = None
     ) -> list[EntryId]:
         """Write what was done into the histories of these applications, and record it; returns them."""
-        lines = []
-        for of, content in contents.items():
-            to = None if content is None else described(content)
-            lines.append(HistoryEntry(self.now, *of, event, {**(was or {}), **self.who, "to": to}))
+        states = {of: content and described(content) for of, content in contents.items()}
+        lines = [HistoryEntry(self.now, *of, event, {**(was or {}), **self.who, "to": to}) for of, to in states.items()]
         await add_history(self.transaction, lines)
-        await record(self.transaction, self.by, len(contents))
+        await self.record(len(contents))
         return list(contents)
+
+    async def record(self, number: int) -> None:
+        """Count the action, and keep it for a daemon's log, if it affected any entries."""
+        if number:
+            await record(self.transaction, replace(self.by, count=number))
 
 
 class Request(ABC, Generic[A]):
@@ -192,13 +181,16 @@ class Chosen:
 
     def within(self, watches: list[str]) -> dict[str, Any]:
         """The parameters of statements that choose entries."""
+        # The default account leaves no mark.
+        is_default = self.account == DEFAULT_ACCOUNT
         return {
             "watches": watches,
             "any_id": self.ids is None,
             "ids": list(self.ids or ()),
             "deleted": None if self.only is None else self.only == "deletions",
             "transition": self.transition,
-            **_of_account(self.account),
+            "mark": ANY_ACCOUNT if is_default else self.account and account_mark(self.account),
+            "marked": not is_default,
             "limit": _NO_LIMIT if self.limit is None else self.limit,
         }
 
@@ -206,38 +198,21 @@ class Chosen:
 EVERYTHING = Chosen()
 
 
-def _of_account(account: str | None) -> dict[str, Any]:
-    """The mark that an account's metadata have; the default one's have none."""
-    is_default = account == DEFAULT_ACCOUNT
-    return {"mark": ANY_ACCOUNT if is_default else account and account_mark(account), "marked": not is_default}
-
-
 async def in_steps(step: Callable[[tuple[T, ...]], Awaitable[list[EntryId]]], of: Sequence[T]) -> list[EntryId]:
     """Take a step for some of these after the other; at least one: it mends fuses without held entries."""
-    done = await step(tuple(of[:STEP]))
-    for first in range(STEP, len(of), STEP):
+    done = list[EntryId]()
+    for first in range(0, len(of) or 1, STEP):
         done += await step(tuple(of[first : first + STEP]))
     return done
 
 
 @dataclass(frozen=True)
-class Release(Request[list[EntryId]]):
-    """Let held entries be sent; the answer is which. With none left, the watches' fuses are whole again."""
+class Decide(Request[list[EntryId]]):
+    """Decide about entries in a state; the answer is about which.
 
-    watch: str | None
-    entries: tuple[SeenEntry, ...]
-    by: PersonActed
-
-    async def execute(self, act: Act) -> list[EntryId]:
-        """See `Request`."""
-        released = await act.revive("held", self.entries, "released")
-        await act.mend_fuses(self.watch)
-        return released
-
-
-@dataclass(frozen=True)
-class Discard(Request[list[EntryId]]):
-    """Take held or dead entries as acknowledged, without a call; the answer is which."""
+    One that is in another state by now, or was replaced since it was read, is left out. With no entry held any more,
+    the watches' fuses are whole again.
+    """
 
     state: EntryState
     watch: str | None
@@ -246,31 +221,45 @@ class Discard(Request[list[EntryId]]):
 
     async def execute(self, act: Act) -> list[EntryId]:
         """See `Request`."""
-        chosen = await act.contents(self.state, self.entries)
-        snapshots = await act.snapshots([id_ for _, id_ in chosen], [watch for watch, _ in chosen])
+        keys = sorted(self.entries)
+        rows = await act.transaction.rows("contents_in_state", state=self.state, keys=keys)
+        found = {tuple(row[:3]): content_from(*row[3:]) for row in rows}
+        contents = {of[:2]: content for of in self.entries if (content := found.get(of)) is not None}
+        done = await self.decide(act, contents)
+        if self.state == "held":
+            await act.mend_fuses(self.watch)
+        return done
+
+    @abstractmethod
+    async def decide(self, act: Act, contents: Mapping[EntryId, Content]) -> list[EntryId]:
+        """Decide about the entries with these contents; returns about which."""
+
+
+class Send(Decide):
+    """Release held entries, or retry dead ones, if they can be called."""
+
+    async def decide(self, act: Act, contents: Mapping[EntryId, Content]) -> list[EntryId]:
+        """See `Decide`."""
+        chosen = {of: content for of, content in contents.items() if _is_callable(content)}
+        await act.send("revive", [(*of, act.due_at, content.endpoint) for of, content in sorted(chosen.items())])
+        return await act.done("released" if self.state == "held" else "retried", chosen)
+
+
+class Discard(Decide):
+    """Take entries as acknowledged, without a call."""
+
+    async def decide(self, act: Act, contents: Mapping[EntryId, Content]) -> list[EntryId]:
+        """See `Decide`."""
+        snapshots = await act.snapshots({id_ for _, id_ in contents}, {watch for watch, _ in contents})
         acknowledged = []
-        for of, content in sorted(chosen.items()):
+        for of, content in sorted(contents.items()):
             snapshot, _ = snapshots[of]
             # The account that has the application: a deletion goes there.
             state = content if snapshot is None else content._replace(account=snapshot.account)
             acknowledged.append((*of, *state_columns(state, discarded=True), act.now, False))
-        await act.transaction.write("remove", sorted(chosen))
+        await act.transaction.write("remove", sorted(contents))
         await act.transaction.write("acknowledge", acknowledged)
-        if self.state == "held":
-            await act.mend_fuses(self.watch)
-        return await act.done("discarded", chosen, {"was": self.state})
-
-
-@dataclass(frozen=True)
-class Retry(Request[list[EntryId]]):
-    """Send dead letters again; the answer is which."""
-
-    entries: tuple[SeenEntry, ...]
-    by: PersonActed
-
-    async def execute(self, act: Act) -> list[EntryId]:
-        """See `Request`."""
-        return await act.revive("dead", self.entries, "retried")
+        return await act.done("discarded", contents, {"was": self.state})
 
 
 @dataclass(frozen=True)
@@ -283,8 +272,7 @@ class Resend(Request[list[EntryId]]):
 
     async def execute(self, act: Act) -> list[EntryId]:
         """See `Request`."""
-        transaction, due_at = act.transaction, act.due_at
-        known = await act.snapshots(self.ids, await watches_of(transaction, self.watch))
+        known, due_at = await act.snapshots(self.ids, await watches_of(act.transaction, self.watch)), act.due_at
         # The same or a newer state is pending: send it now.
         hastened = {of: content for of, (content, state) in known.items() if state == "pending"}
         again = {
@@ -292,12 +280,10 @@ class Resend(Request[list[EntryId]]):
             for of, (content, state) in known.items()
             if state is None and content is not None and _is_callable(content)
         }
-        await transaction.write("hasten", [(*of, due_at) for of in hastened])
+        await act.transaction.write("hasten", [(*of, due_at) for of in hastened])
         rest = "", "pending", due_at, due_at, None
-        rows = [(*of, *state_columns(each), *rest, each.endpoint) for of, each in again.items()]
-        await transaction.write("enqueue", rows)
-        await act.add_endpoints(again.values())
-        return await act.done("resend", dict(sorted({**hastened, **again}.items())))
+        await act.send("enqueue", [(*of, *state_columns(each), *rest, each.endpoint) for of, each in again.items()])
+        return await act.done("resend", {**hastened, **again})
 
 
 @dataclass(frozen=True)
@@ -315,10 +301,10 @@ class Forget(Request[bool]):
                 f"a daemon works the watch {self.watch}: take it out of that daemon's configuration, and have it reload"
             )
         is_known = bool(await transaction.rows("fuse", watch=self.watch))
-        ((is_left,),) = await transaction.rows("left_of_watch", watch=self.watch)
+        is_left = await value(transaction, "left_of_watch", watch=self.watch)
         for what in _FORGOTTEN:
             await transaction.run(f"forget_{what}", watch=self.watch, limit=STEP)
-        await record(transaction, self.by, int(is_known))  # once: this step has removed its row
+        await act.record(int(is_known))  # once: this step has removed its row
         return is_known or bool(is_left)
 
 
@@ -333,17 +319,18 @@ class ForgetAccount(Request[int]):
     async def execute(self, act: Act) -> int:
         """See `Request`: it is refused if the account is configured."""
         transaction = act.transaction
-        configured = await noted(transaction, CONFIGURED, '{"accounts":[]}')
+        configured = json.loads(await note(transaction, CONFIGURED, '{"accounts":[]}'))
         if act.captured is not None and self.account in (*configured["accounts"], DEFAULT_ACCOUNT):
             raise OperationError(f"the account {self.account} is configured: take it out, and have the daemon reload")
         mark = account_mark(self.account)
-        removed = await transaction.count("forget_entries_of_account", mark=mark)
+        removed: int = await value(transaction, "entries_of_account", mark=mark)
+        await transaction.run("forget_entries_of_account", mark=mark)
         of_numbers = {"after": self.after, "last": self.after + NUMBERS}
         records = await transaction.rows("records_of_account", mark=mark, **of_numbers)
         # What is acknowledged next for another account's entry needs the record.
         await transaction.write("unacknowledge", sorted(of for *of, has_entry in records if has_entry))
         await forget_records(transaction, sorted((watch, id_) for watch, id_, has_entry in records if not has_entry))
-        await record(transaction, self.by, removed + len(records))
+        await act.record(removed + len(records))
         return removed + len(records)
 
 
@@ -380,7 +367,7 @@ class ForgetApplication(Request[int]):
             await forget_traces(transaction, sorted({(watch, self.application_id) for watch, _ in found}))
             detail = {**act.who, "count": len(found)}
             await add_history(transaction, [HistoryEntry(act.now, self.watch or "", "", "forgotten", detail)])
-            await record(transaction, self.by, len(found))
+            await act.record(len(found))
         return len(found)
 
 
@@ -393,28 +380,32 @@ class Pause(Request[list[str]]):
 
     async def execute(self, act: Act) -> list[str]:
         """See `Request`."""
-        paused = self._after({*await noted(act.transaction, "paused", "[]")})
-        await act.transaction.run("set_about", name="paused", value=as_json(sorted(paused)))
-        await record(act.transaction, self.by, 1)
-        return sorted(paused)
+        after = sorted(self.after(await paused(act.transaction)))
+        await act.transaction.run("set_about", name="paused", value=as_json(after))
+        await act.record(1)
+        return after
 
-    def _after(self, paused: set[str]) -> set[str]:
+    def after(self, before: frozenset[str]) -> frozenset[str]:
         """What is paused then."""
-        return paused | {self.endpoint}
+        return before | {self.endpoint}
 
 
-@dataclass(frozen=True)
 class Resume(Pause):
     """End a pause, or each with `ALL_ENDPOINTS`; the answer is which are still paused."""
 
-    def _after(self, paused: set[str]) -> set[str]:
-        return set() if self.endpoint == ALL_ENDPOINTS else paused - {self.endpoint}
+    def after(self, before: frozenset[str]) -> frozenset[str]:
+        """See `Pause`."""
+        return frozenset() if self.endpoint == ALL_ENDPOINTS else before - {self.endpoint}
+
+
+async def paused(transaction: Transaction) -> frozenset[str]:
+    """The endpoints that an operator has paused; see `ALL_ENDPOINTS`."""
+    return frozenset(json.loads(await note(transaction, "paused", "[]")))
 
 
 KINDS: Final[dict[str, type[Request[Any]]]] = {
-    "release": Release,
+    "send": Send,
     "discard": Discard,
-    "retry": Retry,
     "resend": Resend,
     "forget": Forget,
     "forget account": ForgetAccount,
@@ -423,6 +414,45 @@ KINDS: Final[dict[str, type[Request[Any]]]] = {
     "resume": Resume,
 }
 """All kinds, by the name in the table: there are no others."""
+
+
+@cache
+def _arguments(kind: type[Request[Any]]) -> TypeAdapter[Request[Any]]:
+    return TypeAdapter(kind)
+
+
+def written(request: Request[Any]) -> tuple[str, str]:
+    """A request's kind and its arguments."""
+    (what,) = (name for name, kind in KINDS.items() if kind is type(request))
+    return what, _arguments(type(request)).dump_json(request).decode()
+
+
+async def answered(
+    transaction: Transaction, what: str, arguments: str, clock: Clock, captured: Captured
+) -> dict[str, Any]:
+    """Execute a request that is `written`; returns its answer."""
+    try:
+        request = _arguments(KINDS[what]).validate_json(arguments)
+    except (KeyError, ValidationError):
+        return {"refused": message("request-unknown", what=what)}
+    try:
+        return {"done": await perform(transaction, request, clock, clock.for_people(), captured)}
+    except StoreError:
+        raise
+    except OperationError as error:
+        return {"refused": str(error)}
+
+
+def read_answer(answer: str) -> Any:
+    """What a request's answer says.
+
+    Raises:
+        OperationError: the request was refused.
+    """
+    found = json.loads(answer)
+    if "refused" in found:
+        raise OperationError(found["refused"])
+    return found["done"]
 
 
 def _is_callable(content: Content) -> bool:
@@ -448,16 +478,20 @@ async def forget_traces(transaction: Transaction, of: Sequence[EntryId]) -> None
     await transaction.write("forget_rows", of)
 
 
-async def record(transaction: Transaction, by: PersonActed, number: int) -> None:
-    """Record how many entries a person's action affected; its steps count as one action."""
-    if not number:
-        return
-    actions, action = await noted(transaction, "actions", NO_ACTIONS), list(astuple(replace(by, count=0)))
-    unlogged = [PersonActed(*each) for each in actions["unlogged"]]
-    if actions.get("last") != action:
-        actions["counts"][by.action] = actions["counts"].get(by.action, 0) + 1
-    elif unlogged and list(astuple(replace(unlogged[-1], count=0))) == action:
-        number += unlogged.pop().count
-    unlogged.append(replace(by, count=number))
-    actions |= {"unlogged": [astuple(each) for each in unlogged[-_UNLOGGED:]], "last": action}
-    await transaction.run("set_about", name="actions", value=as_json(actions))
+async def actions(transaction: Transaction) -> dict[str, Any]:
+    """How often people did each action (`counts`), and those that no daemon has logged (`unlogged`)."""
+    found: dict[str, Any] = json.loads(await note(transaction, "actions", '{"counts":{},"unlogged":[]}'))
+    return found
+
+
+async def record(transaction: Transaction, by: PersonActed) -> None:
+    """Count a person's action, and keep it for a daemon's log."""
+    found = await actions(transaction)
+    counts = Counter(found["counts"]) + Counter([by.action])
+    await set_actions(transaction, counts, [*found["unlogged"], astuple(by)][-_UNLOGGED:])
+
+
+async def set_actions(transaction: Transaction, counts: Mapping[str, int], unlogged: Sequence[Any]) -> None:
+    """Write what `actions` returns."""
+    value = as_json({"counts": counts, "unlogged": unlogged})
+    await transaction.run("set_about", name="actions", value=value)

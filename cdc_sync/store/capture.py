@@ -1,26 +1,46 @@
-"""The store for capture: what is known, and batches of observations (see `applying`)."""
+"""The store for capture: what is known, and batches of observations.
+
+The transaction that writes an observation also decides about it (decision 4). Otherwise the sender could send an entry
+between its reading and its cancelling. The decisions are the core's (`plan_batch`); here is how they are written.
+"""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from cdc_sync.core.batch import NO_CALLS, NO_STATES, Applied, Batch, Calls, States
+from cdc_sync.core.batch import (
+    NO_CALLS,
+    NO_STATES,
+    Applied,
+    Batch,
+    BatchPlan,
+    Calls,
+    Fuses,
+    HistoryEntry,
+    States,
+    accounts_of,
+    moved,
+    plan_batch,
+)
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import blow
-from cdc_sync.core.outbox import Known, Suspicion, Verified
-from cdc_sync.core.rows import Key, WatchRules
-from cdc_sync.store.applying import OF_NO_ROW, apply
-from cdc_sync.store.driver import Role, Transaction, job, pages
+from cdc_sync.core.diff import Fuse, blow
+from cdc_sync.core.outbox import ANSWERED_WITHIN, NOWHERE, Applying, Entry, Known, Suspicion, Verified
+from cdc_sync.core.reasons import as_text
+from cdc_sync.core.rows import Key, Reportable, WatchRules
+from cdc_sync.store.delivery import mend
+from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, pages, value
 from cdc_sync.store.encoding import (
     content_from,
+    entry_from,
     fuse_from,
     fuse_text,
     key_from,
     key_text,
     known_from,
+    state_columns,
 )
 
 _RECORDS_AT_ONCE = 20_000
@@ -46,12 +66,11 @@ class Capture(Role):
 
     async def knows_any(self, watch: str) -> bool:
         """Whether any application of the watch was ever recorded."""
-        ((found,),) = await self.driver.ask("knows_any", watch=watch)
-        return bool(found)
+        return bool(await self.driver.value("knows_any", watch=watch))
 
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of these applications."""
-        rows = await self.driver.ask("before", watch=watch, ids=list(application_ids), rows=OF_NO_ROW)
+        rows = await self.driver.ask("before", watch=watch, ids=list(application_ids), rows=[])
         return {row[1]: known_from(row) for row in rows}
 
     async def known_elsewhere(self, watches: Sequence[str], application_ids: Sequence[str]) -> States:
@@ -71,8 +90,7 @@ class Capture(Role):
 
         The record's, if it was verified with this digest and has no pending entry. 0: nothing to do. -1: read it.
         """
-        rows = await self.driver.ask("compare", watch=watch, digests=digests)
-        found: list[int] = json.loads(rows[0][0] or "[]")
+        found: list[int] = json.loads(await self.driver.value("compare", watch=watch, digests=digests) or "[]")
         return found
 
     async def verify(self, watch: str, verified: Sequence[Verified]) -> None:
@@ -98,8 +116,7 @@ class Capture(Role):
 
     async def highest_number(self) -> int:
         """The highest record number; 0 if there is none."""
-        ((number,),) = await self.driver.ask("highest_number")
-        return int(number)
+        return int(await self.driver.value("highest_number"))
 
     async def apply(self, rules: WatchRules, batch: Batch, calls: Calls = NO_CALLS) -> Applied:
         """Decide about a batch and write it; meanwhile no call of its applications begins."""
@@ -108,7 +125,7 @@ class Capture(Role):
         elsewhere = await self._states_elsewhere(watch, batch)
         # Without a pause before the transaction's place in the order is fixed.
         applying = calls.begin_apply(watch, batch.application_ids)
-        work = partial(apply, rules=rules, batch=batch, elsewhere=elsewhere, applying=applying)
+        work = partial(_apply, rules=rules, batch=batch, elsewhere=elsewhere, applying=applying)
         return await self.driver.transact(work, partial(calls.end_apply, applying))
 
     async def _states_elsewhere(self, watch: str, batch: Batch) -> States:
@@ -139,27 +156,188 @@ class Capture(Role):
 
     async def next_suspicion(self, watch: str) -> int | None:
         """When the next suspicion's grace ends."""
-        ((due_at,),) = await self.driver.ask("next_suspicion", watch=watch)
-        return None if due_at is None else int(due_at)
+        due_at: int | None = await self.driver.value("next_suspicion", watch=watch)
+        return due_at
 
     @job
     async def blow_fuse(self, transaction: Transaction, watch: str, reason: str, now: int) -> None:
         """Hold everything new of a watch until a person decides. A blown fuse stays as it is."""
         await transaction.run("add_watch", watch=watch)
-        ((fuse,),) = await transaction.rows("fuse", watch=watch)
-        blown = blow(fuse_from(fuse), now, reason)._replace(holds_all=True)
+        fuse = fuse_from(await value(transaction, "fuse", watch=watch))
+        blown = blow(fuse, now, reason)._replace(holds_all=True)
         await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
 
 
 def _states(rows: Sequence[tuple[Any, ...]]) -> dict[str, Content]:
     """See `Capture.known_elsewhere`."""
-    found: dict[str, Content] = {}
-    with_entry: set[str] = set()
+    found, with_entry = dict[str, Content](), set[str]()
     for id_, *columns, adopted, has_entry in rows:
-        if has_entry:
-            with_entry.add(id_)
         content = content_from(*columns)
         # HelloWork never received the deletion of a row that was left to another watch.
         if content is not None and not (adopted and content.deleted):
             found[id_] = content  # the last one is the newest
+        with_entry |= {id_} if has_entry else set()
     return {id_: content for id_, content in found.items() if id_ not in with_entry}
+
+
+async def _apply(
+    transaction: Transaction, *, rules: WatchRules, batch: Batch, elsewhere: States, applying: Applying
+) -> Applied:
+    """Decide about a batch and write it. `elsewhere`: see `plan_batch`."""
+    watch = rules.watch
+    before = await _before(transaction, watch, batch, applying)
+    fuse, of_accounts = await _fuses(transaction, watch, accounts_of(rules, batch, before))
+    plan = plan_batch(rules, batch, before, fuse, elsewhere, of_accounts=of_accounts)
+    if plan.is_empty:
+        await transaction.run("need_no_flush")
+        return Applied(unresolved=plan.unresolved)
+    rivals = await _remove_rivals(transaction, batch, plan)
+    suspected = await _new_suspicions(transaction, watch, plan)
+    attempted = _attempted(before, rivals, applying)
+    at = batch.now + batch.shift
+    for name, rows in (*_changes(plan, batch.now, at), *_outcomes(plan, attempted, suspected, at)):
+        await transaction.write(name, [(watch, *row) for row in rows])
+    entries = [each for each in plan.enqueued if each.state == "pending"]
+    endpoints = {each.content.endpoint for each in plan.refreshed} | {each.content.endpoint for each in entries}
+    await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(endpoints)])
+    await add_history(transaction, [*plan.history, *_lines(watch, batch, rivals, suspected)])
+    await _tally(transaction, watch, plan, at, fuse)
+    if fuse.blown_at is not None:
+        await mend(transaction, watch)
+    sent = [each._replace(attempted=True) if each.application_id in attempted else each for each in entries]
+    return _applied(plan, sent, suspected, rivals)
+
+
+def _applied(
+    plan: BatchPlan, sent: Sequence[Entry], suspected: Sequence[Suspicion], rivals: Sequence[Entry]
+) -> Applied:
+    return Applied(
+        plan.results,
+        sent,
+        plan.unresolved,
+        frozenset(one.application_id for one in suspected),
+        plan.skips,
+        written=True,
+        corrected=frozenset(each.content.endpoint for each in plan.refreshed),
+        replaced=[each.id for each in rivals],
+    )
+
+
+async def _before(transaction: Transaction, watch: str, batch: Batch, applying: Applying) -> dict[str, Known]:
+    """What is known of the batch's applications and rows."""
+    ids = batch.application_ids
+    # Each row with its id, to find another application that the row represented last.
+    old = () if batch.rows_are_new else batch.observations
+    rows = [(key_text(each.key), each.application_id or "") for each in old]
+    rows += [(key_text(key), "") for key in batch.gone]
+    found = await transaction.rows("before", watch=watch, ids=ids, rows=rows)
+    begun = {row[1]: applying.has_begun(watch, row[1], row[15], row[10]) for row in found}
+    return {row[1]: known_from(row, has_begun=begun[row[1]]) for row in found}
+
+
+async def _fuses(transaction: Transaction, watch: str, accounts: Collection[str]) -> tuple[Fuse, Fuses]:
+    """The watch's fuse, and those of these accounts. The watch gets its row."""
+    await transaction.run("add_watch", watch=watch)
+    fuse = fuse_from(await value(transaction, "fuse", watch=watch))
+    counted = await transaction.rows("fuses_of_accounts", watch=watch, accounts=sorted(accounts))
+    return fuse, {account: fuse_from(text) for account, text in counted}
+
+
+async def _remove_rivals(transaction: Transaction, batch: Batch, plan: BatchPlan) -> list[Entry]:
+    """Remove the other watches' entries of the same account that newer states of this watch replace; returns them."""
+    accounts = {each.application_id: each.content.account for each in plan.enqueued}
+    if not accounts or not batch.others:
+        return []
+    rows = await transaction.rows("rivals", ids=list(accounts), watches=list(batch.others))
+    rivals = [each for each in map(entry_from, rows) if each.content.account == accounts[each.application_id]]
+    await transaction.write("remove", [each.id for each in rivals])
+    return rivals
+
+
+def _attempted(before: Mapping[str, Known], rivals: Sequence[Entry], applying: Applying) -> set[str]:
+    """The applications of which HelloWork may have received, or may be receiving, a state that is not acknowledged.
+
+    If a rival was attempted, a reverted state must be sent.
+    """
+    begun = {each.id for each in rivals if applying.has_begun(*each.id, each.revision, each.content.status)}
+    found = {each.application_id for each in rivals if each.attempted or each.id in begun}
+    return found | {id_ for id_, known in before.items() if known.pending is not None and known.pending.attempted}
+
+
+async def _new_suspicions(transaction: Transaction, watch: str, plan: BatchPlan) -> list[Suspicion]:
+    """Those of applications that were not suspected before."""
+    ids = [one.application_id for one in plan.suspicions]
+    already = {id_ for (id_,) in await transaction.rows("suspected", watch=watch, ids=ids)}
+    return [one for one in plan.suspicions if one.application_id not in already]
+
+
+def _lines(watch: str, batch: Batch, rivals: Sequence[Entry], suspected: Sequence[Suspicion]) -> list[HistoryEntry]:
+    """What a batch adds to the histories beside what its plan does."""
+    at, detail = batch.now + batch.shift, {"by": batch.origin}
+    lines = [moved(each.watch, each.application_id, watch, batch) for each in rivals]
+    return lines + [HistoryEntry(at, watch, one.application_id, "suspected", detail) for one in suspected]
+
+
+_Changes = list[tuple[str, Sequence[Row]]]
+"""Statements in their order, each with its rows, without the watch."""
+
+
+def _changes(plan: BatchPlan, now: int, at: int) -> _Changes:
+    """What becomes known of applications, and what is to be sent; `at` is the batch's time, for people."""
+    adopted = [(key_text(one.key), state_columns(one.content), one) for one in plan.adopted]
+    return [
+        ("look_again", [(*each, now) for each in plan.handed_over.items()]),
+        ("hand_over", list(plan.handed_over.items())),
+        ("seen_new", [(one.application_id, key_text(one.key)) for one in plan.new]),
+        ("adopt_new", [(one.application_id, key, *state, at, one.digest) for key, state, one in adopted]),
+        ("move", [(one.application_id, key_text(one.key)) for one in plan.moved]),
+        ("acknowledge", [(one.application_id, *state_columns(one.content), at, True) for one in plan.acknowledged]),
+        ("remove", [(id_,) for id_ in (*plan.cancelled, *plan.forgotten)]),
+        ("forget_application", [(id_,) for id_ in plan.forgotten]),
+        ("enqueue", [_enqueued(one) for one in plan.enqueued]),
+        ("refresh", [_refreshed(one) for one in plan.refreshed]),
+    ]
+
+
+def _outcomes(plan: BatchPlan, attempted: Collection[str], suspected: Sequence[Suspicion], at: int) -> _Changes:
+    """What else a batch leaves behind.
+
+    Changed entries that were `attempted`: HelloWork may have received, or may be receiving, something else before. So
+    whatever becomes of that call, and of this process, they are not cancelled before it is acknowledged.
+    """
+    changed = {one.application_id for one in plan.enqueued} | {one.application_id for one in plan.refreshed}
+    skipped = [skip for skip in plan.skips if skip.reason is not None]
+    return [
+        ("mark_attempted", [(id_,) for id_ in sorted(changed.intersection(attempted))]),
+        ("leave_scope", [(id_,) for id_ in sorted(plan.out_of_scope)]),
+        ("answer", [(id_,) for id_ in plan.answered]),
+        ("postpone", [(one.application_id, one.due_at) for one in plan.postponed]),
+        ("hasten", [(one.application_id, one.due_at + ANSWERED_WITHIN) for one in plan.waiting]),
+        ("suspect", [(one.application_id, one.at, one.due_at) for one in suspected]),
+        ("unskip", [(key_text(skip.key),) for skip in plan.skips if skip.reason is None]),
+        ("skip", [(key_text(skip.key), skip.application_id, as_text(skip.reason), at) for skip in skipped]),
+        ("set_position", list(plan.positions.items())),
+        ("set_account_fuse", [(name, fuse_text(each)) for name, each in sorted(plan.of_accounts.items())]),
+    ]
+
+
+def _refreshed(one: Reportable) -> Row:
+    """The columns of the statement `refresh` after the watch."""
+    return one.application_id, state_columns(one.content)[-1], one.content.endpoint
+
+
+def _enqueued(one: Entry) -> Row:
+    """The columns of the statement `enqueue` after the watch."""
+    kinds, reason = " ".join(sorted(one.kinds)), one.reason and as_text(one.reason)
+    endpoint = NOWHERE if one.state == "dead" else one.content.endpoint
+    state = kinds, one.state, one.queued_at, one.due_at, reason, endpoint
+    return one.application_id, *state_columns(one.content), *state
+
+
+async def _tally(transaction: Transaction, watch: str, plan: BatchPlan, at: int, fuse: Fuse) -> None:
+    """Write the watch's numbers. All records are made here, and removed here or by a person."""
+    new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
+    is_changed = any(one.decision != "adopt" for one in plan.results)
+    if new or is_changed:
+        counted = None if plan.fuse == fuse else fuse_text(plan.fuse)
+        await transaction.write("tally", [(new, at if is_changed else None, counted, watch)])

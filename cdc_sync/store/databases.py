@@ -4,15 +4,18 @@ import json
 from collections.abc import Mapping, Sequence
 
 from cdc_sync.core.findings import host_name
-from cdc_sync.store.driver import Role, Transaction, job
+from cdc_sync.store.driver import Role, Transaction, job, note, value
 from cdc_sync.store.errors import another_database
-from cdc_sync.store.protocol import FROM_DATABASE, hosts_note, identity_note
+from cdc_sync.store.protocol import FROM_DATABASE, database_note
 
 
 class Databases(Role):
     """See the module's text. The section `database` has the name ""."""
 
-    async def bind(self, identity: str, database: str = "", section: str = "database") -> None:
+    @job
+    async def bind(
+        self, transaction: Transaction, identity: str, database: str = "", section: str = "database"
+    ) -> None:
         """Bind a configured name ("" is the section `database`) to a database.
 
         Its `section` of the configuration is for the error.
@@ -20,27 +23,27 @@ class Databases(Role):
         Raises:
             AnotherDatabaseError: it is bound to another one.
         """
-        note = identity_note(database)
-        if (bound := await self.driver.note(note)) is None:
-            await self.driver.transact(lambda t: t.run("set_about_first", name=note, value=identity))
-            bound = await self.driver.note(note)
-        if bound is not None and bound != identity:
+        name = database_note("database", database)
+        bound = await note(transaction, name)
+        if not bound:
+            await transaction.run("set_about", name=name, value=identity)
+        elif bound != identity:
             raise another_database(self.driver.name, database, section, bound, identity)
 
     async def identity(self, database: str = "") -> str | None:
         """The database to which a configured name is bound."""
-        return await self.driver.note(identity_note(database))
+        found: str | None = await self.driver.value("about", name=database_note("database", database))
+        return found
 
     async def hosts(self, database: str = "") -> tuple[str, ...]:
         """The hosts by which a database was reached last; empty if unknown."""
-        text = await self.driver.note(hosts_note(database))
-        hosts = json.loads(text)["hosts"] if text else []
+        hosts = json.loads(await self.driver.value("about", name=database_note("hosts", database)) or "{}")
         # Earlier versions wrote a socket's folder.
-        return tuple(host_name(*host.rsplit(":", 1)) for host in hosts)
+        return tuple(host_name(*host.rsplit(":", 1)) for host in hosts.get("hosts", ()))
 
     async def set_hosts(self, hosts: Sequence[str], database: str = "") -> None:
         """Set a database's hosts."""
-        await self.driver.transact(lambda t: t.run("set_about", name=hosts_note(database), value=_text_of(hosts)))
+        await self.driver.transact(lambda t: _set_hosts(t, hosts, database))
 
     @job
     async def rebind(
@@ -53,8 +56,8 @@ class Databases(Role):
     ) -> None:
         """Bind a configured name to another database, with these capture positions by watch."""
         rows = [(watch, name, value) for watch, of in sorted(positions.items()) for name, value in of.items()]
-        await transaction.run("set_about", name=identity_note(database), value=identity)
-        await transaction.run("set_about", name=hosts_note(database), value=_text_of(hosts))
+        await transaction.run("set_about", name=database_note("database", database), value=identity)
+        await _set_hosts(transaction, hosts, database)
         await transaction.write("set_position", rows)
 
     async def set_captured_from(self, watch: str, database: str) -> None:
@@ -64,12 +67,12 @@ class Databases(Role):
     @job
     async def begin_capture(self, transaction: Transaction, watch: str, session: str) -> str | None:
         """Record, in a shared store, this daemon's session on the ATS's database; returns the watch's one before."""
-        rows = await transaction.rows("session", watch=watch)
-        if not rows:
-            await transaction.run("add_watch", watch=watch)
+        await transaction.run("add_watch", watch=watch)
+        before: str | None = await value(transaction, "session", watch=watch)
         await transaction.run("set_session", watch=watch, session=session)
-        return str(rows[0][0]) if rows and rows[0][0] is not None else None
+        return before
 
 
-def _text_of(hosts: Sequence[str]) -> str:
-    return json.dumps({"hosts": hosts}, ensure_ascii=False)
+async def _set_hosts(transaction: Transaction, hosts: Sequence[str], database: str) -> None:
+    value = json.dumps({"hosts": hosts}, ensure_ascii=False)
+    await transaction.run("set_about", name=database_note("hosts", database), value=value)

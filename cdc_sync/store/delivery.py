@@ -5,31 +5,28 @@ What is being called is in the sender's memory only. So after a crash every pend
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from cdc_sync.core.batch import HistoryEntry, described
-from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import DueEntries, Entry, EntryId, Lane, Wanted
 from cdc_sync.core.reasons import as_text, fields_of
 from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, account_of
-from cdc_sync.store.acts import CONFIGURED
-from cdc_sync.store.driver import Effect, Role, Transaction, about, add_history, job, no_effect, pages
+from cdc_sync.store.acts import CONFIGURED, paused
+from cdc_sync.store.driver import Effect, Role, Transaction, add_history, job, no_effect, note, pages, value
 from cdc_sync.store.encoding import as_json, entry_from, fuse_from, fuse_text, health_from, state_columns
 from cdc_sync.store.protocol import CALL_STEP
+
+H = TypeVar("H", bound=Hashable)
 
 _STOPPED_CLEANLY = "stopped cleanly"
 """The note that every call that was begun has its result in the store."""
 
 _MARKED_AT_ONCE = 1_000
 """Entries in one transaction: a small part of a lease."""
-
-_NO_IDS = [""]
-"""PostgreSQL knows no type of an empty list's items."""
 
 
 class Delivery(Role):
@@ -54,13 +51,13 @@ class Delivery(Role):
     @job
     async def _was_clean(self, transaction: Transaction) -> bool:
         """Whether the last stop was clean; only the first call finds out."""
-        is_clean = await about(transaction, _STOPPED_CLEANLY) is not None
+        is_clean = bool(await note(transaction, _STOPPED_CLEANLY))
         await transaction.run("forget_about", name=_STOPPED_CLEANLY)
         return is_clean
 
     async def stopped_cleanly(self) -> None:
         """Note that each call that was begun has its result in the store, and that no further one begins."""
-        await self.driver.transact(lambda t: t.run("set_about", name=_STOPPED_CLEANLY, value=""))
+        await self.driver.run("set_about", name=_STOPPED_CLEANLY, value="yes")
 
     async def due(
         self, wanted: Mapping[Lane, Wanted], now: int, latest: int, effect: Effect[DueEntries] = no_effect
@@ -93,35 +90,29 @@ class Delivery(Role):
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """Every endpoint's health, and its next due time, of the watches and accounts that are configured."""
         healths, lanes, configured = await self.healths(), await self.lanes(), await self.configured()
-        due: dict[str, int | None] = {}
-        for (endpoint, watch), due_at in lanes.items():
-            if configured.sends((endpoint, watch)):
-                earlier = due.get(endpoint)
-                due[endpoint] = due_at if earlier is None else min(earlier, due_at)
+        due = first_due((lane[0], due_at) for lane, due_at in lanes.items() if configured.sends(lane))
         names = set(filter(configured.has, healths)) | due.keys()
         return {name: (healths.get(name, HEALTHY), due.get(name)) for name in sorted(names)}
 
     async def configured(self) -> "Configured":
         """What the last daemon had in its configuration."""
-        return Configured(**json.loads(await self.driver.note(CONFIGURED) or "{}"))
+        return Configured(**json.loads(await self.driver.value("about", name=CONFIGURED) or "{}"))
 
     async def waiting(self) -> dict[str, int]:
         """How many pending entries of configured watches wait for an account that is not, by account."""
         configured = await self.configured()
-        waiting = {lane for lane in await self.lanes() if lane[1] in configured.watches and not configured.sends(lane)}
+        waiting = [lane for lane in await self.lanes() if lane[1] in configured.watches and not configured.sends(lane)]
         found = Counter[str]()
-        if waiting:
-            endpoints = sorted({endpoint for endpoint, _ in waiting})
-            for endpoint, watch, number in await self.driver.ask("pending_for", endpoints=endpoints):
-                found[account_of(endpoint)] += number * ((endpoint, watch) in waiting)
+        for endpoint, watch in waiting:
+            found[account_of(endpoint)] += await self.driver.value("pending_in", endpoint=endpoint, watch=watch)
         return dict(found)
 
     async def has_endpoint(self, name: str) -> bool:
         """Whether an endpoint is known, paused, or one of a configured account at a known origin."""
-        known, paused = await self.endpoints(), json.loads(await self.driver.note("paused") or "[]")
+        known = await self.endpoints()
         origins = {endpoint.partition(" [")[0] for endpoint in known}
         is_possible = name.partition(" [")[0] in origins and account_of(name) in (await self.configured()).accounts
-        return name in known or name in paused or is_possible
+        return name in known or is_possible or name in await self.driver.transact(paused)
 
     @job
     async def note_configured(
@@ -157,7 +148,12 @@ class Configured:
         return not self.watches or (watch in self.watches and self.has(endpoint))
 
 
-_id_of: Callable[[Finished], EntryId] = attrgetter("entry.id")
+def first_due(due: Iterable[tuple[H, int]]) -> dict[H, int]:
+    """The earliest due time of each."""
+    found = dict[H, int]()
+    for of, at in due:
+        found[of] = min(at, found.get(of, at))
+    return found
 
 
 async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int, latest: int) -> DueEntries:
@@ -165,24 +161,23 @@ async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int
     next_at: dict[Lane, int | None] = {}
     for lane, (limit, besides, probing) in wanted.items():
         which = {"endpoint": lane[0], "watch": lane[1], "now": now, "latest": latest}
-        one_more = {"besides": list(besides) or _NO_IDS, "probing": probing, "limit": limit + 1}
+        one_more = {"besides": list(besides), "probing": probing, "limit": limit + 1}
         rows = await transaction.rows("due", **which, **one_more)
         entries[lane] = [entry_from(row) for row in rows[:limit]]
         if len(rows) > limit or (probing and rows):
             next_at[lane] = now  # a probe's limit hides entries with more attempts
         else:
-            ((next_at[lane],),) = await transaction.rows("next_due", **which)
+            next_at[lane] = await value(transaction, "next_due", **which)
     return DueEntries(entries, next_at)
 
 
-async def mend(transaction: Transaction, watch: str, fuse: Fuse) -> None:
-    """Make the fuse whole again if no entry is held."""
-    if fuse.blown_at is None or fuse.holds_all:
-        return
-    ((left,),) = await transaction.rows("held_left", watch=watch)
-    if not left:
-        whole = fuse._replace(blown_at=None, reason=None)
-        await transaction.run("set_fuse", watch=watch, fuse=fuse_text(whole))
+async def mend(transaction: Transaction, watch: str) -> None:
+    """Make a watch's fuse whole again if no entry is held."""
+    fuse = fuse_from(await value(transaction, "fuse", watch=watch))
+    is_left = await value(transaction, "held_left", watch=watch)
+    if fuse.blown_at is not None and not fuse.holds_all and not is_left:
+        whole = fuse_text(fuse._replace(blown_at=None, reason=None))
+        await transaction.run("set_fuse", watch=watch, fuse=whole)
 
 
 @dataclass
@@ -201,7 +196,7 @@ class _Ends:
 
     def add(self, end: Finished, current: Entry | None, at: int) -> None:
         """Add one call's end at a moment for people; `current` is its application's present entry."""
-        of, result, sent = _id_of(end), end.result, end.entry
+        of, result, sent = end.entry.id, end.result, end.entry
         self.calls[at - at % CALL_STEP, result.outcome] += 1
         is_same = current is not None and current.content.same_as(sent.content)
         reply, more = end.reply, dict[str, Any]()
@@ -245,12 +240,8 @@ class _Ends:
     @property
     def again(self) -> dict[Lane, int]:
         """The lanes of what is still pending, and when the first entry of each is due."""
-        found = dict[Lane, int]()
-        for entry in self.kept:
-            if entry.state == "pending":
-                lane = entry.content.endpoint, entry.watch
-                found[lane] = min(entry.due_at, found.get(lane, entry.due_at))
-        return found
+        pending = [entry for entry in self.kept if entry.state == "pending"]
+        return first_due(((entry.content.endpoint, entry.watch), entry.due_at) for entry in pending)
 
 
 def _tried(sent: Entry, current: Entry) -> Entry:
@@ -287,10 +278,11 @@ def _addressee(entry: Entry) -> tuple[str, ...]:
 async def _complete(
     transaction: Transaction, finished: Sequence[Finished], health: Mapping[str, Health], shift: int
 ) -> dict[Lane, int]:
-    finished, ends, write = sorted(finished, key=_id_of), _Ends(), transaction.write
-    current = await _current(transaction, finished)
+    finished, ends, write = sorted(finished, key=lambda end: end.entry.id), _Ends(), transaction.write
+    found = map(entry_from, await transaction.rows("current", ends=[end.entry.id for end in finished]))
+    current = {entry.id: entry for entry in found}
     for end in finished:
-        ends.add(end, current.get(_id_of(end)), end.at + shift)
+        ends.add(end, current.get(end.entry.id), end.at + shift)
     await write("remove", ends.removed)
     await write("end_attempt", [_attempt(entry) for entry in ends.kept])
     await write("refresh", [_addressee(entry) for entry in ends.redirected])
@@ -299,23 +291,10 @@ async def _complete(
     await add_history(transaction, ends.history)
     await write("set_health", [(name, _health_text(health[name])) for name in sorted(health)])
     await write("count_calls", [(*of, ends.calls[of]) for of in sorted(ends.calls)])
-    await _mend_all(transaction, ends.freed)
+    for watch in sorted(ends.freed):
+        await mend(transaction, watch)
     return ends.again
 
 
 def _health_text(health: Health) -> str:
     return json.dumps(asdict(replace(health, reason=as_text(health.reason))))
-
-
-async def _current(transaction: Transaction, finished: Sequence[Finished]) -> dict[EntryId, Entry]:
-    """The present entries of ended calls."""
-    if not finished:
-        return {}
-    rows = await transaction.rows("current", ends=[_id_of(end) for end in finished])
-    return {(row[0], row[1]): entry_from(row) for row in rows}
-
-
-async def _mend_all(transaction: Transaction, watches: Collection[str]) -> None:
-    for watch in watches:
-        for (fuse,) in await transaction.rows("fuse", watch=watch):
-            await mend(transaction, watch, fuse_from(fuse))

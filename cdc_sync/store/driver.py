@@ -1,7 +1,6 @@
 """What the store's logic (`capture`, `delivery`, `operation`, `report`) needs of a database: see decision 18."""
 
 import asyncio
-import json
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -26,13 +25,10 @@ class Transaction(Protocol):
     """Runs statements of `sql/` by name, all or none of them."""
 
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        """A statement's rows. A list is for `@in`; a list of tuples for `@pairs`, by their first two items."""
+        """A statement's rows. A list is for `@in` and `@each`; one of tuples for `@each_pair`, by their first two."""
 
     async def run(self, name: str, /, **parameters: Any) -> object:
         """Run a statement without a result."""
-
-    async def count(self, name: str, /, **parameters: Any) -> int:
-        """Run a statement that changes rows; returns how many."""
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """Run a statement for many rows, in the order of its columns."""
@@ -41,15 +37,23 @@ class Transaction(Protocol):
 Work = Callable[[Transaction], Coroutine[Any, Any, T]]
 
 
-async def about(transaction: Transaction, name: str) -> str | None:
-    """One of the store's notes about itself."""
-    rows = await transaction.rows("about", name=name)
-    return str(rows[0][0]) if rows else None
+async def value(transaction: Transaction, name: str, /, **parameters: Any) -> Any:
+    """The value of a statement with one row and one column; None without a row."""
+    rows = await transaction.rows(name, **parameters)
+    return rows[0][0] if rows else None
 
 
-async def noted(transaction: Transaction, name: str, empty: str) -> Any:
-    """A JSON note of the store, `empty` at first."""
-    return json.loads(await about(transaction, name) or empty)
+async def note(transaction: Transaction, name: str, empty: str = "") -> str:
+    """One of the store's notes about itself; `empty` if there is none."""
+    return await value(transaction, "about", name=name) or empty
+
+
+def by_first(rows: Iterable[tuple[Any, ...]]) -> dict[Any, list[tuple[Any, ...]]]:
+    """The rest of each row, by its first column."""
+    found = dict[Any, list[tuple[Any, ...]]]()
+    for first, *rest in rows:
+        found.setdefault(first, []).append(tuple(rest))
+    return found
 
 
 async def add_history(transaction: Transaction, lines: Iterable[HistoryEntry]) -> None:
@@ -78,29 +82,6 @@ It is bound to the job, never to its caller, which may have been cancelled.
 
 def no_effect(_: object) -> None:
     """Nothing in memory depends on the job."""
-
-
-R = TypeVar("R", bound="Role")
-P = ParamSpec("P")
-
-
-@dataclass
-class Role:
-    """What one part of the program does with the store."""
-
-    driver: "Driver"
-
-
-def job(
-    method: Callable[Concatenate[R, Transaction, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[R, P], Coroutine[Any, Any, T]]:
-    """Run a method in one transaction."""
-
-    @wraps(method)
-    async def run(self: R, /, *arguments: P.args, **named: P.kwargs) -> T:
-        return await self.driver.transact(lambda t: method(self, t, *arguments, **named))
-
-    return run
 
 
 RunGroup = Callable[[Transaction], Coroutine[Any, Any, list[Any]]]
@@ -181,13 +162,17 @@ class Driver(ABC):
         """A statement's rows."""
         return await self.transact(lambda t: t.rows(name, **parameters))
 
+    async def value(self, name: str, /, **parameters: Any) -> Any:
+        """See `value`."""
+        return await self.transact(lambda t: value(t, name, **parameters))
+
+    async def run(self, name: str, /, **parameters: Any) -> None:
+        """Run a statement without a result."""
+        await self.transact(lambda t: t.run(name, **parameters))
+
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """Run a statement for many rows."""
         await self.transact(lambda t: t.write(name, rows))
-
-    async def note(self, name: str) -> str | None:
-        """See `about`."""
-        return await self.transact(lambda t: about(t, name))
 
     @abstractmethod
     async def leads(self) -> bool:
@@ -228,8 +213,8 @@ class Driver(ABC):
         return job.answer
 
     async def _work(self) -> None:
-        while self.lost is None and (jobs := self._next()):
-            await self._run(jobs)
+        while self.lost is None and (self._first or self._jobs):
+            await self._run(self._next())
         if self.lost is not None:
             self._fail_all(self.lost)
 
@@ -245,15 +230,13 @@ class Driver(ABC):
             await end([self._working])
         self._fail_all(error)
 
-    def _next(self) -> Sequence[_Job]:
+    def _next(self) -> list[_Job]:
         """The jobs of the next transaction."""
         if self._first:
             return [self._first.popleft()]
-        jobs = list[_Job]()
-        while self._jobs and len(jobs) < _LARGEST_GROUP and not (jobs and self._jobs[0].alone):
+        jobs = [self._jobs.popleft()]
+        while self._jobs and len(jobs) < _LARGEST_GROUP and not (jobs[0].alone or self._jobs[0].alone):
             jobs.append(self._jobs.popleft())
-            if jobs[-1].alone:
-                break
         return jobs
 
     async def _run(self, jobs: Sequence[_Job]) -> None:
@@ -282,6 +265,29 @@ async def _run_group(works: Sequence[Work[Any]], transaction: Transaction) -> li
         if time.monotonic() > full_at:
             break
     return results
+
+
+R = TypeVar("R", bound="Role")
+P = ParamSpec("P")
+
+
+@dataclass
+class Role:
+    """What one part of the program does with the store."""
+
+    driver: Driver
+
+
+def job(
+    method: Callable[Concatenate[R, Transaction, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[R, P], Coroutine[Any, Any, T]]:
+    """Run a method in one transaction."""
+
+    @wraps(method)
+    async def run(self: R, /, *arguments: P.args, **named: P.kwargs) -> T:
+        return await self.driver.transact(lambda t: method(self, t, *arguments, **named))
+
+    return run
 
 
 async def pages(driver: Driver, name: str, watch: str, at_once: int) -> AsyncIterator[list[tuple[Any, ...]]]:

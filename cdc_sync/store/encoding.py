@@ -45,9 +45,9 @@ def account_mark(account: str) -> str:
     return ANY_ACCOUNT + as_json(account)
 
 
-def is_discarded(metadata: str) -> bool:
+def is_discarded(metadata: str | None) -> bool:
     """Whether a person discarded the state of these metadata; earlier versions left no mark."""
-    return bool(json.loads(metadata).get("discarded"))
+    return bool(json.loads(metadata or "{}").get("discarded"))
 
 
 def content_from(status: str | None, job_id: str, deleted: object, metadata: str) -> Content | None:

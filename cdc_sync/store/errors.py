@@ -1,6 +1,6 @@
 """Errors of the store, with their remedies; the texts are in `errors.yaml`."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 from cdc_sync.core.failures import StoreError
@@ -25,6 +25,11 @@ def store_error(name: str, remedy: str | None = None, **facts: object) -> StoreE
         repaired = coded(remedy, texts()["remedies"][remedy].rstrip())
         text = coded("followed", "%(reason)s %(reason_more)s", reason=text, reason_more=repaired)
     return StoreError(name.partition("/")[0], text)
+
+
+def remedy_for(database: str, matches: Callable[[str], bool]) -> str | None:
+    """The remedy of a database's error, by the first mark of its list that matches."""
+    return next((remedy for mark, remedy in texts()[database].items() if matches(mark)), None)
 
 
 def keys(database: str, section: str) -> dict[str, str]:

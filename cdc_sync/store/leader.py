@@ -54,26 +54,17 @@ class Leader:
     @classmethod
     def here(cls, configuration: str) -> Self:
         """This process as a leader; each call is another run."""
-        process = os.getpid()
-        return cls(
-            holder=secrets.token_hex(16),
-            host=platform.node() or "unknown",
-            process=process,
-            place=_place_of(process),
-            configuration=configuration,
-        )
+        place, process = "", os.getpid()
+        with suppress(OSError):
+            place = _place_in(_stat_of(process))
+        host = platform.node() or "unknown"
+        return cls(secrets.token_hex(16), host, process, place, configuration=configuration)
 
     @property
     def shown(self) -> Reason:
         """Who leads, since when."""
-        since = iso(self.since)
-        return coded(
-            "leader",
-            "process %(process)s on %(host)s leads since %(since)s",
-            process=self.process,
-            host=self.host,
-            since=since,
-        )
+        facts = {"process": self.process, "host": self.host, "since": iso(self.since)}
+        return coded("leader", "process %(process)s on %(host)s leads since %(since)s", **facts)
 
     @property
     def has_surely_ended(self) -> bool:
@@ -81,10 +72,10 @@ class Leader:
 
         It ended in order; or it was an earlier run of this process, or a process of this host that is gone.
         """
-        if self.stopped:
-            return True
+        host, _, _ = self.place.rpartition(" ")
+        is_of_this_host = bool(host) and host == _host()
         is_this_process = self.process == os.getpid()
-        return _is_of_this_host(self.place) and (is_this_process or _is_gone(self.process, self.place))
+        return self.stopped or (is_of_this_host and (is_this_process or _is_gone(self.process, self.place)))
 
 
 def _is_gone(process: int, place: str) -> bool:
@@ -98,27 +89,14 @@ def _is_gone(process: int, place: str) -> bool:
     return False
 
 
-def _place_of(process: int) -> str:
-    """The boot, the namespace of process numbers, and the start of a process; empty if unknown."""
-    with suppress(OSError):
-        return _place_in(_stat_of(process))
-    return ""
-
-
 def _stat_of(process: int) -> str:
     return Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
 
 
 def _place_in(stat: str) -> str:
-    """See `_place_of`; empty if the process has ended."""
-    fields = stat.rpartition(") ")[2].split()
-    host = _host()
+    """The host of a process, and its start; empty if it has ended, or the host is unknown."""
+    fields, host = stat.rpartition(") ")[2].split(), _host()
     return f"{host} {fields[_STARTED]}" if host and fields[_STATE] not in _ENDED else ""
-
-
-def _is_of_this_host(place: str) -> bool:
-    boot, _, _ = place.rpartition(" ")
-    return bool(boot) and boot == _host()
 
 
 def _host() -> str:

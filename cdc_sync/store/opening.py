@@ -6,7 +6,6 @@ The shared store is imported only where it is used: it takes memory.
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
@@ -20,26 +19,22 @@ from cdc_sync.core.watch_names import SEPARATOR
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Access, Driver
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import Lead, StandingBy, held
+from cdc_sync.store.lead import Lead, StandingBy, Upgrading, held
 from cdc_sync.store.leader import Leader, digest_of
-from cdc_sync.store.protocol import Upgrading, not_reported
-from cdc_sync.store.sqlite import SqliteDriver
-from cdc_sync.store.sqlite.driver import opened
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.store.sqlite.leading import leading as leading_sqlite
 from cdc_sync.store.sqlite.schema import connect_copy, locked
 
 
-def leading(
-    config: Config, standing_by: StandingBy, upgrading: Upgrading = not_reported
-) -> AbstractAsyncContextManager[Lead]:
+def leading(config: Config, standing_by: StandingBy, upgrading: Upgrading) -> AbstractAsyncContextManager[Lead]:
     """Stand by until this process leads, then lead.
 
     Raises:
         StoreError: the store cannot be used.
     """
     ours = Leader.here(configuration_of(config))
-    if config.state.backend != "postgres":
-        return leading_sqlite(config.state.path, ours, standing_by, upgrading=upgrading)
+    if not _is_shared(config):
+        return leading_sqlite(config.state.path, ours, standing_by, upgrading)
     from cdc_sync.store.postgres.leading import leading as leading_postgres  # noqa: PLC0415 - see the header
 
     longest, tables = longest_call(config), tables_beside(config)
@@ -67,28 +62,31 @@ async def leading_copy(config: Config) -> AsyncIterator[Lead]:
     Raises:
         StoreError: the store cannot be read, or there is no place for the copy.
     """
-    is_shared = config.state.backend == "postgres"
-    source = None if is_shared else config.state.path
-    driver = await opened(partial(SqliteDriver, Path("of a dry run"), connected=partial(connect_copy, source)))
+    copy = connect_copy(None if _is_shared(config) else config.state.path)
+    driver = SqliteDriver(Path("of a dry run"), connection=copy)
     try:
-        if is_shared:
-            from cdc_sync.store.postgres import copy_to_sqlite  # noqa: PLC0415 - see the header
+        if _is_shared(config):
+            from cdc_sync.store.postgres.schema import copy_to_sqlite  # noqa: PLC0415 - see the header
 
-            await copy_to_sqlite(store_dsn(config), driver)
+            await copy_to_sqlite(store_dsn(config), copy)
         async with held(Lead(driver, Leader.here(configuration_of(config)))) as lead:
             yield lead
     finally:
         await driver.close()
 
 
-def opened_beside(config: Config, access: Access = "read") -> AbstractAsyncContextManager[Store]:
+@asynccontextmanager
+async def opened_beside(config: Config, access: Access = "read") -> AsyncIterator[Store]:
     """The store beside a daemon that may be running, for reading; a command adds requests, and writes nothing else.
 
     Raises:
         StoreError: it cannot be used, or does not exist yet.
     """
-    _insist_on_store(config)
-    return _opened(config, access)
+    driver = await _opened(config, access)
+    try:
+        yield Store(driver)
+    finally:
+        await driver.close()
 
 
 @asynccontextmanager
@@ -98,37 +96,35 @@ async def opened_alone(config: Config) -> AsyncIterator[Store]:
     Raises:
         StoreError: as `opened_beside`, or one does.
     """
-    if config.state.backend == "postgres":
+    if _is_shared(config):
         from cdc_sync.store.postgres.leading import alone  # noqa: PLC0415 - see the header
 
         async with alone(store_dsn(config)) as shared:
             yield shared
-        return
-    _insist_on_store(config)
-    with locked(config.state.path):
-        async with _opened(config, "own") as store:
-            yield store
+    else:
+        _insist_on_file(config)
+        with locked(config.state.path):
+            async with opened_beside(config, "own") as store:
+                yield store
 
 
-def _insist_on_store(config: Config) -> None:
-    path = config.state.path
-    if config.state.backend == "sqlite" and not path.exists():
-        raise store_error("store-missing", store=path)
-
-
-@asynccontextmanager
-async def _opened(config: Config, access: Access) -> AsyncIterator[Store]:
-    driver: Driver
-    if config.state.backend == "postgres":
+async def _opened(config: Config, access: Access) -> Driver:
+    if _is_shared(config):
         from cdc_sync.store.postgres import PostgresDriver  # noqa: PLC0415 - see the header
 
-        driver = await PostgresDriver.open(store_dsn(config), access)
-    else:
-        driver = SqliteDriver(config.state.path, access)
-    try:
-        yield Store(driver)
-    finally:
-        await driver.close()
+        return await PostgresDriver.open(store_dsn(config), access)
+    _insist_on_file(config)
+    return SqliteDriver(config.state.path, access)
+
+
+def _insist_on_file(config: Config) -> None:
+    """Refuse to make a store, or its lock, where no daemon has made one."""
+    if not config.state.path.exists():
+        raise store_error("store-missing", store=config.state.path)
+
+
+def _is_shared(config: Config) -> bool:
+    return config.state.backend == "postgres"
 
 
 def store_dsn(config: Config) -> str:
@@ -138,16 +134,14 @@ def store_dsn(config: Config) -> str:
 
 
 def tables_beside(config: Config) -> list[QualifiedName]:
-    """The watched tables in the store's database."""
+    """The watched tables in the store's database, or perhaps there: an unknown name may be any."""
     store = _database_in(store_dsn(config))
-    # An unknown name may be any.
-    beside = {
-        name
-        for name, section in config.all_databases.items()
-        if len({store, _database_in(section.dsn.get_secret_value())} - {""}) < 2  # noqa: PLR2004 - two names
-    }
-    watches = [watch for name, watch in config.watches.items() if config.database_name(name) in beside]
-    return [table for watch in watches for table in (watch.table, *(each.table for each in watch.related))]
+    found = list[QualifiedName]()
+    for name, watch in config.watches.items():
+        its = _database_in(config.all_databases[config.database_name(name)].dsn.get_secret_value())
+        if its == store or not its or not store:
+            found += [watch.table, *(each.table for each in watch.related)]
+    return found
 
 
 def _database_in(dsn: str) -> str:
@@ -158,4 +152,4 @@ def _database_in(dsn: str) -> str:
 
 def place_of(config: Config) -> str:
     """The store's place, for people."""
-    return shown(store_dsn(config)) if config.state.backend == "postgres" else str(config.state.path)
+    return shown(store_dsn(config)) if _is_shared(config) else str(config.state.path)

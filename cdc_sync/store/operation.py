@@ -1,8 +1,9 @@
 """The store for operators and the daemon's housekeeping: what is held, what people did, and small notes."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
+from typing import Any
+from uuid import uuid4
 
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
@@ -10,15 +11,21 @@ from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import as_text, from_text, joined
 from cdc_sync.store.acts import (
     EVERYTHING,
-    NO_ACTIONS,
     NUMBERS,
+    Captured,
     Chosen,
+    Request,
     SeenEntry,
+    actions,
+    answered,
     forget_records,
     forget_traces,
+    paused,
     record,
+    set_actions,
+    written,
 )
-from cdc_sync.store.driver import Role, Transaction, job, noted, watches_of
+from cdc_sync.store.driver import Role, Transaction, by_first, job, value, watches_of
 from cdc_sync.store.encoding import as_json, fuse_from
 from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup
 
@@ -27,7 +34,52 @@ EXAMPLES = 5
 
 
 class Operation(Role):
-    """See the module's text; what a person does is in `acts`."""
+    """See the module's text; what a person does is in `acts`.
+
+    Who holds the store's lock executes the waiting requests in their order: the leader, or without one the command
+    itself. Each is executed and answered in one transaction. So a process that dies before the commit has done nothing,
+    and the next holder of the lock executes the request, if it has not expired; nobody executes an answered one.
+
+    A command removes its request in the end. If that had no answer, it is never executed. A killed command leaves its
+    request, which is executed before its deadline or never, by the clock of the store's database alone.
+    """
+
+    async def add_request(self, request: Request[Any], within: float) -> str:
+        """Add a request that expires after so many seconds; returns its id."""
+        id_, (what, arguments) = uuid4().hex, written(request)
+        await self.driver.run("add_request", id=id_, what=what, arguments=arguments, within=round(within * 1000))
+        return id_
+
+    async def is_answered(self, id_: str) -> bool:
+        """Whether a request has been answered, or is gone."""
+        rows = await self.driver.ask("answer_to", id=id_)
+        return not rows or rows[0][0] is not None
+
+    @job
+    async def remove_request(self, transaction: Transaction, id_: str) -> str | None:
+        """Remove a request; returns its answer. Without one it is never executed.
+
+        While the request is being executed, this waits.
+        """
+        await transaction.run("lock_request", id=id_)
+        answer: str | None = await value(transaction, "answer_to", id=id_)
+        await transaction.run("remove_request", id=id_)
+        return answer
+
+    @job
+    async def execute_next(self, transaction: Transaction, captured: Captured) -> bool:
+        """Execute and answer the oldest waiting request; returns False if there is none.
+
+        Only who holds the store's lock may do this; `captured`: see there.
+        """
+        rows = await transaction.rows("next_request")
+        for id_, what, arguments, is_in_time in rows:
+            if is_in_time:
+                answer = await answered(transaction, what, arguments, self.driver.clock, captured)
+                await transaction.run("answer_request", id=id_, answer=as_json(answer))
+            else:
+                await transaction.run("remove_request", id=id_)
+        return bool(rows)
 
     async def fuses(self) -> dict[str, Fuse]:
         """The fuses that ever counted anything, by watch."""
@@ -57,30 +109,28 @@ class Operation(Role):
     ) -> list[SeenEntry]:
         """The chosen entries in a state, the oldest first."""
         which = chosen.within(await watches_of(transaction, watch))
-        return [
-            (name, id_, revision) for name, id_, revision in await transaction.rows("in_state", state=state, **which)
-        ]
+        rows = await transaction.rows("in_state", state=state, **which)
+        return [(name, id_, revision) for name, id_, revision in rows]
 
     async def paused(self) -> frozenset[str]:
         """The endpoints that an operator has paused; see `ALL_ENDPOINTS`."""
-        return frozenset(json.loads(await self.driver.note("paused") or "[]"))
+        return await self.driver.transact(paused)
 
     async def record_action(self, acted: PersonActed) -> None:
         """Count a person's action, and keep it for a daemon's log."""
-        await self.driver.transact(lambda t: record(t, acted, acted.count))
+        await self.driver.transact(lambda t: record(t, acted))
 
     @job
     async def take_actions(self, transaction: Transaction) -> list[PersonActed]:
         """Remove and return the actions that no daemon has logged."""
-        actions = await noted(transaction, "actions", NO_ACTIONS)
-        if actions["unlogged"]:
-            await transaction.run("set_about", name="actions", value=as_json({**actions, "unlogged": []}))
-        return [PersonActed(*each) for each in actions["unlogged"]]
+        found = await actions(transaction)
+        if found["unlogged"]:
+            await set_actions(transaction, found["counts"], [])
+        return [PersonActed(*each) for each in found["unlogged"]]
 
     async def count_actions(self) -> dict[str, int]:
         """How often people did each action."""
-        actions = json.loads(await self.driver.note("actions") or NO_ACTIONS)
-        return dict(actions["counts"])
+        return dict((await self.driver.transact(actions))["counts"])
 
     @job
     async def set_conditions(self, transaction: Transaction, messages: Mapping[str, str | None], now: int) -> None:
@@ -103,10 +153,7 @@ class Operation(Role):
 
     async def repairs(self) -> dict[str, dict[str, int]]:
         """Sweeps' repairs, by watch and cause."""
-        found: dict[str, dict[str, int]] = {}
-        for watch, cause, number in await self.driver.ask("repairs"):
-            found.setdefault(watch, {})[cause] = number
-        return found
+        return {watch: dict(of) for watch, of in by_first(await self.driver.ask("repairs")).items()}
 
     @job
     async def prune(self, transaction: Transaction, before: int, keep: int, limit: int) -> int:
@@ -116,15 +163,15 @@ class Operation(Role):
         """
         await transaction.run("prune_call_counts", until=before - CALL_STEP)
         await transaction.run("prune_requests")
-        return await transaction.count("prune", before=before, keep=keep, limit=limit)
+        which = {"before": before, "keep": keep, "limit": limit}
+        number: int = await value(transaction, "prunable", **which)
+        await transaction.run("prune", **which)
+        return number
 
     async def deleted_before(self, before: int, after: int) -> dict[str, list[str]]:
         """Applications whose deletion was acknowledged before then, by watch; of `NUMBERS` numbers after `after`."""
-        found: dict[str, list[str]] = {}
         rows = await self.driver.ask("deleted_before", before=before, after=after, last=after + NUMBERS)
-        for watch, application_id in rows:
-            found.setdefault(watch, []).append(application_id)
-        return found
+        return {watch: [id_ for (id_,) in of] for watch, of in by_first(rows).items()}
 
     @job
     async def forget_deleted(

@@ -1,6 +1,6 @@
 """What goes into the store and comes out of it, beside the core's values."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,29 +8,13 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.outbox import Entry, Suspicion
 from cdc_sync.core.rows import Key
 
-Upgrading = Callable[[float], None]
-"""Called during a migration, with the seconds since its beginning."""
-
-UPGRADING_EVERY = 10.0
-"""Seconds between two such reports."""
-
-
-def not_reported(_: float) -> None:
-    """Ignore it."""
-
-
 FROM_DATABASE = "database"
 """The capture position with a watch's database; the section `database` has no name."""
 
 
-def identity_note(database: str) -> str:
-    """The note of a database's identity; "" is the section `database`, as in stores of 0.1.0."""
-    return f"database {database}" if database else "database"
-
-
-def hosts_note(database: str) -> str:
-    """The note of a database's last hosts."""
-    return f"hosts {database}" if database else "hosts"
+def database_note(what: str, database: str) -> str:
+    """The note of a database's identity ("database") or last hosts ("hosts"); "" is the section `database`."""
+    return f"{what} {database}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)

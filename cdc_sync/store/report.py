@@ -4,14 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from operator import itemgetter
 
 from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.core.reasons import Reason, from_text, restored
-from cdc_sync.store.driver import Role, Transaction, job, watches_of
+from cdc_sync.store.driver import Role, Transaction, by_first, job, watches_of
 from cdc_sync.store.encoding import Columns, as_json, content_from, entry_from, is_discarded, key_from, key_text
 from cdc_sync.store.leader import Leader, leader_in
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, KnownTwice, Record, WatchCounts
@@ -28,24 +27,18 @@ class Report(Role):
 
     async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
         """Outbox entries in a state, oldest first."""
-        return await self._entries(state, watch, limit, limit)
+        return (await self._entries(state, watch, limit))[:limit]
 
     async def oldest(self, state: EntryState) -> dict[str, Entry]:
         """Each watch's oldest outbox entry in a state."""
-        return {entry.watch: entry for entry in await self._entries(state, None, 1, None)}
+        return {entry.watch: entry for entry in await self._entries(state, None, 1)}
 
     @job
-    async def _entries(
-        self, transaction: Transaction, state: EntryState, watch: str | None, each: int, limit: int | None
-    ) -> list[Entry]:
-        if watch is not None:
-            watches = await watches_of(transaction, watch)
-        else:
-            # The oldest entries belong to the watches with the oldest first entries.
-            first = await transaction.rows("first_of_each", state=state)
-            watches = [name for _, name in sorted((at, name) for name, at in first if at is not None)[:limit]]
-        rows = sorted(await transaction.rows("entries", state=state, watches=watches, each=each), key=_AGE)
-        return [self._for_people(entry_from(row)) for row in rows[:limit]]
+    async def _entries(self, transaction: Transaction, state: EntryState, watch: str | None, each: int) -> list[Entry]:
+        """At most so many of each watch, oldest first."""
+        watches = await watches_of(transaction, watch)
+        rows = await transaction.rows("entries", state=state, watches=watches, each=each)
+        return [self._for_people(entry_from(row)) for row in sorted(rows, key=_AGE)]
 
     async def counts(self) -> dict[str, WatchCounts]:
         """Each watch in the store; the cost grows with the outbox."""
@@ -61,8 +54,7 @@ class Report(Role):
 
     async def known_of(self, watch: str) -> int:
         """How many applications of a watch are known."""
-        rows = await self.driver.ask("known_of", watch=watch)
-        return int(rows[0][0]) if rows else 0
+        return int(await self.driver.value("known_of", watch=watch) or 0)
 
     async def known_twice(self, watches: Collection[str], limit: int) -> list[KnownTwice]:
         """The most applications that two of these watches know; the cost grows with the watches."""
@@ -83,16 +75,17 @@ class Report(Role):
     async def skipped_of_each(self, watches: Collection[str], limit: int) -> list[tuple[str, Skip]]:
         """The same for several watches, in their order, at most `limit` rows of each."""
         rows = await self.driver.ask("skipped_of_each", watches=list(watches), each=limit)
-        place = {watch: number for number, watch in enumerate(watches)}
-        rows.sort(key=lambda row: (place[row[0]], row[1]))
-        return [(watch, Skip(key_from(key), of, from_text(reason))) for watch, key, of, reason in rows]
+        found = by_first(sorted(rows, key=itemgetter(1)))
+        return [
+            (watch, Skip(key_from(key), of, from_text(reason)))
+            for watch in watches
+            for key, of, reason in found.get(watch, ())
+        ]
 
     async def positions_of_all(self, *names: str) -> dict[str, dict[str, str]]:
         """The capture positions of these names, by watch and name."""
-        found: dict[str, dict[str, str]] = {}
-        for watch, name, value in await self.driver.ask("positions_of_all", names=list(names)):
-            found.setdefault(watch, {})[name] = value
-        return found
+        rows = await self.driver.ask("positions_of_all", names=list(names))
+        return {watch: dict(of) for watch, of in by_first(rows).items()}
 
     @job
     async def records(self, transaction: Transaction, application_id: str, watch: str | None) -> list[Record]:
@@ -108,22 +101,19 @@ class Report(Role):
 
     def _record(self, application_id: str, row: Columns) -> Record:
         name, row_key, in_scope, *state, acknowledged_at, adopted, gone_at, due_at, skipped = row[:12]
-        suspicion = None
-        if due_at is not None:
-            suspicion = Suspicion(application_id, gone_at, due_at + self.driver.clock.shift)
-        snapshot = content_from(*state)
+        is_suspected, is_pending, shift = due_at is not None, row[12] is not None, self.driver.clock.shift
         return Record(
             name,
             application_id,
             key_from(row_key),
             in_scope=bool(in_scope),
-            snapshot=snapshot,
+            snapshot=content_from(*state),
             acknowledged_at=acknowledged_at,
-            entry=None if row[12] is None else self._for_people(entry_from(row[12:])),
-            suspicion=suspicion,
+            entry=self._for_people(entry_from(row[12:])) if is_pending else None,
+            suspicion=Suspicion(application_id, gone_at, due_at + shift) if is_suspected else None,
             skipped=from_text(skipped),
             adopted=bool(adopted),
-            discarded=snapshot is not None and is_discarded(state[-1]),
+            discarded=is_discarded(state[-1]),
         )
 
     @job
@@ -136,10 +126,11 @@ class Report(Role):
             return []
         watches = await watches_of(transaction, watch)
         ids = await transaction.rows("ids_from", watches=watches, text=text, limit=limit)
-        rows = await transaction.rows("of_rows", watches=watches, keys=_row_keys(text))
-        exact = _hits([found for found in ids if found[1] == text], "id")
-        begun = _hits([found for found in ids if found[1].startswith(text)], "beginning")
-        return exact or (_hits(rows, "row") or begun)[:limit]
+        if exact := [row for row in ids if row[1] == text]:
+            return _hits(exact, "id")
+        if rows := await transaction.rows("of_rows", watches=watches, keys=_row_keys(text)):
+            return _hits(rows, "row")[:limit]
+        return _hits([row for row in ids if row[1].startswith(text)], "beginning")[:limit]
 
     async def story(self, application_id: str, watch: str | None, limit: int) -> list[HistoryEntry]:
         """An application's newest `limit` events, oldest first."""
@@ -157,11 +148,8 @@ class Report(Role):
 
     async def call_counts(self, since: int) -> list[CallCounts]:
         """Ended attempts per step from the step of `since` on, without empty steps."""
-        found: dict[int, CallCounts] = {}
         rows = await self.driver.ask("call_counts", after=since - CALL_STEP)
-        for step, outcome, number in rows:
-            found[step] = replace(found.get(step, CallCounts(step)), **{outcome: number})
-        return list(found.values())
+        return [CallCounts(step, **dict(numbers)) for step, numbers in by_first(rows).items()]
 
     def _for_people(self, entry: Entry) -> Entry:
         shift = self.driver.clock.shift

@@ -6,11 +6,11 @@
 | `@snapshot`         | the table                            | `cdc_sync.snapshot`             |
 | `@transition`       | the text of `sql/transition.sql`     | the same                        |
 | `@clock`            | the machine's time in milliseconds   | the server's                    |
+| `@lock`             | the number of the leader's lock      | the same                        |
 | `@in(ids)`          | `IN` the values of a JSON list       | `= ANY` of a text array         |
 | `@each(ids) i`, `i.value` | `json_each`                 | `unnest`                        |
 | `@each_pair(keys) k`, `k.first`, `k.second` | pairs of a JSON list | the rows of two arrays |
 | `JOIN @found t a WHERE …`, on one line | `JOIN t AS a ON …` | `LATERAL`: see decision 18 |
-| `@pairs(keys)`      | `IN` the pairs of a JSON list        | `IN` the rows of two arrays     |
 | `FROM @rows`, `x.id` | nothing, and a parameter: one row is written at a time | unnested arrays |
 | `SELECT … FROM @rows` | `VALUES (…)`: see decision 18       | as above                        |
 
@@ -31,26 +31,45 @@ Database = Literal["sqlite", "postgres"]
 SCHEMA = 12
 """The number of the present schema in both databases. 0.1.0 has 4 or less, 0.2.0 has 8; others were never released."""
 
+LOCK = int.from_bytes(b"cdcs", "big")
+"""The first number of the leader's advisory lock, which no other application would choose."""
+
 _Columns = tuple[tuple[str, str], ...]
 """Names and types."""
 
 _HEAD = re.compile(r"^-- name: (\w+)(?:\((.*)\))?\s*$", re.MULTILINE)
-_PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
+_COMMENT = re.compile(r"^--.*\n?", re.MULTILINE)
+
 _VALUES = re.compile(r"SELECT ([^()]*?)\s+FROM @rows(?: WHERE TRUE)?")
 _ROWS = re.compile(r",\s*@rows\b|@rows,|\bFROM @rows\b(?!,)")
 _COLUMN = re.compile(r"\bx\.(\w+)")
-_IN = re.compile(r"@in\((\w+)\)")
-_FOUND = re.compile(r"(CROSS|LEFT) JOIN @found (\w+) (\w+) WHERE (.*)")
-_EACH = re.compile(r"@each\((\w+)\) (\w+)")
-_EACH_PAIR = re.compile(r"@each_pair\((\w+)\) (\w+)")
-_PAIRS = re.compile(r"@pairs\((\w+)\)")
-_TABLE = re.compile(r"@([a-z_]+)")
-_COMMENT = re.compile(r"^--.*\n?", re.MULTILINE)
 
-_CLOCK: dict[Database, str] = {
-    "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
-    "postgres": "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
+_REWRITES: dict[Database, Mapping[str, str]] = {
+    "sqlite": {
+        "@clock": "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+        r"@in\((\w+)\)": r"IN (SELECT value FROM json_each(:\1))",
+        r"JOIN @found (\w+) (\w+) WHERE (.*)": r"JOIN \1 AS \2 ON \3",
+        r"@each\((\w+)\) (\w+)": r"json_each(:\1) AS \2",
+        r"@each_pair\((\w+)\) (\w+)": (
+            r"(SELECT json_extract(value, '$[0]') AS first, json_extract(value, '$[1]') AS second"
+            r" FROM json_each(:\1)) AS \2"
+        ),
+        r"@([a-z_]+)": r"\1",
+    },
+    "postgres": {
+        "%": "%%",
+        "@clock": "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
+        "@lock": str(LOCK),
+        "CROSS JOIN @found": "JOIN @found",
+        r"@in\((\w+)\)": r"= ANY (:\1::text[])",
+        r"JOIN @found (\w+) (\w+) WHERE (.*)": r"JOIN LATERAL (SELECT * FROM @\1 \2 WHERE \3 OFFSET 0) AS \2 ON TRUE",
+        r"@each\((\w+)\) (\w+)": r"unnest(:\1::text[]) AS \2 (value)",
+        r"@each_pair\((\w+)\) (\w+)": r"unnest(:\1_first::text[], :\1_second::text[]) AS \2 (first, second)",
+        r"@([a-z_]+)": r"cdc_sync.\1",
+        r"(?<!:):([a-z_]+)": r"%(\1)s",
+    },
 }
+"""Patterns and what takes their place, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,32 +100,17 @@ def text(file: str) -> str:
 
 def _rendered(body: str, columns: _Columns, database: Database) -> Statement:
     body = body.replace("@transition", _COMMENT.sub("", text("transition.sql")).strip())
-    body = body.replace("@clock", _CLOCK[database])
-    rendered = _for_sqlite(body, columns) if database == "sqlite" else _for_postgres(body, columns)
-    return Statement(rendered, columns)
+    body = _one_row(body, columns) if database == "sqlite" else _many_rows(body, columns)
+    for pattern, replacement in _REWRITES[database].items():
+        body = re.sub(pattern, replacement, body)
+    return Statement(body, columns)
 
 
-def _for_sqlite(body: str, columns: _Columns) -> str:
+def _one_row(body: str, columns: _Columns) -> str:
     places = {name: f"?{place}" for place, (name, _) in enumerate(columns, start=1)}
-    body = _ROWS.sub("", _VALUES.sub(r"VALUES (\1)", body))
-    body = _COLUMN.sub(lambda column: places[column[1]], body)
-    body = _IN.sub(r"IN (SELECT value FROM json_each(:\1))", body)
-    pairs = r"(SELECT json_extract(value, '$[0]') AS first, json_extract(value, '$[1]') AS second FROM json_each(:\1))"
-    body = _FOUND.sub(r"\1 JOIN \2 AS \3 ON \4", body)
-    body = _EACH.sub(r"json_each(:\1) AS \2", body)
-    body = _EACH_PAIR.sub(pairs + r" AS \2", body)
-    body = _PAIRS.sub(f"IN {pairs}", body)
-    return _TABLE.sub(r"\1", body)
+    return _COLUMN.sub(lambda column: places[column[1]], _ROWS.sub("", _VALUES.sub(r"VALUES (\1)", body)))
 
 
-def _for_postgres(body: str, columns: _Columns) -> str:
+def _many_rows(body: str, columns: _Columns) -> str:
     arrays = ", ".join(f":{name}::{kind}[]" for name, kind in columns)
-    body = body.replace("@rows", f"unnest({arrays}) AS x ({', '.join(name for name, _ in columns)})")
-    body = _IN.sub(r"= ANY (:\1::text[])", body)
-    pairs = r"unnest(:\1_first::text[], :\1_second::text[])"
-    found = r"JOIN LATERAL (SELECT * FROM @\2 \3 WHERE \4 OFFSET 0) AS \3 ON TRUE"
-    body = _FOUND.sub(lambda each: each.expand(found if each[1] == "CROSS" else f"LEFT {found}"), body)
-    body = _EACH.sub(r"unnest(:\1::text[]) AS \2 (value)", body)
-    body = _EACH_PAIR.sub(pairs + r" AS \2 (first, second)", body)
-    body = _PAIRS.sub(f"IN (SELECT * FROM {pairs})", body)  # noqa: S608 - of our own statements
-    return _PARAMETER.sub(r"%(\1)s", _TABLE.sub(r"cdc_sync.\1", body.replace("%", "%%")))
+    return body.replace("@rows", f"unnest({arrays}) AS x ({', '.join(name for name, _ in columns)})")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from support.installation import JOB, Installation
+from support.installation import Installation
 from support.wall_clock import SettableClock, settable_clock
 
 MINUTES, HOURS = 60, 3600
@@ -169,30 +169,3 @@ class TestSeveralDaemons:
                 warnings = [event["event"] for event in daemon.events if event["level"] == "warning"]
                 assert daemon.stop() == 0
         assert [warning for warning in warnings if "clocks differ" not in warning] == []
-
-    def test_a_store_whose_clock_is_set_back_goes_on(self, shared: Installation) -> None:
-        # By the offset that the store keeps: a daemon cannot tell it from a server's clock.
-        shared.add("hw-1")
-        with shared.daemon() as daemon:
-            shared.settle(daemon)
-            set_ahead(shared.dsn, -3 * HOURS * 1000)
-            daemon.wait_until(lambda: ahead_in(shared.dsn) > -2_000, "the offset is raised again")
-            shared.change("hw-1", status="SEEN")
-            daemon.wait_until(lambda: shared.hellowork.told("hw-1") == [("SEEN", JOB)], "the call")
-            assert daemon.stop() == 0
-
-
-def set_ahead(dsn: str, milliseconds: int) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(
-            "INSERT INTO cdc_sync.about AS a VALUES ('clock_ahead', %s)"
-            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            (str(milliseconds),),
-        )
-
-
-def ahead_in(dsn: str) -> int:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        row = connection.execute("SELECT value FROM cdc_sync.about WHERE name = 'clock_ahead'").fetchone()
-        assert row is not None
-        return int(row[0])

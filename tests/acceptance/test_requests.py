@@ -176,9 +176,16 @@ def test_beside_the_daemon_a_command_writes_its_request_alone(notify: Installati
             assert all_but_requests(notify, backend) == before
 
             asked = []
-            for arguments in ("fuse release --yes", "fuse discard --yes", "resend hw-1 --yes", "pause", "resume"):
+            commands = {
+                "fuse release --yes": "send",
+                "fuse discard --yes": "discard",
+                "resend hw-1 --yes": "resend",
+                "pause": "pause",
+                "resume": "resume",
+            }
+            for arguments, what in commands.items():
                 command = start(notify, *arguments.split())
-                asked.append(arguments.removeprefix("fuse ").split()[0])
+                asked.append(what)
                 wait_until(lambda: requests_of(notify, backend) == asked, arguments)
                 command.kill()
                 ended(command)

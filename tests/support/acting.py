@@ -10,11 +10,10 @@ from cdc_sync.store.acts import (
     Chosen,
     Discard,
     Pause,
-    Release,
     Request,
     Resend,
     Resume,
-    Retry,
+    Send,
     execute,
     in_steps,
 )
@@ -32,7 +31,7 @@ async def release_held(
 ) -> list[EntryId]:
     """Release held entries."""
     entries = await store.operation.chosen("held", watch, chosen(**which))
-    return await in_steps(lambda part: execute(store.driver, Release(watch, part, by), now), entries)
+    return await in_steps(lambda part: execute(store.driver, Send("held", watch, part, by), now), entries)
 
 
 async def discard(
@@ -48,7 +47,7 @@ async def retry_dead(
 ) -> list[EntryId]:
     """Retry dead letters."""
     letters = await store.operation.chosen("dead", watch, chosen(ids=ids))
-    return await in_steps(lambda some: execute(store.driver, Retry(some, by), now), letters)
+    return await in_steps(lambda some: execute(store.driver, Send("dead", None, some, by), now), letters)
 
 
 async def resend(

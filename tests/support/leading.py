@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 from cdc_sync.ats.discovery import Discovery
@@ -29,7 +28,7 @@ def a_process(config: Config, emit: Callable[[Event], None]) -> Process:
 @asynccontextmanager
 async def a_lead(process: Process, driver: SqliteDriver | None = None) -> AsyncIterator[Leading]:
     """The process leads within this, and only shows its calls."""
-    driver = driver or SqliteDriver(Path("in memory"), connected=partial(connect_copy, None))
+    driver = driver or SqliteDriver(Path("in memory"), connection=connect_copy(None))
     lead = Lead(driver, Leader.here(""))
     tenants = Tenants(process)
     tenants.found = Discovery(process.config, {}, {})

@@ -69,12 +69,17 @@ def _migrate(path: Path, unit: str, number: int) -> int:
         connection.set_trace_callback(one)
         return connection
 
+    def stepping(*arguments: Any, **named: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **named)
+        connection.set_progress_handler(one, _INSTRUCTIONS)
+        return connection
+
     if unit == "statement":
         sqlite3.connect = watched  # type: ignore[assignment]
         schema.connect(path).close()
     else:
-        vars(schema).update(_INSTRUCTIONS=_INSTRUCTIONS, UPGRADING_EVERY=0.0)
-        schema.connect(path, upgrading=one).close()
+        sqlite3.connect = stepping  # type: ignore[assignment]
+        schema.connect(path).close()
     return seen
 
 

@@ -1,23 +1,25 @@
 """Operators' requests in a store under test."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cdc_sync.core.events import PersonActed
 from cdc_sync.store import Store
-from cdc_sync.store.acts import Captured, Forget, Request
-from cdc_sync.store.requests import DEADLINE, add_request, execute_next, read_answer, remove_request
+from cdc_sync.store.acts import DEADLINE, Captured, Forget, Request, read_answer
 
 A = TypeVar("A")
 
 
 async def executed(store: Store, request: Request[A], captured: Captured = None) -> A:
     """Add a request, execute all that wait, and return its answer."""
-    id_ = await add_request(store, request, DEADLINE)
-    while await execute_next(store, captured):
+    id_ = await store.operation.add_request(request, DEADLINE)
+    while await store.operation.execute_next(captured):
         pass
-    answer = await remove_request(store, id_)
+    answer = await store.operation.remove_request(id_)
     assert answer is not None
-    return read_answer(request, answer)
+    found: Any = read_answer(answer)
+    if isinstance(found, list):
+        found = [tuple(each) if isinstance(each, list) else each for each in found]
+    return found  # type: ignore[no-any-return]
 
 
 async def forgotten(store: Store, watch: str, by: PersonActed, captured: Captured = None) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,7 @@ from typer.testing import CliRunner, Result
 
 from cdc_sync.cli import app, operator
 from cdc_sync.cli.context import by_requests
-from cdc_sync.cli.operator import _held
-from cdc_sync.config import parse
-from cdc_sync.core.content import from_datetime
 from cdc_sync.store import Store
-from cdc_sync.store.clock import boot_id, uptime
-from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.sqlite import SqliteDriver
 
 WATCH = "applications"
@@ -31,26 +25,6 @@ watches:
     key: [id]
     columns: {{application_id: id, status: status, job_id: job_id, created: created_at}}
 """
-
-
-async def test_when_the_fuse_blew_is_shown_by_the_clock_that_people_read(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    config = parse(CONFIG.replace("PATH", str(path)), name="the test's configuration", environ={})
-    store = Store(SqliteDriver(path))
-    people = store.driver.clock.for_people()
-    # As if the machine's clock had been set forward by an hour since the boot.
-    anchor = f"{boot_id()} {people - HOUR - uptime()}"
-    await store.driver.transact(lambda t: t.run("set_about", name="clock", value=anchor))
-    await store.driver.close()
-    store = Store(SqliteDriver(path))
-    await store.capture.blow_fuse(WATCH, "too many", store.driver.clock())
-    await store.driver.close()
-
-    async with opened_beside(config) as beside:
-        (fuse,), _ = await _held(beside, WATCH)
-
-    assert fuse["watch"] == WATCH
-    assert abs(from_datetime(datetime.fromisoformat(fuse["blown_at"])) - people) < HOUR / 2
 
 
 def hold(path: Path, *observations: Any, watch: str = WATCH) -> None:

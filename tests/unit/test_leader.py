@@ -31,7 +31,7 @@ def child() -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def led_by(process: int) -> Leader:
-    return replace(HERE, process=process, place=leaders._place_of(process))
+    return replace(HERE, process=process, place=leaders._place_in(leaders._stat_of(process)))
 
 
 class TestSurelyEnded:

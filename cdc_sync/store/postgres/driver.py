@@ -6,7 +6,7 @@ A session that does not answer is cut: it is lost, as after any other failure of
 import asyncio
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 
@@ -16,23 +16,82 @@ from cdc_sync import own_path
 from cdc_sync.config.dsn import shown
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.store.clock import Clock, uptime
-from cdc_sync.store.driver import Access, Driver, RunGroup, Transaction
+from cdc_sync.store.clock import Clock
+from cdc_sync.store.driver import Access, Driver, Row, RunGroup, Transaction, no_effect, value
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.postgres.schema import Connection, connect, prepare, translate
-from cdc_sync.store.postgres.scripts import KIND
-from cdc_sync.store.postgres.transaction import PostgresTransaction
-from cdc_sync.store.protocol import Upgrading, not_reported
+from cdc_sync.store.lead import Upgrading
+from cdc_sync.store.postgres.schema import Connection, connect, insist_on_schema, migrate, translating
+from cdc_sync.store.statements import statements
 
 ANSWERS_WITHIN = 30.0
 """Seconds within which a group of jobs ends where no lease asks for less."""
 
-_AHEAD = "clock_ahead"
-
-_HAS_TRANSACTION_TIMEOUT = 170_000
+_MOST_ROWS = 1_000
+"""Most rows in one statement: both sides hold them in memory."""
 
 _PINNED = f"SET LOCAL search_path = {own_path.PINNED}".encode()
 """The role may have set another one since."""
+
+_STATEMENTS = statements("postgres")
+
+
+class PostgresTransaction:
+    """See `Transaction`; it is open on `connection`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        """See `Transaction`."""
+        return await (await self.run(name, **parameters)).fetchall()
+
+    async def run(self, name: str, /, **parameters: Any) -> psycopg.AsyncCursor[tuple[Any, ...]]:
+        """See `Transaction`."""
+        return await self._connection.execute(_STATEMENTS[name].text.encode(), _bound(parameters))
+
+    async def write(self, name: str, rows: Sequence[Row]) -> None:
+        """See `Transaction`."""
+        statement = _STATEMENTS[name]
+        for first in range(0, len(rows), _MOST_ROWS):
+            columns = zip(*rows[first : first + _MOST_ROWS], strict=True)
+            arrays = {column: array(values) for (column, _), values in zip(statement.columns, columns, strict=True)}
+            await self._connection.execute(statement.text.encode(), arrays)
+
+
+def _bound(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters as PostgreSQL takes them."""
+    bound: dict[str, Any] = {}
+    for key, given in parameters.items():
+        match given:
+            case str():
+                bound[key] = text(given)
+            case []:
+                bound |= dict.fromkeys((key, f"{key}_first", f"{key}_second"), "{}")
+            case [(str(), str(), *_), *_]:
+                bound[f"{key}_first"] = array(pair[0] for pair in given)
+                bound[f"{key}_second"] = array(pair[1] for pair in given)
+            case [str(), *_]:
+                bound[key] = array(given)
+            case _:
+                bound[key] = given
+    return bound
+
+
+def text(value: str) -> str:
+    """A text for PostgreSQL: without U+0000, which a reply's body can have."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def array(values: Iterable[str | float | None]) -> str:
+    """An array in PostgreSQL's syntax. psycopg's own takes 100 µs for a text of JSON (decision 18)."""
+    return f"{{{','.join(map(_element, values))}}}"
+
+
+def _element(value: str | float | None) -> str:
+    if isinstance(value, str):
+        escaped = text(value).replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return "NULL" if value is None else str(value)
 
 
 class PostgresDriver(Driver):
@@ -41,6 +100,8 @@ class PostgresDriver(Driver):
     def __init__(self, dsn: str, access: Access, connection: Connection, answers_within: float) -> None:
         super().__init__(f"in {shown(dsn)}", access)
         self.dsn = dsn
+        self.backend = connection.info.backend_pid
+        """The session's process."""
         self._connection = connection
         self._answers_within = answers_within
         self._begin = b"BEGIN READ ONLY" if access == "read" else b"BEGIN"
@@ -53,29 +114,32 @@ class PostgresDriver(Driver):
         *,
         answers_within: float = ANSWERS_WITHIN,
         tables: Iterable[QualifiedName] = (),
-        upgrading: Upgrading = not_reported,
+        upgrading: Upgrading = no_effect,
     ) -> Self:
-        """Open the store, and migrate its schema if it is our own.
+        """Open the store; make it, or migrate its schema, if it is our own.
 
         Args:
             dsn: in any form of libpq; it must lead to the server itself.
             access: see there.
             answers_within: seconds for a group of jobs.
             tables: those watched in this database; their owners' `pg_dump` may read a store made here.
-            upgrading: called during a migration.
+            upgrading: see there.
 
         Raises:
             StoreError: it cannot be used.
         """
-        with translating(dsn):
-            connection = await connect(dsn)
+        connection = await connect(dsn)
         driver = cls(dsn, access, connection, answers_within)
         try:
             with translating(dsn):
-                await prepare(connection, dsn, access, tables=tables, upgrading=upgrading)
-                await _limit_statements(connection, answers_within)
-            await _insist_on_server(driver, connection.info.backend_pid)
-            await driver.begin_clock()
+                if access == "own":
+                    await migrate(connection, shown(dsn), tables, upgrading)
+                await insist_on_schema(connection, shown(dsn))
+                # The server ends a statement before the session would be cut, so that only its job fails.
+                limit = str(int(answers_within * 1000 * 2 / 3))
+                await connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (limit,))
+            server = await driver.value("clock")
+            driver.clock = Clock(max(server, await driver.value("newest_event")), server)
         except BaseException:
             await driver.close()
             raise
@@ -83,30 +147,17 @@ class PostgresDriver(Driver):
 
     async def leads(self) -> bool:
         """See `Driver`."""
-        ((leads,),) = await self.ask("leads", kind=KIND)
-        return bool(leads)
-
-    async def begin_clock(self) -> None:
-        """Read the server's clock for the first time."""
-        before = uptime()
-        store, ahead = await self.transact(_clock)
-        after = uptime()
-        newest = await self.ask("newest_event")
-        reading = max([store, *(at for (at,) in newest)]) + ahead
-        self.clock = Clock(reading - after, ahead)
-        self.clock.compare(store, ahead, before, after)
+        return bool(await self.value("leads"))
 
     async def compare_clock(self, transaction: Transaction) -> None:
-        """Compare our clock with the server's; raise the offset if the server's went back."""
-        before = uptime()
-        store, ahead = await _clock(transaction)
-        if missing := self.clock.compare(store, ahead, before, uptime()):
-            await transaction.run("set_about", name=_AHEAD, value=str(ahead + missing))
+        """Compare our clock with the server's."""
+        before = self.clock()
+        self.clock.compare(await value(transaction, "clock"), before)
 
     async def close(self) -> None:
         """See `Driver`."""
         self.cut()
-        await self._stop(translate(self.dsn, psycopg.OperationalError("the session is closed")))
+        await self._stop(store_error("store-unusable/postgres", place=shown(self.dsn), message="the session is closed"))
         await self._connection.close()
 
     def cut(self) -> None:
@@ -149,37 +200,3 @@ class PostgresDriver(Driver):
             yield
         finally:
             timer.cancel()
-
-
-@contextmanager
-def translating(dsn: str) -> Iterator[None]:
-    """Turn psycopg's errors into a `StoreError`."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise translate(dsn, error) from error
-
-
-async def _limit_statements(connection: Connection, answers_within: float) -> None:
-    """Let the server end a statement before the session would be cut, so that only its job fails."""
-    milliseconds = str(int(answers_within * 1000 * 2 / 3))
-    await connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (milliseconds,))
-    if connection.info.server_version >= _HAS_TRANSACTION_TIMEOUT:  # it would end the session, and with it the lead
-        await connection.execute("SELECT pg_catalog.set_config('transaction_timeout', '0', false)")
-
-
-async def _insist_on_server(driver: PostgresDriver, process: int) -> None:
-    """Refuse a pooler: it gives a session, with its lock, to others.
-
-    Raises:
-        StoreError: the connection leads to one.
-    """
-    ((found,),) = await driver.ask("ours")
-    if found != process:
-        raise store_error("store-pooled", place=driver.name.removeprefix("in "))
-
-
-async def _clock(transaction: Transaction) -> tuple[int, int]:
-    """The server's time, and the lead of the store's clock over it, in milliseconds."""
-    ((store, ahead),) = await transaction.rows("clock")
-    return store, ahead or 0

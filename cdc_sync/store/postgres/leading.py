@@ -22,13 +22,11 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store import Store
 from cdc_sync.store.clock import uptime
-from cdc_sync.store.driver import Transaction
+from cdc_sync.store.driver import Transaction, value
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import LOOKS_EVERY, Lead, Standby, StandingBy, held
+from cdc_sync.store.lead import LOOKS_EVERY, Lead, Standby, StandingBy, Upgrading, held
 from cdc_sync.store.leader import Leader, lead, leader_in
 from cdc_sync.store.postgres.driver import PostgresDriver
-from cdc_sync.store.postgres.scripts import KIND
-from cdc_sync.store.protocol import Upgrading
 
 BEAT = 2.0
 """Seconds between renewals."""
@@ -136,10 +134,8 @@ class PostgresLead(Lead):
         self._lease.renewed(asked, length)
 
     async def _renewed(self, transaction: Transaction) -> None:
-        leader = self.leader
-        await transaction.run(
-            "renew", holder=leader.holder, lease=self._lease.length, configuration=leader.configuration
-        )
+        of, lease = self.leader, self._lease.length
+        await transaction.run("renew", holder=of.holder, lease=lease, configuration=of.configuration)
         await self._driver.compare_clock(transaction)
 
 
@@ -205,8 +201,7 @@ async def leading(
     lease, within = Lease(longest_call), lease_for(longest_call) / 3
     driver = await PostgresDriver.open(dsn, answers_within=within, tables=tables, upgrading=upgrading)
     try:
-        ((backend,),) = await driver.ask("ours")
-        ours = replace(ours, lease=lease.length, backend=backend)
+        ours = replace(ours, lease=lease.length, backend=driver.backend)
         await _take(driver, ours, standing_by)
         asked = _seconds()
         leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
@@ -230,7 +225,7 @@ async def _take(driver: PostgresDriver, ours: Leader, standing_by: StandingBy) -
             row, _ = await driver.transact(_leader_and_holder)
             if row == watching.row:
                 return
-            await driver.ask("give_up_lead", kind=KIND)  # another one has led meanwhile
+            await driver.value("give_up_lead")  # another one has led meanwhile
         not_taken_over = await _end_silent(driver, watching)
         is_led = watching.row is not None and watching.holder == watching.row.backend
         await standing_by(Standby(Store(driver), watching.row, ours, not is_led, not_taken_over))
@@ -239,14 +234,12 @@ async def _take(driver: PostgresDriver, ours: Leader, standing_by: StandingBy) -
 
 async def _leader_and_holder(transaction: Transaction) -> tuple[Leader | None, int | None]:
     """The leader's row, and the process of the session that holds the lock."""
-    rows = await transaction.rows("lock_holder", kind=KIND)
-    return await leader_in(transaction), rows[0][0] if rows else None
+    return await leader_in(transaction), await value(transaction, "lock_holder")
 
 
 async def _try_to_lead(driver: PostgresDriver) -> bool:
     # Alone, so that nobody's failure repeats it: a lock that is taken twice stays when it is given up.
-    ((has_lock,),) = await driver.transact_first(lambda t: t.rows("try_lead", kind=KIND))
-    return bool(has_lock)
+    return bool(await driver.transact_first(lambda t: value(t, "try_lead")))
 
 
 async def _end_silent(driver: PostgresDriver, watching: _Watching) -> StoreError | None:
@@ -255,16 +248,14 @@ async def _end_silent(driver: PostgresDriver, watching: _Watching) -> StoreError
     if holder is None or watching.silent_for < 0:
         return None
     row = "" if leader is None else f"{leader.holder} {leader.beat}"
-    rows = await driver.ask("end_holder", kind=KIND, backend=holder, row=row)
+    rows = await driver.ask("end_holder", backend=holder, row=row)
     if watching.silent_for < _ENDS_WITHIN:
         return None
     daemon = "a process" if leader is None else leader.shown
-    refused = [row for row in rows if not row[-1]]
-    if not refused:
-        return store_error("store-take-over", daemon=daemon)
-    ((process, role, own_role, _),) = refused
-    facts = {"processes": process, "role": role, "own_role": own_role}
-    return store_error("store-take-over/role", daemon=daemon, **facts)
+    for process, role, own_role, is_ended in rows:
+        if not is_ended:
+            return store_error("store-take-over/role", daemon=daemon, processes=process, role=role, own_role=own_role)
+    return store_error("store-take-over", daemon=daemon)
 
 
 @asynccontextmanager
@@ -276,8 +267,7 @@ async def alone(dsn: str) -> AsyncIterator[Store]:
     """
     driver = await PostgresDriver.open(dsn)
     try:
-        ((has_lock,),) = await driver.ask("try_lead", kind=KIND)
-        if not has_lock:
+        if not await driver.value("try_lead"):
             leader = await driver.transact(leader_in)
             raise store_error("store-in-use/daemons", daemons="a process" if leader is None else leader.shown)
         yield Store(driver)

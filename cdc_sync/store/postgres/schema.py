@@ -1,9 +1,8 @@
 """Connections to the store's database, migrations of its schema, its errors, and a copy in SQLite for a dry run."""
 
-import asyncio
-import time
-from collections.abc import Iterable
-from functools import partial
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -14,173 +13,151 @@ from cdc_sync.config.sessions import completed, session_settings
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
-from cdc_sync.store.driver import Access
-from cdc_sync.store.errors import store_error, texts
+from cdc_sync.store.errors import remedy_for, store_error
+from cdc_sync.store.lead import Upgrading, reporting
 from cdc_sync.store.postgres.scripts import install
-from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, not_reported
-from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import copying
 from cdc_sync.store.statements import SCHEMA, text
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
-_VERSION = b"SELECT value::integer FROM cdc_sync.about WHERE name = 'schema'"
-
 _OLDEST = 100_000
+
+_PLANS_FOR_VALUES = 120_000
+"""Before, PostgreSQL keeps the plan of a prepared statement, and nothing is prepared."""
+
+_PREPARED_AFTER = 5
+"""Executions of a statement on a connection before it is prepared there."""
 
 _COPIED = ("about", "watch", "snapshot", "outbox", "suspicion", "skipped", "position", "endpoint", "account_fuse")
 """The input of decisions. History, repairs and conditions are for people."""
 
-_OF_DAEMONS = {"session"}
-
 _PAGE = 5_000
-
-_PREPARED_AFTER = 5
-"""Executions of a statement on a connection before it is prepared there."""
 
 
 async def connect(dsn: str) -> Connection:
     """A connection, set up; as a context, it is closed at the end.
 
     Raises:
-        psycopg.Error: it cannot be made.
-        StoreError: libpq does not understand the DSN. It may hold a password, so the error does not quote it.
+        StoreError: it cannot be made, or leads to no server that can keep a store.
     """
     try:
         conninfo = completed(dsn, "cdc-sync store")
     except psycopg.ProgrammingError:
-        raise store_error("store-dsn") from None
-    connection = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
-    try:
-        await configure(connection)
-    except BaseException:
-        await connection.close()
-        raise
+        raise store_error("store-dsn") from None  # it may hold a password
+    with translating(dsn):
+        connection = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
+        try:
+            await _insist_on_server(connection, shown(dsn))
+            version = connection.info.server_version
+            await connection.execute(session_settings(version, statements_end=False))
+            await connection.execute(text("postgres/session.sql").encode())
+            connection.prepare_threshold = _PREPARED_AFTER if version >= _PLANS_FOR_VALUES else None
+        except BaseException:
+            await connection.close()
+            raise
     return connection
 
 
-async def configure(connection: Connection) -> None:
-    """Set a new connection up."""
-    await connection.execute(session_settings(connection.info.server_version, statements_end=False))
-    # A pooler invents this number; its connections are refused where a session must be ours alone.
-    process = connection.info.backend_pid
-    ((*_, keeps_plans),) = await (
-        await connection.execute(text("postgres/session.sql").encode(), (process,))
-    ).fetchall()
-    connection.prepare_threshold = _PREPARED_AFTER if keeps_plans else None
+async def _insist_on_server(connection: Connection, place: str) -> None:
+    """Refuse a server that is too old, an encoding that does not hold every text, and a pooler.
+
+    A pooler gives a session to others, with its settings and locks, and invents the number of its process.
+    """
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise store_error("store-unsuitable/encoding", place=place, encoding=encoding)
+    if connection.info.server_version < _OLDEST:
+        raise store_error("store-unsuitable/old", place=place)
+    ((process,),) = await (await connection.execute("SELECT pg_catalog.pg_backend_pid()")).fetchall()
+    if process != connection.info.backend_pid:
+        raise store_error("store-pooled", place=place)
 
 
-async def prepare(
-    connection: Connection,
-    dsn: str,
-    access: Access,
-    *,
-    tables: Iterable[QualifiedName] = (),
-    upgrading: Upgrading = not_reported,
-) -> None:
-    """Migrate the schema, if it is our own.
-
-    The parameters are those of `PostgresDriver.open`; a new store is not `upgrading`.
+async def migrate(connection: Connection, place: str, tables: Iterable[QualifiedName], upgrading: Upgrading) -> None:
+    """Make the store, or bring its schema up to date; the parameters are those of `PostgresDriver.open`.
 
     Raises:
         psycopg.Error: the database cannot be used.
-        StoreError: the schema is newer; or it is older, and this role may not change it, or an older daemon runs.
+        StoreError: this role may not change the schema, or an older daemon runs.
     """
-    place = shown(dsn)
-    check_server(connection, dsn)
+    if await version_of(connection) >= SCHEMA:
+        return
+    try:
+        async with reporting(upgrading):
+            await connection.execute(install(tables=tables).encode())
+    except errors.ObjectNotInPrerequisiteState as error:
+        facts = {"message": error.diag.message_primary, "hint": error.diag.message_hint}
+        raise store_error("store-upgrade/postgres", place=place, **facts) from error
+    except errors.LockNotAvailable as error:
+        raise store_error("store-upgrade/locked", place=place) from error
+
+
+async def insist_on_schema(connection: Connection, place: str) -> None:
+    """Refuse any other schema than the present one.
+
+    Raises:
+        psycopg.Error: the database cannot be used.
+        StoreError: it is older, or newer.
+    """
     version = await version_of(connection)
-    if version < SCHEMA and access == "own":
-        await _install(connection, place, tables, upgrading if version else not_reported)
-        version = await version_of(connection)
     if version > SCHEMA:
         raise store_error("store-newer/postgres", place=place, version=version, newest=SCHEMA)
     if version < SCHEMA:
         raise store_error("store-not-set-up/postgres", place=place)
 
 
-async def _install(connection: Connection, place: str, tables: Iterable[QualifiedName], upgrading: Upgrading) -> None:
-    report = asyncio.create_task(_report(upgrading))
-    try:
-        await connection.execute(install(tables=tables).encode())
-    except errors.ObjectNotInPrerequisiteState as error:
-        facts = {"message": error.diag.message_primary, "hint": error.diag.message_hint}
-        raise store_error("store-upgrade/postgres", place=place, **facts) from error
-    except errors.LockNotAvailable as error:
-        raise store_error("store-upgrade/locked", place=place) from error
-    finally:
-        report.cancel()
-
-
-async def _report(upgrading: Upgrading) -> None:
-    begun = time.monotonic()
-    while True:
-        upgrading(time.monotonic() - begun)
-        await asyncio.sleep(UPGRADING_EVERY)
-
-
-def check_server(connection: Connection, dsn: str) -> None:
-    """Refuse a server that cannot keep a store.
-
-    Raises:
-        StoreError: it is too old, or the database's encoding does not hold every text.
-    """
-    place, encoding = shown(dsn), connection.info.parameter_status("server_encoding")
-    if encoding != "UTF8":
-        raise store_error("store-unsuitable/encoding", place=place, encoding=encoding)
-    if connection.info.server_version < _OLDEST:
-        raise store_error("store-unsuitable/old", place=place)
-
-
 async def version_of(connection: Connection) -> int:
     """The number of the schema; 0 without a store."""
-    there = await (await connection.execute(b"SELECT to_regclass('cdc_sync.about') IS NOT NULL")).fetchone()
-    if there is None or not there[0]:
+    ((there,),) = await (await connection.execute("SELECT to_regclass('cdc_sync.about') IS NOT NULL")).fetchall()
+    if not there:
         return 0
-    row = await (await connection.execute(_VERSION)).fetchone()
+    about = await connection.execute("SELECT value::integer FROM cdc_sync.about WHERE name = 'schema'")
+    row = await about.fetchone()
     return 0 if row is None else int(row[0])
+
+
+@contextmanager
+def translating(dsn: str) -> Iterator[None]:
+    """Turn psycopg's errors into a `StoreError`."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(dsn, error) from error
 
 
 def translate(dsn: str, error: psycopg.Error) -> StoreError:
     """A driver's error with a remedy, and without a secret."""
     lines = [line.strip() for line in (error.diag.message_primary or str(error)).splitlines() if line.strip()]
     problem = ([line for line in lines if "FATAL:" in line] or lines or [type(error).__name__])[0].rstrip(".")
-    remedies = (remedy for name, remedy in texts()["postgres"].items() if isinstance(error, getattr(errors, name)))
-    return store_error("store-unusable/postgres", next(remedies, None), place=shown(dsn), message=visible(problem))
+    remedy = remedy_for("postgres", lambda name: isinstance(error, getattr(errors, name)))
+    return store_error("store-unusable/postgres", remedy, place=shown(dsn), message=visible(problem))
 
 
-async def copy_to_sqlite(dsn: str, copy: SqliteDriver) -> None:
+async def copy_to_sqlite(dsn: str, copy: sqlite3.Connection) -> None:
     """Copy the store in a database, if there is one, as of one moment into an empty SQLite store.
 
     Raises:
         StoreError: it cannot be read, or the copy cannot be written.
     """
-    try:
-        async with await connect(dsn) as connection:
+    async with await connect(dsn) as connection:
+        with translating(dsn), copying():
             if await version_of(connection) == 0:
                 return
-            await prepare(connection, dsn, "read")
+            await insist_on_schema(connection, shown(dsn))
             async with connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                copy.execute("BEGIN")
                 for table in _COPIED:
                     await _copy(connection, copy, table)
-    except psycopg.Error as error:
-        raise translate(dsn, error) from error
+                copy.execute("UPDATE watch SET session = NULL")  # a dry run ends nobody's session
+                copy.execute("COMMIT")
 
 
-async def _copy(connection: Connection, copy: SqliteDriver, table: str) -> None:
-    columns = [each for each in await copy.transact(partial(_columns, table=table)) if each not in _OF_DAEMONS]
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
+async def _copy(connection: Connection, copy: sqlite3.Connection, table: str) -> None:
     async with connection.cursor(f"cdc_sync_copy_{table}") as cursor:
-        await cursor.execute(sql.SQL("SELECT {} FROM {}").format(names, sql.Identifier("cdc_sync", table)))
+        await cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier("cdc_sync", table)))
+        columns = [column.name for column in cursor.description or ()]
+        insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - our own
         while rows := await cursor.fetchmany(_PAGE):
-            await copy.transact(partial(_insert, insert=insert, rows=rows))
-
-
-async def _columns(transaction: Any, *, table: str) -> list[str]:
-    return [name for _, name, *_ in transaction.connection.execute(f"PRAGMA table_info({table})")]
-
-
-async def _insert(transaction: Any, *, insert: str, rows: list[tuple[Any, ...]]) -> None:
-    with copying():
-        transaction.connection.executemany(insert, rows)
+            copy.executemany(insert, rows)

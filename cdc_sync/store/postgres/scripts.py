@@ -8,7 +8,7 @@ from psycopg import sql
 
 from cdc_sync import own_path
 from cdc_sync.core.identifiers import QualifiedName, requoted
-from cdc_sync.store.statements import text
+from cdc_sync.store.statements import LOCK, text
 
 
 def migrations() -> dict[int, str]:
@@ -21,21 +21,11 @@ _MIGRATIONS = "".join(migrations().values())
 
 _DROPPED = set(re.findall(r"DROP TABLE cdc_sync\.(\w+)", _MIGRATIONS))
 
-TABLES = tuple(name for name in re.findall(r"CREATE TABLE cdc_sync\.(\w+)", _MIGRATIONS) if name not in _DROPPED)[::-1]
+TABLES = tuple(name for name in re.findall(r"CREATE TABLE cdc_sync\.(\w+)", _MIGRATIONS) if name not in _DROPPED)
 """All tables of the store."""
-
-KIND = int.from_bytes(b"cdcs", "big")
-"""The first number of the leader's advisory lock, which no other application would choose."""
 
 _LEADER = 12
 """The version of the schema since which one daemon leads."""
-
-_NAMES = ", ".join(f"'{name}'" for name in TABLES)
-
-
-def _sql(name: str) -> str:
-    """A part of a script, with the tables' names."""
-    return text(f"postgres/{name}.sql").rstrip("\n").replace("(TABLES)", f"({_NAMES})")
 
 
 def install(tables: Iterable[QualifiedName] = ()) -> str:
@@ -45,46 +35,34 @@ def install(tables: Iterable[QualifiedName] = ()) -> str:
     """
     scripts, tables = migrations(), list(tables)
     # No older daemon may register between this check and the commit.
-    facts = {"newest": max(scripts), "leader": _LEADER, "kind": KIND, "begin": own_path.begin(tables)}
+    facts = {"newest": max(scripts), "leader": _LEADER, "kind": LOCK, "begin": own_path.begin(tables)}
     gives = own_path.gives_by_default("current_user")
-    parts = [text("postgres/install.sql").format(tables=", ".join(reversed(TABLES)), gives_by_default=gives, **facts)]
+    parts = [text("postgres/install.sql").format(tables=", ".join(TABLES), gives_by_default=gives, **facts)]
     for number, script in scripts.items():
         statements = "\n".join(f"        {line}".rstrip() for line in script.splitlines())
         parts.append(text("postgres/migration.sql").format(number=number, statements=statements))
     watched = sql.SQL(", ").join([*map(own_path.oid_of, tables)] or [sql.SQL("NULL").format()]).as_string()
-    parts += [_sql("readers").replace("{watched}", watched), "\nEND\n$cdc_sync$;\n\nCOMMIT;\n"]
+    parts += [text("postgres/readers.sql").replace("{watched}", watched), "END\n$cdc_sync$;\n\nCOMMIT;\n"]
     return requoted("".join(parts), [watched])
 
 
 def grants(role: str) -> str:
     """The least privileges of the role of the daemon and its commands."""
-    return _for_role("grants", role)
+    return _filled("grants", role)
 
 
 def revokes(role: str) -> str:
     """Revoke all that `grants` gives."""
-    return _for_role("revokes", role)
-
-
-def _for_role(name: str, role: str) -> str:
-    literal = sql.Literal(role)
-    return (
-        sql.SQL(requoted(_sql(name), [literal.as_string()]))
-        .format(
-            tables=_tables(reversed(TABLES)),
-            name=literal,
-            role=sql.Identifier(role),
-            begin=sql.SQL(own_path.begin()),
-        )
-        .as_string()
-        + "\n"
-    )
+    return _filled("revokes", role)
 
 
 def uninstall() -> str:
     """Remove the store's tables, and the schema if it is empty then."""
-    return sql.SQL(_sql("uninstall") + "\n").format(tables=_tables(TABLES), begin=sql.SQL(own_path.begin())).as_string()
+    return _filled("uninstall")
 
 
-def _tables(names: Iterable[str]) -> sql.Composable:
-    return sql.SQL(",\n    ").join(sql.Identifier("cdc_sync", name) for name in names)
+def _filled(name: str, role: str = "") -> str:
+    literal, tables = sql.Literal(role), [sql.Identifier("cdc_sync", table) for table in TABLES]
+    script = sql.SQL(requoted(text(f"postgres/{name}.sql"), [literal.as_string()]))
+    facts = {"tables": sql.SQL(",\n    ").join(tables), "begin": sql.SQL(own_path.begin())}
+    return script.format(name=literal, role=sql.Identifier(role), **facts).as_string()

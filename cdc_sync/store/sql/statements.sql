@@ -50,7 +50,8 @@ WITH RECURSIVE waiting (watch) AS (
       FROM waiting w
      WHERE w.watch IS NOT NULL
 )
-SELECT o.watch, o.application_id, o.endpoint, o.attempted, o.revision, o.status
+SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
+       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
   FROM waiting w
  CROSS JOIN @each(ids) i
  CROSS JOIN @found outbox o WHERE o.watch = w.watch AND o.application_id = i.value
@@ -107,6 +108,10 @@ SELECT s.watch, s.application_id
  WHERE s.watch = :watch AND s.application_id @in(ids) AND s.deleted AND s.acknowledged_at < :before
    AND NOT EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
  ORDER BY s.application_id;
+
+-- name: prunable
+SELECT count(*) FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
+ WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep;
 
 -- name: prune
 DELETE FROM @history
@@ -305,10 +310,8 @@ SELECT l.endpoint, l.watch,
   FROM lane l
  WHERE l.watch IS NOT NULL;
 
--- name: pending_for
-SELECT endpoint, watch, count(*) FROM @outbox
- WHERE state = 'pending' AND endpoint @in(endpoints)
- GROUP BY endpoint, watch;
+-- name: pending_in
+SELECT count(*) FROM @outbox WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch;
 
 -- name: due
 -- Ordered as the index, and by nothing else: a tie-break would sort all due entries. A probe reads them all, for the
@@ -373,12 +376,12 @@ SELECT watch, transition, number, since, reason, other_reason, application_id
  ORDER BY watch, number DESC, transition, place;
 
 -- name: contents_in_state
-SELECT watch, application_id, revision, status, job_id, deleted, metadata
-  FROM @outbox
- WHERE (watch, application_id) @pairs(keys) AND state = :state
- ORDER BY watch, application_id;
+SELECT o.watch, o.application_id, o.revision, o.status, o.job_id, o.deleted, o.metadata
+  FROM @each_pair(keys) k
+ CROSS JOIN @found outbox o WHERE o.watch = k.first AND o.application_id = k.second
+ WHERE o.state = :state;
 
--- name: revive(watch text, application_id text, endpoint text, due_at bigint)
+-- name: revive(watch text, application_id text, due_at bigint, endpoint text)
 UPDATE @outbox AS o
    SET state = 'pending', due_at = x.due_at, attempts = 0, first_attempt_at = NULL, not_found_since = NULL,
        reason = NULL, endpoint = x.endpoint
@@ -470,17 +473,11 @@ INSERT INTO @about (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UP
 -- name: forget_about
 DELETE FROM @about WHERE name = :name;
 
--- name: set_about_first
-INSERT INTO @about (name, value) VALUES (:name, :value) ON CONFLICT DO NOTHING;
-
 -- name: newest_event
-SELECT at FROM @history ORDER BY number DESC LIMIT 1;
+SELECT coalesce((SELECT at FROM @history ORDER BY number DESC LIMIT 1), 0);
 
 -- name: watches
 SELECT name FROM @watch;
-
--- name: first_of_each
-SELECT w.name, (SELECT min(o.queued_at) FROM @outbox o WHERE o.state = :state AND o.watch = w.name) FROM @watch w;
 
 -- name: counts
 -- Numbers to add up, by watch and name.
@@ -627,6 +624,9 @@ SELECT s.watch, s.application_id,
 UPDATE @snapshot AS s
    SET status = NULL, job_id = NULL, deleted = NULL, metadata = NULL, acknowledged_at = NULL, adopted = FALSE
   FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
+
+-- name: entries_of_account
+SELECT count(*) FROM @outbox WHERE replace(metadata, :mark, '') <> metadata;
 
 -- name: forget_entries_of_account
 DELETE FROM @outbox WHERE replace(metadata, :mark, '') <> metadata;

@@ -11,9 +11,8 @@ from pathlib import Path
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import LOOKS_EVERY, Lead, Standby, StandingBy, held
+from cdc_sync.store.lead import LOOKS_EVERY, Lead, Standby, StandingBy, Upgrading, held, reporting
 from cdc_sync.store.leader import Leader, lead, leader_in
-from cdc_sync.store.protocol import Upgrading
 from cdc_sync.store.sqlite.driver import SqliteDriver, opened
 from cdc_sync.store.sqlite.schema import holder_of, try_lock
 
@@ -22,7 +21,7 @@ _MADE_WITHIN = 5.0
 
 
 @asynccontextmanager
-async def leading(path: Path, ours: Leader, standing_by: StandingBy, *, upgrading: Upgrading) -> AsyncIterator[Lead]:
+async def leading(path: Path, ours: Leader, standing_by: StandingBy, upgrading: Upgrading) -> AsyncIterator[Lead]:
     """Stand by until this process leads, then lead.
 
     Raises:
@@ -30,7 +29,8 @@ async def leading(path: Path, ours: Leader, standing_by: StandingBy, *, upgradin
     """
     lock = await _take(path, ours, standing_by)
     try:
-        driver = await opened(partial(SqliteDriver, path, upgrading=upgrading))
+        async with reporting(upgrading):
+            driver = await opened(partial(SqliteDriver, path))
         try:
             leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
             async with held(Lead(driver, leader)) as found:

@@ -17,10 +17,9 @@ from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store, acts
-from cdc_sync.store.acts import KINDS, Discard, Forget, Pause, Release, Request, Resend, Resume, Retry
+from cdc_sync.store.acts import DEADLINE, KINDS, Discard, Forget, Pause, Request, Resend, Resume, Send
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.requests import DEADLINE, add_request, execute_next, is_answered, remove_request
 
 ELSEWHERE = "https://one.example:443"
 
@@ -32,13 +31,13 @@ def by(action: str) -> PersonActed:
 
 async def ask(store: Store, request: Request[Any], within: float = DEADLINE) -> str:
     """Add a request, as another process does."""
-    return await add_request(store, request, within)
+    return await store.operation.add_request(request, within)
 
 
 async def execute_all(store: Store) -> int:
     """Execute the waiting requests; returns how many rows were looked at."""
     number = 0
-    while await execute_next(store, captured=()):
+    while await store.operation.execute_next(captured=()):
         number += 1
     return number
 
@@ -68,7 +67,7 @@ class TestEachKind:
         first, second = await store.operation.chosen("held", None)
         await observe(store, an_observation("a2", "refused"), rules=some_rules(max_changes=0))
 
-        assert await executed(store, Release(WATCH, (first, second), by("release"))) == [(WATCH, "a1")]
+        assert await executed(store, Send("held", WATCH, (first, second), by("release"))) == [(WATCH, "a1")]
 
         assert (await waiting_entry(store, "a1")).state == "pending"
         assert (await waiting_entry(store, "a2")).state == "held", "nobody has seen what it says now"
@@ -89,7 +88,9 @@ class TestEachKind:
     async def test_retries(self, store: Store) -> None:
         await bury(store, an_observation("a1"), an_observation("a2"))
 
-        assert await executed(store, Retry(((WATCH, "a2", 1), (WATCH, "nobody", 1)), by("retry"))) == [(WATCH, "a2")]
+        assert await executed(store, Send("dead", None, ((WATCH, "a2", 1), (WATCH, "nobody", 1)), by("retry"))) == [
+            (WATCH, "a2")
+        ]
 
         assert await store.operation.chosen("dead", None) == [(WATCH, "a1", 1)]
 
@@ -110,9 +111,9 @@ class TestEachKind:
     async def test_records_the_person(self, store: Store) -> None:
         await hold(store, "a1")
         held = tuple(await store.operation.chosen("held", None))
-        await executed(store, Release(None, held, by("release")))
+        await executed(store, Send("held", None, held, by("release")))
         await executed(store, Pause(ELSEWHERE, by("pause")))
-        await executed(store, Release(None, held, by("release")))
+        await executed(store, Send("held", None, held, by("release")))
 
         assert await store.operation.count_actions() == {"release": 1, "pause": 1}
         assert [acted.who for acted in await store.operation.take_actions()] == ["julia", "julia"]
@@ -132,9 +133,9 @@ class TestOrder:
 
     async def test_one_that_is_answered_is_not_executed_again(self, store: Store) -> None:
         id_ = await ask(store, Pause(ELSEWHERE, by("pause")))
-        assert not await is_answered(store, id_)
+        assert not await store.operation.is_answered(id_)
         await execute_all(store)
-        assert await is_answered(store, id_)
+        assert await store.operation.is_answered(id_)
         await acting.resume(store, ELSEWHERE)
 
         assert await execute_all(store) == 0
@@ -149,7 +150,7 @@ class TestDeadline:
         await execute_all(store)
 
         assert await store.operation.paused() == frozenset()
-        assert await remove_request(store, id_) is None
+        assert await store.operation.remove_request(id_) is None
 
     @pytest.mark.parametrize("minutes", [1, 60])
     async def test_a_clock_that_was_set_back_does_not_put_it_off(self, store: Store, minutes: int) -> None:
@@ -163,7 +164,7 @@ class TestDeadline:
     async def test_one_that_was_removed_is_never_executed(self, store: Store) -> None:
         id_ = await ask(store, Pause(ELSEWHERE, by("pause")))
 
-        assert await remove_request(store, id_) is None
+        assert await store.operation.remove_request(id_) is None
 
         assert await execute_all(store) == 0
         assert await store.operation.paused() == frozenset()
@@ -223,7 +224,7 @@ class TestRefusal:
         assert await execute_all(store) == len(asked)
 
         for id_, (what, _) in asked.items():
-            answer = json.loads(await remove_request(store, id_) or "{}")
+            answer = json.loads(await store.operation.remove_request(id_) or "{}")
             assert f"({what})" in answer["refused"]
         assert await store.operation.paused() == {ELSEWHERE}
 
@@ -232,7 +233,7 @@ class TestRefusal:
         await ask(store, Forget(WATCH, by("forget")))
         await ask(store, Pause(ELSEWHERE, by("pause")))
 
-        while await execute_next(store, captured=[WATCH]):
+        while await store.operation.execute_next(captured=[WATCH]):
             pass
 
         assert await store.operation.paused() == {ELSEWHERE}
@@ -247,7 +248,7 @@ class TestFailure:
     async def test_of_the_store_leaves_the_request_waiting(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         await hold(store, "a1")
         held = tuple(await store.operation.chosen("held", None))
-        id_ = await ask(store, Release(None, held, by("release")))
+        id_ = await ask(store, Send("held", None, held, by("release")))
 
         async def fail(*_: Any) -> None:
             raise StoreError("store-unusable", "the disk is full")
@@ -255,9 +256,9 @@ class TestFailure:
         with monkeypatch.context() as failing:
             failing.setattr(acts, "record", fail)
             with pytest.raises(StoreError, match="full"):
-                await execute_next(store, captured=())
+                await store.operation.execute_next(captured=())
         assert (await waiting_entry(store, "a1")).state == "held", "nothing of it is kept"
-        assert not await is_answered(store, id_)
+        assert not await store.operation.is_answered(id_)
 
         await execute_all(store)
 
@@ -272,9 +273,9 @@ async def test_a_command_that_is_stopped_while_it_takes_its_request_back_stops_n
         with psycopg.connect(dsn_of_store) as stopped:
             stopped.execute("SELECT answer FROM cdc_sync.request WHERE id = %s FOR UPDATE", (id_,))
             async with asyncio.timeout(20):
-                assert not await execute_next(store, captured=())
+                assert not await store.operation.execute_next(captured=())
                 await ask(store, Resume(ELSEWHERE, by("resume")))
-                assert await execute_next(store, captured=())
+                assert await store.operation.execute_next(captured=())
     finally:
         await store.driver.close()
 

@@ -27,6 +27,7 @@ from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresDriver, scripts
 from cdc_sync.store.postgres.leading import BEAT, alone, lease_for
 from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.statements import LOCK
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -190,7 +191,7 @@ class TestPostgres:
     def test_one_of_ours_that_was_stopped_before_it_wrote_its_row_is_ended(self, dsn: str) -> None:
         """It may be a daemon that has just taken the lock, or a command."""
         with psycopg.connect(make_conninfo(dsn, application_name="cdc-sync store"), autocommit=True) as stopped:
-            stopped.execute("SELECT pg_advisory_lock(%s, 0)", (scripts.KIND,))
+            stopped.execute("SELECT pg_advisory_lock(%s, 0)", (LOCK,))
             with leading_process(dsn, longest_call=SHORT) as second:
                 began = time.monotonic()
                 assert second.next("stands by")["is_free"], "nobody leads"
@@ -204,7 +205,7 @@ class TestPostgres:
         with leader_of(dsn, longest_call=SHORT, place=UNKNOWN) as first:
             first.kill()
         with psycopg.connect(make_conninfo(dsn, application_name="psql"), autocommit=True) as other:
-            other.execute("SELECT pg_advisory_lock(%s, 0)", (scripts.KIND,))
+            other.execute("SELECT pg_advisory_lock(%s, 0)", (LOCK,))
             with leading_process(dsn, longest_call=SHORT) as second:
                 blocked = second.next("stands by")
                 while not blocked["blocked"]:

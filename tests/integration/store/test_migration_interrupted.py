@@ -3,10 +3,9 @@
 import asyncio
 import random
 import signal
-import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -18,15 +17,13 @@ from support import acting
 from support.eventually import eventually
 from support.migrating_process import Migrate, migrating_process
 from support.sessions import Ats, end_sessions, rows
-from support.store_process import store_process
 from support.upgrading import OldFile, OldSchema
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.demo.postgres import Server
 from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresDriver, scripts
-from cdc_sync.store.protocol import not_reported
-from cdc_sync.store.sqlite import SqliteDriver, schema
+from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import connect
 from cdc_sync.store.statements import SCHEMA
 
@@ -75,43 +72,6 @@ class TestAFile:
             assert (data.schema(), data.tables()) == (SCHEMA, complete)
             found.add(schema)
         assert old.schema in found
-
-    async def test_it_is_not_done_under_an_older_daemon(self, tmp_path: Path) -> None:
-        data = OldFile(FILES[0], tmp_path)
-        with store_process("lock", data.path) as older:
-            assert older.stdout is not None
-            assert older.stdout.readline()
-
-            with pytest.raises(StoreError, match=rf"older cdc-sync \(process {older.pid}\) works on it\. Stop it"):
-                Store(SqliteDriver(data.path))
-
-            assert data.schema() == FILES[0].schema
-        connect(data.path).close()
-        assert data.schema() == SCHEMA
-
-    def test_a_newer_version_that_is_faster_keeps_its_number(self, tmp_path: Path) -> None:
-        data = OldFile(FILES[0], tmp_path)
-        connect(data.path).close()
-        with closing(sqlite3.connect(data.path, isolation_level=None)) as connection:
-            connection.execute(f"PRAGMA user_version = {SCHEMA + 1}")
-            # It has looked at the file before the newer one was done, and waited for it.
-            schema._bring_up_to_date(connection, not_reported)
-
-        assert data.schema() == SCHEMA + 1
-
-    async def test_it_is_reported_while_it_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        data = OldFile(FILES[0], tmp_path)
-        reported = list[float]()
-        monkeypatch.setattr(schema, "_INSTRUCTIONS", 1)
-        monkeypatch.setattr(schema, "UPGRADING_EVERY", 0.0)
-
-        for _ in range(2):
-            await SqliteDriver(data.path, upgrading=reported.append).close()
-        await SqliteDriver(tmp_path / "new.db", upgrading=reported.append).close()
-
-        assert reported[0] == 0.0, "at its beginning"
-        assert len(reported) > 100, "and again while it goes on"
-        assert reported.count(0.0) == 1, "that of a store that is up to date, or new, is none"
 
     async def test_what_only_reads_leaves_it_as_it_is(self, tmp_path: Path) -> None:
         data = OldFile(FILES[0], tmp_path)
@@ -188,15 +148,6 @@ class TestASchema:
                 assert is_done or data.tables() == before
             assert old not in OLD or at > 1
         assert data.schema() == SCHEMA
-
-    async def test_it_is_reported(self, database: str) -> None:
-        OldSchema(SCHEMAS[0], database)
-        reported = list[float]()
-
-        for _ in range(2):
-            await (await PostgresDriver.open(database, upgrading=reported.append)).close()
-
-        assert len(reported) == 1, "at its beginning, and not where the store is up to date"
 
     @pytest.mark.parametrize("old", OLD, ids=lambda old: old.name)
     async def test_an_end_of_the_session_leaves_it_as_it_was(self, old: OldStore, database: str) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -29,7 +28,8 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.replies import DeadLetter, Finished, Retry
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresDriver, copy_to_sqlite, scripts
+from cdc_sync.store.postgres import PostgresDriver, scripts
+from cdc_sync.store.postgres.schema import copy_to_sqlite
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import connect_copy
 
@@ -266,8 +266,8 @@ class TestACopy:
         await store.databases.bind("a database")
         await adopt(store, "a1", "a2")
         await observe(store, an_observation(status="hired"), rules=some_rules(max_changes=0))
-        made = SqliteDriver(Path("copy"), connected=partial(connect_copy, None))
-        copy = Store(made)
+        made = connect_copy(None)
+        copy = Store(SqliteDriver(Path("copy"), connection=made))
 
         await copy_to_sqlite(dsn, made)
         await adopt(store, "a3")
@@ -280,8 +280,8 @@ class TestACopy:
         await copy.driver.close()
 
     async def test_of_nothing_is_nothing(self, database: str) -> None:
-        made = SqliteDriver(Path("copy"), connected=partial(connect_copy, None))
-        copy = Store(made)
+        made = connect_copy(None)
+        copy = Store(SqliteDriver(Path("copy"), connection=made))
 
         await copy_to_sqlite(database, made)
 

@@ -16,7 +16,6 @@ from cdc_sync.store import driver
 from cdc_sync.store.driver import Transaction, Work
 from cdc_sync.store.postgres import PostgresDriver
 from cdc_sync.store.postgres.leading import _try_to_lead
-from cdc_sync.store.postgres.scripts import KIND
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -263,7 +262,7 @@ async def test_the_lead_is_taken_once_beside_a_job_that_fails(store: PostgresDri
     await jobs.outcomes()
 
     assert await taking
-    await store.ask("give_up_lead", kind=KIND)
+    await store.ask("give_up_lead")
 
     # A lock that was taken twice must be given up twice: no rollback does that.
     held = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE locktype = 'advisory'"

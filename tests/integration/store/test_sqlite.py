@@ -8,7 +8,6 @@ import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,10 +20,9 @@ from support.store_steps import adopt, begin_call, observe, told_status, waiting
 from cdc_sync.core.failures import StoreError
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
-from cdc_sync.store.driver import Access, Transaction
+from cdc_sync.store.driver import Access, Transaction, no_effect
 from cdc_sync.store.lead import Standby
 from cdc_sync.store.leader import Leader
-from cdc_sync.store.protocol import not_reported
 from cdc_sync.store.sqlite import SqliteDriver, copy_store
 from cdc_sync.store.sqlite.driver import SqliteTransaction
 from cdc_sync.store.sqlite.leading import leading
@@ -190,7 +188,7 @@ class TestBesideAnother:
         await observe(store, an_observation())
         before = sorted(tmp_path.iterdir())
 
-        copy = Store(SqliteDriver(Path("copy"), connected=partial(connect_copy, path)))
+        copy = Store(SqliteDriver(Path("copy"), connection=connect_copy(path)))
 
         assert await waiting_entry(copy) == await waiting_entry(store)
         await adopt(copy, "a2")
@@ -404,7 +402,7 @@ async def test_a_daemon_that_is_called_away_leaves_no_store_open(path: Path) -> 
         """It goes on standing by."""
 
     async def stand_by() -> None:
-        async with leading(path, ours, stood_by, upgrading=not_reported):
+        async with leading(path, ours, stood_by, no_effect):
             raise AssertionError("another one leads")
 
     with locked(path):
@@ -414,4 +412,4 @@ async def test_a_daemon_that_is_called_away_leaves_no_store_open(path: Path) -> 
                 await asyncio.sleep(0)
             await end([task])
         await asyncio.get_running_loop().shutdown_default_executor()
-    assert not [thread for thread in threading.enumerate() if thread.name == "store"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("store")]

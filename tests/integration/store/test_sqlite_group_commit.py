@@ -30,7 +30,7 @@ class Jobs(SqliteDriver):
     """A store whose jobs have the connection itself."""
 
     def __init__(self, path: Path, statements: "Statements") -> None:
-        super().__init__(path, connected=lambda: statements.connect(path))
+        super().__init__(path, connection=statements.connect(path))
 
     async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         async def on_connection(transaction: Transaction) -> T:
@@ -179,11 +179,3 @@ async def test_a_job_after_the_end_fails_instead_of_waiting_for_ever(jobs: Jobs)
 
     with pytest.raises(StoreError, match="closed"):
         await jobs.do(numbers)
-
-
-async def test_what_connecting_raises_is_raised_where_it_was_asked_for(tmp_path: Path) -> None:
-    def refuse() -> sqlite3.Connection:
-        raise PermissionError("not for you")
-
-    with pytest.raises(PermissionError, match="not for you"):
-        SqliteDriver(tmp_path / "state.db", connected=refuse)

@@ -1,14 +1,10 @@
 -- PostgreSQL's own statements.
 
--- name: ours
--- The session's process, as its server knows it: behind a pooler it is not the connection's.
-SELECT pg_backend_pid();
-
 -- name: try_lead
-SELECT pg_try_advisory_lock(:kind::integer, 0);
+SELECT pg_try_advisory_lock(@lock, 0);
 
 -- name: give_up_lead
-SELECT pg_advisory_unlock(:kind::integer, 0);
+SELECT pg_advisory_unlock(@lock, 0);
 
 -- name: renew
 -- The answer is the store's clock: see `clock.py`.
@@ -18,7 +14,7 @@ UPDATE @leader SET beat = beat + 1, lease = :lease, configuration = :configurati
 -- The process of the session that holds the lock. Every role sees locks.
 SELECT l.pid
   FROM pg_locks l
- WHERE l.locktype = 'advisory' AND l.classid = :kind::bigint::oid AND l.objid = 0 AND l.objsubid = 2 AND l.granted
+ WHERE l.locktype = 'advisory' AND l.classid = @lock AND l.objid = 0 AND l.objsubid = 2 AND l.granted
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
 
 -- name: leads
@@ -26,7 +22,7 @@ SELECT l.pid
 SELECT EXISTS (
        SELECT FROM pg_locks l
          JOIN @leader r ON r.backend = l.pid
-        WHERE l.locktype = 'advisory' AND l.classid = :kind::bigint::oid AND l.objid = 0 AND l.objsubid = 2 AND l.granted
+        WHERE l.locktype = 'advisory' AND l.classid = @lock AND l.objid = 0 AND l.objsubid = 2 AND l.granted
           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()));
 
 -- name: end_holder
@@ -36,7 +32,7 @@ SELECT a.pid, coalesce(a.usename, '?')::text, session_user::text,
             THEN pg_terminate_backend(a.pid) ELSE false END
   FROM pg_locks l
   JOIN pg_stat_activity a ON a.pid = l.pid
- WHERE l.locktype = 'advisory' AND l.classid = :kind::bigint::oid AND l.objid = 0 AND l.objsubid = 2 AND l.granted
+ WHERE l.locktype = 'advisory' AND l.classid = @lock AND l.objid = 0 AND l.objsubid = 2 AND l.granted
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
    AND a.pid = :backend AND a.pid <> pg_backend_pid() AND a.application_name = current_setting('application_name')
    AND coalesce((SELECT r.holder || ' ' || r.beat::text FROM @leader r), '') = :row;
@@ -55,7 +51,8 @@ SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o
 
 -- name: rivals
 -- An entry has a record.
-SELECT o.watch, o.application_id, o.endpoint, o.attempted, o.revision, o.status
+SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
+       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
   FROM @each(ids) i
  CROSS JOIN @found snapshot s WHERE s.application_id = i.value
  CROSS JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
@@ -79,8 +76,7 @@ SELECT json_agg(
                      OFFSET 0) AS s ON TRUE;
 
 -- name: clock
-SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-       (SELECT value::bigint FROM @about WHERE name = 'clock_ahead');
+SELECT @clock;
 
 -- name: may_create
 SELECT CASE WHEN to_regnamespace('cdc_sync') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
