@@ -173,7 +173,7 @@ class Database:
         """
         sessions = await self._join()
         try:
-            positions = await self._recognise_watch(watch, sessions)
+            positions = await self.recognise(watch, sessions.server.identity, sessions.hosts)
             guard = sessions.pool.guard
             guard.load(positions.get(POSITION))
             await sessions.pool.ask("asking which server this is", guard.meet)
@@ -266,21 +266,24 @@ class Database:
             self._earlier.append(locked.process)
             return Sessions(lasting, locked, pool, held, lookout, stack.pop_all(), hosts)
 
-    async def _recognise_watch(self, watch: str, sessions: Sessions) -> Mapping[str, str]:
+    async def recognise(self, watch: str, identity: str, here: Sequence[str]) -> Mapping[str, str]:
         """Accept a name new to the store, or a watch captured under another name, if the database fits.
 
-        Returns the watch's positions.
+        `here` are its hosts. Returns the watch's positions. Of a store that is only read, nothing is written.
+
+        Raises:
+            AnotherDatabaseError: the store, or the watch, belongs to another database.
         """
-        databases, identity = self.store.databases, sessions.server.identity
+        databases = self.store.databases
         positions = await self.store.capture.positions(watch)
         was = positions.get(FROM_DATABASE, "") if positions else self.name
         if was != self.name:
             bound = await databases.identity(was)
             if bound not in {None, identity}:
                 raise watch_moved(watch, was, self.name, str(bound), identity)
-            self._refuse_elsewhere("watch-moved", identity, await databases.hosts(was), sessions.hosts)
-        await self._recognise(identity, sessions.hosts)
-        if was != self.name:
+            self._refuse_elsewhere("watch-moved", identity, await databases.hosts(was), here)
+        await self._recognise(identity, here)
+        if was != self.name and self.store.driver.access == "own":
             await databases.set_captured_from(watch, self.name)
         return positions
 
@@ -290,11 +293,12 @@ class Database:
         Raises:
             AnotherDatabaseError: the store belongs to another database.
         """
-        databases = self.store.databases
-        await databases.bind(identity, self.name, self.section)
+        databases, is_own = self.store.databases, self.store.driver.access == "own"
+        if is_own or await databases.identity(self.name) is not None:
+            await databases.bind(identity, self.name, self.section)
         before = await databases.hosts(self.name)
         self._refuse_elsewhere("store-another-database", identity, before, here)
-        if before != here and self.store.driver.access == "own":
+        if before != here and is_own:
             await databases.set_hosts(here, self.name)
 
     def _refuse_elsewhere(self, code: str, identity: str, before: Sequence[str], here: Sequence[str]) -> None:

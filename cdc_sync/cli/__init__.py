@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from cdc_sync import __version__, signals
-from cdc_sync.cli.context import say, say_lines
+from cdc_sync.cli.context import Commands, misused, say, say_lines
 from cdc_sync.config import ConfigurationError
 from cdc_sync.core.failures import OperationError
 
@@ -23,9 +23,9 @@ EX_CONFIG = 78
 """sysexits.h; systemd must not restart."""
 
 _IN_ORDER = """
-run check init plan labels:check status explain:status resend:operator pause:operator resume:operator
+run check init plan labels status explain:status resend:decisions pause:operator resume:operator
 backup:operator adopt-database:operator forget:operator emulator:demo demo sql
-dead-letters:operator fuse:operator config:init files:init
+dead-letters:decisions fuse:decisions config:init files:init
 """
 _MODULES = {name: module or name for name, _, module in (each.partition(":") for each in _IN_ORDER.split())}
 """Each command's module, in the order of the help."""
@@ -41,13 +41,22 @@ class _Commands(TyperGroup):
         """Import a command; None if there is none."""
         if cmd_name in self.commands and self.commands[cmd_name] is None:
             found = getattr(import_module(f"cdc_sync.cli.{_MODULES[cmd_name]}"), cmd_name.replace("-", "_"))
-            alone = typer.Typer(rich_markup_mode="rich")
+            alone = Commands(rich_markup_mode="rich")
             if isinstance(found, typer.Typer):
                 alone.add_typer(found, name=cmd_name)
             else:
                 alone.command(cmd_name)(found)
             self.commands[cmd_name] = typer.main.get_group(alone).commands[cmd_name]
         return super().get_command(ctx, cmd_name)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse bytes that are no text of the locale: no store and no database accepts them."""
+        given = " ".join(args)
+        try:
+            given.encode()
+        except UnicodeEncodeError:
+            raise misused(f"this is no text in the locale's encoding: {given}") from None
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; for one of our options behind it, show its place."""

@@ -45,7 +45,7 @@ class Asking:
             OperationError: it was refused.
             StoreError: the store cannot be used; or the leader has not answered (`request-unanswered`), and never will.
         """
-        id_, answer = await self.store.operation.add_request(request, self._within), None
+        id_ = await self.store.operation.add_request(request, self._within)
         try:
             await self._await_answer(id_)
         finally:
@@ -56,11 +56,15 @@ class Asking:
         return found
 
     async def _await_answer(self, id_: str) -> None:
-        until = time.monotonic() + self._within
-        while time.monotonic() < until:
-            await self._execute_if_nobody_leads()
-            if await self._is_answered_soon(id_):
-                return
+        now = try_at = time.monotonic()
+        until = now + self._within
+        while now < until and not await self.store.operation.is_answered(id_):
+            if now >= try_at:
+                await self._execute_if_nobody_leads()
+                try_at = now + _TRIES_LOCK_EVERY
+            else:
+                await asyncio.sleep(_LOOKS_EVERY)
+            now = time.monotonic()
 
     async def _execute_if_nobody_leads(self) -> None:
         try:
@@ -70,14 +74,6 @@ class Asking:
         except StoreError as error:
             if error.code != "store-in-use":
                 raise
-
-    async def _is_answered_soon(self, id_: str) -> bool:
-        until = time.monotonic() + min(_TRIES_LOCK_EVERY, self._within)
-        while time.monotonic() < until:
-            if await self.store.operation.is_answered(id_):
-                return True
-            await asyncio.sleep(_LOOKS_EVERY)
-        return False
 
 
 @asynccontextmanager

@@ -7,24 +7,29 @@ import asyncio
 import json
 import os
 import pwd
-from collections.abc import Awaitable, Callable
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from functools import wraps
+from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
-from cdc_sync.ats.connection import Connection, connected
+from cdc_sync.ats.database import Database
 from cdc_sync.ats.discovery import Discovery, discover
-from cdc_sync.cli.asking import Asking, asking
-from cdc_sync.config import Config, Problem, exposures, load, warnings
+from cdc_sync.config import Config, Problem, Watch, exposures, load, warnings
 from cdc_sync.config.tenants import databases_of, expanded, tenants_named
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.visible import HIDDEN, visible, visible_json, visible_lines
-from cdc_sync.core.watch_names import listed, matches
+from cdc_sync.core.watch_names import SEPARATOR, listed, matches
+from cdc_sync.daemon.watching import make_database
 from cdc_sync.store import Store
 from cdc_sync.store.opening import opened_beside
 
-_Found = TypeVar("_Found")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DatabaseOption = Annotated[
@@ -33,14 +38,22 @@ DatabaseOption = Annotated[
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-def decodable(given: str | list[str] | None) -> str | list[str] | None:
-    """A text of the command line; raises `BadParameter` for bytes that no store or database accepts."""
-    text = given if isinstance(given, str) else " ".join(given or ())
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise misused(f"this is no text in the locale's encoding: {text}") from None
-    return given
+def confirm(what: str, *, yes: bool) -> None:
+    """Ask, unless the answer is given; raises `Abort`, or `BadParameter` without a terminal."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise misused(f"{what} Nothing is done yet: there is no terminal to ask on, so say --yes")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the event loop's would wait for the answer
+    typer.confirm(visible(f"{what} Go on?"), abort=True, err=True)
+
+
+def complain(application_ids: Collection[str], why: str) -> None:
+    """Say why nothing was done with these applications, and end with 1, if there are any."""
+    for application_id in sorted(application_ids):
+        say(f"{application_id} {why.format(application_id)}", err=True)
+    if application_ids:
+        raise typer.Exit(1)
 
 
 def misused(message: str, option: str | None = None) -> typer.BadParameter:
@@ -48,11 +61,29 @@ def misused(message: str, option: str | None = None) -> typer.BadParameter:
     return typer.BadParameter(visible(message), param_hint=option)
 
 
+def runnable(command: _Command) -> _Command:
+    """A command as typer calls it: one that waits gets an event loop."""
+    if not iscoroutinefunction(command):
+        return command
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        asyncio.run(command(*arguments, **options))
+
+    return cast("_Command", run)
+
+
+class Commands(typer.Typer):
+    """Commands that may wait."""
+
+    def command(self, *names: Any, **settings: Any) -> Callable[[_Command], _Command]:
+        """See `Typer`."""
+        register = super().command(*names, **settings)
+        return lambda command: register(runnable(command))
+
+
 WatchOption = Annotated[
-    str | None,
-    typer.Option(
-        "--watch", metavar="NAME", help="Only this watch; % or * in it stands for any characters.", callback=decodable
-    ),
+    str | None, typer.Option("--watch", metavar="NAME", help="Only this watch; % or * in it stands for any characters.")
 ]
 
 
@@ -61,41 +92,43 @@ def configured(context: typer.Context) -> Config:
     return load(context.obj, os.environ)
 
 
-def with_tenants(config: Config, watch: str | None = None) -> Config:
-    """The configuration with a watch for each tenant, if `watch` may be one; prints why others have none."""
+async def with_tenants(config: Config, watch: str | None = None) -> Config:
+    """The configuration with a watch for each tenant, if `watch` may be one; prints why others have none.
+
+    Raises:
+        SourceError: a database cannot be asked.
+    """
     if not config.templates or watch in config.watches:
         return config
-    found = _discovered(config)
+    found = await _discovered(config)
     for name, reason in found.refused.items():
         say(f"{name}: {reason}", err=True)
     return found.config
 
 
-def _discovered(config: Config) -> Discovery:
-    """The databases' tenants; raises `SourceError`."""
-    found = asyncio.run(discover(config))
+async def has_tenant(config: Config, watch: str) -> bool:
+    """Whether a database has this watch's tenant, even one that cannot be watched. Raises `SourceError`."""
+    if watch.partition(SEPARATOR)[0] not in config.templates:
+        return False
+    found = await _discovered(config)
+    return watch in found.config.watches or watch in found.refused
+
+
+async def _discovered(config: Config) -> Discovery:
+    found = await discover(config)
     for error in found.unasked.values():
         raise error
     return found
 
 
-def is_there(config: Config, watch: str) -> bool:
-    """Whether a database has this watch's tenant, even one that cannot be watched."""
-    found = _discovered(config)
-    return watch in found.config.watches or watch in found.refused
-
-
-def with_known_tenants(config: Config) -> Config:
-    """The configuration with the store's tenants; does not query the ATS."""
+async def known(context: typer.Context) -> Config:
+    """The configuration with the tenants in the store; does not query the ATS."""
+    config = configured(context)
     if not config.templates:
         return config
-
-    async def known() -> Config:
-        async with opened_beside(config) as store:
-            # This user may be unable to read credentials.
-            return expanded(config, tenants_named(config, await store.report.counts()), lambda _: HIDDEN)[0]
-
-    return asyncio.run(known())
+    async with opened(config) as store:
+        # This user may be unable to read credentials.
+        return expanded(config, tenants_named(config, await store.report.counts()), lambda _: HIDDEN)[0]
 
 
 def suspicious(config: Config, path: Path) -> list[Problem]:
@@ -103,47 +136,30 @@ def suspicious(config: Config, path: Path) -> list[Problem]:
     return [*warnings(config), *exposures(path, config)]
 
 
-def in_store(config: Config, watch: str | None, work: Callable[[Store], Awaitable[_Found]]) -> _Found:
-    """Read the store, beside a running daemon.
+@asynccontextmanager
+async def opened(config: Config, watch: str | None = None) -> AsyncIterator[Store]:
+    """The store, for reading, beside a running daemon.
 
     Raises:
         typer.BadParameter: the watch is neither configured nor in the store.
     """
-
-    async def found() -> _Found:
-        async with opened_beside(config) as store:
-            if watch is not None and not any(matches(watch, name) for name in config.watches):
-                former = [one.watch for one in await store.report.unconfigured(config.watches)]
-                if not any(matches(watch, name) for name in former):
-                    known = f"; no longer configured, and known to the store: {listed(former)}" if former else ""
-                    raise no_such_watch(config, watch, known)
-            return await work(store)
-
-    return asyncio.run(found())
+    async with opened_beside(config) as store:
+        if watch is not None and not any(matches(watch, name) for name in config.watches):
+            former = [one.watch for one in await store.report.unconfigured(config.watches)]
+            if not any(matches(watch, name) for name in former):
+                raise no_such_watch(config, watch, former)
+        yield store
 
 
-def by_requests(config: Config, work: Callable[[Asking], Awaitable[_Found]]) -> _Found:
-    """Have the store changed, by the daemon or without one.
-
-    Raises:
-        OperationError: it was refused, or nobody has done it; then it is not done later either.
-    """
-
-    async def done() -> _Found:
-        async with asking(config) as asked:
-            return await work(asked)
-
-    return asyncio.run(done())
-
-
-def in_database(dsn: str, work: Callable[[Connection], Awaitable[_Found]]) -> _Found:
-    """Work on a connection to the ATS's database."""
-
-    async def found() -> _Found:
-        async with connected(dsn) as connection:
-            return await work(connection)
-
-    return asyncio.run(found())
+async def in_tables(
+    config: Config,
+    store: Store,
+    watches: Sequence[str],
+    question: Callable[[Database, str, Watch], Awaitable[set[str]]],
+) -> dict[str, set[str]]:
+    """The answers of watches' tables, by watch. Raises `SourceError` if one cannot be read."""
+    databases = {name: make_database(config, config.database_name(name), store) for name in watches}
+    return {name: await question(databases[name], name, config.watches[name]) for name in watches}
 
 
 def acting(store: Store, action: str, on: str | None = None) -> PersonActed:
@@ -151,28 +167,29 @@ def acting(store: Store, action: str, on: str | None = None) -> PersonActed:
     return PersonActed(store.driver.clock.for_people(), action, _operator(), 1, on)
 
 
+def user() -> str:
+    """The name of this process's user, or its number, as in a container."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
 def _operator() -> str:
     """The user, and the one before sudo."""
-    try:
-        name = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        name = f"uid {os.geteuid()}"  # as in a container
-    sudo = os.environ.get("SUDO_USER")
+    name, sudo = user(), os.environ.get("SUDO_USER")
     return visible(f"{sudo} as {name}" if sudo and sudo != name else name)
 
 
-def no_such_watch(config: Config, watch: str, more: str = "") -> typer.BadParameter:
-    """The error for a watch that is not configured."""
-    there = listed(config.watches) or "none: no tenant is known of the templates " + ", ".join(config.templates)
-    return misused(f"no watch is called {watch!r}; there is {there}{more}")
+def no_such_watch(config: Config, watch: str, former: Sequence[str] = ()) -> typer.BadParameter:
+    """The error for a watch that is neither configured nor one of the `former` ones."""
+    return misused(f"no watch is called {watch!r}; there is {listed([*config.watches, *former]) or 'none yet'}")
 
 
 def chosen(config: Config, watch: str | None) -> list[str]:
     """The configured watches of a name or pattern (None: all); raises `BadParameter` if there are none."""
-    if watch is None or watch in config.watches:
-        return list(config.watches) if watch is None else [watch]
-    found = [name for name in config.watches if matches(watch, name)]
-    if not found:
+    found = [name for name in config.watches if watch is None or matches(watch, name)]
+    if watch is not None and not found:
         raise no_such_watch(config, watch)
     return found
 
@@ -181,18 +198,17 @@ def the_database(config: Config, name: str | None, watch: str | None = None) -> 
     """The database of this name, or of a watch or tenant, or the only one.
 
     Raises:
-        typer.BadParameter: there is none, the watch is in another one, or there are several and none is named.
+        typer.BadParameter: there is none, or there are several and none is named.
     """
     known = config.all_databases
-    of_watch = None if watch is None else _database_of(config, watch)
-    if name is None and (of_watch is not None or len(known) == 1):
-        return next(iter(known)) if of_watch is None else of_watch
-    if of_watch is not None and name in known and name != of_watch:
-        raise misused(f"the watch {watch} is in the database {of_watch}", "--database")
-    if not name or name not in known:
+    if name is None and watch is not None:
+        name = _database_of(config, watch)
+    if name is None and len(known) == 1:
+        return next(iter(known))
+    if name is None or name not in known:
         there = ", ".join(filter(None, known))
         what = "there are several" if name is None else f"no database is called {name!r}; there is"
-        raise misused(f"{what}: {there}" if there else f"{what} none with a name", "--database")
+        raise misused(f"{what}: {there or 'none with a name'}", "--database")
     return name
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from cdc_sync.ats.survey import Column, Label, Table, in_yaml, label_behind, mapped, related
+from cdc_sync.ats.survey import Column, Label, Survey, Table, in_yaml, label_behind, mapped, related
 from cdc_sync.config.columns import Columns
 from cdc_sync.config.meanings import is_personal, known, mentions, place_among
 from cdc_sync.core.identifiers import QualifiedName, written
@@ -15,29 +15,36 @@ from cdc_sync.core.identifiers import QualifiedName, written
 FIELDS = tuple(name for name in Columns.model_fields if name != "account")
 """The mapped columns, in the configuration's order; accounts are a person's decision."""
 
+Mode = Literal["notify", "poll"]
+
 _BEST = 10
-_LEAST = 3
 _NEAR = 3
 """Tables within this distance of the best are mentioned."""
 
-_IN_UTC = {"ar_internal_metadata": "Rails", "_prisma_migrations": "Prisma"}
-"""Tables of frameworks that write UTC into columns without a time zone."""
+_WRITES_UTC = {"ar_internal_metadata", "_prisma_migrations"}
+"""Tables of frameworks (Rails, Prisma) that write UTC into columns without a time zone."""
+
+_LEFT = {
+    "application_id": "the column with HelloWork's id, or status_url with its URL. If the ATS has none, "
+    "`cdc-sync sql id-table` prints a table for it",
+    "status": "the label that people in the ATS read: see the list of columns",
+    "job_id": "the job's id or reference in the ATS, as HelloWork has it: see the list of columns",
+    "created": "when the application was created in the ATS: see the list of columns",
+}
+"""What is required, and what a person needs to know to name it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
     """Where a value is: a column, or an expression with the columns that it uses (None: unknown).
 
-    Attributes:
-        related: the other table that the expression reads.
-        why: the reason, if nobody named it.
+    `related` is the other table that the expression reads.
     """
 
     column: str | None = None
     sql: str | None = None
     depends_on: tuple[str, ...] | None = None
     related: QualifiedName | None = None
-    why: str | None = None
 
     def entry(self, field: str) -> str:
         """The key of `columns`, as the file has it."""
@@ -53,7 +60,6 @@ class Proposal:
     Attributes:
         values: by field of `columns`.
         watermark: the column of the last change.
-        timezone_why: the reason, if nobody named it.
         undecided: what is left to a person.
     """
 
@@ -62,14 +68,14 @@ class Proposal:
     values: Mapping[str, Value]
     watermark: str | None
     timezone: str
-    timezone_why: str | None
+    mode: Mode
     undecided: tuple[str, ...]
 
 
 def rank(tables: Iterable[Table]) -> list[Table]:
     """Tables that look like one of applications by their names, best first; of equal ones the bigger first."""
-    scores = {table: _score(table) for table in tables}
-    least = max(_LEAST, max(scores.values(), default=0) - _NEAR)
+    scores = {table: score for table in tables if (score := _score(table))}
+    least = max(scores.values(), default=0) - _NEAR
     near = [table for table, score in scores.items() if score >= least]
     return sorted(near, key=lambda table: (-scores[table], -(table.rows or 0), str(table.name)))
 
@@ -78,140 +84,94 @@ def _score(table: Table) -> int:
     place = place_among(table.name.name, "applications")
     if place is None or mentions(table.name.name, known("about_them")):
         return 0
-    named = [[column for column in table.columns if mentions(column.name, known(what))] for what in ("status", "job")]
-    has_hellowork = any(mentions(column.name, ["hellowork"]) for column in table.columns)
-    found = sum(map(bool, [*named, _dated(table, "created"), has_hellowork]))
-    return _BEST - place + found - (0 if table.is_table else _NEAR)
+    found = sum(any(mentions(column.name, known(what)) for column in table.columns) for what in ("status", "job"))
+    return max(_BEST - place + found - (0 if table.is_table else _NEAR), 0)
 
 
-def propose(
+def propose(  # noqa: PLR0917 - a table and a person's answers
     table: Table,
-    tables: Iterable[Table],
+    seen: Survey,
     named: Mapping[str, Value],
     zone: str | None,
+    mode: Mode | None,
     others: Iterable[Table] = (),
 ) -> Proposal:
-    """Propose a watch of a table; `tables` are all, `named` and `zone` are a person's answers.
+    """Propose a watch of a table; `named`, `zone` and `mode` are a person's answers.
 
     `others` look like a table of applications too.
     """
-    tables = tuple(tables)
-    values = {**_taken(table, tables), **named}
+    values = {**_taken(table, seen.tables), **named}
     undecided = [f"table: {other.name} looks like it too" for other in others]
     if not table.key:
         undecided.append("key: nothing makes a column unique in the database; it must be, and never NULL")
-    job = _job(table, tables)
-    if "job_id" not in named and job is not None and (question := _which_reference(*job)) is not None:
-        undecided.append(f"job_id: {question}")
-    for field, left in _left(table, tables):
+    for field, left in _LEFT.items():
         if field not in values and not (field == "application_id" and "status_url" in values):
             values[field] = Value(f"put_{field}_here")
             undecided.append(f"{field}: {left}")
     watermark = values.pop("watermark", Value()).column
-    why, question = (None, None) if zone is not None else _time_zone(table, tables, values, watermark)
-    undecided += [f"timezone: {question}"] if question else []
+    dates = [watermark, *(values[field].column for field in ("created", "event_date") if field in values)]
+    if zone is None and not _are_in_utc(table, seen.tables, dates):
+        undecided.append("timezone: in which zone does the ATS write dates without one? Look at a row changed just now")
+    has_triggers = table.is_table and not seen.in_recovery
+    mode = mode or ("notify" if has_triggers or watermark is None else "poll")
+    if mode == "poll" and watermark is not None:
+        undecided.append(f"watermark: does the ATS set {written(watermark)} at every change?")
     key = table.key or (table.columns[0].name,)
-    return Proposal(table, key, values, watermark, zone or "UTC", why, tuple(undecided))
+    return Proposal(table, key, values, watermark, zone or "UTC", mode, tuple(undecided))
 
 
 def _taken(table: Table, tables: tuple[Table, ...]) -> dict[str, Value]:
     """What is sure."""
-    dates = {
+    found = {
         "created": _dated(table, "created"),
         "event_date": _of_event(table),
         "watermark": _dated(table, "changed"),
+        "job_id": _job(table, tables),
     }
-    found = {
-        field: Value(column.name, why="by its name and its type")
-        for field, column in dates.items()
-        if column is not None
-    }
-    job = _job(table, tables)
-    if job is not None:
-        column, jobs = job
-        found["job_id"] = Value(column.name, why=f"the only foreign key to a table of jobs, {jobs.name}")
-    return found
-
-
-def _left(table: Table, tables: Iterable[Table]) -> list[tuple[str, str]]:
-    """What is required, and what a person needs to know to name it."""
-    status = [written(column.name) for column, _ in status_like(table, tables)]
-    theirs = [written(column.name) for column in table.columns if mentions(column.name, ["hellowork"])]
-    likely = (
-        f"{' or '.join(theirs)}?" if theirs else "If the ATS has none, `cdc-sync sql id-table` prints a table for it"
-    )
-    return [
-        ("application_id", f"the column with HelloWork's id, or status_url with its URL. {likely}"),
-        ("status", f"the label that people in the ATS read: {' or '.join(status) or 'see the list of columns'}?"),
-        ("job_id", "the job's id or reference in the ATS, as HelloWork has it: see the list of columns"),
-        ("created", "when the application was created in the ATS: see the list of columns"),
-    ]
+    return {field: Value(column.name) for field, column in found.items() if column is not None}
 
 
 def _dated(table: Table, kind: Literal["created", "changed"]) -> Column | None:
     """The only column with the best name for a time."""
-    other = "changed" if kind == "created" else "created"
-    never = known("never_a_date") + known(other) + known("status")
+    never = known("never_a_date") + known("changed" if kind == "created" else "created") + known("status")
     places: dict[int, list[Column]] = {}
     for column in table.columns:
         place = place_among(column.name, kind)
         if column.kind == "instant" and place is not None and not mentions(column.name, never):
             places.setdefault(place, []).append(column)
-    best = places[min(places)] if places else []
-    return best[0] if len(best) == 1 else None
+    return _only(places[min(places)]) if places else None
+
+
+def _only(columns: list[Column]) -> Column | None:
+    return columns[0] if len(columns) == 1 else None
 
 
 def _of_event(table: Table) -> Column | None:
     """The time of the last change of the status, else of the row; with a time of day, or the change's own is better."""
-    of_status = [
-        column
-        for column in table.columns
-        if column.kind == "instant" and all(mentions(column.name, known(word)) for word in ("status", "changed"))
-    ]
-    column = of_status[0] if len(of_status) == 1 else _dated(table, "changed")
+    instants = [column for column in table.columns if column.kind == "instant"]
+    of_status = [each for each in instants if all(mentions(each.name, known(of)) for of in ("status", "changed"))]
+    column = _only(of_status) or _dated(table, "changed")
     return None if column is None or column.type == "date" else column
 
 
-def _job(table: Table, tables: tuple[Table, ...]) -> tuple[Column, Table] | None:
-    """The only foreign key to a table of jobs without people, and the table: by the key's name, else by the table's."""
-    without_people = {other.name: other for other in tables if not other.has_people}
-    leading = [
-        (column, without_people[column.reference.table])
-        for column in table.columns
-        if column.reference is not None and column.reference.table in without_people
-    ]
-    by_name = [found for found in leading if _is_of_job(found[0].name)]
-    by_table = [found for found in leading if _is_of_job(found[1].name.name)]
-    found = by_name or by_table
-    return found[0] if len(found) == 1 else None
+def _job(table: Table, tables: tuple[Table, ...]) -> Column | None:
+    """The only foreign key to a table of jobs without people: by the key's name, else by the table's."""
+    without_people = {other.name for other in tables if not other.has_people}
+    leading = [column for column in table.columns if column.reference and column.reference.table in without_people]
+    by_name = [column for column in leading if _is_of_job(column.name)]
+    by_table = [column for column in leading if column.reference and _is_of_job(column.reference.table.name)]
+    return _only(by_name or by_table)
 
 
 def _is_of_job(name: str) -> bool:
     return mentions(name, known("job")) and not mentions(name, known("status"))
 
 
-def _which_reference(column: Column, jobs: Table) -> str | None:
-    """What must be asked where a job has a published reference beside its key."""
-    found = [each.name for each in jobs.columns if each.kind == "text" and mentions(each.name, known("published"))]
-    if not found:
-        return None
-    return f"does HelloWork know the job by {written(column.name)}, or by its {', '.join(map(written, found))}?"
-
-
-def _time_zone(
-    table: Table, tables: Iterable[Table], values: Mapping[str, Value], watermark: str | None
-) -> tuple[str, str | None]:
-    """Why dates are taken for UTC, and what must be asked."""
-    names = [*(values[field].column for field in ("created", "event_date") if field in values), watermark]
-    used = [table.column(name or "") for name in names]
-    zoneless = [written(column.name) for column in used if column is not None and not column.has_zone]
-    if not zoneless:
-        return "nothing mapped has dates without one", None
-    framework = next((_IN_UTC[table.name.name] for table in tables if table.name.name in _IN_UTC), None)
-    if framework is not None:
-        return f"{framework} writes UTC", None
-    why = f"the zone of {', '.join(dict.fromkeys(zoneless))}, whose values have none"
-    return why, "in which zone does the ATS write dates without one? Look at a row that was changed just now"
+def _are_in_utc(table: Table, tables: Iterable[Table], dates: Iterable[str | None]) -> bool:
+    """Whether these columns have a time zone, or a framework writes UTC."""
+    used = [table.column(name or "") for name in dates]
+    has_zones = all(column is None or column.has_zone for column in used)
+    return has_zones or any(other.name.name in _WRITES_UTC for other in tables)
 
 
 # The list of columns.
@@ -219,7 +179,6 @@ def _time_zone(
 
 def listing(table: Table, tables: Iterable[Table], samples: Mapping[str, Iterable[str]]) -> list[str]:
     """What a person needs to see of a table; `samples` are labels by column."""
-    tables = tuple(tables)
     lines = [f"{table.name}: {table.size}"]
     for column in table.columns:
         marks = [column.type, *(["unique"] if column.unique else []), *(["key"] if column.name in table.key else [])]
@@ -234,12 +193,11 @@ def listing(table: Table, tables: Iterable[Table], samples: Mapping[str, Iterabl
 
 def expressions(table: Table, tables: Iterable[Table]) -> list[str]:
     """The labels behind foreign keys, ready for the file."""
-    lines = list[str]()
-    for column, label in status_like(table, tables):
-        if label is not None:
-            value = Value(column.name, label.sql, (column.name,))
-            lines += [value.entry("status"), f"related: [{related(label.table)}]"]
-    return lines
+    labels = [(column, label) for column, label in status_like(table, tables) if label is not None]
+    of_each = (
+        (mapped("status", label.sql, (column.name,)), f"related: [{related(label.table)}]") for column, label in labels
+    )
+    return [line for lines in of_each for line in lines]
 
 
 def status_like(table: Table, tables: Iterable[Table]) -> list[tuple[Column, Label | None]]:
@@ -255,9 +213,7 @@ def status_like(table: Table, tables: Iterable[Table]) -> list[tuple[Column, Lab
 
 def referring(table: Table, tables: Iterable[Table]) -> list[tuple[QualifiedName, str]]:
     """The tables with a foreign key to a table, and its column."""
+    columns = [(other.name, column) for other in tables for column in other.columns if other.name != table.name]
     return [
-        (other.name, column.name)
-        for other in tables
-        for column in other.columns
-        if column.reference is not None and column.reference.table == table.name and other.name != table.name
+        (name, column.name) for name, column in columns if column.reference and column.reference.table == table.name
     ]

@@ -3,8 +3,6 @@
 import os
 import re
 import textwrap
-from collections.abc import Iterable
-from functools import partial
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,38 +11,48 @@ import typer
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import TypeAdapter, ValidationError
 
-from cdc_sync.ats.connection import Connection
-from cdc_sync.ats.depends_on import Used, used, why_not
+from cdc_sync.ats.connection import Connection, connected
+from cdc_sync.ats.depends_on import used, why_not
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.survey import Survey, Table, in_yaml, label_behind, related, some_values, survey
 from cdc_sync.cli.console import text
-from cdc_sync.cli.context import in_database, misused, print_json, put_out, say, say_lines, suspicious
-from cdc_sync.cli.guessing import FIELDS, Proposal, Value, expressions, listing, propose, rank, status_like
-from cdc_sync.config import ConfigurationError, SqlColumn, json_schema, load, parse
+from cdc_sync.cli.context import misused, print_json, put_out, say, say_lines, suspicious
+from cdc_sync.cli.guessing import FIELDS, Mode, Proposal, Value, expressions, listing, propose, rank, status_like
+from cdc_sync.config import SqlColumn, json_schema, load
 from cdc_sync.config import example as example_text
 from cdc_sync.config.meanings import is_personal
 from cdc_sync.config.problems import did_you_mean
 from cdc_sync.config.sessions import sessions_needed
+from cdc_sync.config.watch import TimeZone
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
-from cdc_sync.core.visible import visible
+from cdc_sync.core.watch_names import listed
 
 _NAMED = (*FIELDS, "watermark")
 _WHERE = f"Where something is, or SQL over the row t: {', '.join(_NAMED)}."
-_MANY = 30
 _WIDTH = 118
 
 _UNASKABLE = (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, errors.FeatureNotSupported)
 """Why the server may create no temporary view: the role's rights, or it is a standby."""
 
 
+def _zone(given: str) -> str:
+    try:
+        return TypeAdapter[str](TimeZone).validate_python(given)
+    except ValidationError as error:
+        raise misused(error.errors()[0]["msg"]) from None
+
+
 DsnOption = Annotated[str, typer.Option(metavar="DSN", help="The ATS's database, as in database.dsn.")]
 TableOption = Annotated[str | None, typer.Option(metavar="TABLE", help="The applications table.")]
 ColumnOption = Annotated[list[str] | None, typer.Option(metavar="FIELD=COLUMN", help=_WHERE)]
-ModeOption = Annotated[Literal["notify", "poll"] | None, typer.Option(metavar="notify|poll", help="capture.mode.")]
-ZoneOption = Annotated[str | None, typer.Option(metavar="NAME", help="Of values without a time zone: Europe/Paris.")]
+ModeOption = Annotated[Mode | None, typer.Option(metavar="notify|poll", help="capture.mode.")]
+ZoneOption = Annotated[
+    str | None, typer.Option(metavar="NAME", parser=_zone, help="Of values without a time zone: Europe/Paris.")
+]
 StateOption = Annotated[str, typer.Option(metavar="PATH", help="The store's file.")]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.", show_default=False)
@@ -52,7 +60,7 @@ OutputOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
 
 
-def init(  # noqa: PLR0917 - options, which are given by name
+async def init(  # noqa: PLR0917 - options, which are given by name
     dsn: DsnOption,
     table: TableOption = None,
     column: ColumnOption = None,
@@ -67,56 +75,33 @@ def init(  # noqa: PLR0917 - options, which are given by name
     It takes what it is sure of. For the rest it lists the table's columns, and some labels of what may be the status.
     PostgreSQL names the columns of a given expression, by a temporary view that is rolled back.
     """
-    if output is not None and output.exists() and not force:
-        raise OperationError(f"{output} exists, and is left as it is. Name another file, or add --force.")
     named = dict(map(_named, column or []))
-    seen = in_database(dsn, survey)
+    async with connected(dsn) as connection:
+        seen = await survey(connection)
+        chosen, *others = _ranked(seen) if table is None else [_table_named(seen, table)]
+        values = {field: await _value(connection, chosen, seen, field, given) for field, given in named.items()}
+        samples = await _samples(connection, seen, chosen)
     if seen.left_out:
-        say(f"Left out, for the control characters in their names: {_some(map(visible, seen.left_out))}", err=True)
-    chosen, *others = _ranked(seen) if table is None else [_table_named(seen, table)]
-    values = {field: _value(dsn, chosen, seen, field, given) for field, given in named.items()}
-    proposal = propose(chosen, seen.tables, values, timezone, others)
-    document = _document(dsn, seen, proposal, mode, state)
-    undecided = _check(document, timezone)
+        say(f"Left out, for the control characters in their names: {listed(seen.left_out)}", err=True)
+    proposal = propose(chosen, seen, values, timezone, mode, others)
+    document = rendered(seen, proposal, samples, dsn=dsn, state=state)
     if output is None:
         put_out(document)
     else:
-        _write(output, document, force=force)
-        say_lines(text("after_init", output=output, undecided=undecided), err=True)
+        _write(output, document, "w" if force else "x")
+        say_lines(text("after_init", output=output, undecided=proposal.undecided), err=True)
 
 
-def _write(output: Path, document: str, *, force: bool) -> None:
+def _write(output: Path, document: str, mode: Literal["w", "x"]) -> None:
     try:
-        # `x`: it may have been created meanwhile.
-        with output.open("w" if force else "x", encoding="utf-8") as file:
+        with output.open(mode, encoding="utf-8") as file:
             file.write(document)
     except OSError as error:
-        raise OperationError(f"{output} cannot be written: {error.strerror}") from None
+        why = f"{output} cannot be written: {error.strerror}. Name another file, or add --force to overwrite one."
+        raise OperationError(why) from None
 
 
-def _document(dsn: str, seen: Survey, proposal: Proposal, mode: str | None, state: str) -> str:
-    table, undecided = proposal.table, list(proposal.undecided)
-    mode_, why = (mode, "You chose it.") if mode is not None else _mode(seen, proposal)
-    if mode_ == "poll" and proposal.watermark is not None:
-        undecided.append(f"watermark: does the ATS set {written(proposal.watermark)} at every change?")
-    shown, comments = _without_secrets(dsn, seen)
-    samples = in_database(dsn, partial(_samples, seen=seen, proposal=proposal))
-    return rendered(
-        dsn=shown,
-        dsn_comments=comments,
-        state=state,
-        proposal=proposal,
-        timezone_why=proposal.timezone_why,
-        listing=listing(table, seen.tables, samples),
-        expressions=expressions(table, seen.tables),
-        mode=mode_,
-        mode_why=why,
-        undecided=undecided,
-        tables=[value.related for value in proposal.values.values() if value.related is not None],
-    )
-
-
-def rendered(**facts: object) -> str:
+def rendered(seen: Survey, proposal: Proposal, samples: dict[str, list[str]], *, dsn: str, state: str) -> str:
     """The text of the file; a valid configuration, whatever is undecided."""
     environment = Environment(  # noqa: S701 - what it makes is no page
         loader=PackageLoader("cdc_sync.cli", "."),
@@ -125,39 +110,40 @@ def rendered(**facts: object) -> str:
         keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
-    environment.filters["written"] = written
-    template = environment.get_template("first.yaml.j2")
-    return template.render(**facts, fields=FIELDS, wrapped=_wrapped, in_yaml=in_yaml, related=related)
-
-
-async def _samples(connection: Connection, seen: Survey, proposal: Proposal) -> dict[str, list[str]]:
-    """Some labels of each column that may have the status."""
-    found = dict[str, list[str]]()
-    for column, label in status_like(proposal.table, seen.tables):
-        if label is not None:
-            found[column.name] = await some_values(connection, label.table, label.column)
-        elif column.reference is None and not is_personal(column.name):
-            found[column.name] = await some_values(connection, proposal.table.name, column.name)
-    return found
-
-
-def _wrapped(line: str, first: str, later: str | None = None) -> str:
-    """Lines of a comment or an entry; unprintable characters are escaped, so that no name ends a comment."""
-    indent = " " * (len(line) - len(line.lstrip()))
-    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
-    return textwrap.fill(
-        " ".join(shown.split()),
-        _WIDTH,
-        initial_indent=first + indent,
-        subsequent_indent=first if later is None else later,
-        break_on_hyphens=False,
-        break_long_words=False,
+    environment.filters["folded"] = _folded
+    given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
+    kept = {name: value for name, value in given.items() if not re.search("password|secret|^scram_", name)}
+    return environment.get_template("first.yaml.j2").render(
+        in_yaml=in_yaml,
+        written=written,
+        dsn=make_conninfo("", **kept),
+        kept=kept,
+        is_hidden=kept != given,
+        seen=seen,
+        state=state,
+        proposal=proposal,
+        fields=FIELDS,
+        listing=listing(proposal.table, seen.tables, samples),
+        expressions=expressions(proposal.table, seen.tables),
+        related=[related(value.related) for value in proposal.values.values() if value.related is not None],
     )
 
 
-def _some(names: Iterable[object]) -> str:
-    every = [str(name) for name in names]
-    return ", ".join(every[:_MANY]) + (" …" if len(every) > _MANY else "")
+async def _samples(connection: Connection, seen: Survey, table: Table) -> dict[str, list[str]]:
+    """Some labels of each column that may have the status."""
+    found = dict[str, list[str]]()
+    for column, label in status_like(table, seen.tables):
+        if label is not None:
+            found[column.name] = await some_values(connection, label.table, label.column)
+        elif column.reference is None and not is_personal(column.name):
+            found[column.name] = await some_values(connection, table.name, column.name)
+    return found
+
+
+def _folded(line: str, later: str) -> str:
+    """Lines of a comment or an entry; unprintable characters are escaped, so that no name ends a comment."""
+    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
+    return textwrap.fill(shown, _WIDTH, subsequent_indent=later, break_on_hyphens=False, break_long_words=False)
 
 
 def _named(given: str) -> tuple[str, str]:
@@ -167,14 +153,14 @@ def _named(given: str) -> tuple[str, str]:
     return field, name
 
 
-def _value(dsn: str, table: Table, seen: Survey, field: str, given: str) -> Value:
+async def _value(connection: Connection, table: Table, seen: Survey, field: str, given: str) -> Value:
     """A person's answer: a column's name, or an expression, in which PostgreSQL finds the columns."""
     try:
         name = parse_column(given)
     except IdentifierError as error:
         if field == "watermark":
             raise misused(f"{given!r} is no column's name: {error}", "--column") from None
-        return _expression(dsn, table, field, given.strip().rstrip("; "))
+        return await _expression(connection, table, field, given.strip().rstrip("; "))
     column = table.column(name)
     if column is None:
         known = ", ".join(written(column.name) for column in table.columns)
@@ -183,9 +169,9 @@ def _value(dsn: str, table: Table, seen: Survey, field: str, given: str) -> Valu
     return Value(name) if label is None else Value(name, label.sql, (name,), label.table)
 
 
-def _expression(dsn: str, table: Table, field: str, sql: str) -> Value:
+async def _expression(connection: Connection, table: Table, field: str, sql: str) -> Value:
     try:
-        found = in_database(dsn, partial(_used, table=table, sql=sql))
+        found = await used(connection, await table_facts(connection, table.name), SqlColumn(sql=sql))
     except SourceError as error:
         if isinstance(error.__cause__, _UNASKABLE):
             say(f"{field}: name the expression's columns in depends_on: {why_not(error)}", err=True)
@@ -197,14 +183,10 @@ def _expression(dsn: str, table: Table, field: str, sql: str) -> Value:
     return Value(None, sql, found.columns)
 
 
-async def _used(connection: Connection, table: Table, sql: str) -> Used:
-    return await used(connection, await table_facts(connection, table.name), SqlColumn(sql=sql))
-
-
 def _ranked(seen: Survey) -> list[Table]:
     near = rank(seen.tables)
     if not near:
-        raise OperationError(text("no_table", seen=seen, tables=_some(table.name for table in seen.tables)))
+        raise OperationError(text("no_table", seen=seen, tables=listed([str(one.name) for one in seen.tables])))
     return near
 
 
@@ -214,36 +196,12 @@ def _table_named(seen: Survey, given: str) -> Table:
     except IdentifierError as error:
         raise misused(f"{given!r} is no table's name: {error}", "--table") from None
     found = [one for one in seen.tables if one.name.name == name.name and name.schema in {None, one.name.schema}]
-    if len(found) > 1:
-        names = ", ".join(str(table.name) for table in found)
-        raise OperationError(f"Several tables are called {name}: {names}. Say which, with its schema.")
     if not found:
-        meant = did_you_mean(name.name, [table.name.name for table in seen.tables])
+        meant = did_you_mean(name.name, [one.name.name for one in seen.tables])
         raise OperationError(f"The database {seen.database} has no table {name}{meant}")
+    if found[1:]:
+        raise OperationError(f"Several tables are called {name}. Say which: {listed([str(one.name) for one in found])}")
     return found[0]
-
-
-def _without_secrets(dsn: str, seen: Survey) -> tuple[str, tuple[str, ...]]:
-    given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
-    kept = {name: value for name, value in given.items() if not re.search("password|secret|^scram_", name)}
-    comments = text("dsn_comments", kept=kept, is_hidden=kept != given, seen=seen).splitlines()
-    return make_conninfo("", **kept), tuple(comments)
-
-
-def _mode(seen: Survey, proposal: Proposal) -> tuple[str, str]:
-    has_triggers = proposal.table.is_table and not seen.in_recovery
-    mode = "notify" if has_triggers or proposal.watermark is None else "poll"
-    return mode, text("mode", mode=mode, in_recovery=seen.in_recovery)
-
-
-def _check(document: str, timezone: str | None) -> tuple[str, ...]:
-    """Read our document, of which only the given time zone may be wrong; returns what is undecided."""
-    try:
-        return parse(document, name="the configuration", environ=os.environ).undecided
-    except ConfigurationError as error:
-        if timezone is not None and any(problem.path.endswith(".timezone") for problem in error.problems):
-            raise misused(str(error.problems[0]), "--timezone") from None
-        raise
 
 
 config = typer.Typer(no_args_is_help=True, help="Check a configuration, or help to write one.")
@@ -268,9 +226,8 @@ def validate(
     kinds = {"watch(es)": read.watches, "template(s)": read.templates}
     counted = [f"{len(names)} {kind}, {', '.join(names)}" for kind, names in kinds.items() if names]
     say(f"{file} is valid: {'; '.join(counted)}")
-    several = len(read.all_databases) > 1
     for name in read.all_databases:
-        say(f"The daemon takes {sessions_needed(read, name)}{f' {name}' if several else ''}.")
+        say(f"The daemon takes {sessions_needed(read, name)} {name}".rstrip() + ".")
 
 
 @config.command()
@@ -288,24 +245,21 @@ def example() -> None:
 def files(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="It is made if it is missing.")],
     docs: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Where the documentation is served: the alerts then lead there."),
+        str | None, typer.Option(metavar="URL", help="Where the documentation is served: the alerts then lead there.")
     ] = None,
 ) -> None:
     """Write the systemd units, the alerts for Prometheus and the dashboard for Grafana. No file is overwritten."""
     if docs is not None and not re.fullmatch(r"https?://[!#-\[\]-~]+", docs):
         raise misused(f"expected an address that begins with http, not {docs!r}", "--docs")
+    served_at = f"{docs.rstrip('/')}/" if docs else ""
     texts = {folder / each.name: each.read_text("utf-8") for each in resources("cdc_sync").joinpath("files").iterdir()}
     if there := sorted(file.name for file in texts if os.path.lexists(file)):
         raise OperationError(f"{folder} has {', '.join(there)}; nothing is written. Name another folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in sorted(texts.items()):
-            linked = (
-                content if docs is None else content.replace('runbook_url: "', f'runbook_url: "{docs.rstrip("/")}/')
-            )
             with file.open("x", encoding="utf-8") as opened:
-                opened.write(linked)
+                opened.write(content.replace('runbook_url: "', f'runbook_url: "{served_at}'))
             say(str(file))
     except OSError as error:
         raise OperationError(f"{error.filename} cannot be written: {error.strerror}. Name another folder.") from None

@@ -1,48 +1,42 @@
 """`cdc-sync status`: daemon and watches; and `explain`: everything known of one application."""
 
-import http.client
-from collections.abc import Sequence
 from dataclasses import asdict
+from http.client import HTTPException
 from typing import Annotated, Any
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
 
 import typer
 
 from cdc_sync.admin.report import status_report
 from cdc_sync.admin.story import EVENTS, stories
 from cdc_sync.admin.watches import part_of, troubles, worst_first
-from cdc_sync.ats.beginning import BASELINE, is_done
 from cdc_sync.cli.console import print_table, print_text, text
 from cdc_sync.cli.context import (
     JsonOption,
     WatchOption,
     configured,
-    decodable,
-    in_store,
-    no_such_watch,
+    known,
+    opened,
     print_json,
     say,
-    with_known_tenants,
 )
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import is_for_a_person
-from cdc_sync.core.content import iso
-from cdc_sync.core.replies import HEALTHY, is_paused
 from cdc_sync.core.status_url import LONGEST_ID
-from cdc_sync.core.watch_names import listed, matches
+from cdc_sync.core.watch_names import listed
 from cdc_sync.store import Store
 from cdc_sync.store.opening import place_of
-from cdc_sync.store.protocol import MOST_HITS, Hit, meant
+from cdc_sync.store.protocol import MOST_HITS, meant
 from cdc_sync.store.sqlite.schema import holder_of
 
 _MOST_HEALTHY = 50
 """Most listed watches without problems."""
 
 _WITHIN = 5.0
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-"""How a wildcard address is reached from here."""
 
 
-def status(
+async def status(
     context: typer.Context,
     as_json: JsonOption = False,
     healthy: Annotated[
@@ -51,15 +45,7 @@ def status(
             "--healthy", help="Only say whether the daemon is alive; exit 1 if not. For a container's engine."
         ),
     ] = False,
-    watch: Annotated[
-        str | None,
-        typer.Option(
-            "--watch",
-            metavar="PATTERN",
-            help="Only watches of this name; % or * in it stands for any characters.",
-            callback=decodable,
-        ),
-    ] = None,
+    watch: WatchOption = None,
     every: Annotated[
         bool, typer.Option("--all", help=f"List every watch that is well, not only the first {_MOST_HEALTHY}.")
     ] = False,
@@ -68,32 +54,28 @@ def status(
 
     Watches with problems come first.
     """
-    config = configured(context)
     if healthy:
-        wrong = _what_is_wrong(config)
+        wrong = _what_is_wrong(configured(context))
         say(wrong or "healthy")
         raise typer.Exit(1 if wrong else 0)
-    config = with_known_tenants(config)
-    report = in_store(config, None, lambda store: _report(config, store))
-    if watch is not None:
-        report = part_of(report, watch, problems=False)
-        if not report["watches"]:
-            raise no_such_watch(config, watch)
+    config = await known(context)
+    async with opened(config, watch) as store:
+        report = part_of(await _report(config, store), watch, problems=False)
     if as_json:
         print_json(report)
         return
     print_text("daemon", leader=report["leader"])
     watches = worst_first(report["watches"], troubled := troubles(report))
     shown = watches if every else watches[: len(troubled) + _MOST_HEALTHY]
-    _print_watches(shown, several_databases=len(config.all_databases) > 1)
+    _print_watches(config, shown)
     decisions = [each for each in report["conditions"] if is_for_a_person(each["name"])]
     faults = [each for each in report["conditions"] if each not in decisions]
     more = len(watches) - len(shown)
     print_text("status", report=report, watches=shown, more=more, faults=faults, decisions=decisions)
 
 
-def _print_watches(watches: Sequence[dict[str, Any]], *, several_databases: bool) -> None:
-    several = ("database",) if several_databases else ()
+def _print_watches(config: Config, watches: list[dict[str, Any]]) -> None:
+    several = ("database",) if len(config.all_databases) > 1 else ()
     columns = ["watch", *several, "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped"]
     rows = []
     for each in watches:
@@ -111,16 +93,14 @@ def _what_is_wrong(config: Config) -> str | None:
     listen = config.admin.listen
     if listen is None or not listen.port:
         return None
-    connection = http.client.HTTPConnection(_EVERYWHERE.get(listen.host, listen.host), listen.port, timeout=_WITHIN)
     try:
-        connection.request("GET", "/healthz")
-        answer = connection.getresponse()
-        text = answer.read(1000).decode("utf-8", "replace").strip()
-    except (OSError, http.client.HTTPException) as error:
+        # Not by a proxy of the environment. A wildcard address leads here too.
+        build_opener(ProxyHandler({})).open(f"http://{listen}/healthz", timeout=_WITHIN).close()
+    except HTTPError as error:
+        return f"the daemon reports: {error.read(1000).decode('utf-8', 'replace').strip()}"
+    except (OSError, HTTPException) as error:
         return f"the daemon does not answer on {listen}: {error}"
-    finally:
-        connection.close()
-    return None if answer.status == http.client.OK else f"the daemon reports: {text}"
+    return None
 
 
 async def _report(config: Config, store: Store) -> dict[str, Any]:
@@ -133,13 +113,10 @@ async def _report(config: Config, store: Store) -> dict[str, Any]:
     return {"daemon": {"running": leader is not None, "process": leader and leader["process"]}, **report}
 
 
-def explain(
+async def explain(
     context: typer.Context,
     application_id: Annotated[
-        str,
-        typer.Argument(
-            help="Or its row's key (several columns as a,b or JSON), or how its id begins.", callback=decodable
-        ),
+        str, typer.Argument(help="Or its row's key (several columns as a,b or JSON), or how its id begins.")
     ],
     watch: WatchOption = None,
     as_json: JsonOption = False,
@@ -148,16 +125,14 @@ def explain(
 
     Several that may be meant are listed instead, and it exits with 1; with --json also one found by its beginning.
     """
-    config = with_known_tenants(configured(context))
-
-    async def look(store: Store) -> tuple[Sequence[Hit], list[dict[str, Any]], list[str]]:
+    config = await known(context)
+    async with opened(config, watch) as store:
         hits = await store.report.search(application_id, watch, MOST_HITS + 1)
-        id_ = meant(hits)
+        by, id_ = hits[0].by if hits else "id", meant(hits)
         found = [] if id_ is None else await _stories(store, config, id_, watch)
-        return hits, found, await _unread(store, config, watch)
-
-    hits, found, unread = in_store(config, watch, look)
-    by = hits[0].by if hits else "id"
+    if not hits:
+        where = {"watch": watch, "watches": listed(config.watches), "place": place_of(config)}
+        say(text("unknown", searched=application_id, longest=LONGEST_ID, **where), err=True)
     if as_json:
         # For an unknown id, a script must not get another application's story.
         found = [] if by == "beginning" else found
@@ -166,38 +141,22 @@ def explain(
         print_text("stories", searched=application_id, by=by, stories=found, most=EVENTS)
     elif hits:
         print_text("hits", searched=application_id, hits=hits, most=MOST_HITS)
-    if not hits:
-        where = {"watch": watch, "watches": listed(config.watches), "place": place_of(config), "unread": listed(unread)}
-        say(text("unknown", searched=application_id, longest=LONGEST_ID, **where), err=True)
     if not found:
         raise typer.Exit(1)
 
 
-async def _unread(store: Store, config: Config, watch: str | None) -> list[str]:
-    """The watches whose table was not read as a whole yet."""
-    reached = await store.report.positions_of_all(BASELINE)
-    read = {name for name, of in reached.items() if is_done(of[BASELINE])}
-    return [name for name in config.watches if (watch is None or matches(watch, name)) and name not in read]
-
-
-async def _stories(store: Store, config: Config, application_id: str, watch: str | None) -> list[dict[str, Any]]:
-    paused = await store.operation.paused()
-    endpoints = await store.delivery.endpoints()
-    runs = await store.report.leader() is not None
-    clock, configured = store.driver.clock, await store.delivery.configured()
-    found = list[dict[str, Any]]()
-    conditions = {each.name: each.message for each in await store.operation.conditions()}
-    for record, story in await stories(config, store, application_id, watch):
-        entry = record.entry
-        endpoint, gone = "", None
+async def _stories(store: Store, config: Config, id_: str, watch: str | None) -> list[dict[str, Any]]:
+    """The stories of an application, each with what comes next."""
+    report = await status_report(config, store, store.driver.clock.for_people())
+    endpoints = {each["endpoint"]: each for each in report["endpoints"]}
+    waits = {each["name"]: each["message"] for each in report["conditions"]}
+    configured, found = await store.delivery.configured(), list[dict[str, Any]]()
+    for record, story in await stories(config, store, id_, watch):
+        endpoint, gone, entry = None, None, record.entry
         if entry is not None and entry.state == "pending":
-            endpoint = entry.content.endpoint
-            gone = None if configured.has(endpoint) else entry.content.account
-        health, _ = endpoints.get(endpoint, (HEALTHY, None))
-        until, is_held_up = iso(clock.for_people(health.until)), is_paused(paused, endpoint)
-        sending = {"runs": runs, "gone": gone, "is_paused": is_held_up, "endpoint": endpoint}
-        waits = conditions.get(f"deletions {record.watch}")
-        about = {"health": health, "until": until, "now": iso(clock.for_people()), "waits": waits}
-        lines = text("next", story=story, **sending, **about)
+            endpoint = endpoints.get(entry.content.endpoint)
+            gone = None if configured.has(entry.content.endpoint) else entry.content.account
+        about = {"endpoint": endpoint, "gone": gone, "waits": waits.get(f"deletions {record.watch}")}
+        lines = text("next", story=story, report=report, **about)
         found.append({**story, "next": lines.splitlines() or ["nothing is pending"]})
     return found

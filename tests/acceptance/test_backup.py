@@ -34,7 +34,7 @@ def test_an_existing_file_is_left_as_it_is(notify: Installation) -> None:
     refused = notify.run("backup", str(copy))
 
     assert refused.code == 1
-    assert f"{copy} exists, and is left as it is" in refused.stderr
+    assert f"{copy} cannot be written: File exists" in refused.stderr
     assert copy.read_text() == "mine"
 
 

@@ -41,7 +41,8 @@ def test_a_mass_change_is_held_until_a_person_releases_it(poll: Installation) ->
         daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 14, "one cancelled by its undoing")
         assert daemon.stop() == 0
     # It survives a restart, and is released with the daemon down.
-    released = poll.run("fuse", "release", "--limit", "4", "--yes")
+    oldest = json.loads(poll.run("fuse", "show", "--json").stdout)["entries"][:4]
+    released = poll.run("fuse", "release", "--yes", *(each["application_id"] for each in oldest))
     assert (released.code, released.stdout) == (0, "4 released\n")
     assert poll.run("fuse", "release", "--only", "deletions").stdout == "0 released\n"
     with poll.daemon(ready=False) as daemon:
@@ -126,7 +127,7 @@ def test_a_mass_change_is_judged_by_its_transitions(notify: Installation) -> Non
         ("deleted", 1, ["hw-7"]),
     ]
     assert notify.run("fuse", "release", "--transition", "NEW -> HIRED", "--yes").stdout == "2 released\n"
-    assert notify.run("fuse", "discard", "--transition", "job job-1 → job-2", "--limit", "1", "--yes").stdout == (
+    assert notify.run("fuse", "discard", "hw-3", "--transition", "job job-1 → job-2", "--yes").stdout == (
         "1 discarded\n"
     )
     misspelt = notify.run("fuse", "release", "--transition", "NEW → GONE", "--yes")

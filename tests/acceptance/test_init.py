@@ -224,7 +224,7 @@ def test_a_view_is_polled(french: Installation) -> None:
     watch = yaml.safe_load(made.stdout)["watches"]["applications"]
     assert watch["capture"]["mode"] == "poll"
     assert watch["columns"]["application_id"] == "put_application_id_here"
-    assert "It is a view" in made.stdout
+    assert "A view has none" in made.stdout
 
 
 def test_a_superuser_is_told_to_have_a_role_made(french: Installation) -> None:

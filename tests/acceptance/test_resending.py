@@ -22,9 +22,9 @@ def test_it_refuses_an_application_without_a_row(installation: Installation) -> 
     assert ended.code == 1
     assert ended.stdout == "to be sent: applications hw-3\n"
     gone, lost, unknown = ended.stderr.splitlines()
-    assert gone.startswith("hw-1 cannot be resent: no live row of applications has its id")
-    assert lost.startswith("hw-2 cannot be resent: no live row of applications has its id")
-    assert unknown.startswith("hw-4 cannot be resent: it is unknown")
+    assert gone.startswith("hw-1 cannot be resent: no live row has its id")
+    assert lost.startswith("hw-2 cannot be resent: no live row has its id")
+    assert unknown.startswith("hw-4 cannot be resent: no live row has its id, or it is unknown")
     assert one(installation.ats, "SELECT count(*) FROM applications") == 4
 
 

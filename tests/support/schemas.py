@@ -1,6 +1,6 @@
 """Schemas of other ATSs, written down as `cdc-sync init` sees them."""
 
-from cdc_sync.ats.survey import Column, Reference, Table
+from cdc_sync.ats.survey import Column, Reference, Survey, Table
 from cdc_sync.core.identifiers import QualifiedName, parse_qualified
 
 
@@ -26,6 +26,24 @@ def a_table(name: str, *columns: str, key: str | None = "id", kind: str = "r", r
     schema, _, plain = name.rpartition(".")
     return Table(
         QualifiedName(schema or "public", plain), kind, rows, (key,) if key else (), tuple(map(a_column, columns))
+    )
+
+
+def a_survey(*tables: Table) -> Survey:
+    """A database with these tables, as a superuser sees it."""
+    return Survey(
+        version=150000,
+        in_recovery=False,
+        identity="ats",
+        position="",
+        prepares_transactions=False,
+        waits_for_standbys=False,
+        user="postgres",
+        database="ats",
+        timezone="UTC",
+        is_superuser=True,
+        tables=tables,
+        left_out=(),
     )
 
 

@@ -37,11 +37,6 @@ def test_a_watch_or_a_tenant_names_its_database(config: Config, watch: str, data
     assert the_database(config, database, watch) == database
 
 
-def test_a_watch_of_another_database_is_refused(config: Config) -> None:
-    with pytest.raises(typer.BadParameter, match="of_schemas@tenant_1 is in the database north"):
-        the_database(config, "south", "of_schemas@tenant_1")
-
-
 @pytest.mark.parametrize("watch", [None, "of_schemas@%", "nothing"])
 def test_a_name_without_a_database_needs_one(config: Config, watch: str | None) -> None:
     with pytest.raises(typer.BadParameter, match="there are several: north, south"):

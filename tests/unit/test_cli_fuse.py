@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,14 @@ import pytest
 from support.builders import a_batch, an_observation, some_rules
 from typer.testing import CliRunner, Result
 
-from cdc_sync.cli import app, operator
-from cdc_sync.cli.context import by_requests
+from cdc_sync.cli import app, decisions
+from cdc_sync.cli.asking import asking
+from cdc_sync.cli.decisions import blown_fuses
+from cdc_sync.config import parse
+from cdc_sync.core.content import from_datetime
 from cdc_sync.store import Store
+from cdc_sync.store.clock import boot_id, uptime
+from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.sqlite import SqliteDriver
 
 WATCH = "applications"
@@ -27,6 +34,26 @@ watches:
 """
 
 
+async def test_when_the_fuse_blew_is_shown_by_the_clock_that_people_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    config = parse(CONFIG.replace("PATH", str(path)), name="the test's configuration", environ={})
+    store = Store(SqliteDriver(path))
+    people = store.driver.clock.for_people()
+    # As if the machine's clock had been set forward by an hour since the boot.
+    anchor = f"{boot_id()} {people - HOUR - uptime()}"
+    await store.driver.transact(lambda t: t.run("set_about", name="clock", value=anchor))
+    await store.driver.close()
+    store = Store(SqliteDriver(path))
+    await store.capture.blow_fuse(WATCH, "too many", store.driver.clock())
+    await store.driver.close()
+
+    async with opened_beside(config) as beside:
+        (fuse,) = await blown_fuses(beside, WATCH)
+
+    assert fuse["watch"] == WATCH
+    assert abs(from_datetime(datetime.fromisoformat(fuse["blown_at"])) - people) < HOUR / 2
+
+
 def hold(path: Path, *observations: Any, watch: str = WATCH) -> None:
     """Have the fuse hold what is observed."""
 
@@ -35,7 +62,8 @@ def hold(path: Path, *observations: Any, watch: str = WATCH) -> None:
         await store.capture.apply(some_rules(watch, max_changes=0), a_batch(*observations))
         await store.driver.close()
 
-    asyncio.run(held())
+    with ThreadPoolExecutor() as beside:  # a command's event loop may run
+        beside.submit(asyncio.run, held()).result()
 
 
 @pytest.fixture
@@ -51,7 +79,9 @@ def decide(tmp_path: Path) -> Callable[..., Result]:
 def test_what_means_something_else_at_the_answer_is_left(
     decide: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
-    monkeypatch.setattr(operator, "_confirm", lambda _: hold(tmp_path / "state.db", an_observation("h2", "hired")))
+    monkeypatch.setattr(
+        decisions, "confirm", lambda *_, **__: hold(tmp_path / "state.db", an_observation("h2", "hired"))
+    )
 
     answered = decide(action)
     named = decide(action, "--yes", "--transition", "(new) -> hired")
@@ -66,26 +96,27 @@ def test_what_is_held_after_the_look_is_left(
 
     def late(*arguments: Any) -> Any:
         hold(tmp_path / "state.db", an_observation("h3"))
-        return by_requests(*arguments)
+        return asking(*arguments)
 
-    monkeypatch.setattr(operator, "by_requests", late)
+    monkeypatch.setattr(decisions, "asking", late)
 
     assert decide("release", "--yes").stdout == "0 released\n"
 
 
-@pytest.mark.parametrize("limit", [[], ["--limit", "2"]])
-def test_an_id_that_is_not_held_is_told_whatever_the_numbers(
-    decide: Callable[..., Result], tmp_path: Path, limit: list[str]
-) -> None:
+def test_an_id_that_is_not_held_is_told_whatever_the_numbers(decide: Callable[..., Result], tmp_path: Path) -> None:
     hold(tmp_path / "state.db", an_observation("h1"), watch="former")
 
-    done = decide("release", "h1", "nobody", "--yes", *limit)
+    done = decide("release", "h1", "nobody", "--yes")
 
     assert (done.exit_code, done.stdout) == (1, "2 released\n")
     assert done.stderr.startswith("nobody is not held, ")
 
 
-def test_an_id_beyond_the_limit_is_no_mistake(decide: Callable[..., Result]) -> None:
-    done = decide("release", "h1", "h2", "--yes", "--limit", "1")
+@pytest.mark.usefixtures("decide")
+def test_a_pattern_names_no_watch_to_forget(tmp_path: Path) -> None:
+    hold(tmp_path / "state.db", an_observation("h1"), watch="former")
 
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "1 released\n", "")
+    refused = CliRunner().invoke(app, ["--config", str(tmp_path / "config.yaml"), "forget", "%", "--yes"])
+
+    assert refused.exit_code == 2
+    assert "no watch is called '%'" in refused.stderr

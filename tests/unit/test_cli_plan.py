@@ -1,5 +1,6 @@
 """What `plan` lists."""
 
+import asyncio
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -10,14 +11,15 @@ from cdc_sync.cli import plan
 
 
 def test_a_limit_is_for_what_would_be_sent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    async def planned(*_: Any) -> tuple[list[dict[str, Any]], list[str], list[str]]:
-        return [{"action": action} for action in ("adopt", "send", "adopt", "held")], [], []
+    async def planned(*_: Any) -> Any:
+        items = [{"action": action} for action in ("adopt", "send", "adopt", "held")]
+        return SimpleNamespace(items=items, notes=[], failed=[])
 
     monkeypatch.setattr(plan, "_plan", planned)
     monkeypatch.setattr(plan, "configured", lambda _: SimpleNamespace(watches={}, templates={}))
 
     def listed(**options: Any) -> list[str]:
-        plan.plan(SimpleNamespace(), as_json=True, **options)  # type: ignore[arg-type]
+        asyncio.run(plan.plan(SimpleNamespace(), as_json=True, **options))  # type: ignore[arg-type]
         return [item["action"] for item in json.loads(capsys.readouterr().out)]
 
     assert listed(limit=2) == ["send", "held"]

@@ -1,31 +1,7 @@
 import pytest
 
-from cdc_sync.cli.check_store import check_identity
 from cdc_sync.core.findings import host_name
-from cdc_sync.store.errors import elsewhere
-
-
-def test_a_store_of_its_own_database() -> None:
-    assert check_identity("ats of cluster 1", "ats of cluster 1").state == "ok"
-
-
-def test_a_store_that_belongs_to_none_yet() -> None:
-    found = check_identity(None, "ats of cluster 1")
-    assert found.state == "ok"
-    assert "ats of cluster 1" in found.message
-
-
-def test_a_copy() -> None:
-    found = check_identity("ats of cluster 1", "ats of cluster 2")
-    assert (found.check, found.state) == ("identity", "failed")
-    assert "ats of cluster 1" in found.message
-    assert "a store of its own" in (found.remedy or "")
-
-
-def test_a_physical_copy_fails_though_it_has_the_same_identity() -> None:
-    found = check_identity("ats of cluster 1", "ats of cluster 1", "it is on another host")
-    assert (found.state, found.message) == ("failed", "it is on another host")
-    assert "adopt-database" in str(found.remedy)
+from cdc_sync.store.errors import another_database, elsewhere
 
 
 @pytest.mark.parametrize("host", ["", "localhost", "LOCALHOST.", "127.0.0.1", "::1", "/var/run/postgresql"])
@@ -55,8 +31,8 @@ class TestHosts:
 
     def test_the_setting_of_a_groups_database_is_the_groups(self) -> None:
         message = elsewhere("ats of cluster 1", self.BEFORE, ("db-1:5433",), "customer_1", "databases.customers") or ""
-        found = check_identity("ats of cluster 1", "ats of cluster 2", None, "customer_1", "databases.customers")
+        other = another_database("store", "customer_1", "databases.customers", "ats of cluster 1", "ats of cluster 2")
 
-        for text in (message, f"{found.message} {found.remedy}"):
+        for text in (message, other.message):
             assert "databases.customers.dsn" in text
             assert "cdc-sync adopt-database customer_1" in text

@@ -1,30 +1,19 @@
 """The first configuration that `init` writes: valid whatever was found, and nothing in a name can break out of it."""
 
 import pytest
-from support.schemas import FRENCH, HORILLA, LEGACY, ODOO, OPENATS, RAILS, a_table
+from support.schemas import FRENCH, HORILLA, LEGACY, ODOO, OPENATS, RAILS, a_survey, a_table
 
 from cdc_sync.ats.survey import Column, Table
-from cdc_sync.cli.guessing import Proposal, Value, expressions, listing, propose, rank
+from cdc_sync.cli.guessing import Mode, Proposal, Value, propose, rank
 from cdc_sync.cli.init import rendered
 from cdc_sync.config import Config, PlainColumn, SqlColumn, parse
 from cdc_sync.core.identifiers import QualifiedName, written
 
 
-def text_of(proposal: Proposal, tables: tuple[Table, ...], mode: str = "notify", label: str = "Reçue") -> str:
+def text_of(proposal: Proposal, tables: tuple[Table, ...], label: str = "Reçue") -> str:
     samples = {column.name: [label] for column in proposal.table.columns}
-    return rendered(
-        dsn="host=/run/postgresql dbname=ats user=cdc_sync",
-        dsn_comments=("who?",),
-        state="/var/lib/cdc-sync/state.db",
-        proposal=proposal,
-        timezone_why=proposal.timezone_why,
-        listing=listing(proposal.table, tables, samples),
-        expressions=expressions(proposal.table, tables),
-        mode=mode,
-        mode_why="You chose it.",
-        undecided=list(proposal.undecided),
-        tables=[value.related for value in proposal.values.values() if value.related is not None],
-    )
+    dsn = "host=/run/postgresql dbname=ats user=cdc_sync password=secret"
+    return rendered(a_survey(*tables), proposal, samples, dsn=dsn, state="/var/lib/cdc-sync/state.db")
 
 
 def read(text: str) -> Config:
@@ -37,10 +26,10 @@ def read(text: str) -> Config:
     [ODOO, FRENCH, RAILS, LEGACY, HORILLA, OPENATS],
     ids=["odoo", "french", "rails", "legacy", "horilla", "openats"],
 )
-def test_it_is_valid_and_has_what_was_taken(tables: tuple[Table, ...], mode: str) -> None:
-    found = propose(rank(tables)[0], tables, {}, None)
+def test_it_is_valid_and_has_what_was_taken(tables: tuple[Table, ...], mode: Mode) -> None:
+    found = propose(rank(tables)[0], a_survey(*tables), {}, None, mode)
 
-    text = text_of(found, tables, mode)
+    text = text_of(found, tables)
     config = read(text)
     watch = config.watches["applications"]
 
@@ -55,7 +44,7 @@ def test_it_is_valid_and_has_what_was_taken(tables: tuple[Table, ...], mode: str
 
 def test_an_expression_comes_with_its_columns_and_its_table() -> None:
     value = Value("étape_id", "(SELECT 1)", ("étape_id",), QualifiedName("public", "etapes"))
-    found = propose(rank(FRENCH)[0], FRENCH, {"status": value}, "Europe/Paris")
+    found = propose(rank(FRENCH)[0], a_survey(*FRENCH), {"status": value}, "Europe/Paris", None)
 
     watch = read(text_of(found, FRENCH)).watches["applications"]
 
@@ -77,7 +66,7 @@ def test_whatever_a_name_or_a_label_holds_stays_there() -> None:
             Column(f"created {evil}", "date"),
         ),
     )
-    found = propose(table, [table], {"status": Value(f"statut {evil}")}, None)
+    found = propose(table, a_survey(table), {"status": Value(f"statut {evil}")}, None, None)
 
     watch = read(text_of(found, (table,), label="x\nwatches: {}\n")).watches["applications"]
 
@@ -91,7 +80,7 @@ def test_whatever_a_name_or_a_label_holds_stays_there() -> None:
 def test_what_was_not_found_is_valid_too() -> None:
     table = a_table("applications", "nothing text", key=None)
 
-    config = read(text_of(propose(table, [table], {}, None), (table,)))
+    config = read(text_of(propose(table, a_survey(table), {}, None, None), (table,)))
 
     assert config.watches["applications"].columns.status == PlainColumn("put_status_here")
     assert len(config.undecided) == 5

@@ -1,42 +1,26 @@
-"""What `cdc-sync check` says of a disk's space, and of watches that only the store knows."""
-
-import re
+"""What `cdc-sync check` says of a disk's space, and of what the daemon would log."""
 
 import pytest
 
-from cdc_sync.cli.check_store import LITTLE_SPACE, TOO_LITTLE_SPACE, check_disk_space, check_unconfigured
-from cdc_sync.core.events import WatchUnconfigured
+from cdc_sync.cli.check_store import LITTLE_SPACE, TOO_LITTLE_SPACE, check_disk_space, logged
+from cdc_sync.core.events import TenantRefused, WatchUnconfigured
 from cdc_sync.core.findings import found
 
 
-def test_without_any_all_is_well() -> None:
-    (finding,) = check_unconfigured([])
+def test_what_the_daemon_logs_is_a_finding_with_its_last_sentence_as_the_remedy() -> None:
+    found = logged("store-watches", WatchUnconfigured("full", 120, 2, 1, 3, 4))
 
-    assert (finding.check, finding.state, finding.remedy) == ("store-watches", "ok", None)
-
-
-def test_each_is_a_warning_with_what_is_held_of_it() -> None:
-    empty, full = check_unconfigured([WatchUnconfigured("empty"), WatchUnconfigured("full", 120, 2, 1, 3, 4)])
-
-    assert [(each.check, each.state, each.watch) for each in (empty, full)] == [
-        ("store-watches", "warning", "empty"),
-        ("store-watches", "warning", "full"),
-    ]
-    assert "applications known 120, pending 2, held 1, dead letters 3, suspected deletions 4" in full.message
-    assert "its changes are not captured" in full.message
+    assert (found.check, found.state, found.watch) == ("store-watches", "warning", "full")
+    assert "known 120, pending 2, held 1, dead 3, suspected 4" in found.message
+    assert "its changes are not captured" in found.message
+    assert "cdc-sync forget" in (found.remedy or "")
 
 
-def test_the_remedy_names_only_what_there_is_to_do() -> None:
-    nothing, held, dead = check_unconfigured(
-        [WatchUnconfigured("a"), WatchUnconfigured("b", held=1), WatchUnconfigured("c", dead=1)]
-    )
+def test_a_tenant_that_is_refused_is_a_failure() -> None:
+    found = logged("tenants", TenantRefused("customers@a", "the key's file is not there"))
 
-    assert "give it its name back" in (nothing.remedy or "")
-    assert not re.search("cdc-sync (fuse|dead-letters)", nothing.remedy or "")
-    assert "cdc-sync fuse show --watch b" in (held.remedy or "")
-    assert "dead-letters" not in (held.remedy or "")
-    assert "cdc-sync dead-letters list --watch c" in (dead.remedy or "")
-    assert "fuse" not in (dead.remedy or "")
+    assert (found.state, found.watch) == ("failed", "customers@a")
+    assert "the key's file is not there" in found.message
 
 
 @pytest.mark.parametrize(

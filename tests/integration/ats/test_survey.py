@@ -87,7 +87,7 @@ async def test_a_role_that_may_read_nothing_learns_the_same_names(database: str,
     assert (found.user, found.is_superuser, found.in_recovery) == (role, False, False)
     best = rank(found.tables)[0]
     assert best.name == QualifiedName("public", "applications")
-    found_values = propose(best, found.tables, {}, None).values
+    found_values = propose(best, found, {}, None, None).values
     assert {field: value.column for field, value in found_values.items() if "put_" not in (value.column or "")} == {
         "created": "created_at",
         "event_date": "updated_at",

@@ -19,7 +19,6 @@ from cdc_sync.core.findings import Finding
 
 CERTIFICATE = Path(wire.__file__).with_name("localhost.pem")
 HEADERS = {"X-Api-Key": "planted-secret"}
-DAY = 86_400_000
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -56,7 +55,7 @@ async def test_it_is_there_and_was_told_nothing() -> None:
 
         assert emulator.calls == []
     assert wrong(findings) == {}
-    assert set(findings) == {"endpoint-dns", "endpoint-tcp", "endpoint-http", "endpoint-clock", "headers"}
+    assert set(findings) == {"endpoint-http", "endpoint-clock", "headers"}
 
 
 @pytest.mark.usefixtures("trusted")
@@ -83,7 +82,7 @@ async def test_nobody_listens() -> None:
     findings = await found(f"http://127.0.0.1:{free_port()}")
 
     assert wrong(findings) == {"endpoint-tcp": "failed"}
-    assert "Connection refused" in findings["endpoint-tcp"].message
+    assert "ConnectionRefusedError" in findings["endpoint-tcp"].message
     assert "curl " in (findings["endpoint-tcp"].remedy or "")
 
 
@@ -105,16 +104,6 @@ async def test_a_certificate_for_another_name(tls: ssl.SSLContext) -> None:
 
     assert wrong(findings) == {"endpoint-tls": "failed"}
     assert "127.0.0.1" in findings["endpoint-tls"].message
-
-
-@pytest.mark.usefixtures("trusted")
-async def test_a_certificate_that_ends_soon(tls: ssl.SSLContext) -> None:
-    async with wire_server(saying(NOT_FOUND), name="localhost", tls=tls) as server:
-        days = int((await found(server.url))["endpoint-tls"].message.split()[-3])
-        later = await found(server.url, lambda: clock() + (days - 3) * DAY)
-
-    assert wrong(later) == {"endpoint-tls": "warning"}
-    assert "ends in 3 days" in later["endpoint-tls"].message
 
 
 async def test_no_tls_where_some_is_expected() -> None:
@@ -163,7 +152,7 @@ async def test_the_clock_of_the_other_side() -> None:
 
 
 @pytest.mark.usefixtures("trusted")
-async def test_allowed_hosts_are_looked_at_as_far_as_their_certificate() -> None:
+async def test_allowed_hosts_are_asked_too() -> None:
     findings: list[Finding] = []
     async with Emulator() as emulator:
         changes = {"hellowork.base_url": emulator.url, "hellowork.allowed_hosts": ["nowhere.invalid", "localhost"]}

@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from support import acting
 from support.builders import NOW, WATCH, an_observation, some_rules
+from support.configurations import a_config
 from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.postgres import Cluster
 from support.store_backends import PostgresBackend
@@ -23,7 +24,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.cli.check_store import check_shared
+from cdc_sync.cli.check_store import check_store
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.replies import DeadLetter, Finished, Retry
@@ -99,6 +100,11 @@ class TestLosingTheServer:
         assert await entry_of(await open_another()) is not None
 
 
+def shared(dsn: str) -> dict[str, object]:
+    """The changes of a configuration whose store is in PostgreSQL."""
+    return {"state": {"backend": "postgres", "dsn": dsn}}
+
+
 class TestUpgrading:
     @pytest.fixture
     def older(self, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -125,8 +131,8 @@ class TestUpgrading:
         with dba(database) as connection, pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="4711"):
             connection.execute(scripts.install().encode())
         findings: list[Finding] = []
-        assert await check_shared(database, findings.append) is None
-        assert [(each.state, "has schema 8" in each.message) for each in findings] == [("ok", True)]
+        await check_store(a_config(shared(database)), findings.append, (), ())
+        assert [(each.state, "start the daemon once" in each.message) for each in findings] == [("warning", True)]
         with dba(database) as connection:
             connection.execute("UPDATE cdc_sync.daemon SET alive_until = clock_timestamp() - interval '1 second'")
 
@@ -152,8 +158,8 @@ class TestTheRole:
         with pytest.raises(StoreError, match="Let the DBA run what `cdc-sync sql install --store` and"):
             Store(await PostgresDriver.open(own))
         findings: list[Finding] = []
-        assert await check_shared(own, findings.append) is None
-        assert [each.state for each in findings] == ["failed"]
+        await check_store(a_config(shared(own)), findings.append, (), ())
+        assert [each.state for each in findings] == ["warning"]
         assert "cdc-sync sql install --store" in (findings[0].remedy or "")
         with dba(database) as connection:
             for _ in range(2):  # each may be run again
@@ -218,34 +224,34 @@ class TestTheRole:
 
 
 class TestWhatCheckFinds:
-    async def found(self, dsn: str) -> tuple[str | None, list[tuple[str, str]], str]:
+    async def found(self, dsn: str) -> tuple[list[tuple[str, str]], str]:
         findings: list[Finding] = []
-        bound = await check_shared(dsn, findings.append)
-        return bound, [(each.check, each.state) for each in findings], " ".join(map(str, findings))
+        await check_store(a_config(shared(dsn)), findings.append, (), ())
+        return [(each.check, each.state) for each in findings], " ".join(map(str, findings))
 
     async def test_a_store_at_work(self, dsn: str, store: Store) -> None:
-        await store.databases.bind("a database")
-        bound, states, said = await self.found(dsn)
+        await adopt(store, "a1")
+        states, said = await self.found(dsn)
 
-        assert (bound, states) == ("a database", [("store", "ok"), ("store-lock", "ok"), ("store-clock", "ok")])
+        assert states == [("store", "ok"), ("store-lock", "ok"), ("store-clock", "ok")]
         assert "nobody: no daemon runs" in said
 
     async def test_none_yet(self, database: str) -> None:
-        _, states, said = await self.found(database)
+        states, said = await self.found(database)
 
-        assert states == [("store", "ok")]
-        assert "the daemon makes it at its first start" in said
+        assert states == [("store", "warning")]
+        assert "start the daemon once" in said
 
     async def test_one_of_a_newer_version(self, store_database: str, dsn: str, store: Store) -> None:
         await PostgresBackend(store_database).mark_as_newer()
 
-        _, states, said = await self.found(dsn)
+        states, said = await self.found(dsn)
 
         assert states == [("store", "failed")]
         assert "written by a newer cdc-sync" in said
 
     async def test_a_database_that_is_not_there(self, server: str) -> None:
-        _, states, _ = await self.found(make_conninfo(server, dbname="nowhere"))
+        states, _ = await self.found(make_conninfo(server, dbname="nowhere"))
 
         assert states == [("store", "failed")]
 

@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from support.configurations import a_config
 
-from cdc_sync.cli.check_store import check_file
+from cdc_sync.cli.check_store import check_store
 from cdc_sync.core.findings import Finding
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
-from cdc_sync.store.sqlite.schema import locked
 
 
-def found(path: Path) -> tuple[str | None, dict[str, Finding]]:
+async def found(path: Path) -> dict[str, Finding]:
     findings: list[Finding] = []
-    bound = check_file(path, findings.append)
-    return bound, {finding.check: finding for finding in findings}
+    await check_store(a_config({"state.path": str(path)}), findings.append, (), ())
+    return {finding.check: finding for finding in findings}
 
 
 def wrong(findings: Mapping[str, Finding]) -> dict[str, str]:
@@ -25,52 +25,49 @@ def wrong(findings: Mapping[str, Finding]) -> dict[str, str]:
 
 
 async def test_no_store_yet(tmp_path: Path) -> None:
-    bound, findings = found(tmp_path / "state.db")
+    findings = await found(tmp_path / "state.db")
 
-    assert bound is None
     assert wrong(findings) == {}
     assert "at its first start" in findings["store"].message
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_store_at_work(tmp_path: Path) -> None:
+async def test_a_store_without_a_daemon(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    with locked(path):
-        store = Store(SqliteDriver(path))
-        await store.databases.bind("ats of cluster 1")
+    store = Store(SqliteDriver(path))
+    await store.databases.bind("ats of cluster 1")
 
-        bound, findings = found(path)
+    findings = await found(path)
 
-        await store.driver.close()
-    assert bound == "ats of cluster 1"
+    await store.driver.close()
     assert wrong(findings) == {}
-    assert f"process {os.getpid()}" in findings["store-lock"].message
+    assert "nobody: no daemon runs" in findings["store-lock"].message
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    _, findings = found(tmp_path / "nowhere" / "state.db")
+async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    findings = await found(tmp_path / "nowhere" / "state.db")
 
     assert wrong(findings) == {"store": "failed"}
     assert "install -d -m 0700 -o" in (findings["store"].remedy or "")
 
 
-def test_a_file_of_something_else(tmp_path: Path) -> None:
+async def test_a_file_of_something_else(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE theirs (id integer)")
     other.close()
 
-    assert wrong(found(path)[1]) == {"store": "failed"}
+    assert wrong(await found(path)) == {"store": "failed"}
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     path.write_text("something else, and long enough to be seen as such" * 20)
 
-    _, findings = found(path)
+    findings = await found(path)
 
     assert wrong(findings) == {"store": "failed"}
-    assert "sqlite3" in (findings["store"].remedy or "")
+    assert "choose another path" in (findings["store"].remedy or "")
 
 
 async def test_stores_of_other_versions(tmp_path: Path) -> None:
@@ -81,7 +78,7 @@ async def test_stores_of_other_versions(tmp_path: Path) -> None:
         newer.execute("PRAGMA user_version = 1000")
     newer.close()
 
-    _, findings = found(path)
+    findings = await found(path)
 
     assert wrong(findings) == {"store": "failed"}
     assert "newer cdc-sync" in findings["store"].message
@@ -102,8 +99,8 @@ def nobody(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("nobody")
-def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
-    _, findings = found(tmp_path / "state.db")
+async def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    findings = await found(tmp_path / "state.db")
 
     assert wrong(findings) == {"store": "failed"}
     assert "chown " in (findings["store"].remedy or "")

@@ -78,20 +78,6 @@ SELECT json_agg(
 -- name: clock
 SELECT @clock;
 
--- name: may_create
-SELECT CASE WHEN to_regnamespace('cdc_sync') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
-            ELSE has_schema_privilege('cdc_sync', 'CREATE') END;
-
--- name: refused
--- Missing tables of an older schema are left to the finding about its version.
-SELECT t.name
-  FROM unnest(:tables::text[]) AS t (name)
- WHERE to_regclass('cdc_sync.' || t.name) IS NOT NULL
-   AND NOT (has_table_privilege('cdc_sync.' || t.name, 'SELECT')
-            AND has_table_privilege('cdc_sync.' || t.name, 'INSERT')
-            AND has_table_privilege('cdc_sync.' || t.name, 'UPDATE')
-            AND has_table_privilege('cdc_sync.' || t.name, 'DELETE'));
-
 -- name: verify(watch text, application_id text, row_key text, digest text, status text, job_id text, deleted boolean)
 -- Row by row: see `@found`.
 WITH found AS (

@@ -1,0 +1,241 @@
+"""Decisions about entries, by `cdc-sync fuse`, `dead-letters` and `resend`: choose, show, ask, request."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from cdc_sync.admin.story import facts
+from cdc_sync.ats.rows_elsewhere import without_live_row
+from cdc_sync.cli.asking import Asking, asking
+from cdc_sync.cli.console import print_table, print_text, text
+from cdc_sync.cli.context import (
+    Commands,
+    JsonOption,
+    WatchOption,
+    YesOption,
+    acting,
+    chosen,
+    complain,
+    confirm,
+    in_tables,
+    known,
+    misused,
+    opened,
+    print_json,
+    say,
+)
+from cdc_sync.config import Config
+from cdc_sync.core.content import iso
+from cdc_sync.core.events import PersonActed
+from cdc_sync.core.failures import OperationError
+from cdc_sync.core.outbox import Entry, EntryId, EntryState
+from cdc_sync.core.watch_names import matches
+from cdc_sync.store import Store, acts
+from cdc_sync.store.acts import Chosen, SeenEntry
+from cdc_sync.store.protocol import HeldGroup, Only
+
+fuse = Commands(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
+dead_letters = Commands(
+    no_args_is_help=True, help="List, retry or discard what was given up. Works with the daemon up or down."
+)
+
+IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="APPLICATION_ID…", show_default=False)]
+
+_MOST_ENTRIES, _SHOWN = 1_000_000, 50
+_NAMED = 10
+"""Most transitions or reasons in a question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a command does with chosen entries.
+
+    Attributes:
+        action: its name, for the record.
+        state: of the entries.
+        done: what is said then.
+        follows: what is said in the question.
+        request: what is asked of the leader, for a watch's entries.
+    """
+
+    action: str
+    state: EntryState
+    done: str
+    follows: str
+    request: Callable[..., acts.Request[list[EntryId]]]
+
+
+_WITHOUT_A_CALL = "taken as acknowledged, without a call"
+_DECISIONS = {
+    "fuse release": Decision("release", "held", "released", "sent to HelloWork", partial(acts.Send, "held")),
+    "fuse discard": Decision("discard", "held", "discarded", _WITHOUT_A_CALL, partial(acts.Discard, "held")),
+    "dead-letters retry": Decision("retry", "dead", "to be sent again", "sent again", partial(acts.Send, "dead")),
+    "dead-letters discard": Decision("discard", "dead", "discarded", _WITHOUT_A_CALL, partial(acts.Discard, "dead")),
+}
+
+
+@fuse.command()
+async def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
+    """Show what is held, grouped by what happens to the applications, and which limit was crossed."""
+    async with opened(await known(context), watch) as store:
+        blown, groups = await blown_fuses(store, watch), await store.operation.held_groups(watch)
+        entries = await store.report.entries("held", watch, _MOST_ENTRIES) if as_json else []
+    if as_json:
+        shown = [{**asdict(group), "since": iso(group.since)} for group in groups]
+        print_json({"fuses": blown, "groups": shown, "entries": list(map(_facts, entries))})
+        return
+    print_text("held", blown=blown, groups=groups)
+    if groups:
+        columns = ("watch", "number", "transition", "since", "held for", "for example")
+        print_table(columns, map(_cells, groups[:_SHOWN]))
+        print_text("held_more", more=len(groups) - _SHOWN)
+
+
+async def blown_fuses(store: Store, watch: str | None) -> list[dict[str, Any]]:
+    """The blown fuses of these watches, for programs."""
+    return [
+        {"watch": name, "blown_at": iso(store.driver.clock.for_people(fuse.blown_at)), "reason": fuse.reason}
+        for name, fuse in (await store.operation.fuses()).items()
+        if fuse.blown_at is not None and (watch is None or matches(watch, name))
+    ]
+
+
+def _cells(group: HeldGroup) -> tuple[object, ...]:
+    examples = ", ".join(group.examples) + ", …" * (group.number > len(group.examples))
+    return group.watch, group.number, group.transition, iso(group.since), group.reason, examples
+
+
+@fuse.command("discard", help="Take held entries as acknowledged, without a call.")
+@fuse.command("release", help="Let held entries be sent.")
+async def decide_held(
+    context: typer.Context,
+    ids: IdsArgument = None,
+    *,
+    watch: WatchOption = None,
+    only: Annotated[Only | None, typer.Option(metavar="changes|deletions", help="Only entries of this sort.")] = None,
+    transition: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only this one, as `fuse show` names it.")
+    ] = None,
+    account: Annotated[str | None, typer.Option(metavar="NAME", help="Only entries of this account.")] = None,
+    yes: YesOption = False,
+) -> None:
+    """Release or discard held entries, by the command's name."""
+    transition = transition and transition.replace("->", "→")  # it may have been typed
+    which = Chosen(tuple(ids) if ids else None, only, transition, account)
+    decision, config = _DECISIONS[f"fuse {context.info_name}"], await known(context)
+    async with opened(config, watch) as store:
+        # Before what is shown of them.
+        entries = await store.operation.chosen("held", watch, which)
+        groups = await store.operation.held_groups(watch, which)
+    if transition and not entries:
+        raise OperationError(f"nothing held is {transition!r}; `cdc-sync fuse show` names transitions")
+    if entries:
+        _confirm(decision, [f"{group.number} × {group.transition}" for group in groups], yes=yes)
+    done = await _decide(config, decision, watch, entries)
+    say(f"{len(done)} {decision.done}")
+    left = set(ids or ()) - {id_ for _, id_ in done}
+    complain(left, "is not held, or not as was asked for; `cdc-sync explain {}` shows what is known of it")
+
+
+@dead_letters.command("list")
+async def list_(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
+    """Show the dead letters, with the reason of each."""
+    async with opened(await known(context), watch) as store:
+        letters = await store.report.entries("dead", watch, _MOST_ENTRIES)
+    if as_json:
+        print_json([{**_facts(each), "attempts": each.attempts, "url": each.content.url} for each in letters])
+    elif not letters:
+        say("No dead letters.")
+    else:
+        rows = ((x.watch, x.application_id, x.content.status, iso(x.queued_at), x.attempts, x.reason) for x in letters)
+        print_table(("watch", "application", "status", "since", "attempts", "reason"), rows)
+
+
+@dead_letters.command(
+    "discard", help="Take dead letters as acknowledged, without a call: only the application's next change is sent."
+)
+@dead_letters.command("retry", help="Send dead letters again.")
+async def decide_dead(
+    context: typer.Context,
+    ids: IdsArgument = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    watch: WatchOption = None,
+    yes: YesOption = False,
+) -> None:
+    """Retry or discard dead letters, by the command's name."""
+    if bool(ids) == every:
+        raise misused("name applications, or say --all")
+    decision, config = _DECISIONS[f"dead-letters {context.info_name}"], await known(context)
+    async with opened(config, watch) as store:
+        entries = await store.operation.chosen("dead", watch, Chosen(tuple(ids) if ids else None))
+        letters = await store.report.entries("dead", watch, _MOST_ENTRIES) if every else []
+    if every and not entries:
+        say("No dead letters.")
+        return
+    if every:
+        reasons = Counter(letter.reason for letter in letters).most_common()
+        _confirm(decision, [f"{number} × {reason}" for reason, number in reasons], yes=yes)
+    done = await _decide(config, decision, watch, entries)
+    _say_done(decision.done, done)
+    complain(set(ids or ()) - {id_ for _, id_ in done}, "has no dead letter; `cdc-sync explain {}` shows its history")
+
+
+def _confirm(decision: Decision, groups: list[str], *, yes: bool) -> None:
+    more = f"; {len(groups) - _NAMED} more kinds" if len(groups) > _NAMED else ""
+    confirm(f"{'; '.join(groups[:_NAMED])}{more} will be {decision.follows}.", yes=yes)
+
+
+async def _decide(config: Config, decision: Decision, watch: str | None, entries: list[SeenEntry]) -> list[EntryId]:
+    """Decide about those of these entries that are still as they were read; returns which."""
+    async with asking(config) as asked:
+        by = acting(asked.store, decision.action, watch)
+        return await acts.in_steps(lambda some: asked.ask(decision.request(watch, some, by)), entries)
+
+
+def _say_done(done: str, found: list[EntryId]) -> None:
+    for name, application_id in found:
+        say(f"{done}: {name} {application_id}")
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    return {
+        "watch": entry.watch,
+        "application_id": entry.application_id,
+        **facts(entry.content),
+        "account": entry.content.account,
+        "kinds": sorted(entry.kinds),
+        "queued_at": iso(entry.queued_at),
+        "reason": entry.reason,
+    }
+
+
+async def resend(
+    context: typer.Context,
+    ids: Annotated[list[str], typer.Argument(metavar="APPLICATION_ID…", show_default=False)],
+    watch: WatchOption = None,
+    yes: YesOption = False,
+) -> None:
+    """Send these applications' present state to HelloWork once more. Works with the daemon up or down.
+
+    It reads their rows first, and refuses an application that no live row carries.
+    """
+    config, found = await known(context), list[EntryId]()
+    watches = chosen(config, watch)
+    confirm(text("resend", ids=ids), yes=yes)
+    async with asking(config) as asked:
+        by = acting(asked.store, "resend", watch)
+        gone = await in_tables(config, asked.store, watches, partial(without_live_row, application_ids=ids))
+        for name in watches:
+            there = [id_ for id_ in await asked.store.capture.known(name, ids) if id_ not in gone[name]]
+            found += await acts.in_steps(_resending(asked, name, by), there)
+    _say_done("to be sent", found)
+    why = "no live row has its id, or it is unknown, held or a dead letter; `cdc-sync explain {}` shows which"
+    complain(set(ids) - {id_ for _, id_ in found}, f"cannot be resent: {why}")
+
+
+def _resending(asked: Asking, watch: str, by: PersonActed) -> Callable[[tuple[str, ...]], Awaitable[list[EntryId]]]:
+    return lambda some: asked.ask(acts.Resend(watch, some, by))

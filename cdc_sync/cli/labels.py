@@ -1,0 +1,90 @@
+"""`cdc-sync labels`: of the ATS's status column."""
+
+from collections import Counter
+from typing import Any
+
+import typer
+from psycopg import sql
+
+from cdc_sync.ats.connection import Connection, asking, connected, rows_on_own_path
+from cdc_sync.ats.facts import table_facts
+from cdc_sync.ats.mapping import Mapping
+from cdc_sync.cli.console import print_table
+from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, with_tenants
+from cdc_sync.config import Config, Watch
+from cdc_sync.config.meanings import code_meant, is_bare_number, known
+from cdc_sync.config.models import watch_rules
+from cdc_sync.core.rows import StatusRules, map_status
+
+_MOST = 1_000
+"""Most labels of a watch beside status.map's: a column with more is no status."""
+
+_COUNT = """
+SELECT * FROM (SELECT {label} AS label, pg_catalog.count(*) AS number FROM {table} WHERE {scope} GROUP BY 1) AS counted
+ ORDER BY coalesce(pg_catalog.btrim(label::text), '') OPERATOR(pg_catalog.=) ''
+          OR label::text OPERATOR(pg_catalog.=) ANY (%s::text[]) DESC, number DESC
+ LIMIT {most}
+"""
+
+_NOTHING = {
+    "ignore": "nothing (status.unmapped)",
+    "dead-letter": "nothing: a dead letter",
+    "skip": "nothing: a row without a status cannot be reported",
+}
+
+
+async def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
+    """Show each label of the status column, how many rows have it, and what is sent for it. Reads no other column."""
+    config = await with_tenants(configured(context), watch)
+    found = [item for name in chosen(config, watch) for item in await _labels_of(config, name)]
+    if as_json:
+        print_json(found)
+    else:
+        print_table(("watch", "label", "rows", "sent", "in status.map", "remark"), map(_cells, found))
+
+
+async def _labels_of(config: Config, name: str) -> list[dict[str, Any]]:
+    """A watch's labels, the most frequent first, status.map's without rows last. Raises `SourceError`."""
+    rules, database = watch_rules(config, name).status, config.all_databases[config.database_name(name)]
+    async with connected(database.dsn.get_secret_value()) as connection:
+        counts = await _counts(connection, config.watches[name], rules)
+    in_order = sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))
+    without_rows = [(label, 0) for label in rules.map if label not in counts]
+    return [_item(name, rules, label, rows) for label, rows in (*in_order, *without_rows)]
+
+
+async def _counts(connection: Connection, watch: Watch, rules: StatusRules) -> Counter[str]:
+    mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
+    label, most = mapping.expressions["columns.status"], _MOST + len(rules.map)
+    query = sql.SQL(_COUNT).format(label=label, table=mapping.table, scope=mapping.scope, most=most)
+    async with asking(f"counting the labels of {watch.table}"):
+        rows = await rows_on_own_path(connection, query, (list(rules.map),))
+    counts: Counter[str] = Counter()
+    for text, number in rows:
+        # As in `map_status`, NULL and blanks are one label.
+        counts["" if text is None or text.isspace() else text] += number
+    return counts
+
+
+def _item(watch: str, rules: StatusRules, label: str, rows: int) -> dict[str, Any]:
+    mapped, action, sent = map_status(rules, label), "ignore", None
+    if mapped is not None:
+        status, refused = mapped
+        action = "dead-letter" if refused is not None else "send" if status else "skip"
+        sent = status if action == "send" else None
+    facts = {"watch": watch, "label": label, "rows": rows, "action": action, "sent": sent}
+    return {**facts, "mapped": label in rules.map, "hellowork_status": sent in known("hellowork")}
+
+
+def _cells(item: dict[str, Any]) -> tuple[object, ...]:
+    label, sent = item["label"] or "(NULL or blank)", item["sent"] or _NOTHING[item["action"]]
+    remark = None
+    if not item["rows"]:
+        remark = "no row has it"
+    elif item["hellowork_status"]:
+        remark = "HelloWork's own"
+    elif item["sent"] and (code := code_meant(item["sent"])):
+        remark = f"HelloWork writes {code}"
+    elif item["sent"] and is_bare_number(item["sent"]):
+        remark = "a number is no label"
+    return item["watch"], label, item["rows"], sent, "yes" if item["mapped"] else "", remark
