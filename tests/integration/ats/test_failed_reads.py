@@ -49,10 +49,12 @@ Reading: TypeAlias = Callable[[Rig, Callable[[], None]], Awaitable[object]]
 
 
 async def sweep_in_the_middle(watch: Rig, harm: Callable[[], None]) -> None:
-    digests = watch.intake.reader.digests
+    digests, is_harmed = watch.intake.reader.digests, False
 
     async def harmed(after: Key | None, size: int, shape: str) -> Digests | None:
-        if after is not None:
+        nonlocal is_harmed
+        if after is not None and not is_harmed:
+            is_harmed = True
             harm()
         return await digests(after, size, shape)
 

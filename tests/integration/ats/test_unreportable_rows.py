@@ -18,7 +18,7 @@ LACKING = [
     ({"job_id": None}, "it has no job id"),
     ({"job_id": ""}, "it has no job id"),
     ({"created_at": None}, "it has no creation date"),
-    ({"created_at": "infinity"}, "its creation date cannot be sent"),
+    ({"created_at": "infinity"}, "its creation date is infinite, or its year is outside 1 to 9999"),
     ({"hellowork_id": ".."}, "cannot stand in a URL's path"),
 ]
 WHOLE: dict[str, Any] = {"hellowork_id": "a1", "status": "applied", "job_id": "J1", "created_at": "2024-01-01"}

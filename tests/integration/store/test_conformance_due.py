@@ -43,7 +43,7 @@ from cdc_sync.core.replies import LONGEST_COUNTED, LONGEST_UNASKED, Acked, Finis
 from cdc_sync.store import Store, delivery
 from cdc_sync.store.driver import Transaction
 
-STAGING = "https://staging.hellowork.com"
+STAGING = "https://right.example"
 REPLY = {"reason": "HTTP 404"}
 
 
