@@ -45,7 +45,7 @@ async def discover(
     unasked: dict[str, SourceError] = {}
     for name, template in config.templates.items():
         for database in databases_of(config, template):
-            if template.for_each is not None and template.for_each.schemas is not None:
+            if template.for_each and template.for_each.schemas is not None:
                 asked[database][name] = template
             else:
                 found[name].append(Tenant(database, None))
@@ -61,7 +61,7 @@ async def discover(
             return
         for name, schema in answer:
             for_each = templates[name].for_each
-            is_in_several = for_each is not None and bool(for_each.databases)
+            is_in_several = for_each and for_each.databases
             found[name].append(Tenant(database if is_in_several else None, schema))
 
     await asyncio.gather(*map(look, asked))
