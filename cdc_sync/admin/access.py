@@ -21,7 +21,8 @@ A browser sends the token by itself once it was typed in. So a page of another s
 import asyncio
 import base64
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -29,6 +30,7 @@ from aiohttp import web
 
 from cdc_sync.config import Admin
 from cdc_sync.core.events import Emit, TokenRefused
+from cdc_sync.core.failures import OperationError
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.listening import comes_from_ourselves, names_loopback
 from cdc_sync.packaged import data
@@ -42,69 +44,51 @@ REFUSALS: Mapping[str, str] = _ANSWERS["refusals"]
 
 _CHALLENGE = 'Basic realm="cdc-sync", charset="UTF-8"'
 
-_NO_OTHER_SITE = frozenset({"same-origin", "none"})
-_ALL_SITES = frozenset({*_NO_OTHER_SITE, "same-site", "cross-site"})
-"""Values of `Sec-Fetch-Site`; `none`: a person asked."""
-
 WRONG_ANSWERED_AFTER = 1.0
 """Seconds before a wrong token is refused."""
-
-_MOST_DELAYED = 32
-"""Refusals that are delayed at once; others go out immediately. Each keeps one of the server's places."""
 
 _LONGEST_NAME = 100
 
 
-def refuse(kind: Callable[..., web.HTTPException], code: str, /, **values: object) -> web.HTTPException:
-    """A refusal with its reason as argument."""
-    why = coded(code, REFUSALS[code], **values)
-    made = kind(text=f"{why}\n")
-    made.args = (why,)
-    return made
+class RefusedError(OperationError):
+    """The answer to a request that is not done; a browser gets it as a page."""
+
+    def __init__(self, status: int, code: str, /, **values: object) -> None:
+        self.status, self.message = status, coded(code, REFUSALS[code], **values)
+        super().__init__(self.message)
 
 
 @dataclass(frozen=True)
-class Visitor:
-    """The sender of an admitted request; `who` names the person, as far as is known."""
-
-    has_token: bool
-    who: Reason
-
-
 class Access:
     """The module's rules for one configuration."""
 
-    def __init__(self, admin: Admin, observe: Emit) -> None:
-        self._observe = observe
-        self._delays = asyncio.Semaphore(_MOST_DELAYED)
-        self.use(admin)
-
-    def use(self, admin: Admin) -> None:
-        """Follow another configuration."""
-        self._admin = admin
-        self._token = "" if admin.token is None else admin.token.get_secret_value()
-        self.is_loopback = admin.listen is not None and admin.listen.is_loopback
+    admin: Admin
+    observe: Emit
 
     @property
-    def has_actions(self) -> bool:
-        """Whether anybody may act."""
-        return bool(self._token)
+    def token(self) -> str:
+        """Who brings it may act; empty: nobody may."""
+        return "" if self.admin.token is None else self.admin.token.get_secret_value()
 
-    async def admit(self, request: web.Request) -> Visitor:
-        """The sender of a request, by its headers alone. Raises `HTTPException`."""
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can ask."""
+        return self.admin.listen is not None and self.admin.listen.is_loopback
+
+    async def admit(self, request: web.Request) -> Reason | None:
+        """Who brings the token; None if the request needs none. Raises `RefusedError` or `HTTPException`."""
         _insist_on_ourselves(request)
-        given = _credentials(request.headers.get("Authorization", ""))
-        if self._token and _equal(given.token, self._token):
-            return Visitor(has_token=True, who=self._who(request, given.login))
-        is_wrong = bool(self._token and given.token)
+        login, given = _credentials(request.headers.get("Authorization", ""))
+        if self.token and _equal(given, self.token):
+            return self._who(request, login)
+        is_wrong = bool(self.token and given)
         if is_wrong:
-            self._observe(TokenRefused(request.remote or "unknown"))
-        if not self._token or request.path in HEALTH:
+            self.observe(TokenRefused(request.remote or "unknown"))
+        if not self.token or request.path in HEALTH:
             self._insist_on_loopback(request)
-            return Visitor(has_token=False, who=self._who(request, ""))
-        if is_wrong and not self._delays.locked():
-            async with self._delays:
-                await asyncio.sleep(WRONG_ANSWERED_AFTER)
+            return None
+        if is_wrong:
+            await asyncio.sleep(WRONG_ANSWERED_AFTER)
         raise web.HTTPUnauthorized(
             text="admin.token is needed, as the password of any user (Basic) or as `Authorization: Bearer …`\n",
             headers={"WWW-Authenticate": _CHALLENGE},
@@ -121,37 +105,27 @@ class Access:
 
     def _who(self, request: web.Request, login: str) -> Reason:
         """Whom a trusted proxy names; else by the token, and the name that was given with it."""
-        address, header = request.remote or "unknown", self._admin.user_header
-        named = request.headers.get(header, "") if header else ""
-        if named and ip_address(address) in self._admin.proxies:
+        address = request.remote or "unknown"
+        named = request.headers.get(self.admin.user_header or "", "")
+        if named and ip_address(address) in self.admin.proxies:
             return coded("by-user", "%(name)s by the proxy %(address)s", name=_name(named), address=address)
         if login:
             return coded("by-login", "the token as %(name)s from %(address)s", name=_name(login), address=address)
         return coded("by-token", "the token from %(address)s", address=address)
 
 
-@dataclass(frozen=True)
-class _Credentials:
-    """What an `Authorization` header brings."""
-
-    token: str = ""
-    login: str = ""
-
-
-def _credentials(header: str) -> _Credentials:
-    """The credentials of a header, empty if it is nothing that we know."""
+def _credentials(header: str) -> tuple[str, str]:
+    """The name and the token that an `Authorization` header brings, empty if it is nothing that we know."""
     scheme, _, rest = header.partition(" ")
     if scheme.lower() == "bearer":
-        return _Credentials(rest.strip())
-    if scheme.lower() != "basic":
-        return _Credentials()
-    try:
-        # Some clients send the name in Latin-1; only the password is compared.
-        text = base64.b64decode(rest, validate=True).decode("utf-8", "surrogateescape")
-    except ValueError:
-        return _Credentials()
-    login, _, password = text.partition(":")
-    return _Credentials(password, login)
+        return "", rest.strip()
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            # Some clients send the name in Latin-1; only the password is compared.
+            text = base64.b64decode(rest, validate=True).decode("utf-8", "surrogateescape")
+            login, _, password = text.partition(":")
+            return login, password
+    return "", ""
 
 
 def _name(given: str) -> str:
@@ -160,15 +134,15 @@ def _name(given: str) -> str:
 
 
 def _insist_on_ourselves(request: web.Request) -> None:
-    """Raise HTTPForbidden for a request from a page of another origin."""
+    """Raise `RefusedError` for a request from a page of another origin."""
+    sites = {"same-origin"}
     if request.method in {"GET", "HEAD"}:
         # A person types an address, or follows a link: no other page can read the answer.
-        is_followed = request.headers.get("Sec-Fetch-Dest") == "document"
-        is_ours = comes_from_ourselves(request, _ALL_SITES if is_followed else _NO_OTHER_SITE)
-    else:
-        is_ours = comes_from_ourselves(request)
-    if not is_ours:
-        raise refuse(web.HTTPForbidden, "origin-foreign")
+        sites |= {"none"}
+        if request.headers.get("Sec-Fetch-Dest") == "document":
+            sites |= {"same-site", "cross-site"}
+    if not comes_from_ourselves(request, sites):
+        raise RefusedError(403, "origin-foreign")
 
 
 def _equal(given: str, expected: str) -> bool:

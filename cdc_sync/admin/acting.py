@@ -8,13 +8,13 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
 from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
+from multidict import MultiDict
 
-from cdc_sync.admin.access import refuse
+from cdc_sync.admin.access import RefusedError
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import EntryId, EntryState
@@ -24,10 +24,8 @@ from cdc_sync.store.acts import (
     Chosen,
     Discard,
     Pause,
-    Request,
     Resend,
     Resume,
-    SeenEntry,
     Send,
     execute,
     in_steps,
@@ -37,132 +35,109 @@ LARGEST_FORM = 8 * 1024
 """Bytes of a request's body."""
 
 _FORM = "application/x-www-form-urlencoded"
-"""What a body must be, in UTF-8. Other charsets are not decoded: Python's punycode takes quadratic time."""
-
-_LONGEST_TYPE = 100
-_UTF_8_FORM = re.compile(rf'{_FORM}(?:\s*;\s*charset="?utf-?8"?)?\s*', re.IGNORECASE)
-"""Its Content-Type. aiohttp's own reading of that header takes quadratic time."""
-
-_RESTRICTING = ("watch", "application_id", "transition", "endpoint")
+_UTF_8_FORM = re.compile(rf'{_FORM}( ?; ?charset="?utf-8"?)?', re.IGNORECASE)
+"""What a body must be. Other charsets are not decoded: Python's punycode takes quadratic time."""
 
 _NUMBER = re.compile("[0-9]{1,9}")
+
+Form = MultiDict[str]
 
 WithoutLiveRow = Callable[[str, Sequence[str]], Awaitable[Collection[str]]]
 """Returns those of a watch's applications that must not be resent, since no row shows their state."""
 
-_conflict = partial(refuse, web.HTTPConflict)
-"""Refuse an act that makes no sense."""
+_conflict = partial(RefusedError, 409)
+"""An act that makes no sense."""
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What is decided about entries of a state, and the word for it."""
-
-    state: EntryState
-    done: str
-    request: Callable[[EntryState, str | None, tuple[SeenEntry, ...], PersonActed], Request[list[EntryId]]]
-
-
-_DECISIONS: Mapping[str, Decision] = {
-    "/fuse/release": Decision("held", "released", Send),
-    "/fuse/discard": Decision("held", "discarded", Discard),
-    "/dead-letters/retry": Decision("dead", "retried", Send),
-    "/dead-letters/discard": Decision("dead", "discarded", Discard),
+_DECISIONS: Mapping[str, type[Send | Discard]] = {
+    "/fuse/release": Send,
+    "/fuse/discard": Discard,
+    "/dead-letters/retry": Send,
+    "/dead-letters/discard": Discard,
 }
 
-ACTIONS = (*_DECISIONS, "/resend", "/sending/pause", "/sending/resume")
+_SENDING: Mapping[str, type[Pause]] = {"/sending/pause": Pause, "/sending/resume": Resume}
+
+ACTIONS = (*_DECISIONS, *_SENDING, "/resend")
 """Actions on the page, or by a script with the token."""
+
+_DONE = {"release": "released", "discard": "discarded", "retry": "retried", "resend": "resent"}
+"""What a script's answer calls it."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """What was done, in a word, and to how many; `answer` is a script's."""
+    """To how many something was done; `answer` is a script's."""
 
-    what: str
     number: int
     answer: Mapping[str, Any]
 
 
-class Form:
-    """A form's texts. Raises `HTTPConflict` if one is empty: it would not restrict."""
-
-    def __init__(self, fields: Mapping[str, Sequence[str]]) -> None:
-        self._fields = fields
-        if empty := [name for name in _RESTRICTING if "" in fields.get(name, ())]:
-            raise _conflict("field-empty", field=empty[0])
-        self.ids = tuple(fields.get("application_id", ()))
-        self.watch = self._one("watch")
-        self.endpoint = self._one("endpoint")
-        self.is_for_all = "all" in fields
-
-    def _one(self, name: str) -> str | None:
-        return next(iter(self._fields.get(name, ())), None)
-
-    def chosen(self) -> list[Chosen]:
-        """Which entries, by transition, and how many of each were seen; raises `HTTPConflict`."""
-        transitions: Sequence[str | None] = self._fields.get("transition") or [None]
-        numbers = self._fields.get("number", ())
-        if not all(map(_NUMBER.fullmatch, numbers)):
-            raise _conflict("no-number")
-        if numbers and len(numbers) != len(transitions):
-            raise _conflict("numbers")
-        limits = map(int, numbers) if numbers else repeat(None)
-        pairs = zip(transitions, limits, strict=False)
-        return [Chosen(ids=self.ids or None, transition=transition, limit=limit) for transition, limit in pairs]
-
-
 async def form_of(request: web.Request) -> Form:
-    """A request's form, without fields if there is no body. Raises `HTTPException`, by headers where they suffice."""
+    """A request's form, without fields if there is no body. Raises `RefusedError` or `HTTPException`."""
     if not request.body_exists:
-        return Form({})
-    kind, length = request.headers.get("Content-Type", ""), request.content_length or 0
-    is_form = len(kind) <= _LONGEST_TYPE and _UTF_8_FORM.fullmatch(kind) is not None
-    if not is_form or "Content-Encoding" in request.headers:
-        raise refuse(web.HTTPUnsupportedMediaType, "form-kind", kind=_FORM)
-    if length > LARGEST_FORM:
-        raise refuse(partial(web.HTTPRequestEntityTooLarge, LARGEST_FORM, length), "form-long", longest=LARGEST_FORM)
-    fields: dict[str, list[str]] = {}
+        return Form()
+    if not _UTF_8_FORM.fullmatch(request.headers.get("Content-Type", "")) or "Content-Encoding" in request.headers:
+        raise RefusedError(415, "form-kind", kind=_FORM)
+    if (request.content_length or 0) > LARGEST_FORM:
+        raise RefusedError(413, "form-long", longest=LARGEST_FORM)
     try:
-        for name, value in parse_qsl((await request.read()).decode(), keep_blank_values=True, errors="strict"):
-            fields.setdefault(name, []).append(value)
+        form = Form(parse_qsl((await request.read()).decode(), keep_blank_values=True, errors="strict"))
     except (UnicodeDecodeError, web.RequestPayloadError, ConnectionError) as error:
         raise web.HTTPBadRequest(text="This body is no form in UTF-8.\n") from error
-    return Form(fields)
+    for name, value in form.items():
+        if name in {"watch", "application_id", "transition", "endpoint"} and not value:
+            raise _conflict("field-empty", field=name)  # it would not restrict
+    return form
 
 
 async def act(  # noqa: PLR0917 - what is done, and what it is about
     store: Store, action: str, form: Form, by: PersonActed, watches: Collection[str], without_live_row: WithoutLiveRow
 ) -> Done:
-    """Do one of `ACTIONS` about one of these watches; raises `HTTPConflict` if it makes no sense."""
-    if action.startswith("/sending/"):
-        return await _pause_or_resume(store, action, form, by)
-    if form.watch is not None and form.watch not in watches:
-        raise _conflict("no-watch", watch=repr(form.watch))
-    if form.watch is None and not form.ids and not form.is_for_all:
-        raise _conflict("unnamed")
+    """Do one of `ACTIONS` about one of these watches; raises `RefusedError` if it makes no sense."""
+    if action in _SENDING:
+        return await _pause_or_resume(store, _SENDING[action], form, by)
+    watch = form.get("watch")
+    _insist_on_one(form, "watch", "application_id")
+    if watch is not None and watch not in watches:
+        raise _conflict("no-watch", watch=repr(watch))
     if action == "/resend":
-        return _done("resent", await _resend(store, form, by, without_live_row))
-    return await _decide(store, _DECISIONS[action], form, by)
+        found = await _resend(store, form, by, without_live_row)
+    else:
+        found = await _decide(store, action, form, by)
+    named = [{"watch": watch, "application_id": id_} for watch, id_ in found]
+    # A mass change has many ids.
+    return Done(len(found), {_DONE[by.action]: len(found) if by.action == "release" else named})
 
 
-def _done(what: str, found: Sequence[EntryId]) -> Done:
-    return Done(what, len(found), {what: [{"watch": watch, "application_id": id_} for watch, id_ in found]})
+def _insist_on_one(form: Form, *names: str) -> None:
+    """Everything is meant only if it is said."""
+    if not form.keys() & {*names, "all"}:
+        raise _conflict("unnamed", fields=", ".join([*names, "all"]))
 
 
-async def _decide(store: Store, decision: Decision, form: Form, by: PersonActed) -> Done:
-    found = list[EntryId]()
-    for chosen in form.chosen():
-        entries = await store.operation.chosen(decision.state, form.watch, chosen)
-        found += await in_steps(
-            lambda some: execute(store.driver, decision.request(decision.state, form.watch, some, by), by.at), entries
-        )
-    if decision.done == "released":
-        return Done("released", len(found), {"released": len(found)})  # a mass change has many ids
-    return _done(decision.done, found)
+def _chosen(form: Form) -> list[Chosen]:
+    """Which entries, by transition, and how many of each were seen."""
+    transitions: Sequence[str | None] = form.getall("transition", [None])
+    numbers = form.getall("number", [])
+    if len(numbers) not in {0, len(transitions)} or not all(map(_NUMBER.fullmatch, numbers)):
+        raise _conflict("numbers")
+    limits: Sequence[int | None] = list(map(int, numbers)) or [None] * len(transitions)
+    ids = tuple(form.getall("application_id", ())) or None
+    return [Chosen(ids=ids, transition=of, limit=limit) for of, limit in zip(transitions, limits, strict=True)]
+
+
+async def _decide(store: Store, action: str, form: Form, by: PersonActed) -> list[EntryId]:
+    request, watch, found = _DECISIONS[action], form.get("watch"), list[EntryId]()
+    state: EntryState = "held" if action.startswith("/fuse/") else "dead"
+    for chosen in _chosen(form):
+        entries = await store.operation.chosen(state, watch, chosen)
+        found += await in_steps(lambda some: execute(store.driver, request(state, watch, some, by), by.at), entries)
+    return found
 
 
 async def _resend(store: Store, form: Form, by: PersonActed, without_live_row: WithoutLiveRow) -> list[EntryId]:
-    watch, ids = form.watch, form.ids
+    watch, ids = form.get("watch"), form.getall("application_id", ())
     if watch is None or not ids:
         raise _conflict("not-resent")
     try:
@@ -170,20 +145,16 @@ async def _resend(store: Store, form: Form, by: PersonActed, without_live_row: W
     except SourceError as error:
         raise _conflict("rows-unread", reason=error.message) from error
     there = [id_ for id_ in ids if id_ not in gone]
-    if not there:
-        raise _conflict("no-row", watch=watch)
     found = await in_steps(lambda some: execute(store.driver, Resend(watch, some, by), by.at), there)
     if not found:
         raise _conflict("not-resent")
     return found
 
 
-async def _pause_or_resume(store: Store, action: str, form: Form, by: PersonActed) -> Done:
-    endpoint = form.endpoint
-    if endpoint is None and not form.is_for_all:
-        raise _conflict("no-endpoint-named")
+async def _pause_or_resume(store: Store, kind: type[Pause], form: Form, by: PersonActed) -> Done:
+    _insist_on_one(form, "endpoint")
+    endpoint = form.get("endpoint")
     if endpoint is not None and not await store.delivery.has_endpoint(endpoint):
         raise _conflict("no-endpoint", endpoint=repr(endpoint))
-    kind, what = (Resume, "resumed") if action == "/sending/resume" else (Pause, "paused")
     paused = await execute(store.driver, kind(endpoint or ALL_ENDPOINTS, by), by.at)
-    return Done(what, 1, {"paused": sorted(paused)})
+    return Done(1, {"paused": sorted(paused)})

@@ -4,10 +4,10 @@ Texts are English in the templates and here, and French in `locale/fr.po`, a get
 reason (`core.reasons`) has its French under its code. Any other sentence is shown as it is, marked as English.
 """
 
-import ast
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from ast import literal_eval
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,12 +18,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cdc_sync import __version__
-from cdc_sync.admin.overview import BAR, HELD, HOURS
+from cdc_sync.admin.overview import BAR, BARS, HOURS, LISTED
 from cdc_sync.core.conditions import kind_of
 from cdc_sync.core.content import from_datetime, iso
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.packaged import text
+
+_FIELD = re.compile(r'^(msg\S+) ((?:".*"\n?)+)', re.MULTILINE)
+"""A keyword of a gettext catalogue, and its text, as string literals."""
 
 _NEVER_BROKEN = re.compile(r" (?=[:;?!»])|(?<=«) |(?<=\)s) (?=(?:ms|s|min|h|j)\b)")
 """French spaces before a mark, within « », and before a unit."""
@@ -36,60 +39,33 @@ _OF_TRANSITION = re.compile(r"^deleted(?=$| → )|^\(new\)(?= → )|(?:^|(?<=, )
 _QUOTED = frozenset({"answer", "message", "found", "hint", "mistake", "remedies", "who", "wrong"})
 """Values of reasons that are English, or foreign texts."""
 
+_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+
 _AS_ENGLISH = Markup('<span lang="en">%s</span>')
-
-N_ = str
-"""Marks a text whose French is looked up later."""
-
-_UNITS = ((172_800, 86_400, N_("%(num)s d")), (3_600, 3_600, N_("%(num)s h")), (60, 60, N_("%(num)s min")))
-"""From so many seconds on, a length is given in a unit of so many; days from two on."""
-
-
-def _entries(catalogue: str) -> Iterator[dict[str, str]]:
-    """A gettext catalogue's entries, separated by blank lines: keyword → text."""
-    for block in catalogue.split("\n\n"):
-        entry, keyword = dict[str, str](), ""
-        for line in block.splitlines():
-            if not line.startswith("#"):
-                named, _, text = line.partition('"')
-                keyword = named.strip() or keyword
-                entry[keyword] = entry.get(keyword, "") + ast.literal_eval(f'"{text}')
-        if entry:
-            yield entry
-
-
-@cache
-def _french() -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, str]]:
-    """The French of each text, singular first, and of each reason's code."""
-    texts, reasons = dict[str, tuple[str, ...]](), dict[str, str]()
-    for entry in _entries(text("admin/locale/fr.po")):
-        forms = tuple(
-            _NEVER_BROKEN.sub("\N{NO-BREAK SPACE}", text) for key, text in entry.items() if key.startswith("msgstr")
-        )
-        if "msgctxt" in entry:
-            reasons[entry["msgctxt"]] = forms[0]
-        else:
-            texts[entry["msgid"]] = forms
-    return texts, reasons
 
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """Texts, numbers and durations in one language."""
+    """Texts, numbers and durations in one language.
+
+    Attributes:
+        texts: the translations of English texts, singular first.
+        reasons: the translations of reasons, by their codes.
+    """
 
     code: Literal["en", "fr"]
+    texts: Mapping[str, list[str]]
+    reasons: Mapping[str, str]
 
     def gettext(self, text: str, /, **values: object) -> Markup:
         """A text with escaped values."""
-        return Markup(_french()[0].get(text, (text,))[0] if self.code == "fr" else text) % values  # noqa: S704 - our own text
+        return Markup(self.texts.get(text, [text])[0]) % values  # noqa: S704 - our own text
 
     def ngettext(self, one: str, many: str, num: int, /, **values: object) -> Markup:
         """A text about `num` things; 0 is singular in French."""
-        forms: tuple[str, ...] = (one, many)
-        is_plural = num != 1
-        if self.code == "fr":
-            forms, is_plural = _french()[0].get(one, forms), num > 1
-        return Markup(forms[is_plural]) % {"num": self.number(num), **values}  # noqa: S704 - as above
+        is_plural = num > 1 or (num == 0 and self.code == "en")
+        text = self.texts.get(one, [one, many])[is_plural]
+        return Markup(text) % {"num": self.number(num), **values}  # noqa: S704 - our own text
 
     def reason(self, reason: str) -> Markup:
         """A reason, in French if the catalogue has its code and values."""
@@ -97,7 +73,7 @@ class Language:
             return escape(reason)
         if isinstance(reason, Reason):
             with suppress(KeyError):
-                return Markup(_french()[1][reason.code]) % {  # noqa: S704 - our own text
+                return Markup(self.reasons[reason.code]) % {  # noqa: S704 - our own text
                     name: self.reason(value)
                     if name.startswith("reason")
                     else _AS_ENGLISH % value
@@ -123,13 +99,16 @@ class Language:
         return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}" if self.code == "fr" else ",")
 
     def length(self, seconds: float) -> str:
-        """A duration in its largest unit."""
+        """A duration in its largest unit; days from two on."""
         if 0 < seconds < 1:
             return self.gettext("%(num)s ms", num=max(round(seconds * 1000), 1))
-        for least, unit, named in _UNITS:
-            if seconds >= least:
-                return self.gettext(named, num=round(seconds / unit))
-        return self.gettext("%(num)s s", num=round(max(seconds, 0.0)))
+        if seconds < _MINUTE:
+            return self.gettext("%(num)s s", num=round(max(seconds, 0.0)))
+        if seconds < _HOUR:
+            return self.gettext("%(num)s min", num=round(seconds / _MINUTE))
+        if seconds < 2 * _DAY:
+            return self.gettext("%(num)s h", num=round(seconds / _HOUR))
+        return self.gettext("%(num)s d", num=round(seconds / _DAY))
 
     def ago(self, at: int, now: int) -> str:
         """How long ago, or far ahead, an instant is; in milliseconds since the epoch."""
@@ -141,24 +120,34 @@ class Language:
     def moment(self, at: int) -> str:
         """An instant in this machine's zone; in milliseconds since the epoch."""
         here = datetime.fromisoformat(iso(at)).astimezone()
-        if self.code == "fr":
-            return f"{here:%d/%m/%Y} à {here:%H:%M:%S}"
-        return f"{here:%Y-%m-%d %H:%M:%S %Z}"
+        return here.strftime("%d/%m/%Y à %H:%M:%S" if self.code == "fr" else "%Y-%m-%d %H:%M:%S %Z")
 
 
-LANGUAGES = {"en": Language("en"), "fr": Language("fr")}
+def _french() -> Language:
+    """Reads the catalogue, whose entries are separated by blank lines."""
+    texts, reasons = dict[str, list[str]](), dict[str, str]()
+    for block in text("admin/locale/fr.po").split("\n\n"):
+        entry = {keyword: literal_eval(f"({quoted})") for keyword, quoted in _FIELD.findall(block)}
+        forms = [_NEVER_BROKEN.sub("\N{NO-BREAK SPACE}", entry[name]) for name in entry if name.startswith("msgstr")]
+        if "msgctxt" in entry:
+            reasons[entry["msgctxt"]] = forms[0]
+        elif entry:
+            texts[entry["msgid"]] = forms
+    return Language("fr", texts, reasons)
+
+
+LANGUAGES = {"en": Language("en", {}, {}), "fr": _french()}
 
 
 def chosen(asked: str | None, accept_language: str) -> Language:
     """The requested language, or the browser's first that we have, or English."""
-    if asked in LANGUAGES:
-        return LANGUAGES[asked]
-    preferred = _OURS.search(accept_language)
-    return LANGUAGES[preferred[0].lower() if preferred else "en"]
+    found = _OURS.search(f"{asked} {accept_language}")
+    return LANGUAGES[found[0].lower() if found else "en"]
 
 
 @cache
-def _environment(language: Language) -> Environment:
+def _environment(code: str) -> Environment:
+    language = LANGUAGES[code]
     made = Environment(
         loader=PackageLoader("cdc_sync.admin"),
         extensions=["jinja2.ext.i18n"],
@@ -170,10 +159,18 @@ def _environment(language: Language) -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"iso": iso, "shell": shlex.join}
-    made.globals |= {"version": __version__, "hours": HOURS, "step": BAR, "shown": HELD, "most": MOST_LISTED}
-    made.globals |= {name: getattr(language, name) for name in _FOR_TEMPLATES} | {"language": language}
-    # The inverse of `iso`.
-    made.globals["from_iso"] = lambda text: from_datetime(datetime.fromisoformat(text))
+    made.globals |= {name: getattr(language, name) for name in _FOR_TEMPLATES}
+    made.globals |= {
+        "language": language,
+        "version": __version__,
+        "hours": HOURS,
+        "step": BAR,
+        "bar_count": BARS,
+        "most": MOST_LISTED,
+        "listed": LISTED,
+        # The inverse of `iso`.
+        "from_iso": lambda text: from_datetime(datetime.fromisoformat(text)),
+    }
     return made
 
 
@@ -182,5 +179,5 @@ _FOR_TEMPLATES = ("gettext", "ngettext", "reason", "condition", "transition", "n
 
 def render(template: str, language: Language, now: int, **values: Any) -> str:
     """A page; `now` is in milliseconds since the epoch."""
-    made = _environment(language).get_template(template)
+    made = _environment(language.code).get_template(template)
     return made.render(now=now, ago=lambda at: language.ago(at, now), **values)

@@ -51,7 +51,7 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
             for event in await store.report.recent_ends(RECENT, failed=True)
         ],
         "skipped_rows": [
-            {"watch": name, "application_id": skip.application_id, "key": list(skip.key), "reason": skip.reason}
+            {"watch": name, **asdict(skip), "key": list(skip.key)}
             for name, skip in await store.report.skipped_of_each(config.watches, RECENT)
         ],
     }
@@ -62,41 +62,28 @@ async def _watches(config: Config, store: Store, now: int) -> list[dict[str, Any
     counts, held = await store.report.counts(), await store.report.oldest("held")
     repairs, fuses = await store.operation.repairs(), await store.operation.fuses()
     positions = await store.report.positions_of_all(_BASELINE, _OVER_EARLIER_WORK)
-    found = []
-    for name in (*config.watches, *sorted(counts.keys() - config.watches.keys())):
-        fuse = fuses.get(name, Fuse())
-        of_store = {
-            **_counts(counts.get(name, WatchCounts()), now),
+    return [
+        {
+            "watch": name,
+            **_configured(config, name),
             **_baseline(positions.get(name, {})),
+            **_counts(counts.get(name, WatchCounts()), now),
             # With an intact fuse: of a suspected deletion.
             "held_reason": held[name].reason if name in held else None,
-            "fuse": "blown" if fuse.blown_at is not None else "whole",
-            "fuse_reason": fuse.reason,
+            **_fuse(fuses.get(name, Fuse())),
             "sweep_repairs": repairs.get(name, {}),
         }
-        found.append({"watch": name, **_configured(config, name), **of_store})
-    return found
+        for name in (*config.watches, *sorted(counts.keys() - config.watches.keys()))
+    ]
 
 
 def _configured(config: Config, name: str) -> dict[str, Any]:
     watch = config.watches.get(name)
-    database = {"database": config.database_name(name) if watch else None} if len(config.all_databases) > 1 else {}
-    if watch is None:
-        return {"configured": False, **database, "table": None, "mode": None}
-    return {"configured": True, **database, "table": str(watch.table), "mode": watch.capture.mode}
-
-
-def _counts(counts: WatchCounts, now: int) -> dict[str, Any]:
-    oldest = counts.oldest_queued_at
     return {
-        "known": counts.known,
-        "last_change_at": None if counts.changed_at is None else iso(counts.changed_at),
-        "pending": counts.pending,
-        "oldest_pending_seconds": None if oldest is None else max(now - oldest, 0) / 1000,
-        "held": counts.held,
-        "dead_letters": counts.dead,
-        "skipped": counts.skipped,
-        "suspected_deletions": counts.suspected,
+        "configured": watch is not None,
+        **({"database": watch and config.database_name(name)} if len(config.all_databases) > 1 else {}),
+        "table": watch and str(watch.table),
+        "mode": watch and watch.capture.mode,
     }
 
 
@@ -106,6 +93,24 @@ def _baseline(reached: Mapping[str, str]) -> dict[str, Any]:
         position = json.loads(reached[_BASELINE])
         baseline = {"state": "done" if position["done"] else "running", "rows": position["known"]}
     return {"baseline": baseline, "over_earlier_work": _OVER_EARLIER_WORK in reached}
+
+
+def _counts(counts: WatchCounts, now: int) -> dict[str, Any]:
+    changed, oldest = counts.changed_at, counts.oldest_queued_at
+    return {
+        "known": counts.known,
+        "last_change_at": None if changed is None else iso(changed),
+        "pending": counts.pending,
+        "oldest_pending_seconds": None if oldest is None else max(now - oldest, 0) / 1000,
+        "held": counts.held,
+        "dead_letters": counts.dead,
+        "skipped": counts.skipped,
+        "suspected_deletions": counts.suspected,
+    }
+
+
+def _fuse(fuse: Fuse) -> dict[str, Any]:
+    return {"fuse": "whole" if fuse.blown_at is None else "blown", "fuse_reason": fuse.reason}
 
 
 async def _endpoints(store: Store, now: int) -> list[dict[str, Any]]:
@@ -122,12 +127,10 @@ async def _endpoints(store: Store, now: int) -> list[dict[str, Any]]:
         found.append(
             {
                 "endpoint": endpoint,
-                "mode": health.mode,
-                "failures": health.failures,
+                **asdict(health),
                 "until": None if takes_calls else iso(clock.for_people(health.until)),
                 "retried_at": iso(clock.for_people(max(health.until, due_at or 0))) if is_retried else None,
                 "late_seconds": None if due_at is None else max(now - clock.for_people(due_at), 0) / 1000,
-                "reason": health.reason,
                 "sending_paused": sending_paused,
             }
         )
@@ -136,8 +139,10 @@ async def _endpoints(store: Store, now: int) -> list[dict[str, Any]]:
 
 def held_back(report: Mapping[str, Any]) -> dict[str, str]:
     """Why entries of watches are held, by the names under which readiness gives it."""
-    blown = {each["watch"]: each["fuse_reason"] for each in report["watches"] if each["fuse"] == "blown"}
-    held = {each["watch"]: each["held_reason"] for each in report["watches"] if each["held"]}
-    more = "; see `cdc-sync fuse show`"
-    reasons = {f"fuse {watch}": f"blown, {reason}{more}" for watch, reason in blown.items()}
-    return reasons | {f"held {watch}": f"{reason}{more}" for watch, reason in held.items() if watch not in blown}
+    reasons = {}
+    for each in report["watches"]:
+        if each["fuse"] == "blown":
+            reasons[f"fuse {each['watch']}"] = f"blown, {each['fuse_reason']}; see `cdc-sync fuse show`"
+        elif each["held"]:
+            reasons[f"held {each['watch']}"] = f"{each['held_reason']}; see `cdc-sync fuse show`"
+    return reasons

@@ -4,21 +4,23 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import KW_ONLY, dataclass
-from functools import cache, partial
-from importlib.resources import files
-from typing import Any, Self
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, cast
 from urllib.parse import urlencode
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor, refuse
+from cdc_sync.admin.access import SAFE_HEADERS, Access, RefusedError
 from cdc_sync.admin.acting import ACTIONS, LARGEST_FORM, WithoutLiveRow, act, form_of
 from cdc_sync.admin.metrics import EventMetrics
-from cdc_sync.admin.overview import HeldGroups, Trends, overview
+from cdc_sync.admin.overview import Trends, overview
 from cdc_sync.admin.report import held_back, status_report
 from cdc_sync.admin.story import lookup
 from cdc_sync.admin.watches import LONGEST_PATTERN, foremost, part_of
@@ -29,12 +31,11 @@ from cdc_sync.core.events import ConnectionDisplaced, Emit, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.visible import visible
+from cdc_sync.event_loop import end, regularly
 from cdc_sync.listening import bugs_alone, listening_at
 from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.protocol import Condition
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _LONGEST_FAREWELL = 2.0
 """Seconds for requests under way at the daemon's end, and for the rest of a body that is refused."""
@@ -45,13 +46,10 @@ _SAMPLED_EVERY = 60.0
 _DONE_SHOWN = 60_000
 """Milliseconds for which the page says what was done."""
 
-_STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
-"""Pages' files, and their types."""
-
-_visitor: ContextVar[Visitor | None] = ContextVar("visitor", default=None)
-"""The sender of this request; None if it is refused. A connection, which may be a proxy's, has one context."""
-
 _REASONS_HIDDEN = "The reasons need admin.token (`Authorization: Bearer …`)."
+
+_by: ContextVar[Reason | None] = ContextVar("by")
+"""Who brought the token with the admitted request."""
 
 _logger = logging.getLogger(__name__)
 _logger.addFilter(bugs_alone)
@@ -67,16 +65,6 @@ class AdminError(OperationError):
         )
 
 
-@dataclass(frozen=True)
-class _Act:
-    """An act that the page shows: what was done to how many, by whom, and when."""
-
-    at: int
-    what: str
-    number: int
-    who: Reason
-
-
 @dataclass(eq=False)
 class AdminServer:
     """Serves within `serving`.
@@ -87,6 +75,7 @@ class AdminServer:
         without_live_row: returns those of a watch's applications that must not be resent, since no row shows their
             state; raises `SourceError`.
         places: most connections; a scraper, checks and a few browsers take a dozen.
+        leads: whether the store is of this daemon, which leads, and people may act.
         url: once it listens.
     """
 
@@ -99,32 +88,22 @@ class AdminServer:
     without_live_row: WithoutLiveRow
     observe: Emit = lambda _: None
     places: int = 128
+    leads: bool = True
     url: str | None = None
 
     def __post_init__(self) -> None:
         self._trends = Trends(self.metrics)
-        self._leads = True
         self._since: dict[str, int] = {}
-        self._groups = HeldGroups()
-        self._acts = deque[_Act](maxlen=3)
-        self._access = Access(self.config.admin, self.observe)
+        self._acts = deque[PersonActed](maxlen=3)
+        self.use(self.config)
 
     def use(self, config: Config) -> None:
         """Use another configuration and its token; the address stays."""
-        self.config = config
-        self._access.use(config.admin)
+        self.config, self._access = config, Access(config.admin, self.observe)
 
-    def lead(self, store: Store) -> None:
-        """Show the store of this daemon, which leads, and let people act."""
-        self.store, self._leads = store, True
-
-    def show(self, store: Store) -> None:
-        """Show the store of another daemon, which leads."""
-        self.store, self._leads = store, False
-
-    def leave(self) -> None:
-        """The store closes."""
-        self.store = None
+    def show(self, store: Store | None, *, leads: bool = False) -> None:
+        """Show another store, or none while it is closed."""
+        self.store, self.leads = store, leads
 
     @property
     def _opened(self) -> Store:
@@ -151,32 +130,23 @@ class AdminServer:
             lingering_time=_LONGEST_FAREWELL,
         )
         await runner.setup()
-        if runner.server is None:
-            raise AssertionError("it was set up")
-
-        def displaced() -> None:
-            self.observe(ConnectionDisplaced())
-
-        try:
-            listening = await listening_at(runner.server, listen.host, listen.port, self.places, displaced)
-        except OSError as error:
-            await runner.cleanup()
-            raise AdminError(listen, error.strerror) from error
-        self.url = f"http://{HostPort(listen.host, listening.sockets[0].getsockname()[1])}/"
-        sampling = asyncio.create_task(self._sample())
-        try:
+        server = cast("web.Server", runner.server)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(runner.cleanup)
+            try:
+                displaced = partial(self.observe, ConnectionDisplaced())
+                listening = await listening_at(server, listen.host, listen.port, self.places, displaced)
+            except OSError as error:
+                raise AdminError(listen, error.strerror) from error
+            stack.callback(listening.close)
+            self.url = f"http://{HostPort(listen.host, listening.sockets[0].getsockname()[1])}/"
+            sampling = asyncio.create_task(regularly(self._sample, _SAMPLED_EVERY))
+            stack.push_async_callback(end, [sampling])
             yield self
-        finally:
-            sampling.cancel()
-            await asyncio.wait({sampling})
-            listening.close()
-            await runner.cleanup()
 
     async def _sample(self) -> None:
-        while True:
-            with suppress(StoreError):
-                await self._trends.sample(self._opened, self.clock())
-            await asyncio.sleep(_SAMPLED_EVERY)
+        with suppress(StoreError):
+            await self._trends.sample(self._opened, self.clock())
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[self._guard], client_max_size=LARGEST_FORM)
@@ -189,7 +159,7 @@ class AdminServer:
                 web.get("/api/status", self._status),
                 web.get("/", self._page),
                 web.get("/application", self._story),
-                *(web.get(f"/static/{name}", _static) for name in _STATIC),
+                web.static("/static", Path(__file__).parent / "static"),
                 *(web.post(path, self._act) for path in ACTIONS),
             ]
         )
@@ -197,20 +167,15 @@ class AdminServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Admit a visitor by the request's headers. A browser gets a refusal as a page."""
+        """Admit a visitor by the request's headers. A browser gets a refusal as a page, which names no database."""
         try:
-            _visitor.set(None)
-            _visitor.set(await self._access.admit(request))
+            _by.set(await self._access.admit(request))
             return await handler(request)
-        except StoreError as error:
+        except (RefusedError, StoreError) as error:
+            status = error.status if isinstance(error, RefusedError) else 503
             if _is_browser(request):
-                return self._html(request, "message.html", status=503, message=error.message)
-            return web.Response(status=503, text=f"{error}\n")
-        except web.HTTPClientError as refusal:
-            why = next(iter(refusal.args), None)
-            if not isinstance(why, Reason) or not _is_browser(request):
-                raise
-            return self._html(request, "message.html", status=refusal.status, message=why)
+                return self._html(request, "message.html", status=status, title=None, message=error.message)
+            return web.Response(status=status, text=f"{error}\n")
 
     async def _report(self) -> dict[str, Any]:
         """The status report, with this process's conditions, each since its first sight."""
@@ -231,26 +196,27 @@ class AdminServer:
             held = {"store": str(error)}
         conditions = self.conditions()  # afterwards: a locked store answers late
         several = has_several_accounts(self.config)
-        aside = {name for name in conditions if is_standby(name) or (several and is_of_one_account(name))}
-        found = {name: message for name, message in wrong(conditions).items() if name not in aside}
-        reasons = {**found, **held, **found}  # a condition of the store's name says more
-        shown = reasons or {name: conditions[name] for name in conditions if name in aside}
-        visitor = _visitor.get()
-        if (visitor is not None and visitor.has_token) or self._access.is_loopback:
+        aside = {
+            name: message
+            for name, message in conditions.items()
+            if is_standby(name) or (several and is_of_one_account(name))
+        }
+        stops = {**held, **wrong(conditions)}
+        reasons = {name: message for name, message in stops.items() if name not in aside}
+        shown = reasons or aside
+        if _by.get() or self._access.is_loopback:
             named = foremost(shown, self.config.watches)
             lines = [visible(f"{name}: {message}") for name, message in named.items()]
             lines += [f"and {len(shown) - len(named)} more"] if len(named) < len(shown) else []
         else:
             lines = [*dict.fromkeys(map(kind_of, shown)), *([_REASONS_HIDDEN] if reasons else [])]
-        first = "standby" if STANDBY in conditions else "ready"
-        text = "\n".join([*lines, ""] if reasons else [first, *lines, ""])
-        return web.Response(status=503 if reasons else 200, text=text)
+        if not reasons:
+            lines.insert(0, "standby" if STANDBY in conditions else "ready")
+        return web.Response(status=503 if reasons else 200, text="\n".join([*lines, ""]))
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        accepted = ",".join(request.headers.getall("Accept", ())).replace('"', "")
-        report = await self._report()
-        body, content_type = await self.metrics.exposed(report, self._opened, self.conditions(), accepted)
-        return web.Response(body=body, headers={"Content-Type": content_type})
+    async def _metrics(self, _: web.Request) -> web.Response:
+        body = await self.metrics.exposed(await self._report(), self._opened, self.conditions())
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def _status(self, request: web.Request) -> web.Response:
         report = part_of(await self._report(), _pattern(request), problems=request.query.get("problems") == "1")
@@ -260,10 +226,9 @@ class AdminServer:
         _pattern(request)
         store, now = self._opened, self.clock()
         await self._trends.sample(store, now)
-        report, lags = await self._report(), self.metrics.lag.capture()
-        seen = await overview(store, report, lags, self._trends, self._groups, request.query, now)
+        seen = await overview(store, await self._report(), self._trends, request.query, now)
         acts = [each for each in self._acts if now - each.at < _DONE_SHOWN]
-        return self._html(request, "overview.html", overview=seen, acts=acts)
+        return self._html(request, "overview.html", acts=acts, lags=self.metrics.lags(), **seen)
 
     async def _story(self, request: web.Request) -> web.Response:
         searched = request.query.get("id", "")
@@ -272,49 +237,53 @@ class AdminServer:
         return self._html(request, "application.html", status=status, found=found, searched=searched)
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
-        visitor = _visitor.get()
-        if visitor is None or not visitor.has_token:
-            raise refuse(web.HTTPForbidden, "token-unconfigured")
+        who = _by.get()
+        if who is None:
+            raise RefusedError(403, "token-unconfigured")
         form = await form_of(request)
-        if not self._leads:
-            raise refuse(web.HTTPConflict, "stands-by")
+        if not self.leads:
+            raise RefusedError(409, "stands-by")
         store, now, watches = self._opened, self.clock(), set(self.config.watches)
         if request.path != "/resend":  # the present state of the others is unknown
             watches |= (await store.report.counts()).keys()
         action = request.path.rpartition("/")[2]
-        by = PersonActed(now, action, visitor.who, 1, form.endpoint or form.watch)
+        by = PersonActed(now, action, who, 1, form.get("endpoint") or form.get("watch"))
         done = await act(store, request.path, form, by, watches, self.without_live_row)
         if not _is_browser(request):
             return web.json_response(done.answer)
-        self._acts.append(_Act(now, done.what, done.number, visitor.who))
-        raise web.HTTPSeeOther(_address(self.config.admin.prefix, request.query.get("language"), "/"))
+        self._acts.append(replace(by, count=done.number))
+        raise web.HTTPSeeOther(self._address(request, "/"))
+
+    def _address(self, request: web.Request, path: str, **query: str) -> str:
+        """A page's address; a requested language goes on."""
+        if language := request.query.get("language"):
+            query["language"] = language
+        return f"{self.config.admin.prefix}{path}{'?' if query else ''}{urlencode(query)}"
 
     def _html(self, request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
         """A page in the visitor's language."""
         # Jinja is needed only for the page.
         from cdc_sync.admin.page import chosen, render  # noqa: PLC0415 - as above
 
+        admin = self.config.admin
         language = chosen(request.query.get("language"), request.headers.get("Accept-Language", ""))
-        other, query = "en" if language.code == "fr" else "fr", dict(request.query)
-        prefix = self.config.admin.prefix
-        # A form's address has no page. Relative: right behind any proxy.
-        switch = (
-            f"?{urlencode({**query, 'language': other})}" if request.method == "GET" else _address(prefix, other, "/")
+        other = urlencode({**request.query, "language": "en" if language.code == "fr" else "fr"})
+        # Relative: right behind any proxy. A form's address has no page.
+        switch = f"?{other}" if request.method == "GET" else f"{admin.prefix}/?{other}"
+        text = render(
+            template,
+            language,
+            self.clock(),
+            to=partial(self._address, request),
+            switch=switch,
+            prefix=admin.prefix,
+            language_asked="language" in request.query,
+            status=status,
+            may_act=bool(self._access.token) and self.leads,
+            **{"title": admin.title or self.config.place(), **values},
         )
-        may_act = self._access.has_actions and self._leads
-        to = partial(_address, prefix, query.get("language"))
-        values |= {"to": to, "switch": switch, "prefix": prefix, "language_asked": "language" in query}
-        values |= {"status": status, "may_act": may_act}
-        values["title"] = (self.config.admin.title or self.config.place()) if _visitor.get() else None
-        text = render(template, language, self.clock(), **values)
         headers = {"Content-Language": language.code, "Vary": "Accept-Language"}
         return web.Response(status=status, text=text, content_type="text/html", headers=headers)
-
-
-def _address(prefix: str, language: str | None, path: str, **query: str | int) -> str:
-    """A page's address, with the query that is not empty; a requested language goes on."""
-    asked = {name: value for name, value in {"language": language, **query}.items() if value}
-    return f"{prefix}{path}{'?' if asked else ''}{urlencode(asked)}"
 
 
 async def _health(_: web.Request) -> web.Response:
@@ -322,25 +291,15 @@ async def _health(_: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
 
-async def _static(request: web.Request) -> web.Response:
-    name = request.path.rpartition("/")[2]
-    return web.Response(body=_content_of(name), content_type=_STATIC[name], charset="utf-8")
-
-
-@cache
-def _content_of(name: str) -> bytes:
-    return files("cdc_sync.admin").joinpath("static", name).read_bytes()
-
-
 def _is_browser(request: web.Request) -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
 def _pattern(request: web.Request) -> str | None:
-    """The names of watches that are asked for; raises `HTTPBadRequest`."""
+    """The names of watches that are asked for; raises `RefusedError`."""
     pattern = request.query.get("watch")
     if pattern is not None and len(pattern) > LONGEST_PATTERN:
-        raise refuse(web.HTTPBadRequest, "pattern-long", longest=LONGEST_PATTERN)
+        raise RefusedError(400, "pattern-long", longest=LONGEST_PATTERN)
     return pattern
 
 

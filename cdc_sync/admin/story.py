@@ -9,6 +9,7 @@ from cdc_sync.config.models import built_urls
 from cdc_sync.core.batch import LEFT_SCOPE, LOST_ID, HistoryEntry
 from cdc_sync.core.content import Content, iso, request
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.watch_names import matches
 from cdc_sync.store import Store
 from cdc_sync.store.protocol import MOST_HITS, Record, meant
 
@@ -41,14 +42,15 @@ async def stories(
     The story goes on from that of a watch which left the application to another one, and has no record of it any more.
     """
     records = await store.report.records(application_id, None)
+    events = await store.report.story(application_id, None, EVENTS)
     with_record = {record.watch for record in records}
-    told = await store.report.story(application_id, None, EVENTS)
-    former = [{**_event(each), "watch": each.watch} for each in told if each.watch not in with_record]
+    former = [{**_event(each), "watch": each.watch} for each in events if each.watch not in with_record]
     found = []
-    for record in records if watch is None else await store.report.records(application_id, watch):
-        own = await store.report.story(application_id, record.watch, EVENTS)
-        story = _story(config, record, own)
-        found.append((record, {**story, "events": [*former, *map(_event, own)]}))
+    for record in records:
+        if watch is None or matches(watch, record.watch):
+            own = [each for each in events if each.watch == record.watch]
+            story = _story(config, record, own)
+            found.append((record, {**story, "events": [*former, *map(_event, own)]}))
     return found
 
 

@@ -56,7 +56,7 @@ class Process:
         self.counts: Mapping[str, WatchCounts] | None = None
         self.over = asyncio.Event()
         self.stopping = asyncio.Event()
-        self._consumers = *consumers, self.metrics.handlers, self.metrics.lag.handlers
+        self._consumers = *consumers, self.metrics.handlers
         self.hand_events_to()
 
     def hand_events_to(self, *lead: Consumer) -> None:

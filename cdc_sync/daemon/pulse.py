@@ -40,7 +40,7 @@ class Pulse:
             self._process.emit(events.ClockSkewed(skew / 1000, clock.shared) if skew else events.ClockAgrees())
 
     def _look_at_captures(self, config: Config) -> None:
-        lags, emit = self._process.metrics.lag.capture(), self._process.emit
+        lags, emit = self._process.metrics.lags(), self._process.emit
         for name, watch in config.watches.items():
             limit = _PATIENCE + KINDS[watch.capture.mode].longest_silence(watch.capture)
             is_late = lags.get(name, 0.0) > limit

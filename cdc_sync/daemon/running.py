@@ -127,7 +127,7 @@ class Daemon:
         try:
             with ungrouped(AnotherDatabaseError, StoreError):
                 async with AsyncExitStack() as stack:
-                    stack.callback(self._admin.leave)  # once the store is closed
+                    stack.callback(self._admin.show, None)  # once the store is closed
                     lead = await unless(over, stack.enter_async_context(opened_lead(process, self._stand_by)))
                     if lead is not None:
                         await self._lead(lead)
@@ -197,7 +197,7 @@ class Daemon:
         self._leading = leading = Leading(process, lead, config, tenants)
         try:
             self._admin.use(config)
-            self._admin.lead(lead.store)
+            self._admin.show(lead.store, leads=True)
             await self._start(watches)
             process.emit(began(watches))
             await leading.work()

@@ -6,6 +6,8 @@ import pytest
 from support.installation import JOB, SENTINEL, Installation
 from support.sessions import one
 
+NOT_RESENT = "Nothing is resent: name a watch and applications with a live row that are neither held nor dead.\n"
+
 
 def test_it_refuses_an_application_without_a_row(installation: Installation) -> None:
     key = installation.add("hw-1", "interview")
@@ -34,7 +36,7 @@ def test_the_page_refuses_it_too(notify: Installation) -> None:
     with notify.daemon() as daemon:
         notify.delete("hw-1")
         status, answer = daemon.post("/resend", watch="applications", application_id="hw-1")
-        assert (status, answer) == (409, "Nothing is resent: no live row of applications has this id.\n")
+        assert (status, answer) == (409, NOT_RESENT)
         assert daemon.post("/resend", watch="applications", application_id=SENTINEL)[0] == 200
         daemon.wait_until(lambda: notify.hellowork.told(SENTINEL), "the call")
         notify.ats.execute("ALTER TABLE applications RENAME TO elsewhere")

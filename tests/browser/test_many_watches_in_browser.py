@@ -112,7 +112,7 @@ def test_light_and_dark_on_a_desk_and_a_phone_in_both_languages(
 ) -> None:
     for size in (PHONE, DESK):
         browser.look(scheme=scheme, size=size)
-        for query in ("", "&show=all&page=2", "&watch=nobody"):
+        for query in ("", "&show=all", "&watch=nobody"):
             browser.open(f"{troubled.admin.url}?language={language}{query}")
             assert browser.run("return document.documentElement.lang") == language
             assert browser.run("return document.scrollingElement.scrollWidth") <= size[0], "nothing sticks out"
@@ -142,9 +142,7 @@ def test_without_a_script_there_are_links_to_all_of_them(troubled: Crowd, browse
     try:
         browser.open(troubled.admin.url)
         browser.the("a[href='/?show=all']").click()
-        browser.the("a[rel=next]").click()
-        browser.the("a[rel=next]").click()
-        assert browser.url.endswith("/?page=3&show=all")
-        assert len(browser.all("table.watches tbody tr")) == 50
+        assert browser.url.endswith("/?show=all")
+        assert len(browser.all("table.watches tbody tr")) == len(WATCHES)
     finally:
         browser.command("Emulation.setScriptExecutionDisabled", value=False)

@@ -55,7 +55,7 @@ class Admin:
     @property
     def emit(self) -> Emit:
         """Have an event counted, and its condition known."""
-        count = Dispatch(self.metrics.handlers, self.metrics.lag.handlers).emit
+        count = Dispatch(self.metrics.handlers).emit
 
         def emit(event: Event) -> None:
             self.conditions = fold(self.conditions, event)

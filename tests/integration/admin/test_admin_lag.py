@@ -8,7 +8,7 @@ from support.leading import a_process
 from support.looking import Admin
 from support.store_steps import acknowledge, begin_calls
 
-from cdc_sync.admin.metrics import Lag
+from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.core.conditions import NONE, fold
 from cdc_sync.core.events import (
     BaselineProgress,
@@ -53,7 +53,7 @@ class Watched:
         self.config = admin.config
         self._said: list[Event] = []
         process = a_process(admin.config, self._said.append)
-        monkeypatch.setattr(process.metrics.lag, "capture", lambda: self.lags)
+        monkeypatch.setattr(process.metrics, "lags", lambda: self.lags)
         clock = type(admin.store.driver.clock)
         monkeypatch.setattr(clock, "__call__", lambda _: self.now)
         monkeypatch.setattr(clock, "skew", 0)
@@ -73,65 +73,65 @@ def watched(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 def test_lag_is_since_the_beginning_of_the_last_complete_look() -> None:
     time = Time()
-    lag = Lag(time)
-    emit = Dispatch(lag.handlers).emit
+    metrics = EventMetrics(time)
+    emit = Dispatch(metrics.handlers).emit
     emit(LeadTaken("2026-01-01T00:00:00Z", ("w", "v")))
     time.seconds += 10
-    assert lag.capture() == {"w": 10, "v": 10}, "nobody knows what was committed before the start"
+    assert metrics.lags() == {"w": 10, "v": 10}, "nobody knows what was committed before the start"
 
     emit(CaughtUp("w", 2.0))
-    assert lag.capture() == {"w": 2, "v": 10}
+    assert metrics.lags() == {"w": 2, "v": 10}
     time.seconds += 5
     emit(SweepDone("w", 1000, 30.0, {}))
-    assert lag.capture()["w"] == 7, "a sweep that began before the last look says nothing new"
+    assert metrics.lags()["w"] == 7, "a sweep that began before the last look says nothing new"
     emit(SweepDone("w", 1000, 3.0, {}))
-    assert lag.capture()["w"] == 3
+    assert metrics.lags()["w"] == 3
 
 
 def test_a_baseline_is_not_late() -> None:
     time = Time()
-    lag = Lag(time)
-    emit = Dispatch(lag.handlers).emit
+    metrics = EventMetrics(time)
+    emit = Dispatch(metrics.handlers).emit
     emit(LeadTaken("2026-01-01T00:00:00Z", ("w",)))
     time.seconds += 1000
     emit(BaselineProgress("w", 20_000, 90_000))
 
-    assert lag.capture() == {"w": 0}
+    assert metrics.lags() == {"w": 0}
 
 
 def test_a_watch_that_another_daemon_captures_has_no_lag_here() -> None:
     time = Time()
-    lag = Lag(time)
-    emit = Dispatch(lag.handlers).emit
+    metrics = EventMetrics(time)
+    emit = Dispatch(metrics.handlers).emit
     for event in (LeadTaken("2026-01-01T00:00:00Z", (WATCH,)), WatchStandsBy(WATCH, "")):
         emit(event)
     time.seconds += 3600
-    assert lag.capture() == {}
+    assert metrics.lags() == {}
 
     emit(WatchConnected(WATCH, "notify", 180_000))  # its turn has come
     time.seconds += 5
-    assert lag.capture() == {WATCH: 5}
+    assert metrics.lags() == {WATCH: 5}
 
 
 def test_a_watch_that_has_ended_has_no_lag() -> None:
     time = Time()
-    lag = Lag(time)
-    emit = Dispatch(lag.handlers).emit
+    metrics = EventMetrics(time)
+    emit = Dispatch(metrics.handlers).emit
     emit(LeadTaken("2026-01-01T00:00:00Z", ("w", "v")))
     time.seconds += 10
     emit(WatchEnded("v"))
-    assert lag.capture() == {"w": 10}
+    assert metrics.lags() == {"w": 10}
 
 
 def test_after_a_reload_a_watch_is_as_late_as_it_was() -> None:
     time = Time()
-    lag = Lag(time)
-    emit = Dispatch(lag.handlers).emit
+    metrics = EventMetrics(time)
+    emit = Dispatch(metrics.handlers).emit
     emit(LeadTaken("2026-01-01T00:00:00Z", ("w", "v")))
     time.seconds += 10
     emit(Reloaded(("w", "u")))
 
-    assert lag.capture() == {"w": 10, "u": 0}
+    assert metrics.lags() == {"w": 10, "u": 0}
 
 
 async def test_a_watch_that_is_no_longer_configured_is_not_late(watched: Watched) -> None:

@@ -6,7 +6,6 @@ from typing import get_args
 
 import psutil
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 from support import acting
 from support.builders import ENDPOINT, HOUR, NOW, SECOND, a_baseline, a_batch, an_observation, some_rules
@@ -34,6 +33,7 @@ from cdc_sync.core.events import (
     Outcome,
     PersonActed,
     Reloaded,
+    StandsBy,
     StoreFailed,
     StoreRecovered,
     SweepDone,
@@ -109,35 +109,6 @@ async def test_every_name_has_the_prefix_of_the_program_or_of_a_process(admin: A
     assert all(name.startswith(("cdc_sync_", "process_")) for name in samples)
     assert not [name for name in samples if name.partition("{")[0].endswith("_created")]
     assert samples[f'cdc_sync_build_info{{version="{__version__}"}}'] == 1
-
-
-async def test_a_scraper_that_asks_for_openmetrics_gets_the_same_samples_in_it(admin: Admin) -> None:
-    plain = await read(admin, *EXAMPLES)
-
-    # As Prometheus asks.
-    accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.3"
-    answer = await admin.get("/metrics", headers={"Accept": accept})
-
-    assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")
-    assert answer.text.count("# EOF\n") == 1
-    assert answer.text.endswith("# EOF\n")
-    families = open_metrics(answer.text)  # type: ignore[no-untyped-call]
-    names = {sample.name for family in families for sample in family.samples}
-    assert names == {name.partition("{")[0] for name in plain}
-
-
-@pytest.mark.parametrize(
-    ("accept", "kind"),
-    [
-        ('application/openmetrics-text; version="1.0.0"', "application/openmetrics-text; version=1.0.0"),
-        ("application/openmetrics-text;version=latest", "text/plain; version=0.0.4"),
-    ],
-)
-async def test_a_quoted_or_unknown_version_is_no_error(admin: Admin, accept: str, kind: str) -> None:
-    answer = await admin.get("/metrics", headers={"Accept": accept})
-
-    assert answer.status == 200
-    assert answer.headers["Content-Type"].startswith(kind)
 
 
 async def test_a_scrape_has_the_process_s_memory_cpu_time_and_open_files(admin: Admin) -> None:
@@ -274,11 +245,12 @@ async def test_a_daemon_that_waits_for_its_turn(admin: Admin) -> None:
     assert (await read(admin, WatchConnected("w", "poll", 180_000)))[standby] == 0
 
 
-async def test_a_daemon_that_no_longer_leads_has_no_samples_of_databases(admin: Admin) -> None:
+@pytest.mark.parametrize("over", [LeadLost("its session is lost"), StandsBy("process 7 leads")], ids=str)
+async def test_a_daemon_that_no_longer_leads_has_no_samples_of_databases(admin: Admin, over: Event) -> None:
     working = WatchConnected("w", "notify", 180_000), CaughtUp("w", 2.0), NotifyQueueSeen("w", 0.7)
     assert (await read(admin, LeadTaken("now", ("w",)), *working))["cdc_sync_leading"] == 1
 
-    samples = await read(admin, LeadLost("its session is lost"))
+    samples = await read(admin, over)
 
     assert samples["cdc_sync_leading"] == 0
     of_databases = "watch_connected", "capture_lag_seconds", "notify_queue_usage_ratio"

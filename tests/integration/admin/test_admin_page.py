@@ -3,7 +3,6 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 from support import acting
@@ -11,8 +10,7 @@ from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_batch, an_observat
 from support.looking import Admin, admin_server, fill
 from support.store_steps import acknowledge, begin_call, begin_calls, lose_answer
 
-from cdc_sync.admin.overview import BAR, BARS, HeldGroups, Trends, since
-from cdc_sync.admin.report import status_report
+from cdc_sync.admin.overview import BAR, BARS, Trends, since
 from cdc_sync.core.content import iso, request
 from cdc_sync.core.events import CallEnded, CaughtUp
 from cdc_sync.core.replies import Health
@@ -202,32 +200,6 @@ async def test_a_watch_that_began_over_another_stores_work_shows_it(admin: Admin
     await admin.store.capture.apply(some_rules(), a_batch(positions={"baseline over earlier work": "1"}))
 
     assert "It was captured before, with another store, of which nothing is sent." in (await page_of(admin)).text
-
-
-async def test_held_entries_are_grouped_again_once_their_number_changes(
-    admin: Admin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    grouped = Mock(side_effect=admin.store.operation.held_groups)
-    monkeypatch.setattr(admin.store.operation, "held_groups", grouped)
-    await fill(admin.store)
-
-    for _ in range(3):
-        assert "1 change is held" in (await page_of(admin)).text
-    assert grouped.call_count == 1
-    await acting.release_held(admin.store, None, NOW)
-    assert "is held" not in (await page_of(admin)).text
-    assert grouped.call_count == 1
-
-
-async def test_held_entries_are_grouped_again_after_a_while(admin: Admin) -> None:
-    await fill(admin.store)
-    watches = (await status_report(admin.config, admin.store, NOW))["watches"]
-    groups = HeldGroups()
-    first = await groups.look(admin.store, watches, NOW)
-    assert [group.number for group in first["applications"]] == [1]
-
-    for later, same in ((14, True), (16, False)):
-        assert (await groups.look(admin.store, watches, NOW + later * SECOND) is first) == same
 
 
 @pytest.mark.parametrize("text", ["%00", "", "%ff", "hw%00", "[" * 2_000, f"[{'[' * 900}{']' * 900}]"], ids=len)
