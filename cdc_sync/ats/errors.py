@@ -33,7 +33,7 @@ class SourceError(OperationError):
     """The database cannot be used as configured.
 
     Attributes:
-        code: its stable name in docs/operations.md.
+        code: its stable name in docs/messages.md.
         kind: "unreachable" if it passes by itself, else "misconfigured".
     """
 

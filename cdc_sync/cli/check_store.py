@@ -55,7 +55,7 @@ def logged(check: str, event: Event) -> Finding:
     message, _, remedy = text.rpartition(". ")
     more = ", ".join(f"{name} {value}" for name, value in facts.items() if name != "message")
     state: State = "failed" if line["level"] == "error" else "warning"
-    return Finding(check, state, f"{message or remedy}{f': {more}' if more else ''}", remedy, watch)
+    return Finding(check, state, f"{message or remedy}{f' ({more})' if more else ''}", remedy, watch)
 
 
 async def check_store(config: Config, tell: Tell, only: Collection[str], refused: Collection[str]) -> dict[str, str]:

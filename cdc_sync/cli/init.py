@@ -214,7 +214,7 @@ def validate(
         Path | None, typer.Argument(help="The file. Else as for every command.", show_default=False, readable=False)
     ] = None,
 ) -> None:
-    """Check the file, and show every mistake at once."""
+    """Check the file, and show every error at once."""
     file = path or context.obj
     read = load(file, os.environ)
     found = suspicious(read, file)

@@ -203,7 +203,7 @@ class CaptureStarted(WatchEvent):
 class WatchLost(WatchMessage):
     """The watch's database cannot be used. Emitted when the reason changes.
 
-    `code` is one of docs/operations.md. `repeated`: another watch of the database has just reported it.
+    `code` is one of docs/messages.md. `repeated`: another watch of the database has just reported it.
     """
 
     misconfigured: bool
@@ -436,7 +436,7 @@ class StoreFailed(Event):
     """The store cannot be written; meanwhile nothing is sent or consumed.
 
     `by` is the watch that cannot write, None for the sender; each recovers by itself. `code` is one of
-    docs/operations.md.
+    docs/messages.md.
     """
 
     message: str
