@@ -170,8 +170,8 @@ class Log(Section):
     """What is logged, and how.
 
     Attributes:
-        level: The least important level that is logged: debug, info, warning or error. At info each call has a line, of one
-            that fails again the first attempt alone, and each change of the daemon's own state.
+        level: The least important level that is logged: debug, info, warning or error. At info each call has a
+            line (of one that fails again, its first attempt), and each change of the daemon's own state.
         format: How lines are written: `text` for people, `journal` with priorities for systemd, `json` an object per
             line. `auto`: text on a terminal, journal under systemd, else json.
     """
