@@ -56,7 +56,7 @@ async def listening_at(
 
     def connected() -> web.RequestHandler:
         for oldest in server.connections[: max(len(server.connections) + 1 - places, 0)]:
-            if oldest.transport is not None:
+            if oldest.transport is not None and not oldest.transport.is_closing():
                 displaced()
                 oldest.transport.abort()
         return server()

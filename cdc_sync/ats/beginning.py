@@ -2,7 +2,7 @@
 
 The **baseline** is the first walk through a table: its rows are adopted silently, or enqueued with `baseline: send`.
 Each page, in key order, is applied together with the position that it reaches: a restart goes on there. Later changes
-are in the change log; in poll mode the sweep after the baseline finds them.
+are in the change log; in poll mode a sweep finds them.
 """
 
 import json

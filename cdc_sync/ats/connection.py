@@ -126,12 +126,16 @@ class ReplicaGuard:
     behind_for: float = 3.0
 
     def load(self, text: str | None) -> None:
-        """Take the store's position, unless reads have passed it since."""
+        """Take the store's position, unless the present one shows all that was read there.
+
+        The first connection has met a server before: its position is no proof that it has come as far.
+        """
         if not text or text == self.stored:
             return
         self.stored = text
         stored = ReplicaPosition.from_text(text)
-        if self.position is None or self.position.xmax < stored.xmax:
+        here = self.position
+        if here is None or here.xmax < stored.xmax or behind(stored, here) is not None:
             self.position, self.text = stored, text
 
     def check(self, text: str) -> ReplicaPosition:

@@ -52,12 +52,12 @@ class Deletions:
                     await suspected.wait()
 
     async def confirm_due(self) -> int:
-        """Answer the suspected deletions after their grace; returns their number."""
-        parts, answered = self.parts, 0
-        horizon = parts.rules.deletion_grace + _SLACK
+        """Answer the suspected deletions whose grace has ended by now; returns their number."""
+        parts, answered, limit = self.parts, 0, self.parts.steps.confirmed
+        # Fixed: what another table keeps unanswered is due again while its database is waited for.
+        now, horizon = parts.clock(), parts.rules.deletion_grace + _SLACK
         while True:
-            limit = parts.steps.confirmed
-            due = await parts.store.capture.due_suspicions(parts.name, parts.clock(), limit, horizon=horizon)
+            due = await parts.store.capture.due_suspicions(parts.name, now, limit, horizon=horizon)
             if due:
                 await self.answer(due)
                 answered += len(due)

@@ -146,6 +146,8 @@ class Reader:
 
         Ids not in the column are looked for in status URLs, maybe with similar ones.
         """
+        if not application_ids:
+            return Read([], 0)
         by_id, by_url, found = self.statements.id_is_given, self.statements.url_is_given, Read([], 0)
         if by_id is not None:
             found = await self._where(by_id, [(id_,) for id_ in application_ids], self.statements.id_type)

@@ -5,7 +5,7 @@
 - TRUNCATE, ATTACH, DETACH and DROP of a partition (or INHERIT and its like) fire no trigger of the table. They change
   the tables or files that are read with it (`lookout.Watched.state`).
 - Unrecorded changes are counted in a sequence (`lookout.Watched.missed`), maybe too many: no rollback undoes it. It
-  counts before the commit, so a sweep first waits for the present writers (`changelog.all_ended`).
+  counts before the commit, so a sweep first waits for the present writers (`notify.all_ended`).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

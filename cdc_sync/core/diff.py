@@ -15,7 +15,7 @@ find one for each application.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from cdc_sync.core.content import FIRST, LATEST, Content, Kind
+from cdc_sync.core.content import LATEST, Content, Kind
 from cdc_sync.core.reasons import coded
 
 Unseen = Literal["send", "adopt"]
@@ -103,7 +103,8 @@ def in_order(content: Content, changed_at: int, acknowledged: Content | None, pe
     """
     received = None if acknowledged is None else acknowledged.event_date
     if pending is not None and pending.attempted:
-        received = max(pending.content.event_date, received or FIRST)
+        dates = [pending.content.event_date, *([] if received is None else [received])]
+        received = max(dates)
     if received is None or content.event_date > received:
         return content
     # Nothing can be later than the last expressible date.

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from apscheduler.job import Job
+from apscheduler.jobstores.base import JobLookupError
 
 from cdc_sync.config import Config
 from cdc_sync.config.models import (
@@ -33,7 +34,7 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import Reply
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.daemon import chores
-from cdc_sync.daemon.process import Process
+from cdc_sync.daemon.process import Process, unless
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.tenants import Tenants
 from cdc_sync.daemon.watching import Watches
@@ -145,7 +146,8 @@ class Leading:
 
     def _prune_now(self, _: Event) -> None:
         """The wall clock may have been set back: the next time counts from the present one."""
-        self._pruning.modify(next_run_time=datetime.now(UTC))
+        with suppress(JobLookupError):  # it is over
+            self._pruning.modify(next_run_time=datetime.now(UTC))
 
     # Until it is over.
 
@@ -195,13 +197,19 @@ class Leading:
         async with self._client:
             try:
                 self._begin(self._follow_operators())
-                failed = await self.watches.catch_up(self._config)
-                await self._follows_pauses.wait()
-                await self.sender.run_once()
-                await self.store.delivery.stopped_cleanly()
+                failed = await unless(self._over, self._catch_up_and_send())
             finally:
                 await end(self._tasks)
         raise_failures(self._failed)
+        if failed is None:
+            raise AssertionError("only a part that failed ends it")
+        return failed
+
+    async def _catch_up_and_send(self) -> int:
+        failed = await self.watches.catch_up(self._config)
+        await self._follows_pauses.wait()
+        await self.sender.run_once()
+        await self.store.delivery.stopped_cleanly()
         return failed
 
     async def _announce(self) -> None:
@@ -242,14 +250,15 @@ class Leading:
         """Execute operators' requests in their order, and apply their pauses; for ever."""
         pause = _OPERATORS_EVERY
         while True:
-            with suppress(StoreError):  # capture and delivery report it
-                is_asked = False
+            is_asked = False
+            with suppress(StoreError):  # capture and delivery report it; a request that fails keeps no pause waiting
                 while await self.store.operation.execute_next(self._config.watches):
                     is_asked, pause = True, _MORE_REQUESTS
+            with suppress(StoreError):
                 self.sender.pause(await self.store.operation.paused())
                 self._follows_pauses.set()
-                if is_asked:
-                    self.sender.look()
+            if is_asked:
+                self.sender.look()
             await asyncio.sleep(pause)
             pause = min(2 * pause, _OPERATORS_EVERY)
 

@@ -189,7 +189,6 @@ async def _apply(
     fuse, of_accounts = await _fuses(transaction, watch, accounts_of(rules, batch, before))
     plan = plan_batch(rules, batch, before, fuse, elsewhere, of_accounts=of_accounts)
     if plan.is_empty:
-        await transaction.run("need_no_flush")
         return Applied(unresolved=plan.unresolved)
     rivals = await _remove_rivals(transaction, batch, plan)
     suspected = await _new_suspicions(transaction, watch, plan)

@@ -27,16 +27,22 @@ class Report(Role):
 
     async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
         """Outbox entries in a state, oldest first."""
-        return (await self._entries(state, watch, limit))[:limit]
+        return (await self._entries(state, watch, limit, limit))[:limit]
 
     async def oldest(self, state: EntryState) -> dict[str, Entry]:
         """Each watch's oldest outbox entry in a state."""
-        return {entry.watch: entry for entry in await self._entries(state, None, 1)}
+        return {entry.watch: entry for entry in await self._entries(state, None, 1, None)}
 
     @job
-    async def _entries(self, transaction: Transaction, state: EntryState, watch: str | None, each: int) -> list[Entry]:
-        """At most so many of each watch, oldest first."""
-        watches = await watches_of(transaction, watch)
+    async def _entries(
+        self, transaction: Transaction, state: EntryState, watch: str | None, each: int, most: int | None
+    ) -> list[Entry]:
+        """At most so many of each watch, oldest first; of all watches, of those with the oldest first entries."""
+        if watch is None:
+            first = await transaction.rows("first_of_each", state=state)
+            watches = [name for _, name in sorted((at, name) for name, at in first if at is not None)[:most]]
+        else:
+            watches = await watches_of(transaction, watch)
         rows = await transaction.rows("entries", state=state, watches=watches, each=each)
         return [self._for_people(entry_from(row)) for row in sorted(rows, key=_AGE)]
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from cdc_sync.ats.connection import LOST_IN_A_CRASH, ReplicaGuard, ReplicaPosition, behind
+from cdc_sync.ats.errors import SourceError
 
 PRIMARY = ReplicaPosition(
     "1 10.0.0.1/32 5432", in_recovery=False, xmin=100, xmax=110, open=frozenset({100, 105}), timeline=7
@@ -85,3 +86,25 @@ def test_of_two_snapshots_of_a_server_the_later_one_is_known(later: str) -> None
     for text, known in ((first, first), (second, second), (first, second), (second, second)):
         guard.advance(text)
         assert guard.text == known
+
+
+def test_a_position_of_the_store_counts_after_another_server_was_met() -> None:
+    """That one may have a transaction open which was read as ended, at the same xmax."""
+    guard, stored = ReplicaGuard(), text(snapshot="5001:5001:")
+    guard.advance(json.dumps([2, "10.0.0.2/32", 5432, True, "100:5001:", 0]))
+
+    guard.load(stored)
+
+    assert guard.text == stored
+    with pytest.raises(SourceError) as refused:
+        guard.check(json.dumps([2, "10.0.0.2/32", 5432, True, "100:5001:", 0]))
+    assert refused.value.code == "server-may-lag"
+
+
+def test_a_position_of_the_store_is_left_where_reads_have_passed_it() -> None:
+    guard, here = ReplicaGuard(), json.dumps([2, "10.0.0.2/32", 5432, True, "6000:6000:", 0])
+    guard.advance(here)
+
+    guard.load(text(snapshot="5001:5001:"))
+
+    assert guard.text == here

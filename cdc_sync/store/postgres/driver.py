@@ -138,8 +138,7 @@ class PostgresDriver(Driver):
                 # The server ends a statement before the session would be cut, so that only its job fails.
                 limit = str(int(answers_within * 1000 * 2 / 3))
                 await connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", (limit,))
-            server = await driver.value("clock")
-            driver.clock = Clock(max(server, await driver.value("newest_event")), server)
+            await driver.begin_clock()
         except BaseException:
             await driver.close()
             raise
@@ -148,6 +147,11 @@ class PostgresDriver(Driver):
     async def leads(self) -> bool:
         """See `Driver`."""
         return bool(await self.value("leads"))
+
+    async def begin_clock(self) -> None:
+        """Begin the store's time at the server's, or at the newest event if that is later."""
+        server = await self.value("clock")
+        self.clock = Clock(max(server, await self.value("newest_event")), server)
 
     async def compare_clock(self, transaction: Transaction) -> None:
         """Compare our clock with the server's."""

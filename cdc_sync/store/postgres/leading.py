@@ -203,6 +203,8 @@ async def leading(
     try:
         ours = replace(ours, lease=lease.length, backend=driver.backend)
         await _take(driver, ours, standing_by)
+        # A machine that was suspended while it stood by has lost time, and the former leader went on.
+        await driver.begin_clock()
         asked = _seconds()
         leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
         lease.renewed(asked, leader.lease)

@@ -479,6 +479,9 @@ SELECT coalesce((SELECT at FROM @history ORDER BY number DESC LIMIT 1), 0);
 -- name: watches
 SELECT name FROM @watch;
 
+-- name: first_of_each
+SELECT w.name, (SELECT min(o.queued_at) FROM @outbox o WHERE o.state = :state AND o.watch = w.name) FROM @watch w;
+
 -- name: counts
 -- Numbers to add up, by watch and name.
 WITH of_outbox AS (SELECT watch, state, count(*) AS number, min(queued_at) AS oldest FROM @outbox GROUP BY watch, state)

@@ -85,7 +85,17 @@ class SqliteDriver(Driver):
         return holder_of(self._path) is not None
 
     async def close(self) -> None:
-        """See `Driver`. What was handed in before is done."""
+        """See `Driver`. What was handed in before is done, also if this is cancelled: then the lock may go."""
+        closing = asyncio.create_task(self._close(), name="closing the store")
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            while not closing.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([closing])
+            raise
+
+    async def _close(self) -> None:
         if self._working is not None:
             await asyncio.wait([self._working])
         await self._stop(store_error("store-unusable", store=self.name, message="it was closed before"))

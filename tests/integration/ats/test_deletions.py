@@ -10,7 +10,7 @@ import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.eventually import eventually
-from support.rig import Nothing, OpenRig, rig
+from support.rig import Nothing, OpenRig, Rig, rig
 from support.sessions import Ats
 from support.store_steps import events_of
 from support.watched import a_config, uninstall_triggers
@@ -52,6 +52,41 @@ async def test_deletions_wait_while_another_watchs_table_cannot_be_read(ats: Ats
         await rig.deletions.confirm_due()
         assert others.asked == 6
         assert await rig.entries() == []
+
+
+class SlowOthers(UnreadableOthers):
+    """One that takes as long as a suspicion waits until it is asked again."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__()
+        self.rig = rig
+
+    async def with_live_row(self, watch: str, ids: Collection[str]) -> Elsewhere:
+        self.rig.clock.forward(ASKED_AGAIN_AFTER + 1)
+        return await super().with_live_row(watch, ids)
+
+
+async def test_a_round_ends_though_another_watchs_table_keeps_it_long(ats: Ats, open_rig: OpenRig) -> None:
+    for key in (1, 2, 3):
+        insert(ats, key, f"a{key}")
+    async with open_rig(steps=Steps(confirmed=1)) as rig:
+        await rig.adopt()
+        others = SlowOthers(rig)
+        rig.deletions.parts = replace(rig.intake.parts, others=others)
+        for key in (1, 2, 3):
+            delete(ats, key)
+        await rig.drain.catch_up()
+
+        async with asyncio.timeout(20):
+            assert await rig.pass_grace() == 3
+
+        assert others.asked == 3
+
+
+async def test_nothing_is_asked_of_a_table_for_no_application(open_rig: OpenRig) -> None:
+    """Of suspicions without a record, for instance rows that were marked as deleted from the beginning."""
+    async with open_rig() as rig:
+        assert (await rig.intake.reader.by_application([])).rows == []
 
 
 class TestHard:

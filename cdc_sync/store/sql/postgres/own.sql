@@ -37,9 +37,6 @@ SELECT a.pid, coalesce(a.usename, '?')::text, session_user::text,
    AND a.pid = :backend AND a.pid <> pg_backend_pid() AND a.application_name = current_setting('application_name')
    AND coalesce((SELECT r.holder || ' ' || r.beat::text FROM @leader r), '') = :row;
 
--- name: need_no_flush
-SET LOCAL synchronous_commit TO off;
-
 -- name: known_elsewhere
 -- Records have an index by application here: the cost does not grow with the watches. The same in the next one.
 SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o.watch IS NOT NULL

@@ -4,10 +4,6 @@
 -- The former leader of a file has ended, and its sessions with it. So a watch connects while the disk is full, too.
 SELECT NULL;
 
--- name: need_no_flush
--- Nothing is flushed where nothing was written.
-SELECT NULL;
-
 -- name: compare
 SELECT json_group_array(
        coalesce(s.number,
