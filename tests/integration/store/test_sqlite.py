@@ -88,26 +88,6 @@ class TestTheFile:
 
         assert list(path.parent.iterdir()) == [path]
 
-    def test_first_openings_at_once_do_not_disturb_each_other(self, tmp_path: Path) -> None:
-        failures: list[Exception] = []
-
-        def open_it(path: Path, together: threading.Barrier) -> None:
-            together.wait()
-            try:
-                connect(path).close()
-            except StoreError as error:
-                failures.append(error)
-
-        for number in range(20):
-            path, together = tmp_path / f"{number}.db", threading.Barrier(4)
-            threads = [threading.Thread(target=open_it, args=(path, together)) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-
-        assert failures == []
-
 
 class TestBesideAnother:
     async def test_a_reader_sees_what_the_writer_has_committed(self, store: Store, path: Path) -> None:
