@@ -145,7 +145,9 @@ class Server:
         raise self._failure("initdb failed")
 
     def start(self) -> None:
-        """Start it, until it accepts connections; raises `PostgresError`."""
+        """Start it unless it runs, until it accepts connections; raises `PostgresError`."""
+        if self._process is not None and self._process.poll() is None:
+            return
         self._process = self.spawn("postgres", self._data, self._settings)
         deadline = time.monotonic() + _PATIENCE
         while not self._accepts_connections():

@@ -360,7 +360,7 @@ def test_check_names_an_id_in_rows_of_two_accounts(bare: Installation) -> None:
         return [(each["state"], each["message"]) for each in findings if each["check"] == "account-ids"]
 
     ((state, message),) = found()
-    assert (state, message.split(":")[0]) == ("warning", "1 ids are in rows of two accounts, such as hw-5")
+    assert (state, message.split(":")[0]) == ("warning", "1 ids, such as hw-5, are in rows of two accounts")
     bare.ats.execute("DELETE FROM public.applications WHERE tenant <> 'acme'")
     assert found() == [("ok", "no id is in rows of two accounts")]
     bare.ats.execute("DELETE FROM public.applications WHERE hellowork_id = 'hw-6'")

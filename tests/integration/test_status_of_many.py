@@ -105,7 +105,7 @@ def test_a_name_that_no_watch_has_is_a_mistake_which_names_a_few(installed: Inst
 
     assert refused.exit_code == 2
     assert "no watch is called 'none%'" in " ".join(refused.stderr.replace("│", " ").split())
-    assert "and 50 more" in " ".join(refused.stderr.replace("│", " ").split())
+    assert "w09 and 53 more" in " ".join(refused.stderr.replace("│", " ").split())
 
 
 def test_json_has_all_in_the_order_of_the_configuration(installed: Installed) -> None:
