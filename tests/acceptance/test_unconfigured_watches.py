@@ -83,7 +83,7 @@ def test_what_they_left_is_seen_waits_and_is_decided_about(notify: Installation,
     assert (watches["applications"]["pending"], watches["applications"]["dead_letters"]) == (1, 1)
     shown = notify.run("status").stdout
     assert [line.split("│")[1].strip() for line in shown.splitlines() if "│" in line] == ["applications", "candidates"]
-    assert "applications is not configured: " in shown
+    assert "applications is no longer configured: " in shown
 
     (letter,) = json.loads(notify.run("dead-letters", "list", "--watch", "applications", "--json").stdout)
     assert letter["application_id"] == "hw-2"

@@ -128,6 +128,7 @@ class TestListen:
                 ats.execute("SELECT pg_notify('cdc_sync', %s)", [payload])
 
             await others["second"].has_rung(2)
+            await bell.has_rung(2)
             assert [other.rung for other in others.values()] == [3, 2], "at the beginning, and as they are named"
             assert bell.rung == 2
             holding.cancel()
