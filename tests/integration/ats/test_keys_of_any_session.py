@@ -126,6 +126,8 @@ async def test_of_a_type_that_every_session_writes_alike_a_deletion_needs_no_swe
 
 @pytest.mark.parametrize("digits", [0, 1, 3])
 async def test_nor_does_that_of_a_number_with_a_floating_point(ats: Ats, open_rig: OpenRig, digits: int) -> None:
+    if digits > 1 and ats.info.server_version < 120000:
+        pytest.skip("before PostgreSQL 12 more digits are another text: a sweep finds it")
     create(ats, "float8", "0.1", "1234567890")
     async with open_rig(**KEYED) as rig:
         await rig.adopt()
