@@ -64,6 +64,7 @@ class Intake:
         watched: the lookout's part.
         seen: its last examined state.
         shape_of_digests: what a row's digest depends on beside the data: see `shape`.
+        named: keys that the capture has named since a sweep began with a page; None while none runs.
         suspected: set when a deletion is suspected.
         skipped: unreportable rows in the store: each is reported once.
         table: whether it is still the same.
@@ -86,6 +87,7 @@ class Intake:
         self.requests = 0
         # Another version may interpret rows differently.
         self.shape_of_digests = f"{__version__} {shape(self.reader.statements.shape, parts.rules)}"
+        self.named: set[Key] | None = None
         self.suspected = asyncio.Event()
         self.skipped: dict[Key, str] = {}
         self.table = TenantTable(parts, mapping.facts, sessions.pool)
@@ -173,6 +175,8 @@ class Intake:
         has_news = bool(batch.observations or batch.gone or batch.resolved)
         if not (has_news or batch.positions):
             return Applied()
+        if self.named is not None and origin != "sweep":
+            self.named.update(batch.gone, (each.key for each in batch.observations))
         if has_news:
             await self.table.look()
         first = await self.store.capture.apply(self.rules, batch, parts.calls)

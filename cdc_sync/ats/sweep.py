@@ -1,8 +1,9 @@
 """The sweep: full reconciliation of the table with the snapshot, in constant memory and short transactions.
 
-It walks the table in key order. Once the capture has caught up, a row that still differs as the page had it was missed:
-it is read again, applied, and counted by cause, unless a sweep was requested for it (`Intake.requests`). A bitmap marks
-each record that was met; an unmarked live record is a suspected deletion.
+It walks the table in key order. When the capture has caught up, a row that still differs as the page had it, and whose
+key the capture has not named meanwhile, was missed: it is read again, applied, and counted by cause, unless a sweep was
+requested for it (`Intake.requests`). A bitmap marks each record that was met; an unmarked live record is a suspected
+deletion.
 
 **Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). Rows with the digest of the record's last
 verification are not read, except those with a pending entry, and all rows of a page on which an expression fails. The
@@ -77,6 +78,12 @@ class Sweep:
 
     async def run(self) -> SweepDone:
         """Compare everything once; may raise `SourceError` and `StoreError`."""
+        try:
+            return await self._run()
+        finally:
+            self._intake.named = None
+
+    async def _run(self) -> SweepDone:
         intake = self._intake
         skipped_before, requests = set(intake.skipped), intake.requests
         # Records made later come from a row that was read.
@@ -103,6 +110,7 @@ class Sweep:
 
     async def _compare_page(self, after: Key | None) -> Key | None:
         """Compare the next page; returns where the one after it begins."""
+        self._intake.named = set()
         page = self._ahead or await self._digests(after)
         if page is None or not await self._pass_over(page):
             self._ahead = None
@@ -170,11 +178,11 @@ class Sweep:
         return await self._intake.store.capture.known(self._watch, ids) if ids else {}
 
     async def _repair(self, rows: list[Observation]) -> None:
-        """Let the capture catch up; read again, apply and count the rows that still differ."""
+        """Let the capture catch up; read again, apply and count the rows that it has missed."""
         store = self._intake.store
         await self._catch_up()
-        different = self._different(rows, await self._known(rows))
-        rows = [row for row in rows if row.key in different]
+        missed = self._different(rows, await self._known(rows)) - (self._intake.named or set())
+        rows = [row for row in rows if row.key in missed]
         deleted = [row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted]
         suspected = await store.capture.suspected(self._watch, deleted)
         results = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
@@ -197,6 +205,8 @@ class Sweep:
         if not absent:
             return []
         await self._catch_up()
+        named = self._intake.named or set()
+        absent = {id_: before for id_, before in absent.items() if before.key not in named}
         after = await store.capture.known(self._watch, list(absent))
         suspected = await store.capture.suspected(self._watch, list(absent))
         return [id_ for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected]
@@ -204,6 +214,7 @@ class Sweep:
     async def _find_gone(self, last: int) -> None:
         """Suspect unmet live records."""
         async for unmet in unmet_records(self._intake, bytes(self._marks), last):
+            self._intake.named = set()
             absent = await self._absent(unmet) if unmet else []
             async with self._intake.lock:
                 gone = [Resolved(id_, self._at, None) for id_ in absent]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
-from support.rig import Nothing, OpenRig, Rig
+from support.rig import Nothing, OpenRig, Rig, nothing
 from support.sessions import Ats
 
 from cdc_sync.ats import intake as intake_module
@@ -35,13 +35,15 @@ async def filled(ats: Ats, rig: Rig, number: int = 10) -> None:
 
 
 class Overtaken:
-    """A fast path after whose turn something happens."""
+    """A fast path before and after whose turn something happens."""
 
-    def __init__(self, rig: Rig, happen: Callable[[], None]) -> None:
+    def __init__(self, rig: Rig, happen: Callable[[], None], before: Callable[[], None] = nothing) -> None:
         self._rig = rig
         self._happen = happen
+        self._before = before
 
     async def catch_up(self) -> None:
+        self._before()
         await self._rig.drain.catch_up()
         self._happen()
 
@@ -244,6 +246,33 @@ class TestNoRepairs:
 
             await rig.drain.catch_up()
             assert await rig.deliver() == [("a1", "rejected", "J1")]
+
+    async def test_what_changes_before_and_after_the_fast_paths_turn(self, ats: Ats, open_rig: OpenRig) -> None:
+        """The row on the page is no longer there; the one that is read has not been consumed yet."""
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            update(ats, 1, status="hired")
+            offers = iter(["offer", "second offer", "third offer"])
+            busy = Overtaken(
+                rig, lambda: update(ats, 1, status="rejected"), lambda: update(ats, 1, status=next(offers))
+            )
+
+            assert (await rig.sweep(busy)).repaired == {}
+
+            await rig.drain.catch_up()
+            assert await rig.deliver() == [("a1", "rejected", "J1")]
+
+    async def test_a_row_that_comes_back_and_goes_again(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            delete(ats, 5)
+            busy = Overtaken(rig, lambda: delete(ats, 5), lambda: insert(ats, 5, "a5"))
+
+            assert (await rig.sweep(busy)).repaired == {}
+
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+            assert [id_ for id_, _, _ in await rig.deliver()] == ["a5"]
 
     async def test_a_suspicion_is_counted_once(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as rig:
