@@ -8,7 +8,6 @@ import signal
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import pytest
 from support.daemon_process import DaemonProcess
 from support.hellowork_server import HelloWork
 from support.installation import SENTINEL, Installation
@@ -105,11 +104,9 @@ def calls_of(hellowork: HelloWork) -> list[Call]:
     return [each for each in found if each.application_id != SENTINEL]
 
 
-@pytest.mark.parametrize("is_shared", [False, True], ids=["own store", "shared store"])
-def test_each_call_has_the_headers_of_the_account_that_its_row_names(notify: Installation, *, is_shared: bool) -> None:
+def test_each_call_has_the_headers_of_the_account_that_its_row_names(notify: Installation) -> None:
     customers, hellowork = Customers(notify, ["acme", "beta", "gamma"]), notify.hellowork
-    if is_shared:
-        notify.share_store()
+    notify.share_store()
 
     def calls_with_these_keys(daemon: DaemonProcess) -> None:
         number = str(len(customers.rounds))
@@ -153,19 +150,3 @@ def test_each_call_has_the_headers_of_the_account_that_its_row_names(notify: Ins
         assert call.customer in customers.rounds[call.round]
     assert [call.round for call in calls] == sorted(call.round for call in calls), "no former key comes back"
     assert {call.round for call in calls} == customers.rounds.keys()
-
-
-def test_a_deletion_has_the_headers_of_the_account_that_acknowledged_the_application(notify: Installation) -> None:
-    customers, hellowork = Customers(notify, ["acme", "beta", "gamma"]), notify.hellowork
-    with notify.daemon() as daemon:
-        customers.write()
-        notify.settle(daemon)
-        knows = {id_: customer for id_, _, customer, _ in calls_of(hellowork)}
-        for id_, customer in knows.items():
-            notify.change(id_, tenant="acme" if customer == "beta" else "beta")
-            notify.delete(id_)
-        customers.configure("acme", "beta", "gamma")
-        customers.reload(daemon)
-        notify.settle(daemon)
-    deletions = [(id_, key) for id_, status, _, key in calls_of(hellowork) if status == "deleted"]
-    assert sorted(deletions) == sorted((id_, f"{customer} 2") for id_, customer in knows.items())

@@ -1,7 +1,5 @@
 """What the ATS does, and what HelloWork hears of it: every real change once, and nothing else."""
 
-import json
-from datetime import datetime, timedelta
 from functools import partial
 
 from support.installation import JOB, Installation
@@ -103,35 +101,6 @@ def test_what_is_no_change_is_not_told(installation: Installation) -> None:
     assert "cancelled" in explained.stdout
 
 
-def test_a_status_that_stands_is_told_when_it_has_settled(notify: Installation) -> None:
-    notify.add("hw-1")
-    notify.configure_watch(settle={"REJECTED": "1500ms"})
-    with notify.daemon() as daemon:
-        notify.change("hw-1", status="REJECTED")
-        notify.settle(daemon)
-        assert notify.hellowork.told("hw-1") == [("REJECTED", JOB)]
-    (story,) = json.loads(notify.run("explain", "hw-1", "--json").stdout)
-    queued, acknowledged = story["events"]
-    seen, due, told = map(datetime.fromisoformat, (queued["at"], queued["due_at"], acknowledged["at"]))
-    assert due - seen == timedelta(seconds=1.5)
-    assert told >= due
-
-
-def test_the_latest_of_quick_changes_is_the_last_word(notify: Installation) -> None:
-    for number in range(5):
-        notify.add(f"hw-{number}")
-    with notify.daemon() as daemon:
-        for step in range(20):
-            for number in range(5):
-                notify.change(f"hw-{number}", status=f"STEP {step}")
-        notify.settle(daemon)
-        for number in range(5):
-            told = [status for status, _ in notify.hellowork.told(f"hw-{number}")]
-            assert told[-1] == "STEP 19"
-            assert len(set(told)) == len(told)
-            assert told == sorted(told, key=lambda status: int(status.split()[1]))
-
-
 def test_an_application_that_comes_back_is_told_again(installation: Installation) -> None:
     installation.add("hw-soft")
     installation.add("hw-hard")
@@ -146,53 +115,3 @@ def test_an_application_that_comes_back_is_told_again(installation: Installation
         installation.settle(daemon)
         assert installation.hellowork.told("hw-soft") == [("deleted", JOB), ("NEW", JOB)]
         assert installation.hellowork.told("hw-hard") == [("deleted", JOB), ("NEW", JOB)]
-
-
-def test_a_deletion_undone_within_its_grace_is_not_told(poll: Installation) -> None:
-    poll.add("hw-1")
-    poll.configure_watch(deletion_grace="5s")
-    with poll.daemon() as daemon:
-        poll.change("hw-1", deleted_at="2024-05-01 10:00:00Z")
-        daemon.wait_for_report(lambda report: report["watches"][0]["suspected_deletions"] == 1, "a suspicion")
-        poll.change("hw-1", deleted_at=None)
-        poll.settle(daemon)
-        assert poll.hellowork.calls_for("hw-1") == []
-
-
-def test_all_rows_removed_at_once_are_told(notify: Installation) -> None:
-    for number in range(5):
-        notify.add(f"hw-{number}")
-    with notify.daemon() as daemon:
-        notify.ats.execute("TRUNCATE public.applications")
-        daemon.wait_until(lambda: len(notify.hellowork.state) == 6, "the deletions' calls")
-        assert {body["status"] for body in notify.hellowork.state.values()} == {"deleted"}
-
-
-def test_an_application_is_its_id_and_not_its_row(installation: Installation) -> None:
-    for name in ("renamed", "gone-twice", "twin"):
-        installation.add(f"hw-{name}")
-    with installation.daemon() as daemon:
-        installation.change("hw-renamed", hellowork_id="hw-other")
-        installation.change("hw-gone-twice", deleted_at="2024-05-01 10:00:00Z")
-        installation.add("hw-short-lived", "NEW")
-        installation.delete("hw-short-lived")
-        daemon.wait_until(lambda: "hw-gone-twice" in installation.hellowork.state, "the soft deletion's call")
-        daemon.wait_until(lambda: "hw-renamed" in installation.hellowork.state, "the call for the id that is gone")
-        installation.delete("hw-gone-twice")
-        # A move that leaves the old row behind, soft-deleted.
-        with installation.ats.transaction():
-            installation.change("hw-twin", deleted_at="2024-05-01 10:00:00Z")
-            installation.add("hw-twin", job_id="job-2")
-        if installation.mode == "poll":
-            installation.sweeps(daemon)
-        installation.settle(daemon)
-        daemon.wait_until(lambda: installation.hellowork.told("hw-twin"), "the call for what is read once more")
-        names = ("renamed", "other", "gone-twice", "twin")
-        assert {name: installation.hellowork.told(f"hw-{name}") for name in names} == {
-            "renamed": [("deleted", JOB)],
-            "other": [("NEW", JOB)],
-            "gone-twice": [("deleted", JOB)],
-            "twin": [("NEW", "job-2")],
-        }
-        # It may have been seen alive.
-        assert installation.hellowork.told("hw-short-lived") in ([], [("NEW", JOB), ("deleted", JOB)])

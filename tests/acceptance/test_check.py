@@ -60,30 +60,6 @@ def test_what_fails_is_told_with_what_to_paste(notify: Installation) -> None:
     ]
 
 
-def test_another_database_than_the_stores_own(notify: Installation) -> None:
-    with notify.daemon() as daemon:
-        assert daemon.stop() == 0
-    other = notify.run("check", "--json", variables={"ATS_DSN": notify.dsn + f" dbname=postgres password={PASSWORD}"})
-
-    assert other.code == 1
-    failed = {finding["check"] for finding in found(other.stdout) if finding["state"] == "failed"}
-    assert {"identity", "table"} <= failed
-
-
-def test_several_watches_are_told_apart(notify: Installation) -> None:
-    second = {**notify.document["watches"]["applications"], "table": "public.aplications"}
-    notify.configure(watches={"second": second})
-
-    findings = found(notify.run("check", "--json").stdout)
-
-    assert {item["watch"] for item in findings if item["check"] == "table" and item["state"] == "ok"} == {
-        "applications"
-    }
-    (failed,) = (item for item in findings if item["state"] == "failed")
-    assert (failed["check"], failed["watch"]) == ("table", "second")
-    assert "public.applications" in failed["message"]
-
-
 def test_an_invalid_configuration_is_78(notify: Installation) -> None:
     notify.configure_watch(capture={"mode": "sometimes"}, status={"unmapped": "maybe"})
 

@@ -1,21 +1,12 @@
 """Mistakes in the configuration: exit 78, all of them at once, where they are and how they are repaired."""
 
 import json
-import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
 from support.daemon_process import COMMAND
 from support.installation import Installation
-from typer.testing import CliRunner
-
-from cdc_sync.cli import app
-from cdc_sync.config import ConfigurationError
 
 MISTAKES = """\
 database:
@@ -40,8 +31,6 @@ admin:
 
 WITH_A_CONFIGURATION = (
     ("run",),
-    ("plan",),
-    ("sql", "uninstall"),
     ("dead-letters", "retry", "--all"),
 )
 
@@ -83,34 +72,6 @@ def test_every_command_that_needs_a_configuration_ends_with_78_without_a_good_on
     assert "there is no such file" in refused.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--config", "{}", "run"], ["config", "validate", "{}"]], ids=" ".join)
-def test_a_configuration_that_may_not_be_read_is_no_wrong_usage(arguments: list[str]) -> None:
-    # Where a user without rights gets at: the tests' own folders are for their user alone.
-    with TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        file = Path(folder) / "config.yaml"
-        missing = CliRunner().invoke(app, [each.format(file) for each in arguments])
-        assert "there is no such file" in str(missing.exception)
-        file.touch(mode=0o000)
-        with as_nobody():
-            refused = CliRunner().invoke(app, [each.format(file) for each in arguments])
-        assert isinstance(refused.exception, ConfigurationError)  # which `main` ends with 78
-        assert "cannot be read: Permission denied" in str(refused.exception)
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Root may read everything, so be somebody else for a moment; the real user too, for whom access(2) answers."""
-    if os.geteuid():
-        yield
-        return
-    os.setresuid(65534, 65534, 0)
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
-
-
 def test_the_configuration_is_found_by_option_then_environment(notify: Installation) -> None:
     command = [*COMMAND, "config", "validate"]
     by_environment = notify.run_bare(command, {"CDC_SYNC_CONFIG": str(notify.config)})
@@ -139,20 +100,6 @@ def test_the_example_and_the_schema_belong_to_what_is_validated(notify: Installa
     assert schema["additionalProperties"] is False
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "watches: [\n", "x: !!python/object:os.system 1\n"],
-    ids=["empty", "not closed", "a tag"],
-)
-def test_what_is_no_configuration_at_all_is_told(notify: Installation, text: str) -> None:
-    file = notify.folder / "odd.yaml"
-    file.write_text(text)
-    refused = notify.run("run", config=file)
-    assert refused.code == 78
-    assert refused.stderr.startswith(str(file))
-    assert re.search(r"Traceback|Error\(", refused.stderr) is None
-
-
 def test_a_secret_may_come_from_a_file_and_suspicions_are_warnings(notify: Installation) -> None:
     (notify.folder / "key").write_text("planted-in-a-file\n")
     notify.configure(hellowork={"headers": {"X-Api-Key": "${file:key}"}})
@@ -165,17 +112,3 @@ def test_a_secret_may_come_from_a_file_and_suspicions_are_warnings(notify: Insta
     gone = notify.run("config", "validate")
     assert gone.code == 78
     assert "hellowork.headers.X-Api-Key" in gone.stderr
-
-
-def test_a_status_that_is_a_number_by_its_name_is_an_error_of_validate(poll: Installation) -> None:
-    assert poll.run("config", "validate").code == 0
-    poll.configure_watch(columns={"status": "stage_id"})
-
-    found = poll.run("config", "validate")
-
-    assert found.code == 78
-    assert "error: watches.applications.columns.status: is a number by its name" in found.output
-    poll.configure_watch(status={"map": {"1": "Nouveau"}})
-    assert poll.run("config", "validate").code == 78, "another number would be sent as it is"
-    poll.configure_watch(status={"unmapped": "reject"})
-    assert poll.run("config", "validate").code == 0

@@ -62,22 +62,6 @@ def test_without_a_terminal_nothing_is_done_but_with_yes(notify: Installation) -
     assert notify.hellowork.told("hw-sentinel") == []
 
 
-def test_all_dead_letters_are_counted_and_named_ones_are_not(notify: Installation) -> None:
-    notify.configure_watch(status={"map": {"NEW": "new"}, "unmapped": "reject"})
-    assert notify.run("run", "--once").code == 0
-    assert notify.run("dead-letters", "retry", "--all").stdout == "No dead letters.\n"
-    change(notify, "ODD")
-
-    named = notify.run("dead-letters", "discard", "hw-1")
-    assert (named.stdout, named.stderr) == ("discarded: applications hw-1\n", "")
-    refused = notify.run("dead-letters", "discard", "--all")
-    assert (refused.code, refused.stdout) == (2, "")
-    because = "the label 'ODD' is not in status.map, and status.unmapped is reject"
-    assert f"2 × {because} will be taken as acknowledged, without a call." in plainly(refused)
-    assert notify.run("dead-letters", "discard", "--all", "--yes").stdout.count("discarded: ") == 2
-    assert notify.run("dead-letters", "discard", "--all", "--yes").stdout == "No dead letters.\n"
-
-
 def test_what_a_person_did_is_in_the_history_in_the_log_once_and_in_a_metric(notify: Installation) -> None:
     notify.configure_watch(fuse={"max_changes": 1})
     change(notify, "SEEN")  # of which two are held
@@ -105,14 +89,9 @@ def test_what_a_person_did_is_in_the_history_in_the_log_once_and_in_a_metric(not
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["fuse", "release", "--yes", "BAD"],
         ["fuse", "discard", "--yes", "--transition", "BAD"],
         ["dead-letters", "retry", "BAD"],
-        ["dead-letters", "discard", "BAD"],
-        ["resend", "--yes", "BAD"],
         ["explain", "BAD"],
-        ["pause", "BAD"],
-        ["fuse", "show", "--watch", "BAD"],
     ],
     ids=" ".join,
 )
@@ -123,13 +102,3 @@ def test_an_argument_that_is_no_text_is_a_mistake(notify: Installation, argument
 
     assert (refused.code, "Traceback" in refused.output) == (2, False), refused.output
     assert "hw-\\udcff" in plainly(refused)
-
-
-def test_an_operator_may_have_a_name_that_is_no_text(notify: Installation) -> None:
-    notify.configure_watch(fuse={"max_changes": 1})
-    change(notify, "SEEN")  # of which two are held
-
-    released = notify.run("fuse", "release", "--yes", variables={"SUDO_USER": os.fsdecode(b"ren\xe9")})
-
-    assert (released.code, released.stdout) == (0, "2 released\n")
-    assert "who ren\\udce9 as " in "".join(notify.run("explain", f"hw-{number}").stdout for number in (1, 2, 3))

@@ -7,11 +7,7 @@ from typing import Any
 
 import pytest
 from psycopg import sql
-from support.emulated import EmulatorOptions
-from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, JOB, Installation
-
-MASS = 1_000
 
 
 def add_watch(installation: Installation, name: str, **sections: Any) -> None:
@@ -76,26 +72,3 @@ def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
         daemon.wait_until(lambda: len(notify.hellowork.told("hw-candidates")) == 2, "the call once it is resumed")
         assert "a-revoked-key" not in daemon.logged
         assert daemon.stop() == 0
-
-
-@pytest.mark.parametrize("shared", [False, True], ids=["own store", "shared store"])
-def test_a_mass_change_of_one_watch_does_not_delay_anothers(notify: Installation, *, shared: bool) -> None:
-    if shared:
-        notify.share_store()
-    required = {"X-Api-Key": API_KEY}
-    with running_hellowork(EmulatorOptions(latency=0.05, required_headers=required)) as slow:
-        notify.configure(hellowork={"base_url": slow.url})
-        notify.configure_watch(fuse={"max_changes": 10 * MASS})
-        add_watch(notify, "candidates")
-        notify.add_many("hw", MASS)
-        with notify.daemon() as daemon:
-            notify.ats.execute("UPDATE public.applications SET status = 'SEEN', updated_at = clock_timestamp()")
-            daemon.wait_until(lambda: slow.calls, "the first call")
-
-            change(notify, "candidates", "SEEN")
-            daemon.wait_until(lambda: slow.told("hw-candidates"), "the quiet watch's call")
-            order = [call.application_id for call in slow.calls]
-            daemon.wait_until(lambda: len(slow.state) > MASS, "all of them")
-
-            assert order.index("hw-candidates") < MASS / 2, "in the middle of the others"
-            assert daemon.stop() == 0

@@ -59,18 +59,6 @@ def test_what_becomes_of_its_candidates_is_sent_with_the_last_known_job(with_job
         assert with_jobs.hellowork.told("hw-never") == [("hired", "job-3")]
 
 
-@pytest.mark.parametrize("mode", ["notify"], indirect=True)
-def test_without_the_rule_such_a_row_cannot_be_reported(with_jobs: Installation) -> None:
-    with_jobs.configure_watch(last_known_job=False)
-    with with_jobs.daemon() as daemon:
-        delete_job(with_jobs)
-        with_jobs.change("hw-hired", status="hired")
-        with_jobs.settle(daemon)
-        assert with_jobs.hellowork.told("hw-hired") == []
-        assert {row["reason"] for row in skipped(with_jobs)} == {"it has no job id"}
-        assert len(skipped(with_jobs)) == 6
-
-
 def skipped(installation: Installation) -> list[dict[str, str]]:
     """The rows that `status` lists."""
     rows: list[dict[str, str]] = json.loads(installation.run("status", "--json").stdout)["skipped_rows"]

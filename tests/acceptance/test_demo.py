@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -23,16 +22,11 @@ from support.waiting import wait_until
 
 from cdc_sync.demo import show
 from cdc_sync.demo.postgres import PostgresError, find_binaries
-from cdc_sync.demo.show import Mode, Step, differences, run_demo, steps, summary
-from cdc_sync.emulator import Call
+from cdc_sync.demo.show import Mode, Step, run_demo, steps
 
 COMMAND = Path(sys.executable).with_name("cdc-sync")
 USUAL = Path(tempfile.gettempdir())
 """Not a test's own folder: a socket's path must be short."""
-
-SEEN = "HW-1 seen_by_recruiter J-1"
-HIRED = "HW-1 hired J-1"
-OTHER = "HW-2 seen_by_recruiter J-1"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -118,7 +112,7 @@ def test_passes(mode: Mode, temporary: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)],
+    [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)],
 )
 def test_leaves_nothing_when_it_is_ended_in_the_middle(number: signal.Signals, code: int, temporary: Path) -> None:
     with started() as process:
@@ -131,14 +125,6 @@ def test_leaves_nothing_when_it_is_ended_in_the_middle(number: signal.Signals, c
         assert process.wait() == code
         # Killed, it cannot wait for those who tidy up.
         wait_until(lambda: not inhabitants(temporary) and not list(temporary.iterdir()), "the end of what was started")
-
-
-def test_leaves_nothing_when_it_is_ended_before_it_has_begun(temporary: Path) -> None:
-    with started() as process:
-        read_until(process, "PostgreSQL runs")
-        process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
-        assert_nothing_left(temporary)
 
 
 def test_stays_to_play_with_until_it_is_interrupted(temporary: Path) -> None:
@@ -177,59 +163,5 @@ def test_fails_when_helloworks_calls_are_others_than_expected(temporary: Path, m
     assert_nothing_left(temporary)
 
 
-def test_fails_when_the_daemon_does(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = show.text
-    monkeypatch.setattr(show, "text", lambda name, **_: "watches: {}\n" if name == "config.yaml" else text(name))
-    shown = StringIO()
-    assert run_demo("poll", Console(file=shown, width=118), keep=False) == 1
-    assert re.search(r"FAILED: `cdc-sync sql grants` ended with exit code 78", shown.getvalue())
-    assert_nothing_left(temporary)
-
-
-def test_fails_when_the_daemon_ends_in_the_middle(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(show, "steps", lambda: [Step("it is killed", ["kill"], ["HW-1001 hired J-100"])])
-    shown = StringIO()
-    assert run_demo("notify", Console(file=shown, width=118), keep=False) == 1
-    assert re.search(r"✗ +it is killed", shown.getvalue())
-    assert shown.getvalue().count("the daemon has ended, with exit code -9") == 1
-    assert_nothing_left(temporary)
-
-
 def _set(status: str, number: int) -> str:
     return f"UPDATE applications SET status = '{status}' WHERE hellowork_id = 'HW-{number}'"  # noqa: S608 - ours
-
-
-@pytest.mark.parametrize(
-    ("expected", "received"),
-    [
-        ([], []),
-        ([SEEN], [SEEN]),
-        ([SEEN, HIRED, OTHER], [OTHER, SEEN, HIRED]),
-    ],
-)
-def test_the_same_calls_in_each_applications_order_are_no_difference(expected: list[str], received: list[str]) -> None:
-    assert differences(expected, received) == []
-
-
-@pytest.mark.parametrize(
-    ("expected", "received", "found"),
-    [
-        ([SEEN], [], [f"- {SEEN}"]),
-        ([], [OTHER], [f"+ {OTHER}"]),
-        ([SEEN], [SEEN, SEEN], [f"+ {SEEN}"]),
-        ([SEEN, HIRED], [HIRED, SEEN], [f"+ {HIRED}", f"- {HIRED}"]),
-        ([SEEN], [HIRED], [f"- {SEEN}", f"+ {HIRED}"]),
-    ],
-)
-def test_a_missing_a_surplus_a_repeated_a_swapped_and_a_wrong_call_are_differences(
-    expected: list[str], received: list[str], found: list[str]
-) -> None:
-    assert differences(expected, received) == found
-
-
-@pytest.mark.parametrize(("status", "violations"), [(503, ()), (None, ()), (400, ("jobId is missing",))])
-def test_a_call_that_was_refused_or_is_faulty_is_a_difference(status: int | None, violations: tuple[str, ...]) -> None:
-    body = {"status": "seen_by_recruiter", "jobId": "J-1"}
-    call = Call(0.0, "POST", "/", "HW-1", None, body, "", violations)
-    assert differences([SEEN], [summary(replace(call, status=200, violations=()))]) == []
-    assert differences([SEEN], [summary(replace(call, status=status))])

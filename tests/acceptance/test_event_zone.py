@@ -44,13 +44,13 @@ def conditions(daemon: DaemonProcess) -> list[dict[str, Any]]:
     return [each for each in daemon.report()["conditions"] if each["name"] == "zone applications"]
 
 
-@pytest.mark.parametrize(("zone", "said"), [("Europe/Athens", "1 h before"), ("Europe/London", "1 h after")])
-def test_a_wrong_zone_is_reported_once(ats: Installation, zone: str, said: str) -> None:
+def test_a_wrong_zone_is_reported_once(ats: Installation) -> None:
+    zone = "Europe/Athens"
     ats.configure_watch(timezone=zone)
     with ats.daemon() as daemon:
         change_one_by_one(ats, daemon, "SEEN")
         reason = daemon.wait_for_event(DOUBTED)["reason"]
-        assert reason.startswith(f"the event dates of the last 3 changed rows are {said}")
+        assert reason.startswith("the event dates of the last 3 changed rows are 1 h before")
         change_one_by_one(ats, daemon, "INTERVIEW")
         assert len(daemon.events_named(DOUBTED)) == 1
         assert daemon.readiness()[0] == 200
@@ -63,18 +63,3 @@ def test_a_wrong_zone_is_reported_once(ats: Installation, zone: str, said: str) 
         change_one_by_one(ats, daemon, "HIRED", here)
         daemon.wait_for_event(TRUSTED)
         assert conditions(daemon) == []
-
-
-def test_dates_that_are_old_for_a_reason_are_not_reported(ats: Installation) -> None:
-    """A bulk whose rows were all dated hours ago, one date for many rows, and dates that people entered."""
-    with ats.daemon() as daemon:
-        change_one_by_one(ats, daemon, "SEEN")
-        bulk = "UPDATE public.applications SET status = 'CLOSED', changed_on = {} WHERE hellowork_id <> 'hw-sentinel'"
-        one_date = IN_PARIS.replace("clock_timestamp", "now") + " - interval '1 hour'"
-        for moment in (f"{IN_PARIS} - id * interval '37 minutes'", one_date):
-            ats.ats.execute(bulk.replace("{}", moment).encode())
-            daemon.wait_until(lambda: all(is_sent(ats, number, "CLOSED") for number in NUMBERS), "the bulk")
-            change_one_by_one(ats, daemon, "SEEN")
-        change_one_by_one(ats, daemon, "INTERVIEW", f"{IN_PARIS} - interval '90 minutes'")
-        ats.settle(daemon)
-        assert daemon.events_named(DOUBTED) == []

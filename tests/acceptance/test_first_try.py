@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 import yaml
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from support.installation import Installation
@@ -13,25 +12,6 @@ FOLDER = Path(__file__).parents[2] / "config"
 DOCS = FOLDER.parent / "docs"
 COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_what_it_mounts_is_there(service: str) -> None:
-    for mount in SERVICES[service].get("volumes", []):
-        source, target, *_ = mount.split(":")
-        assert source in COMPOSE["volumes"] or (FOLDER / source).is_file(), mount
-        assert target.startswith("/")
-    if "build" in SERVICES[service]:
-        assert (FOLDER / SERVICES[service]["build"] / "Dockerfile").is_file()
-
-
-def test_cdc_sync_runs_as_it_should_for_real() -> None:
-    daemon = SERVICES["cdc-sync"]
-    assert daemon["read_only"]
-    assert daemon["cap_drop"] == ["ALL"]
-    assert all(port.startswith("127.0.0.1:") for port in daemon["ports"])
-    # The emulator may be called by plain http, because it is on the same loopback.
-    assert SERVICES["emulator"]["network_mode"] == "service:cdc-sync"
 
 
 def test_its_commands_lead_to_a_call(notify: Installation) -> None:

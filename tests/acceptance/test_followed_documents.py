@@ -25,7 +25,6 @@ ATS = ROOT / "config" / "compose" / "ats.sql"
 
 EMULATOR = "127.0.0.1:8080"
 HELLOWORK = "https://ats-partner.hellowork.com"
-TRY_KEY = "a-key-for-a-try"
 TITLES = (
     "1. Install it",
     "2. Let it write a first configuration",

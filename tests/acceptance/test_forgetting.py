@@ -7,64 +7,51 @@ from typing import Any
 
 import pytest
 from support.daemon_process import DaemonProcess
-from support.installation import JOB, Installation
+from support.installation import Installation
 
 from cdc_sync.store.postgres.scripts import TABLES
 
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def backend(request: pytest.FixtureRequest, notify: Installation) -> str:
-    """Each kind of store, in the installation."""
-    if request.param == "postgres":
-        notify.share_store()
-    return str(request.param)
-
-
-def stored(installation: Installation, backend: str, statement: str) -> list[Any]:
-    """Run a statement on the store; `@` stands before a table's name."""
-    if backend == "postgres":
-        found = installation.ats.execute(statement.replace("@", "cdc_sync.").encode())
-        return found.fetchall() if found.description else []
+def stored(installation: Installation, statement: str) -> list[Any]:
+    """Run a statement on the store."""
     with closing(sqlite3.connect(installation.store)) as store, store:
-        return store.execute(statement.replace("@", "")).fetchall()
+        return store.execute(statement).fetchall()
 
 
-def traces(installation: Installation, backend: str, text: str) -> list[str]:
+def traces(installation: Installation, text: str) -> list[str]:
     """The tables of the store with a row that has a text."""
-    columns = "each::text" if backend == "postgres" else "*"
-    rows = {name: stored(installation, backend, f"SELECT {columns} FROM @{name} AS each") for name in TABLES}  # noqa: S608 - the store's tables
-    return [name for name, found in rows.items() if text in str(found)]
+    return [name for name in TABLES if text in str(stored(installation, f"SELECT * FROM {name}"))]  # noqa: S608 - the store's tables
 
 
-def await_deletion(installation: Installation, daemon: DaemonProcess, backend: str, application_id: str) -> None:
+def await_deletion(installation: Installation, daemon: DaemonProcess, application_id: str) -> None:
     """Return once the deletion of an application is acknowledged."""
-    query = f"SELECT deleted FROM @snapshot WHERE application_id = '{application_id}'"  # noqa: S608 - of a test
-    daemon.wait_until(lambda: stored(installation, backend, query)[0][0], f"the deletion of {application_id}")
+    query = f"SELECT deleted FROM snapshot WHERE application_id = '{application_id}'"  # noqa: S608 - of a test
+    daemon.wait_until(lambda: stored(installation, query)[0][0], f"the deletion of {application_id}")
 
 
-def outdate(installation: Installation, backend: str) -> None:
+def outdate(installation: Installation) -> None:
     """Let every acknowledgement be two years old."""
-    stored(installation, backend, "UPDATE @snapshot SET acknowledged_at = acknowledged_at - 63072000000")
+    stored(installation, "UPDATE snapshot SET acknowledged_at = acknowledged_at - 63072000000")
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["daemon up", "daemon down"])
-def test_nothing_of_a_deleted_application_is_left(notify: Installation, backend: str, *, running: bool) -> None:
+def test_nothing_of_a_deleted_application_is_left(notify: Installation, *, running: bool) -> None:
     notify.add("hw-gone")
     notify.add("hw-other")
     with notify.daemon() as daemon:
         notify.change("hw-gone", status="SEEN")
         notify.settle(daemon)
         notify.delete("hw-gone")
-        await_deletion(notify, daemon, backend, "hw-gone")
+        await_deletion(notify, daemon, "hw-gone")
         if not running:
             assert daemon.stop() == 0
 
         done = notify.run("forget", "--application", "hw-gone", "--yes")
 
         assert (done.code, done.stdout, done.stderr) == (0, "hw-gone is forgotten\n", "")
-        assert traces(notify, backend, "hw-gone") == []
+        assert traces(notify, "hw-gone") == []
         assert notify.run("explain", "hw-gone").code == 1
         assert notify.run("explain", "hw-other").code == 0
         again = notify.run("forget", "--application", "hw-gone", "--yes")
@@ -76,35 +63,20 @@ def test_nothing_of_a_deleted_application_is_left(notify: Installation, backend:
 
     assert notify.run("run", "--once").code == 0
     assert len(notify.hellowork.told("hw-gone")) == 2, "its change and its deletion"
-    lines = stored(notify, backend, "SELECT at, watch, detail FROM @history WHERE event = 'forgotten'")
+    lines = stored(notify, "SELECT at, watch, detail FROM history WHERE event = 'forgotten'")
     ((at, watch, detail),) = lines
     assert (at > 0, watch) == (True, "")
     assert json.loads(detail).keys() == {"who", "count"}
 
 
-def test_an_application_that_comes_back_is_like_a_new_one(notify: Installation, backend: str) -> None:
-    notify.add("hw-1")
-    with notify.daemon() as daemon:
-        notify.delete("hw-1")
-        await_deletion(notify, daemon, backend, "hw-1")
-        assert notify.run("forget", "--application", "hw-1", "--yes").code == 0
-
-        notify.add("hw-1", status="SEEN")
-        notify.settle(daemon)
-
-    assert notify.hellowork.told("hw-1")[-1] == ("SEEN", JOB)
-
-
-@pytest.mark.parametrize("marked", [False, True], ids=["alive", "marked as deleted"])
-def test_it_is_refused_while_a_row_has_the_id(notify: Installation, backend: str, *, marked: bool) -> None:
+def test_it_is_refused_while_a_row_has_the_id(notify: Installation) -> None:
     notify.configure_watch(columns={"deleted": {"sql": "t.status = 'ERASED'", "depends_on": ["status"]}})
     notify.install()
     notify.add("hw-1")
     with notify.daemon() as daemon:
         notify.settle(daemon)
-        if marked:
-            notify.change("hw-1", status="ERASED")
-            await_deletion(notify, daemon, backend, "hw-1")
+        notify.change("hw-1", status="ERASED")
+        await_deletion(notify, daemon, "hw-1")
         refused = notify.run("forget", "--application", "hw-1", "--yes")
 
         assert refused.code == 1
@@ -112,47 +84,7 @@ def test_it_is_refused_while_a_row_has_the_id(notify: Installation, backend: str
         assert notify.run("explain", "hw-1").code == 0
 
 
-def test_it_is_refused_while_its_deletion_is_pending_held_or_dead(notify: Installation, backend: str) -> None:
-    notify.configure_watch(fuse={"max_changes": 100, "max_deletions": 1, "window": "10m"})
-    for name in ("hw-dead", "hw-held"):
-        notify.add(name)
-    notify.hellowork.will({"kind": "status", "status": 400, "application_id": "hw-dead"})
-    with notify.daemon() as daemon:
-        notify.delete("hw-dead")
-        daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 1, "a dead letter")
-        notify.delete("hw-held")
-        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 1, "a held deletion")
-        assert notify.run("pause").code == 0
-        for name, remedy in (("hw-dead", "cdc-sync dead-letters"), ("hw-held", "cdc-sync fuse show")):
-            refused = notify.run("forget", "--application", name, "--yes")
-            assert (refused.code, remedy in refused.stderr) == (1, True)
-            assert notify.run("explain", name).code == 0
-        assert notify.run("fuse", "release", "--only", "deletions", "--yes").code == 0
-        refused = notify.run("forget", "--application", "hw-held", "--yes")
-        assert (refused.code, "wait until HelloWork has acknowledged it" in refused.stderr) == (1, True)
-
-
-def test_it_is_refused_before_the_deletion_was_found(notify: Installation, backend: str) -> None:
-    notify.add("hw-1")
-    assert notify.run("run", "--once").code == 0
-    notify.delete("hw-1")
-
-    refused = notify.run("forget", "--application", "hw-1", "--yes")
-
-    assert (refused.code, "HelloWork has not acknowledged its deletion" in refused.stderr) == (1, True)
-    assert notify.run("run", "--once").code == 0
-    assert notify.hellowork.told("hw-1"), "the deletion"
-
-
-def test_one_thing_is_named(notify: Installation) -> None:
-    assert notify.run("forget", "applications", "--application", "hw-1").code == 2
-    assert notify.run("forget", "--account", "acme", "--application", "hw-1").code == 2
-    assert notify.run("forget", "--account", "acme", "--watch", "applications").code == 2
-    assert notify.run("run", "--once").code == 0
-    assert notify.run("forget", "--application", "hw-1", "--watch", "nowhere", "--yes").code == 2
-
-
-def test_long_after_its_acknowledged_deletion_the_leader_forgets_it(notify: Installation, backend: str) -> None:
+def test_long_after_its_acknowledged_deletion_the_leader_forgets_it(notify: Installation) -> None:
     notify.configure_watch(columns={"deleted": {"sql": "t.status = 'ERASED'", "depends_on": ["status"]}})
     notify.install()
     for name in ("hw-alive", "hw-gone", "hw-marked"):
@@ -160,17 +92,17 @@ def test_long_after_its_acknowledged_deletion_the_leader_forgets_it(notify: Inst
     with notify.daemon() as daemon:
         notify.delete("hw-gone")
         notify.change("hw-marked", status="ERASED")
-        await_deletion(notify, daemon, backend, "hw-gone")
-        await_deletion(notify, daemon, backend, "hw-marked")
+        await_deletion(notify, daemon, "hw-gone")
+        await_deletion(notify, daemon, "hw-marked")
         assert daemon.stop() == 0
-    assert traces(notify, backend, "hw-gone")
-    outdate(notify, backend)
+    assert traces(notify, "hw-gone")
+    outdate(notify)
 
     with notify.daemon() as daemon:
-        daemon.wait_until(lambda: not traces(notify, backend, "hw-gone"), "it is forgotten")
+        daemon.wait_until(lambda: not traces(notify, "hw-gone"), "it is forgotten")
         assert daemon.stop() == 0
 
     assert notify.run("run", "--once").code == 0
-    assert traces(notify, backend, "hw-alive")
-    assert traces(notify, backend, "hw-marked"), "its row is there"
+    assert traces(notify, "hw-alive")
+    assert traces(notify, "hw-marked"), "its row is there"
     assert len(notify.hellowork.told("hw-marked")) == len(notify.hellowork.told("hw-gone")) == 1

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 
 from support.installation import JOB, Installation
 
@@ -81,32 +80,6 @@ def test_a_mass_deletion_is_held_until_a_person_discards_it(notify: Installation
         assert not story["adopted"]
 
 
-def test_recruiting_goes_on_while_a_mass_deletion_waits_for_a_person(notify: Installation) -> None:
-    notify.configure_watch(fuse={"max_changes": 1000, "max_deletions": 2, "window": "10m"})
-    notify.add_many("hw-", 8)
-    with notify.daemon() as daemon:
-        notify.ats.execute("DELETE FROM public.applications WHERE hellowork_id LIKE 'hw-_' AND hellowork_id <> 'hw-8'")
-        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 5, "5 deletions held")
-        notify.change("hw-8", status="HIRED")
-        daemon.wait_until(lambda: notify.hellowork.told("hw-8") == [("HIRED", JOB)], "the ordinary change")
-        assert "more than 2 deletions" in daemon.wait_until_not_ready("fuse applications")
-
-
-def test_an_ordinary_change_goes_on_once_a_mass_change_is_over(poll: Installation) -> None:
-    poll.configure_watch(fuse={"max_changes": 5, "max_deletions": 2, "window": "5s"})
-    poll.add_many("hw-", 20)
-    with poll.daemon() as daemon:
-        poll.ats.execute(
-            "UPDATE public.applications SET status = 'OOPS', updated_at = clock_timestamp()"
-            " WHERE hellowork_id NOT IN ('hw-sentinel', 'hw-20')"
-        )
-        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 14, "14 entries held")
-        time.sleep(1.1)  # for longer than a bucket of 5 in 5 seconds takes to have room for one
-        poll.change("hw-20", status="HIRED")
-        daemon.wait_until(lambda: poll.hellowork.told("hw-20") == [("HIRED", JOB)], "the ordinary change")
-        assert len(json.loads(poll.run("fuse", "show", "--json").stdout)["entries"]) == 14
-
-
 def test_a_mass_change_is_judged_by_its_transitions(notify: Installation) -> None:
     notify.configure_watch(fuse={"max_changes": 1})
     notify.add_many("hw-", 8)
@@ -138,24 +111,3 @@ def test_a_mass_change_is_judged_by_its_transitions(notify: Installation) -> Non
     assert notify.run("fuse", "discard", "hw-6", "hw-7", "--yes").stdout == "2 discarded\n"
     left = json.loads(notify.run("fuse", "show", "--json").stdout)["groups"]
     assert [(group["transition"], group["number"]) for group in left] == [("job job-1 → job-2", 1)]
-
-
-def test_a_plan_says_what_would_be_sent_held_and_kept_by_a_pause(notify: Installation) -> None:
-    notify.configure_watch(fuse={"max_changes": 3}, settle={"LATER": "1h"})
-    notify.add_many("hw-", 8)
-    notify.run("run", "--once")
-    notify.ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id <> 'hw-sentinel'")
-
-    assert "8 applications: 5 held, 3 send" in notify.run("plan").stdout
-    assert notify.run("pause").code == 0
-    shown = notify.run("plan").stdout
-    assert "sending to all endpoints is paused by an operator" in shown
-    assert "8 applications: 5 held, 3 send once resumed" in shown
-    planned = json.loads(notify.run("plan", "--json").stdout)
-    assert {each["transition"] for each in planned} == {"NEW → SEEN"}
-    assert {each["reason"] for each in planned if each["action"] == "held"} == {
-        "more than 3 changes at once (fuse.max_changes)"
-    }
-    once = notify.run("run", "--once")
-    assert " 3 pending, 5 held, " in once.stdout
-    assert "8 applications: 5 held, 3 send once resumed" in notify.run("plan").stdout

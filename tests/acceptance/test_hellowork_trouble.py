@@ -4,7 +4,6 @@ import json
 from datetime import datetime
 from functools import partial
 
-import pytest
 from support.daemon_process import DaemonProcess, free_port
 from support.emulated import EmulatorOptions
 from support.hellowork_server import hellowork as running_hellowork
@@ -51,31 +50,6 @@ def _was_tried(daemon: DaemonProcess, application_id: str) -> bool:
 def _is_pending(installation: Installation, application_id: str, status: str) -> bool:
     (story,) = json.loads(installation.run("explain", application_id, "--json").stdout)
     return bool(story["entry"] and story["entry"]["content"]["status"] == status)
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"kind": "status", "status": 500},
-        {"kind": "html"},
-        {"kind": "redirect", "location": "http://127.0.0.1:1/elsewhere"},
-        {"kind": "hang", "seconds": 60},
-    ],
-    ids=lambda fault: str(fault.get("status", fault["kind"])),
-)
-def test_a_call_that_may_not_have_been_heard_is_made_again(notify: Installation, fault: dict[str, object]) -> None:
-    # Long enough for the answer that comes in the end, on a busy machine.
-    notify.configure(hellowork={"timeout": "3s"})
-    notify.add("hw-1")
-    notify.hellowork.will({**fault, "application_id": "hw-1", "times": 2})
-    with notify.daemon() as daemon:
-        notify.change("hw-1", status="SEEN")
-        daemon.wait_until(lambda: len(notify.hellowork.calls_for("hw-1")) >= 3, "the third call")
-        daemon.wait_for_event("sent")
-        notify.settle(daemon)
-        assert len(notify.hellowork.calls_for("hw-1")) == 3
-        assert len(daemon.events_named("not sent yet")) == 2
-        assert daemon.report()["watches"][0]["dead_letters"] == 0
 
 
 def test_refused_credentials_pause_everything_until_they_are_repaired(notify: Installation) -> None:
@@ -186,52 +160,6 @@ def test_retry_after_is_honoured_by_the_whole_endpoint_and_by_the_next_daemon(no
     assert {call.application_id for call in later} == {"hw-1", "hw-2", "hw-sentinel"}
     assert all(call.received - refused.received >= 9.9 for call in later)
     assert len(later) == 3
-
-
-def test_a_backoff_outlives_the_daemon(notify: Installation) -> None:
-    # A wait is drawn from zero to that.
-    notify.configure(hellowork={"retry": {"first": "1000h", "max": "2000h"}})
-    notify.add("hw-1")
-    notify.hellowork.will({"kind": "status", "status": 500, "application_id": "hw-1"})
-    with notify.daemon() as daemon:
-        notify.change("hw-1", status="SEEN")
-        daemon.wait_until(lambda: "HTTP 500" in notify.run("explain", "hw-1", "--json").stdout, "the failure's record")
-        daemon.kill()
-    with notify.daemon() as daemon:
-        notify.settle(daemon, pending=1)
-        assert len(notify.hellowork.calls_for("hw-1")) == 1
-        (explained,) = json.loads(notify.run("explain", "hw-1", "--json").stdout)
-        assert explained["entry"]["state"] == "pending"
-        assert "HTTP 500" in explained["entry"]["reason"]
-        resent = notify.run("resend", "hw-1", "--yes")  # a person need not wait
-        assert resent.code == 0
-        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)], "the call")
-
-
-def test_a_delivery_that_fails_for_too_long_is_given_up(notify: Installation) -> None:
-    notify.configure(hellowork={"retry": {"first": "20ms", "max": "50ms", "for": "1s"}})
-    notify.add("hw-1")
-    notify.hellowork.will({"kind": "status", "status": 503, "application_id": "hw-1", "times": 1000})
-    with notify.daemon() as daemon:
-        notify.change("hw-1", status="SEEN")
-        daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 1, "a dead letter")
-        daemon.wait_for_event("given up")
-        (said,) = daemon.events_named("given up")
-        assert said["level"] == "error"
-        assert "given up after" in notify.run("explain", "hw-1").stdout
-
-
-def test_calls_are_spaced_by_the_rate_and_bounded_in_number(notify: Installation) -> None:
-    notify.configure(hellowork={"rate_limit": 5, "concurrency": 2})
-    notify.add_many("hw-", 15)
-    with notify.daemon() as daemon:
-        notify.ats.execute(
-            "UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id LIKE 'hw-_' OR hellowork_id LIKE 'hw-__'"
-        )
-        daemon.wait_until(lambda: len(notify.hellowork.calls) == 15, "all calls")
-    times = [call.received for call in notify.hellowork.calls]
-    # Planned are 2.8 seconds. The first call may be late on a busy machine; the others keep to their planned times.
-    assert times[-1] - times[0] >= 2
 
 
 def _is_about(event: dict[str, object], application_id: str) -> bool:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 from support.daemon_process import Finished
 from support.installation import Installation
@@ -76,15 +75,6 @@ def test_json_means_the_same(notify: Installation) -> None:
         json.loads(run(notify, *command, "--json").stdout)
 
 
-def test_the_text_log_shows_it_as_escapes(notify: Installation) -> None:
-    notify.configure(log={"format": "text"})
-    notify.hellowork.will({"kind": "status", "status": 400, "body": EVIL, "application_id": APPLICATION})
-    run(notify, "run", "--once")
-    notify.add(APPLICATION, status=EVIL)
-
-    assert r"\x9b31m" in run(notify, "run", "--once").stderr
-
-
 def test_a_message_of_postgresql_is_one_line(notify: Installation) -> None:
     notify.ats.execute(FAILS)
     notify.configure_watch(where="public.fails()")
@@ -93,28 +83,3 @@ def test_a_message_of_postgresql_is_one_line(notify: Installation) -> None:
     run(notify, "check")
     run(notify, "check", "--json")
     run(notify, "run", "--once")
-
-
-def test_a_mistake_in_the_file_is_one_line(notify: Installation, tmp_path: Path) -> None:
-    file = tmp_path / "odd\x1b[2J\nfailed forged.yaml"
-    file.write_text(json.dumps({"watches": {EVIL: {}}, EVIL: EVIL, "database": {"dsn": "postgresql:///ats"}}))
-
-    assert notify.run("config", "validate", config=file).code == 78
-    harmless(notify.run("config", "validate", config=file).output)
-    harmless(notify.run("config", "validate", config=tmp_path / "no\x1b\nfailed forged").output)
-
-
-def test_what_a_script_refuses_is_one_line(notify: Installation) -> None:
-    notify.ats.execute(
-        'CREATE ROLE "r\x1b[2J\nfailed forged"; GRANT CREATE ON SCHEMA cdc_sync TO "r\x1b[2J\nfailed forged"'
-    )
-    try:
-        notify.ats.execute('ALTER TABLE cdc_sync.changes OWNER TO "r\x1b[2J\nfailed forged"')
-
-        refused = notify.run("sql", "install", "--apply", "--dsn", notify.dsn)
-
-        assert refused.code == 1
-        harmless(refused.output)
-        assert r"r\x1b[2J\nfailed forged" in refused.output
-    finally:
-        notify.ats.execute('DROP OWNED BY "r\x1b[2J\nfailed forged"; DROP ROLE "r\x1b[2J\nfailed forged"')

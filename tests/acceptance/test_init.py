@@ -109,21 +109,6 @@ def test_what_it_is_not_sure_of_is_left_undecided_with_what_a_person_needs(frenc
     assert french.ats.execute("SELECT to_regnamespace('cdc_sync')").fetchone() == (None,)
 
 
-def test_what_is_undecided_is_said_when_a_file_is_written(french: Installation) -> None:
-    made = init(french, "--output", str(french.folder / "first.yaml"))
-
-    assert made.code == 0
-    assert "3 to decide" in made.stderr
-    assert "  status: " in made.stderr
-
-
-def test_an_ats_without_hellowork_s_id_hears_of_the_side_table(french: Installation) -> None:
-    french.ats.execute("ALTER TABLE public.candidatures DROP id_hellowork")
-
-    asked = yaml.safe_load(init(french).stdout)["undecided"]
-    assert any(each.startswith("application_id: ") and "`cdc-sync sql id-table`" in each for each in asked)
-
-
 def test_a_file_is_not_overwritten(french: Installation) -> None:
     there = french.folder / "mine.yaml"
     there.write_text("mine")
@@ -154,42 +139,13 @@ def test_options_answer(french: Installation) -> None:
     assert any(each.startswith("watermark: ") for each in document["undecided"])
 
 
-def test_an_expression_answers_too(french: Installation) -> None:
-    sql = "CASE WHEN t.supprimee THEN 'gone' ELSE 'there' END"
-    nested = "(SELECT x.libelle FROM public.etapes x WHERE x.id = t.etape_id)"
-
-    made = init(french, "--column", f"status={sql};", "--column", f"source={nested}")
-
-    assert made.code == 0, made.output
-    columns = yaml.safe_load(made.stdout)["watches"]["applications"]["columns"]
-    assert columns["status"] == {"sql": sql, "depends_on": ["supprimee"]}
-    assert columns["source"] == {"sql": nested, "depends_on": ["etape_id"]}
-    assert "source: write each under related, with its key: public.etapes" in made.stderr
-
-
-def test_the_columns_of_an_expression_are_asked_for_where_postgresql_cannot_name_them(french: Installation) -> None:
-    name = french.ats.info.dbname
-    french.ats.execute(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC'.encode())
-
-    made = init(french, "--column", "status=upper(t.nom)")
-
-    assert made.code == 0, made.output
-    assert yaml.safe_load(made.stdout)["watches"]["applications"]["columns"]["status"] == {"sql": "upper(t.nom)"}
-    assert "depends_on: permission denied to create temporary tables" in made.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["--table", "candidature"], 1, 'did you mean "candidatures"?'),
-        (["--table", "a.b.c"], 2, "is no table's name"),
         (["--column", "status=nowhere"], 2, "has no column nowhere; it has id, "),
         (["--column", "colour=nom"], 2, "expected FIELD=COLUMN"),
-        (["--column", "status=a.b"], 2, "is no column's name"),
         (["--column", "status=upper(t.nowhere)"], 2, "which is called t: column t.nowhere does not exist"),
-        (["--column", "watermark=upper(t.nom)"], 2, "is no column's name"),
-        (["--mode", "sometimes"], 2, "is not one of 'notify', 'poll'"),
-        (["--timezone", "Europe/Nowhere"], 2, "timezone"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -199,49 +155,6 @@ def test_wrong_answers_are_told(french: Installation, arguments: list[str], code
     assert refused.code == code
     assert said in " ".join(refused.stderr.replace("│", " ").split())
     assert refused.stdout == ""
-
-
-def test_a_database_without_such_a_table(notify: Installation) -> None:
-    notify.uninstall()
-    notify.ats.execute("DROP TABLE public.applications; CREATE TABLE public.invoices (id integer)")
-
-    refused = init(notify)
-
-    assert refused.code == 1
-    assert "public.invoices" in refused.stderr
-    assert "--table" in refused.stderr
-    away = notify.run_bare([*COMMAND, "init", "--dsn", f"host=127.0.0.1 port=1 password={PASSWORD}"])
-    assert away.code == 1
-    assert "cannot be reached" in away.stderr
-
-
-def test_a_view_is_polled(french: Installation) -> None:
-    french.ats.execute("CREATE VIEW public.shown AS SELECT id, date_maj, etape_id AS colour FROM public.candidatures")
-
-    made = init(french, "--table", "public.shown")
-
-    assert made.code == 0
-    watch = yaml.safe_load(made.stdout)["watches"]["applications"]
-    assert watch["capture"]["mode"] == "poll"
-    assert watch["columns"]["application_id"] == "put_application_id_here"
-    assert "A view has none" in made.stdout
-
-
-def test_a_superuser_is_told_to_have_a_role_made(french: Installation) -> None:
-    made = french.run_bare([*COMMAND, "init", "--dsn", french.dsn])
-
-    assert made.code == 0
-    assert "CREATE ROLE cdc_sync LOGIN" in made.stdout
-
-
-def test_it_asks_nothing_so_that_enter_removes_no_doubt(french: Installation) -> None:
-    french.ats.execute("CREATE TABLE public.applications (LIKE public.candidatures)")
-
-    made = init(french)
-
-    assert made.code == 0
-    undecided = yaml.safe_load(made.stdout)["undecided"]
-    assert undecided[0] == "table: public.candidatures looks like it too"
 
 
 def test_run_refuses_while_something_is_undecided_and_what_only_looks_works(notify: Installation) -> None:

@@ -5,7 +5,6 @@ All daemons here are on this host; `test_leader_on_hosts.py` has hosts of their 
 
 import json
 import re
-import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -28,8 +27,6 @@ SOON = 20.0
 A daemon that waited for the end of a lease would take 31, with `hellowork.timeout` of ten.
 """
 
-LEASE = 13.0
-"""Seconds, with `hellowork.timeout` of one: twice that, one for bytes on their way, and ten."""
 
 APPLICATIONS = 8
 
@@ -40,15 +37,6 @@ def stored(request: pytest.FixtureRequest, notify: Installation) -> Installation
     if request.param == "postgres":
         notify.share_store()
     notify.configure(hellowork={"timeout": "10s"})
-    notify.add("hw-1")
-    return notify
-
-
-@pytest.fixture
-def shared(notify: Installation) -> Installation:
-    """An installation with its store in the ATS's database, and a short lease."""
-    notify.share_store()
-    notify.configure(hellowork={"timeout": "1s"})
     notify.add("hw-1")
     return notify
 
@@ -126,35 +114,6 @@ class TestTakingOver:
             assert second.stop() == 0
         assert stored.hellowork.told("hw-1") == [("SEEN", JOB), ("HIRED", JOB)]
 
-    def test_a_standby_that_ends_disturbs_nobody(self, stored: Installation) -> None:
-        with stored.daemon() as first:
-            for end in ("stop", "kill"):
-                with beside(stored, end).daemon(ready=False) as second:
-                    second.wait_until_standby()
-                    getattr(second, end)()
-                stored.settle(first)
-            assert len(first.events_named("this daemon leads")) == 1
-            assert first.stop() == 0
-
-    def test_a_standby_that_was_stopped_and_goes_on_ends_nobody(self, apart: Installation) -> None:
-        work = NumberedWork(apart, APPLICATIONS)
-        with apart.daemon() as first, beside(apart).daemon(ready=False) as second:
-            second.wait_until_standby()
-            stood_by = time.monotonic()
-            second.suspend()
-            with work.going_on():
-                wait_until(lambda: time.monotonic() > stood_by + LEASE + 3, "longer than a lease")
-                second.send_signal(signal.SIGCONT)
-                second.wait_until(second.is_standby, "it to answer again")
-                resumed = time.monotonic()
-                wait_until(lambda: time.monotonic() > resumed + 3, "some tries to take the lead")
-            apart.settle(first)
-            assert not first.events_named("lost the lead")
-            assert not second.events_named("this daemon leads")
-            assert first.stop() == 0
-        assert work.is_known_to(apart.hellowork)
-        assert older_after_newer(apart.hellowork.calls) == []
-
 
 class TestWhoLeads:
     def test_every_report_names_the_leader_and_since_when(self, stored: Installation) -> None:
@@ -224,21 +183,6 @@ class TestRunOnce:
             stored.settle(daemon)
             assert len(daemon.events_named("this daemon leads")) == 1
 
-    def test_it_leads_itself_and_a_daemon_waits_for_it(self, stored: Installation) -> None:
-        # The call lasts until the other one stands by.
-        stored.configure(hellowork={"timeout": "20s"})
-        assert stored.run("run", "--once").code == 0
-        stored.change("hw-1", status="SEEN")
-        stored.hellowork.will({"kind": "delay", "seconds": 10})
-        with stored.daemon("--once", ready=False) as once:
-            once.wait_until(lambda: stored.hellowork.calls_for("hw-1"), "its call")
-            with beside(stored).daemon(ready=False) as daemon:
-                assert f"process {once.pid} on " in daemon.wait_until_standby()
-                assert once.wait() == 0
-                daemon.wait_until(daemon.leads, "it to lead", within=SOON)
-                assert daemon.stop() == 0
-        assert stored.hellowork.told("hw-1") == [("SEEN", JOB)]
-
 
 def test_a_transaction_pooler_before_the_store_is_refused(apart: Installation) -> None:
     binary = pgbouncer_binary()
@@ -259,18 +203,11 @@ def test_a_transaction_pooler_before_the_store_is_refused(apart: Installation) -
             apart.settle(daemon)
 
 
-@pytest.mark.parametrize("with_standby", [False, True], ids=["alone", "with a standby"])
-def test_a_leader_whose_session_is_broken_while_it_calls_loses_nothing(
-    apart: Installation, *, with_standby: bool
-) -> None:
+def test_a_leader_whose_session_is_broken_while_it_calls_loses_nothing(apart: Installation) -> None:
     work = NumberedWork(apart, APPLICATIONS)
     standby = beside(apart)
     with apart.daemon() as first, standby.daemon(ready=False) as second:
-        if with_standby:
-            second.wait_until_standby()
-        else:
-            second.wait_until(lambda: second.readiness()[0], "the admin server")
-            second.stop()
+        second.wait_until_standby()
         for turn in range(3):
             work.step()
             first.wait_until(lambda: work.is_known_to(apart.hellowork), "the numbers so far")
@@ -283,9 +220,8 @@ def test_a_leader_whose_session_is_broken_while_it_calls_loses_nothing(
     assert overlaps(apart.hellowork.calls) == []
 
 
-@pytest.mark.parametrize("why", ["paused", "refused"])
-def test_a_call_that_had_begun_counts_although_its_endpoint_stands_and_its_row_went_back(
-    stored: Installation, why: str
+def test_a_call_that_had_begun_counts_although_its_endpoint_is_paused_and_its_row_went_back(
+    stored: Installation,
 ) -> None:
     """HelloWork has HIRED, and nobody here knows: the state that was acknowledged must be sent once more."""
     stored.add("hw-2")
@@ -296,28 +232,17 @@ def test_a_call_that_had_begun_counts_although_its_endpoint_stands_and_its_row_w
         stored.hellowork.will({"kind": "slow_body", "seconds": 60, "application_id": "hw-1"})
         stored.change("hw-1", status="HIRED")
         daemon.wait_until(lambda: status_at_hellowork(stored) == "HIRED", "the call to have begun")
-        if why == "paused":
-            assert stored.run("pause").code == 0
-        else:
-            stored.hellowork.will({"kind": "status", "status": 401, "application_id": "hw-2", "times": None})
-            stored.change("hw-2", status="SEEN")
-            daemon.wait_until(lambda: stored.hellowork.calls_for("hw-2"), "the refusal")
-        daemon.wait_for_report(lambda report: stands(report["endpoints"][0]), why)
+        stored.hellowork.will({"kind": "status", "status": 401, "application_id": "hw-2", "times": None})
+        stored.change("hw-2", status="SEEN")
+        daemon.wait_for_report(lambda report: report["endpoints"][0]["mode"] == "paused", "the refusal")
         daemon.kill()
     stored.change("hw-1", status="SEEN")
     stored.hellowork.will_work()
     with stored.daemon(ready=False) as daemon:
-        if why == "paused":
-            daemon.wait_until(lambda: daemon.readiness()[0], "the admin server")
-            assert stored.run("resume").code == 0
         daemon.wait_until(lambda: status_at_hellowork(stored) == "SEEN", "the acknowledged state once more")
         stored.settle(daemon)
         assert daemon.stop() == 0
     assert [status for status, _ in stored.hellowork.told("hw-1")][-1] == "SEEN"
-
-
-def stands(endpoint: dict[str, object]) -> bool:
-    return endpoint["mode"] != "healthy" or bool(endpoint["sending_paused"])
 
 
 def leader_of_nobody(installation: Installation) -> bool:

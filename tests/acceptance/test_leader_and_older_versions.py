@@ -1,12 +1,10 @@
 """A daemon of an earlier release and one of this version on one store: never both at work."""
 
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,8 @@ from support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)
 
-RELEASES = {"0.2.0": "240a3a76", "0.2.1": "465c8d8d"}
+RELEASE = "465c8d8d"
+"""0.2.1, which has the schema of 0.2.0."""
 
 TAKEN_OVER = 30.0
 """Seconds: a lease of either version with `hellowork.timeout` of one, and a start on a busy machine."""
@@ -93,16 +92,11 @@ class Mixed:
         assert len(overlaps(calls)) <= 1, overlaps(calls)
 
 
-@pytest.fixture(params=RELEASES)
-def release(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
-def code(release: str, tmp_path: Path) -> Mapping[str, str]:
+def code(tmp_path: Path) -> Mapping[str, str]:
     """The environment for the program of the release."""
     try:
-        return check_out(RELEASES[release], tmp_path / "code")
+        return check_out(RELEASE, tmp_path / "code")
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("there is no repository here that has this version")
 
@@ -148,23 +142,6 @@ def test_this_version_calls_only_when_the_older_daemon_has_ended(mixed: Mixed) -
 
 
 @pytest.mark.parametrize("mixed", ["postgres"], indirect=True)
-def test_an_older_daemon_that_was_frozen_for_longer_than_its_lease_does_no_harm_afterwards(mixed: Mixed) -> None:
-    with mixed.old_daemon() as old:
-        old.wait_until_ready()
-        mixed.work.step()
-        mixed.wait_until_known()
-        mixed.old.quiet(old)  # no transaction is open
-        old.suspend()
-        with mixed.work.going_on(), mixed.new_daemon_that_calls():
-            old.send_signal(signal.SIGCONT)
-            wait_until(lambda: not old.is_running or old.readiness()[0] != HTTPStatus.OK, "it to be of no use")
-            mixed.wait_for_calls_by("new", 20)
-    with mixed.new_daemon():
-        mixed.wait_until_known()
-    mixed.check()
-
-
-@pytest.mark.parametrize("mixed", ["postgres"], indirect=True)
 def test_an_older_daemon_that_is_frozen_inside_a_transaction_is_named(mixed: Mixed) -> None:
     """It keeps the tables locked, so they cannot be changed: somebody must end it, and learns that."""
     with midway_to(mixed.old.variables["STATE_DSN"]) as midway:
@@ -181,48 +158,4 @@ def test_an_older_daemon_that_is_frozen_inside_a_transaction_is_named(mixed: Mix
             old.kill()
     with mixed.new_daemon_that_calls():
         mixed.wait_until_known()
-    mixed.check()
-
-
-def test_an_older_daemon_that_was_stopped_is_followed_by_this_version_for_good(mixed: Mixed) -> None:
-    with mixed.old_daemon() as old:
-        old.wait_until_ready()
-        mixed.work.step()
-        mixed.wait_until_known()
-        assert old.stop() == 0
-    with mixed.new_daemon() as new:
-        with mixed.work.going_on():
-            mixed.wait_for_calls_by("new")
-            with mixed.old_daemon() as old:
-                assert old.wait() != 0
-                said = " ".join(old.logged.split())
-            mixed.wait_for_calls_by("new")
-        # While it works, and afterwards.
-        assert "newer cdc-sync" in said or f"process {new.pid}" in said
-        mixed.wait_until_known()
-        assert len(new.events_named("this daemon leads")) == 1
-        assert new.stop() == 0
-    refused = mixed.run_old("run", "--once")
-    assert refused.returncode != 0
-    said = " ".join(f"{refused.stdout}{refused.stderr}".split())
-    assert "was written by a newer cdc-sync" in said
-    assert "Run that version, or restore the store's backup from before the upgrade." in said
-    mixed.check()
-
-
-def test_what_an_older_daemon_had_claimed_when_it_was_killed_is_sent(mixed: Mixed) -> None:
-    with mixed.old_daemon() as old:
-        old.wait_until_ready()
-        mixed.work.step()
-        mixed.wait_until_known()
-        mixed.hellowork.will({"kind": "slow_body", "seconds": 0.9, "times": APPLICATIONS})
-        seen = len(mixed.hellowork.calls)
-        mixed.work.step()
-        wait_until(lambda: len(mixed.hellowork.calls) > seen, "calls under way")
-        old.kill()
-    mixed.hellowork.will_work()
-    mixed.work.step(mixed.work.names[:4])
-    with mixed.new_daemon_that_calls() as new:
-        mixed.wait_until_known()
-        mixed.new.settle(new)
     mixed.check()

@@ -51,17 +51,3 @@ def test_no_call_begins_without_a_lease_and_no_daemon_ends(notify: Installation,
         assert leader.stop() == standby.stop() == 0
     assert older_after_newer(notify.hellowork.calls) == []
     assert overlaps(notify.hellowork.calls) == []
-
-
-def test_a_store_that_is_slow_within_the_lease_costs_nothing_but_time(notify: Installation, path: SlowPath) -> None:
-    work = NumberedWork(notify, APPLICATIONS)
-    with notify.daemon() as leader:
-        with work.going_on():
-            leader.wait_until(lambda: len(notify.hellowork.calls) > 10, "calls")
-            path.seconds, slow_since = 0.2, time.monotonic()
-            leader.wait_until(lambda: time.monotonic() > slow_since + LEASE, "longer than a lease")
-            path.seconds = 0
-        leader.wait_until(lambda: work.is_known_to(notify.hellowork), "every change")
-        assert not leader.events_named("lost the lead")
-        assert leader.stop() == 0
-    assert older_after_newer(notify.hellowork.calls) == []

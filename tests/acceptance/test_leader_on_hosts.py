@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -91,53 +90,21 @@ def store_dsn(addresses: Sequence[str]) -> str:
 
 
 class TestKilled:
-    def test_the_standby_leads_after_the_lease_and_the_killed_one_stands_by_afterwards(
+    def test_the_standby_leads_within_45_seconds_and_the_killed_one_stands_by_afterwards(
         self, cluster_of: Cluster
     ) -> None:
+        for each in (cluster_of.first, cluster_of.second):
+            each.configure(hellowork={"timeout": "10s"})  # as it usually is
         with cluster_of.daemons() as (leader, standby):
             with cluster_of.work.going_on():
                 cluster_of.wait_for_calls_of(1, leader)
                 leader.kill()
-                cluster_of.wait_for_calls_of(2, standby)
+                standby.wait_until(lambda: cluster_of.calls_of(2), "its first call", within=45)
                 with cluster_of.first.daemon(ready=False) as again:
                     assert f"process {standby.pid} on host-2" in again.wait_until_standby()
             cluster_of.wait_until_known(standby)
             assert leads_in_report(standby) == ("host-2", standby.pid)
         cluster_of.check(takeovers=1)
-
-    def test_one_that_is_started_again_on_its_host_waits_for_nobody(self, cluster_of: Cluster) -> None:
-        cluster_of.first.configure(hellowork={"timeout": "10s"})
-        lease = 2 * 10 + 11  # beside which a start is short, on a busy machine too
-        with cluster_of.work.going_on():
-            with cluster_of.first.daemon() as leader:
-                cluster_of.wait_for_calls_of(1, leader)
-                leader.kill()
-            killed = time.monotonic()
-            with cluster_of.first.daemon(ready=False) as again:
-                cluster_of.wait_for_calls_of(1, again, within=lease - 2)
-                assert time.monotonic() < killed + lease
-        cluster_of.check(takeovers=1)
-
-    @pytest.mark.timeout(300)
-    def test_with_the_usual_timeout_it_takes_45_seconds_at_most(self, cluster_of: Cluster) -> None:
-        for each in (cluster_of.first, cluster_of.second):
-            each.configure(hellowork={"timeout": "10s"})
-        with cluster_of.daemons() as (leader, standby):
-            cluster_of.work.step()
-            cluster_of.wait_until_known(leader)
-            leader.kill()
-            cluster_of.work.step()
-            standby.wait_until(lambda: cluster_of.calls_of(2), "its first call", within=45)
-            cluster_of.wait_until_known(standby)
-        cluster_of.check(takeovers=1)
-
-    def test_a_cleanly_stopped_leader_is_waited_for_by_nobody(self, cluster_of: Cluster) -> None:
-        with cluster_of.daemons() as (leader, standby), cluster_of.work.going_on():
-            cluster_of.wait_for_calls_of(1, leader)
-            assert leader.stop() == 0
-            standby.wait_until(standby.leads, "it to lead", within=LEASE - 3)
-            cluster_of.wait_for_calls_of(2, standby)
-        cluster_of.check(takeovers=0)
 
 
 class TestFrozen:
@@ -158,35 +125,11 @@ class TestFrozen:
             cluster_of.wait_until_known(standby)
         cluster_of.check(takeovers=1)
 
-    def test_one_that_goes_on_alone_leads_again_or_is_started_again(self, cluster_of: Cluster) -> None:
-        """Nobody took over, so the store's session may still be there: it is too old for a call all the same."""
-        with cluster_of.first.daemon() as leader:
-            with cluster_of.work.going_on():
-                cluster_of.wait_for_calls_of(1, leader)
-                suspended = time.monotonic()
-                leader.suspend()
-                wait_until(lambda: time.monotonic() > suspended + LEASE + 3, "longer than a lease")
-            leader.send_signal(signal.SIGCONT)
-            wait_until(lambda: not leader.is_running or len(leader.events_named("this daemon leads")) == 2, "its end")
-            if leader.is_running:
-                cluster_of.wait_until_known(leader)
-        with cluster_of.first.daemon() as again:
-            cluster_of.wait_until_known(again)
-        cluster_of.check(takeovers=1)
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            pytest.param("SEEN", id="the one that stores the change"),
-            pytest.param("acknowledged", id="the one that stores the answer"),
-            pytest.param("", id="any"),
-        ],
-    )
-    def test_inside_a_transaction_of_the_store(self, cluster_of: Cluster, text: str) -> None:
+    def test_inside_a_transaction_of_the_store(self, cluster_of: Cluster) -> None:
         with midway(cluster_of) as way, cluster_of.daemons() as (leader, standby):
             cluster_of.work.step()
             cluster_of.wait_until_known(leader)
-            way.hold(text.replace("SEEN", "S000"))
+            way.hold("acknowledged")
             cluster_of.work.step()
             way.wait_until_held()
             leader.suspend()
@@ -203,45 +146,29 @@ class TestFrozen:
 
 
 class TestPathToHelloWorkCut:
-    @pytest.mark.parametrize("end", ["killed", "frozen"])
-    def test_a_request_that_was_not_sent_does_not_arrive_after_a_newer_one(self, cluster_of: Cluster, end: str) -> None:
+    def test_a_request_that_was_not_sent_does_not_arrive_after_a_newer_one(self, cluster_of: Cluster) -> None:
         with cluster_of.daemons() as (leader, standby):
             cluster_of.work.step()
             cluster_of.wait_until_known(leader)  # on connections that are kept
             with cluster_of.hosts.cut(1, [HELLOWORK]):
                 cluster_of.work.step()
                 leader.wait_until(lambda: cluster_of.hosts.unsent(1), "requests on their way")
-                if end == "killed":
-                    leader.kill()
-                else:
-                    leader.suspend()
+                leader.suspend()
                 cluster_of.work.step()
                 cluster_of.wait_for_calls_of(2, standby)
                 cluster_of.wait_until_known(standby)
                 last = cluster_of.calls_of(1)
-            if end == "frozen":
-                leader.send_signal(signal.SIGCONT)
-                leader.wait_until_ended_or_standby()
+            leader.send_signal(signal.SIGCONT)
+            leader.wait_until_ended_or_standby()
             cluster_of.work.step()
             cluster_of.wait_until_known(standby)
             wait_until(lambda: not cluster_of.hosts.unsent(1), "the kernel to have nothing more to send")
             assert cluster_of.calls_of(1) == last
         cluster_of.check(takeovers=1)
 
-    def test_the_leader_stays_the_leader(self, cluster_of: Cluster) -> None:
-        with cluster_of.daemons() as (leader, standby):
-            with cluster_of.work.going_on():
-                cluster_of.wait_for_calls_of(1, leader)
-                with cluster_of.hosts.cut(1, [HELLOWORK]):
-                    leader.wait_for_event("not sent yet")
-                cluster_of.wait_for_calls_of(1, leader)
-            cluster_of.wait_until_known(leader)
-            assert not standby.events_named("this daemon leads")
-        cluster_of.check(takeovers=0)
-
 
 class TestPathToTheStoreCut:
-    @pytest.mark.parametrize("directions", [("requests",), ("answers",), ("requests", "answers")], ids="-".join)
+    @pytest.mark.parametrize("directions", [("answers",), ("requests", "answers")], ids="-".join)
     def test_the_standby_takes_over_and_no_process_ends(
         self, cluster_of: Cluster, directions: Sequence[Direction]
     ) -> None:
@@ -272,16 +199,6 @@ class TestPathToTheStoreCut:
             assert not standby.events_named("this daemon leads")
         cluster_of.check(takeovers=0)
 
-    def test_a_standby_without_the_store_says_so_and_disturbs_nobody(self, cluster_of: Cluster) -> None:
-        with cluster_of.daemons() as (leader, standby):
-            with cluster_of.work.going_on(), cluster_of.hosts.cut(2, STORE, ["answers"]):
-                standby.wait_until_not_ready("")
-                cluster_of.wait_for_calls_of(1, leader)
-            standby.wait_until_standby()
-            cluster_of.wait_until_known(leader)
-            assert not leader.events_named("lost the lead")
-        cluster_of.check(takeovers=0)
-
 
 class TestClocks:
     @pytest.fixture
@@ -294,7 +211,7 @@ class TestClocks:
             installation.variables |= clock.variables
         return made
 
-    @pytest.mark.parametrize("seconds", [MINUTE, -MINUTE, HOUR, -HOUR])
+    @pytest.mark.parametrize("seconds", [HOUR, -HOUR])
     def test_a_clock_that_is_set_makes_no_leader_and_ends_none(
         self, cluster_of: Cluster, clocks: list[SettableClock], seconds: int
     ) -> None:
@@ -360,23 +277,6 @@ class TestContainers:
                     containers.wait_for_calls_of(2, standby)
                     assert time.monotonic() > cut + LEASE / 2
                 leader.wait_until_standby()
-            containers.wait_until_known(standby)
-        containers.check(takeovers=1)
-
-    def test_one_that_goes_on_after_its_lease_ends(self, containers: Cluster) -> None:
-        with containers.daemons() as (leader, standby):
-            with containers.work.going_on():
-                containers.wait_for_calls_of(1, leader)
-                inside = psutil.Process(leader.pid).children(recursive=True)
-                for process in inside:
-                    process.suspend()
-                containers.wait_for_calls_of(2, standby)
-                last = containers.calls_of(1)
-                for process in inside:
-                    process.resume()
-                wait_until(lambda: not leader.is_running, "its end")
-                containers.wait_for_calls_of(2, standby)
-                assert containers.calls_of(1) == last
             containers.wait_until_known(standby)
         containers.check(takeovers=1)
 

@@ -85,56 +85,6 @@ def test_what_changes_with_the_move_is_sent_once(archiving: Installation) -> Non
         assert archiving.hellowork.told("hw-1") == [("hired", JOB), ("deleted", JOB)]
 
 
-def test_a_row_that_is_marked_as_deleted_and_lives_in_the_archive_is_no_deletion(archiving: Installation) -> None:
-    archiving.add("hw-1", "interview")
-    with archiving.daemon() as daemon:
-        archiving.ats.execute(
-            f"INSERT INTO applications_archive ({COLUMNS}) SELECT {COLUMNS} FROM applications"  # noqa: S608 - our own
-            " WHERE hellowork_id = 'hw-1'"
-        )
-        archiving.change("hw-1", deleted_at="2024-01-01")
-        daemon.wait_until(lambda: "moved" in events_of(archiving, "hw-1"), "the answer")
-        archiving.settle(daemon)
-        assert archiving.hellowork.told("hw-1") == []
-    events = events_of(archiving, "hw-1")
-    # A restart begins with a sweep.
-    with archiving.daemon() as daemon:
-        daemon.wait_for_event("swept", 2)
-        archiving.settle(daemon)
-        assert events_of(archiving, "hw-1") == events
-        archiving.ats.execute("DELETE FROM applications_archive WHERE hellowork_id = 'hw-1'")
-        daemon.wait_until(lambda: archiving.hellowork.told("hw-1"), "the deletion")
-        assert archiving.hellowork.told("hw-1") == [("deleted", JOB)]
-
-
-def test_an_application_without_a_row_in_any_table_is_deleted(archiving: Installation) -> None:
-    archiving.add("hw-1", "interview")
-    archiving.add("hw-2", "interview")
-    with archiving.daemon() as daemon:
-        move(archiving, "hw-2")
-        archiving.delete("hw-1")
-        archiving.ats.execute("DELETE FROM applications_archive")
-        told = archiving.hellowork.told
-        daemon.wait_until(lambda: told("hw-1")[-1:] == told("hw-2")[-1:] == [("deleted", JOB)], "both deletions")
-        archiving.settle(daemon)
-
-
-@pytest.mark.parametrize("mode", ["poll"], indirect=True)
-def test_a_run_once_leaves_a_moved_application_alone(archiving: Installation) -> None:
-    archiving.add("hw-1", "interview")
-    assert archiving.run("run", "--once").code == 0
-    move(archiving, "hw-1")
-    planned = json.loads(archiving.run("plan", "--json").stdout)
-    assert {each["watch"]: each["action"] for each in planned} == {
-        "applications": "confirm-deletion",
-        "archive": "adopt",
-    }
-    for _ in range(2):
-        assert archiving.run("run", "--once").code == 0
-    assert archiving.hellowork.calls == []
-    assert watches_of(archiving, "hw-1") == ["archive"]
-
-
 def test_a_deletion_waits_while_the_archive_cannot_be_read(archiving: Installation) -> None:
     archiving.add("hw-1", "interview")
     with archiving.daemon() as daemon:
@@ -152,36 +102,6 @@ def test_a_deletion_waits_while_the_archive_cannot_be_read(archiving: Installati
         daemon.wait_until(lambda: archiving.hellowork.told("hw-1"), "the deletion")
         daemon.wait_until_ready()
         assert archiving.hellowork.told("hw-1") == [("deleted", JOB)]
-
-
-@pytest.mark.parametrize("mode", ["notify"], indirect=True)
-def test_credentials_of_its_own_make_another_application(bare: Installation) -> None:
-    bare.variables["OTHER_KEY"] = "planted-other-key-11aa"
-    add_archive(bare, hellowork={"headers": {"X-Other": "${OTHER_KEY}"}})
-    bare.add("hw-1", "interview")
-    with bare.daemon() as daemon:
-        move(bare, "hw-1")
-        daemon.wait_until(lambda: len(bare.hellowork.told("hw-1")) == 2, "both calls")
-        assert sorted(bare.hellowork.told("hw-1")) == [("deleted", JOB), ("interview", JOB)]
-        bare.settle(daemon)
-
-
-@pytest.mark.parametrize("mode", ["poll"], indirect=True)
-def test_check_names_the_applications_of_two_watches(archiving: Installation) -> None:
-    copying = f"INSERT INTO applications_archive ({COLUMNS}) SELECT {COLUMNS} FROM applications"  # noqa: S608 - our own
-    for id_ in ("hw-1", "hw-2", "hw-3"):
-        archiving.add(id_)
-    archiving.ats.execute(f"{copying} WHERE hellowork_id < 'hw-3'")
-    archiving.run("run", "--once")
-    findings = json.loads(archiving.run("check", "--json").stdout)
-    (finding,) = [each for each in findings if each["check"] == "store-ids"]
-    assert (finding["state"], finding["watch"]) == ("warning", "applications")
-    assert finding["message"].startswith("2 application(s) are known to this watch and to archive")
-    assert "hw-1, hw-2" in finding["message"]
-    archiving.variables["OTHER_KEY"] = "planted-other-key-11aa"
-    archiving.configure(watches={"archive": {"hellowork": {"headers": {"X-Other": "${OTHER_KEY}"}}}})
-    findings = json.loads(archiving.run("check", "--json").stdout)
-    assert "store-ids" not in {each["check"] for each in findings}
 
 
 @pytest.mark.parametrize("mode", ["notify"], indirect=True)
@@ -219,47 +139,6 @@ def test_an_archive_that_cannot_hold_every_id_is_asked_all_the_same(bare: Instal
         assert (told("1001"), told("hw-3")) == ([], [])
 
 
-def is_refused(ats: Installation, application_id: str) -> bool:
-    """Whether a call was answered 404, and its end is in the store."""
-    return "HTTP 404" in ats.run("explain", application_id, "--json").stdout
-
-
-@pytest.mark.parametrize("mode", ["notify"], indirect=True)
-def test_an_older_state_does_not_follow_a_newer_one(bare: Installation) -> None:
-    """The older call waits for its retry, in the lane of the watch that loses the row."""
-    add_archive(bare)
-    bare.configure(hellowork={"retry": {"first": "1000h", "max": "1000h"}})  # a wait is drawn from zero to that
-    bare.add("hw-1", "interview")
-    with bare.daemon() as daemon:
-        bare.settle(daemon)
-        bare.hellowork.will({"kind": "status", "status": 404, "application_id": "hw-1", "times": 1})
-        bare.change("hw-1", status="offer")
-        daemon.wait_until(lambda: is_refused(bare, "hw-1"), "a refused call")
-        move(bare, "hw-1", status="hired")
-        wait_until_owned(bare, daemon, "hw-1", "archive")
-        assert bare.hellowork.told("hw-1") == [("hired", JOB)]
-
-
-@pytest.mark.parametrize("mode", ["notify"], indirect=True)
-def test_a_deletion_that_waits_for_its_retry_does_not_follow_a_row_in_the_archive(bare: Installation) -> None:
-    add_archive(bare)
-    bare.configure(hellowork={"retry": {"first": "1000h", "max": "1000h"}})  # a wait is drawn from zero to that
-    bare.add("hw-1", "interview")
-    with bare.daemon() as daemon:
-        bare.settle(daemon)
-        bare.hellowork.will({"kind": "status", "status": 404, "application_id": "hw-1", "times": 1})
-        bare.ats.execute(f"CREATE TABLE kept AS SELECT {COLUMNS} FROM applications")  # noqa: S608 - our own names
-        bare.delete("hw-1")
-        daemon.wait_until(lambda: is_refused(bare, "hw-1"), "a refused deletion")
-        bare.ats.execute(
-            f"INSERT INTO applications_archive ({COLUMNS}) SELECT {COLUMNS} FROM kept"  # noqa: S608 - our own names
-            " WHERE hellowork_id = 'hw-1'"
-        )
-        daemon.wait_until(lambda: bare.hellowork.told("hw-1"), "the archive's state")
-        bare.settle(daemon)
-        assert bare.hellowork.told("hw-1") == [("interview", JOB)]
-
-
 @pytest.mark.parametrize("mode", ["poll"], indirect=True)
 def test_a_row_that_the_archive_ignores_keeps_the_application_until_it_is_deleted(bare: Installation) -> None:
     add_archive(bare, status={"map": {"interview": "interview", "hired": "hired"}, "unmapped": "ignore"})
@@ -275,59 +154,3 @@ def test_a_row_that_the_archive_ignores_keeps_the_application_until_it_is_delete
         bare.ats.execute("DELETE FROM applications_archive WHERE hellowork_id = 'hw-1'")
         daemon.wait_until(lambda: bare.hellowork.told("hw-1"), "the deletion")
         assert bare.hellowork.told("hw-1") == [("deleted", JOB)]
-
-
-@pytest.mark.parametrize("mode", ["notify"], indirect=True)
-def test_a_watch_with_an_older_record_sends_what_it_has(bare: Installation) -> None:
-    add_archive(bare, deletion_grace="8s")
-    bare.add("hw-1", "interview")
-    with bare.daemon() as daemon:
-        bare.settle(daemon)
-        move(bare, "hw-1")
-        wait_until_owned(bare, daemon, "hw-1", "archive")
-        move(bare, "hw-1", "applications", status="hired")
-        daemon.wait_until(lambda: bare.hellowork.told("hw-1"), "hired")
-        # Within the archive's grace, so that its record is still that of the first move.
-        move(bare, "hw-1", status="interview")
-        daemon.wait_until(lambda: len(bare.hellowork.told("hw-1")) == 2, "interview")
-        wait_until_owned(bare, daemon, "hw-1", "archive")
-        assert bare.hellowork.told("hw-1") == [("hired", JOB), ("interview", JOB)]
-
-
-def test_what_changes_with_the_move_is_sent_by_a_watch_that_adopts_first_states(bare: Installation) -> None:
-    add_archive(bare, first_status="adopt")
-    bare.add("hw-1", "interview")
-    with bare.daemon() as daemon:
-        bare.settle(daemon)
-        move(bare, "hw-1", status="hired")
-        daemon.wait_until(lambda: bare.hellowork.told("hw-1"), "hired")
-        wait_until_owned(bare, daemon, "hw-1", "archive")
-        assert bare.hellowork.told("hw-1") == [("hired", JOB)]
-
-
-def due_of(ats: Installation, application_id: str) -> str:
-    """When an application's pending entry is due."""
-    (story,) = json.loads(ats.run("explain", application_id, "--json").stdout)
-    return str(story["entry"]["due_at"])
-
-
-@pytest.mark.parametrize("mode", ["notify"], indirect=True)
-def test_an_old_entry_waits_as_long_as_another_table_cannot_be_read(archiving: Installation) -> None:
-    """The store may be a restored backup, and the application's row is in no table that can be read."""
-    archiving.add("hw-1", "interview")
-    assert archiving.run("run", "--once").code == 0
-    archiving.hellowork.will({"kind": "status", "status": 503, "times": None})
-    archiving.change("hw-1", status="offer")
-    archiving.run("run", "--once")
-    archiving.hellowork.will_work()
-    archiving.delete("hw-1")
-    archiving.ats.execute("ALTER TABLE applications_archive RENAME TO elsewhere")
-    calls = len(archiving.hellowork.calls)
-
-    with archiving.daemon(ready=False) as daemon:
-        daemon.wait_for_event("deletions wait: an application may have moved to the table of the watch archive")
-        at_first = due_of(archiving, "hw-1")
-        daemon.wait_until(lambda: due_of(archiving, "hw-1") > at_first, "the entry to wait for longer", within=60)
-        assert daemon.stop() == 0
-
-    assert len(archiving.hellowork.calls) == calls

@@ -1,10 +1,8 @@
 """`run --once` and `run --dry-run`: for a cron job, and for a first careful look."""
 
-import json
 import sqlite3
 from contextlib import closing
 
-from psycopg import sql
 from support.daemon_process import free_port
 from support.emulated import EmulatorOptions
 from support.hellowork_server import hellowork as running_hellowork
@@ -60,54 +58,6 @@ def test_one_run_fails_as_long_as_something_due_cannot_be_delivered(poll: Instal
         assert len(back.state) == 8
 
 
-def test_one_run_without_triggers_says_so_and_finds_what_changed(bare: Installation) -> None:
-    bare.add("hw-1")
-    bare.ats.execute(sql.SQL("GRANT SELECT ON public.applications TO {}").format(sql.Identifier(bare.role)))
-    for arguments in (["run", "--once", "--dry-run"], ["run", "--once"], ["run", "--once"]):
-        done = bare.run(*arguments)
-        assert done.code == 0
-        lines = map(json.loads, done.stderr.splitlines())
-        missing = [line for line in lines if "capture.mode is notify" in line["event"]]
-        assert [line["level"] for line in missing] == (["error"] if bare.mode == "notify" else [])
-        assert all("not installed on public.applications" in line["event"] for line in missing)
-        assert all("`cdc-sync sql install`" in line["event"] for line in missing)
-    bare.change("hw-1", status="SEEN")
-    assert bare.run("run", "--once").stdout.startswith("1 sent")
-
-
-def test_one_run_tells_that_calls_were_refused(notify: Installation) -> None:
-    notify.add("hw-1")
-    notify.add("hw-2", status_api_url="https://evil.example/v1/applications/hw-2/status")
-    notify.configure_watch(columns={"status_url": "status_api_url"})
-    notify.install()
-    assert notify.run("run", "--once").code == 0
-    notify.hellowork.will({"kind": "status", "status": 400, "application_id": "hw-1"})
-    notify.change("hw-1", status="SEEN")
-    refused = notify.run("run", "--once")
-    assert refused.code == 1
-    assert refused.stdout == "0 sent, 0 to try again, 1 given up; 0 pending, 0 held, 1 dead letters\n"
-    notify.change("hw-2", status="SEEN")
-    unsendable = notify.run("run", "--once")
-    assert unsendable.code == 1
-    assert unsendable.stdout == "0 sent, 0 to try again, 1 given up; 0 pending, 0 held, 2 dead letters\n"
-    assert notify.run("run", "--once").code == 0
-
-
-def test_one_run_with_a_refused_key_fails_until_the_key_is_another(notify: Installation) -> None:
-    notify.configure(hellowork={"retry": {"first": "1h", "max": "1h"}})
-    notify.variables["HELLOWORK_API_KEY"] = "another-planted-api-key"
-    notify.add("hw-1")
-    assert notify.run("run", "--once").code == 0
-    notify.change("hw-1", status="SEEN")
-    assert notify.run("run", "--once").code == 1
-    paused = notify.run("run", "--once")
-    assert paused.code == 1
-    assert paused.stdout == "0 sent, 1 to try again, 0 given up; 1 pending, 0 held, 0 dead letters\n"
-    assert len(notify.hellowork.calls) == 2, "one for each start"
-    notify.variables["HELLOWORK_API_KEY"] = API_KEY
-    assert notify.run("run", "--once").stdout.startswith("1 sent, ")
-
-
 def test_one_run_serves_the_other_watches_when_one_cannot_work(poll: Installation) -> None:
     watch = poll.document["watches"]["applications"]
     poll.configure(watches={"applications": {"table": "public.nowhere"}, "other": watch})
@@ -159,41 +109,6 @@ def test_a_dry_run_shows_the_calls_and_changes_nothing(notify: Installation) -> 
     assert notify.run("run", "--once").stdout.startswith("2 sent")
 
 
-def test_a_dry_run_beside_a_daemon_does_not_disturb_it(notify: Installation) -> None:
-    notify.add("hw-1")
-    notify.configure_watch(settle={"LATER": "1h"})
-    with notify.daemon() as daemon:
-        notify.change("hw-1", status="LATER")
-        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 1, "the change waiting")
-        rehearsal = notify.run("run", "--once", "--dry-run")
-        assert rehearsal.code == 0
-        (planned,) = json.loads(notify.run("plan", "--json").stdout)
-        assert (planned["application_id"], planned["action"]) == ("hw-1", "send")
-        assert planned["told"] == {"status": "NEW", "job_id": JOB, "deleted": False}
-        assert planned["due_at"]
-        shown = notify.run("plan").stdout
-        assert "1 application: 1 send later" in shown
-        assert "NEW → LATER" in shown
-        assert planned["due_at"] in shown
-        notify.add("hw-2")
-        notify.settle(daemon, pending=1)
-        assert notify.hellowork.told("hw-2") == [("NEW", JOB)]
-        assert notify.hellowork.calls_for("hw-1") == []
-
-
-def test_a_dry_run_that_stays_shows_changes_as_they_come(notify: Installation) -> None:
-    notify.add("hw-1")
-    notify.configure_watch(capture={"drain_interval": "200ms"})
-    with notify.daemon("--dry-run", ready=False) as daemon:
-        daemon.wait_for_event("watching")
-        notify.change("hw-1", status="SEEN")
-        daemon.wait_until(lambda: "would POST" in daemon.said, "the call that would be made")
-        assert daemon.stop() == 0
-    assert not notify.hellowork.calls
-    assert not notify.store.exists()
-    assert len(_change_log(notify)) == 2
-
-
 def _change_log(notify: Installation) -> list[tuple[object, ...]]:
     return rows(notify.ats, "SELECT ctid, xmin, * FROM cdc_sync.changes ORDER BY changed_at")
 
@@ -201,16 +116,3 @@ def _change_log(notify: Installation) -> list[tuple[object, ...]]:
 def _dump(installation: Installation) -> list[str]:
     with closing(sqlite3.connect(installation.store)) as store:
         return list(store.iterdump())
-
-
-def test_a_killed_dry_run_leaves_no_copy_of_the_store(notify: Installation) -> None:
-    temporary = notify.folder / "temporary"
-    temporary.mkdir()
-    notify.variables["TMPDIR"] = str(temporary)
-    notify.add("hw-1")
-    assert notify.run("run", "--once").code == 0
-    with notify.daemon("--dry-run", ready=False) as killed:
-        killed.wait_for_event("watching")
-        killed.kill()
-
-    assert list(temporary.iterdir()) == []

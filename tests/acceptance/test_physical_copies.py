@@ -1,12 +1,8 @@
 """A physical copy has the name and the system identifier of the original, and is another database all the same."""
 
-import signal
-import sqlite3
-from contextlib import closing
-
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from support.installation import JOB, PASSWORD, Installation
 from support.standby import standby_of
 
@@ -48,45 +44,3 @@ def test_a_physical_copy_is_refused_until_it_is_adopted(
         assert on_own_server.hellowork.told("hw-1") == [("TESTED", JOB)]
         assert on_own_server.run("run", "--once").code == 1
         assert "Nothing to do" in on_own_server.run("adopt-database", "--yes", variables=there).stdout
-
-
-def test_hosts_that_are_added_or_left_out_are_remembered_anew(
-    on_own_server: Installation, restartable_server: Server
-) -> None:
-    with standby_of(restartable_server) as standby:
-        one, other = conninfo_to_dict(restartable_server.dsn), conninfo_to_dict(standby.dsn)
-        both = {
-            "host": f"{one['host']},{other['host']}",
-            "port": f"{one.get('port', 5432)},{other['port']}",
-            "target_session_attrs": "read-write",
-        }
-        either = login(on_own_server, make_conninfo(restartable_server.dsn, **both))
-        on_own_server.add("hw-1")
-        assert on_own_server.run("run", "--once").code == 0
-        assert on_own_server.run("run", "--once", variables=either).code == 0
-        standby.catch_up()
-        on_own_server.ats.close()
-        restartable_server.stop(signal.SIGQUIT)
-        standby.promote()
-        with psycopg.connect(standby.dsn, autocommit=True) as ats:
-            ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id = 'hw-1'")
-        assert on_own_server.run("run", "--once", variables=either).code == 0
-        assert on_own_server.run("run", "--once", variables=login(on_own_server, standby.dsn)).code == 0
-        assert on_own_server.hellowork.told("hw-1") == [("SEEN", JOB)]
-    restartable_server.start()  # the role is dropped there
-    on_own_server.reconnect()
-
-
-def test_a_store_that_remembers_no_hosts_takes_those_it_finds(
-    on_own_server: Installation, restartable_server: Server
-) -> None:
-    """As one of 0.1.0."""
-    assert on_own_server.run("run", "--once").code == 0
-    with closing(sqlite3.connect(on_own_server.store)) as store:
-        assert store.execute("DELETE FROM about WHERE name = 'hosts'").rowcount == 1
-        store.commit()
-    assert "ok       identity" in on_own_server.run("check").stdout
-    assert on_own_server.run("run", "--once").code == 0
-    with standby_of(restartable_server) as copy:
-        copy.promote()
-        assert on_own_server.run("run", "--once", variables=login(on_own_server, copy.dsn)).code == 1

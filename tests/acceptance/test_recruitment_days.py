@@ -14,7 +14,7 @@ import yaml
 from support.daemon_process import COMMAND
 from support.installation import Installation
 
-SHAPES = ("horilla", "odoo-recruitment", "openats", "french-flags")
+SHAPES = ("horilla", "odoo-recruitment", "openats", "french-flags", "rejection-table")
 MANY = range(1, 31)
 LIMIT = 20
 SHAPES_FOLDER = Path(__file__).parent / "shapes"
@@ -68,24 +68,6 @@ def test_a_day_of_recruitment(bare: Installation, mode: str, shape: str) -> None
     # Whatever anything has missed, or is still to come, this run sends.
     assert bare.run("run", "--once").code == 0
     assert told(bare) == expected
-
-
-@pytest.mark.parametrize("mode", ["poll"])
-def test_what_an_ats_never_dates_sweeps_find_where_it_is_polled(bare: Installation, mode: str) -> None:
-    bare.follow("french-flags", mode)
-    (_, before, _), *_ = day_of("french-flags")
-    for statement in before:
-        bare.ats.execute(statement.encode())
-    bare.grant()
-    with bare.daemon() as daemon:
-        bare.sweeps(daemon)
-        bare.ats.execute("UPDATE public.candidature SET code_etape = '02' WHERE ref_hellowork ~ '^hw-many-[123]$'")
-        repaired = "the swept line counts what polls missed"
-        daemon.wait_until(
-            lambda: any(sum(each["repaired"].values()) for each in daemon.events_named("swept")), repaired
-        )
-        bare.quiet(daemon)
-        assert daemon.readiness() == (200, "ready\n"), "every change arrives: by sweeps"
 
 
 @pytest.mark.parametrize(

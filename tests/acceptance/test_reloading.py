@@ -2,11 +2,10 @@
 
 import random
 import signal
-from pathlib import Path
 
 import pytest
 from support.daemon_process import DaemonProcess
-from support.installation import API_KEY, JOB, Installation, a_hurry
+from support.installation import JOB, Installation, a_hurry
 from support.recruiters import Recruiters, at_work, differences
 
 TAKEN_OVER = "the configuration was read again and is in use"
@@ -56,60 +55,6 @@ def test_a_watch_more_and_a_watch_less(notify: Installation) -> None:
         assert daemon.stop() == 0
 
 
-def test_another_map_counts_at_once(notify: Installation) -> None:
-    notify.add("hw-1")
-    with notify.daemon() as daemon:
-        notify.configure_watch(status={"map": {"SEEN": "in_progress"}})
-        reload(daemon)
-        daemon.wait_until_ready()
-        notify.change("hw-1", status="SEEN")
-        notify.settle(daemon)
-        assert notify.hellowork.told("hw-1") == [("in_progress", JOB)]
-        assert not daemon.events_named("Another cdc-sync"), "its own lock kept it waiting"
-
-
-def test_another_key_is_used_at_once_though_the_endpoint_had_refused_the_former(
-    notify: Installation, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    key = tmp_path_factory.mktemp("keys") / "api-key"
-    key.write_text("a-key-of-yesterday\n")
-    notify.configure(
-        hellowork={"headers": {"X-Api-Key": f"${{file:{key}}}"}, "retry": {"first": "1h", "max": "1h"}},
-    )
-    notify.add("hw-1")
-    with notify.daemon() as daemon:
-        notify.change("hw-1", status="SEEN")
-        daemon.wait_until_not_ready("paused")
-        key.write_text(f"{API_KEY}\n")
-        reload(daemon)
-        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)], "the call with the new key")
-        daemon.wait_until_ready()
-        assert daemon.stop() == 0
-
-
-def test_the_level_of_the_log_changes_at_once(notify: Installation) -> None:
-    with notify.daemon() as daemon:
-        notify.configure(log={"level": "warning"})
-        daemon.send_signal(signal.SIGHUP)
-        # At that level the reload itself has no line.
-        daemon.wait_until(lambda: 'outcome="applied"} 1.0' in daemon.get("/metrics")[1], "the reload")
-        lines = len(daemon.events)
-        notify.settle(daemon)
-        assert len(daemon.events) == lines
-        notify.configure(log={"level": "debug"})
-        reload(daemon)
-        notify.settle(daemon)
-        assert daemon.events_named("sent")
-
-
-def test_an_admin_token_changes_at_once(notify: Installation) -> None:
-    with notify.daemon() as daemon:
-        notify.configure(admin={"token": "another-token-of-length"})
-        reload(daemon)
-        assert daemon.get("/api/status")[0] == 401
-        assert daemon.get("/api/status", token="another-token-of-length")[0] == 200
-
-
 def test_a_configuration_with_mistakes_is_refused_with_all_of_them(notify: Installation) -> None:
     notify.add("hw-1")
     valid = notify.config.read_text()
@@ -133,26 +78,6 @@ def test_a_configuration_with_mistakes_is_refused_with_all_of_them(notify: Insta
         reload(daemon)
         daemon.wait_until_ready()
         assert daemon.stop() == 0
-
-
-def test_what_only_a_restart_can_change_is_said_and_nothing_else_is_taken_over(
-    notify: Installation, tmp_path: Path
-) -> None:
-    with notify.daemon() as daemon:
-        port = notify.admin_port
-        notify.configure(
-            state={"path": str(tmp_path / "another.db")},
-            admin={"listen": None},
-            watches={"applications": {"status": {"map": {"SEEN": "in_progress"}}}},
-        )
-        daemon.send_signal(signal.SIGHUP)
-        daemon.wait_for_event(REFUSED, 2)
-        said = [event["event"] for event in daemon.events_named(REFUSED)]
-        assert [line.split(": ")[1].split(" cannot")[0] for line in said] == ["state.path", "admin.listen"]
-        notify.add("hw-1", "SEEN")
-        notify.settle(daemon)
-        assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
-        assert daemon.admin_port == port
 
 
 @pytest.mark.timeout(240)

@@ -30,19 +30,3 @@ def test_changes_of_a_log_that_was_replaced_unseen_are_found_by_a_sweep(notify: 
         # Not by a sweep: one may be on its way still.
         (story,) = json.loads(notify.run("explain", "hw-2", "--json").stdout)
         assert [event["by"] for event in story["events"] if event["event"] == "queued"] == ["notify"]
-
-
-def test_the_triggers_of_one_watch_alone_may_be_replaced_too(notify: Installation) -> None:
-    """The log stays, and with it the changes of other watches."""
-    notify.configure_watch(capture={"drain_interval": "200ms"})
-    notify.add("hw-1")
-    with notify.daemon() as daemon:
-        notify.settle(daemon)
-        daemon.suspend()
-        gone = notify.run("sql", "uninstall", "--watch", "applications", "--apply", "--dsn", notify.dsn)
-        assert gone.code == 0, gone.output
-        notify.change("hw-1", status="WITHOUT TRIGGERS")
-        notify.install()
-        daemon.send_signal(signal.SIGCONT)
-
-        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("WITHOUT TRIGGERS", JOB)], "the change")

@@ -1,7 +1,6 @@
 """Operators' commands are requests that the daemon executes; without a daemon the command executes its own."""
 
 import json
-import random
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.daemon_process import COMMAND, PATIENCE, DaemonProcess, environment
-from support.installation import JOB, Installation
+from support.installation import Installation
 from support.waiting import wait_until
 
 from cdc_sync.store.postgres.scripts import TABLES
@@ -164,62 +163,6 @@ def test_a_stopped_daemon_does_nothing_of_it_later(notify: Installation, backend
         assert notify.run("pause").stdout == PAUSED
 
 
-def test_beside_the_daemon_a_command_writes_its_request_alone(notify: Installation, backend: str) -> None:
-    notify.add("hw-1")
-    with notify.daemon() as daemon:
-        notify.change("hw-1", status="SEEN")
-        notify.settle(daemon)
-        with stopped(daemon):
-            before = all_but_requests(notify, backend)
-            for arguments in ("status", "explain hw-1", "plan", "labels", "dead-letters list", "fuse show", "check"):
-                notify.run(*arguments.split())
-            assert requests_of(notify, backend) == []
-            assert all_but_requests(notify, backend) == before
-
-            asked = []
-            commands = {
-                "fuse release --yes": "send",
-                "fuse discard --yes": "discard",
-                "resend hw-1 --yes": "resend",
-                "pause": "pause",
-                "resume": "resume",
-            }
-            for arguments, what in commands.items():
-                command = start(notify, *arguments.split())
-                asked.append(what)
-                wait_until(lambda: requests_of(notify, backend) == asked, arguments)
-                command.kill()
-                ended(command)
-            assert all_but_requests(notify, backend) == before
-
-
-def test_what_a_killed_command_asked_is_done_before_its_deadline_in_its_order(
-    notify: Installation, backend: str
-) -> None:
-    with notify.daemon() as daemon:
-        with stopped(daemon):
-            for number, action in enumerate(("pause", "resume", "pause")):
-                command = start(notify, action)
-                wait_until(lambda number=number: len(requests_of(notify, backend)) > number, "its request")  # type: ignore[misc]
-                command.kill()
-                ended(command)
-            assert requests_of(notify, backend) == ["pause", "resume", "pause"]
-
-        daemon.wait_until_not_ready("paused by an operator")
-        daemon.wait_for_event("a person acted", 3)
-        said = [event["event"].partition(": ")[2] for event in daemon.events_named("a person acted")]
-        assert said == ["pause", "resume", "pause"]
-
-
-def test_an_interrupted_command_takes_its_request_back(notify: Installation, backend: str) -> None:
-    with notify.daemon() as daemon, stopped(daemon):
-        command = start(notify, "pause")
-        wait_until(lambda: requests_of(notify, backend) == ["pause"], "its request")
-        command.send_signal(signal.SIGINT)
-        assert ended(command)[0] != 0
-        assert requests_of(notify, backend) == []
-
-
 def test_when_the_daemon_is_killed_the_command_does_it_itself(notify: Installation, backend: str) -> None:
     notify.configure(hellowork={"timeout": "2s"})
     with notify.daemon() as daemon:
@@ -229,59 +172,3 @@ def test_when_the_daemon_is_killed_the_command_does_it_itself(notify: Installati
             daemon.kill()
         assert ended(command) == (0, PAUSED)
     assert noted(notify, backend, "paused") == '[""]'
-
-
-@pytest.mark.parametrize("is_up", [True, False], ids=["up", "down"])
-def test_several_commands_at_once_are_all_done(notify: Installation, backend: str, *, is_up: bool) -> None:
-    names = [f"hw-{number}" for number in range(5)]
-    for name in names:
-        notify.add(name)
-    with notify.daemon() as daemon:
-        notify.settle(daemon)
-        if not is_up:
-            assert daemon.stop() == 0
-        commands = {name: start(notify, "resend", name, "--yes") for name in names}
-
-        done = {name: ended(command) for name, command in commands.items()}
-
-        assert done == {name: (0, f"to be sent: applications {name}\n") for name in names}
-    assert requests_of(notify, backend) == []
-
-
-def test_whatever_is_killed_each_is_done_once_or_not_at_all(notify: Installation) -> None:
-    chance = random.Random(29)  # noqa: S311
-    number, rounds = 60, 8
-    notify.configure_watch(fuse={"max_changes": 1, "max_deletions": 1, "window": "10m"})
-    notify.add_many("hw-", number + 1)
-    with notify.daemon() as daemon:
-        notify.ats.execute("UPDATE public.applications SET status = 'ODD' WHERE hellowork_id <> 'hw-sentinel'")
-        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == number, "the held entries")
-        assert daemon.stop() == 0
-
-    for _ in range(rounds):
-        with notify.daemon(ready=False) as daemon:
-            daemon.wait_for_event("started")
-            held = json.loads(notify.run("fuse", "show", "--json").stdout)["entries"]
-            ids = [each["application_id"] for each in held[:6]]
-            commands = [start(notify, "fuse", "release", "--yes", *ids[at : at + 2]) for at in range(0, len(ids), 2)]
-            time.sleep(chance.uniform(0.3, 1.5))
-            daemon.kill()
-            done = [ended(command) for command in commands]
-        assert all(code in (0, 1) and said.endswith(" released\n") for code, said in done)
-        number -= sum(int(said.split()[0]) for _, said in done)
-        assert look(notify, "sqlite", "SELECT count(*) FROM @outbox WHERE state = 'held'") == [(number,)]
-
-
-def test_a_run_that_ends_by_itself_executes_them(notify: Installation, backend: str) -> None:
-    notify.add("hw-1")
-    assert notify.run("run", "--once").code == 0
-    notify.hellowork.will({"kind": "delay", "seconds": 6, "application_id": "hw-1"})
-    notify.change("hw-1", status="SEEN")
-    once = start(notify, "run", "--once")
-    wait_until(lambda: notify.hellowork.calls, "the call under way")
-
-    assert notify.run("pause").stdout == PAUSED
-
-    ended(once)
-    assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
-    assert backend

@@ -1,9 +1,6 @@
 """`resend` repeats what is true: it reads the rows first, and sends nothing of an application that no row carries."""
 
-import json
-
-import pytest
-from support.installation import JOB, SENTINEL, Installation
+from support.installation import SENTINEL, Installation
 from support.sessions import one
 
 NOT_RESENT = "Nothing is resent: name a watch and applications with a live row that are neither held nor dead.\n"
@@ -43,32 +40,3 @@ def test_the_page_refuses_it_too(notify: Installation) -> None:
         status, answer = daemon.post("/resend", watch="applications", application_id=SENTINEL)
         assert status == 409
         assert "the rows cannot be read" in answer
-
-
-def test_it_repeats_a_deletion(installation: Installation) -> None:
-    installation.add("hw-1", "interview")
-    with installation.daemon() as daemon:
-        installation.change("hw-1", deleted_at="2024-01-01")
-        installation.settle(daemon)
-        installation.delete("hw-1")
-        installation.settle(daemon)
-        assert installation.run("resend", "--yes", "hw-1").code == 0
-        daemon.wait_until(lambda: len(installation.hellowork.told("hw-1")) == 2, "the second call")
-        assert installation.hellowork.told("hw-1") == [("deleted", JOB)] * 2
-
-
-@pytest.mark.parametrize("mode", ["notify"], indirect=True)
-def test_it_sends_nothing_while_the_rows_cannot_be_read(installation: Installation) -> None:
-    installation.add("hw-1", "interview")
-    with installation.daemon() as daemon:
-        installation.settle(daemon)
-    installation.ats.execute("ALTER TABLE applications RENAME TO elsewhere")
-    ended = installation.run("resend", "--yes", "hw-1")
-    assert ended.code == 1
-    assert ended.stdout == ""
-    assert "public.applications" in ended.stderr
-    closed = {"ATS_DSN": "postgresql://nobody@127.0.0.1:1/ats"}
-    ended = installation.run("resend", "--yes", "hw-1", variables=closed)
-    assert (ended.code, ended.stdout) == (1, "")
-    (story,) = json.loads(installation.run("explain", "hw-1", "--json").stdout)
-    assert (story["entry"], story["events"]) == (None, [])

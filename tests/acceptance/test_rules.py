@@ -53,40 +53,6 @@ def test_labels_are_mapped_sent_ignored_or_refused(notify: Installation) -> None
         daemon.wait_until(lambda: notify.hellowork.told("ignore-hw-1")[-1:] == [("gone", JOB)], "the deletion")
 
 
-def test_rows_out_of_scope_and_rows_that_cannot_be_reported_cause_no_call(poll: Installation) -> None:
-    where = "t.notes IS DISTINCT FROM 'secret' AND t.job_id NOT LIKE '50%'"
-    poll.configure_watch(where=where, last_known_job=False)
-    for name in ("leaving", "away", "statusless", "jobless", "dateless"):
-        poll.add(f"hw-{name}", notes="secret" if name == "away" else None)
-    poll.install()
-    with poll.daemon() as daemon:
-        poll.change("hw-leaving", notes="secret", status="LEFT")
-        poll.change("hw-away", status="UNSEEN")
-        poll.delete("hw-away")
-        poll.change("hw-statusless", status=None)
-        poll.change("hw-jobless", job_id="  ", status="HIRED")
-        poll.change("hw-dateless", created_at=None, status="HIRED")
-        poll.add("..", "NEW")
-        poll.add(" ", "NEW")  # no id at all: not HelloWork's
-        daemon.wait_for_report(lambda report: report["watches"][0]["skipped"] == 4, "four rows skipped")
-        poll.settle(daemon)
-        assert {call.application_id for call in poll.hellowork.calls} == {"hw-sentinel"}
-        reasons = {row["application_id"]: row["reason"] for row in daemon.report()["skipped_rows"]}
-        assert "status" in reasons["hw-statusless"]
-        assert "job" in reasons["hw-jobless"]
-        assert "date" in reasons["hw-dateless"]
-        shown = poll.run("status").stdout
-        assert "hw-statusless" in shown
-        assert reasons["hw-statusless"] in shown
-        assert reasons["hw-jobless"] in poll.run("explain", "hw-jobless").stdout
-        poll.change("hw-dateless", created_at="2023-01-01Z", status="OFFER")
-        poll.change("hw-leaving", notes=None)
-        poll.settle(daemon)
-        assert poll.hellowork.told("hw-dateless") == [("OFFER", JOB)]
-        assert poll.hellowork.told("hw-leaving") == [("LEFT", JOB)]
-        assert daemon.report()["watches"][0]["skipped"] == 3
-
-
 def test_a_rows_url_is_called_only_if_its_origin_is_allowed(poll: Installation) -> None:
     here = poll.hellowork.url
     port = here.rpartition(":")[2]
@@ -128,50 +94,6 @@ def test_a_rows_url_is_called_only_if_its_origin_is_allowed(poll: Installation) 
         daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 3, "it is dead again")
         told = poll.run("dead-letters", "list")
         assert letters["hw-evil"]["reason"] in told.stdout
-
-
-def test_new_applications_and_the_baseline_can_be_treated_otherwise(notify: Installation) -> None:
-    notify.add("hw-old", "OLD")
-    notify.configure_watch(first_status="adopt", baseline="send")
-    with notify.daemon() as daemon:
-        daemon.wait_for_event("2 applications known, 2 calls queued")
-        daemon.wait_until(lambda: notify.hellowork.told("hw-old") == [("OLD", JOB)], "the baseline's calls")
-        notify.add("hw-new", "FRESH")
-        notify.settle(daemon)
-        assert notify.hellowork.calls_for("hw-new") == []
-        notify.change("hw-new", status="SEEN")
-        notify.settle(daemon)
-        assert notify.hellowork.told("hw-new") == [("SEEN", JOB)]
-
-
-def test_a_status_in_another_table_is_followed(notify: Installation) -> None:
-    notify.ats.execute("CREATE TABLE public.stages (id int PRIMARY KEY, label text)")
-    notify.ats.execute("CREATE TABLE public.rejections (application_id bigint, reason text)")
-    notify.ats.execute("INSERT INTO public.stages VALUES (1, 'To sort'), (2, 'Interview')")
-    notify.ats.execute("ALTER TABLE public.applications ADD stage_id int NOT NULL DEFAULT 1")
-    notify.add("hw-1")
-    notify.add("hw-2")
-    status = (
-        "CASE WHEN EXISTS (SELECT FROM public.rejections r WHERE r.application_id = t.id) THEN 'Refused'"
-        " WHEN t.hellowork_id = 'hw-sentinel' THEN t.status"
-        " ELSE (SELECT s.label FROM public.stages s WHERE s.id = t.stage_id) END"
-    )
-    notify.configure_watch(
-        columns={"status": {"sql": status, "depends_on": ["id", "stage_id", "status", "hellowork_id"]}},
-        related=[{"table": "public.rejections", "key": ["application_id"]}, {"table": "public.stages", "key": []}],
-    )
-    notify.install()
-    with notify.daemon() as daemon:
-        notify.change("hw-1", stage_id=2)
-        notify.settle(daemon)
-        notify.ats.execute(
-            "INSERT INTO public.rejections SELECT id FROM public.applications WHERE hellowork_id = 'hw-1'"
-        )
-        notify.settle(daemon)
-        notify.ats.execute("UPDATE public.stages SET label = 'Inbox' WHERE id = 1")
-        daemon.wait_until(lambda: notify.hellowork.told("hw-2"), "the renamed label's call")
-        assert notify.hellowork.told("hw-1") == [("Interview", JOB), ("Refused", JOB)]
-        assert notify.hellowork.told("hw-2") == [("Inbox", JOB)]
 
 
 def _dead_letters(installation: Installation) -> list[dict[str, str]]:

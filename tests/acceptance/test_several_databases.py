@@ -2,10 +2,9 @@
 
 import json
 import signal
-import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from support.daemon_process import DaemonProcess
 from support.hellowork_server import HelloWork
-from support.installation import JOB, PASSWORD, SENTINEL, Installation, an_installation, plainly
+from support.installation import JOB, PASSWORD, Installation, an_installation, plainly
 from support.postgres import Cluster, fresh_database
 from support.sessions import Ats
 
@@ -78,21 +77,12 @@ def second_of(installation: Installation, dsn: str) -> Iterator[Second]:
         second.ats.close()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Each backend of the store."""
-    return str(request.param)
-
-
 @pytest.fixture
-def two(notify: Installation, cluster: Cluster, backend: str) -> Iterator[Second]:
+def two(notify: Installation, cluster: Cluster) -> Iterator[Second]:
     """Two databases on one server."""
     notify.add("hw-1")
     with fresh_database(cluster) as dsn, second_of(notify, dsn) as second:
         second.add("hw-2")
-        if backend == "postgres":
-            notify.share_store()
-            notify.configure(state={"dsn": "${ATS_DSN}"})
         yield second
 
 
@@ -212,24 +202,6 @@ def test_one_that_is_down_at_the_start_keeps_no_other_back(with_a_server: Second
     restartable_server.stop()
 
 
-def test_one_that_is_restarted_keeps_no_other_back(with_a_server: Second, restartable_server: Server) -> None:
-    second = with_a_server
-    with second.installation.daemon() as daemon:
-        second.ats.close()
-        restartable_server.stop(signal.SIGQUIT)
-        daemon.wait_until_not_ready("watch others")
-        second.installation.change("hw-1", status="SEEN")
-        told(second, daemon, "hw-1", "SEEN")
-        restartable_server.start()
-        daemon.wait_until_ready()
-        second.ats = psycopg.connect(second.dsn, autocommit=True)
-        second.change("hw-2", "SEEN")
-        told(second, daemon, "hw-2", "SEEN")
-        connected = [event["watch"] for event in daemon.events_named("connected")]
-        assert connected.count("applications") == 1
-    restartable_server.stop()
-
-
 def test_of_a_copy_nothing_is_read_or_sent_while_the_other_goes_on(two: Second) -> None:
     installation = two.installation
     assert installation.run("run", "--once").code == 0
@@ -277,7 +249,6 @@ def test_of_a_copy_nothing_is_read_or_sent_while_the_other_goes_on(two: Second) 
         installation.configure(databases={"second": {"dsn": two.login()}})
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
 def test_a_reload_adds_a_database_and_removes_it(two: Second) -> None:
     installation = two.installation
     del installation.document["databases"], installation.document["watches"]["others"]
@@ -316,34 +287,6 @@ def sessions_in(second: Second) -> int:
     return int(row[0])
 
 
-def test_a_database_keeps_its_identity_under_a_name_that_it_gets_later(
-    notify: Installation, cluster: Cluster, backend: str
-) -> None:
-    """As a store of 0.1.0, which knows one database without a name."""
-    notify.add("hw-1")
-    if backend == "postgres":
-        notify.share_store()
-        notify.configure(state={"dsn": "${ATS_DSN}"})
-    assert notify.run("run", "--once").code == 0
-    with fresh_database(cluster) as dsn, second_of(notify, dsn) as second:
-        second.add("hw-2")
-        notify.change("hw-1", status="SEEN")
-        assert notify.run("run", "--once").code == 0
-        assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
-        assert "Nothing to do" in notify.run("adopt-database", "first", "--yes").stdout
-
-        # And under another one.
-        notify.document["databases"] = {
-            "renamed": notify.document["databases"]["first"],
-            "second": notify.document["databases"]["second"],
-        }
-        notify.configure(watches={"applications": {"database": "renamed"}})
-        notify.change("hw-1", status="AGAIN")
-        once = notify.run("run", "--once")
-        assert once.code == 0, once.output
-        assert notify.hellowork.told("hw-1") == [("SEEN", JOB), ("AGAIN", JOB)]
-
-
 def test_a_watch_is_not_moved_to_another_database_by_mistake(two: Second) -> None:
     installation = two.installation
     assert installation.run("run", "--once").code == 0
@@ -361,22 +304,6 @@ def test_a_watch_is_not_moved_to_another_database_by_mistake(two: Second) -> Non
     assert "watch-moved" not in installation.run("run", "--once").stderr
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])
-def test_the_store_remembers_each_database(two: Second) -> None:
-    assert two.installation.run("run", "--once").code == 0
-    with closing(sqlite3.connect(two.installation.store)) as store:
-        notes = dict(store.execute("SELECT name, value FROM about WHERE name LIKE 'database%'"))
-        assert {name: value.partition(" ")[0] for name, value in notes.items()} == {
-            "database first": conninfo_to_dict(two.installation.dsn)["dbname"],
-            "database second": conninfo_to_dict(two.dsn)["dbname"],
-        }
-        assert {name for (name,) in store.execute("SELECT name FROM about WHERE name LIKE 'hosts%'")} == {
-            "hosts first",
-            "hosts second",
-        }
-
-
-@pytest.mark.parametrize("backend", ["sqlite"])
 def test_commands_ask_which_database_is_meant(two: Second) -> None:
     run = two.installation.run
     for command in (["sql", "install"], ["sql", "grants"], ["sql", "verify"], ["sql", "uninstall"], ["adopt-database"]):
@@ -393,56 +320,7 @@ def test_commands_ask_which_database_is_meant(two: Second) -> None:
     assert run("sql", "verify", "--database", "first", "--apply", "--dsn", two.dsn).code == 1
     validated = run("config", "validate").stdout
     assert "The daemon takes 2 to 5 connections of the database second." in validated
-    labels = run("labels", "--json")
-    assert {item["watch"] for item in json.loads(labels.stdout)} == {"applications", "others"}
     assert run("run", "--once").code == 0
     two.change("hw-2", "SEEN")
     planned = json.loads(run("plan", "--json").stdout)
     assert [(item["watch"], item["application_id"]) for item in planned] == [("others", "hw-2")]
-
-
-@pytest.mark.parametrize("backend", ["sqlite"])
-def test_a_store_in_postgresql_needs_a_place(two: Second) -> None:
-    two.installation.configure(state={"backend": "postgres"})
-    refused = two.installation.run("config", "validate")
-    assert refused.code == 78
-    assert "state: dsn is required" in plainly(refused)
-    two.installation.configure(state={"backend": "sqlite"})
-
-
-@pytest.mark.parametrize("backend", ["sqlite"])
-def test_what_only_one_database_shows_is_planned(two: Second) -> None:
-    installation = two.installation
-    assert installation.run("run", "--once").code == 0
-    installation.change("hw-1", status="SEEN")
-    port = 1  # nobody listens there
-    installation.configure(databases={"second": {"dsn": make_conninfo(two.login(), host="127.0.0.1", port=port)}})
-    planned = installation.run("plan")
-    assert planned.code == 1
-    assert "hw-1" in planned.stdout
-    assert "others" in planned.output
-
-
-def test_an_application_that_moves_to_another_database_is_looked_for_there(
-    with_a_server: Second, restartable_server: Server
-) -> None:
-    second, installation = with_a_server, with_a_server.installation
-    with installation.daemon() as daemon:
-        second.add("hw-1")
-        installation.delete("hw-1")
-        daemon.wait_until(lambda: "left to another watch" in daemon.get("/application?id=hw-1")[1], "the move")
-        installation.add("hw-3")
-        daemon.wait_until(lambda: installation.hellowork.told("hw-3") == [("NEW", JOB)], "the new one")
-        second.ats.close()
-        restartable_server.stop()
-        installation.delete("hw-3")
-        daemon.wait_for_event("deletions wait: an application may have moved to the table of the watch others")
-        # The first database's watch goes on.
-        installation.change(SENTINEL, status="seen")
-        daemon.wait_until(lambda: installation.hellowork.told(SENTINEL), "another change")
-        assert installation.hellowork.told("hw-3") == [("NEW", JOB)]
-        restartable_server.start()
-        second.ats = psycopg.connect(second.dsn, autocommit=True)
-        daemon.wait_until(lambda: len(installation.hellowork.told("hw-3")) > 1, "the deletion")
-        assert installation.hellowork.told("hw-3") == [("NEW", JOB), ("deleted", JOB)]
-        assert installation.hellowork.told("hw-1") == []

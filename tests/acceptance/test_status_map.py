@@ -42,16 +42,3 @@ def test_an_edited_map_is_counted_by_the_plan_and_held_by_the_daemon(installatio
         installation.settle(daemon)
         told = [call for call in installation.hellowork.calls if call.application_id != "hw-sentinel"]
         assert len(told) <= 2
-
-
-def test_an_edit_that_touches_few_is_said_and_told(poll: Installation) -> None:
-    poll.configure_watch(status={"map": {"NEW": "sent"}})
-    poll.add("hw-1")
-    assert poll.run("run", "--once").code == 0
-
-    poll.configure_watch(status={"map": {"NEW": "received"}})
-    once = poll.run("run", "--once")
-
-    assert once.code == 0
-    assert "so many applications get another status" in once.stderr
-    assert poll.hellowork.told("hw-1") == [("received", "job-1")]

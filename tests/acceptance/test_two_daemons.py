@@ -28,21 +28,9 @@ def test_a_port_that_is_taken_is_said(notify: Installation) -> None:
     second = notify.another("second")
     second.configure(admin={"listen": f"127.0.0.1:{notify.admin_port}"})
     with notify.daemon():
+        assert notify.run("adopt-database", "--yes").code == 1
         refused = second.run("run")
         assert refused.code == 1
         assert f"admin.listen 127.0.0.1:{notify.admin_port} cannot be listened on" in refused.stderr
         second.configure(admin={"listen": None, "token": None})
         assert second.run("config", "validate").code == 0
-
-
-def test_a_store_that_cannot_be_used_is_said(notify: Installation) -> None:
-    notify.configure(state={"path": str(notify.folder / "nowhere" / "state.db")})
-    for arguments in (["run"], ["status"]):
-        refused = notify.run(*arguments)
-        assert refused.code == 1
-        assert "nowhere" in refused.stderr
-    notify.store.write_text("no database at all, and long enough to be looked at as one" * 20)
-    notify.configure(state={"path": str(notify.store)})
-    refused = notify.run("run")
-    assert refused.code == 1
-    assert "state.path" in refused.stderr

@@ -3,7 +3,6 @@
 import json
 import signal
 
-import pytest
 from support.installation import JOB, Installation, plainly
 
 SAID = "the store knows a watch that the configuration does not have"
@@ -42,24 +41,7 @@ def test_a_renamed_watch_is_told_of_and_its_old_name_brings_back_what_was_missed
     assert installation.hellowork.told("hw-1") == [("SEEN", JOB)]
 
 
-def test_a_reload_tells_of_them_too_as_does_a_run_that_ends_by_itself(notify: Installation) -> None:
-    with notify.daemon() as daemon:
-        rename(notify, "applications", "candidates")
-        daemon.send_signal(signal.SIGHUP)
-        assert daemon.wait_for_event(SAID)["watch"] == "applications"
-        daemon.wait_until_ready()
-        daemon.send_signal(signal.SIGHUP)
-        daemon.wait_for_event(SAID, 2)
-        daemon.wait_until_ready()
-        assert daemon.stop() == 0
-    for arguments in (["--once"], ["--once", "--dry-run"]):
-        assert SAID in notify.run("run", *arguments).stderr
-
-
-@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
-def test_what_they_left_is_seen_waits_and_is_decided_about(notify: Installation, backend: str) -> None:
-    if backend == "postgres":
-        notify.share_store()
+def test_what_they_left_is_seen_waits_and_is_decided_about(notify: Installation) -> None:
     for name in ("hw-1", "hw-2", "hw-3"):
         notify.add(name)
     assert notify.run("run", "--once").code == 0
@@ -87,9 +69,6 @@ def test_what_they_left_is_seen_waits_and_is_decided_about(notify: Installation,
 
     (letter,) = json.loads(notify.run("dead-letters", "list", "--watch", "applications", "--json").stdout)
     assert letter["application_id"] == "hw-2"
-    assert notify.run("fuse", "show", "--watch", "applications").stdout == "Nothing is held.\n"
-    assert notify.run("fuse", "release", "--watch", "applications").stdout == "0 released\n"
-    assert notify.run("fuse", "discard", "--watch", "applications").stdout == "0 discarded\n"
     (story,) = json.loads(notify.run("explain", "hw-1", "--watch", "applications", "--json").stdout)
     assert story["entry"]["state"] == "pending"
     notify.hellowork.will_work()
@@ -106,68 +85,7 @@ def test_what_they_left_is_seen_waits_and_is_decided_about(notify: Installation,
         assert daemon.stop() == 0
 
 
-def test_a_name_that_nobody_knows_is_refused_with_those_that_somebody_does(notify: Installation) -> None:
-    assert notify.run("run", "--once").code == 0
-    rename(notify, "applications", "candidates")
-    for arguments in (
-        ["dead-letters", "list"],
-        ["dead-letters", "retry", "--all"],
-        ["dead-letters", "discard", "--all"],
-        ["fuse", "show"],
-        ["fuse", "release"],
-        ["fuse", "discard"],
-        ["explain", "hw-1"],
-    ):
-        refused = notify.run(*arguments, "--watch", "nowhere")
-
-        assert (refused.code, refused.stdout) == (2, ""), arguments
-        assert "no watch is called 'nowhere'; there is candidates, applications" in plainly(refused)
-
-
-def test_what_they_told_last_is_not_told_again(notify: Installation) -> None:
-    assert notify.run("run", "--once").code == 0
-    rename(notify, "applications", "candidates")
-
-    refused = notify.run("resend", "hw-sentinel", "--watch", "applications")
-
-    assert (refused.code, refused.stdout) == (2, "")
-    assert "no watch is called 'applications'; there is candidates" in plainly(refused)
-
-
-def test_its_triggers_go_on_and_its_return_finds_what_they_recorded(notify: Installation) -> None:
-    notify.add("hw-1")
-    both = dict(notify.document["watches"])
-    both["second"] = both["applications"]
-    notify.configure(watches=both)
-    notify.install()
-    with notify.daemon() as daemon:
-        notify.settle(daemon)
-        assert daemon.stop() == 0
-    notify.document["watches"].pop("second")
-    notify.configure()
-    left = "SELECT count(*) FROM cdc_sync.changes WHERE watch = 'second'"
-    notify.ats.execute("DELETE FROM cdc_sync.changes WHERE watch = 'second'")
-
-    with notify.daemon() as daemon:
-        notify.change("hw-1", status="SEEN")
-        notify.settle(daemon)
-        assert notify.ats.execute(left).fetchone() == (2,), "of hw-1 and of the application that settles"
-        assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
-        assert daemon.stop() == 0
-
-    notify.configure(watches=both)
-    with notify.daemon() as daemon:
-        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)] * 2, "the call of the other watch")
-        notify.settle(daemon)
-        assert daemon.stop() == 0
-
-
-@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
-def test_it_is_forgotten_when_somebody_says_so_and_its_return_begins_with_a_baseline(
-    notify: Installation, backend: str
-) -> None:
-    if backend == "postgres":
-        notify.share_store()
+def test_it_is_forgotten_when_somebody_says_so_and_its_return_begins_with_a_baseline(notify: Installation) -> None:
     notify.add("hw-1")
     configured = notify.run("forget", "applications", "--yes")
     assert (configured.code, "take it out first" in plainly(configured)) == (2, True)
@@ -192,20 +110,4 @@ def test_it_is_forgotten_when_somebody_says_so_and_its_return_begins_with_a_base
         notify.settle(daemon)
         notify.change("hw-1", status="HIRED")
         daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("HIRED", JOB)], "the next change's call")
-        assert daemon.stop() == 0
-
-
-def test_a_daemon_that_still_works_it_refuses(notify: Installation) -> None:
-    notify.add("hw-1")
-    with notify.daemon() as daemon:
-        notify.settle(daemon)
-        rename(notify, "applications", "candidates")  # and nobody reloads
-
-        refused = notify.run("forget", "applications", "--yes")
-
-        assert (refused.code, refused.stdout) == (1, "")
-        assert "a daemon works the watch applications: take it out of that daemon's configuration" in refused.stderr
-        notify.change("hw-1", status="SEEN")
-        notify.settle(daemon)
-        assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
         assert daemon.stop() == 0

@@ -129,26 +129,3 @@ def test_bad_rows_hold_up_no_others_and_are_sent_once_they_are_corrected(fragile
         for notes in FAILING:
             for when in ("early", "late"):
                 assert fragile.hellowork.told(f"hw-{when}-{notes}") == [("CORRECTED", JOB)]
-
-
-def test_a_bad_row_that_is_deleted_is_sent_as_deleted(fragile: Installation) -> None:
-    with fragile.daemon() as daemon:
-        for notes in FAILING:
-            fragile.change(f"hw-late-{notes}", notes=notes)
-        fragile.settle(daemon)
-        wait_for_skipped(daemon, 2 * len(FAILING))
-        for notes in FAILING:
-            fragile.delete(f"hw-late-{notes}")
-        wait_for_deletions(fragile, daemon, *(f"hw-late-{notes}" for notes in FAILING))
-
-
-def test_an_expression_that_fails_on_every_row_is_a_mistake_of_the_configuration(installation: Installation) -> None:
-    installation.add_many("hw-", 50)
-    created = {"sql": "t.status::timestamptz", "depends_on": ["status"]}
-    installation.configure_watch(columns={"created": created})
-    installation.install()
-    with installation.daemon(ready=False) as daemon:
-        said = daemon.wait_until_not_ready("No row that was tried can be read")
-        assert "A value does not convert" in said
-        assert "columns.created cannot be read: invalid input syntax" in said
-        assert reasons(installation) == {}

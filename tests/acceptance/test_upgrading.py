@@ -4,8 +4,6 @@ import asyncio
 import json
 import socket
 import subprocess
-import sys
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -147,15 +145,6 @@ def made(endpoints: list[HelloWork]) -> list[tuple[str, str, str]]:
     return sorted((call.path, call.raw, call.idempotency_key or "") for call in calls)
 
 
-def test_tests_of_one_store_take_turns_at_its_address() -> None:
-    """Under load two of them ran at the same time, and the second could not listen."""
-    host = str(uuid.uuid4())
-    with turn_at(host), pytest.raises(AssertionError, match="the turn at"), turn_at(host, within=0):
-        pass
-    with turn_at(host, within=0):
-        pass
-
-
 def test_what_was_pending_is_sent_as_the_old_version_would_have_sent_it_and_nothing_else(
     old: OldStore, upgraded: Upgraded, endpoints: list[HelloWork]
 ) -> None:
@@ -226,37 +215,6 @@ def test_an_earlier_version_refuses_it_afterwards_and_says_what_to_do(
         assert "was written by a newer cdc-sync" in said
         assert "Run that version, or restore the store's backup from before the upgrade." in said
     assert upgraded.data.tables() == before
-
-
-@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
-@pytest.mark.parametrize("version", EARLIER)
-def test_a_store_is_left_to_the_daemon_of_an_earlier_version(
-    version: str, backend: Database, cluster: Cluster, tmp_path: Path
-) -> None:
-    code = program_of(EARLIER[version], tmp_path)
-    if schema_of(code, backend) == SCHEMA:
-        pytest.skip("this version has the same schema")
-    config, own_config, port = tmp_path / "config.yaml", tmp_path / "own.yaml", free_port()
-    with fresh_database(cluster) as dsn, fresh_database(cluster) as state_dsn:
-        places = {"sqlite": {"path": str(tmp_path / "state.db")}, "postgres": {"backend": "postgres", "dsn": state_dsn}}
-        for file, admin_port in ((config, port), (own_config, free_port())):
-            file.write_text(yaml.safe_dump(document(OLD_STORES[0], dsn, places[backend], admin_port)), encoding="utf-8")
-        with psycopg.connect(dsn, autocommit=True) as ats:
-            create_tables(ats)
-            ats.execute(run_old(code, config, "sql", "install").stdout.encode())
-        program, run = (sys.executable, "-m", "cdc_sync"), ["--config", str(config), "run"]
-        older = DaemonProcess(run, code, tmp_path / "older", port, "", command=program)
-        try:
-            older.wait_until_ready()
-
-            refused = run_to_end([*COMMAND, "--config", str(own_config), "run"], {})
-
-            assert (refused.code, older.readiness()) == (1, (200, "ready\n"))
-            assert f"process {older.pid}" in refused.stderr
-            assert "stop " in refused.stderr.lower()
-            assert run_old(code, config, "status").returncode == 0
-        finally:
-            older.kill()
 
 
 def test_the_backup_of_a_shared_store_is_the_way_back(database: str, tmp_path: Path) -> None:
