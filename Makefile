@@ -24,7 +24,7 @@ PY ?= python3.13
 
 .PHONY: help demo test unit test-python test-systemd test-image test-browser screenshots \
 	test-postgres-matrix check lint types imports dead-code format coverage \
-	month mutations torture torture-cluster bench trace-change bench-trigger wheel sbom docs deb check-deb constraints clean
+	month mutations torture torture-cluster bench trace-change bench-trigger bench-tenants wheel sbom docs deb check-deb constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,10 +116,10 @@ trace-change: $(READY) ## The path of one change: functions, store jobs, stateme
 	@PYTHONPATH=tests:tools $(BIN)/python -m trace_change $(TRACE_ARGS)
 
 bench-trigger: $(READY) ## What the triggers cost, in instructions (valgrind); BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"
-	@PYTHONPATH=tests:tools $(BIN)/python -m trigger_cost $(BENCH_ARGS)
+	@PYTHONPATH=tests:tools $(BIN)/python -m bench --only trigger $(BENCH_ARGS)
 
-bench-tenants: $(READY) ## What 1,000 customers in one daemon cost, in half an hour; BENCH_ARGS="--schemas 200 --mode poll"
-	@PYTHONPATH=tests:tools $(BIN)/python -m bench_tenants $(BENCH_ARGS)
+bench-tenants: $(READY) ## What 1,000 customers in one daemon cost, in half an hour; BENCH_ARGS="--schemas 200"
+	@PYTHONPATH=tests:tools $(BIN)/python -m bench --only tenants $(BENCH_ARGS)
 
 wheel: $(WHEEL) ## Build the wheel into build/wheel
 

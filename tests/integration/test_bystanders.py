@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any
 
 import psycopg
+from bench.triggers import ids_of_a_bulk, watched_server
 from support.binaries import server_binaries
 from support.standby import Standby, standby_of
-from trigger_cost.__main__ import ids_of_a_bulk, watched_server
 
 _STREAMS = {"wal_level": "replica", "autovacuum_naptime": "1s"}
 
@@ -24,7 +24,7 @@ def _impatient(of: AbstractContextManager[Standby], dba: psycopg.Connection[Any]
 def test_a_bulk_takes_two_transaction_ids() -> None:
     paid = ids_of_a_bulk(server_binaries(), 2_000)
 
-    assert (paid.bare, paid.watched) == (1, 2)
+    assert (paid.bare, paid.value) == (1, 2)
 
 
 def test_a_standby_cancels_no_lock_for_the_log() -> None:

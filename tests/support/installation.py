@@ -143,14 +143,6 @@ class Installation:
         """What `cdc-sync sql grants` prints, run as a DBA runs it."""
         self._run_script(grants(self._loaded(), self.role))
 
-    def log_in_as(self, role: str) -> None:
-        """Let the daemon log in as another role, with the rights that it needs, for a shared store too."""
-        self.role = role
-        own = {name: make_conninfo(self.variables[name], user=role) for name in self.variables if name.endswith("_DSN")}
-        self.variables = {**self.variables, **own}
-        self.grant()
-        self._run_script(store_scripts.grants(role))
-
     def install(self) -> None:
         """What `cdc-sync sql install` and `cdc-sync sql grants` print, run as a DBA runs them."""
         self._run_script(scripts.install(self._loaded()))

@@ -1,7 +1,4 @@
-"""A network that misbehaves: it falls silent while connections stay open, or loses notifications as a pooler does.
-
-Clients come by a unix socket, so there is no encryption to be negotiated, and all that the server says is messages.
-"""
+"""A network that falls silent while connections stay open. Clients come by a unix socket."""
 
 import asyncio
 import tempfile
@@ -50,7 +47,6 @@ class Proxy:
         self._target = target
         self._gates: list[_Gates] = []
         self._shut: tuple[Direction, ...] = ()
-        self._only_logins = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def fall_silent(self, *directions: Direction) -> None:
@@ -58,10 +54,6 @@ class Proxy:
         self._shut = directions or _BOTH
         for gates in self._gates:
             gates.shut(self._shut)
-
-    def let_in_only(self) -> None:
-        """From now on, pass nothing that a client asks once it has logged in."""
-        self._only_logins = True
 
     def forget(self) -> None:
         """Fall silent on the connections that are there, as a firewall that has lost its table; new ones work."""
@@ -79,14 +71,9 @@ class Proxy:
         there = await self._connect()
         gates = _Gates(self._shut)
         self._gates.append(gates)
-
-        def ready() -> None:
-            if self._only_logins:
-                gates.shut(("requests",))
-
         both = [
             self._forward(reader, there[1], lambda: gates.passed("requests")),
-            self._forward(_Messages(there[0], ready), writer, lambda: gates.passed("answers")),
+            self._forward(there[0], writer, lambda: gates.passed("answers")),
         ]
         self._tasks |= {asyncio.create_task(direction) for direction in both}
 
@@ -102,10 +89,7 @@ class Proxy:
         return await asyncio.open_connection(host, int(port))
 
     async def _forward(
-        self,
-        source: "asyncio.StreamReader | _Messages",
-        target: asyncio.StreamWriter,
-        passed: Callable[[], Awaitable[None]],
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, passed: Callable[[], Awaitable[None]]
     ) -> None:
         try:
             while content := await source.read(65536):
@@ -118,25 +102,6 @@ class Proxy:
             target.close()
             with suppress(ConnectionError):
                 await target.wait_closed()
-
-
-class _Messages:
-    """What the server says, message by message: a byte that tells the kind, four of length, the rest."""
-
-    def __init__(self, source: asyncio.StreamReader, ready: Callable[[], None]) -> None:
-        self._source = source
-        self._ready = ready
-
-    async def read(self, _: int) -> bytes:
-        """The next message; nothing at the end."""
-        try:
-            head = await self._source.readexactly(5)
-            rest = await self._source.readexactly(int.from_bytes(head[1:], "big") - 4)
-        except asyncio.IncompleteReadError:
-            return b""
-        if head[:1] == b"Z":
-            self._ready()
-        return head + rest
 
 
 @asynccontextmanager

@@ -1,8 +1,8 @@
 """How fast cdc-sync is, each figure beside a bare loop with the same physical work and no promises.
 
 `make bench` prints a table and writes `bench/results.json`; docs/benchmarks.md has a run's table and explains its
-lines. `--only` measures some rows (`run.ROWS`, `run.STORE_ROWS`), each at the size of its budget; one round of a row
-takes less than a minute.
+lines. `--only` measures some rows (`run.ROWS`, `run.OWN_ROWS`), each at the size of its budget; one round of a row
+takes less than a minute, except for `tenants`.
 
 One machine has everything: PostgreSQL (with fsync, as an ATS has it), the daemon with the SQLite store and its history,
 and the process that takes the calls. A PostgreSQL store has a server of its own, as durable. The configuration is the

@@ -16,6 +16,8 @@ class Options:
         slow: seconds that the slow endpoint takes.
         interrupted: rows changed before the daemon is killed.
         polls: how often an empty poll is timed.
+        tenants: customers of the row `tenants`.
+        rest: seconds for which a daemon at rest is looked at there.
     """
 
     sizes: tuple[int, int, int] = (10_000, 100_000, 1_000_000)
@@ -26,7 +28,9 @@ class Options:
     slow: float = 0.02
     interrupted: int = 4_000
     polls: int = 200
+    tenants: int = 1_000
+    rest: float = 60.0
 
 
-QUICK = Options(sizes=(500, 600, 700), rounds=1, single=5, bulk=400, interrupted=300, polls=5)
+QUICK = Options(sizes=(500, 600, 700), rounds=1, single=5, bulk=400, interrupted=300, polls=5, tenants=8, rest=2)
 """Seconds, not minutes: to see that the benchmark works. Its figures mean nothing."""

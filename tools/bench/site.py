@@ -53,6 +53,9 @@ _COLUMNS = {
     "deleted": "deleted_at",
 }
 
+TEMPLATE = sql.SQL((Path(__file__).parent / "site.sql").read_text(encoding="utf-8"))
+"""Makes one of the ATS's tables."""
+
 COPY = sql.SQL("COPY (SELECT id, {} FROM public.applications) TO STDOUT").format(
     sql.SQL(", ").join(map(sql.Identifier, _COLUMNS.values()))
 )
@@ -227,9 +230,8 @@ def site(rig: Rig, rows: int, folder: Path, *, state: Mapping[str, str] | None =
         dba.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
     dsn = rig.server.dsn_for(database)
     with psycopg.connect(dsn, autocommit=True) as ats:
-        template = sql.SQL((Path(__file__).parent / "site.sql").read_text(encoding="utf-8"))
         for table, number in zip(_TABLES, (rows, min(rows, _BARE_ROWS), min(rows, 10_000)), strict=True):
-            ats.execute(template.format(table=_named(table), name=sql.Literal(table), rows=sql.Literal(number)))
+            ats.execute(TEMPLATE.format(table=_named(table), name=sql.Literal(table), rows=sql.Literal(number)))
         ats.execute(_NOTIFYING.encode())
         if not ats.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (_DAEMON,)).fetchone():
             ats.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(_DAEMON)))
@@ -268,6 +270,18 @@ def bare(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
 def cpu_of(pid: int) -> float:
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
+
+
+def used_below(process: psutil.Process) -> float:
+    """CPU seconds of a process and those below it, ended ones included."""
+    used = 0.0
+    for each in (process, *process.children(recursive=True)):
+        try:
+            times = each.cpu_times()
+        except psutil.NoSuchProcess:  # it is its parent's by now
+            continue
+        used += times.user + times.system + times.children_user + times.children_system
+    return used
 
 
 def go(loop: "subprocess.Popen[str]") -> int:

@@ -11,7 +11,7 @@ import psutil
 from bench.calls import drained
 from bench.figures import Figure, at_most, beside, ratio_at_least
 from bench.options import Options
-from bench.site import Rig, Site, new_store, site, store_server
+from bench.site import Rig, Site, new_store, site, store_server, used_below
 from cdc_sync.demo.postgres import Server
 
 _ROWS = 10_000
@@ -64,16 +64,4 @@ def _rest(*places: Site) -> None:
 
 
 def _cpu(server: Server) -> float:
-    """CPU seconds of a server's processes, ended ones included."""
-    return _used_below(psutil.Process(server.pid))
-
-
-def _used_below(process: psutil.Process) -> float:
-    used = 0.0
-    for each in (process, *process.children(recursive=True)):
-        try:
-            times = each.cpu_times()
-        except psutil.NoSuchProcess:  # it is its parent's by now
-            continue
-        used += times.user + times.system + times.children_user + times.children_system
-    return used
+    return used_below(psutil.Process(server.pid))

@@ -1,25 +1,26 @@
-"""The command line."""
+"""The command line, and a version's run."""
 
 import argparse
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from command_line import say
+from command_line import parser_of, say
+from support.binaries import BIN_FOLDER
+from support.postgres import RUNNING_SERVER
 
 from postgres_matrix.fetching import FetchError, fetch
 from postgres_matrix.releases import RELEASES, server_version
-from postgres_matrix.report import as_markdown
-from postgres_matrix.running import ROOT, Outcome, run
 from postgres_matrix.suites import SUITES, Suite
 
-_RECORDS = ROOT / "build" / "postgres-matrix"
+_ROOT = Path(__file__).parents[2]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m postgres_matrix", description="Run the suites that depend on PostgreSQL, version by version."
-    )
+    parser = parser_of("postgres_matrix")
     parser.add_argument(
         "majors", nargs="*", type=_major, metavar="MAJOR", default=list(RELEASES), help="10 to 18; all unless given"
     )
@@ -28,35 +29,35 @@ def main() -> int:
         "--workers", type=int, default=os.cpu_count() or 1, help="processes that test at once (%(default)s)"
     )
     given = parser.parse_args()
-    outcomes: list[Outcome] = []
-    try:
-        for major in given.majors:
-            outcomes.append(_outcome(major, _arguments(SUITES[given.suite], given.workers)))  # noqa: PERF401 - kept so far
-    except KeyboardInterrupt:
-        say("interrupted: what follows is what was finished before")
-    sys.stdout.write(f"\n{as_markdown(outcomes)}\n")
-    return 0 if len(outcomes) == len(given.majors) and all(outcome.good for outcome in outcomes) else 1
+    outcomes = {major: _outcome(major, _arguments(SUITES[given.suite], given.workers)) for major in given.majors}
+    say("")
+    for major, outcome in outcomes.items():
+        say(f"PostgreSQL {server_version(major)}: {outcome or 'passed'}")
+    return 1 if any(outcomes.values()) else 0
 
 
-def _outcome(major: int, arguments: Sequence[str]) -> Outcome:
-    version = server_version(major)
-    say(f"\n== PostgreSQL {version} ==")
+def _outcome(major: int, arguments: Sequence[str]) -> str:
+    """Test one version; returns what went wrong, nothing if all passed."""
+    say(f"\n== PostgreSQL {server_version(major)} ==")
     try:
         binaries = fetch(major)
     except FetchError as error:
-        say(str(error))
-        return Outcome(version, trouble=str(error))
-    return run(version, binaries, arguments, _RECORDS / f"{major}.xml")
+        return str(error)
+    environment = {name: value for name, value in os.environ.items() if name != RUNNING_SERVER}
+    began = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments],
+        check=False,
+        cwd=_ROOT,
+        env={**environment, BIN_FOLDER: str(binaries)},
+    )
+    seconds = time.monotonic() - began
+    return f"pytest ended with exit code {ended.returncode} after {seconds:.0f} s" if ended.returncode else ""
 
 
 def _arguments(suite: Suite, workers: int) -> list[str]:
-    return [
-        *suite.paths,
-        *(f"--ignore={path}" for path in suite.without),
-        "-q",
-        "--numprocesses",
-        str(workers),
-    ]
+    without = [f"--ignore={path}" for path in suite.without]
+    return [*suite.paths, *without, "-q", "--numprocesses", str(workers)]
 
 
 def _major(text: str) -> int:

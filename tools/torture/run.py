@@ -5,7 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from support.emulated import Emulator
 from support.postgres import on_loopback
 
 from cdc_sync.config import load
-from cdc_sync.core.content import Content
 from cdc_sync.demo.postgres import Server
 from cdc_sync.demo.postgres import server as postgres_server
 from cdc_sync.store import Store
@@ -26,19 +25,16 @@ from torture import ats, verdict
 from torture.ats import ROLE
 from torture.configuration import WATCH, document
 from torture.daemon import Daemon, daemon
-from torture.evidence import Evidence
+from torture.evidence import Evidence, gathered
 from torture.fates import Fates
 from torture.launcher import Life
-from torture.operator import Operator
 from torture.options import Options
 from torture.proxy import Proxy, proxy
-from torture.settling import adopt, become_idle, settle
+from torture.settling import adopt, settle
 from torture.weather import Weather
 from torture.writer import Writer
 
 _AWAY = "cdc-sync: The store in "
-_EVERYTHING = 10_000_000
-"""More than the store has of anything."""
 
 
 @dataclass(slots=True)
@@ -122,7 +118,6 @@ class _Run:
         writers = [Writer(number, dsn, options.chance(f"writer {number}")) for number in range(options.writers)]
         fates = Fates(tortured, self._server, between, ROLE)
         weather = Weather(emulator, options.chance("weather"))
-        operator = Operator(tortured.config)
         over, home = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             for writer in writers:
@@ -132,7 +127,6 @@ class _Run:
                 tasks.create_task(fates.of_the_database(options.chance("database"), over)),
                 tasks.create_task(fates.of_the_network(options.chance("network"), over)),
                 tasks.create_task(weather.rage(over)),
-                tasks.create_task(operator.look_after_it(options.chance("operator"), over)),
             ]
             await asyncio.sleep(options.seconds)
             over.set()
@@ -144,16 +138,14 @@ class _Run:
         settled: float | None = None
         try:
             settled = await settle(tortured, dsn)
-            await operator.retry_dead_letters()
-            await become_idle(tortured)
         except TimeoutError as error:
             complaints.append(str(error))
         repairs = await self._repairs(tortured)
         await tortured.terminate()
         evidence = await self._evidence(emulator, tortured, repairs)
-        complaints += [*tortured.surprises, *operator.surprises, *verdict.faults(evidence)]
+        complaints += [*tortured.surprises, *verdict.faults(evidence)]
         if options.store == "postgres":
-            # Commands and starts fail, with a reason, without their server.
+            # A start fails, with a reason, without its server.
             complaints = [complaint for complaint in complaints if _AWAY not in complaint]
         figures = {
             "mode": options.mode,
@@ -163,7 +155,6 @@ class _Run:
             "daemon's ends": dict(tortured.ends),
             "database and network": dict(fates.blows),
             "HelloWork's bad days": dict(weather.episodes),
-            "commands": dict(operator.commands),
             **_of_calls(evidence),
             "repaired by sweeps": dict(repairs),
         }
@@ -174,33 +165,14 @@ class _Run:
         return report["watches"][0]["sweep_repairs"] if report else {}
 
     async def _evidence(self, emulator: Emulator, tortured: Daemon, repairs: Mapping[str, int]) -> Evidence:
-        truth, ledger = ats.truth(self._server.dsn), ats.ledger(self._server.dsn)
         store: Store
         if self._options.store == "postgres":
             store = Store(await PostgresDriver.open(self._server.dsn, "read"))
         else:
             store = Store(SqliteDriver(self._store, "read"))
-        try:
-            snapshots: dict[str, Content | None] = {
-                name: known.snapshot for name, known in (await store.capture.known(WATCH, [*ledger])).items()
-            }
-            dead = [entry.application_id for entry in await store.report.entries("dead", WATCH, _EVERYTHING)]
-            history = [event for name in ledger for event in await store.report.story(name, WATCH, _EVERYTHING)]
-        finally:
-            await store.driver.close()
-        return Evidence(
-            mode=self._options.mode,
-            truth=truth,
-            ledger=ledger,
-            calls=emulator.calls,
-            state=emulator.state,
-            snapshots=snapshots,
-            kills=[*tortured.kills, *tortured.losses()],
-            history=history,
-            repairs=repairs,
-            dead=dead,
-            log=tortured.log(),
-        )
+        found = await gathered(self._options.mode, self._server.dsn, emulator, store, [WATCH])
+        kills = [*tortured.kills, *tortured.losses()]
+        return replace(found, kills=kills, repairs=repairs, log=tortured.log())
 
 
 def _of_calls(evidence: Evidence) -> Mapping[str, object]:

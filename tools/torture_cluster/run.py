@@ -14,8 +14,8 @@ import aiohttp
 from support.emulated import Emulator, EmulatorOptions
 from torture import ats
 from torture.daemon import Daemon
-from torture.evidence import Evidence
-from torture.settling import adopt, become_idle, settle
+from torture.evidence import Evidence, gathered
+from torture.settling import adopt, settle
 from torture.weather import Weather
 
 from cdc_sync.config import load
@@ -28,7 +28,6 @@ from torture_cluster.options import ClusterOptions
 from torture_cluster.servers import Replicated, replicated
 from torture_cluster.workload import NumberingWriter, number_changes
 
-_EVERYTHING = 10_000_000
 _ANSWERS_WITHIN = 3.0
 _BACK_WITHIN = 30.0
 """Seconds within which a daemon answers in the end; its start takes some on a loaded machine."""
@@ -163,7 +162,7 @@ class _Run:
             NumberingWriter(number, dsn, self._chance(f"writer {number}")) for number in range(options.common.writers)
         ]
         nemesis = Nemesis(fleet.daemons, self._source, self._store, self._clocks, self._say)
-        weather = Weather(emulator, self._chance("weather"), refuses=False)
+        weather = Weather(emulator, self._chance("weather"))
         over, home, settled_or_not = asyncio.Event(), asyncio.Event(), asyncio.Event()
         stuck: list[str] = []
         settled: float | None = None
@@ -182,7 +181,6 @@ class _Run:
             await asyncio.to_thread(ats.wrap_up, dsn)
             try:
                 settled = await settle(fleet, dsn)
-                await become_idle(fleet)
             except TimeoutError as error:
                 stuck.append(str(error))
             missing = await fleet.missing()
@@ -222,28 +220,5 @@ class _Run:
         return Outcome({kind: found for kind, found in complaints.items() if found}, figures)
 
     async def _evidence(self, emulator: Emulator) -> Evidence:
-        dsn = self._source.primary.dsn
-        truth, ledger = ats.truth(dsn), ats.ledger(dsn)
         store = Store(await PostgresDriver.open(self._store.primary.dsn, "read"))
-        try:
-            snapshots = {
-                name: known.snapshot
-                for watch in watches(self._options)
-                for name, known in (await store.capture.known(watch, [*ledger])).items()
-            }
-            dead = [entry.application_id for entry in await store.report.entries("dead", None, _EVERYTHING)]
-        finally:
-            await store.driver.close()
-        return Evidence(
-            mode=self._options.mode,
-            truth=truth,
-            ledger=ledger,
-            calls=emulator.calls,
-            state=emulator.state,
-            snapshots=snapshots,
-            kills=(),
-            history=(),
-            repairs={},
-            dead=dead,
-            log="",
-        )
+        return await gathered(self._options.mode, self._source.primary.dsn, emulator, store, watches(self._options))
