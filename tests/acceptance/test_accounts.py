@@ -131,22 +131,6 @@ def test_a_removed_account_can_be_forgotten(shared: Installation) -> None:
     assert whose(shared, "hw-1") == []
 
 
-def test_the_fuse_counts_each_account_of_a_watch_by_itself(shared: Installation) -> None:
-    shared.configure_watch(fuse={"max_changes": 3})
-    for number in range(5):
-        shared.add(f"acme-{number}", tenant="acme")
-        shared.add(f"beta-{number}", tenant="beta")
-    with shared.daemon() as daemon:
-        shared.ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE tenant = 'acme'")
-        report = daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 2, "two are held")
-        assert report["watches"][0]["fuse_reason"].endswith("of the account acme")
-        shared.ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id IN ('beta-0', 'beta-1')")
-        daemon.wait_until(lambda: whose(shared, "beta-0") and whose(shared, "beta-1"), "the other account's calls")
-        assert shared.run("fuse", "release", "--yes").code == 0
-        shared.quiet(daemon)
-        assert [whose(shared, f"acme-{number}") for number in range(5)] == [[("SEEN", "acme")]] * 5
-
-
 @pytest.mark.parametrize("mode", ["poll"], indirect=True)
 def test_check_names_an_id_in_rows_of_two_accounts(bare: Installation) -> None:
     by_column(bare, "acme", "beta", where={"sql": "t.status <> 'DRAFT' AND 5 % 2 = 1", "depends_on": ["status"]})

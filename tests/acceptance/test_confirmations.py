@@ -4,7 +4,6 @@ import json
 import os
 import pty
 
-import pytest
 from support.daemon_process import COMMAND, Finished, run_to_end
 from support.installation import Installation, plainly
 
@@ -84,21 +83,3 @@ def test_what_a_person_did_is_in_the_history_in_the_log_once_and_in_a_metric(not
     with notify.daemon() as daemon:
         assert daemon.stop() == 0
         assert not daemon.events_named("a person acted")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["fuse", "discard", "--yes", "--transition", "BAD"],
-        ["dead-letters", "retry", "BAD"],
-        ["explain", "BAD"],
-    ],
-    ids=" ".join,
-)
-def test_an_argument_that_is_no_text_is_a_mistake(notify: Installation, arguments: list[str]) -> None:
-    assert notify.run("run", "--once").code == 0
-
-    refused = notify.run(*(os.fsdecode(b"hw-\xff") if each == "BAD" else each for each in arguments))
-
-    assert (refused.code, "Traceback" in refused.output) == (2, False), refused.output
-    assert "hw-\\udcff" in plainly(refused)

@@ -12,27 +12,6 @@ def limit(installation: Installation, connections: int) -> None:
     installation.ats.execute(statement.format(sql.Identifier(installation.role), sql.Literal(connections)))
 
 
-def test_two_connections_are_enough_for_a_watch(installation: Installation) -> None:
-    limit(installation, 2)
-    with installation.daemon() as daemon:
-        installation.settle(daemon)
-        number = installation.add("hw-new")
-        installation.settle(daemon)
-        assert installation.hellowork.told("hw-new") == [("NEW", "job-1")]
-        # Looked for twice, also by its key, and beside sweeps.
-        installation.change("hw-new", status="GONE")
-        installation.ats.execute("UPDATE public.applications SET id = id + 1000000 WHERE id = %s", (number,))
-        installation.settle(daemon)
-        installation.delete("hw-new")
-        if installation.mode == "poll":
-            installation.sweeps(daemon)
-        installation.settle(daemon)
-        daemon.wait_until(lambda: len(installation.hellowork.told("hw-new")) == 3, "the deletion")
-
-        assert daemon.events_named("connected")[1:] == []
-        assert daemon.stop() == 0
-
-
 def test_a_daemon_that_gets_no_connection_says_what_the_server_says(installation: Installation) -> None:
     limit(installation, 1)
     with installation.daemon(ready=False) as daemon:

@@ -59,23 +59,6 @@ def test_a_server_that_restarts_is_caught_up_with(
         assert daemon.stop() == 0
 
 
-def test_connections_that_are_ended_are_made_anew(installation: Installation) -> None:
-    installation.add("hw-1")
-    with installation.daemon() as daemon:
-        for number in range(3):
-            # Not what has connected: a try may fail behind that.
-            watching = len(daemon.events_named("watching"))
-            ended = installation.ats.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (installation.role,)
-            ).rowcount
-            assert ended >= 2
-            installation.change("hw-1", status=f"STEP {number}")
-            daemon.wait_for_event("watching", watching + 1)
-            installation.settle(daemon)
-            assert installation.hellowork.told("hw-1")[-1] == (f"STEP {number}", JOB)
-        assert len(installation.hellowork.told("hw-1")) == 3
-
-
 def test_what_is_missing_is_named_with_its_remedy_while_other_watches_go_on(poll: Installation) -> None:
     watch = poll.document["watches"]["applications"]
     columns = watch["columns"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from psycopg import sql
 from support.installation import JOB, Installation
-from support.roles import NewRole, dsn_of, roles
+from support.roles import NewRole, roles
 
 
 @pytest.fixture
@@ -135,24 +135,6 @@ class TestGrants:
         self.uninstall(notify)
         notify.ats.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(daemon)))
         notify.ats.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(daemon)))  # for the fixture's end
-
-    def test_a_role_that_may_not_grant_everything_is_told_what_is_missing(
-        self, notify: Installation, new_role: NewRole
-    ) -> None:
-        """PostgreSQL only warns."""
-        owner, daemon = new_role(), new_role()
-        notify.ats.execute(sql.SQL("ALTER TABLE public.applications OWNER TO {}").format(sql.Identifier(owner)))
-        for granted in ("USAGE ON SCHEMA cdc_sync", "SELECT ON cdc_sync.changes", "SELECT ON cdc_sync.bell"):
-            notify.ats.execute(sql.SQL(f"GRANT {granted} TO {{}}").format(sql.Identifier(owner)))
-        counters = "GRANT SELECT ON ALL SEQUENCES IN SCHEMA cdc_sync TO {}"
-        notify.ats.execute(sql.SQL(counters).format(sql.Identifier(owner)))
-
-        refused = notify.run("sql", "grants", "--role", daemon, "--apply", "--dsn", dsn_of(notify.dsn, owner))
-
-        assert (refused.code, refused.stdout) == (1, "")
-        for missing in ("USAGE ON SCHEMA cdc_sync", "SELECT, DELETE, TRUNCATE ON cdc_sync.changes"):
-            assert f"GRANT {missing} TO {daemon};" in refused.stderr
-        assert "applications" not in refused.stderr.replace("missed_applications", "")
 
     @staticmethod
     def uninstall(notify: Installation) -> None:

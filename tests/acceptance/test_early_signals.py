@@ -1,15 +1,12 @@
 """Signals while the program is still being imported, which takes most of a second."""
 
-import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import pytest
-from support.daemon_process import COMMAND, PATIENCE, DaemonProcess, environment
+from support.daemon_process import PATIENCE, DaemonProcess
 from support.installation import TOKEN, Installation
 
 TAKEN_OVER = "the configuration was read again and is in use"
@@ -62,28 +59,3 @@ def test_an_end_during_the_start_is_an_orderly_one(ats: Installation, imported: 
     with starting(ats, imported) as daemon:
         assert daemon.stop() == 0
         assert "Traceback" not in daemon.logged
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, -signal.SIGHUP), (signal.SIGINT, 130)])
-def test_a_run_once_ends_as_ever(ats: Installation, number: signal.Signals, code: int) -> None:
-    line = [*COMMAND, "--config", str(ats.config), "run", "--once"]
-    with subprocess.Popen(
-        line,
-        env=environment(ats.variables),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        # So small that it cannot go on, to the end of the imports, while nobody reads.
-        pipesize=4096,
-        # What starts the tests may ignore it, as nohup does.
-        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509 - in the child alone
-    ) as process:
-        assert process.stderr is not None
-        while "typer.colors" not in (line_of := process.stderr.readline()):
-            assert line_of, "it has ended"
-        os.kill(process.pid, number)
-        _, log = process.communicate(timeout=PATIENCE)
-
-    assert process.returncode == code
-    assert "Traceback" not in log

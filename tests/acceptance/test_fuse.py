@@ -78,36 +78,3 @@ def test_a_mass_deletion_is_held_until_a_person_discards_it(notify: Installation
         (story,) = json.loads(notify.run("explain", given_up, "--json").stdout)
         assert story["discarded"]
         assert not story["adopted"]
-
-
-def test_a_mass_change_is_judged_by_its_transitions(notify: Installation) -> None:
-    notify.configure_watch(fuse={"max_changes": 1})
-    notify.add_many("hw-", 8)
-    notify.run("run", "--once")
-    notify.change("hw-8", status="SEEN")  # which is the one that is believed
-    notify.run("run", "--once")
-    change = "UPDATE public.applications SET {} WHERE hellowork_id IN ('hw-{}', 'hw-{}')"
-    for what, one, other in (("status = 'HIRED'", 1, 2), ("job_id = 'job-2'", 3, 4), ("status = 'SEEN'", 5, 6)):
-        notify.ats.execute(change.format(what, one, other))
-    notify.ats.execute("DELETE FROM public.applications WHERE hellowork_id = 'hw-7'")
-    notify.run("run", "--once")
-
-    groups = json.loads(notify.run("fuse", "show", "--json").stdout)["groups"]
-    assert [(group["transition"], group["number"], group["examples"]) for group in groups] == [
-        ("NEW → HIRED", 2, ["hw-1", "hw-2"]),
-        ("NEW → SEEN", 2, ["hw-5", "hw-6"]),
-        ("job job-1 → job-2", 2, ["hw-3", "hw-4"]),
-        ("deleted", 1, ["hw-7"]),
-    ]
-    assert notify.run("fuse", "release", "--transition", "NEW -> HIRED", "--yes").stdout == "2 released\n"
-    assert notify.run("fuse", "discard", "hw-3", "--transition", "job job-1 → job-2", "--yes").stdout == (
-        "1 discarded\n"
-    )
-    misspelt = notify.run("fuse", "release", "--transition", "NEW → GONE", "--yes")
-    assert (misspelt.code, "nothing held is 'NEW → GONE'" in misspelt.stderr) == (1, True)
-    mixed = notify.run("fuse", "release", "hw-5", "hw-1", "--yes")
-    assert (mixed.code, mixed.stdout) == (1, "1 released\n")
-    assert "hw-1 is not held" in mixed.stderr
-    assert notify.run("fuse", "discard", "hw-6", "hw-7", "--yes").stdout == "2 discarded\n"
-    left = json.loads(notify.run("fuse", "show", "--json").stdout)["groups"]
-    assert [(group["transition"], group["number"]) for group in left] == [("job job-1 → job-2", 1)]

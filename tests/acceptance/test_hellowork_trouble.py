@@ -52,39 +52,6 @@ def _is_pending(installation: Installation, application_id: str, status: str) ->
     return bool(story["entry"] and story["entry"]["content"]["status"] == status)
 
 
-def test_refused_credentials_pause_everything_until_they_are_repaired(notify: Installation) -> None:
-    for number in range(5):
-        notify.add(f"hw-{number}")
-    notify.variables["HELLOWORK_API_KEY"] = "another-planted-api-key"
-    notify.configure(hellowork={"retry": {"first": "1s", "max": "2s"}})
-    with notify.daemon() as daemon:
-        for number in range(5):
-            notify.change(f"hw-{number}", status="SEEN")
-        reasons = daemon.wait_until_not_ready("paused")
-        assert "HTTP 401" in reasons
-        daemon.wait_for_event("refuses our credentials")
-        (said,) = daemon.events_named("refuses our credentials")
-        assert said["level"] == "error"
-        assert "its account's headers" in said["event"]
-        first = len(notify.hellowork.calls)
-        daemon.wait_until(lambda: len(notify.hellowork.calls) >= first + 2, "two probes")
-        received = [call.received for call in notify.hellowork.calls]
-        # The first probe comes half a second after a refusal at the earliest.
-        assert sum(each < received[0] + 0.5 for each in received) <= 5
-        assert len(daemon.events_named("refuses our credentials")) == 1
-        report = daemon.report()
-        assert report["watches"][0]["pending"] == 5
-        assert report["watches"][0]["dead_letters"] == 0
-        assert [endpoint["mode"] for endpoint in report["endpoints"]] == ["paused"]
-        assert "another-planted-api-key" not in daemon.logged
-        assert daemon.stop() == 0
-    notify.variables["HELLOWORK_API_KEY"] = API_KEY
-    with notify.daemon(ready=False) as daemon:
-        daemon.wait_until_ready()
-        daemon.wait_until(lambda: len(notify.hellowork.state) == 5, "all calls")
-        notify.settle(daemon)
-
-
 def test_an_application_that_helloworks_does_not_know_yet_is_tried_again_and_in_the_end_given_up(
     notify: Installation,
 ) -> None:

@@ -125,20 +125,6 @@ def test_a_file_is_not_overwritten(french: Installation) -> None:
     assert "cannot be written" in nowhere.stderr
 
 
-def test_options_answer(french: Installation) -> None:
-    made = init(
-        french,
-        *("--table", "candidatures", "--mode", "poll", "--column", "status=nom", "--column", "watermark=date_maj"),
-    )
-
-    assert made.code == 0, made.output
-    document = yaml.safe_load(made.stdout)
-    watch = document["watches"]["applications"]
-    assert watch["columns"]["status"] == "nom"
-    assert watch["capture"] == {"mode": "poll", "watermark": "date_maj"}
-    assert any(each.startswith("watermark: ") for each in document["undecided"])
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -149,30 +149,6 @@ class TestWhoLeads:
             assert second.stop() == 0
         assert leader_of(stored) is None
 
-    def test_a_standby_with_another_configuration_says_so(self, stored: Installation) -> None:
-        same, different = beside(stored, "same"), beside(stored, "different")
-        different.configure_watch(settle={"LATER": "1h"})
-        with (
-            stored.daemon() as first,
-            same.daemon(ready=False) as second,
-            different.daemon(ready=False) as third,
-        ):
-            third.wait_until_standby()
-            third.wait_for_report(
-                lambda report: any("configuration" in each["message"] for each in report["conditions"]), "the condition"
-            )
-            third.wait_until(
-                lambda: any(
-                    "configuration" in str(each) for each in third.events if each["level"] in {"warning", "error"}
-                ),
-                "a line about it",
-            )
-            assert third.is_standby()  # it could take over
-            # Where it listens is each daemon's own.
-            second.wait_until_standby()
-            assert second.report()["conditions"] == []
-            assert first.report()["conditions"] == []
-
 
 class TestRunOnce:
     def test_beside_a_leader_it_ends_and_names_it(self, stored: Installation) -> None:

@@ -12,7 +12,6 @@ from old_stores.programs import check_out, run_old
 from support.daemon_process import DaemonProcess, free_port
 from support.hellowork_server import HelloWork
 from support.installation import TOKEN, Installation, an_installation
-from support.midway import midway_to
 from support.numbered_work import NumberedWork, older_after_newer, overlaps, sender_of
 from support.postgres import Cluster, fresh_database
 from support.waiting import wait_until
@@ -137,25 +136,5 @@ def test_this_version_calls_only_when_the_older_daemon_has_ended(mixed: Mixed) -
         with mixed.new_daemon_that_calls():
             mixed.wait_for_calls_by("new", 20)
     with mixed.new_daemon():
-        mixed.wait_until_known()
-    mixed.check()
-
-
-@pytest.mark.parametrize("mixed", ["postgres"], indirect=True)
-def test_an_older_daemon_that_is_frozen_inside_a_transaction_is_named(mixed: Mixed) -> None:
-    """It keeps the tables locked, so they cannot be changed: somebody must end it, and learns that."""
-    with midway_to(mixed.old.variables["STATE_DSN"]) as midway:
-        mixed.old.variables["STATE_DSN"] = midway.dsn
-        with mixed.old_daemon() as old:
-            old.wait_until_ready()
-            midway.hold("S000")
-            mixed.work.step()
-            midway.wait_until_held()
-            old.suspend()
-            with mixed.new.daemon(ready=False) as new:
-                wait_until(lambda: not new.is_running, "it to end")
-                assert "pg_terminate_backend" in new.logged or f"process {old.pid}" in new.logged
-            old.kill()
-    with mixed.new_daemon_that_calls():
         mixed.wait_until_known()
     mixed.check()

@@ -6,7 +6,7 @@ from contextlib import closing
 from support.daemon_process import free_port
 from support.emulated import EmulatorOptions
 from support.hellowork_server import hellowork as running_hellowork
-from support.installation import API_KEY, JOB, Installation
+from support.installation import API_KEY, Installation
 from support.sessions import rows
 
 
@@ -56,20 +56,6 @@ def test_one_run_fails_as_long_as_something_due_cannot_be_delivered(poll: Instal
         assert done.code == 0
         assert done.stdout.startswith("8 sent, 0 to try again, 0 given up; 0 pending")
         assert len(back.state) == 8
-
-
-def test_one_run_serves_the_other_watches_when_one_cannot_work(poll: Installation) -> None:
-    watch = poll.document["watches"]["applications"]
-    poll.configure(watches={"applications": {"table": "public.nowhere"}, "other": watch})
-    poll.configure(watches={"other": {"columns": {"application_id": "hellowork_id"}}})
-    poll.add("hw-1")
-    failed = poll.run("run", "--once")
-    assert failed.code == 1
-    assert "public.nowhere does not exist" in failed.stderr
-    assert "2 applications known, 0 calls" in failed.stderr
-    poll.change("hw-1", status="SEEN")
-    assert poll.run("run", "--once").code == 1
-    assert poll.hellowork.told("hw-1") == [("SEEN", JOB)]
 
 
 def test_one_run_without_a_database_fails(notify: Installation) -> None:

@@ -10,8 +10,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-import yaml
-from support.daemon_process import COMMAND
 from support.installation import Installation
 
 SHAPES = ("horilla", "odoo-recruitment", "openats", "french-flags", "rejection-table")
@@ -68,42 +66,3 @@ def test_a_day_of_recruitment(bare: Installation, mode: str, shape: str) -> None
     # Whatever anything has missed, or is still to come, this run sends.
     assert bare.run("run", "--once").code == 0
     assert told(bare) == expected
-
-
-@pytest.mark.parametrize(
-    ("shape", "asked", "listed"),
-    [
-        ("horilla", ["job_id", "status", "stage_id_id"], "public.recruitment_rejectedcandidate refers to it"),
-        ("odoo-recruitment", ["status", "stage_id"], "refuse_reason_id: integer, leads to"),
-        ("openats", ["job_id", "status", "current_stage_id"], "public.candidate_rejections refers to it"),
-        ("french-flags", ["created", "status", "code_etape"], "fg_embauche: character(1)"),
-    ],
-)
-@pytest.mark.parametrize("mode", ["notify"])
-def test_what_init_guesses_does_not_go_live_by_itself(
-    bare: Installation, shape: str, asked: list[str], listed: str
-) -> None:
-    bare.ats.execute("DROP TABLE public.applications")
-    bare.ats.execute((SHAPES_FOLDER / f"{shape}.sql").read_bytes())
-    (_, before, _), *_ = day_of(shape)
-    for statement in before:
-        bare.ats.execute(statement.encode())
-    first = bare.folder / "first.yaml"
-    store = str(bare.folder / "first.db")
-
-    made = bare.run_bare([*COMMAND, "init", "--dsn", bare.dsn, "--output", str(first), "--state", store])
-    assert made.code == 0, made.output
-    text = first.read_text(encoding="utf-8")
-    guessed = yaml.safe_load(text)
-    undecided = "\n".join(guessed["undecided"])
-    assert "application_id" in undecided
-    assert "status" in undecided
-    assert all(what in text for what in (*asked, listed))
-    assert not any(value in text for value in ("MARTIN", "jeanne@example.org", "0600000000"))
-    columns = str(guessed["watches"]["applications"]["columns"])
-    assert not any(personal in columns for personal in ("phone", "email", "mobile", "mel", "tel", "name'"))
-
-    started = bare.run("run", "--once", config=first)
-    assert started.code == 78, started.output
-    assert "undecided" in started.output
-    assert bare.hellowork.calls == []

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from support.daemon_process import DaemonProcess
 from support.installation import Installation
-from support.sessions import one, rows
+from support.sessions import rows
 
 TABLE = "public.applications_hellowork"
 
@@ -99,20 +99,6 @@ def test_rows_are_sent_once_they_are_linked_and_by_the_id_that_they_have(ats: In
 
 @pytest.mark.parametrize("mode", ["notify"])
 class TestTheScript:
-    def test_is_run_again_at_any_time_and_undone_by_what_it_says(self, ats: Installation) -> None:
-        apply(ats, 1)
-        link(ats, 1, "hw-1")
-        script = ats.run("sql", "id-table").stdout
-        for _ in range(2):
-            ats.ats.execute(script.encode())
-        assert links(ats) == [(1, "hw-1", None)]
-        left = ats.run("sql", "verify", "--expect", "absent", "--apply", "--dsn", ats.dsn)
-        assert (left.code, f"side table  {TABLE}" in left.stdout) == (1, True)
-        assert ats.run("check").code in (0, 1)
-        (undo,) = (line.removeprefix("-- Undo      ") for line in script.splitlines() if line.startswith("-- Undo"))
-        ats.ats.execute(undo.encode())
-        assert one(ats.ats, f"SELECT to_regclass('{TABLE}')") is None
-
     def test_says_the_configuration_where_there_is_none(self, without_id: Installation) -> None:
         ats = without_id
         ats.configure_watch(columns={"application_id": "nowhere", "status_url": None}, related=[])

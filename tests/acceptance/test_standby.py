@@ -1,6 +1,5 @@
 """The daemon on a hot standby: it polls, goes on after a promotion, and says that notify cannot work there."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -44,18 +43,3 @@ def test_a_standby_is_polled_and_may_be_promoted(on_own_server: Installation, st
         on_own_server.delete("hw-1")
         daemon.wait_until(lambda: on_own_server.hellowork.told("hw-1")[2:] == [("deleted", JOB)], "a sweep's deletion")
         assert daemon.stop() == 0
-
-
-@pytest.mark.usefixtures("standby")
-@pytest.mark.parametrize("mode", ["notify"], indirect=True)
-def test_notify_says_that_it_needs_the_primary(on_own_server: Installation) -> None:
-    with on_own_server.daemon(ready=False) as daemon:
-        reasons = daemon.wait_until_not_ready("it is a standby")
-        assert "use capture.mode poll" in reasons
-        assert "target_session_attrs=read-write" in reasons
-        assert daemon.events_named("it is a standby")[0]["level"] == "error"
-    checked = on_own_server.run("check", "--json")
-    assert checked.code == 1
-    (failed,) = (finding for finding in json.loads(checked.stdout) if finding["state"] == "failed")
-    assert (failed["check"], failed["watch"]) == ("standby", "applications")
-    assert "target_session_attrs=read-write" in failed["remedy"]

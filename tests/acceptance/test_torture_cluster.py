@@ -1,4 +1,4 @@
-"""The torture of several hosts, shortened (`make torture-cluster` takes longer), and that it can tell."""
+"""The torture of several hosts, shortened (`make torture-cluster` takes longer)."""
 
 import os
 import subprocess
@@ -41,8 +41,3 @@ def test_the_promises_hold_on_several_hosts(a_machine: None, mode: Mode, more: S
     )
 
     assert ended.returncode == 0, ended.stdout
-
-
-@pytest.fixture(autouse=True)
-def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torture.verdict.AT_FIRST", frozenset({"hw-1"}))

@@ -42,7 +42,6 @@ SUITES: Mapping[str, Suite] = {
             "tests/acceptance/test_standby.py",
             "tests/acceptance/test_tenants.py",
             "tests/acceptance/test_physical_copies.py",
-            "tests/acceptance/test_views.py",
         ),
         # Memory, and a silent network, do not depend on the version.
         without=(
