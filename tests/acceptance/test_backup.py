@@ -38,14 +38,6 @@ def test_an_existing_file_is_left_as_it_is(notify: Installation) -> None:
     assert copy.read_text() == "mine"
 
 
-def test_what_cannot_be_written_leaves_nothing(notify: Installation) -> None:
-    nowhere = notify.folder / "absent" / "copy.db"
-    assert notify.run("run", "--once").code == 0
-    refused = notify.run("backup", str(nowhere))
-    assert refused.code == 1
-    assert f"{nowhere} cannot be written: No such file or directory" in refused.stderr
-
-
 def test_without_a_store_there_is_nothing_to_copy(notify: Installation) -> None:
     copy = notify.folder / "copy.db"
 

@@ -84,19 +84,6 @@ def test_the_dbas_scripts_can_be_printed_and_run(notify: Installation) -> None:
         notify.settle(daemon)
 
 
-def test_polling_needs_nothing_installed(poll: Installation) -> None:
-    poll.uninstall()
-    printed = poll.run("sql", "install")
-    assert printed.code == 0
-    assert printed.stdout.startswith("-- Nothing to install: ")
-    poll.ats.execute(printed.stdout.encode())
-    applied = poll.run("sql", "install", "--apply", "--dsn", poll.dsn)
-    assert applied.code == 0
-    assert applied.stdout.startswith("Nothing to install: ")
-    assert _ours(poll) == set()
-    assert "CREATE TABLE" in poll.run("sql", "install", "--store").stdout
-
-
 def _ours(installation: Installation) -> set[str]:
     found = installation.ats.execute(
         "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('cdc_sync') AND relkind IN ('r', 'S')"

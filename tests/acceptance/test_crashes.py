@@ -105,10 +105,3 @@ def test_a_second_signal_ends_it_at_once_and_loses_nothing(notify: Installation)
         assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
     first, second = notify.hellowork.calls_for("hw-1")
     assert first.idempotency_key == second.idempotency_key
-
-
-def test_a_signal_ends_a_daemon_that_waits_for_its_database(notify: Installation) -> None:
-    notify.configure(database={"dsn": "host=127.0.0.1 port=1 user=nobody connect_timeout=1"})
-    with notify.daemon(ready=False) as daemon:
-        daemon.wait_until_not_ready("cannot be reached")
-        assert daemon.stop() == 0

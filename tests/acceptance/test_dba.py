@@ -104,18 +104,6 @@ def test_without_depends_on_nothing_is_installed_and_what_is_there_goes_on(notif
         daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("INTERVIEW", JOB)], "the change")
 
 
-def test_one_watch_is_seen_to_be_gone_beside_another(notify: Installation) -> None:
-    def gone(watch: str) -> int:
-        return notify.run("sql", "verify", "--expect", "absent", "--watch", watch, "--apply", "--dsn", notify.dsn).code
-
-    assert (gone("applications"), gone("another"), gone("application")) == (1, 0, 0)
-    assert notify.run("sql", "uninstall", "--watch", "applications", "--apply", "--dsn", notify.dsn).code == 0
-    assert gone("applications") == 0
-    assert notify.run("sql", "verify", "--expect", "absent", "--apply", "--dsn", notify.dsn).code == 1  # the log
-    assert notify.run("sql", "verify", "--watch", "applications", "--apply", "--dsn", notify.dsn).code == 1
-    assert notify.run("sql", "verify", "--watch", "another").code == 2
-
-
 class TestGrants:
     def test_what_was_granted_is_taken_back_and_the_role_can_be_dropped(
         self, notify: Installation, new_role: NewRole

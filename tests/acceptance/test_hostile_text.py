@@ -1,6 +1,5 @@
 """A status, an id, a reply or a message of PostgreSQL neither steers a terminal nor forges a line, in any command."""
 
-import json
 import re
 
 from support.daemon_process import Finished
@@ -63,16 +62,6 @@ def test_commands_show_it_as_escapes(notify: Installation) -> None:
     run(notify, "check")
     run(notify, "dead-letters", "retry", APPLICATION)
     run(notify, "dead-letters", "discard", "hw\x9bunknown")
-
-
-def test_json_means_the_same(notify: Installation) -> None:
-    prepare(notify)
-
-    (letter,) = json.loads(run(notify, "dead-letters", "list", "--json").stdout)
-    assert letter["status"] == EVIL
-    assert letter["application_id"] == APPLICATION
-    for command in (["status"], ["explain", "hw-2"], ["plan"], ["check"], ["fuse", "show"]):
-        json.loads(run(notify, *command, "--json").stdout)
 
 
 def test_a_message_of_postgresql_is_one_line(notify: Installation) -> None:

@@ -58,15 +58,6 @@ def test_one_run_fails_as_long_as_something_due_cannot_be_delivered(poll: Instal
         assert len(back.state) == 8
 
 
-def test_one_run_without_a_database_fails(notify: Installation) -> None:
-    notify.configure(database={"dsn": "host=127.0.0.1 port=1 user=nobody"})
-    for arguments in (["run", "--once"], ["plan"]):
-        failed = notify.run(*arguments)
-        assert failed.code == 1
-        assert "cannot be reached" in failed.stderr
-        assert "Traceback" not in failed.stderr
-
-
 def test_a_dry_run_shows_the_calls_and_changes_nothing(notify: Installation) -> None:
     for name in ("changed", "deleted"):
         notify.add(f"hw-{name}")
