@@ -221,6 +221,27 @@ def test_a_schema_that_is_dropped_or_renamed_sends_no_deletion(vendor: Installat
     # The secret is in no output, as the fixture looks for it: it is the endpoint's own.
 
 
+def test_a_schema_that_is_made_anew_has_its_rows_waited_for(vendor: Installation) -> None:
+    """As a restore does: the tables first, and their rows later, whether or not the daemon noticed the time between."""
+    create(vendor, "tenant_1", "a", "b")
+    install(vendor)
+    with vendor.daemon() as daemon:
+        with vendor.ats.transaction():
+            vendor.ats.execute("DROP SCHEMA tenant_1 CASCADE")
+            create(vendor, "tenant_1")
+        install(vendor)
+        reload(daemon)
+        daemon.wait_for_event("The table tenant_1.applications was recreated and has no row yet")
+        daemon.wait_until_not_ready("customers@tenant_1")
+        with vendor.ats.transaction():  # with the first row alone, the second one would be gone
+            add(vendor, "tenant_1", "a")
+            add(vendor, "tenant_1", "b", "SEEN")
+        daemon.wait_until_ready()
+        calls_are(daemon, vendor.hellowork, "b", "SEEN")
+        assert statuses(vendor.hellowork, "a") == [[]]
+        assert daemon.stop() == 0
+
+
 def test_one_run_catches_up_with_every_tenant(vendor: Installation) -> None:
     create(vendor, "tenant_1", "a")
     create(vendor, "tenant_2", "b")
