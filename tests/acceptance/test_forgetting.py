@@ -84,6 +84,38 @@ def test_it_is_refused_while_a_row_has_the_id(notify: Installation) -> None:
         assert notify.run("explain", "hw-1").code == 0
 
 
+def test_it_is_refused_while_its_deletion_is_pending_held_or_dead(notify: Installation) -> None:
+    notify.configure_watch(fuse={"max_changes": 100, "max_deletions": 1, "window": "10m"})
+    for name in ("hw-dead", "hw-held"):
+        notify.add(name)
+    notify.hellowork.will({"kind": "status", "status": 400, "application_id": "hw-dead"})
+    with notify.daemon() as daemon:
+        notify.delete("hw-dead")
+        daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 1, "a dead letter")
+        notify.delete("hw-held")
+        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 1, "a held deletion")
+        assert notify.run("pause").code == 0
+        for name, remedy in (("hw-dead", "cdc-sync dead-letters"), ("hw-held", "cdc-sync fuse show")):
+            refused = notify.run("forget", "--application", name, "--yes")
+            assert (refused.code, remedy in refused.stderr) == (1, True)
+            assert notify.run("explain", name).code == 0
+        assert notify.run("fuse", "release", "--only", "deletions", "--yes").code == 0
+        refused = notify.run("forget", "--application", "hw-held", "--yes")
+        assert (refused.code, "wait until HelloWork has acknowledged it" in refused.stderr) == (1, True)
+
+
+def test_it_is_refused_before_the_deletion_was_found(notify: Installation) -> None:
+    notify.add("hw-1")
+    assert notify.run("run", "--once").code == 0
+    notify.delete("hw-1")
+
+    refused = notify.run("forget", "--application", "hw-1", "--yes")
+
+    assert (refused.code, "HelloWork has not acknowledged its deletion" in refused.stderr) == (1, True)
+    assert notify.run("run", "--once").code == 0
+    assert notify.hellowork.told("hw-1"), "the deletion"
+
+
 def test_long_after_its_acknowledged_deletion_the_leader_forgets_it(notify: Installation) -> None:
     notify.configure_watch(columns={"deleted": {"sql": "t.status = 'ERASED'", "depends_on": ["status"]}})
     notify.install()
