@@ -94,7 +94,3 @@ def test_of_a_watch_that_tries_again_only_another_reason_is_news() -> None:
         process.emit(event)
 
     assert emitted == [lost, connected, connected, lost], "each beginning is reported: a watch may not send after it"
-
-
-def test_what_is_reported_once_is_a_condition() -> None:
-    assert conditions.EVENTS >= _LASTING
