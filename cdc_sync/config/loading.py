@@ -5,9 +5,8 @@ one of that name, or if it is a word with a value: `{token: SEC,RET}` has a key 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path as FilePath
-from typing import get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -22,8 +21,8 @@ from cdc_sync.config.document import (
     substitute,
 )
 from cdc_sync.config.models import Config
-from cdc_sync.config.problems import ConfigurationError, Path, Problem, SettingError, did_you_mean, path_text
-from cdc_sync.config.values import Section
+from cdc_sync.config.problems import ConfigurationError, Path, Problem, SettingError, path_text
+from cdc_sync.config.values import KEYS
 from cdc_sync.core.visible import HIDDEN
 
 _A_BEGINNING = "`cdc-sync config example` prints an annotated configuration to begin with"
@@ -83,16 +82,15 @@ def _read(text: str, references: References, lacking: dict[Path, str] | None) ->
     if document.values is None:
         return [Problem("", None, f"there is nothing in it; {_A_BEGINNING}")]
     problems = [_problem(document, path, message) for path, message in document.twice + values.errors]
-    # Where secrets may be missing, none is needed.
-    reveal = references if lacking is None else _unresolved
     try:
-        config = Config.model_validate(document.values, context=reveal)
+        # Where secrets may be missing, none is needed.
+        config = Config.model_validate(document.values, context=references if lacking is None else _unresolved)
     except ValidationError as error:
         # A missing value is not validated too: it would be reported twice.
         missing = {path for path, _ in values.errors}
-        found = [(_path_of(details), details) for details in error.errors()]
+        found = [(_path_of(details), details["msg"]) for details in error.errors()]
         wrong = [each for each in found if not any(each[0][: len(path)] == path for path in missing)]
-        return problems + [_problem(document, path, _message(path, details)) for path, details in wrong]
+        return problems + [_problem(document, path, message) for path, message in wrong]
     return problems or config
 
 
@@ -136,14 +134,6 @@ def _path_of(details: ErrorDetails) -> Path:
     return tuple(key for key in details["loc"] if key != "[key]")
 
 
-def _message(path: Path, details: ErrorDetails) -> str:
-    """An error's message, without the value."""
-    if details["type"] != "extra_forbidden":
-        return details["msg"].removeprefix("Value error, ")
-    section = next((key for key in reversed(path[:-1]) if key in _KEYS), "")
-    return f"unknown key{did_you_mean(str(path[-1]), _KEYS[section])}"
-
-
 def _problem(document: Document, path: Path, message: str) -> Problem:
     parts = document.parts
     reached = next(path[:length] for length in range(len(path), -1, -1) if path[:length] in parts)
@@ -155,28 +145,6 @@ def _problem(document: Document, path: Path, message: str) -> Problem:
 
 def _shown(document: Document, path: Path) -> str | int:
     key, part = path[-1], document.parts.get(path)
-    if isinstance(key, int) or any(key in keys for keys in _KEYS.values()):
+    if isinstance(key, int) or key in KEYS:
         return key
     return key if part and part.value is not None and _WORD.fullmatch(key) else HIDDEN
-
-
-def _add_keys(section: type[Section], name: str, keys: dict[str | int, set[str]]) -> None:
-    """Add the keys of a section, which stands at the key `name`, and of those in it."""
-    for field_name, field in section.model_fields.items():
-        key = field.alias or field_name
-        keys.setdefault(name, set()).add(key)
-        for below in _sections_in(field.annotation):
-            _add_keys(below, key, keys)
-
-
-def _sections_in(annotation: object) -> Iterator[type[Section]]:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _sections_in(part)
-
-
-_KEYS: dict[str | int, set[str]] = {}
-"""The keys of the sections at each key."""
-
-_add_keys(Config, "", _KEYS)

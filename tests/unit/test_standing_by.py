@@ -6,7 +6,6 @@ from support.builders import WATCH
 from support.configurations import a_config
 from support.leading import a_process
 
-from cdc_sync.core import conditions
 from cdc_sync.core.events import (
     DaemonStarted,
     Event,
@@ -20,7 +19,6 @@ from cdc_sync.core.events import (
     WatchConnected,
     WatchLost,
 )
-from cdc_sync.daemon.process import _LASTING
 from cdc_sync.daemon.running import Daemon
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import Standby
