@@ -8,7 +8,6 @@ import json
 import struct
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Literal, NamedTuple, Self
 
@@ -140,11 +139,4 @@ def from_datetime(moment: datetime) -> int:
 
 def iso(instant: int) -> str:
     """An instant as HelloWork documents it: UTC, milliseconds, `Z`."""
-    second, rest = divmod(instant, 1_000)
-    return f"{to_the_second(second)}.{rest:03}Z"
-
-
-@lru_cache(maxsize=1_024)  # a mass change has few different ones
-def to_the_second(second: int) -> str:
-    """A second since the epoch in UTC: `2023-01-10T09:00:00`."""
-    return (_NAIVE_EPOCH + timedelta(seconds=second)).isoformat()
+    return (_NAIVE_EPOCH + timedelta(milliseconds=instant)).isoformat(timespec="milliseconds") + "Z"
