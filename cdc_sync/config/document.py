@@ -14,7 +14,6 @@ secret may contain `${`. A PATH may contain `${NAME}`, and in a watch's header `
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
@@ -153,8 +152,7 @@ def is_for_each_tenant(text: str) -> bool:
     return any("{tenant}" in body for body in references_in(text))
 
 
-@dataclass(frozen=True, slots=True)
-class References:
+class References(NamedTuple):
     """The values of references: variables of an environment, and files, relative ones in a folder."""
 
     environ: Mapping[str, str]

@@ -6,6 +6,7 @@ one of that name, or if it is a word with a value: `{token: SEC,RET}` has a key 
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path as FilePath
 
 from pydantic import ValidationError
@@ -74,51 +75,42 @@ def parse(
 
 
 def _read(text: str, references: References, lacking: dict[Path, str] | None) -> Config | list[Problem]:
-    values = _Values(references, lacking)
+    no_value: list[tuple[Path, str]] = []
     try:
-        document = Document(text, values.replaced)
+        document = Document(text, partial(_replaced, references, no_value))
     except DocumentError as error:
         return [error.problem]
     if document.values is None:
         return [Problem("", None, f"there is nothing in it; {_A_BEGINNING}")]
-    problems = [_problem(document, path, message) for path, message in document.twice + values.errors]
+    if lacking is not None:
+        lacking.update(each for each in no_value if is_secret(each[0]))
+        no_value = [each for each in no_value if not is_secret(each[0])]
+    problems = [_problem(document, path, message) for path, message in document.twice + no_value]
     try:
         # Where secrets may be missing, none is needed.
         config = Config.model_validate(document.values, context=references if lacking is None else _unresolved)
     except ValidationError as error:
-        # A missing value is not validated too: it would be reported twice.
-        missing = {path for path, _ in values.errors}
         found = [(_path_of(details), details["msg"]) for details in error.errors()]
-        wrong = [each for each in found if not any(each[0][: len(path)] == path for path in missing)]
+        # A missing value is not validated too: it would be reported twice.
+        wrong = [each for each in found if not any(each[0][: len(path)] == path for path, _ in no_value)]
         return problems + [_problem(document, path, message) for path, message in wrong]
     return problems or config
 
 
-class _Values:
-    """Replaces references, and collects those without a value."""
+def _replaced(references: References, no_value: list[tuple[Path, str]], text: str, path: Path) -> str:
+    """A value with its references replaced; those without a value are noted."""
+    # A tenant's own header is replaced with the tenant's watch.
+    if path[:1] == ("watches",) and path[-2:-1] == ("headers",) and is_for_each_tenant(text):
+        return text
 
-    def __init__(self, references: References, lacking: dict[Path, str] | None) -> None:
-        self.errors: list[tuple[Path, str]] = []
-        self._references = references
-        self._lacking = lacking
+    def resolved(body: str) -> str:
+        try:
+            return references.resolve(body)
+        except SettingError as error:
+            no_value.append((path, str(error)))
+            return UNRESOLVED
 
-    def replaced(self, text: str, path: Path) -> str:
-        """A value with its references replaced."""
-        # A tenant's own header is replaced with the tenant's watch.
-        if path[:1] == ("watches",) and path[-2:-1] == ("headers",) and is_for_each_tenant(text):
-            return text
-
-        def resolved(body: str) -> str:
-            try:
-                return self._references.resolve(body)
-            except SettingError as error:
-                if self._lacking is not None and is_secret(path):
-                    self._lacking[path] = str(error)
-                else:
-                    self.errors.append((path, str(error)))
-                return UNRESOLVED
-
-        return substitute(text, resolved)
+    return substitute(text, resolved)
 
 
 def is_secret(path: Path) -> bool:

@@ -6,8 +6,7 @@ template, so that a thousand of them take little memory.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg.sql import Identifier, Literal
 from pydantic import SecretStr
@@ -26,8 +25,7 @@ from cdc_sync.core.watch_names import SEPARATOR
 _LIKE = {"%": ".*", "_": "."}
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Tenant:
+class Tenant(NamedTuple):
     """What a template's watch is made for; None stands for the template's own database, and for no schema."""
 
     database: str | None

@@ -4,9 +4,8 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import pydantic
@@ -196,8 +195,7 @@ _OUR_HEADERS = {"host", "content-type", "content-length", "transfer-encoding", "
 _OUR_PATH = re.compile(r"/v1/applications(?:/.*)?$|\.hellowork\.com/v1$", re.IGNORECASE)  # a proxy may have /v1
 
 
-@dataclass(frozen=True, slots=True)
-class HostPort:
+class HostPort(NamedTuple):
     """Where to listen; an IPv6 `host` has no brackets, port 0 means any free one."""
 
     host: str

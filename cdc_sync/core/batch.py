@@ -39,8 +39,10 @@ LEFT_SCOPE, LOST_ID, MOVED = "out of scope", "id lost", "moved"
 """Events of the history: why a watch makes no calls for an application any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+class Resolved(NamedTuple):
     """All rows with an application's id, read together.
 
     Attributes:
@@ -69,8 +71,7 @@ class Resolved:
         return self.canonical is None or (content is not None and content.deleted)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """One step of capture, applied together with the position that it reached.
 
     Attributes:
@@ -93,11 +94,11 @@ class Batch:
     now: int
     unseen: Unseen
     observations: Sequence[Observation] = ()
-    gone: Mapping[Key, int] = field(default_factory=dict)
+    gone: Mapping[Key, int] = NOTHING
     resolved: Sequence[Resolved] = ()
-    skipped: Mapping[Key, str] = field(default_factory=dict)
-    positions: Mapping[str, str] = field(default_factory=dict)
-    replica: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[Key, str] = NOTHING
+    positions: Mapping[str, str] = NOTHING
+    replica: Mapping[str, str] = NOTHING
     doubt: str | None = None
     others: Sequence[str] = ()
     rows_are_new: bool = False
@@ -113,12 +114,8 @@ class Batch:
 States = Mapping[str, Content]
 """The state that HelloWork acknowledged last, by application."""
 
-NO_STATES: States = MappingProxyType({})
-
 Fuses = Mapping[str, Fuse]
 """The fuses of a watch's accounts, by name."""
-
-NO_FUSES: Fuses = MappingProxyType({})
 
 _NEVER_SEEN = Known(0, (), in_scope=False, snapshot=None, pending=None)
 
@@ -132,8 +129,7 @@ class ApplyResult(NamedTuple):
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(NamedTuple):
     """The result of a batch.
 
     Attributes:
@@ -147,7 +143,7 @@ class Applied:
 
     results: Sequence[ApplyResult] = ()
     entries: Sequence[Entry] = ()
-    unresolved: Mapping[str, int] = field(default_factory=dict)
+    unresolved: Mapping[str, int] = NOTHING
     suspected: frozenset[str] = frozenset()
     skips: Sequence[Skip] = ()
     written: bool = False
@@ -446,9 +442,9 @@ def plan_batch(
     batch: Batch,
     before: Mapping[str, Known],
     fuse: Fuse,
-    elsewhere: States = NO_STATES,
+    elsewhere: States = NOTHING,
     *,
-    of_accounts: Fuses = NO_FUSES,
+    of_accounts: Fuses = NOTHING,
 ) -> BatchPlan:
     """Decide what a batch changes; see `BatchPlan` for what it needs to know."""
     # A row with an unreadable id is that of the application that it represented last.
@@ -490,7 +486,7 @@ def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> se
     for each in batch.observations:
         id_ = each.application_id or ""
         before = {id_: known[id_]} if id_ in known else {}
-        plan = plan_batch(rules, replace(batch, observations=[each]), before, Fuse())
+        plan = plan_batch(rules, batch._replace(observations=[each]), before, Fuse())
         if plan.unresolved or not plan.is_empty:
             found.add(each.key)
     return found

@@ -12,7 +12,6 @@ watch. An entry that replaces a pending one counts too, once in a window: while 
 find one for each application.
 """
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from cdc_sync.core.content import LATEST, Content, Kind
@@ -21,8 +20,7 @@ from cdc_sync.core.reasons import coded
 Unseen = Literal["send", "adopt"]
 
 
-@dataclass(frozen=True, slots=True)
-class Enqueue:
+class Enqueue(NamedTuple):
     """Enqueue the state; it replaces a pending entry."""
 
     kinds: frozenset[Kind]
@@ -115,8 +113,7 @@ _ACCOUNTS = 10
 """Times an account's limits: those of a watch with several."""
 
 
-@dataclass(frozen=True, slots=True)
-class FusePolicy:
+class FusePolicy(NamedTuple):
     """How many new entries, and deletions among them, pass within `window` milliseconds."""
 
     max_changes: int

@@ -6,7 +6,7 @@ may reach a host that no check saw.
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from cdc_sync.core.reasons import coded
@@ -41,8 +41,7 @@ _TRAPS_OF_A_PATH, _TRAPS_OF_AN_ID = re.compile(_TRAPS % 1), re.compile(_TRAPS % 
 _PORTS = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True, slots=True)
-class AllowedHosts:
+class AllowedHosts(NamedTuple):
     """Where calls may go: origins (scheme, host, port).
 
     `names` are `host`, with its scheme's default port, or `host:port`, in lower case; `base` is base_url's origin.
