@@ -511,14 +511,14 @@ def _unresolved(
     observations: Sequence[Observation], gone: Mapping[Key, int], before: Mapping[str, Known]
 ) -> dict[str, int]:
     """Applications whose row is gone or has another id, and those with another row than before, or two."""
-    unresolved: dict[str, int] = {}
-    rows = {each.key: each for each in observations}
-    for id_, known in before.items():
-        row = rows.get(known.key)
-        at = gone.get(known.key) if row is None else row.changed_at
-        if at is not None and (row is None or row.application_id != id_) and _is_alive(known):
-            unresolved[id_] = at
-    keys: dict[str, Key] = {id_: known.key for id_, known in before.items()}
+    changed = {**gone, **{each.key: each.changed_at for each in observations}}
+    owners = {each.key: each.application_id for each in observations}
+    unresolved = {
+        id_: changed[known.key]
+        for id_, known in before.items()
+        if known.key in changed and owners.get(known.key) != id_ and _is_alive(known)
+    }
+    keys = {id_: known.key for id_, known in before.items()}
     for each in observations:
         id_or_none = each.application_id
         if id_or_none is not None and keys.setdefault(id_or_none, each.key) != each.key:

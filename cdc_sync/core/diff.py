@@ -99,10 +99,8 @@ def in_order(content: Content, changed_at: int, acknowledged: Content | None, pe
         acknowledged: the snapshot; None if it was adopted, so that its date was never sent.
         pending: the entry that is replaced.
     """
-    received = None if acknowledged is None else acknowledged.event_date
-    if pending is not None and pending.attempted:
-        dates = [pending.content.event_date, *([] if received is None else [received])]
-        received = max(dates)
+    maybe_received = [acknowledged, pending.content if pending and pending.attempted else None]
+    received = max((each.event_date for each in maybe_received if each is not None), default=None)
     if received is None or content.event_date > received:
         return content
     # Nothing can be later than the last expressible date.

@@ -11,7 +11,7 @@ import base64
 import html
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from urllib.parse import quote, quote_plus
@@ -59,7 +59,7 @@ def hiding(headers: Mapping[str, str]) -> Callable[[str], str]:
     words = {word for value in headers.values() for word in _words(value)}
     spelled = {spelling for word in words for spelling in _spellings(word)}
     # A word may be part of another.
-    longest_first = sorted(spelled, key=lambda word: (-len(word), word))
+    longest_first = sorted(spelled, key=len, reverse=True)
     # In any case of letters: `%2f` and `\u00e9` mean what `%2F` and `\u00E9` do.
     pattern = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)
     return partial(pattern.sub, HIDDEN) if spelled else str
@@ -67,7 +67,7 @@ def hiding(headers: Mapping[str, str]) -> Callable[[str], str]:
 
 def _words(value: str) -> Iterator[str]:
     """A header's value, its words, and the decoded form of Basic's second word."""
-    split: Iterable[str] = (value.strip(), *value.split(), *_SEPARATORS.split(value))
+    split = (value.strip(), *value.split(), *_SEPARATORS.split(value))
     yield from (word for word in split if len(word) >= _SHORTEST_WORD)
     if basic := _BASIC.fullmatch(value):
         with suppress(ValueError):
