@@ -6,6 +6,7 @@ may reach a host that no check saw.
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -29,6 +30,9 @@ _URL = re.compile(
     # ASCII: otherwise a long s or a Kelvin sign would pass for an s or a k.
     re.IGNORECASE | re.ASCII,
 )
+_match = lru_cache(maxsize=1_024)(_URL.fullmatch)  # each URL is looked at several times
+# Unambiguous also after decoding.
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]{1,200})+", re.ASCII)
 _STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
 
 PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]{1,200}", re.ASCII)
@@ -94,7 +98,7 @@ def endpoint_of(url: str) -> str:
     Raises:
         ValueError: the URL is none that `AllowedHosts` could allow.
     """
-    match = _URL.fullmatch(url)
+    match = _match(url)
     if match is None:
         raise ValueError("not a URL that can be called")
     scheme = match["scheme"].lower()
@@ -126,7 +130,7 @@ def build(base_url: str, application_id: str) -> str:
 
 def id_in(url: str) -> str | None:
     """The application's id in its status URL, if it has that form."""
-    match = _URL.fullmatch(url)
+    match = _match(url)
     found = match and _STATUS_PATH.search(match["path"])
     try:
         # A replacement for invalid UTF-8 would merge two applications.
@@ -162,8 +166,10 @@ def _is_trap(text: str, rounds: int, traps: re.Pattern[str]) -> bool:
 
 
 def _path_refusal(url: str) -> str | None:
-    match = _URL.fullmatch(url)
-    if match and _is_trap(match["path"], _ROUNDS + 1, _TRAPS_OF_A_PATH):  # the URL encodes the id once more
+    match = _match(url)
+    if match is None or _PLAIN_PATH.fullmatch(match["path"]):  # nearly every URL
+        return None
+    if _is_trap(match["path"], _ROUNDS + 1, _TRAPS_OF_A_PATH):  # the URL encodes the id once more
         return coded("url-path", "a proxy that decodes its path would lead it elsewhere")
     application_id = id_in(url)
     return None if application_id is None else id_refusal(application_id)
