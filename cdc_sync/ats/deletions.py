@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from cdc_sync.ats.database import Elsewhere, UnreadElsewhereError
 from cdc_sync.ats.intake import Intake
@@ -74,7 +73,7 @@ class Deletions:
             resolved = await self._intake.resolve({each.application_id: each.at for each in suspicions})
             missing = [each.application_id for each in resolved if each.canonical is None]
             left = await self._former_rows(missing) if missing else {}
-            resolved = [replace(each, canonical=left.get(each.application_id, each.canonical)) for each in resolved]
+            resolved = [each._replace(canonical=left.get(each.application_id, each.canonical)) for each in resolved]
             await self._decide(resolved, elsewhere)
 
     async def _ask_elsewhere(self, application_ids: Collection[str]) -> Elsewhere | None:
@@ -111,10 +110,10 @@ class Deletions:
 def _compared(deletion: Resolved, elsewhere: Elsewhere | None) -> Resolved:
     """A deletion after a look at other watches' tables; None: one of these cannot be read."""
     if elsewhere is None or deletion.application_id in elsewhere.unseen:
-        return replace(deletion, is_unanswered=True)
+        return deletion._replace(is_unanswered=True)
     if deletion.application_id in elsewhere.unreported:
-        return replace(deletion, is_kept=True)
-    return replace(deletion, elsewhere=elsewhere.watch_of.get(deletion.application_id))
+        return deletion._replace(is_kept=True)
+    return deletion._replace(elsewhere=elsewhere.watch_of.get(deletion.application_id))
 
 
 def former_rows(read: Read, known: Mapping[str, Known], rules: WatchRules) -> dict[str, Observation]:

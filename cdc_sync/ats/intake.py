@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from cdc_sync import __version__
@@ -188,7 +188,7 @@ class Intake:
             return first
         resolved = await self.resolve(first.unresolved)
         second = await self.apply(origin, resolved=resolved, unseen=batch.unseen, positions=batch.positions)
-        return replace(first, results=[*first.results, *second.results], written=first.written or second.written)
+        return first._replace(results=[*first.results, *second.results], written=first.written or second.written)
 
     async def resolve(self, unresolved: Mapping[str, int]) -> list[Resolved]:
         """Read all rows of these applications; each id comes with the time of its change."""

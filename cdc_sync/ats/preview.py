@@ -14,7 +14,7 @@ from cdc_sync.ats.deletions import former_rows
 from cdc_sync.ats.intake import Intake, resolved
 from cdc_sync.ats.reading import Page
 from cdc_sync.ats.sweep import mark, size_of, unmet_records
-from cdc_sync.core.batch import NO_STATES, Batch, Resolved, States, plan_batch
+from cdc_sync.core.batch import NOTHING, Batch, Resolved, States, plan_batch
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Enqueue, Fuse, Unseen
 from cdc_sync.core.events import StatusRulesChanged
@@ -127,7 +127,7 @@ class _Preview:
         still_there = former_rows(read, before, self.intake.rules)
         now = self.intake.store.driver.clock.for_people()
         gone = [Resolved(id_, now, None) for id_ in before if id_ not in still_there]
-        planned, _ = self._follows(before, NO_STATES, resolved=gone, doubt=self.intake.doubt(read.hidden_by))
+        planned, _ = self._follows(before, NOTHING, resolved=gone, doubt=self.intake.doubt(read.hidden_by))
         reason = "its row is gone; a fresh read confirms it first"
         return [
             replace(each, action="confirm-deletion", reason=reason, due_at=None) if each.action == "send" else each
@@ -138,7 +138,7 @@ class _Preview:
         """What other watches know of applications that would be sent as new ones."""
         others = self.intake.parts.others.of(self.intake.rules.watch)
         if self.unseen == "adopt" or not others:
-            return NO_STATES
+            return NOTHING
         return await self.intake.store.capture.known_elsewhere(others, unknown)
 
     def _follows(

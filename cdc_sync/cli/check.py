@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -82,7 +81,7 @@ def _configuration(state: State, problem: Problem) -> Finding:
 
 def _facts(finding: Finding) -> dict[str, Any]:
     """A finding for programs; `database` only if there are several."""
-    return {name: value for name, value in asdict(finding).items() if name != "database" or value is not None}
+    return {name: value for name, value in finding._asdict().items() if name != "database" or value is not None}
 
 
 def _show(finding: Finding) -> None:
@@ -140,4 +139,4 @@ def of_database(tell: Tell, config: Config, name: str, finding: Finding) -> None
     dsn = f"{config.section_of(name)}.dsn"
     remedy = finding.remedy and finding.remedy.replace("database.dsn", dsn)
     remedy = remedy and _SCRIPT.sub(rf"\g<0> --database {name}", remedy)
-    tell(replace(finding, database=name, message=finding.message.replace("database.dsn", dsn), remedy=remedy))
+    tell(finding._replace(database=name, message=finding.message.replace("database.dsn", dsn), remedy=remedy))

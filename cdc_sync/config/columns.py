@@ -1,8 +1,7 @@
 """Section `columns` of a watch, and its further fields: the column or SQL expression of each value."""
 
 import re
-from dataclasses import dataclass
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Annotated, Any, NamedTuple, Self, TypeAlias
 
 from pydantic import Field, PlainValidator, model_validator
 
@@ -20,8 +19,7 @@ ExtraName = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class PlainColumn:
+class PlainColumn(NamedTuple):
     """A column; `name` is as the catalog has it."""
 
     name: str

@@ -5,7 +5,6 @@ A file's group is trusted: that is how a file is shared on purpose.
 
 import os
 import stat
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
@@ -41,15 +40,6 @@ def _of_keys(config: Config) -> Iterator[Problem]:
     if config.state.backend == "sqlite" and not config.state.path.is_absolute():
         wrong = "is relative to whatever folder the command is run in, and in another one a new store would begin"
         yield _warning("path-relative", ("state", "path"), wrong, "write the whole path")
-    by_table = defaultdict[object, list[str]](list)
-    for name, watch in config.watches.items():
-        if watch.where is not None:
-            by_table[config.database_name(name), watch.table].append(name)
-    for names in by_table.values():
-        if len(names) > 1:
-            wrong = f"the watches {listed(names)} read one table, and each change of it costs the ATS each of them"
-            remedy = "if they are customers, one watch with columns.account serves them all: docs/many-customers.md"
-            yield _warning("table-of-customers", ("watches", names[0], "where"), wrong, remedy)
 
 
 def _of_statuses(path: Path, watch: Watch) -> Iterator[Problem]:
@@ -83,27 +73,25 @@ def _warning(code: str, path: Path, message: str, remedy: str | None = None) -> 
 def exposures(path: FilePath, config: Config) -> list[Problem]:
     """What other users can read or write and should not: the configuration's file, its secrets, the store."""
     found = [*_of_secrets(path)]
-    if "write" in others_may(path):
+    if _is_open(path, stat.S_IWOTH):
         message = f"every user of this host may write {path}, and so decide where credentials are sent"
         found.append(Problem("", None, message, f"chmod o-w {path}"))
-    if config.state.backend == "sqlite" and (may := others_may(config.state.path)):
-        message = f"every user of this host may {may} {config.state.path}, with what was sent and answered"
-        found.append(Problem("state.path", None, message, f"chmod o-rwx {config.state.path}*"))
+    store = config.state.path
+    if config.state.backend == "sqlite" and _is_open(store):
+        message = f"every user of this host may read or write {store}, with what was sent and answered"
+        found.append(Problem("state.path", None, message, f"chmod o-rwx {store}*"))
     return found
 
 
-def others_may(path: FilePath) -> str:
-    """What every user of this host may do with a file: `read`, `write`, `read and write`, or nothing."""
+def _is_open(path: FilePath, rights: int = stat.S_IROTH | stat.S_IWOTH) -> bool:
+    """Whether every user of this host has one of these rights to a file."""
     try:
         real = path.resolve(strict=True)
-        mode = real.stat().st_mode
         # Users who may not search a folder above cannot reach the file.
-        reached = all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
+        is_reached = all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
+        return is_reached and real.stat().st_mode & rights != 0
     except OSError:
-        return ""
-    return " and ".join(
-        word for bit, word in ((stat.S_IROTH, "read"), (stat.S_IWOTH, "write")) if reached and mode & bit
-    )
+        return False
 
 
 def _of_secrets(path: FilePath) -> Iterator[Problem]:
@@ -120,11 +108,8 @@ def _of_secrets(path: FilePath) -> Iterator[Problem]:
                 name = substitute(reference[5:].replace("{tenant}", "*"), lambda name: os.environ.get(name, "?"))
                 file = path.parent / name
                 files += file.parent.glob(file.name)
-        exposed = [str(file) for file in files if others_may(file)]
-        if exposed:
-            message = (
-                f"may be a secret, and every user of this host may {others_may(FilePath(exposed[0]))} {listed(exposed)}"
-            )
+        if exposed := [str(file) for file in files if _is_open(file)]:
+            message = f"may be a secret, and every user of this host may read or write {listed(exposed)}"
             yield Problem(path_text(where), line, message, "chmod o-rwx")
 
 

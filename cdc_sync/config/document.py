@@ -6,7 +6,7 @@ Differences from YAML 1.1 libraries:
   text. So a label `no`, a job id `0123` and a date stay as they are.
 - A key that stands twice is an error, and so is a tag: some make a library do more than read.
 
-Anchors, aliases and the merge key `<<` work; their expansion is bounded.
+Anchors, aliases and the merge key `<<` work.
 
 `${NAME}` and `${file:PATH}` are replaced in values; `$${` stands for `${`. Replacements are not searched again, so a
 secret may contain `${`. A PATH may contain `${NAME}`, and in a watch's header `{tenant}`: then it is read for each one.
@@ -14,8 +14,6 @@ secret may contain `${`. A PATH may contain `${NAME}`, and in a watch's header `
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from errno import EFBIG
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
@@ -23,22 +21,10 @@ import yaml
 
 from cdc_sync.config.problems import Path, Problem, SettingError
 
-_LARGEST = 2**20
-"""Bytes of a file (1 MiB)."""
-_MOST_PARTS = 20_000
-
 _SCALARS = {
-    "": None,
-    "~": None,
-    "null": None,
-    "Null": None,
-    "NULL": None,
-    "true": True,
-    "True": True,
-    "TRUE": True,
-    "false": False,
-    "False": False,
-    "FALSE": False,
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _UNTAGGED = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 
@@ -84,7 +70,6 @@ class Document:
         self.parts: dict[Path, Part] = {}
         self.twice: list[tuple[Path, str]] = []
         self._replace = replace
-        self._count = 0
         try:
             root = _compose(text)
             self.values = None if root is None else self._value(root, (), _line(root))
@@ -92,7 +77,8 @@ class Document:
             raise DocumentError("is nested too deeply") from None
 
     def _value(self, node: yaml.Node, path: Path, line: int) -> object:
-        self._visit(node)
+        if node.tag not in _UNTAGGED:
+            raise DocumentError("tags are not used here", _line(node))
         match node:
             case yaml.ScalarNode(value=text, style=style):
                 value = text if style else _SCALARS.get(text, text)
@@ -109,7 +95,6 @@ class Document:
         own: dict[str, tuple[int, yaml.Node]] = {}
         merged: dict[str, tuple[int, yaml.Node]] = {}
         for key, value in node.value:
-            self._visit(key)
             line, name = _line(key), key.value
             if not isinstance(key, yaml.ScalarNode):
                 raise DocumentError("a key must be text", line)
@@ -123,15 +108,6 @@ class Document:
                     self.twice.append(((*path, name), f"stands twice, first on line {own[name][0]}"))
                 own[name] = line, value
         return merged | own
-
-    def _visit(self, node: yaml.Node) -> None:
-        """Check one more part; an alias counts at each use, with all its content."""
-        self._count += 1
-        if self._count > _MOST_PARTS:
-            message = f"expected at most {_MOST_PARTS} keys and values, with aliases written out"
-            raise DocumentError(message, _line(node))
-        if node.tag not in _UNTAGGED:
-            raise DocumentError("tags are not used here", _line(node))
 
 
 def _compose(text: str) -> yaml.Node | None:
@@ -176,8 +152,7 @@ def is_for_each_tenant(text: str) -> bool:
     return any("{tenant}" in body for body in references_in(text))
 
 
-@dataclass(frozen=True, slots=True)
-class References:
+class References(NamedTuple):
     """The values of references: variables of an environment, and files, relative ones in a folder."""
 
     environ: Mapping[str, str]
@@ -221,10 +196,6 @@ def read_text(path: FilePath) -> str:
     """The text of a file; bytes that are no UTF-8 become halves of surrogate pairs, which no value takes.
 
     Raises:
-        OSError: it cannot be read, or is too large.
+        OSError: it cannot be read.
     """
-    with path.open("rb") as stream:
-        content = stream.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
-        raise OSError(EFBIG, "it is larger than 1 MiB")
-    return content.decode("utf-8-sig", "surrogateescape")
+    return path.read_text("utf-8-sig", "surrogateescape")

@@ -5,9 +5,9 @@ one of that name, or if it is a word with a value: `{token: SEC,RET}` has a key 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path as FilePath
-from typing import get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -22,8 +22,8 @@ from cdc_sync.config.document import (
     substitute,
 )
 from cdc_sync.config.models import Config
-from cdc_sync.config.problems import ConfigurationError, Path, Problem, SettingError, did_you_mean, path_text
-from cdc_sync.config.values import Section
+from cdc_sync.config.problems import ConfigurationError, Path, Problem, SettingError, path_text
+from cdc_sync.config.values import KEYS
 from cdc_sync.core.visible import HIDDEN
 
 _A_BEGINNING = "`cdc-sync config example` prints an annotated configuration to begin with"
@@ -75,52 +75,42 @@ def parse(
 
 
 def _read(text: str, references: References, lacking: dict[Path, str] | None) -> Config | list[Problem]:
-    values = _Values(references, lacking)
+    no_value: list[tuple[Path, str]] = []
     try:
-        document = Document(text, values.replaced)
+        document = Document(text, partial(_replaced, references, no_value))
     except DocumentError as error:
         return [error.problem]
     if document.values is None:
         return [Problem("", None, f"there is nothing in it; {_A_BEGINNING}")]
-    problems = [_problem(document, path, message) for path, message in document.twice + values.errors]
-    # Where secrets may be missing, none is needed.
-    reveal = references if lacking is None else _unresolved
+    if lacking is not None:
+        lacking.update(each for each in no_value if is_secret(each[0]))
+        no_value = [each for each in no_value if not is_secret(each[0])]
+    problems = [_problem(document, path, message) for path, message in document.twice + no_value]
     try:
-        config = Config.model_validate(document.values, context=reveal)
+        # Where secrets may be missing, none is needed.
+        config = Config.model_validate(document.values, context=references if lacking is None else _unresolved)
     except ValidationError as error:
+        found = [(_path_of(details), details["msg"]) for details in error.errors()]
         # A missing value is not validated too: it would be reported twice.
-        missing = {path for path, _ in values.errors}
-        found = [(_path_of(details), details) for details in error.errors()]
-        wrong = [each for each in found if not any(each[0][: len(path)] == path for path in missing)]
-        return problems + [_problem(document, path, _message(path, details)) for path, details in wrong]
+        wrong = [each for each in found if not any(each[0][: len(path)] == path for path, _ in no_value)]
+        return problems + [_problem(document, path, message) for path, message in wrong]
     return problems or config
 
 
-class _Values:
-    """Replaces references, and collects those without a value."""
+def _replaced(references: References, no_value: list[tuple[Path, str]], text: str, path: Path) -> str:
+    """A value with its references replaced; those without a value are noted."""
+    # A tenant's own header is replaced with the tenant's watch.
+    if path[:1] == ("watches",) and path[-2:-1] == ("headers",) and is_for_each_tenant(text):
+        return text
 
-    def __init__(self, references: References, lacking: dict[Path, str] | None) -> None:
-        self.errors: list[tuple[Path, str]] = []
-        self._references = references
-        self._lacking = lacking
+    def resolved(body: str) -> str:
+        try:
+            return references.resolve(body)
+        except SettingError as error:
+            no_value.append((path, str(error)))
+            return UNRESOLVED
 
-    def replaced(self, text: str, path: Path) -> str:
-        """A value with its references replaced."""
-        # A tenant's own header is replaced with the tenant's watch.
-        if path[:1] == ("watches",) and path[-2:-1] == ("headers",) and is_for_each_tenant(text):
-            return text
-
-        def resolved(body: str) -> str:
-            try:
-                return self._references.resolve(body)
-            except SettingError as error:
-                if self._lacking is not None and is_secret(path):
-                    self._lacking[path] = str(error)
-                else:
-                    self.errors.append((path, str(error)))
-                return UNRESOLVED
-
-        return substitute(text, resolved)
+    return substitute(text, resolved)
 
 
 def is_secret(path: Path) -> bool:
@@ -136,14 +126,6 @@ def _path_of(details: ErrorDetails) -> Path:
     return tuple(key for key in details["loc"] if key != "[key]")
 
 
-def _message(path: Path, details: ErrorDetails) -> str:
-    """An error's message, without the value."""
-    if details["type"] != "extra_forbidden":
-        return details["msg"].removeprefix("Value error, ")
-    section = next((key for key in reversed(path[:-1]) if key in _KEYS), "")
-    return f"unknown key{did_you_mean(str(path[-1]), _KEYS[section])}"
-
-
 def _problem(document: Document, path: Path, message: str) -> Problem:
     parts = document.parts
     reached = next(path[:length] for length in range(len(path), -1, -1) if path[:length] in parts)
@@ -155,28 +137,6 @@ def _problem(document: Document, path: Path, message: str) -> Problem:
 
 def _shown(document: Document, path: Path) -> str | int:
     key, part = path[-1], document.parts.get(path)
-    if isinstance(key, int) or any(key in keys for keys in _KEYS.values()):
+    if isinstance(key, int) or key in KEYS:
         return key
     return key if part and part.value is not None and _WORD.fullmatch(key) else HIDDEN
-
-
-def _add_keys(section: type[Section], name: str, keys: dict[str | int, set[str]]) -> None:
-    """Add the keys of a section, which stands at the key `name`, and of those in it."""
-    for field_name, field in section.model_fields.items():
-        key = field.alias or field_name
-        keys.setdefault(name, set()).add(key)
-        for below in _sections_in(field.annotation):
-            _add_keys(below, key, keys)
-
-
-def _sections_in(annotation: object) -> Iterator[type[Section]]:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _sections_in(part)
-
-
-_KEYS: dict[str | int, set[str]] = {}
-"""The keys of the sections at each key."""
-
-_add_keys(Config, "", _KEYS)

@@ -1,9 +1,8 @@
 """Errors of a value and of a configuration. None shows a value of the file, which may be a secret."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -29,8 +28,7 @@ def wrong_parts(errors: Iterable[tuple[Path, str]]) -> ValidationError:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """An error or a warning.
 
     Attributes:

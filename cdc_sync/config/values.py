@@ -4,9 +4,8 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import pydantic
@@ -15,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ByteSize,
     Field,
+    ModelWrapValidatorHandler,
     PlainValidator,
     SecretStr,
     TypeAdapter,
@@ -23,8 +23,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
-from cdc_sync.config.problems import SettingError
+from cdc_sync.config.problems import SettingError, did_you_mean, wrong_parts
 from cdc_sync.core.identifiers import QualifiedName, parse_column, parse_qualified
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
@@ -39,6 +40,10 @@ def _describe(schema: dict[str, Any], section: type[pydantic.BaseModel]) -> None
         schema["properties"][name]["description"] = " ".join(meaning.split())
 
 
+KEYS: set[str] = set()
+"""The keys of all sections."""
+
+
 class Section(pydantic.BaseModel):
     """A section: immutable, and every unknown key is an error. `Attributes` documents its keys."""
 
@@ -47,11 +52,30 @@ class Section(pydantic.BaseModel):
         frozen=True, extra="forbid", hide_input_in_errors=True, json_schema_extra=_describe
     )
 
-    @model_validator(mode="before")
     @classmethod
-    def _nothing_is_all_defaults(cls, value: Any) -> Any:
-        # A section whose keys are all commented out is null in YAML.
-        return {} if value is None else value
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Note the keys."""
+        KEYS.update(cls._keys())
+
+    @classmethod
+    def _keys(cls) -> set[str]:
+        return {field.alias or name for name, field in cls.model_fields.items()}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_suggestions(cls, value: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            # A section whose keys are all commented out is null in YAML.
+            return validate({} if value is None else value)
+        except ValidationError as error:
+            raise wrong_parts((found["loc"], cls._message(found)) for found in error.errors()) from None
+
+    @classmethod
+    def _message(cls, found: ErrorDetails) -> str:
+        """An error's message, without the value."""
+        if found["type"] != "extra_forbidden":
+            return found["msg"].removeprefix("Value error, ")
+        return f"unknown key{did_you_mean(str(found['loc'][-1]), cls._keys())}"
 
 
 def must(hold: Callable[[Any], object], expected: str) -> AfterValidator:
@@ -171,8 +195,7 @@ _OUR_HEADERS = {"host", "content-type", "content-length", "transfer-encoding", "
 _OUR_PATH = re.compile(r"/v1/applications(?:/.*)?$|\.hellowork\.com/v1$", re.IGNORECASE)  # a proxy may have /v1
 
 
-@dataclass(frozen=True, slots=True)
-class HostPort:
+class HostPort(NamedTuple):
     """Where to listen; an IPv6 `host` has no brackets, port 0 means any free one."""
 
     host: str

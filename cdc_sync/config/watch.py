@@ -2,10 +2,9 @@
 
 import zoneinfo
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -56,8 +55,7 @@ class Related(Section):
     columns: tuple[values.ColumnName, ...] = Field(default=(), examples=[["label"]])
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(NamedTuple):
     """What a kind of capture needs of the ATS's database, beside the mapped columns.
 
     Attributes:

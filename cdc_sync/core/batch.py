@@ -39,8 +39,10 @@ LEFT_SCOPE, LOST_ID, MOVED = "out of scope", "id lost", "moved"
 """Events of the history: why a watch makes no calls for an application any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+class Resolved(NamedTuple):
     """All rows with an application's id, read together.
 
     Attributes:
@@ -69,8 +71,7 @@ class Resolved:
         return self.canonical is None or (content is not None and content.deleted)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """One step of capture, applied together with the position that it reached.
 
     Attributes:
@@ -93,11 +94,11 @@ class Batch:
     now: int
     unseen: Unseen
     observations: Sequence[Observation] = ()
-    gone: Mapping[Key, int] = field(default_factory=dict)
+    gone: Mapping[Key, int] = NOTHING
     resolved: Sequence[Resolved] = ()
-    skipped: Mapping[Key, str] = field(default_factory=dict)
-    positions: Mapping[str, str] = field(default_factory=dict)
-    replica: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[Key, str] = NOTHING
+    positions: Mapping[str, str] = NOTHING
+    replica: Mapping[str, str] = NOTHING
     doubt: str | None = None
     others: Sequence[str] = ()
     rows_are_new: bool = False
@@ -113,12 +114,8 @@ class Batch:
 States = Mapping[str, Content]
 """The state that HelloWork acknowledged last, by application."""
 
-NO_STATES: States = MappingProxyType({})
-
 Fuses = Mapping[str, Fuse]
 """The fuses of a watch's accounts, by name."""
-
-NO_FUSES: Fuses = MappingProxyType({})
 
 _NEVER_SEEN = Known(0, (), in_scope=False, snapshot=None, pending=None)
 
@@ -132,8 +129,7 @@ class ApplyResult(NamedTuple):
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(NamedTuple):
     """The result of a batch.
 
     Attributes:
@@ -147,7 +143,7 @@ class Applied:
 
     results: Sequence[ApplyResult] = ()
     entries: Sequence[Entry] = ()
-    unresolved: Mapping[str, int] = field(default_factory=dict)
+    unresolved: Mapping[str, int] = NOTHING
     suspected: frozenset[str] = frozenset()
     skips: Sequence[Skip] = ()
     written: bool = False
@@ -184,7 +180,10 @@ class BatchPlan:
     """What one batch changes; at most one step per application in each list. Other fields are as in `Applied`.
 
     Attributes:
+        before: what is known of the batch's applications, and of those that its rows represented last.
         fuse: the watch's, with the entries that were counted.
+        elsewhere: the others' states in other watches, without those that have an entry.
+        fuses_before: the fuses of `accounts_of`.
         of_accounts: the accounts' fuses that counted something.
         new: applications never seen before, without a snapshot.
         adopted: applications never seen before that are taken as acknowledged.
@@ -200,7 +199,12 @@ class BatchPlan:
         history: without new suspicions.
     """
 
+    rules: WatchRules
+    batch: Batch
+    before: Mapping[str, Known]
     fuse: Fuse
+    elsewhere: States
+    fuses_before: Fuses
     of_accounts: dict[str, Fuse] = field(default_factory=dict)
     new: list[Reportable] = field(default_factory=list)
     adopted: list[Reportable] = field(default_factory=list)
@@ -229,116 +233,6 @@ class BatchPlan:
         of_suspicions = self.suspicions or self.answered or self.postponed
         return not (of_applications or of_suspicions or self.skips or self.positions)
 
-
-def plan_batch(
-    rules: WatchRules,
-    batch: Batch,
-    before: Mapping[str, Known],
-    fuse: Fuse,
-    elsewhere: States = NO_STATES,
-    *,
-    of_accounts: Fuses = NO_FUSES,
-) -> BatchPlan:
-    """Decide what a batch changes.
-
-    `before` is what is known of its applications and of those that its rows represented last; `elsewhere` has the
-    others' states in other watches, without those that have an entry; `of_accounts` is needed for `accounts_of`.
-    """
-    # A row with an unreadable id is that of the application that it represented last.
-    owners = {known.key: id_ for id_, known in before.items()}
-    observations = [
-        replace(each, application_id=owners.get(each.key))
-        if isinstance(each, Unreportable) and each.unreadable and not each.application_id
-        else each
-        for each in batch.observations
-    ]
-    unresolved = _unresolved(observations, batch.gone, before)
-    plan = BatchPlan(fuse, unresolved=unresolved)
-    planner = _Planner(rules, batch, before, elsewhere, of_accounts, plan)
-    for each in observations:
-        if each.application_id not in unresolved:
-            planner.observe(each)
-    plan.skips += [Skip(key, None, None) for key in batch.gone if key in batch.skipped]
-    for resolved in batch.resolved:
-        planner.resolve(resolved)
-    if not unresolved:
-        plan.positions.update(batch.positions)
-    if not plan.is_empty:
-        plan.positions.update(batch.replica)
-    return plan
-
-
-def accounts_of(rules: WatchRules, batch: Batch, before: Mapping[str, Known]) -> set[str]:
-    """The accounts whose fuses may count something of a batch."""
-    if rules.account is not None:
-        return set()
-    rows = [*batch.observations, *(each.canonical for each in batch.resolved)]
-    states = [content_of(row) for row in rows]
-    states += [state for known in before.values() for state in (known.snapshot, known.latest)]
-    return {state.account for state in states if state is not None}
-
-
-def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> set[Key]:
-    """The rows of a batch that would cause a write, or whose application is unresolved.
-
-    Of an application's two rows the canonical one does not count for the other's sake.
-    """
-    plan = plan_batch(rules, batch, known, Fuse())
-    written = {each.application_id for each in (*plan.results, *plan.moved, *plan.refreshed, *plan.suspicions)}
-    written.update(plan.out_of_scope)
-    found = {skip.key for skip in plan.skips}
-    for each in batch.observations:
-        id_ = each.application_id
-        if id_ is None:
-            continue
-        is_canonical = id_ in known and known[id_].key == each.key
-        if id_ in written or (id_ in plan.unresolved and not is_canonical):
-            found.add(each.key)
-    return found
-
-
-def described(content: Content) -> dict[str, Any]:
-    """The compared fields, for the history."""
-    return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
-
-
-def moved(watch: str, application_id: str, heir: str, batch: Batch) -> HistoryEntry:
-    """The history of an application that a watch leaves to another one."""
-    reason = coded("elsewhere", "the table of the watch %(watch)s has a row with its id", watch=heir)
-    detail = {"by": batch.origin, **fields_of(reason)}
-    return HistoryEntry(batch.now + batch.shift, watch, application_id, MOVED, detail)
-
-
-def _unresolved(
-    observations: Sequence[Observation], gone: Mapping[Key, int], before: Mapping[str, Known]
-) -> dict[str, int]:
-    """Applications whose row is gone or has another id, and those with another row than before, or two."""
-    unresolved: dict[str, int] = {}
-    rows = {each.key: each for each in observations}
-    for id_, known in before.items():
-        row = rows.get(known.key)
-        at = gone.get(known.key) if row is None else row.changed_at
-        if at is not None and (row is None or row.application_id != id_) and _is_alive(known):
-            unresolved[id_] = at
-    keys: dict[str, Key] = {id_: known.key for id_, known in before.items()}
-    for each in observations:
-        id_or_none = each.application_id
-        if id_or_none is not None and keys.setdefault(id_or_none, each.key) != each.key:
-            unresolved[id_or_none] = each.changed_at
-    return unresolved
-
-
-@dataclass(slots=True)
-class _Planner:
-    """The state of one `plan_batch`."""
-
-    rules: WatchRules
-    batch: Batch
-    before: Mapping[str, Known]
-    elsewhere: States
-    of_accounts: Fuses
-    plan: BatchPlan
-
     def resolve(self, resolved: Resolved) -> None:
         """Decide about an application by all of its rows."""
         id_, row = resolved.application_id, resolved.canonical
@@ -366,30 +260,30 @@ class _Planner:
         may_be_under_way = known.state == "pending" and known.pending is not None and known.pending.attempted
         if resolved.is_unanswered or (heir is not None and may_be_under_way):
             again = Suspicion(id_, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
-            self.plan.postponed.append(again)
+            self.postponed.append(again)
             # The entry may be older than what HelloWork has. One that may be under way must end first.
             if resolved.is_unanswered and known.state == "pending":
-                self.plan.waiting.append(again)
+                self.waiting.append(again)
             return False
-        self.plan.answered.append(id_)
+        self.answered.append(id_)
         if heir is not None:
             self._leave_to(heir, resolved, known)
         return heir is None and not resolved.is_kept
 
     def _leave_to(self, heir: str, resolved: Resolved, known: Known) -> None:
         """Leave the application to another watch."""
-        id_, row, plan = resolved.application_id, resolved.canonical, self.plan
+        id_, row = resolved.application_id, resolved.canonical
         if isinstance(row, Reportable):
             # It is marked as deleted: without a record, each sweep would suspect it.
             self._adopt(row, known)
             if known.pending is not None:
-                plan.cancelled.append(id_)
+                self.cancelled.append(id_)
         elif known.latest is None:
             return
         else:
-            plan.forgotten.append(id_)
-        plan.handed_over[id_] = heir
-        plan.history.append(moved(self.rules.watch, id_, heir, self.batch))
+            self.forgotten.append(id_)
+        self.handed_over[id_] = heir
+        self.history.append(moved(self.rules.watch, id_, heir, self.batch))
 
     def _gone(self, application_id: str, key: Key, latest: Content, at: int) -> Reportable:
         """The observation of an application whose row is gone since `at`."""
@@ -403,14 +297,10 @@ class _Planner:
     def observe(self, row: Observation, *, is_move: bool = False) -> None:
         """Decide about one row."""
         known = self.before.get(row.application_id or "", _NEVER_SEEN)
-        if isinstance(row, Unreportable):
-            row = completed(row, known)
-        if isinstance(row, Unreportable):
-            if self.batch.skipped.get(row.key) != row.reason:
-                self.plan.skips.append(Skip(row.key, row.application_id, row.reason))
-            return
-        if row.key in self.batch.skipped:
-            self.plan.skips.append(Skip(row.key, None, None))
+        row = completed(row, known)
+        reason = row.reason if isinstance(row, Unreportable) else None
+        if self.batch.skipped.get(row.key) != reason:
+            self.skips.append(Skip(row.key, row.application_id if reason else None, reason))
         match row:
             case Reportable():
                 self._decide(row, known, is_move=is_move)
@@ -418,42 +308,35 @@ class _Planner:
                 self._leave_scope(application_id, LEFT_SCOPE)
             case Ignored() if known.latest is not None and not known.is_represented_by(row.key):
                 # From now on the end of this row is the application's.
-                self.plan.moved.append(row)
+                self.moved.append(row)
 
     def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
-        plan, id_ = self.plan, row.application_id
+        id_, pending = row.application_id, known.pending
         if row.content.deleted:
             if self.batch.origin not in ("baseline", "deletion") and not (known.latest and known.latest.deleted):
                 self._suspect(id_, row.changed_at)
                 return
-            row = self._for_its_account(row, known)
+            # To the watch's account, whatever its name was; else to the one that knows the application.
+            account = self.rules.account or (known.snapshot or row.content).account
+            row = replace(row, content=row.content._replace(account=account))
         decision = self._decision(row, known, is_move=is_move)
         if decision == "adopt":
             self._adopt(row, known)
             return
-        if known is _NEVER_SEEN:
-            plan.new.append(row)
-        elif not known.is_represented_by(row.key):
-            plan.moved.append(row)
+        self._note_row(row, known, self.new)
         if isinstance(decision, Enqueue):
-            plan.results.append(self._enqueue(row, known, decision))
+            self.results.append(self._enqueue(row, known, decision))
         elif decision == "cancel":
-            plan.cancelled.append(id_)
+            self.cancelled.append(id_)
             self._note_change("cancelled", id_, known, row.content)
-            plan.results.append(ApplyResult(id_, decision))
-        elif known.pending is not None:
-            self._refresh(row, known.pending.content)
+            self.results.append(ApplyResult(id_, decision))
+        elif pending is not None and not self._refusal(row) and not row.content.same_metadata(pending.content):
+            # A retried dead letter of a refused row would be refused again.
+            self.refreshed.append(row)
 
-    def _refresh(self, row: Reportable, pending: Content) -> None:
-        """Correct the entry by a corrected row; a retried dead letter of a refused one would be refused again."""
-        refused = row.refused or self.rules.allowed.refusal(row.content.url)
-        if refused is None and not row.content.same_metadata(pending):
-            self.plan.refreshed.append(row)
-
-    def _for_its_account(self, row: Reportable, known: Known) -> Reportable:
-        """A deletion goes to the watch's account, whatever its name was; else to the one that knows the application."""
-        account = self.rules.account or (known.snapshot or row.content).account
-        return replace(row, content=row.content._replace(account=account))
+    def _refusal(self, row: Reportable) -> str | None:
+        """Why a row's state must not be sent."""
+        return row.refused or self.rules.allowed.refusal(row.content.url)
 
     def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
         batch, content = self.batch, row.content
@@ -470,13 +353,17 @@ class _Planner:
 
     def _adopt(self, row: Reportable, known: Known) -> None:
         """Take a row's state as acknowledged."""
+        self._note_row(row, known, self.adopted)
+        if known is not _NEVER_SEEN:
+            self.acknowledged.append(row)
+        self.results.append(ApplyResult(row.application_id, "adopt"))
+
+    def _note_row(self, row: Reportable, known: Known, new: list[Reportable]) -> None:
+        """Let the row represent its application, which is one of `new` if it was never seen."""
         if known is _NEVER_SEEN:
-            self.plan.adopted.append(row)
-        else:
-            self.plan.acknowledged.append(row)
-            if not known.is_represented_by(row.key):
-                self.plan.moved.append(row)
-        self.plan.results.append(ApplyResult(row.application_id, "adopt"))
+            new.append(row)
+        elif not known.is_represented_by(row.key):
+            self.moved.append(row)
 
     def _enqueue(self, row: Reportable, known: Known, decision: Enqueue) -> ApplyResult:
         batch, rules, content, id_ = self.batch, self.rules, row.content, row.application_id
@@ -485,26 +372,16 @@ class _Planner:
             # An adopted state's date was never sent.
             content = in_order(content, row.changed_at, known.snapshot if known.is_acknowledged else None, pending)
         state: EntryState = "dead"
-        event, reason = "dead-lettered", row.refused or rules.allowed.refusal(content.url)
+        event, reason = "dead-lettered", self._refusal(row)
         if reason is None:
             reason = self._hold(content, known)
             state, event = ("pending", "queued") if reason is None else ("held", "held")
         due_at = batch.now + rules.settle.get(content.status, rules.default_settle)
         attempted = pending is not None and pending.attempted
-        self.plan.enqueued.append(
-            Entry(
-                rules.watch,
-                id_,
-                content,
-                decision.kinds,
-                state,
-                known.revision + 1,
-                batch.now,
-                due_at,
-                attempted,
-                reason=reason,
-            )
+        entry = Entry(
+            rules.watch, id_, content, decision.kinds, state, known.revision + 1, batch.now, due_at, attempted
         )
+        self.enqueued.append(entry._replace(reason=reason))
         further = {"kinds": sorted(decision.kinds), "replaced": pending is not None, "due_at": due_at + batch.shift}
         if content.event_date != row.content.event_date:
             further |= {"event_date": content.event_date, "event_date_of_row": row.content.event_date}
@@ -515,7 +392,7 @@ class _Planner:
 
     def _hold(self, content: Content, known: Known) -> str | None:
         """Why a person must decide about an entry; None if it is sent."""
-        batch, fuse = self.batch, self.plan.fuse
+        batch, fuse = self.batch, self.fuse
         is_deletion = content.deleted and not (known.pending and known.pending.content.deleted)
         if is_deletion and batch.doubt is not None:
             return batch.doubt  # it neither blows the fuse nor counts
@@ -529,25 +406,25 @@ class _Planner:
 
     def _count(self, account: str, *, deletion: bool) -> str | None:
         """Count an entry, by its account first if the watch has several; why it is held."""
-        plan, policy, now = self.plan, self.rules.fuse, self.batch.now
-        if self.rules.account is None and not plan.fuse.holds_all:
-            of_account = plan.of_accounts.get(account) or self.of_accounts.get(account, Fuse())
-            plan.of_accounts[account], reason = count(of_account, policy, now, deletion=deletion)
+        policy, now = self.rules.fuse, self.batch.now
+        if self.rules.account is None and not self.fuse.holds_all:
+            of_account = self.of_accounts.get(account) or self.fuses_before.get(account, Fuse())
+            self.of_accounts[account], reason = count(of_account, policy, now, deletion=deletion)
             if reason is not None:
                 reason = coded("fuse-account", "%(reason)s, of the account %(account)s", reason=reason, account=account)
-                plan.fuse = blow(plan.fuse, now, reason)
+                self.fuse = blow(self.fuse, now, reason)
                 return reason
             policy = policy.of_all_accounts
-        plan.fuse, reason = count(plan.fuse, policy, now, deletion=deletion)
+        self.fuse, reason = count(self.fuse, policy, now, deletion=deletion)
         return reason
 
     def _suspect(self, application_id: str, at: int) -> None:
         due_at = self.batch.now + self.rules.deletion_grace
-        self.plan.suspicions.append(Suspicion(application_id, at, due_at))
+        self.suspicions.append(Suspicion(application_id, at, due_at))
 
     def _leave_scope(self, application_id: str, event: str) -> None:
         """No call is made for the application any more; its history has the reason."""
-        self.plan.out_of_scope.append(application_id)
+        self.out_of_scope.append(application_id)
         self._note(event, application_id)
 
     def _note_change(self, event: str, application_id: str, known: Known, content: Content, **further: object) -> None:
@@ -557,8 +434,96 @@ class _Planner:
 
     def _note(self, event: str, application_id: str, **detail: object) -> None:
         """Add a line to the application's history."""
-        at, detail = self.batch.now + self.batch.shift, {"by": self.batch.origin, **detail}
-        self.plan.history.append(HistoryEntry(at, self.rules.watch, application_id, event, detail))
+        self.history.append(_line(self.rules.watch, application_id, event, self.batch, detail))
+
+
+def plan_batch(
+    rules: WatchRules,
+    batch: Batch,
+    before: Mapping[str, Known],
+    fuse: Fuse,
+    elsewhere: States = NOTHING,
+    *,
+    of_accounts: Fuses = NOTHING,
+) -> BatchPlan:
+    """Decide what a batch changes; see `BatchPlan` for what it needs to know."""
+    # A row with an unreadable id is that of the application that it represented last.
+    owners = {known.key: id_ for id_, known in before.items()}
+    observations = [
+        replace(each, application_id=owners.get(each.key))
+        if isinstance(each, Unreportable) and each.unreadable and not each.application_id
+        else each
+        for each in batch.observations
+    ]
+    plan = BatchPlan(rules, batch, before, fuse, elsewhere, of_accounts)
+    plan.unresolved = _unresolved(observations, batch.gone, before)
+    for each in observations:
+        if each.application_id not in plan.unresolved:
+            plan.observe(each)
+    plan.skips += [Skip(key, None, None) for key in batch.gone if key in batch.skipped]
+    for resolved in batch.resolved:
+        plan.resolve(resolved)
+    if not plan.unresolved:
+        plan.positions.update(batch.positions)
+    if not plan.is_empty:
+        plan.positions.update(batch.replica)
+    return plan
+
+
+def accounts_of(rules: WatchRules, batch: Batch, before: Mapping[str, Known]) -> set[str]:
+    """The accounts whose fuses may count something of a batch."""
+    if rules.account is not None:
+        return set()
+    rows = [*batch.observations, *(each.canonical for each in batch.resolved)]
+    states = [content_of(row) for row in rows]
+    states += [state for known in before.values() for state in (known.snapshot, known.latest)]
+    return {state.account for state in states if state is not None}
+
+
+def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> set[Key]:
+    """The rows of a batch that by themselves would cause a write, or of which the application is unresolved."""
+    found: set[Key] = set()
+    for each in batch.observations:
+        id_ = each.application_id or ""
+        before = {id_: known[id_]} if id_ in known else {}
+        plan = plan_batch(rules, batch._replace(observations=[each]), before, Fuse())
+        if plan.unresolved or not plan.is_empty:
+            found.add(each.key)
+    return found
+
+
+def described(content: Content) -> dict[str, Any]:
+    """The compared fields, for the history."""
+    return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
+
+
+def moved(watch: str, application_id: str, heir: str, batch: Batch) -> HistoryEntry:
+    """The history of an application that a watch leaves to another one."""
+    reason = coded("elsewhere", "the table of the watch %(watch)s has a row with its id", watch=heir)
+    return _line(watch, application_id, MOVED, batch, fields_of(reason))
+
+
+def _line(watch: str, application_id: str, event: str, batch: Batch, detail: Mapping[str, Any]) -> HistoryEntry:
+    return HistoryEntry(batch.now + batch.shift, watch, application_id, event, {"by": batch.origin, **detail})
+
+
+def _unresolved(
+    observations: Sequence[Observation], gone: Mapping[Key, int], before: Mapping[str, Known]
+) -> dict[str, int]:
+    """Applications whose row is gone or has another id, and those with another row than before, or two."""
+    changed = {**gone, **{each.key: each.changed_at for each in observations}}
+    owners = {each.key: each.application_id for each in observations}
+    unresolved = {
+        id_: changed[known.key]
+        for id_, known in before.items()
+        if known.key in changed and owners.get(known.key) != id_ and _is_alive(known)
+    }
+    keys = {id_: known.key for id_, known in before.items()}
+    for each in observations:
+        id_or_none = each.application_id
+        if id_or_none is not None and keys.setdefault(id_or_none, each.key) != each.key:
+            unresolved[id_or_none] = each.changed_at
+    return unresolved
 
 
 def _is_alive(known: Known) -> bool:

@@ -1,6 +1,5 @@
 """What is wrong now, computed from the events: the one source of readiness and of `status`."""
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -31,7 +30,6 @@ REMEDY = (
 
 _DIFFERS = "configuration"
 
-_FIELD = re.compile(r"%\((\w+)\)s")
 
 _OF_A_WATCH = ("watch", ZONE, "triggers", "deletions", "row security", "baseline", "store", "lag")
 """The conditions of a captured watch."""
@@ -70,15 +68,14 @@ def _reason(event: Event) -> str:
     if isinstance(event, seen.EndpointChanged):
         mode, why = event.mode, event.reason or ""
         return "" if mode == "healthy" else Reason(f"{mode}: {why}", f"endpoint-{mode}", {"reason": why})
-    code, text = _REASONS.get(type(event), ("", ""))
-    reason = coded(code, text, **{name: getattr(event, name) for name in _FIELD.findall(text)})
-    return reason or getattr(event, "message", "")
+    if type(event) in _REASONS:
+        return coded(*_REASONS[type(event)], **vars(event))
+    return getattr(event, "message", "")
 
 
 def wrong(conditions: Conditions) -> Conditions:
     """Those that delay or stop changes."""
-    aside = {name for name in conditions if kind_of(name) in {STANDBY, _DIFFERS, ZONE}}
-    return {name: message for name, message in conditions.items() if name not in aside}
+    return {name: message for name, message in conditions.items() if kind_of(name) not in {STANDBY, _DIFFERS, ZONE}}
 
 
 def is_of_one_account(name: str) -> bool:
@@ -143,8 +140,6 @@ _REASONS: Mapping[type[Event], tuple[str, str]] = {
 }
 """The code and the text of each reason; the text's fields are the event's."""
 
-EVENTS: frozenset[type[Event]] = frozenset({seen.TenantsFound, *_KIND_OF})
-"""The events that can change a condition."""
 
 KINDS = (*_BY_KIND, "fuse", "held")
 """The first words of conditions' names; a watch or a host follows."""

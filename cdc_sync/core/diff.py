@@ -12,7 +12,6 @@ watch. An entry that replaces a pending one counts too, once in a window: while 
 find one for each application.
 """
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from cdc_sync.core.content import LATEST, Content, Kind
@@ -21,8 +20,7 @@ from cdc_sync.core.reasons import coded
 Unseen = Literal["send", "adopt"]
 
 
-@dataclass(frozen=True, slots=True)
-class Enqueue:
+class Enqueue(NamedTuple):
     """Enqueue the state; it replaces a pending entry."""
 
     kinds: frozenset[Kind]
@@ -101,10 +99,8 @@ def in_order(content: Content, changed_at: int, acknowledged: Content | None, pe
         acknowledged: the snapshot; None if it was adopted, so that its date was never sent.
         pending: the entry that is replaced.
     """
-    received = None if acknowledged is None else acknowledged.event_date
-    if pending is not None and pending.attempted:
-        dates = [pending.content.event_date, *([] if received is None else [received])]
-        received = max(dates)
+    maybe_received = [acknowledged, pending.content if pending and pending.attempted else None]
+    received = max((each.event_date for each in maybe_received if each is not None), default=None)
     if received is None or content.event_date > received:
         return content
     # Nothing can be later than the last expressible date.
@@ -115,8 +111,7 @@ _ACCOUNTS = 10
 """Times an account's limits: those of a watch with several."""
 
 
-@dataclass(frozen=True, slots=True)
-class FusePolicy:
+class FusePolicy(NamedTuple):
     """How many new entries, and deletions among them, pass within `window` milliseconds."""
 
     max_changes: int

@@ -43,16 +43,13 @@ class Dispatch:
 
     def rebuild(self) -> None:
         """Ask the consumers for their handlers again."""
-        offers = [offer() for offer in self._consumers]
-        self._table: dict[type[Event], tuple[Handler, ...]] = {
-            of: tuple(handler for each in offers if (handler := each.get(of, each.get(Event))))
-            for of in {Event}.union(*offers)
-        }
+        self._offers = [offer() for offer in self._consumers]
 
     def emit(self, event: Event) -> None:
         """Hand an event to its handlers."""
-        for handle in self._table.get(type(event), self._table[Event]):
-            handle(event)
+        for offer in self._offers:
+            if handle := offer.get(type(event), offer.get(Event)):
+                handle(event)
 
 
 class WatchEvent(Event):

@@ -5,15 +5,13 @@ Also: clocks, a database's place, and a query's plan.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 State = Literal["ok", "warning", "failed"]
 """`warning`: it works, but slower or less reliably. `failed`: it does not work correctly."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """The result of one check.
 
     Attributes:

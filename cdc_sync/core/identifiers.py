@@ -7,7 +7,7 @@ and terminals would show another name. Key words need no quotes: statements quot
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cdc_sync.core.visible import UNSAFE
 
@@ -37,8 +37,7 @@ class IdentifierError(ValueError):
     """Text that is no identifier; the message explains why, without quoting it as a whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class QualifiedName:
+class QualifiedName(NamedTuple):
     """A table's name as the catalog has it; without a schema `search_path` decides."""
 
     schema: str | None

@@ -142,8 +142,7 @@ class Verified:
     content: Content | None
 
 
-@dataclass(frozen=True, slots=True)
-class Suspicion:
+class Suspicion(NamedTuple):
     """An application whose row seems gone since `at`; deleted after `due_at`, if a fresh read agrees."""
 
     application_id: str

@@ -32,8 +32,7 @@ Origin = Literal["notify", "poll", "sweep", "baseline", "deletion", "resend"]
 Unmapped = Literal["send", "ignore", "reject"]
 
 
-@dataclass(frozen=True, slots=True)
-class StatusRules:
+class StatusRules(NamedTuple):
     """How labels become statuses: section `status` of a watch."""
 
     map: Mapping[str, str]
@@ -209,15 +208,12 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
     `changed_at` is also the event's date if the row has none.
     """
     application_id, refusal = _identify(row)
-    if application_id is None or refusal is not None:
+    if not row.in_scope or (application_id is None and refusal is None):
         # `where` leaves out rows of others' applications, whose ids are no error.
-        if refusal is None or not row.in_scope:
-            return OutOfScope(None, row.key, changed_at)
-        return Unreportable(application_id, row.key, refusal, row.id_unreadable, changed_at=changed_at)
-    if not row.in_scope:
-        return OutOfScope(application_id, row.key, changed_at)
-    if row.unreadable is not None:
-        return Unreportable(application_id, row.key, row.unreadable, unreadable=True, changed_at=changed_at)
+        return OutOfScope(None if refusal else application_id, row.key, changed_at)
+    refusal = refusal or row.unreadable
+    if application_id is None or refusal is not None:
+        return Unreportable(application_id, row.key, refusal or "", row.unreadable is not None, changed_at=changed_at)
     return _observation(application_id, row, rules, changed_at)
 
 

@@ -7,13 +7,12 @@ their first write after the instant. The fence is the latest such instant. A sna
 ([decision 3](../../docs/decisions/0003-the-fence-takes-a-transaction-id.md)).
 """
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 REMEMBERED = 512
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotReading:
+class SnapshotReading(NamedTuple):
     """One reading of the server.
 
     Attributes:
@@ -27,8 +26,7 @@ class SnapshotReading:
     xmax: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fence:
+class Fence(NamedTuple):
     """Earlier readings that no xmin has reached yet, oldest first, and the fence so far.
 
     `instant` is in microseconds since the epoch; None if not yet known.
@@ -42,7 +40,7 @@ def look(fence: Fence, reading: SnapshotReading) -> Fence:
     """Add a reading. The fence moves back only if the server's clock does."""
     # A clock that went back dates new writes earlier than earlier readings assumed.
     readings = tuple(
-        known if known.instant <= reading.instant else replace(known, instant=reading.instant)
+        known if known.instant <= reading.instant else known._replace(instant=reading.instant)
         for known in fence.readings
     )
     if readings and readings[-1].xmax == reading.xmax:

@@ -65,13 +65,12 @@ class Process:
 
     def emit(self, event: Event) -> None:
         """Report an event; one of a lasting state only if it is news."""
-        if type(event) in conditions.EVENTS:
-            after = conditions.fold(self.conditions, event)
-            if after is not self.conditions:
-                self.conditions = after
-                self.conditions_changed.set()
-            elif type(event) in _LASTING:
-                return
+        after = conditions.fold(self.conditions, event)
+        if after is not self.conditions:
+            self.conditions = after
+            self.conditions_changed.set()
+        elif type(event) in _LASTING:
+            return
         self._dispatch.emit(event)
 
     def reload(self, config: Config) -> None:

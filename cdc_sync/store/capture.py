@@ -6,14 +6,13 @@ between its reading and its cancelling. The decisions are the core's (`plan_batc
 
 import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from typing import Any
 
 from cdc_sync.core.batch import (
     NO_CALLS,
-    NO_STATES,
+    NOTHING,
     Applied,
     Batch,
     BatchPlan,
@@ -120,7 +119,7 @@ class Capture(Role):
 
     async def apply(self, rules: WatchRules, batch: Batch, calls: Calls = NO_CALLS) -> Applied:
         """Decide about a batch and write it; meanwhile no call of its applications begins."""
-        batch = replace(batch, shift=self.driver.clock.shift)
+        batch = batch._replace(shift=self.driver.clock.shift)
         watch = rules.watch
         elsewhere = await self._states_elsewhere(watch, batch)
         # Without a pause before the transaction's place in the order is fixed.
@@ -135,7 +134,7 @@ class Capture(Role):
         """
         ids = batch.application_ids
         if batch.unseen == "adopt" or not batch.others or not ids:
-            return NO_STATES
+            return NOTHING
         recorded = {id_ for (id_,) in await self.driver.ask("recorded", watch=watch, ids=ids)}
         return await self.known_elsewhere(batch.others, [id_ for id_ in ids if id_ not in recorded])
 

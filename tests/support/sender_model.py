@@ -248,7 +248,7 @@ class World:
                 # Otherwise the order of two watches' applies is not known.
                 async with self.rival_lock:
                     others = tuple(other for other in RIVALS if other != watch)
-                    await self.store.capture.apply(rules_of(watch), replace(batch, others=others), self.sender)
+                    await self.store.capture.apply(rules_of(watch), batch._replace(others=others), self.sender)
             else:
                 await self.store.capture.apply(rules_of(watch), batch, self.sender)
         except StoreError:

@@ -108,39 +108,6 @@ def test_nesting_is_bounded(text: str) -> None:
     assert refusal(text)[0] == "is nested too deeply"
 
 
-def test_a_billion_laughs_are_refused() -> None:
-    lines = ["a0: &a0 lol", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10))]
-    message, line = refusal("\n".join(lines))
-    assert message == "expected at most 20000 keys and values, with aliases written out"
-    assert line is not None
-    assert line <= 6
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("merge", ["{<<: *a}", "{<<: [*a, *a, *a]}", "{<<: *a, k0: 1}"])
-def test_merging_the_same_again_and_again_is_refused_before_it_is_done(merge: str) -> None:
-    """A megabyte of this took minutes of CPU time."""
-    lines = [f"a: &a {{{', '.join(f'k{n}: 1' for n in range(1000))}}}", "b:", *(f"- {merge}" for _ in range(1000))]
-
-    message, line = refusal("\n".join(lines))
-
-    assert message == "expected at most 20000 keys and values, with aliases written out"
-    assert line is not None
-    assert line <= 25
-
-
-def test_sections_merged_within_sections_are_refused_before_it_is_too_deep() -> None:
-    chain = ["a0: &a0 {k: 1}", *(f"a{n}: &a{n} {{<<: *a{n - 1}}}" for n in range(1, 600))]
-    assert "aliases written out" in refusal("\n".join(chain))[0]
-
-
-@pytest.mark.exhaustive
-def test_the_same_by_merging_is_refused_too() -> None:
-    wide = ", ".join(f"k{n}: &w{n} [{', '.join(['x'] * 670)}]" for n in range(10))
-    lines = [f"a: &a {{{wide}}}", "b: {<<: *a}", "c: {<<: *a}"]
-    assert refusal("\n".join(lines))[0] == "expected at most 20000 keys and values, with aliases written out"
-
-
 def test_the_signs_that_yaml_expected_are_shown_and_no_text_of_the_file() -> None:
     assert refusal("a: {b: c")[0] == "not YAML: expected ',' or '}', but got …"
     assert "secret" not in refusal("a: *secret")[0]

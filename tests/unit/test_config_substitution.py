@@ -105,9 +105,9 @@ def test_every_reference_of_a_value_is_judged() -> None:
 
 
 def test_the_error_of_a_file_names_it_as_it_is_written(tmp_path: Path) -> None:
-    (tmp_path / "huge").write_text("é" * 600_000)
+    (tmp_path / "file").write_text("")
 
-    for name in ("missing", "huge", "", "huge/below", "a" * 300):
+    for name in ("missing", "", "file/below", "a" * 300):
         _, (error,) = substitute(f"${{file:${{FOLDER}}/{name}}}", {"FOLDER": str(tmp_path)}, Path())
         assert f"${{FOLDER}}/{name}" in str(error)
         assert str(tmp_path) not in str(error)

@@ -378,29 +378,10 @@ def test_a_server_is_known_again_without_its_port_or_host(monkeypatch: pytest.Mo
 
 def test_tenants_are_known_again_by_their_watches_names() -> None:
     names = ["applications@tenant_1", "applications@tenant_a.b", "applications@", "applications", "others@tenant_1"]
-    names.append("applications@no_longer_like_that")
     assert tenants_named(_config(), names) == {"applications": [Tenant(None, "tenant_1"), Tenant(None, "tenant_a.b")]}
     in_databases = _config(DATABASES + TEMPLATE.replace('{schemas: "tenant_%"}', "{schemas: '%', databases: [one]}"))
     names = ["applications@one.a.b", "applications@one", "applications@one.", "applications@two.a"]
     assert tenants_named(in_databases, names) == {"applications": [Tenant("one", "a.b")]}
-
-
-@pytest.mark.parametrize(
-    ("pattern", "schema", "is_so"),
-    [
-        (r"tenant\_%", "tenant_1", True),
-        (r"tenant\_%", "tenantA1", False),
-        ("tenant_", "tenant1", True),
-        ("tenant_", "tenant", False),
-        ("%", "any\nthing", True),
-        (r"\%.a%", "%.ab", True),
-        (r"\%.a%", "x.ab", False),
-        ("A%", "ab", False),
-    ],
-)
-def test_a_schema_is_like_a_pattern_as_in_sql(pattern: str, schema: str, *, is_so: bool) -> None:
-    config = _config(TEMPLATE.replace("tenant_%", pattern.replace("\\", "\\\\")))
-    assert bool(tenants_named(config, [f"applications@{schema}"])["applications"]) is is_so
 
 
 def test_a_tenant_keeps_its_watch() -> None:

@@ -6,7 +6,6 @@ from support.builders import WATCH
 from support.configurations import a_config
 from support.leading import a_process
 
-from cdc_sync.core import conditions
 from cdc_sync.core.events import (
     DaemonStarted,
     Event,
@@ -20,7 +19,6 @@ from cdc_sync.core.events import (
     WatchConnected,
     WatchLost,
 )
-from cdc_sync.daemon.process import _LASTING
 from cdc_sync.daemon.running import Daemon
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import Standby
@@ -94,7 +92,3 @@ def test_of_a_watch_that_tries_again_only_another_reason_is_news() -> None:
         process.emit(event)
 
     assert emitted == [lost, connected, connected, lost], "each beginning is reported: a watch may not send after it"
-
-
-def test_what_is_reported_once_is_a_condition() -> None:
-    assert conditions.EVENTS >= _LASTING

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -43,7 +42,7 @@ async def fill(admin: Admin, watches: tuple[str, ...]) -> None:
     done = {"baseline": json.dumps({"done": True, "known": 1})}
     await asyncio.gather(
         *(
-            admin.store.capture.apply(some_rules(watch), replace(a_baseline(an_observation(f"hw-{n}")), positions=done))
+            admin.store.capture.apply(some_rules(watch), a_baseline(an_observation(f"hw-{n}"))._replace(positions=done))
             for n, watch in enumerate(watches)
         )
     )

@@ -6,7 +6,7 @@ is a whole second. A row carries its transaction's start.
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from support.applications import insert
@@ -71,8 +71,8 @@ class Course:
         self._reader.look = self._look_by_our_clock  # type: ignore[method-assign] # the server's clock cannot be set
 
     async def _look_by_our_clock(self) -> SnapshotReading:
-        reading = replace(await self._look(), instant=self._clock.instant)
-        return replace(reading, xmin=reading.xmax) if self._impatient else reading
+        reading = (await self._look())._replace(instant=self._clock.instant)
+        return reading._replace(xmin=reading.xmax) if self._impatient else reading
 
     async def play(self, events: tuple[Event, ...], number: int) -> PollCapture:
         """Let it happen, and poll once more."""

@@ -1,7 +1,6 @@
 """What capture keeps in the store: rows and keys, scope, suspicions, skips, positions, and a sweep's question."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 from support.builders import (
@@ -38,7 +37,7 @@ from cdc_sync.store import Store
 async def unresolved(store: Store, *keys: Key, watch: str = WATCH) -> Mapping[str, int]:
     """The applications that these rows represented last, now that the rows are gone."""
     batch = a_batch(skips=[Skip(key, None, None) for key in keys])
-    return (await store.capture.apply(some_rules(watch), replace(batch, skipped={}))).unresolved
+    return (await store.capture.apply(some_rules(watch), batch._replace(skipped={}))).unresolved
 
 
 class TestKeys:

@@ -1,7 +1,6 @@
 """An application moves between two watches with the same credentials: one adopts it, the other one forgets it."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 from support.builders import (
@@ -45,7 +44,7 @@ async def seen_in_archive(
     store: Store, *observations: Reportable, others: tuple[str, ...] = (WATCH,)
 ) -> list[ApplyResult]:
     """What the archive's watch makes of rows, which has the same credentials as others."""
-    return await results_of(store, some_rules(ARCHIVE), replace(a_batch(*observations), others=others))
+    return await results_of(store, some_rules(ARCHIVE), a_batch(*observations)._replace(others=others))
 
 
 async def left_to_archive(store: Store, application_id: str = "a1") -> None:
@@ -130,7 +129,7 @@ class TestTwoEntries:
         await observe(store, an_observation(status="hired"))
         under_way = await begin_call(store)
 
-        moved = replace(a_batch(an_observation(status="offer")), others=(WATCH,))
+        moved = a_batch(an_observation(status="offer"))._replace(others=(WATCH,))
         await store.capture.apply(some_rules(ARCHIVE), moved, Begun(under_way))
         await ends(store, under_way)
 
@@ -208,7 +207,7 @@ class TestTheHeir:
         assert record.snapshot.deleted
         # A third watch does not take that for what HelloWork has.
         (result,) = await results_of(
-            store, some_rules("third"), replace(a_batch(an_observation()), others=(WATCH, ARCHIVE))
+            store, some_rules("third"), a_batch(an_observation())._replace(others=(WATCH, ARCHIVE))
         )
         assert result.decision == "adopt"
 

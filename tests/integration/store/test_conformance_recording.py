@@ -426,7 +426,7 @@ async def test_a_batch_that_cannot_be_recorded_leaves_nothing_behind(store: Stor
     twice = a_baseline(an_observation("a1"), *(moved(an_observation("a2"), row) for row in ("row 1", "row 2")))
 
     with pytest.raises(StoreError):
-        await store.capture.apply(some_rules(), replace(twice, positions={"baseline": "a2"}))
+        await store.capture.apply(some_rules(), twice._replace(positions={"baseline": "a2"}))
 
     assert await store.capture.known("applications", ["a1", "a2"]) == {}
     assert await store.capture.positions("applications") == {}
@@ -437,12 +437,12 @@ async def test_a_batch_without_news_is_not_written(store: Store) -> None:
     await observe(store, an_observation("a2", "seen"))
     rows: list[Observation] = [an_observation("a1"), an_observation("a2", "seen"), OutOfScope(None, ("nobody's",))]
 
-    assert await store.capture.apply(some_rules(), replace(a_batch(*rows), replica={"replica": "7"})) == Applied()
+    assert await store.capture.apply(some_rules(), a_batch(*rows)._replace(replica={"replica": "7"})) == Applied()
     assert (await store.capture.apply(some_rules(), a_batch(an_observation("a1", key=("row 2",))))).written is False
     assert await store.capture.positions(WATCH) == {}
 
     applied = await store.capture.apply(
-        some_rules(), replace(a_batch(an_observation("a1", "seen")), replica={"replica": "7"})
+        some_rules(), a_batch(an_observation("a1", "seen"))._replace(replica={"replica": "7"})
     )
     assert applied.written
     assert await store.capture.positions(WATCH) == {"replica": "7"}
@@ -452,7 +452,7 @@ async def test_an_unresolved_application_keeps_the_position_back(store: Store) -
     await adopt(store, "a1")
     rows = [an_observation("a1", "hired", key=("row 2",)), an_observation("a3")]
 
-    applied = await store.capture.apply(some_rules(), replace(a_batch(*rows), positions={"baseline": "row 2"}))
+    applied = await store.capture.apply(some_rules(), a_batch(*rows)._replace(positions={"baseline": "row 2"}))
 
     assert (applied.unresolved, [result.application_id for result in applied.results]) == ({"a1": NOW}, ["a3"])
     assert await store.capture.positions(WATCH) == {}

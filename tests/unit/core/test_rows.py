@@ -78,7 +78,7 @@ def content(rules: WatchRules = RULES, **changes: Any) -> Content:
 
 
 def unmapped(what: Any) -> WatchRules:
-    return replace(RULES, status=replace(RULES.status, unmapped=what))
+    return replace(RULES, status=RULES.status._replace(unmapped=what))
 
 
 def test_a_complete_row() -> None:
@@ -116,7 +116,7 @@ def test_a_row_without_any_id_is_foreign(application_id: str | None, status_url:
 
 @pytest.mark.parametrize("label", [None, "", " "])
 def test_a_row_without_a_status_has_the_one_that_the_map_gives_it(label: str | None) -> None:
-    rules = replace(RULES, status=replace(RULES.status, map={"": "received"}))
+    rules = replace(RULES, status=RULES.status._replace(map={"": "received"}))
 
     assert content(rules, status=label).status == "received"
 
