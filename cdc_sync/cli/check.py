@@ -104,7 +104,7 @@ async def _check(config: Config, watch: str | None, report: Report) -> None:
     positions = await check_store(config, tell, only, refused)
     for name in config.all_databases:
         await _check_database(config, name, partial(of_database, tell, config, name), positions, only)
-    await check_endpoint(config, wall_clock, tell)
+    await check_endpoint(config, tell)
 
 
 async def _find_tenants(config: Config, tell: Tell) -> tuple[Config, Collection[str]]:

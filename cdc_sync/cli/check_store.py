@@ -4,7 +4,6 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Collection
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -27,18 +26,15 @@ from cdc_sync.wall_clock import wall_clock
 _MOST_PAIRS = 20
 """Pairs of watches that are named."""
 
-LITTLE_SPACE = 2**30
+_LITTLE_SPACE = 2**30
 """Bytes. The store of a million applications takes some hundred MB; a burst adds its log."""
-
-TOO_LITTLE_SPACE = 64 * 2**20
-"""Bytes that a mass change fills."""
 
 _NOT_YET: dict[str, State] = {"store-missing": "ok", "store-not-set-up": "warning"}
 """Errors of a store that the daemon's start makes, or brings up to date if it may."""
 
 
-def _found(name: str, *, watch: str | None = None, **facts: object) -> Finding:
-    return found(cast("Texts", data("cli/check_store.yaml")), name, None, watch=watch, **facts)
+def _found(name: str, watch: str | None = None, **facts: object) -> Finding:
+    return found(cast("Texts", data("cli/check_store.yaml")), name, watch=watch, **facts)
 
 
 def raised(check: str, error: StoreError, watch: str | None = None) -> Finding:
@@ -63,8 +59,11 @@ async def check_store(config: Config, tell: Tell, only: Collection[str], refused
 
     `only` are the watches to check, `refused` the tenants that have none.
     """
-    if config.state.backend == "sqlite" and not _has_files(config.state.path, tell):
-        return {}
+    if config.state.backend == "sqlite":
+        files = check_files(config.state.path)
+        tell(files)
+        if files.state == "failed":
+            return {}
     try:
         async with opened_beside(config) as store:
             tell(_found("store/usable", place=place_of(config)))
@@ -77,22 +76,15 @@ async def check_store(config: Config, tell: Tell, only: Collection[str], refused
         return {}
 
 
-def _has_files(path: Path, tell: Tell) -> bool:
-    """Report whether this user may use the store's folder and files, and the space on their disk."""
+def check_files(path: Path) -> Finding:
+    """Whether this user may use the store's folder and files, and has space there."""
     folder = path.absolute().parent
     files = [file for suffix in ("", "-wal", "-shm", ".lock") if os.access(file := f"{path}{suffix}", os.F_OK)]
-    may = partial(os.access, mode=os.R_OK | os.W_OK, effective_ids=True)
-    if unusable := [each for each in (str(folder), *files) if not may(each)]:
-        tell(_found("store/unusable", user=user(), files=" ".join(unusable), folder=folder))
-        return False
-    tell(check_disk_space(shutil.disk_usage(folder).free, str(folder)))
-    return True
-
-
-def check_disk_space(free: int, folder: str) -> Finding:
-    """The finding about `free` bytes on a folder's disk."""
-    what = "none" if free < TOO_LITTLE_SPACE else "little" if free < LITTLE_SPACE else "enough"
-    return _found(f"store-space/{what}", free=free // 2**20, folder=folder)
+    of_store = [str(folder), *files]
+    if unusable := [each for each in of_store if not os.access(each, os.R_OK | os.W_OK, effective_ids=True)]:
+        return _found("store/unusable", user=user(), files=" ".join(unusable), folder=folder)
+    free = shutil.disk_usage(folder).free
+    return _found(f"store-space/{'little' if free < _LITTLE_SPACE else 'enough'}", free=free // 2**20, folder=folder)
 
 
 async def _check_content(config: Config, store: Store, tell: Tell, refused: Collection[str]) -> None:
@@ -114,22 +106,19 @@ async def _check_known_twice(config: Config, store: Store, tell: Tell, only: Col
     for watch in config.watches:
         together[account_of(config, watch)].append(watch)
     for watches in together.values():
-        for each in await store.report.known_twice(watches, _MOST_PAIRS) if len(watches) > 1 else ():
+        for each in await store.report.known_twice(watches, _MOST_PAIRS):
             if {each.watch, each.other} & set(only):
                 examples = ", ".join(dict.fromkeys([each.example, each.another]))
-                facts = {"number": each.number, "other": each.other, "examples": examples}
-                tell(_found("store-ids/twice", watch=each.watch, **facts))
+                tell(_found("store-ids/twice", each.watch, number=each.number, other=each.other, examples=examples))
 
 
 async def check_identity(config: Config, name: str, tell: Tell) -> None:
     """Report whether a database is the store's, and each watch's, as the daemon recognises it."""
-    wrong = dict[str, Finding]()
+    dsn, wrong = config.all_databases[name].dsn.get_secret_value(), dict[str, Finding]()
     try:
-        async with opened_beside(config) as store:
+        async with opened_beside(config) as store, connected(dsn) as connection:
             database, bound = make_database(config, name, store), await store.databases.identity(name)
-            async with connected(database.dsn) as connection:
-                identity = (await server_facts(connection)).identity
-                hosts = hosts_of(database.dsn, connection)
+            identity, hosts = (await server_facts(connection)).identity, hosts_of(dsn, connection)
             for watch in config.of_database(name).watches:
                 try:
                     await database.recognise(watch, identity, hosts)
@@ -138,6 +127,5 @@ async def check_identity(config: Config, name: str, tell: Tell) -> None:
                     wrong[error.message] = raised("identity", error, of)
     except (StoreError, SourceError):
         return  # there is a finding about it
-    ok = _found(f"identity/{'unbound' if bound is None else 'bound'}", identity=identity)
-    for finding in wrong.values() or [ok]:
+    for finding in wrong.values() or [_found(f"identity/{'bound' if bound else 'unbound'}", identity=identity)]:
         tell(finding)

@@ -3,7 +3,6 @@
 No outside text controls the terminal or forges a line. Failures are exceptions: `cli.main` makes exit codes of them.
 """
 
-import asyncio
 import json
 import os
 import pwd
@@ -11,10 +10,8 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from functools import wraps
-from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -29,11 +26,12 @@ from cdc_sync.daemon.watching import make_database
 from cdc_sync.store import Store
 from cdc_sync.store.opening import opened_beside
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DatabaseOption = Annotated[
     str | None, typer.Option("--database", metavar="NAME", help="Which of `databases`, where there are several.")
+]
+WatchOption = Annotated[
+    str | None, typer.Option("--watch", metavar="NAME", help="Only this watch; % or * in it stands for any characters.")
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -59,32 +57,6 @@ def complain(application_ids: Collection[str], why: str) -> None:
 def misused(message: str, option: str | None = None) -> typer.BadParameter:
     """The error for a wrong command line or option."""
     return typer.BadParameter(visible(message), param_hint=option)
-
-
-def runnable(command: _Command) -> _Command:
-    """A command as typer calls it: one that waits gets an event loop."""
-    if not iscoroutinefunction(command):
-        return command
-
-    @wraps(command)
-    def run(*arguments: Any, **options: Any) -> None:
-        asyncio.run(command(*arguments, **options))
-
-    return cast("_Command", run)
-
-
-class Commands(typer.Typer):
-    """Commands that may wait."""
-
-    def command(self, *names: Any, **settings: Any) -> Callable[[_Command], _Command]:
-        """See `Typer`."""
-        register = super().command(*names, **settings)
-        return lambda command: register(runnable(command))
-
-
-WatchOption = Annotated[
-    str | None, typer.Option("--watch", metavar="NAME", help="Only this watch; % or * in it stands for any characters.")
-]
 
 
 def configured(context: typer.Context) -> Config:

@@ -13,7 +13,6 @@ from cdc_sync.ats.rows_elsewhere import without_live_row
 from cdc_sync.cli.asking import Asking, asking
 from cdc_sync.cli.console import print_table, print_text, text
 from cdc_sync.cli.context import (
-    Commands,
     JsonOption,
     WatchOption,
     YesOption,
@@ -38,8 +37,8 @@ from cdc_sync.store import Store, acts
 from cdc_sync.store.acts import Chosen, SeenEntry
 from cdc_sync.store.protocol import HeldGroup, Only
 
-fuse = Commands(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
-dead_letters = Commands(
+fuse = typer.Typer(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
+dead_letters = typer.Typer(
     no_args_is_help=True, help="List, retry or discard what was given up. Works with the daemon up or down."
 )
 

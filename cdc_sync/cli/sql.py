@@ -22,7 +22,6 @@ from cdc_sync.ats.scripts import Part
 from cdc_sync.ats.triggers import verified
 from cdc_sync.cli.console import print_text, text
 from cdc_sync.cli.context import (
-    Commands,
     DatabaseOption,
     WatchOption,
     chosen,
@@ -40,7 +39,7 @@ from cdc_sync.core.watch_names import MOST_LISTED, SEPARATOR, listed
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import scripts as store_scripts
 
-sql = Commands(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
+sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
 
 
 def _watch(name: str | None) -> str | None:

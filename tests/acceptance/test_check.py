@@ -104,6 +104,6 @@ def test_nothing_can_be_reached(notify: Installation) -> None:
 
     assert away.code == 1
     failed = {item["check"]: item["remedy"] for item in found(away.stdout) if item["state"] == "failed"}
-    assert failed.keys() == {"connection", "endpoint-tcp"}
+    assert failed.keys() == {"connection", "endpoint"}
     assert "psql 'host=127.0.0.1 port=1'" in failed["connection"]
     assert API_KEY not in away.output
