@@ -47,11 +47,12 @@ async def check(context: typer.Context, as_json: JsonOption = False, watch: Watc
     for warning in suspicious(config, context.obj):
         report.tell(_configuration("warning", warning))
     await _check(config, watch, report)
+    states = Counter(finding.state for finding in report.findings)
     if as_json:
         print_json(list(map(_facts, report.findings)))
     else:
-        console.print(report.summary())
-    if any(finding.state == "failed" for finding in report.findings):
+        say(f"{states.total()} checks: {states['failed']} failed, {states['warning']} warning(s)")
+    if states["failed"]:
         raise typer.Exit(1)
 
 
@@ -68,11 +69,6 @@ class Report:
         self.findings.append(finding)
         if self._shows and (finding.state != "ok" or finding.watch not in self.many):
             _show(finding)
-
-    def summary(self) -> str:
-        """The numbers."""
-        states = Counter(finding.state for finding in self.findings)
-        return f"{len(self.findings)} checks: {states['failed']} failed, {states['warning']} warning(s)"
 
 
 def _configuration(state: State, problem: Problem) -> Finding:
@@ -102,8 +98,13 @@ async def _check(config: Config, watch: str | None, report: Report) -> None:
     if config.state.backend == "postgres" and config.state.dsn is not None:
         tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
     positions = await check_store(config, tell, only, refused)
-    for name in config.all_databases:
-        await _check_database(config, name, partial(of_database, tell, config, name), positions, only)
+    for name, database in config.all_databases.items():
+        tell_of_it = partial(of_database, tell, config, name)
+        tell_of_it(encryption("encryption", f"{config.section_of(name)}.dsn", database.dsn.get_secret_value()))
+        of_it, sessions = config.of_database(name), sessions_at_server(config, name)
+        read = {watch: position for watch, position in positions.items() if watch in of_it.watches}
+        if await check_database(of_it, wall_clock, tell_of_it, read, sessions, only=only) is not None:
+            await check_identity(config, name, tell_of_it)
     await check_endpoint(config, tell)
 
 
@@ -119,17 +120,6 @@ async def _find_tenants(config: Config, tell: Tell) -> tuple[Config, Collection[
         if found:
             tell(Finding("tenants", "ok", f"{len(found)} tenant(s) have a watch", None, template))
     return config, tenants.found.refused
-
-
-async def _check_database(
-    config: Config, name: str, tell: Tell, positions: dict[str, str], only: Collection[str]
-) -> None:
-    of_it, dsn = config.of_database(name), config.all_databases[name].dsn.get_secret_value()
-    tell(encryption("encryption", f"{config.section_of(name)}.dsn", dsn))
-    read = {watch: position for watch, position in positions.items() if watch in of_it.watches}
-    sessions = sessions_at_server(config, name)
-    if await check_database(of_it, wall_clock, tell, read, sessions, only=only) is not None:
-        await check_identity(config, name, tell)
 
 
 def of_database(tell: Tell, config: Config, name: str, finding: Finding) -> None:

@@ -7,7 +7,7 @@ real call could check the credentials. Texts: `check_endpoint.yaml`.
 import ssl
 from email.utils import parsedate_to_datetime
 from itertools import chain
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -31,7 +31,7 @@ _SERVER_ERROR = 500
 _PROXY_WANTED = 407
 
 
-def _found(name: str, **facts: object) -> Finding:
+def _found(name: str, **facts: Any) -> Finding:
     return found(cast("Texts", data("cli/check_endpoint.yaml")), name, **facts)
 
 

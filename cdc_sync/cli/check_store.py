@@ -5,7 +5,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from cdc_sync.ats.connection import POSITION, connected
 from cdc_sync.ats.errors import SourceError
@@ -33,7 +33,7 @@ _NOT_YET: dict[str, State] = {"store-missing": "ok", "store-not-set-up": "warnin
 """Errors of a store that the daemon's start makes, or brings up to date if it may."""
 
 
-def _found(name: str, watch: str | None = None, **facts: object) -> Finding:
+def _found(name: str, watch: str | None = None, **facts: Any) -> Finding:
     return found(cast("Texts", data("cli/check_store.yaml")), name, watch=watch, **facts)
 
 

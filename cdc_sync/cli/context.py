@@ -8,18 +8,20 @@ import os
 import pwd
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from cdc_sync.ats.database import Database
 from cdc_sync.ats.discovery import Discovery, discover
 from cdc_sync.config import Config, Problem, Watch, exposures, load, warnings
 from cdc_sync.config.tenants import databases_of, expanded, tenants_named
 from cdc_sync.core.events import PersonActed
+from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import HIDDEN, visible, visible_json, visible_lines
 from cdc_sync.core.watch_names import SEPARATOR, listed, matches
 from cdc_sync.daemon.watching import make_database
@@ -54,9 +56,26 @@ def complain(application_ids: Collection[str], why: str) -> None:
         raise typer.Exit(1)
 
 
+@contextmanager
+def writing(remedy: str = "Name another place.") -> Iterator[None]:
+    """Around the writing of files; raises `OperationError`."""
+    try:
+        yield
+    except OSError as error:
+        raise OperationError(f"{error.filename} cannot be written: {error.strerror}. {remedy}") from None
+
+
 def misused(message: str, option: str | None = None) -> typer.BadParameter:
     """The error for a wrong command line or option."""
     return typer.BadParameter(visible(message), param_hint=option)
+
+
+def parsed(kind: Any, given: str, option: str) -> Any:
+    """An option's value, as the configuration takes it; raises `BadParameter`."""
+    try:
+        return TypeAdapter(kind).validate_python(given)
+    except ValidationError as error:
+        raise misused(error.errors()[0]["msg"], option) from None
 
 
 def configured(context: typer.Context) -> Config:
@@ -166,6 +185,11 @@ def chosen(config: Config, watch: str | None) -> list[str]:
     return found
 
 
+def is_pattern(watch: str) -> bool:
+    """Whether it may stand for several watches."""
+    return bool(set("%*") & set(watch))
+
+
 def the_database(config: Config, name: str | None, watch: str | None = None) -> str:
     """The database of this name, or of a watch or tenant, or the only one.
 
@@ -188,7 +212,7 @@ def _database_of(config: Config, watch: str) -> str | None:
     """The database of a watch or of a tenant, which need not exist yet; None for other names."""
     if watch in config.watches:
         return config.database_name(watch)
-    if set("%*") & set(watch):
+    if is_pattern(watch):
         return None
     for template, tenants in tenants_named(config, [watch]).items():
         for tenant in tenants:

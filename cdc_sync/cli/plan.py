@@ -24,7 +24,7 @@ from cdc_sync.config import Config
 from cdc_sync.core.content import Content, iso
 from cdc_sync.core.diff import transition
 from cdc_sync.core.events import BaselineDone, Event, StatusRulesChanged
-from cdc_sync.core.outbox import Entry, EntryState
+from cdc_sync.core.outbox import Entry, EntryState, Skip
 from cdc_sync.core.replies import is_paused
 from cdc_sync.daemon.watching import make_database, make_parts
 from cdc_sync.store import Store
@@ -35,7 +35,6 @@ from cdc_sync.store.operation import EXAMPLES
 _ACTIONS = {"pending": "send", "held": "held", "dead": "dead-letter"}
 """By the entry's state."""
 
-_NO_CALL = {"action": "skip", "when": "skip", "transition": None}
 _LATER = "send later"
 
 _SHOWN = 50
@@ -161,7 +160,12 @@ async def _items(store: Store, watch: str, began: int, paused: Collection[str]) 
     known = await store.capture.known(watch, [each.application_id for each in entries])
     skips = await store.report.skipped(watch, _MOST)
     news = [_item(each, known[each.application_id].snapshot, began, paused) for each in entries]
-    return news + [{**_NO_CALL, "watch": watch, "application_id": of.application_id, "reason": of.reason} for of in skips]
+    return news + [_skipped(watch, skip) for skip in skips]
+
+
+def _skipped(watch: str, skip: Skip) -> dict[str, Any]:
+    about = {"watch": watch, "application_id": skip.application_id, "reason": skip.reason}
+    return {**about, "action": "skip", "when": "skip", "transition": None}
 
 
 def _item(entry: Entry, snapshot: Content | None, now: int, paused: Collection[str]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_nothing_of_a_deleted_application_is_left(notify: Installation, backend:
         assert notify.run("explain", "hw-gone").code == 1
         assert notify.run("explain", "hw-other").code == 0
         again = notify.run("forget", "--application", "hw-gone", "--yes")
-        assert (again.code, again.stderr) == (1, "the store has nothing of hw-gone\n")
+        assert (again.code, again.stderr) == (1, "cdc-sync: the store has nothing of hw-gone\n")
         if running:
             acted = daemon.wait_for_event("a person acted: forget")
             assert (acted["count"] > 1, "hw-gone" in json.dumps(acted)) == (True, False)
