@@ -52,15 +52,15 @@ def _painted(line: str, *, colour: str) -> str:
     return f"{typer.style(line.rstrip(), fg=colour)}\n"
 
 
+def templates(**more: Any) -> Environment:
+    """The package's templates, none of which is a page."""
+    loader = PackageLoader("cdc_sync.cli", ".")
+    return Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, **more)  # noqa: S701
+
+
 @cache
 def _texts() -> Any:
-    environment = Environment(  # noqa: S701 - what it makes is no page
-        loader=PackageLoader("cdc_sync.cli", "."),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: visible(str(value)),
-    )
+    environment = templates(finalize=lambda value: visible(str(value)))
     environment.filters |= {"detail": _detail, "local": local_time, "repr": repr, "shell": shlex.join, "words": words}
     environment.filters |= {colour: partial(_painted, colour=colour) for colour in ("red", "yellow")}
     return environment.get_template("texts.j2").module

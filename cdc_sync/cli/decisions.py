@@ -9,7 +9,7 @@ import typer
 from cdc_sync.admin.story import facts
 from cdc_sync.ats.rows_elsewhere import without_live_row
 from cdc_sync.cli.asking import asking
-from cdc_sync.cli.console import print_table, print_text, text
+from cdc_sync.cli.console import print_table, print_text
 from cdc_sync.cli.context import (
     JsonOption,
     WatchOption,
@@ -207,7 +207,7 @@ async def resend(
     """
     config, found = await known(context), list[EntryId]()
     watches = chosen(config, watch)
-    confirm(text("resend", ids=ids), yes=yes)
+    confirm(f"The present state of these will be sent to HelloWork once more: {', '.join(ids)}.", yes=yes)
     async with asking(config, "resend", watch) as asked:
         gone = await in_tables(config, asked.store, watches, partial(without_live_row, application_ids=ids))
         for name in watches:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -17,7 +16,7 @@ from cdc_sync.ats.depends_on import used, why_not
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.survey import Survey, Table, in_yaml, label_behind, related, some_values, survey
-from cdc_sync.cli.console import text
+from cdc_sync.cli.console import templates, text
 from cdc_sync.cli.context import misused, parsed, print_json, put_out, say, say_lines, suspicious, writing
 from cdc_sync.cli.guessing import FIELDS, Mode, Proposal, Value, expressions, listing, propose, rank, status_like
 from cdc_sync.config import SqlColumn, json_schema, load
@@ -87,13 +86,7 @@ async def init(  # noqa: PLR0917 - options, which are given by name
 
 def rendered(seen: Survey, proposal: Proposal, samples: dict[str, list[str]], *, dsn: str, state: str) -> str:
     """The text of the file; a valid configuration, whatever is undecided."""
-    environment = Environment(  # noqa: S701 - what it makes is no page
-        loader=PackageLoader("cdc_sync.cli", "."),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=StrictUndefined,
-    )
+    environment = templates(keep_trailing_newline=True)
     environment.filters["folded"] = _folded
     given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
     kept = {name: value for name, value in given.items() if not re.search("password|secret|^scram_", name)}
@@ -170,7 +163,11 @@ async def _expression(connection: Connection, table: Table, field: str, sql: str
 def _ranked(seen: Survey) -> list[Table]:
     near = rank(seen.tables)
     if not near:
-        raise OperationError(text("no_table", seen=seen, tables=listed([str(one.name) for one in seen.tables])))
+        there = listed([str(one.name) for one in seen.tables]) or "none at all"
+        raise OperationError(
+            f"No table of the database {seen.database} looks like one of applications. Name it with --table; there "
+            f"are: {there}. (A table of which {seen.user} may see nothing is among them too.)"
+        )
     return near
 
 

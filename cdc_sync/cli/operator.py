@@ -11,7 +11,7 @@ from cdc_sync.ats.connection import connected
 from cdc_sync.ats.facts import hosts_of, server_facts
 from cdc_sync.ats.rows_elsewhere import with_row
 from cdc_sync.cli.asking import asking
-from cdc_sync.cli.console import print_text, text
+from cdc_sync.cli.console import print_text
 from cdc_sync.cli.context import (
     WatchOption,
     YesOption,
@@ -45,6 +45,13 @@ EndpointArgument = Annotated[
 _CONFIGURED = "is configured: take it out first, and have the daemon reload (SIGHUP)"
 
 
+_DUMP = (
+    "pg_dump --data-only --table='cdc_sync.*' --exclude-table='cdc_sync.changes*' --exclude-table='cdc_sync.bell*' "
+    "--exclude-table='cdc_sync.missed_*' --file=FILE DATABASE"
+)
+"""Copies a store in PostgreSQL."""
+
+
 async def pause(context: typer.Context, endpoint: EndpointArgument = None) -> None:
     """Send nothing until `resume`, also after a restart. Nothing is lost. Works with the daemon up or down."""
     await _switch(context, endpoint, acts.Pause, "paused: calls under way end, the rest waits for `cdc-sync resume`")
@@ -75,7 +82,9 @@ def backup(
     """Copy the store into a new file, whole and consistent. Works with the daemon up or down; for a store of SQLite."""
     config = configured(context)
     if config.state.backend == "postgres":
-        raise OperationError(text("in_postgres", place=place_of(config)))
+        raise OperationError(
+            f"The store is in PostgreSQL ({place_of(config)}), and in that server's backups. By itself: {_DUMP}"
+        )
     with writing():
         # O_EXCL: it may have been created meanwhile.
         file.touch(0o600, exist_ok=False)
@@ -130,7 +139,10 @@ async def _forget_application(config: Config, application: str, watch: str | Non
     async with asking(config, "forget", watch) as asked:
         rows = await in_tables(config, asked.store, watches, partial(with_row, application_ids=[application]))
         if there := [name for name, found in rows.items() if found]:
-            raise OperationError(text("still_there", watch=there[0], application=application))
+            raise OperationError(
+                f"a row of {there[0]} has the id {application!r}, so it is not forgotten: the daemon would see a new "
+                "application. Delete the row in the ATS first; HelloWork then receives the deletion"
+            )
         return await asked.ask(acts.ForgetApplication(application, watch, asked.by))
 
 
@@ -139,7 +151,11 @@ async def _forget_account(config: Config, account: str, *, yes: bool) -> int:
         raise misused(f"the account {account} {_CONFIGURED}")
     async with opened(config) as store:
         pending = (await store.delivery.waiting()).get(account, 0)
-    confirm(text("forget_account", account=account, pending=pending), yes=yes)
+    confirm(
+        f"{pending} pending entries of the account {account} will be forgotten, and never sent, and what HelloWork "
+        "acknowledged for it. If it is configured again, the applications of its rows are new.",
+        yes=yes,
+    )
     async with asking(config, "forget", account) as asked:
         steps = range(0, await asked.store.capture.highest_number() + 1, acts.NUMBERS)
         return sum([await asked.ask(acts.ForgetAccount(account, after, asked.by)) for after in steps])
@@ -152,7 +168,12 @@ async def _forget_watch(config: Config, watch: str, *, yes: bool) -> bool:
         counts = await store.report.counts()
     if watch not in counts:
         raise no_such_watch(config, watch, list(counts))
-    confirm(text("forget_watch", watch=watch, counts=counts[watch]), yes=yes)
+    of = counts[watch]
+    confirm(
+        f"{of.known} applications of {watch} will be forgotten, and never sent: {of.pending} pending entries, "
+        f"{of.held} held, {of.dead} dead letters. If it is configured again, it begins with a baseline.",
+        yes=yes,
+    )
     async with asking(config, "forget", watch) as asked:
         while await asked.ask(acts.Forget(watch, asked.by)):
             pass

@@ -18,7 +18,7 @@ from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.ats.sweep import Sweep
-from cdc_sync.cli.console import print_table, print_text, text
+from cdc_sync.cli.console import print_table, print_text
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, with_tenants
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content, iso
@@ -141,7 +141,11 @@ class _Rehearsal:
                     f"{event.watch}: the baseline is not done; it would adopt {number} applications without a call."
                 )
             case StatusRulesChanged():
-                self.notes.append(text("edited", event=event))
+                more = " More than fuse.max_changes: all of them would be held for a person." if event.held else ""
+                self.notes.append(
+                    f"{event.watch}: the section status has changed since the daemon captured last: {event.touched} "
+                    f"applications would get another status for that reason alone.{more}"
+                )
 
 
 async def _work(parts: WatchParts) -> None:

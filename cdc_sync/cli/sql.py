@@ -104,7 +104,10 @@ class Target:
     def connection(self) -> str:
         """The installer's connection; raises `OperationError` if a reference in it has no value."""
         if self.missing is not None:
-            raise OperationError(text("no_dsn", section=self.section, missing=self.missing))
+            raise OperationError(
+                f"{self.section}.dsn is not known: {self.missing}. Name the installer's connection with --dsn, or print "
+                "the script without --apply; of a template, with --watch TEMPLATE@TENANT."
+            )
         return self.dsn
 
     async def put_out(self, script: str | Iterable[Part], *, apply: bool) -> None:
@@ -177,7 +180,10 @@ async def install(  # noqa: PLR0917 - typer's options
     elif function:
         script = scripts.functions_for_tenants(target.config, owner, target.user)
         if not script:
-            raise OperationError(text("no_function"))
+            raise OperationError(
+                "No template in capture.mode notify has a tenant for each schema, and a name of less than 39 characters. "
+                "`cdc-sync sql install --watch TEMPLATE@TENANT` prints a tenant's script."
+            )
     else:
         config = await target.selected(watch)
         if not noticed(config.watches):
@@ -293,7 +299,10 @@ async def grants(  # noqa: PLR0917 - typer's options
         async with connected(target.connection()) as connection:
             lacking = [line for query in queries for (line,) in await rows_of(connection, query.encode())]
         if lacking:
-            raise OperationError(text("not_granted", lacking=lacking))
+            raise OperationError(
+                "This role may not grant everything, and the rest is done. As the owner of what is named, or as a "
+                f"superuser: {' '.join(lacking)}"
+            )
 
 
 @sql.command("id-table")
