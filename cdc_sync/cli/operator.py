@@ -22,7 +22,6 @@ from cdc_sync.cli.context import (
     in_tables,
     known,
     misused,
-    no_such_watch,
     opened,
     say,
     the_database,
@@ -32,6 +31,7 @@ from cdc_sync.config import Config
 from cdc_sync.config.models import accounts
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.replies import ALL_ENDPOINTS
+from cdc_sync.core.watch_names import listed
 from cdc_sync.store import acts
 from cdc_sync.store.opening import opened_alone, place_of
 from cdc_sync.store.protocol import FROM_DATABASE
@@ -167,7 +167,7 @@ async def _forget_watch(config: Config, watch: str, *, yes: bool) -> bool:
     async with opened(config) as store:
         counts = await store.report.counts()
     if watch not in counts:
-        raise no_such_watch(config, watch, list(counts))
+        raise misused(f"no watch is called {watch!r}; the store has {listed(counts) or 'none'}")
     of = counts[watch]
     confirm(
         f"{of.known} applications of {watch} will be forgotten, and never sent: {of.pending} pending entries, "

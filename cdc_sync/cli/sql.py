@@ -105,8 +105,8 @@ class Target:
         """The installer's connection; raises `OperationError` if a reference in it has no value."""
         if self.missing is not None:
             raise OperationError(
-                f"{self.section}.dsn is not known: {self.missing}. Name the installer's connection with --dsn, or print "
-                "the script without --apply; of a template, with --watch TEMPLATE@TENANT."
+                f"{self.section}.dsn is not known: {self.missing}. Name the installer's connection with --dsn, or "
+                "print the script without --apply; of a template, with --watch TEMPLATE@TENANT."
             )
         return self.dsn
 
@@ -137,20 +137,13 @@ class Target:
         return config.with_watches({name: config.watches[name] for name in chosen(config, watch)})
 
 
-def _target(
-    context: typer.Context,
-    dsn: str | None,
-    *,
-    store: bool = False,
-    database: str | None = None,
-    watch: str | None = None,
-) -> Target:
+def _target(context: typer.Context, dsn: str | None, *, store: bool = False, database: str | None = None) -> Target:
     lacking: dict[tuple[str | int, ...], str] = {}
     config = load(context.obj, os.environ, lacking)
     if store and config.state.dsn is not None:
         section, configured = "state", store_dsn(config)
     else:
-        name = the_database(config, database, watch)
+        name = the_database(config, database)
         section, config = config.section_of(name), config.of_database(name)
         configured = config.database.dsn.get_secret_value()
     missing = None if dsn is not None else lacking.get((*section.split("."), "dsn"))
@@ -173,7 +166,7 @@ async def install(  # noqa: PLR0917 - typer's options
     """What capture.mode notify needs: a log of changed keys, and triggers."""
     if sum((watch is not None, function, store)) > 1:
         raise misused("only one of --watch, --function and --store")
-    target = _target(context, dsn, store=store, database=database, watch=watch)
+    target = _target(context, dsn, store=store, database=database)
     script: str | Iterable[Part]
     if store:
         script = store_scripts.install(tables_beside(target.config))
@@ -181,7 +174,7 @@ async def install(  # noqa: PLR0917 - typer's options
         script = scripts.functions_for_tenants(target.config, owner, target.user)
         if not script:
             raise OperationError(
-                "No template in capture.mode notify has a tenant for each schema, and a name of less than 39 characters. "
+                "No template in capture.mode notify has a tenant for each schema and a name below 39 characters: "
                 "`cdc-sync sql install --watch TEMPLATE@TENANT` prints a tenant's script."
             )
     else:
@@ -214,7 +207,7 @@ async def uninstall(  # noqa: PLR0917 - typer's options
         raise misused("only one of --watch, --all and --store")
     script: str | Iterable[Part] = store_scripts.uninstall() if store else scripts.uninstall(watch)
     if not everything:
-        target = _target(context, dsn, store=store, database=database, watch=watch)
+        target = _target(context, dsn, store=store, database=database)
         if watch is not None and is_pattern(watch):
             script = [Part(name, scripts.uninstall(name)) for name in (await target.selected(watch)).watches]
         await target.put_out(script, apply=apply)
@@ -243,7 +236,7 @@ async def verify(  # noqa: PLR0917 - typer's options
 ) -> None:
     """A query that compares what is installed with what `install` would install, or shows what is left of it."""
     # Remains are found without a configuration.
-    target = partial(_target, context, dsn, database=database, watch=watch)
+    target = partial(_target, context, dsn, database=database)
     if expect == "absent":
         query, watches = verifying.absent(watch), dict[str, Watch]()
     else:
@@ -285,7 +278,7 @@ async def grants(  # noqa: PLR0917 - typer's options
     database: DatabaseOption = None,
 ) -> None:
     """The least privileges of the role that the daemon runs as."""
-    target = _target(context, dsn, store=store, database=database, watch=watch)
+    target = _target(context, dsn, store=store, database=database)
     user = target.role(role)
     if store:
         script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
@@ -306,15 +299,16 @@ async def grants(  # noqa: PLR0917 - typer's options
 
 
 @sql.command("id-table")
-async def id_table(
+async def id_table(  # noqa: PLR0917 - typer's options
     context: typer.Context,
     watch: WatchOption = None,
     role: RoleOption = None,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
+    database: DatabaseOption = None,
 ) -> None:
     """A side table for HelloWork's ids, for an ATS that has no place for them."""
-    target = _target(context, dsn, watch=watch)
+    target = _target(context, dsn, database=database)
     name, *more = chosen(target.config, watch)
     if more:
         raise misused(f"there are several: {listed([name, *more])}", "--watch")
