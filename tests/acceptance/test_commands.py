@@ -308,6 +308,27 @@ def test_a_plan_and_an_explanation_tell_what_was_told_and_what_would_be(notify: 
     assert notify.run("explain", "hw-9", "--json").code == 1
 
 
+def test_a_plan_names_what_causes_no_call(notify: Installation) -> None:
+    notify.configure_watch(status={"map": {"NEW": "new", "SEEN": "seen"}, "unmapped": "reject"})
+    for name in ("hw-odd", "hw-none", "hw-undone"):
+        notify.add(name)
+    assert notify.run("run", "--once").code == 0
+    assert notify.run("pause").code == 0
+    notify.change("hw-undone", status="SEEN")
+    notify.run("run", "--once")
+    notify.change("hw-undone", status="NEW")
+    notify.change("hw-odd", status="ODD")
+    notify.ats.execute("UPDATE public.applications SET status = NULL WHERE hellowork_id = 'hw-none'")
+
+    for _ in range(2):
+        planned = json.loads(notify.run("plan", "--json").stdout)
+        assert {item["application_id"]: (item["action"], item["reason"]) for item in planned} == {
+            "hw-odd": ("dead-letter", "the label 'ODD' is not in status.map, and status.unmapped is reject"),
+            "hw-none": ("skip", "it has no status"),
+        }
+    assert json.loads(notify.run("status", "--json").stdout)["watches"][0]["pending"] == 1
+
+
 def test_an_application_is_explained_by_its_row_and_by_how_its_id_begins(notify: Installation) -> None:
     for number in range(23):
         notify.add(f"hw-1{number:02}")
