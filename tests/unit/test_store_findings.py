@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cdc_sync.cli.check_store import check_files, logged
+from cdc_sync.cli.check import check_files, logged
 from cdc_sync.core.events import TenantRefused, WatchUnconfigured
 from cdc_sync.core.findings import found
 

@@ -13,7 +13,7 @@ from support.daemon_process import free_port
 from support.emulated import Emulator, EmulatorOptions
 from support.wire import saying, wire_server
 
-from cdc_sync.cli.check_endpoint import check_endpoint
+from cdc_sync.cli.check import check_endpoint
 from cdc_sync.core.findings import Finding
 
 CERTIFICATE = Path(wire.__file__).with_name("localhost.pem")
