@@ -108,7 +108,7 @@ def test_it_is_refused_while_a_row_has_the_id(notify: Installation, backend: str
         refused = notify.run("forget", "--application", "hw-1", "--yes")
 
         assert refused.code == 1
-        assert "a row of applications has the id hw-1" in refused.stderr
+        assert "a row of applications has the id 'hw-1'" in refused.stderr
         assert notify.run("explain", "hw-1").code == 0
 
 
