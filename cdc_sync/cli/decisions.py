@@ -9,7 +9,7 @@ import typer
 from cdc_sync.admin.story import facts
 from cdc_sync.ats.rows_elsewhere import without_live_row
 from cdc_sync.cli.asking import asking
-from cdc_sync.cli.console import print_table, print_text
+from cdc_sync.cli.console import print_table
 from cdc_sync.cli.context import (
     JsonOption,
     WatchOption,
@@ -71,11 +71,17 @@ async def show(context: typer.Context, watch: WatchOption = None, as_json: JsonO
         shown = [{**asdict(group), "since": iso(group.since)} for group in groups]
         print_json({"fuses": blown, "groups": shown, "entries": list(map(_facts, entries))})
         return
-    print_text("held", blown=blown, groups=groups)
-    if groups:
-        columns = ("watch", "number", "transition", "since", "held for", "for example")
-        print_table(columns, map(_cells, groups[:_SHOWN]))
-        print_text("held_more", more=len(groups) - _SHOWN)
+    for each in blown:
+        say(f"{each['watch']}: blown at {each['blown_at']}: {each['reason']}")
+    if not groups:
+        say("Nothing is held.")
+        return
+    say(f"{sum(group.number for group in groups)} held")
+    columns = ("watch", "number", "transition", "since", "held for", "for example")
+    print_table(columns, map(_cells, groups[:_SHOWN]))
+    if len(groups) > _SHOWN:
+        say(f"… and {len(groups) - _SHOWN} more transitions (--json shows all)")
+    say("cdc-sync fuse release sends them; discard takes them as acknowledged. Both take ids and --transition.")
 
 
 async def blown_fuses(store: Store, watch: str | None) -> list[dict[str, Any]]:
