@@ -162,14 +162,22 @@ async def _items(store: Store, watch: str, began: int, paused: Collection[str]) 
     pending, held, dead = [await store.report.entries(state, watch, _MOST) for state in get_args(EntryState)]
     entries = [*pending, *held, *(each for each in dead if each.queued_at >= began)]
     known = await store.capture.known(watch, [each.application_id for each in entries])
-    skips = await store.report.skipped(watch, _MOST)
-    news = [_item(each, known[each.application_id].snapshot, began, paused) for each in entries]
+    now, skips = store.driver.clock.for_people(), await store.report.skipped(watch, _MOST)
+    news = [_item(each, known[each.application_id].snapshot, now, paused) for each in entries]
     return news + [_skipped(watch, skip) for skip in skips]
 
 
 def _skipped(watch: str, skip: Skip) -> dict[str, Any]:
-    about = {"watch": watch, "application_id": skip.application_id, "reason": skip.reason}
-    return {**about, "action": "skip", "when": "skip", "transition": None}
+    about = {"watch": watch, "application_id": skip.application_id, "action": "skip", "when": "skip"}
+    return {
+        **about,
+        "transition": None,
+        "kinds": [],
+        "told": None,
+        "observed": None,
+        "reason": skip.reason,
+        "due_at": None,
+    }
 
 
 def _item(entry: Entry, snapshot: Content | None, now: int, paused: Collection[str]) -> dict[str, Any]:
@@ -188,5 +196,5 @@ def _item(entry: Entry, snapshot: Content | None, now: int, paused: Collection[s
         "told": snapshot and facts(snapshot),
         "observed": facts(entry.content),
         "reason": entry.reason,
-        "due_at": iso(entry.due_at),
+        "due_at": iso(entry.due_at) if action == "send" else None,
     }
