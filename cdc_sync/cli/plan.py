@@ -135,11 +135,9 @@ class _Rehearsal:
 
     def _note(self, event: Event) -> None:
         match event:
-            case BaselineDone():
-                number = event.known - event.queued
-                self.notes.append(
-                    f"{event.watch}: the baseline is not done; it would adopt {number} applications without a call."
-                )
+            case BaselineDone() if number := event.known - event.queued:
+                what = f"the baseline is not done; it would adopt {number} applications without a call."
+                self.notes.append(f"{event.watch}: {what}")
             case StatusRulesChanged():
                 more = " More than fuse.max_changes: all of them would be held for a person." if event.held else ""
                 self.notes.append(
