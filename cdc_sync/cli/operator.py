@@ -41,15 +41,7 @@ EndpointArgument = Annotated[
     str | None, typer.Argument(metavar="[ENDPOINT]", help="As `status` shows it. [default: all]", show_default=False)
 ]
 
-
 _CONFIGURED = "is configured: take it out first, and have the daemon reload (SIGHUP)"
-
-
-_DUMP = (
-    "pg_dump --data-only --table='cdc_sync.*' --exclude-table='cdc_sync.changes*' --exclude-table='cdc_sync.bell*' "
-    "--exclude-table='cdc_sync.missed_*' --file=FILE DATABASE"
-)
-"""Copies a store in PostgreSQL."""
 
 
 async def pause(context: typer.Context, endpoint: EndpointArgument = None) -> None:
@@ -82,9 +74,8 @@ def backup(
     """Copy the store into a new file, whole and consistent. Works with the daemon up or down; for a store of SQLite."""
     config = configured(context)
     if config.state.backend == "postgres":
-        raise OperationError(
-            f"The store is in PostgreSQL ({place_of(config)}), and in that server's backups. By itself: {_DUMP}"
-        )
+        where = f"in PostgreSQL ({place_of(config)}), and in that server's backups"
+        raise OperationError(f"The store is {where}. docs/operations.md has a pg_dump of it alone.")
     with writing():
         # O_EXCL: it may have been created meanwhile.
         file.touch(0o600, exist_ok=False)
