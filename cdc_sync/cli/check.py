@@ -78,7 +78,7 @@ async def check(context: typer.Context, as_json: JsonOption = False, watch: Watc
         config = configured(context)
     except ConfigurationError as error:
         if as_json:
-            print_json([_facts(_configuration("failed", problem)) for problem in error.problems])
+            print_json([asdict(_configuration("failed", problem)) for problem in error.problems])
         raise
     report.tell(Finding("configuration", "ok", f"{context.obj} is valid"))
     for warning in suspicious(config, context.obj):
@@ -86,7 +86,7 @@ async def check(context: typer.Context, as_json: JsonOption = False, watch: Watc
     await _check(config, watch, report)
     states = Counter(finding.state for finding in report.findings)
     if as_json:
-        print_json(list(map(_facts, report.findings)))
+        print_json(list(map(asdict, report.findings)))
     else:
         say(f"{states.total()} checks: {states['failed']} failed, {states['warning']} warning(s)")
     if states["failed"]:
@@ -111,11 +111,6 @@ class Report:
 def _configuration(state: State, problem: Problem) -> Finding:
     place = problem.path or "the file"
     return Finding("configuration", state, str(problem), problem.remedy or f"Correct {place} in the configuration.")
-
-
-def _facts(finding: Finding) -> dict[str, Any]:
-    """A finding for programs; `database` only if there are several."""
-    return {name: value for name, value in asdict(finding).items() if name != "database" or value is not None}
 
 
 def _show(finding: Finding) -> None:

@@ -10,7 +10,7 @@ def found(checked: str) -> list[dict[str, Any]]:
     """The findings of `check --json`."""
     findings: list[dict[str, Any]] = json.loads(checked)
     for finding in findings:
-        assert finding.keys() == {"check", "state", "message", "remedy", "watch"}
+        assert finding.keys() == {"check", "state", "message", "remedy", "watch", "database"}
         assert finding["state"] in {"ok", "warning", "failed"}
         assert (finding["remedy"] is None) == (finding["state"] == "ok")
     return findings
