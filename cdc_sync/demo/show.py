@@ -191,6 +191,7 @@ def run_demo(mode: Mode, console: Console, *, keep: bool) -> int:
         KeyboardInterrupt: Ctrl-C, before the verdict.
     """
     with server() as postgres:
+        console.print("PostgreSQL runs.")
         return event_loop.run(_show(mode, console, postgres, keep=keep))
 
 
