@@ -41,7 +41,7 @@ EndpointArgument = Annotated[
     str | None, typer.Argument(metavar="[ENDPOINT]", help="As `status` shows it. [default: all]", show_default=False)
 ]
 
-_CONFIGURED = "is configured: take it out first, and have the daemon reload (SIGHUP)"
+_TAKE_OUT = "take it out first, and have the daemon reload (SIGHUP)"
 
 
 async def pause(context: typer.Context, endpoint: EndpointArgument = None) -> None:
@@ -139,7 +139,7 @@ async def _forget_application(config: Config, application: str, watch: str | Non
 
 async def _forget_account(config: Config, account: str, *, yes: bool) -> int:
     if account in accounts(config):
-        raise misused(f"the account {account} {_CONFIGURED}")
+        raise misused(f"the account {account} is configured: {_TAKE_OUT}")
     async with opened(config) as store:
         pending = (await store.delivery.waiting()).get(account, 0)
     confirm(
@@ -154,7 +154,7 @@ async def _forget_account(config: Config, account: str, *, yes: bool) -> int:
 
 async def _forget_watch(config: Config, watch: str, *, yes: bool) -> bool:
     if watch in config.watches or await has_tenant(config, watch):
-        raise misused(f"the watch {watch}, or its tenant, {_CONFIGURED}")
+        raise misused(f"the watch {watch} is configured, or its tenant is there: {_TAKE_OUT}")
     async with opened(config) as store:
         counts = await store.report.counts()
     if watch not in counts:
