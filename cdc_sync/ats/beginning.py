@@ -18,8 +18,8 @@ from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.notify import NotifyCapture
 from cdc_sync.ats.poll import PollCapture
-from cdc_sync.ats.preview import measure_edit
 from cdc_sync.ats.reading import prepared
+from cdc_sync.ats.status_rules import measure_edit
 from cdc_sync.ats.tenant_table import FORGOTTEN
 from cdc_sync.ats.tenant_table import POSITION as TABLE
 from cdc_sync.core.diff import Enqueue
@@ -33,7 +33,6 @@ from cdc_sync.core.events import (
 )
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Suspicion
 from cdc_sync.core.rows import Key
-from cdc_sync.store import Store
 from cdc_sync.store.protocol import FROM_DATABASE
 
 KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCapture}
@@ -74,17 +73,6 @@ class BaselinePosition:
 
 OVER_EARLIER_WORK = "baseline over earlier work"
 """The position of a watch that had been captured before, with another store."""
-
-
-async def is_adopted(store: Store, watch: str) -> bool:
-    """Whether the watch's baseline is done."""
-    return is_done((await store.capture.positions(watch)).get(BASELINE))
-
-
-def is_done(text: str | None) -> bool:
-    """Whether a baseline that has reached this position is done."""
-    position = BaselinePosition.from_text(text)
-    return position is not None and position.done
 
 
 @asynccontextmanager

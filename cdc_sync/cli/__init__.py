@@ -3,11 +3,13 @@
 Exit codes: 0 success; 1 a check or an operation failed; 2 usage; 78 the configuration is wrong.
 """
 
+import asyncio
 import io
 import logging
 import os
 import sys
 from importlib import import_module
+from inspect import iscoroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from cdc_sync import __version__, signals
-from cdc_sync.cli.context import Commands, misused, say, say_lines
+from cdc_sync.cli.context import misused, say, say_lines
 from cdc_sync.config import ConfigurationError
 from cdc_sync.core.failures import OperationError
 
@@ -31,6 +33,9 @@ _MODULES = {name: module or name for name, _, module in (each.partition(":") for
 """Each command's module, in the order of the help."""
 
 
+_BEFORE_THE_COMMAND = {"--config", "--version"}
+
+
 class _Commands(TyperGroup):
     """Loads a command when it is used: a daemon keeps what it has loaded."""
 
@@ -41,7 +46,7 @@ class _Commands(TyperGroup):
         """Import a command; None if there is none."""
         if cmd_name in self.commands and self.commands[cmd_name] is None:
             found = getattr(import_module(f"cdc_sync.cli.{_MODULES[cmd_name]}"), cmd_name.replace("-", "_"))
-            alone = Commands(rich_markup_mode="rich")
+            alone = typer.Typer(rich_markup_mode="rich")
             if isinstance(found, typer.Typer):
                 alone.add_typer(found, name=cmd_name)
             else:
@@ -58,17 +63,16 @@ class _Commands(TyperGroup):
             raise misused(f"this is no text in the locale's encoding: {given}") from None
         return super().parse_args(ctx, args)
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; for one of our options behind it, show its place."""
+    def invoke(self, ctx: Any) -> None:
+        """Run the command; one that waits gets an event loop."""
         try:
-            return super().invoke(ctx)
+            found = super().invoke(ctx)
         except Exception as error:  # NoSuchOption of typer's click
-            ours = {name: option.metavar for option in self.params for name in option.opts}
-            if (wrong := getattr(error, "option_name", None)) in ours:
-                program, after = ctx.command_path, vars(error)["ctx"].command_path.removeprefix(ctx.command_path)
-                right = f"{wrong} {ours[wrong]}{after}" if ours[wrong] else wrong
-                vars(error).update(message=f"{wrong} stands before the command: {program} {right}", possibilities=None)
+            if (option := getattr(error, "option_name", None)) in _BEFORE_THE_COMMAND:
+                raise misused(f"{option} stands before the command") from None
             raise
+        if iscoroutine(found):
+            asyncio.run(found)
 
 
 app = typer.Typer(

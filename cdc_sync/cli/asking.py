@@ -6,18 +6,22 @@ second: the leader may end meanwhile, or another command may have had the lock.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from cdc_sync.cli.context import acting
 from cdc_sync.config import Config
+from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.outbox import EntryId
 from cdc_sync.store import Store
-from cdc_sync.store.acts import DEADLINE, Request, read_answer
+from cdc_sync.store.acts import DEADLINE, Request, in_steps, read_answer
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.opening import opened_alone, opened_beside
 
 A = TypeVar("A")
+T = TypeVar("T")
 
 _TRIES_LOCK_EVERY = 1.0
 """Seconds."""
@@ -31,12 +35,13 @@ class Asking:
 
     Attributes:
         store: the store, for reading, and for requests.
+        by: whose they are, for the record.
     """
 
-    def __init__(self, config: Config, store: Store, within: float) -> None:
+    def __init__(self, config: Config, store: Store, by: PersonActed) -> None:
         self.store = store
+        self.by = by
         self._config = config
-        self._within = within
 
     async def ask(self, request: Request[A]) -> A:
         """Have a request executed; returns its answer.
@@ -45,19 +50,25 @@ class Asking:
             OperationError: it was refused.
             StoreError: the store cannot be used; or the leader has not answered (`request-unanswered`), and never will.
         """
-        id_ = await self.store.operation.add_request(request, self._within)
+        id_ = await self.store.operation.add_request(request, DEADLINE)
         try:
             await self._await_answer(id_)
         finally:
             answer = await self.store.operation.remove_request(id_)
         if answer is None:
-            raise store_error("request-unanswered", seconds=round(self._within))
+            raise store_error("request-unanswered", seconds=round(DEADLINE))
         found: A = read_answer(answer)
         return found
 
+    async def ask_in_steps(
+        self, request: Callable[[tuple[T, ...]], Request[list[EntryId]]], of: Sequence[T]
+    ) -> list[EntryId]:
+        """Have requests about some of these executed, one after the other; see `in_steps`."""
+        return await in_steps(lambda some: self.ask(request(some)), of)
+
     async def _await_answer(self, id_: str) -> None:
         now = try_at = time.monotonic()
-        until = now + self._within
+        until = now + DEADLINE
         while now < until and not await self.store.operation.is_answered(id_):
             if now >= try_at:
                 await self._execute_if_nobody_leads()
@@ -77,11 +88,11 @@ class Asking:
 
 
 @asynccontextmanager
-async def asking(config: Config, within: float = DEADLINE) -> AsyncIterator[Asking]:
-    """A command's way to change the store; each request expires after `within` seconds.
+async def asking(config: Config, action: str, on: str | None) -> AsyncIterator[Asking]:
+    """A command's way to change the store; `action` is its name, for the record, and `on` is what it is about.
 
     Raises:
         StoreError: the store cannot be used, does not exist yet, or was not set up by this version.
     """
     async with opened_beside(config, "requests") as store:
-        yield Asking(config, store, within)
+        yield Asking(config, store, acting(store, action, on))

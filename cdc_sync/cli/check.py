@@ -1,36 +1,73 @@
-"""`cdc-sync check`: every precondition, with its remedy."""
+"""`cdc-sync check`: every precondition, with its remedy.
 
+The daemon's own steps are made, and what they raise is reported. `check.yaml` has the other texts.
+"""
+
+import os
 import re
-from collections import Counter
+import shutil
+import ssl
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
 
+import aiohttp
 import typer
+from yarl import URL
 
+from cdc_sync import __version__
 from cdc_sync.ats.check import check_database
-from cdc_sync.cli.check_endpoint import check_endpoint
-from cdc_sync.cli.check_store import check_identity, check_store, logged
+from cdc_sync.ats.connection import POSITION, connected
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.facts import hosts_of, server_facts
 from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, suspicious
+from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, suspicious, user
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
+from cdc_sync.config.models import account_of, accounts
 from cdc_sync.config.sessions import sessions_at_server
 from cdc_sync.config.tenants import tenants_named
+from cdc_sync.core.content import from_datetime
 from cdc_sync.core.events import Event
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import Finding, State, Tell
-from cdc_sync.core.watch_names import MOST_LISTED
+from cdc_sync.core.findings import Finding, State, Tell, Texts, check_clock, clock_skew, found
+from cdc_sync.core.status_url import is_loopback
+from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.tenants import Tenants
-from cdc_sync.store.opening import opened_beside
+from cdc_sync.daemon.watching import make_database
+from cdc_sync.packaged import data
+from cdc_sync.store import Store
+from cdc_sync.store.errors import AnotherDatabaseError
+from cdc_sync.store.opening import opened_beside, place_of
 from cdc_sync.wall_clock import wall_clock
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 _SCRIPT = re.compile(r"\bcdc-sync sql (install|uninstall|grants|verify)\b(?! --(database|store))")
 """A command on one database."""
+
+_MOST_PAIRS = 20
+"""Pairs of watches that are named."""
+
+_LITTLE_SPACE = 2**30
+"""Bytes. The store of a million applications takes some hundred MB; a burst adds its log."""
+
+_NOT_YET: dict[str, State] = {"store-missing": "ok", "store-not-set-up": "warning"}
+"""Errors of a store that the daemon's start makes, or brings up to date if it may."""
+
+_PATIENCE = 10.0
+"""Seconds for each step, at most."""
+
+_SECOND = 1_000
+_SERVER_ERROR = 500
+_PROXY_WANTED = 407
 
 
 async def check(context: typer.Context, as_json: JsonOption = False, watch: WatchOption = None) -> None:
@@ -40,17 +77,18 @@ async def check(context: typer.Context, as_json: JsonOption = False, watch: Watc
         config = configured(context)
     except ConfigurationError as error:
         if as_json:
-            print_json([_facts(_configuration("failed", problem)) for problem in error.problems])
+            print_json([_configuration("failed", problem)._asdict() for problem in error.problems])
         raise
     report.tell(Finding("configuration", "ok", f"{context.obj} is valid"))
     for warning in suspicious(config, context.obj):
         report.tell(_configuration("warning", warning))
     await _check(config, watch, report)
+    states = Counter(finding.state for finding in report.findings)
     if as_json:
-        print_json(list(map(_facts, report.findings)))
+        print_json([finding._asdict() for finding in report.findings])
     else:
-        console.print(report.summary())
-    if any(finding.state == "failed" for finding in report.findings):
+        say(f"{states.total()} checks: {states['failed']} failed, {states['warning']} warning(s)")
+    if states["failed"]:
         raise typer.Exit(1)
 
 
@@ -68,20 +106,10 @@ class Report:
         if self._shows and (finding.state != "ok" or finding.watch not in self.many):
             _show(finding)
 
-    def summary(self) -> str:
-        """The numbers."""
-        states = Counter(finding.state for finding in self.findings)
-        return f"{len(self.findings)} checks: {states['failed']} failed, {states['warning']} warning(s)"
-
 
 def _configuration(state: State, problem: Problem) -> Finding:
     place = problem.path or "the file"
     return Finding("configuration", state, str(problem), problem.remedy or f"Correct {place} in the configuration.")
-
-
-def _facts(finding: Finding) -> dict[str, Any]:
-    """A finding for programs; `database` only if there are several."""
-    return {name: value for name, value in finding._asdict().items() if name != "database" or value is not None}
 
 
 def _show(finding: Finding) -> None:
@@ -101,9 +129,14 @@ async def _check(config: Config, watch: str | None, report: Report) -> None:
     if config.state.backend == "postgres" and config.state.dsn is not None:
         tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
     positions = await check_store(config, tell, only, refused)
-    for name in config.all_databases:
-        await _check_database(config, name, partial(of_database, tell, config, name), positions, only)
-    await check_endpoint(config, wall_clock, tell)
+    for name, database in config.all_databases.items():
+        tell_of_it = partial(of_database, tell, config, name)
+        tell_of_it(encryption("encryption", f"{config.section_of(name)}.dsn", database.dsn.get_secret_value()))
+        of_it, sessions = config.of_database(name), sessions_at_server(config, name)
+        read = {watch: position for watch, position in positions.items() if watch in of_it.watches}
+        if await check_database(of_it, wall_clock, tell_of_it, read, sessions, only=only) is not None:
+            await check_identity(config, name, tell_of_it)
+    await check_endpoint(config, tell)
 
 
 async def _find_tenants(config: Config, tell: Tell) -> tuple[Config, Collection[str]]:
@@ -114,21 +147,10 @@ async def _find_tenants(config: Config, tell: Tell) -> tuple[Config, Collection[
         async with opened_beside(config) as store:
             known = list(await store.report.counts())
     config = await tenants.look(config, known)
-    for template, found in tenants_named(config, config.watches).items():
-        if found:
-            tell(Finding("tenants", "ok", f"{len(found)} tenant(s) have a watch", None, template))
+    for template, named in tenants_named(config, config.watches).items():
+        if named:
+            tell(Finding("tenants", "ok", f"{len(named)} tenant(s) have a watch", None, template))
     return config, tenants.found.refused
-
-
-async def _check_database(
-    config: Config, name: str, tell: Tell, positions: dict[str, str], only: Collection[str]
-) -> None:
-    of_it, dsn = config.of_database(name), config.all_databases[name].dsn.get_secret_value()
-    tell(encryption("encryption", f"{config.section_of(name)}.dsn", dsn))
-    read = {watch: position for watch, position in positions.items() if watch in of_it.watches}
-    sessions = sessions_at_server(config, name)
-    if await check_database(of_it, wall_clock, tell, read, sessions, only=only) is not None:
-        await check_identity(config, name, tell)
 
 
 def of_database(tell: Tell, config: Config, name: str, finding: Finding) -> None:
@@ -140,3 +162,156 @@ def of_database(tell: Tell, config: Config, name: str, finding: Finding) -> None
     remedy = finding.remedy and finding.remedy.replace("database.dsn", dsn)
     remedy = remedy and _SCRIPT.sub(rf"\g<0> --database {name}", remedy)
     tell(finding._replace(database=name, message=finding.message.replace("database.dsn", dsn), remedy=remedy))
+
+
+def _found(name: str, watch: str | None = None, **facts: Any) -> Finding:
+    return found(cast("Texts", data("cli/check.yaml")), name, watch=watch, **facts)
+
+
+def finding(check: str, state: State, text: str, watch: str | None = None, more: str = "") -> Finding:
+    """One with a text of the daemon's, whose last sentence is the remedy."""
+    message, _, remedy = text.rpartition(". ")
+    return Finding(check, state, f"{message or remedy}{more}", None if state == "ok" else remedy, watch)
+
+
+def raised(check: str, error: StoreError, watch: str | None = None) -> Finding:
+    """What a step of the daemon raised."""
+    return finding(check, _NOT_YET.get(error.code, "failed"), error.message, watch)
+
+
+def logged(check: str, event: Event) -> Finding:
+    """What a step of the daemon writes into the log."""
+    line, facts = data("daemon/logs.yaml")["lines"][type(event).__name__], dict(vars(event))
+    text, watch = line["message"].format(**facts), facts.pop("watch", None)
+    more = ", ".join(f"{name} {value}" for name, value in facts.items() if name != "message")
+    return finding(check, "failed" if line["level"] == "error" else "warning", text, watch, more and f" ({more})")
+
+
+# The store.
+
+
+async def check_store(config: Config, tell: Tell, only: Collection[str], refused: Collection[str]) -> dict[str, str]:
+    """Report findings about the store; returns the replica positions in it, by watch.
+
+    `only` are the watches to check, `refused` the tenants that have none.
+    """
+    if config.state.backend == "sqlite":
+        files = check_files(config.state.path)
+        tell(files)
+        if files.state == "failed":
+            return {}
+    try:
+        async with opened_beside(config) as store:
+            tell(_found("store/usable", place=place_of(config)))
+            await _check_content(config, store, tell, refused)
+            await _check_known_twice(config, store, tell, only)
+            positions = await store.report.positions_of_all(POSITION)
+            return {watch: of[POSITION] for watch, of in positions.items() if watch in config.watches}
+    except StoreError as error:
+        tell(raised("store", error))
+        return {}
+
+
+def check_files(path: Path) -> Finding:
+    """Whether this user may use the store's folder and files, and has space there."""
+    folder = path.absolute().parent
+    files = [file for suffix in ("", "-wal", "-shm", ".lock") if os.access(file := f"{path}{suffix}", os.F_OK)]
+    of_store = [str(folder), *files]
+    if unusable := [each for each in of_store if not os.access(each, os.R_OK | os.W_OK, effective_ids=True)]:
+        return _found("store/unusable", user=user(), files=" ".join(unusable), folder=folder)
+    free = shutil.disk_usage(folder).free
+    return _found(f"store-space/{'little' if free < _LITTLE_SPACE else 'enough'}", free=free // 2**20, folder=folder)
+
+
+async def _check_content(config: Config, store: Store, tell: Tell, refused: Collection[str]) -> None:
+    leader = await store.report.leader()
+    by = "nobody: no daemon runs" if leader is None else f"the daemon (process {leader.process}) on {leader.host}"
+    tell(Finding("store-lock", "ok", f"the store is in use by {by}"))
+    for former in await store.report.unconfigured({*config.watches, *refused}):
+        tell(logged("store-watches", former))
+    if config.state.backend == "postgres":
+        before = wall_clock()
+        ((theirs, *_),) = await store.driver.ask("clock")
+        skew = clock_skew(theirs, before, wall_clock())
+        tell(check_clock("store-clock", "the clock of the store's server", skew))
+
+
+async def _check_known_twice(config: Config, store: Store, tell: Tell, only: Collection[str]) -> None:
+    """Report the applications of two watches whose calls have the same account: HelloWork has one of each id."""
+    together = defaultdict[str | None, list[str]](list)
+    for watch in config.watches:
+        together[account_of(config, watch)].append(watch)
+    for watches in together.values():
+        for each in await store.report.known_twice(watches, _MOST_PAIRS):
+            if {each.watch, each.other} & set(only):
+                examples = ", ".join(dict.fromkeys([each.example, each.another]))
+                tell(_found("store-ids/twice", each.watch, number=each.number, other=each.other, examples=examples))
+
+
+async def check_identity(config: Config, name: str, tell: Tell) -> None:
+    """Report whether a database is the store's, and each watch's, as the daemon recognises it."""
+    dsn, wrong = config.all_databases[name].dsn.get_secret_value(), dict[str, Finding]()
+    try:
+        async with opened_beside(config) as store, connected(dsn) as connection:
+            database, bound = make_database(config, name, store), await store.databases.identity(name)
+            identity, hosts = (await server_facts(connection)).identity, hosts_of(dsn, connection)
+            for watch in config.of_database(name).watches:
+                try:
+                    await database.recognise(watch, identity, hosts)
+                except AnotherDatabaseError as error:
+                    of = watch if error.code == "watch-moved" else None
+                    wrong[error.message] = raised("identity", error, of)
+    except (StoreError, SourceError):
+        return  # there is a finding about it
+    for finding in wrong.values() or [_found(f"identity/{'bound' if bound else 'unbound'}", identity=identity)]:
+        tell(finding)
+
+
+# HelloWork. Each place of calls gets one `HEAD` without the configured headers: no effect, no secret. Any status will
+# do; only a real call could check the credentials.
+
+
+async def check_endpoint(config: Config, tell: Tell) -> None:
+    """Report whether calls could get through."""
+    settings = config.hellowork
+    patience = min(_PATIENCE, settings.timeout.total_seconds())
+    # A loopback address beside base_url is an emulator's.
+    allowed = [f"https://{host}" for host in settings.allowed_hosts]
+    for url in [settings.base_url, *(each for each in allowed if not _is_here(each))]:
+        await _check_place(URL(url, encoded=True), patience, tell)
+    tell(_check_headers(config))
+
+
+def _is_here(url: str) -> bool:
+    return is_loopback(urlsplit(url).hostname or "")
+
+
+async def _check_place(place: URL, patience: float, tell: Tell) -> None:
+    tls, headers = ssl.create_default_context(), {"User-Agent": f"cdc-sync/{__version__}"}
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=patience, sock_read=patience)
+    asked = aiohttp.request("HEAD", place, headers=headers, allow_redirects=False, ssl=tls, timeout=timeout)
+    before = wall_clock()
+    try:
+        async with asked as response:
+            status, date = response.status, response.headers.get("Date", "")
+    except aiohttp.ClientError as error:
+        tell(_found("endpoint/failed", place=place, why=f"{type(error).__name__}: {error}"))
+        return
+    is_unwell = status >= _SERVER_ERROR or status == _PROXY_WANTED
+    tell(_found(f"endpoint/{'unwell' if is_unwell else 'answered'}", place=place, status=status))
+    try:
+        theirs = from_datetime(parsedate_to_datetime(date))
+    except (TypeError, ValueError):
+        return
+    skew = clock_skew(theirs, before, wall_clock(), resolution=_SECOND)
+    tell(check_clock("endpoint-clock", f"the clock of {place.host}", skew))
+
+
+def _check_headers(config: Config) -> Finding:
+    of_accounts = accounts(config)
+    names = dict.fromkeys(chain.from_iterable(of_accounts.values()))
+    # Rows that name their accounts have those of any.
+    without = [name for name in config.watches if not of_accounts.get(account_of(config, name) or "", names)]
+    if without and not _is_here(config.hellowork.base_url):
+        return _found("headers/missing", without=listed(without))
+    return _found("headers/configured", names=", ".join(names) or "no header")

@@ -3,10 +3,9 @@
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
-import typer
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 from rich.table import Table
@@ -48,21 +47,16 @@ def _detail(event: Mapping[str, Any]) -> str:
     return "; ".join([*parts, *(f"{name} {event[name]}" for name in shown if event.get(name) is not None)])
 
 
-def _painted(line: str, *, colour: str) -> str:
-    return f"{typer.style(line.rstrip(), fg=colour)}\n"
+def templates(**more: Any) -> Environment:
+    """The package's templates, none of which is a page."""
+    loader = PackageLoader("cdc_sync.cli", ".")
+    return Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, **more)  # noqa: S701
 
 
 @cache
 def _texts() -> Any:
-    environment = Environment(  # noqa: S701 - what it makes is no page
-        loader=PackageLoader("cdc_sync.cli", "."),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: visible(str(value)),
-    )
+    environment = templates(finalize=lambda value: visible(str(value)))
     environment.filters |= {"detail": _detail, "local": local_time, "repr": repr, "shell": shlex.join, "words": words}
-    environment.filters |= {colour: partial(_painted, colour=colour) for colour in ("red", "yellow")}
     return environment.get_template("texts.j2").module
 
 
@@ -74,4 +68,4 @@ def text(name: str, /, **values: object) -> str:
 def print_text(name: str, /, **values: object) -> None:
     """Print a text of `texts.j2`, unless empty."""
     if found := text(name, **values):
-        console.print(Text.from_ansi(found), soft_wrap=True)
+        console.print(Text(found), soft_wrap=True)

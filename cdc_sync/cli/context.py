@@ -3,37 +3,37 @@
 No outside text controls the terminal or forges a line. Failures are exceptions: `cli.main` makes exit codes of them.
 """
 
-import asyncio
 import json
 import os
 import pwd
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
-from functools import wraps
-from inspect import iscoroutinefunction
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from cdc_sync.ats.database import Database
 from cdc_sync.ats.discovery import Discovery, discover
 from cdc_sync.config import Config, Problem, Watch, exposures, load, warnings
-from cdc_sync.config.tenants import databases_of, expanded, tenants_named
+from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.events import PersonActed
+from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import HIDDEN, visible, visible_json, visible_lines
 from cdc_sync.core.watch_names import SEPARATOR, listed, matches
 from cdc_sync.daemon.watching import make_database
 from cdc_sync.store import Store
 from cdc_sync.store.opening import opened_beside
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DatabaseOption = Annotated[
     str | None, typer.Option("--database", metavar="NAME", help="Which of `databases`, where there are several.")
+]
+WatchOption = Annotated[
+    str | None, typer.Option("--watch", metavar="NAME", help="Only this watch; % or * in it stands for any characters.")
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -56,35 +56,26 @@ def complain(application_ids: Collection[str], why: str) -> None:
         raise typer.Exit(1)
 
 
+@contextmanager
+def writing(remedy: str = "Name another place.") -> Iterator[None]:
+    """Around the writing of files; raises `OperationError`."""
+    try:
+        yield
+    except OSError as error:
+        raise OperationError(f"{error.filename} cannot be written: {error.strerror}. {remedy}") from None
+
+
 def misused(message: str, option: str | None = None) -> typer.BadParameter:
     """The error for a wrong command line or option."""
     return typer.BadParameter(visible(message), param_hint=option)
 
 
-def runnable(command: _Command) -> _Command:
-    """A command as typer calls it: one that waits gets an event loop."""
-    if not iscoroutinefunction(command):
-        return command
-
-    @wraps(command)
-    def run(*arguments: Any, **options: Any) -> None:
-        asyncio.run(command(*arguments, **options))
-
-    return cast("_Command", run)
-
-
-class Commands(typer.Typer):
-    """Commands that may wait."""
-
-    def command(self, *names: Any, **settings: Any) -> Callable[[_Command], _Command]:
-        """See `Typer`."""
-        register = super().command(*names, **settings)
-        return lambda command: register(runnable(command))
-
-
-WatchOption = Annotated[
-    str | None, typer.Option("--watch", metavar="NAME", help="Only this watch; % or * in it stands for any characters.")
-]
+def parsed(kind: Any, given: str, option: str) -> Any:
+    """An option's value, as the configuration takes it; raises `BadParameter`."""
+    try:
+        return TypeAdapter(kind).validate_python(given)
+    except ValidationError as error:
+        raise misused(error.errors()[0]["msg"], option) from None
 
 
 def configured(context: typer.Context) -> Config:
@@ -144,10 +135,8 @@ async def opened(config: Config, watch: str | None = None) -> AsyncIterator[Stor
         typer.BadParameter: the watch is neither configured nor in the store.
     """
     async with opened_beside(config) as store:
-        if watch is not None and not any(matches(watch, name) for name in config.watches):
-            former = [one.watch for one in await store.report.unconfigured(config.watches)]
-            if not any(matches(watch, name) for name in former):
-                raise no_such_watch(config, watch, former)
+        if watch is not None:
+            meant(watch, [*config.watches, *await store.report.counts()])
         yield store
 
 
@@ -181,47 +170,37 @@ def _operator() -> str:
     return visible(f"{sudo} as {name}" if sudo and sudo != name else name)
 
 
-def no_such_watch(config: Config, watch: str, former: Sequence[str] = ()) -> typer.BadParameter:
-    """The error for a watch that is neither configured nor one of the `former` ones."""
-    return misused(f"no watch is called {watch!r}; there is {listed([*config.watches, *former]) or 'none yet'}")
-
-
 def chosen(config: Config, watch: str | None) -> list[str]:
     """The configured watches of a name or pattern (None: all); raises `BadParameter` if there are none."""
-    found = [name for name in config.watches if watch is None or matches(watch, name)]
-    if watch is not None and not found:
-        raise no_such_watch(config, watch)
-    return found
+    return list(config.watches) if watch is None else meant(watch, config.watches)
 
 
-def the_database(config: Config, name: str | None, watch: str | None = None) -> str:
-    """The database of this name, or of a watch or tenant, or the only one.
+def meant(watch: str, names: Iterable[str]) -> list[str]:
+    """Those of these watches that a name or pattern means; raises `BadParameter` if there are none."""
+    there = list(dict.fromkeys(names))
+    if found := [name for name in there if matches(watch, name)]:
+        return found
+    raise misused(f"no watch is called {watch!r}; there is {listed(there) or 'none yet'}")
+
+
+def is_pattern(watch: str) -> bool:
+    """Whether it may stand for several watches."""
+    return bool(set("%*") & set(watch))
+
+
+def the_database(config: Config, name: str | None) -> str:
+    """The database of this name, or the only one.
 
     Raises:
         typer.BadParameter: there is none, or there are several and none is named.
     """
     known = config.all_databases
-    if name is None and watch is not None:
-        name = _database_of(config, watch)
     if name is None and len(known) == 1:
         return next(iter(known))
     if name is None or name not in known:
-        there = ", ".join(filter(None, known))
         what = "there are several" if name is None else f"no database is called {name!r}; there is"
-        raise misused(f"{what}: {there or 'none with a name'}", "--database")
+        raise misused(f"{what}: {', '.join(filter(None, known)) or 'none with a name'}", "--database")
     return name
-
-
-def _database_of(config: Config, watch: str) -> str | None:
-    """The database of a watch or of a tenant, which need not exist yet; None for other names."""
-    if watch in config.watches:
-        return config.database_name(watch)
-    if set("%*") & set(watch):
-        return None
-    for template, tenants in tenants_named(config, [watch]).items():
-        for tenant in tenants:
-            return tenant.database or databases_of(config, config.templates[template])[0]
-    return None
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -1,23 +1,19 @@
 """Decisions about entries, by `cdc-sync fuse`, `dead-letters` and `resend`: choose, show, ask, request."""
 
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from cdc_sync.admin.story import facts
 from cdc_sync.ats.rows_elsewhere import without_live_row
-from cdc_sync.cli.asking import Asking, asking
-from cdc_sync.cli.console import print_table, print_text, text
+from cdc_sync.cli.asking import asking
+from cdc_sync.cli.console import print_table
 from cdc_sync.cli.context import (
-    Commands,
     JsonOption,
     WatchOption,
     YesOption,
-    acting,
     chosen,
     complain,
     confirm,
@@ -30,7 +26,6 @@ from cdc_sync.cli.context import (
 )
 from cdc_sync.config import Config
 from cdc_sync.core.content import iso
-from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import Entry, EntryId, EntryState
 from cdc_sync.core.watch_names import matches
@@ -38,8 +33,8 @@ from cdc_sync.store import Store, acts
 from cdc_sync.store.acts import Chosen, SeenEntry
 from cdc_sync.store.protocol import HeldGroup, Only
 
-fuse = Commands(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
-dead_letters = Commands(
+fuse = typer.Typer(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
+dead_letters = typer.Typer(
     no_args_is_help=True, help="List, retry or discard what was given up. Works with the daemon up or down."
 )
 
@@ -47,35 +42,23 @@ IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="APPLICATION_ID
 
 _MOST_ENTRIES, _SHOWN = 1_000_000, 50
 _NAMED = 10
-"""Most transitions or reasons in a question."""
+"""Most transitions in a question."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a command does with chosen entries.
+class _Decision(NamedTuple):
+    """What a command asks of the leader, what follows, for the question, and what is said then."""
 
-    Attributes:
-        action: its name, for the record.
-        state: of the entries.
-        done: what is said then.
-        follows: what is said in the question.
-        request: what is asked of the leader, for a watch's entries.
-    """
-
-    action: str
-    state: EntryState
-    done: str
+    request: type[acts.Decide]
     follows: str
-    request: Callable[..., acts.Request[list[EntryId]]]
+    done: str
 
 
-_WITHOUT_A_CALL = "taken as acknowledged, without a call"
 _DECISIONS = {
-    "fuse release": Decision("release", "held", "released", "sent to HelloWork", partial(acts.Send, "held")),
-    "fuse discard": Decision("discard", "held", "discarded", _WITHOUT_A_CALL, partial(acts.Discard, "held")),
-    "dead-letters retry": Decision("retry", "dead", "to be sent again", "sent again", partial(acts.Send, "dead")),
-    "dead-letters discard": Decision("discard", "dead", "discarded", _WITHOUT_A_CALL, partial(acts.Discard, "dead")),
+    "release": _Decision(acts.Send, "sent to HelloWork", "released"),
+    "retry": _Decision(acts.Send, "sent again", "to be sent again"),
+    "discard": _Decision(acts.Discard, "taken as acknowledged, without a call", "discarded"),
 }
+"""By the command's name."""
 
 
 @fuse.command()
@@ -88,11 +71,17 @@ async def show(context: typer.Context, watch: WatchOption = None, as_json: JsonO
         shown = [{**asdict(group), "since": iso(group.since)} for group in groups]
         print_json({"fuses": blown, "groups": shown, "entries": list(map(_facts, entries))})
         return
-    print_text("held", blown=blown, groups=groups)
-    if groups:
-        columns = ("watch", "number", "transition", "since", "held for", "for example")
-        print_table(columns, map(_cells, groups[:_SHOWN]))
-        print_text("held_more", more=len(groups) - _SHOWN)
+    for each in blown:
+        say(f"{each['watch']}: blown at {each['blown_at']}: {each['reason']}")
+    if not groups:
+        say("Nothing is held.")
+        return
+    say(f"{sum(group.number for group in groups)} held")
+    columns = ("watch", "number", "transition", "since", "held for", "for example")
+    print_table(columns, map(_cells, groups[:_SHOWN]))
+    if len(groups) > _SHOWN:
+        say(f"… and {len(groups) - _SHOWN} more transitions (--json shows all)")
+    say("cdc-sync fuse release sends them; discard takes them as acknowledged. Both take ids and --transition.")
 
 
 async def blown_fuses(store: Store, watch: str | None) -> list[dict[str, Any]]:
@@ -126,19 +115,22 @@ async def decide_held(
     """Release or discard held entries, by the command's name."""
     transition = transition and transition.replace("->", "→")  # it may have been typed
     which = Chosen(tuple(ids) if ids else None, only, transition, account)
-    decision, config = _DECISIONS[f"fuse {context.info_name}"], await known(context)
+    config = await known(context)
     async with opened(config, watch) as store:
         # Before what is shown of them.
         entries = await store.operation.chosen("held", watch, which)
         groups = await store.operation.held_groups(watch, which)
     if transition and not entries:
         raise OperationError(f"nothing held is {transition!r}; `cdc-sync fuse show` names transitions")
+    shown = [f"{group.number} × {group.transition}" for group in groups[:_NAMED]]
+    more = [f"{len(groups) - _NAMED} more kinds"] if len(groups) > _NAMED else []
+    decision = _DECISIONS[str(context.info_name)]
     if entries:
-        _confirm(decision, [f"{group.number} × {group.transition}" for group in groups], yes=yes)
-    done = await _decide(config, decision, watch, entries)
+        confirm(f"{'; '.join([*shown, *more])} will be {decision.follows}.", yes=yes)
+    done = await _decide(context, config, "held", watch, entries)
     say(f"{len(done)} {decision.done}")
-    left = set(ids or ()) - {id_ for _, id_ in done}
-    complain(left, "is not held, or not as was asked for; `cdc-sync explain {}` shows what is known of it")
+    why = "is not held, or not as was asked for; `cdc-sync explain {}` shows what is known of it"
+    complain(set(ids or ()) - {id_ for _, id_ in done}, why)
 
 
 @dead_letters.command("list")
@@ -169,31 +161,27 @@ async def decide_dead(
     """Retry or discard dead letters, by the command's name."""
     if bool(ids) == every:
         raise misused("name applications, or say --all")
-    decision, config = _DECISIONS[f"dead-letters {context.info_name}"], await known(context)
+    config = await known(context)
     async with opened(config, watch) as store:
         entries = await store.operation.chosen("dead", watch, Chosen(tuple(ids) if ids else None))
-        letters = await store.report.entries("dead", watch, _MOST_ENTRIES) if every else []
     if every and not entries:
         say("No dead letters.")
         return
+    decision = _DECISIONS[str(context.info_name)]
     if every:
-        reasons = Counter(letter.reason for letter in letters).most_common()
-        _confirm(decision, [f"{number} × {reason}" for reason, number in reasons], yes=yes)
-    done = await _decide(config, decision, watch, entries)
+        confirm(f"{len(entries)} dead letters will be {decision.follows}.", yes=yes)
+    done = await _decide(context, config, "dead", watch, entries)
     _say_done(decision.done, done)
     complain(set(ids or ()) - {id_ for _, id_ in done}, "has no dead letter; `cdc-sync explain {}` shows its history")
 
 
-def _confirm(decision: Decision, groups: list[str], *, yes: bool) -> None:
-    more = f"; {len(groups) - _NAMED} more kinds" if len(groups) > _NAMED else ""
-    confirm(f"{'; '.join(groups[:_NAMED])}{more} will be {decision.follows}.", yes=yes)
-
-
-async def _decide(config: Config, decision: Decision, watch: str | None, entries: list[SeenEntry]) -> list[EntryId]:
-    """Decide about those of these entries that are still as they were read; returns which."""
-    async with asking(config) as asked:
-        by = acting(asked.store, decision.action, watch)
-        return await acts.in_steps(lambda some: asked.ask(decision.request(watch, some, by)), entries)
+async def _decide(
+    context: typer.Context, config: Config, state: EntryState, watch: str | None, entries: list[SeenEntry]
+) -> list[EntryId]:
+    """Decide, by the command's name, about those of these entries that are still as they were read; returns which."""
+    action = str(context.info_name)
+    async with asking(config, action, watch) as asked:
+        return await asked.ask_in_steps(partial(_DECISIONS[action].request, state, watch, by=asked.by), entries)
 
 
 def _say_done(done: str, found: list[EntryId]) -> None:
@@ -225,17 +213,12 @@ async def resend(
     """
     config, found = await known(context), list[EntryId]()
     watches = chosen(config, watch)
-    confirm(text("resend", ids=ids), yes=yes)
-    async with asking(config) as asked:
-        by = acting(asked.store, "resend", watch)
+    confirm(f"The present state of these will be sent to HelloWork once more: {', '.join(ids)}.", yes=yes)
+    async with asking(config, "resend", watch) as asked:
         gone = await in_tables(config, asked.store, watches, partial(without_live_row, application_ids=ids))
         for name in watches:
             there = [id_ for id_ in await asked.store.capture.known(name, ids) if id_ not in gone[name]]
-            found += await acts.in_steps(_resending(asked, name, by), there)
+            found += await asked.ask_in_steps(partial(acts.Resend, name, by=asked.by), there)
     _say_done("to be sent", found)
     why = "no live row has its id, or it is unknown, held or a dead letter; `cdc-sync explain {}` shows which"
     complain(set(ids) - {id_ for _, id_ in found}, f"cannot be resent: {why}")
-
-
-def _resending(asked: Asking, watch: str, by: PersonActed) -> Callable[[tuple[str, ...]], Awaitable[list[EntryId]]]:
-    return lambda some: asked.ask(acts.Resend(watch, some, by))

@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 import typer
 
 from cdc_sync import event_loop
-from cdc_sync.cli.context import misused, say
+from cdc_sync.cli.context import misused, parsed, say
+from cdc_sync.config.values import Listen
 from cdc_sync.emulator import CALLS, Call, Emulator, serve
-
-_LAST_PORT = 65_535
 
 
 def emulator(
@@ -18,14 +17,12 @@ def emulator(
     ] = None,
 ) -> None:
     """Answer as HelloWork does, and record the calls."""
-    host, _, port = listen.rpartition(":")
-    if not port.isascii() or not port.isdigit() or int(port) > _LAST_PORT:
-        raise misused(f"expected HOST:PORT, the port from 0 to 65535, not {listen!r}", "--listen")
+    address = parsed(Listen, listen, "--listen")
     parts = [text.partition(":") for text in header or ()]
     if not all(name.strip() and colon for name, colon, _ in parts):
         raise misused("expected NAME:VALUE", "--header")
     required = {name.strip(): value.strip() for name, _, value in parts}
-    emulated = Emulator(host.strip("[]") or "127.0.0.1", int(port), required, _called)
+    emulated = Emulator(address.host, address.port, required, _called)
     event_loop.run(serve(emulated, lambda url: say(f"listening on {url} (calls: {url}{CALLS})")))
 
 

@@ -134,12 +134,10 @@ def _taken(table: Table, tables: tuple[Table, ...]) -> dict[str, Value]:
 def _dated(table: Table, kind: Literal["created", "changed"]) -> Column | None:
     """The only column with the best name for a time."""
     never = known("never_a_date") + known("changed" if kind == "created" else "created") + known("status")
-    places: dict[int, list[Column]] = {}
-    for column in table.columns:
-        place = place_among(column.name, kind)
-        if column.kind == "instant" and place is not None and not mentions(column.name, never):
-            places.setdefault(place, []).append(column)
-    return _only(places[min(places)]) if places else None
+    instants = [each for each in table.columns if each.kind == "instant" and not mentions(each.name, never)]
+    places = {each: place for each in instants if (place := place_among(each.name, kind)) is not None}
+    best = min(places.values(), default=None)
+    return _only([each for each, place in places.items() if place == best])
 
 
 def _only(columns: list[Column]) -> Column | None:
@@ -193,11 +191,11 @@ def listing(table: Table, tables: Iterable[Table], samples: Mapping[str, Iterabl
 
 def expressions(table: Table, tables: Iterable[Table]) -> list[str]:
     """The labels behind foreign keys, ready for the file."""
-    labels = [(column, label) for column, label in status_like(table, tables) if label is not None]
-    of_each = (
-        (mapped("status", label.sql, (column.name,)), f"related: [{related(label.table)}]") for column, label in labels
-    )
-    return [line for lines in of_each for line in lines]
+    lines = list[str]()
+    for column, label in status_like(table, tables):
+        if label is not None:
+            lines += [mapped("status", label.sql, (column.name,)), f"related: [{related(label.table)}]"]
+    return lines
 
 
 def status_like(table: Table, tables: Iterable[Table]) -> list[tuple[Column, Label | None]]:
@@ -213,7 +211,9 @@ def status_like(table: Table, tables: Iterable[Table]) -> list[tuple[Column, Lab
 
 def referring(table: Table, tables: Iterable[Table]) -> list[tuple[QualifiedName, str]]:
     """The tables with a foreign key to a table, and its column."""
-    columns = [(other.name, column) for other in tables for column in other.columns if other.name != table.name]
     return [
-        (name, column.name) for name, column in columns if column.reference and column.reference.table == table.name
+        (other.name, column.name)
+        for other in tables
+        for column in other.columns
+        if other.name != table.name and column.reference and column.reference.table == table.name
     ]

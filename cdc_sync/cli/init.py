@@ -5,21 +5,19 @@ import re
 import textwrap
 from importlib.resources import files as resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from pydantic import TypeAdapter, ValidationError
 
 from cdc_sync.ats.connection import Connection, connected
 from cdc_sync.ats.depends_on import used, why_not
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.survey import Survey, Table, in_yaml, label_behind, related, some_values, survey
-from cdc_sync.cli.console import text
-from cdc_sync.cli.context import misused, print_json, put_out, say, say_lines, suspicious
+from cdc_sync.cli.console import templates, text
+from cdc_sync.cli.context import misused, parsed, print_json, put_out, say, say_lines, suspicious, writing
 from cdc_sync.cli.guessing import FIELDS, Mode, Proposal, Value, expressions, listing, propose, rank, status_like
 from cdc_sync.config import SqlColumn, json_schema, load
 from cdc_sync.config import example as example_text
@@ -39,20 +37,11 @@ _UNASKABLE = (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, error
 """Why the server may create no temporary view: the role's rights, or it is a standby."""
 
 
-def _zone(given: str) -> str:
-    try:
-        return TypeAdapter[str](TimeZone).validate_python(given)
-    except ValidationError as error:
-        raise misused(error.errors()[0]["msg"]) from None
-
-
 DsnOption = Annotated[str, typer.Option(metavar="DSN", help="The ATS's database, as in database.dsn.")]
 TableOption = Annotated[str | None, typer.Option(metavar="TABLE", help="The applications table.")]
 ColumnOption = Annotated[list[str] | None, typer.Option(metavar="FIELD=COLUMN", help=_WHERE)]
 ModeOption = Annotated[Mode | None, typer.Option(metavar="notify|poll", help="capture.mode.")]
-ZoneOption = Annotated[
-    str | None, typer.Option(metavar="NAME", parser=_zone, help="Of values without a time zone: Europe/Paris.")
-]
+ZoneOption = Annotated[str | None, typer.Option(metavar="NAME", help="Of values without a time zone: Europe/Paris.")]
 StateOption = Annotated[str, typer.Option(metavar="PATH", help="The store's file.")]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.", show_default=False)
@@ -76,6 +65,7 @@ async def init(  # noqa: PLR0917 - options, which are given by name
     PostgreSQL names the columns of a given expression, by a temporary view that is rolled back.
     """
     named = dict(map(_named, column or []))
+    zone = timezone and parsed(TimeZone, timezone, "--timezone")
     async with connected(dsn) as connection:
         seen = await survey(connection)
         chosen, *others = _ranked(seen) if table is None else [_table_named(seen, table)]
@@ -83,33 +73,20 @@ async def init(  # noqa: PLR0917 - options, which are given by name
         samples = await _samples(connection, seen, chosen)
     if seen.left_out:
         say(f"Left out, for the control characters in their names: {listed(seen.left_out)}", err=True)
-    proposal = propose(chosen, seen, values, timezone, mode, others)
+    proposal = propose(chosen, seen, values, zone, mode, others)
     document = rendered(seen, proposal, samples, dsn=dsn, state=state)
     if output is None:
         put_out(document)
-    else:
-        _write(output, document, "w" if force else "x")
-        say_lines(text("after_init", output=output, undecided=proposal.undecided), err=True)
-
-
-def _write(output: Path, document: str, mode: Literal["w", "x"]) -> None:
-    try:
-        with output.open(mode, encoding="utf-8") as file:
-            file.write(document)
-    except OSError as error:
-        why = f"{output} cannot be written: {error.strerror}. Name another file, or add --force to overwrite one."
-        raise OperationError(why) from None
+        return
+    mode_of_file, remedy = "w" if force else "x", "Name another file, or add --force to overwrite one."
+    with writing(remedy), output.open(mode_of_file, encoding="utf-8") as file:
+        file.write(document)
+    say_lines(text("after_init", output=output, undecided=proposal.undecided), err=True)
 
 
 def rendered(seen: Survey, proposal: Proposal, samples: dict[str, list[str]], *, dsn: str, state: str) -> str:
     """The text of the file; a valid configuration, whatever is undecided."""
-    environment = Environment(  # noqa: S701 - what it makes is no page
-        loader=PackageLoader("cdc_sync.cli", "."),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=StrictUndefined,
-    )
+    environment = templates(keep_trailing_newline=True)
     environment.filters["folded"] = _folded
     given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
     kept = {name: value for name, value in given.items() if not re.search("password|secret|^scram_", name)}
@@ -186,7 +163,11 @@ async def _expression(connection: Connection, table: Table, field: str, sql: str
 def _ranked(seen: Survey) -> list[Table]:
     near = rank(seen.tables)
     if not near:
-        raise OperationError(text("no_table", seen=seen, tables=listed([str(one.name) for one in seen.tables])))
+        there = listed([str(one.name) for one in seen.tables]) or "none at all"
+        raise OperationError(
+            f"No table of the database {seen.database} looks like one of applications. Name it with --table; there "
+            f"are: {there}. (A table of which {seen.user} may see nothing is among them too.)"
+        )
     return near
 
 
@@ -253,13 +234,9 @@ def files(
         raise misused(f"expected an address that begins with http, not {docs!r}", "--docs")
     served_at = f"{docs.rstrip('/')}/" if docs else ""
     texts = {folder / each.name: each.read_text("utf-8") for each in resources("cdc_sync").joinpath("files").iterdir()}
-    if there := sorted(file.name for file in texts if os.path.lexists(file)):
-        raise OperationError(f"{folder} has {', '.join(there)}; nothing is written. Name another folder.")
-    try:
+    with writing():
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in sorted(texts.items()):
             with file.open("x", encoding="utf-8") as opened:
                 opened.write(content.replace('runbook_url: "', f'runbook_url: "{served_at}'))
             say(str(file))
-    except OSError as error:
-        raise OperationError(f"{error.filename} cannot be written: {error.strerror}. Name another folder.") from None

@@ -12,7 +12,7 @@ from cdc_sync.ats.mapping import Mapping
 from cdc_sync.cli.console import print_table
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, with_tenants
 from cdc_sync.config import Config, Watch
-from cdc_sync.config.meanings import code_meant, is_bare_number, known
+from cdc_sync.config.meanings import code_meant
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core.rows import StatusRules, map_status
 
@@ -31,6 +31,7 @@ _NOTHING = {
     "dead-letter": "nothing: a dead letter",
     "skip": "nothing: a row without a status cannot be reported",
 }
+"""What the table shows instead of a status, by the action."""
 
 
 async def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
@@ -47,10 +48,9 @@ async def _labels_of(config: Config, name: str) -> list[dict[str, Any]]:
     """A watch's labels, the most frequent first, status.map's without rows last. Raises `SourceError`."""
     rules, database = watch_rules(config, name).status, config.all_databases[config.database_name(name)]
     async with connected(database.dsn.get_secret_value()) as connection:
-        counts = await _counts(connection, config.watches[name], rules)
+        counts = dict.fromkeys(rules.map, 0) | await _counts(connection, config.watches[name], rules)
     in_order = sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))
-    without_rows = [(label, 0) for label in rules.map if label not in counts]
-    return [_item(name, rules, label, rows) for label, rows in (*in_order, *without_rows)]
+    return [{"watch": name, **_item(rules, *counted)} for counted in in_order]
 
 
 async def _counts(connection: Connection, watch: Watch, rules: StatusRules) -> Counter[str]:
@@ -66,25 +66,17 @@ async def _counts(connection: Connection, watch: Watch, rules: StatusRules) -> C
     return counts
 
 
-def _item(watch: str, rules: StatusRules, label: str, rows: int) -> dict[str, Any]:
-    mapped, action, sent = map_status(rules, label), "ignore", None
+def _item(rules: StatusRules, label: str, rows: int) -> dict[str, Any]:
+    action, sent, mapped = "ignore", None, map_status(rules, label)
     if mapped is not None:
         status, refused = mapped
         action = "dead-letter" if refused is not None else "send" if status else "skip"
         sent = status if action == "send" else None
-    facts = {"watch": watch, "label": label, "rows": rows, "action": action, "sent": sent}
-    return {**facts, "mapped": label in rules.map, "hellowork_status": sent in known("hellowork")}
+    return {"label": label, "rows": rows, "action": action, "sent": sent, "mapped": label in rules.map}
 
 
 def _cells(item: dict[str, Any]) -> tuple[object, ...]:
     label, sent = item["label"] or "(NULL or blank)", item["sent"] or _NOTHING[item["action"]]
-    remark = None
-    if not item["rows"]:
-        remark = "no row has it"
-    elif item["hellowork_status"]:
-        remark = "HelloWork's own"
-    elif item["sent"] and (code := code_meant(item["sent"])):
-        remark = f"HelloWork writes {code}"
-    elif item["sent"] and is_bare_number(item["sent"]):
-        remark = "a number is no label"
+    code = item["sent"] and code_meant(item["sent"])
+    remark = f"HelloWork writes {code}" if code else None if item["rows"] else "no row has it"
     return item["watch"], label, item["rows"], sent, "yes" if item["mapped"] else "", remark

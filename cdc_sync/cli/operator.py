@@ -1,8 +1,5 @@
 """Operators' other commands: `cdc-sync pause`, `resume`, `backup`, `forget`, `adopt-database`."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +7,11 @@ from typing import Annotated
 import typer
 
 from cdc_sync.ats.beginning import positions_elsewhere
-from cdc_sync.ats.connection import POSITION, ReplicaGuard, connected
-from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.connection import connected
 from cdc_sync.ats.facts import hosts_of, server_facts
 from cdc_sync.ats.rows_elsewhere import with_row
-from cdc_sync.ats.tenant_table import is_replaced
 from cdc_sync.cli.asking import asking
-from cdc_sync.cli.console import print_text, text
+from cdc_sync.cli.console import print_text
 from cdc_sync.cli.context import (
     WatchOption,
     YesOption,
@@ -27,17 +22,17 @@ from cdc_sync.cli.context import (
     in_tables,
     known,
     misused,
-    no_such_watch,
     opened,
     say,
     the_database,
+    writing,
 )
 from cdc_sync.config import Config
 from cdc_sync.config.models import accounts
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.replies import ALL_ENDPOINTS
-from cdc_sync.store import Store, acts
-from cdc_sync.store.errors import elsewhere
+from cdc_sync.core.watch_names import listed
+from cdc_sync.store import acts
 from cdc_sync.store.opening import opened_alone, place_of
 from cdc_sync.store.protocol import FROM_DATABASE
 from cdc_sync.store.sqlite import copy_store
@@ -45,6 +40,8 @@ from cdc_sync.store.sqlite import copy_store
 EndpointArgument = Annotated[
     str | None, typer.Argument(metavar="[ENDPOINT]", help="As `status` shows it. [default: all]", show_default=False)
 ]
+
+_TAKE_OUT = "take it out first, and have the daemon reload (SIGHUP)"
 
 
 async def pause(context: typer.Context, endpoint: EndpointArgument = None) -> None:
@@ -61,13 +58,12 @@ async def resume(context: typer.Context, endpoint: EndpointArgument = None) -> N
 
 async def _switch(context: typer.Context, endpoint: str | None, kind: type[acts.Pause], done: str) -> list[str]:
     """Pause or resume; returns what is paused then."""
-    async with asking(configured(context)) as asked:
+    async with asking(configured(context), str(context.info_name), endpoint) as asked:
         delivery = asked.store.delivery
         if endpoint and not await delivery.has_endpoint(endpoint):
             there = ", ".join(await delivery.endpoints()) or "(none yet)"
             raise misused(f"nothing is sent to {endpoint}: name one of {there}")
-        by = acting(asked.store, str(context.info_name), endpoint)
-        left = await asked.ask(kind(endpoint or ALL_ENDPOINTS, by))
+        left = await asked.ask(kind(endpoint or ALL_ENDPOINTS, asked.by))
     say(f"sending {f'to {endpoint} ' if endpoint else ''}is {done}")
     return left
 
@@ -78,12 +74,11 @@ def backup(
     """Copy the store into a new file, whole and consistent. Works with the daemon up or down; for a store of SQLite."""
     config = configured(context)
     if config.state.backend == "postgres":
-        raise OperationError(text("in_postgres", place=place_of(config)))
-    try:
+        where = f"in PostgreSQL ({place_of(config)}), and in that server's backups"
+        raise OperationError(f"The store is {where}. docs/operations.md has a pg_dump of it alone.")
+    with writing():
         # O_EXCL: it may have been created meanwhile.
         file.touch(0o600, exist_ok=False)
-    except OSError as error:
-        raise OperationError(f"{file} cannot be written: {error.strerror}. Name another file.") from None
     try:
         copy_store(config.state.path, file)
     except BaseException:
@@ -111,7 +106,7 @@ async def forget(
 
     The history goes too. Works with the daemon up or down.
     """
-    config, named = configured(context), [each for each in (watch, account, application) if each is not None]
+    named = [each for each in (watch, account, application) if each is not None]
     if len(named) != 1:
         raise misused("name a watch, an account by --account, or an application by --application")
     if within is not None and application is None:
@@ -119,12 +114,11 @@ async def forget(
     if application is not None:
         found = await _forget_application(await known(context), application, within, yes=yes)
     elif account is not None:
-        found = await _forget_account(config, account, yes=yes)
+        found = await _forget_account(configured(context), account, yes=yes)
     else:
-        found = await _forget_watch(config, named[0], yes=yes)
+        found = await _forget_watch(configured(context), named[0], yes=yes)
     if not found:
-        say(f"the store has nothing of {named[0]}", err=True)
-        raise typer.Exit(1)
+        raise OperationError(f"the store has nothing of {named[0]}")
     say(f"{named[0]} is forgotten")
 
 
@@ -133,37 +127,46 @@ async def _forget_application(config: Config, application: str, watch: str | Non
         records = await store.report.records(application, watch)
     confirm(f"What the store has of the application {application} will be removed, with its history.", yes=yes)
     watches = [record.watch for record in records if record.watch in config.watches]
-    async with asking(config) as asked:
+    async with asking(config, "forget", watch) as asked:
         rows = await in_tables(config, asked.store, watches, partial(with_row, application_ids=[application]))
         if there := [name for name, found in rows.items() if found]:
-            raise OperationError(text("still_there", watch=there[0], application=application))
-        return await asked.ask(acts.ForgetApplication(application, watch, acting(asked.store, "forget", watch)))
+            raise OperationError(
+                f"a row of {there[0]} has the id {application!r}, so it is not forgotten: the daemon would see a new "
+                "application. Delete the row in the ATS first; HelloWork then receives the deletion"
+            )
+        return await asked.ask(acts.ForgetApplication(application, watch, asked.by))
 
 
 async def _forget_account(config: Config, account: str, *, yes: bool) -> int:
     if account in accounts(config):
-        raise misused(f"the account {account} is configured: take it out first, and have the daemon reload (SIGHUP)")
+        raise misused(f"the account {account} is configured: {_TAKE_OUT}")
     async with opened(config) as store:
         pending = (await store.delivery.waiting()).get(account, 0)
-    confirm(text("forget_account", account=account, pending=pending), yes=yes)
-    async with asking(config) as asked:
-        by, highest = acting(asked.store, "forget", account), await asked.store.capture.highest_number()
-        steps = range(0, highest + 1, acts.NUMBERS)
-        return sum([await asked.ask(acts.ForgetAccount(account, after, by)) for after in steps])
+    confirm(
+        f"{pending} pending entries of the account {account} will be forgotten, and never sent, and what HelloWork "
+        "acknowledged for it. If it is configured again, the applications of its rows are new.",
+        yes=yes,
+    )
+    async with asking(config, "forget", account) as asked:
+        steps = range(0, await asked.store.capture.highest_number() + 1, acts.NUMBERS)
+        return sum([await asked.ask(acts.ForgetAccount(account, after, asked.by)) for after in steps])
 
 
 async def _forget_watch(config: Config, watch: str, *, yes: bool) -> bool:
     if watch in config.watches or await has_tenant(config, watch):
-        there = f"the watch {watch} is configured, or its tenant is there"
-        raise misused(f"{there}: take it out first, and have the daemon reload (SIGHUP)")
+        raise misused(f"the watch {watch} is configured, or its tenant is there: {_TAKE_OUT}")
     async with opened(config) as store:
         counts = await store.report.counts()
     if watch not in counts:
-        raise no_such_watch(config, watch, list(counts))
-    confirm(text("forget_watch", watch=watch, counts=counts[watch]), yes=yes)
-    async with asking(config) as asked:
-        request = acts.Forget(watch, acting(asked.store, "forget", watch))
-        while await asked.ask(request):
+        raise misused(f"no watch is called {watch!r}; the store has {listed(counts) or 'none'}")
+    of = counts[watch]
+    confirm(
+        f"{of.known} applications of {watch} will be forgotten, and never sent: {of.pending} pending entries, "
+        f"{of.held} held, {of.dead} dead letters. If it is configured again, it begins with a baseline.",
+        yes=yes,
+    )
+    async with asking(config, "forget", watch) as asked:
+        while await asked.ask(acts.Forget(watch, asked.by)):
             pass
         return True
 
@@ -180,65 +183,18 @@ async def adopt_database(
     whole = await known(context)
     name = the_database(whole, name)
     config = whole.of_database(name)
+    dsn = config.database.dsn.get_secret_value()
+    async with connected(dsn) as connection:
+        identity, hosts = (await server_facts(connection)).identity, hosts_of(dsn, connection)
     async with opened_alone(whole) as store:
-        adoption, counts = await _adoption(config, name, store), await store.report.counts()
-    if not adoption.is_needed:
-        say(f"Nothing to do: the store belongs to it already, or to none yet. ({adoption.identity})")
-        return
-    counts = {watch: of for watch, of in counts.items() if watch in config.watches}
-    place = {"dsn": f"{config.section_of(name)}.dsn", "shown": config.database.shown()}
-    print_text("adopting", adoption=adoption, counts=counts, **place)
+        before = await store.databases.identity(name), await store.databases.hosts(name)
+        counts = {watch: of for watch, of in (await store.report.counts()).items() if watch in config.watches}
+    shown = {"dsn": f"{config.section_of(name)}.dsn", "shown": config.database.shown()}
+    print_text("adopting", before=before, identity=identity, hosts=hosts, counts=counts, **shown)
     confirm("The store is to belong to this database.", yes=yes)
     async with opened_alone(whole) as store:
-        adoption = await _adoption(config, name, store)  # a daemon may have run meanwhile
-        await store.databases.rebind(adoption.identity, adoption.hosts, adoption.positions, name)
+        stored = {watch: await store.capture.positions(watch) for watch in config.watches}
+        positions = {watch: {**positions_elsewhere(of), FROM_DATABASE: name} for watch, of in stored.items() if of}
+        await store.databases.rebind(identity, hosts, positions, name)
         await store.operation.record_action(acting(store, "adopt-database", name or None))
     say("done")
-
-
-@dataclass(frozen=True, slots=True)
-class _Adoption:
-    """What makes the configured database the store's.
-
-    Attributes:
-        bound: the identity in the store.
-        before: the hosts in the store.
-        identity: the configured database's own.
-        hosts: where that one is.
-        positions: the watches' changed capture positions.
-        is_needed: whether the store does not belong to it already.
-    """
-
-    bound: str | None
-    before: Sequence[str]
-    identity: str
-    hosts: Sequence[str]
-    positions: Mapping[str, Mapping[str, str]]
-    is_needed: bool
-
-
-async def _adoption(config: Config, name: str, store: Store) -> _Adoption:
-    dsn = config.database.dsn.get_secret_value()
-    bound, before = await store.databases.identity(name), await store.databases.hosts(name)
-    stored = {watch: await store.capture.positions(watch) for watch in config.watches}
-    async with connected(dsn) as connection:
-        server, hosts = await server_facts(connection), hosts_of(dsn, connection)
-        tables = {watch: config.watches[watch].table for watch in stored}
-        replaced = [watch for watch, of in stored.items() if await is_replaced(connection, tables[watch], of)]
-    moved = [watch for watch, of in stored.items() if of and of.get(FROM_DATABASE, "") != name]
-    is_behind = any(_is_behind(of, server.position) for watch, of in stored.items() if watch not in moved)
-    is_same = bound == server.identity and elsewhere(server.identity, before, hosts) is None and not is_behind
-    is_known = bound is None or is_same
-    affected = [*moved, *replaced] if is_known else [watch for watch, of in stored.items() if of]
-    positions = {watch: {**positions_elsewhere(stored[watch]), FROM_DATABASE: name} for watch in affected}
-    return _Adoption(bound, before, server.identity, hosts, positions, bool(positions) or not is_known)
-
-
-def _is_behind(positions: Mapping[str, str], now: str) -> bool:
-    """Whether a server is behind a watch's replica position."""
-    guard = ReplicaGuard()
-    guard.load(positions.get(POSITION))
-    with suppress(SourceError):
-        guard.check(now)
-        return False
-    return True

@@ -1,23 +1,30 @@
-"""`cdc-sync plan`: the daemon's next calls, and why."""
+"""`cdc-sync plan`: the daemon's next calls, and why.
+
+The daemon's own steps work on a copy of the store: each watch begins, sweeps and confirms its deletions, without their
+grace. What the copy's outbox has then would be sent.
+"""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Annotated, Any, get_args
 
 import typer
 
 from cdc_sync.admin.story import facts
-from cdc_sync.ats.beginning import connect, is_adopted
+from cdc_sync.ats.beginning import begin, connect
+from cdc_sync.ats.database import WatchParts
+from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.preview import Planned, before_edit, is_only_remapped, why_held
-from cdc_sync.ats.preview import plan as make_plan
 from cdc_sync.ats.rows_elsewhere import OtherWatches
-from cdc_sync.cli.console import print_table, print_text, text
+from cdc_sync.ats.sweep import Sweep
+from cdc_sync.cli.console import print_table, print_text
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, with_tenants
 from cdc_sync.config import Config
-from cdc_sync.core.content import iso
-from cdc_sync.core.diff import Fuse, blow, transition
+from cdc_sync.core.content import Content, iso
+from cdc_sync.core.diff import transition
+from cdc_sync.core.events import BaselineDone, Event, StatusRulesChanged
+from cdc_sync.core.outbox import Entry, EntryState, Skip
 from cdc_sync.core.replies import is_paused
 from cdc_sync.daemon.watching import make_database, make_parts
 from cdc_sync.store import Store
@@ -25,12 +32,15 @@ from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.opening import leading_copy
 from cdc_sync.store.operation import EXAMPLES
 
+_ACTIONS = {"pending": "send", "held": "held", "dead": "dead-letter"}
+"""By the entry's state."""
+
 _LATER = "send later"
 
 _SHOWN = 50
 """Most listed groups."""
 
-_MOST_ENTRIES = 1_000_000
+_MOST = 1_000_000
 
 
 async def plan(
@@ -43,26 +53,25 @@ async def plan(
 ) -> None:
     """Show what would be sent now, held, or sent later, and why. Changes nothing; works beside the daemon."""
     config = await with_tenants(configured(context), watch)
-    found = await _plan(config, chosen(config, watch))
-    for line in found.failed:
+    rehearsal = _Rehearsal()
+    await rehearsal.run(config, chosen(config, watch))
+    items, most = rehearsal.items, None if every else limit
+    for line in rehearsal.failed:
         say(line, err=True)
-    most = None if every else limit
-    news = [item for item in found.items if item["action"] != "adopt"]
     if as_json:
-        # The limit is for calls.
-        print_json([*news, *(item for item in found.items if item["action"] == "adopt")][:most])
+        print_json(items[:most])
     else:
-        print_text("plan", notes=found.notes, news=news, totals=Counter(item["when"] for item in news).most_common())
-        groups = [[item] for item in news[:most]] if every or limit else _grouped(news)
-        _show(groups, len(news))
-    if found.failed:
+        totals = Counter(item["when"] for item in items).most_common()
+        print_text("plan", notes=rehearsal.notes, items=items, totals=totals)
+        _show([[item] for item in items[:most]] if every or limit else _grouped(items), len(items))
+    if rehearsal.failed:
         raise typer.Exit(1)
 
 
-def _grouped(news: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+def _grouped(items: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """What happens to many applications alike, the largest group first."""
     groups = defaultdict[tuple[str, ...], list[dict[str, Any]]](list)
-    for item in news:
+    for item in items:
         groups[item["watch"], item["when"], item["transition"], item["reason"]].append(item)
     return sorted(groups.values(), key=len, reverse=True)[:_SHOWN]
 
@@ -83,110 +92,107 @@ def _cells(group: list[dict[str, Any]]) -> tuple[object, ...]:
     return first["watch"], len(group), first["when"], first["transition"], because, ids
 
 
-@dataclass(slots=True)
-class _Plan:
-    """What would be done, notes on it, and errors of databases."""
+class _Rehearsal:
+    """The daemon's work on a copy of the store.
 
-    items: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
+    Attributes:
+        items: what would be sent or held, or cannot be reported.
+        notes: for people.
+        failed: the errors of watches, where there are several databases.
+    """
 
+    def __init__(self) -> None:
+        self.items: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+        self.failed: list[str] = []
 
-async def _plan(config: Config, names: Iterable[str]) -> _Plan:
-    found, unreachable = _Plan(), set[str]()
-    # A copy: of one moment, without disturbing the daemon.
-    async with leading_copy(config) as lead:
-        paused = await lead.store.operation.paused()
-        found.notes += [f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused)]
-        for name in names:
-            if config.database_name(name) in unreachable:
-                continue
-            try:
-                planned = await _of_watch(config, name, lead.store, found.notes)
-            except (SourceError, AnotherDatabaseError) as error:
-                if len(config.all_databases) == 1:
-                    raise
-                found.failed.append(f"{name}: {error}")
-                if isinstance(error, SourceError) and error.kind == "unreachable":
-                    unreachable.add(config.database_name(name))
-                continue
-            now = lead.store.driver.clock.for_people()
-            found.items += [_item(name, each, paused, now) for each in planned]
-    return found
+    async def run(self, config: Config, names: Collection[str]) -> None:
+        """Do the work of these watches.
 
+        Raises:
+            SourceError, AnotherDatabaseError: the only database cannot be used.
+            StoreError: the store cannot be used.
+        """
+        async with leading_copy(config) as lead:
+            store = lead.store
+            databases = {name: make_database(config, name, store) for name in config.all_databases}
+            others = OtherWatches()
+            others.use(config, databases)
+            began, paused = store.driver.clock.for_people(), await store.operation.paused()
+            self.notes += [f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused)]
+            for name in names:
+                database = databases[config.database_name(name)]
+                if database.failure is not None:
+                    continue
+                try:
+                    await _work(make_parts(config, name, database, self._note, others, dry_run=True))
+                except (SourceError, AnotherDatabaseError) as error:
+                    if database.is_only:
+                        raise
+                    self.failed.append(f"{name}: {error}")
+                else:
+                    self.items += await _items(store, name, began, paused)
 
-async def _of_watch(config: Config, name: str, store: Store, notes: list[str]) -> list[Planned]:
-    """What the outbox has, unless what the table shows replaces it, and that."""
-    news = await _differences(config, name, store, notes)
-    replaced = {each.application_id for each in news if each.action not in {"skip", "confirm-deletion"}}
-    # A pending entry waits until the deletion is confirmed.
-    confirmed = {each.application_id for each in news if each.action == "confirm-deletion"}
-    waiting = await _waiting(store, name)
-    kept = [each for each in waiting if each.application_id not in replaced]
-    return [each for each in kept if each.action != "send" or each.application_id not in confirmed] + news
-
-
-async def _waiting(store: Store, name: str) -> list[Planned]:
-    """The outbox, with the last acknowledged states."""
-    entries = await store.report.entries("pending", name, _MOST_ENTRIES)
-    entries += await store.report.entries("held", name, _MOST_ENTRIES)
-    known = await store.capture.known(name, [entry.application_id for entry in entries])
-    snapshots = {id_: before.snapshot for id_, before in known.items()}
-    return [
-        Planned(
-            entry.application_id,
-            "send" if entry.state == "pending" else "held",
-            tuple(sorted(entry.kinds)),
-            snapshots.get(entry.application_id),
-            entry.content,
-            entry.reason,
-            entry.due_at,
-        )
-        for entry in entries
-    ]
+    def _note(self, event: Event) -> None:
+        match event:
+            case BaselineDone() if number := event.known - event.queued:
+                what = f"the baseline is not done; it would adopt {number} applications without a call."
+                self.notes.append(f"{event.watch}: {what}")
+            case StatusRulesChanged():
+                more = " More than fuse.max_changes: all of them would be held for a person." if event.held else ""
+                self.notes.append(
+                    f"{event.watch}: the section status has changed since the daemon captured last: {event.touched} "
+                    f"applications would get another status for that reason alone.{more}"
+                )
 
 
-async def _differences(config: Config, name: str, store: Store, notes: list[str]) -> list[Planned]:
-    """What a sweep would find now."""
-    database, others = make_database(config, config.database_name(name), store), OtherWatches()
-    others.use(config, {})
-    parts = make_parts(config, name, database, lambda _: None, others, dry_run=True)
-    rules, is_first = parts.rules, not await is_adopted(store, name)
-    before = None if is_first else before_edit(await store.capture.positions(name), rules.status)
-    unseen = rules.baseline if is_first else rules.first_status
-    fuse = (await store.operation.fuses()).get(name, Fuse())
-    async with connect(parts) as intake:
-        planned = [each async for each in make_plan(intake, unseen, fuse=fuse, old=before)]
-        touched = sum(map(is_only_remapped, planned))
-        if touched > rules.fuse.max_changes:
-            # As the daemon does at its start.
-            fuse = blow(fuse, store.driver.clock(), why_held(touched))._replace(holds_all=True)
-            planned = [each async for each in make_plan(intake, unseen, fuse=fuse, old=before)]
-    if before is not None:
-        notes.append(text("edited", watch=name, touched=touched, most=rules.fuse.max_changes))
-    if is_first and unseen == "adopt":
-        adopted = sum(each.action == "adopt" for each in planned)
-        notes.append(f"{name}: the baseline is not done; it would adopt {adopted} applications without a call.")
-    return planned
+async def _work(parts: WatchParts) -> None:
+    """Do what the daemon does with a watch, without a deletion's grace."""
+    async with connect(replace(parts, rules=replace(parts.rules, deletion_grace=0))) as intake:
+        capture = await begin(intake, "")
+        await capture.catch_up()
+        await Sweep(capture, capture.catch_up).run()
+        await Deletions(intake).confirm_due()
 
 
-def _item(watch: str, planned: Planned, paused: Collection[str], now: int) -> dict[str, Any]:
-    observed, when = planned.observed, str(planned.action)
-    due_at = planned.due_at if when == "send" else None
-    if when == "send" and observed is not None and is_paused(paused, observed.endpoint):
+async def _items(store: Store, watch: str, began: int, paused: Collection[str]) -> list[dict[str, Any]]:
+    """What a watch's outbox has, with the dead letters since `began`, and the rows that cannot be reported."""
+    pending, held, dead = [await store.report.entries(state, watch, _MOST) for state in get_args(EntryState)]
+    entries = [*pending, *held, *(each for each in dead if each.queued_at >= began)]
+    known = await store.capture.known(watch, [each.application_id for each in entries])
+    now, skips = store.driver.clock.for_people(), await store.report.skipped(watch, _MOST)
+    news = [_item(each, known[each.application_id].snapshot, now, paused) for each in entries]
+    return news + [_skipped(watch, skip) for skip in skips]
+
+
+def _skipped(watch: str, skip: Skip) -> dict[str, Any]:
+    about = {"watch": watch, "application_id": skip.application_id, "action": "skip", "when": "skip"}
+    return {
+        **about,
+        "transition": None,
+        "kinds": [],
+        "told": None,
+        "observed": None,
+        "reason": skip.reason,
+        "due_at": None,
+    }
+
+
+def _item(entry: Entry, snapshot: Content | None, now: int, paused: Collection[str]) -> dict[str, Any]:
+    action = when = _ACTIONS[entry.state]
+    if action == "send" and is_paused(paused, entry.content.endpoint):
         when = "send once resumed"
-    elif when == "send" and due_at is not None and due_at > now:
+    elif action == "send" and entry.due_at > now:
         when = _LATER
     return {
-        "watch": watch,
-        "application_id": planned.application_id,
-        "action": planned.action,
+        "watch": entry.watch,
+        "application_id": entry.application_id,
+        "action": action,
         "when": when,
-        "transition": observed and transition(planned.snapshot, observed),
-        "kinds": list(planned.kinds),
-        "told": planned.snapshot and facts(planned.snapshot),
-        "observed": observed and facts(observed),
-        "reason": planned.reason,
-        "due_at": due_at and iso(due_at),
-        "remapped": planned.remapped,
+        "transition": transition(snapshot, entry.content),
+        "kinds": sorted(entry.kinds),
+        "told": snapshot and facts(snapshot),
+        "observed": facts(entry.content),
+        "reason": entry.reason,
+        "due_at": iso(entry.due_at) if action == "send" else None,
     }

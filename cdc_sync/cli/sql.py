@@ -10,11 +10,10 @@ from typing import Annotated, Literal
 
 import psycopg
 import typer
-from psycopg import errors
 from pydantic import SecretStr
 
 from cdc_sync.ats import granting, scripts, side_table, verifying
-from cdc_sync.ats.connection import Connection, connected, rows_of
+from cdc_sync.ats.connection import connected, rows_of
 from cdc_sync.ats.depends_on import refuse_undeclared
 from cdc_sync.ats.errors import translate, unwritable
 from cdc_sync.ats.recorders import noticed
@@ -22,17 +21,17 @@ from cdc_sync.ats.scripts import Part
 from cdc_sync.ats.triggers import verified
 from cdc_sync.cli.console import print_text, text
 from cdc_sync.cli.context import (
-    Commands,
     DatabaseOption,
     WatchOption,
     chosen,
+    is_pattern,
     misused,
     put_out,
     say,
     the_database,
     with_tenants,
 )
-from cdc_sync.config import Config, load
+from cdc_sync.config import Config, Watch, load
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.failures import OperationError
@@ -40,7 +39,7 @@ from cdc_sync.core.watch_names import MOST_LISTED, SEPARATOR, listed
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import scripts as store_scripts
 
-sql = Commands(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
+sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
 
 
 def _watch(name: str | None) -> str | None:
@@ -75,9 +74,6 @@ OwnerOption = Annotated[
     ),
 ]
 
-_NOT_GRANTED = {"01006", "01007"}
-"""SQLSTATEs of warnings: this role may not grant, or revoke, something, which the other one may have anyway."""
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -89,6 +85,7 @@ class Target:
         user: the daemon's.
         dsn: the installer's connection, named or configured.
         missing: why the configured one has no value.
+        store: whether it is for the store.
     """
 
     config: Config
@@ -96,6 +93,7 @@ class Target:
     user: str | None
     dsn: str
     missing: str | None
+    store: bool
 
     def role(self, named: str | None) -> str:
         """The daemon's role: the named one, else the user."""
@@ -106,49 +104,50 @@ class Target:
     def connection(self) -> str:
         """The installer's connection; raises `OperationError` if a reference in it has no value."""
         if self.missing is not None:
-            raise OperationError(text("no_dsn", section=self.section, missing=self.missing))
+            raise OperationError(
+                f"{self.section}.dsn is not known: {self.missing}. Name the installer's connection with --dsn, or "
+                "print the script without --apply; of a template, with --watch TEMPLATE@TENANT."
+            )
         return self.dsn
 
+    async def put_out(self, script: str | Iterable[Part], *, apply: bool) -> None:
+        """Print a script, or run it."""
+        if apply:
+            await _run(self.connection(), script, store=self.store)
+        else:
+            _print(script)
 
-def _target(
-    context: typer.Context,
-    dsn: str | None,
-    *,
-    store: bool = False,
-    database: str | None = None,
-    watch: str | None = None,
-) -> Target:
+    async def selected(self, watch: str | None) -> Config:
+        """The configuration with the watches of a name or a pattern (None: all).
+
+        A fully named tenant need not exist yet; others are looked for, by the installer's connection.
+
+        Raises:
+            SourceError: tenants cannot be looked for.
+            typer.BadParameter: there is no such watch.
+        """
+        config = self.config
+        named = tenants_named(config, [] if watch is None or is_pattern(watch) else [watch])
+        if any(named.values()):
+            config = expanded(config, named, config.reveal)[0]
+        elif config.templates and watch not in config.watches:
+            section = config.database.model_copy(update={"dsn": SecretStr(self.connection())})
+            databases = dict.fromkeys(config.databases, section)
+            config = await with_tenants(config.model_copy(update={"database": section, "databases": databases}))
+        return config.with_watches({name: config.watches[name] for name in chosen(config, watch)})
+
+
+def _target(context: typer.Context, dsn: str | None, *, store: bool = False, database: str | None = None) -> Target:
     lacking: dict[tuple[str | int, ...], str] = {}
     config = load(context.obj, os.environ, lacking)
     if store and config.state.dsn is not None:
         section, configured = "state", store_dsn(config)
     else:
-        name = the_database(config, database, watch)
+        name = the_database(config, database)
         section, config = config.section_of(name), config.of_database(name)
         configured = config.database.dsn.get_secret_value()
     missing = None if dsn is not None else lacking.get((*section.split("."), "dsn"))
-    return Target(config, section, user_of(configured), dsn or configured, missing)
-
-
-async def _selected(target: Target, watch: str | None) -> Config:
-    """The configuration with the watches of a name or a pattern (None: all).
-
-    A fully named tenant need not exist yet; others are looked for, by the installer's connection.
-
-    Raises:
-        SourceError: tenants cannot be looked for.
-        typer.BadParameter: there is no such watch.
-    """
-    config = target.config
-    named = tenants_named(config, [] if watch is None or set("%*") & set(watch) else [watch])
-    if any(named.values()):
-        config = expanded(config, named, config.reveal)[0]
-    elif config.templates and watch not in config.watches:
-        section = config.database.model_copy(update={"dsn": SecretStr(target.connection())})
-        databases = dict.fromkeys(config.databases, section)
-        config = await with_tenants(config.model_copy(update={"database": section, "databases": databases}))
-    watches = {name: config.watches[name] for name in chosen(config, watch)}
-    return config.with_watches(watches)
+    return Target(config, section, user_of(configured), dsn or configured, missing, store)
 
 
 @sql.command()
@@ -167,23 +166,25 @@ async def install(  # noqa: PLR0917 - typer's options
     """What capture.mode notify needs: a log of changed keys, and triggers."""
     if sum((watch is not None, function, store)) > 1:
         raise misused("only one of --watch, --function and --store")
-    target = _target(context, dsn, store=store, database=database, watch=watch)
+    target = _target(context, dsn, store=store, database=database)
     script: str | Iterable[Part]
     if store:
         script = store_scripts.install(tables_beside(target.config))
     elif function:
         script = scripts.functions_for_tenants(target.config, owner, target.user)
         if not script:
-            raise OperationError(text("no_function"))
-    elif noticed((config := await _selected(target, watch)).watches):
-        script = scripts.installation(config, owner)
+            raise OperationError(
+                "No template in capture.mode notify has a tenant for each schema and a name below 39 characters: "
+                "`cdc-sync sql install --watch TEMPLATE@TENANT` prints a tenant's script."
+            )
     else:
-        nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
-        say(nothing if apply else f"-- {nothing}")
-        return
-    await _put_out(script, target.connection() if apply else None, store=store)
-    if apply:
-        say("done")
+        config = await target.selected(watch)
+        if not noticed(config.watches):
+            nothing = "Nothing to install: no watch is in capture.mode notify; poll needs no triggers."
+            say(nothing if apply else f"-- {nothing}")
+            return
+        script = scripts.installation(config, owner)
+    await target.put_out(script, apply=apply)
 
 
 @sql.command()
@@ -198,24 +199,24 @@ async def uninstall(  # noqa: PLR0917 - typer's options
     dsn: DsnOption = None,
     database: DatabaseOption = None,
 ) -> None:
-    """Remove everything that was ever installed, or what belongs to one watch; the store only with --store."""
+    """Remove everything that was ever installed, or what belongs to one watch; the store only with --store.
+
+    What the daemon's role was granted stays: `grants --revoke` takes it back.
+    """
     if watch is not None and (store or everything):
         raise misused("only one of --watch, --all and --store")
-    if everything and apply and dsn is None:
-        raise misused("no configuration is read with --all: name the connection", "--dsn")
     script: str | Iterable[Part] = store_scripts.uninstall() if store else scripts.uninstall(watch)
-    connection = dsn
     if not everything:
-        target = _target(context, dsn, store=store, database=database, watch=watch)
-        connection = target.connection() if apply else None
-        if watch is not None and set("%*") & set(watch):
-            script = [Part(name, scripts.uninstall(name)) for name in (await _selected(target, watch)).watches]
-    await _put_out(script, connection if apply else None, store=store)
-    if apply:
-        say("done")
-    if apply and watch is None:
-        kept = f"cdc-sync sql grants{' --store' if store else ''} --revoke"
-        say(f"What the daemon's role was granted is taken back by what `{kept}` prints.", err=True)
+        target = _target(context, dsn, store=store, database=database)
+        if watch is not None and is_pattern(watch):
+            script = [Part(name, scripts.uninstall(name)) for name in (await target.selected(watch)).watches]
+        await target.put_out(script, apply=apply)
+    elif not apply:
+        _print(script)
+    elif dsn is None:
+        raise misused("no configuration is read with --all: name the connection", "--dsn")
+    else:
+        await _run(dsn, script, store=store)
 
 
 @sql.command()
@@ -235,12 +236,14 @@ async def verify(  # noqa: PLR0917 - typer's options
 ) -> None:
     """A query that compares what is installed with what `install` would install, or shows what is left of it."""
     # Remains are found without a configuration.
-    target = partial(_target, context, dsn, database=database, watch=watch)
-    config = None if expect == "absent" else await _selected(target(), watch)
-    watches = {} if config is None else config.watches
-    query = verifying.absent(watch) if config is None else _comparison(target(), config, watch, owner)
+    target = partial(_target, context, dsn, database=database)
+    if expect == "absent":
+        query, watches = verifying.absent(watch), dict[str, Watch]()
+    else:
+        config = await target().selected(watch)
+        query, watches = _comparison(target(), config, watch, owner), dict(config.watches)
     if not apply:
-        await _put_out(verifying.as_script(query, watches), None)
+        _print(verifying.as_script(query, watches))
         return
     async with connected(dsn or target().connection()) as connection:
         seen = await verified(connection, query)
@@ -275,80 +278,74 @@ async def grants(  # noqa: PLR0917 - typer's options
     database: DatabaseOption = None,
 ) -> None:
     """The least privileges of the role that the daemon runs as."""
-    target = _target(context, dsn, store=store, database=database, watch=watch)
-    user, config = target.role(role), target.config if store else await _selected(target, watch)
+    target = _target(context, dsn, store=store, database=database)
+    user = target.role(role)
     if store:
         script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
-    else:
-        script = granting.revokes(config, user) if revoke else granting.grants(config, user)
-    await _put_out(script, target.connection() if apply else None, store=store)
-    # PostgreSQL has only warned of these.
-    if apply and not (store or revoke):
+        await target.put_out(script, apply=apply)
+        return
+    config = await target.selected(watch)
+    await target.put_out(granting.revokes(config, user) if revoke else granting.grants(config, user), apply=apply)
+    if apply and not revoke:
+        # PostgreSQL has only warned of these.
         queries = [granting.missing_grants(name, watch, user) for name, watch in config.watches.items()]
         async with connected(target.connection()) as connection:
             lacking = [line for query in queries for (line,) in await rows_of(connection, query.encode())]
         if lacking:
-            raise OperationError(text("not_granted", lacking=lacking))
-    if apply:
-        say("done")
+            raise OperationError(
+                "This role may not grant everything, and the rest is done. As the owner of what is named, or as a "
+                f"superuser: {' '.join(lacking)}"
+            )
 
 
 @sql.command("id-table")
-async def id_table(
+async def id_table(  # noqa: PLR0917 - typer's options
     context: typer.Context,
     watch: WatchOption = None,
     role: RoleOption = None,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
+    database: DatabaseOption = None,
 ) -> None:
     """A side table for HelloWork's ids, for an ATS that has no place for them."""
-    target = _target(context, dsn, watch=watch)
+    target = _target(context, dsn, database=database)
     name, *more = chosen(target.config, watch)
     if more:
         raise misused(f"there are several: {listed([name, *more])}", "--watch")
     script = side_table.script(target.config.watches[name], target.role(role))
-    await _put_out(script, target.connection() if apply else None)
-    if apply:
-        say("done")
+    await target.put_out(script, apply=apply)
 
 
-async def _put_out(script: str | Iterable[Part], dsn: str | None, *, store: bool = False) -> None:
-    """Print a script; or run it there, and say of which watches it failed: the others are done."""
-    parts = [Part(None, script)] if isinstance(script, str) else script
-    if dsn is None:
-        for part in scripts.for_psql(parts):
-            put_out(part)
-        return
+def _print(script: str | Iterable[Part]) -> None:
+    for part in scripts.for_psql(_parts(script)):
+        put_out(part)
+
+
+def _parts(script: str | Iterable[Part]) -> Iterable[Part]:
+    return [Part(None, script)] if isinstance(script, str) else script
+
+
+async def _run(dsn: str, script: str | Iterable[Part], *, store: bool) -> None:
+    """Run a script, and say of which watches it failed: the others are done."""
+    failed: dict[str, OperationError] = {}
     async with connected(dsn) as connection:
-        failed = await _apply_all(connection, parts, store=store)
+        await connection.execute("SET client_min_messages = warning")
+        connection.add_notice_handler(lambda notice: say(f"{notice.severity}: {notice.message_primary}", err=True))
+        for part in _parts(script):
+            try:
+                # In the connection's encoding: in another, a name's last byte might swallow its quote.
+                await connection.execute(part.script.encode(connection.info.encoding))
+            except (UnicodeEncodeError, psycopg.Error) as error:
+                reason = unwritable(error) if isinstance(error, UnicodeEncodeError) else _refused(error, store=store)
+                if part.watch is None or connection.closed:
+                    raise reason from error
+                failed[part.watch] = reason
+                await connection.rollback()
     for watch, reason in islice(failed.items(), MOST_LISTED):
         say(f"{watch}: {reason}", err=True)
     if failed:
         raise OperationError(f"{len(failed)} watch(es) failed, the others are done: {listed(failed)}")
-
-
-async def _apply_all(connection: Connection, parts: Iterable[Part], *, store: bool) -> dict[str, OperationError]:
-    """Run a script; returns the errors of watches."""
-    failed: dict[str, OperationError] = {}
-    connection.add_notice_handler(_note)
-    for part in parts:
-        try:
-            # In the connection's encoding: in another, a name's last byte might swallow its quote.
-            await connection.execute(part.script.encode(connection.info.encoding))
-        except (UnicodeEncodeError, psycopg.Error) as error:
-            reason = unwritable(error) if isinstance(error, UnicodeEncodeError) else _refused(error, store=store)
-            if part.watch is None or connection.closed:
-                raise reason from error
-            failed[part.watch] = reason
-            await connection.rollback()
-    return failed
-
-
-def _note(diagnostic: errors.Diagnostic) -> None:
-    notice = f"{diagnostic.severity}: {diagnostic.message_primary}"
-    of_course = "does not exist, skipping" in notice or "already exists" in notice
-    if diagnostic.sqlstate not in _NOT_GRANTED and not of_course:
-        say(notice, err=True)
+    say("done")
 
 
 def _refused(error: psycopg.Error, *, store: bool) -> OperationError:

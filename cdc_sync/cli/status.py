@@ -60,11 +60,18 @@ async def status(
         raise typer.Exit(1 if wrong else 0)
     config = await known(context)
     async with opened(config, watch) as store:
-        report = part_of(await _report(config, store), watch, problems=False)
+        report = await status_report(config, store, store.driver.clock.for_people())
+    leader = report["leader"]
+    report["daemon"] = {"running": leader is not None, "process": leader and leader["process"]}
+    if leader is None:
+        # Those of an ended daemon are past.
+        report["standby"] = []
+        report["conditions"] = [{"name": "daemon", "message": "it is not running", "since": report["at"]}]
+    report = part_of(report, watch, problems=False)
     if as_json:
         print_json(report)
         return
-    print_text("daemon", leader=report["leader"])
+    print_text("daemon", leader=leader)
     watches = worst_first(report["watches"], troubled := troubles(report))
     shown = watches if every else watches[: len(troubled) + _MOST_HEALTHY]
     _print_watches(config, shown)
@@ -101,16 +108,6 @@ def _what_is_wrong(config: Config) -> str | None:
     except (OSError, HTTPException) as error:
         return f"the daemon does not answer on {listen}: {error}"
     return None
-
-
-async def _report(config: Config, store: Store) -> dict[str, Any]:
-    report = await status_report(config, store, store.driver.clock.for_people())
-    leader = report["leader"]
-    if leader is None:
-        # Those of an ended daemon are past.
-        report["standby"] = []
-        report["conditions"] = [{"name": "daemon", "message": "it is not running", "since": report["at"]}]
-    return {"daemon": {"running": leader is not None, "process": leader and leader["process"]}, **report}
 
 
 async def explain(

@@ -190,9 +190,8 @@ def run_demo(mode: Mode, console: Console, *, keep: bool) -> int:
         OperationError: PostgreSQL or the emulator does not start.
         KeyboardInterrupt: Ctrl-C, before the verdict.
     """
-    started = time.monotonic()
     with server() as postgres:
-        console.print(f"PostgreSQL runs, {time.monotonic() - started:.1f} s after it was asked to.")
+        console.print("PostgreSQL runs.")
         return event_loop.run(_show(mode, console, postgres, keep=keep))
 
 
@@ -249,19 +248,16 @@ class _Show:
         self.say(f"The daemon runs (process {process}, capture.mode {mode}): {known}.\n")
         self._row("", *(Text(head, "bold") for head in ("Done", "Sent to HelloWork", "Correctly not sent")))
         played, reasons = steps(), list[str]()
-        with self.console.status("") as status:
-            try:
-                for step in played:
-                    status.update(Text(step.done))
-                    await self._play(step)
-                status.update("Waiting to see whether anything more comes")
-                # The first of two more sweeps may have begun before.
-                await self.daemon.until_at_rest()
-                sweeps = self.daemon.sweeps()
-                await self.daemon.until(lambda _: self.daemon.sweeps() >= sweeps + 2, "a sweep")
-                await self.daemon.until_at_rest()
-            except DemoError as error:
-                reasons.append(str(error))
+        try:
+            for step in played:
+                await self._play(step)
+            # Whether anything more comes: the first of two more sweeps may have begun before.
+            await self.daemon.until_at_rest()
+            sweeps = self.daemon.sweeps()
+            await self.daemon.until(lambda _: self.daemon.sweeps() >= sweeps + 2, "a sweep")
+            await self.daemon.until_at_rest()
+        except DemoError as error:
+            reasons.append(str(error))
         received = list(map(summary, self.emulator.calls))
         reasons += differences(self.expected, received)
         if reasons:

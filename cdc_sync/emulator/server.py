@@ -31,10 +31,6 @@ _LONGEST_FAREWELL = 0.1
 """Seconds for calls under way at the end."""
 
 
-class ListenError(OperationError):
-    """The address cannot be listened on."""
-
-
 @dataclass(eq=False)
 class Call:
     """A received call, and its answer.
@@ -76,7 +72,7 @@ class Emulator:
         url: the base URL, once it listens.
 
     Raises:
-        ListenError: on entry.
+        OperationError: on entry, if the address cannot be listened on.
     """
 
     url: str
@@ -106,7 +102,7 @@ class Emulator:
             await web.TCPSite(self._runner, self._host, self._port).start()
         except (OSError, UnicodeError) as error:
             await self._runner.cleanup()
-            raise ListenError(
+            raise OperationError(
                 f"cannot listen on {self._host} port {self._port}: {error}; choose an address of this machine and a "
                 "free port (0 takes any)"
             ) from None

@@ -10,7 +10,7 @@ def found(checked: str) -> list[dict[str, Any]]:
     """The findings of `check --json`."""
     findings: list[dict[str, Any]] = json.loads(checked)
     for finding in findings:
-        assert finding.keys() == {"check", "state", "message", "remedy", "watch"}
+        assert finding.keys() == {"check", "state", "message", "remedy", "watch", "database"}
         assert finding["state"] in {"ok", "warning", "failed"}
         assert (finding["remedy"] is None) == (finding["state"] == "ok")
     return findings
@@ -80,6 +80,6 @@ def test_nothing_can_be_reached(notify: Installation) -> None:
 
     assert away.code == 1
     failed = {item["check"]: item["remedy"] for item in found(away.stdout) if item["state"] == "failed"}
-    assert failed.keys() == {"connection", "endpoint-tcp"}
+    assert failed.keys() == {"connection", "endpoint"}
     assert "psql 'host=127.0.0.1 port=1'" in failed["connection"]
     assert API_KEY not in away.output

@@ -100,10 +100,11 @@ def test_status_tells_the_same_from_outside_and_inside(notify: Installation) -> 
         early = notify.run(*arguments)
         assert early.code == 1
         assert "does not exist yet" in early.stderr
-    adopting = json.loads(notify.run("plan", "--json").stdout)
-    assert {(item["watch"], item["application_id"], item["action"]) for item in adopting} == {
-        ("applications", name, "adopt") for name in ("hw-1", "hw-2", "hw-sentinel")
-    }
+    assert json.loads(notify.run("plan", "--json").stdout) == []
+    planned = notify.run("plan")
+    assert planned.code == 0
+    assert "it would adopt 3 applications without a call" in planned.stdout
+    assert "Nothing would be sent." in planned.stdout
     with notify.daemon() as daemon:
         report = json.loads(notify.run("status", "--json").stdout)
         assert report["daemon"]["running"] is True
@@ -141,11 +142,11 @@ def test_a_plan_and_an_explanation_tell_what_was_told_and_what_would_be(notify: 
     assert items["hw-1"]["kinds"] == ["job", "status"]
     assert items["hw-1"]["told"] == {"status": "SEEN", "job_id": JOB, "deleted": False}
     assert items["hw-1"]["observed"] == {"status": "HIRED", "job_id": "job-2", "deleted": False}
-    assert (items["hw-2"]["action"], items["hw-2"]["transition"]) == ("confirm-deletion", "deleted")
+    assert (items["hw-2"]["action"], items["hw-2"]["transition"]) == ("send", "deleted")
     assert items["hw-3"]["kinds"] == ["first"]
     shown = notify.run("plan").stdout
     assert all(name in shown for name in items)
-    assert "3 applications: 2 send, 1 confirm-deletion" in shown
+    assert "3 applications: 3 send" in shown
     assert "SEEN → HIRED, job job-1 → job-2" in shown
     assert len(notify.hellowork.calls_for("hw-1")) == 1  # a plan sends nothing
     explained = notify.run("explain", "hw-1", "--json")

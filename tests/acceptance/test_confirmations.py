@@ -51,7 +51,7 @@ def test_without_a_terminal_nothing_is_done_but_with_yes(notify: Installation) -
     for arguments, what in (
         (("fuse", "release"), "2 × NEW → SEEN will be sent to HelloWork."),
         (("fuse", "discard"), "2 × NEW → SEEN will be taken as acknowledged, without a call."),
-        (("resend", "hw-sentinel"), "The present state of 1 application will be sent to HelloWork once more:"),
+        (("resend", "hw-sentinel"), "The present state of these will be sent to HelloWork once more: hw-sentinel"),
     ):
         refused = notify.run(*arguments)
         assert (refused.code, refused.stdout) == (2, ""), arguments

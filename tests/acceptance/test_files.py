@@ -33,7 +33,7 @@ def test_it_overwrites_nothing(tmp_path: Path) -> None:
     refused = files(str(tmp_path))
 
     assert refused.code == 1
-    assert f"{tmp_path} has alerts.yaml; nothing is written" in refused.stderr
+    assert "alerts.yaml cannot be written: File exists" in refused.stderr
     assert [each.name for each in tmp_path.iterdir()] == ["alerts.yaml"]
     assert (tmp_path / "alerts.yaml").read_text() == "mine"
 

@@ -55,7 +55,7 @@ def test_nothing_of_a_deleted_application_is_left(notify: Installation, *, runni
         assert notify.run("explain", "hw-gone").code == 1
         assert notify.run("explain", "hw-other").code == 0
         again = notify.run("forget", "--application", "hw-gone", "--yes")
-        assert (again.code, again.stderr) == (1, "the store has nothing of hw-gone\n")
+        assert (again.code, again.stderr) == (1, "cdc-sync: the store has nothing of hw-gone\n")
         if running:
             acted = daemon.wait_for_event("a person acted: forget")
             assert (acted["count"] > 1, "hw-gone" in json.dumps(acted)) == (True, False)
@@ -80,7 +80,7 @@ def test_it_is_refused_while_a_row_has_the_id(notify: Installation) -> None:
         refused = notify.run("forget", "--application", "hw-1", "--yes")
 
         assert refused.code == 1
-        assert "a row of applications has the id hw-1" in refused.stderr
+        assert "a row of applications has the id 'hw-1'" in refused.stderr
         assert notify.run("explain", "hw-1").code == 0
 
 

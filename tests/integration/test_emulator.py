@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 from support.eventually import in_time
 
+from cdc_sync.core.failures import OperationError
 from cdc_sync.emulator import Call, Emulator, serve
-from cdc_sync.emulator.server import ListenError
 
 BODY = {
     "status": "NEW_STATUS",
@@ -131,12 +131,12 @@ async def test_the_newest_calls_are_kept(emulator: Emulator, client: aiohttp.Cli
 
 async def test_an_address_that_is_taken(emulator: Emulator) -> None:
     port = int(emulator.url.rpartition(":")[2])
-    with pytest.raises(ListenError, match=rf"cannot listen on 127\.0\.0\.1 port {port}: .*choose an address"):
+    with pytest.raises(OperationError, match=rf"cannot listen on 127\.0\.0\.1 port {port}: .*choose an address"):
         await Emulator(port=port).__aenter__()
 
 
 async def test_a_name_that_no_host_can_have() -> None:
-    with pytest.raises(ListenError, match=r"cannot listen on a\.\.b port 0: .*choose an address"):
+    with pytest.raises(OperationError, match=r"cannot listen on a\.\.b port 0: .*choose an address"):
         await Emulator("a..b").__aenter__()
 
 

@@ -22,7 +22,7 @@ def test_of_many_watches_what_is_ok_is_counted(number: int, shown: int, capsys: 
     printed = capsys.readouterr().out
     assert printed.count("the columns fit") == shown + 1
     assert "applications@tenant_1 triggers: no trigger" in printed
-    assert report.summary().startswith(f"{number + 2} checks: 1 failed, 0 warning(s)")
+    assert len(report.findings) == number + 2
 
 
 def test_of_several_databases_a_remedy_names_the_one() -> None:

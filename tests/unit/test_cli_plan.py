@@ -10,12 +10,11 @@ import pytest
 from cdc_sync.cli import plan
 
 
-def test_a_limit_is_for_what_would_be_sent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    async def planned(*_: Any) -> Any:
-        items = [{"action": action} for action in ("adopt", "send", "adopt", "held")]
-        return SimpleNamespace(items=items, notes=[], failed=[])
+def test_a_limit_is_for_what_is_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    async def planned(rehearsal: Any, *_: Any) -> None:
+        rehearsal.items = [{"action": action} for action in ("send", "held", "skip")]
 
-    monkeypatch.setattr(plan, "_plan", planned)
+    monkeypatch.setattr(plan._Rehearsal, "run", planned)
     monkeypatch.setattr(plan, "configured", lambda _: SimpleNamespace(watches={}, templates={}))
 
     def listed(**options: Any) -> list[str]:
@@ -23,4 +22,4 @@ def test_a_limit_is_for_what_would_be_sent(monkeypatch: pytest.MonkeyPatch, caps
         return [item["action"] for item in json.loads(capsys.readouterr().out)]
 
     assert listed(limit=2) == ["send", "held"]
-    assert listed(limit=2, every=True) == listed(limit=None, every=False) == ["send", "held", "adopt", "adopt"]
+    assert listed(limit=2, every=True) == listed(limit=None, every=False) == ["send", "held", "skip"]

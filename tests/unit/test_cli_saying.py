@@ -30,21 +30,12 @@ def test_cells_of_tables_make_outside_text_visible(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ("check --config x", "cdc-sync --config PATH check"),
-        ("explain hw-1 --config=x", "cdc-sync --config PATH explain"),
-        ("fuse show --config x", "cdc-sync --config PATH fuse show"),
-        ("sql install --version", "cdc-sync --version"),
-    ],
-)
-def test_a_global_option_after_the_command_is_answered_with_the_right_order(arguments: str, expected: str) -> None:
-    refused = CliRunner().invoke(app, arguments.split(), prog_name="cdc-sync")
+@pytest.mark.parametrize("command", ["check --config x", "explain hw-1 --config=x", "fuse show --config x"])
+def test_a_global_option_after_the_command_is_answered_with_its_place(command: str) -> None:
+    refused = CliRunner().invoke(app, command.split(), prog_name="cdc-sync")
 
     assert refused.exit_code == 2
-    said = " ".join(refused.stderr.replace("│", " ").split())
-    assert f"stands before the command: {expected}" in said, said
+    assert "--config stands before the command" in refused.stderr
 
 
 @pytest.mark.parametrize(

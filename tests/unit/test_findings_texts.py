@@ -11,13 +11,12 @@ import pytest
 import yaml
 
 from cdc_sync.ats import check, check_plans, check_watch, checked
-from cdc_sync.cli import check_endpoint, check_store
+from cdc_sync.cli import check as command
 from cdc_sync.core.findings import State
 
 _MODULES = {
     "ats/findings.yaml": (check, check_plans, check_watch, checked),
-    "cli/check_endpoint.yaml": (check_endpoint,),
-    "cli/check_store.yaml": (check_store,),
+    "cli/check.yaml": (command,),
 }
 
 

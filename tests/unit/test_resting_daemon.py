@@ -33,7 +33,7 @@ def loaded() -> frozenset[str]:
         pytest.param("cdc_sync.emulator", id="another command, too"),
         pytest.param("cdc_sync.ats.check", id="of check"),
         pytest.param("cdc_sync.cli.guessing", id="of init"),
-        pytest.param("cdc_sync.cli.check_endpoint", id="of check, too"),
+        pytest.param("cdc_sync.cli.check", id="of check, too"),
         pytest.param("cdc_sync.cli.status", id="each command is loaded alone"),
     ],
 )

@@ -1,8 +1,11 @@
 """What `cdc-sync check` says of a disk's space, and of what the daemon would log."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
-from cdc_sync.cli.check_store import LITTLE_SPACE, TOO_LITTLE_SPACE, check_disk_space, logged
+from cdc_sync.cli.check import check_files, logged
 from cdc_sync.core.events import TenantRefused, WatchUnconfigured
 from cdc_sync.core.findings import found
 
@@ -23,20 +26,12 @@ def test_a_tenant_that_is_refused_is_a_failure() -> None:
     assert "the key's file is not there" in found.message
 
 
-@pytest.mark.parametrize(
-    ("free", "state"),
-    [
-        (LITTLE_SPACE, "ok"),
-        (LITTLE_SPACE - 1, "warning"),
-        (TOO_LITTLE_SPACE, "warning"),
-        (TOO_LITTLE_SPACE - 1, "failed"),
-        (0, "failed"),
-    ],
-)
-def test_space(free: int, state: str) -> None:
-    found = check_disk_space(free, "/var/lib/cdc-sync")
+@pytest.mark.parametrize(("free", "state"), [(2**30, "ok"), (2**30 - 1, "warning"), (0, "warning")])
+def test_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, state: str) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    found = check_files(tmp_path / "state.db")
 
-    assert found.state == state
+    assert (found.check, found.state) == ("store-space", state)
     assert f"{free // 2**20:,} MiB free" in found.message
     assert (found.remedy is None) == (state == "ok")
 

@@ -15,7 +15,6 @@ from support.roles import NewRole, dsn_of
 from support.sessions import Ats, one, run
 from support.watched import a_config, grant, install_triggers
 
-from cdc_sync.ats.preview import plan
 from cdc_sync.core.events import RowsHidden, RowsVisible
 
 HIDE_1 = """
@@ -130,19 +129,6 @@ async def test_a_real_deletion_is_held_too(ats: Ats, open_daemons_rig: OpenDaemo
         assert len(await acting.release_held(watch.store, None, watch.clock())) == 1
 
         assert await watch.deliver() == [("a2", "deleted", "J1")]
-
-
-async def test_the_plan_tells_that_a_row_may_be_hidden(ats: Ats, open_daemons_rig: OpenDaemonsRig) -> None:
-    insert(ats, 1, "a1")
-    async with open_daemons_rig() as watch:
-        await watch.adopt()
-        run(ats, HIDE_1)
-
-        (line,) = [line async for line in plan(watch.intake, "send")]
-
-        assert line.action == "held"
-        assert line.reason is not None
-        assert line.reason.startswith("row-level security of public.applications may hide rows")
 
 
 async def test_a_row_that_has_lost_its_id_and_is_hidden(ats: Ats, open_daemons_rig: OpenDaemonsRig) -> None:

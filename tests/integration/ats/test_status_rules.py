@@ -8,7 +8,7 @@ from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
-from cdc_sync.ats.preview import STATUS_RULES, before_edit, measure_edit, plan, to_text
+from cdc_sync.ats.status_rules import STATUS_RULES, measure_edit, to_text
 from cdc_sync.core.events import StatusRulesChanged
 from cdc_sync.core.rows import StatusRules
 
@@ -97,17 +97,10 @@ async def test_what_was_ignored_and_is_not_any_more_counts(ats: Ats, open_rig: O
         assert await start(rig) == [StatusRulesChanged(WATCH, touched=2, held=False)]
 
 
-async def test_the_plan_tells_it_beforehand(ats: Ats, open_rig: OpenRig) -> None:
-    await adopted(ats, open_rig, 2, status=BEFORE)
-    update(ats, 2, status="hired")
-    async with open_rig(fuse=FUSE, status=AFTER) as rig:
-        rules = rig.intake.rules
-        before = before_edit(await rig.store.capture.positions(WATCH), rules.status)
-
-        plans = plan(rig.intake, rules.first_status, old=before)
-
-        assert {(each.application_id, each.remapped) async for each in plans} == {("a1", True), ("a2", False)}
-        assert await rig.entries() == []
+async def test_what_would_be_adopted_does_not_count(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 4, status={"map": {"hired": "hired"}, "unmapped": "ignore"}, first_status="adopt")
+    async with open_rig(fuse=FUSE, status={"map": {"hired": "hired"}}, first_status="adopt") as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=0, held=False)]
 
 
 async def test_a_store_of_an_earlier_version_begins_with_the_rules_of_now(ats: Ats, open_rig: OpenRig) -> None:

@@ -8,7 +8,6 @@ from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
-from cdc_sync.ats import preview as plan_module
 from cdc_sync.ats.database import Steps
 from cdc_sync.core.events import RowSkipped
 
@@ -124,15 +123,3 @@ async def test_a_deletion_is_confirmed_beside_a_row_without_an_id_after_a_restar
         await rig.drain.catch_up()
         await rig.pass_grace()
         assert await rig.deliver() == [("a5", "deleted", "J1")]
-
-
-async def test_a_plan_lists_them(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
-    async with open_rig(**FRAGILE) as rig:
-        await rig.adopt()
-        update(ats, 1, notes="bad")
-        update(ats, 2, status="hired")
-        planned = [one async for one in plan_module.plan(rig.intake, "send")]
-        assert [(one.application_id, one.action) for one in planned] == [("a1", "skip"), ("a2", "send")]
-        assert planned[0].reason == FAILS

@@ -24,7 +24,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.cli.check_store import check_store
+from cdc_sync.cli.check import check_store
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.replies import DeadLetter, Finished, Retry

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.configurations import a_config
 
-from cdc_sync.cli.check_store import check_store
+from cdc_sync.cli.check import check_store
 from cdc_sync.core.findings import Finding
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
