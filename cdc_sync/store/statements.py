@@ -28,8 +28,11 @@ from cdc_sync import packaged
 
 Database = Literal["sqlite", "postgres"]
 
-SCHEMA = 12
-"""The number of the present schema in both databases. 0.1.0 has 4 or less, 0.2.0 has 8; others were never released."""
+SCHEMA = 13
+"""The number of the present schema in both databases."""
+
+MIGRATIONS = dict.fromkeys(range(1, 5), "from_0_1") | {8: "from_0_2"}
+"""The scripts that bring released schemas to it: 0.1.0 had 4 or less, 0.2.0 had 8. Others were never released."""
 
 LOCK = int.from_bytes(b"cdcs", "big")
 """The first number of the leader's advisory lock, which no other application would choose."""
@@ -72,6 +75,27 @@ _REWRITES: dict[Database, Mapping[str, str]] = {
 """Patterns and what takes their place, in this order."""
 
 
+_TYPES: dict[Database, Mapping[str, str]] = {
+    "sqlite": {
+        "@number": "INTEGER PRIMARY KEY",
+        "@keyed": " WITHOUT ROWID",
+        r"\b(bigint|integer|boolean)\b": "INTEGER",
+        r"@name\b|\btext\b": "TEXT",
+        "float8": "REAL",
+        "DEFAULT true": "DEFAULT 1",
+        "DEFAULT false": "DEFAULT 0",
+        r"@(\w+)": r"\1",
+    },
+    "postgres": {
+        "@number": "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+        "@keyed": "",
+        r"@name\b": 'text COLLATE "C"',
+        r"@(\w+)": r"cdc_sync.\1",
+    },
+}
+"""The same of the schema."""
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A statement of one database: its SQL, and the names and types of the columns of its rows."""
@@ -91,6 +115,15 @@ def statements(database: Database) -> Mapping[str, Statement]:
             statement = _COMMENT.sub("", body).strip().rstrip(";")
             found[name] = _rendered(statement, tuple(pairs), database)
     return found
+
+
+@cache
+def schema(database: Database) -> str:
+    """The script that makes what is missing of the present schema."""
+    shared = text("schema.sql")
+    for pattern, replacement in _TYPES[database].items():
+        shared = re.sub(pattern, replacement, shared)
+    return shared + text(f"{database}/schema.sql")
 
 
 def text(file: str) -> str:

@@ -561,21 +561,15 @@ SELECT at, watch, application_id, event, detail
  LIMIT :limit;
 
 -- name: recent_ends
--- One part for each kind, in the index's order; SQLite uses the index only if its condition stands here word for word.
--- Acknowledgements are searched among the newest events only: nearly every second event is one, so no index holds them.
--- `detail` as text: JSON may hold an escaped U+0000, which PostgreSQL does not parse.
+-- Of any age those that have an index; SQLite uses it only if its condition stands here word for word. Acknowledgements are
+-- searched among the newest events only: nearly every second event is one. `detail` as text: JSON may hold an escaped
+-- U+0000, which PostgreSQL does not parse.
 SELECT * FROM (
 SELECT at, watch, application_id, event, detail, number
   FROM @history
- WHERE event IN ('answered', 'dead-lettered') AND event = 'answered'
-   AND NOT (:failed AND detail LIKE '%"acknowledged":%')
- ORDER BY number DESC LIMIT :limit) AS answered
-UNION ALL
-SELECT * FROM (
-SELECT at, watch, application_id, event, detail, number
-  FROM @history
- WHERE event IN ('answered', 'dead-lettered') AND event = 'dead-lettered'
- ORDER BY number DESC LIMIT :limit) AS dead_lettered
+ WHERE event IN ('answered', 'dead-lettered')
+   AND NOT (:failed AND event = 'answered' AND detail LIKE '%"acknowledged":%')
+ ORDER BY number DESC LIMIT :limit) AS failures
 UNION ALL
 SELECT * FROM (
 SELECT at, watch, application_id, event, detail, number
