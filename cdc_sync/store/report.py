@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.events import WatchUnconfigured
@@ -18,33 +18,37 @@ from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, KnownTw
 _NEWEST = 20_000
 """Events searched for acknowledgements: a few milliseconds."""
 
-_AGE = itemgetter(9, 0, 1)
-"""Of an entry's row: when it was enqueued, its watch and application."""
+_AGE = attrgetter("queued_at", "id")
+"""When an entry was enqueued, its watch and application."""
 
 
 class Report(Role):
     """See the module's text."""
 
-    async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
-        """Outbox entries in a state, oldest first."""
-        return (await self._entries(state, watch, limit, limit))[:limit]
-
-    async def oldest(self, state: EntryState) -> dict[str, Entry]:
-        """Each watch's oldest outbox entry in a state."""
-        return {entry.watch: entry for entry in await self._entries(state, None, 1, None)}
-
     @job
-    async def _entries(
-        self, transaction: Transaction, state: EntryState, watch: str | None, each: int, most: int | None
-    ) -> list[Entry]:
-        """At most so many of each watch, oldest first; of all watches, of those with the oldest first entries."""
+    async def entries(self, transaction: Transaction, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
+        """Outbox entries in a state, oldest first."""
         if watch is None:
-            first = await transaction.rows("first_of_each", state=state)
-            watches = [name for _, name in sorted((at, name) for name, at in first if at is not None)[:most]]
+            watches = (await self._with_entries(transaction, state))[:limit]
         else:
             watches = await watches_of(transaction, watch)
-        rows = await transaction.rows("entries", state=state, watches=watches, each=each)
-        return [self._for_people(entry_from(row)) for row in sorted(rows, key=_AGE)]
+        found = [entry for name in watches for entry in await self._oldest_of(transaction, state, name, limit)]
+        return sorted(found, key=_AGE)[:limit]
+
+    @job
+    async def oldest(self, transaction: Transaction, state: EntryState) -> dict[str, Entry]:
+        """Each watch's oldest outbox entry in a state."""
+        watches = await self._with_entries(transaction, state)
+        return {name: entry for name in watches for entry in await self._oldest_of(transaction, state, name, 1)}
+
+    async def _with_entries(self, transaction: Transaction, state: EntryState) -> list[str]:
+        """The watches with entries in a state, in the order of their oldest ones."""
+        rows = await transaction.rows("with_entries", state=state)
+        return [name for oldest, name in sorted(row for row in rows if row[0] is not None)]
+
+    async def _oldest_of(self, transaction: Transaction, state: EntryState, watch: str, limit: int) -> list[Entry]:
+        rows = await transaction.rows("entries", state=state, watch=watch, limit=limit)
+        return [self._for_people(entry_from(row)) for row in rows]
 
     async def counts(self) -> dict[str, WatchCounts]:
         """Each watch in the store; the cost grows with the outbox."""
@@ -78,14 +82,15 @@ class Report(Role):
         """A watch's rows that cannot be reported, in the order of their keys."""
         return [skip for _, skip in await self.skipped_of_each([watch], limit)]
 
-    async def skipped_of_each(self, watches: Collection[str], limit: int) -> list[tuple[str, Skip]]:
+    @job
+    async def skipped_of_each(
+        self, transaction: Transaction, watches: Collection[str], limit: int
+    ) -> list[tuple[str, Skip]]:
         """The same for several watches, in their order, at most `limit` rows of each."""
-        rows = await self.driver.ask("skipped_of_each", watches=list(watches), each=limit)
-        found = by_first(sorted(rows, key=itemgetter(1)))
         return [
             (watch, Skip(key_from(key), of, from_text(reason)))
             for watch in watches
-            for key, of, reason in found.get(watch, ())
+            for key, of, reason in await transaction.rows("skipped", watch=watch, limit=limit)
         ]
 
     async def positions_of_all(self, *names: str) -> dict[str, dict[str, str]]:

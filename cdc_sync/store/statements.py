@@ -4,7 +4,7 @@
 |---------------------|--------------------------------------|---------------------------------|
 | `:name`             | a named parameter                    | `%(name)s`                      |
 | `@snapshot`         | the table                            | `cdc_sync.snapshot`             |
-| `@transition`       | the text of `sql/transition.sql`     | the same                        |
+| `@entry`            | the text of the part `-- name: @entry` | the same                      |
 | `@clock`            | the machine's time in milliseconds   | the server's                    |
 | `@lock`             | the number of the leader's lock      | the same                        |
 | `@in(ids)`          | `IN` the values of a JSON list       | `= ANY` of a text array         |
@@ -40,7 +40,7 @@ LOCK = int.from_bytes(b"cdcs", "big")
 _Columns = tuple[tuple[str, str], ...]
 """Names and types."""
 
-_HEAD = re.compile(r"^-- name: (\w+)(?:\((.*)\))?\s*$", re.MULTILINE)
+_HEAD = re.compile(r"^-- name: (@?\w+)(?:\((.*)\))?\s*$", re.MULTILINE)
 _COMMENT = re.compile(r"^--.*\n?", re.MULTILINE)
 
 _VALUES = re.compile(r"SELECT ([^()]*?)\s+FROM @rows(?: WHERE TRUE)?")
@@ -107,13 +107,18 @@ class Statement:
 @cache
 def statements(database: Database) -> Mapping[str, Statement]:
     """A database's statements by name."""
-    found = {}
+    found, shared = dict[str, Statement](), dict[str, str]()
     for file in ("statements.sql", f"{database}/own.sql"):
         parts = _HEAD.split(text(file))
         for name, columns, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
-            pairs = [(pair.split()[0], pair.split()[1]) for pair in columns.split(",")] if columns else []
-            statement = _COMMENT.sub("", body).strip().rstrip(";")
-            found[name] = _rendered(statement, tuple(pairs), database)
+            plain = _COMMENT.sub("", body).strip().rstrip(";")
+            for part, its_text in shared.items():
+                plain = re.sub(rf"{part}\b", its_text, plain)
+            if name.startswith("@"):
+                shared[name] = plain
+            else:
+                pairs = tuple((pair.split()[0], pair.split()[1]) for pair in columns.split(",")) if columns else ()
+                found[name] = _rendered(plain, pairs, database)
     return found
 
 
@@ -132,7 +137,6 @@ def text(file: str) -> str:
 
 
 def _rendered(body: str, columns: _Columns, database: Database) -> Statement:
-    body = body.replace("@transition", _COMMENT.sub("", text("transition.sql")).strip())
     body = _one_row(body, columns) if database == "sqlite" else _many_rows(body, columns)
     for pattern, replacement in _REWRITES[database].items():
         body = re.sub(pattern, replacement, body)

@@ -10,7 +10,6 @@ from cdc_sync import own_path
 from cdc_sync.core.identifiers import QualifiedName, requoted
 from cdc_sync.store.statements import MIGRATIONS, SCHEMA, schema, text
 
-
 TABLES = tuple(re.findall(r"CREATE TABLE IF NOT EXISTS cdc_sync\.(\w+)", schema("postgres")))
 """All tables of the store."""
 

@@ -21,6 +21,7 @@ _PREPARED = 256
 _PLACE = "-- schema.sql"
 """The present schema's place in a migration."""
 
+
 def connect(path: Path, access: Access = "own") -> sqlite3.Connection:
     """Open the store; who holds its lock makes it, or migrates it.
 
@@ -45,8 +46,7 @@ def connect_copy(source: Path | None) -> sqlite3.Connection:
     with copying():
         copy = _connection_to("")
         if source is not None and source.exists():
-            with closing(connect(source, "read")) as original:
-                original.backup(copy)
+            _copy(source, copy)
         else:
             _migrate(copy, 0)
     return copy
@@ -103,8 +103,12 @@ def copy_store(source: Path, target: Path) -> None:
         StoreError: it cannot be read.
     """
     target.touch(mode=0o600, exist_ok=True)
-    original = connect(source, "read")
-    with guarded(source, original), closing(original), closing(sqlite3.connect(target)) as copy:
+    with translating(source), closing(sqlite3.connect(target)) as copy:
+        _copy(source, copy)
+
+
+def _copy(source: Path, copy: sqlite3.Connection) -> None:
+    with closing(connect(source, "read")) as original:
         original.backup(copy)
 
 

@@ -143,7 +143,7 @@ class TestUpgrading:
             connection.execute("UPDATE cdc_sync.about SET value = %s WHERE name = 'schema'", (str(version),))
             with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=f"schema {version}"):
                 connection.execute(scripts.install().encode())
-        with pytest.raises(StoreError, match="never released.*Run that version, or restore"):
+        with pytest.raises(StoreError, match=r"never released.*Run that version, or restore"):
             await PostgresDriver.open(database)
 
 
