@@ -116,7 +116,7 @@ async def _report(config: Config, store: Store) -> dict[str, Any]:
 async def explain(
     context: typer.Context,
     application_id: Annotated[
-        str, typer.Argument(help="Or its row's key (several columns as a,b or JSON), or how its id begins.")
+        str, typer.Argument(help="Or its row's key (several columns as a/b), or how its id begins.")
     ],
     watch: WatchOption = None,
     as_json: JsonOption = False,

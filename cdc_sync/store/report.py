@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from operator import attrgetter, itemgetter
 
 from cdc_sync.core.batch import HistoryEntry
@@ -11,7 +10,7 @@ from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.core.reasons import Reason, from_text, restored
 from cdc_sync.store.driver import Role, Transaction, by_first, job, watches_of
-from cdc_sync.store.encoding import Columns, as_json, content_from, entry_from, is_discarded, key_from, key_text
+from cdc_sync.store.encoding import Columns, content_from, entry_from, is_discarded, key_from, key_text
 from cdc_sync.store.leader import Leader, leader_in
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, KnownTwice, Record, WatchCounts
 
@@ -29,7 +28,7 @@ class Report(Role):
     async def entries(self, transaction: Transaction, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
         """Outbox entries in a state, oldest first."""
         if watch is None:
-            watches = (await self._with_entries(transaction, state))[:limit]
+            watches = (await _with_entries(transaction, state))[:limit]
         else:
             watches = await watches_of(transaction, watch)
         found = [entry for name in watches for entry in await self._oldest_of(transaction, state, name, limit)]
@@ -38,13 +37,8 @@ class Report(Role):
     @job
     async def oldest(self, transaction: Transaction, state: EntryState) -> dict[str, Entry]:
         """Each watch's oldest outbox entry in a state."""
-        watches = await self._with_entries(transaction, state)
+        watches = await _with_entries(transaction, state)
         return {name: entry for name in watches for entry in await self._oldest_of(transaction, state, name, 1)}
-
-    async def _with_entries(self, transaction: Transaction, state: EntryState) -> list[str]:
-        """The watches with entries in a state, in the order of their oldest ones."""
-        rows = await transaction.rows("with_entries", state=state)
-        return [name for oldest, name in sorted(row for row in rows if row[0] is not None)]
 
     async def _oldest_of(self, transaction: Transaction, state: EntryState, watch: str, limit: int) -> list[Entry]:
         rows = await transaction.rows("entries", state=state, watch=watch, limit=limit)
@@ -131,7 +125,7 @@ class Report(Role):
     async def search(self, transaction: Transaction, text: str, watch: str | None, limit: int) -> list[Hit]:
         """What a text means, `limit` hits at most: an application id, else a row's key, else the beginning of an id.
 
-        A key of several columns is `a/b`, as it is shown, `a,b` or JSON. The cost grows with the hits.
+        A key of several columns is `a/b`, as it is shown. The cost grows with the hits.
         """
         if not text:
             return []
@@ -167,6 +161,12 @@ class Report(Role):
         return entry._replace(queued_at=entry.queued_at + shift, due_at=entry.due_at + shift) if shift else entry
 
 
+async def _with_entries(transaction: Transaction, state: EntryState) -> list[str]:
+    """The watches with entries in a state, in the order of their oldest ones."""
+    rows = await transaction.rows("with_entries", state=state)
+    return [name for oldest, name in sorted(row for row in rows if row[0] is not None)]
+
+
 def _hits(rows: Sequence[Columns], by: FoundBy) -> list[Hit]:
     """The first of each watch and application, or key, in their order."""
     found = dict[tuple[str, str], Hit]()
@@ -178,13 +178,7 @@ def _hits(rows: Sequence[Columns], by: FoundBy) -> list[Hit]:
 
 def _row_keys(text: str) -> list[str]:
     """The keys that a text may mean, as stored."""
-    keys = {(text,), *(tuple(part.strip() for part in text.split(mark)) for mark in ",/")}
-    # Python's parser and its encoder refuse what is nested too deeply.
-    with suppress(ValueError, RecursionError):
-        parts = json.loads(text)
-        if isinstance(parts, list):
-            keys.add(tuple(part if isinstance(part, str) else as_json(part) for part in parts))
-    return sorted(map(key_text, keys))
+    return [key_text((text,)), key_text(tuple(text.split("/")))]
 
 
 def _event(row: Columns) -> HistoryEntry:

@@ -6,6 +6,7 @@
 | `@snapshot`         | the table                            | `cdc_sync.snapshot`             |
 | `@entry`            | the text of the part `-- name: @entry` | the same                      |
 | `@clock`            | the machine's time in milliseconds   | the server's                    |
+| `@unlocked`         | nothing                              | `FOR UPDATE SKIP LOCKED`        |
 | `@lock`             | the number of the leader's lock      | the same                        |
 | `@in(ids)`          | `IN` the values of a JSON list       | `= ANY` of a text array         |
 | `@each(ids) i`, `i.value` | `json_each`                 | `unnest`                        |
@@ -49,6 +50,7 @@ _COLUMN = re.compile(r"\bx\.(\w+)")
 
 _REWRITES: dict[Database, Mapping[str, str]] = {
     "sqlite": {
+        " @unlocked": "",
         "@clock": "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
         r"@in\((\w+)\)": r"IN (SELECT value FROM json_each(:\1))",
         r"JOIN @found (\w+) (\w+) WHERE (.*)": r"JOIN \1 AS \2 ON \3",
@@ -61,6 +63,7 @@ _REWRITES: dict[Database, Mapping[str, str]] = {
     },
     "postgres": {
         "%": "%%",
+        "@unlocked": "FOR UPDATE SKIP LOCKED",
         "@clock": "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
         "@lock": str(LOCK),
         "CROSS JOIN @found": "JOIN @found",

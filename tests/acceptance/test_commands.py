@@ -90,7 +90,7 @@ def test_every_command_helps(command: str) -> None:
 
 def test_explain_names_all_that_it_takes() -> None:
     helped = CliRunner().invoke(app, ["explain", "--help"], env={"COLUMNS": "200"})
-    assert "its row's key (several columns as a,b or JSON), or how its id begins." in helped.stdout
+    assert "its row's key (several columns as a/b), or how its id begins." in helped.stdout
 
 
 def test_the_program_tells_its_version_and_how_it_is_used(notify: Installation) -> None:

@@ -24,6 +24,14 @@ o.watch @in(watches)
    AND (CAST(:transition AS text) IS NULL OR :transition = @transition)
    AND (CAST(:mark AS text) IS NULL OR (replace(o.metadata, :mark, '') <> o.metadata) = :marked)
 
+-- name: @inherits
+-- The record `s` of the heir of x begins from the state of the record `f`, which HelloWork acknowledged last. An adopted
+-- deletion is none.
+f.watch = x.watch AND f.application_id = x.application_id
+   AND s.watch = x.heir AND s.application_id = x.application_id
+   AND f.status IS NOT NULL AND NOT (f.adopted AND f.deleted)
+   AND (s.adopted OR s.acknowledged_at IS NULL OR s.acknowledged_at < f.acknowledged_at)
+
 -- name: fuse
 SELECT fuse FROM @watch WHERE name = :watch;
 
@@ -69,8 +77,8 @@ SELECT @entry
 
 -- name: current
 SELECT @entry
-  FROM @each_pair(ends) e
- CROSS JOIN @found outbox o WHERE o.watch = e.first AND o.application_id = e.second;
+  FROM @each_pair(ids) i
+ CROSS JOIN @found outbox o WHERE o.watch = i.first AND o.application_id = i.second;
 
 -- name: remove(watch text, application_id text)
 DELETE FROM @outbox WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
@@ -153,25 +161,18 @@ UPDATE @snapshot AS s
   FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
 
 -- name: hand_over(watch text, application_id text, heir text)
--- The heir's record begins from the state that HelloWork acknowledged last. An adopted deletion is none.
 UPDATE @snapshot AS s
    SET status = f.status, job_id = f.job_id, deleted = f.deleted, metadata = f.metadata,
        acknowledged_at = f.acknowledged_at, adopted = f.adopted
   FROM @rows, @snapshot f
- WHERE f.watch = x.watch AND f.application_id = x.application_id
-   AND s.watch = x.heir AND s.application_id = x.application_id
-   AND f.status IS NOT NULL AND NOT (f.adopted AND f.deleted)
-   AND (s.adopted OR s.acknowledged_at IS NULL OR s.acknowledged_at < f.acknowledged_at);
+ WHERE @inherits;
 
 -- name: look_again(watch text, application_id text, heir text, at bigint)
 -- Before `hand_over`, and where that changes the state: the heir reads its row at once and compares.
 INSERT INTO @suspicion (watch, application_id, at, due_at)
 SELECT x.heir, x.application_id, x.at, x.at
   FROM @snapshot f, @rows, @snapshot s
- WHERE f.watch = x.watch AND f.application_id = x.application_id
-   AND s.watch = x.heir AND s.application_id = x.application_id
-   AND f.status IS NOT NULL AND NOT (f.adopted AND f.deleted)
-   AND (s.adopted OR s.acknowledged_at IS NULL OR s.acknowledged_at < f.acknowledged_at)
+ WHERE @inherits
    AND (coalesce(s.status, '') <> f.status OR coalesce(s.job_id, '') <> f.job_id
         OR coalesce(s.deleted, FALSE) <> f.deleted)
 ON CONFLICT (watch, application_id) DO NOTHING;
@@ -378,12 +379,6 @@ SELECT watch, transition, number, since, reason, other_reason, application_id
  WHERE place <= :examples
  ORDER BY watch, number DESC, transition, place;
 
--- name: contents_in_state
-SELECT o.watch, o.application_id, o.revision, o.status, o.job_id, o.deleted, o.metadata
-  FROM @each_pair(keys) k
- CROSS JOIN @found outbox o WHERE o.watch = k.first AND o.application_id = k.second
- WHERE o.state = :state;
-
 -- name: revive(watch text, application_id text, due_at bigint, endpoint text)
 UPDATE @outbox AS o
    SET state = 'pending', due_at = x.due_at, attempts = 0, first_attempt_at = NULL, not_found_since = NULL,
@@ -443,12 +438,13 @@ INSERT INTO @request (id, what, arguments, asked_at, expires_at)
 VALUES (:id, :what, :arguments, @clock, @clock + :within);
 
 -- name: next_request
--- One that was asked in the future is void, too: the clock was set back, and its deadline would come late.
+-- One that was asked in the future is void, too: the clock was set back, and its deadline would come late. Its command
+-- cannot take it back while it is executed; one that is taken back is left out.
 SELECT id, what, arguments, @clock BETWEEN asked_at AND expires_at
   FROM @request
  WHERE answer IS NULL
  ORDER BY number
- LIMIT 1;
+ LIMIT 1 @unlocked;
 
 -- name: answer_request
 UPDATE @request SET answer = :answer, answered_at = @clock WHERE id = :id;

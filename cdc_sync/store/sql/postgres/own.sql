@@ -65,12 +65,3 @@ WITH found AS (
 )
 UPDATE @snapshot AS s SET verified = found.digest
   FROM found WHERE s.number = found.number AND s.number = ANY (ARRAY(SELECT number FROM found));
-
--- name: next_request
--- As in SQLite's. Its command cannot take it back while it is executed; one that is taken back is left out.
-SELECT id, what, arguments, @clock BETWEEN asked_at AND expires_at
-  FROM @request
- WHERE answer IS NULL
- ORDER BY number
- LIMIT 1
-   FOR UPDATE SKIP LOCKED;
