@@ -113,7 +113,7 @@ def _what_is_wrong(config: Config) -> str | None:
 async def explain(
     context: typer.Context,
     application_id: Annotated[
-        str, typer.Argument(help="Or its row's key (several columns as a,b or JSON), or how its id begins.")
+        str, typer.Argument(help="Or its row's key (several columns as a/b), or how its id begins.")
     ],
     watch: WatchOption = None,
     as_json: JsonOption = False,

@@ -75,7 +75,7 @@ def kinds_between(snapshot: Content | None, observed: Content) -> frozenset[Kind
 
 
 def transition(snapshot: Content | None, observed: Content) -> str:
-    """What happens to an application, as people group it; `store/sql/transition.sql` is the same rule."""
+    """What happens to an application, as people group it; `@transition` in the store's statements is the same rule."""
     if observed.deleted and not (snapshot and snapshot.deleted):
         return "deleted"
     if snapshot is None:

@@ -32,6 +32,7 @@ from cdc_sync.store.encoding import (
     account_mark,
     as_json,
     content_from,
+    entry_from,
     fuse_from,
     fuse_text,
     state_columns,
@@ -221,10 +222,9 @@ class Decide(Request[list[EntryId]]):
 
     async def execute(self, act: Act) -> list[EntryId]:
         """See `Request`."""
-        keys = sorted(self.entries)
-        rows = await act.transaction.rows("contents_in_state", state=self.state, keys=keys)
-        found = {tuple(row[:3]): content_from(*row[3:]) for row in rows}
-        contents = {of[:2]: content for of in self.entries if (content := found.get(of)) is not None}
+        current = map(entry_from, await act.transaction.rows("current", ids=sorted(self.entries)))
+        found = {(*entry.id, entry.revision): entry.content for entry in current if entry.state == self.state}
+        contents = {of[:2]: found[of] for of in self.entries if of in found}
         done = await self.decide(act, contents)
         if self.state == "held":
             await act.mend_fuses(self.watch)
@@ -404,14 +404,7 @@ async def paused(transaction: Transaction) -> frozenset[str]:
 
 
 KINDS: Final[dict[str, type[Request[Any]]]] = {
-    "send": Send,
-    "discard": Discard,
-    "resend": Resend,
-    "forget": Forget,
-    "forget account": ForgetAccount,
-    "forget application": ForgetApplication,
-    "pause": Pause,
-    "resume": Resume,
+    kind.__name__: kind for kind in (Send, Discard, Resend, Forget, ForgetAccount, ForgetApplication, Pause, Resume)
 }
 """All kinds, by the name in the table: there are no others."""
 
@@ -423,8 +416,7 @@ def _arguments(kind: type[Request[Any]]) -> TypeAdapter[Request[Any]]:
 
 def written(request: Request[Any]) -> tuple[str, str]:
     """A request's kind and its arguments."""
-    (what,) = (name for name, kind in KINDS.items() if kind is type(request))
-    return what, _arguments(type(request)).dump_json(request).decode()
+    return type(request).__name__, _arguments(type(request)).dump_json(request).decode()
 
 
 async def answered(

@@ -42,9 +42,6 @@ from cdc_sync.store.encoding import (
     state_columns,
 )
 
-_RECORDS_AT_ONCE = 20_000
-"""Records searched by one statement, at most: some 30 ms of SQLite's only thread."""
-
 
 class Capture(Role):
     """See the module's text."""
@@ -73,16 +70,8 @@ class Capture(Role):
         return {row[1]: known_from(row) for row in rows}
 
     async def known_elsewhere(self, watches: Sequence[str], application_ids: Sequence[str]) -> States:
-        """The newest state of these applications in some watches, without those that have an entry there.
-
-        Each watch may have each of them: in parts, between which the store does other work.
-        """
-        ids, found = list(application_ids), dict[str, Content]()
-        at_once = max(_RECORDS_AT_ONCE // max(len(watches), 1), 1)
-        for first in range(0, len(ids), at_once):
-            some = ids[first : first + at_once]
-            found |= _states(await self.driver.ask("known_elsewhere", ids=some, watches=list(watches)))
-        return found
+        """The newest state of these applications in some watches, without those that have an entry there."""
+        return _states(await self.driver.ask("known_elsewhere", ids=list(application_ids), watches=list(watches)))
 
     async def compare(self, watch: str, digests: str) -> list[int]:
         """A number for each row of a page of digests (`ats.mapping`), in order.

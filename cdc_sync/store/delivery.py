@@ -279,7 +279,7 @@ async def _complete(
     transaction: Transaction, finished: Sequence[Finished], health: Mapping[str, Health], shift: int
 ) -> dict[Lane, int]:
     finished, ends, write = sorted(finished, key=lambda end: end.entry.id), _Ends(), transaction.write
-    found = map(entry_from, await transaction.rows("current", ends=[end.entry.id for end in finished]))
+    found = map(entry_from, await transaction.rows("current", ids=[end.entry.id for end in finished]))
     current = {entry.id: entry for entry in found}
     for end in finished:
         ends.add(end, current.get(end.entry.id), end.at + shift)

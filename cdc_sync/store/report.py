@@ -3,48 +3,46 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
-from contextlib import suppress
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.core.reasons import Reason, from_text, restored
 from cdc_sync.store.driver import Role, Transaction, by_first, job, watches_of
-from cdc_sync.store.encoding import Columns, as_json, content_from, entry_from, is_discarded, key_from, key_text
+from cdc_sync.store.encoding import Columns, content_from, entry_from, is_discarded, key_from, key_text
 from cdc_sync.store.leader import Leader, leader_in
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, KnownTwice, Record, WatchCounts
 
 _NEWEST = 20_000
 """Events searched for acknowledgements: a few milliseconds."""
 
-_AGE = itemgetter(9, 0, 1)
-"""Of an entry's row: when it was enqueued, its watch and application."""
+_AGE = attrgetter("queued_at", "id")
+"""When an entry was enqueued, its watch and application."""
 
 
 class Report(Role):
     """See the module's text."""
 
-    async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
-        """Outbox entries in a state, oldest first."""
-        return (await self._entries(state, watch, limit, limit))[:limit]
-
-    async def oldest(self, state: EntryState) -> dict[str, Entry]:
-        """Each watch's oldest outbox entry in a state."""
-        return {entry.watch: entry for entry in await self._entries(state, None, 1, None)}
-
     @job
-    async def _entries(
-        self, transaction: Transaction, state: EntryState, watch: str | None, each: int, most: int | None
-    ) -> list[Entry]:
-        """At most so many of each watch, oldest first; of all watches, of those with the oldest first entries."""
+    async def entries(self, transaction: Transaction, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
+        """Outbox entries in a state, oldest first."""
         if watch is None:
-            first = await transaction.rows("first_of_each", state=state)
-            watches = [name for _, name in sorted((at, name) for name, at in first if at is not None)[:most]]
+            watches = (await _with_entries(transaction, state))[:limit]
         else:
             watches = await watches_of(transaction, watch)
-        rows = await transaction.rows("entries", state=state, watches=watches, each=each)
-        return [self._for_people(entry_from(row)) for row in sorted(rows, key=_AGE)]
+        found = [entry for name in watches for entry in await self._oldest_of(transaction, state, name, limit)]
+        return sorted(found, key=_AGE)[:limit]
+
+    @job
+    async def oldest(self, transaction: Transaction, state: EntryState) -> dict[str, Entry]:
+        """Each watch's oldest outbox entry in a state."""
+        watches = await _with_entries(transaction, state)
+        return {name: entry for name in watches for entry in await self._oldest_of(transaction, state, name, 1)}
+
+    async def _oldest_of(self, transaction: Transaction, state: EntryState, watch: str, limit: int) -> list[Entry]:
+        rows = await transaction.rows("entries", state=state, watch=watch, limit=limit)
+        return [self._for_people(entry_from(row)) for row in rows]
 
     async def counts(self) -> dict[str, WatchCounts]:
         """Each watch in the store; the cost grows with the outbox."""
@@ -78,14 +76,15 @@ class Report(Role):
         """A watch's rows that cannot be reported, in the order of their keys."""
         return [skip for _, skip in await self.skipped_of_each([watch], limit)]
 
-    async def skipped_of_each(self, watches: Collection[str], limit: int) -> list[tuple[str, Skip]]:
+    @job
+    async def skipped_of_each(
+        self, transaction: Transaction, watches: Collection[str], limit: int
+    ) -> list[tuple[str, Skip]]:
         """The same for several watches, in their order, at most `limit` rows of each."""
-        rows = await self.driver.ask("skipped_of_each", watches=list(watches), each=limit)
-        found = by_first(sorted(rows, key=itemgetter(1)))
         return [
             (watch, Skip(key_from(key), of, from_text(reason)))
             for watch in watches
-            for key, of, reason in found.get(watch, ())
+            for key, of, reason in await transaction.rows("skipped", watch=watch, limit=limit)
         ]
 
     async def positions_of_all(self, *names: str) -> dict[str, dict[str, str]]:
@@ -126,7 +125,7 @@ class Report(Role):
     async def search(self, transaction: Transaction, text: str, watch: str | None, limit: int) -> list[Hit]:
         """What a text means, `limit` hits at most: an application id, else a row's key, else the beginning of an id.
 
-        A key of several columns is `a/b`, as it is shown, `a,b` or JSON. The cost grows with the hits.
+        A key of several columns is `a/b`, as it is shown. The cost grows with the hits.
         """
         if not text:
             return []
@@ -162,6 +161,12 @@ class Report(Role):
         return entry._replace(queued_at=entry.queued_at + shift, due_at=entry.due_at + shift) if shift else entry
 
 
+async def _with_entries(transaction: Transaction, state: EntryState) -> list[str]:
+    """The watches with entries in a state, in the order of their oldest ones."""
+    rows = await transaction.rows("with_entries", state=state)
+    return [name for oldest, name in sorted(row for row in rows if row[0] is not None)]
+
+
 def _hits(rows: Sequence[Columns], by: FoundBy) -> list[Hit]:
     """The first of each watch and application, or key, in their order."""
     found = dict[tuple[str, str], Hit]()
@@ -173,13 +178,7 @@ def _hits(rows: Sequence[Columns], by: FoundBy) -> list[Hit]:
 
 def _row_keys(text: str) -> list[str]:
     """The keys that a text may mean, as stored."""
-    keys = {(text,), *(tuple(part.strip() for part in text.split(mark)) for mark in ",/")}
-    # Python's parser and its encoder refuse what is nested too deeply.
-    with suppress(ValueError, RecursionError):
-        parts = json.loads(text)
-        if isinstance(parts, list):
-            keys.add(tuple(part if isinstance(part, str) else as_json(part) for part in parts))
-    return sorted(map(key_text, keys))
+    return [key_text((text,)), key_text(tuple(text.split("/")))]
 
 
 def _event(row: Columns) -> HistoryEntry:

@@ -4,8 +4,9 @@
 |---------------------|--------------------------------------|---------------------------------|
 | `:name`             | a named parameter                    | `%(name)s`                      |
 | `@snapshot`         | the table                            | `cdc_sync.snapshot`             |
-| `@transition`       | the text of `sql/transition.sql`     | the same                        |
+| `@entry`            | the text of the part `-- name: @entry` | the same                      |
 | `@clock`            | the machine's time in milliseconds   | the server's                    |
+| `@unlocked`         | nothing                              | `FOR UPDATE SKIP LOCKED`        |
 | `@lock`             | the number of the leader's lock      | the same                        |
 | `@in(ids)`          | `IN` the values of a JSON list       | `= ANY` of a text array         |
 | `@each(ids) i`, `i.value` | `json_each`                 | `unnest`                        |
@@ -28,8 +29,11 @@ from cdc_sync import packaged
 
 Database = Literal["sqlite", "postgres"]
 
-SCHEMA = 12
-"""The number of the present schema in both databases. 0.1.0 has 4 or less, 0.2.0 has 8; others were never released."""
+SCHEMA = 13
+"""The number of the present schema in both databases."""
+
+MIGRATIONS = dict.fromkeys(range(1, 5), "from_0_1") | {8: "from_0_2"}
+"""The scripts that bring released schemas to it: 0.1.0 had 4 or less, 0.2.0 had 8. Others were never released."""
 
 LOCK = int.from_bytes(b"cdcs", "big")
 """The first number of the leader's advisory lock, which no other application would choose."""
@@ -37,7 +41,7 @@ LOCK = int.from_bytes(b"cdcs", "big")
 _Columns = tuple[tuple[str, str], ...]
 """Names and types."""
 
-_HEAD = re.compile(r"^-- name: (\w+)(?:\((.*)\))?\s*$", re.MULTILINE)
+_HEAD = re.compile(r"^-- name: (@?\w+)(?:\((.*)\))?\s*$", re.MULTILINE)
 _COMMENT = re.compile(r"^--.*\n?", re.MULTILINE)
 
 _VALUES = re.compile(r"SELECT ([^()]*?)\s+FROM @rows(?: WHERE TRUE)?")
@@ -46,6 +50,7 @@ _COLUMN = re.compile(r"\bx\.(\w+)")
 
 _REWRITES: dict[Database, Mapping[str, str]] = {
     "sqlite": {
+        " @unlocked": "",
         "@clock": "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
         r"@in\((\w+)\)": r"IN (SELECT value FROM json_each(:\1))",
         r"JOIN @found (\w+) (\w+) WHERE (.*)": r"JOIN \1 AS \2 ON \3",
@@ -58,6 +63,7 @@ _REWRITES: dict[Database, Mapping[str, str]] = {
     },
     "postgres": {
         "%": "%%",
+        "@unlocked": "FOR UPDATE SKIP LOCKED",
         "@clock": "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
         "@lock": str(LOCK),
         "CROSS JOIN @found": "JOIN @found",
@@ -72,6 +78,27 @@ _REWRITES: dict[Database, Mapping[str, str]] = {
 """Patterns and what takes their place, in this order."""
 
 
+_TYPES: dict[Database, Mapping[str, str]] = {
+    "sqlite": {
+        "@number": "INTEGER PRIMARY KEY",
+        "@keyed": " WITHOUT ROWID",
+        r"\b(bigint|integer|boolean)\b": "INTEGER",
+        r"@name\b|\btext\b": "TEXT",
+        "float8": "REAL",
+        "DEFAULT true": "DEFAULT 1",
+        "DEFAULT false": "DEFAULT 0",
+        r"@(\w+)": r"\1",
+    },
+    "postgres": {
+        "@number": "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+        "@keyed": "",
+        r"@name\b": 'text COLLATE "C"',
+        r"@(\w+)": r"cdc_sync.\1",
+    },
+}
+"""The same of the schema."""
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A statement of one database: its SQL, and the names and types of the columns of its rows."""
@@ -83,14 +110,28 @@ class Statement:
 @cache
 def statements(database: Database) -> Mapping[str, Statement]:
     """A database's statements by name."""
-    found = {}
+    found, shared = dict[str, Statement](), dict[str, str]()
     for file in ("statements.sql", f"{database}/own.sql"):
         parts = _HEAD.split(text(file))
         for name, columns, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
-            pairs = [(pair.split()[0], pair.split()[1]) for pair in columns.split(",")] if columns else []
-            statement = _COMMENT.sub("", body).strip().rstrip(";")
-            found[name] = _rendered(statement, tuple(pairs), database)
+            plain = _COMMENT.sub("", body).strip().rstrip(";")
+            for part, its_text in shared.items():
+                plain = re.sub(rf"{part}\b", its_text, plain)
+            if name.startswith("@"):
+                shared[name] = plain
+            else:
+                pairs = tuple((pair.split()[0], pair.split()[1]) for pair in columns.split(",")) if columns else ()
+                found[name] = _rendered(plain, pairs, database)
     return found
+
+
+@cache
+def schema(database: Database) -> str:
+    """The script that makes what is missing of the present schema."""
+    shared = text("schema.sql")
+    for pattern, replacement in _TYPES[database].items():
+        shared = re.sub(pattern, replacement, shared)
+    return shared + text(f"{database}/schema.sql")
 
 
 def text(file: str) -> str:
@@ -99,7 +140,6 @@ def text(file: str) -> str:
 
 
 def _rendered(body: str, columns: _Columns, database: Database) -> Statement:
-    body = body.replace("@transition", _COMMENT.sub("", text("transition.sql")).strip())
     body = _one_row(body, columns) if database == "sqlite" else _many_rows(body, columns)
     for pattern, replacement in _REWRITES[database].items():
         body = re.sub(pattern, replacement, body)

@@ -2,30 +2,16 @@
 
 import re
 from collections.abc import Iterable
-from importlib.resources import files
+from textwrap import indent
 
 from psycopg import sql
 
 from cdc_sync import own_path
 from cdc_sync.core.identifiers import QualifiedName, requoted
-from cdc_sync.store.statements import LOCK, text
+from cdc_sync.store.statements import MIGRATIONS, SCHEMA, schema, text
 
-
-def migrations() -> dict[int, str]:
-    """The scripts `NNN_what.sql`, by the number of the schema to which each leads."""
-    names = sorted(entry.name for entry in files("cdc_sync.store").joinpath("sql", "postgres").iterdir())
-    return {int(name[:3]): text(f"postgres/{name}") for name in names if name[:3].isdigit()}
-
-
-_MIGRATIONS = "".join(migrations().values())
-
-_DROPPED = set(re.findall(r"DROP TABLE cdc_sync\.(\w+)", _MIGRATIONS))
-
-TABLES = tuple(name for name in re.findall(r"CREATE TABLE cdc_sync\.(\w+)", _MIGRATIONS) if name not in _DROPPED)
+TABLES = tuple(re.findall(r"CREATE TABLE IF NOT EXISTS cdc_sync\.(\w+)", schema("postgres")))
 """All tables of the store."""
-
-_LEADER = 12
-"""The version of the schema since which one daemon leads."""
 
 
 def install(tables: Iterable[QualifiedName] = ()) -> str:
@@ -33,17 +19,25 @@ def install(tables: Iterable[QualifiedName] = ()) -> str:
 
     The owners of `tables`, those watched in the store's database, may read the whole store, for `pg_dump`.
     """
-    scripts, tables = migrations(), list(tables)
-    # No older daemon may register between this check and the commit.
-    facts = {"newest": max(scripts), "leader": _LEADER, "kind": LOCK, "begin": own_path.begin(tables)}
-    gives = own_path.gives_by_default("current_user")
-    parts = [text("postgres/install.sql").format(tables=", ".join(TABLES), gives_by_default=gives, **facts)]
-    for number, script in scripts.items():
-        statements = "\n".join(f"        {line}".rstrip() for line in script.splitlines())
-        parts.append(text("postgres/migration.sql").format(number=number, statements=statements))
+    tables = list(tables)
     watched = sql.SQL(", ").join([*map(own_path.oid_of, tables)] or [sql.SQL("NULL").format()]).as_string()
-    parts += [text("postgres/readers.sql").replace("{watched}", watched), "END\n$cdc_sync$;\n\nCOMMIT;\n"]
-    return requoted("".join(parts), [watched])
+    script = text("postgres/install.sql").format(
+        begin=own_path.begin(tables),
+        tables=", ".join(TABLES),
+        gives_by_default=own_path.gives_by_default("current_user"),
+        known=", ".join(map(str, (0, *MIGRATIONS, SCHEMA))),
+        newest=SCHEMA,
+        from_0_1=_inside(text("postgres/from_0_1.sql")),
+        from_0_2=_inside(text("postgres/from_0_2.sql")),
+        schema=_inside(schema("postgres")),
+        watched=watched,
+    )
+    return requoted(script, [watched])
+
+
+def _inside(statements: str) -> str:
+    """Statements in a block of the script."""
+    return indent(statements.rstrip(), " " * 8)
 
 
 def grants(role: str) -> str:

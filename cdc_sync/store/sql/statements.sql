@@ -1,5 +1,37 @@
 -- The store's statements, for both databases; see `statements.py` for the tokens. Each database's own.sql adds some.
 
+-- The parts of statements. They stand for `@NAME` in those that follow.
+
+-- name: @entry
+o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at, o.due_at,
+o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
+
+-- name: @transition
+-- The transition of the entry `o`, by which people group entries; the same as `transition` in `core/diff.py`.
+(SELECT CASE WHEN o.deleted AND NOT coalesce(s.deleted, FALSE) THEN 'deleted'
+             WHEN s.status IS NULL THEN '(new) → ' || o.status
+             WHEN s.deleted AND NOT o.deleted THEN 'deleted → ' || o.status
+             WHEN s.job_id = o.job_id THEN s.status || ' → ' || o.status
+             WHEN s.status = o.status THEN 'job ' || s.job_id || ' → ' || o.job_id
+             ELSE s.status || ' → ' || o.status || ', job ' || s.job_id || ' → ' || o.job_id END
+   FROM @snapshot s WHERE s.watch = o.watch AND s.application_id = o.application_id)
+
+-- name: @chosen
+-- A person's choice of entries: see `acts.Chosen`.
+o.watch @in(watches)
+   AND (:any_id OR o.application_id @in(ids))
+   AND (CAST(:deleted AS boolean) IS NULL OR o.deleted = :deleted)
+   AND (CAST(:transition AS text) IS NULL OR :transition = @transition)
+   AND (CAST(:mark AS text) IS NULL OR (replace(o.metadata, :mark, '') <> o.metadata) = :marked)
+
+-- name: @inherits
+-- The record `s` of the heir of x begins from the state of the record `f`, which HelloWork acknowledged last. An adopted
+-- deletion is none.
+f.watch = x.watch AND f.application_id = x.application_id
+   AND s.watch = x.heir AND s.application_id = x.application_id
+   AND f.status IS NOT NULL AND NOT (f.adopted AND f.deleted)
+   AND (s.adopted OR s.acknowledged_at IS NULL OR s.acknowledged_at < f.acknowledged_at)
+
 -- name: fuse
 SELECT fuse FROM @watch WHERE name = :watch;
 
@@ -30,32 +62,23 @@ SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.
 -- name: known_elsewhere
 SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o.watch IS NOT NULL
   FROM @each(ids) i
- CROSS JOIN @each(watches) w
- CROSS JOIN @found snapshot s WHERE s.watch = w.value AND s.application_id = i.value
+ CROSS JOIN @found snapshot s WHERE s.application_id = i.value
   LEFT JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
+ WHERE s.watch @in(watches)
  ORDER BY s.acknowledged_at NULLS FIRST;
 
--- name: current
-SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
-       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
-  FROM @each_pair(ends) e
- CROSS JOIN @found outbox o WHERE o.watch = e.first AND o.application_id = e.second;
-
 -- name: rivals
--- Only in watches with a pending entry, found from watch to watch in the index.
-WITH RECURSIVE waiting (watch) AS (
-    SELECT (SELECT watch FROM @outbox WHERE state = 'pending' ORDER BY watch LIMIT 1)
-    UNION ALL
-    SELECT (SELECT o.watch FROM @outbox o WHERE o.state = 'pending' AND o.watch > w.watch ORDER BY o.watch LIMIT 1)
-      FROM waiting w
-     WHERE w.watch IS NOT NULL
-)
-SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
-       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
-  FROM waiting w
- CROSS JOIN @each(ids) i
- CROSS JOIN @found outbox o WHERE o.watch = w.watch AND o.application_id = i.value
- WHERE o.state = 'pending' AND w.watch @in(watches);
+-- Found by their records: each entry has one.
+SELECT @entry
+  FROM @each(ids) i
+ CROSS JOIN @found snapshot s WHERE s.application_id = i.value
+ CROSS JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
+ WHERE o.state = 'pending' AND o.watch @in(watches);
+
+-- name: current
+SELECT @entry
+  FROM @each_pair(ids) i
+ CROSS JOIN @found outbox o WHERE o.watch = i.first AND o.application_id = i.second;
 
 -- name: remove(watch text, application_id text)
 DELETE FROM @outbox WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
@@ -138,25 +161,18 @@ UPDATE @snapshot AS s
   FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
 
 -- name: hand_over(watch text, application_id text, heir text)
--- The heir's record begins from the state that HelloWork acknowledged last. An adopted deletion is none.
 UPDATE @snapshot AS s
    SET status = f.status, job_id = f.job_id, deleted = f.deleted, metadata = f.metadata,
        acknowledged_at = f.acknowledged_at, adopted = f.adopted
   FROM @rows, @snapshot f
- WHERE f.watch = x.watch AND f.application_id = x.application_id
-   AND s.watch = x.heir AND s.application_id = x.application_id
-   AND f.status IS NOT NULL AND NOT (f.adopted AND f.deleted)
-   AND (s.adopted OR s.acknowledged_at IS NULL OR s.acknowledged_at < f.acknowledged_at);
+ WHERE @inherits;
 
 -- name: look_again(watch text, application_id text, heir text, at bigint)
 -- Before `hand_over`, and where that changes the state: the heir reads its row at once and compares.
 INSERT INTO @suspicion (watch, application_id, at, due_at)
 SELECT x.heir, x.application_id, x.at, x.at
   FROM @snapshot f, @rows, @snapshot s
- WHERE f.watch = x.watch AND f.application_id = x.application_id
-   AND s.watch = x.heir AND s.application_id = x.application_id
-   AND f.status IS NOT NULL AND NOT (f.adopted AND f.deleted)
-   AND (s.adopted OR s.acknowledged_at IS NULL OR s.acknowledged_at < f.acknowledged_at)
+ WHERE @inherits
    AND (coalesce(s.status, '') <> f.status OR coalesce(s.job_id, '') <> f.job_id
         OR coalesce(s.deleted, FALSE) <> f.deleted)
 ON CONFLICT (watch, application_id) DO NOTHING;
@@ -317,9 +333,7 @@ SELECT count(*) FROM @outbox WHERE state = 'pending' AND endpoint = :endpoint AN
 -- Ordered as the index, and by nothing else: a tie-break would sort all due entries. A probe reads them all, for the
 -- least attempted, but only once after each wait of the endpoint. Due times of a wrong clock come last.
 SELECT * FROM (
-SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
-       attempts, first_attempt_at, not_found_since, reason
-  FROM @outbox
+SELECT @entry FROM @outbox o
  WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch AND due_at <= :now
    AND NOT application_id @in(besides)
    AND (NOT CAST(:probing AS boolean)
@@ -329,9 +343,7 @@ SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, r
  ORDER BY due_at LIMIT :limit) AS in_time
 UNION ALL
 SELECT * FROM (
-SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
-       attempts, first_attempt_at, not_found_since, reason
-  FROM @outbox
+SELECT @entry FROM @outbox o
  WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch AND due_at > :latest
    AND NOT application_id @in(besides)
  ORDER BY due_at LIMIT :limit) AS by_a_wrong_clock
@@ -344,11 +356,7 @@ SELECT min(due_at) FROM @outbox
 -- name: in_state
 SELECT o.watch, o.application_id, o.revision
   FROM @outbox o
- WHERE o.state = :state AND o.watch @in(watches)
-   AND (:any_id OR o.application_id @in(ids))
-   AND (CAST(:deleted AS boolean) IS NULL OR o.deleted = :deleted)
-   AND (CAST(:transition AS text) IS NULL OR :transition = @transition)
-   AND (CAST(:mark AS text) IS NULL OR (replace(o.metadata, :mark, '') <> o.metadata) = :marked)
+ WHERE o.state = :state AND @chosen
  ORDER BY o.queued_at, o.watch, o.application_id
  LIMIT :limit;
 
@@ -357,11 +365,7 @@ SELECT o.watch, o.application_id, o.revision
 WITH held AS (
 SELECT o.watch, o.application_id, o.queued_at, coalesce(o.reason, '') AS reason, @transition AS transition
   FROM @outbox o
- WHERE o.state = 'held' AND o.watch @in(watches)
-   AND (:any_id OR o.application_id @in(ids))
-   AND (CAST(:deleted AS boolean) IS NULL OR o.deleted = :deleted)
-   AND (CAST(:transition AS text) IS NULL OR :transition = @transition)
-   AND (CAST(:mark AS text) IS NULL OR (replace(o.metadata, :mark, '') <> o.metadata) = :marked)
+ WHERE o.state = 'held' AND @chosen
  ORDER BY o.queued_at, o.watch, o.application_id
  LIMIT :limit),
 numbered AS (
@@ -374,12 +378,6 @@ SELECT watch, transition, number, since, reason, other_reason, application_id
   FROM numbered
  WHERE place <= :examples
  ORDER BY watch, number DESC, transition, place;
-
--- name: contents_in_state
-SELECT o.watch, o.application_id, o.revision, o.status, o.job_id, o.deleted, o.metadata
-  FROM @each_pair(keys) k
- CROSS JOIN @found outbox o WHERE o.watch = k.first AND o.application_id = k.second
- WHERE o.state = :state;
 
 -- name: revive(watch text, application_id text, due_at bigint, endpoint text)
 UPDATE @outbox AS o
@@ -440,12 +438,13 @@ INSERT INTO @request (id, what, arguments, asked_at, expires_at)
 VALUES (:id, :what, :arguments, @clock, @clock + :within);
 
 -- name: next_request
--- One that was asked in the future is void, too: the clock was set back, and its deadline would come late.
+-- One that was asked in the future is void, too: the clock was set back, and its deadline would come late. Its command
+-- cannot take it back while it is executed; one that is taken back is left out.
 SELECT id, what, arguments, @clock BETWEEN asked_at AND expires_at
   FROM @request
  WHERE answer IS NULL
  ORDER BY number
- LIMIT 1;
+ LIMIT 1 @unlocked;
 
 -- name: answer_request
 UPDATE @request SET answer = :answer, answered_at = @clock WHERE id = :id;
@@ -479,8 +478,30 @@ SELECT coalesce((SELECT at FROM @history ORDER BY number DESC LIMIT 1), 0);
 -- name: watches
 SELECT name FROM @watch;
 
--- name: first_of_each
-SELECT w.name, (SELECT min(o.queued_at) FROM @outbox o WHERE o.state = :state AND o.watch = w.name) FROM @watch w;
+-- name: with_entries
+SELECT (SELECT min(o.queued_at) FROM @outbox o WHERE o.state = :state AND o.watch = w.name), w.name FROM @watch w;
+
+-- name: entries
+SELECT @entry
+  FROM @outbox o
+ WHERE o.state = :state AND o.watch = :watch
+ ORDER BY o.queued_at, o.application_id
+ LIMIT :limit;
+
+-- name: skipped
+SELECT row_key, application_id, reason FROM @skipped WHERE watch = :watch ORDER BY row_key LIMIT :limit;
+
+-- name: ids_from
+-- `|| ''` keeps SQLite from the index of watches, so that the index of ids gives the order.
+SELECT * FROM (SELECT watch, application_id, row_key, NULL AS reason
+                 FROM @snapshot
+                WHERE application_id >= :text AND (watch || '') @in(watches)
+                ORDER BY application_id LIMIT :limit) AS reported
+UNION ALL
+SELECT * FROM (SELECT watch, application_id, row_key, reason
+                 FROM @skipped
+                WHERE application_id >= :text AND (watch || '') @in(watches)
+                ORDER BY application_id LIMIT :limit) AS unreported;
 
 -- name: counts
 -- Numbers to add up, by watch and name.
@@ -533,8 +554,7 @@ SELECT s.watch, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata
        p.due_at,
        (SELECT k.reason FROM @skipped k
          WHERE k.application_id = s.application_id AND k.watch = s.watch ORDER BY k.row_key DESC LIMIT 1),
-       o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
-       o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason
+       @entry
   FROM @snapshot s
   LEFT JOIN @suspicion p ON p.watch = s.watch AND p.application_id = s.application_id
   LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
@@ -561,21 +581,15 @@ SELECT at, watch, application_id, event, detail
  LIMIT :limit;
 
 -- name: recent_ends
--- One part for each kind, in the index's order; SQLite uses the index only if its condition stands here word for word.
--- Acknowledgements are searched among the newest events only: nearly every second event is one, so no index holds them.
--- `detail` as text: JSON may hold an escaped U+0000, which PostgreSQL does not parse.
+-- Of any age those that have an index; SQLite uses it only if its condition stands here word for word. Acknowledgements are
+-- searched among the newest events only: nearly every second event is one. `detail` as text: JSON may hold an escaped
+-- U+0000, which PostgreSQL does not parse.
 SELECT * FROM (
 SELECT at, watch, application_id, event, detail, number
   FROM @history
- WHERE event IN ('answered', 'dead-lettered') AND event = 'answered'
-   AND NOT (:failed AND detail LIKE '%"acknowledged":%')
- ORDER BY number DESC LIMIT :limit) AS answered
-UNION ALL
-SELECT * FROM (
-SELECT at, watch, application_id, event, detail, number
-  FROM @history
- WHERE event IN ('answered', 'dead-lettered') AND event = 'dead-lettered'
- ORDER BY number DESC LIMIT :limit) AS dead_lettered
+ WHERE event IN ('answered', 'dead-lettered')
+   AND NOT (:failed AND event = 'answered' AND detail LIKE '%"acknowledged":%')
+ ORDER BY number DESC LIMIT :limit) AS failures
 UNION ALL
 SELECT * FROM (
 SELECT at, watch, application_id, event, detail, number

@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class SqliteDriver(Driver):
         self._path = path
         self._connection = connect(path, access) if connection is None else connection
         with guarded(path, self._connection):
-            ((newest,),) = run(self._connection, "newest_event")
+            ((newest,),) = self._connection.execute(_STATEMENTS["newest_event"].text)
         self.clock = Clock(max(wall_clock(), newest))
         self._begin = "BEGIN IMMEDIATE" if access == "own" else "BEGIN"
         # A reader has no journal, so no file of its own.
@@ -86,14 +86,7 @@ class SqliteDriver(Driver):
 
     async def close(self) -> None:
         """See `Driver`. What was handed in before is done, also if this is cancelled: then the lock may go."""
-        closing = asyncio.create_task(self._close(), name="closing the store")
-        try:
-            await asyncio.shield(closing)
-        except asyncio.CancelledError:
-            while not closing.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([closing])
-            raise
+        await _to_its_end(asyncio.create_task(self._close(), name="closing the store"))
 
     async def _close(self) -> None:
         if self._working is not None:
@@ -144,24 +137,27 @@ def _identity(file: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-async def opened(make: Callable[[], SqliteDriver]) -> SqliteDriver:
-    """Open a store in a thread. Who is cancelled meanwhile waits, and leaves nothing open.
+async def _to_its_end(task: "asyncio.Task[T]") -> T:
+    """The result of a task, which ends first, also if this is cancelled."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        raise
+
+
+async def opened(path: Path) -> SqliteDriver:
+    """Open a store as its leader, in a thread. Who is cancelled meanwhile waits, and leaves nothing open.
 
     Raises:
         StoreError: it cannot be used.
     """
-    opening = asyncio.create_task(asyncio.to_thread(make), name="opening the store")
+    opening = asyncio.create_task(asyncio.to_thread(SqliteDriver, path), name="opening the store")
     try:
-        return await asyncio.shield(opening)
+        return await _to_its_end(opening)
     except asyncio.CancelledError:
-        while not opening.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([opening])
         if opening.exception() is None:
             await opening.result().close()
         raise
-
-
-def run(connection: sqlite3.Connection, statement: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-    """Run a statement by its name, without a driver."""
-    return connection.execute(_STATEMENTS[statement].text, parameters).fetchall()

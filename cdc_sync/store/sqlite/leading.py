@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 from cdc_sync.core.failures import StoreError
@@ -30,7 +29,7 @@ async def leading(path: Path, ours: Leader, standing_by: StandingBy, upgrading: 
     lock = await _take(path, ours, standing_by)
     try:
         async with reporting(upgrading):
-            driver = await opened(partial(SqliteDriver, path))
+            driver = await opened(path)
         try:
             leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
             async with held(Lead(driver, leader)) as found:
@@ -64,7 +63,7 @@ async def _opened_to_read(path: Path) -> SqliteDriver:
     give_up_at = time.monotonic() + _MADE_WITHIN
     while True:
         try:
-            return await opened(partial(SqliteDriver, path, "read"))
+            return SqliteDriver(path, "read")
         except StoreError as error:
             if error.code not in {"store-not-set-up", "store-unopenable"}:
                 raise

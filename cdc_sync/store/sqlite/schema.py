@@ -13,20 +13,13 @@ from pathlib import Path
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store.driver import Access
 from cdc_sync.store.errors import remedy_for, store_error
-from cdc_sync.store.statements import SCHEMA, text
+from cdc_sync.store.statements import MIGRATIONS, SCHEMA, schema, text
 
 _PREPARED = 256
 """Prepared statements kept: all."""
 
-_STEPS = {
-    0: ("schema", SCHEMA),
-    1: ("from_1", 2),
-    2: ("from_2", 3),
-    3: ("from_3", 4),
-    4: ("from_4", SCHEMA),
-    8: ("from_8", SCHEMA),
-}
-"""By the schema from which it leads: a script, and the schema to which it leads."""
+_PLACE = "-- schema.sql"
+"""The present schema's place in a migration."""
 
 
 def connect(path: Path, access: Access = "own") -> sqlite3.Connection:
@@ -53,8 +46,7 @@ def connect_copy(source: Path | None) -> sqlite3.Connection:
     with copying():
         copy = _connection_to("")
         if source is not None and source.exists():
-            with closing(connect(source, "read")) as original:
-                original.backup(copy)
+            _copy(source, copy)
         else:
             _migrate(copy, 0)
     return copy
@@ -111,8 +103,12 @@ def copy_store(source: Path, target: Path) -> None:
         StoreError: it cannot be read.
     """
     target.touch(mode=0o600, exist_ok=True)
-    original = connect(source, "read")
-    with guarded(source, original), closing(original), closing(sqlite3.connect(target)) as copy:
+    with translating(source), closing(sqlite3.connect(target)) as copy:
+        _copy(source, copy)
+
+
+def _copy(source: Path, copy: sqlite3.Connection) -> None:
+    with closing(connect(source, "read")) as original:
         original.backup(copy)
 
 
@@ -127,19 +123,17 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
     ((version,),) = connection.execute("PRAGMA user_version")
     if tables and version == 0:
         raise store_error("store-foreign", store=path)
-    if version != SCHEMA and version not in _STEPS:
+    if version not in (0, *MIGRATIONS, SCHEMA):
         raise store_error("store-newer", store=path, version=version, newest=SCHEMA)
     return int(version)
 
 
 def _migrate(connection: sqlite3.Connection, version: int) -> None:
     """Bring a schema to the present one, in one transaction."""
-    scripts = list[str]()
-    while version != SCHEMA:
-        name, version = _STEPS[version]
-        scripts.append(text(f"sqlite/{name}.sql").replace("-- schema.sql\n", text("sqlite/schema.sql")))
-    if scripts:
-        connection.executescript("\n".join(["BEGIN;", *scripts, f"PRAGMA user_version = {SCHEMA};", "COMMIT;"]))
+    if version != SCHEMA:
+        migration = text(f"sqlite/{MIGRATIONS[version]}.sql") if version else _PLACE
+        script = migration.replace(_PLACE, schema("sqlite"))
+        connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {SCHEMA};\nCOMMIT;")
 
 
 def translate(path: Path, error: sqlite3.Error) -> StoreError:

@@ -339,11 +339,10 @@ class TestSearch:
 
         assert await self.found(store, "hw-1") == [(WATCH, "hw-1", ("7",))]
 
-    @pytest.mark.parametrize("text", ["a,b", "a, b", "a/b", '["a","b"]', '["a", "b"]'])
-    async def test_a_row_key_of_several_columns_is_found_however_it_is_written(self, store: Store, text: str) -> None:
+    async def test_a_row_key_of_several_columns_is_found_as_it_is_shown(self, store: Store) -> None:
         await observe(store, an_observation("hw-1", key=("a", "b")), an_observation("hw-2", key=("a", "c")))
 
-        assert await self.found(store, text) == [(WATCH, "hw-1", ("a", "b"))]
+        assert await self.found(store, "a/b") == [(WATCH, "hw-1", ("a", "b"))]
 
     @pytest.mark.parametrize("key", ["17", "a,b/c", '["17"]', 'é"\\'])
     async def test_a_row_key_of_one_column_is_found_as_it_is(self, store: Store, key: str) -> None:

@@ -23,7 +23,7 @@ from cdc_sync.core.reasons import from_text
 from cdc_sync.core.replies import HEALTHY
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.store import Store
-from cdc_sync.store.protocol import CallCounts, Condition
+from cdc_sync.store.protocol import CallCounts
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.statements import SCHEMA
 
@@ -73,7 +73,7 @@ def with_sentences(row: Row) -> Row:
 
 
 def as_until_4(row: Row) -> Row:
-    """A row of schema 5 as earlier ones had it: a column for each field, and an attempt counted when it is claimed."""
+    """A row of schema 8 as those of 0.1.0 were: a column for each field, and an attempt counted when it is claimed."""
     if "metadata" not in row:
         return row
     row = {"claimed_by": None, **row}
@@ -272,13 +272,12 @@ class TestEveryState:
         assert {(watch, cause): n for watch, of in found.items() for cause, n in of.items()} == repairs
         assert await store.report.call_counts(0) == [CallCounts(step, **of) for step, of in sorted(calls.items())]
 
-    async def test_the_conditions_are_the_same(self, store: Store, before: Tables) -> None:
-        conditions = before["condition"]
-        expected = [Condition(row["name"], from_text(row["message"]) or "", row["since"]) for row in conditions]
+    async def test_the_conditions_are_found_anew(self, store: Store) -> None:
+        assert await store.operation.conditions() == []
 
-        assert await store.operation.conditions() == expected
-
-    async def test_sweeps_pass_over_what_was_verified(self, store: Store, before: Tables) -> None:
+    async def test_sweeps_pass_over_what_was_verified(self, old: OldStore, store: Store, before: Tables) -> None:
+        if old.backend == "sqlite" and not old.has_decisions:
+            pytest.skip("the first sweep after 0.1.0 reads each row")
         verified = [row for row in before["snapshot"] if row.get("verified")]
         waiting = {(row["watch"], row["application_id"]) for row in before["outbox"]}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from old_stores import OLD_STORES
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from support import acting
@@ -23,6 +24,7 @@ from support.store_steps import (
     observe,
     waiting_entry,
 )
+from support.upgrading import OldSchema
 
 from cdc_sync.cli.check import check_store
 from cdc_sync.core.failures import StoreError
@@ -33,6 +35,7 @@ from cdc_sync.store.postgres import PostgresDriver, scripts
 from cdc_sync.store.postgres.schema import copy_to_sqlite
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import connect_copy
+from cdc_sync.store.statements import SCHEMA
 
 Open = Callable[[], Awaitable[Store]]
 
@@ -107,19 +110,14 @@ def shared(dsn: str) -> dict[str, object]:
 
 class TestUpgrading:
     @pytest.fixture
-    def older(self, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def older(self, database: str) -> None:
         """A store as the last version without a leader made it, with a daemon at work."""
-        with monkeypatch.context() as before, dba(database) as connection:
-            older = {number: script for number, script in scripts.migrations().items() if number <= 8}
-            before.setattr(scripts, "migrations", lambda: older)
-            connection.execute(scripts.install().encode())
-            before.undo()
-            connection.execute("INSERT INTO cdc_sync.watch (name, known) VALUES ('applications', 7)")
+        OldSchema(OLD_STORES[-1], database)
+        with dba(database) as connection:
             connection.execute(
-                "INSERT INTO cdc_sync.daemon (host, process, lease, alive_until)"
-                " VALUES ('older-host', 4711, interval '20 s', clock_timestamp() + interval '15 s')"
+                "UPDATE cdc_sync.daemon SET host = 'older-host', process = 4711,"
+                " lease = interval '20 s', alive_until = clock_timestamp() + interval '15 s'"
             )
-            yield
 
     @pytest.mark.usefixtures("older")
     async def test_not_under_an_older_daemon(self, database: str) -> None:
@@ -136,10 +134,17 @@ class TestUpgrading:
         with dba(database) as connection:
             connection.execute("UPDATE cdc_sync.daemon SET alive_until = clock_timestamp() - interval '1 second'")
 
-        store = Store(await PostgresDriver.open(database))
-        await one_under_way(store)
-        assert (await store.report.counts())[WATCH].known == 8
-        await store.driver.close()
+        await Store(await PostgresDriver.open(database)).driver.close()
+
+    @pytest.mark.parametrize("version", [5, SCHEMA - 1, SCHEMA + 1])
+    async def test_a_schema_that_was_never_released_is_refused(self, database: str, version: int) -> None:
+        await (await PostgresDriver.open(database)).close()
+        with dba(database) as connection:
+            connection.execute("UPDATE cdc_sync.about SET value = %s WHERE name = 'schema'", (str(version),))
+            with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=f"schema {version}"):
+                connection.execute(scripts.install().encode())
+        with pytest.raises(StoreError, match=r"never released.*Run that version, or restore"):
+            await PostgresDriver.open(database)
 
 
 class TestTheRole:

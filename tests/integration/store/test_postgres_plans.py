@@ -71,7 +71,7 @@ def filled(cluster: Cluster, request: pytest.FixtureRequest) -> "Iterator[psycop
     ("name", "page"),
     [
         ("before", {"ids": _IDS, "rows_first": _KEYS, "rows_second": _IDS}),
-        ("current", {"ends_first": _WATCHES, "ends_second": _IDS}),
+        ("current", {"ids_first": _WATCHES, "ids_second": _IDS}),
         ("due", {"endpoint": "e", "now": 1, "latest": 2, "besides": [""], "probing": False, "limit": _PAGE}),
         ("compare", {"digests": json.dumps(_DIGESTS)}),
         ("known_elsewhere", {"ids": _IDS, "watches": array([WATCH])}),

@@ -1,5 +1,5 @@
 -- cdc-sync: the tables of state.backend postgres, in a schema of their own. One transaction, to be run again at any
--- time: it does what an earlier version has not done yet.
+-- time: it does what is not done yet, and brings the tables of 0.1.0 and 0.2.0 up to date.
 --
 -- Creates   the schema cdc_sync, if it is missing, and in it the tables {tables};
 --           a function forget_verified() and a trigger on snapshot. Nothing else, and nothing that the triggers of
@@ -37,14 +37,15 @@ BEGIN
         RAISE EXCEPTION 'default privileges of % give others more than reading', quote_ident(current_user)
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Let a role without them make the store.';
     END IF;
+    IF version NOT IN ({known}) THEN
+        RAISE EXCEPTION 'the store has schema %, of a newer version or of one that was never released', version
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Run that version, or restore the store''s backup from before the upgrade.';
+    END IF;
     IF version BETWEEN 1 AND {newest} - 1 THEN
         -- A daemon that is frozen inside a transaction keeps its tables locked for good.
         PERFORM pg_catalog.set_config('lock_timeout', '10s', true);
-    END IF;
-    IF version BETWEEN {leader} AND {newest} - 1 AND NOT pg_catalog.pg_try_advisory_xact_lock({kind}, 0) THEN
-        SELECT pg_catalog.format('process %s on %s', process, host) INTO older FROM cdc_sync.leader;
-    END IF;
-    IF version BETWEEN 1 AND {leader} - 1 THEN
+        -- No older daemon may register between this check and the commit.
         LOCK TABLE cdc_sync.daemon IN SHARE ROW EXCLUSIVE MODE;
         SELECT pg_catalog.string_agg(pg_catalog.format('process %s on %s', process, host), ', ' ORDER BY id)
           INTO older
@@ -57,3 +58,24 @@ BEGIN
                   HINT = 'Stop all daemons that share the store, then try again. One that was killed is gone when '
                          'its lease has lapsed, in less than a minute.';
     END IF;
+    -- What is there already, and what is not this role's to give, is no matter.
+    PERFORM set_config('client_min_messages', 'error', true);
+    IF version BETWEEN 1 AND 4 THEN
+{from_0_1}
+    ELSIF version = 8 THEN
+{from_0_2}
+    END IF;
+    IF version < {newest} THEN
+{schema}
+        INSERT INTO cdc_sync.about (name, value) VALUES ('schema', '{newest}')
+        ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+    END IF;
+    FOR reader IN SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE oid IN ({watched}) LOOP
+        EXECUTE format('GRANT USAGE ON SCHEMA cdc_sync TO %I', reader);
+        EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA cdc_sync TO %I', reader);
+        EXECUTE format('GRANT SELECT ON ALL SEQUENCES IN SCHEMA cdc_sync TO %I', reader);
+    END LOOP;
+END
+$cdc_sync$;
+
+COMMIT;

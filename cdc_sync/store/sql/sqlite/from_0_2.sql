@@ -1,12 +1,13 @@
--- From schema 8, which 0.2.0 and 0.2.1 have. What is being called is in the sender's memory only: a claim is an attempt.
-DROP INDEX outbox_due;
-DROP INDEX outbox_state;
+-- From the schema of 0.2.0 and 0.2.1. What is being called is in the sender's memory only: a claim is an attempt.
 ALTER TABLE outbox RENAME TO old_outbox;
 ALTER TABLE watch RENAME TO old_watch;
-ALTER TABLE condition RENAME TO old_condition;
+DROP INDEX snapshot_application;
+DROP INDEX outbox_due;
+DROP INDEX outbox_state;
+DROP INDEX history_failures;
+DROP TABLE condition;
 -- schema.sql
 INSERT INTO watch SELECT name, fuse, known, changed_at, session FROM old_watch;
-INSERT INTO condition SELECT name, message, since FROM old_condition;
 INSERT INTO outbox
 SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at,
        attempted OR claimed_by IS NOT NULL, attempts + (claimed_by IS NOT NULL),
@@ -15,7 +16,6 @@ SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, r
   FROM old_outbox;
 DROP TABLE old_outbox;
 DROP TABLE old_watch;
-DROP TABLE old_condition;
 
 -- An entry's endpoint has its account, and so has a state's metadata; without one it is the default account's. What a watch
 -- with headers of its own was sent, or waits, is of the account with the watch's name. The note `credentials` has the
