@@ -17,7 +17,6 @@ from cdc_sync.ats.expressions import catalog, sections, undeclared
 from cdc_sync.ats.recorders import function_of, missed_of, tables_of
 from cdc_sync.ats.verifying import verify
 from cdc_sync.config import Watch
-from cdc_sync.core.identifiers import written
 
 _SQL = sections("changelog.sql")
 
@@ -42,12 +41,10 @@ class Installation(NamedTuple):
     Attributes:
         problems: in words.
         has_log: whether there is a log to read.
-        enabling: the statements that repair it, if triggers are merely disabled.
     """
 
     problems: tuple[str, ...]
     has_log: bool
-    enabling: str | None = None
 
 
 async def verified(connection: Connection, query: str) -> list[Verified]:
@@ -69,15 +66,7 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
         unseen = await rows_of(connection, catalog("unseen"), {"tables": tables, "root": str(watch.table)})
     needed = {"cdc_sync.changes", f"cdc_sync.{missed_of(name)}", f"cdc_sync.{function_of(name)}"}
     has_log = all(each.state != "missing" for each in objects if each.name in needed)
-    return Installation(_problems_of(watch, objects, unseen), has_log, _enabling(watch, objects))
-
-
-def _enabling(watch: Watch, objects: Sequence[Verified]) -> str | None:
-    wrong = [each for each in objects if each.state != "ok"]
-    if not wrong or any(each.state != "disabled" for each in wrong):
-        return None
-    enable = f"ENABLE {'ALWAYS ' if watch.capture.replicated else ''}TRIGGER"
-    return "\n".join(f"ALTER TABLE {each.table} {enable} {written(each.name)};" for each in wrong)
+    return Installation(_problems_of(watch, objects, unseen), has_log)
 
 
 def _problems_of(watch: Watch, objects: Sequence[Verified], unseen: Collection[Sequence[str]]) -> tuple[str, ...]:

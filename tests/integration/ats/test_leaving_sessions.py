@@ -175,7 +175,7 @@ async def test_the_lock_of_a_removed_watch_is_given_back_however_late(database: 
         removed = asyncio.create_task(turned(shared, "removed", begun))
         await begun.wait()
         assert one(ats, _LOCKS) == 2
-        async with sessions.locked._turn():
+        async with sessions.lasting._turn():
             removed.cancel()
             await asyncio.sleep(0.1)
             removed.cancel()
@@ -191,7 +191,7 @@ async def test_a_watch_that_stands_by_unlocks_nothing(
     shared = Database(database, store)
     async with own_session(database) as other, shared.sessions("stays") as sessions:
         await other.lock("taken")
-        sessions.locked.connection.add_notice_handler(said.append)
+        sessions.lasting.connection.add_notice_handler(said.append)
         with pytest.raises(StandbyError):
             async with shared.turn("taken", sessions):
                 raise AssertionError("it is taken")

@@ -94,7 +94,7 @@ async def test_too_many_unreadable_rows_stop_the_watch(
         with pytest.raises(SourceError) as raised:
             await source.reader.page(first.last, 49)
         assert raised.value.message.endswith(
-            "50 rows cannot be read. In the row 50, columns.status cannot be read: division by zero."
+            "50 rows cannot be read. Of the row 50: it cannot be read: division by zero."
         )
 
 
@@ -129,7 +129,7 @@ async def test_what_can_be_read_of_a_bad_row_is(database: str, ats: Ats) -> None
 
         assert (row.key, row.application_id, row.job_id, row.deleted) == (("1",), "a1", "J1", True)
         assert row.status is None
-        assert row.unreadable == "columns.status cannot be read: division by zero"
+        assert row.unreadable == "it cannot be read: division by zero"
 
 
 async def test_bytes_that_are_no_text_are_a_rows_own_where_the_database_knows_its_encoding(
@@ -142,7 +142,7 @@ async def test_bytes_that_are_no_text_are_a_rows_own_where_the_database_knows_it
         bad_row, row = sorted(await source.rows(), key=lambda row: row.key)
 
         assert row.status == "A"
-        assert bad_row.unreadable == "columns.status cannot be read: invalid byte sequence for encoding …: …"
+        assert bad_row.unreadable == "it cannot be read: invalid byte sequence for encoding …: …"
 
 
 @pytest.mark.parametrize("code", ["HW001", "45000", "U0001"])
@@ -161,7 +161,7 @@ async def test_an_error_of_a_functions_own_sqlstate_is_its_rows_own(database: st
         bad_row, row = sorted(await source.rows(), key=lambda row: row.key)
 
         assert row.status == "fine"
-        assert bad_row.unreadable == "columns.status cannot be read: no status for …"
+        assert bad_row.unreadable == "it cannot be read: no status for …"
 
     run(ats, "UPDATE public.applications SET notes = 'bad'")
     async with opened(config) as source:
@@ -183,7 +183,7 @@ async def test_a_name_that_is_missing_for_one_row_is_its_own_error(database: str
 
         assert row.status == "fine"
         assert bad_row.unreadable is not None
-        assert bad_row.unreadable.startswith("columns.status cannot be read: function missing() does not exist")
+        assert bad_row.unreadable.startswith("it cannot be read: function missing() does not exist")
 
 
 async def test_several_expressions_that_fail_are_all_named(database: str, ats: Ats) -> None:
@@ -194,7 +194,7 @@ async def test_several_expressions_that_fail_are_all_named(database: str, ats: A
         read = await source.reader.by_key([("1",), ("2",)])
 
         assert [row.unreadable for row in read.rows if row.unreadable] == [
-            "columns.status, columns.job_id cannot be read: division by zero"
+            "it cannot be read: division by zero"
         ]
 
 
@@ -245,5 +245,5 @@ async def test_no_row_that_can_be_read_is_the_configurations_fault(database: str
 
     async with opened(a_config(database, columns=FRAGILE)) as source:
         assert (await complaint(source)).endswith(
-            "No row that was tried can be read. In the row 1, columns.status cannot be read: division by zero."
+            "No row that was tried can be read. Of the row 1: it cannot be read: division by zero."
         )
