@@ -123,12 +123,10 @@ async def _session(dsn: str) -> Finding:
 
 async def _connections(connection: Connection, needed: Sessions) -> Finding:
     async with asking_shortly(connection, "asking how many connections there are"):
-        ((name, more, limit, has, role, is_servers),) = await rows_of(
-            connection, catalog("limits"), {"most": needed.most}
-        )
+        ((name, limit, has, role, is_servers),) = await rows_of(connection, catalog("limits"))
     taken = f"the daemon takes {needed}; {name} is {limit}, of which others have {has}"
     if limit - has < needed.least:
-        return found("connections/few", more, taken=taken)
+        return found("connections/few", taken=taken, of=name)
     what = "last" if is_servers and limit - has < needed.most else "enough"
     return found(f"connections/{what}", taken=taken, role=role, least=needed.least)
 

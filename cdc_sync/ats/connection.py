@@ -145,7 +145,7 @@ class ReplicaGuard:
         if waits_for:
             raise source_error("server-may-lag", transaction=waits_for)
         if waits_for is not None:
-            raise source_error("server-behind" if now.in_recovery else "server-behind/primary")
+            raise source_error("server-behind")
         return now
 
     def advance(self, text: str) -> None:
@@ -273,7 +273,7 @@ class Pool(AsyncConnectionPool[Connection]):
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def fetch(self, query: Query, parameters: Parameters, doing: str) -> Rows:
+    async def fetch(self, query: Query, parameters: Parameters | None, doing: str) -> Rows:
         """The rows of one statement."""
         return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
 

@@ -101,7 +101,7 @@ class Intake:
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
         # Another daemon may have saved news before this one took the watch.
         self.reader.pool.guard.load(positions.get(REPLICA))
-        await self.place(await self.table.recognise(positions.get(TABLE), self.reader))
+        await self.place(await self.table.recognise(positions.get(TABLE)))
 
     async def look_for_policies(self, *, first: bool = False) -> bool:
         """Check whether row-level security may hide rows; report a change, or with `first` the present state.

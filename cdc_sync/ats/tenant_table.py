@@ -4,7 +4,6 @@ Schemas are renamed, dropped and restored, so a tenant's name may lead to anothe
 prove nothing:
 
 - It is another tenant's table: two schemas' names were exchanged, say. The watch waits.
-- It is empty: a restore creates tables before their rows. The watch waits.
 - It is unknown: it was restored, or recreated. A sweep compares it, and the deletions that are found until they are
   answered are held for a person. Only then it is the tenant's table: a crash repeats all of it.
 
@@ -19,7 +18,6 @@ from cdc_sync.ats.connection import Connection, Pool
 from cdc_sync.ats.database import WatchParts
 from cdc_sync.ats.errors import reason, source_error
 from cdc_sync.ats.facts import TableFacts, oid_of
-from cdc_sync.ats.reading import Reader
 from cdc_sync.core.events import TableReplaced
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.reasons import Reason
@@ -52,11 +50,11 @@ class TenantTable:
         self._is_of_tenant = SEPARATOR in parts.name
         self._is_compared = False
 
-    async def recognise(self, before: str | None, reader: Reader) -> Mapping[str, str]:
+    async def recognise(self, before: str | None) -> Mapping[str, str]:
         """Compare with the oid of an earlier run; returns the position to write at once.
 
         Raises:
-            SourceError: it is another watch's table, or another one that is empty.
+            SourceError: it is another watch's table.
         """
         parts, facts = self._parts, self._facts
         now = str(facts.oid)
@@ -66,8 +64,6 @@ class TenantTable:
             return {POSITION: now}
         if (other := await self._other_watch()) is not None:
             raise source_error("table-of-another", table=facts.qualified, watch=other)
-        if not (await reader.page(None, 1)).rows:
-            raise source_error("table-emptied", table=facts.qualified)
         self.doubt = reason("table-unknown", table=facts.qualified)
         parts.observe(TableReplaced(parts.name, str(facts.qualified)))
         return {}

@@ -18,12 +18,13 @@ from support.watched import a_config
 
 from cdc_sync.ats import lookout
 from cdc_sync.ats.beginning import connect
-from cdc_sync.ats.capture import ChangedError, SweepOnlyCapture
+from cdc_sync.ats.capture import ChangedError
 from cdc_sync.ats.connection import POSITION, Connection, ReplicaGuard, asking
 from cdc_sync.ats.database import Database, Sessions
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import ServerFacts, server_facts
 from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.notify import NotifyCapture
 from cdc_sync.ats.session import StandbyError, own_session
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
@@ -214,7 +215,7 @@ async def test_each_watch_finds_out_once_that_the_server_is_set_up_otherwise(
         return replace(await server_facts(connection), waits_for_standbys=True)
 
     async def looks(intake: Intake) -> None:
-        found = await SweepOnlyCapture.open(intake)
+        found = await NotifyCapture.open(intake)
         monkeypatch.setattr(lookout, "server_facts", otherwise)
         for job in (await found.jobs()).values():
             with pytest.raises(ChangedError):
