@@ -177,7 +177,7 @@ class Intake:
             return Applied()
         if self.named is not None and origin != "sweep":
             self.named.update(batch.gone, (each.key for each in batch.observations))
-        if has_news:
+        if has_news and self.table.is_of_tenant:
             await self.table.look()
         first = await self.store.capture.apply(self.rules, batch, parts.calls)
         if first.suspected:

@@ -41,13 +41,14 @@ class TenantTable:
     """One watch's table; of a watch without a tenant any table is right.
 
     Attributes:
+        is_of_tenant: whether the watch is a tenant's.
         doubt: why deletions are held; None if the table is the tenant's.
     """
 
     def __init__(self, parts: WatchParts, facts: TableFacts, pool: Pool) -> None:
         self.doubt: Reason | None = None
         self._parts, self._facts, self._pool = parts, facts, pool
-        self._is_of_tenant = SEPARATOR in parts.name
+        self.is_of_tenant = SEPARATOR in parts.name
         self._is_compared = False
 
     async def recognise(self, before: str | None) -> Mapping[str, str]:
@@ -58,7 +59,7 @@ class TenantTable:
         """
         parts, facts = self._parts, self._facts
         now = str(facts.oid)
-        if before == now or not self._is_of_tenant:
+        if before == now or not self.is_of_tenant:
             return {}
         if before is None or not await parts.store.capture.knows_any(parts.name):
             return {POSITION: now}
@@ -79,8 +80,6 @@ class TenantTable:
 
     async def look(self) -> None:
         """After each read: begin again, by `SourceError`, if the table's name leads to another table now."""
-        if not self._is_of_tenant:
-            return
         table = self._parts.watch.table
         if await self._pool.ask(f"looking up the table {table}", partial(oid_of, table=table)) != self._facts.oid:
             raise source_error("table-replaced", table=self._facts.qualified)

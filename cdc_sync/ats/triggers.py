@@ -14,6 +14,7 @@ from typing import NamedTuple
 from cdc_sync.ats.connection import Connection, asking, rows_of
 from cdc_sync.ats.errors import reason, unwritable
 from cdc_sync.ats.expressions import catalog, sections, undeclared
+from cdc_sync.ats.facts import oid_of
 from cdc_sync.ats.recorders import function_of, missed_of, tables_of
 from cdc_sync.ats.verifying import verify
 from cdc_sync.config import Watch
@@ -61,9 +62,9 @@ async def verified(connection: Connection, query: str) -> list[Verified]:
 async def installation(connection: Connection, name: str, watch: Watch) -> Installation:
     """Look for the objects of a watch, and for tables with changes that its triggers do not see."""
     objects = tuple(await verified(connection, verify({name: watch}, is_all=False)))
-    tables = list(map(str, tables_of(watch)))
     async with asking("looking for what the triggers do not see"):
-        unseen = await rows_of(connection, catalog("unseen"), {"tables": tables, "root": str(watch.table)})
+        oids = [await oid_of(connection, table) for table in tables_of(watch)]
+        unseen = await rows_of(connection, catalog("unseen"), {"tables": [oid for oid in oids if oid]})
     needed = {"cdc_sync.changes", f"cdc_sync.{missed_of(name)}", f"cdc_sync.{function_of(name)}"}
     has_log = all(each.state != "missing" for each in objects if each.name in needed)
     return Installation(_problems_of(watch, objects, unseen), has_log)

@@ -56,4 +56,5 @@ def test_whatever_else_is_evaluated_row_by_row(expression: str) -> None:
 
 def test_a_column_is_none_and_of_a_composite_key_every_part_counts() -> None:
     assert side_table(a_watch(), PlainColumn(name="hellowork_id")) is None
-    assert found("(SELECT l.hw FROM public.links l WHERE l.no = t.no)", "year", "no") is None
+    part = "(SELECT l.hw FROM public.links l WHERE l.no = t.no)"
+    assert found(part, "year", "no", side_key=("year", "no")) is None

@@ -223,28 +223,22 @@ SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexde
  WHERE c.relname = ANY (%(indexes)s::name[]) AND n.nspname = ANY (%(schemas)s::name[])
 
 -- name: unseen
--- Tables that are read with a watch's tables, but do not fire their triggers. As above, not by to_regclass.
-WITH RECURSIVE own (name, relation, kind) AS (
-    SELECT named.name, c.oid, c.relkind
-      FROM unnest(%(tables)s::text[]) AS named (name)
-     CROSS JOIN LATERAL pg_catalog.parse_ident(named.name) AS parsed (parts)
-      JOIN pg_catalog.pg_class c ON c.relname = parsed.parts[pg_catalog.cardinality(parsed.parts)]::name
-      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     WHERE CASE pg_catalog.cardinality(parsed.parts) WHEN 1 THEN ON_OWN_PATH(c)
-                                                     ELSE n.nspname = parsed.parts[1] END
-), tree (name, relation) AS (
-    SELECT own.name, own.relation FROM own
+-- Tables that are read with a watch's tables (the first is its own), but do not fire their triggers.
+WITH RECURSIVE tree (root, relation) AS (
+    SELECT own.relation, own.relation FROM unnest(%(tables)s::oid[]) AS own (relation)
     UNION
-    SELECT tree.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
+    SELECT tree.root, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
 )
 SELECT 'heir', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
   FROM tree
-  JOIN own AS root ON root.name = tree.name AND root.name = %(root)s AND root.kind = 'r'
+  JOIN pg_catalog.pg_class root ON root.oid = tree.root AND root.oid = (%(tables)s::oid[])[1] AND root.relkind = 'r'
   JOIN pg_catalog.pg_class c ON c.oid = tree.relation
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid NOT IN (SELECT relation FROM own)
+ WHERE c.oid <> ALL (%(tables)s::oid[])
  UNION ALL
-SELECT DISTINCT 'subscribed', tree.name
+SELECT DISTINCT 'subscribed', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
   FROM tree
   JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = tree.relation
+  JOIN pg_catalog.pg_class c ON c.oid = tree.root
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  ORDER BY 1, 2

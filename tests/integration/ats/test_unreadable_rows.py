@@ -66,7 +66,7 @@ async def test_a_page_that_cannot_be_read_is_read_row_by_row_once(
 
         assert len(page.rows) == 150
         assert bad(page.rows) == {"10", "50", "99"}
-        # The page, its keys, their rows together, and each; the key and the ids of each bad one, and a row that is read.
+        # The page, its keys, their rows together, and each; the ids of each bad one, and a row that is read.
         assert statements.since() <= 3 + 150 + 3 * (1 + 2)
         again = await source.reader.page(None, 150)
         assert bad(again.rows) == {"10", "50", "99"}
