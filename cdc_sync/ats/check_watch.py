@@ -153,7 +153,7 @@ async def _columns(one: Checked) -> Finding:
 async def _policies(one: Checked) -> Finding:
     await on_own_path(one.connection, one.statements.first_page, [0])
     if hides := await row_security.hiding(one.connection):
-        scripts = "\n".join(each.script for each in hides)
+        scripts = "\n".join(each.remedy for each in hides)
         return one.found("row-security/hides", scripts, reason=row_security.warning(hides))
     return one.found("row-security/none")
 
