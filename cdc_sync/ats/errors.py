@@ -55,6 +55,7 @@ _QUOTED = re.compile('["«].*["»]', re.DOTALL)
 
 _BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
 
+
 def source_error(name: str, **facts: object) -> SourceError:
     """The error with one of the messages, by its code and maybe a `/` and more."""
     return _error(name, texts()["messages"][name], **facts)
