@@ -300,11 +300,16 @@ class Database:
         return task
 
     async def _hold(self, session: Session, lookout: Lookout) -> None:
-        looking = asyncio.create_task(lookout.run(), name="looking for all watches")
+        working = {
+            asyncio.create_task(session.hold(self.prove_every, within=self.answers_within)),
+            asyncio.create_task(lookout.run(), name="looking for all watches"),
+        }
         try:
-            await session.hold(self.prove_every, within=self.answers_within)
+            done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
         finally:
-            await end({looking})
+            await end(working)
 
 
 class UnreadElsewhereError(OperationError):

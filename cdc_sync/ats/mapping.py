@@ -27,7 +27,7 @@ from cdc_sync.ats.errors import source_error
 from cdc_sync.ats.expressions import composed
 from cdc_sync.ats.facts import READABLE, TableFacts
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
-from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key, Row
+from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key
 
 # Types by their fixed OIDs (PostgreSQL, src/include/catalog/pg_type.dat).
 _BOOL = 16
@@ -169,15 +169,6 @@ class Mapping:
             digest = composed("CASE WHEN NOT {} THEN {} ELSE {} END", self.scope, out_of_scope, digest)
         # A key whose value has no text cannot be compared.
         return composed("coalesce(CASE WHEN {} AND {} THEN 'n' ELSE {} END, '?')", has_no_id, has_no_url, digest)
-
-    def row(self, columns: Sequence[Any], digest: str | None = None) -> Row:
-        """A fetched row as the core's."""
-        split = len(self.key_columns)
-        key, extra = tuple(columns[:split]), tuple(columns[split + 10 : self.width])
-        in_scope, id_, url, status, job, account, created, event_date, source, deleted = columns[split : split + 10]
-        # By position: it runs for each row.
-        sent = id_, url, status, job, created, event_date, source, deleted == 1, extra
-        return Row(key, in_scope == 1, *sent, digest, None, False, account)  # noqa: FBT003 - as above
 
     def key(self, columns: Sequence[Any]) -> Key:
         """The key of a fetched row."""

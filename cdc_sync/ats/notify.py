@@ -109,7 +109,7 @@ class ChangeLog:
             return
         places, writers, file = changes.places
         query = sql.SQL(_SQL["delete"]).format(places=places, writers=writers, watch=self._watch, file=file)
-        ((deleted,),) = await self._pool.fetch(query, None, _DOING)
+        ((deleted,),) = await self._pool.ask(_DOING, partial(rows_of, query=query))
         if not deleted and self._kept == changes.places:
             raise source_error("log-kept")
         self._kept = () if deleted else changes.places

@@ -44,7 +44,7 @@ class Walk(NamedTuple):
 class Statements:
     """The statements for one watch's table.
 
-    Texts have the server's position (`connection.with_position`). Behind `Mapping.row`'s columns come the row's digest,
+    Texts have the server's position (`connection.with_position`). Behind the mapping's columns come the row's digest,
     the clock, and the bytes up to the row. The first parameter is the shape (NULL: no digest), the last one the most
     rows.
 
