@@ -167,17 +167,11 @@ _METADATA = ("columns.event_date", "columns.source", "columns.created", "extra."
 """Places of what is sent and not compared."""
 
 
-def mapped(watch: Watch) -> dict[str, Column]:
-    """The payload's columns and expressions, by their place in `columns`, or as `extra.…`."""
-    found = {name: getattr(watch.columns, name) for name in type(watch.columns).model_fields}
-    found |= {f"extra.{name}": extra.mapped for name, extra in watch.extra.items()}
-    return {name: column for name, column in found.items() if column is not None}
-
-
 def by_place(watch: Watch) -> dict[str, Column]:
-    """All columns and expressions, by their place in the watch."""
-    found = {name if name.startswith("extra.") else f"columns.{name}": column for name, column in mapped(watch).items()}
-    return found if watch.where is None else {**found, "where": watch.where}
+    """All columns and expressions, by their place in the watch: `columns.…`, `extra.…` or `where`."""
+    found = {f"columns.{name}": getattr(watch.columns, name) for name in type(watch.columns).model_fields}
+    found |= {f"extra.{name}": extra.mapped for name, extra in watch.extra.items()}
+    return {place: column for place, column in {**found, "where": watch.where}.items() if column is not None}
 
 
 def compared_by_place(watch: Watch) -> dict[str, Column]:

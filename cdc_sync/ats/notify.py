@@ -30,7 +30,7 @@ from cdc_sync.ats.expressions import composed, sections
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.lookout import Ears
 from cdc_sync.ats.recorders import untriggered
-from cdc_sync.ats.triggers import Installation, installation, worked_before
+from cdc_sync.ats.triggers import Installation, installation
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core.events import (
     BellLeftAlone,
@@ -192,8 +192,8 @@ class NotifyCapture(Capture):
     async def was_worked_before(self) -> bool:
         """See `Capture`."""
         # Neither the bell nor the log shows for whom it was: it counts for the first watch of a store only.
-        worked = await self.pool.ask("looking for an earlier daemon's work", worked_before)
-        return worked and not await self.parts.store.report.counts()
+        ((worked,),) = await self.pool.fetch(_SQL["worked_before"], (), "looking for an earlier daemon's work")
+        return bool(worked) and not await self.parts.store.report.counts()
 
     async def jobs(self) -> Jobs:
         """See `Capture`."""

@@ -136,7 +136,7 @@ class Statements:
         if isinstance(mapped, PlainColumn):
             return expressions.fragment(self._mapping.facts.columns[mapped.name])
         if expressions.side_table(self._mapping.watch, mapped) is not None:
-            type_ = self._mapping.type_of("application_id")
+            type_ = self._mapping.type_of(APPLICATION_ID)
             return sql.SQL(type_ if type_ in _COMPARED else "text")
         return TEXT
 

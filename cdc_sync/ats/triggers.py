@@ -13,13 +13,11 @@ from typing import NamedTuple
 
 from cdc_sync.ats.connection import Connection, asking, rows_of
 from cdc_sync.ats.errors import reason, unwritable
-from cdc_sync.ats.expressions import catalog, sections, undeclared
+from cdc_sync.ats.expressions import catalog, undeclared
 from cdc_sync.ats.facts import oid_of
 from cdc_sync.ats.recorders import function_of, missed_of, tables_of
 from cdc_sync.ats.verifying import verify
 from cdc_sync.config import Watch
-
-_SQL = sections("changelog.sql")
 
 _STATES = ("missing", "disabled", "different")
 """States of a function and its triggers that are problems, the worst first."""
@@ -84,13 +82,6 @@ async def left_over(connection: Connection, watches: Mapping[str, Watch]) -> lis
     """Other watches than these, as far as they are in notify mode, for which something is installed."""
     found = await verified(connection, verify(watches))
     return sorted({each.watch for each in found if each.state == "left over" and each.watch is not None})
-
-
-async def worked_before(connection: Connection) -> bool:
-    """Whether any daemon has ever armed a bell in this database, or taken changes from the log, which exists."""
-    async with asking("looking for an earlier daemon's work"):
-        ((has_worked,),) = await rows_of(connection, _SQL["worked_before"])
-    return bool(has_worked)
 
 
 def _blind_spots(watch: Watch, unseen: Collection[Sequence[str]]) -> Iterator[str]:
