@@ -6,6 +6,7 @@ watch's lock, so the pool closes too. The first watch to come back connects, the
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,9 @@ _MISCONFIGURED_WAIT = 10.0
 
 SWEEPS_AT_ONCE = 2
 """Watches that sweep at once, at most: one long sweep does not hold up all others."""
+
+_REMEMBERED = 4
+"""Sessions of this daemon, its present one included, that may hold a lock."""
 
 
 def nothing() -> None:
@@ -139,6 +143,8 @@ class Database:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _sessions: Sessions | None = field(default=None, init=False)
     _closing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    # Behind a silent network the server keeps a session and its locks for long. This daemon may end its own.
+    _earlier: deque[Process] = field(default_factory=partial(deque, maxlen=_REMEMBERED), init=False)
     failure: Exception | None = field(default=None, init=False)
     try_at: float = field(default=0.0, init=False)
     reported: Exception | None = field(default=None, init=False)
@@ -202,12 +208,13 @@ class Database:
     async def turn(self, watch: str, sessions: Sessions) -> AsyncIterator[None]:
         """Be the only one that captures a watch, over all stores; else raise `StandbyError`.
 
-        The session that captured the watch for this store before is ended if it still has the lock.
+        The session of the store's former leader, or an earlier one of this daemon, is ended if it still has the lock.
         """
         session = sessions.lasting
         before = await self.store.databases.begin_capture(watch, session.process.as_text())
+        earlier = [*self._earlier, *([Process.from_text(before)] if before else [])]
         try:
-            await session.lock(watch, Process.from_text(before) if before else None)
+            await session.lock(watch, *(each for each in earlier if each != session.process))
             yield
         finally:
             if not sessions.held.done():
@@ -251,6 +258,7 @@ class Database:
             held = asyncio.create_task(self._hold(lasting, lookout), name="holding the watches' locks")
             stack.push_async_callback(end, {held})
             held.add_done_callback(lambda held: None if held.cancelled() else self._close(pool.close(timeout=2)))
+            self._earlier.append(lasting.process)
             return Sessions(lasting, pool, held, lookout, stack.pop_all(), hosts)
 
     async def recognise(self, watch: str, identity: str, here: Sequence[str]) -> Mapping[str, str]:

@@ -85,7 +85,7 @@ class Session:
         self._wanted = 0
         self._hearing: asyncio.Timeout | None = None
 
-    async def lock(self, watch: str, before: Process | None = None) -> None:
+    async def lock(self, watch: str, *before: Process | None) -> None:
         """Take the watch's lock: be its only capture on this database, over all hosts and stores.
 
         A process `before`, which its daemon no longer uses, is ended if it holds the lock.
@@ -99,12 +99,13 @@ class Session:
             await self._unlock()
             if number in self._locked or await self._try_lock(number):
                 return
-            if before is not None and await self._end(before, number):
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_ENDS_WITHIN):
-                        while not await self._try_lock(number):  # noqa: ASYNC110 - announced to nobody
-                            await asyncio.sleep(0.05)
-                        return
+            for process in filter(None, before):
+                if await self._end(process, number):
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_ENDS_WITHIN):
+                            while not await self._try_lock(number):  # noqa: ASYNC110 - announced to nobody
+                                await asyncio.sleep(0.05)
+                            return
             raise await _held_by(self.connection, watch)
 
     async def unlock(self, watch: str) -> None:
