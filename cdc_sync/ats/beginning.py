@@ -144,8 +144,7 @@ async def _reread_pending(intake: Intake) -> int:
     number = 0
     async for found in intake.store.capture.pending(intake.rules.watch, intake.parts.steps.read):
         if found:
-            async with intake.lock:
-                await _reread(intake, found)
+            await _reread(intake, found)
             await _confirm_again(intake, found)
         number += len(found)
     return number
@@ -155,9 +154,7 @@ async def _reread(intake: Intake, keys: Mapping[str, Key]) -> None:
     """Read and apply the rows of these applications, each with its key."""
     watch, now = intake.rules.watch, intake.store.driver.clock.for_people()
     # No sweep found what these reads show.
-    origin = intake.parts.watch.capture.mode
-    async for read, answered in intake.reader.parts_by_key(set(keys.values())):
-        await intake.read(read, dict.fromkeys(answered, read.at or now), origin)
+    await intake.keys(dict.fromkeys(keys.values(), now), intake.parts.watch.capture.mode)
     if suspected := await intake.store.capture.suspected(watch, list(keys)):
         # An earlier suspicion may be of a row that came back.
         found = await intake.resolve(dict.fromkeys(suspected, now))

@@ -6,15 +6,10 @@ database (`config.Capture.needs`). `ats.beginning` lists the kinds.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, ClassVar
 
 from cdc_sync.ats.intake import Intake
-from cdc_sync.ats.recorders import untriggered
-from cdc_sync.ats.triggers import Installation, installation
 from cdc_sync.config import Capture as Configured
-from cdc_sync.core.events import TriggersFound, TriggersMissing
-from cdc_sync.core.reasons import coded, joined
 
 Jobs = dict[str, Callable[[], Coroutine[Any, Any, None]]]
 """Endless work, by name: functions, so that none is left unstarted when another cannot get ready."""
@@ -95,54 +90,3 @@ class Capture(ABC):
 
 class ChangedError(Exception):
     """The triggers or the server's settings have changed: begin again."""
-
-
-class SweepOnlyCapture(Capture):
-    """Leaves changes to sweeps while triggers have no log."""
-
-    def __init__(self, intake: Intake, installed: Installation) -> None:
-        super().__init__(intake)
-        self.installed = installed
-
-    @classmethod
-    async def open(cls, intake: Intake) -> Capture:
-        """See `Capture`."""
-        return cls(intake, await look_for_triggers(intake))
-
-    @staticmethod
-    def longest_silence(configured: Configured) -> float:
-        """See `Capture`."""
-        return 2 * max(configured.drain_interval, configured.poll_interval).total_seconds()
-
-    async def catch_up(self) -> None:
-        """Nothing to catch up with."""
-
-    def report_problems(self, meanwhile: str) -> None:
-        """See `Capture`."""
-        if not self.installed.problems:
-            self.parts.observe(TriggersFound(self.parts.name))
-            return
-        reason = joined(self.installed.problems)
-        remedy: str = coded("install", "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll.")
-        never = untriggered(self.intake.reader.mapping.facts.kind, self.server.version)
-        if never is not None:
-            reason, remedy = f"{self.parts.watch.table} {never.reason}", never.remedy
-        message = coded(
-            "triggers",
-            "capture.mode is notify, but %(reason)s. %(reason_meanwhile)s %(reason_remedy)s",
-            reason=reason,
-            reason_meanwhile=meanwhile,
-            reason_remedy=remedy,
-        )
-        self.parts.observe(TriggersMissing(self.parts.name, message))
-
-    async def look_at_setup(self) -> None:
-        """See `Capture`; server settings decide whether the bell may be armed."""
-        if self.lookout.server != self.server or await look_for_triggers(self.intake) != self.installed:
-            raise ChangedError
-
-
-async def look_for_triggers(intake: Intake) -> Installation:
-    """Look up the watch's triggers."""
-    looking = partial(installation, name=intake.parts.name, watch=intake.parts.watch)
-    return await intake.sessions.pool.ask("looking for the triggers", looking)

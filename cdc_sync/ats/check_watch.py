@@ -6,22 +6,21 @@ from functools import partial
 from typing import Any
 
 import yaml
-from psycopg import sql
 
 from cdc_sync.ats import expressions, row_security
 from cdc_sync.ats.check_plans import id_index, key_index, url_index, watermark_index
 from cdc_sync.ats.checked import PARTITIONED, TABLES, Checked, how, like, listed
-from cdc_sync.ats.connection import Connection, on_own_path, rows_of, rows_on_own_path
+from cdc_sync.ats.connection import Connection, on_own_path, rows_of
 from cdc_sync.ats.depends_on import used, why_not
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.expressions import catalog, composed, sections
+from cdc_sync.ats.expressions import catalog
 from cdc_sync.ats.facts import look_up, table_facts
 from cdc_sync.ats.granting import missing_grants
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.ats.recorders import PARTITIONED_SINCE, untriggered
 from cdc_sync.ats.survey import Column
 from cdc_sync.ats.triggers import installation
-from cdc_sync.config import PlainColumn, SqlColumn, Watch
+from cdc_sync.config import SqlColumn, Watch
 from cdc_sync.config.columns import bare_column
 from cdc_sync.config.meanings import is_bare_number
 from cdc_sync.config.watch import Related
@@ -55,7 +54,6 @@ async def _check_reading(one: Checked) -> None:
     await one.holds("application-id-index", explaining, id_index)
     await one.holds("application-id-index", explaining, url_index)
     await one.holds("watermark-index", explaining, watermark_index)
-    await one.holds("account-ids", f"reading the ids of {one.watch.table}", _ids_of_accounts)
 
 
 async def _table(one: Checked) -> Finding:
@@ -155,29 +153,9 @@ async def _columns(one: Checked) -> Finding:
 async def _policies(one: Checked) -> Finding:
     await on_own_path(one.connection, one.statements.first_page, [0])
     if hides := await row_security.hiding(one.connection):
-        scripts = "\n".join(each.script for each in hides)
+        scripts = "\n".join(each.remedy for each in hides)
         return one.found("row-security/hides", scripts, reason=row_security.warning(hides))
     return one.found("row-security/none")
-
-
-async def _ids_of_accounts(one: Checked) -> Finding | None:
-    """Whether rows of several accounts have the same id."""
-    columns = one.watch.columns
-    identified = columns.application_id or columns.status_url
-    if columns.account is None or identified is None:
-        return None
-    if isinstance(identified, PlainColumn) and (identified.name,) in one.facts.unique:
-        return one.found("account-ids/unique")
-    in_scope = sql.SQL("TRUE") if one.watch.where is None else expressions.expression(one.watch.where)
-    parts = map(expressions.expression, (identified, columns.account))
-    query = composed(sections("reading.sql")["ids_of_accounts"], one.mapping.table, in_scope, *parts)
-    try:
-        ((number, example),) = await rows_on_own_path(one.connection, query, [])
-    except SourceError as error:
-        return one.found("account-ids/unknown", reason=error.message)
-    return (
-        one.found("account-ids/repeated", number=number, example=example) if number else one.found("account-ids/unique")
-    )
 
 
 async def _triggers(one: Checked) -> Finding:
@@ -189,7 +167,7 @@ async def _triggers(one: Checked) -> Finding:
     installed = await installation(one.connection, one.name, one.watch)
     if not installed.problems:
         return one.found("triggers/fire")
-    return one.found("triggers/wrong", installed.enabling, problems="; ".join(installed.problems))
+    return one.found("triggers/wrong", problems="; ".join(installed.problems))
 
 
 def _as_yaml(columns: Named[str, tuple[str, ...]]) -> str:

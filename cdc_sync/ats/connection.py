@@ -145,7 +145,7 @@ class ReplicaGuard:
         if waits_for:
             raise source_error("server-may-lag", transaction=waits_for)
         if waits_for is not None:
-            raise source_error("server-behind" if now.in_recovery else "server-behind/primary")
+            raise source_error("server-behind")
         return now
 
     def advance(self, text: str) -> None:

@@ -55,11 +55,6 @@ _QUOTED = re.compile('["«].*["»]', re.DOTALL)
 
 _BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
 
-_KNOWN_CLASSES = frozenset(
-    each.sqlstate[:2] for each in vars(errors).values() if isinstance(getattr(each, "sqlstate", None), str)
-)
-"""PostgreSQL's classes of SQLSTATEs; any other is a function's (RAISE … USING ERRCODE)."""
-
 
 def source_error(name: str, **facts: object) -> SourceError:
     """The error with one of the messages, by its code and maybe a `/` and more."""
@@ -92,7 +87,7 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
     """The driver's error during an operation, as ours."""
     line = visible(_first_line(error))
     names = {kind.__name__ for kind in type(error).__mro__}
-    names |= {"text"} if error.sqlstate is None else {"raised"} if _is_raised(error) else set()
+    names |= {"text"} if error.sqlstate is None else set()
     for meaning in texts()["meanings"]:
         match = re.search("|".join(meaning.get("found", ())), line)
         if match is not None and names.intersection(meaning["of"]):
@@ -128,10 +123,6 @@ def row_error_text(error: SourceError) -> str:
     if not isinstance(cause, psycopg.Error):
         return error.message
     return _BYTES.sub("…", _QUOTED.sub("…", _first_line(cause)))
-
-
-def _is_raised(error: psycopg.Error) -> bool:
-    return error.sqlstate is not None and error.sqlstate[:2] not in _KNOWN_CLASSES
 
 
 def _first_line(error: psycopg.Error) -> str:

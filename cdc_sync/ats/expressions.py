@@ -131,16 +131,6 @@ def spellings_in_url(application_id: str) -> set[str]:
     return {application_id, quote(application_id, safe=""), quote(application_id, safe="!$&'()*+,;=:@")}
 
 
-_NAME = r"""(?:(?![0-9$])[^\0-#%-/:-@\[-^`{-\x7f]+|"(?:[^"]|"")+")"""
-_LOOKUP = re.compile(
-    rf"\(?\s*SELECT\s+(?P<owner>{_NAME})\s*\.\s*(?P<column>{_NAME})"
-    rf"\s+FROM\s+(?:(?P<schema>{_NAME})\s*\.\s*)?(?P<table>{_NAME})\s+(?:AS\s+)?(?P<alias>{_NAME})"
-    rf"\s+WHERE\s+(?P<on>.+?)\s*\)?",
-    re.IGNORECASE | re.DOTALL,
-)
-_EQUAL = re.compile(rf"\s*({_NAME})\s*\.\s*({_NAME})\s*=\s*({_NAME})\s*\.\s*({_NAME})\s*")
-
-
 class Dependencies(NamedTuple):
     """Column names in order; not `complete` if an expression has no `depends_on`, and may use others."""
 
@@ -157,40 +147,31 @@ class SideTable(NamedTuple):
 
 
 def side_table(watch: Watch, one: Column | None) -> SideTable | None:
-    """The side table of an expression `SELECT s.value FROM table s WHERE s.key = t.key`; None for any other."""
-    match = _LOOKUP.fullmatch(one.sql.strip()) if isinstance(one, SqlColumn) else None
-    if match is None or (alias := unwritten(match["alias"])) == "t" or unwritten(match["owner"]) != alias:
+    """The side table of an expression in the form that `cdc-sync sql id-table` prints; None for any other.
+
+    It is one under `related`, so that its columns with the key are known.
+    """
+    if not isinstance(one, SqlColumn):
         return None
-    if match["table"].lower() in ("only", "lateral"):  # the table looks like the alias then
-        return None
-    key: dict[str, str] = {}
-    for pair in re.split(r"\bAND\b", match["on"], flags=re.IGNORECASE):
-        equal = _EQUAL.fullmatch(pair)
-        owner, column, other, of_other = map(unwritten, equal.groups()) if equal else [""] * 4
-        sides = {owner: column, other: of_other}
-        if sides.keys() != {alias, "t"} or sides["t"] in key:
-            return None
-        key[sides["t"]] = sides[alias]
-    if key.keys() != set(watch.key):
-        return None
-    return SideTable(_table(match), unwritten(match["column"]), tuple(key[column] for column in watch.key))
+    for related in watch.related:
+        pairs = zip(related.key, watch.key, strict=False)
+        on = " AND ".join(rf"(?P=s)\.{re.escape(written(own))} = t\.{re.escape(written(key))}" for own, key in pairs)
+        form = rf'\(SELECT (?P<s>\w+)\.(\w+|"[^"]+") FROM {re.escape(str(related.table))} (?P=s) WHERE {on}\)'  # noqa: S608 - no SQL
+        found = re.fullmatch(form, one.sql.strip())
+        if found is not None and found["s"].lower() != "t" and len(related.key) == len(watch.key):
+            return SideTable(related.table, unwritten(found[2]), related.key)
+    return None
 
 
 _METADATA = ("columns.event_date", "columns.source", "columns.created", "extra.")
 """Places of what is sent and not compared."""
 
 
-def mapped(watch: Watch) -> dict[str, Column]:
-    """The payload's columns and expressions, by their place in `columns`, or as `extra.…`."""
-    found = {name: getattr(watch.columns, name) for name in type(watch.columns).model_fields}
-    found |= {f"extra.{name}": extra.mapped for name, extra in watch.extra.items()}
-    return {name: column for name, column in found.items() if column is not None}
-
-
 def by_place(watch: Watch) -> dict[str, Column]:
-    """All columns and expressions, by their place in the watch."""
-    found = {name if name.startswith("extra.") else f"columns.{name}": column for name, column in mapped(watch).items()}
-    return found if watch.where is None else {**found, "where": watch.where}
+    """All columns and expressions, by their place in the watch: `columns.…`, `extra.…` or `where`."""
+    found = {f"columns.{name}": getattr(watch.columns, name) for name in type(watch.columns).model_fields}
+    found |= {f"extra.{name}": extra.mapped for name, extra in watch.extra.items()}
+    return {place: column for place, column in {**found, "where": watch.where}.items() if column is not None}
 
 
 def compared_by_place(watch: Watch) -> dict[str, Column]:
@@ -222,7 +203,3 @@ def _used(watch: Watch, columns: Iterable[Column]) -> Dependencies:
     used = [columns_of(each) for each in columns]
     names = dict.fromkeys((*watch.key, *(name for some in used for name in some or ())))
     return Dependencies(tuple(names), complete=None not in used)
-
-
-def _table(found: re.Match[str]) -> QualifiedName:
-    return QualifiedName(unwritten(found["schema"]) if found["schema"] else None, unwritten(found["table"]))

@@ -103,9 +103,21 @@ async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | 
     found = await _relations(connection, table)
     if not found:
         return None
-    ((oid, *facts),) = found
-    ((described,),) = await rows_of(connection, catalog("table"), {"tables": [oid]})
-    return TableFacts(oid, *facts, *json.loads(described))
+    ((oid, schema, name, kind, estimate),) = found
+    described = await rows_of(connection, catalog("tables"), {"tables": [oid]})
+    unique, columns = json.loads(described[0][1]) if described else ([], {})
+    return TableFacts(
+        oid,
+        schema,
+        name,
+        kind,
+        estimate,
+        columns={name: of["type"] for name, of in columns.items()},
+        not_null=[name for name, of in columns.items() if of["not_null"]],
+        unique=unique,
+        operators={name: of["operators"] for name, of in columns.items()},
+        virtual=[name for name, of in columns.items() if of["virtual"]],
+    )
 
 
 async def oid_of(connection: Connection, table: QualifiedName) -> int | None:

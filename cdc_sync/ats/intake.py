@@ -101,7 +101,7 @@ class Intake:
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
         # Another daemon may have saved news before this one took the watch.
         self.reader.pool.guard.load(positions.get(REPLICA))
-        await self.place(await self.table.recognise(positions.get(TABLE), self.reader))
+        await self.place(await self.table.recognise(positions.get(TABLE)))
 
     async def look_for_policies(self, *, first: bool = False) -> bool:
         """Check whether row-level security may hide rows; report a change, or with `first` the present state.
@@ -124,22 +124,21 @@ class Intake:
         return row_security.described(hidden_by) if hidden_by else self.table.doubt
 
     async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
-        """Read the rows of these keys and apply them; `times` has when each may have changed."""
+        """Read the rows of these keys and apply them; a key without a row is gone.
+
+        `times` has when each may have changed.
+        """
         async with self.lock:
             results: list[ApplyResult] = []
             async for read, answered in self.reader.parts_by_key(times):
-                results += await self.read(read, {key: times[key] for key in answered}, origin)
+                found = {row.key for row in read.rows}
+                gone = {key: times[key] for key in answered if key not in found}
+                if not found and not gone:
+                    continue
+                self.observe(ChangesRead(self.rules.watch, origin, len(found) + len(gone)))
+                observations = [interpret(row, self.rules, times.get(row.key, read.at)) for row in read.rows]
+                results += (await self.apply(origin, observations=observations, gone=gone)).results
             return results
-
-    async def read(self, read: Read, times: Mapping[Key, int], origin: Origin) -> Sequence[ApplyResult]:
-        """Apply what was read by the keys of `times`, under `lock`; a key without a row is gone."""
-        found = {row.key for row in read.rows}
-        gone = {key: at for key, at in times.items() if key not in found}
-        if not read.rows and not gone:
-            return ()
-        self.observe(ChangesRead(self.rules.watch, origin, len(read.rows) + len(gone)))
-        observations = [interpret(row, self.rules, times.get(row.key, read.at)) for row in read.rows]
-        return (await self.apply(origin, observations=observations, gone=gone)).results
 
     async def compared(self) -> None:
         """A sweep has compared every row."""
@@ -177,7 +176,7 @@ class Intake:
             return Applied()
         if self.named is not None and origin != "sweep":
             self.named.update(batch.gone, (each.key for each in batch.observations))
-        if has_news:
+        if has_news and self.table.is_of_tenant:
             await self.table.look()
         first = await self.store.capture.apply(self.rules, batch, parts.calls)
         if first.suspected:

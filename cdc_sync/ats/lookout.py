@@ -9,11 +9,11 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -25,8 +25,7 @@ from cdc_sync.ats.expressions import arrays, composed, sections
 from cdc_sync.ats.facts import ServerFacts, server_facts
 from cdc_sync.ats.recorders import missed_of
 from cdc_sync.core.identifiers import QualifiedName
-
-T = TypeVar("T")
+from cdc_sync.core.watermark import SnapshotReading
 
 _SQL, _BELL = sections("lookout.sql"), sections("changelog.sql")
 
@@ -213,7 +212,9 @@ class Lookout:
         # How often the log was looked at, and when its idle watches learned of it.
         self._looks = 0
         self._shown_at = time.monotonic()
-        self._shared: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
+        self._reading: SnapshotReading | None = None
+        self._read_at = 0.0
+        self._taking = asyncio.Lock()
 
     async def join(self, watched: Watched) -> None:
         """Add a watch, and find out its state."""
@@ -230,17 +231,12 @@ class Lookout:
         watched.ears = ears
         self.bell.hurry.set()
 
-    async def ask(self, what: Hashable, within: float, asking: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The answer to a question of all watches, asked once in so many seconds."""
-        now = time.monotonic()
-        since, task = self._shared.get(what, (0.0, None))
-        if task is None or now - since >= within or (task.done() and (task.cancelled() or task.exception())):
-            self._shared = {key: one for key, one in self._shared.items() if now - one[0] < ROUND}
-            task = asyncio.create_task(asking(), name="asking for all watches")
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._shared[what] = now, task
-        answer: T = await asyncio.shield(task)
-        return answer
+    async def transactions(self, every: float, look: Callable[[], Awaitable[SnapshotReading]]) -> SnapshotReading:
+        """The server's transactions, looked at for all watches, `every` so many seconds."""
+        async with self._taking:
+            if self._reading is None or time.monotonic() - self._read_at >= every:
+                self._reading, self._read_at = await look(), time.monotonic()
+            return self._reading
 
     async def run(self) -> None:
         """Look for ever, and report failures to the watches that rely on it."""

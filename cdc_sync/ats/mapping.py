@@ -27,7 +27,7 @@ from cdc_sync.ats.errors import source_error
 from cdc_sync.ats.expressions import composed
 from cdc_sync.ats.facts import READABLE, TableFacts
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
-from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key, Row
+from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key
 
 # Types by their fixed OIDs (PostgreSQL, src/include/catalog/pg_type.dat).
 _BOOL = 16
@@ -35,7 +35,7 @@ _DATE = 1082
 _TIMESTAMP = 1114
 _TIMESTAMPTZ = 1184
 _DATES = {_DATE: "date", _TIMESTAMP: "timestamp", _TIMESTAMPTZ: "timestamptz"}
-_FITTING = {"created": {*_DATES}, "event_date": {*_DATES}, "deleted": {*_DATES, _BOOL}}
+_FITTING = {"columns.created": {*_DATES}, "columns.event_date": {*_DATES}, "columns.deleted": {*_DATES, _BOOL}}
 _TEXT = 25
 _NUMBERS = frozenset({"smallint", "integer", "bigint", "uuid"})
 """Types whose texts are never blank, and have nothing to escape in JSON."""
@@ -45,8 +45,8 @@ _SQL = expressions.sections("reading.sql")
 WHERE, APPLICATION_ID, STATUS_URL = "where", "columns.application_id", "columns.status_url"
 """Places in the watch's configuration: see `Mapping.expressions`."""
 
-_TEXT_FIELDS = ("application_id", "status_url", "status", "job_id", "account")
-_FIELDS = (*_TEXT_FIELDS, "created", "event_date", "source", "deleted")
+_TEXTS = (APPLICATION_ID, STATUS_URL, "columns.status", "columns.job_id", "columns.account")
+_READ = (*_TEXTS, "columns.created", "columns.event_date", "columns.source", "columns.deleted")
 
 _UNDECISIVE = {WHERE, "columns.event_date"}
 """What does not count for a digest. Creation date, source and further fields do: they can make a row unreportable."""
@@ -68,7 +68,7 @@ class Mapping:
 
     def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int], server: psycopg.ConnectionInfo) -> None:
         self.watch, self.facts = watch, facts
-        self._types, self._mapped = types, expressions.mapped(watch)
+        self._types, self._mapped = types, expressions.by_place(watch)
         self.knows_its_encoding = server.parameter_status("server_encoding") != "SQL_ASCII"
         self.table, self.scope = _table(facts), _scope(watch)
         self.key_columns = [expressions.column(name) for name in watch.key]
@@ -91,9 +91,8 @@ class Mapping:
         return not (has_expression or self.watch.where) and {*self.operators} == {expressions.POSTGRESQLS_OWN}
 
     def _all_read(self) -> dict[str, sql.Composable]:
-        read = [*(f"columns.{name}" for name in _FIELDS), *(f"extra.{name}" for name in self.watch.extra)]
         scope = {WHERE: composed("{}::int", self.scope)}
-        return scope | {place: self._read(place.removeprefix("columns.")) for place in read}
+        return scope | {place: self._read(place) for place in (*_READ, *(f"extra.{name}" for name in self.watch.extra))}
 
     @classmethod
     async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
@@ -104,26 +103,26 @@ class Mapping:
         if missing := [column for column in watch.key if column not in facts.columns]:
             raise source_error("key-missing", column=missing[0], table=name, columns=", ".join(facts.columns))
         await check_time_zone(connection, watch.timezone)
-        mapped = expressions.mapped(watch)
+        mapped = {place: each for place, each in expressions.by_place(watch).items() if place != WHERE}
         values = map(expressions.expression, mapped.values())
         query = composed("SELECT {} FROM {} WHERE {} LIMIT 0", values, _table(facts), _scope(watch))
         async with asking(f"preparing to read {name}"):
             cursor = await on_own_path(connection, query, ())
-        types = {field: column.type_code for field, column in zip(mapped, cursor.description or [], strict=True)}
-        _check_types(watch, types)
+        types = {place: column.type_code for place, column in zip(mapped, cursor.description or [], strict=True)}
+        _check_types(mapped, types)
         return cls(watch, facts, types, connection.info)
 
-    def _read(self, name: str) -> sql.Composable:
-        mapped, oid = self._mapped.get(name), self._types.get(name)
-        if name == "deleted":
+    def _read(self, place: str) -> sql.Composable:
+        mapped, oid = self._mapped.get(place), self._types.get(place)
+        if place == "columns.deleted":
             test = sql.SQL("({} IS TRUE)::int") if oid == _BOOL else sql.SQL("({} IS NOT NULL)::int")
             return sql.SQL("0") if mapped is None else test.format(expressions.expression(mapped))
         if mapped is None:
             return _NULL
         value = expressions.expression(mapped)
-        if name in _TEXT_FIELDS:
+        if place in _TEXTS:
             return _cut(composed("{}::text", value), LONGEST_TEXT)
-        if name in {"created", "event_date"}:
+        if place in {"columns.created", "columns.event_date"}:
             return self.instant(value, _DATES[oid or 0])
         if oid == _TIMESTAMPTZ:
             # HelloWork's format, whatever the session's time zone.
@@ -141,9 +140,9 @@ class Mapping:
             instant = composed("{}::timestamp AT TIME ZONE {}", instant, self.watch.timezone)
         return composed(_SQL["instant"], value, instant)
 
-    def type_of(self, field: str) -> str | None:
-        """A mapped field's type as SQL writes it; None if it is none of PostgreSQL's own."""
-        known = psycopg.adapters.types.get(self._types[field])
+    def type_of(self, place: str) -> str | None:
+        """The type of what stands at a place as SQL writes it; None if it is none of PostgreSQL's own."""
+        known = psycopg.adapters.types.get(self._types[place])
         return None if known is None else known.name
 
     def is_none(self, mapped: Column | None) -> sql.Composable:
@@ -169,15 +168,6 @@ class Mapping:
             digest = composed("CASE WHEN NOT {} THEN {} ELSE {} END", self.scope, out_of_scope, digest)
         # A key whose value has no text cannot be compared.
         return composed("coalesce(CASE WHEN {} AND {} THEN 'n' ELSE {} END, '?')", has_no_id, has_no_url, digest)
-
-    def row(self, columns: Sequence[Any], digest: str | None = None) -> Row:
-        """A fetched row as the core's."""
-        split = len(self.key_columns)
-        key, extra = tuple(columns[:split]), tuple(columns[split + 10 : self.width])
-        in_scope, id_, url, status, job, account, created, event_date, source, deleted = columns[split : split + 10]
-        # By position: it runs for each row.
-        sent = id_, url, status, job, created, event_date, source, deleted == 1, extra
-        return Row(key, in_scope == 1, *sent, digest, None, False, account)  # noqa: FBT003 - as above
 
     def key(self, columns: Sequence[Any]) -> Key:
         """The key of a fetched row."""
@@ -225,22 +215,19 @@ async def check_time_zone(connection: Connection, name: str) -> None:
             raise source_error("time-zone-unknown", zone=name) from error
 
 
-def _check_types(watch: Watch, types: dict[str, int]) -> None:
-    wrong: list[str] = []
-    for field, fitting in _FITTING.items():
-        oid = types.get(field)
-        if oid is not None and oid not in fitting:
-            wrong.append(f"columns.{field} {_unfitting(field, getattr(watch.columns, field), oid)}")
+def _check_types(mapped: dict[str, Column], types: dict[str, int]) -> None:
+    found = {place: oid for place, oid in types.items() if oid not in _FITTING.get(place, {oid})}
+    wrong = [f"{place} {_unfitting(place, mapped[place], oid)}" for place, oid in found.items()]
     if wrong:
         raise source_error("configuration-mismatch", wrong="; ".join(wrong))
 
 
-def _unfitting(field: str, mapped: Column, oid: int) -> str:
+def _unfitting(place: str, mapped: Column, oid: int) -> str:
     """Why a type does not fit, and what to write instead."""
     known = psycopg.adapters.types.get(oid)
     found = known.name if known else f"a type of the database's own (oid {oid})"
     named = mapped.name if isinstance(mapped, PlainColumn) else "…"
-    also, instead = ("a boolean, ", f"{named} = …") if field == "deleted" else ("", "to_timestamp(…)")
+    also, instead = ("a boolean, ", f"{named} = …") if place == "columns.deleted" else ("", "to_timestamp(…)")
     return (
         f"must be {also}a date or a timestamp, not {found}; for another representation use "
         f'{{sql: "{instead}", depends_on: [{named}]}}'

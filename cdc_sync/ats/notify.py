@@ -18,18 +18,29 @@ import math
 import time
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 from psycopg import errors, sql
 
 from cdc_sync.ats import expressions
-from cdc_sync.ats.capture import Capture, Jobs, SweepOnlyCapture, look_for_triggers
+from cdc_sync.ats.capture import Capture, ChangedError, Jobs
 from cdc_sync.ats.connection import NOW, Connection, Pool, rows_of
 from cdc_sync.ats.errors import source_error
 from cdc_sync.ats.expressions import composed, sections
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.lookout import Ears
-from cdc_sync.ats.triggers import Installation, worked_before
-from cdc_sync.core.events import BellLeftAlone, CaughtUp, ChangesMissed, NotifyQueueSeen
+from cdc_sync.ats.recorders import untriggered
+from cdc_sync.ats.triggers import Installation, installation
+from cdc_sync.config import Capture as Configured
+from cdc_sync.core.events import (
+    BellLeftAlone,
+    CaughtUp,
+    ChangesMissed,
+    NotifyQueueSeen,
+    TriggersFound,
+    TriggersMissing,
+)
+from cdc_sync.core.reasons import coded, joined
 from cdc_sync.core.rows import Key
 
 MISSED = "missed"
@@ -98,13 +109,10 @@ class ChangeLog:
             return
         places, writers, file = changes.places
         query = sql.SQL(_SQL["delete"]).format(places=places, writers=writers, watch=self._watch, file=file)
-
-        if await self._pool.ask(_DOING, partial(_are_deleted, query=query)):
-            self._kept = ()
-        elif self._kept == changes.places:
+        ((deleted,),) = await self._pool.ask(_DOING, partial(rows_of, query=query))
+        if not deleted and self._kept == changes.places:
             raise source_error("log-kept")
-        else:
-            self._kept = changes.places
+        self._kept = () if deleted else changes.places
 
     async def give_back(self, *, nearly_full: bool) -> None:
         """Truncate the log's file if it is empty and unused."""
@@ -123,14 +131,6 @@ class ChangeLog:
                 await connection.execute("ROLLBACK")
 
         await self._pool.ask(_DOING, shorten)
-
-
-async def _are_deleted(connection: Connection, query: sql.Composed) -> bool:
-    # Only without parameters may several statements be one message.
-    cursor, deleted = await connection.execute(query), False
-    while cursor.nextset():
-        deleted = deleted or cursor.rowcount > 0
-    return deleted
 
 
 async def take_id(pool: Pool) -> int:
@@ -156,13 +156,17 @@ async def have_ended(pool: Pool, taken: int) -> bool:
     return int(oldest) > taken
 
 
-class NotifyCapture(SweepOnlyCapture):
-    """Consumes one watch's part of the change log; `rung` is set while that may have unread changes."""
+class NotifyCapture(Capture):
+    """Consumes one watch's part of the change log; without a log it leaves all changes to sweeps.
+
+    `rung` is set while the log may have unread changes.
+    """
 
     def __init__(self, intake: Intake, installed: Installation) -> None:
-        super().__init__(intake, installed)
+        super().__init__(intake)
         parts, server = intake.parts, self.server
         configured = parts.watch.capture
+        self.installed = installed
         self._max_backlog = configured.max_backlog
         harms = server.prepares_transactions or server.waits_for_standbys
         self._may_ring = configured.wakeup == "notify" and not harms
@@ -176,34 +180,63 @@ class NotifyCapture(SweepOnlyCapture):
         self._gave_back_at = -math.inf
 
     @classmethod
-    async def open(cls, intake: Intake) -> Capture:
-        """See `Capture`; without a log, sweeps only."""
-        installed = await look_for_triggers(intake)
-        if not installed.has_log:
-            return SweepOnlyCapture(intake, installed)
-        return cls(intake, installed)
+    async def open(cls, intake: Intake) -> Self:
+        """See `Capture`."""
+        return cls(intake, await look_for_triggers(intake))
+
+    @staticmethod
+    def longest_silence(configured: Configured) -> float:
+        """See `Capture`."""
+        return 2 * max(configured.drain_interval, configured.poll_interval).total_seconds()
 
     async def was_worked_before(self) -> bool:
         """See `Capture`."""
         # Neither the bell nor the log shows for whom it was: it counts for the first watch of a store only.
-        worked = await self.pool.ask("looking for an earlier daemon's work", worked_before)
-        return worked and not await self.parts.store.report.counts()
+        ((worked,),) = await self.pool.fetch(_SQL["worked_before"], (), "looking for an earlier daemon's work")
+        return bool(worked) and not await self.parts.store.report.counts()
 
     async def jobs(self) -> Jobs:
         """See `Capture`."""
-        name = self.parts.name
+        name, jobs = self.parts.name, await super().jobs()
+        if not self.installed.has_log:
+            return jobs
         if self._may_ring:
             await self.intake.sessions.lasting.listen(name, self.rung.set, self._proved)
         elif self.parts.watch.capture.wakeup == "notify":
             self.parts.observe(BellLeftAlone(name, self._look_every))
-        jobs = {**await super().jobs(), "change log": self.run}
         if not self.parts.dry_run:
             await self.lookout.bell.silence()
             jobs["missed changes"] = self.watch_missed
-        return jobs
+        return {**jobs, "change log": self.run}
+
+    def report_problems(self, meanwhile: str) -> None:
+        """See `Capture`."""
+        if not self.installed.problems:
+            self.parts.observe(TriggersFound(self.parts.name))
+            return
+        reason = joined(self.installed.problems)
+        remedy: str = coded("install", "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll.")
+        never = untriggered(self.intake.reader.mapping.facts.kind, self.server.version)
+        if never is not None:
+            reason, remedy = f"{self.parts.watch.table} {never.reason}", never.remedy
+        message = coded(
+            "triggers",
+            "capture.mode is notify, but %(reason)s. %(reason_meanwhile)s %(reason_remedy)s",
+            reason=reason,
+            reason_meanwhile=meanwhile,
+            reason_remedy=remedy,
+        )
+        self.parts.observe(TriggersMissing(self.parts.name, message))
+
+    async def look_at_setup(self) -> None:
+        """See `Capture`; server settings decide whether the bell may be armed."""
+        if self.lookout.server != self.server or await look_for_triggers(self.intake) != self.installed:
+            raise ChangedError
 
     async def catch_up(self) -> None:
         """See `Capture`. It ends with a batch that is not full."""
+        if not self.installed.has_log:
+            return
         async with self._lock:
             begun = time.monotonic()
             while await self.step():
@@ -281,3 +314,9 @@ class NotifyCapture(SweepOnlyCapture):
         if time.monotonic() - self._gave_back_at >= self.parts.steps.give_back_every:
             self._gave_back_at = time.monotonic()
             await self.log.give_back(nearly_full=size >= self._max_backlog // 2)
+
+
+async def look_for_triggers(intake: Intake) -> Installation:
+    """Look up the watch's triggers."""
+    looking = partial(installation, name=intake.parts.name, watch=intake.parts.watch)
+    return await intake.sessions.pool.ask("looking for the triggers", looking)

@@ -127,7 +127,7 @@ class PollCapture(Capture):
 
     async def _look(self) -> SnapshotReading:
         """Look at the server's transactions. All watches share a look, so it may be a little old."""
-        return await self.lookout.ask("transactions", self.parts.steps.look_every, self.reader.look)
+        return await self.lookout.transactions(self.parts.steps.look_every, self.reader.look)
 
     async def begin(self) -> None:
         """Go on at the saved watermark, or now: the sweep at the start finds older changes."""

@@ -123,11 +123,12 @@ class Reader:
             yield await self._alone(key, shape, confirming=confirming), [key]
 
     async def _by_key(self, keys: Sequence[Key], shape: str | None, *, confirming: bool) -> Read:
-        query, parameters = self.statements.by_key, [shape, *columns_of(keys)]
+        query, parameters = self.statements.by_key, [shape, *map(list, zip(*keys, strict=True))]
         if confirming:
             return await self._confirmed(query, parameters)
         # To parse and to plan it takes five times as long as to run it.
-        return self._read_of(await self._fetch(query, parameters, prepare=True))
+        asking = partial(self._rows_of, query=query, parameters=parameters, prepare=True)
+        return self._read_of(await self.pool.read(self._doing, asking))
 
     async def _alone(self, key: Key, shape: str | None, *, confirming: bool) -> Read:
         """A row that is read alone, whether it can be read or not."""
@@ -136,8 +137,8 @@ class Reader:
         except SourceError as error:
             if not is_of_a_row(error):
                 raise
-            rows, at = await self.unreadable.examine(key, error)
-            return Read(rows, at, hidden_by=await self.hidden_by() if confirming else frozenset())
+            rows = await self.unreadable.examine(key, error)
+            return Read(rows, 0, hidden_by=await self.hidden_by() if confirming else frozenset())
         self.unreadable.met.pop(key, None)
         return found
 
@@ -215,12 +216,9 @@ class Reader:
         ((text, rows, at, *last, _),) = found
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
-    async def _fetch(
-        self, query: str, parameters: Sequence[Any], turn: Turn = AT_ONCE, *, prepare: bool = False
-    ) -> Rows:
+    async def _fetch(self, query: str, parameters: Sequence[Any], turn: Turn = AT_ONCE) -> Rows:
         """The rows of a statement `with_position`, maybe with expressions of the configuration."""
-        asking = partial(self._rows_of, query=query, parameters=parameters, prepare=prepare)
-        return await self.pool.read(self._doing, asking, turn)
+        return await self.pool.read(self._doing, partial(self._rows_of, query=query, parameters=parameters), turn)
 
     async def _confirmed(self, query: str, parameters: Sequence[Any]) -> Read:
         """The rows of a statement; confirming."""
@@ -229,8 +227,14 @@ class Reader:
 
     def _read_of(self, fetched: Rows) -> Read:
         """The rows of a statement."""
-        width, row = self.mapping.width, self.mapping.row
-        rows = [row(columns, columns[width]) for columns in fetched]
+        width, split, rows = self.mapping.width, len(self.mapping.key_columns), list[Row]()
+        for columns in fetched:
+            in_scope, id_, url, status, job, account, created, event_date, source, deleted = columns[split : split + 10]
+            extra = tuple(columns[split + 10 : width])
+            # By position: it runs for each row.
+            sent = id_, url, status, job, created, event_date, source, deleted == 1, extra
+            row = Row(tuple(columns[:split]), in_scope == 1, *sent, columns[width], None, False, account)  # noqa: FBT003
+            rows.append(row)
         is_cut = bool(fetched) and (fetched[-1][-2] or 0) >= LARGEST
         return Read(rows, int(fetched[0][width + 1]) if fetched else 0, is_cut=is_cut)
 

@@ -28,19 +28,10 @@ class Hiding:
 
     @property
     def remedy(self) -> str:
-        """What the DBA can do, in words."""
-        bypass = f"let a superuser run ALTER ROLE {self.role} BYPASSRLS"
-        if self.restrictive:
-            policies = ", ".join(self.restrictive)
-            return f"exclude {self.role} from the restrictive policies of {self.table} ({policies}), or {bypass}"
-        policy = f"CREATE POLICY cdc_sync ON {self.table} FOR SELECT TO {self.role} USING (true)"
-        return f"let the owner of {self.table} run {policy}, or {bypass}"
-
-    @property
-    def script(self) -> str:
         """The shortest remedy, as SQL to paste."""
         if self.restrictive:
-            return f"ALTER ROLE {self.role} BYPASSRLS;   -- by a superuser"
+            policies = ", ".join(self.restrictive)
+            return f"ALTER ROLE {self.role} BYPASSRLS;   -- by a superuser; or exclude it from the policies {policies}"
         return f"CREATE POLICY cdc_sync ON {self.table} FOR SELECT TO {self.role} USING (true);   -- by its owner"
 
 
@@ -60,4 +51,4 @@ def warning(found: Iterable[Hiding]) -> Reason:
     """The same, with the consequence and the remedy."""
     plain = described(found)
     sentence = Reason(f"{plain[0].upper()}{plain[1:]}", plain.code, plain.values)
-    return reason("row-security", reason=sentence, remedies="; and ".join(one.remedy for one in sorted(found)))
+    return reason("row-security", reason=sentence, remedies=" ".join(one.remedy for one in sorted(found)))

@@ -109,7 +109,7 @@ class OtherWatches:
 
 
 def _alive(read: Read, accounts: Mapping[str, str], account: str | None) -> set[str]:
-    """The applications of which a row of their account is not marked as deleted, also one out of scope.
+    """The applications of which a row of their account is not marked as deleted, also one out of scope or unreadable.
 
     `account` is that of all rows; None: each names its own.
     """
@@ -117,7 +117,7 @@ def _alive(read: Read, accounts: Mapping[str, str], account: str | None) -> set[
     return {
         id_
         for id_, rows in found.items()
-        if any(not row.deleted and (account or row.account) == accounts[id_] for row in rows)
+        if any(row.unreadable or (not row.deleted and (account or row.account) == accounts[id_]) for row in rows)
     }
 
 

@@ -11,7 +11,7 @@ from psycopg import sql
 from cdc_sync.ats import expressions
 from cdc_sync.ats.connection import with_position
 from cdc_sync.ats.expressions import POSTGRESQLS_OWN, SideTable, common_schema, composed, operator
-from cdc_sync.ats.mapping import Mapping
+from cdc_sync.ats.mapping import APPLICATION_ID, STATUS_URL, Mapping
 from cdc_sync.config import Column, PlainColumn
 
 TEXT = sql.SQL("text")
@@ -44,7 +44,7 @@ class Walk(NamedTuple):
 class Statements:
     """The statements for one watch's table.
 
-    Texts have the server's position (`connection.with_position`). Behind `Mapping.row`'s columns come the row's digest,
+    Texts have the server's position (`connection.with_position`). Behind the mapping's columns come the row's digest,
     the clock, and the bytes up to the row. The first parameter is the shape (NULL: no digest), the last one the most
     rows.
 
@@ -52,6 +52,7 @@ class Statements:
         key_is_given: whether a row has a given key; a list for each part is a parameter.
         id_is_given: whether a row has a given application id, of `id_type`; None if none is mapped.
         url_is_given: the same by the status URL.
+        ids: a row's application id and status URL, the one or the other.
         first_page: the first rows in key order without digests; the parameter is how many.
         by_keys: the walk in key order.
         digests: its pages of digests: one text, how many rows, the clock, and the last key.
@@ -73,6 +74,8 @@ class Statements:
         rows = self.select(mapping.select, mapping.digest, CLOCK)
         self.by_key = _bounded(composed("{} WHERE {}", rows, self.key_is_given), self._width)
         self.by_keys = self.walk()
+        ids = self.select(mapping.expressions[APPLICATION_ID], mapping.expressions[STATUS_URL])
+        self.ids = with_position(composed("{} WHERE {} LIMIT 1", ids, self.key_is_given), 2)
         keys = self.select(*mapping.key_texts, CLOCK)
         last = composed("{} WHERE {} ORDER BY {} LIMIT %s", keys, mapping.has_key, _key_order(mapping, ">"))
         self.last_keys = with_position(last, parts + 1)
@@ -93,6 +96,11 @@ class Statements:
         rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, sql.NULL)
         query = composed("{} WHERE {} ORDER BY {}", rows, condition, _key_order(self._mapping))
         return with_position(query, self._width + 1)
+
+    def keys_where(self, condition: sql.Composable) -> str:
+        """The keys of the rows for which a condition holds."""
+        keys = self.select(*self._mapping.key_texts)
+        return with_position(composed("{} WHERE ({}) AND {}", keys, condition, self._mapping.has_key), len(self._names))
 
     def select(self, *items: sql.Composable) -> sql.Composed:
         """Items of all rows."""
@@ -128,7 +136,7 @@ class Statements:
         if isinstance(mapped, PlainColumn):
             return expressions.fragment(self._mapping.facts.columns[mapped.name])
         if expressions.side_table(self._mapping.watch, mapped) is not None:
-            type_ = self._mapping.type_of("application_id")
+            type_ = self._mapping.type_of(APPLICATION_ID)
             return sql.SQL(type_ if type_ in _COMPARED else "text")
         return TEXT
 

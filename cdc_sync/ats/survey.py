@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from psycopg import sql
@@ -119,22 +119,25 @@ async def survey(connection: Connection) -> Survey:
     facts = {oid: json.loads(each) for oid, each in described}
     tables: list[Table] = []
     left_out: list[str] = []
-    for schema, table, kind, rows, (key, columns) in [(*each, facts[oid]) for oid, *each in relations if oid in facts]:
+    for oid, schema, table, kind, rows in [each for each in relations if each[0] in facts]:
+        unique, columns = facts[oid]
         name = QualifiedName(schema, table)
         if not (usable(schema) and usable(table)):
             left_out.append(str(name))
             continue
         left_out += sorted(f"{name}.{written(column)}" for column in columns if not usable(column))
-        named = tuple(_column(column, **about) for column, about in columns.items() if usable(column))
-        tables.append(Table(name, kind, rows, tuple(key) if all(map(usable, key)) else (), named))
+        named = tuple(_column(column, about, unique) for column, about in columns.items() if usable(column))
+        key = next((key for key in unique if all(columns[each]["not_null"] and usable(each) for each in key)), ())
+        tables.append(Table(name, kind, rows, tuple(key), named))
     return Survey(**asdict(server), tables=tuple(tables), left_out=tuple(left_out))
 
 
-def _column(name: str, *, reference: list[str] | None, **about: Any) -> Column:
-    if reference is None or not all(map(usable, reference)):
-        return Column(name, **about)
-    *table, key = reference
-    return Column(name, reference=Reference(QualifiedName(*table), key), **about)
+def _column(name: str, about: dict[str, Any], unique: list[list[str]]) -> Column:
+    column = Column(name, about["type"], about["is_enum"], [name] in unique)
+    if about["reference"] is None or not all(map(usable, about["reference"])):
+        return column
+    *table, key = about["reference"]
+    return replace(column, reference=Reference(QualifiedName(*table), key))
 
 
 class Label(NamedTuple):

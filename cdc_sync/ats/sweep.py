@@ -6,13 +6,11 @@ requested for it (`Intake.requests`). A bitmap marks each record that was met; a
 deletion.
 
 **Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). Rows with the digest of the record's last
-verification are not read, except those with a pending entry, and all rows of a page on which an expression fails. The
-server computes the next page while the store compares.
+verification are not read, except those with a pending entry, and all rows of a page on which an expression fails.
 
 An interrupted sweep starts again.
 """
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -65,8 +63,6 @@ class Sweep:
         self._sees_deletions = capture.sees_deletions
         self._catch_up = catch_up
         self._shape = capture.intake.shape_of_digests
-        # The next page, unless this one must be read.
-        self._ahead: Digests | None = None
         self._rows = 0
         # The database's clock at the last page.
         self._at = 0
@@ -111,31 +107,22 @@ class Sweep:
     async def _compare_page(self, after: Key | None) -> Key | None:
         """Compare the next page; returns where the one after it begins."""
         self._intake.named = set()
-        page = self._ahead or await self._digests(after)
-        if page is None or not await self._pass_over(page):
-            self._ahead = None
-            read = await self._intake.reader.page(after, self._steps.read, self._shape)
-            await self._compare(read)
-            self._count_rows(len(read.rows), read)
-            return read.last
-        self._count_rows(page.rows, page)
-        return page.last
-
-    async def _digests(self, after: Key | None) -> Digests | None:
-        return await self._intake.reader.digests(after, self._steps.compared, self._shape)
-
-    def _count_rows(self, number: int, page: Digests | Page) -> None:
+        reader = self._intake.reader
+        page: Digests | Page | None = await reader.digests(after, self._steps.compared, self._shape)
+        if isinstance(page, Digests) and await self._pass_over(page):
+            number = page.rows
+        else:
+            page = await reader.page(after, self._steps.read, self._shape)
+            await self._compare(page)
+            number = len(page.rows)
         if number:  # an empty page has no clock
             self._rows, self._at = self._rows + number, page.at
         self._note_progress()
+        return page.last
 
     async def _pass_over(self, page: Digests) -> bool:
         """Read the rows of a page that differ; False if one of them has no key."""
-        comparing = self._intake.store.capture.compare(self._watch, page.text)
-        if page.last is None:
-            numbers, self._ahead = await comparing, None
-        else:
-            numbers, self._ahead = await asyncio.gather(comparing, self._digests(page.last))
+        numbers = await self._intake.store.capture.compare(self._watch, page.text)
         keys = keys_of(page.text, [place for place, number in enumerate(numbers) if number < 0])
         if keys is None:
             return False

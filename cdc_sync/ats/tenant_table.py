@@ -4,7 +4,6 @@ Schemas are renamed, dropped and restored, so a tenant's name may lead to anothe
 prove nothing:
 
 - It is another tenant's table: two schemas' names were exchanged, say. The watch waits.
-- It is empty: a restore creates tables before their rows. The watch waits.
 - It is unknown: it was restored, or recreated. A sweep compares it, and the deletions that are found until they are
   answered are held for a person. Only then it is the tenant's table: a crash repeats all of it.
 
@@ -19,7 +18,6 @@ from cdc_sync.ats.connection import Connection, Pool
 from cdc_sync.ats.database import WatchParts
 from cdc_sync.ats.errors import reason, source_error
 from cdc_sync.ats.facts import TableFacts, oid_of
-from cdc_sync.ats.reading import Reader
 from cdc_sync.core.events import TableReplaced
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.reasons import Reason
@@ -43,31 +41,30 @@ class TenantTable:
     """One watch's table; of a watch without a tenant any table is right.
 
     Attributes:
+        is_of_tenant: whether the watch is a tenant's.
         doubt: why deletions are held; None if the table is the tenant's.
     """
 
     def __init__(self, parts: WatchParts, facts: TableFacts, pool: Pool) -> None:
         self.doubt: Reason | None = None
         self._parts, self._facts, self._pool = parts, facts, pool
-        self._is_of_tenant = SEPARATOR in parts.name
+        self.is_of_tenant = SEPARATOR in parts.name
         self._is_compared = False
 
-    async def recognise(self, before: str | None, reader: Reader) -> Mapping[str, str]:
+    async def recognise(self, before: str | None) -> Mapping[str, str]:
         """Compare with the oid of an earlier run; returns the position to write at once.
 
         Raises:
-            SourceError: it is another watch's table, or another one that is empty.
+            SourceError: it is another watch's table.
         """
         parts, facts = self._parts, self._facts
         now = str(facts.oid)
-        if before == now or not self._is_of_tenant:
+        if before == now or not self.is_of_tenant:
             return {}
         if before is None or not await parts.store.capture.knows_any(parts.name):
             return {POSITION: now}
         if (other := await self._other_watch()) is not None:
             raise source_error("table-of-another", table=facts.qualified, watch=other)
-        if not (await reader.page(None, 1)).rows:
-            raise source_error("table-emptied", table=facts.qualified)
         self.doubt = reason("table-unknown", table=facts.qualified)
         parts.observe(TableReplaced(parts.name, str(facts.qualified)))
         return {}
@@ -83,8 +80,6 @@ class TenantTable:
 
     async def look(self) -> None:
         """After each read: begin again, by `SourceError`, if the table's name leads to another table now."""
-        if not self._is_of_tenant:
-            return
         table = self._parts.watch.table
         if await self._pool.ask(f"looking up the table {table}", partial(oid_of, table=table)) != self._facts.oid:
             raise source_error("table-replaced", table=self._facts.qualified)

@@ -13,13 +13,11 @@ from typing import NamedTuple
 
 from cdc_sync.ats.connection import Connection, asking, rows_of
 from cdc_sync.ats.errors import reason, unwritable
-from cdc_sync.ats.expressions import catalog, sections, undeclared
+from cdc_sync.ats.expressions import catalog, undeclared
+from cdc_sync.ats.facts import oid_of
 from cdc_sync.ats.recorders import function_of, missed_of, tables_of
 from cdc_sync.ats.verifying import verify
 from cdc_sync.config import Watch
-from cdc_sync.core.identifiers import written
-
-_SQL = sections("changelog.sql")
 
 _STATES = ("missing", "disabled", "different")
 """States of a function and its triggers that are problems, the worst first."""
@@ -42,12 +40,10 @@ class Installation(NamedTuple):
     Attributes:
         problems: in words.
         has_log: whether there is a log to read.
-        enabling: the statements that repair it, if triggers are merely disabled.
     """
 
     problems: tuple[str, ...]
     has_log: bool
-    enabling: str | None = None
 
 
 async def verified(connection: Connection, query: str) -> list[Verified]:
@@ -64,20 +60,12 @@ async def verified(connection: Connection, query: str) -> list[Verified]:
 async def installation(connection: Connection, name: str, watch: Watch) -> Installation:
     """Look for the objects of a watch, and for tables with changes that its triggers do not see."""
     objects = tuple(await verified(connection, verify({name: watch}, is_all=False)))
-    tables = list(map(str, tables_of(watch)))
     async with asking("looking for what the triggers do not see"):
-        unseen = await rows_of(connection, catalog("unseen"), {"tables": tables, "root": str(watch.table)})
+        oids = [await oid_of(connection, table) for table in tables_of(watch)]
+        unseen = await rows_of(connection, catalog("unseen"), {"tables": [oid for oid in oids if oid]})
     needed = {"cdc_sync.changes", f"cdc_sync.{missed_of(name)}", f"cdc_sync.{function_of(name)}"}
     has_log = all(each.state != "missing" for each in objects if each.name in needed)
-    return Installation(_problems_of(watch, objects, unseen), has_log, _enabling(watch, objects))
-
-
-def _enabling(watch: Watch, objects: Sequence[Verified]) -> str | None:
-    wrong = [each for each in objects if each.state != "ok"]
-    if not wrong or any(each.state != "disabled" for each in wrong):
-        return None
-    enable = f"ENABLE {'ALWAYS ' if watch.capture.replicated else ''}TRIGGER"
-    return "\n".join(f"ALTER TABLE {each.table} {enable} {written(each.name)};" for each in wrong)
+    return Installation(_problems_of(watch, objects, unseen), has_log)
 
 
 def _problems_of(watch: Watch, objects: Sequence[Verified], unseen: Collection[Sequence[str]]) -> tuple[str, ...]:
@@ -94,13 +82,6 @@ async def left_over(connection: Connection, watches: Mapping[str, Watch]) -> lis
     """Other watches than these, as far as they are in notify mode, for which something is installed."""
     found = await verified(connection, verify(watches))
     return sorted({each.watch for each in found if each.state == "left over" and each.watch is not None})
-
-
-async def worked_before(connection: Connection) -> bool:
-    """Whether any daemon has ever armed a bell in this database, or taken changes from the log, which exists."""
-    async with asking("looking for an earlier daemon's work"):
-        ((has_worked,),) = await rows_of(connection, _SQL["worked_before"])
-    return bool(has_worked)
 
 
 def _blind_spots(watch: Watch, unseen: Collection[Sequence[str]]) -> Iterator[str]:

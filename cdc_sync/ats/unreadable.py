@@ -11,12 +11,12 @@ import psycopg
 from psycopg import sql
 from psycopg.errors import CharacterNotInRepertoire
 
-from cdc_sync.ats.connection import Pool, Rows, with_position
+from cdc_sync.ats.connection import Pool, Rows
 from cdc_sync.ats.errors import SourceError, is_of_a_row, row_error_text, unless_a_row_fails
 from cdc_sync.ats.expressions import composed
-from cdc_sync.ats.mapping import APPLICATION_ID, STATUS_URL, WHERE, Mapping, columns_of
-from cdc_sync.ats.statements import CLOCK, Statements
-from cdc_sync.core.reasons import Reason, coded
+from cdc_sync.ats.mapping import Mapping, columns_of
+from cdc_sync.ats.statements import Statements
+from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, Row
 
 _AT_EACH_END = 20
@@ -25,14 +25,12 @@ _AT_EACH_END = 20
 _MOST = 1_000
 """With so many unreadable rows the watch stops."""
 
-_OF_AN_ID = frozenset({APPLICATION_ID, STATUS_URL})
-
 
 class UnreadableRows:
     """Examines a watch's rows that cannot be read alone, and remembers them.
 
     Attributes:
-        met: their keys, each with whether an id or a status URL cannot be read.
+        met: their keys, each with whether the id cannot be read either.
     """
 
     def __init__(
@@ -45,8 +43,8 @@ class UnreadableRows:
         self.met: dict[Key, bool] = {}
         self._pool, self._mapping, self._statements, self._fetch = pool, mapping, statements, fetch
 
-    async def examine(self, key: Key, error: SourceError) -> tuple[list[Row], int]:
-        """What can be read of a row whose reading failed, if there is one, and the database's clock.
+    async def examine(self, key: Key, error: SourceError) -> list[Row]:
+        """A row whose reading failed, if there is one: with its application's id, if that can be read.
 
         Raises:
             SourceError: not this row is wrong, but the configuration.
@@ -54,29 +52,20 @@ class UnreadableRows:
         if isinstance(error.__cause__, CharacterNotInRepertoire) and not self._mapping.knows_its_encoding:
             # With an encoding in database.dsn every row can be read.
             raise error.followed_by(f"It is so of the row {'/'.join(key)}.") from error.__cause__
-        values, failing, at = list[Any](), list[str](), 0
         there = await convertible(self._pool, [key], self._mapping.key_types)
-        for place, expression in self._mapping.expressions.items():
-            found = await self._piece(key, expression) if there else []
-            if found == []:
-                self.met.pop(key, None)
-                return [], 0
-            if found is None:
-                failing.append(place)
-                # A row that may be in scope is.
-                values.append(1 if place == WHERE else None)
-            else:
-                value, at, _ = found[0]
-                values.append(value)
-        is_of_id = not _OF_AN_ID.isdisjoint(failing)
-        row = self._mapping.row([*key, *values])
-        row = row._replace(unreadable=_why(failing, error), id_unreadable=is_of_id and row.application_id is None)
+        ids = await unless_a_row_fails(self._fetch(self._statements.ids, columns_of([key]))) if there else []
+        if ids == []:
+            self.met.pop(key, None)
+            return []
+        ((id_, url, _),) = ids or [(None, None, None)]
+        why = coded("unreadable", "it cannot be read: %(message)s", message=row_error_text(error))
+        row = Row(key, True, id_, url, None, None, None, None, None, False, (), None, why, ids is None)  # noqa: FBT003
         if key not in self.met:
             await self._insist_on_readable(row, error)
-        self.met[key] = is_of_id
+        self.met[key] = ids is None
         if len(self.met) >= _MOST:
             raise _stopped(f"{_MOST} rows cannot be read.", row, error) from error.__cause__
-        return [row], at
+        return [row]
 
     async def keys_where(self, condition: sql.Composable, values: Sequence[Key]) -> list[Key]:
         """The keys of the rows for which a condition on an id holds, without those met whose id cannot be read."""
@@ -85,16 +74,8 @@ class UnreadableRows:
             # Only CASE orders the evaluation.
             condition = composed("CASE WHEN {} THEN false ELSE {} END", self._statements.key_is_given, condition)
             parameters = [*columns_of(without_id), *parameters]
-        keys = self._statements.select(*self._mapping.key_texts)
-        rows = composed("{} WHERE ({}) AND {}", keys, condition, self._mapping.has_key)
-        query = with_position(rows, len(self._mapping.key_texts))
-        return list(map(self._mapping.key, await self._fetch(query, parameters)))
-
-    async def _piece(self, key: Key, expression: sql.Composable) -> Rows | None:
-        """An expression's value for a row; empty without such a row, None if it fails."""
-        piece = self._statements.select(expression, CLOCK)
-        query = composed("{} WHERE {} LIMIT 1", piece, self._statements.key_is_given)
-        return await unless_a_row_fails(self._fetch(with_position(query, 2), columns_of([key])))
+        found = await self._fetch(self._statements.keys_where(condition), parameters)
+        return list(map(self._mapping.key, found))
 
     async def _insist_on_readable(self, row: Row, error: SourceError) -> None:
         """Find a row that can be read at either end of the table; raise if there is none."""
@@ -107,17 +88,8 @@ class UnreadableRows:
         raise _stopped("No row that was tried can be read.", row, error) from error.__cause__
 
 
-def _why(failing: Sequence[str], error: SourceError) -> Reason:
-    return coded(
-        "unreadable",
-        "%(places)s cannot be read: %(message)s",
-        places=", ".join(failing) or "the row",
-        message=row_error_text(error),
-    )
-
-
 def _stopped(why: str, row: Row, error: SourceError) -> SourceError:
-    return error.followed_by(f"{why} In the row {'/'.join(row.key)}, {row.unreadable}.")
+    return error.followed_by(f"{why} Of the row {'/'.join(row.key)}: {row.unreadable}.")
 
 
 async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Composable]) -> list[Key]:

@@ -82,9 +82,8 @@ class Row(NamedTuple):
     A tuple, which is made in a quarter of an object's time. Texts may be cut to one character more than the limits
     above.
 
-    `digest` covers the rules and all of the row but the event's date. `unreadable` explains which expression of the
-    configuration fails on the row; its field is None then, and the row is in scope if `where` fails. `id_unreadable`:
-    that expression gives the id.
+    `digest` covers the rules and all of the row but the event's date. `unreadable` says why an expression of the
+    configuration fails on the row: it has its id alone then, or with `id_unreadable` not even that, and is in scope.
     """
 
     key: Key

@@ -1,6 +1,5 @@
 """Accounts: each customer's calls have that customer's headers, also where all customers share one table."""
 
-import json
 import signal
 from typing import Any
 
@@ -129,33 +128,6 @@ def test_a_removed_account_can_be_forgotten(shared: Installation) -> None:
         assert shared.run("explain", "hw-2").code == 0
         assert shared.run("forget", "--account", "acme", "--yes").code == 1
     assert whose(shared, "hw-1") == []
-
-
-@pytest.mark.parametrize("mode", ["poll"], indirect=True)
-def test_check_names_an_id_in_rows_of_two_accounts(bare: Installation) -> None:
-    by_column(bare, "acme", "beta", where={"sql": "t.status <> 'DRAFT' AND 5 % 2 = 1", "depends_on": ["status"]})
-    for tenant, id_, status in (
-        ("acme", "hw-5", "NEW"),
-        ("beta", "hw-5", "NEW"),
-        ("acme", "hw-6", "NEW"),
-        ("acme", "hw-6", "NEW"),
-        ("beta", "hw-6", "DRAFT"),
-        ("acme", None, "NEW"),
-        ("beta", None, "NEW"),
-    ):
-        bare.add(id_, status, tenant=tenant)
-
-    def found() -> list[tuple[str, str]]:
-        findings = json.loads(bare.run("check", "--json").stdout)
-        return [(each["state"], each["message"]) for each in findings if each["check"] == "account-ids"]
-
-    ((state, message),) = found()
-    assert (state, message.split(":")[0]) == ("warning", "1 ids, such as hw-5, are in rows of two accounts")
-    bare.ats.execute("DELETE FROM public.applications WHERE tenant <> 'acme'")
-    assert found() == [("ok", "no id is in rows of two accounts")]
-    bare.ats.execute("DELETE FROM public.applications WHERE hellowork_id = 'hw-6'")
-    bare.ats.execute("CREATE UNIQUE INDEX ON public.applications (hellowork_id)")
-    assert found() == [("ok", "no id is in rows of two accounts")]
 
 
 def test_the_example_of_one_table_works_as_it_stands(notify: Installation) -> None:

@@ -52,7 +52,7 @@ def test_what_fails_is_told_with_what_to_paste(notify: Installation) -> None:
     lines = told.stdout.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("failed"))
     assert lines[at].startswith("failed   applications triggers: ")
-    assert lines[at + 1] == "         → ALTER TABLE public.applications ENABLE TRIGGER cdc_sync_applications_row;"
+    assert lines[at + 1].startswith("         → cdc-sync sql install > install.sql")
     assert lines[-1].endswith(" checks: 1 failed, 1 warning(s)")
     findings = found(notify.run("check", "--json").stdout)
     assert [(item["check"], item["watch"]) for item in findings if item["state"] == "warning"] == [

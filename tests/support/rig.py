@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
 from cdc_sync.ats.beginning import BaselinePosition, adopt, connect, open_capture
-from cdc_sync.ats.capture import Capture, SweepOnlyCapture
+from cdc_sync.ats.capture import Capture
 from cdc_sync.ats.database import STEPS, Database, Steps, WatchParts
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError
@@ -104,7 +104,7 @@ class Rig:
 
     @property
     def trigger_problems(self) -> tuple[str, ...]:
-        assert isinstance(self.capture, SweepOnlyCapture)
+        assert isinstance(self.capture, NotifyCapture)
         return self.capture.installed.problems
 
     async def adopt(self) -> BaselinePosition:

@@ -87,10 +87,9 @@ class Reader:
 class Lookout:
     """Asks for nobody else."""
 
-    async def ask(self, what: object, within: float, asking: Callable[[], Awaitable[Any]]) -> Any:
-        assert what
-        assert within >= 0
-        return await asking()
+    async def transactions(self, every: float, look: Callable[[], Awaitable[SnapshotReading]]) -> SnapshotReading:
+        assert every >= 0
+        return await look()
 
 
 class Intake:

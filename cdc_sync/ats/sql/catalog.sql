@@ -78,12 +78,13 @@ SELECT wanted.template, n.nspname::text
 
 -- name: columns
 -- A domain is followed down to its base type: arrays of domains exist since PostgreSQL 11 only.
-WITH RECURSIVE base (relation, number, name, mandatory, type, typmod, depth) AS (
-    SELECT a.attrelid, a.attnum, a.attname, a.attnotnull, a.atttypid, a.atttypmod, 0
+WITH RECURSIVE base (relation, number, name, mandatory, virtual, type, typmod, depth) AS (
+    SELECT a.attrelid, a.attnum, a.attname, a.attnotnull, coalesce(to_jsonb(a) ->> 'attgenerated' = 'v', false),
+           a.atttypid, a.atttypmod, 0
       FROM pg_catalog.pg_attribute a
      WHERE a.attrelid = ANY (%(tables)s) AND a.attnum > 0 AND NOT a.attisdropped
     UNION ALL
-    SELECT b.relation, b.number, b.name, b.mandatory, t.typbasetype, t.typtypmod, b.depth + 1
+    SELECT b.relation, b.number, b.name, b.mandatory, b.virtual, t.typbasetype, t.typtypmod, b.depth + 1
       FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type
      WHERE t.typtype = 'd'
 ), described AS (
@@ -100,7 +101,7 @@ SELECT d.relation, d.number, d.name::text, pg_catalog.format_type(d.type, d.typm
                         AND e.amoplefttype = c.opcintype AND e.amoprighttype = c.opcintype
                    JOIN pg_catalog.pg_operator o ON o.oid = e.amopopr
                    JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
-                  WHERE c.opcintype = d.type AND c.opcdefault), 'pg_catalog')
+                  WHERE c.opcintype = d.type AND c.opcdefault), 'pg_catalog'), d.virtual
   FROM described d
   JOIN pg_catalog.pg_type t ON t.oid = d.type
 
@@ -127,45 +128,22 @@ SELECT f.conrelid, own.attname::text, n.nspname::text, c.relname::text, other.at
   JOIN pg_catalog.pg_attribute other ON other.attrelid = f.confrelid AND other.attnum = f.confkey[1]
  WHERE f.contype = 'f' AND f.conrelid = ANY (%(tables)s) AND cardinality(f.conkey) = 1
 
--- name: table
--- One table's columns with their types, those that are never NULL, what its unique indexes are
--- on, the schemas of the types' operators, and the columns that are generated when they are read.
-WITH columns (relation, number, name, type, is_enum, not_null, operators) AS ({columns}),
-     indexes (relation, index, is_primary, is_unique, names) AS ({indexes})
-SELECT json_build_array(coalesce(json_object_agg(name, type ORDER BY number), '{}'),
-           coalesce(json_agg(name) FILTER (WHERE not_null), '[]'),
-           coalesce((SELECT json_agg(names) FROM indexes WHERE is_unique), '[]'),
-           coalesce(json_object_agg(name, operators), '{}'),
-           (SELECT coalesce(json_agg(attname), '[]') FROM pg_catalog.pg_attribute a
-             WHERE attrelid = ANY (%(tables)s) AND to_jsonb(a) ->> 'attgenerated' = 'v'))::text
-  FROM columns
-
 -- name: tables
--- What `cdc-sync init` is to know of tables: the key's columns, of the primary one or else of the first other one
--- without NULLs; and each column.
-WITH columns (relation, number, name, type, is_enum, not_null, operators) AS ({columns}),
+-- Of each table its unique indexes, the primary one first, and its columns; `virtual` ones are generated when they are read.
+WITH columns (relation, number, name, type, is_enum, not_null, operators, virtual) AS ({columns}),
      indexes (relation, index, is_primary, is_unique, names) AS ({indexes}),
-     keys (relation, names) AS (
-    SELECT DISTINCT ON (relation) relation, names
-      FROM indexes i
-     WHERE is_primary OR (is_unique AND NOT EXISTS (
-           SELECT FROM columns c WHERE c.relation = i.relation AND c.name = ANY (i.names) AND NOT c.not_null))
-     ORDER BY relation, NOT is_primary, index
-), single (relation, name) AS (
-    SELECT DISTINCT relation, names[1] FROM indexes WHERE is_unique AND cardinality(names) = 1
-), leads (relation, name, schema, "table", key) AS ({references}),
+     leads (relation, name, schema, "table", key) AS ({references}),
      referring (relation, name, reference) AS (
     SELECT DISTINCT ON (relation, name) relation, name, json_build_array(schema, "table", key) FROM leads
 )
 SELECT relation, json_build_array(
-           coalesce(array_to_json(keys.names), '[]'),
-           json_object_agg(name, json_build_object('type', type, 'is_enum', is_enum,
-               'unique', single.name IS NOT NULL, 'reference', reference) ORDER BY columns.number))::text
+           (SELECT coalesce(json_agg(i.names ORDER BY NOT i.is_primary, i.index), '[]') FROM indexes i
+             WHERE i.relation = columns.relation AND i.is_unique),
+           json_object_agg(name, json_build_object('type', type, 'is_enum', is_enum, 'not_null', not_null,
+               'operators', operators, 'virtual', virtual, 'reference', reference) ORDER BY number))::text
   FROM columns
-  LEFT JOIN keys USING (relation)
-  LEFT JOIN single USING (relation, name)
   LEFT JOIN referring USING (relation, name)
- GROUP BY relation, keys.names
+ GROUP BY relation
 
 -- name: hiding
 -- By the rules of PostgreSQL's check_enable_rls() and get_policies_for_relation() (src/backend/utils/misc/rls.c and
@@ -210,33 +188,24 @@ SELECT pg_catalog.format('%I.%I', n.nspname, t.relname), pg_catalog.quote_ident(
  ORDER BY 1, 2
 
 -- name: limits
--- The tightest limit of connections: what it is of, how it is raised so that %(most)s more fit, the limit, how many
--- others have of it, the role, and whether it is the server's.
+-- The tightest limit of connections: its name, the limit, how many others have of it, the role, whether it is the server's.
 -- Every role sees of all sessions which role and database they belong to, and their application_name. Our own are not
 -- counted: the daemon may be running. -1 is no limit; a superuser has none of his own, and may take the reserved ones.
-SELECT limits.name, limits.more, limits.most, limits.has, quote_ident(r.rolname), limits.place = 3
+SELECT limits.name, limits.most, limits.has, quote_ident(r.rolname), limits.place = 3
   FROM pg_catalog.pg_roles r, pg_catalog.pg_database d,
        (SELECT count(*) FILTER (WHERE usename = current_user)::int AS of_role,
-               count(*) FILTER (WHERE datname = current_database())::int AS of_database,
-               count(*)::int AS of_server
+               count(*) FILTER (WHERE datname = current_database())::int AS of_database, count(*)::int AS of_server
           FROM pg_catalog.pg_stat_activity
-         WHERE datname IS NOT NULL
-           AND NOT (usename = current_user
-                    AND application_name IN (current_setting('application_name'), 'cdc-sync store'))) AS others,
+         WHERE datname IS NOT NULL AND NOT (usename = current_user
+               AND application_name IN (current_setting('application_name'), 'cdc-sync store'))) AS others,
        LATERAL (VALUES
-         (1, 'the CONNECTION LIMIT of the role ' || quote_ident(r.rolname),
-          format('ALTER ROLE %%I CONNECTION LIMIT %%s;', r.rolname, others.of_role + %(most)s::int),
-          CASE WHEN NOT r.rolsuper THEN nullif(r.rolconnlimit, -1) END, others.of_role),
-         (2, 'the CONNECTION LIMIT of the database',
-          format('ALTER DATABASE %%I CONNECTION LIMIT %%s;', d.datname, others.of_database + %(most)s::int),
-          CASE WHEN NOT r.rolsuper THEN nullif(d.datconnlimit, -1) END, others.of_database),
-         (3, 'max_connections without the reserved ones',
-          format('ALTER SYSTEM SET max_connections = %%s;', current_setting('max_connections')::int + %(most)s::int),
-          current_setting('max_connections')::int
-              - CASE WHEN r.rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
-                         + coalesce(current_setting('reserved_connections', true), '0')::int END, others.of_server)
-       ) AS limits (place, name, more, most, has)
- WHERE r.rolname = current_user AND d.datname = current_database() AND limits.most IS NOT NULL
+         (1, 'the CONNECTION LIMIT of the role ' || quote_ident(r.rolname), CASE WHEN NOT rolsuper THEN rolconnlimit END, of_role),
+         (2, 'the CONNECTION LIMIT of the database', CASE WHEN NOT rolsuper THEN datconnlimit END, of_database),
+         (3, 'max_connections without the reserved ones', current_setting('max_connections')::int
+              - CASE WHEN rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
+                         + coalesce(current_setting('reserved_connections', true), '0')::int END, of_server)
+       ) AS limits (place, name, most, has)
+ WHERE r.rolname = current_user AND d.datname = current_database() AND limits.most >= 0
  ORDER BY limits.most - limits.has, limits.most, limits.place
  LIMIT 1
 
@@ -254,28 +223,22 @@ SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexde
  WHERE c.relname = ANY (%(indexes)s::name[]) AND n.nspname = ANY (%(schemas)s::name[])
 
 -- name: unseen
--- Tables that are read with a watch's tables, but do not fire their triggers. As above, not by to_regclass.
-WITH RECURSIVE own (name, relation, kind) AS (
-    SELECT named.name, c.oid, c.relkind
-      FROM unnest(%(tables)s::text[]) AS named (name)
-     CROSS JOIN LATERAL pg_catalog.parse_ident(named.name) AS parsed (parts)
-      JOIN pg_catalog.pg_class c ON c.relname = parsed.parts[pg_catalog.cardinality(parsed.parts)]::name
-      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     WHERE CASE pg_catalog.cardinality(parsed.parts) WHEN 1 THEN ON_OWN_PATH(c)
-                                                     ELSE n.nspname = parsed.parts[1] END
-), tree (name, relation) AS (
-    SELECT own.name, own.relation FROM own
+-- Tables that are read with a watch's tables (the first is its own), but do not fire their triggers.
+WITH RECURSIVE tree (root, relation) AS (
+    SELECT own.relation, own.relation FROM unnest(%(tables)s::oid[]) AS own (relation)
     UNION
-    SELECT tree.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
+    SELECT tree.root, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
 )
 SELECT 'heir', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
   FROM tree
-  JOIN own AS root ON root.name = tree.name AND root.name = %(root)s AND root.kind = 'r'
+  JOIN pg_catalog.pg_class root ON root.oid = tree.root AND root.oid = (%(tables)s::oid[])[1] AND root.relkind = 'r'
   JOIN pg_catalog.pg_class c ON c.oid = tree.relation
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid NOT IN (SELECT relation FROM own)
+ WHERE c.oid <> ALL (%(tables)s::oid[])
  UNION ALL
-SELECT DISTINCT 'subscribed', tree.name
+SELECT DISTINCT 'subscribed', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
   FROM tree
   JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = tree.relation
+  JOIN pg_catalog.pg_class c ON c.oid = tree.root
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  ORDER BY 1, 2

@@ -14,12 +14,11 @@ SELECT json_build_array(
 -- name: delete
 -- The commit does not wait for the server's disk: if the server crashes, what was deleted a moment before comes again,
 -- and is no news then. The outcome is durable in our store, before the commit.
-BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL synchronous_commit = off;
-DELETE FROM cdc_sync.changes
- WHERE ctid = ANY ({places}::tid[]) AND xmin = ANY ({writers}::xid[]) AND watch = {watch}
-   AND pg_relation_filenode('cdc_sync.changes') = {file}::oid;
-COMMIT
+WITH quickly AS (SELECT set_config('synchronous_commit', 'off', true) AS set), gone AS (
+    DELETE FROM cdc_sync.changes USING quickly
+     WHERE ctid = ANY ({places}::tid[]) AND xmin = ANY ({writers}::xid[]) AND watch = {watch}
+       AND pg_relation_filenode('cdc_sync.changes') = {file}::oid AND quickly.set = 'off' RETURNING 1)
+SELECT count(*) FROM gone
 
 -- name: may_give_back
 -- Seldom, since TRUNCATE cancels sessions on a standby that hold a lock on the log, as pg_dump does; and not where

@@ -29,13 +29,6 @@ pg_catalog.left(pg_catalog.md5(%s::text OPERATOR(pg_catalog.||) ROW({})::text), 
 -- `COLLATE "C"`: a nondeterministic collation takes no regular expressions before PostgreSQL 18.
 pg_catalog.lower(substring({}::text COLLATE "C" from '/v1/applications/([^/]+)/status/?(?:[?].*)?$'))
 
--- name: ids_of_accounts
-SELECT pg_catalog.count(id), pg_catalog.min(id COLLATE "C")
-  FROM (SELECT {2}::text AS id FROM {0} WHERE {1}
-         GROUP BY 1
-        HAVING pg_catalog.min({3}::text COLLATE "C") OPERATOR(pg_catalog.<>) pg_catalog.max({3}::text COLLATE "C"))
-       AS repeated
-
 -- name: clock
 -- statement_timestamp(): when the statement arrived, so before its snapshot. So a row has not changed later.
 (extract(epoch FROM pg_catalog.statement_timestamp()) OPERATOR(pg_catalog.*) 1000)::bigint

@@ -68,7 +68,7 @@ async def test_a_role_that_does_not_exist(server: str) -> None:
 
     assert error.kind == "misconfigured"
     assert "refuses the login" in str(error)
-    assert "create that role" in str(error)
+    assert "CREATE ROLE" in str(error)
     assert ".pgpass" not in str(error)
 
 

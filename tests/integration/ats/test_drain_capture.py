@@ -427,13 +427,18 @@ class TestLog:
         async with open_rig() as rig:
             await rig.adopt()
             insert(ats, 1, "a1")
-            ats.execute("CREATE RULE keep AS ON DELETE TO cdc_sync.changes DO INSTEAD NOTHING")
+            keep = "CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+            run(ats, keep)
+            run(
+                ats,
+                "CREATE TRIGGER keep BEFORE DELETE ON cdc_sync.changes FOR EACH ROW EXECUTE PROCEDURE public.keep()",
+            )
             await rig.drain.step()
             assert len(await rig.entries()) == 1
             with pytest.raises(SourceError, match="DELETE leaves every row") as raised:
                 await rig.drain.step()
             assert raised.value.code == "log-kept"
-            ats.execute("DROP RULE keep ON cdc_sync.changes")
+            ats.execute("DROP TRIGGER keep ON cdc_sync.changes")
 
             await rig.drain.step()
 

@@ -18,12 +18,13 @@ from support.watched import a_config
 
 from cdc_sync.ats import lookout
 from cdc_sync.ats.beginning import connect
-from cdc_sync.ats.capture import ChangedError, SweepOnlyCapture
+from cdc_sync.ats.capture import ChangedError
 from cdc_sync.ats.connection import POSITION, Connection, ReplicaGuard, asking
 from cdc_sync.ats.database import Database, Sessions
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import ServerFacts, server_facts
 from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.notify import NotifyCapture
 from cdc_sync.ats.session import StandbyError, own_session
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
@@ -175,7 +176,7 @@ async def test_the_lock_of_a_removed_watch_is_given_back_however_late(database: 
         removed = asyncio.create_task(turned(shared, "removed", begun))
         await begun.wait()
         assert one(ats, _LOCKS) == 2
-        async with sessions.locked._turn():
+        async with sessions.lasting._turn():
             removed.cancel()
             await asyncio.sleep(0.1)
             removed.cancel()
@@ -191,7 +192,7 @@ async def test_a_watch_that_stands_by_unlocks_nothing(
     shared = Database(database, store)
     async with own_session(database) as other, shared.sessions("stays") as sessions:
         await other.lock("taken")
-        sessions.locked.connection.add_notice_handler(said.append)
+        sessions.lasting.connection.add_notice_handler(said.append)
         with pytest.raises(StandbyError):
             async with shared.turn("taken", sessions):
                 raise AssertionError("it is taken")
@@ -214,7 +215,7 @@ async def test_each_watch_finds_out_once_that_the_server_is_set_up_otherwise(
         return replace(await server_facts(connection), waits_for_standbys=True)
 
     async def looks(intake: Intake) -> None:
-        found = await SweepOnlyCapture.open(intake)
+        found = await NotifyCapture.open(intake)
         monkeypatch.setattr(lookout, "server_facts", otherwise)
         for job in (await found.jobs()).values():
             with pytest.raises(ChangedError):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -18,6 +19,7 @@ from cdc_sync.ats.lookout import Ears, Lookout, Watched
 from cdc_sync.ats.recorders import relations_of
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.watermark import SnapshotReading
 from cdc_sync.event_loop import end
 
 COLUMNS = {"application_id": "hellowork_id", "status": "status", "job_id": "job_id", "created": "created_at"}
@@ -310,29 +312,27 @@ async def test_it_looks_as_often_as_the_most_impatient_watch_wants(tenants: Conf
     await end([looking])
 
 
-async def test_who_asks_at_the_same_time_gets_the_same_answer(pool: Pool) -> None:
-    lookout = await lookout_for(pool, [])
-    asked = 0
+async def test_all_watches_share_a_look_at_the_transactions(pool: Pool) -> None:
+    lookout, taken = await lookout_for(pool, []), count(1)
 
-    async def ask() -> int:
-        nonlocal asked
-        asked += 1
-        return asked
+    async def look() -> SnapshotReading:
+        return SnapshotReading(next(taken), 0, 0)
 
-    assert [await lookout.ask("what", 60, ask) for _ in range(3)] == [1, 1, 1]
-    assert await lookout.ask("something else", 60, ask) == 2
-    assert await lookout.ask("what", 0, ask) == 3
+    looked = await asyncio.gather(*(lookout.transactions(60, look) for _ in range(3)))
+
+    assert [each.instant for each in looked] == [1, 1, 1]
+    assert (await lookout.transactions(0, look)).instant == 2
 
 
-async def test_an_answer_that_failed_is_asked_for_again(pool: Pool) -> None:
+async def test_a_look_at_the_transactions_that_failed_is_repeated(pool: Pool) -> None:
     lookout = await lookout_for(pool, [])
 
-    async def fails() -> int:
+    async def fails() -> SnapshotReading:
         raise SourceError("unreachable", "gone")
 
-    async def answers() -> int:
-        return 1
+    async def answers() -> SnapshotReading:
+        return SnapshotReading(1, 0, 0)
 
     with pytest.raises(SourceError):
-        await lookout.ask("what", 60, fails)
-    assert await lookout.ask("what", 60, answers) == 1
+        await lookout.transactions(60, fails)
+    assert (await lookout.transactions(60, answers)).instant == 1

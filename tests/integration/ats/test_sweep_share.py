@@ -9,8 +9,8 @@ from support.eventually import eventually
 from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
-from cdc_sync.ats.capture import SweepOnlyCapture
 from cdc_sync.ats.database import SWEEPS_AT_ONCE, Steps
+from cdc_sync.ats.notify import NotifyCapture
 from cdc_sync.ats.reading import Digests
 from cdc_sync.ats.triggers import Installation
 from cdc_sync.core.events import SweepDone
@@ -49,7 +49,7 @@ class Paged:
 @asynccontextmanager
 async def sweeping(worker: WatchWorker, rig: Rig) -> AsyncIterator[None]:
     """The worker's sweeps, as long as it is connected."""
-    task = asyncio.create_task(worker._sweeps(SweepOnlyCapture(rig.intake, Installation((), has_log=False))))
+    task = asyncio.create_task(worker._sweeps(NotifyCapture(rig.intake, Installation((), has_log=False))))
     try:
         yield
     finally:

@@ -16,9 +16,9 @@ from support.rig import Clock, OpenRig, parts_of
 from support.sessions import Ats, one
 from support.watched import a_config, install_triggers
 
-from cdc_sync.ats.capture import SweepOnlyCapture
 from cdc_sync.ats.database import Database, Steps
 from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.notify import NotifyCapture
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.events import CaptureStarted, Event, SweepDone, WatchLost
 from cdc_sync.daemon.watching import WatchWorker
@@ -124,7 +124,7 @@ async def test_a_pool_without_a_free_connection_is_a_lost_database(open_rig: Ope
         taken = [await pool.getconn(timeout=30) for _ in range(POOL_SIZE)]
 
         with pytest.raises(SourceError, match="a connection after") as raised:
-            await (await SweepOnlyCapture(rig.intake, rig.drain.installed).jobs())["tables"]()
+            await (await NotifyCapture(rig.intake, rig.drain.installed._replace(has_log=False)).jobs())["tables"]()
 
         assert raised.value.kind == "unreachable"
         for connection in taken:
