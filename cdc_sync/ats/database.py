@@ -7,7 +7,7 @@ watch's lock, so the pool closes too. The first watch to come back connects, the
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from cdc_sync.ats.facts import ServerFacts, hosts_of, server_facts
 from cdc_sync.ats.lookout import Lookout
 from cdc_sync.ats.reading import Reader
 from cdc_sync.ats.row_security import Hiding
-from cdc_sync.ats.session import ANSWERS_WITHIN, Process, Session, StandbyError, own_session
+from cdc_sync.ats.session import ANSWERS_WITHIN, Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.config import Watch
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.batch import NO_CALLS, Calls
@@ -64,13 +64,15 @@ class Sessions:
     """What all watches of a database share.
 
     Attributes:
-        lasting: the session that listens, and holds the watches' locks.
-        held: runs the lookout, and ends, by an error, when that session is lost.
+        lasting: the session that listens.
+        locked: the one that holds the watches' locks; on a standby another one than `lasting`.
+        held: runs the lookout, and ends, by an error, when one of the two sessions is lost.
         stack: closes them.
         hosts: those of the DSN.
     """
 
     lasting: Session
+    locked: Session
     pool: Pool
     held: asyncio.Task[None]
     lookout: Lookout
@@ -210,7 +212,7 @@ class Database:
 
         The session of the store's former leader, or an earlier one of this daemon, is ended if it still has the lock.
         """
-        session = sessions.lasting
+        session = sessions.locked
         before = await self.store.databases.begin_capture(watch, session.process.as_text())
         earlier = [*self._earlier, *([Process.from_text(before)] if before else [])]
         try:
@@ -247,19 +249,22 @@ class Database:
 
     async def _connect(self) -> Sessions:
         async with AsyncExitStack() as stack:
-            lasting = await stack.enter_async_context(own_session(self.dsn))
+            lasting = locked = await stack.enter_async_context(own_session(self.dsn))
             server, hosts = await server_facts(lasting.connection), hosts_of(self.dsn, lasting.connection)
             # One error for all watches; a name that is new to the store may be the wrong one for each.
             if await self.store.databases.identity(self.name) is not None:
                 await self._recognise(server.identity, hosts)
             # Only reads with news bind: without its primary, a standby never receives the others' position.
             pool = await stack.enter_async_context(pooled(self.dsn, ReplicaGuard(server.identity), size=self.size))
+            if server.in_recovery:
+                primary = await stack.enter_async_context(primary_session(self.dsn))
+                locked = lasting if primary is None else primary
             lookout = Lookout(pool, server)
-            held = asyncio.create_task(self._hold(lasting, lookout), name="holding the watches' locks")
+            held = asyncio.create_task(self._hold({lasting, locked}, lookout), name="holding the watches' locks")
             stack.push_async_callback(end, {held})
             held.add_done_callback(lambda held: None if held.cancelled() else self._close(pool.close(timeout=2)))
-            self._earlier.append(lasting.process)
-            return Sessions(lasting, pool, held, lookout, stack.pop_all(), hosts)
+            self._earlier.append(locked.process)
+            return Sessions(lasting, locked, pool, held, lookout, stack.pop_all(), hosts)
 
     async def recognise(self, watch: str, identity: str, here: Sequence[str]) -> Mapping[str, str]:
         """Accept a name new to the store, or a watch captured under another name, if the database fits.
@@ -307,17 +312,15 @@ class Database:
         task.add_done_callback(self._closing.discard)
         return task
 
-    async def _hold(self, session: Session, lookout: Lookout) -> None:
-        working = {
-            asyncio.create_task(session.hold(self.prove_every, within=self.answers_within)),
-            asyncio.create_task(lookout.run(), name="looking for all watches"),
-        }
+    async def _hold(self, sessions: Collection[Session], lookout: Lookout) -> None:
+        holding = {asyncio.create_task(each.hold(self.prove_every, within=self.answers_within)) for each in sessions}
+        holding.add(asyncio.create_task(lookout.run(), name="looking for all watches"))
         try:
-            done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(holding, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 await task
         finally:
-            await end(working)
+            await end(holding)
 
 
 class UnreadElsewhereError(OperationError):

@@ -13,10 +13,11 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, NamedTuple, Self
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from cdc_sync.ats.connection import Connection, asking, connected
 from cdc_sync.ats.errors import SourceError, source_error
@@ -34,6 +35,9 @@ _ENDS_WITHIN = 2.0
 
 _ROUNDS = 5
 """Turns of two connections that find out whether they share a session."""
+
+_PRIMARY_ANSWERS_WITHIN = 3
+"""Seconds for each host."""
 
 _SQL = sections("sessions.sql")
 
@@ -252,6 +256,17 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
             yield session
         finally:
             await session.end()
+
+
+@asynccontextmanager
+async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
+    """A session on the primary, if the DSN leads there: daemons of different standbys meet only there."""
+    async with AsyncExitStack() as stack:
+        session: Session | None = None
+        with suppress(SourceError):  # libpq before version 14 knows no primary
+            primary = make_conninfo(dsn, target_session_attrs="primary", connect_timeout=_PRIMARY_ANSWERS_WITHIN)
+            session = await stack.enter_async_context(own_session(primary))
+        yield session
 
 
 async def _held_by(connection: Connection, watch: str) -> SourceError:
