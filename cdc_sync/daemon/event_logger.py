@@ -1,8 +1,7 @@
-"""Each event's line in the log.
+"""Each event's line in the log, as `logs.yaml` has it.
 
 Levels: error, an operator must act; warning, a temporary loss or something to look at; info, milestones; debug, every
-change and call. `logs.yaml` has the lines; other events are written under their class's name. A new logger has reported
-nothing yet.
+change and call.
 """
 
 import re
@@ -20,81 +19,65 @@ from cdc_sync.core.watch_names import SEPARATOR, listed
 from cdc_sync.daemon.logs import LEVELS, LOGGER, Fields, write
 from cdc_sync.packaged import data
 
+_TEXTS = data("daemon/logs.yaml")
 
-class EventLogger:
-    """Writes the lines of events, except those `shown_elsewhere`."""
+LINES: Mapping[str, Mapping[str, Any]] = {
+    **{
+        name: {"level": level, "message": message}
+        for level, messages in _TEXTS["levels"].items()
+        for name, message in messages.items()
+    },
+    **_TEXTS["others"],
+}
+"""Level, message and the rest of each line (see `logs.yaml`), by the name of its event."""
 
-    def __init__(self, shown_elsewhere: Iterable[type[Event]] = ()) -> None:
-        # Nor have frequent events and mere numbers.
-        self._silent = (*shown_elsewhere, events.CaughtUp, events.NotifyQueueSeen)
-        # A watch's reported configuration errors, until its next sweep: each retry may get as far as capturing.
-        self._mistakes: dict[str, set[str]] = {}
 
-    def handlers(self) -> Handlers:
-        """The writer of each type's line; None where the level is off, so that nothing is formatted."""
-        handlers: dict[type[Event], Handler | None] = {Event: _unknown if LOGGER.isEnabledFor(INFO) else None}
-        for name, line in data("daemon/logs.yaml")["lines"].items():
-            of = getattr(events, name)
-            handlers[of] = self._line(of, line)
-        return {**handlers, events.ReloadRefused: _reload_refused, **dict.fromkeys(self._silent)}
+def handlers(shown_elsewhere: Iterable[type[Event]] = ()) -> Handlers:
+    """The writers of the lines of events, except those `shown_elsewhere`."""
+    found = {getattr(events, name): _writer(getattr(events, name), line) for name, line in LINES.items()}
+    return {**found, events.ReloadRefused: _reload_refused, **dict.fromkeys(shown_elsewhere)}
 
-    def _line(self, of: type[Any], line: Mapping[str, Any]) -> Handler | None:
-        """A type's line; see `logs.yaml`."""
-        level, message, by = line["level"], line["message"], line.get("by")
-        if isinstance(level, str) and not LOGGER.isEnabledFor(LEVELS.get(level, ERROR)):
-            return None
-        renamed = data("daemon/logs.yaml")["fields"]
-        hidden = {"message", by, *line.get("without", ()), *re.findall(r"{(\w+)}", str(message))}
-        names = [field.name for field in fields_of(of) if field.name not in hidden]
-        shown = [(name, renamed.get(name, name), _FORMS.get(name, _shown)) for name in names]
 
-        def handle(event: Any) -> None:
-            case = "all" if by is None else getattr(event, by)
-            its_level = self._level(_of_case(level, case), event)
-            if LOGGER.isEnabledFor(its_level):
-                text = _of_case(message, case)
-                fields: Fields = {called: form(getattr(event, name)) for name, called, form in shown}
-                if of is events.CallEnded:
-                    _describe_call(fields, event)
-                subject = (of, getattr(event, "watch", None)) if case == line.get("repeats") else None
-                write(its_level, text.format(remedy=REMEDY, **vars(event)) if "{" in text else text, fields, subject)
+def _writer(of: type[Any], line: Mapping[str, Any]) -> Handler:
+    """What writes a type's line."""
+    by, form_of = line.get("by"), _FORMS.get
+    hidden = {"message", by, *line.get("without", ()), *re.findall(r"{(\w+)}", str(line["message"]))}
+    names = [field.name for field in fields_of(of) if field.name not in hidden]
+    shown = [(name, _TEXTS["fields"].get(name, name), form_of(name, _shown)) for name in names]
 
-        return handle
+    def handle(event: Any) -> None:
+        case = None if by is None else getattr(event, by)
+        level = _level(_of_case(line["level"], case), event)
+        if not LOGGER.isEnabledFor(level):
+            return
+        fields: Fields = {called: form(getattr(event, name)) for name, called, form in shown}
+        if of is events.CallEnded:
+            _describe_call(fields, event)
+        text = _of_case(line["message"], case).format(remedy=REMEDY, **vars(event))
+        repeats = _of_case(line.get("repeats"), case)
+        subject = None if repeats is None else (of, *(getattr(event, name) for name in repeats))
+        write(level, text, fields, subject)
 
-    def _level(self, name: str, event: Any) -> int:
-        match name:
-            case "milestone":
-                # Another line lists tenants.
-                return DEBUG if event.watch in self._mistakes or SEPARATOR in event.watch else INFO
-            case "attempt":
-                return INFO if event.attempt == 1 else DEBUG
-            case "loss":
-                return self._level_of_loss(event)
-            case "sweep":
-                return self._level_of_sweep(event)
-        return LEVELS[name]
-
-    def _level_of_loss(self, event: events.WatchLost) -> int:
-        if event.repeated:
-            return DEBUG
-        if not event.misconfigured:
-            return WARNING
-        reported = self._mistakes.setdefault(event.watch, set())
-        is_news = event.message not in reported
-        reported.add(event.message)
-        return ERROR if is_news else DEBUG
-
-    def _level_of_sweep(self, event: events.SweepDone) -> int:
-        if self._mistakes.pop(event.watch, None):
-            write(INFO, "watching again", {"watch": event.watch})
-        if event.repaired.keys() - {events.ASKED_FOR}:
-            return WARNING
-        return INFO if event.repaired else DEBUG
+    return handle
 
 
 def _of_case(choices: Any, case: object) -> Any:
     """What a line has for one value of its field `by`."""
     return choices.get(case, choices.get("others")) if isinstance(choices, dict) else choices
+
+
+def _level(name: str, event: Any) -> int:
+    match name:
+        case "milestone":
+            # Another line lists tenants.
+            return DEBUG if SEPARATOR in event.watch else INFO
+        case "attempt":
+            return INFO if event.attempt == 1 else DEBUG
+        case "sweep" if event.repaired.keys() - {events.ASKED_FOR}:
+            return WARNING
+        case "sweep":
+            return INFO if event.repaired else DEBUG
+    return LEVELS[name]
 
 
 def _short(seconds: float) -> str | None:
@@ -121,8 +104,6 @@ def _shown(value: Any) -> object:
             return listed(value, ",") or None
         case float():
             return round(value, 3)
-        case Mapping():
-            return dict(value)
     return value
 
 
@@ -131,10 +112,6 @@ def _describe_call(fields: Fields, event: events.CallEnded) -> None:
     fields["ms"] = round(event.seconds * 1000)
     if event.outcome == "acknowledged":
         del fields["reply"]
-
-
-def _unknown(event: Any) -> None:
-    write(INFO, type(event).__name__, {field.name: getattr(event, field.name) for field in fields_of(event)})
 
 
 def _reload_refused(event: events.ReloadRefused) -> None:

@@ -35,7 +35,7 @@ _SWEEP_SHARE = 10
 LONGEST_GRACE = 30_000
 """Milliseconds of a suspected deletion's grace for which a single run waits; a longer one is left to the next run."""
 
-Failure = SourceError | StoreError | OSError
+Failure = SourceError | StoreError
 
 Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Begins a task that works until the end."""
@@ -101,22 +101,19 @@ class WatchWorker:
         while True:
             try:
                 await self._work()
-                continue
             except ChangedError:
-                continue
+                pass
             except (SourceError, StoreError, OSError) as error:
                 if isinstance(error, AnotherDatabaseError) and self._parts.database.is_only:
                     raise
-                failure = error
-            self._failures += 1
-            wait = self._wait_after(failure)
-            # Other watches may get it too, and the database keeps it: without each one's frames, also by a context.
-            failure.__context__ = None
-            self.report(failure.with_traceback(None))
-            await asyncio.sleep(wait)
+                failure = _failure(error)
+                wait = self._wait_after(failure)
+                self.report(failure)
+                await asyncio.sleep(wait)
 
     def _wait_after(self, failure: Failure) -> float:
         """Seconds until the next try; all watches retry together after a failure of their database."""
+        self._failures += 1
         database = self._parts.database
         if failure is database.failure:
             return database.try_at - asyncio.get_running_loop().time()
@@ -124,11 +121,8 @@ class WatchWorker:
 
     def report(self, failure: Failure) -> None:
         """Report a failure."""
-        name, observe, database = self._parts.name, self._parts.observe, self._parts.database
+        name, observe = self._parts.name, self._parts.observe
         match failure:
-            case OSError():
-                # The other watches and the sender go on.
-                self.report(refused_by_system(failure))
             case StandbyError():
                 # The other store has what this one could not save.
                 self._store_works()
@@ -136,9 +130,9 @@ class WatchWorker:
                 self._parts.event_dates.hours = 0
                 observe(events.WatchStandsBy(name, failure.message))
             case SourceError() | AnotherDatabaseError():
-                repeated, database.reported = failure is database.reported, failure
                 wrong = isinstance(failure, AnotherDatabaseError) or failure.kind == "misconfigured"
-                observe(events.WatchLost(name, failure.message, wrong, failure.code, repeated, database.shown_name))
+                database = self._parts.database.shown_name
+                observe(events.WatchLost(name, failure.message, wrong, failure.code, database))
             case StoreError():
                 observe(events.StoreFailed(failure.message, name, failure.code))
 
@@ -211,8 +205,15 @@ class WatchWorker:
                 await Sweep(capture, capture.catch_up).run()
                 await _confirm(intake)
         except (SourceError, AnotherDatabaseError, OSError) as error:
-            return error
+            return _failure(error)
         return None
+
+
+def _failure(error: SourceError | StoreError | OSError) -> Failure:
+    """An error without its frames: other watches may get it too, and the database keeps it."""
+    failure = refused_by_system(error) if isinstance(error, OSError) else error
+    failure.__context__ = None
+    return failure.with_traceback(None)
 
 
 async def _confirm(intake: Intake) -> None:
@@ -308,6 +309,6 @@ class Watches:
                     if failure is not None:
                         failed += 1
                         if failed == len(config.watches):
-                            raise refused_by_system(failure) if isinstance(failure, OSError) else failure
+                            raise failure
                         worker.report(failure)
         return failed

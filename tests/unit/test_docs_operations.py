@@ -15,7 +15,7 @@ import yaml
 
 from cdc_sync.ats import errors
 from cdc_sync.core.events import Dispatch, Event, StoreFailed, WatchLost
-from cdc_sync.daemon.event_logger import EventLogger
+from cdc_sync.daemon.event_logger import handlers
 from cdc_sync.daemon.logs import LOGGER, Fields
 from cdc_sync.packaged import data
 from cdc_sync.store import errors as store_errors
@@ -88,7 +88,7 @@ def logged(*observed: Event) -> list[logging.LogRecord]:
     LOGGER.addHandler(kept)
     LOGGER.setLevel(logging.WARNING)
     try:
-        emit = Dispatch(EventLogger().handlers).emit
+        emit = Dispatch(handlers).emit
         for event in observed:
             emit(event)
     finally:
