@@ -89,6 +89,10 @@ class Language:
         subject = name[len(kind) + 1 :]
         return self.reason(Reason(name, f"condition {kind}{' of' if subject else ''}", {"subject": subject}))
 
+    def word(self, kind: str, word: str) -> Markup:
+        """A word that the store keeps, such as an event of the history."""
+        return self.reason(Reason(word, f"{kind} {word}", {}))
+
     def transition(self, text: str) -> str:
         """A transition (`diff.transition`) with our words, not labels and jobs, in this language."""
         ours = {"deleted": self.gettext("deleted"), "(new)": self.gettext("(new)"), "job": self.gettext("job")}
@@ -158,7 +162,7 @@ def _environment(code: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"iso": iso, "shell": shlex.join}
+    made.filters |= {"iso": iso, "shell": shlex.join, "total": lambda bar: sum(bar.values())}
     made.globals |= {name: getattr(language, name) for name in _FOR_TEMPLATES}
     made.globals |= {
         "language": language,
@@ -174,7 +178,7 @@ def _environment(code: str) -> Environment:
     return made
 
 
-_FOR_TEMPLATES = ("gettext", "ngettext", "reason", "condition", "transition", "number", "length", "moment")
+_FOR_TEMPLATES = ("gettext", "ngettext", "reason", "condition", "word", "transition", "number", "length", "moment")
 
 
 def render(template: str, language: Language, now: int, **values: Any) -> str:

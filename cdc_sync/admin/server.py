@@ -196,18 +196,12 @@ class AdminServer:
             held = {"store": str(error)}
         conditions = self.conditions()  # afterwards: a locked store answers late
         several = has_several_accounts(self.config)
-        aside = {
-            name: message
-            for name, message in conditions.items()
-            if is_standby(name) or (several and is_of_one_account(name))
-        }
-        stops = {**held, **wrong(conditions)}
-        reasons = {name: message for name, message in stops.items() if name not in aside}
-        shown = reasons or aside
+        aside = {name for name in conditions if is_standby(name) or (several and is_of_one_account(name))}
+        reasons = {name: message for name, message in {**held, **wrong(conditions)}.items() if name not in aside}
+        shown = reasons or {name: conditions[name] for name in aside}
         if _by.get() or self._access.is_loopback:
-            named = foremost(shown, self.config.watches)
-            lines = [visible(f"{name}: {message}") for name, message in named.items()]
-            lines += [f"and {len(shown) - len(named)} more"] if len(named) < len(shown) else []
+            lines = [visible(f"{name}: {shown[name]}") for name in foremost(shown, self.config.watches)]
+            lines += [f"and {len(shown) - len(lines)} more"] if len(lines) < len(shown) else []
         else:
             lines = [*dict.fromkeys(map(kind_of, shown)), *([_REASONS_HIDDEN] if reasons else [])]
         if not reasons:

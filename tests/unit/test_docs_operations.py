@@ -101,9 +101,10 @@ def logged(*observed: Event) -> list[logging.LogRecord]:
 def families() -> dict[str, set[str]]:
     """The names under which samples are scraped, with their labels."""
     found: dict[str, set[str]] = {}
-    by_kind = data("admin/metrics.yaml")
-    for name, about, kind in [(*metric, kind) for kind, metrics in by_kind.items() for metric in metrics.items()]:
-        labels = set(about.get("labels", ()))
+    of_kind = [(kind, data("admin/metrics.yaml")[kind]) for kind in ("counter", "gauge", "histogram")]
+    metrics = [(kind, labels, name) for kind, groups in of_kind for labels, names in groups.items() for name in names]
+    for kind, names_of_labels, name in metrics:
+        labels = {*names_of_labels.split()} - {"none"}
         match kind:
             case "counter":
                 found[f"{name}_total"] = labels
