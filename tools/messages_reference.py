@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from cdc_sync.ats.errors import refused_by_system
-from cdc_sync.daemon.event_logger import LINES
+from cdc_sync.daemon.logs import LINES
 from cdc_sync.packaged import data
 
 _HEADER = """\

@@ -87,11 +87,13 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 def _number(value: Any) -> float:
     """A field of the report as a number."""
     match value:
-        case "blown" | "whole":
-            return value == "blown"
+        case "whole" | None:
+            return 0.0
+        case "blown":
+            return 1.0
         case str():
             return datetime.fromisoformat(value).timestamp()
-    return float(value or 0)
+    return float(value)
 
 
 class EventMetrics:
@@ -108,7 +110,7 @@ class EventMetrics:
             for name, text in texts.items()
         }
         self._complete_until: dict[str, float] = {}
-        """When each watch's last complete read, or it itself, began; not of one that another store's daemon captures."""
+        """When each watch's last complete read, or it itself, began; not if another store's daemon captures it."""
         self._seen = defaultdict[str, dict[str, float]](dict)
         """What events say of each watch, by gauge."""
         for outcome in ("applied", "refused"):

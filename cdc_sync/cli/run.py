@@ -10,8 +10,7 @@ from cdc_sync import event_loop, signals
 from cdc_sync.cli.context import configured, say, say_lines, suspicious
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core.events import CallEnded, LeadTaken
-from cdc_sync.daemon import event_logger
-from cdc_sync.daemon.logs import LOGGER, configure
+from cdc_sync.daemon.logs import LOGGER, configure, handlers
 from cdc_sync.daemon.once import run_once
 from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.running import Daemon
@@ -42,7 +41,7 @@ def run(
     config = read()
     log(config)
     systemd = SystemdNotifier(os.environ)
-    consumers = (lambda: event_logger.handlers([CallEnded, LeadTaken] if dry_run else ()), systemd.handlers)
+    consumers = (lambda: handlers([CallEnded, LeadTaken] if dry_run else ()), systemd.handlers)
     # Loaded modules stay: collections that include them take a tenth of the time of rows.
     gc.freeze()
     # Rows have no cycles. Collections after 700 objects, the default, take 6 of 155 µs a change.

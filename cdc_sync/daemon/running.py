@@ -12,7 +12,7 @@ the other configuration. Meanwhile it keeps the lead and serves the page.
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
 from cdc_sync import __version__, signals
@@ -62,12 +62,10 @@ class Daemon:
         self._notices = Notices(process)
         self._admin = process.admin = AdminServer(
             process.config,
-            None,
             process.metrics,
             lambda: process.conditions,
             lambda: wall_clock() if self._leading is None else self._leading.store.driver.clock.for_people(),
-            without_live_row=self._without_live_row,
-            observe=process.emit,
+            process.emit,
         )
 
     async def run(self, beat_every: float) -> None:
@@ -181,17 +179,12 @@ class Daemon:
         self._leading = leading = Leading(process, lead, config, tenants)
         try:
             self._admin.use(config)
-            self._admin.show(lead.store, leads=True)
+            self._admin.show(lead.store, leading.watches.without_live_row)
             await self._start(watches)
             process.emit(began(watches))
             await leading.work()
         finally:
             self._leading = None
-
-    async def _without_live_row(self, watch: str, ids: Sequence[str]) -> Collection[str]:
-        if self._leading is None:
-            raise AssertionError("a standby does not act")
-        return await self._leading.watches.without_live_row(watch, ids)
 
     # Signals.
 

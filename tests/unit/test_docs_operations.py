@@ -15,8 +15,7 @@ import yaml
 
 from cdc_sync.ats import errors
 from cdc_sync.core.events import Dispatch, Event, StoreFailed, WatchLost
-from cdc_sync.daemon.event_logger import handlers
-from cdc_sync.daemon.logs import LOGGER, Fields
+from cdc_sync.daemon.logs import LOGGER, Fields, handlers
 from cdc_sync.packaged import data
 from cdc_sync.store import errors as store_errors
 from cdc_sync.store.postgres import schema as postgres_schema

@@ -56,8 +56,7 @@ from cdc_sync.core.events import (
     WatchLost,
     WatchUnconfigured,
 )
-from cdc_sync.daemon.event_logger import handlers
-from cdc_sync.daemon.logs import LOGGER, Repeats, configure
+from cdc_sync.daemon.logs import LOGGER, Repeats, configure, handlers
 
 Format = Literal["text", "journal", "json"]
 FORMATS: tuple[Format, ...] = ("text", "journal", "json")
