@@ -3,11 +3,12 @@
 Functions raise `StoreError`.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK, BaselinePosition
+from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import is_standby
 from cdc_sync.core.content import iso
@@ -89,9 +90,10 @@ def _configured(config: Config, name: str) -> dict[str, Any]:
 
 
 def _baseline(positions: Mapping[str, str]) -> dict[str, Any]:
-    reached = BaselinePosition.from_text(positions.get(BASELINE))
-    state = "not begun" if reached is None else "done" if reached.done else "running"
-    baseline = {"state": state, "rows": reached.known if reached else 0}
+    baseline: dict[str, Any] = {"state": "not begun", "rows": 0}
+    if BASELINE in positions:
+        position = json.loads(positions[BASELINE])
+        baseline = {"state": "done" if position["done"] else "running", "rows": position["known"]}
     return {"baseline": baseline, "over_earlier_work": OVER_EARLIER_WORK in positions}
 
 

@@ -1,7 +1,7 @@
 """A watch's life: connect, adopt, then capture, sweep and confirm until something is lost; and again."""
 
 import asyncio
-import zlib
+import random
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
@@ -39,11 +39,6 @@ Failure = SourceError | StoreError
 
 Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Begins a task that works until the end."""
-
-
-def phase(watch: str) -> float:
-    """The part of the interval, 0 < part ≤ 1, before a watch's second sweep: by name, to spread the sweeps."""
-    return (zlib.crc32(watch.encode()) + 1) / 2**32
 
 
 def make_database(config: Config, name: str, store: Store) -> Database:
@@ -165,7 +160,8 @@ class WatchWorker:
     async def _sweeps(self, capture: Capture) -> None:
         """Sweep at the start, at each interval and on request, within the sweeps' share of the time."""
         interval = self._parts.watch.capture.sweep.total_seconds()
-        until_next, clock = interval * phase(self._parts.name), asyncio.get_running_loop().time
+        clock = asyncio.get_running_loop().time
+        until_next = interval * random.random()  # noqa: S311 - spreads the watches' sweeps
         while True:
             # An interrupted sweep cost the database too: its pause outlasts the connection.
             await asyncio.sleep(max(self._next_sweep_from - clock(), 0))
