@@ -77,7 +77,7 @@ def test_held_entries_are_discarded(scene: Scene, browser: Browser) -> None:
     browser.the("form[action^='/fuse/discard']").find_element("xpath", "..").click()
     browser.the("form[action^='/fuse/discard'] button").click()
 
-    browser.wait_for(f"{held} entries were discarded")
+    browser.wait_for(f"discard: {held}")
     assert scene.count("held") == 0
     scene.installation.settle(scene.daemon)
     assert len([call for call in scene.hellowork.calls if call.application_id != "hw-sentinel"]) == calls
