@@ -125,6 +125,7 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
 """The kind of condition that each type of event begins, by a reason below or its `message`, or else ends."""
 
 KIND_OF = {event: kind for kind, events in _BY_KIND.items() for event in events}
+"""The kind of condition that an event begins or ends."""
 
 _SUBJECTS = ("watch", "endpoint", "by", "database")
 """The field that names the condition's subject."""
