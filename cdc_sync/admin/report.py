@@ -10,6 +10,7 @@ from typing import Any
 
 from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK
 from cdc_sync.config import Config
+from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.conditions import is_standby
 from cdc_sync.core.content import iso
 from cdc_sync.core.diff import Fuse
@@ -41,17 +42,18 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
         "accounts_waiting": await store.delivery.waiting(),
         "conditions": [each for each in conditions if not is_standby(each["name"])],
         "standby": [each for each in conditions if is_standby(each["name"])],
-        "last_failures": [
-            {
-                "watch": each.watch,
-                "application_id": each.application_id,
-                "at": iso(each.at),
-                "event": each.event,
-                "reason": each.detail.get("reason"),
-            }
-            for each in await store.report.recent_ends(RECENT, failed=True)
-        ],
+        "last_failures": [_failure(each) for each in await store.report.recent_ends(RECENT, failed=True)],
         "skipped_rows": [{"watch": name, **asdict(skip), "key": list(skip.key)} for name, skip in skipped],
+    }
+
+
+def _failure(entry: HistoryEntry) -> dict[str, Any]:
+    return {
+        "watch": entry.watch,
+        "application_id": entry.application_id,
+        "at": iso(entry.at),
+        "event": entry.event,
+        "reason": entry.detail.get("reason"),
     }
 
 
