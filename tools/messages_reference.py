@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from cdc_sync.ats.errors import refused_by_system
+from cdc_sync.daemon.logs import LINES
 from cdc_sync.packaged import data
 
 _HEADER = """\
@@ -37,7 +38,7 @@ def _coded(file: str) -> Iterator[str]:
 
 def _lines() -> Iterator[str]:
     found = set[str]()
-    for line in data("daemon/logs.yaml")["lines"].values():
+    for line in LINES.values():
         levels, messages = line["level"], line["message"]
         for case, text in messages.items() if isinstance(messages, dict) else [("all", messages)]:
             level = levels.get(case, levels.get("others")) if isinstance(levels, dict) else levels

@@ -6,11 +6,10 @@ is taken.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from operator import itemgetter
 from typing import Any, get_args
 
 from prometheus_client import (
@@ -43,26 +42,29 @@ CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
 ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "adopt-database", "forget")
 """People's actions (`PersonActed`)."""
 
-_FROM_0: Mapping[str, Collection[str]] = {
-    "cdc_sync_captured_keys": get_args(Origin),
-    "cdc_sync_decisions": get_args(Outcome),
-    "cdc_sync_calls": get_args(CallOutcome),
-    "cdc_sync_sweep_repairs": CAUSES,
+_FROM_0: Mapping[str, Collection[tuple[str, ...]]] = {
+    "cdc_sync_missed_changes": [()],
+    "cdc_sync_call_seconds": [()],
+    "cdc_sync_queue_seconds": [()],
+    "cdc_sync_captured_keys": [(origin,) for origin in get_args(Origin)],
+    "cdc_sync_decisions": [(outcome,) for outcome in get_args(Outcome)],
+    "cdc_sync_calls": [(outcome,) for outcome in get_args(CallOutcome)],
+    "cdc_sync_sweep_repairs": [(cause,) for cause in CAUSES],
 }
-"""The other label's values of a watch's samples from its beginning, so that the first event is an increase."""
+"""The other labels' values of a watch's samples from its beginning, so that the first event is an increase."""
 
-_OF_WATCH: Mapping[tuple[str, ...], Callable[[Mapping[str, Any]], float]] = {
-    ("cdc_sync_known_applications",): itemgetter("known"),
-    ("cdc_sync_outbox_entries", "pending"): itemgetter("pending"),
-    ("cdc_sync_outbox_entries", "held"): itemgetter("held"),
-    ("cdc_sync_outbox_entries", "dead"): itemgetter("dead_letters"),
-    ("cdc_sync_skipped_rows",): itemgetter("skipped"),
-    ("cdc_sync_suspected_deletions",): itemgetter("suspected_deletions"),
-    ("cdc_sync_oldest_pending_seconds",): lambda watch: watch["oldest_pending_seconds"] or 0,
-    ("cdc_sync_fuse_blown",): lambda watch: watch["fuse"] == "blown",
-    ("cdc_sync_last_change_timestamp_seconds",): lambda watch: _timestamp(watch["last_change_at"]),
+_OF_WATCH: Mapping[tuple[str, ...], str] = {
+    ("cdc_sync_known_applications",): "known",
+    ("cdc_sync_outbox_entries", "pending"): "pending",
+    ("cdc_sync_outbox_entries", "held"): "held",
+    ("cdc_sync_outbox_entries", "dead"): "dead_letters",
+    ("cdc_sync_skipped_rows",): "skipped",
+    ("cdc_sync_suspected_deletions",): "suspected_deletions",
+    ("cdc_sync_oldest_pending_seconds",): "oldest_pending_seconds",
+    ("cdc_sync_fuse_blown",): "fuse",
+    ("cdc_sync_last_change_timestamp_seconds",): "last_change_at",
 }
-"""Gauges of what the report says of a watch, with the other label's value."""
+"""Fields of a watch in the report, by their gauges and the other label's values."""
 
 _METRICS = data("admin/metrics.yaml")
 
@@ -72,138 +74,132 @@ _KINDS: Mapping[str, Callable[..., Any]] = {
     "histogram": partial(Histogram, buckets=BUCKETS),
 }
 
-_JOINED: Mapping[str, Callable[[Collection[float]], float]] = {"sum": sum, "max": max, "min": min}
+_JOINED: Mapping[str, Callable[[Collection[float]], float]] = {
+    name: {"max": max, "min": min}[how] for how, names in _METRICS["of_all"].items() for name in names
+}
+"""What a gauge is of many watches, if it is not their sum."""
+
+_CONNECTED, _STANDBY = "cdc_sync_watch_connected", "cdc_sync_watch_standby"
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-def _timestamp(instant: str | None) -> float:
-    return datetime.fromisoformat(instant).timestamp() if instant else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Captured:
-    """What events say of a watch.
-
-    Attributes:
-        complete_until: when its last complete read, or it itself, began, by the monotonic clock; None while another
-            store's daemon captures it.
-        connected: 1 if its database is connected.
-        sweep: how long the last sweep took, in seconds.
-        queue: the used share of the server's NOTIFY queue.
-    """
-
-    complete_until: float | None
-    connected: int = 0
-    sweep: float | None = None
-    queue: float | None = None
+def _number(value: Any) -> float:
+    """A field of the report as a number."""
+    match value:
+        case "whole" | None:
+            return 0.0
+        case "blown":
+            return 1.0
+        case str():
+            return datetime.fromisoformat(value).timestamp()
+    return float(value)
 
 
 class EventMetrics:
-    """The process's metrics.
-
-    Attributes:
-        calls_ended: the number of ended calls.
-        seconds_of_calls: how long they took in all, from queueing on.
-    """
+    """The process's metrics."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.calls_ended, self.seconds_of_calls = 0, 0.0
         self._clock = clock
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._of: dict[str, Any] = {
-            name: _KINDS[kind](name, about["text"], about.get("labels", ()), registry=self._registry)
-            for kind, metrics in _METRICS.items()
-            for name, about in metrics.items()
+            name: make(name, text, () if labels == "none" else labels.split(), registry=self._registry)
+            for kind, make in _KINDS.items()
+            for labels, texts in _METRICS[kind].items()
+            for name, text in texts.items()
         }
-        self._captured: dict[str, Captured] = {}
+        self._complete_until: dict[str, float] = {}
+        """When each watch's last complete read, or it itself, began; not if another store's daemon captures it."""
+        self._seen = defaultdict[str, dict[str, float]](dict)
+        """What events say of each watch, by gauge."""
         for outcome in ("applied", "refused"):
             self._of["cdc_sync_reloads"].labels(outcome)
 
     def handlers(self) -> Handlers:
         """The events that are counted."""
-        of = self._of
+        of, count = self._of, self._count
         return {
-            events.LeadTaken: self._lead_taken,
-            events.LeadLost: self._follow,
-            events.StandsBy: self._follow,
+            events.LeadTaken: self._lead,
+            **dict.fromkeys((events.LeadLost, events.StandsBy), self._follow),
             events.Reloaded: self._reloaded,
             events.ReloadRefused: lambda _: of["cdc_sync_reloads"].labels("refused").inc(),
             events.TenantsFound: lambda e: self._begin(e.watches),
-            events.WatchEnded: self._watch_ended,
+            events.WatchEnded: lambda e: self._end({e.watch}),
             events.WatchConnected: lambda e: self._reached(e.watch, connected=1),
             events.WatchLost: lambda e: self._reached(e.watch, connected=0),
-            events.WatchStandsBy: lambda e: self._see(e.watch, complete_until=None, connected=0),
+            events.WatchStandsBy: self._stands_by,
             # The baseline has a condition of its own.
-            events.BaselineProgress: lambda e: self._see(e.watch, complete_until=self._clock()),
-            events.CaughtUp: self._looked,
+            events.BaselineProgress: lambda e: self._complete(e.watch, 0),
+            events.CaughtUp: lambda e: self._complete(e.watch, e.seconds),
             events.SweepDone: self._sweep_done,
-            events.NotifyQueueSeen: lambda e: self._see(e.watch, queue=e.usage),
-            events.ChangesRead: lambda e: self._count("cdc_sync_captured_keys", e.watch, e.origin).inc(e.keys),
-            events.Decided: lambda e: self._count("cdc_sync_decisions", e.watch, e.outcome).inc(),
+            events.NotifyQueueSeen: lambda e: self._see("cdc_sync_notify_queue_usage_ratio", e.watch, e.usage),
+            events.ChangesRead: lambda e: count("cdc_sync_captured_keys", e.watch, e.origin).inc(e.keys),
+            events.Decided: lambda e: count("cdc_sync_decisions", e.watch, e.outcome).inc(),
             events.CallEnded: self._call_ended,
-            events.ChangesMissed: lambda e: self._count("cdc_sync_missed_changes", e.watch).inc(e.number),
+            events.ChangesMissed: lambda e: count("cdc_sync_missed_changes", e.watch).inc(e.number),
             events.TokenRefused: lambda _: of["cdc_sync_admin_refused_tokens"].inc(),
             events.ConnectionDisplaced: lambda _: of["cdc_sync_admin_displaced_connections"].inc(),
         }
 
     def lags(self) -> dict[str, float]:
         """Seconds for which changes may be unread, by watch."""
-        now, captured = self._clock(), self._captured
-        return {watch: now - of.complete_until for watch, of in captured.items() if of.complete_until is not None}
+        now = self._clock()
+        return {watch: now - at for watch, at in self._complete_until.items()}
 
     def _count(self, name: str, watch: str, *values: str) -> Any:
         """A counter or histogram; its label `watch` is empty if there are many."""
-        return self._of[name].labels(watch if len(self._captured) <= FEW else "", *values)
+        return self._of[name].labels(watch if len(self._seen[_STANDBY]) <= FEW else "", *values)
 
-    def _see(self, watch: str, **seen: Any) -> None:
-        before = self._captured.get(watch) or Captured(self._clock())
-        self._captured[watch] = replace(before, **seen)
+    def _see(self, name: str, watch: str, number: float) -> None:
+        self._seen[name][watch] = number
 
     def _reached(self, watch: str, *, connected: int) -> None:
         """This daemon captures it, and knows whether its database is connected."""
-        self._see(watch, connected=connected)
-        if self._captured[watch].complete_until is None:
-            self._see(watch, complete_until=self._clock())
+        self._see(_CONNECTED, watch, connected)
+        self._see(_STANDBY, watch, 0)
+        self._complete_until.setdefault(watch, self._clock())
+
+    def _stands_by(self, event: events.WatchStandsBy) -> None:
+        self._see(_CONNECTED, event.watch, 0)
+        self._see(_STANDBY, event.watch, 1)
+        self._complete_until.pop(event.watch, None)
+
+    def _complete(self, watch: str, seconds: float) -> None:
+        """A look that took so long finds what was committed before it began."""
+        began = self._clock() - seconds
+        self._complete_until[watch] = max(self._complete_until.get(watch, began), began)
 
     def _begin(self, watches: Collection[str]) -> None:
         for watch in watches:
             self._reached(watch, connected=0)
         for watch in watches:
-            for name in ("cdc_sync_missed_changes", "cdc_sync_call_seconds", "cdc_sync_queue_seconds"):
-                self._count(name, watch)
-            for name, values in _FROM_0.items():
-                for value in values:
-                    self._count(name, watch, value)
+            for name, samples in _FROM_0.items():
+                for values in samples:
+                    self._count(name, watch, *values)
 
-    def _lead_taken(self, event: events.LeadTaken) -> None:
+    def _end(self, watches: Collection[str]) -> None:
+        for of in (self._complete_until, *self._seen.values()):
+            for watch in of.keys() & watches:
+                del of[watch]
+
+    def _lead(self, event: events.LeadTaken) -> None:
         self._of["cdc_sync_leading"].set(1)
         self._begin(event.watches)
 
     def _follow(self, _: events.LeadLost | events.StandsBy) -> None:
         self._of["cdc_sync_leading"].set(0)
-        self._captured.clear()  # the leader knows
+        self._end(set(self._seen[_STANDBY]))  # the leader knows
 
     def _reloaded(self, event: events.Reloaded) -> None:
         self._of["cdc_sync_reloads"].labels("applied").inc()
         # One that begins again still lags.
-        self._captured = {watch: of for watch, of in self._captured.items() if watch in event.watches}
+        self._end(self._seen[_STANDBY].keys() - event.watches)
         self._begin(event.watches)
 
-    def _watch_ended(self, event: events.WatchEnded) -> None:
-        self._captured.pop(event.watch, None)
-
-    def _looked(self, event: events.CaughtUp | events.SweepDone) -> None:
-        # A look finds what was committed before it began.
-        began = self._clock() - event.seconds
-        before = self._captured.get(event.watch)
-        until = before.complete_until if before else None
-        self._see(event.watch, complete_until=began if until is None else max(until, began))
-
     def _sweep_done(self, event: events.SweepDone) -> None:
-        self._looked(event)
-        self._see(event.watch, sweep=event.seconds)
+        self._complete(event.watch, event.seconds)
+        self._see("cdc_sync_sweep_seconds", event.watch, event.seconds)
         for cause, number in event.repaired.items():
             self._count("cdc_sync_sweep_repairs", event.watch, cause).inc(number)
 
@@ -211,8 +207,6 @@ class EventMetrics:
         self._count("cdc_sync_calls", event.watch, event.outcome).inc()
         self._count("cdc_sync_call_seconds", event.watch).observe(event.seconds)
         self._count("cdc_sync_queue_seconds", event.watch).observe(event.waited)
-        self.calls_ended += 1
-        self.seconds_of_calls += event.seconds + event.waited
 
     async def exposed(self, report: Mapping[str, Any], store: Store, conditions: Conditions) -> bytes:
         """The text of `/metrics` at a status report.
@@ -220,16 +214,15 @@ class EventMetrics:
         Raises:
             StoreError: the store cannot be read.
         """
-        actions = {**dict.fromkeys(ACTIONS, 0), **await store.operation.count_actions()}
         of, clock = self._of, store.driver.clock
-        for action, number in actions.items():
-            counter = of["cdc_sync_human_actions"].labels(action)
-            counter.reset()
-            counter.inc(number)
-        for name in _METRICS["gauge"]:
-            of[name].clear()
+        of["cdc_sync_human_actions"].clear()
+        for action, number in {**dict.fromkeys(ACTIONS, 0), **await store.operation.count_actions()}.items():
+            of["cdc_sync_human_actions"].labels(action).inc(number)
+        for texts in _METRICS["gauge"].values():
+            for name in texts:
+                of[name].clear()
         self._show_watches(report["watches"], conditions)
-        self._show_endpoints(report)
+        self._show_endpoints(report["endpoints"])
         of["cdc_sync_build_info"].labels(__version__).set(1)
         of["cdc_sync_clock_skew_seconds"].set(clock.skew / 1000 if clock.shared else 0)
         of["cdc_sync_conditions"].set(len(wrong(conditions)))
@@ -237,30 +230,26 @@ class EventMetrics:
         return generate_latest(self._registry)
 
     def _show_watches(self, watches: Collection[Mapping[str, Any]], conditions: Conditions) -> None:
-        captured = self._captured
-        is_many = max(len(watches), len(captured)) > FEW
-
-        def show(name: str, numbers: Mapping[str, float | None], *values: str) -> None:
-            known = {watch: number for watch, number in numbers.items() if number is not None}
-            if is_many and known:
-                known = {"": _JOINED[_METRICS["gauge"][name].get("of_all", "sum")](known.values())}
-            for watch, number in known.items():
+        connected, standby = self._seen[_CONNECTED], self._seen[_STANDBY]
+        is_many = max(len(watches), len(standby)) > FEW
+        if is_many:  # one that stands by need not be connected
+            connected = {watch: number for watch, number in connected.items() if not standby[watch]}
+        seen: dict[str, Mapping[str, float]] = {
+            **self._seen,
+            _CONNECTED: connected,
+            "cdc_sync_capture_lag_seconds": self.lags(),
+            "cdc_sync_rows_may_be_hidden": {watch: f"row security {watch}" in conditions for watch in standby},
+        }
+        shown: dict[tuple[str, ...], Mapping[str, float]] = {(name,): numbers for name, numbers in seen.items()}
+        for labels, field in _OF_WATCH.items():
+            shown[labels] = {watch["watch"]: _number(watch[field]) for watch in watches}
+        for (name, *values), numbers in shown.items():
+            joined = {"": _JOINED.get(name, sum)(numbers.values())} if is_many and numbers else numbers
+            for watch, number in joined.items():
                 self._of[name].labels(watch, *values).set(number)
 
-        for (name, *values), number_of in _OF_WATCH.items():
-            show(name, {watch["watch"]: number_of(watch) for watch in watches}, *values)
-        show("cdc_sync_capture_lag_seconds", self.lags())
-        show("cdc_sync_sweep_seconds", {watch: of.sweep for watch, of in captured.items()})
-        show("cdc_sync_notify_queue_usage_ratio", {watch: of.queue for watch, of in captured.items()})
-        show("cdc_sync_rows_may_be_hidden", {watch: f"row security {watch}" in conditions for watch in captured})
-        standby = {watch: of.complete_until is None for watch, of in captured.items()}
-        show("cdc_sync_watch_standby", standby)
-        # Of many, one that stands by need not be connected.
-        connected = {watch: of.connected for watch, of in captured.items() if not (is_many and standby[watch])}
-        show("cdc_sync_watch_connected", connected)
-
-    def _show_endpoints(self, report: Mapping[str, Any]) -> None:
-        for each in report["endpoints"]:
+    def _show_endpoints(self, endpoints: Collection[Mapping[str, Any]]) -> None:
+        for each in endpoints:
             name, late, is_paused = each["endpoint"], each["late_seconds"], each["sending_paused"]
             self._of["cdc_sync_delivery_lag_seconds"].labels(name).set(0 if is_paused else late or 0)
             self._of["cdc_sync_sending_paused"].labels(name).set(is_paused)

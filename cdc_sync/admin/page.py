@@ -39,7 +39,9 @@ _OF_TRANSITION = re.compile(r"^deleted(?=$| → )|^\(new\)(?= → )|(?:^|(?<=, )
 _QUOTED = frozenset({"answer", "message", "found", "hint", "mistake", "remedies", "who", "wrong"})
 """Values of reasons that are English, or foreign texts."""
 
-_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+_SECONDS = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
+_ENDS = {"s": 60, "min": 3_600, "h": 2 * 86_400}
+"""Seconds of a unit, and from which on a larger one is used."""
 
 _AS_ENGLISH = Markup('<span lang="en">%s</span>')
 
@@ -89,6 +91,10 @@ class Language:
         subject = name[len(kind) + 1 :]
         return self.reason(Reason(name, f"condition {kind}{' of' if subject else ''}", {"subject": subject}))
 
+    def word(self, kind: str, word: str) -> Markup:
+        """A word that the store keeps, such as an event of the history."""
+        return self.reason(Reason(word, f"{kind} {word}", {}))
+
     def transition(self, text: str) -> str:
         """A transition (`diff.transition`) with our words, not labels and jobs, in this language."""
         ours = {"deleted": self.gettext("deleted"), "(new)": self.gettext("(new)"), "job": self.gettext("job")}
@@ -101,14 +107,12 @@ class Language:
     def length(self, seconds: float) -> str:
         """A duration in its largest unit; days from two on."""
         if 0 < seconds < 1:
-            return self.gettext("%(num)s ms", num=max(round(seconds * 1000), 1))
-        if seconds < _MINUTE:
-            return self.gettext("%(num)s s", num=round(max(seconds, 0.0)))
-        if seconds < _HOUR:
-            return self.gettext("%(num)s min", num=round(seconds / _MINUTE))
-        if seconds < 2 * _DAY:
-            return self.gettext("%(num)s h", num=round(seconds / _HOUR))
-        return self.gettext("%(num)s d", num=round(seconds / _DAY))
+            number, unit = max(round(seconds * 1000), 1), "ms"
+        else:
+            unit = next((unit for unit, end in _ENDS.items() if seconds < end), "d")
+            number = round(max(seconds, 0.0) / _SECONDS[unit])
+        space, day = "\N{NO-BREAK SPACE}" if self.code == "fr" else " ", self.gettext("d")
+        return f"{number}{space}{day if unit == 'd' else unit}"
 
     def ago(self, at: int, now: int) -> str:
         """How long ago, or far ahead, an instant is; in milliseconds since the epoch."""
@@ -158,7 +162,7 @@ def _environment(code: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"iso": iso, "shell": shlex.join}
+    made.filters |= {"iso": iso, "shell": shlex.join, "total": lambda bar: sum(bar.values())}
     made.globals |= {name: getattr(language, name) for name in _FOR_TEMPLATES}
     made.globals |= {
         "language": language,
@@ -174,7 +178,7 @@ def _environment(code: str) -> Environment:
     return made
 
 
-_FOR_TEMPLATES = ("gettext", "ngettext", "reason", "condition", "transition", "number", "length", "moment")
+_FOR_TEMPLATES = ("gettext", "ngettext", "reason", "condition", "word", "transition", "number", "length", "moment")
 
 
 def render(template: str, language: Language, now: int, **values: Any) -> str:

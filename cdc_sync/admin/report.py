@@ -8,16 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK
 from cdc_sync.config import Config
+from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.conditions import is_standby
 from cdc_sync.core.content import iso
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.replies import is_paused
 from cdc_sync.store import Store
 from cdc_sync.store.protocol import Condition, WatchCounts
-
-_BASELINE = "baseline"
-_OVER_EARLIER_WORK = "baseline over earlier work"
 
 RECENT = 20
 """Last failures, and rows that cannot be reported of each watch."""
@@ -34,6 +33,7 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
     leader = await store.report.leader()
     watches = await _watches(config, store, now)
     with_skipped = [each["watch"] for each in watches if each["configured"] and each["skipped"]]
+    skipped = await store.report.skipped_of_each(with_skipped, RECENT)
     return {
         "at": iso(now),
         "leader": leader and {"host": leader.host, "process": leader.process, "since": iso(leader.since)},
@@ -42,20 +42,18 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
         "accounts_waiting": await store.delivery.waiting(),
         "conditions": [each for each in conditions if not is_standby(each["name"])],
         "standby": [each for each in conditions if is_standby(each["name"])],
-        "last_failures": [
-            {
-                "watch": event.watch,
-                "application_id": event.application_id,
-                "at": iso(event.at),
-                "event": event.event,
-                "reason": event.detail.get("reason"),
-            }
-            for event in await store.report.recent_ends(RECENT, failed=True)
-        ],
-        "skipped_rows": [
-            {"watch": name, **asdict(skip), "key": list(skip.key)}
-            for name, skip in await store.report.skipped_of_each(with_skipped, RECENT)
-        ],
+        "last_failures": [_failure(each) for each in await store.report.recent_ends(RECENT, failed=True)],
+        "skipped_rows": [{"watch": name, **asdict(skip), "key": list(skip.key)} for name, skip in skipped],
+    }
+
+
+def _failure(entry: HistoryEntry) -> dict[str, Any]:
+    return {
+        "watch": entry.watch,
+        "application_id": entry.application_id,
+        "at": iso(entry.at),
+        "event": entry.event,
+        "reason": entry.detail.get("reason"),
     }
 
 
@@ -63,20 +61,24 @@ async def _watches(config: Config, store: Store, now: int) -> list[dict[str, Any
     """The configured watches, then those that only the store knows."""
     counts, held = await store.report.counts(), await store.report.oldest("held")
     repairs, fuses = await store.operation.repairs(), await store.operation.fuses()
-    positions = await store.report.positions_of_all(_BASELINE, _OVER_EARLIER_WORK)
-    return [
-        {
-            "watch": name,
-            **_configured(config, name),
-            **_baseline(positions.get(name, {})),
-            **_counts(counts.get(name, WatchCounts()), now),
-            # With an intact fuse: of a suspected deletion.
-            "held_reason": held[name].reason if name in held else None,
-            **_fuse(fuses.get(name, Fuse())),
-            "sweep_repairs": repairs.get(name, {}),
-        }
-        for name in (*config.watches, *sorted(counts.keys() - config.watches.keys()))
-    ]
+    positions = await store.report.positions_of_all(BASELINE, OVER_EARLIER_WORK)
+    found = []
+    for name in (*config.watches, *sorted(counts.keys() - config.watches.keys())):
+        fuse = fuses.get(name, Fuse())
+        found.append(
+            {
+                "watch": name,
+                **_configured(config, name),
+                **_baseline(positions.get(name, {})),
+                **_counts(counts.get(name, WatchCounts()), now),
+                # With an intact fuse: of a suspected deletion.
+                "held_reason": held[name].reason if name in held else None,
+                "fuse": "whole" if fuse.blown_at is None else "blown",
+                "fuse_reason": fuse.reason,
+                "sweep_repairs": repairs.get(name, {}),
+            }
+        )
+    return found
 
 
 def _configured(config: Config, name: str) -> dict[str, Any]:
@@ -89,12 +91,12 @@ def _configured(config: Config, name: str) -> dict[str, Any]:
     }
 
 
-def _baseline(reached: Mapping[str, str]) -> dict[str, Any]:
+def _baseline(positions: Mapping[str, str]) -> dict[str, Any]:
     baseline: dict[str, Any] = {"state": "not begun", "rows": 0}
-    if _BASELINE in reached:
-        position = json.loads(reached[_BASELINE])
+    if BASELINE in positions:
+        position = json.loads(positions[BASELINE])
         baseline = {"state": "done" if position["done"] else "running", "rows": position["known"]}
-    return {"baseline": baseline, "over_earlier_work": _OVER_EARLIER_WORK in reached}
+    return {"baseline": baseline, "over_earlier_work": OVER_EARLIER_WORK in positions}
 
 
 def _counts(counts: WatchCounts, now: int) -> dict[str, Any]:
@@ -109,10 +111,6 @@ def _counts(counts: WatchCounts, now: int) -> dict[str, Any]:
         "skipped": counts.skipped,
         "suspected_deletions": counts.suspected,
     }
-
-
-def _fuse(fuse: Fuse) -> dict[str, Any]:
-    return {"fuse": "whole" if fuse.blown_at is None else "blown", "fuse_reason": fuse.reason}
 
 
 async def _endpoints(store: Store, now: int) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
@@ -70,47 +70,40 @@ class AdminServer:
     """Serves within `serving`.
 
     Attributes:
-        store: what is shown; None until there is one.
         clock: milliseconds since the epoch.
-        without_live_row: returns those of a watch's applications that must not be resent, since no row shows their
-            state; raises `SourceError`.
         places: most connections; a scraper, checks and a few browsers take a dozen.
-        leads: whether the store is of this daemon, which leads, and people may act.
         url: once it listens.
     """
 
     config: Config
-    store: Store | None
     metrics: EventMetrics
     conditions: Callable[[], Conditions]
     clock: Callable[[], int]
-    _: KW_ONLY
-    without_live_row: WithoutLiveRow
-    observe: Emit = lambda _: None
+    observe: Emit
     places: int = 128
-    leads: bool = True
     url: str | None = None
 
     def __post_init__(self) -> None:
         self._trends = Trends(self.metrics)
         self._since: dict[str, int] = {}
         self._acts = deque[PersonActed](maxlen=3)
+        self.show(None)
         self.use(self.config)
 
     def use(self, config: Config) -> None:
         """Use another configuration and its token; the address stays."""
         self.config, self._access = config, Access(config.admin, self.observe)
 
-    def show(self, store: Store | None, *, leads: bool = False) -> None:
-        """Show another store, or none while it is closed."""
-        self.store, self.leads = store, leads
+    def show(self, store: Store | None, without_live_row: WithoutLiveRow | None = None) -> None:
+        """Show another store, or none while it is closed; people may act with `without_live_row`, of who leads."""
+        self._store, self._without_live_row = store, without_live_row
 
     @property
     def _opened(self) -> Store:
         """The store; raises `StoreError` if there is none now."""
-        if self.store is None:
+        if self._store is None:
             raise store_error("store-not-open")
-        return self.store
+        return self._store
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Self]:
@@ -201,13 +194,11 @@ class AdminServer:
             for name, message in conditions.items()
             if is_standby(name) or (several and is_of_one_account(name))
         }
-        stops = {**held, **wrong(conditions)}
-        reasons = {name: message for name, message in stops.items() if name not in aside}
+        reasons = {name: message for name, message in {**held, **wrong(conditions)}.items() if name not in aside}
         shown = reasons or aside
         if _by.get() or self._access.is_loopback:
-            named = foremost(shown, self.config.watches)
-            lines = [visible(f"{name}: {message}") for name, message in named.items()]
-            lines += [f"and {len(shown) - len(named)} more"] if len(named) < len(shown) else []
+            lines = [visible(f"{name}: {shown[name]}") for name in foremost(shown, self.config.watches)]
+            lines += [f"and {len(shown) - len(lines)} more"] if len(lines) < len(shown) else []
         else:
             lines = [*dict.fromkeys(map(kind_of, shown)), *([_REASONS_HIDDEN] if reasons else [])]
         if not reasons:
@@ -241,14 +232,14 @@ class AdminServer:
         if who is None:
             raise RefusedError(403, "token-unconfigured")
         form = await form_of(request)
-        if not self.leads:
+        if self._without_live_row is None:
             raise RefusedError(409, "stands-by")
         store, now, watches = self._opened, self.clock(), set(self.config.watches)
         if request.path != "/resend":  # the present state of the others is unknown
             watches |= (await store.report.counts()).keys()
         action = request.path.rpartition("/")[2]
         by = PersonActed(now, action, who, 1, form.get("endpoint") or form.get("watch"))
-        done = await act(store, request.path, form, by, watches, self.without_live_row)
+        done = await act(store, request.path, form, by, watches, self._without_live_row)
         if not _is_browser(request):
             return web.json_response(done.answer)
         self._acts.append(replace(by, count=done.number))
@@ -279,7 +270,7 @@ class AdminServer:
             prefix=admin.prefix,
             language_asked="language" in request.query,
             status=status,
-            may_act=bool(self._access.token) and self.leads,
+            may_act=bool(self._access.token) and self._without_live_row is not None,
             **{"title": admin.title or self.config.place(), **values},
         )
         headers = {"Content-Language": language.code, "Vary": "Accept-Language"}

@@ -2,19 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from cdc_sync.core.conditions import kind_of, wrong
 from cdc_sync.core.watch_names import MOST_LISTED, matches
-
-_T = TypeVar("_T")
 
 FEW = 10
 """More watches are shown as a choice, and share their metrics."""
 
 SHOWN = 50
 """Watches on the page, unless all are asked for."""
-
 
 LONGEST_PATTERN = 200
 """Characters of a pattern of watches' names: `fnmatch` keeps thousands of them."""
@@ -27,27 +24,26 @@ def table(report: Mapping[str, Any], asked: Mapping[str, str]) -> dict[str, Any]
     (`show`).
     """
     troubled = troubles(report)
-    chosen = worst_first(report["watches"], troubled)
-    number, name, shows_all = len(chosen), asked.get("watch", "").strip(), asked.get("show") == "all"
-    is_many = number > FEW
+    rows = worst_first(report["watches"], troubled)
+    is_many, name, shows_all = len(rows) > FEW, asked.get("watch", "").strip(), asked.get("show") == "all"
     shows_problems = is_many and not name and not shows_all
-    if is_many and name:
-        chosen = [each for each in chosen if matches(f"*{name}*".casefold(), each["watch"].casefold())]
-    elif shows_problems:
-        chosen = chosen[: len(troubled)]
-    rows = chosen if shows_all else chosen[:SHOWN]
+    found = rows
+    if shows_problems:
+        found = rows[: len(troubled)]
+    elif is_many and name:
+        found = [each for each in rows if matches(f"*{name}*".casefold(), each["watch"].casefold())]
     conditions = defaultdict[str, list[Any]](list)
     for each in report["conditions"]:
         conditions[watch_of(each["name"])].append(each)
     return {
-        "number": number,
+        "number": len(rows),
         "problems": len(troubled),
         "is_many": is_many,
         "name": name,
         "shows_problems": shows_problems,
-        "rows": rows,
+        "rows": found if shows_all else found[:SHOWN],
         "conditions": conditions,
-        "more": len(chosen) - len(rows),
+        "more": 0 if shows_all else len(found) - SHOWN,
     }
 
 
@@ -79,10 +75,9 @@ def watch_of(condition: str) -> str:
     return condition[len(kind_of(condition)) + 1 :]
 
 
-def foremost(reasons: Mapping[str, _T], watches: Container[str]) -> dict[str, _T]:
+def foremost(names: Iterable[str], watches: Container[str]) -> list[str]:
     """The first ten conditions, those that concern no single watch before others."""
-    names = sorted(reasons, key=lambda name: watch_of(name) in watches)
-    return {name: reasons[name] for name in names[:MOST_LISTED]}
+    return sorted(names, key=lambda name: watch_of(name) in watches)[:MOST_LISTED]
 
 
 def part_of(report: Mapping[str, Any], pattern: str | None, *, problems: bool) -> dict[str, Any]:

@@ -126,7 +126,6 @@ class Database:
         is_only: if the only one is the wrong one, the daemon ends.
         failure: why no watch can have sessions.
         try_at: when they retry after it, by the event loop's clock.
-        reported: the error that a watch reported last; the others need not repeat it.
         sweeping: the turns to sweep.
 
     Raises:
@@ -149,7 +148,6 @@ class Database:
     _earlier: deque[Process] = field(default_factory=partial(deque, maxlen=_REMEMBERED), init=False)
     failure: Exception | None = field(default=None, init=False)
     try_at: float = field(default=0.0, init=False)
-    reported: Exception | None = field(default=None, init=False)
     sweeping: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, SWEEPS_AT_ONCE), init=False)
     _failed_in_a_row: int = field(default=0, init=False)
     _are_kept: bool = field(default=False, init=False)

@@ -39,6 +39,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell, Texts, check_clock, clock_skew, found
 from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.watch_names import MOST_LISTED, listed
+from cdc_sync.daemon.logs import LINES
 from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.tenants import Tenants
 from cdc_sync.daemon.watching import make_database
@@ -181,7 +182,7 @@ def raised(check: str, error: StoreError, watch: str | None = None) -> Finding:
 
 def logged(check: str, event: Event) -> Finding:
     """What a step of the daemon writes into the log."""
-    line, facts = data("daemon/logs.yaml")["lines"][type(event).__name__], dict(vars(event))
+    line, facts = LINES[type(event).__name__], dict(vars(event))
     text, watch = line["message"].format(**facts), facts.pop("watch", None)
     more = ", ".join(f"{name} {value}" for name, value in facts.items() if name != "message")
     return finding(check, "failed" if line["level"] == "error" else "warning", text, watch, more and f" ({more})")

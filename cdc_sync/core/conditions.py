@@ -56,7 +56,7 @@ def fold(conditions: Conditions, event: Event) -> Conditions:
                 conditions = _with(conditions, f"{of_it} {watch}", "")
         case seen.WatchConnected(watch) | seen.WatchLost(watch):
             conditions = _with(conditions, f"{STANDBY} {watch}", "")
-    kind = _KIND_OF.get(type(event))
+    kind = KIND_OF.get(type(event))
     if kind is None:
         return conditions
     subject = next((getattr(event, name) for name in _SUBJECTS if hasattr(event, name)), None)
@@ -124,7 +124,8 @@ _BY_KIND: Mapping[str, tuple[type[Event], ...]] = {
 }
 """The kind of condition that each type of event begins, by a reason below or its `message`, or else ends."""
 
-_KIND_OF = {event: kind for kind, events in _BY_KIND.items() for event in events}
+KIND_OF = {event: kind for kind, events in _BY_KIND.items() for event in events}
+"""The kind of condition that an event begins or ends."""
 
 _SUBJECTS = ("watch", "endpoint", "by", "database")
 """The field that names the condition's subject."""

@@ -1,7 +1,7 @@
 """The events that the program reports about itself. Logs, metrics and conditions are made of them.
 
-Each consumer offers a handler for each type that it needs; `Dispatch` joins the offers in one table. A new event needs
-no edit of a consumer: the log writes it under its class's name. Durations are in seconds.
+Each consumer offers a handler for each type that it needs; `Dispatch` joins the offers in one table. Durations are in
+seconds.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,19 +31,14 @@ Handlers = Mapping[type[Event], Handler | None]
 """A consumer's handler for each type of event, None to ignore it. `Event` is the default."""
 
 Consumer = Callable[[], Handlers]
-"""Offers its present handlers."""
+"""Offers its handlers."""
 
 
 class Dispatch:
     """Hands each event to the handlers of its type, in the consumers' order."""
 
     def __init__(self, *consumers: Consumer) -> None:
-        self._consumers = consumers
-        self.rebuild()
-
-    def rebuild(self) -> None:
-        """Ask the consumers for their handlers again."""
-        self._offers = [offer() for offer in self._consumers]
+        self._offers = [offer() for offer in consumers]
 
     def emit(self, event: Event) -> None:
         """Hand an event to its handlers."""
@@ -200,12 +195,11 @@ class CaptureStarted(WatchEvent):
 class WatchLost(WatchMessage):
     """The watch's database cannot be used. Emitted when the reason changes.
 
-    `code` is one of docs/messages.md. `repeated`: another watch of the database has just reported it.
+    `code` is one of docs/messages.md.
     """
 
     misconfigured: bool
     code: str | None = None
-    repeated: bool = False
     database: str | None = None
 
 

@@ -1,19 +1,25 @@
-"""What a leader does beside capture and delivery: it removes what is too old, and keeps what others are to see."""
+"""What a leader does beside capture and delivery.
+
+It removes what is too old, keeps what others are to see, and reports lags and differing clocks. These are events, so
+that the log, readiness, `status` and the page agree.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
-from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from cdc_sync.ats.beginning import KINDS
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.config import Config
 from cdc_sync.config.models import accounts
 from cdc_sync.core import events
 from cdc_sync.core.content import milliseconds
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.findings import WORTH_REPORTING
+from cdc_sync.core.replies import is_paused
 from cdc_sync.core.watch_names import listed
 from cdc_sync.daemon.process import Process
 from cdc_sync.store import Store
@@ -38,10 +44,13 @@ _FORGOTTEN_AT_ONCE = 1_000
 _TRY_AGAIN = 1.0
 """Seconds until the next try, after the store has failed."""
 
+_PATIENCE = 60.0
+"""Seconds beyond the longest pause between two looks at the database, or beyond a call's due time."""
+
 
 @contextmanager
-def pruning(store: Store, config: Config) -> Iterator[Job]:
-    """The job that prunes the history: at once, and every ten minutes by the wall clock."""
+def pruning(store: Store, config: Config) -> Iterator[None]:
+    """Prune the history at once, and every ten minutes by the wall clock."""
     kept = milliseconds(config.state.history)
 
     async def work() -> None:
@@ -50,10 +59,10 @@ def pruning(store: Store, config: Config) -> Iterator[Job]:
     scheduler = AsyncIOScheduler(timezone=UTC)
     # A misfire has no limit, since the clock may be set forward; a second instance has no warning.
     how = {"next_run_time": datetime.now(UTC), "coalesce": True, "max_instances": 2, "misfire_grace_time": None}
-    job = scheduler.add_job(work, "interval", seconds=_PRUNE_EVERY, **how)
+    scheduler.add_job(work, "interval", seconds=_PRUNE_EVERY, **how)
     scheduler.start()
     try:
-        yield job
+        yield
     finally:
         scheduler.shutdown(wait=False)
 
@@ -69,7 +78,7 @@ async def prune(store: Store, before: int, keep: int = MOST_EVENTS) -> None:
 
 
 async def forget_deleted(
-    store: Store, before: int, *, with_row: Callable[[str, Sequence[str]], Awaitable[Collection[str]]]
+    store: Store, before: int, with_row: Callable[[str, Sequence[str]], Awaitable[Collection[str]]]
 ) -> None:
     """Remove what the store has of applications whose deletion was acknowledged before then (milliseconds).
 
@@ -84,16 +93,6 @@ async def forget_deleted(
                         some = ids[first : first + _FORGOTTEN_AT_ONCE]
                         kept = await with_row(watch, some)
                         await store.operation.forget_deleted(watch, [id_ for id_ in some if id_ not in kept], before)
-
-
-async def look(process: Process, store: Store) -> None:
-    """Count what the store has of each watch, and report what people have done."""
-    try:
-        process.counts = await store.report.counts()
-        for acted in await store.operation.take_actions():
-            process.emit(acted)
-    except StoreError:  # the sender reports it
-        process.counts = None
 
 
 async def report_unconfigured(process: Process, store: Store, config: Config, refused: Collection[str]) -> None:
@@ -122,3 +121,51 @@ async def save_conditions(process: Process, store: Store) -> None:
             await asyncio.sleep(_TRY_AGAIN)
         else:
             await changed.wait()
+
+
+class Pulse:
+    """Reports what people have done, and when reading, calls or clocks are out of bounds, and when they are back."""
+
+    def __init__(self, process: Process, store: Store) -> None:
+        self._process = process
+        self._store = store
+        self._skew = 0
+        """The reported difference of the clocks in milliseconds."""
+
+    async def look(self, config: Config) -> None:
+        """Look once; also count what the store has of each watch."""
+        self._look_at_clock()
+        self._look_at_captures(config)
+        process, store = self._process, self._store
+        try:
+            process.counts = await store.report.counts()
+            for acted in await store.operation.take_actions():
+                process.emit(acted)
+            await self._look_at_deliveries()
+        except StoreError:  # the sender reports it
+            process.counts = None
+
+    def _look_at_clock(self) -> None:
+        """Report a new difference of this machine's clock; it delays nothing."""
+        clock = self._store.driver.clock
+        skew = found if abs(found := clock.skew) > WORTH_REPORTING else 0
+        if abs(skew - self._skew) > WORTH_REPORTING:
+            self._skew = skew
+            self._process.emit(events.ClockSkewed(skew / 1000, clock.shared) if skew else events.ClockAgrees())
+
+    def _look_at_captures(self, config: Config) -> None:
+        lags, emit = self._process.metrics.lags(), self._process.emit
+        for name, watch in config.watches.items():
+            limit = _PATIENCE + KINDS[watch.capture.mode].longest_silence(watch.capture)
+            is_late = lags.get(name, 0.0) > limit
+            emit(events.CaptureLate(name, limit) if is_late else events.CaptureInTime(name))
+
+    async def _look_at_deliveries(self) -> None:
+        store, emit = self._store, self._process.emit
+        endpoints, paused = await store.delivery.endpoints(), await store.operation.paused()
+        limit = store.driver.clock() - _PATIENCE * 1000
+        for name, (health, due_at) in endpoints.items():
+            # An unhealthy endpoint has a report of its own.
+            is_expected = health.mode == "healthy" and not is_paused(paused, name)
+            is_late = is_expected and due_at is not None and due_at < limit
+            emit(events.DeliveryLate(name, _PATIENCE) if is_late else events.DeliveryInTime(name))

@@ -11,11 +11,7 @@ HelloWork has. It begins at the start, after a reload, and each time its databas
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
-
-from apscheduler.job import Job
-from apscheduler.jobstores.base import JobLookupError
 
 from cdc_sync.config import Config
 from cdc_sync.config.models import (
@@ -28,14 +24,13 @@ from cdc_sync.config.models import (
 )
 from cdc_sync.core import events
 from cdc_sync.core.content import milliseconds, request
-from cdc_sync.core.events import Event, Handlers
+from cdc_sync.core.events import Handlers
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import Reply
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.daemon import chores
 from cdc_sync.daemon.process import Process, unless
-from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.tenants import Tenants
 from cdc_sync.daemon.watching import Watches
 from cdc_sync.delivery.client import Client
@@ -96,8 +91,6 @@ def sender_settings(config: Config) -> SenderSettings:
 class Leading:
     """See the module's text."""
 
-    _pruning: Job
-
     def __init__(self, process: Process, lead: Lead, config: Config, tenants: Tenants) -> None:
         self.store = store = lead.store
         self._process = process
@@ -110,7 +103,6 @@ class Leading:
         self._may_send: set[str] = set()
         self._follows_pauses = asyncio.Event()
         """Set once the operators' pauses were read: no call begins before."""
-        self._pulse = Pulse(process, store)
         self._client = make_client(config, process)
         self.sender = Sender(
             store.delivery,
@@ -128,12 +120,8 @@ class Leading:
         """Let a watch send, or not; see the module's text."""
         return {
             events.PendingReread: self._let_send,
-            events.WatchConnected: self._hold_back,
-            events.WatchEnded: self._hold_back,
-            events.WatchStandsBy: self._hold_back,
+            **dict.fromkeys((events.WatchConnected, events.WatchEnded, events.WatchStandsBy), self._hold_back),
             events.WatchLost: lambda e: self._hold_back(e) if e.code == "store-another-database" else None,
-            events.ClockSkewed: self._prune_now,
-            events.ClockAgrees: self._prune_now,
         }
 
     def _let_send(self, event: events.WatchEvent) -> None:
@@ -143,11 +131,6 @@ class Leading:
     def _hold_back(self, event: events.WatchEvent) -> None:
         self._may_send.discard(event.watch)
         self.sender.recheck()
-
-    def _prune_now(self, _: Event) -> None:
-        """The wall clock may have been set back: the next time counts from the present one."""
-        with suppress(JobLookupError):  # it is over
-            self._pruning.modify(next_run_time=datetime.now(UTC))
 
     # Until it is over.
 
@@ -161,7 +144,7 @@ class Leading:
         async with self._client:
             sending = self._begin(self._send())
             try:
-                with chores.pruning(self.store, self._config) as self._pruning:
+                with chores.pruning(self.store, self._config):
                     await self._work_until_over()
             finally:
                 # The calls first: a former leader has little time for that.
@@ -173,7 +156,8 @@ class Leading:
 
     async def _work_until_over(self) -> None:
         self._begin(chores.save_conditions(self._process, self.store))
-        self._begin(regularly(self._look, _LOOK_EVERY))
+        pulse = chores.Pulse(self._process, self.store)
+        self._begin(regularly(lambda: pulse.look(self._config), _LOOK_EVERY))
         self._begin(self._follow_operators())
         if not self._process.dry_run:
             self._begin(regularly(self._forget_deleted, chores.FORGET_EVERY))
@@ -238,13 +222,9 @@ class Leading:
         await self._follows_pauses.wait()
         await self.sender.run()
 
-    async def _look(self) -> None:
-        await chores.look(self._process, self.store)
-        await self._pulse.look(self._config)
-
     async def _forget_deleted(self) -> None:
         before = self.store.driver.clock.for_people() - milliseconds(self._config.state.forget_after)
-        await chores.forget_deleted(self.store, before, with_row=self.watches.with_row)
+        await chores.forget_deleted(self.store, before, self.watches.with_row)
 
     async def _follow_operators(self) -> None:
         """Execute operators' requests in their order, and apply their pauses; for ever."""

@@ -11,9 +11,8 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import Any
 
 import aiohttp
@@ -33,8 +32,6 @@ _EVERY = 60.0
 
 _WITHIN = 10.0
 """Seconds for one attempt."""
-
-_SUCCESSES = range(200, 300)
 
 Matters = Mapping[str, str]
 """What needs a person, in words, by its name."""
@@ -71,44 +68,42 @@ class Notices:
         if not (begun or over) or clock() < self._next_at or config.notify == Notify():
             return
         self._sent, self._happened, self._next_at = now, [], clock() + self._every
-        await self._send(json.dumps(_message(config.admin.title, begun, over, list(now.values()))).encode())
+        message = _message(config.admin.title, begun=begun, over=over, now=list(now.values()))
+        await self._send(config.notify, json.dumps(message).encode())
 
-    async def _send(self, body: bytes) -> None:
+    async def _send(self, receiver: Notify, body: bytes) -> None:
         """Hand over a message; report the first failure, and the first success after it."""
-        receiver, sends = self._process.config.notify, list[Coroutine[Any, Any, None]]()
-        if receiver.command is not None:
-            sends.append(_run(receiver.command, body))
+        sends = [] if receiver.command is None else [self._attempt(_run(receiver.command, body))]
         if receiver.url is not None:
-            sends.append(_post(receiver.url.get_secret_value(), body))
-        failure = ""
-        try:
-            async with asyncio.timeout(self._within):
-                # All of them are waited for: neither stands in the other's way.
-                ended = await asyncio.gather(*sends, return_exceptions=True)
-            failure = next((_in_words(each) for each in ended if each is not None), "")
-        except TimeoutError as error:
-            failure = _in_words(error)
+            sends.append(self._attempt(_post(receiver.url.get_secret_value(), body)))
+        failure = next(filter(None, await asyncio.gather(*sends)), "")
         if bool(failure) != self._fails:
             self._fails = bool(failure)
             self._process.emit(events.NoticeFailed(failure) if failure else events.NoticeTaken())
 
+    async def _attempt(self, sending: Coroutine[Any, Any, None]) -> str:
+        """Why a receiver, whatever it does, did not take a message; empty if it did."""
+        try:
+            async with asyncio.timeout(self._within):
+                await sending
+        except NotTakenError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - as above
+            return type(error).__name__
+        return ""
+
     def _matters(self) -> Matters:
         process = self._process
-        decisions = of_counts(process.counts)
+        decisions = of_counts(process.counts or {})
         if process.counts is None:  # nobody knows what became of them
             decisions = {name: text for name, text in self._sent.items() if name.startswith(("held ", "dead "))}
         return {**of_conditions(process.conditions), **decisions}
 
 
-def _in_words(failure: BaseException) -> str:
-    """Whatever a receiver has done."""
-    return str(failure) if isinstance(failure, NotTakenError) else type(failure).__name__
-
-
-def of_counts(counts: Mapping[str, WatchCounts] | None) -> Matters:
+def of_counts(counts: Mapping[str, WatchCounts]) -> Matters:
     """What a person has to decide."""
     found: dict[str, str] = {}
-    for watch, has in (counts or {}).items():
+    for watch, has in counts.items():
         if has.held:
             found[f"held {watch}"] = f"{watch}: {has.held} held for a decision, see `cdc-sync fuse show`"
         if has.dead:
@@ -117,6 +112,7 @@ def of_counts(counts: Mapping[str, WatchCounts] | None) -> Matters:
 
 
 _OF_KIND = {
+    "endpoint": "HelloWork refuses the credentials of {}",
     "lag": "{} is late",
     "store": "the store cannot be written",
     "take-over": "the leader is silent, and this daemon cannot take over",
@@ -128,30 +124,27 @@ def of_conditions(conditions: Conditions) -> Matters:
     found: dict[str, str] = {}
     for name, message in conditions.items():
         kind = kind_of(name)
-        subject = name.removeprefix(kind).strip()
-        if kind == "endpoint" and message.startswith("paused"):
-            found[name] = f"HelloWork refuses the credentials of {subject}"
-        elif kind in _OF_KIND:
-            text = _OF_KIND[kind].format(subject)
+        passes = kind == "endpoint" and not message.startswith("paused")
+        if kind in _OF_KIND and not passes:
+            text = _OF_KIND[kind].format(name.removeprefix(kind).strip())
             found[text] = text
     return found
 
 
-def _message(title: str | None, begun: Sequence[str], over: Sequence[str], now: Sequence[str]) -> dict[str, object]:
+def _message(title: str | None, **texts: Sequence[str]) -> dict[str, object]:
     """The message; `text` is what chat tools show."""
-    host = socket.gethostname()
-    begun, over, now = _first(begun), _first(over), _first(now)
-    lines = [f"cdc-sync {title or 'on'} {host}", *begun, *(f"over: {text}" for text in over)]
-    return {"text": "\n".join(lines), "host": host, "begun": begun, "over": over, "now": now}
+    host, parts = socket.gethostname(), {name: _first(of) for name, of in texts.items()}
+    lines = [f"cdc-sync {title or 'on'} {host}", *parts["begun"], *(f"over: {text}" for text in parts["over"])]
+    return {"text": "\n".join(lines), "host": host, **parts}
 
 
 def _first(texts: Sequence[str]) -> list[str]:
     """The first texts, and how many more there are."""
-    more = len(texts) - MOST_LISTED
-    return [*islice(texts, MOST_LISTED), *([f"and {more} more"] if more > 0 else [])]
+    more = [f"and {len(texts) - MOST_LISTED} more"] if len(texts) > MOST_LISTED else []
+    return [*texts[:MOST_LISTED], *more]
 
 
-async def _run(command: Sequence[str], body: bytes) -> None:
+async def _run(command: Collection[str], body: bytes) -> None:
     # Without our environment, which may have secrets; in a group of its own, which ends as a whole.
     path = {"PATH": os.environ.get("PATH", os.defpath)}
     nowhere = asyncio.subprocess.DEVNULL
@@ -175,5 +168,5 @@ async def _post(url: str, body: bytes) -> None:
         aiohttp.ClientSession() as session,
         session.post(url, data=body, headers=headers, allow_redirects=False) as reply,
     ):
-        if reply.status not in _SUCCESSES:
+        if reply.status // 100 != 2:  # noqa: PLR2004 - HTTP's classes are numbers
             raise NotTakenError(f"HTTP {reply.status}")

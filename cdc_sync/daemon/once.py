@@ -1,6 +1,5 @@
 """`run --once`: catches up, delivers what is due, and returns. For a cron job, a test, a first careful try."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,10 +7,12 @@ from dataclasses import dataclass
 from cdc_sync.config import Config
 from cdc_sync.core import events
 from cdc_sync.core.events import Consumer
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.replies import is_paused
 from cdc_sync.daemon.leading import Leading
-from cdc_sync.daemon.process import Process, opened_lead, unless
+from cdc_sync.daemon.process import Process, opened_lead
 from cdc_sync.daemon.tenants import Tenants
+from cdc_sync.event_loop import ungrouped
 from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import Lead, Standby
@@ -40,7 +41,7 @@ async def run_once(
 
     Raises:
         SourceError: no watch's database can be used.
-        StoreError: the store cannot be used.
+        StoreError: the store cannot be used, or the lead was lost.
     """
     calls: Counter[str] = Counter()
 
@@ -51,13 +52,9 @@ async def run_once(
     counting: Consumer = lambda: {events.CallEnded: count, events.Decided: count}  # noqa: E731 - a consumer
     process = Process(config, [*consumers, counting], show, dry_run=dry_run)
     async with opened_lead(process, _insist_on_lead) as lead:
-        over = asyncio.Event()
-        lead.holding.add_done_callback(lambda _: over.set())
-        result = await unless(over, _work(process, lead, calls))
-        if result is None:
-            lead.holding.result()
-            raise AssertionError("nothing ends the work but the loss of the lead")
-        return result
+        lead.holding.add_done_callback(lambda _: process.over.set())
+        with ungrouped(StoreError):
+            return await _work(process, lead, calls)
 
 
 async def _work(process: Process, lead: Lead, calls: Counter[str]) -> OnceResult:

@@ -18,16 +18,11 @@ from cdc_sync.store.protocol import WatchCounts
 
 T = TypeVar("T")
 
-# fmt: off
-_LASTING = frozenset({
-    events.CaptureInTime, events.CaptureLate, events.DeletionsDecided, events.DeletionsWait, events.DeliveryInTime,
-    events.DeliveryLate, events.RowsHidden, events.RowsVisible, events.StandbyAgrees, events.StandbyDiffers,
-    events.StandsBy, events.StoreFailed, events.StoreRecovered, events.TakeOverBlocked, events.TakeOverUnblocked,
-    events.TenantAccepted, events.TenantRefused, events.TenantsKnown, events.TenantsUnknown, events.WatchLost,
-    events.WatchStandsBy,
-})
-# fmt: on
-"""The events of lasting states, which are emitted at each look or try; they are news only when a condition changes."""
+_MORE_THAN_A_STATE = frozenset(
+    {events.WatchConnected, events.WatchEnded, events.CaptureStarted, events.LeadTaken}
+    | {events.BaselineProgress, events.BaselineDone}
+)
+"""Events that are news though they change no condition. All others of conditions are emitted at each look or try."""
 
 
 class Process:
@@ -60,34 +55,34 @@ class Process:
         self.hand_events_to()
 
     def hand_events_to(self, *lead: Consumer) -> None:
-        """Hand events to the process's consumers, asked again, and to a lead's."""
+        """Hand events to the process's consumers, and to a lead's."""
         self._dispatch = Dispatch(*self._consumers, *lead)
 
     def emit(self, event: Event) -> None:
-        """Report an event; one of a lasting state only if it is news."""
+        """Report an event, if it is news."""
         after = conditions.fold(self.conditions, event)
         if after is not self.conditions:
             self.conditions = after
             self.conditions_changed.set()
-        elif type(event) in _LASTING:
+        elif type(event) in conditions.KIND_OF and type(event) not in _MORE_THAN_A_STATE:
             return
         self._dispatch.emit(event)
 
-    def reload(self, config: Config) -> None:
+    def use(self, config: Config) -> None:
         """Use another configuration; the present stage ends."""
         self.config = config
         self.admin.use(config)
-        self._dispatch.rebuild()  # the log's level may differ
         self.over.set()
-
-    def subjects(self, kind: str) -> list[str]:
-        """The watches, endpoints or databases that have a condition of this kind."""
-        return [name.removeprefix(kind).strip() for name in self.conditions if conditions.kind_of(name) == kind]
 
     def begin_stage(self) -> asyncio.Event:
         """Begin a stage; returns its `over`."""
         self.over = asyncio.Event()
         return self.over
+
+    def stop(self) -> None:
+        """End the process in order."""
+        self.stopping.set()
+        self.over.set()
 
 
 async def unless(over: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:

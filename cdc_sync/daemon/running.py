@@ -12,7 +12,7 @@ the other configuration. Meanwhile it keeps the lead and serves the page.
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
 from cdc_sync import __version__, signals
@@ -20,7 +20,7 @@ from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core import conditions, events
 from cdc_sync.core.content import iso
-from cdc_sync.core.events import Consumer, Event
+from cdc_sync.core.events import Event
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
 from cdc_sync.daemon.leading import Leading
@@ -44,32 +44,11 @@ _BEATS_EVERY = 10.0
 """Seconds between heart beats; fewer if the watchdog expects more."""
 
 
-async def run(
-    config: Config,
-    consumers: Sequence[Consumer],
-    show: Callable[[str], None],
-    read: Callable[[], Config],
-    used: Callable[[Config], None],
-    *,
-    dry_run: bool,
-    beat_every: float,
-) -> None:
-    """Run the daemon until a signal ends it.
-
-    `show` gets the calls of a dry run. At SIGHUP, `read` reads the configuration again, and `used` is called when that
-    is in use; a dry run ends. Heart beats are at most `beat_every` seconds apart.
-
-    Raises:
-        StoreError: the store cannot be used, or belongs to another database.
-        AdminError: the admin address cannot be listened on.
-    """
-    process = Process(config, consumers, show, dry_run=dry_run)
-    with ungrouped(AnotherDatabaseError, StoreError):
-        await Daemon(process, read, used).run(min(_BEATS_EVERY, beat_every))
-
-
 class Daemon:
-    """One run of the process."""
+    """One run of the process.
+
+    At SIGHUP, `read` reads the configuration again, and `used` is called when that is in use; a dry run ends.
+    """
 
     def __init__(self, process: Process, read: Callable[[], Config], used: Callable[[Config], None]) -> None:
         self._process = process
@@ -83,20 +62,23 @@ class Daemon:
         self._notices = Notices(process)
         self._admin = process.admin = AdminServer(
             process.config,
-            None,
             process.metrics,
             lambda: process.conditions,
             lambda: wall_clock() if self._leading is None else self._leading.store.driver.clock.for_people(),
-            without_live_row=self._without_live_row,
-            observe=process.emit,
+            process.emit,
         )
 
     async def run(self, beat_every: float) -> None:
-        """See `run`."""
+        """Run until a signal ends it; heart beats are at most `beat_every` seconds apart.
+
+        Raises:
+            StoreError: the store cannot be used, or belongs to another database.
+            AdminError: the admin address cannot be listened on.
+        """
         allow_all_descriptors()
         process = self._process
         self._handle_signals()
-        works = [regularly(self.beat, beat_every), self._follow_reloads()]
+        works = [regularly(self.beat, min(_BEATS_EVERY, beat_every)), self._follow_reloads()]
         if not process.dry_run:
             works.append(regularly(self._notices.look, LOOK_EVERY))
         tasks = [asyncio.create_task(work) for work in works]
@@ -197,17 +179,12 @@ class Daemon:
         self._leading = leading = Leading(process, lead, config, tenants)
         try:
             self._admin.use(config)
-            self._admin.show(lead.store, leads=True)
+            self._admin.show(lead.store, leading.watches.without_live_row)
             await self._start(watches)
             process.emit(began(watches))
             await leading.work()
         finally:
             self._leading = None
-
-    async def _without_live_row(self, watch: str, ids: Sequence[str]) -> Collection[str]:
-        if self._leading is None:
-            raise AssertionError("a standby does not act")
-        return await self._leading.watches.without_live_row(watch, ids)
 
     # Signals.
 
@@ -225,16 +202,12 @@ class Daemon:
         if process.stopping.is_set():
             os._exit(128 + number)
         process.emit(events.DaemonStopping(number.name, 0 if self._leading is None else self._leading.sender.under_way))
-        self._stop()
-
-    def _stop(self) -> None:
-        self._process.stopping.set()
-        self._process.over.set()
+        process.stop()
 
     def _work_ended(self, task: asyncio.Task[None]) -> None:
         """Whatever else fails ends the process too."""
         if not task.cancelled():
-            self._stop()
+            self._process.stop()
 
     async def _follow_reloads(self) -> None:
         """Read the configuration again after each SIGHUP; one that comes during the start waits for its end."""
@@ -261,7 +234,7 @@ class Daemon:
             process.emit(events.ReloadRefused(refusal))
             return
         self._used(config)
-        process.reload(config)
+        process.use(config)
         if self._leading is None:
             process.emit(events.Reloaded(()))
 

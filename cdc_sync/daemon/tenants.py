@@ -28,10 +28,9 @@ class Tenants:
         found: what the last look has found.
     """
 
-    found: Discovery
-
     def __init__(self, process: Process) -> None:
-        self._process = process
+        self._emit = process.emit
+        self.found = Discovery(process.config, {}, {})
         self._was_complete = False
         """Whether a look has asked every database."""
 
@@ -50,31 +49,30 @@ class Tenants:
     async def look(
         self, config: Config, known: Iterable[str], pools: Mapping[str, Pool] = MappingProxyType({})
     ) -> Config:
-        """The configuration with its present tenants; see `discover`."""
-        self.found = await discover(config, known, pools)
-        self.report()
-        return self.found.config
+        """The configuration with its present tenants; see `discover`.
 
-    def report(self) -> None:
-        """Report what is wrong; of what needs no condition, only the first complete look."""
-        emit, subjects, found = self._process.emit, self._process.subjects, self.found
+        Reports what is wrong; of what needs no condition, only at the first complete look.
+        """
+        emit, before = self._emit, self.found
+        self.found = found = await discover(config, known, pools)
         for watch, why in found.refused.items():
             emit(events.TenantRefused(watch, why))
-        for watch in set(subjects("tenant")) - found.refused.keys():
+        for watch in before.refused.keys() - found.refused.keys():
             emit(events.TenantAccepted(watch))
         for name, error in found.unasked.items():
             emit(events.TenantsUnknown(name, error.message))
-        for name in set(subjects("tenants")) - found.unasked.keys():
+        for name in before.unasked.keys() - found.unasked.keys():
             emit(events.TenantsKnown(name))
         if not (found.unasked or self._was_complete):
             self._was_complete = True
             self._report_unused()
+        return found.config
 
     def _report_unused(self) -> None:
         """Report templates without a tenant, and overrides without theirs."""
-        emit, config = self._process.emit, self.found.config
+        config = self.found.config
         watches = (*config.watches, *self.found.refused)
         for name in config.templates.keys() - {name.partition(SEPARATOR)[0] for name in watches}:
-            emit(events.TenantsMissing(name))
+            self._emit(events.TenantsMissing(name))
         for name, tenants in unused_overrides(config, watches).items():
-            emit(events.OverridesUnused(name, tenants))
+            self._emit(events.OverridesUnused(name, tenants))

@@ -1,7 +1,7 @@
 """A watch's life: connect, adopt, then capture, sweep and confirm until something is lost; and again."""
 
 import asyncio
-import zlib
+import random
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,15 +35,10 @@ _SWEEP_SHARE = 10
 LONGEST_GRACE = 30_000
 """Milliseconds of a suspected deletion's grace for which a single run waits; a longer one is left to the next run."""
 
-Failure = SourceError | StoreError | OSError
+Failure = SourceError | StoreError
 
 Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Begins a task that works until the end."""
-
-
-def phase(watch: str) -> float:
-    """The part of the interval, 0 < part ≤ 1, before a watch's second sweep: by name, to spread the sweeps."""
-    return (zlib.crc32(watch.encode()) + 1) / 2**32
 
 
 def make_database(config: Config, name: str, store: Store) -> Database:
@@ -101,22 +96,19 @@ class WatchWorker:
         while True:
             try:
                 await self._work()
-                continue
             except ChangedError:
-                continue
+                pass
             except (SourceError, StoreError, OSError) as error:
                 if isinstance(error, AnotherDatabaseError) and self._parts.database.is_only:
                     raise
-                failure = error
-            self._failures += 1
-            wait = self._wait_after(failure)
-            # Other watches may get it too, and the database keeps it: without each one's frames, also by a context.
-            failure.__context__ = None
-            self.report(failure.with_traceback(None))
-            await asyncio.sleep(wait)
+                failure = _failure(error)
+                wait = self._wait_after(failure)
+                self.report(failure)
+                await asyncio.sleep(wait)
 
     def _wait_after(self, failure: Failure) -> float:
         """Seconds until the next try; all watches retry together after a failure of their database."""
+        self._failures += 1
         database = self._parts.database
         if failure is database.failure:
             return database.try_at - asyncio.get_running_loop().time()
@@ -124,11 +116,8 @@ class WatchWorker:
 
     def report(self, failure: Failure) -> None:
         """Report a failure."""
-        name, observe, database = self._parts.name, self._parts.observe, self._parts.database
+        name, observe = self._parts.name, self._parts.observe
         match failure:
-            case OSError():
-                # The other watches and the sender go on.
-                self.report(refused_by_system(failure))
             case StandbyError():
                 # The other store has what this one could not save.
                 self._store_works()
@@ -136,9 +125,9 @@ class WatchWorker:
                 self._parts.event_dates.hours = 0
                 observe(events.WatchStandsBy(name, failure.message))
             case SourceError() | AnotherDatabaseError():
-                repeated, database.reported = failure is database.reported, failure
                 wrong = isinstance(failure, AnotherDatabaseError) or failure.kind == "misconfigured"
-                observe(events.WatchLost(name, failure.message, wrong, failure.code, repeated, database.shown_name))
+                database = self._parts.database.shown_name
+                observe(events.WatchLost(name, failure.message, wrong, failure.code, database))
             case StoreError():
                 observe(events.StoreFailed(failure.message, name, failure.code))
 
@@ -171,7 +160,8 @@ class WatchWorker:
     async def _sweeps(self, capture: Capture) -> None:
         """Sweep at the start, at each interval and on request, within the sweeps' share of the time."""
         interval = self._parts.watch.capture.sweep.total_seconds()
-        until_next, clock = interval * phase(self._parts.name), asyncio.get_running_loop().time
+        clock = asyncio.get_running_loop().time
+        until_next = interval * random.random()  # noqa: S311 - spreads the watches' sweeps
         while True:
             # An interrupted sweep cost the database too: its pause outlasts the connection.
             await asyncio.sleep(max(self._next_sweep_from - clock(), 0))
@@ -211,8 +201,15 @@ class WatchWorker:
                 await Sweep(capture, capture.catch_up).run()
                 await _confirm(intake)
         except (SourceError, AnotherDatabaseError, OSError) as error:
-            return error
+            return _failure(error)
         return None
+
+
+def _failure(error: SourceError | StoreError | OSError) -> Failure:
+    """An error without its frames: other watches may get it too, and the database keeps it."""
+    failure = refused_by_system(error) if isinstance(error, OSError) else error
+    failure.__context__ = None
+    return failure.with_traceback(None)
 
 
 async def _confirm(intake: Intake) -> None:
@@ -308,6 +305,6 @@ class Watches:
                     if failure is not None:
                         failed += 1
                         if failed == len(config.watches):
-                            raise refused_by_system(failure) if isinstance(failure, OSError) else failure
+                            raise failure
                         worker.report(failure)
         return failed

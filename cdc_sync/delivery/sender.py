@@ -36,8 +36,7 @@ from cdc_sync.core.outbox import Applying, Entry
 from cdc_sync.delivery.calling import Calls
 from cdc_sync.delivery.client import Caller
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings
-from cdc_sync.delivery.lanes import Lanes
-from cdc_sync.delivery.memory import Memory
+from cdc_sync.delivery.memory import Lanes, Memory
 from cdc_sync.delivery.turns import Outbox, Turns
 from cdc_sync.event_loop import ungrouped
 from cdc_sync.wall_clock import wall_clock

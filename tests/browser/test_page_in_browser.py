@@ -35,7 +35,7 @@ def test_all_is_well(quiet_scene: Scene, browser: Browser) -> None:
     quiet_scene.hellowork.will({"kind": "status", "status": 400, "body": "no", "application_id": "hw-104"})
     quiet_scene.installation.change("hw-104", status="Refusé")
     browser.wait_for("It works, and a person has to decide.")
-    browser.wait_for("hw-104 given up")
+    browser.wait_for("hw-104 dead-lettered")
     assert browser.run("return document.title") == "! Groupe Exemple"
     assert browser.run("return document.body.dataset.same") == "yes"
     check_policy(browser)
@@ -65,7 +65,7 @@ def test_held_entries_are_seen_and_released_by_keyboard(scene: Scene, browser: B
     assert browser.run("return getComputedStyle(document.activeElement).outlineStyle") != "none"
     browser.press(Keys.ENTER)
 
-    browser.wait_for(f"{held} entries were released")
+    browser.wait_for(f"release: {held}")
     scene.daemon.wait_until(lambda: len(scene.hellowork.calls) == calls + held, "their calls")
     assert scene.count("held") == 0
     check_policy(browser)
@@ -77,7 +77,7 @@ def test_held_entries_are_discarded(scene: Scene, browser: Browser) -> None:
     browser.the("form[action^='/fuse/discard']").find_element("xpath", "..").click()
     browser.the("form[action^='/fuse/discard'] button").click()
 
-    browser.wait_for(f"{held} entries were discarded")
+    browser.wait_for(f"discard: {held}")
     assert scene.count("held") == 0
     scene.installation.settle(scene.daemon)
     assert len([call for call in scene.hellowork.calls if call.application_id != "hw-sentinel"]) == calls
@@ -92,12 +92,12 @@ def test_a_dead_letter_is_read_and_retried(scene: Scene, browser: Browser) -> No
     letter.find_element("xpath", ".//summary[starts-with(., 'Retry')]").click()
     letter.find_element("css selector", "form[action^='/dead-letters/retry'] button").click()
 
-    browser.wait_for("1 dead letter is sent again")
+    browser.wait_for("retry: 1")
     scene.daemon.wait_until(lambda: scene.hellowork.told("hw-107") == [("Entretien RH", JOB)], "its call")
     assert scene.count("dead_letters") == 1
     browser.the("#dead form[action^='/dead-letters/discard']").find_element("xpath", "..").click()
     browser.the("#dead form[action^='/dead-letters/discard'] button").click()
-    browser.wait_for("1 entry was discarded")
+    browser.wait_for("discard: 1")
     assert scene.count("dead_letters") == 0
     check_policy(browser)
 
@@ -109,7 +109,7 @@ def test_an_application_is_looked_up(shown: Scene, browser: Browser, images: Pat
     browser.wait_for("Its story")
     story = browser.text
     assert "Acknowledged by HelloWork Entretien RH" in story
-    assert "to be tried again Entretien RH, job job-1 attempt 1 HTTP 503: maintenance" in story
+    assert "answered Entretien RH, job job-1 attempt 1 HTTP 503: maintenance" in story
     check_accessibility(browser)
     keep(browser, images, "page-story")
     browser.the("#id").clear()
@@ -196,7 +196,7 @@ def test_without_a_script_it_works_too(scene: Scene, browser: Browser) -> None:
             "xpath", "../.."
         ).click()
         browser.the("#dead form[action^='/dead-letters/retry']:has(input[value='hw-108']) button").click()
-        browser.wait_for("1 dead letter is sent again")
+        browser.wait_for("retry: 1")
     finally:
         browser.command("Emulation.setScriptExecutionDisabled", value=False)
 

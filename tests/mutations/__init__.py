@@ -76,7 +76,7 @@ MUTATIONS = [
     ),
     Mutation(
         "one watch gets all the room, and again",
-        "delivery/lanes.py",
+        "delivery/memory.py",
         "                limits.update(dict.fromkeys(lanes[:room], max(room // len(lanes), 1)))",
         "                limits.update(dict.fromkeys(sorted(lanes)[:1], room))",
     ),

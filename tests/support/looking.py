@@ -174,16 +174,9 @@ async def admin_server(
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
             admin = Admin(folder, config, store, session)
-            async with AdminServer(
-                config,
-                store,
-                admin.metrics,
-                lambda: admin.conditions,
-                lambda: now,
-                without_live_row=without_live_row,
-                observe=observe,
-                places=places,
-            ).serving() as server:
+            made = AdminServer(config, admin.metrics, lambda: admin.conditions, lambda: now, observe, places)
+            made.show(store, without_live_row)
+            async with made.serving() as server:
                 admin.url = server.url or ""
                 admin.use = server.use
                 yield admin

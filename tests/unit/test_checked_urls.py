@@ -9,8 +9,7 @@ from cdc_sync.core.outbox import DueEntries, Entry
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.client import _as_it_stands
 from cdc_sync.delivery.endpoints import Endpoints
-from cdc_sync.delivery.lanes import Lanes
-from cdc_sync.delivery.memory import Memory, lane_of
+from cdc_sync.delivery.memory import Lanes, Memory, lane_of
 from cdc_sync.wall_clock import wall_clock
 
 BASE = "https://ats-partner.hellowork.com"

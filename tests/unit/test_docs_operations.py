@@ -15,8 +15,7 @@ import yaml
 
 from cdc_sync.ats import errors
 from cdc_sync.core.events import Dispatch, Event, StoreFailed, WatchLost
-from cdc_sync.daemon.event_logger import EventLogger
-from cdc_sync.daemon.logs import LOGGER, Fields
+from cdc_sync.daemon.logs import LOGGER, Fields, handlers
 from cdc_sync.packaged import data
 from cdc_sync.store import errors as store_errors
 from cdc_sync.store.postgres import schema as postgres_schema
@@ -88,7 +87,7 @@ def logged(*observed: Event) -> list[logging.LogRecord]:
     LOGGER.addHandler(kept)
     LOGGER.setLevel(logging.WARNING)
     try:
-        emit = Dispatch(EventLogger().handlers).emit
+        emit = Dispatch(handlers).emit
         for event in observed:
             emit(event)
     finally:
@@ -101,9 +100,10 @@ def logged(*observed: Event) -> list[logging.LogRecord]:
 def families() -> dict[str, set[str]]:
     """The names under which samples are scraped, with their labels."""
     found: dict[str, set[str]] = {}
-    by_kind = data("admin/metrics.yaml")
-    for name, about, kind in [(*metric, kind) for kind, metrics in by_kind.items() for metric in metrics.items()]:
-        labels = set(about.get("labels", ()))
+    of_kind = [(kind, data("admin/metrics.yaml")[kind]) for kind in ("counter", "gauge", "histogram")]
+    metrics = [(kind, labels, name) for kind, groups in of_kind for labels, names in groups.items() for name in names]
+    for kind, names_of_labels, name in metrics:
+        labels = {*names_of_labels.split()} - {"none"}
         match kind:
             case "counter":
                 found[f"{name}_total"] = labels

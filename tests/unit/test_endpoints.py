@@ -15,10 +15,9 @@ from cdc_sync.core.batch import Applied
 from cdc_sync.core.outbox import DueEntries, Entry
 from cdc_sync.core.replies import Health
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
-from cdc_sync.delivery import endpoints, lanes, memory
+from cdc_sync.delivery import endpoints, memory
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings
-from cdc_sync.delivery.lanes import Lanes
-from cdc_sync.delivery.memory import Memory
+from cdc_sync.delivery.memory import Lanes, Memory
 
 BASE_URL = "https://api.example"
 ORIGIN = f"{BASE_URL}:443"
@@ -232,7 +231,7 @@ class TestRoom:
 class Steps:
     """Counts the lines of the sender's memory that are run."""
 
-    FILES = frozenset({endpoints.__file__, lanes.__file__, memory.__file__})
+    FILES = frozenset({endpoints.__file__, memory.__file__, memory.__file__})
 
     def __init__(self) -> None:
         self.count = 0

@@ -151,7 +151,7 @@ def test_what_needs_a_person_has_texts_of_ours_alone() -> None:
         "the store cannot be written",
         "the leader is silent, and this daemon cannot take over",
     ]
-    assert of_counts(None) == {}
+    assert of_counts({}) == {}
 
 
 class TestReceivers:

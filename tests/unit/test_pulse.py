@@ -31,11 +31,12 @@ async def test_a_beat_has_what_is_pending_if_that_is_known() -> None:
 async def test_of_a_store_that_fails_nothing_is_known(tmp_path: Path) -> None:
     process = a_process(a_config(), print)
     store = Store(SqliteDriver(tmp_path / "state.db"))
-    await chores.look(process, store)
+    pulse = chores.Pulse(process, store)
+    await pulse.look(process.config)
     assert process.counts == {}
 
     await store.driver.close()
-    await chores.look(process, store)
+    await pulse.look(process.config)
 
     assert process.counts is None
 

@@ -120,7 +120,7 @@ async def test_a_lead_ends_during_a_look_when_a_part_fails(monkeypatch: pytest.M
     looked = asyncio.Event()
     monkeypatch.setattr(looking, "discover", look)
     monkeypatch.setattr(looking, "LOOK_FOR_TENANTS", 0.0)
-    monkeypatch.setattr(chores, "look", fail)
+    monkeypatch.setattr(chores.Pulse, "look", fail)
     config = with_template(one="a")
     process = a_process(config, print)
     async with a_lead(process) as leading, asyncio.timeout(10):
@@ -130,7 +130,7 @@ async def test_a_lead_ends_during_a_look_when_a_part_fails(monkeypatch: pytest.M
     assert [type(each) for each in failed.value.exceptions] == [UnforeseenError]
 
 
-async def test_overrides_of_tenants_that_there_are_not_are_said_once() -> None:
+async def test_overrides_of_tenants_that_there_are_not_are_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[Event] = []
     config = with_template(one="a")
     news = Tenants(a_process(config, said.append))
@@ -138,13 +138,16 @@ async def test_overrides_of_tenants_that_there_are_not_are_said_once() -> None:
     template = config.templates["applications"].model_copy(update={"overrides": tenants})
     cast("dict[str, Watch]", config.templates)["applications"] = template
     config, _ = expanded(config, {"applications": [Tenant("one", "there")]}, str)
-    refused = {"applications@one.refused": "no file"}
-    news.found = Discovery(config, refused, {"one": source_error("log-kept")})
-    news.report()
+    unasked = [{"one": source_error("log-kept")}, {}, {}]
+
+    async def look(*_: object) -> Discovery:
+        return Discovery(config, {"applications@one.refused": "no file"}, unasked.pop(0))
+
+    monkeypatch.setattr(looking, "discover", look)
+    await news.look(config, ())
     assert not any(isinstance(event, OverridesUnused) for event in said), "there may be such a tenant"
-    news.found = Discovery(config, refused, {})
     for _ in range(2):
-        news.report()
+        await news.look(config, ())
     assert [event for event in said if isinstance(event, OverridesUnused)] == [
         OverridesUnused("applications", ("one.mispelt",))
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.configurations import a_config
-from support.looking import TOKEN, Admin, admin_server, all_have_a_row
+from support.looking import TOKEN, Admin, admin_server
 
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminError, AdminServer
@@ -287,9 +287,7 @@ class TestListening:
     async def test_nowhere(self, tmp_path: Path) -> None:
         store = Store(SqliteDriver(tmp_path / "state.db"))
         config = a_config({"admin.listen": None})
-        async with AdminServer(
-            config, store, EventMetrics(), lambda: NONE, lambda: 0, without_live_row=all_have_a_row
-        ).serving() as server:
+        async with AdminServer(config, EventMetrics(), lambda: NONE, lambda: 0, lambda _: None).serving() as server:
             assert server.url is None
         await store.driver.close()
 

@@ -27,7 +27,7 @@ from cdc_sync.core.events import (
     WatchStandsBy,
 )
 from cdc_sync.core.replies import Health
-from cdc_sync.daemon.pulse import Pulse
+from cdc_sync.daemon.chores import Pulse
 
 WATCH = "applications"
 LATE = 60.0 + 2 * 2.0
