@@ -1,5 +1,6 @@
 """A batch whose daemon is suspended, or lost, holds nothing at the server; it deletes nothing but its own changes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -66,3 +67,12 @@ async def test_a_change_of_the_same_transaction_that_was_moved_to_a_place_that_w
 
     async with batch(log, 10) as changes:
         assert changes.times.keys() >= {("3",), ("4",)}
+
+
+async def test_who_rewrites_the_log_is_waited_for(log: ChangeLog, other: Ats) -> None:
+    with other.transaction():
+        other.execute("LOCK TABLE cdc_sync.changes")  # as VACUUM FULL does
+        asked = asyncio.create_task(log.read(10))
+        await log.give_back(nearly_full=True)
+
+    assert (await asked).number == 1

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from support.eventually import eventually
+from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, rows, run
 from support.versions import needs
@@ -363,3 +364,86 @@ async def test_ids_and_urls_of_a_side_table_are_looked_for_there(installed: Inst
         assert f'ON "public"."links" {advised}' in (finding.remedy or "")
         installed.ats.execute((finding.remedy or "").encode())
     assert wrong(await found(config)) == {}
+
+
+async def test_a_real_pooler_in_transaction_mode(installed: Installed) -> None:
+    """Every watch needs a session of its own, for the lock against a second daemon."""
+    binary = pgbouncer_binary()
+    if binary is None:
+        pytest.skip("there is no pgbouncer here")
+    config = installed.install(**POLL)
+    with pgbouncer(binary, config.database.dsn.get_secret_value(), "transaction") as dsn:
+        findings = await found(a_config(dsn, **POLL))
+    assert wrong(findings) == {"session": "failed"}
+    assert "transaction pooler" in findings["session"].message
+    assert "pool_mode=session" in (findings["session"].remedy or "")
+
+
+async def test_a_related_table(installed: Installed) -> None:
+    run(installed.ats, "CREATE TABLE public.rejections (application bigint)")
+    related = [{"table": "public.rejections", "key": ["application"]}]
+    status = {
+        "sql": "(SELECT 'no' FROM public.rejections r WHERE r.application = t.id)",
+        "depends_on": ["id"],
+    }
+    config = installed.install(columns={"status": status}, related=related, **NOTIFY)
+    assert wrong(await found(config)) == {}
+
+    run(installed.ats, "REVOKE SELECT ON public.rejections FROM {role}", role=installed.role)
+    findings = await found(config)
+    assert wrong(findings) == {"privileges": "failed"}
+    expected = f'GRANT SELECT ON "public"."rejections" TO {installed.role};'
+    assert findings["privileges"].remedy == expected
+
+    run(installed.ats, "ALTER TABLE public.rejections RENAME application TO application_id")
+    assert (await found(config))["related"].message == "public.rejections has no such column: application"
+
+    run(installed.ats, "ALTER TABLE public.rejections RENAME TO refusals")
+    assert "information_schema" in ((await found(config))["related"].remedy or "")
+
+
+async def test_poll_mode_needs_no_depends_on(installed: Installed) -> None:
+    findings = await found(installed.install(columns={"status": {"sql": STAGED}}, **POLL))
+
+    assert wrong(findings) == {}
+    assert findings["depends-on"].message.endswith("these columns are enough: columns.status: [status, notes]")
+
+
+async def test_a_server_that_does_not_name_the_columns_is_no_failure(installed: Installed) -> None:
+    config = installed.install(columns={"status": {"sql": STAGED, "depends_on": ["status", "notes"]}}, **NOTIFY)
+    run(installed.ats, "REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC", name=installed.ats.info.dbname)
+
+    findings = await found(config)
+
+    assert wrong(findings) == {}
+    assert "permission denied to create temporary tables" in findings["depends-on"].message
+
+
+STAGES = """
+CREATE TABLE public.codes (code text PRIMARY KEY, libelle text);
+CREATE TABLE public.stages (id integer PRIMARY KEY, etape text);
+ALTER TABLE public.applications ADD stage_id integer, ADD code text REFERENCES public.codes (code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "rules", "state"),
+    [
+        ("stage_id", {"map": {"1": "Reçue"}}, "failed"),
+        ("stage_id", {"map": {"1": "Reçue"}, "unmapped": "ignore"}, "ok"),
+        ({"sql": "CAST(stage_id AS text)", "depends_on": ["stage_id"]}, {}, "failed"),
+        ("code", {}, "warning"),
+        ("stage_id", {}, "failed"),
+        ("status", {}, None),
+    ],
+    ids=str,
+)
+async def test_a_number_or_a_key_is_a_status_where_the_map_translates_it(
+    installed: Installed, status: Any, rules: dict[str, Any], state: str | None
+) -> None:
+    run(installed.ats, STAGES)
+    config = installed.install(**POLL, columns={**COLUMNS, "status": status}, status=rules)
+
+    finding = (await found(config)).get("status")
+
+    assert (finding.state if finding is not None else None) == state

@@ -49,6 +49,12 @@ class TestTable:
         assert "permission denied for schema ats" in said
         assert "`cdc-sync sql grants`" in said
 
+    async def test_a_relation_that_has_no_rows(self, database: str) -> None:
+        said = await complaint(database, table="public.applications_pkey")
+
+        assert said.startswith("public.applications_pkey is no table, view or foreign table")
+        assert "Correct the watch's table" in said
+
 
 MISFITS = [
     ({"created": "id"}, "columns.created must be a date or a timestamp, not int8"),
@@ -78,6 +84,12 @@ class TestColumns:
     async def test_types_that_do_not_fit_their_use(self, database: str) -> None:
         for columns, mistake in MISFITS:
             assert mistake in await complaint(database, columns=columns)
+
+    async def test_a_watermark_that_is_missing(self, database: str) -> None:
+        said = await complaint(database, watermark="updated")
+
+        assert said.startswith("The watermark column updated does not exist in public.applications, which has ")
+        assert "Correct capture.watermark" in said
 
 
 NOT_SQL = [
