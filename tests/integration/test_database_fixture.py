@@ -34,16 +34,6 @@ def test_a_database_is_dropped_although_somebody_is_connected(cluster: Cluster) 
         psycopg.connect(dsn)
 
 
-def test_the_server_is_a_superusers(server: str) -> None:
-    with psycopg.connect(server) as connection:
-        assert connection.execute("SHOW is_superuser").fetchone() == ("on",)
-
-
-def test_logical_decoding_is_possible(server: str) -> None:
-    with psycopg.connect(server) as connection:
-        assert connection.execute("SHOW wal_level").fetchone() == ("logical",)
-
-
 @pytest.mark.skipif(RUNNING_SERVER in os.environ, reason="about the server that the tests start themselves")
 def test_the_server_is_of_the_version_that_was_chosen(server: str) -> None:
     binaries = server_binaries()

@@ -76,14 +76,6 @@ def test_those_with_problems_come_first_and_fifty_others(installed: Installed) -
     assert "sweeps of w59 found" not in said, "it is not listed"
 
 
-def test_all_are_listed_if_that_is_asked_for(installed: Installed) -> None:
-    said = installed.run("status", "--all").stdout
-
-    assert len(names_in_table(said)) == CONFIGURED + len(FORMER)
-    assert "… and" not in said
-    assert "sweeps of w59 found" in said
-
-
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [
@@ -98,24 +90,3 @@ def test_a_part_by_name(installed: Installed, pattern: str, found: list[str]) ->
     assert names_in_table(installed.run("status", "--watch", pattern).stdout) == found
     report = json.loads(installed.run("status", "--watch", pattern, "--json").stdout)
     assert sorted(watch["watch"] for watch in report["watches"]) == sorted(found)
-
-
-def test_a_name_that_no_watch_has_is_a_mistake_which_names_a_few(installed: Installed) -> None:
-    refused = installed.run("status", "--watch", "none%")
-
-    assert refused.exit_code == 2
-    assert "no watch is called 'none%'" in " ".join(refused.stderr.replace("│", " ").split())
-    assert "w09 and 53 more" in " ".join(refused.stderr.replace("│", " ").split())
-
-
-def test_json_has_all_in_the_order_of_the_configuration(installed: Installed) -> None:
-    report = json.loads(installed.run("status", "--json").stdout)
-
-    assert [watch["watch"] for watch in report["watches"]] == [*(f"w{n:02}" for n in range(CONFIGURED)), *FORMER]
-
-
-def test_an_unknown_application_is_answered_in_few_words(installed: Installed) -> None:
-    said = installed.run("explain", "nobody").stderr
-
-    assert "w09 and 50 more" in said
-    assert len(said) < 1_500

@@ -22,7 +22,6 @@ SUITES: Mapping[str, Suite] = {
         (
             "tests/integration/ats",
             "tests/integration/test_embedded_postgres.py",
-            "tests/integration/test_bystanders.py",
             _FIXTURE,
             "tests/acceptance",
         ),
@@ -47,7 +46,6 @@ SUITES: Mapping[str, Suite] = {
         without=(
             "tests/integration/ats/test_walk_memory.py",
             "tests/integration/ats/test_watch_reconnects.py",
-            "tests/integration/ats/test_statements_unanswered.py",
         ),
     ),
 }

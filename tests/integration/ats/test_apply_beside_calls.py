@@ -42,22 +42,6 @@ def intake_of(rig: Rig, deliveries: Deliveries) -> Intake:
     return Intake(replace(rig.intake.parts, calls=deliveries), rig.intake.sessions, rig.intake.reader.mapping)
 
 
-async def test_a_change_is_one_apply(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
-    async with open_rig() as rig:
-        await rig.adopt()
-        update(ats, 1, 2, status="hired")
-        deliveries = Deliveries()
-
-        await intake_of(rig, deliveries).keys({("1",): 0, ("2",): 0}, "notify")
-
-        assert deliveries.of == [["a1", "a2"]]
-        ((_, applied),) = deliveries.ended
-        assert applied is not None
-        assert [result.application_id for result in applied.results] == ["a1", "a2"]
-
-
 async def test_what_all_rows_together_tell_is_a_second_one(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     insert(ats, 2, "a2")
@@ -73,19 +57,3 @@ async def test_what_all_rows_together_tell_is_a_second_one(ats: Ats, open_rig: O
         assert deliveries.of == [["a1", "a2"], ["a1"]]
         assert [result.application_id for result in results] == ["a2", "a1"]
         assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "hired", "J1")]
-
-
-async def test_nothing_new_writes_nothing(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    async with open_rig() as rig:
-        await rig.adopt()
-        deliveries = Deliveries()
-        intake = intake_of(rig, deliveries)
-        await intake.place({"any": "thing"})
-
-        await intake.keys({("1",): 0, ("2",): 0}, "notify")
-
-        assert deliveries.of == [[], ["a1"]]
-        applied = deliveries.ended[-1][1]
-        assert applied is not None
-        assert (list(applied.results), applied.written) == ([], False)

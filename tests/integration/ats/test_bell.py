@@ -3,8 +3,6 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from psycopg.conninfo import make_conninfo
-from support.roles import NewRole
 from support.sessions import Ats, one, run
 from support.watched import a_config, install_triggers
 
@@ -89,21 +87,6 @@ async def test_while_changes_are_many_it_is_kept_disarmed(pool: Pool, ats: Ats) 
     assert one(ats, LEFT) <= 0
 
 
-@pytest.mark.parametrize("found", [-7200, 86_400])
-async def test_what_it_was_before_does_not_matter(pool: Pool, ats: Ats, found: int) -> None:
-    """As after the server's clock was set."""
-    run(
-        ats, "SELECT setval('cdc_sync.bell', extract(epoch FROM clock_timestamp())::bigint + {found})", found=str(found)
-    )
-    bell = Bell(pool)
-
-    await bell.follow()
-
-    assert LEASE - 5 < one(ats, LEFT) <= LEASE
-    await bell.disarm()
-    assert one(ats, LEFT) <= 0
-
-
 async def test_where_there_is_none_nothing_happens(pool: Pool, ats: Ats) -> None:
     """The triggers of an earlier version have no bell of this kind."""
     run(ats, "DROP SEQUENCE cdc_sync.bell")
@@ -114,17 +97,6 @@ async def test_where_there_is_none_nothing_happens(pool: Pool, ats: Ats) -> None
     await bell.disarm()
 
     assert not bell.is_armed
-
-
-async def test_a_role_that_may_not_set_it_goes_without(ats: Ats, database: str, new_role: NewRole) -> None:
-    install_triggers(ats, a_config())
-    role = new_role()
-    async with pooled(make_conninfo(database, user=role, password=role)) as pool:
-        bell = Bell(pool)
-
-        await bell.follow()
-
-        assert not bell.is_armed
 
 
 async def test_bells_of_earlier_versions_are_silenced(pool: Pool, ats: Ats) -> None:

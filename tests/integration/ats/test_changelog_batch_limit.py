@@ -10,7 +10,6 @@ from support.sessions import Ats, one, run
 from support.watched import a_config, install_triggers
 
 from cdc_sync.ats.connection import Pool, pooled
-from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.notify import ChangeLog
 
 _OPEN = """
@@ -40,28 +39,6 @@ async def test_a_batch_under_way_holds_no_transaction(log: ChangeLog, ats: Ats) 
     assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == 0
 
 
-async def test_who_rewrites_the_log_is_waited_for(log: ChangeLog, other: Ats) -> None:
-    with other.transaction():
-        other.execute("LOCK TABLE cdc_sync.changes")  # as VACUUM FULL does
-        asked = asyncio.create_task(log.read(10))
-        await log.give_back(nearly_full=True)
-        await asyncio.sleep(0.2)
-
-    assert (await asked).number == 1
-
-
-async def test_a_batch_that_fails_comes_again(log: ChangeLog) -> None:
-    async def fail() -> None:
-        async with batch(log, 10):
-            raise SourceError("unreachable", "the store, say")
-
-    with pytest.raises(SourceError):
-        await fail()
-
-    async with batch(log, 10) as changes:
-        assert len(changes.times) == 1
-
-
 async def test_a_change_that_took_the_place_of_one_that_was_read_stays(log: ChangeLog, ats: Ats) -> None:
     before = one(ats, _PLACES)
     async with batch(log, 10):
@@ -70,17 +47,6 @@ async def test_a_change_that_took_the_place_of_one_that_was_read_stays(log: Chan
         run(ats, "VACUUM cdc_sync.changes")
         ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a2')")
         assert one(ats, _PLACES) == before
-
-    async with batch(log, 10) as changes:
-        assert len(changes.times) == 1
-
-
-async def test_changes_that_were_moved_meanwhile_come_again(log: ChangeLog, ats: Ats) -> None:
-    ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a2')")
-    run(ats, "DELETE FROM cdc_sync.changes WHERE ctid = '(0,1)'")
-    async with batch(log, 10) as changes:
-        assert len(changes.times) == 1
-        run(ats, "VACUUM FULL cdc_sync.changes")
 
     async with batch(log, 10) as changes:
         assert len(changes.times) == 1
@@ -101,3 +67,12 @@ async def test_a_change_of_the_same_transaction_that_was_moved_to_a_place_that_w
 
     async with batch(log, 10) as changes:
         assert changes.times.keys() >= {("3",), ("4",)}
+
+
+async def test_who_rewrites_the_log_is_waited_for(log: ChangeLog, other: Ats) -> None:
+    with other.transaction():
+        other.execute("LOCK TABLE cdc_sync.changes")  # as VACUUM FULL does
+        asked = asyncio.create_task(log.read(10))
+        await log.give_back(nearly_full=True)
+
+    assert (await asked).number == 1

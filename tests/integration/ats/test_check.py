@@ -4,22 +4,18 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import psycopg
 import pytest
 import yaml
-from psycopg.conninfo import make_conninfo
 from support.eventually import eventually
 from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, rows, run
-from support.versions import major, needs
+from support.versions import needs
 from support.watch_session import session
 from support.watched import COLUMNS, a_config, grant, install_triggers, some_config
 
 from cdc_sync.ats.check import check_database
-from cdc_sync.ats.checked import Checked
-from cdc_sync.ats.connection import connected
-from cdc_sync.config import Config, Database
+from cdc_sync.config import Config
 from cdc_sync.core.findings import Finding
 
 POLL: Mapping[str, Any] = {"capture": {"mode": "poll", "watermark": "updated_at"}}
@@ -92,23 +88,17 @@ BROKEN: list[Any] = [
                  "GRANT USAGE ON SCHEMA cdc_sync TO {role};", id="USAGE on our schema"),
     pytest.param(NOTIFY, "REVOKE DELETE ON cdc_sync.changes FROM {role}", {"privileges": "failed"},
                  "GRANT SELECT, DELETE, TRUNCATE ON cdc_sync.changes TO {role};", id="DELETE on the log"),
-    pytest.param(NOTIFY, "REVOKE TRUNCATE ON cdc_sync.changes FROM {role}", {"privileges": "failed"},
-                 "GRANT SELECT, DELETE, TRUNCATE ON cdc_sync.changes TO {role};", id="TRUNCATE on the log"),
     pytest.param(NOTIFY, "REVOKE UPDATE ON SEQUENCE cdc_sync.bell FROM {role}", {"privileges": "failed"},
                  "GRANT SELECT, UPDATE ON SEQUENCE cdc_sync.bell TO {role};", id="UPDATE on the bell"),
     pytest.param(NOTIFY, "REVOKE SELECT ON SEQUENCE cdc_sync.missed_applications FROM {role}",
                  {"privileges": "failed"}, "GRANT SELECT ON SEQUENCE cdc_sync.missed_applications TO {role};",
                  id="SELECT on the counter"),
-    pytest.param(POLL, "REVOKE SELECT (updated_at) ON public.applications FROM {role}", {"privileges": "failed"},
-                 '"updated_at"', id="the watermark's SELECT"),
     pytest.param(NOTIFY, "ALTER TABLE public.applications RENAME TO candidatures",
                  {"table": "failed"}, "information_schema.tables", id="the table is gone"),
     pytest.param(POLL, "ALTER TABLE public.applications RENAME status TO statuses",
                  {"columns": "failed"}, "in psql: the columns", id="a column is gone"),
     pytest.param(POLL, "ALTER TABLE public.applications ALTER created_at TYPE text",
                  {"columns": "failed"}, None, id="a column's type"),
-    pytest.param(POLL, "ALTER TABLE public.applications ALTER updated_at TYPE text USING ''",
-                 {"columns": "failed"}, None, id="the watermark's type"),
     pytest.param(POLL, "ALTER TABLE public.applications DROP CONSTRAINT applications_pkey",
                  {"key": "failed", "key-index": "warning"},
                  "CREATE UNIQUE INDEX CONCURRENTLY ON public.applications (id);", id="the key is not unique"),
@@ -157,17 +147,6 @@ async def test_a_broken_precondition_names_its_remedy(
             assert wrong(await found(config)) == {}
 
 
-async def test_a_schema_that_may_not_be_used(installed: Installed) -> None:
-    run(installed.ats, "CREATE SCHEMA ats; ALTER TABLE public.applications SET SCHEMA ats")
-    config = installed.install(table="ats.applications", **POLL)
-    run(installed.ats, "REVOKE USAGE ON SCHEMA ats FROM {role}", role=installed.role)
-
-    findings = await found(config)
-
-    assert wrong(findings) == {"privileges": "failed"}
-    assert findings["privileges"].remedy == f'GRANT USAGE ON SCHEMA "ats" TO {installed.role};'
-
-
 async def test_a_schema_that_may_not_be_used_hides_no_trigger(installed: Installed) -> None:
     run(installed.ats, "CREATE SCHEMA ats; ALTER TABLE public.applications SET SCHEMA ats")
     config = installed.install(table="ats.applications", **NOTIFY)
@@ -177,52 +156,6 @@ async def test_a_schema_that_may_not_be_used_hides_no_trigger(installed: Install
 
     assert wrong(findings) == {"privileges": "failed"}
     assert findings["triggers"].state == "ok"
-
-
-async def test_a_function_in_a_schema_that_may_not_be_used(installed: Installed) -> None:
-    run(installed.ats, "CREATE SCHEMA fn; CREATE FUNCTION fn.same(text) RETURNS text LANGUAGE sql AS 'SELECT $1'")
-    run(installed.ats, "GRANT SELECT ON public.applications TO {role}", role=installed.role)
-    config = installed.install(columns={"status": {"sql": "fn.same(t.status)"}}, **POLL)
-
-    findings = await found(config)
-
-    assert wrong(findings) == {"columns": "failed"}
-    assert "schema fn" in findings["columns"].message
-    assert "sql grants" in (findings["columns"].remedy or "")
-
-
-@pytest.mark.parametrize(
-    ("columns", "meant"),
-    [
-        ({"status": "Statut"}, "Statut"),
-        ({"status": {"sql": "upper(t.Statut)", "depends_on": ["Statut"]}}, "Statut"),
-        ({"status": '"Statut"', "job_id": '"Job_Id"'}, "job_id"),
-    ],
-    ids=["a column", "in an expression", "capitals too many"],
-)
-async def test_a_name_in_the_wrong_case_is_the_only_finding(
-    installed: Installed, columns: dict[str, Any], meant: str
-) -> None:
-    run(installed.ats, 'ALTER TABLE public.applications RENAME status TO "Statut"')
-    installed.install(columns={"status": '"Statut"'}, **NOTIFY)
-
-    findings = await found(installed.config(columns=columns, **NOTIFY))
-
-    assert wrong(findings).keys() - {"privileges"} == {"columns"}
-    assert f'Perhaps you meant to reference the column "t.{meant}"' in findings["columns"].message
-    assert "write a name with capitals" in (findings["columns"].remedy or "")
-
-
-async def test_an_expression_without_depends_on_reads_a_column_that_is_not_granted(installed: Installed) -> None:
-    config = installed.install(columns={"status": {"sql": "upper(status)"}}, **POLL)
-    run(installed.ats, "REVOKE SELECT ON public.applications FROM {role}", role=installed.role)
-    columns = "id, hellowork_id, job_id, created_at, updated_at, deleted_at"
-    run(installed.ats, f"GRANT SELECT ({columns}) ON public.applications TO {{role}}", role=installed.role)
-
-    findings = await found(config)
-
-    assert wrong(findings) == {"columns": "failed"}
-    assert "sql grants" in (findings["columns"].remedy or "")
 
 
 STAGED = "CASE WHEN t.notes = 'gone' THEN 'gone' ELSE t.status END"
@@ -258,46 +191,6 @@ async def test_postgresql_names_the_columns_that_depends_on_lacks(installed: Ins
     )
 
 
-async def test_poll_mode_needs_no_depends_on(installed: Installed) -> None:
-    findings = await found(installed.install(columns={"status": {"sql": STAGED}}, **POLL))
-
-    assert wrong(findings) == {}
-    assert findings["depends-on"].message.endswith("these columns are enough: columns.status: [status, notes]")
-
-
-async def test_a_server_that_does_not_name_the_columns_is_no_failure(installed: Installed) -> None:
-    config = installed.install(columns={"status": {"sql": STAGED, "depends_on": ["status", "notes"]}}, **NOTIFY)
-    run(installed.ats, "REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC", name=installed.ats.info.dbname)
-
-    findings = await found(config)
-
-    assert wrong(findings) == {}
-    assert "permission denied to create temporary tables" in findings["depends-on"].message
-
-
-async def test_a_related_table(installed: Installed) -> None:
-    run(installed.ats, "CREATE TABLE public.rejections (application bigint)")
-    related = [{"table": "public.rejections", "key": ["application"]}]
-    status = {
-        "sql": "(SELECT 'no' FROM public.rejections r WHERE r.application = t.id)",
-        "depends_on": ["id"],
-    }
-    config = installed.install(columns={"status": status}, related=related, **NOTIFY)
-    assert wrong(await found(config)) == {}
-
-    run(installed.ats, "REVOKE SELECT ON public.rejections FROM {role}", role=installed.role)
-    findings = await found(config)
-    assert wrong(findings) == {"privileges": "failed"}
-    expected = f'GRANT SELECT ON "public"."rejections" TO {installed.role};'
-    assert findings["privileges"].remedy == expected
-
-    run(installed.ats, "ALTER TABLE public.rejections RENAME application TO application_id")
-    assert (await found(config))["related"].message == "public.rejections has no such column: application"
-
-    run(installed.ats, "ALTER TABLE public.rejections RENAME TO refusals")
-    assert "information_schema" in ((await found(config))["related"].remedy or "")
-
-
 async def test_columns_that_are_generated_when_they_are_read(installed: Installed) -> None:
     needs(installed.ats, 18, "virtual generated columns")
     run(installed.ats, "CREATE TABLE public.stages (id int, label text GENERATED ALWAYS AS (id::text) VIRTUAL)")
@@ -328,38 +221,6 @@ async def test_a_view_is_read_by_its_tables_indexes(installed: Installed) -> Non
     assert "is a view" in findings["triggers"].message
 
 
-async def test_composite_keys_partitions_and_odd_names(installed: Installed) -> None:
-    run(
-        installed.ats,
-        """CREATE TABLE public."Candidatures 100%" ("N°" uuid, "Agence" text, "Id HW" uuid, "user" text, job text,
-             created date, "Modifié" timestamp) PARTITION BY LIST ("Agence");
-           CREATE TABLE public.lyon PARTITION OF public."Candidatures 100%" FOR VALUES IN ('Lyon');
-           CREATE TABLE public.nice PARTITION OF public."Candidatures 100%" FOR VALUES IN ('Nice')""",
-    )
-    # Before version 11 a partitioned table has no indexes of its own, hence no key.
-    keyed = ('public."Candidatures 100%"',) if major(installed.ats) >= 11 else ("public.lyon", "public.nice")
-    for table in keyed:
-        run(installed.ats, 'ALTER TABLE {table} ADD PRIMARY KEY ("N°", "Agence")', table=table)
-    undecided = {} if major(installed.ats) >= 11 else {"key": "warning"}
-    columns = {
-        "application_id": '"Id HW"', "status": '"user"', "job_id": "job", "created": "created", "event_date": None,
-        "deleted": None,
-    }  # fmt: skip
-    config = installed.install(
-        table='public."Candidatures 100%"',
-        key=['"N°"', '"Agence"'],
-        columns=columns,
-        capture={"mode": "poll", "watermark": '"Modifié"'},
-    )
-    findings = await found(config)
-    assert wrong(findings) == {"application-id-index": "warning", "watermark-index": "warning", **undecided}
-    for check in wrong(findings):
-        remedy = findings[check].remedy or ""
-        for part in keyed if "…" in remedy else ("",):
-            installed.ats.execute(remedy.replace("…", part).encode())
-    assert wrong(await found(config)) == undecided
-
-
 async def test_an_id_that_stands_in_the_status_url_only(installed: Installed) -> None:
     columns = {"application_id": None, "status_url": "status_api_url"}
     config = installed.install(columns=columns, **POLL)
@@ -367,17 +228,6 @@ async def test_an_id_that_stands_in_the_status_url_only(installed: Installed) ->
     assert wrong(findings) == {"application-id-index": "warning"}
     installed.ats.execute((findings["application-id-index"].remedy or "").encode())
     assert wrong(await found(config)) == {}
-
-
-async def test_triggers_of_a_watch_that_is_polled_by_now(installed: Installed) -> None:
-    config = installed.install(**POLL)
-    install_triggers(installed.ats, installed.config(**NOTIFY))
-
-    findings = await found(config)
-
-    assert wrong(findings) == {"left-over": "warning"}
-    assert "which nothing here captures" in findings["left-over"].message
-    assert "cdc-sync sql uninstall --watch applications" in (findings["left-over"].remedy or "")
 
 
 async def test_triggers_of_another_installations_watch(installed: Installed) -> None:
@@ -396,19 +246,6 @@ async def test_triggers_of_another_installations_watch(installed: Installed) -> 
     assert "another installation's" in at_work["left-over"].message
 
 
-@pytest.mark.parametrize(("dsn", "command"), [("", "psql -c"), ("password=hunter2", "psql '…' -c")])
-async def test_a_remedy_can_be_pasted_also_where_the_connection_string_is_not_shown(
-    monkeypatch: pytest.MonkeyPatch, dsn: str, command: str
-) -> None:
-    monkeypatch.setenv("PGHOST", "/nowhere/at/all")
-    config = a_config(**POLL)
-    config = config.model_copy(update={"database": Database.model_validate({"dsn": dsn})})
-
-    findings = await found(config)
-
-    assert (findings["connection"].remedy or "").startswith(command)
-
-
 async def test_an_index_on_something_else_does_not_serve(installed: Installed) -> None:
     """Neither one on another column, nor one that has the column behind another."""
     run(
@@ -416,23 +253,6 @@ async def test_an_index_on_something_else_does_not_serve(installed: Installed) -
         "DROP INDEX public.applications_hellowork_id_idx; CREATE INDEX ON public.applications (status, hellowork_id)",
     )
     assert wrong(await found(installed.install(**NOTIFY))).keys() == {"application-id-index"}
-
-
-async def test_an_index_of_another_schema_with_the_same_name_is_another_one(installed: Installed) -> None:
-    config = installed.install(**NOTIFY)
-    run(installed.ats, "CREATE SCHEMA other CREATE TABLE applications (id bigint, hellowork_id text)")
-    run(installed.ats, "CREATE INDEX applications_hellowork_id_idx ON other.applications (id, hellowork_id)")
-
-    assert wrong(await found(config)) == {}
-
-
-async def test_a_watermark_that_is_no_moment(installed: Installed) -> None:
-    config = installed.install(capture={"mode": "poll", "watermark": "status"})
-
-    findings = await found(config)
-
-    assert wrong(findings) == {"watermark-index": "failed"}
-    assert "it must be a timestamp or a date" in findings["watermark-index"].message
 
 
 async def test_a_superuser_is_more_than_is_needed(installed: Installed) -> None:
@@ -451,10 +271,7 @@ PUBLICS = "every role (PUBLIC)"
     ("path", "grant", "roles", "remedy"),
     [
         (None, "ON SCHEMA public TO PUBLIC", PUBLICS, "REVOKE CREATE ON SCHEMA public FROM PUBLIC;"),
-        (None, "ON SCHEMA public TO {other}", "{other}", "REVOKE CREATE ON SCHEMA public FROM {other};"),
-        ("more, pg_catalog", 'ON SCHEMA "More" TO {other}', None, None),
         ('"More", public', 'ON SCHEMA "More" TO {other}', "{other}", 'REVOKE CREATE ON SCHEMA "More" FROM {other};'),
-        (None, 'ON SCHEMA "More" TO PUBLIC', None, None),
         ('"More", public', 'ON SCHEMA "More" TO {role}, {owner}, {member}, {superuser}', None, None),
         (
             '"$user", public',
@@ -511,34 +328,6 @@ async def test_clocks_that_differ(installed: Installed) -> None:
     assert "timedatectl" in (ahead["clock"].remedy or "")
 
 
-async def test_a_database_that_cannot_be_reached(installed: Installed) -> None:
-    dsn = dsn_of(installed.database, installed.role)
-    for broken, said in (
-        (make_conninfo(dsn, host="127.0.0.1", port="1"), "cannot be reached"),
-        (make_conninfo(dsn, dbname="nowhere"), "does not exist"),
-    ):
-        findings = await found(a_config(broken, **POLL))
-        assert wrong(findings) == {"connection": "failed"}
-        assert said in findings["connection"].message
-        assert "psql '" in (findings["connection"].remedy or "")
-        assert installed.role not in (findings["connection"].remedy or "").replace(f"user={installed.role}", "")
-
-
-async def test_a_session_that_the_server_ends_is_a_finding(installed: Installed) -> None:
-    config, findings = installed.config(**NOTIFY), list[Finding]()
-
-    async def question(one: Checked) -> None:
-        await one.connection.execute("SELECT 1")
-
-    async with connected(config.database.dsn.get_secret_value()) as connection:
-        one = Checked(connection, "applications", config.watches["applications"], findings.append)
-        assert await one.holds("key", "asking", question)
-        run(installed.ats, "SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
-        assert not await one.holds("key", "asking again", question)
-
-    assert [(finding.check, finding.state) for finding in findings] == [("key", "failed")]
-
-
 async def test_a_lock_that_keeps_readers_out_is_not_waited_for(installed: Installed, other: Ats) -> None:
     config = installed.install(**POLL)
     with other.transaction():
@@ -547,46 +336,6 @@ async def test_a_lock_that_keeps_readers_out_is_not_waited_for(installed: Instal
     assert wrong(findings) == {"columns": "failed"}
     assert "Something holds a lock" in findings["columns"].message
     assert "pg_locks" in (findings["columns"].remedy or "")
-
-
-async def test_a_time_zone_that_the_server_does_not_know(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = installed.install(timezone="Europe/Kyiv", **POLL)
-    try:
-        installed.ats.execute("SELECT now() AT TIME ZONE 'Europe/Kyiv'")
-    except psycopg.DataError:
-        findings = await found(config)
-        assert wrong(findings) == {"columns": "failed"}
-    else:
-        # Of a configuration that is checked on loading: as if the server were older than the zone's name.
-        watch = config.watches["applications"].model_copy(update={"timezone": "Europe/Nowhere"})
-        findings = await found(config.model_copy(update={"watches": {"applications": watch}}))
-        assert wrong(findings) == {"columns": "failed"}
-    assert "pg_timezone_names" in (findings["columns"].remedy or "")
-
-
-@pytest.mark.parametrize("watch", [NOTIFY, POLL], ids=["notify", "poll"])
-async def test_a_real_pooler_in_transaction_mode(installed: Installed, watch: Mapping[str, Any]) -> None:
-    """Both modes need a session of their own: LISTEN belongs to one, and so does the lock against a second daemon."""
-    binary = pgbouncer_binary()
-    if binary is None:
-        pytest.skip("there is no pgbouncer here")
-    config = installed.install(**watch)
-    with pgbouncer(binary, config.database.dsn.get_secret_value(), "transaction") as dsn:
-        findings = await found(a_config(dsn, **watch))
-    assert wrong(findings) == {"session": "failed"}
-    assert "transaction pooler" in findings["session"].message
-    assert "pool_mode=session" in (findings["session"].remedy or "")
-
-
-async def test_a_real_pooler_in_session_mode(installed: Installed) -> None:
-    binary = pgbouncer_binary()
-    if binary is None:
-        pytest.skip("there is no pgbouncer here")
-    config = installed.install(**NOTIFY)
-    with pgbouncer(binary, config.database.dsn.get_secret_value(), "session") as dsn:
-        findings = await found(a_config(dsn, **NOTIFY))
-    assert wrong(findings) == {}
-    assert "a pooler stands in between" in findings["session"].message
 
 
 SIDE: Mapping[str, Any] = {
@@ -617,56 +366,84 @@ async def test_ids_and_urls_of_a_side_table_are_looked_for_there(installed: Inst
     assert wrong(await found(config)) == {}
 
 
+async def test_a_real_pooler_in_transaction_mode(installed: Installed) -> None:
+    """Every watch needs a session of its own, for the lock against a second daemon."""
+    binary = pgbouncer_binary()
+    if binary is None:
+        pytest.skip("there is no pgbouncer here")
+    config = installed.install(**POLL)
+    with pgbouncer(binary, config.database.dsn.get_secret_value(), "transaction") as dsn:
+        findings = await found(a_config(dsn, **POLL))
+    assert wrong(findings) == {"session": "failed"}
+    assert "transaction pooler" in findings["session"].message
+    assert "pool_mode=session" in (findings["session"].remedy or "")
+
+
+async def test_a_related_table(installed: Installed) -> None:
+    run(installed.ats, "CREATE TABLE public.rejections (application bigint)")
+    related = [{"table": "public.rejections", "key": ["application"]}]
+    status = {
+        "sql": "(SELECT 'no' FROM public.rejections r WHERE r.application = t.id)",
+        "depends_on": ["id"],
+    }
+    config = installed.install(columns={"status": status}, related=related, **NOTIFY)
+    assert wrong(await found(config)) == {}
+
+    run(installed.ats, "REVOKE SELECT ON public.rejections FROM {role}", role=installed.role)
+    findings = await found(config)
+    assert wrong(findings) == {"privileges": "failed"}
+    expected = f'GRANT SELECT ON "public"."rejections" TO {installed.role};'
+    assert findings["privileges"].remedy == expected
+
+    run(installed.ats, "ALTER TABLE public.rejections RENAME application TO application_id")
+    assert (await found(config))["related"].message == "public.rejections has no such column: application"
+
+    run(installed.ats, "ALTER TABLE public.rejections RENAME TO refusals")
+    assert "information_schema" in ((await found(config))["related"].remedy or "")
+
+
+async def test_poll_mode_needs_no_depends_on(installed: Installed) -> None:
+    findings = await found(installed.install(columns={"status": {"sql": STAGED}}, **POLL))
+
+    assert wrong(findings) == {}
+    assert findings["depends-on"].message.endswith("these columns are enough: columns.status: [status, notes]")
+
+
+async def test_a_server_that_does_not_name_the_columns_is_no_failure(installed: Installed) -> None:
+    config = installed.install(columns={"status": {"sql": STAGED, "depends_on": ["status", "notes"]}}, **NOTIFY)
+    run(installed.ats, "REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC", name=installed.ats.info.dbname)
+
+    findings = await found(config)
+
+    assert wrong(findings) == {}
+    assert "permission denied to create temporary tables" in findings["depends-on"].message
+
+
 STAGES = """
+CREATE TABLE public.codes (code text PRIMARY KEY, libelle text);
 CREATE TABLE public.stages (id integer PRIMARY KEY, etape text);
-ALTER TABLE public.applications ADD stage_id integer {leads}, ADD code text REFERENCES public.codes (code)
+ALTER TABLE public.applications ADD stage_id integer, ADD code text REFERENCES public.codes (code)
 """
-CODES = "CREATE TABLE public.codes (code text PRIMARY KEY, libelle text);"
-JOIN = "(SELECT s.etape FROM public.stages s WHERE s.id = t.stage_id)"
-
-
-async def test_a_bare_number_is_no_status(installed: Installed) -> None:
-    run(installed.ats, CODES + STAGES.format(leads="REFERENCES public.stages"))
-    config = installed.install(**POLL, columns={**COLUMNS, "status": "stage_id"})
-
-    finding = (await found(config))["status"]
-
-    assert finding.state == "failed"
-    assert "stage_id, is of type integer" in finding.message
-    assert "status.map, such as {" in str(finding.remedy)
 
 
 @pytest.mark.parametrize(
-    ("status", "map_", "state"),
+    ("status", "rules", "state"),
     [
-        ("stage_id", {"1": "Reçue"}, "failed"),
-        ({"sql": "t.stage_id"}, {}, "failed"),
-        ({"sql": "t.stage_id::text"}, {}, "failed"),
+        ("stage_id", {"map": {"1": "Reçue"}}, "failed"),
+        ("stage_id", {"map": {"1": "Reçue"}, "unmapped": "ignore"}, "ok"),
         ({"sql": "CAST(stage_id AS text)", "depends_on": ["stage_id"]}, {}, "failed"),
-        ({"sql": "t.stage_id :: varchar(9)"}, {"1": "Reçue"}, "failed"),
-        ("stage_id", {"Reçue": "seen_by_recruiter", "": "none"}, "failed"),
         ("code", {}, "warning"),
-        ("code", {"NEW": "Nouveau"}, "warning"),
+        ("stage_id", {}, "failed"),
         ("status", {}, None),
-        ({"sql": JOIN, "depends_on": ["stage_id"]}, {}, None),
     ],
     ids=str,
 )
 async def test_a_number_or_a_key_is_a_status_where_the_map_translates_it(
-    installed: Installed, status: Any, map_: dict[str, str], state: str | None
+    installed: Installed, status: Any, rules: dict[str, Any], state: str | None
 ) -> None:
-    run(installed.ats, CODES + STAGES.format(leads=""))
-    config = installed.install(**POLL, columns={**COLUMNS, "status": status}, status={"map": map_})
+    run(installed.ats, STAGES)
+    config = installed.install(**POLL, columns={**COLUMNS, "status": status}, status=rules)
 
     finding = (await found(config)).get("status")
 
     assert (finding.state if finding is not None else None) == state
-
-
-@pytest.mark.parametrize("unmapped", ["ignore", "reject"])
-async def test_a_number_that_is_translated_or_not_sent_is_a_status(installed: Installed, unmapped: str) -> None:
-    run(installed.ats, CODES + STAGES.format(leads=""))
-    mapped = {"map": {"1": "Reçue"}, "unmapped": unmapped}
-    for column in ("stage_id", "code"):
-        config = installed.install(**POLL, columns={**COLUMNS, "status": column}, status=mapped)
-        assert (await found(config))["status"].state == "ok"

@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 from psycopg.conninfo import make_conninfo
 from support.applications import insert, update
-from support.sessions import Ats, rows, run
+from support.sessions import Ats, run
 from support.source import Source, opened
 from support.versions import needs
 from support.watched import a_config
 
 from cdc_sync.ats.mapping import DIGEST_LENGTH, keys_of
-from cdc_sync.core.rows import Key
-from cdc_sync.store.encoding import key_text
 
 SHAPE = "of the test"
 
@@ -72,16 +70,6 @@ class TestWhatCounts:
             update(ats, 1, touch=False, created_at="2024-01-01")
             assert await only(source) == before
 
-    @pytest.mark.parametrize("field", ["source", "extra"])
-    async def test_a_text_that_grows_too_long_to_be_told(self, database: str, ats: Ats, field: str) -> None:
-        mapped = {"columns": {"source": "notes"}} if field == "source" else {"extra": {"x": {"column": "notes"}}}
-        async with opened(a_config(database, **mapped)) as source:
-            update(ats, 1, notes="é" * 99_998)
-            before = await only(source)
-            update(ats, 1, notes="é" * 99_999)
-
-            assert await only(source) != before
-
     async def test_what_rides_along_does_not(self, database: str, ats: Ats) -> None:
         async with opened(a_config(database)) as source:
             before = await only(source)
@@ -97,10 +85,6 @@ class TestWhatCounts:
                 met.add(await only(source))
 
             assert len(met) == 6
-
-    async def test_the_shape(self, database: str) -> None:
-        async with opened(a_config(database)) as source:
-            assert await elements(source, "another") != await elements(source)
 
     async def test_the_same_in_every_session(self, database: str) -> None:
         async with opened(a_config(database)) as source:
@@ -129,62 +113,6 @@ async def test_the_row_itself_comes_with_the_same_digest(database: str) -> None:
     assert (read.digest, plain.digest) == (digest, None)
 
 
-@pytest.mark.parametrize(
-    ("type_", "values"),
-    [
-        ("text", ['a"b', "\\", "é🎉", "7", "", "\x01\x1f\x7f\t\n\r\b\f", "a/b", "\u2028"]),
-        ("varchar(9)", ["x", "é"]),
-        ("bigint", ["-1", "9007199254740993"]),
-        ("uuid", ["00000000-0000-4000-8000-00000000abcd"]),
-        ("date", ["2024-02-01"]),
-        ("numeric", ["1.50"]),
-        ("boolean", ["true"]),
-        ("varchar(9)[]", ['{a,"b c"}']),
-        ("char(3)", ["a"]),
-    ],
-)
-@pytest.mark.parametrize("composite", [False, True])
-async def test_a_key_is_written_as_the_store_writes_it(
-    database: str, ats: Ats, type_: str, values: list[str], *, composite: bool
-) -> None:
-    ats.execute(f"CREATE TABLE public.keyed (k {type_} NOT NULL, l integer NOT NULL DEFAULT 7, s text)")
-    ats.cursor().executemany("INSERT INTO public.keyed (k, s) VALUES (%s, 'x')", [[value] for value in values])
-    columns = {"application_id": "s", "status": "s", "job_id": "s", "created": {"sql": "now()"}}
-    config = a_config(
-        database,
-        table="public.keyed",
-        key=["k", "l"] if composite else ["k"],
-        columns={**columns, "deleted": None, "event_date": None},
-    )
-    async with opened(config) as source:
-        keys = [row.key for row in await source.rows()]
-        page = await source.reader.digests(None, 100, SHAPE)
-
-        assert page is not None
-        assert sorted(key[:1] for key in keys) == sorted(rows(ats, "SELECT to_json(k) #>> '{}' FROM public.keyed"))
-        assert [text[DIGEST_LENGTH:] for text in json.loads(page.text)] == [key_text(key) for key in keys]
-        assert keys_of(page.text, list(range(len(keys)))) == keys
-
-
-@pytest.mark.parametrize("size", [1, 2, 5, 6])
-async def test_pages_meet_every_row(database: str, ats: Ats, size: int) -> None:
-    for number in range(1, 6):
-        insert(ats, number, f"a{number}")
-    async with opened(a_config(database)) as source:
-        met: list[str] = []
-        after: Key | None = None
-        for _ in range(6):
-            page = await source.reader.digests(after, size, SHAPE)
-            assert page is not None
-            met += json.loads(page.text)
-            after = page.last
-            if after is None:
-                break
-
-        assert met == await elements(source)
-        assert len(met) == 5
-
-
 class TestOtherRows:
     async def test_a_row_without_an_id_and_one_out_of_scope(self, database: str, ats: Ats) -> None:
         insert(ats, 1, None)
@@ -201,13 +129,6 @@ class TestOtherRows:
         page = json.dumps([first, second, third, fourth])
         assert keys_of(page, [1, 3]) == [("2",), ("4",)]
         assert keys_of(page, [0]) is None
-
-    async def test_one_out_of_scope_whose_id_is_in_its_url(self, database: str, ats: Ats) -> None:
-        insert(ats, 1, None, status_api_url="https://api.hellowork.com/v1/applications/a1/status")
-        config = a_config(database, where="false", columns={"status_url": "status_api_url"})
-        async with opened(config) as source:
-            assert await only(source) == "?"
-            assert keys_of('["?"]', [0]) is None
 
 
 @pytest.mark.usefixtures("one_row")

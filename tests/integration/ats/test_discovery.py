@@ -1,18 +1,13 @@
 """Looking for tenants: which schemas of which databases have a template's table."""
 
-import asyncio
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 from support.postgres import Cluster, fresh_database
 from support.sessions import Ats
 
-from cdc_sync.ats import discovery
-from cdc_sync.ats.connection import pooled
 from cdc_sync.ats.discovery import discover
 from cdc_sync.config import Config, parse
 
@@ -54,13 +49,6 @@ async def test_schemas_that_match_and_have_the_table(database: str, ats: Ats) ->
     assert (found.refused, found.unasked) == ({}, {})
 
 
-async def test_neither_postgresqls_schemas_nor_ours_are_tenants(database: str, ats: Ats) -> None:
-    create(database, "cdc_sync")
-    ats.execute(f"CREATE TEMPORARY TABLE applications {TABLE}".encode())
-    found = await discover(a_config(f"database: {{dsn: '{database}'}}", "{schemas: '%'}"))
-    assert list(found.config.watches) == ["applications@public"], "the ATS's own"
-
-
 async def test_schemas_of_several_databases(database: str, another_database: str) -> None:
     create(database, "a_1")
     create(another_database, "a_1", "a_2")
@@ -69,13 +57,6 @@ async def test_schemas_of_several_databases(database: str, another_database: str
     expected = ["applications@one.a_1", "applications@two.a_1", "applications@two.a_2"]
     assert list(found.config.watches) == expected
     assert [found.config.database_name(name) for name in expected] == ["one", "two", "two"]
-
-
-async def test_databases_without_schemas_are_not_asked() -> None:
-    databases = f"databases: {{one: {{dsn: '{NOWHERE}'}}, two: {{dsn: '{NOWHERE}'}}}}"
-    found = await discover(a_config(databases, "{databases: [one, two]}"))
-    assert list(found.config.watches) == ["applications@one", "applications@two"]
-    assert not found.unasked
 
 
 async def test_of_a_database_that_cannot_be_asked_the_known_tenants_stay(database: str) -> None:
@@ -87,16 +68,6 @@ async def test_of_a_database_that_cannot_be_asked_the_known_tenants_stay(databas
     assert list(found.config.watches) == ["applications@down.a_7", "applications@up.a_1"]
     assert list(found.unasked) == ["down"]
     assert found.unasked["down"].kind == "unreachable"
-
-
-async def test_a_database_that_takes_connections_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "_WITHIN", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        dsn = make_conninfo(f"host=127.0.0.1 port={server.getsockname()[1]} connect_timeout=60")
-        async with asyncio.timeout(15):
-            found = await discover(a_config(f"database: {{dsn: '{dsn}'}}", "{schemas: 'a%'}"), ["applications@a_1"])
-    assert list(found.config.watches) == ["applications@a_1"]
-    assert list(found.unasked) == [""]
 
 
 async def test_a_missing_credential_concerns_its_tenant_only(database: str, tmp_path: Path) -> None:
@@ -112,11 +83,3 @@ async def test_a_missing_credential_concerns_its_tenant_only(database: str, tmp_
     again = await discover(found.config)
     assert list(again.config.watches) == ["applications@a_1", "applications@a_2"]
     assert again.config.watches["applications@a_1"] is found.config.watches["applications@a_1"]
-
-
-async def test_a_pool_is_asked_if_there_is_one(database: str) -> None:
-    create(database, "a_1")
-    config = a_config(f"database: {{dsn: '{make_conninfo(NOWHERE)}'}}", "{schemas: 'a%'}")
-    async with pooled(database, size=1) as pool:
-        found, _ = await asyncio.gather(discover(config, pools={"": pool}), discover(config, pools={"": pool}))
-    assert list(found.config.watches) == ["applications@a_1"]

@@ -1,23 +1,18 @@
 """The loops of notify mode together: the log is read when the bell rings, or when a look shows changes."""
 
 import asyncio
-import gc
 import time
-import warnings
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import pytest
 from support.applications import insert, update
 from support.eventually import eventually
 from support.rig import OpenRig, Rig
-from support.sessions import Ats, OpenSession, end_sessions, one, run
+from support.sessions import Ats, OpenSession, one, run
 
-from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.notify import NotifyCapture
-from cdc_sync.core.events import CaughtUp
 from cdc_sync.event_loop import end
 
 NEVER = {"drain_interval": "1h"}
@@ -49,51 +44,6 @@ async def is_queued(rig: Rig, application_id: str) -> bool:
 
 def is_armed(ats: Ats) -> bool:
     return bool(one(ats, "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell"))
-
-
-async def test_jobs_that_cannot_get_ready_leave_nothing_unstarted(
-    open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fail() -> None:
-        raise SourceError("unavailable", "the connection is lost")
-
-    async with open_rig(capture=NEVER) as rig:
-        await rig.adopt()
-        monkeypatch.setattr(rig.drain.lookout.bell, "silence", fail)
-        with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always")
-            with pytest.raises(SourceError):
-                await rig.drain.jobs()
-            gc.collect()
-    assert not [str(each.message) for each in warned if "never awaited" in str(each.message)]
-
-
-async def test_a_change_rings_and_is_queued_at_once(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    async with open_rig(capture=NEVER) as rig, notify_mode(rig) as doorbell:
-        for number in range(2, 6):
-            await eventually(lambda: doorbell.lookout.bell.is_armed, "it sleeps")
-            insert(ats, number, f"a{number}")
-            await eventually(partial(is_queued, rig, f"a{number}"), "the entry")
-
-
-async def test_a_ring_does_not_wait_for_a_look(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(capture={"drain_interval": "1h"}) as rig, notify_mode(rig) as doorbell:
-        await eventually(lambda: doorbell.lookout.bell.is_armed, "it sleeps")
-        for number in range(1, 4):
-            insert(ats, number, f"a{number}")
-            await eventually(partial(is_queued, rig, f"a{number}"), "the entry")
-        # Nor does it wait for one while the bell is disarmed, since changes come fast.
-        deadline = time.monotonic() + 30
-        while is_armed(ats):
-            assert time.monotonic() < deadline, "it never woke for good"
-            for _ in range(20):
-                update(ats, 1, status=f"{time.monotonic()}")
-                await asyncio.sleep(0)
-        update(ats, 1, status="last of many")
-        await asyncio.sleep(0.2)  # whatever rang has been read
-        update(ats, 1, status="silent")
-        await eventually(lambda: is_status(rig, "silent"), "the entry")
 
 
 class TestPace:
@@ -202,22 +152,3 @@ class TestDrainLoop:
             monkeypatch.setattr(rig.drain, "step", step_and_ring)
             async with running(rig.drain.run()):
                 await eventually(lambda: is_queued(rig, "a1"), "the entry")
-
-
-async def test_a_lost_connection_is_no_error_of_the_look_for_all_watches(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(capture={"drain_interval": "200ms"}) as rig, notify_mode(rig) as doorbell:
-        await eventually(lambda: doorbell.lookout.bell.is_armed, "it sleeps")
-        async with rig.intake.sessions.pool.connection() as connection:
-            idle = connection.info.backend_pid
-        end_sessions(ats, "pid = %s", [idle])
-        looks = len(rig.heard(CaughtUp))
-
-        await eventually(lambda: len(rig.heard(CaughtUp)) > looks + 3, "it goes on")
-
-
-async def test_a_pool_that_has_no_connection_is_an_error_of_the_watch_alone(open_rig: OpenRig) -> None:
-    async with open_rig(capture=NEVER) as rig:
-        await rig.intake.sessions.pool.close()
-
-        with pytest.raises(SourceError):
-            await rig.drain.was_worked_before()

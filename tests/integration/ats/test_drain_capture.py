@@ -17,10 +17,9 @@ from support.watched import COLUMNS, install_triggers, some_config
 
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.notify import ChangeLog, NotifyCapture
-from cdc_sync.ats.triggers import Installation
+from cdc_sync.ats.notify import ChangeLog
 from cdc_sync.core.batch import Applied, Batch, Calls
-from cdc_sync.core.events import CaughtUp, ChangesRead
+from cdc_sync.core.events import CaughtUp
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.rows import WatchRules
 
@@ -46,46 +45,6 @@ async def test_a_change_becomes_an_entry_and_leaves_the_log(ats: Ats, open_rig: 
         (caught_up,) = rig.heard(CaughtUp)
         assert caught_up.watch == "applications"
         assert 0 < caught_up.seconds < 60
-
-
-async def test_what_is_no_news_is_read_and_leaves_the_log(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    async with open_rig() as rig:
-        await rig.adopt()
-        update(ats, 1, status="hired")
-        update(ats, 1, status="applied")
-
-        await rig.drain.catch_up()
-
-        assert await rig.deliver() == []
-        assert one(ats, LOG) == 0
-        assert await events_of(rig.store) == []
-
-
-async def test_changes_from_while_nobody_was_there(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    async with open_rig() as rig:
-        await rig.adopt()
-    update(ats, 1, job_id="J2")
-    insert(ats, 2, "a2")
-
-    async with open_rig() as rig:
-        await rig.drain.catch_up()
-
-        assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "applied", "J1")]
-
-
-async def test_the_event_is_dated_by_the_change_where_no_column_does(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(columns={"event_date": None}) as rig:
-        await rig.adopt()
-        insert(ats, 1, "a1")
-        changed_at = one(ats, "SELECT (extract(epoch FROM changed_at) * 1000)::bigint FROM cdc_sync.changes")
-        ats.execute("SELECT pg_sleep(0.01)")
-
-        await rig.drain.catch_up()
-
-        (entry,) = await rig.entries()
-        assert entry.content.event_date == changed_at
 
 
 async def die(rig: Rig, *steps: Callable[[], Awaitable[object]]) -> None:
@@ -127,18 +86,6 @@ class TestCrash:
 
             assert one(ats, LOG) == 0
             assert await rig.deliver() == []
-
-    async def test_before_anything_was_recorded(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
-            await rig.adopt()
-            insert(ats, 1, "a1")
-            with pytest.raises(CrashError):
-                async with batch(rig.drain.log, 100):
-                    raise CrashError
-
-            await rig.drain.catch_up()
-
-            assert await rig.deliver() == [("a1", "applied", "J1")]
 
     async def test_a_connection_that_is_lost_before_the_changes_are_deleted_is_unreachable(
         self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
@@ -205,18 +152,6 @@ class TestSeveralSessions:
 
             assert await rig.deliver() == [("a1", "late", "J1")]
 
-    async def test_a_transaction_that_is_rolled_back_is_not(self, ats: Ats, other: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1")
-        async with open_rig() as rig:
-            await rig.adopt()
-            with other.transaction(force_rollback=True):
-                update(other, 1, status="never")
-                await rig.drain.catch_up()
-
-            await rig.drain.catch_up()
-
-            assert await rig.deliver() == []
-
     @pytest.mark.parametrize("seed", range(3))
     async def test_any_interleaving_ends_in_the_tables_state(
         self, ats: Ats, open_session: OpenSession, open_rig: OpenRig, seed: int
@@ -246,32 +181,8 @@ class TestSeveralSessions:
             assert {id_: told for id_, told in (await rig.told(*ids)).items() if told[0] != "deleted"} == there
             assert (await rig.sweep()).repaired == {}
 
-    async def test_writers_at_once_lose_nothing(self, ats: Ats, open_session: OpenSession, open_rig: OpenRig) -> None:
-        for number in range(1, 5):
-            insert(ats, number, f"a{number}", "0")
-        async with open_rig() as rig:
-            await rig.adopt()
-            writing = [asyncio.to_thread(write_often, open_session(), number) for number in range(1, 5)]
-            done = asyncio.gather(*writing)
-            while not done.done():
-                await rig.drain.catch_up()
-                await rig.deliver()
-                await asyncio.sleep(0)
-            await done
-
-            await rig.drain.catch_up()
-            await rig.deliver()
-
-            assert await rig.told("a1", "a2", "a3", "a4") == {f"a{n}": ("200", "J1") for n in range(1, 5)}
-            assert (await rig.sweep()).repaired == {}
-
 
 STATES = "SELECT hellowork_id, status, job_id FROM public.applications WHERE deleted_at IS NULL"
-
-
-def write_often(session: Ats, number: int) -> None:
-    for status in range(1, 201):
-        update(session, number, status=str(status))
 
 
 class Writer:
@@ -325,22 +236,6 @@ class TestSweepWanted:
             await rig.pass_grace()
             assert await rig.deliver() == [("a1", "deleted", "J1")]
 
-    async def test_by_a_lookup_table(self, ats: Ats, open_rig: OpenRig) -> None:
-        ats.execute("CREATE TABLE public.stages (code text, label text)")
-        ats.execute("INSERT INTO public.stages VALUES ('n', 'New'), ('h', 'Hired')")
-        insert(ats, 1, "a1", "n")
-        insert(ats, 2, "a2", "h")
-        label = {"sql": "(SELECT s.label FROM public.stages s WHERE s.code = t.status)", "depends_on": ["status"]}
-        related = [{"table": "public.stages", "key": []}]
-        async with open_rig(columns={"status": label}, related=related) as rig:
-            await rig.adopt()
-            ats.execute("UPDATE public.stages SET label = 'Engaged' WHERE code = 'h'")
-
-            await rig.drain.catch_up()
-            assert rig.sweeps_wanted == 1
-            assert (await rig.sweep()).repaired == {"asked_for": 1}
-            assert await rig.deliver() == [("a2", "Engaged", "J1")]
-
     async def test_not_by_a_related_table_with_a_key(self, ats: Ats, open_rig: OpenRig) -> None:
         ats.execute("CREATE TABLE public.rejections (application bigint, reason text)")
         insert(ats, 1, "a1")
@@ -359,27 +254,11 @@ class TestSweepWanted:
 
 
 class TestLog:
-    async def test_is_emptied_in_batches(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig(steps=Steps(drained=100), fuse={"max_changes": 10_000}) as rig:
-            await rig.adopt()
-            ats.execute(
-                "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
-                " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, 350) n"
-            )
-
-            await rig.drain.catch_up()
-
-            assert len(await rig.deliver()) == 350
-            assert [read.keys for read in rig.heard(ChangesRead) if read.origin == "notify"] == [100, 100, 100, 50]
-
-    @pytest.mark.parametrize("style", ["SQL", "German", "Postgres"])
-    async def test_is_emptied_whatever_the_sessions_date_style_is(
-        self, ats: Ats, open_rig: OpenRig, style: str
-    ) -> None:
+    async def test_is_emptied_whatever_the_sessions_date_style_is(self, ats: Ats, open_rig: OpenRig) -> None:
         """A date as text with a zone's abbreviation may be no date for PostgreSQL, or one hours away."""
         for number in range(1, 6):
             insert(ats, number, f"a{number}")
-        for setting in (f"datestyle = '{style}'", "timezone = 'Asia/Jakarta'"):
+        for setting in ("datestyle = 'German'", "timezone = 'Asia/Jakarta'"):
             run(ats, "ALTER DATABASE {name} SET {setting}", name=ats.info.dbname, setting=setting)
         async with open_rig(steps=Steps(drained=2)) as rig:
             await rig.adopt()
@@ -401,27 +280,6 @@ class TestLog:
 
             assert len(await rig.deliver()) == 1
             assert rows(ats, "SELECT watch FROM cdc_sync.changes") == [("second",)]
-
-    async def test_is_only_looked_at_in_a_dry_run(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
-            await rig.adopt()
-            for number in range(1, 4):
-                insert(ats, number, f"a{number}")
-            log = ChangeLog(rig.intake.sessions.pool, WATCH, consume=False)
-
-            async with batch(log, 2) as changes:
-                assert len(changes.times) == 2
-
-            assert one(ats, LOG) == 3
-
-    async def test_that_is_missing_says_how_to_repair_it(self, open_rig: OpenRig) -> None:
-        async with open_rig(install=False) as rig:
-            capture = NotifyCapture(rig.intake, Installation((), has_log=True))
-            with pytest.raises(SourceError, match="the triggers are not installed") as raised:
-                await capture.catch_up()
-
-        assert raised.value.kind == "misconfigured"
-        assert "`cdc-sync sql install`" in str(raised.value)
 
     async def test_that_keeps_what_is_deleted_is_an_error_the_second_time(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as rig:
@@ -463,25 +321,14 @@ class TestLog:
 
             assert len(await rig.entries()) == 1
 
-    async def test_two_drains_at_once_do_not_disturb_each_other(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig(fuse={"max_changes": 10_000}) as rig:
-            await rig.adopt()
-            ats.execute(
-                "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
-                " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, 2500) n"
-            )
-
-            await asyncio.gather(*(rig.drain.catch_up() for _ in range(4)))
-
-            assert len(await rig.deliver()) == 2500
-
-    async def test_holds_no_lock_that_the_ats_could_wait_for(self, ats: Ats, open_rig: OpenRig) -> None:
+    async def test_is_only_looked_at_in_a_dry_run(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as rig:
             await rig.adopt()
-            insert(ats, 1, "a1")
-            async with batch(rig.drain.log, 100):
-                ats.execute("SET lock_timeout = '1s'")
-                update(ats, 1, status="hired")
-                insert(ats, 2, "a2")
-                delete(ats, 2)
-                ats.execute("TRUNCATE public.applications")
+            for number in range(1, 4):
+                insert(ats, number, f"a{number}")
+            log = ChangeLog(rig.intake.sessions.pool, WATCH, consume=False)
+
+            async with batch(log, 2) as changes:
+                assert len(changes.times) == 2
+
+            assert one(ats, LOG) == 3

@@ -24,21 +24,9 @@ HARMS: dict[str, tuple[str | None, str | None]] = {
         "ALTER TABLE public.applications RENAME TO elsewhere",
         "ALTER TABLE public.elsewhere RENAME TO applications",
     ),
-    "a column is renamed": (
-        "ALTER TABLE public.applications RENAME status TO statut",
-        "ALTER TABLE public.applications RENAME statut TO status",
-    ),
-    "the key is renamed": (
-        "ALTER TABLE public.applications RENAME id TO nr",
-        "ALTER TABLE public.applications RENAME nr TO id",
-    ),
     "a privilege is revoked": (
         "REVOKE SELECT (hellowork_id) ON public.applications FROM {role}",
         "GRANT SELECT (hellowork_id) ON public.applications TO {role}",
-    ),
-    "the schema is closed": (
-        "REVOKE USAGE ON SCHEMA public FROM {role}",
-        "GRANT USAGE ON SCHEMA public TO {role}",
     ),
     "the connections are ended": (None, None),
 }
@@ -141,7 +129,6 @@ async def test_a_read_that_fails_is_no_deletion(
         "DELETE FROM public.applications",
         "TRUNCATE public.applications",
         "ALTER TABLE public.applications RENAME TO old; CREATE TABLE public.applications (LIKE public.old)",
-        "UPDATE public.applications SET deleted_at = now()",
     ],
 )
 @pytest.mark.parametrize("mode", ["notify", "poll"])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from support import acting
 from support.applications import delete, insert, update
 from support.eventually import eventually
 from support.rig import Rig, rig
@@ -109,40 +108,6 @@ async def test_with_the_policy_that_we_ask_for_deletions_are_believed(
 
         assert await watch.deliver() == [("a1", "deleted", "J1")]
         assert watch.heard(RowsHidden) == []
-
-
-@pytest.mark.parametrize(
-    "deletion",
-    ["DELETE FROM public.applications", "UPDATE public.applications SET deleted_at = now(), status = 'deleted'"],
-)
-async def test_a_real_deletion_is_held_too(ats: Ats, open_daemons_rig: OpenDaemonsRig, deletion: str) -> None:
-    insert(ats, 2, "a2")
-    run(ats, HIDE_1)
-    async with open_daemons_rig() as watch:
-        assert len(watch.heard(RowsHidden)) == 1
-        await watch.adopt()
-        run(ats, deletion)
-        await watch.drain.catch_up()
-        await watch.pass_grace()
-        assert await watch.deliver() == []
-
-        assert len(await acting.release_held(watch.store, None, watch.clock())) == 1
-
-        assert await watch.deliver() == [("a2", "deleted", "J1")]
-
-
-async def test_a_row_that_has_lost_its_id_and_is_hidden(ats: Ats, open_daemons_rig: OpenDaemonsRig) -> None:
-    insert(ats, 1, "a1")
-    async with open_daemons_rig() as watch:
-        await watch.adopt()
-        update(ats, 1, hellowork_id=None)
-        await watch.drain.catch_up()
-        run(ats, HIDE_1)
-
-        await watch.pass_grace()
-
-        assert await watch.deliver() == []
-        assert len(await watch.entries("held")) == 1
 
 
 async def test_a_doubt_lasts_until_the_next_look(ats: Ats, open_daemons_rig: OpenDaemonsRig, role: str) -> None:

@@ -7,20 +7,6 @@ from support.sessions import Ats
 KEY = ["id", "hellowork_id"]
 
 
-async def test_a_row_that_went_meanwhile_is_a_deletion(ats: Ats, open_rig: OpenRig) -> None:
-    for number in (1, 2, 3):
-        insert(ats, number, f"a{number}")
-    async with open_rig() as rig:
-        await rig.adopt()
-    delete(ats, 2)
-    async with open_rig(install=False, key=KEY) as rig:
-        await rig.adopt()
-        await rig.sweep()
-        await rig.pass_grace()
-
-        assert await rig.deliver() == [("a2", "deleted", "J1")]
-
-
 async def test_changes_that_were_recorded_before_it_are_found_by_the_sweep(ats: Ats, open_rig: OpenRig) -> None:
     for number in (1, 2):
         insert(ats, number, f"a{number}")

@@ -1,6 +1,6 @@
 """The triggers write a key as the ATS's session does: a row is found by it, its deletion perhaps by the next sweep.
 
-A key of most types is written alike by every session.
+A key of most types is written alike by every session, and by whatever way it is read.
 """
 
 from collections.abc import Mapping
@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from support.rig import OpenRig
+from support.builders import WATCH
+from support.rig import OpenRig, Rig
 from support.sessions import Ats, one, run
 from support.store_steps import events_of, known_one
+
+from cdc_sync.ats.mapping import keys_of
+from cdc_sync.core.rows import Key
 
 KEYED: Mapping[str, Any] = {
     "table": "public.keyed",
@@ -24,6 +28,7 @@ KEYED: Mapping[str, Any] = {
         "deleted": None,
     },
 }
+SHAPE = "of the test"
 INDIA = "timezone = 'Asia/Kolkata'"
 PARIS = "timezone = 'Europe/Paris'"
 
@@ -44,15 +49,10 @@ class Case:
 CASES = [
     Case("timestamptz", "2024-07-01 12:00:00.5+00", INDIA),
     Case("timestamptz", "2024-10-27 00:30:00+00", PARIS),  # the hour that comes twice
-    Case("timestamptz", "2024-10-27 01:30:00+00", PARIS),
     Case("timestamptz", "1900-01-01 00:00:00+00", PARIS),  # when its offset had seconds
-    Case("timestamptz", "0044-03-15 12:00:00+00 BC", INDIA),
-    Case("timestamptz(0)", "2024-07-01 12:00:00+00", "timezone = '-03:30'"),
     Case("instant", "2024-07-01 12:00:00+00", INDIA),
     Case("bytea", r"\x00ff5c27", "bytea_output = 'escape'"),
-    Case("bytea", r"\x5c7831", "bytea_output = 'escape'"),  # the bytes \x1
     Case("interval", "1 year 2 mons 3 days 04:05:06.7", "intervalstyle = 'iso_8601'"),
-    Case("interval", "-3 days -04:05:06", "intervalstyle = 'postgres_verbose'"),
     Case("interval", "1 mon", "intervalstyle = 'sql_standard'"),
 ]
 
@@ -93,35 +93,57 @@ async def test_a_change_needs_no_sweep_and_a_deletion_waits_for_the_next_one(
         assert (await known_one(rig.store)).key == (read,), "what the store has is as it was"
 
 
-@pytest.mark.parametrize(
-    ("type_", "key"),
-    [
-        ("smallint", "7"),
-        ("int", "7"),
-        ("bigint", "9007199254740993"),
-        ("numeric", "7.50"),
-        ("numeric(12,0)", "7"),
-        ("uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
-        ("text", "É"),
-        ("varchar(9)", "é"),
-        ("char(5)", "ab"),
-        ("boolean", "t"),
-        ("date", "2024-03-09"),
-        ("timestamp", "2024-03-09 10:00:00.5"),
-        ("timestamp(0)", "0044-03-15 12:00:00 BC"),
-    ],
-)
-async def test_of_a_type_that_every_session_writes_alike_a_deletion_needs_no_sweep(
-    ats: Ats, open_rig: OpenRig, type_: str, key: str
+async def walk(rig: Rig) -> list[Key]:
+    """The keys of all pages, of a row each."""
+    keys: list[Key] = []
+    after: Key | None = None
+    while True:
+        page = await rig.intake.reader.page(after, 1, SHAPE)
+        keys += [row.key for row in page.rows]
+        after = page.last
+        if after is None:
+            return keys
+
+
+ALIKE = [
+    ("int", ["-2", "-1", "0", "9", "10"]),
+    ("bigint", ["9007199254740992", "9007199254740993", "9007199254740994"]),
+    ("numeric(10,2)", ["-1.50", "2.00", "10.00"]),
+    ("uuid", ["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "b0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]),
+    ("mood", ["sad", "happy", "angry"]),
+    ("label", ["a", "b", "c"]),
+    ('text COLLATE "C"', ["", "\x01\x1f\x7f\t\n\r\b\f", "7", "\\", 'a"b', "a/b", "É", "é🎉", "\u2028"]),
+    ("char(4)", ["a   ", "ab  ", "b   "]),
+    ("varchar(2)", ["a", "ab", "b"]),
+    ("boolean", ["false", "true"]),
+    ("date", ["2023-12-31", "2024-01-02", "2024-02-01"]),
+    ("timestamp", ["2024-01-01T00:00:00", "2024-01-01T00:00:00.000001", "2024-01-02T00:00:00"]),
+    ("timestamp(0)", ["0044-03-15T12:00:00 BC", "2024-01-01T00:00:00"]),
+]
+"""Types of which every session writes a key alike, and keys in the type's own order, as they are written."""
+
+
+@pytest.mark.parametrize(("type_", "keys"), [pytest.param(*case, id=case[0]) for case in ALIKE])
+async def test_a_key_is_walked_digested_read_and_recorded_alike(
+    ats: Ats, open_rig: OpenRig, type_: str, keys: list[str]
 ) -> None:
-    create(ats, type_, key)
+    ats.execute("CREATE TYPE mood AS ENUM ('sad', 'happy', 'angry'); CREATE DOMAIN label AS text NOT NULL")
+    create(ats, type_, *reversed(keys))
+    expected = [(key,) for key in keys]
     async with open_rig(**KEYED) as rig:
         await rig.adopt()
+        page = await rig.intake.reader.digests(None, 100, SHAPE)
+        assert page is not None
+        assert await walk(rig) == expected
+        assert keys_of(page.text, list(range(len(keys)))) == expected
+        assert sorted(row.key for row in (await rig.intake.reader.by_key(expected)).rows) == sorted(expected)
         for setting in ("datestyle = 'SQL, DMY'", "bytea_output = 'escape'", "extra_float_digits = 0", INDIA):
             run(ats, "SET {setting}", setting=setting)
         ats.execute("DELETE FROM public.keyed")
         await rig.drain.catch_up()
-        assert await events_of(rig.store) == ["suspected"]
+        assert await rig.store.capture.suspected(WATCH, [f"a{n}" for n, _ in enumerate(keys, 1)]) == {
+            f"a{n}" for n, _ in enumerate(keys, 1)
+        }
 
 
 @pytest.mark.parametrize("digits", [0, 1, 3])

@@ -46,7 +46,7 @@ def daemons(ats: Ats, database: str, role: str, **watch: Any) -> Config:
 
 @pytest.mark.parametrize(
     "section",
-    [{}, RELATED, {"where": {"sql": "t.source IS NULL", "depends_on": ["source"]}, "extra": {"delay": "deleted_at"}}],
+    [RELATED, {"where": {"sql": "t.source IS NULL", "depends_on": ["source"]}, "extra": {"delay": "deleted_at"}}],
     ids=str,
 )
 async def test_in_notify_mode(database: str, ats: Ats, role: str, tmp_path: Path, section: dict[str, Any]) -> None:

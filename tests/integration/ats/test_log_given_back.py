@@ -47,16 +47,6 @@ async def test_a_file_that_vacuum_has_cleaned_is_given_back(ats: Ats, open_rig: 
         assert one(ats, SIZE) == 0
 
 
-async def test_a_small_one_is_kept(ats: Ats, open_rig: OpenRig) -> None:
-    needs(ats, 12, "the storage parameter vacuum_truncate")
-    async with open_rig(capture=BOUND) as rig:
-        left = take(ats, 100, vacuumed=True)
-
-        await rig.drain.catch_up()
-
-        assert one(ats, SIZE) == left > 0
-
-
 async def test_one_that_vacuum_may_not_clean_is_given_back_when_it_is_half_full(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig(capture=BOUND) as rig:
         ats.execute("ALTER TABLE cdc_sync.changes SET (autovacuum_enabled = false)")
@@ -68,17 +58,6 @@ async def test_one_that_vacuum_may_not_clean_is_given_back_when_it_is_half_full(
         await rig.drain.catch_up()
 
         assert one(ats, SIZE) == 0
-
-
-async def test_nothing_that_is_in_the_log_goes_with_it(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(capture=BOUND) as rig:
-        ats.execute("INSERT INTO cdc_sync.changes SELECT 'other', 'U', '{1}', now() FROM generate_series(1, 9000)")
-        left = one(ats, SIZE)
-
-        await rig.drain.catch_up()
-
-        assert one(ats, SIZE) == left
-        assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == MOST
 
 
 async def test_no_writer_waits_for_it_and_it_waits_for_none(

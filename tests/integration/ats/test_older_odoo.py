@@ -28,15 +28,6 @@ async def statuses(config: Config) -> list[str | None]:
         return [row.status for row in await source.rows()]
 
 
-async def test_a_version_without_talent_pools(database: str, ats: Ats) -> None:
-    ats.execute(SCHEMA.read_bytes())
-    ats.execute("ALTER TABLE public.hr_applicant DROP pool_applicant_id")
-    ats.execute("INSERT INTO public.hr_applicant (stage_id, active) VALUES (5, true), (6, false)")
-
-    async with opened(adapted(database, *NO_POOLS)) as source:
-        assert [row.in_scope for row in await source.rows()] == [True, False]
-
-
 async def test_a_stage_whose_name_is_a_plain_column(database: str, ats: Ats) -> None:
     ats.execute(SCHEMA.read_bytes())
     ats.execute("INSERT INTO public.hr_applicant (stage_id, refuse_reason_id) VALUES (5, NULL), (6, NULL), (5, 1)")

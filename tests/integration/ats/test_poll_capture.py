@@ -1,6 +1,5 @@
 """Capture by poll: nothing is missed that carries a time, and the watermark never passes what may still come."""
 
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +9,7 @@ from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.eventually import eventually
 from support.rig import Call, OpenRig, Rig
-from support.sessions import Ats, OpenSession, one, rows, run
+from support.sessions import Ats, one
 
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.poll import POSITION, PollCapture
@@ -86,19 +85,6 @@ async def test_nothing_is_installed_and_nothing_written(ats: Ats, open_rig: Open
 
 
 class TestLateCommits:
-    async def test_the_transaction_that_began_first_commits_last(self, ats: Ats, other: Ats, open_rig: OpenRig) -> None:
-        for number in (1, 2, 3):
-            insert(ats, number, f"a{number}")
-        async with polling(open_rig) as (rig, poll):
-            with other.transaction():
-                update(other, 1, status="late")
-                update(ats, 2, status="quick")
-                assert await calls(rig, poll) == [("a2", "quick", "J1")]
-                update(ats, 3, status="quick")
-                assert await calls(rig, poll) == [("a3", "quick", "J1")]
-
-            assert await calls(rig, poll) == [("a1", "late", "J1")]
-
     async def test_its_time_may_be_its_own_beginning_within_lookback(
         self, ats: Ats, other: Ats, open_rig: OpenRig
     ) -> None:
@@ -126,41 +112,6 @@ class TestLateCommits:
             await eventually(lambda: passes(poll, written), "the watermark has passed the late row")
             assert await rig.deliver() == [("a1", "late", "J1")]
             assert (await rig.store.capture.positions(WATCH))[POSITION] == poll.watermark
-
-    @pytest.mark.parametrize("seed", range(3))
-    async def test_any_interleaving_ends_in_the_tables_state(
-        self, ats: Ats, open_session: OpenSession, open_rig: OpenRig, seed: int
-    ) -> None:
-        chance = random.Random(seed)  # noqa: S311 - a schedule
-        for number in range(4):
-            insert(ats, number, f"a{number}", "0")
-        async with polling(open_rig) as (rig, poll):
-            sessions = [open_session() for _ in range(4)]
-            busy: set[int] = set()
-            for step in range(150):
-                number = chance.randrange(4)
-                if number not in busy:
-                    sessions[number].execute("BEGIN")
-                    busy.add(number)
-                elif chance.random() < 0.6:
-                    update(sessions[number], number, status=str(step))
-                else:
-                    run(sessions[number], chance.choice(["COMMIT", "COMMIT", "ROLLBACK"]))
-                    busy.remove(number)
-                if chance.random() < 0.3:
-                    await poll.catch_up()
-                    await rig.deliver()
-            for number in busy:
-                sessions[number].execute("COMMIT")
-
-            await poll.catch_up()
-            await rig.deliver()
-
-            there = dict(rows(ats, "SELECT hellowork_id, (status, job_id)::text FROM public.applications"))
-            told = {id_: f"({status},{job})" for id_, (status, job) in (await rig.told(*there)).items()}
-            assert told == there
-            assert rig.sweeps_wanted <= 1, "but for the one after the first watermark"
-            assert (await rig.sweep(poll)).repaired == {}
 
     async def test_one_that_is_older_than_the_first_watermark_is_left_to_a_sweep(
         self, ats: Ats, other: Ats, open_rig: OpenRig
@@ -194,29 +145,7 @@ class TestTimes:
 
             assert [id_ for id_, _, _ in await calls(rig, poll)] == ["a0", "a11"]
 
-    async def test_days(self, ats: Ats, open_rig: OpenRig) -> None:
-        ats.execute("ALTER TABLE public.applications ALTER updated_at TYPE date")
-        insert(ats, 1, "a1")
-        async with polling(open_rig) as (rig, poll):
-            for status in ("one", "two", "three"):
-                update(ats, 1, status=status)
-                assert await calls(rig, poll) == [("a1", status, "J1")]
-            assert poll.watermark == one(ats, "SELECT to_json((now() AT TIME ZONE 'UTC')::date) #>> '{}'")
-
-    async def test_one_in_the_future_is_read_and_carries_nothing_away(self, ats: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1", updated_at="2999-12-31")
-        insert(ats, 2, "a2")
-        async with polling(open_rig) as (rig, poll):
-            update(ats, 1, status="far", touch=False)
-            assert await calls(rig, poll) == [("a1", "far", "J1")]
-
-            update(ats, 2, status="near")
-            assert await calls(rig, poll) == [("a2", "near", "J1")]
-            update(ats, 1, status="farther", touch=False)
-            assert await calls(rig, poll) == [("a1", "farther", "J1")]
-            assert poll.watermark < "2999"
-
-    @pytest.mark.parametrize("moment", ["infinity", "9999-12-31 23:59:59", "12000-01-01"])
+    @pytest.mark.parametrize("moment", ["infinity", "12000-01-01"])
     async def test_the_farthest_future(self, ats: Ats, open_rig: OpenRig, moment: str) -> None:
         async with polling(open_rig, steps=Steps(polled=1, look_every=0.0, place_every=0.0)) as (rig, poll):
             insert(ats, 1, "a1", updated_at=moment)
@@ -236,15 +165,6 @@ class TestTimes:
             await moved(poll)
             update(ats, 1, status="three")
             assert await calls(rig, poll) == [("a1", "three", "J1")]
-
-    async def test_cut_to_the_second_by_the_application(self, ats: Ats, open_rig: OpenRig) -> None:
-        """As many frameworks do: a time is then earlier than the change, by less than a second."""
-        insert(ats, 1, "a1")
-        async with polling(open_rig) as (rig, poll):
-            for status in map(str, range(20)):
-                second = one(ats, "SELECT date_trunc('second', clock_timestamp())")
-                update(ats, 1, status=status, updated_at=second)
-                assert await calls(rig, poll) == [("a1", status, "J1")]
 
     async def test_none_at_all_is_left_to_the_sweep(self, ats: Ats, open_rig: OpenRig) -> None:
         insert(ats, 1, "a1")
@@ -285,32 +205,6 @@ class TestRestart:
             ats.execute("ALTER TABLE public.elsewhere RENAME TO applications")
 
             assert await calls(rig, poll) == [("a1", "applied", "J1")]
-
-    async def test_what_came_during_the_baseline_is_found_by_the_sweep_after_it(
-        self, ats: Ats, open_rig: OpenRig
-    ) -> None:
-        insert(ats, 1, "a1", updated_at="2024-01-01")
-        capture = {"mode": "poll", "watermark": "updated_at", "lookback": "0s"}
-        async with open_rig(install=False, capture=capture) as rig:
-            await rig.adopt()
-            update(ats, 1, status="hired", touch=False)  # as if long before the first watermark
-            poll = await rig.poll()
-            assert await calls(rig, poll) == []
-
-            await rig.sweep(poll)
-
-            assert await rig.deliver() == [("a1", "hired", "J1")]
-
-    async def test_from_notify_mode_to_poll_mode(self, ats: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1")
-        async with open_rig() as rig:
-            await rig.adopt()
-        update(ats, 1, status="meanwhile")
-        async with polling(open_rig) as (rig, poll):
-            await rig.sweep(poll)
-            assert await rig.deliver() == [("a1", "meanwhile", "J1")]
-            update(ats, 1, status="hired")
-            assert await calls(rig, poll) == [("a1", "hired", "J1")]
 
 
 async def test_a_soft_deletion_waits_for_its_grace_and_a_hard_one_for_the_sweep(ats: Ats, open_rig: OpenRig) -> None:

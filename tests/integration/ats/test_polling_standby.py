@@ -4,16 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 from support.eventually import eventually
-from support.log_batches import batch
 from support.sessions import one, sessions
 from support.source import opened
 from support.standby import standby_of
 from support.watched import a_config
 
-from cdc_sync.ats.connection import pooled
-from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.lookout import Bell
-from cdc_sync.ats.notify import ChangeLog
 from cdc_sync.demo.postgres import Server
 
 
@@ -52,29 +47,3 @@ async def test_a_writer_on_the_primary_holds_the_fence(restartable_server: Serve
             await eventually(is_past, "the slow transaction has ended on the standby too")
             page = await reader.page((reader.watermark_at(held.instant - 10 * 10**6),), 10)
             assert [row.application_id for row in page.rows] == ["slow", "quick"]
-
-
-async def test_what_needs_to_write_says_so(restartable_server: Server, standby: str) -> None:
-    with sessions(restartable_server.dsn) as on_primary:
-        ats = on_primary()
-        ats.execute("CREATE SCHEMA cdc_sync; CREATE SEQUENCE cdc_sync.bell MINVALUE 0 START 0")
-        ats.execute(
-            'CREATE TABLE cdc_sync.changes (watch text, operation "char", row_key text[], changed_at timestamptz)'
-        )
-        ats.execute("INSERT INTO cdc_sync.changes VALUES ('applications', 'U', '{1}', now())")
-        position = one(ats, "SELECT pg_current_wal_lsn()")
-    async with pooled(standby) as pool:
-        with sessions(standby) as on_standby:
-            replica = on_standby()
-            replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
-            await eventually(lambda: one(replica, replayed, [position]), "the standby has the log")
-        for writes in (consume(ChangeLog(pool, "applications")), Bell(pool).follow()):
-            with pytest.raises(SourceError, match="it is a standby") as raised:
-                await writes
-            assert raised.value.kind == "misconfigured"
-            assert "capture.mode poll" in str(raised.value)
-
-
-async def consume(log: ChangeLog) -> None:
-    async with batch(log, 10):
-        pass

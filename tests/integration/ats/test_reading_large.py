@@ -57,29 +57,6 @@ async def test_by_key(database: str, ats: Ats) -> None:
         assert sorted(row.key for row in (await source.reader.by_key(KEYS)).rows) == sorted(KEYS)
 
 
-async def test_with_digests(database: str, ats: Ats) -> None:
-    fill(ats)
-    async with opened(a_config(database)) as source:
-        met: list[Key] = []
-        async for read, _ in source.reader.parts_by_key(KEYS, shape=SHAPE):
-            assert all(row.digest for row in read.rows)
-            met += keys_of(read)
-        assert sorted(met) == sorted(KEYS)
-
-
-async def test_walking_where_an_expression_fails(database: str, ats: Ats) -> None:
-    fill(ats)
-    columns = {"status": {"sql": "(1 / (t.id - 250))::text", "depends_on": ["id"]}}
-    async with opened(a_config(database, columns=columns)) as source:
-        for shape in (None, SHAPE):
-            page = await source.reader.page(None, 1_000, shape)
-            met = [row.key for row in page.rows]
-            while page.last is not None:
-                page = await source.reader.page(page.last, 1_000, shape)
-                met += [row.key for row in page.rows]
-            assert sorted(met) == sorted(KEYS)
-
-
 async def test_polling(database: str, ats: Ats) -> None:
     fill(ats)
     async with opened(a_config(database)) as source:

@@ -11,7 +11,6 @@ from support.source import opened
 from support.versions import needs
 from support.watched import a_config
 
-from cdc_sync.ats.errors import SourceError
 from cdc_sync.config import Config
 from cdc_sync.core.rows import Key
 
@@ -57,16 +56,15 @@ def fill(ats: Ats, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("schema", ["public", "extensions"])
-@pytest.mark.parametrize("size", [1, 4])
 async def test_a_walk_over_citext_meets_every_row_wherever_its_operators_are(
-    database: str, ats: Ats, schema: str, size: int
+    database: str, ats: Ats, schema: str
 ) -> None:
     run(ats, "CREATE SCHEMA IF NOT EXISTS {schema}", schema=schema)
     create_extension(ats, "citext", schema)
     run(ats, "CREATE TABLE public.keyed (k {schema}.citext PRIMARY KEY, s text)", schema=schema)
     fill(ats, WORDS)
 
-    met = await walk(database, size, "k")
+    met = await walk(database, 1, "k")
 
     assert sorted(met) == sorted((word,) for word in WORDS)
 
@@ -87,14 +85,6 @@ async def test_a_citext_key_and_id_are_found_by_their_indexes(database: str, ats
     assert {row.key for row in (*by_key.rows, *by_id.rows)} == {("k7",), ("k1999",), ("k8",)}
     await eventually(lambda: one(ats, BY_INDEX) >= 2, "the counts of scans")
     assert one(ats, SCANNED) == 0
-
-
-async def test_a_walk_in_a_collation_to_which_letters_of_either_case_are_equal(database: str, ats: Ats) -> None:
-    ignore_case(ats)
-    ats.execute("CREATE TABLE public.keyed (k text COLLATE loose PRIMARY KEY, s text)")
-    fill(ats, WORDS)
-
-    assert await walk(database, 1, "k") == rows(ats, "SELECT k FROM public.keyed ORDER BY k")
 
 
 async def test_a_walk_over_columns_of_different_collations(database: str, ats: Ats) -> None:
@@ -132,10 +122,8 @@ class TestKeysOfNoRow:
         ("type_", "real", "others"),
         [
             ("int", "7", ["abc", "", "99999999999", "7.5", "-"]),
-            ("bigint", "9007199254740993", ["9223372036854775808", "x"]),
             ("uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", ["7", "a0eebc99"]),
             ("mood", "happy", ["HAPPY", "none"]),
-            ("date", "2024-01-02", ["2024-02-30", "soon"]),
             ("numeric(4,2)", "7.00", ["12345", "NULL"]),
         ],
     )
@@ -162,14 +150,6 @@ class TestKeysOfNoRow:
             found = await source.reader.by_key([("1", "x", "1"), ("one", "x", uuid), ("2", "y", uuid), ("3", "z", "")])
 
         assert [row.key for row in found.rows] == [("2", "y", uuid)]
-
-    async def test_a_value_of_a_row_that_does_not_convert_stays_an_error(self, database: str, ats: Ats) -> None:
-        ats.execute("CREATE TABLE public.keyed (k int PRIMARY KEY, s text); INSERT INTO public.keyed VALUES (1, 'one')")
-
-        async with opened(keyed(database, "k", status={"sql": "t.s::int"})) as source:
-            for keys in ([("1",)], [("x",), ("1",)]):
-                with pytest.raises(SourceError, match="does not convert"):
-                    await source.reader.by_key(keys)
 
     async def test_an_id_that_stands_in_a_url_only_need_not_fit_the_column(self, database: str, ats: Ats) -> None:
         ats.execute("ALTER TABLE public.applications ALTER hellowork_id TYPE bigint USING NULL")

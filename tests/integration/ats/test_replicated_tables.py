@@ -93,14 +93,3 @@ class TestWrittenAsAReplica:
 
             assert await watch.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
             assert (await watch.sweep()).repaired == {}
-
-    async def test_sweeps_find_what_ordinary_triggers_do_not_see(self, replica: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as watch:
-            await watch.adopt()
-            update(replica, 1, status="hired")
-            delete(replica, 2)
-            await watch.drain.catch_up()
-            assert (await watch.sweep()).repaired == {"status": 1, "gone": 1}
-            await watch.pass_grace()
-
-            assert await watch.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]

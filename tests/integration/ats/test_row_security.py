@@ -13,7 +13,7 @@ from support.source import opened
 from support.versions import needs
 from support.watched import a_config
 
-from cdc_sync.ats.row_security import Hiding, described, warning
+from cdc_sync.ats.row_security import Hiding
 
 TABLE = "public.applications"
 ENABLE = "ALTER TABLE public.applications ENABLE ROW LEVEL SECURITY;"
@@ -93,15 +93,6 @@ async def test_something_may_be_hidden(
     assert await looked_at(database, role) == (frozenset({Hiding(TABLE, role, restrictive)}), seen)
 
 
-async def test_a_membership_counts_if_its_rights_are_inherited(database: str, role: str, prepare: Prepare) -> None:
-    prepare(
-        ENABLE + "CREATE POLICY everything ON public.applications TO {other} USING (true);"
-        "ALTER ROLE {role} NOINHERIT; GRANT {other} TO {role};"
-    )
-
-    assert await looked_at(database, role) == (frozenset({Hiding(TABLE, role, ())}), 0)
-
-
 class TestAView:
     """Under a view the rights of its owner count, under one with `security_invoker` those of whoever reads."""
 
@@ -172,17 +163,3 @@ class TestTheRemedy:
         ats.execute(hiding.remedy.encode())
 
         assert await looked_at(database, role, table) == (frozenset(), 2)
-
-    def test_is_in_the_warning(self) -> None:
-        plain, narrow = Hiding("public.a", "r", ()), Hiding("public.b", "r", ("p", "q"))
-
-        assert described({narrow, plain}) == (
-            "row-level security of public.a may hide rows from r and row-level security of public.b may hide rows "
-            "from r"
-        )
-        assert warning({narrow, plain}) == (
-            "Row-level security of public.a may hide rows from r and row-level security of public.b may hide rows from "
-            "r. A hidden row looks like a deleted one, so every deletion is held for a person (`cdc-sync fuse show`). "
-            "To end that: CREATE POLICY cdc_sync ON public.a FOR SELECT TO r USING (true);   -- by its owner "
-            "ALTER ROLE r BYPASSRLS;   -- by a superuser; or exclude it from the policies p, q"
-        )

@@ -16,7 +16,6 @@ from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.postgres import scripts as store_scripts
 
 TABLE = QualifiedName("public", "applications")
 
@@ -64,15 +63,6 @@ def test_the_owner_of_a_side_table_dumps_too(ats: Ats, database: str, owner: str
         assert (dumped.returncode, dumped.stderr) == (0, "")
     assert states(ats, config) == {}
     run_script(ats, uninstall())
-
-
-def test_the_owner_dumps_a_store_that_the_dba_made(ats: Ats, database: str, owner: str) -> None:
-    run_script(ats, store_scripts.install())
-    assert dump(dsn_of(database, owner)).returncode != 0
-
-    run_script(ats, store_scripts.install([TABLE]))
-
-    assert dump(dsn_of(database, owner)).returncode == 0
 
 
 async def test_the_owner_dumps_a_store_that_the_daemon_made(

@@ -1,9 +1,7 @@
 """The scripts as a DBA meets them: run once, run again, run in a bad moment, removed without a trace."""
 
-import psycopg
 import pytest
-from support.roles import NewRole
-from support.sessions import Ats, OpenSession, one, rows
+from support.sessions import Ats, rows
 from support.versions import needs
 from support.watched import COLUMNS, a_config, install_triggers, some_config, uninstall_triggers
 
@@ -37,21 +35,6 @@ def add_related_tables(ats: Ats) -> None:
     ats.execute("CREATE TABLE public.stages (id int, label text)")
 
 
-def test_one_function_per_table_with_two_triggers_each(ats: Ats) -> None:
-    add_related_tables(ats)
-
-    install_triggers(ats, a_config(related=RELATED))
-
-    assert rows(ats, TRIGGERS) == [
-        ("applications", "cdc_sync_applications_row"),
-        ("applications", "cdc_sync_applications_truncate"),
-        ("rejections", "cdc_sync_applications$1_row"),
-        ("rejections", "cdc_sync_applications$1_truncate"),
-        ("stages", "cdc_sync_applications$2_row"),
-        ("stages", "cdc_sync_applications$2_truncate"),
-    ]
-
-
 def test_what_is_removed_leaves_no_trace(ats: Ats) -> None:
     add_related_tables(ats)
     before = rows(ats, EVERYTHING)
@@ -76,37 +59,6 @@ def test_to_install_again_changes_nothing_and_keeps_what_is_recorded(ats: Ats) -
     assert rows(ats, "SELECT operation::text, row_key FROM cdc_sync.changes") == [("I", ["1"])]
 
 
-def test_an_upgrade_replaces_what_is_compared(ats: Ats) -> None:
-    install_triggers(ats, a_config())
-    ats.execute("INSERT INTO public.applications (notes) VALUES ('old')")
-    ats.execute("DELETE FROM cdc_sync.changes")
-
-    install_triggers(ats, a_config(columns={"status": "notes"}))
-    ats.execute("UPDATE public.applications SET status = 'watched no more'")
-    ats.execute("UPDATE public.applications SET notes = 'new'")
-
-    assert rows(ats, "SELECT operation::text FROM cdc_sync.changes") == [("U",)]
-
-
-def test_removing_needs_no_configuration(ats: Ats) -> None:
-    before = rows(ats, EVERYTHING)
-    columns = dict(COLUMNS)
-    watch = {"table": "public.applications", "key": ["id"], "columns": columns}
-    install_triggers(ats, some_config("", {"one": watch, "two": watch}))
-
-    uninstall_triggers(ats)
-
-    assert rows(ats, EVERYTHING) == before
-
-
-def test_to_remove_what_was_never_installed_does_nothing(ats: Ats) -> None:
-    before = rows(ats, EVERYTHING)
-
-    uninstall_triggers(ats)
-
-    assert rows(ats, EVERYTHING) == before
-
-
 def test_what_else_is_in_the_schema_stays(ats: Ats) -> None:
     install_triggers(ats, a_config())
     ats.execute("CREATE TABLE cdc_sync.somebody_elses (id int)")
@@ -116,88 +68,6 @@ def test_what_else_is_in_the_schema_stays(ats: Ats) -> None:
     assert rows(ats, "SELECT relname FROM pg_class WHERE relnamespace = 'cdc_sync'::regnamespace") == [
         ("somebody_elses",)
     ]
-    assert rows(ats, TRIGGERS) == []
-
-
-def test_a_busy_table_is_not_waited_for_long_and_nothing_is_half_installed(ats: Ats, open_session: OpenSession) -> None:
-    before = rows(ats, EVERYTHING)
-    busy = open_session()
-    with busy.transaction():
-        busy.execute("INSERT INTO public.applications (hellowork_id) VALUES ('under way')")
-
-        with pytest.raises(psycopg.errors.LockNotAvailable):
-            install_triggers(ats, a_config())
-
-    ats.execute("ROLLBACK")
-    assert rows(ats, EVERYTHING) == before
-
-
-def test_a_watch_in_poll_mode_gets_no_triggers(ats: Ats) -> None:
-    watch = {"table": "public.applications", "key": ["id"], "columns": dict(COLUMNS)}
-    polled = {**watch, "capture": {"mode": "poll", "watermark": "updated_at"}}
-
-    install_triggers(ats, some_config("", {"noticed": watch, "polled": polled}))
-
-    assert {name for _, name in rows(ats, TRIGGERS)} == {
-        "cdc_sync_noticed_row",
-        "cdc_sync_noticed_truncate",
-    }
-    assert one(ats, "SELECT count(*) FROM pg_class WHERE relname = 'bell_polled'") == 0
-
-
-def test_two_watches_may_share_a_table(ats: Ats) -> None:
-    watch = {"table": "public.applications", "key": ["id"], "columns": dict(COLUMNS)}
-    install_triggers(ats, some_config("", {"one": watch, "two": watch}))
-
-    ats.execute("INSERT INTO public.applications (id) VALUES (7)")
-
-    assert rows(ats, "SELECT watch, row_key FROM cdc_sync.changes ORDER BY watch") == [("one", ["7"]), ("two", ["7"])]
-
-
-def test_the_names_of_watches_and_related_tables_do_not_meet(ats: Ats) -> None:
-    """A watch may be called as the first related table of another might be."""
-    add_related_tables(ats)
-    watch = {"table": "public.applications", "key": ["id"], "columns": dict(COLUMNS)}
-    watches = {
-        "a": {**watch, "related": RELATED},
-        "a_1": {**watch, "table": "public.rejections", "key": ["application_id"], "columns": REJECTION},
-    }
-    install_triggers(ats, some_config("", watches))
-
-    ats.execute("INSERT INTO public.rejections VALUES (7)")
-
-    assert rows(ats, "SELECT watch, operation::text, row_key FROM cdc_sync.changes ORDER BY watch") == [
-        ("a", "I", ["7"]),
-        ("a_1", "I", ["7"]),
-    ]
-
-
-REJECTION = {"application_id": "application_id", "status": "reason", "job_id": "reason", "created": "reason"}
-
-
-def test_the_longest_names_are_not_cut_off(ats: Ats) -> None:
-    add_related_tables(ats)
-    name = "w" * 40
-    watch = {"table": "public.applications", "key": ["id"], "columns": dict(COLUMNS), "related": RELATED}
-
-    install_triggers(ats, some_config("", {name: watch}))
-
-    assert {trigger for _, trigger in rows(ats, TRIGGERS)} == {
-        f"cdc_sync_{name}{related}_{kind}" for related in ("", "$1", "$2") for kind in ("row", "truncate")
-    }
-
-
-def test_the_owner_of_the_tables_can_install_and_remove(ats: Ats, open_session: OpenSession, new_role: NewRole) -> None:
-    owner = new_role()
-    ats.execute(f"ALTER TABLE public.applications OWNER TO {owner}")
-    ats.execute(f"DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO {owner}', current_database()); END $$")
-    session = open_session(user=owner, password=owner)
-
-    install_triggers(session, a_config())
-    ats.execute("INSERT INTO public.applications (id) VALUES (7)")
-    assert rows(session, "SELECT row_key FROM cdc_sync.changes") == [(["7"],)]
-
-    uninstall_triggers(session)
     assert rows(ats, TRIGGERS) == []
 
 
@@ -224,10 +94,6 @@ def test_a_script_is_read_in_minutes() -> None:
 
     assert one <= 150
     assert two - one <= 20
-
-
-def test_the_header_tells_the_limit_of_the_log(ats: Ats) -> None:
-    assert "applications: 65,536 bytes" in install(a_config(capture={"max_backlog": "64KiB"}))
 
 
 def test_an_upgrade_removes_what_the_watch_no_longer_has(ats: Ats) -> None:
@@ -257,30 +123,7 @@ def test_one_watch_is_removed_without_the_others(ats: Ats) -> None:
     assert rows(ats, "SELECT watch FROM cdc_sync.changes") == [("one",)]
 
 
-@pytest.mark.parametrize(("replicated", "recorded"), [(True, [("I", ["1"])]), (False, [])])
-def test_changes_of_a_replica_session_are_recorded_if_asked_for(
-    ats: Ats, *, replicated: bool, recorded: list[tuple[str, list[str]]]
-) -> None:
-    install_triggers(ats, a_config(capture={"replicated": replicated}))
-    ats.execute("SET session_replication_role = replica")
-
-    ats.execute("INSERT INTO public.applications (id) VALUES (1)")
-
-    assert rows(ats, "SELECT operation::text, row_key FROM cdc_sync.changes") == recorded
-
-
 OPTION = "SELECT unnest(reloptions) FROM pg_class WHERE oid = 'cdc_sync.changes'::regclass"
-
-
-def test_vacuum_leaves_it_to_the_daemon_to_shorten_the_log(ats: Ats) -> None:
-    needs(ats, 12, "the storage parameter vacuum_truncate")
-    install_triggers(ats, a_config())
-    ats.execute("INSERT INTO public.applications (status) SELECT 'NEW' FROM generate_series(1, 1000)")
-    ats.execute("DELETE FROM cdc_sync.changes")
-
-    ats.execute("VACUUM cdc_sync.changes")
-
-    assert one(ats, "SELECT pg_relation_size('cdc_sync.changes')") > 0
 
 
 def test_what_the_dba_has_set_for_the_log_stays(ats: Ats) -> None:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from support.sessions import Ats, OpenSession, one, rows
 from support.versions import needs
-from support.watched import COLUMNS, a_config, install_triggers, run_script, some_config, uninstall_triggers
+from support.watched import a_config, install_triggers, run_script, some_config
 
 from cdc_sync.ats.scripts import install, uninstall
 
@@ -88,16 +88,6 @@ def test_everything_is_locked_in_the_mode_that_it_will_need(ats: Ats) -> None:
     assert locked(ats, uninstall()) == again
 
 
-def test_so_is_what_the_watch_had_before(ats: Ats, other: Ats) -> None:
-    install_triggers(ats, a_config(related=RELATED))
-    other.execute("BEGIN; INSERT INTO public.rejections VALUES (1)")
-
-    with pytest.raises(psycopg.errors.LockNotAvailable) as refused:
-        install_triggers(ats, a_config())
-
-    assert "public.rejections by process" in (refused.value.diag.message_detail or "")
-
-
 def test_the_log_of_an_earlier_version_is_waited_for_last_and_shortly(ats: Ats, other: Ats) -> None:
     config = a_config()
     install_triggers(ats, config)
@@ -133,22 +123,3 @@ def test_partitions_are_locked_one_by_one(ats: Ats, other: Ats) -> None:
         install_triggers(ats, config)
     ats.execute("ROLLBACK")
     other.execute("INSERT INTO parts VALUES (1); COMMIT")
-
-
-def test_a_table_that_inherits_is_left_alone(ats: Ats) -> None:
-    ats.execute("CREATE TABLE public.archived () INHERITS (public.applications)")
-
-    assert "archived" not in locked(ats, install(a_config()))
-
-
-def test_names_that_need_quotes_and_tables_of_two_watches(ats: Ats) -> None:
-    ats.execute('CREATE SCHEMA "Ä b"; CREATE TABLE "Ä b"."t "" %s" (LIKE public.applications)')
-    odd = {"table": '"Ä b"."t "" %s"', "key": ["id"], "columns": dict(COLUMNS)}
-    config = some_config("", {"one": odd, "two": odd})
-    ats.execute("SET search_path = ''")
-
-    install_triggers(ats, config)
-    assert list(locked(ats, install(config))) == ['t " %s']
-    uninstall_triggers(ats)
-
-    assert one(ats, TRIGGERS) == 0

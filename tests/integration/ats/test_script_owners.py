@@ -37,25 +37,11 @@ def refusal(session: Ats, config: Config | None = None) -> psycopg.errors.Diagno
     return refused.value.diag
 
 
-def test_a_schema_of_somebody_else(ats: Ats, stranger: str) -> None:
-    run(ats, "CREATE SCHEMA cdc_sync AUTHORIZATION {stranger}", stranger=stranger)
-    me = one(ats, "SELECT current_user")
-
-    said = refusal(ats)
-
-    assert said.message_primary == f"SCHEMA cdc_sync belongs to {stranger}"
-    assert said.message_hint == "Look at it and DROP SCHEMA cdc_sync, unless you trust it"
-    run(ats, f"ALTER SCHEMA cdc_sync OWNER TO {me}")
-    install_triggers(ats, a_config())
-
-
 @pytest.mark.parametrize(
     ("make", "drop"),
     [
         (MAKE_LOG, "DROP TABLE cdc_sync.changes"),
         ("CREATE VIEW cdc_sync.changes AS SELECT 1", "DROP VIEW cdc_sync.changes"),
-        ("CREATE SEQUENCE cdc_sync.bell", "DROP SEQUENCE cdc_sync.bell"),
-        ("CREATE SEQUENCE cdc_sync.missed_applications", "DROP SEQUENCE cdc_sync.missed_applications"),
         (RECORD, "DROP FUNCTION cdc_sync.record_applications()"),
     ],
 )
@@ -123,35 +109,3 @@ def test_what_a_superuser_installed_is_handed_over_by_the_lines_that_are_printed
     assert {owner for (owner,) in rows(ats, OWNED)} == {stranger}
     run(owner, "INSERT INTO public.applications (id) VALUES (1)")
     assert one(owner, "SELECT count(*) FROM cdc_sync.changes") == 1
-
-
-def test_everything_in_the_way_is_said_at_once(ats: Ats, new_role: NewRole, open_session: OpenSession) -> None:
-    owner, installer, side = new_role(), new_role(), new_role()
-    run(ats, "ALTER TABLE public.applications OWNER TO {owner}", owner=owner)
-    ats.execute("CREATE TABLE public.side (id int PRIMARY KEY)")
-    run(ats, "ALTER TABLE public.side OWNER TO {side}", side=side)
-    session = open_session(user=installer, password=installer)
-    config = a_config(related=[{"table": "public.side", "key": ["id"]}])
-
-    said = refusal(session, config)
-
-    first = min(owner, side)
-    assert set((said.message_primary or "").split("; ")) == {
-        f"the tables belong to several roles: {', '.join(sorted((owner, side)))}",
-        f"{installer} may not act as {first}",
-    }
-    assert set((said.message_hint or "").split("; ")) == {
-        "Name one without rights on tables: --owner ROLE",
-        f"Run it as {first}, or GRANT {first} TO {installer}",
-    }
-
-
-def test_another_configurations_sequence_is_in_nobodys_way(ats: Ats, stranger: str, open_session: OpenSession) -> None:
-    ats.execute("CREATE SCHEMA cdc_sync")
-    run(ats, "GRANT USAGE, CREATE ON SCHEMA cdc_sync TO {stranger}", stranger=stranger)
-    run(open_session(user=stranger, password=stranger), "CREATE SEQUENCE cdc_sync.bell_another")
-    run(ats, "REVOKE ALL ON SCHEMA cdc_sync FROM {stranger}", stranger=stranger)
-
-    install_triggers(ats, a_config())
-
-    assert len(rows(ats, TRIGGERS)) == 2

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from support.log_batches import batch
 from support.sessions import Ats, one
-from support.watched import a_config, install_triggers, uninstall_triggers
+from support.watched import a_config, install_triggers
 
 from cdc_sync.ats.connection import pooled
 from cdc_sync.ats.errors import SourceError
@@ -74,12 +74,3 @@ async def test_a_log_of_an_earlier_version_is_mended(database: str, ats: Ats) ->
         assert await take(database) == 1
     finally:
         ats.execute("DROP PUBLICATION everything")
-
-
-def test_a_publication_of_some_tables_is_none_of_our_business(ats: Ats) -> None:
-    ats.execute("CREATE PUBLICATION one_table FOR TABLE public.applications")
-
-    install_triggers(ats, a_config())
-    uninstall_triggers(ats)
-
-    ats.execute("DROP PUBLICATION one_table")

@@ -7,10 +7,8 @@ from support.sessions import Ats, OpenSession, one, rows, run
 from support.versions import needs
 from support.watched import a_config, grant, install_triggers, run_script, some_config
 
-from cdc_sync.ats.check import check_database
 from cdc_sync.ats.scripts import install, uninstall
 from cdc_sync.ats.verifying import verify
-from cdc_sync.core.findings import Finding
 from cdc_sync.store.postgres import scripts as store_scripts
 
 CHECK = """
@@ -89,7 +87,7 @@ def test_nobody_else_has_a_right(who: Roles) -> None:
 
 @pytest.mark.parametrize(
     ("to", "kind"),
-    [("PUBLIC", "TABLES"), *(("thief", kind) for kind in ("TABLES", "SEQUENCES", "FUNCTIONS", "SCHEMAS"))],
+    [("PUBLIC", "TABLES"), *(("thief", kind) for kind in ("SEQUENCES", "FUNCTIONS", "SCHEMAS"))],
 )
 def test_default_privileges_are_refused(who: Roles, to: str, kind: str) -> None:
     run(who.ats, DEFAULTS, owner=who.owner, to=who.thief if to == "thief" else to, kind=kind)
@@ -140,17 +138,6 @@ def test_the_owner_of_a_partitioned_table_makes_partitions_of_it(
     run_script(ats, uninstall())
 
 
-def test_another_daemon_keeps_what_it_needs(who: Roles, new_role: NewRole) -> None:
-    who.install()
-    other = new_role()
-    with who.session(who.owner) as owner:
-        grant(owner, who.config, other)
-
-    who.install()
-
-    assert ("cdc_sync.changes", "DELETE") in who.rights(other)
-
-
 @pytest.mark.parametrize(
     "harm",
     [
@@ -162,16 +149,11 @@ def test_another_daemon_keeps_what_it_needs(who: Roles, new_role: NewRole) -> No
         ),
     ],
 )
-async def test_a_log_that_does_more_than_keep_rows_is_found(who: Roles, harm: str) -> None:
+def test_a_log_that_does_more_than_keep_rows_is_found(who: Roles, harm: str) -> None:
     who.install()
     run(who.ats, harm)
 
     assert who.wrong() == {"cdc_sync.changes": "different"}
-    found: list[Finding] = []
-    await check_database(who.config, lambda: 0, found.append)
-    (failed,) = [each for each in found if each.check == "triggers"]
-    assert failed.state == "failed"
-    assert "has triggers, rules or row-level security" in failed.message
 
 
 class TestStore:
@@ -179,15 +161,6 @@ class TestStore:
     SELECT c.relname, p FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) p
      WHERE c.relnamespace = 'cdc_sync'::regnamespace AND c.relkind = 'r' AND has_table_privilege(%s, c.oid, p)
     """
-
-    def test_default_privileges_are_refused(self, who: Roles) -> None:
-        run(who.ats, DEFAULTS, owner=who.owner, to=who.thief, kind="TABLES")
-
-        with (
-            who.session(who.owner) as owner,
-            pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=f"default privileges of {who.owner}"),
-        ):
-            run_script(owner, store_scripts.install())
 
     def test_the_daemon_has_rows_and_others_have_nothing(self, who: Roles) -> None:
         with who.session(who.owner) as owner:

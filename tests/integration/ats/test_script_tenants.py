@@ -1,10 +1,7 @@
 """The scripts for a template's tenants, run by psql's rules and by the command line."""
 
 import json
-import shutil
-import subprocess
 from collections.abc import Callable, Iterable
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +14,16 @@ from support.sessions import Ats, OpenSession, one, rows, run
 from support.watched import COLUMNS, run_script, some_config
 from typer.testing import CliRunner, Result
 
-from cdc_sync.ats.check import check_database
-from cdc_sync.ats.granting import grants
-from cdc_sync.ats.scripts import for_psql, functions_for_tenants, installation, uninstall
+from cdc_sync.ats.scripts import functions_for_tenants, installation, uninstall
 from cdc_sync.ats.verifying import verify
 from cdc_sync.cli import app
 from cdc_sync.config import Config, ConfigurationError, parse
 from cdc_sync.config.tenants import Tenant, expanded
-from cdc_sync.core.findings import Finding
-from cdc_sync.wall_clock import wall_clock
 
 ODD = "Ten\"ant 'x'; %s"
 PLAIN = ("tenant_1", "tenant_2", "user")
 TENANTS = (*PLAIN, ODD)
 
-PSQL = shutil.which("psql")
 
 Command = Callable[..., Result]
 
@@ -101,23 +93,6 @@ def test_every_tenant_is_installed_as_it_is_verified(vendor: Ats) -> None:
     assert one(vendor, "SELECT to_regnamespace('cdc_sync') IS NULL")
 
 
-def test_a_broken_schema_is_no_other_tenants_concern(vendor: Ats) -> None:
-    vendor.execute("DROP TABLE tenant_1.stages")
-    for part in installation(configured()):
-        try:
-            run_script(vendor, part.script)
-        except psycopg.Error:
-            assert part.watch == "customers@tenant_1"
-            vendor.execute("ROLLBACK")
-    assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_1"}
-
-
-def test_the_script_of_a_thousand_tenants_is_short() -> None:
-    parts = list(installation(configured(tenants=[f"tenant_{number}" for number in range(1000)])))
-    assert len(parts) == 1000 + 2
-    assert sum(len(part.script) for part in parts) < 200_000
-
-
 def test_an_expression_without_depends_on_is_refused_once_for_all_tenants() -> None:
     config = configured(where="t.id > 0")
     for made in (installation, functions_for_tenants):
@@ -138,15 +113,6 @@ def test_a_function_installs_a_new_tenant(vendor: Ats) -> None:
     assert one(vendor, "SELECT watch FROM cdc_sync.changes") == "customers@tenant_43"
     run_script(vendor, uninstall())
     assert one(vendor, "SELECT to_regnamespace('cdc_sync') IS NULL")
-
-
-@pytest.mark.parametrize("tenant", [ODD, "cdc_sync", "x" * 31])
-def test_a_function_takes_no_schema_whose_name_it_cannot_write(vendor: Ats, tenant: str) -> None:
-    run_script(vendor, functions_for_tenants(configured(tenants=())))
-    with pytest.raises(psycopg.errors.InvalidParameterValue) as raised:
-        vendor.execute("SELECT cdc_sync.install_customers(%s)", [tenant])
-    assert raised.value.diag.message_hint is not None
-    assert "cdc-sync sql install --watch 'customers@" in raised.value.diag.message_hint
 
 
 def test_a_function_has_the_rights_of_who_calls_it(vendor: Ats, new_role: NewRole, open_session: OpenSession) -> None:
@@ -192,22 +158,7 @@ def test_one_role_owns_what_is_of_several_owners(
     run_script(vendor, uninstall())
 
 
-def test_grants_and_revokes(vendor: Ats, new_role: NewRole) -> None:
-    role = new_role()
-    install(vendor, configured())
-    run_script(vendor, grants(configured(), role))
-    for name in (ODD, "user"):
-        assert one(vendor, "SELECT has_column_privilege(%s, %s::regclass, 'status', 'SELECT')", [
-            role, sql.Identifier(name, "applications").as_string(),
-        ])  # fmt: skip
-
-
 class TestCommandLine:
-    def test_installs_the_tenants_that_it_finds(self, command: Command, vendor: Ats) -> None:
-        assert command("install", "--apply").output == "done\n"
-        assert wrong(vendor, configured()) == []
-        assert command("verify", "--apply").exit_code == 0
-
     def test_a_pattern_means_some_of_them(self, command: Command, vendor: Ats) -> None:
         assert command("install", "--apply", "--watch", "customers@tenant_%").output == "done\n"
         assert {row[0] for row in wrong(vendor, configured())} == {f"customers@{name}" for name in ("user", ODD)}
@@ -230,29 +181,6 @@ class TestCommandLine:
         assert done.exit_code != 0
         assert "customers@tenant_1: " in done.output
         assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_1"}
-
-    @pytest.mark.parametrize(
-        ("tenant", "message", "remedy"),
-        [
-            ("'tenant_1'", '"tenant_1.stages" does not exist', "tables"),
-            ("'tenant_nowhere'", "does not exist", "tables"),
-            ("'Upper'", "a script of its own", "customers@Upper"),
-            ("''", "which schema", "SELECT"),
-            ("NULL", "which schema", "SELECT"),
-        ],
-    )
-    def test_a_function_says_shortly_what_is_wrong(
-        self, command: Command, vendor: Ats, tenant: str, message: str, remedy: str
-    ) -> None:
-        vendor.execute("DROP TABLE tenant_1.stages")
-        run_script(vendor, command("install", "--function").output)
-
-        with pytest.raises(psycopg.Error) as refused:
-            vendor.execute(f"SELECT cdc_sync.install_customers({tenant})")
-
-        assert message in str(refused.value.diag.message_primary)
-        assert remedy in str(refused.value.diag.message_hint)
-        assert len(str(refused.value)) < 1000, "the script is no part of the message"
 
     def test_a_function_grants_what_the_daemon_needs(
         self, command: Command, vendor: Ats, tmp_path: Path, new_role: NewRole, open_session: OpenSession
@@ -295,14 +223,6 @@ SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n
 
 
 class TestAnotherOwner:
-    def test_a_function_is_verified_with_its_owner(self, command: Command, vendor: Ats, new_role: NewRole) -> None:
-        owner = new_role()
-        assert command("install", "--function", "--apply", "--owner", owner).exit_code == 0
-        assert command("install", "--apply", "--owner", owner).exit_code == 0
-
-        assert command("verify", "--apply", "--owner", owner).exit_code == 0
-        run_script(vendor, uninstall())
-
     def test_a_table_without_a_schema_is_named_on_the_sessions_path_and_nothing_else(
         self, vendor: Ats, new_role: NewRole
     ) -> None:
@@ -361,18 +281,6 @@ class TestAStrangersFunction:
         assert command("install", "--function", "--apply").output == "done\n"
         assert one(vendor, OF_FUNCTION) == vendor.info.user
 
-    def test_is_shown_where_nothing_else_is_wrong(
-        self, command: Command, vendor: Ats, stranger: str, open_session: OpenSession
-    ) -> None:
-        run(open_session(user=stranger, password=stranger), PLANTED)
-        assert command("install", "--apply").output == "done\n"
-
-        verified = command("verify", "--apply")
-
-        assert verified.exit_code == 1
-        assert self.states(verified) == {"different"}
-        assert self.states(verified)
-
     def test_is_shown_once_it_was_ours(self, command: Command, vendor: Ats, stranger: str) -> None:
         """Even if its text is ours: he may change that at any time."""
         assert command("install", "--function", "--apply").output == "done\n"
@@ -388,70 +296,3 @@ class TestAStrangersFunction:
         assert verified.exit_code == 1
         assert self.states(verified) <= {"different"}
         assert self.states(verified)
-
-    def test_is_shown_if_its_text_is_another(self, command: Command, vendor: Ats) -> None:
-        assert command("install", "--function", "--apply").output == "done\n"
-        assert command("install", "--apply").output == "done\n"
-        run(vendor, PLANTED.replace("CREATE", "CREATE OR REPLACE"))
-
-        verified = command("verify", "--apply")
-
-        assert (verified.exit_code, self.states(verified)) == (1, {"different"})
-        assert command("install", "--function", "--apply").output == "done\n"
-        assert command("verify", "--apply").exit_code == 0
-
-
-@pytest.mark.skipif(PSQL is None, reason="psql is not on this machine")
-def test_psql_stops_at_a_broken_schema(vendor: Ats, database: str) -> None:
-    vendor.execute("DROP TABLE tenant_2.stages")
-    script = "".join(for_psql(installation(configured())))
-    done = subprocess.run(
-        [str(PSQL), "-X", "-q", "-d", database], input=script.encode(), capture_output=True, check=False
-    )
-    assert done.returncode != 0
-    assert b"customers@tenant_2: relation" in done.stderr
-    assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_2", "customers@user"}
-
-
-class TestCheck:
-    async def findings(self, config: Config, only: list[str] | None = None) -> list[Finding]:
-        found: list[Finding] = []
-        await check_database(config, wall_clock, found.append, only=only)
-        return found
-
-    async def test_each_tenants_triggers_are_looked_at(self, vendor: Ats, database: str) -> None:
-        tenants = [f"tenant_{number}" for number in range(12)]
-        for tenant in tenants[3:] + tenants[:1]:
-            create(vendor, tenant)
-        config = configured(database, tenants)
-        install(vendor, config)
-        vendor.execute("ALTER TABLE tenant_7.applications DISABLE TRIGGER cdc_sync_customers$tenant_7_row")
-        vendor.execute("CREATE TABLE tenant_8.more () INHERITS (tenant_8.applications)")
-
-        findings = await self.findings(config)
-
-        states = {finding.watch: finding.state for finding in findings if finding.check == "triggers"}
-        assert states == dict.fromkeys(config.watches, "ok") | {
-            "customers@tenant_7": "failed", "customers@tenant_8": "failed",
-        }  # fmt: skip
-        of_watches = [finding.watch for finding in findings if finding.watch is not None]
-        assert [name for name, _ in groupby(of_watches)] == list(config.watches), (
-            "each once, in the configuration's order"
-        )
-
-    async def test_others_than_the_wanted_ones_are_not_taken_for_left_over(self, vendor: Ats, database: str) -> None:
-        config = configured(database)
-        install(vendor, config)
-
-        findings = await self.findings(config, ["customers@user"])
-
-        assert {finding.watch for finding in findings} == {None, "customers@user"}
-        assert [finding.state for finding in findings if finding.check == "left-over"] == ["ok"]
-
-    async def test_what_is_left_over_is_named_as_it_was_configured(self, vendor: Ats, database: str) -> None:
-        install(vendor, configured())
-
-        findings = await self.findings(configured(database, PLAIN))
-
-        (left,) = [finding for finding in findings if finding.check == "left-over"]
-        assert f"customers@{ODD}" in left.message

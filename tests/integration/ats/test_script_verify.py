@@ -1,10 +1,9 @@
 """What `cdc-sync sql verify` says of what is installed."""
 
 import pytest
-from support import strange
 from support.roles import NewRole
 from support.sessions import Ats, OpenSession, rows, run
-from support.watched import COLUMNS, a_config, install_triggers, some_config, uninstall_triggers
+from support.watched import a_config, install_triggers
 
 from cdc_sync.ats.scripts import install
 from cdc_sync.ats.verifying import verify
@@ -32,11 +31,6 @@ def test_everything_is_ok_right_after_the_installation(installed: Ats) -> None:
     found = rows(installed, verify(a_config(related=RELATED).watches))
 
     assert [row[-1] for row in found] == ["ok"] * OBJECTS
-
-
-def test_nothing_is_installed(ats: Ats) -> None:
-    assert set(wrong(ats).values()) == {"missing"}
-    assert len(wrong(ats)) == OBJECTS
 
 
 def test_any_role_may_ask(installed: Ats, new_role: NewRole, open_session: OpenSession) -> None:
@@ -93,25 +87,6 @@ def test_what_was_done_to_it_since_is_told(installed: Ats, harm: str, found: dic
     assert wrong(installed) == found
 
 
-def test_a_watch_that_the_configuration_no_longer_has_is_left_over_until_it_is_removed(ats: Ats) -> None:
-    watch = {"table": "public.applications", "key": ["id"], "columns": dict(COLUMNS)}
-    install_triggers(ats, some_config("", {"one": watch, "two": watch}))
-    config = some_config("", {"one": watch})
-    assert wrong(ats, config) == {"cdc_sync.record_two": "left over"}
-
-    uninstall_triggers(ats, "two")
-
-    assert wrong(ats, config) == {}
-
-
-def test_a_configuration_without_notify_mode_wants_nothing(installed: Ats) -> None:
-    polled = a_config(capture={"mode": "poll", "watermark": "updated_at"})
-
-    assert set(wrong(installed, polled).values()) == {"left over"}
-    uninstall_triggers(installed)
-    assert rows(installed, verify(polled.watches)) == []
-
-
 def test_the_script_may_have_gone_through_a_file_of_windows(ats: Ats) -> None:
 
     ats.execute(install(a_config()).replace("\n", "\r\n").encode())
@@ -126,11 +101,3 @@ def test_triggers_that_must_fire_always_are_disabled_otherwise(installed: Ats) -
     install_triggers(installed, always)
 
     assert wrong(installed, always) == {}
-
-
-def test_strange_names(ats: Ats) -> None:
-    config = some_config("", {"strange": strange.WATCH_SECTION})
-    strange.create(ats)
-    install_triggers(ats, config)
-
-    assert wrong(ats, config) == {}

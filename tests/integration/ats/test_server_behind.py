@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from support.eventually import eventually
-from support.sessions import Ats, one, run, sessions
+from support.sessions import one, run, sessions
 from support.source import opened
 from support.standby import Standby, standby_of
 from support.watched import a_config
@@ -16,7 +16,6 @@ from cdc_sync.ats.facts import server_facts
 from cdc_sync.demo.postgres import Server
 
 HAS = "SELECT count(*) > 0 FROM public.applications WHERE hellowork_id = %s"
-XMAX = "SELECT txid_snapshot_xmax(txid_current_snapshot())"
 
 
 @pytest.fixture
@@ -54,19 +53,6 @@ async def test_a_replica_that_lags_is_waited_for(restartable_server: Server, sta
             assert await (await connection.execute("SELECT hellowork_id FROM public.applications")).fetchall()
 
 
-async def test_a_standby_is_read_where_sessions_would_begin_serializable(
-    restartable_server: Server, standby: Standby
-) -> None:
-    with sessions(restartable_server.dsn) as on_primary, sessions(standby.dsn) as on_standby:
-        ats, replica = on_primary(), on_standby()
-        run(ats, "ALTER DATABASE postgres SET default_transaction_isolation = 'serializable'")
-        there = "SELECT count(*) FROM pg_db_role_setting"
-        await eventually(lambda: one(replica, there), "the standby has the setting")
-
-    async with opened(a_config(standby.dsn)) as source:
-        assert await source.rows() == []
-
-
 async def test_a_replica_is_not_read_while_a_transaction_is_open_whose_end_was_seen(
     restartable_server: Server, standby: Standby
 ) -> None:
@@ -87,21 +73,6 @@ async def test_a_replica_is_not_read_while_a_transaction_is_open_whose_end_was_s
                 await source.rows()
         run(replica, "SELECT pg_wal_replay_resume()")
         await eventually(lambda: met(standby.dsn, guard), "the replica has caught up")
-
-
-async def test_another_primary_is_read_though_a_transaction_is_open_that_was_open_before(
-    database: str, ats: Ats, other: Ats
-) -> None:
-    """As one that was prepared before the server was restarted."""
-    with other.transaction():
-        other.execute("INSERT INTO public.applications (hellowork_id) VALUES ('open')")
-        run(ats, "INSERT INTO public.applications (hellowork_id) VALUES ('a1')")
-        guard = ReplicaGuard()
-        assert await met(database, guard)
-        assert guard.position is not None
-        assert guard.position.open
-        guard.position = replace(guard.position, server="started before")
-        assert await met(database, guard)
 
 
 async def test_each_read_is_checked_on_connections_that_are_open(restartable_server: Server, standby: Standby) -> None:
@@ -183,14 +154,3 @@ class TestAPrimary:
 
     async def test_that_was_put_back_is_not_read(self, database: str) -> None:
         assert not await met(database, await self.read_further(database, 100_000))
-
-    async def test_tells_a_poll_how_far_it_is(self, database: str, ats: Ats) -> None:
-        async with opened(a_config(database)) as source:
-            reader = await source.watermark_reader("updated_at")
-            for statement in ("SELECT txid_current()", "INSERT INTO public.applications (updated_at) VALUES (now())"):
-                run(ats, statement)
-                now = one(ats, XMAX)
-                await reader.page(("2024-01-01",), 10)
-                position = source.reader.pool.guard.position
-                assert position is not None
-                assert position.xmax >= now

@@ -3,14 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-import psycopg
 import pytest
-from psycopg import waiting
 from support.eventually import eventually
 from support.proxy import Direction, proxy_to
-from support.sessions import Ats, end_sessions, one, rows
+from support.sessions import Ats, end_sessions, one
 from support.watch_session import session
 
 from cdc_sync.ats.connection import Connection
@@ -55,18 +52,6 @@ async def listening(
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def is_asked(ats: Ats, connection: Connection, statement: str, times: int) -> None:
-    """Wait until the connection has been used for that statement so many times."""
-    last = "SELECT query_start::text FROM pg_stat_activity WHERE pid = %s AND strpos(query, %s) = 1"
-    seen: set[str] = set()
-
-    def look() -> bool:
-        seen.update(start for (start,) in rows(ats, last, [connection.info.backend_pid, statement]))
-        return len(seen) >= times
-
-    await eventually(look, f"{statement}, {times} times")
-
-
 async def lost(task: asyncio.Task[None], within: float) -> SourceError:
     """How the task ended, which it must do in time."""
     done, _ = await asyncio.wait([task], timeout=within)
@@ -91,17 +76,6 @@ async def errors_in_silence(database: str, number: int, directions: tuple[Direct
 
 
 class TestListen:
-    async def test_rings_at_once_and_then_at_each_notification(self, database: str, ats: Ats) -> None:
-        async with listening(database) as (bell, _, _):
-            for expected in (2, 3):
-                ats.execute("NOTIFY cdc_sync")
-                await bell.has_rung(expected)
-            assert bell.rung == 3
-
-    async def test_tells_each_time_that_it_is_proved_how_full_the_queue_is(self, database: str) -> None:
-        async with listening(database, prove_every=0.0) as (bell, _, _):
-            await eventually(lambda: bell.proofs >= 3, "three proofs")
-
     async def test_hears_what_is_committed_from_the_first_ring_on(self, database: str, ats: Ats) -> None:
         rung: list[str] = []
 
@@ -149,19 +123,6 @@ class TestListen:
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)
 
-    async def test_proves_itself_without_ringing(self, database: str, ats: Ats) -> None:
-        async with listening(database, prove_every=0.01) as (bell, task, connection):
-            await is_asked(ats, connection, "SELECT current_setting", times=3)
-
-            assert (bell.rung, task.done()) == (1, False)
-
-    async def test_loses_no_ring_to_its_proofs(self, database: str, ats: Ats) -> None:
-        async with listening(database, prove_every=0.001) as (bell, _, _):
-            for _ in range(100):
-                rung = bell.rung
-                ats.execute("NOTIFY cdc_sync")
-                await bell.has_rung(rung + 1)
-
     async def test_loses_no_ring_that_comes_with_the_answer_to_its_proof(self, database: str, ats: Ats) -> None:
         async with proxy_to(database) as proxy, listening(proxy.dsn, prove_every=0.05) as (bell, _, connection):
             proved = (
@@ -175,22 +136,8 @@ class TestListen:
 
             await eventually(lambda: bell.rung > 1, "a ring")
 
-    async def test_never_sits_in_a_transaction(self, database: str, ats: Ats) -> None:
-        async with listening(database, prove_every=0.01) as (_, _, connection):
-            states = "SELECT state FROM pg_stat_activity WHERE pid = %s"
-            for _ in range(50):
-                assert one(ats, states, [connection.info.backend_pid]) in {"idle", "active"}
-                await asyncio.sleep(0)
-
 
 class TestLoss:
-    @pytest.mark.parametrize("prove_every", [0.01, QUIET])
-    async def test_a_backend_that_is_terminated_is_noticed(self, database: str, ats: Ats, prove_every: float) -> None:
-        async with listening(database, prove_every) as (_, task, connection):
-            ats.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
-
-            assert (await lost(task, within=30)).kind == "unreachable"
-
     async def test_a_connection_that_falls_silent_is_noticed(self, database: str) -> None:
         """In both directions or in one only, and from the first statement on."""
         silences: tuple[tuple[Direction, ...], ...] = ((), ("requests",), ("answers",))
@@ -205,23 +152,12 @@ class TestLoss:
                 assert error.kind == "unreachable"
                 assert "has not answered within" in str(error)
 
-    async def test_whoever_only_holds_the_lock_notices_too(self, database: str, ats: Ats) -> None:
-        async with session(database, "applications") as own:
-            task = asyncio.create_task(own.hold(prove_every=0.05))
-            await is_asked(ats, own.connection, "SELECT current_setting", times=2)
-            assert not task.done()
-            ats.execute("SELECT pg_terminate_backend(%s)", [own.process.pid])
-
-            assert (await lost(task, within=30)).kind == "unreachable"
-
 
 class TestEnd:
-    @pytest.mark.parametrize("loop", ["listen", "hold"])
-    async def test_comes_whenever_it_is_asked_for(self, database: str, loop: str) -> None:
+    async def test_comes_whenever_it_is_asked_for(self, database: str) -> None:
         """Between any two steps of a proof: a cancellation that got lost would keep the daemon from ending."""
         async with session(database, "applications") as own:
-            if loop == "listen":
-                await own.listen("applications", Bell().ring, Bell().proved)
+            await own.listen("applications", Bell().ring, Bell().proved)
             for pause in range(60):
                 task = asyncio.create_task(own.hold(prove_every=0.0))
                 await asyncio.sleep(0.002 + pause / 20_000)
@@ -241,40 +177,9 @@ class TestLock:
 
         assert raised.value.kind == "unreachable"
 
-    async def test_another_watch_or_database_is_free(self, database: str, server: str) -> None:
-        async with session(database, "applications"), session(database, "others"), session(server, "applications"):
-            pass
-
-    async def test_it_is_free_again_afterwards(self, database: str, ats: Ats) -> None:
-        async with session(database, "applications") as own:
-            pid = own.process.pid
-        gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = %s"
-        await eventually(lambda: one(ats, gone, [pid]), "the backend has ended")
-
-        async with session(database, "applications"):
-            pass
-
     async def test_a_lost_connection_gives_it_up(self, database: str, ats: Ats) -> None:
         async with session(database, "applications") as own:
             end_sessions(ats, "pid = %s", [own.process.pid])
 
             async with session(database, "applications"):
                 pass
-
-
-async def test_it_sleeps_until_something_comes(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    intervals, wait_async = list[float](), waiting.wait_async
-
-    async def noted(gen: Any, fileno: int, interval: float = 0.0, timeout: float | None = None) -> Any:  # noqa: ASYNC109
-        intervals.append(interval)
-        return await wait_async(gen, fileno, interval=interval, timeout=timeout)
-
-    async with listening(database) as (bell, _, _):
-        await bell.has_rung(1)
-        monkeypatch.setattr(waiting, "wait_async", noted)
-        with psycopg.connect(database, autocommit=True) as ats:
-            ats.execute("SELECT pg_notify('cdc_sync', 'applications')")
-        await bell.has_rung(2)
-        await eventually(lambda: intervals, "its waiting for the next one")
-
-    assert min(intervals) > 1

@@ -18,9 +18,6 @@ from cdc_sync.ats.session import Session, own_session
 
 WATCH = "applications"
 
-# Whether a pooler gives the same session to whoever comes next, or each time another.
-CHOICES = ({"server_round_robin": 0}, {"server_round_robin": 1}, {"default_pool_size": 1})
-
 _LEFT = """
 SELECT count(*) FROM pg_locks
  WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -49,24 +46,6 @@ async def unprobed(dsn: str, token: str) -> AsyncIterator[Session]:
             await own.end()
 
 
-@pytest.mark.parametrize("settings", CHOICES, ids=str)
-async def test_a_shared_session_is_refused_and_left_clean(
-    database: str, ats: Ats, binary: str, settings: dict[str, int]
-) -> None:
-    with pgbouncer(binary, database, "transaction", **settings) as dsn:
-        for _ in range(3):  # what the first one left would be met by the next
-            with pytest.raises(SourceError, match="directly to PostgreSQL") as raised:
-                async with own_session(dsn):
-                    pass
-            assert raised.value.kind == "misconfigured"
-            assert "pool_mode" in str(raised.value)
-        assert one(ats, _LEFT) == 0
-        async with await AsyncConnection.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
-            marked = await (await connection.execute(module._SQL["marked"])).fetchone()
-        assert marked is not None
-        assert not marked[0]
-
-
 async def test_a_session_that_has_anothers_mark_is_refused_and_not_locked(database: str, ats: Ats, binary: str) -> None:
     with pgbouncer(binary, database, "transaction", default_pool_size=1) as dsn:
         async with unprobed(dsn, "first") as first:
@@ -79,16 +58,12 @@ async def test_a_session_that_has_anothers_mark_is_refused_and_not_locked(databa
         assert one(ats, _LEFT) == 0
 
 
-@pytest.mark.parametrize("loop", ["hold", "listen"])
-async def test_a_session_that_turns_out_to_be_shared_is_given_up(
-    database: str, ats: Ats, binary: str, loop: str
-) -> None:
+async def test_a_session_that_turns_out_to_be_shared_is_given_up(database: str, ats: Ats, binary: str) -> None:
     """The other client keeps it in a transaction, so that the next proof is given another one."""
     with pgbouncer(binary, database, "transaction") as dsn:
         async with unprobed(dsn, "ours") as own:
             await own.lock(WATCH)
-            if loop == "listen":
-                await own.listen(WATCH, lambda: None, lambda _: None)
+            await own.listen(WATCH, lambda: None, lambda _: None)
             task = asyncio.create_task(own.hold(0.05))
             async with await AsyncConnection.connect(dsn, prepare_threshold=None) as other:
                 await other.execute("SELECT 1")
@@ -98,17 +73,6 @@ async def test_a_session_that_turns_out_to_be_shared_is_given_up(
         assert error.kind == "misconfigured"
         assert "lets several clients use one session" in str(error)
         await eventually(lambda: one(ats, _LEFT) == 0, "the lock to be gone")
-
-
-async def test_a_session_that_somebody_else_works_in_is_not_ended(database: str, ats: Ats, binary: str) -> None:
-    with pgbouncer(binary, database, "transaction") as dsn:
-        other = await AsyncConnection.connect(dsn, prepare_threshold=None)
-        async with unprobed(dsn, "ours") as own:
-            await own.lock(WATCH)
-            await other.execute("SELECT 1")  # keeps the session
-            assert one(ats, _LEFT) == 1
-        await other.execute("SELECT 1")
-        await other.close()
 
 
 async def test_a_pool_in_session_mode_works_and_is_given_back_clean(database: str, ats: Ats, binary: str) -> None:
@@ -123,3 +87,14 @@ async def test_a_pool_in_session_mode_works_and_is_given_back_clean(database: st
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
             assert one(ats, _LEFT) == 0
+
+
+async def test_a_session_that_somebody_else_works_in_is_not_ended(database: str, ats: Ats, binary: str) -> None:
+    with pgbouncer(binary, database, "transaction") as dsn:
+        other = await AsyncConnection.connect(dsn, prepare_threshold=None)
+        async with unprobed(dsn, "ours") as own:
+            await own.lock(WATCH)
+            await other.execute("SELECT 1")  # keeps the session
+            assert one(ats, _LEFT) == 1
+        await other.execute("SELECT 1")
+        await other.close()

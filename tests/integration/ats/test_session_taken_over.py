@@ -4,8 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from support.binaries import server_binaries
-from support.postgres import by_tcp, on_loopback
 from support.proxy import proxy_to
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, end_sessions, one
@@ -13,7 +11,6 @@ from support.watch_session import LastSession, session
 
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.session import Process, _lock_number
-from cdc_sync.demo.postgres import server as embedded_server
 
 _HOLDERS = """
 SELECT count(*) FROM pg_locks
@@ -47,44 +44,11 @@ async def test_one_that_we_do_not_remember_does_not(database: str) -> None:
                 pass
 
 
-async def test_a_process_that_only_has_the_same_number_is_left_alone(database: str, ats: Ats) -> None:
-    async with session(database, "applications") as own:
-        started = one(
-            ats,
-            "SELECT (backend_start - interval '1 s')::text FROM pg_stat_activity WHERE pid = %s",
-            [own.process.pid],
-        )
-        other = LastSession(Process(own.process.pid, started))
-        with pytest.raises(SourceError, match="Another cdc-sync works the watch"):
-            async with session(database, "applications", other):
-                pass
-        assert one(ats, _HOLDERS) == 1
-
-
-async def test_the_server_is_told_to_notice_our_end_soon() -> None:
-    with embedded_server(server_binaries(), on_loopback()) as own:
-        async with session(by_tcp(own), "applications") as lasting:
-            row = await (await lasting.connection.execute("SELECT current_setting('tcp_keepalives_idle')")).fetchone()
-
-    assert row == ("20",)
-
-
 async def held_by(dsn: str) -> str:
     with pytest.raises(SourceError) as refused:
         async with session(dsn, "applications"):
             pass
     return refused.value.message
-
-
-async def test_another_daemon_is_named(database: str) -> None:
-    async with session(database, "applications") as lasting:
-        said = await held_by(database)
-
-        connection = lasting.connection
-        process = connection.info.backend_pid
-        assert said.startswith("Another cdc-sync works the watch applications of this database")
-        assert f"process {process} of the role {connection.info.user}, application_name 'cdc-sync', since 20" in said
-        assert f"SELECT pg_terminate_backend({process});" in said
 
 
 async def test_a_role_that_took_the_lock_is_named_with_what_ends_it(
@@ -110,3 +74,17 @@ async def test_a_role_that_took_the_lock_is_named_with_what_ends_it(
     end_sessions(ats, "pid = %s", [process])
     async with session(dsn, "applications"):
         pass
+
+
+async def test_a_process_that_only_has_the_same_number_is_left_alone(database: str, ats: Ats) -> None:
+    async with session(database, "applications") as own:
+        started = one(
+            ats,
+            "SELECT (backend_start - interval '1 s')::text FROM pg_stat_activity WHERE pid = %s",
+            [own.process.pid],
+        )
+        other = LastSession(Process(own.process.pid, started))
+        with pytest.raises(SourceError, match="Another cdc-sync works the watch"):
+            async with session(database, "applications", other):
+                pass
+        assert one(ats, _HOLDERS) == 1

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from psycopg import sql
 from support.applications import insert
 from support.eventually import eventually
@@ -16,7 +15,6 @@ from support.watched import COLUMNS, a_config, install_triggers, some_config
 
 from cdc_sync.ats.connection import pooled, with_position
 from cdc_sync.ats.database import Database
-from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.reading import confirmed
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core.events import CaptureStarted, Event, WatchLost
@@ -104,20 +102,6 @@ async def test_reads_in_turn_leave_a_connection_to_quick_ones(database: str, ats
         await asyncio.gather(*reading)
 
 
-async def test_confirming_reads_leave_a_connection_to_quick_ones(database: str, ats: Ats) -> None:
-    """Those of deletions read the whole table if no index has the application's id."""
-    slow = with_position(sql.SQL("SELECT pg_sleep(5)::text"), 1)
-    asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
-    async with pooled(database, size=2) as pool:
-        async with pool.connection(), pool.connection():
-            pass  # both are there
-        reading = [asyncio.create_task(confirmed(pool, "reading", slow, ())) for _ in range(2)]
-        await eventually(lambda: one(ats, asleep), "the first of them")
-        async with asyncio.timeout(2.5):
-            await pool.fetch("SELECT 1", (), "reading")
-        await end(reading)
-
-
 async def test_who_waits_for_a_lock_has_no_turn(database: str, ats: Ats) -> None:
     """A migration may lock the tables of many watches for minutes."""
     locked = with_position(sql.SQL("SELECT count(*) FROM public.applications"), 1)
@@ -130,18 +114,3 @@ async def test_who_waits_for_a_lock_has_no_turn(database: str, ats: Ats) -> None
                 await confirmed(pool, "reading", with_position(sql.SQL("SELECT 1"), 1), ())
             assert not waiting.done()
         await waiting
-
-
-async def test_what_others_read_before_is_not_counted(database: str) -> None:
-    async with pooled(database, size=2) as pool:
-
-        async def reads(query: bytes, within: float) -> None:
-            async with pool.turns:
-                await pool.ask("reading", lambda connection: connection.execute(query), within=within)
-
-        before = asyncio.create_task(reads(b"SELECT pg_sleep(2.5)", 60))
-        await asyncio.sleep(0.2)
-        await reads(b"SELECT 1", 1.5)
-        await before
-        with pytest.raises(SourceError, match="not answered within"):
-            await reads(b"SELECT pg_sleep(5)", 1.5)

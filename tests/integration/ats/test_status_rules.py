@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 from support.applications import insert, update
 from support.builders import WATCH
 from support.rig import OpenRig, Rig
@@ -69,20 +68,6 @@ async def test_it_is_noticed_once(ats: Ats, open_rig: OpenRig) -> None:
         assert await start(rig) == []
 
 
-@pytest.mark.parametrize(
-    "same",
-    [
-        {"map": {"hired": "hired", "applied": "sent"}},
-        {**BEFORE, "unmapped": "send", "deleted": "deleted"},
-    ],
-    ids=["in another order", "with the defaults"],
-)
-async def test_what_means_the_same_is_no_change(ats: Ats, open_rig: OpenRig, same: dict[str, Any]) -> None:
-    await adopted(ats, open_rig, 1, status=BEFORE)
-    async with open_rig(fuse=FUSE, status=same) as rig:
-        assert await start(rig) == []
-
-
 async def test_what_changed_by_itself_meanwhile_does_not_count(ats: Ats, open_rig: OpenRig) -> None:
     await adopted(ats, open_rig, 4, status=BEFORE)
     for number in range(1, 5):
@@ -91,26 +76,10 @@ async def test_what_changed_by_itself_meanwhile_does_not_count(ats: Ats, open_ri
         assert await start(rig) == [StatusRulesChanged(WATCH, touched=0, held=False)]
 
 
-async def test_what_was_ignored_and_is_not_any_more_counts(ats: Ats, open_rig: OpenRig) -> None:
-    await adopted(ats, open_rig, 2, status={"map": {"hired": "hired"}, "unmapped": "ignore"})
-    async with open_rig(fuse=FUSE, status={"map": {"hired": "hired"}}) as rig:
-        assert await start(rig) == [StatusRulesChanged(WATCH, touched=2, held=False)]
-
-
 async def test_what_would_be_adopted_does_not_count(ats: Ats, open_rig: OpenRig) -> None:
     await adopted(ats, open_rig, 4, status={"map": {"hired": "hired"}, "unmapped": "ignore"}, first_status="adopt")
     async with open_rig(fuse=FUSE, status={"map": {"hired": "hired"}}, first_status="adopt") as rig:
         assert await start(rig) == [StatusRulesChanged(WATCH, touched=0, held=False)]
-
-
-async def test_a_store_of_an_earlier_version_begins_with_the_rules_of_now(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    async with open_rig(fuse=FUSE, status=BEFORE) as rig:
-        await rig.adopt()
-    async with open_rig(fuse=FUSE, status=AFTER) as rig:
-        assert await start(rig) == []
-    async with open_rig(fuse=FUSE, status=BEFORE) as rig:
-        assert len(await start(rig)) == 1
 
 
 async def test_dying_before_the_end_it_is_noticed_again(ats: Ats, open_rig: OpenRig) -> None:

@@ -5,15 +5,11 @@ from collections.abc import Callable
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
-from support.rig import Nothing, OpenRig, Rig, nothing
+from support.rig import OpenRig, Rig, nothing
 from support.sessions import Ats
 
-from cdc_sync.ats import intake as intake_module
-from cdc_sync.ats import sweep as sweep_module
 from cdc_sync.ats.database import Steps
 from cdc_sync.core.events import SweepDone
-from cdc_sync.core.rows import Observation, Row, WatchRules
-from cdc_sync.core.rows import interpret as interpret_row
 
 
 @pytest.fixture
@@ -80,83 +76,6 @@ class TestRepairs:
 
             assert (await rig.sweep()).repaired == {"undone": 1}
             assert await rig.deliver() == []
-
-    async def test_a_soft_deletion(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
-            await filled(ats, rig)
-            off(ats)
-            update(ats, 1, 5, deleted_at="2024-01-01")
-
-            assert (await rig.sweep()).repaired == {"deleted": 2}
-            assert (await rig.sweep()).repaired == {}
-            assert await rig.deliver() == []
-            await rig.pass_grace()
-            assert [id_ for id_, _, _ in await rig.deliver()] == ["a1", "a5"]
-            assert (await rig.sweep()).repaired == {}
-
-    async def test_a_row_that_came_back(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
-            await filled(ats, rig)
-            update(ats, 1, deleted_at="2024-01-01")
-            await rig.drain.catch_up()
-            await rig.pass_grace()
-            await rig.deliver()
-            off(ats)
-            update(ats, 1, deleted_at=None)
-
-            assert (await rig.sweep()).repaired == {"status": 1}
-            assert await rig.deliver() == [("a1", "applied", "J1")]
-
-    async def test_a_row_that_got_another_id(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
-            await filled(ats, rig)
-            off(ats)
-            update(ats, 1, hellowork_id="b1")
-
-            await rig.sweep()
-            await rig.pass_grace()
-
-            assert await rig.deliver() == [("a1", "deleted", "J1"), ("b1", "applied", "J1")]
-            assert (await rig.sweep()).repaired == {}
-
-    async def test_one_that_is_new_and_is_only_adopted(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig(first_status="adopt") as rig:
-            await filled(ats, rig)
-            off(ats)
-            insert(ats, 11, "a11")
-
-            assert (await rig.sweep()).repaired == {"first": 1}
-            assert await rig.deliver() == []
-
-    async def test_a_missed_row_is_read_twice(
-        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        async with open_rig() as rig:
-            await filled(ats, rig)
-            await rig.sweep()
-            off(ats)
-            update(ats, 5, status="hired")
-            interpreted: list[str] = []
-
-            def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
-                interpreted.append(row.key[0])
-                return interpret_row(row, rules, changed_at)
-
-            for module in (sweep_module, intake_module):
-                monkeypatch.setattr(module, "interpret", interpret)
-
-            assert (await rig.sweep()).repaired == {"status": 1}
-            assert interpreted == ["5", "5"]
-
-    async def test_repeated_ones_add_up(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
-            await filled(ats, rig)
-            off(ats)
-            for status in ("one", "two"):
-                update(ats, 1, status=status)
-                await rig.sweep()
-
-            assert (await rig.store.operation.repairs())[WATCH] == {"status": 2}
 
 
 class TestNoRepairs:
@@ -236,17 +155,6 @@ class TestNoRepairs:
             await rig.pass_grace()
             assert await rig.deliver() == []
 
-    async def test_what_changes_after_the_fast_paths_turn(self, ats: Ats, open_rig: OpenRig) -> None:
-        """The key is looked at again because of one change, and another has come by then."""
-        async with open_rig() as rig:
-            await filled(ats, rig)
-            update(ats, 1, status="hired")
-
-            assert (await rig.sweep(Overtaken(rig, lambda: update(ats, 1, status="rejected")))).repaired == {}
-
-            await rig.drain.catch_up()
-            assert await rig.deliver() == [("a1", "rejected", "J1")]
-
     async def test_what_changes_before_and_after_the_fast_paths_turn(self, ats: Ats, open_rig: OpenRig) -> None:
         """The row on the page is no longer there; the one that is read has not been consumed yet."""
         async with open_rig() as rig:
@@ -274,15 +182,6 @@ class TestNoRepairs:
             await rig.pass_grace()
             assert [id_ for id_, _, _ in await rig.deliver()] == ["a5"]
 
-    async def test_a_suspicion_is_counted_once(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
-            await filled(ats, rig)
-            off(ats)
-            delete(ats, 5)
-
-            assert (await rig.sweep()).repaired == {"gone": 1}
-            assert (await rig.sweep()).repaired == {}
-
     async def test_held_and_dead_entries_are_as_good_as_sent(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig(fuse={"max_changes": 1, "max_deletions": 1}) as rig:
             await filled(ats, rig)
@@ -293,56 +192,3 @@ class TestNoRepairs:
             assert len(await rig.entries("held")) == 5
 
             assert (await rig.sweep()).repaired == {}
-
-    async def test_an_empty_table_and_an_empty_store(self, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
-            done = await rig.sweep()
-
-        assert (done.rows, done.repaired) == (0, {})
-
-
-async def test_alone_without_any_fast_path(ats: Ats, open_rig: OpenRig) -> None:
-    """As in notify mode before the triggers are installed."""
-    for number in (1, 2, 3):
-        insert(ats, number, f"a{number}")
-    async with open_rig(install=False) as rig:
-        await rig.adopt()
-        update(ats, 1, status="hired")
-        delete(ats, 2)
-
-        assert (await rig.sweep(Nothing())).repaired == {"status": 1, "gone": 1}
-        await rig.pass_grace()
-        assert await rig.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
-
-
-async def test_many_rows_in_pages_of_the_usual_size(ats: Ats, open_rig: OpenRig) -> None:
-    ats.execute(
-        "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
-        " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, 5000) n"
-    )
-    async with open_rig(steps=Steps()) as rig:
-        await rig.adopt()
-        off(ats)
-        ats.execute("UPDATE public.applications SET status = 't' WHERE id % 1000 = 7")
-        ats.execute("DELETE FROM public.applications WHERE id % 1000 = 999")
-
-        done = await rig.sweep()
-
-        assert (done.rows, done.repaired) == (4995, {"status": 5, "gone": 5})
-
-
-async def test_a_row_that_is_corrected_corrects_what_waits_and_was_not_missed(ats: Ats, open_rig: OpenRig) -> None:
-    """Not in its status: no trigger records it, and nothing is to be told for it alone."""
-    insert(ats, 1, "a1")
-    async with open_rig() as rig:
-        await rig.adopt()
-        update(ats, 1, status="hired")
-        await rig.drain.catch_up()
-        (before,) = await rig.entries()
-        update(ats, 1, created_at="2020-01-02T03:04:05Z")
-
-        assert (await rig.sweep()).repaired == {}
-
-        (entry,) = await rig.entries()
-        assert entry.content.created == 1_577_934_245_000 != before.content.created
-        assert await rig.deliver() == [("a1", "hired", "J1")]

@@ -7,7 +7,6 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats, run
 
 from cdc_sync.ats.database import Steps
-from cdc_sync.ats.errors import SourceError
 
 LABEL = {"sql": "(SELECT s.label FROM public.stages s WHERE s.code = t.status)", "depends_on": ["status"]}
 STAGED = {"columns": {"status": LABEL}, "related": [{"table": "public.stages", "key": []}]}
@@ -50,24 +49,10 @@ class Meanwhile:
         await self._rig.drain.catch_up()
 
 
-class Lost:
-    """A fast path whose connection is lost."""
-
-    async def catch_up(self) -> None:
-        """Fail."""
-        raise SourceError("unreachable", "The connection is lost.")
-
-
 @pytest.fixture
 def steps() -> Steps:
     """Small pages."""
     return Steps(compared=3)
-
-
-@pytest.fixture
-def interrupted() -> Lost:
-    """What interrupts a sweep in the middle."""
-    return Lost()
 
 
 async def test_only_the_sweep_that_was_asked_for_finds_what_it_was_asked_for(staged: Ats, open_rig: OpenRig) -> None:
@@ -96,18 +81,4 @@ async def test_one_that_was_asked_for_while_another_was_under_way(staged: Ats, o
         assert (await rig.sweep(Meanwhile(rig, staged, 1, 9))).repaired == {"asked_for": 2}
         assert (await rig.sweep()).repaired == {"asked_for": 1}
         change_unnoticed(staged, 6)
-        assert (await rig.sweep()).repaired == {"job": 1}
-
-
-async def test_one_that_was_asked_for_and_interrupted_is_answered_by_the_next_one(
-    staged: Ats, open_rig: OpenRig, interrupted: Lost
-) -> None:
-    async with open_rig(**STAGED) as rig:
-        await rig.adopt()
-        rename(staged, 5)
-        await rig.drain.catch_up()
-        with pytest.raises(SourceError):
-            await rig.sweep(interrupted)
-        assert (await rig.sweep()).repaired == {"asked_for": 1}
-        change_unnoticed(staged, 2)
         assert (await rig.sweep()).repaired == {"job": 1}

@@ -87,23 +87,6 @@ async def test_between_sweeps(
         assert paged.asked[PAGES] - paged.asked[0] >= 10 * took * NEARLY
 
 
-@pytest.mark.usefixtures("filled")
-async def test_after_an_interruption(open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with open_rig(install=False, capture={"sweep": "1ms"}) as rig:
-        await rig.adopt()
-        paged = Paged(rig, monkeypatch, PAGES // 2)
-        worker = WatchWorker(rig.intake.parts)
-        async with sweeping(worker, rig):
-            await eventually(lambda: len(paged.asked) > PAGES // 2, "half of a sweep")
-        before = len(paged.asked)
-        async with sweeping(worker, rig):
-            await eventually(lambda: len(paged.asked) > before, "the next connection's first page")
-
-        # The page that was interrupted does not count: with a dead network its wait is long, and no work.
-        worked = paged.given[before - 2] - paged.asked[0]
-        assert paged.asked[before] - paged.asked[0] >= 10 * worked * NEARLY
-
-
 async def test_of_one_database_few_watches_sweep_at_once(open_rig: OpenRig) -> None:
     async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
         await rig.adopt()

@@ -15,8 +15,8 @@ import pytest
 from support.binaries import server_binaries
 from support.postgres import SETTINGS, create_ats
 from support.roles import NewRole
-from support.sessions import Ats, OpenSession, one, rows, run, sessions
-from support.watched import a_config, install_triggers, some_config
+from support.sessions import Ats, one, rows, run, sessions
+from support.watched import a_config, install_triggers
 
 from cdc_sync.demo.postgres import Server
 from cdc_sync.demo.postgres import server as embedded_server
@@ -62,16 +62,6 @@ class TestTransactionIds:
         assert ids_used(table, *[one_more.format("public.applications")] * 100) == 2
         assert one(table, COUNT) == 100
 
-    def test_each_watch_takes_its_own(self, table: Ats) -> None:
-        table.execute("CREATE TABLE public.rejections (application bigint, reason text)")
-        table.execute("INSERT INTO public.rejections SELECT i, 'x' FROM generate_series(1, 100) i")
-        config = a_config(related=[{"table": "public.rejections", "key": ["application"]}])
-        watch = config.watches["applications"]
-        install_triggers(table, config.model_copy(update={"watches": {"applications": watch, "second": watch}}))
-
-        assert ids_used(table, CHANGE_ALL, "UPDATE public.rejections SET reason = 'y'") == 1 + 2
-        assert one(table, COUNT) == 2 * 1100
-
 
 class TestSavepoints:
     def test_one_that_is_rolled_back_takes_the_guard_with_it(self, table: Ats, other: Ats) -> None:
@@ -87,14 +77,6 @@ class TestSavepoints:
 
         assert one(table, "SELECT count(*) FROM public.applications WHERE status = 'new.'") == 1000
         assert (one(table, COUNT), one(table, MISSED)) == (0, 1)
-
-    def test_what_comes_after_it_is_recorded(self, table: Ats) -> None:
-        with table.transaction():
-            table.execute("SAVEPOINT one; UPDATE public.applications SET status = 'never' WHERE id < 3")
-            table.execute("ROLLBACK TO one")
-            table.execute("UPDATE public.applications SET status = 'hired' WHERE id IN (5, 6)")
-
-        assert sorted(rows(table, RECORDED)) == [("U", ["5"]), ("U", ["6"])]
 
     def test_what_came_before_it_is_kept(self, table: Ats) -> None:
         with table.transaction():
@@ -146,22 +128,6 @@ class TestWhatIsUnguarded:
             assert one(table, "SHOW lock_timeout") == "9s"
 
         assert rows(table, "SELECT patience FROM cdc_sync.changes") == [("500ms",), ("0",), ("0",)]
-
-    def test_a_key_that_cannot_be_written_is_counted_in_the_middle_of_a_transaction(self, ats: Ats) -> None:
-        """The key becomes text inside the guard, whatever its type does."""
-        ats.execute("CREATE FUNCTION fails(bigint) RETURNS json LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$")
-        ats.execute("CREATE TABLE odd (k bigint, s text)")
-        columns = {"application_id": "s", "status": "s", "job_id": "s", "created": {"sql": "now()"}}
-        install_triggers(ats, some_config("", {"odd": {"table": "odd", "key": ["k"], "columns": columns}}))
-        with ats.transaction():
-            ats.execute("INSERT INTO odd VALUES (1, 'a'), (2, 'b')")
-            ats.execute("CREATE CAST (bigint AS json) WITH FUNCTION fails(bigint)")
-            ats.execute("DISCARD PLANS")
-            ats.execute("INSERT INTO odd VALUES (3, 'c')")
-
-        missed = one(ats, "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM cdc_sync.missed_odd")
-        assert (one(ats, COUNT), missed) in {(2, 1), (3, 0)}
-        assert one(ats, "SELECT count(*) FROM odd") == 3
 
     def test_a_right_that_is_revoked_in_mid_transaction_fails_the_statement(
         self, ats: Ats, other: Ats, new_role: NewRole
@@ -241,28 +207,3 @@ class TestFullStorage:
 
             assert one(ats, "SELECT count(*) FROM public.applications WHERE status <> 'new'") == 1
             assert one(ats, MISSED) + one(ats, COUNT) == 1
-
-
-class TestPreparedTransactions:
-    @pytest.fixture
-    def open_own_session(self) -> Iterator[OpenSession]:
-        settings = {**SETTINGS, "max_prepared_transactions": "5"}
-        with embedded_server(server_binaries(), settings=settings) as own:
-            create_ats(own.dsn)
-            with sessions(own.dsn) as open_session:
-                yield open_session
-
-    def test_keep_what_both_kinds_of_rows_recorded(self, open_own_session: OpenSession) -> None:
-        ats = open_own_session()
-        run(ats, FILL, n="10")
-        install_triggers(ats, a_config())
-        ats.execute("BEGIN")
-        ats.execute(CHANGE_ALL.encode())
-        ats.execute("PREPARE TRANSACTION 'first phase'")
-        # The session goes on with transactions of its own, whose first rows are first rows.
-        ats.execute("INSERT INTO public.applications (id) VALUES (77)")
-        assert rows(ats, RECORDED) == [("I", ["77"])]
-
-        ats.execute("COMMIT PREPARED 'first phase'")
-
-        assert one(ats, COUNT) == 11

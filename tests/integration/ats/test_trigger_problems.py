@@ -3,15 +3,13 @@
 from typing import Any
 
 import pytest
-from support import strange
 from support.builders import WATCH
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, run
-from support.versions import needs
-from support.watched import a_config, install_triggers, some_config, uninstall_triggers
+from support.watched import a_config, install_triggers
 
 from cdc_sync.ats import triggers
-from cdc_sync.ats.connection import Connection, connected
+from cdc_sync.ats.connection import connected
 from cdc_sync.config import Watch
 
 RELATED = [{"table": "public.rejections", "key": ["application"]}]
@@ -37,37 +35,7 @@ async def test_none_when_they_are_what_would_be_installed(database: str, install
     assert await problems(database, related=RELATED) == []
 
 
-async def test_the_daemon_looks_at_nobodys_rights(
-    database: str, installed: Ats, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It asks for each watch, as long as it runs; of many watches the rights take as long as all the rest."""
-    run(installed, "GRANT TRIGGER ON cdc_sync.changes TO PUBLIC")
-    asked: list[str] = []
-    ask = triggers.verified
-
-    async def noting(connection: Connection, query: str) -> list[triggers.Verified]:
-        asked.append(query)
-        return await ask(connection, query)
-
-    monkeypatch.setattr(triggers, "verified", noting)
-
-    assert await problems(database, related=RELATED) == []
-    assert ["aclexplode" in query for query in asked] == [False]
-
-
-async def test_none_after_they_were_installed_again(database: str, installed: Ats) -> None:
-    install_triggers(installed, a_config(related=RELATED))
-
-    assert await problems(database, related=RELATED) == []
-
-
 async def test_nothing_is_installed(database: str) -> None:
-    assert await problems(database) == [NOT_INSTALLED]
-
-
-async def test_they_were_removed(database: str, installed: Ats) -> None:
-    uninstall_triggers(installed)
-
     assert await problems(database) == [NOT_INSTALLED]
 
 
@@ -90,7 +58,6 @@ async def test_one_is_missing(database: str, installed: Ats, trigger: str) -> No
 @pytest.mark.parametrize(
     "how",
     [
-        "DISABLE TRIGGER cdc_sync_applications_truncate",
         "DISABLE TRIGGER ALL",
         "ENABLE REPLICA TRIGGER cdc_sync_applications_row",
     ],
@@ -101,17 +68,10 @@ async def test_some_are_disabled(database: str, installed: Ats, how: str) -> Non
     assert await problems(database, related=RELATED) == [DISABLED]
 
 
-async def test_always_enabled_is_enabled(database: str, installed: Ats) -> None:
-    installed.execute("ALTER TABLE public.applications ENABLE ALWAYS TRIGGER cdc_sync_applications_truncate")
-
-    assert await problems(database, related=RELATED) == []
-
-
 @pytest.mark.parametrize(
     "section",
     [
         {"columns": {"status": "notes"}},
-        {"columns": {"job_id": {"sql": "t.job_id", "depends_on": ["job_id"]}}, "key": ["hellowork_id"]},
         {"where": {"sql": "t.notes IS NULL", "depends_on": ["notes"]}},
         {"capture": {"wakeup": "none"}},
         {"capture": {"max_backlog": "1MB"}},
@@ -124,10 +84,8 @@ async def test_they_are_those_of_another_configuration(database: str, installed:
 @pytest.mark.parametrize(
     "section",
     [
-        {"columns": {"event_date": "notes", "source": "notes"}},
         {"extra": {"delay": "notes"}},
         {"status": {"map": {"new": "sent"}}},
-        {"capture": {"sweep": "1h", "drain_interval": "1m"}},
         {"timezone": "Europe/Paris"},
     ],
 )
@@ -137,42 +95,11 @@ async def test_what_the_triggers_do_not_depend_on_does_not_outdate_them(
     assert await problems(database, related=RELATED, **section) == []
 
 
-async def test_a_related_table_has_none(database: str, installed: Ats) -> None:
-    installed.execute("CREATE TABLE public.stages (id int)")
-
-    assert await problems(database, related=[*RELATED, {"table": "public.stages", "key": []}]) == [
-        "cdc_sync.record_applications was installed by another version or configuration, or edited since",
-        "the triggers of cdc_sync.record_applications are not installed on public.stages",
-    ]
-
-
 async def test_the_table_was_replaced_by_another_of_its_name(database: str, installed: Ats) -> None:
     installed.execute("ALTER TABLE public.applications RENAME TO applications_old")
     installed.execute("CREATE TABLE public.applications (LIKE public.applications_old INCLUDING ALL)")
 
     assert await problems(database, related=RELATED) == [NOT_INSTALLED]
-
-
-async def test_a_table_with_strange_names_is_recognised(database: str, ats: Ats) -> None:
-    config = some_config("", {"strange": strange.WATCH_SECTION})
-    strange.create(ats)
-    install_triggers(ats, config)
-
-    assert await problems(database, "strange", config.watches["strange"]) == []
-
-
-async def test_those_of_one_partition_are_disabled(database: str, ats: Ats) -> None:
-    needs(ats, 11, "row triggers on partitioned tables")
-    ats.execute("CREATE TABLE parts (id int, status text) PARTITION BY LIST (id)")
-    ats.execute("CREATE TABLE part PARTITION OF parts FOR VALUES IN (1)")
-    columns = {"application_id": "id", "status": "status", "job_id": "status", "created": {"sql": "now()"}}
-    config = some_config("", {"w": {"table": "parts", "key": ["id"], "columns": columns}})
-    install_triggers(ats, config)
-    assert await problems(database, "w", config.watches["w"]) == []
-
-    ats.execute("ALTER TABLE part DISABLE TRIGGER ALL")
-
-    assert await problems(database, "w", config.watches["w"]) == ["triggers of cdc_sync.record_w are disabled"]
 
 
 async def test_any_role_can_look(database: str, installed: Ats, new_role: NewRole) -> None:
@@ -193,9 +120,3 @@ class TestInheritance:
             f'public."Old ones" {not_fired} {{table: public."Old ones", key: [id]}}',
             f"public.older {not_fired} {{table: public.older, key: [id]}}",
         ]
-
-    async def test_one_that_is_listed_has_them(self, database: str, heir: Ats) -> None:
-        related = [*RELATED, *({"table": name, "key": ["id"]} for name in ('public."Old ones"', "older"))]
-        install_triggers(heir, a_config(related=related))
-
-        assert await problems(database, related=related) == []

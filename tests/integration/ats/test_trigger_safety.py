@@ -7,7 +7,7 @@ import pytest
 from support.builders import WATCH
 from support.roles import NewRole
 from support.sessions import Ats, OpenSession, one, rows, run
-from support.watched import a_config, install_triggers, uninstall_triggers
+from support.watched import a_config, install_triggers
 
 RECORDED = "SELECT operation::text, row_key FROM cdc_sync.changes"
 MISSED = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM cdc_sync.missed_applications"
@@ -32,7 +32,6 @@ class TestFailures:
         ("harm", "reason"),
         [
             ("DROP TABLE cdc_sync.changes", 'relation "cdc_sync.changes" does not exist'),
-            ("ALTER TABLE cdc_sync.changes RENAME TO log", 'relation "cdc_sync.changes" does not exist'),
             ("ALTER SCHEMA cdc_sync RENAME TO other", "does not exist"),
             ("DROP SEQUENCE cdc_sync.bell", 'relation "cdc_sync.bell" does not exist'),
             ("ALTER TABLE cdc_sync.changes ADD CHECK (false)", "violates check constraint"),
@@ -54,16 +53,6 @@ class TestFailures:
         assert reason in warning
         if "SCHEMA" not in harm:
             assert one(installed, MISSED) == 4
-
-    def test_leave_the_transaction_that_they_happen_in_intact(self, installed: Ats, warnings: list[str]) -> None:
-        installed.execute("DROP TABLE cdc_sync.changes")
-
-        with installed.transaction():
-            installed.execute("INSERT INTO public.applications (id, status) VALUES (1, 'new')")
-            installed.execute("UPDATE public.applications SET status = 'hired'")
-
-        assert rows(installed, "SELECT status FROM public.applications") == [("hired",)]
-        assert len(warnings) == 1
 
     def test_are_over_with_the_transaction(self, installed: Ats, warnings: list[str]) -> None:
         installed.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
@@ -119,9 +108,7 @@ class TestFailures:
         assert "lock timeout" in warning
 
 
-@pytest.mark.parametrize(
-    ("own", "seen"), [("0", "500ms"), ("20ms", "20ms"), ("500ms", "500ms"), ("9s", "500ms"), ("2min", "500ms")]
-)
+@pytest.mark.parametrize(("own", "seen"), [("0", "500ms"), ("20ms", "20ms"), ("9s", "500ms")])
 def test_a_lock_on_the_log_is_waited_for_no_longer_than_the_session_waits(installed: Ats, own: str, seen: str) -> None:
     installed.execute("CREATE TABLE public.seen (setting text)")
     installed.execute(
@@ -225,39 +212,22 @@ class TestMigrations:
         open_session().execute("UPDATE public.applications SET status = 'hired'")
         assert rows(table, RECORDED) == [("U", ["1"])]
 
-    def test_the_table_can_be_dropped(self, table: Ats) -> None:
-        table.execute("DROP TABLE public.applications")
 
-        uninstall_triggers(table)
-
-
-class TestBacklog:
-    BACKLOG = 1024 * 1024
-    ROWS = 20_000
-    BULK = "INSERT INTO public.applications (status) SELECT 'x' FROM generate_series(1, 20000)"
-
-    def test_beyond_its_limit_nothing_is_recorded(self, ats: Ats, warnings: list[str]) -> None:
-        """The size is looked at once in a transaction: the one that passes the limit is recorded whole."""
-        install_triggers(ats, a_config(capture={"max_backlog": self.BACKLOG}))
-        warnings.clear()
-
-        ats.execute(self.BULK.encode())
-        assert one(ats, "SELECT pg_relation_size('cdc_sync.changes')") > self.BACKLOG
-        ats.execute("UPDATE public.applications SET status = 'y'")
-
-        assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == self.ROWS
-        assert one(ats, MISSED) == 1
-        assert one(ats, "SELECT count(*) FROM public.applications WHERE status = 'y'") == self.ROWS
-        assert warnings == [], "one in each transaction would fill the server's log"
-
-    def test_recording_begins_again_when_the_logs_space_is_given_back(self, ats: Ats) -> None:
-        install_triggers(ats, a_config(capture={"max_backlog": self.BACKLOG}))
-        ats.execute(self.BULK.encode())
-
-        ats.execute("TRUNCATE cdc_sync.changes")
-        ats.execute("INSERT INTO public.applications (id) VALUES (100000)")
-
-        assert rows(ats, RECORDED) == [("I", ["100000"])]
+FORBIDDEN = [
+    "SELECT * FROM cdc_sync.changes",
+    "INSERT INTO cdc_sync.changes VALUES ('applications', 'D', '{1}', now())",
+    "DELETE FROM cdc_sync.changes",
+    "TRUNCATE cdc_sync.changes",
+    (
+        "CREATE TRIGGER t BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
+        " EXECUTE PROCEDURE suppress_redundant_updates_trigger()"
+    ),
+    "CREATE TABLE cdc_sync.other (id int)",
+    "SELECT nextval('cdc_sync.missed_applications')",
+    "SELECT setval('cdc_sync.bell', 1)",
+    "SELECT cdc_sync.record_applications()",
+    "CREATE TRIGGER mine AFTER INSERT ON other FOR EACH ROW EXECUTE PROCEDURE cdc_sync.record_applications()",
+]
 
 
 class TestRights:
@@ -276,51 +246,13 @@ class TestRights:
 
         assert rows(installed, RECORDED) == [("I", ["1"]), ("U", ["1"]), ("D", ["1"]), ("T", None)]
 
-    @pytest.mark.parametrize(
-        "statement",
-        [
-            "SELECT * FROM cdc_sync.changes",
-            "INSERT INTO cdc_sync.changes VALUES ('applications', 'D', '{1}', now())",
-            "DELETE FROM cdc_sync.changes",
-            "SELECT setval('cdc_sync.bell', 1)",
-            "CREATE TRIGGER mine AFTER INSERT ON other FOR EACH ROW EXECUTE PROCEDURE cdc_sync.record_applications()",
-        ],
-    )
-    def test_and_gets_none(self, installed: Ats, clerk: Ats, statement: str) -> None:
-        run(installed, "CREATE TABLE other (id int); ALTER TABLE other OWNER TO {clerk}", clerk=clerk.info.user)
-
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            run(clerk, statement)
-
-    @pytest.mark.parametrize(
-        "statement",
-        [
-            "SELECT * FROM cdc_sync.changes",
-            "INSERT INTO cdc_sync.changes VALUES ('applications', 'D', '{1}', now())",
-            "UPDATE cdc_sync.changes SET watch = 'x'",
-            "DELETE FROM cdc_sync.changes",
-            "TRUNCATE cdc_sync.changes",
-            "DO $$BEGIN LOCK TABLE cdc_sync.changes IN ACCESS SHARE MODE; END$$",
-            (
-                "CREATE TRIGGER t BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
-                " EXECUTE PROCEDURE suppress_redundant_updates_trigger()"
-            ),
-            "CREATE TABLE cdc_sync.other (id int)",
-            "SELECT nextval('cdc_sync.missed_applications')",
-            "SELECT nextval('cdc_sync.bell')",
-            "SELECT setval('cdc_sync.bell', 1)",
-            "SELECT last_value FROM cdc_sync.missed_applications",
-            "SELECT cdc_sync.record_applications()",
-            "CREATE TRIGGER mine AFTER INSERT ON other FOR EACH ROW EXECUTE PROCEDURE cdc_sync.record_applications()",
-        ],
-    )
-    def test_nor_does_a_role_that_may_look_into_the_schema(self, installed: Ats, clerk: Ats, statement: str) -> None:
+    def test_a_role_that_may_look_into_the_schema_gets_no_other_right(self, installed: Ats, clerk: Ats) -> None:
         clerks = clerk.info.user
         run(installed, "CREATE TABLE other (id int); ALTER TABLE other OWNER TO {clerk}", clerk=clerks)
         run(installed, "GRANT USAGE ON SCHEMA cdc_sync TO {clerk}", clerk=clerks)
-
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            run(clerk, statement)
+        for statement in FORBIDDEN:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                run(clerk, statement)
 
     def test_functions_of_the_same_name_elsewhere_are_not_called(self, installed: Ats, clerk: Ats) -> None:
         """The trigger runs with its owner's rights, so nothing that a writer can create may run in it."""
@@ -358,11 +290,3 @@ class TestRights:
 
         assert rows(installed, RECORDED) == [("I", ["1"]), ("U", ["1"])]
         assert rows(installed, "SELECT * FROM evil.calls") == []
-
-    def test_the_daemons_role_cannot_use_the_triggers_functions(self, installed: Ats) -> None:
-        granted = one(
-            installed,
-            "SELECT count(*) FROM pg_proc p WHERE p.pronamespace = 'cdc_sync'::regnamespace"
-            " AND has_function_privilege('public', p.oid, 'EXECUTE')",
-        )
-        assert granted == 0

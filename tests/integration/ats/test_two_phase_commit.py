@@ -16,6 +16,8 @@ from cdc_sync.ats.notify import have_ended, take_id
 from cdc_sync.core.findings import Finding
 from cdc_sync.demo.postgres import server as embedded_server
 
+COUNT = "SELECT count(*) FROM cdc_sync.changes"
+
 
 @pytest.fixture(scope="module")
 def two_phase_server() -> Iterator[str]:
@@ -32,7 +34,7 @@ def open_own_session(two_phase_server: str) -> Iterator[OpenSession]:
 
 def prepare_a_change(session: Ats, wakeup: str) -> None:
     install_triggers(session, a_config(capture={"wakeup": wakeup}))
-    session.execute("BEGIN; INSERT INTO public.applications (hellowork_id) VALUES ('a1')")
+    session.execute("BEGIN; INSERT INTO public.applications (hellowork_id) VALUES ('a1'), ('a2')")
     session.execute("PREPARE TRANSACTION 'first phase'")
 
 
@@ -42,12 +44,15 @@ async def test_works_without_wakeup_and_holds_the_fence(two_phase_server: str, o
     async with pooled(two_phase_server) as pool:
         taken = await take_id(pool)
         assert not await have_ended(pool, taken)
-        assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == 0
+        assert one(ats, COUNT) == 0
+        # The session goes on with transactions of its own, whose first rows are guarded again.
+        ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a3')")
+        assert one(ats, COUNT) == 1
 
         ats.execute("COMMIT PREPARED 'first phase'")
 
         assert await have_ended(pool, taken)
-        assert one(ats, "DELETE FROM cdc_sync.changes RETURNING row_key[1]::int") > 0
+        assert one(ats, COUNT) == 3
 
 
 async def test_works_with_wakeup_though_a_bell_was_left_armed(

@@ -8,7 +8,6 @@ from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
-from cdc_sync.ats.database import Steps
 from cdc_sync.core.events import RowSkipped
 
 FAILS = "it cannot be read: division by zero"
@@ -55,18 +54,6 @@ async def test_a_poll_passes_them_and_sends_them_once_they_are_corrected(ats: At
         assert (await skipped(rig)).keys() == {"3", "17"}
 
 
-async def test_a_poll_in_pages_reads_every_row(ats: Ats, open_rig: OpenRig) -> None:
-    for number in range(1, 12):
-        insert(ats, number, f"a{number}")
-    async with open_rig(install=False, steps=Steps(polled=3), capture=POLL, **FRAGILE) as rig:
-        poll = await rig.poll()
-        update(ats, *range(1, 12), status="hired")
-        update(ats, 3, 6, 9, notes="bad")
-        await poll.catch_up()
-        assert len(await rig.deliver()) == 8
-        assert (await skipped(rig)).keys() == {"3", "6", "9"}
-
-
 @pytest.mark.parametrize("fragile", [FRAGILE, FRAGILE_ID], ids=["status", "id"])
 async def test_a_sweep_neither_loses_nor_deletes_their_applications(
     ats: Ats, open_rig: OpenRig, fragile: dict[str, Any]
@@ -111,15 +98,3 @@ async def test_a_suspicion_is_not_believed_while_the_row_is_there_unread(ats: At
         update(ats, 1, notes=None, status="hired")
         await rig.drain.catch_up()
         assert await rig.deliver() == [("a1", "hired", "J1")]
-
-
-async def test_a_deletion_is_confirmed_beside_a_row_without_an_id_after_a_restart(ats: Ats, open_rig: OpenRig) -> None:
-    for number in range(1, 6):
-        insert(ats, number, f"a{number}", notes="bad" if number == 3 else None)
-    async with open_rig(**FRAGILE_ID) as rig:
-        await rig.adopt()
-    async with open_rig(**FRAGILE_ID) as rig:
-        delete(ats, 5)
-        await rig.drain.catch_up()
-        await rig.pass_grace()
-        assert await rig.deliver() == [("a5", "deleted", "J1")]

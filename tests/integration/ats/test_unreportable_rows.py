@@ -1,16 +1,15 @@
 """Rows of which nothing can be said, and labels that are not to be sent: the others go on."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.applications import delete, insert, update
-from support.builders import WATCH, a_batch, an_observation
+from support.builders import WATCH
 from support.rig import OpenRig, Rig
-from support.sessions import Ats, one
+from support.sessions import Ats
 
-from cdc_sync.core.events import Decided, RowSkipped
+from cdc_sync.core.events import RowSkipped
 
 LACKING = [
     ({"status": None}, "it has no status"),
@@ -31,7 +30,7 @@ async def skipped(rig: Rig) -> dict[str, str]:
 
 class TestRecord:
     @pytest.mark.parametrize(("lack", "reason"), LACKING, ids=str)
-    async def test_a_row_that_lacks_something_is_skipped_and_said_once(
+    async def test_a_row_that_lacks_something_is_skipped_and_said_once_until_it_is_repaired(
         self, ats: Ats, open_rig: OpenRig, lack: dict[str, Any], reason: str
     ) -> None:
         async with open_rig() as rig:
@@ -52,31 +51,10 @@ class TestRecord:
                 assert (await rig.sweep()).repaired == {}
             assert len(rig.heard(RowSkipped)) == 1
 
-    @pytest.mark.parametrize(("lack", "reason"), LACKING, ids=str)
-    async def test_it_is_cleared_and_told_when_it_is_repaired(
-        self, ats: Ats, open_rig: OpenRig, lack: dict[str, Any], reason: str
-    ) -> None:
-        columns = {**WHOLE, **lack}
-        insert(ats, 1, columns.pop("hellowork_id"), columns.pop("status"), **columns)
-        async with open_rig() as rig:
-            await rig.adopt()
-            assert reason in (await skipped(rig))["1"]
             update(ats, 1, **WHOLE, notes="repaired")
             await rig.intake.keys({("1",): 0}, "notify")
-
             assert await skipped(rig) == {}
             assert await rig.deliver() == [("a1", "applied", "J1")]
-
-    async def test_a_new_reason_replaces_the_old_one(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
-            await rig.adopt()
-            insert(ats, 1, "a1", None, job_id=None)
-            await rig.drain.catch_up()
-            update(ats, 1, status="applied")
-            await rig.drain.catch_up()
-
-            assert await skipped(rig) == {"1": "it has no job id"}
-            assert len(rig.heard(RowSkipped)) == 2
 
     @pytest.mark.parametrize("fast", [True, False])
     async def test_it_is_cleared_when_the_row_goes(self, ats: Ats, open_rig: OpenRig, *, fast: bool) -> None:
@@ -90,56 +68,6 @@ class TestRecord:
 
             assert await skipped(rig) == {}
             assert await rig.deliver() == []
-
-    async def test_it_is_cleared_when_the_row_is_nobodys_or_out_of_scope(self, ats: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1", None)
-        insert(ats, 2, "a2", None)
-        async with open_rig(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}) as rig:
-            await rig.adopt()
-            assert len(await skipped(rig)) == 2
-            update(ats, 1, hellowork_id=None)
-            update(ats, 2, notes="test")
-            await rig.drain.catch_up()
-
-            assert await skipped(rig) == {}
-
-    async def test_it_is_remembered_over_a_restart(self, ats: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1", None)
-        async with open_rig() as rig:
-            await rig.adopt()
-        async with open_rig() as rig:
-            assert (await rig.sweep()).repaired == {}
-            assert rig.heard(RowSkipped) == []
-            update(ats, 1, status="applied")
-            await rig.drain.catch_up()
-            assert await skipped(rig) == {}
-
-    async def test_one_that_was_reported_keeps_what_hellowork_knows(self, ats: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1")
-        async with open_rig() as rig:
-            await rig.adopt()
-            update(ats, 1, status=None)
-            await rig.drain.catch_up()
-            await rig.pass_grace()
-            assert await rig.deliver() == []
-            assert (await rig.sweep()).repaired == {}
-
-            delete(ats, 1)
-            await rig.drain.catch_up()
-            await rig.pass_grace()
-            assert await rig.deliver() == [("a1", "deleted", "J1")]
-            assert await skipped(rig) == {}
-
-    async def test_a_url_that_tells_no_id(self, ats: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, None, status_api_url="https://ats-partner.hellowork.com/v2/other")
-        async with open_rig(columns={"application_id": None, "status_url": "status_api_url"}) as rig:
-            await rig.adopt()
-
-            assert list(await skipped(rig)) == ["1"]
-            url = "https://ats-partner.hellowork.com/v1/applications/a1/status"
-            update(ats, 1, status_api_url=url)
-            await rig.drain.catch_up()
-            assert await rig.deliver() == [("a1", "applied", "J1")]
 
 
 TOO_LONG = "the application's id has more than 300 characters"
@@ -178,44 +106,14 @@ class TestIds:
                 assert (await rig.sweep()).repaired == {}
             assert len(rig.heard(RowSkipped)) == 4
 
-    @pytest.mark.parametrize(
-        ("id_", "dead"), [("4" * 301, 0), ("é" * 3_000, 0), ("%" + "25" * 500, 0), ("%2525252541", 1)]
-    )
-    async def test_one_that_an_earlier_version_reported_is_not_called(
-        self, ats: Ats, open_rig: OpenRig, id_: str, dead: int
-    ) -> None:
-        insert(ats, 1, id_, "seen")
-        async with open_rig() as rig:
-            known = an_observation(id_, "seen", key=("1",), changed_at=rig.clock())
-            created = int(one(ats, "SELECT extract(epoch FROM created_at) * 1000 FROM public.applications"))
-            known = replace(known, content=known.content._replace(created=created))  # so it is the row's application
-            await rig.store.capture.apply(rig.intake.rules, a_batch(known, now=rig.clock(), unseen="adopt"))
-            await rig.adopt()
-            assert (await rig.sweep()).repaired == {}
-            update(ats, 1, status="hired")
-            for _ in range(3):
-                await rig.drain.catch_up()
-                assert (await rig.sweep()).repaired == {}
-                await rig.pass_grace()
-            delete(ats, 1)
-            for _ in range(3):
-                await rig.drain.catch_up()
-                assert (await rig.sweep()).repaired == {}
-                await rig.pass_grace()
-
-            assert await rig.deliver() == []
-            assert await skipped(rig) == {}
-            letters = await rig.entries("dead")
-            assert [entry.application_id for entry in letters] == [id_] * dead, "its deletion, which is not called"
-
 
 class TestBlank:
     """An ATS that writes '' where it has no value, as many do: most of its applications are not HelloWork's."""
 
     BOTH: Mapping[str, Any] = {"application_id": "hellowork_id", "status_url": "status_api_url"}
 
-    @pytest.mark.parametrize("blank", ["", " \t\n"])
-    async def test_rows_without_an_id_cost_no_words(self, ats: Ats, open_rig: OpenRig, blank: str) -> None:
+    async def test_rows_without_an_id_cost_no_words(self, ats: Ats, open_rig: OpenRig) -> None:
+        blank = " \t\n"
         for number in range(1, 51):
             insert(ats, number, blank, status_api_url=blank)
         insert(ats, 51, "a51")
@@ -249,60 +147,8 @@ class TestBlank:
             await rig.pass_grace()
             assert await rig.deliver() == [("a1", "deleted", "J2")]
 
-    async def test_an_id_that_becomes_blank_is_no_deletion(self, ats: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1")
-        async with open_rig(columns=self.BOTH) as rig:
-            await rig.adopt()
-            update(ats, 1, hellowork_id="", status_api_url="")
-            await rig.drain.catch_up()
-            await rig.pass_grace()
-            await rig.sweep()
-            await rig.pass_grace()
-            assert await rig.deliver() == []
-
-    @pytest.mark.parametrize("label", [None, ""])
-    async def test_a_status_may_be_given_to_those_that_have_none(
-        self, ats: Ats, open_rig: OpenRig, label: str | None
-    ) -> None:
-        insert(ats, 1, "a1", "applied")
-        async with open_rig(status={"map": {"": "received"}}) as rig:
-            await rig.adopt()
-            update(ats, 1, status=label)
-            await rig.drain.catch_up()
-            assert await rig.deliver() == [("a1", "received", "J1")]
-
 
 class TestLabels:
-    async def test_two_labels_of_one_status_are_no_change(self, ats: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1", "new")
-        async with open_rig(status={"map": {"new": "sent", "opened": "sent", "yes": "hired"}}) as rig:
-            await rig.adopt()
-            update(ats, 1, status="opened")
-            await rig.drain.catch_up()
-            assert await rig.deliver() == []
-            update(ats, 1, status="yes")
-            await rig.drain.catch_up()
-            assert await rig.deliver() == [("a1", "hired", "J1")]
-
-    async def test_ignored_ones_are_no_call_and_no_deletion(self, ats: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1", "new")
-        insert(ats, 2, "a2", "internal")
-        async with open_rig(status={"map": {"new": "sent", "yes": "hired"}, "unmapped": "ignore"}) as rig:
-            await rig.adopt()
-            update(ats, 1, status="internal")
-            await rig.drain.catch_up()
-            await rig.pass_grace()
-            assert await rig.deliver() == []
-            assert (await rig.sweep()).repaired == {}
-
-            update(ats, 1, status="new")
-            await rig.drain.catch_up()
-            assert await rig.deliver() == []
-            update(ats, 1, status="yes")
-            update(ats, 2, status="yes")
-            await rig.drain.catch_up()
-            assert await rig.deliver() == [("a1", "hired", "J1"), ("a2", "hired", "J1")]
-
     @pytest.mark.parametrize("fast", [True, False])
     async def test_of_ignored_ones_the_end_is_still_told(self, ats: Ats, open_rig: OpenRig, *, fast: bool) -> None:
         insert(ats, 1, "a1", "new")
@@ -320,22 +166,6 @@ class TestLabels:
 
             assert await rig.deliver() == [("a1", "deleted", "J1")], "of a2 HelloWork was never told"
 
-    async def test_an_ignored_one_that_moved_is_deleted_with_its_new_row(self, ats: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1", "new")
-        async with open_rig(status={"map": {"new": "sent"}, "unmapped": "ignore"}) as rig:
-            await rig.adopt()
-            delete(ats, 1)
-            insert(ats, 2, "a1", "internal")
-            await rig.drain.catch_up()
-            await rig.pass_grace()
-            assert await rig.deliver() == []
-            assert (await rig.sweep()).repaired == {}
-
-            delete(ats, 2)
-            await rig.drain.catch_up()
-            await rig.pass_grace()
-            assert await rig.deliver() == [("a1", "deleted", "J1")]
-
     async def test_a_sweep_learns_of_an_ignored_ones_new_row(self, ats: Ats, open_rig: OpenRig) -> None:
         insert(ats, 1, "a1", "new")
         async with open_rig(status={"map": {"new": "sent"}, "unmapped": "ignore"}) as rig:
@@ -350,30 +180,3 @@ class TestLabels:
             await rig.pass_grace()
 
             assert await rig.deliver() == [("a1", "deleted", "J1")]
-
-    async def test_rejected_ones_are_dead_letters_said_once(self, ats: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1", "new")
-        async with open_rig(status={"map": {"new": "sent"}, "unmapped": "reject"}) as rig:
-            await rig.adopt()
-            update(ats, 1, status="odd")
-            await rig.drain.catch_up()
-            for _ in range(2):
-                assert (await rig.sweep()).repaired == {}
-
-            assert await rig.deliver() == []
-            (entry,) = await rig.entries("dead")
-            assert "the label 'odd' is not in status.map" in (entry.reason or "")
-            assert [decided.outcome for decided in rig.heard(Decided)] == ["dead"]
-            update(ats, 1, status="new")
-            await rig.drain.catch_up()
-            assert await rig.entries("dead") == []
-
-    async def test_a_url_of_another_host_is_a_dead_letter(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig(columns={"status_url": "status_api_url"}) as rig:
-            await rig.adopt()
-            insert(ats, 1, "a1", status_api_url="https://evil.example/v1/applications/a1/status")
-            await rig.drain.catch_up()
-
-            assert await rig.deliver() == []
-            (entry,) = await rig.entries("dead")
-            assert "evil.example:443 is neither base_url's" in (entry.reason or "")

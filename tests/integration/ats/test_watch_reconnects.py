@@ -1,9 +1,6 @@
 """A watch whose connections die without a word, in the middle of a page: it notices, connects anew, and goes on."""
 
 import asyncio
-import random
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,9 +39,8 @@ SELECT count(*) > 0 FROM pg_stat_activity
 """
 
 
-@pytest.mark.parametrize("mode", ["notify", "poll"])
 async def test_in_the_middle_of_a_sweeps_page(
-    database: str, ats: Ats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+    database: str, ats: Ats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[Event] = []
 
@@ -54,7 +50,7 @@ async def test_in_the_middle_of_a_sweeps_page(
     ats.execute(_DRAG)
     for number in range(1, 11):
         insert(ats, number, f"a{number}", updated_at="2024-01-01")
-    capture = {"mode": mode, "watermark": "updated_at", "sweep": "1s"}
+    capture = {"sweep": "1s"}
     async with proxy_to(database) as proxy:
         config = a_config(proxy.dsn, capture=capture, columns={"status": _STATUS})
         install_triggers(ats, config)
@@ -78,38 +74,7 @@ async def test_in_the_middle_of_a_sweeps_page(
 
             assert working.done() is False
             assert times(CaptureStarted) == 2
-            # By poll a deletion is found so: no repair.
-            assert await store.operation.repairs() == {
-                WATCH: {"status": 1} if mode == "poll" else {"status": 1, "gone": 1}
-            }
-        finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
-            await store.driver.close()
-
-
-async def test_in_the_middle_of_the_baselines_page(database: str, ats: Ats, tmp_path: Path) -> None:
-    said: list[Event] = []
-    ats.execute(_DRAG)
-    for number in range(1, 11):
-        insert(ats, number, f"a{number}", updated_at="2024-01-01")
-    ats.execute("INSERT INTO public.drags DEFAULT VALUES")
-    async with proxy_to(database) as proxy:
-        config = a_config(proxy.dsn, columns={"status": _STATUS})
-        install_triggers(ats, config)
-        store = Store(SqliteDriver(tmp_path / "state.db"))
-        parts = parts_of(config, store, said.append, Clock())
-        parts = replace(parts, database=Database(proxy.dsn, store, prove_every=0.2, answers_within=2))
-        working = asyncio.create_task(WatchWorker(parts).run())
-        try:
-            await eventually(lambda: one(ats, _IN_A_PAGE), "a page that takes its time")
-            proxy.forget()
-            ats.execute("DELETE FROM public.drags")
-
-            await eventually(lambda: any(isinstance(each, WatchLost) for each in said), "the loss", within=30)
-            await eventually(lambda: any(isinstance(each, CaptureStarted) for each in said), "capture", within=30)
-
-            assert await store.report.known_of(WATCH) == 10
+            assert await store.operation.repairs() == {WATCH: {"status": 1, "gone": 1}}
         finally:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
@@ -129,40 +94,3 @@ async def test_a_pool_without_a_free_connection_is_a_lost_database(open_rig: Ope
         assert raised.value.kind == "unreachable"
         for connection in taken:
             await pool.putconn(connection)
-
-
-async def test_a_store_that_takes_no_more_is_waited_for_ever_longer(
-    ats: Ats, tmp_path: Path, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It can still be read, so each time the watch connects, reads the change anew, and cannot record it."""
-    waits: list[float] = []
-
-    def uniform(_shortest: float, longest: float) -> float:
-        waits.append(longest)
-        return 0.01
-
-    monkeypatch.setattr(random, "uniform", uniform)
-    insert(ats, 1, "a1")
-    async with open_rig() as rig:
-        await rig.adopt()
-        with closing(sqlite3.connect(tmp_path / "state.db")) as store:
-            store.execute("CREATE TRIGGER full BEFORE INSERT ON outbox BEGIN SELECT RAISE(FAIL, 'full'); END")
-        update(ats, 1, status="hired")
-        working = asyncio.create_task(WatchWorker(rig.intake.parts).run())
-        try:
-            await eventually(lambda: len(waits) >= 6, "some tries")
-            assert waits[:6] == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
-            with closing(sqlite3.connect(tmp_path / "state.db")) as store:
-                store.execute("DROP TRIGGER full")
-            await eventually(lambda: rig.heard(CaptureStarted), "it works again")
-            assert [entry.application_id for entry in await rig.entries()] == ["a1"]
-            tries = len(waits)
-            ats.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND application_name = 'cdc-sync'"
-            )
-            await eventually(lambda: len(waits) > tries, "the next loss")
-            assert waits[tries] == 0.5
-        finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
