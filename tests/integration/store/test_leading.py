@@ -96,12 +96,6 @@ class TestBothStores:
             first.stop()
         assert await beside.report.leader() is None
 
-    async def test_one_that_was_killed_leads_no_more(self, name: str, beside: Store) -> None:
-        with leader_of(name) as first:
-            first.kill()
-
-        assert await beside.report.leader() is None
-
     def test_a_standby_takes_over_at_once_from_one_that_stops(self, name: str) -> None:
         with leader_of(name) as first, leading_process(name) as second:
             assert second.next("stands by") == standby_of(first.pid)
@@ -121,19 +115,6 @@ class TestBothStores:
             second.next("leads")
 
             assert seconds_since(begun) < AT_ONCE
-
-    def test_one_that_starts_after_a_kill_leads_at_once(self, name: str) -> None:
-        with leader_of(name) as first:
-            first.kill()
-        begun = time.monotonic()
-        with leading_process(name) as second:
-            second.next("leads")
-
-        assert seconds_since(begun) < AT_ONCE
-
-    def test_a_standby_knows_that_its_configuration_is_another_one(self, name: str) -> None:
-        with leader_of(name, configuration="one") as first, leading_process(name, configuration="two") as second:
-            assert second.next("stands by") == standby_of(first.pid, differs=True)
 
 
 def standby_of(leader: int, **others: object) -> dict[str, object]:
@@ -215,33 +196,6 @@ class TestPostgres:
 
                 other.execute("SELECT pg_advisory_unlock_all()")
                 second.next("leads")
-
-    def test_what_the_role_shows_of_times_does_not_matter(self, dsn: str, dba: Ats) -> None:
-        with roles(dsn) as new_role:
-            role = new_role()
-            dba.execute(scripts.grants(role).encode())
-            own = make_conninfo(dsn, user=role, password=role)
-            with leader_of(own, longest_call=SHORT) as first:
-                dba.execute(f"ALTER ROLE {role} SET TimeZone = 'Asia/Tokyo'".encode())
-                with leading_process(own, longest_call=SHORT) as second:
-                    second.next("stands by")
-                    first.send(signal.SIGSTOP)
-
-                    second.next("leads")
-
-    def test_a_lead_is_renewed_from_its_beginning(self, dsn: str, dba: Ats) -> None:
-        """A start may take longer than a lease: what is pending is marked, and tenants are looked for."""
-        with leader_of(dsn, longest_call=SHORT):
-            before = one(dba, "SELECT beat FROM cdc_sync.leader")
-            wait_until(lambda: one(dba, "SELECT beat FROM cdc_sync.leader") > before + 1, "it renews its lease")
-
-    def test_a_process_that_is_resumed_after_its_lease_ends(self, dsn: str, dba: Ats) -> None:
-        with leader_of(dsn, longest_call=SHORT) as first:
-            first.send(signal.SIGSTOP)
-            time.sleep(LEASE + 0.5)
-            first.send(signal.SIGCONT)
-
-            assert first.ended() == -signal.SIGALRM
 
     def test_one_that_is_resumed_within_its_lease_goes_on(self, dsn: str, dba: Ats) -> None:
         with leader_of(dsn) as first:
