@@ -34,18 +34,3 @@ def test_a_handler_of_any_event_has_those_that_its_consumer_does_not_name() -> N
         emit(event)
 
     assert handled == [New(), HeartBeat(1)]
-
-
-def test_what_a_consumer_does_is_asked_anew_when_it_has_changed() -> None:
-    handled: list[Event] = []
-    handlers: Handlers = {}
-    dispatch = Dispatch(lambda: handlers)
-    emit = dispatch.emit
-    emit(HeartBeat(1))
-
-    handlers = {HeartBeat: handled.append}
-    emit(HeartBeat(2))
-    dispatch.rebuild()
-    emit(HeartBeat(3))
-
-    assert handled == [HeartBeat(3)]
