@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import io
 import json
 import re
 from collections.abc import AsyncIterator
@@ -10,11 +9,10 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from multidict import MultiDict
 from support.builders import ENDPOINT, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 from support.configurations import a_config
 from support.looking import TOKEN, Admin, admin_server
-from support.store_steps import begin_call, bury, entry_of, reject, told_status, waiting_entry
+from support.store_steps import bury, entry_of, waiting_entry
 
 from cdc_sync.core.events import PersonActed
 
@@ -44,55 +42,6 @@ UNTOUCHED = {"h1": "held", "h2": "held", "d1": "dead", "d2": "dead"}
 
 
 class TestByThePage:
-    @pytest.mark.parametrize(
-        ("application_id", "actions"),
-        [
-            ("h1", ["/fuse/release", "/fuse/discard"]),
-            ("d1", ["/dead-letters/retry", "/dead-letters/discard"]),
-            ("p1", []),
-            ("t1", ["/resend"]),
-        ],
-    )
-    async def test_a_story_has_the_buttons_that_its_entry_allows(
-        self, guarded: Admin, application_id: str, actions: list[str]
-    ) -> None:
-        await guarded.store.capture.apply(some_rules(), a_batch(an_observation("p1")))
-        await guarded.store.capture.apply(some_rules(), a_baseline(an_observation("t1")))
-        browser = guarded.browser()
-
-        page = await browser.page(f"/application?id={application_id}")
-
-        assert [action for action in re.findall('action="([^"]+)"', page) if action in PATHS] == actions
-        for action in actions:
-            answer = await browser.press(action, watch=WATCH, application_id=application_id)
-            assert answer.status == 303
-
-    async def test_a_held_application_is_released_alone(self, guarded: Admin) -> None:
-        browser = guarded.browser()
-
-        await browser.press("/fuse/release", watch=WATCH, application_id="h2")
-
-        assert await states(guarded) == {**UNTOUCHED, "h2": "pending"}
-
-    async def test_an_acknowledged_state_is_resent(self, guarded: Admin) -> None:
-        await guarded.store.capture.apply(some_rules(), a_baseline(an_observation("t1")))
-        browser = guarded.browser()
-
-        assert (await browser.press("/resend", watch=WATCH, application_id="t1")).status == 303
-
-        entry = await entry_of(guarded.store, "t1")
-        assert entry is not None
-        assert entry.state == "pending"
-        (acted,) = await guarded.store.operation.take_actions()
-        assert (acted.action, acted.count, acted.on) == ("resend", 1, WATCH)
-        assert (await guarded.store.report.story("t1", None, 9))[-1].detail["who"] == acted.who
-        assert "1 state is resent" in await browser.page()
-        for form in ({"watch": WATCH, "application_id": "h1"}, {"application_id": "t1"}, {"watch": WATCH}):
-            assert (await browser.press("/resend", **form)).status == 409
-        unconfigured = an_observation("t1")
-        await guarded.store.capture.apply(some_rules("former"), a_baseline(unconfigured))
-        assert (await browser.press("/resend", watch="former", application_id="t1")).status == 409
-
     async def test_held_entries_are_released(self, guarded: Admin) -> None:
         browser = guarded.browser()
 
@@ -128,36 +77,6 @@ class TestByThePage:
         assert await guarded.store.operation.paused() == frozenset()
         assert "paused by an operator" not in await browser.page()
 
-    async def test_no_more_are_released_than_were_seen(self, guarded: Admin) -> None:
-        browser = guarded.browser()
-
-        await browser.press("/fuse/release", watch="applications", number="1")
-
-        assert await states(guarded) == {**UNTOUCHED, "h1": "pending"}
-
-    async def test_held_entries_are_discarded(self, guarded: Admin) -> None:
-        browser = guarded.browser()
-
-        assert (await browser.press("/fuse/discard", watch="applications", number="2")).status == 303
-
-        assert await states(guarded) == {**UNTOUCHED, "h1": None, "h2": None}
-        assert await told_status(guarded.store, "h1") == "applied"
-        assert "2 entries were discarded" in await browser.page()
-
-    async def test_a_transition_is_released_or_discarded_alone(self, guarded: Admin) -> None:
-        change = a_batch(an_observation("h1", "hired"), an_observation("h2", "seen"))
-        await guarded.store.capture.apply(some_rules(max_changes=0), change)
-        browser = guarded.browser()
-        assert "1 × <bdi>(new) → hired</bdi>" in await browser.page()
-
-        of_watch = {"watch": "applications", "number": "1"}
-        await browser.press("/fuse/release", **of_watch, transition="(new) → hired")
-        assert await states(guarded) == {**UNTOUCHED, "h1": "pending"}
-        await browser.press("/fuse/discard", **of_watch, transition="(new) → hired")
-        assert await states(guarded) == {**UNTOUCHED, "h1": "pending"}
-        assert (await browser.press("/fuse/discard", **of_watch, transition="(new) → seen")).status == 303
-        assert await states(guarded) == {**UNTOUCHED, "h1": "pending", "h2": None}
-
     async def test_what_became_something_else_since_the_page_stays(self, guarded: Admin) -> None:
         browser = guarded.browser()
         section = (await browser.page()).partition('id="held"')[2]
@@ -169,19 +88,6 @@ class TestByThePage:
         await browser.press("/fuse/discard", **fields)
 
         assert await states(guarded) == {**UNTOUCHED, "h1": None}
-
-    async def test_several_transitions_take_a_number_each(self, guarded: Admin) -> None:
-        await guarded.store.capture.apply(some_rules(max_changes=0), a_batch(an_observation("h2", "hired")))
-        names = [("transition", "(new) → applied"), ("transition", "(new) → hired")]
-
-        async def post(action: str, *more: tuple[str, str]) -> tuple[int, str]:
-            form = MultiDict([("watch", "applications"), *names, *more])
-            answer = await guarded.get(action, method="POST", authorization=BEARER, form=form)
-            return answer.status, answer.text
-
-        assert await post("/fuse/release", ("number", "1")) == (409, NUMBERS)
-        assert await post("/fuse/release", ("number", "0"), ("number", "1")) == (200, '{"released": 1}')
-        assert await states(guarded) == {**UNTOUCHED, "h2": "pending"}
 
     @pytest.mark.parametrize(("path", "first"), [("/fuse/discard", "h1"), ("/dead-letters/discard", "d1")])
     async def test_no_more_are_discarded_than_were_seen(self, guarded: Admin, path: str, first: str) -> None:
@@ -198,19 +104,6 @@ class TestByThePage:
         assert (await waiting_entry(guarded.store, "d2")).due_at == NOW
         assert "1 dead letter is sent again" in await browser.page()
 
-    async def test_one_dead_letter_is_discarded(self, guarded: Admin) -> None:
-        browser = guarded.browser()
-
-        await browser.press("/dead-letters/discard", watch="applications", application_id="d1")
-
-        assert await states(guarded) == {**UNTOUCHED, "d1": None}
-
-    async def test_all_dead_letters_are_retried_or_discarded(self, guarded: Admin) -> None:
-        browser = guarded.browser()
-
-        await browser.press("/dead-letters/retry", all="1", number="2")
-        assert await states(guarded) == {**UNTOUCHED, "d1": "pending", "d2": "pending"}
-
     async def test_what_a_watch_left_that_is_configured_no_more_is_decided_about_too(self, guarded: Admin) -> None:
         former = some_rules("former", max_changes=0)
         await guarded.store.capture.apply(former, a_batch(an_observation("f1"), an_observation("f2")))
@@ -225,23 +118,6 @@ class TestByThePage:
         assert answer.status == 303
         assert (await guarded.store.report.counts())["former"].pending == 2
         assert await states(guarded) == UNTOUCHED
-
-    async def test_dead_letters_of_such_a_watch_are_among_all(self, guarded: Admin) -> None:
-        await guarded.store.capture.apply(some_rules("former"), a_batch(an_observation("f1")))
-        await reject(guarded.store, await begin_call(guarded.store))
-        browser = guarded.browser()
-        assert 'name="number" value="3"' in await browser.page()
-
-        assert (await browser.press("/dead-letters/discard", all="1", number="3")).status == 303
-
-        assert await guarded.store.report.entries("dead", None, 10) == []
-
-    async def test_the_buttons_are_offered(self, guarded: Admin) -> None:
-        text = await guarded.browser().page()
-
-        for path in (*ACTIONS, "/sending/pause"):
-            assert f'action="{path}"' in text
-        assert "cdc-sync fuse release" not in text
 
 
 class TestByAScript:
@@ -286,17 +162,6 @@ class TestByAScript:
             assert (answer.status, answer.text) == (409, reason)
         assert await states(guarded) == UNTOUCHED
 
-    async def test_a_form_with_a_file_is_refused(self, guarded: Admin) -> None:
-        answer = await guarded.get(
-            "/fuse/release",
-            method="POST",
-            authorization=BEARER,
-            form={"watch": "applications", "application_id": io.BytesIO(b"h1")},
-        )
-
-        assert answer.status == 415
-        assert await states(guarded) == UNTOUCHED
-
 
 class TestNobodyElse:
     async def test_without_the_token(self, guarded: Admin) -> None:
@@ -308,11 +173,6 @@ class TestNobodyElse:
         )
         assert {answer.status for answer in answers} == {401}
         assert await states(guarded) == UNTOUCHED
-
-    async def test_by_a_link(self, guarded: Admin) -> None:
-        browser = guarded.browser()
-        for path in PATHS:
-            assert (await guarded.get(f"{path}?all=1", authorization=browser.authorization)).status == 405
 
     async def test_where_no_token_is_configured(self, admin: Admin) -> None:
         await bury(admin.store, an_observation("d1"))
@@ -356,12 +216,6 @@ class TestWho:
         await guarded.post("/fuse/release", form, Authorization=BEARER, X_Remote_User="julia")
 
         assert await self.who(guarded) == who
-
-    async def test_a_header_counts_only_if_it_is_configured(self, guarded: Admin) -> None:
-        form = {"watch": WATCH, "application_id": "h1"}
-        await guarded.post("/fuse/release", form, Authorization=BEARER, X_Remote_User="julia")
-
-        assert await self.who(guarded) == "the token from 127.0.0.1"
 
     @pytest.mark.parametrize("name", ["x" * 5_000, "ren\udce9", "<i>"])
     async def test_a_strange_name_does_no_harm(self, guarded: Admin, name: str) -> None:
