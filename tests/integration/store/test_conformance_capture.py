@@ -44,11 +44,6 @@ class TestKeys:
         assert await unresolved(store, ("a1",)) == {}
         assert await unresolved(store, ("row 2",)) == {"a1": NOW}
 
-    async def test_one_row_may_have_represented_two_applications(self, store: Store) -> None:
-        await observe(store, moved(an_observation("a1"), "row"), moved(an_observation("a2"), "row"))
-
-        assert await unresolved(store, ("row",)) == {"a1": NOW, "a2": NOW}
-
     @pytest.mark.parametrize("key", [("1", "2"), ("a,b", 'c"d'), ("é🎉", ""), ("[", "]", "\\"), ("1",)])
     async def test_a_key_may_have_several_columns_and_any_text(self, store: Store, key: tuple[str, ...]) -> None:
         await adopt(store, "other")
@@ -56,11 +51,6 @@ class TestKeys:
 
         assert (await known_one(store)).key == key
         assert await unresolved(store, key) == {"a1": NOW}
-
-    async def test_a_watch_does_not_see_another_watchs_rows(self, store: Store) -> None:
-        await adopt(store, "a1")
-
-        assert await unresolved(store, ("a1",), watch="spontaneous") == {}
 
 
 class TestScope:
@@ -94,14 +84,6 @@ class TestSuspicions:
         due = await store.capture.due_suspicions(WATCH, NOW + 100, 10, horizon=HOUR)
         assert due == [Suspicion("a1", at=NOW, due_at=NOW + 5)]
         assert await events_of(store) == ["suspected"]
-
-    async def test_the_oldest_come_first_and_no_more_than_asked_for(self, store: Store) -> None:
-        for number in range(5):
-            await store.capture.apply(some_rules(), a_suspicion(f"a{number}", due_at=NOW - number))
-
-        due = await store.capture.due_suspicions(WATCH, NOW, 2, horizon=HOUR)
-
-        assert [suspicion.application_id for suspicion in due] == ["a4", "a3"]
 
     async def test_one_that_a_wrong_clock_made_is_due_too(self, store: Store) -> None:
         ahead = Suspicion("a1", at=NOW, due_at=NOW + 365 * 24 * HOUR)

@@ -121,13 +121,6 @@ class TestHowLongItWasTried:
         (again,) = found.entries[LANE]
         assert begun(again, a_week_later).first_attempt_at == a_week_later - 59 * SECOND - LONGEST_COUNTED
 
-    async def test_from_a_refusal_of_our_credentials_on_it_counts_again(self, store: Store) -> None:
-        await settle(store, a1=0)
-        first = await begin_call(store, NOW)
-        await store.delivery.complete([Finished(first, Retry(NOW + MINUTE, restarts=True), REPLY, NOW)], {})
-
-        assert (await begin_call(store, NOW + MINUTE)).first_attempt_at == NOW + MINUTE
-
     async def test_a_404_counts_for_as_long_as_somebody_asked(self, store: Store) -> None:
         await settle(store, a1=0)
         first = await begin_call(store, NOW)

@@ -19,7 +19,6 @@ from support.store_steps import (
     begin_call,
     begin_calls,
     entry_of,
-    events_of,
     observe,
     story_of,
     told_status,
@@ -119,15 +118,6 @@ class TestTheStory:
             "to": {"status": "seen", "job_id": "J1", "deleted": False},
             **detail,
         }
-
-    async def test_an_answer_to_a_replaced_entry_is_marked(self, store: Store) -> None:
-        entry = await under_way(store)
-        await observe(store, an_observation(status="hired"), under_way=[entry])
-
-        await end(store, entry, DeadLetter("HTTP 400"))
-
-        assert (await story_of(store))[-1].detail["replaced"] is True
-        assert (await events_of(store))[-1] == "answered"
 
 
 async def test_several_ends_and_a_health_are_one_step(store: Store) -> None:

@@ -77,14 +77,6 @@ class TestTheOtherWatch:
 
         assert found.keys() == set(ids)
 
-    async def test_sends_what_no_watch_knows_and_what_others_credentials_know(self, store: Store) -> None:
-        await adopt(store, "a1", watch="stranger")
-
-        await seen_in_archive(store, an_observation("a1"), an_observation("a2"))
-
-        assert await entry_of(store, "a1", ARCHIVE) is not None
-        assert await entry_of(store, "a2", ARCHIVE) is not None
-
 
 class TestTwoEntries:
     @pytest.mark.parametrize("is_attempted", [False, True])

@@ -14,7 +14,6 @@ from support.builders import (
     WATCH,
     a_baseline,
     a_content,
-    a_suspicion,
     an_observation,
     rules_by_row,
     some_rules,
@@ -37,11 +36,9 @@ from support.store_steps import (
 
 from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import transition
+from cdc_sync.core.diff import Fuse, transition
 from cdc_sync.core.events import PersonActed
-from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store, acts
 from cdc_sync.store.acts import Discard, Send
 from cdc_sync.store.driver import Transaction
@@ -83,6 +80,17 @@ class TestRelease:
 
         assert len(await acting.release_held(store, None, LATER, account=account)) == 1
         assert await left(store) == kept
+
+    async def test_held_entries_are_sent_and_the_fuse_is_whole(self, store: Store) -> None:
+        await hold(store, "a1", "a2")
+
+        assert len(await acting.release_held(store, None, LATER)) == 2
+
+        claimed = await begin_calls(store, LATER)
+        assert [entry.application_id for entry in claimed] == ["a1", "a2"]
+        assert [entry.reason for entry in claimed] == [None, None]
+        assert await store.operation.fuses() == {WATCH: Fuse(decided_at=LATER)}
+        assert await events_of(store) == ["held", "released"]
 
 
 class TestHeldGroups:
@@ -196,7 +204,7 @@ class TestDiscard:
         (deletion,) = await begin_calls(store, endpoint=f"{ENDPOINT} [acme]")
         assert deletion.content.deleted
 
-    @pytest.mark.parametrize("limit", [None, 1, 2, 3, 4, 9])
+    @pytest.mark.parametrize("limit", [None, 3])
     async def test_all_of_them_in_steps(self, store: Store, limit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(acts, "STEP", 2)
         ids = ("a1", "a2", "a3", "a4")
@@ -332,6 +340,14 @@ class TestResend:
 
         assert await acting.resend(store, None, ["a1"], LATER) == []
 
+    async def test_held_and_dead_entries_have_commands_of_their_own(self, store: Store) -> None:
+        await bury(store, an_observation("a2"))
+        await hold(store, "a1")
+
+        assert await acting.resend(store, None, ["a1", "a2"], LATER) == []
+
+        assert (await left(store, "held"), await left(store, "dead")) == (["a1"], ["a2"])
+
 
 class TestReplacedMeanwhile:
     @pytest.mark.parametrize("discards", [False, True])
@@ -344,18 +360,6 @@ class TestReplacedMeanwhile:
 
         assert await acts.execute(store.driver, act, LATER) == [(WATCH, "a1")]
         assert await left(store) == ["a2"]
-
-
-class TestPause:
-    async def test_is_of_one_endpoint_or_of_all(self, store: Store) -> None:
-        assert await store.operation.paused() == frozenset()
-
-        await acting.pause(store, "https://one.example:443")
-        await acting.pause(store, "https://other.example:443")
-        assert await acting.resume(store, "https://one.example:443") == ["https://other.example:443"]
-        await acting.pause(store, ALL_ENDPOINTS)
-
-        assert await store.operation.paused() == {ALL_ENDPOINTS, "https://other.example:443"}
 
 
 class TestWhatPeopleDid:
@@ -412,16 +416,6 @@ class TestForgettingAnApplication:
     async def forget(self, store: Store, application_id: str, watch: str | None = None) -> int:
         request = acts.ForgetApplication(application_id, watch, self.BY)
         return await acts.execute(store.driver, request, LATER)
-
-    async def test_a_suspected_deletion_is_waited_for(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await store.capture.apply(some_rules(), a_suspicion("a1"))
-
-        with pytest.raises(OperationError, match="has not acknowledged its deletion"):
-            await self.forget(store, "a1")
-
-        assert await store.capture.suspected(WATCH, ["a1"]) == {"a1"}
-        assert await store.operation.count_actions() == {}
 
     async def test_other_watches_keep_it(self, store: Store) -> None:
         for watch in (WATCH, "other"):

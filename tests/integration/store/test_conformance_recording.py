@@ -109,15 +109,6 @@ async def test_a_new_content_starts_its_retries_afresh_but_stays_attempted(store
     assert entry.attempted
 
 
-async def test_what_must_not_be_sent_may_even_have_a_url_that_is_none(store: Store) -> None:
-    odd = a_content("hired")._replace(url="javascript:alert(1)")
-
-    await observe(store, replace(an_observation(), content=odd, refused="its URL may not be called"))
-
-    assert (await waiting_entry(store)).content.url == "javascript:alert(1)"
-    assert await store.delivery.endpoints() == {}
-
-
 @pytest.mark.parametrize("application_id", ["1", "é 🎉", 'a"b', "a'b", "a\\b", "%", "[1]", "{}", "x" * 300, " 1"])
 async def test_any_id_names_its_application_and_no_other(store: Store, application_id: str) -> None:
     await adopt(store, application_id, "other")

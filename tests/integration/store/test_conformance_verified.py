@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from support.builders import WATCH, a_baseline, a_batch, a_content, an_observation, moved, some_rules
-from support.store_steps import adopt, known_one, observe
+from support import acting
+from support.builders import NOW, WATCH, a_baseline, a_batch, a_content, an_observation, moved, some_rules
+from support.store_steps import acknowledge, adopt, begin_call, bury, known_one, observe
 
 from cdc_sync.core.outbox import Verified
 from cdc_sync.core.rows import Key
@@ -125,6 +126,20 @@ class TestForgetting:
         await observe(known, an_observation())
 
         assert not await passes(known), "though it is as it was again, but for what waits"
+
+    async def test_a_pending_change_and_an_acknowledged_one(self, known: Store) -> None:
+        await observe(known, an_observation(status="hired"))
+        assert not await passes(known)
+        await acknowledge(known, await begin_call(known))
+
+        assert not await passes(known), "A, B, and A again, which nobody saw"
+
+    async def test_an_operators_discard(self, known: Store) -> None:
+        await bury(known, an_observation(status="hired"))
+        assert not await passes(known)
+        await acting.discard(known, "dead", WATCH, NOW)
+
+        assert not await passes(known)
 
 
 class TestOtherRows:

@@ -31,7 +31,8 @@ SCHEMAS = [old for old in OLD_STORES if old.backend == "postgres" and old.schema
 OLD = [old for old in SCHEMAS if old.schema < SCHEMA]
 """Those that are brought up to date."""
 
-of_schemas = pytest.mark.parametrize("old", SCHEMAS, ids=lambda old: old.name)
+of_schemas = pytest.mark.parametrize("old", [SCHEMAS[0], SCHEMAS[-1]], ids=lambda old: old.name)
+"""The first is brought through every migration."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ class TestAFile:
     # The last migration has too few instructions to be ended between two of them.
     @pytest.mark.parametrize(
         ("unit", "old"),
-        [("statement", FILES[0]), ("statement", FILES[-1]), ("instruction", FILES[0]), ("instruction", FILES[-2])],
+        [("statement", FILES[0]), ("instruction", FILES[-2])],
         ids=lambda each: each if isinstance(each, str) else each.name,
     )
     def test_kill_9_anywhere_leaves_it_as_it_was_or_complete(

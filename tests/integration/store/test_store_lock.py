@@ -60,11 +60,3 @@ def test_the_lock_file_is_its_owners_alone(path: Path) -> None:
         os.umask(before)
 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-
-
-def test_a_missing_folder_is_named(path: Path) -> None:
-    with pytest.raises(
-        StoreError, match=r"state\.db\.lock cannot be opened: No such file.*folder of state\.path"
-    ) as raised:
-        locked(path.parent / "missing" / "state.db").__enter__()
-    assert raised.value.code == "store-lock-file"
