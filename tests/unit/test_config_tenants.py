@@ -204,21 +204,6 @@ def test_tenants_are_known_again_by_their_watches_names() -> None:
     assert tenants_named(in_databases, names) == {"applications": [Tenant("one", "a.b")]}
 
 
-@pytest.mark.parametrize(
-    ("pattern", "schema", "is_so"),
-    [
-        (r"tenant\_%", "tenant_1", True),
-        (r"tenant\_%", "tenantA1", False),
-        ("tenant_", "tenant1", True),
-        ("%", "any\nthing", True),
-        (r"\%.a%", "%.ab", True),
-    ],
-)
-def test_a_schema_is_like_a_pattern_as_in_sql(pattern: str, schema: str, *, is_so: bool) -> None:
-    config = _config(TEMPLATE.replace("tenant_%", pattern.replace("\\", "\\\\")))
-    assert bool(tenants_named(config, [f"applications@{schema}"])["applications"]) is is_so
-
-
 def test_a_tenant_keeps_its_watch() -> None:
     one, two = Tenant(None, "tenant_1"), Tenant(None, "tenant_2")
     before, _ = expanded(_config(), {"applications": [one]}, str)

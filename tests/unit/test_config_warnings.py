@@ -52,13 +52,6 @@ def test_personal_data_is_pointed_out(field: str, mapped: object) -> None:
     assert warned({f"{WATCH}.columns.{field}": mapped}) == [("personal-data", f"{WATCH}.columns.{field}")]
 
 
-def test_several_watches_with_where_on_one_table_are_pointed_out() -> None:
-    watch = {"table": "public.t", "key": ["id"], "where": "t.tenant = 1"}
-    columns = {"application_id": "i", "status": "s", "job_id": "j", "created": "c"}
-    found = warned({f"watches.c{number}": {**watch, "columns": columns} for number in (1, 2)})
-    assert found == [("table-of-customers", "watches.c1.where")]
-
-
 @pytest.mark.parametrize(
     ("written", "code"), [("offered", "offred"), ("withdrawn", "whithdrawn"), ("Rejected", "rejected")]
 )
