@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,10 @@ from typer.testing import CliRunner, Result
 
 from cdc_sync.cli import app, decisions
 from cdc_sync.cli.asking import asking
-from cdc_sync.cli.decisions import blown_fuses
-from cdc_sync.config import parse
-from cdc_sync.core.content import from_datetime
 from cdc_sync.store import Store
-from cdc_sync.store.clock import boot_id, uptime
-from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.sqlite import SqliteDriver
 
 WATCH = "applications"
-HOUR = 3_600_000
 CONFIG = f"""
 database: {{dsn: "postgresql:///ats"}}
 state: {{path: PATH}}
@@ -32,26 +25,6 @@ watches:
     key: [id]
     columns: {{application_id: id, status: status, job_id: job_id, created: created_at}}
 """
-
-
-async def test_when_the_fuse_blew_is_shown_by_the_clock_that_people_read(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    config = parse(CONFIG.replace("PATH", str(path)), name="the test's configuration", environ={})
-    store = Store(SqliteDriver(path))
-    people = store.driver.clock.for_people()
-    # As if the machine's clock had been set forward by an hour since the boot.
-    anchor = f"{boot_id()} {people - HOUR - uptime()}"
-    await store.driver.transact(lambda t: t.run("set_about", name="clock", value=anchor))
-    await store.driver.close()
-    store = Store(SqliteDriver(path))
-    await store.capture.blow_fuse(WATCH, "too many", store.driver.clock())
-    await store.driver.close()
-
-    async with opened_beside(config) as beside:
-        (fuse,) = await blown_fuses(beside, WATCH)
-
-    assert fuse["watch"] == WATCH
-    assert abs(from_datetime(datetime.fromisoformat(fuse["blown_at"])) - people) < HOUR / 2
 
 
 def hold(path: Path, *observations: Any, watch: str = WATCH) -> None:
@@ -101,15 +74,6 @@ def test_what_is_held_after_the_look_is_left(
     monkeypatch.setattr(decisions, "asking", late)
 
     assert decide("release", "--yes").stdout == "0 released\n"
-
-
-def test_an_id_that_is_not_held_is_told_whatever_the_numbers(decide: Callable[..., Result], tmp_path: Path) -> None:
-    hold(tmp_path / "state.db", an_observation("h1"), watch="former")
-
-    done = decide("release", "h1", "nobody", "--yes")
-
-    assert (done.exit_code, done.stdout) == (1, "2 released\n")
-    assert done.stderr.startswith("nobody is not held, ")
 
 
 @pytest.mark.usefixtures("decide")

@@ -54,49 +54,6 @@ def test_a_secret_in_a_file_that_others_may_read_is_warned_of(folder: Path, path
     assert len(said) == (2 if mode == 0o606 else 1)
 
 
-@pytest.mark.parametrize("path", INLINE)
-@pytest.mark.parametrize("mode", [0o600, 0o640, 0o660])
-def test_what_nobody_else_may_read_is_not(folder: Path, path: str, mode: int) -> None:
-    assert warned(folder, {path: INLINE[path]}, mode) == []
-
-
-def test_a_folder_that_others_may_not_enter_keeps_its_files(folder: Path) -> None:
-    folder.chmod(0o750)
-    (folder / "state.db").write_text("")
-    (folder / "state.db").chmod(0o666)
-
-    assert warned(folder, INLINE, 0o666) == []
-
-
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("database.dsn", "${SECRET_DSN}"),
-        ("database.dsn", "postgresql://cdc_sync:${SECRET}@127.0.0.1/ats"),
-        ("database.dsn", "host=${HOST} user=x password=${SECRET}"),
-        ("database.dsn", "postgresql://cdc_sync@/ats"),
-        ("database.dsn", ""),
-        ("hellowork.headers", {"X-Api-Key": "${SECRET}"}),
-        ("hellowork.headers", {"Authorization": "Bearer ${SECRET}"}),
-        ("admin.token", "${SECRET}"),
-        ("notify.url", "https://chat.example/hooks/${SECRET}"),
-        ("admin.token", None),
-    ],
-    ids=str,
-)
-def test_a_configuration_without_secrets_may_be_read_by_everybody(folder: Path, path: str, value: object) -> None:
-    environ = {"SECRET": SECRET, "SECRET_DSN": f"password={SECRET}", "HOST": "127.0.0.1"}
-
-    assert warned(folder, {path: value}, 0o644, environ) == []
-
-
-def test_a_password_beside_references_is_a_secret_all_the_same(folder: Path) -> None:
-    dsn = f"host=${{HOST}} password={SECRET}"
-
-    (said,) = warned(folder, {"database.dsn": dsn}, 0o644, {"HOST": "127.0.0.1"})
-    assert said.startswith("database.dsn: may be a secret")
-
-
 def test_a_configuration_that_others_may_write_is_warned_of_whatever_is_in_it(folder: Path) -> None:
     (said,) = warned(folder, {}, 0o602)
 
@@ -112,27 +69,6 @@ def test_a_store_that_others_may_read_is_warned_of(folder: Path) -> None:
     assert said.startswith("state.path: every user of this host may read or write …/state.db, with what was sent")
     assert said.endswith("; chmod o-rwx …/state.db*")
     assert warned(folder, {"state.backend": "postgres"}, 0o644) == []
-
-
-def test_a_link_is_what_it_leads_to(folder: Path) -> None:
-    (folder / "file").write_text("")
-    (folder / "file").chmod(0o600)
-    (folder / "state.db").symlink_to(folder / "file")
-
-    assert warned(folder, {}, 0o600) == []
-    (folder / "file").chmod(0o604)
-    assert len(warned(folder, {}, 0o600)) == 1
-
-
-def test_a_file_that_has_changed_meanwhile_is_not_judged(folder: Path) -> None:
-    config = a_config({"admin.token": SECRET, "state.path": str(folder / "state.db")})
-    file = folder / "config.yaml"
-    for content in (b"{", b"\xff", b"a: &a [*a]"):
-        file.write_bytes(content)
-        file.chmod(0o644)
-        assert exposures(file, config) == []
-    file.unlink()
-    assert exposures(file, config) == []
 
 
 def test_a_key_in_a_file_that_others_may_read_is_warned_of(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """`${NAME}` and `${file:PATH}`."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
-from support.configurations import LEAST, a_config, a_text, complaint, problems_of
+from support.configurations import LEAST, a_config, problems_of
 
-from cdc_sync.config import ConfigurationError, SqlColumn, document, load, parse
+from cdc_sync.config import ConfigurationError, document, parse
 from cdc_sync.config.problems import SettingError
 
 ENVIRON = {"A": "one", "B": "two", "EMPTY": "", "NESTED": "${A}", "TIMEOUT": "5s", "HOST": "h"}
@@ -62,12 +61,6 @@ def test_a_file_loses_one_newline_at_its_end(tmp_path: Path, content: bytes, res
     assert replaced("<${file:key}>", tmp_path) == f"<{result}>"
 
 
-def test_a_relative_path_is_relative_to_the_configuration(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("postgresql://h/from_a_file\n")
-    (tmp_path / "config.yaml").write_text(LEAST + "database: {dsn: '${file:key}'}\n")
-    assert load(tmp_path / "config.yaml", {}).database.shown() == "host=h dbname=from_a_file"
-
-
 def test_a_credential_of_systemd(tmp_path: Path) -> None:
     (tmp_path / "hellowork-api-key").write_text("s3cret\n")
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "NAME": "api-key"}
@@ -76,12 +69,6 @@ def test_a_credential_of_systemd(tmp_path: Path) -> None:
     _, (error,) = substitute("${file:${CREDENTIALS_DIRECTORY}/hellowork-api-key}", {}, tmp_path)
     assert "CREDENTIALS_DIRECTORY is not set" in str(error)
     assert "LoadCredential=" in str(error)
-
-
-def test_a_path_has_what_the_variable_holds_and_not_what_that_would_stand_for(tmp_path: Path) -> None:
-    (tmp_path / "${A}").write_text("literally")
-
-    assert replaced("${file:${NESTED}}", tmp_path) == "literally"
 
 
 @pytest.mark.parametrize(
@@ -97,52 +84,6 @@ def test_a_reference_without_a_value_is_reported_with_its_line() -> None:
     (problem,) = problems_of(LEAST + "database:\n  dsn: postgresql://${USER_NAME}@h/d\n", {})
     assert (problem.path, problem.line) == ("database.dsn", 7)
     assert "USER_NAME" in problem.message
-
-
-def test_every_reference_of_a_value_is_judged() -> None:
-    problems = problems_of(a_text({"hellowork.timeout": "${X}${Y}"}))
-    assert [problem.message.split()[3] for problem in problems] == ["X", "Y"]
-
-
-def test_the_error_of_a_file_names_it_as_it_is_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-
-    for name in ("missing", "", "file/below", "a" * 300):
-        _, (error,) = substitute(f"${{file:${{FOLDER}}/{name}}}", {"FOLDER": str(tmp_path)}, Path())
-        assert f"${{FOLDER}}/{name}" in str(error)
-        assert str(tmp_path) not in str(error)
-
-
-@pytest.mark.parametrize("content", ["é".encode("latin-1"), b"a\0b"])
-@pytest.mark.parametrize("path", ["hellowork.headers.X", "admin.token"])
-def test_a_secret_that_is_no_text_is_an_error(tmp_path: Path, content: bytes, path: str) -> None:
-    (tmp_path / "secret").write_bytes(content)
-    section, _, key = path.rpartition(".")
-    for reference in ("${A}", f"${{file:{tmp_path}/secret}}"):
-        (problem,) = problems_of(a_text({section: {key: reference}}), {"A": os.fsdecode(content)})
-        assert problem.path == path
-
-
-def test_replaced_text_becomes_what_the_key_wants() -> None:
-    config = a_config(
-        {"hellowork": {"concurrency": "${N}", "rate_limit": "${R}", "timeout": "${T}"}, "admin.listen": "${L}"},
-        {"N": "7", "R": "0.5", "T": "5s", "L": "[::1]:0"},
-    )
-    assert config.hellowork.concurrency == 7
-    assert config.hellowork.rate_limit == 0.5
-    assert config.hellowork.timeout.total_seconds() == 5
-    assert str(config.admin.listen) == "[::1]:0"
-
-
-def test_replaced_text_stays_text() -> None:
-    assert complaint({"watches.applications.where": "${N}"}, {"N": ""}).startswith("watches.applications.where: ")
-    config = a_config({"watches.applications.where": "${N}"}, {"N": "null"})
-    assert config.watches["applications"].where == SqlColumn(sql="null")
-
-
-def test_keys_are_not_replaced() -> None:
-    config = a_config({"watches.applications.status": {"map": {"${A}": "x"}}}, ENVIRON)
-    assert config.watches["applications"].status.map == {"${A}": "x"}
 
 
 @settings(deadline=None)

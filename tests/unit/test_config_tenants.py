@@ -13,11 +13,8 @@ from cdc_sync.config import Config, ConfigurationError, SqlColumn, parse
 from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.models import account_of, accounts
 from cdc_sync.config.problems import SettingError
-from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.config.tenants import Tenant, databases_of, expanded, tenants_named
 from cdc_sync.core.failures import OperationError
-from cdc_sync.daemon.watching import make_database
-from cdc_sync.store import Store
 
 DATABASES = 'databases: {one: {dsn: "host=a"}, two: {dsn: "host=b"}}\n'
 TEMPLATE = """
@@ -47,11 +44,6 @@ ENVIRON = {"KEY": "the vendor's", "OTHER": "the customer's"}
 
 def _config(text: str = TEMPLATE) -> Config:
     return parse(text, name="a file", environ=ENVIRON)
-
-
-def test_a_template_is_no_watch_until_its_tenants_are_known() -> None:
-    config = _config()
-    assert (list(config.watches), list(config.templates)) == ([], ["applications"])
 
 
 def test_each_tenant_has_a_watch_of_its_own() -> None:
@@ -130,18 +122,6 @@ def test_odd_names_are_quoted() -> None:
     assert watch.where == SqlColumn(sql="""t.customer = E'ten"ant''\\\\_%'""")
 
 
-def test_tenants_may_be_databases_and_schemas_of_databases() -> None:
-    text = DATABASES + TEMPLATE.replace("{schemas:", "{databases: [one, two], schemas:")
-    config, _ = expanded(_config(text), {"applications": [Tenant("two", "tenant_1")]}, lambda _: "a key")
-    assert config.all_databases[config.database_name("applications@two.tenant_1")].dsn.get_secret_value() == "host=b"
-    text = DATABASES + TEMPLATE.replace('{schemas: "tenant_%"}', "{databases: [one, two]}").replace("tenant_2", "two")
-    text = text.replace("{schema}.", "")
-    config, _ = expanded(_config(text), {"applications": [Tenant("one", None), Tenant("two", None)]}, lambda _: "a key")
-    assert list(config.watches) == ["applications@one", "applications@two"]
-    watch = config.watches["applications@two"]
-    assert (str(watch.table), watch.timezone, watch.database) == ("applications", "Europe/Paris", "two")
-
-
 GROUP = """\
 databases:
   one: {dsn: "host=a"}
@@ -173,48 +153,6 @@ databases:
     )
 
 
-@pytest.mark.parametrize(
-    ("dsn", "of_customer_1"),
-    [
-        ("host=b dbname={database} user='a b'", "host=b dbname=customer_1 user='a b'"),
-        ("host={database}.example.org dbname=ats", "host=customer_1.example.org dbname=ats"),
-        ("postgresql:///{database}", "postgresql:///customer_1"),
-        ("", "dbname=customer_1"),
-    ],
-)
-def test_a_group_has_the_name_where_its_dsn_wants_it(dsn: str, of_customer_1: str) -> None:
-    text = f'databases: {{customers: {{dsn: "{dsn}", names: [customer_1, customer_2]}}}}\n'
-    config = _config(text + TEMPLATE.replace("table:", "database: customer_1\n    table:", 1))
-    assert config.databases["customer_1"].dsn.get_secret_value() == of_customer_1
-    assert databases_of(config, config.templates["applications"]) == ("customer_1",)
-
-
-def test_a_group_without_its_secrets_has_its_databases_all_the_same() -> None:
-    lacking: dict[tuple[str | int, ...], str] = {}
-    text = GROUP.replace("postgresql://cdc_sync@b/{database}?application_name={database}", "${NOT_THERE}")
-    text += TEMPLATE.replace("{schemas:", "{databases: [customers], schemas:")
-    config = parse(text, name="a file", environ=ENVIRON, lacking=lacking)
-    assert list(lacking) == [("databases", "customers", "dsn")]
-    assert list(config.databases) == ["one", "customer_1", "customer_2"]
-    assert [config.section_of(name) for name in config.databases] == [
-        "databases.one",
-        "databases.customers",
-        "databases.customers",
-    ]
-
-
-def test_a_database_of_the_daemon_knows_the_section_of_its_group() -> None:
-    config = _config(GROUP + TEMPLATE.replace("{schemas:", "{databases: [customers], schemas:"))
-
-    made = {name: make_database(config, name, cast("Store", None)) for name in config.databases}
-
-    assert {name: database.section for name, database in made.items()} == {
-        "one": "databases.one",
-        "customer_1": "databases.customers",
-        "customer_2": "databases.customers",
-    }
-
-
 def test_a_group_without_its_secret_leads_to_no_database(tmp_path: Path) -> None:
     """libpq takes what a connection string leaves out from the environment: that may lead to another server."""
     file = tmp_path / "config.yaml"
@@ -233,14 +171,9 @@ def test_a_group_without_its_secret_leads_to_no_database(tmp_path: Path) -> None
     [
         ("{database}", "ats", "databases.customers.names: expected {database} in dsn", 6),
         ("    names: [customer_1, customer_2]\n", "", "databases.customers.names: expected {database} in dsn", 3),
-        ("[customer_1, customer_2]", "[]", "databases.customers.names: expected {database} in dsn", 6),
         ("customer_2]", "customer_1]", "databases: has two databases, or groups, with", 1),
-        ("customer_2]", "one]", "databases: has two databases, or groups, with", 1),
-        ("customer_2]", "customers]", "databases: has two databases, or groups, with", 1),
         ("customer_2]", "'host=h password=geheim']", "databases.customers.names[1]: ", 6),
-        ("customer_2]", "'b-2']", "databases.customers.names[1]: String should match", 6),
         ("databases:", "database: {names: [b]}\ndatabases:", "database.names: unknown key", 1),
-        ("watches:", "watches:", None, None),
         (
             "    table:",
             "    database: customers\n    table:",
@@ -263,119 +196,6 @@ def test_an_error_of_a_group_is_reported_at_its_place(old: str, new: str, wrong:
     assert problem.line == line
 
 
-def test_expanding_again_forgets_the_tenants_before() -> None:
-    config = _config()
-    once, _ = expanded(config, {"applications": [Tenant(None, "tenant_1")]}, lambda _: "a key")
-    again, _ = expanded(once, {"applications": [Tenant(None, "tenant_9")]}, lambda _: "a key")
-    assert list(again.watches) == ["applications@tenant_9"]
-    assert expanded(again, {}, str)[0] == config
-
-
-def test_one_database_need_not_be_named() -> None:
-    tenants = {"applications": [Tenant(None, "tenant_1")]}
-    alone, _ = expanded(_config('database: {dsn: "host=c"}' + TEMPLATE), tenants, lambda _: "a key")
-    named, _ = expanded(_config('databases: {main: {dsn: "host=d"}}' + TEMPLATE), tenants, lambda _: "a key")
-    for config, name, dsn in ((alone, "", "host=c"), (named, "main", "host=d")):
-        assert config.database_name("applications@tenant_1") == name
-        assert config.all_databases[name].dsn.get_secret_value() == dsn
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "wrong"),
-    [
-        ("table: applications", "table: x.applications", "watches.applications.for_each: schemas selects"),
-        ('schemas: "tenant_%"', "", "watches.applications.for_each.databases: expected schemas or databases"),
-        (
-            'schemas: "tenant_%"',
-            "databases: [ona]",
-            "for_each.databases: expected names of databases or of groups; did",
-        ),
-        ("table:", "database: one\n    table:", None),
-        ("table:", "database: three\n    table:", "applications.database: expected"),
-        ("databases:", 'database: {dsn: "host=c"}\ndatabases:', "databases: expected database or databases, not both"),
-        ("one:", "One:", "databases.One: "),
-        ("watches:", "watches:", "watches.applications.database: required"),
-    ],
-)
-def test_an_error_is_reported_at_its_place(old: str, new: str, wrong: str | None) -> None:
-    text = (DATABASES + TEMPLATE).replace(old, new, 1)
-    if wrong is None:
-        assert _config(text).templates["applications"].database == "one"
-        return
-    with pytest.raises(ConfigurationError) as refused:
-        _config(text)
-    (problem,) = refused.value.problems
-    assert wrong in str(problem)
-    assert problem.line
-
-
-WITHOUT_TENANTS = """
-watches:
-  applications:
-    table: applications
-    key: [id]
-    columns: {application_id: hellowork_id, status: status, job_id: job, created: created_at}
-"""
-
-
-def test_what_is_of_tenants_needs_tenants() -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        _config(TEMPLATE.replace('    for_each: {schemas: "tenant_%"}\n', ""))
-    overrides, header = refused.value.problems
-    assert str(overrides).startswith("watches.applications.overrides: expected for_each")
-    assert str(header).startswith("watches.applications.hellowork: expected for_each beside")
-    assert (overrides.line, header.line) == (4, 9)
-
-
-@pytest.mark.parametrize(
-    "key", ["where: %s", "status: {deleted: %s}", "overrides: {tenant_1: {status: {deleted: %s}}}"]
-)
-def test_only_a_header_may_have_a_file_for_each_tenant(key: str) -> None:
-    text = f'{WITHOUT_TENANTS}    for_each: {{schemas: "tenant_%"}}\n    '
-    with pytest.raises(ConfigurationError, match=r"cannot read /nowhere/\{tenant\}: No such file"):
-        _config(text + key % '"${file:/nowhere/{tenant}}"')
-    with pytest.raises(ConfigurationError, match=r"hellowork\.headers\.X: cannot read /nowhere/\{tenant\}"):
-        _config('hellowork: {headers: {X: "${file:/nowhere/{tenant}}"}}' + WITHOUT_TENANTS)
-
-
-def test_a_configuration_of_one_of_several_databases() -> None:
-    text = DATABASES + TEMPLATE.replace("table:", "database: one\n    table:", 1)
-    tenants = {"applications": [Tenant("one", "a"), Tenant("two", "b")]}
-    config, _ = expanded(_config(text), tenants, lambda _: "a key")
-    of_two = config.of_database("two")
-    assert list(of_two.watches) == ["applications@two.b"]
-    assert (
-        of_two.all_databases[of_two.database_name("applications@two.b")] == of_two.database == config.databases["two"]
-    )
-    assert list(of_two.all_databases) == ["two"]
-    alone = _config('database: {dsn: "host=c"}' + TEMPLATE)
-    assert alone.of_database("") is alone
-
-
-def test_the_store_of_several_databases_has_a_place_of_its_own() -> None:
-    text = DATABASES + TEMPLATE.replace("table:", "database: one\n    table:", 1) + "state: {backend: postgres}\n"
-    with pytest.raises(ConfigurationError) as refused:
-        _config(text)
-    (problem,) = refused.value.problems
-    assert (problem.path, problem.line) == ("state", 1 + text.count("\n", 0, text.index("state: ")))
-    assert "host=s" in _config(text.replace("postgres}", 'postgres, dsn: "host=s"}')).state.dsn.get_secret_value()  # type: ignore[union-attr]
-
-
-def test_databases_of_one_server_take_their_sessions_together() -> None:
-    databases = 'databases: {a: {dsn: "host=x dbname=a"}, b: {dsn: "host=x dbname=b", pool: 1}, c: {dsn: "host=y"}}\n'
-    config = _config(databases + TEMPLATE.replace("table:", "database: a\n    table:", 1))
-    assert [sessions_at_server(config, name) for name in "abc"] == [Sessions(4, 7), Sessions(4, 7), Sessions(2, 5)]
-
-
-def test_a_server_is_known_again_without_its_port_or_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGHOST", "x")
-    databases = 'databases: {a: {dsn: "host=x"}, b: {dsn: "host=x port=5432"}, c: {dsn: "port=5432"}, '
-    databases += 'd: {dsn: "host=x port="}, e: {dsn: "host=x port=5433"}}\n'
-    config = _config(databases + TEMPLATE.replace("table:", "database: a\n    table:", 1))
-    assert [sessions_at_server(config, name) for name in "abcd"] == [Sessions(8, 20)] * 4
-    assert sessions_at_server(config, "e") == Sessions(2, 5)
-
-
 def test_tenants_are_known_again_by_their_watches_names() -> None:
     names = ["applications@tenant_1", "applications@tenant_a.b", "applications@", "applications", "others@tenant_1"]
     assert tenants_named(_config(), names) == {"applications": [Tenant(None, "tenant_1"), Tenant(None, "tenant_a.b")]}
@@ -390,20 +210,6 @@ def test_a_tenant_keeps_its_watch() -> None:
     after, _ = expanded(before, {"applications": [two, one]}, str)
     assert after.watches["applications@tenant_1"] is before.watches["applications@tenant_1"]
     assert list(expanded(after, {"applications": [two]}, str)[0].watches) == ["applications@tenant_2"]
-
-
-def test_credentials_of_tenants_are_read_where_the_file_is(tmp_path: Path) -> None:
-    (tmp_path / "tenant_1").write_text("secret\n")
-    text = TEMPLATE.replace("${file:/nowhere/{tenant}}", "${file:${FOLDER}/{tenant}}")
-    config = parse(text, name="a file", environ={**ENVIRON, "FOLDER": "."}, folder=tmp_path)
-    found, failed = expanded(config, {"applications": [Tenant(None, "tenant_1")]}, config.reveal)
-    assert not failed
-    assert found.watches["applications@tenant_1"].hellowork.headers["X-Api-Key"].get_secret_value() == "secret"
-
-
-def test_where_secrets_may_lack_those_of_tenants_may(tmp_path: Path) -> None:
-    config = parse(TEMPLATE, name="a file", environ=ENVIRON, folder=tmp_path, lacking={})
-    assert not expanded(config, {"applications": [Tenant(None, "tenant_1")]}, config.reveal)[1]
 
 
 WATCH_OF_T = "{table: t, key: [id], columns: {application_id: a, status: s, job_id: j, created: c}"
@@ -468,24 +274,6 @@ def test_an_account_is_defined_once_and_named_rightly(sections: str, message: st
         _config(text)
 
 
-@pytest.mark.parametrize("headers_in", ["a", "b"])
-def test_a_template_names_the_account_that_another_ones_headers_make(headers_in: str) -> None:
-    headers = ", hellowork: {headers: {X-Api-Key: '${file:/keys/{tenant}}'}}"
-    own = {name: headers if name == headers_in else "" for name in "ab"}
-    config = _config(
-        f"""
-watches:
-  a: {WATCH_OF_T}, for_each: {{schemas: 't%'}}, account: '{{tenant}}'{own["a"]}}}
-  b: {WATCH_OF_T}, for_each: {{schemas: 't%'}}, account: '{{tenant}}'{own["b"]}}}
-"""
-    )
-
-    found, failed = expanded(config, {"a": [Tenant(None, "t1")], "b": [Tenant(None, "t1")]}, lambda _: "key")
-
-    assert failed == {}
-    assert [account_of(found, name) for name in ("a@t1", "b@t1")] == ["t1", "t1"]
-
-
 @pytest.mark.parametrize("headers", ["", ", hellowork: {headers: {X-Api-Key: key}}"])
 def test_a_tenant_called_default_does_not_get_the_common_headers(headers: str) -> None:
     config = _config(
@@ -540,10 +328,3 @@ watches:
         "d@t2": "common",
         "d@t3": "common",
     }
-
-
-def test_where_secrets_may_lack_a_webhook_may() -> None:
-    lacking: dict[tuple[str | int, ...], str] = {}
-    text = f"notify: {{url: '${{CHAT_HOOK}}'}}\n{TEMPLATE}"
-    assert parse(text, name="a file", environ=ENVIRON, lacking=lacking).notify.url is not None
-    assert list(lacking) == [("notify", "url")]

@@ -29,15 +29,6 @@ def test_a_status_of_hellowork_s_own_side_is_a_warning() -> None:
     assert warned(changes) == [("status-of-hellowork", f"{WATCH}.status.{place}") for place in places]
 
 
-@pytest.mark.parametrize(
-    ("written", "code"), [("offered", "offred"), ("withdrawn", "whithdrawn"), ("Rejected", "rejected")]
-)
-def test_a_misspelt_code_is_pointed_out(written: str, code: str) -> None:
-    (problem,) = warnings(a_config({f"{WATCH}.status": {"map": {"x": written}}}))
-    assert (problem.code, problem.path) == ("status-nearly-a-code", f"{WATCH}.status.map.x")
-    assert f'"{code}"' in problem.message
-
-
 def test_a_store_in_whatever_folder_the_command_is_run_is_pointed_out() -> None:
     assert warned({"state.path": "state.db"}) == [("path-relative", "state.path")]
     assert warned({"state": {"path": "state.db", "backend": "postgres"}}) == []
@@ -59,6 +50,15 @@ def test_a_status_that_is_a_number_by_its_name_is_pointed_out() -> None:
 @pytest.mark.parametrize("mapped", ["partner_phone", {"sql": "t.salary::text"}], ids=str)
 def test_personal_data_is_pointed_out(field: str, mapped: object) -> None:
     assert warned({f"{WATCH}.columns.{field}": mapped}) == [("personal-data", f"{WATCH}.columns.{field}")]
+
+
+@pytest.mark.parametrize(
+    ("written", "code"), [("offered", "offred"), ("withdrawn", "whithdrawn"), ("Rejected", "rejected")]
+)
+def test_a_misspelt_code_is_pointed_out(written: str, code: str) -> None:
+    (problem,) = warnings(a_config({f"{WATCH}.status": {"map": {"x": written}}}))
+    assert (problem.code, problem.path) == ("status-nearly-a-code", f"{WATCH}.status.map.x")
+    assert f'"{code}"' in problem.message
 
 
 def test_what_init_left_undecided_is_pointed_out() -> None:

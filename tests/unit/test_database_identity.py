@@ -21,14 +21,6 @@ class TestHosts:
     def test_one_host_of_several_is_enough(self) -> None:
         assert elsewhere("ats of cluster 1", self.BEFORE, ("db-3:5432", "db-2:5432")) is None
 
-    def test_a_store_that_remembers_none_takes_any(self) -> None:
-        assert elsewhere("ats of cluster 1", (), ("db-3:5432",)) is None
-
-    def test_a_copy_is_named_with_both_places_and_the_remedy(self) -> None:
-        message = elsewhere("ats of cluster 1", self.BEFORE, ("db-1:5433",)) or ""
-        assert "ats of cluster 1 on db-1:5432, db-2:5432, but database.dsn leads to db-1:5433" in message
-        assert "cdc-sync adopt-database" in message
-
     def test_the_setting_of_a_groups_database_is_the_groups(self) -> None:
         message = elsewhere("ats of cluster 1", self.BEFORE, ("db-1:5433",), "customer_1", "databases.customers") or ""
         other = another_database("store", "customer_1", "databases.customers", "ats of cluster 1", "ats of cluster 2")

@@ -20,7 +20,3 @@ def test_a_piece_is_valid_in_a_watch(piece: str) -> None:
     document = merged(least, {"watches": {"applications": yaml.safe_load(piece)}})
 
     assert warnings(parse(yaml.safe_dump(document), name="a piece", environ={})) == []
-
-
-def test_there_are_pieces() -> None:
-    assert len(PIECES) > 10

@@ -182,16 +182,3 @@ class TestMonitoring:
             labels = kept or {"job", "instance"}.union(*(families()[name] for name in named))
 
             assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])) <= labels, rule["alert"]
-
-    def test_panels_have_ids_and_places_of_their_own(self) -> None:
-        panels = dashboard()["panels"]
-        cells = [
-            (x, y)
-            for place in (panel["gridPos"] for panel in panels)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        ]
-
-        assert len({panel["id"] for panel in panels}) == len(panels)
-        assert len(set(cells)) == len(cells)
-        assert max(x for x, _ in cells) < 24

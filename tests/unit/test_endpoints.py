@@ -78,10 +78,6 @@ REFUSED = Health("paused", 1, NOW + HOUR, "HTTP 401")
 
 
 class TestAccounts:
-    def test_an_entry_belongs_to_the_endpoint_of_its_account(self) -> None:
-        assert memory.lane_of(entries_of("w", "a1", account="acme")[0]) == (endpoint_of("acme"), "w")
-        assert memory.lane_of(entries_of("w", "a1")[0]) == (ORIGIN, "w")
-
     def test_a_refusal_concerns_its_account_only(self) -> None:
         rig = Rig(accounts={"a", "b"})
         rig.endpoints.of((endpoint_of("a"), "w")).heed(REFUSED)
@@ -89,11 +85,6 @@ class TestAccounts:
         rig.due("w2", endpoint=endpoint_of("b"))
 
         assert rig.wanted.keys() == {"w2"}
-
-    def test_refused_ones_are_tried_at_once_after_a_start(self) -> None:
-        rig = Rig({endpoint_of("a"): REFUSED}, accounts={"a"})
-
-        assert rig.modes == {endpoint_of("a"): ("paused", 0)}
 
     def test_a_reload_tries_all_that_were_refused(self) -> None:
         rig = Rig({endpoint_of("a"): Health()}, accounts={"a"})
@@ -118,49 +109,8 @@ class TestAccounts:
         rig.use(accounts={"a"})
         assert rig.wanted.keys() == {"w"}
 
-    def test_an_entry_of_another_account_waits_for_the_call_of_its_former_one(self) -> None:
-        rig = Rig(accounts={"a", "b"})
-        rig.read(entries_of("w", "a1", account="a"))
-        begun = rig.memory.begin()
-        assert begun is not None
-        applying = rig.memory.begin_apply("w", ["a1"])
-        assert list(applying.begun) == [("w", "a1")]
-        rig.memory.end_apply(applying, Applied(corrected=frozenset({endpoint_of("b")})))
-
-        rig.read(entries_of("w", "a1", account="b"))
-        assert rig.begin() is None
-        rig.memory.completed(begun[0].id)
-        rig.read(entries_of("w", "a1", account="b"))
-
-        assert rig.begin() is rig.endpoints.all[endpoint_of("b")]
-
-    def test_of_one_accounts_application_one_watch_calls_at_a_time(self) -> None:
-        rig = Rig(accounts={"a", "b"})
-        for watch, account in (("w1", "a"), ("w2", "a"), ("w3", "b")):
-            rig.read(entries_of(watch, "a1", account=account))
-
-        begun = [each.name for each in iter(rig.begin, None)]
-        assert sorted(begun) == [endpoint_of("a"), endpoint_of("b")]
-        rig.memory.completed(("w1", "a1"))
-        assert rig.memory.lanes.unread == {(endpoint_of("a"), "w2"): 0}
-
-    def test_an_entry_that_another_watch_has_replaced_leaves_memory(self) -> None:
-        rig = Rig()
-        rig.read(entries_of("w1", "a1"))
-        applying = rig.memory.begin_apply("w2", ["a1"])
-
-        rig.memory.end_apply(applying, Applied(replaced=[("w1", "a1")]))
-
-        assert (rig.memory.flying, rig.memory.behind) == ({}, {})
-
 
 class TestRoom:
-    def test_watches_of_one_endpoint_share_what_is_read(self) -> None:
-        rig = Rig(concurrency=1)
-        rig.due("mass", "quiet")
-
-        assert rig.wanted == {"mass": 4, "quiet": 4}
-
     def test_each_has_its_turn_where_there_are_more_of_them_than_places(self) -> None:
         rig, turns = Rig(concurrency=1), Counter[str]()
         watches = [f"w{number}" for number in range(12)]
@@ -172,13 +122,6 @@ class TestRoom:
             rig.memory.found(DueEntries(dict.fromkeys(wanted, ()), dict.fromkeys(wanted, NOW)))
 
         assert turns == dict.fromkeys(watches, 2)
-
-    def test_an_endpoint_has_its_part_of_it(self) -> None:
-        rig = Rig(concurrency=4, accounts={"a", "b"})
-        for account in "ab":
-            rig.due(account, endpoint=endpoint_of(account))
-
-        assert rig.wanted == {"a": 16, "b": 16}
 
     def test_nothing_is_read_while_half_of_it_is_taken(self) -> None:
         rig = Rig(concurrency=1)
@@ -207,25 +150,6 @@ class TestRoom:
 
         assert [entry.application_id for entry in rig.memory.flying.values()] == ["a1"]
         assert rig.wanted == {}
-
-    def test_what_an_apply_has_enqueued_is_not_read_first(self) -> None:
-        rig = Rig()
-        assert rig.wanted == {}, "there is nothing, and so there is room"
-        applying = rig.memory.begin_apply("a", ["a1"])
-
-        rig.memory.end_apply(applying, Applied(entries=entries_of("a", "a1")))
-
-        assert rig.begin() is not None
-
-    def test_but_it_waits_for_its_turn_if_something_else_does(self) -> None:
-        rig = Rig()
-        assert rig.wanted == {}
-        rig.due("a")
-        applying = rig.memory.begin_apply("a", ["a1"])
-
-        rig.memory.end_apply(applying, Applied(entries=entries_of("a", "a1")))
-
-        assert rig.begin() is None
 
 
 class Steps:
@@ -275,18 +199,6 @@ def steps_of_a_call(number: int) -> int:
 
 def test_a_call_takes_no_more_steps_with_a_thousand_endpoints() -> None:
     assert steps_of_a_call(1000) == steps_of_a_call(2)
-
-
-def test_a_read_takes_no_more_steps_with_a_thousand_endpoints_of_which_one_has_something_due() -> None:
-    def steps_of_a_read(number: int) -> int:
-        rig = known(number)
-        with Steps() as steps:
-            rig.due("w0", endpoint=endpoint_of("w0"))
-            assert rig.wanted.keys() == {"w0"}
-            rig.read(entries_of("w0", "a1", account="w0"))
-        return steps.count
-
-    assert steps_of_a_read(1000) == steps_of_a_read(2)
 
 
 @pytest.mark.parametrize("number", [2, 50])

@@ -10,51 +10,27 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import pytest
-from support.builders import ENDPOINT, WATCH
+from support.builders import WATCH
 from support.observing import EXAMPLES
 
 from cdc_sync.config import Log
 from cdc_sync.core.events import (
-    BaselineDone,
-    BaselineOverEarlierWork,
     BaselineProgress,
     CallEnded,
-    CaptureInTime,
-    CaptureLate,
     CaptureStarted,
     CaughtUp,
-    ClockAgrees,
-    ClockSkewed,
     ConnectionDisplaced,
-    DaemonStarted,
     Decided,
-    DeliveryInTime,
-    DeliveryLate,
     Dispatch,
     Emit,
-    EndpointChanged,
     Event,
-    HeartBeat,
-    LeadLost,
-    LeadTaken,
     NotifyQueueSeen,
-    PersonActed,
-    Reloaded,
-    ReloadRefused,
     RowSkipped,
-    StandbyAgrees,
-    StandbyDiffers,
-    StandsBy,
     StoreFailed,
     StoreRecovered,
-    SweepDone,
-    TakeOverBlocked,
-    TakeOverUnblocked,
-    TenantsFound,
     TokenRefused,
     WatchConnected,
     WatchLost,
-    WatchUnconfigured,
 )
 from cdc_sync.daemon.logs import LOGGER, Repeats, configure, handlers
 
@@ -126,20 +102,6 @@ class Unreadable:
         pytest.fail("a line is formatted though its level is off")
 
 
-def test_there_is_an_example_of_every_event_with_a_line_of_its_own() -> None:
-    assert {type(example) for example in EXAMPLES} == set(handlers()) | set(UNSAID)
-
-
-def test_a_thousand_tenants_have_one_line(written: Written) -> None:
-    watches = tuple(f"applications@tenant_{number}" for number in range(1_000))
-    each = [
-        event for watch in watches for event in (WatchConnected(watch, "poll", 180000), BaselineDone(watch, 7, 0, 1))
-    ]
-    (found,) = written.records(TenantsFound(watches), *each, level="info")
-    assert found["watches"].startswith("applications@tenant_0,applications@tenant_1,")
-    assert found["watches"].endswith(",applications@tenant_9 and 990 more")
-
-
 def test_a_line_is_formatted_only_if_its_level_is_on(written: Written) -> None:
     unreadable: Any = Unreadable()
 
@@ -168,134 +130,9 @@ def test_every_kind_has_one_line_without_empty_fields(written: Written, kind: Fo
         assert not re.search("None|null", "".join(lines)), example
 
 
-@pytest.mark.parametrize(
-    ("observation", "level"),
-    [
-        (DaemonStarted("1.0", (WATCH,), dry_run=False), "info"),
-        (WatchConnected(WATCH, "notify", 180_001), "info"),
-        (WatchLost(WATCH, "no route to host", misconfigured=False), "warning"),
-        (WatchLost(WATCH, "no such table", misconfigured=True), "error"),
-        (Decided(WATCH, "a1", "notify", "queued"), "debug"),
-        (Decided(WATCH, "a1", "notify", "held", "too many"), "warning"),
-        (Decided(WATCH, "a1", "notify", "dead", "unmapped"), "error"),
-        (RowSkipped(WATCH, "7", None, "it has no id"), "warning"),
-        (SweepDone(WATCH, 9, 0.1, {}), "debug"),
-        (SweepDone(WATCH, 9, 0.1, {"asked_for": 1}), "info"),
-        (SweepDone(WATCH, 9, 0.1, {"asked_for": 1, "missed": 1}), "warning"),
-        (CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, 0.1, 0.1), "info"),
-        (CallEnded(WATCH, "a1", "retry", "HTTP 503", 1, 0.1, 0.1), "info"),
-        (CallEnded(WATCH, "a1", "dead", "HTTP 400", 1, 0.1, 0.1), "error"),
-        (EndpointChanged(ENDPOINT, "healthy", None, 0.0), "info"),
-        (EndpointChanged(ENDPOINT, "throttled", "HTTP 429", 1.0), "warning"),
-        (EndpointChanged(ENDPOINT, "open", "HTTP 503", 1.0), "warning"),
-        (EndpointChanged(ENDPOINT, "paused", "HTTP 401", 1.0), "error"),
-        (CaptureLate(WATCH, 120.0), "warning"),
-        (CaptureInTime(WATCH), "info"),
-        (DeliveryLate(ENDPOINT, 60.0), "warning"),
-        (DeliveryInTime(ENDPOINT), "info"),
-        (ClockSkewed(600.0, shared=True), "warning"),
-        (ClockSkewed(-7200.0, shared=False), "warning"),
-        (ClockAgrees(), "info"),
-        (Reloaded((WATCH,)), "info"),
-        (ReloadRefused(("line 3 is wrong",)), "error"),
-        (HeartBeat(0), "debug"),
-        (StoreFailed("the disk is full"), "error"),
-        (StoreRecovered(), "info"),
-        (StandsBy("process 7 leads"), "info"),
-        (StandbyDiffers(), "warning"),
-        (StandbyAgrees(), "info"),
-        (LeadTaken("2026-01-01T00:00:00Z", (WATCH,)), "info"),
-        (LeadLost("its session is lost"), "warning"),
-        (TakeOverBlocked("it is another role's", "store-take-over"), "error"),
-        (TakeOverUnblocked(), "info"),
-        (PersonActed(0, "release", "julia", 12), "info"),
-        (BaselineOverEarlierWork(WATCH), "error"),
-    ],
-    ids=str,
-)
-def test_how_much_it_matters(written: Written, observation: Event, level: str) -> None:
-    assert written.record(observation)["level"] == level
-
-
-@pytest.mark.parametrize(
-    ("level", "shown"),
-    [
-        ("debug", {"debug", "info", "warning", "error"}),
-        ("info", {"info", "warning", "error"}),
-        ("warning", {"warning", "error"}),
-        ("error", {"error"}),
-    ],
-)
-def test_less_than_the_configured_level_is_not_shown(written: Written, level: str, shown: set[str]) -> None:
-    assert {record["level"] for record in written.records(*EXAMPLES, level=level)} == shown
-
-
 class TestJson:
-    def test_a_call(self, written: Written) -> None:
-        assert written.record(CallEnded(WATCH, "a1", "retry", "HTTP 503: busy", 1, 0.0312, 0.2)) == {
-            "event": "not sent yet",
-            "level": "info",
-            "watch": WATCH,
-            "application_id": "a1",
-            "attempt": 1,
-            "ms": 31,
-            "reply": "HTTP 503: busy",
-        }
-
-    def test_the_start(self, written: Written) -> None:
-        assert written.record(DaemonStarted("1.0", ("a", "b"), dry_run=True, admin="http://127.0.0.1:1/")) == {
-            "event": "started",
-            "level": "info",
-            "version": "1.0",
-            "watches": "a,b",
-            "dry_run": True,
-            "admin": "http://127.0.0.1:1/",
-        }
-
-    def test_of_a_thousand_watches_ten_are_named(self, written: Written) -> None:
-        watches = tuple(f"w{number}" for number in range(1000))
-        ten_of_them = "w0,w1,w2,w3,w4,w5,w6,w7,w8,w9 and 990 more"
-
-        assert written.record(DaemonStarted("1.0", watches, dry_run=False))["watches"] == ten_of_them
-        assert written.record(Reloaded(watches))["watches"] == ten_of_them
-
-    def test_a_watch_that_is_configured_no_more(self, written: Written) -> None:
-        record = written.record(WatchUnconfigured("former", 120, 2, 1, 3, 0))
-        assert record == {
-            "event": record["event"],
-            "level": "warning",
-            "watch": "former",
-            "known": 120,
-            "pending": 2,
-            "held": 1,
-            "dead_letters": 3,
-            "suspected_deletions": 0,
-        }
-
-    def test_the_end_of_a_baseline(self, written: Written) -> None:
-        assert written.record(BaselineDone(WATCH, 50_000, 0, 1.26))["event"] == "50000 applications known, 0 calls"
-        assert written.record(BaselineDone(WATCH, 9, 9, 0))["event"] == "9 applications known, 9 calls queued"
-
     def test_what_comes_from_outside_is_kept_as_it_is(self, written: Written) -> None:
         assert written.record(RowSkipped(WATCH, HOSTILE, "Zoé", "why"))["key"] == HOSTILE
-
-
-class TestJournal:
-    @pytest.mark.parametrize(
-        ("observation", "line"),
-        [
-            (StoreFailed("the disk is full"), '<3>event="the disk is full"'),
-            (WatchLost(WATCH, "no route", misconfigured=False), f'<4>event="no route" watch={WATCH}'),
-            (StoreRecovered(), '<6>event="the store can be written again"'),
-            (
-                Decided(WATCH, "Zoé 1", "notify", "queued"),
-                f'<7>event=queued watch={WATCH} application_id="Zoé 1" by=notify',
-            ),
-        ],
-        ids=str,
-    )
-    def test_lines(self, written: Written, observation: Event, line: str) -> None:
-        assert written.lines("journal", observation) == [line]
 
 
 @pytest.mark.parametrize("kind", ["text", "journal"])
@@ -363,14 +200,6 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_work(monkeypatch: pytest
         full.close()
 
 
-def test_every_problem_of_a_configuration_has_a_line(written: Written) -> None:
-    lines = written.records(ReloadRefused(("config.yaml:3: watches: wrong", "config.yaml:9: log.level: wrong")))
-    assert [line["event"] for line in lines] == [
-        "not reloaded, the configuration in use stays: config.yaml:3: watches: wrong",
-        "not reloaded, the configuration in use stays: config.yaml:9: log.level: wrong",
-    ]
-
-
 def test_another_configuration_is_followed_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     configure(Log(level="warning", format="json"), {})
     dispatch = Dispatch(handlers)
@@ -412,12 +241,6 @@ class TestFuse:
 
         assert told == [(WATCH, "more than 1000 changes at once")]
 
-    def test_of_another_watch_is_told_too(self, written: Written) -> None:
-        assert len(self.told(written, self.HELD, Decided("others", "a1", "notify", "held", "many"), self.HELD)) == 2
-
-    def test_tells_what_to_do(self, written: Written) -> None:
-        assert "`cdc-sync fuse show`" in written.record(self.HELD)["event"]
-
 
 class TestWatch:
     """A watch that tries again and again."""
@@ -430,27 +253,12 @@ class TestWatch:
     def events(self, written: Written, *observations: Event) -> list[str]:
         return [record["event"] for record in written.records(*observations, level="info")]
 
-    def test_that_is_lost_and_regained(self, written: Written) -> None:
-        story = (self.CONNECTED, self.CAPTURING, self.LOST, self.CONNECTED, self.CAPTURING)
-
-        assert self.events(written, *story) == ["connected", "watching", "no route to host", "connected", "watching"]
-
-    def test_tells_a_mistake_once_a_minute(self, written: Written) -> None:
-        trying = (self.CAPTURING, self.MISTAKE)
+    def test_tells_a_mistake_once_and_that_it_is_mended(self, written: Written) -> None:
+        trying = (self.CONNECTED, self.CAPTURING, self.MISTAKE)
 
         told = self.events(written, *trying, *trying, *trying, self.CAPTURING)
 
         assert told == ["watching", "no such table", "watching", "watching", "watching"]
-
-    def test_tells_another_mistake(self, written: Written) -> None:
-        another = WatchLost(WATCH, "no such column", misconfigured=True)
-
-        assert self.events(written, self.MISTAKE, another, self.MISTAKE, another) == ["no such table", "no such column"]
-
-    def test_tells_once_what_all_watches_of_a_database_lose(self, written: Written) -> None:
-        others = [WatchLost(f"w{number}", "no route to host", misconfigured=False) for number in range(1_000)]
-
-        assert self.events(written, *others) == ["no route to host"]
 
 
 def test_in_a_rehearsal_calls_have_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -462,24 +270,7 @@ def test_in_a_rehearsal_calls_have_no_lines(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == ""
 
 
-def test_a_warning_that_no_event_reports(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(Log(format="journal"), {})
-    LOGGER.warning("the map has a status of HelloWork's own side")
-
-    assert capsys.readouterr().err == '<4>event="the map has a status of HelloWork\'s own side"\n'
-
-
 class TestLibraries:
-    def test_their_warnings_are_shown_and_their_chatter_is_not(
-        self, written: Written, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        written.lines("json")
-        logging.getLogger("some.library").warning("look here")
-        logging.getLogger("some.library").info("chatter")
-
-        record = json.loads(capsys.readouterr().err)
-        assert (record["event"], record["library"], record["level"]) == ("look here", "some.library", "warning")
-
     def test_of_an_exception_only_its_kind_is_told(self, written: Written, capsys: pytest.CaptureFixture[str]) -> None:
         written.lines("json")
         try:
@@ -490,14 +281,6 @@ class TestLibraries:
         said = capsys.readouterr().err
         assert json.loads(said)["exception"] == "ValueError"
         assert "planted-secret" not in said
-
-    def test_what_our_own_observations_tell_is_not_told_twice(
-        self, written: Written, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        written.lines("json")
-        logging.getLogger("psycopg.pool").error("connection lost")
-
-        assert capsys.readouterr().err == ""
 
     def test_what_repeats_itself_has_a_line_a_minute_with_its_number(self, capsys: pytest.CaptureFixture[str]) -> None:
         now = [0.0]

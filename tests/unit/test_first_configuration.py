@@ -1,7 +1,7 @@
 """The first configuration that `init` writes: valid whatever was found, and nothing in a name can break out of it."""
 
 import pytest
-from support.schemas import FRENCH, HORILLA, LEGACY, ODOO, OPENATS, RAILS, a_survey, a_table
+from support.schemas import FRENCH, HORILLA, LEGACY, ODOO, OPENATS, RAILS, a_survey
 
 from cdc_sync.ats.survey import Column, Table
 from cdc_sync.cli.guessing import Mode, Proposal, Value, propose, rank
@@ -42,17 +42,6 @@ def test_it_is_valid_and_has_what_was_taken(tables: tuple[Table, ...], mode: Mod
     assert all(len(line) <= 120 for line in text.splitlines() if "sql:" not in line)
 
 
-def test_an_expression_comes_with_its_columns_and_its_table() -> None:
-    value = Value("étape_id", "(SELECT 1)", ("étape_id",), QualifiedName("public", "etapes"))
-    found = propose(rank(FRENCH)[0], a_survey(*FRENCH), {"status": value}, "Europe/Paris", None)
-
-    watch = read(text_of(found, FRENCH)).watches["applications"]
-
-    assert watch.columns.status == SqlColumn(sql="(SELECT 1)", depends_on=('"étape_id"',))
-    assert [(str(each.table), each.key) for each in watch.related] == [("public.etapes", ())]
-    assert watch.timezone == "Europe/Paris"
-
-
 def test_whatever_a_name_or_a_label_holds_stays_there() -> None:
     evil = 'a\u00a0"#: ${HOME} {x}\ufffe'
     table = Table(
@@ -77,10 +66,12 @@ def test_whatever_a_name_or_a_label_holds_stays_there() -> None:
     assert written(evil).startswith('"')
 
 
-def test_what_was_not_found_is_valid_too() -> None:
-    table = a_table("applications", "nothing text", key=None)
+def test_an_expression_comes_with_its_columns_and_its_table() -> None:
+    value = Value("étape_id", "(SELECT 1)", ("étape_id",), QualifiedName("public", "etapes"))
+    found = propose(rank(FRENCH)[0], a_survey(*FRENCH), {"status": value}, "Europe/Paris", None)
 
-    config = read(text_of(propose(table, a_survey(table), {}, None, None), (table,)))
+    watch = read(text_of(found, FRENCH)).watches["applications"]
 
-    assert config.watches["applications"].columns.status == PlainColumn("put_status_here")
-    assert len(config.undecided) == 5
+    assert watch.columns.status == SqlColumn(sql="(SELECT 1)", depends_on=('"étape_id"',))
+    assert [(str(each.table), each.key) for each in watch.related] == [("public.etapes", ())]
+    assert watch.timezone == "Europe/Paris"

@@ -6,7 +6,7 @@ import pytest
 from support.schemas import FRENCH, HORILLA, LEGACY, ODOO, OPENATS, PRISMA, RAILS, a_column, a_survey, a_table
 
 from cdc_sync.ats.survey import Table, label_behind
-from cdc_sync.cli.guessing import Proposal, Value, expressions, listing, propose, rank, referring, status_like
+from cdc_sync.cli.guessing import Proposal, Value, expressions, propose, rank, referring, status_like
 from cdc_sync.config.meanings import is_personal, mentions, words
 from cdc_sync.core.identifiers import QualifiedName
 
@@ -136,13 +136,6 @@ def test_frameworks_that_write_utc_are_known() -> None:
     assert "timezone" not in left(of("id integer", "created_at timestamp_with_time_zone"))
 
 
-def test_an_ats_without_hellowork_s_id_hears_of_the_side_table() -> None:
-    def asked(proposal: Proposal) -> str:
-        return next(each for each in proposal.undecided if each.startswith("application_id"))
-
-    assert "cdc-sync sql id-table" in asked(proposed(OPENATS))
-
-
 def test_a_job_is_taken_behind_the_only_foreign_key_to_jobs_without_people() -> None:
     jobs, people = a_table("jobs", "id integer", "title text"), a_table("job_owners", "id integer", "email text")
 
@@ -159,10 +152,6 @@ def test_two_equal_times_are_left_to_a_person() -> None:
     found = of("id integer", "created_at timestamp_with_time_zone", "created_on timestamp_with_time_zone")
     assert "created" in left(found)
     assert "created" in left(of("id integer", "dt_naissance date", "dt_saisie date"))
-
-
-def test_a_date_without_a_time_of_day_is_no_event_date() -> None:
-    assert "event_date" not in of("id integer", "updated_at date").values
 
 
 def test_a_key_that_the_database_does_not_have_is_left_to_a_person() -> None:
@@ -226,22 +215,6 @@ def test_what_may_be_the_status_is_shown_with_labels(shape: str, columns: set[st
     assert {column.name for column, _ in status_like(rank(tables)[0], tables)} == columns
 
 
-def test_the_list_of_columns_has_what_a_person_needs() -> None:
-    table = rank(FRENCH)[0]
-    told = "\n".join(listing(table, FRENCH, {"étape_id": ["Reçue", "Entretien"]}))
-
-    assert '"étape_id": integer, leads to public.etapes (Reçue, Entretien)' in told
-    assert "id_hellowork: character varying(64), unique" in told
-    assert all(column.name in told.replace('"', "") for column in table.columns)
-    assert "prenom: text, a person's" in "\n".join(listing(FRENCH[2], FRENCH, {}))
-
-
-def test_the_labels_behind_foreign_keys_are_ready_for_the_file() -> None:
-    expression, other_table = expressions(rank(FRENCH)[0], FRENCH)
-    assert expression.startswith('status: {sql: "(SELECT s.\\"libellé\\" FROM public.etapes s')
-    assert other_table == "related: [{table: public.etapes, key: []}]"
-
-
 def test_the_tables_that_refer_to_it_are_named() -> None:
     assert referring(rank(OPENATS)[0], OPENATS) == [
         (QualifiedName("public", "candidate_rejections"), "candidate_id"),
@@ -283,3 +256,9 @@ def test_a_table_that_was_never_analysed_has_an_unknown_number_of_rows() -> None
 
     assert table.size == "about 1000 rows"
     assert "unknown" in replace(table, rows=None).size
+
+
+def test_the_labels_behind_foreign_keys_are_ready_for_the_file() -> None:
+    expression, other_table = expressions(rank(FRENCH)[0], FRENCH)
+    assert expression.startswith('status: {sql: "(SELECT s.\\"libellé\\" FROM public.etapes s')
+    assert other_table == "related: [{table: public.etapes, key: []}]"

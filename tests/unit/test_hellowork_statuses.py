@@ -7,28 +7,6 @@ from cdc_sync.config.meanings import code_meant, is_bare_number, known
 CODES = known("hellowork")
 
 
-def test_the_codes_are_those_that_hellowork_lists() -> None:
-    assert set(CODES) == {
-        "sending",
-        "sent",
-        "error",
-        "not_found",
-        "seen_by_recruiter",
-        "interview_by_recruiter",
-        "to_finalize",
-        "hired",
-        "pool",
-        "offred",
-        "whithdrawn",
-        "outdated",
-        "rejected_and_contacted_by_recruiter",
-        "rejected",
-        "rejected_candidate",
-        "unknown",
-    }
-    assert set(CODES) > set(known("own_side"))
-
-
 @pytest.mark.parametrize(
     ("status", "code"),
     [

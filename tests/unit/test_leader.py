@@ -101,18 +101,9 @@ class TestSurelyEnded:
         child.wait()
         assert led.has_surely_ended
 
-    def test_each_run_of_a_process_is_another_leader(self) -> None:
-        assert Leader.here("").holder != HERE.holder
-
 
 def _hidden(_: int) -> str:
     raise FileNotFoundError
-
-
-def test_who_leads_is_said_for_people() -> None:
-    led = replace(HERE, host="ats-1", process=7, since=1_764_489_600_000)
-
-    assert led.shown == "process 7 on ats-1 leads since 2025-11-30T08:00:00.000Z"
 
 
 class TestConfigurations:
@@ -143,13 +134,6 @@ class TestConfigurations:
         found, _ = expanded(with_template(), {"applications": [Tenant(None, "one"), Tenant(None, "two")]}, str)
 
         assert configuration_of(found) == configuration_of(with_template())
-
-    def test_another_template_is_another_configuration(self) -> None:
-        tenants = {"applications": [Tenant(None, "one")]}
-        one, _ = expanded(with_template(), tenants, str)
-        other, _ = expanded(with_template({f"{WATCH}.where": "id > 7"}), tenants, str)
-
-        assert configuration_of(one) != configuration_of(other)
 
 
 def with_template(changes: dict[str, Any] | None = None) -> Config:

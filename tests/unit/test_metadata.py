@@ -6,8 +6,6 @@ from pathlib import Path
 
 import yaml
 
-from cdc_sync import __version__
-
 ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / ".github" / "workflows" / "tests.yml"
 
@@ -18,10 +16,6 @@ def test_the_description_leads_nowhere_that_an_index_does_not_have() -> None:
     assert "# cdc-sync" in description
     links = re.findall(r"\]\(([^)]*)\)|<img", str(description))
     assert [link for link in links if not re.match(r"https?://|#", link)] == []
-
-
-def test_the_version_stands_in_one_place() -> None:
-    assert metadata("cdc-sync")["Version"] == __version__
 
 
 def test_the_python_versions_are_those_of_the_workflow() -> None:

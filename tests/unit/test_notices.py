@@ -1,7 +1,6 @@
 """What is told, when, and what receivers may do."""
 
 import asyncio
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -100,36 +99,6 @@ async def test_what_happens_within_a_minute_is_one_message(webhook: Webhook) -> 
     assert (webhook.messages[1]["begun"], webhook.messages[1]["over"]) == (["lasting is late"], [HELD])
 
 
-async def test_what_cannot_be_counted_has_not_ended(webhook: Webhook) -> None:
-    told = Told(url=webhook.url)
-    await told.look(**{WATCH: WatchCounts(held=15)})
-
-    told.process.counts = None
-    await told.notices.look()
-
-    assert len(webhook.messages) == 1
-
-
-async def test_a_take_over_is_told(webhook: Webhook) -> None:
-    told = Told(url=webhook.url)
-    told.notices.tell("this daemon leads now: it has taken over")
-
-    await told.look()
-    await told.look()
-
-    (message,) = webhook.messages
-    assert (message["begun"], message["now"]) == (["this daemon leads now: it has taken over"], [])
-
-
-async def test_of_many_watches_ten_are_named(webhook: Webhook) -> None:
-    told = Told(url=webhook.url)
-
-    await told.look(**{f"w{number}": WatchCounts(held=1) for number in range(1_000)})
-
-    (message,) = webhook.messages
-    assert (len(message["begun"]), message["begun"][-1]) == (11, "and 990 more")
-
-
 def test_what_needs_a_person_has_texts_of_ours_alone() -> None:
     process = a_process(a_config(), print)
     for event in (
@@ -188,31 +157,9 @@ class TestReceivers:
 
         await eventually(has_ended, "the end of the command and of what it started", within=10)
 
-    async def test_that_are_not_there(self) -> None:
-        told = Told(command=["/nowhere/tell"])
-        for held in (1, 0):
-            await told.look(**{WATCH: WatchCounts(held=held)})
-
-        assert told.reported == [NoticeFailed("FileNotFoundError")]
-
     async def test_that_hang_beside_another_that_gets_its_message(self, webhook: Webhook) -> None:
         told = Told(within=1.0, command=["sleep", "600"], url=webhook.url)
         await told.look(**{WATCH: WatchCounts(held=1)})
 
         assert len(webhook.messages) == 1
         assert told.reported == [NoticeFailed("TimeoutError")]
-
-    async def test_that_fail(self) -> None:
-        told = Told(command=[sys.executable, "-c", "raise SystemExit(3)"])
-        await told.look(**{WATCH: WatchCounts(held=1)})
-
-        assert told.reported == [NoticeFailed("the command ended with 3")]
-
-    async def test_without_one_nothing_is_lost_for_a_later_one(self, webhook: Webhook) -> None:
-        told = Told()
-        await told.look(**{WATCH: WatchCounts(held=15)})
-        told.process.config = a_config({"notify": {"url": webhook.url}})
-
-        await told.look(**{WATCH: WatchCounts(held=15)})
-
-        assert [message["begun"] for message in webhook.messages] == [[HELD]]

@@ -1,7 +1,6 @@
 """The page's languages: each text has its French, known reasons too; numbers and times are said as people say them."""
 
 import re
-import sqlite3
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
@@ -18,14 +17,13 @@ from cdc_sync.admin import page
 from cdc_sync.admin.access import REFUSALS
 from cdc_sync.admin.page import LANGUAGES
 from cdc_sync.ats import errors
-from cdc_sync.core import conditions, status_url, zone
+from cdc_sync.core import conditions, zone
 from cdc_sync.core import events as seen
-from cdc_sync.core.conditions import KINDS, NONE, fold
+from cdc_sync.core.conditions import NONE, fold
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.replies import Mode, Reply
 from cdc_sync.delivery.calling import _REPLIES, describe
 from cdc_sync.store import errors as store_errors
-from cdc_sync.store.sqlite import schema
 
 ENGLISH_PAGE, FRENCH_PAGE = LANGUAGES["en"], LANGUAGES["fr"]
 _PLACE = re.compile(r"%\((\w+)\)s")
@@ -59,11 +57,6 @@ def _keeps_places(message: Message) -> bool:
     )
 
 
-def test_the_catalogue_reads_as_gettext_reads_it() -> None:
-    assert _CATALOGUE.plural_expr == "(n > 1)"
-    assert len(FRENCH_PAGE.texts) - 1 + len(FRENCH_PAGE.reasons) == len(_MESSAGES)
-
-
 def test_a_text_that_is_put_together_has_a_no_break_space_before_its_mark_and_its_unit() -> None:
     assert FRENCH_PAGE.gettext(":") == "\N{NO-BREAK SPACE}:"
     assert ENGLISH_PAGE.gettext(":") == ":"
@@ -95,19 +88,6 @@ def test_every_reason_has_its_french_and_every_french_its_reason() -> None:
     assert reasons == _given()
 
 
-def test_no_two_reasons_have_one_code() -> None:
-    assert len({code for code, _ in _given()}) == len(_given())
-
-
-def test_every_kind_of_condition_has_its_french() -> None:
-    for kind in KINDS:
-        name = kind if kind in {"configuration", "loops", "take-over"} else f"{kind} applications"
-        assert "<span" not in FRENCH_PAGE.condition(name)
-        assert ENGLISH_PAGE.condition(name) == name
-    assert FRENCH_PAGE.condition("store") == "stockage"
-    assert FRENCH_PAGE.condition("of a later version") == '<span lang="en">of a later version</span>'
-
-
 def _conditions(event: seen.Event) -> str:
     (message,) = fold(NONE, event).values()
     return message
@@ -116,27 +96,9 @@ def _conditions(event: seen.Event) -> str:
 @pytest.mark.parametrize(
     ("english", "french"),
     [
-        (_conditions(seen.WatchConnected("w", "notify", 180000)), "connectée, préparation en cours"),
-        (
-            _conditions(seen.BaselineProgress("w", 10, 200)),
-            "lecture de l'état initial : 10 lignes",
-        ),
-        (
-            _conditions(seen.EndpointChanged("e", "open", describe(Reply(503), ""), 1.0)),
-            "les appels échouent : HTTP 503",
-        ),
         (
             _conditions(seen.EndpointChanged("e", "paused", describe(Reply(401), "<no>"), 1.0)),
             'identifiants refusés : HTTP 401 : <span lang="en">&lt;no&gt;</span>',
-        ),
-        (_conditions(seen.CaptureLate("w", 60.0)), "la dernière lecture complète des changements date de plus de 60 s"),
-        (_conditions(seen.DeliveryLate("e", 60.0)), "un appel aurait dû partir il y a plus de 60 s"),
-        (
-            status_url.id_refusal("\0") or "",
-            (
-                "l'identifiant de la candidature '\\x00' ne peut pas figurer dans le chemin d'une URL : un proxy qui "
-                "décode le chemin enverrait l'appel ailleurs"
-            ),
         ),
         (
             coded(
@@ -146,27 +108,6 @@ def _conditions(event: seen.Event) -> str:
                 reason=describe(Reply(failure=coded("timeout", "no answer within hellowork.timeout")), ""),
             ),
             "abandonné après 3 tentatives : pas de réponse dans le délai hellowork.timeout",
-        ),
-        (
-            _conditions(
-                seen.ZoneDoubted("w", coded("zone-before", "%(rows)s, %(hours)s", rows=3, hours=1)),
-            ),
-            (
-                "les dates d'événement des 3 dernières lignes modifiées précèdent leur modification de 1 h. Remède : "
-                "indiquez dans `timezone` le fuseau horaire dans lequel l'ATS écrit ses dates ; si la colonne de "
-                "event_date a son propre fuseau horaire (timestamptz), corrigez l'ATS"
-            ),
-        ),
-        (
-            _conditions(seen.StoreFailed(schema.translate(Path("s.db"), sqlite3.Error("disk is full")).message)),
-            (
-                'Le stockage s.db ne peut pas être utilisé : <span lang="en">disk is full</span>. Libérez de la place '
-                "sur son disque ; rien n'est envoyé tant que l'écriture est impossible."
-            ),
-        ),
-        (
-            describe(Reply(301), ""),
-            "HTTP 301 : une redirection, qui n'est jamais suivie (hellowork.base_url est-il correct ?)",
         ),
     ],
 )
@@ -222,27 +163,3 @@ def test_a_transition_s_own_words_are_translated_and_labels_are_not(text: str, f
 def test_lengths_of_time(seconds: float, english: str, in_french: str) -> None:
     assert ENGLISH_PAGE.length(seconds) == english
     assert FRENCH_PAGE.length(seconds) == in_french.replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def test_instants_ago() -> None:
-    assert ENGLISH_PAGE.ago(0, 900) == "0 s ago"
-    assert ENGLISH_PAGE.ago(0, 3_600_000) == "1 h ago"
-    assert FRENCH_PAGE.ago(0, 59_000) == "il y a 59\N{NO-BREAK SPACE}s"
-
-
-def test_instants_ahead() -> None:
-    assert ENGLISH_PAGE.ago(90_000, 0) == "in 2 min"
-    assert FRENCH_PAGE.ago(30_000, 0) == "dans 30\N{NO-BREAK SPACE}s"
-
-
-def test_numbers() -> None:
-    assert ENGLISH_PAGE.number(1_234_567) == "1,234,567"
-    assert FRENCH_PAGE.number(1_234_567) == "1\N{NARROW NO-BREAK SPACE}234\N{NARROW NO-BREAK SPACE}567"
-    one, many = "%(num)s attempt", "%(num)s attempts"
-    assert [ENGLISH_PAGE.ngettext(one, many, number) for number in (0, 1, 2)] == [
-        "0 attempts",
-        "1 attempt",
-        "2 attempts",
-    ]
-    assert FRENCH_PAGE.ngettext(one, many, 0) == "0 tentative"
-    assert FRENCH_PAGE.ngettext(one, many, 1000) == "1\N{NARROW NO-BREAK SPACE}000 tentatives"

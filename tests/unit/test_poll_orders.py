@@ -2,7 +2,7 @@
 
 Three transactions begin, write for the first time, and commit; two polls look, read, and move the watermark; a last one
 reads what is left. The server is a model (`support.transactions`); a row carries its transaction's start, and a first
-write follows it by at most `LOOKBACK`. No row may slip past, and each weaker idea of a fence must be seen to lose one.
+write follows it by at most `LOOKBACK`. No row may slip past.
 """
 
 import asyncio
@@ -123,13 +123,11 @@ class Intake:
     )
 
 
-def missed(
-    events: tuple[Event, ...], poll_of: type[PollCapture] = PollCapture, reader_of: type[Reader] = Reader
-) -> set[int]:
+def missed(events: tuple[Event, ...]) -> set[int]:
     """The committed rows that nobody has seen when all is over."""
     server = ServerModel(START)
-    reader = reader_of(server)
-    poll = poll_of(cast("Any", Intake()), cast("Any", reader))
+    reader = Reader(server)
+    poll = PollCapture(cast("Any", Intake()), cast("Any", reader))
     poll.watermark = str(START - LOOKBACK)
     starts: dict[str, int] = {}
     polling: Any = None
@@ -169,67 +167,3 @@ def test_no_row_slips_past() -> None:
         assert not missed(events), events
 
     assert number == 37_271
-
-
-class AllAreOver(Reader):
-    """As if whoever had begun to write had ended: the watermark is the clock less `lookback`."""
-
-    async def look(self) -> SnapshotReading:
-        reading = await super().look()
-        return SnapshotReading(reading.instant, reading.xmax, reading.xmax)
-
-
-class OnlyWhatEnded(Reader):
-    """The snapshot's own xmax, which knows nothing of ids above the highest that has ended."""
-
-    async def look(self) -> SnapshotReading:
-        await turn()
-        return SnapshotReading(self.now(), self.server.xmin(), self.server.xmax())
-
-
-class LateClock(Reader):
-    """The clock is read after the id is taken, and somebody gets one in between."""
-
-    async def look(self) -> SnapshotReading:
-        reading = await super().look()
-        await turn()
-        return SnapshotReading(self.now(), reading.xmin, reading.xmax)
-
-
-class OnlyBehind(Reader):
-    """`>` instead of `>=`."""
-
-    def is_behind(self, stamp: int, watermark: int) -> bool:
-        return stamp > watermark
-
-
-class NewestSeen(PollCapture):
-    """The watermark is the newest time that was read, as people write it first."""
-
-    async def _advance(self, reading: SnapshotReading) -> None:
-        reader = cast("Any", self.reader)
-        stamps = [reader.server.stamps[row] for row in reader.seen]
-        self.watermark = str(max(stamps, default=int(self.watermark)))
-
-
-class ReadFirst(PollCapture):
-    """The look comes after the rows."""
-
-    async def catch_up(self) -> None:
-        await self._page((self.watermark,))
-        await self._advance(await self.reader.look())
-
-
-@pytest.mark.parametrize("weaker", [AllAreOver, OnlyWhatEnded, OnlyBehind, LateClock, NewestSeen, ReadFirst])
-def test_each_weaker_idea_loses_a_row(weaker: type[Reader] | type[PollCapture]) -> None:
-    poll_of, reader_of = (weaker, Reader) if issubclass(weaker, PollCapture) else (PollCapture, weaker)
-
-    assert any(missed(events, poll_of, reader_of) for events in orders(polls=2, writers=2))
-
-
-def test_lookback_is_as_long_as_it_must_be() -> None:
-    """What writes a tick later may slip past: it is the sweep's."""
-    lost = [events for events in orders(polls=2, writers=2, longest=LOOKBACK + 1) if missed(events)]
-
-    assert lost
-    assert set(lost).isdisjoint(orders(polls=2, writers=2))

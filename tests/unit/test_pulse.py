@@ -1,7 +1,6 @@
 """The heart beats while the event loop turns, whatever the store does."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from support.builders import WATCH
@@ -9,11 +8,8 @@ from support.configurations import a_config
 from support.leading import a_process
 
 from cdc_sync.core.events import Event, HeartBeat
-from cdc_sync.daemon import chores
 from cdc_sync.daemon.running import Daemon
-from cdc_sync.store import Store
 from cdc_sync.store.protocol import WatchCounts
-from cdc_sync.store.sqlite import SqliteDriver
 
 
 async def test_a_beat_has_what_is_pending_if_that_is_known() -> None:
@@ -26,19 +22,6 @@ async def test_a_beat_has_what_is_pending_if_that_is_known() -> None:
     await daemon.beat()
 
     assert said == [HeartBeat(None), HeartBeat(7)]
-
-
-async def test_of_a_store_that_fails_nothing_is_known(tmp_path: Path) -> None:
-    process = a_process(a_config(), print)
-    store = Store(SqliteDriver(tmp_path / "state.db"))
-    pulse = chores.Pulse(process, store)
-    await pulse.look(process.config)
-    assert process.counts == {}
-
-    await store.driver.close()
-    await pulse.look(process.config)
-
-    assert process.counts is None
 
 
 async def test_a_failure_beside_the_lead_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from cdc_sync.ats.connection import LOST_IN_A_CRASH, ReplicaGuard, ReplicaPosition, behind
+from cdc_sync.ats.connection import ReplicaGuard, ReplicaPosition, behind
 from cdc_sync.ats.errors import SourceError
 
 PRIMARY = ReplicaPosition(
@@ -47,10 +47,6 @@ class TestAReplica:
         assert behind(read, replace(REPLICA, xmin=100, xmax=120)) is None
         assert behind(replace(read, open=frozenset({100})), replace(REPLICA, xmin=100, xmax=120)) == 100
 
-    def test_with_a_very_old_transaction_open_is_judged_at_once(self) -> None:
-        far = replace(PRIMARY, xmax=2**62)
-        assert behind(far, replace(REPLICA, xmin=5, xmax=2**62)) == 5
-
 
 class TestAPrimary:
     """Its snapshots tell exactly which transactions are open."""
@@ -71,11 +67,6 @@ class TestAPrimary:
         left = replace(self.OTHER, xmin=900, xmax=900, open=frozenset(), timeline=6)
         assert behind(PRIMARY, left) == 0
         assert behind(PRIMARY, replace(left, timeline=8)) is None
-
-    def test_that_lost_its_last_moments_is_read(self) -> None:
-        lost = replace(self.OTHER, xmax=PRIMARY.xmax - LOST_IN_A_CRASH)
-        assert behind(PRIMARY, lost) is None
-        assert behind(PRIMARY, replace(lost, xmax=lost.xmax - 1)) == 0
 
 
 @pytest.mark.parametrize("later", ["100:111:100,105", "105:110:105", "100:110:100"])

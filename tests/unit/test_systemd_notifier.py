@@ -1,7 +1,5 @@
 """What systemd is told, over a real datagram socket."""
 
-import math
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -19,7 +17,6 @@ from cdc_sync.core.events import (
     ReloadRefused,
     ReloadStarted,
     StandsBy,
-    StoreUpgrading,
 )
 from cdc_sync.daemon.systemd import SystemdNotifier
 
@@ -57,14 +54,6 @@ def test_a_daemon_that_stands_by_is_ready_and_says_who_leads(manager: socket.soc
     assert manager.recv(200) == b"WATCHDOG=1\nSTATUS=Standing by: process 7 on ats-1 leads"
     assert manager.recv(200) == b"READY=1\nSTATUS=Leading"
     assert manager.recv(200).startswith(b"WATCHDOG=1\nSTATUS=Leading: 0 pending")
-
-
-def test_a_start_may_take_as_long_as_an_upgrade_of_the_store(manager: socket.socket) -> None:
-    emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
-
-    emit(StoreUpgrading(20.4))
-
-    assert manager.recv(200) == b"EXTEND_TIMEOUT_USEC=120000000\nSTATUS=Upgrading the store"
 
 
 def test_systemd_hears_of_a_reload_and_when_it_began(manager: socket.socket) -> None:
@@ -108,21 +97,6 @@ def test_a_status_is_no_other_assignment_and_steers_no_terminal(manager: socket.
     assert status.endswith(r"a\nMAINPID=1\x1b[2J\x9b\u202e\ud800")
 
 
-@pytest.mark.parametrize(
-    ("environ", "seconds"),
-    [
-        ({}, math.inf),
-        ({"WATCHDOG_USEC": "0"}, math.inf),
-        ({"WATCHDOG_USEC": "soon"}, math.inf),
-        ({"WATCHDOG_USEC": "4000000"}, 1.0),
-        ({"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": str(os.getpid())}, 1.0),
-        ({"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": "1"}, math.inf),
-    ],
-)
-def test_the_watchdog_is_fed_four_times_in_its_time(environ: dict[str, str], seconds: float) -> None:
-    assert SystemdNotifier(environ).wants_to_hear_every == seconds
-
-
 def test_an_address_in_the_abstract_namespace() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("\0cdc-sync-test-notify")
@@ -131,8 +105,3 @@ def test_an_address_in_the_abstract_namespace() -> None:
         Dispatch(SystemdNotifier({"NOTIFY_SOCKET": "@cdc-sync-test-notify"}).handlers).emit(STARTED)
 
         assert listening.recv(200).startswith(b"READY=1")
-
-
-@pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": "/nobody/listens/here"}])
-def test_without_a_manager_nothing_happens(environ: dict[str, str]) -> None:
-    Dispatch(SystemdNotifier(environ).handlers).emit(STARTED)

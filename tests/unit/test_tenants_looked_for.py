@@ -2,25 +2,18 @@
 
 import asyncio
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from support.configurations import a_config
 from support.leading import a_lead, a_process
 
 from cdc_sync.ats.discovery import Discovery
-from cdc_sync.ats.errors import source_error
 from cdc_sync.config import Config
-from cdc_sync.config.tenants import Tenant, expanded
-from cdc_sync.config.watch import Override, Watch
 from cdc_sync.core.events import (
     Event,
-    OverridesUnused,
     TenantAccepted,
     TenantRefused,
-    TenantsKnown,
-    TenantsMissing,
-    TenantsUnknown,
 )
 from cdc_sync.daemon import chores
 from cdc_sync.daemon import tenants as looking
@@ -59,29 +52,6 @@ async def test_what_a_look_finds_wrong_is_reported_once(monkeypatch: pytest.Monk
         TenantRefused("applications@one.x", "no file"),
         TenantAccepted("applications@one.x"),
     ]
-
-
-async def test_a_database_that_cannot_be_asked_is_reported_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    emitted: list[Event] = []
-    config, error = with_template(one="a"), source_error("log-kept")
-    unasked = [{"one": error}, {"one": error}, {}, {}]
-
-    async def look(*_: object) -> Discovery:
-        return Discovery(config, {}, unasked.pop(0))
-
-    monkeypatch.setattr(looking, "discover", look)
-    tenants = Tenants(a_process(config, emitted.append))
-    waits = []
-    while unasked:
-        await tenants.look(config, ())
-        waits.append(tenants.next_look_in)
-
-    assert emitted == [
-        TenantsUnknown("one", error.message),
-        TenantsKnown("one"),
-        TenantsMissing("applications"),
-    ]
-    assert waits == [5, 5, 30, 30]
 
 
 async def test_the_signal_that_ends_the_daemon_ends_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,26 +98,3 @@ async def test_a_lead_ends_during_a_look_when_a_part_fails(monkeypatch: pytest.M
             await leading.work()
 
     assert [type(each) for each in failed.value.exceptions] == [UnforeseenError]
-
-
-async def test_overrides_of_tenants_that_there_are_not_are_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[Event] = []
-    config = with_template(one="a")
-    news = Tenants(a_process(config, said.append))
-    tenants = {"one.there": Override(), "one.refused": Override(), "one.mispelt": Override()}
-    template = config.templates["applications"].model_copy(update={"overrides": tenants})
-    cast("dict[str, Watch]", config.templates)["applications"] = template
-    config, _ = expanded(config, {"applications": [Tenant("one", "there")]}, str)
-    unasked = [{"one": source_error("log-kept")}, {}, {}]
-
-    async def look(*_: object) -> Discovery:
-        return Discovery(config, {"applications@one.refused": "no file"}, unasked.pop(0))
-
-    monkeypatch.setattr(looking, "discover", look)
-    await news.look(config, ())
-    assert not any(isinstance(event, OverridesUnused) for event in said), "there may be such a tenant"
-    for _ in range(2):
-        await news.look(config, ())
-    assert [event for event in said if isinstance(event, OverridesUnused)] == [
-        OverridesUnused("applications", ("one.mispelt",))
-    ]

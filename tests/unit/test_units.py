@@ -27,13 +27,6 @@ def test_a_tenants_unit_differs_in_nothing_but_what_is_its_own() -> None:
     assert tenant == alone
 
 
-def test_the_allow_list_does_nothing_until_somebody_writes_addresses() -> None:
-    text = (FOLDER / "ip-allow-list.conf").read_text(encoding="utf-8")
-    assert settings("ip-allow-list.conf").split() == ["[Service]"]
-    assert text.count("#IPAddressAllow=") == 3
-    assert "#IPAddressDeny=any\n" in text
-
-
 def test_a_service_may_open_more_files_than_strangers_can_make_it_open() -> None:
     for name in ("cdc-sync.service", "cdc-sync@.service"):
         assert "\nLimitNOFILE=65536\n" in settings(name)

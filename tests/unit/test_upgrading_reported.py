@@ -24,12 +24,3 @@ async def test_an_opening_that_lasts_is_reported_again_and_again(monkeypatch: py
 
     assert reported == sorted(reported)
     assert len(reported) == number, "its end ends it"
-
-
-async def test_one_that_is_short_is_none() -> None:
-    reported = list[float]()
-
-    async with reporting(reported.append):
-        await asyncio.sleep(0)
-
-    assert reported == []

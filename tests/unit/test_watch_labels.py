@@ -15,11 +15,6 @@ PLAIN = st.from_regex(r"[a-z][a-z0-9_]{0,39}", fullmatch=True)
 NAMES = PLAIN | st.builds("{}@{}.{}".format, PLAIN, PLAIN, PLAIN) | st.builds("{}@{}".format, PLAIN, TEXT) | TEXT
 
 
-@given(PLAIN)
-def test_a_watch_of_no_template_stands_for_itself(name: str) -> None:
-    assert label_of(name) == name
-
-
 @pytest.mark.parametrize(
     ("name", "label"),
     [

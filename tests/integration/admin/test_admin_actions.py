@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import io
 import json
 import re
 from collections.abc import AsyncIterator
@@ -10,11 +9,10 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from multidict import MultiDict
 from support.builders import ENDPOINT, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 from support.configurations import a_config
 from support.looking import TOKEN, Admin, admin_server
-from support.store_steps import begin_call, bury, entry_of, reject, told_status, waiting_entry
+from support.store_steps import bury, entry_of, told_status, waiting_entry
 
 from cdc_sync.core.events import PersonActed
 
@@ -170,19 +168,6 @@ class TestByThePage:
 
         assert await states(guarded) == {**UNTOUCHED, "h1": None}
 
-    async def test_several_transitions_take_a_number_each(self, guarded: Admin) -> None:
-        await guarded.store.capture.apply(some_rules(max_changes=0), a_batch(an_observation("h2", "hired")))
-        names = [("transition", "(new) → applied"), ("transition", "(new) → hired")]
-
-        async def post(action: str, *more: tuple[str, str]) -> tuple[int, str]:
-            form = MultiDict([("watch", "applications"), *names, *more])
-            answer = await guarded.get(action, method="POST", authorization=BEARER, form=form)
-            return answer.status, answer.text
-
-        assert await post("/fuse/release", ("number", "1")) == (409, NUMBERS)
-        assert await post("/fuse/release", ("number", "0"), ("number", "1")) == (200, '{"released": 1}')
-        assert await states(guarded) == {**UNTOUCHED, "h2": "pending"}
-
     @pytest.mark.parametrize(("path", "first"), [("/fuse/discard", "h1"), ("/dead-letters/discard", "d1")])
     async def test_no_more_are_discarded_than_were_seen(self, guarded: Admin, path: str, first: str) -> None:
         await guarded.browser().press(path, all="1", number="1")
@@ -198,19 +183,6 @@ class TestByThePage:
         assert (await waiting_entry(guarded.store, "d2")).due_at == NOW
         assert "retry: 1" in await browser.page()
 
-    async def test_one_dead_letter_is_discarded(self, guarded: Admin) -> None:
-        browser = guarded.browser()
-
-        await browser.press("/dead-letters/discard", watch="applications", application_id="d1")
-
-        assert await states(guarded) == {**UNTOUCHED, "d1": None}
-
-    async def test_all_dead_letters_are_retried_or_discarded(self, guarded: Admin) -> None:
-        browser = guarded.browser()
-
-        await browser.press("/dead-letters/retry", all="1", number="2")
-        assert await states(guarded) == {**UNTOUCHED, "d1": "pending", "d2": "pending"}
-
     async def test_what_a_watch_left_that_is_configured_no_more_is_decided_about_too(self, guarded: Admin) -> None:
         former = some_rules("former", max_changes=0)
         await guarded.store.capture.apply(former, a_batch(an_observation("f1"), an_observation("f2")))
@@ -225,23 +197,6 @@ class TestByThePage:
         assert answer.status == 303
         assert (await guarded.store.report.counts())["former"].pending == 2
         assert await states(guarded) == UNTOUCHED
-
-    async def test_dead_letters_of_such_a_watch_are_among_all(self, guarded: Admin) -> None:
-        await guarded.store.capture.apply(some_rules("former"), a_batch(an_observation("f1")))
-        await reject(guarded.store, await begin_call(guarded.store))
-        browser = guarded.browser()
-        assert 'name="number" value="3"' in await browser.page()
-
-        assert (await browser.press("/dead-letters/discard", all="1", number="3")).status == 303
-
-        assert await guarded.store.report.entries("dead", None, 10) == []
-
-    async def test_the_buttons_are_offered(self, guarded: Admin) -> None:
-        text = await guarded.browser().page()
-
-        for path in (*ACTIONS, "/sending/pause"):
-            assert f'action="{path}"' in text
-        assert "cdc-sync fuse release" not in text
 
 
 class TestByAScript:
@@ -286,17 +241,6 @@ class TestByAScript:
             assert (answer.status, answer.text) == (409, reason)
         assert await states(guarded) == UNTOUCHED
 
-    async def test_a_form_with_a_file_is_refused(self, guarded: Admin) -> None:
-        answer = await guarded.get(
-            "/fuse/release",
-            method="POST",
-            authorization=BEARER,
-            form={"watch": "applications", "application_id": io.BytesIO(b"h1")},
-        )
-
-        assert answer.status == 415
-        assert await states(guarded) == UNTOUCHED
-
 
 class TestNobodyElse:
     async def test_without_the_token(self, guarded: Admin) -> None:
@@ -308,11 +252,6 @@ class TestNobodyElse:
         )
         assert {answer.status for answer in answers} == {401}
         assert await states(guarded) == UNTOUCHED
-
-    async def test_by_a_link(self, guarded: Admin) -> None:
-        browser = guarded.browser()
-        for path in PATHS:
-            assert (await guarded.get(f"{path}?all=1", authorization=browser.authorization)).status == 405
 
     async def test_where_no_token_is_configured(self, admin: Admin) -> None:
         await bury(admin.store, an_observation("d1"))
@@ -356,12 +295,6 @@ class TestWho:
         await guarded.post("/fuse/release", form, Authorization=BEARER, X_Remote_User="julia")
 
         assert await self.who(guarded) == who
-
-    async def test_a_header_counts_only_if_it_is_configured(self, guarded: Admin) -> None:
-        form = {"watch": WATCH, "application_id": "h1"}
-        await guarded.post("/fuse/release", form, Authorization=BEARER, X_Remote_User="julia")
-
-        assert await self.who(guarded) == "the token from 127.0.0.1"
 
     @pytest.mark.parametrize("name", ["x" * 5_000, "ren\udce9", "<i>"])
     async def test_a_strange_name_does_no_harm(self, guarded: Admin, name: str) -> None:

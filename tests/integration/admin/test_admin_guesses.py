@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import pytest
-from support.eventually import eventually
 from support.looking import TOKEN, Admin, admin_server
 
 from cdc_sync.admin.access import WRONG_ANSWERED_AFTER
@@ -32,19 +31,6 @@ async def test_a_wrong_token_is_refused_a_second_later_and_observed(tmp_path: Pa
     assert seen == [TokenRefused("127.0.0.1")] * 10
 
 
-async def test_the_right_token_overtakes_every_wrong_one(tmp_path: Path) -> None:
-    seen: list[Event] = []
-    async with admin_server(tmp_path, token=TOKEN, observe=seen.append) as admin:
-        wrong = [asyncio.create_task(guess(admin, by=by)) for by in ("Basic", "Bearer") for _ in range(10)]
-        await eventually(lambda: len(seen) == len(wrong), "all are looked at")
-
-        # The first wrong ones may be answered by now, on a slow machine; no right one is refused.
-        for _ in range(5):
-            assert (await admin.get("/metrics", authorization=f"Bearer {TOKEN}")).status == 200
-            assert (await admin.browser().press("/fuse/release", all="1")).status == 303
-        assert await asyncio.gather(*wrong) == [401] * len(wrong)
-
-
 async def test_wrong_tokens_keep_out_neither_health_checks_nor_who_has_the_right_one(tmp_path: Path) -> None:
     # With as many as the places that are left.
     async with admin_server(tmp_path, token=TOKEN) as admin:
@@ -56,12 +42,6 @@ async def test_wrong_tokens_keep_out_neither_health_checks_nor_who_has_the_right
                 assert (await admin.get(path, authorization=f"Bearer {WRONG}")).status == 200
             assert await admin.browser().page("/api/status")
         assert set(await guessing) == {401}
-
-
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
-async def test_the_scheme_is_written_in_any_case(tmp_path: Path, scheme: str) -> None:
-    async with admin_server(tmp_path, token=TOKEN) as admin:
-        assert (await admin.get("/metrics", authorization=f"{scheme} {TOKEN}")).status == 200
 
 
 FORM = "application/x-www-form-urlencoded"
@@ -128,15 +108,4 @@ async def test_who_goes_away_in_the_middle_of_a_form_leaves_no_line(
             await writer.wait_closed()
         assert (await admin.get("/healthz")).status == 200
 
-    assert caplog.records == []
-
-
-async def test_a_packed_form_is_not_unpacked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    bomb = gzip.compress(b"token=" + b"x" * 10_000_000)
-    head = f"POST /fuse/release HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{BEARER}Content-Type: {FORM}\r\n"
-    head += "Content-Encoding: gzip\r\n"
-    async with admin_server(tmp_path, token=TOKEN) as admin:
-        answer = await admin.send(f"{head}Content-Length: {len(bomb)}\r\n\r\n".encode() + bomb)
-
-    assert answer.startswith(b"HTTP/1.1 415 ")
     assert caplog.records == []

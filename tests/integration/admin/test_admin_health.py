@@ -1,6 +1,5 @@
 """Health and readiness: is the process alive, and do changes arrive."""
 
-import json
 from pathlib import Path
 
 from support import acting
@@ -8,7 +7,6 @@ from support.builders import NOW, SECOND, a_batch, an_observation, some_rules
 from support.looking import TOKEN, Admin, admin_server
 
 from cdc_sync.core.conditions import fold, starting
-from cdc_sync.core.content import iso
 from cdc_sync.core.events import (
     BaselineProgress,
     CaptureStarted,
@@ -19,20 +17,6 @@ from cdc_sync.core.events import (
     WatchLost,
     WatchStandsBy,
 )
-
-
-async def test_the_process_works(admin: Admin) -> None:
-    admin.conditions = {"store": "the disk is full"}
-
-    answer = await admin.get("/healthz")
-
-    assert (answer.status, answer.text) == (200, "ok\n")
-
-
-async def test_ready(admin: Admin) -> None:
-    answer = await admin.get("/readyz")
-
-    assert (answer.status, answer.text) == (200, "ready\n")
 
 
 async def test_every_reason_has_a_line(admin: Admin) -> None:
@@ -98,16 +82,6 @@ async def test_a_fuse_that_is_blown(admin: Admin) -> None:
     assert (await admin.get("/readyz")).status == 200
 
 
-async def test_a_deletion_that_is_held_of_a_watch_that_is_configured_no_more(admin: Admin) -> None:
-    doubted = a_batch(an_observation("a1", deleted=True), origin="deletion", doubt="rows may be hidden")
-    await admin.store.capture.apply(some_rules("former"), a_batch(an_observation("a2")))
-    await admin.store.capture.apply(some_rules("former"), doubted)
-
-    answer = await admin.get("/readyz")
-
-    assert answer.text == "held former: rows may be hidden; see `cdc-sync fuse show`\n"
-
-
 async def test_a_deletion_that_is_held_by_itself(admin: Admin) -> None:
     await admin.store.capture.apply(
         some_rules(), a_batch(an_observation("a1", deleted=True), origin="deletion", doubt="rows may be hidden")
@@ -142,15 +116,6 @@ async def test_a_store_that_cannot_be_read(admin: Admin) -> None:
     assert (await admin.get("/healthz")).status == 200
 
 
-async def test_what_the_store_could_not_be_told_is_on_the_page_and_in_the_status(admin: Admin) -> None:
-    assert "All is well." in (await admin.get("/")).text
-    admin.conditions = {"store applications": "the disk is full"}
-
-    assert "the disk is full" in (await admin.get("/")).text
-    (condition,) = json.loads((await admin.get("/api/status")).text)["conditions"]
-    assert condition == {"name": "store applications", "message": "the disk is full", "since": iso(NOW)}
-
-
 SECRETIVE = {
     "watch secret-watch": "the database secret-host cannot be reached",
     "watch another-secret": "not connected yet",
@@ -176,9 +141,3 @@ async def test_beyond_loopback_a_stranger_is_told_what_kinds_of_reasons_there_ar
         admin.conditions = {}
         await acting.release_held(admin.store, None, NOW + SECOND)
         assert (await admin.get("/readyz")).text == "ready\n"
-
-
-async def test_on_loopback_everybody_is_told_the_reasons_as_before(tmp_path: Path) -> None:
-    async with admin_server(tmp_path, token=TOKEN) as admin:
-        admin.conditions = SECRETIVE
-        assert "secret-host" in (await admin.get("/readyz")).text

@@ -9,9 +9,7 @@ from support.looking import Admin
 from support.store_steps import acknowledge, begin_calls
 
 from cdc_sync.admin.metrics import EventMetrics
-from cdc_sync.core.conditions import NONE, fold
 from cdc_sync.core.events import (
-    BaselineProgress,
     CaptureInTime,
     CaptureLate,
     CaughtUp,
@@ -20,11 +18,7 @@ from cdc_sync.core.events import (
     Dispatch,
     Event,
     LeadTaken,
-    Reloaded,
     SweepDone,
-    WatchConnected,
-    WatchEnded,
-    WatchStandsBy,
 )
 from cdc_sync.core.replies import Health
 from cdc_sync.daemon.chores import Pulse
@@ -88,62 +82,6 @@ def test_lag_is_since_the_beginning_of_the_last_complete_look() -> None:
     assert metrics.lags()["w"] == 3
 
 
-def test_a_baseline_is_not_late() -> None:
-    time = Time()
-    metrics = EventMetrics(time)
-    emit = Dispatch(metrics.handlers).emit
-    emit(LeadTaken("2026-01-01T00:00:00Z", ("w",)))
-    time.seconds += 1000
-    emit(BaselineProgress("w", 20_000, 90_000))
-
-    assert metrics.lags() == {"w": 0}
-
-
-def test_a_watch_that_another_daemon_captures_has_no_lag_here() -> None:
-    time = Time()
-    metrics = EventMetrics(time)
-    emit = Dispatch(metrics.handlers).emit
-    for event in (LeadTaken("2026-01-01T00:00:00Z", (WATCH,)), WatchStandsBy(WATCH, "")):
-        emit(event)
-    time.seconds += 3600
-    assert metrics.lags() == {}
-
-    emit(WatchConnected(WATCH, "notify", 180_000))  # its turn has come
-    time.seconds += 5
-    assert metrics.lags() == {WATCH: 5}
-
-
-def test_a_watch_that_has_ended_has_no_lag() -> None:
-    time = Time()
-    metrics = EventMetrics(time)
-    emit = Dispatch(metrics.handlers).emit
-    emit(LeadTaken("2026-01-01T00:00:00Z", ("w", "v")))
-    time.seconds += 10
-    emit(WatchEnded("v"))
-    assert metrics.lags() == {"w": 10}
-
-
-def test_after_a_reload_a_watch_is_as_late_as_it_was() -> None:
-    time = Time()
-    metrics = EventMetrics(time)
-    emit = Dispatch(metrics.handlers).emit
-    emit(LeadTaken("2026-01-01T00:00:00Z", ("w", "v")))
-    time.seconds += 10
-    emit(Reloaded(("w", "u")))
-
-    assert metrics.lags() == {"w": 10, "u": 0}
-
-
-async def test_a_watch_that_is_no_longer_configured_is_not_late(watched: Watched) -> None:
-    watched.lags = {WATCH: LATE + 1}
-    applications = watched.config.watches[WATCH]
-    watched.config = watched.config.model_copy(update={"watches": {"others": applications}})
-    assert await watched.look() == []
-
-    watched.config = watched.config.model_copy(update={"watches": {WATCH: applications}})
-    assert await watched.look() == [CaptureLate(WATCH, LATE)]
-
-
 async def test_capture_that_is_late_is_said_when_it_begins_and_when_it_ends(watched: Watched) -> None:
     assert await watched.look() == []
 
@@ -174,34 +112,3 @@ async def test_an_endpoint_that_is_paused_is_not_late_as_well(admin: Admin, watc
 
     watched.now = NOW + 10 * MINUTE
     assert await watched.look() == []
-
-
-async def test_a_store_that_cannot_be_read_is_somebody_elses_news(admin: Admin, watched: Watched) -> None:
-    watched.lags = {WATCH: LATE + 1}
-    await admin.store.driver.close()
-
-    assert await watched.look() == [CaptureLate(WATCH, LATE)]
-
-
-@pytest.mark.parametrize(
-    ("late", "in_time", "reason"),
-    [
-        (
-            CaptureLate(WATCH, LATE),
-            CaptureInTime(WATCH),
-            "lag applications: changes were last read completely more than 64 s ago\n",
-        ),
-        (
-            DeliveryLate(ENDPOINT, 60.0),
-            DeliveryInTime(ENDPOINT),
-            f"lag {ENDPOINT}: a call has been due for more than 60 s\n",
-        ),
-    ],
-)
-async def test_lag_is_a_reason_not_to_be_ready(admin: Admin, late: Event, in_time: Event, reason: str) -> None:
-    admin.conditions = fold(NONE, late)
-    answer = await admin.get("/readyz")
-    assert (answer.status, answer.text) == (503, reason)
-
-    admin.conditions = fold(admin.conditions, in_time)
-    assert (await admin.get("/readyz")).status == 200

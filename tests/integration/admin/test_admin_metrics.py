@@ -4,10 +4,8 @@ import re
 from pathlib import Path
 from typing import get_args
 
-import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support import acting
 from support.builders import ENDPOINT, HOUR, NOW, SECOND, a_baseline, a_batch, an_observation, some_rules
 from support.looking import Admin
 from support.observing import EXAMPLES
@@ -24,8 +22,6 @@ from cdc_sync.core.events import (
     CallEnded,
     CaughtUp,
     ChangesMissed,
-    ChangesRead,
-    Decided,
     Event,
     LeadLost,
     LeadTaken,
@@ -40,7 +36,6 @@ from cdc_sync.core.events import (
     TenantsFound,
     WatchConnected,
     WatchLost,
-    WatchStandsBy,
 )
 from cdc_sync.core.outbox import Skip
 from cdc_sync.core.replies import CallOutcome, Health, Mode
@@ -70,12 +65,6 @@ async def read(admin: Admin, *events: Event) -> dict[str, float]:
     for event in events:
         admin.emit(event)
     return await scrape(admin)
-
-
-async def test_changes_that_were_missed_are_counted(admin: Admin) -> None:
-    samples = await read(admin, ChangesMissed("applications", 3, "full"), ChangesMissed("applications", 4, "full"))
-
-    assert samples['cdc_sync_missed_changes_total{watch="applications"}'] == 7
 
 
 async def test_a_watch_begins_at_0_before_anything_happens(admin: Admin) -> None:
@@ -111,39 +100,6 @@ async def test_every_name_has_the_prefix_of_the_program_or_of_a_process(admin: A
     assert samples[f'cdc_sync_build_info{{version="{__version__}"}}'] == 1
 
 
-async def test_a_scrape_has_the_process_s_memory_cpu_time_and_open_files(admin: Admin) -> None:
-    samples = await scrape(admin)
-
-    assert samples["process_resident_memory_bytes"] > 1e6
-    assert samples["process_cpu_seconds_total"] > 0
-    assert 0 < samples["process_open_fds"] < samples["process_max_fds"]
-    assert abs(samples["process_start_time_seconds"] - psutil.Process().create_time()) < 5
-
-
-class Unknown(Event):
-    """An event that nothing knows."""
-
-    watch: str
-
-
-async def test_every_event_is_taken(admin: Admin) -> None:
-    for example in EXAMPLES:
-        admin.emit(example)
-
-
-async def test_an_event_that_no_metric_is_about_is_counted_nowhere(admin: Admin) -> None:
-    before = await scrape(admin)
-    after = await read(admin, Unknown("applications"))
-
-    assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} <= {
-        "process_cpu_seconds_total",
-        "process_open_fds",
-        "process_resident_memory_bytes",
-        "process_start_time_seconds",
-        "process_virtual_memory_bytes",
-    }
-
-
 async def test_what_waits(admin: Admin) -> None:
     rules = some_rules()
     await admin.store.capture.apply(rules, a_baseline(an_observation("a1"), an_observation("a2")))
@@ -164,18 +120,6 @@ async def test_what_waits(admin: Admin) -> None:
     assert samples["cdc_sync_conditions"] == 2
 
 
-async def test_what_waits_no_longer(admin: Admin) -> None:
-    await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1", "seen")))
-    assert (await scrape(admin))['cdc_sync_outbox_entries{state="pending",watch="applications"}'] == 1
-    await reject(admin.store, await begin_call(admin.store))
-    await acting.discard(admin.store, "dead", None, NOW)
-
-    samples = await scrape(admin)
-
-    assert states_of(samples) == {"pending": 0, "held": 0, "dead": 0}
-    assert samples['cdc_sync_oldest_pending_seconds{watch="applications"}'] == 0
-
-
 @pytest.mark.parametrize(("mode", "healthy"), [("healthy", 1), ("throttled", 0), ("open", 0), ("paused", 0)])
 async def test_an_endpoint_is_shown_as_the_store_has_it_also_after_a_restart(
     admin: Admin, mode: Mode, healthy: int
@@ -184,42 +128,6 @@ async def test_an_endpoint_is_shown_as_the_store_has_it_also_after_a_restart(
     await admin.store.delivery.complete([], {ENDPOINT: Health(mode, 1, NOW + HOUR, "HTTP 401")})
 
     assert (await scrape(admin))[f'cdc_sync_endpoint_healthy{{endpoint="{ENDPOINT}"}}'] == healthy
-
-
-async def test_an_endpoint_that_nothing_waits_for_is_no_cause_of_alarm(admin: Admin) -> None:
-    await admin.store.delivery.complete([], {ENDPOINT: Health("open", 5, NOW + HOUR, "HTTP 503")})
-
-    assert (await scrape(admin))[f'cdc_sync_endpoint_healthy{{endpoint="{ENDPOINT}"}}'] == 1
-
-
-async def test_calls(admin: Admin) -> None:
-    acknowledged = CallEnded("w", "a1", "acknowledged", "HTTP 200", 1, 0.03, 0.2)
-    retried = CallEnded("w", "a2", "retry", "HTTP 503", 1, 3.0, 70.0)
-
-    samples = await read(admin, acknowledged, acknowledged, retried)
-
-    assert samples['cdc_sync_calls_total{outcome="acknowledged",watch="w"}'] == 2
-    assert samples['cdc_sync_calls_total{outcome="retry",watch="w"}'] == 1
-    assert samples['cdc_sync_call_seconds_count{watch="w"}'] == 3
-    assert samples['cdc_sync_call_seconds_bucket{le="0.05",watch="w"}'] == 2
-    assert samples['cdc_sync_queue_seconds_bucket{le="60.0",watch="w"}'] == 2
-
-
-async def test_capture(admin: Admin) -> None:
-    samples = await read(
-        admin,
-        ChangesRead("w", "notify", 5),
-        ChangesRead("w", "notify", 2),
-        Decided("w", "a1", "notify", "queued"),
-        SweepDone("w", 1000, 1.5, {"missed": 2}),
-        SweepDone("w", 1000, 0.5, {"missed": 1, "deleted": 1}),
-    )
-
-    assert samples['cdc_sync_captured_keys_total{origin="notify",watch="w"}'] == 7
-    assert samples['cdc_sync_decisions_total{outcome="queued",watch="w"}'] == 1
-    assert samples['cdc_sync_sweep_repairs_total{cause="missed",watch="w"}'] == 3
-    assert samples['cdc_sync_sweep_repairs_total{cause="deleted",watch="w"}'] == 1
-    assert samples['cdc_sync_sweep_seconds{watch="w"}'] == 0.5
 
 
 async def test_connections(admin: Admin) -> None:
@@ -233,18 +141,6 @@ async def test_connections(admin: Admin) -> None:
     assert samples['cdc_sync_watch_connected{watch="w"}'] == 0
 
 
-async def test_a_daemon_that_waits_for_its_turn(admin: Admin) -> None:
-    standby = 'cdc_sync_watch_standby{watch="w"}'
-    assert (await read(admin, LeadTaken("2026-01-01T00:00:00Z", ("w",))))[standby] == 0
-    await read(admin, WatchConnected("w", "poll", 180_000), CaughtUp("w", 2.0))
-
-    samples = await read(admin, WatchStandsBy("w", "process 7 captures"))
-
-    assert (samples[standby], samples['cdc_sync_watch_connected{watch="w"}']) == (1, 0)
-    assert 'cdc_sync_capture_lag_seconds{watch="w"}' not in samples
-    assert (await read(admin, WatchConnected("w", "poll", 180_000)))[standby] == 0
-
-
 @pytest.mark.parametrize("over", [LeadLost("its session is lost"), StandsBy("process 7 leads")], ids=str)
 async def test_a_daemon_that_no_longer_leads_has_no_samples_of_databases(admin: Admin, over: Event) -> None:
     working = WatchConnected("w", "notify", 180_000), CaughtUp("w", 2.0), NotifyQueueSeen("w", 0.7)
@@ -255,29 +151,6 @@ async def test_a_daemon_that_no_longer_leads_has_no_samples_of_databases(admin: 
     assert samples["cdc_sync_leading"] == 0
     of_databases = "watch_connected", "capture_lag_seconds", "notify_queue_usage_ratio"
     assert [name for name in of_databases if f'cdc_sync_{name}{{watch="w"}}' in samples] == []
-
-
-async def test_lag(admin: Admin) -> None:
-    await admin.store.capture.apply(some_rules(), a_batch(an_observation("a1", "seen"), now=NOW - 90 * SECOND))
-
-    samples = await read(admin, CaughtUp("w", 2.0), NotifyQueueSeen("w", 0.25))
-
-    assert 2 <= samples['cdc_sync_capture_lag_seconds{watch="w"}'] < 60
-    assert samples['cdc_sync_notify_queue_usage_ratio{watch="w"}'] == 0.25
-    assert samples[f'cdc_sync_delivery_lag_seconds{{endpoint="{ENDPOINT}"}}'] == 90
-    assert samples['cdc_sync_last_change_timestamp_seconds{watch="applications"}'] == NOW / 1000 - 90
-
-
-async def test_a_fuse(admin: Admin) -> None:
-    await admin.store.capture.apply(
-        some_rules(max_changes=0), a_batch(an_observation("a1"), an_observation("a2", deleted=True))
-    )
-    samples = await scrape(admin)
-    assert samples['cdc_sync_fuse_blown{watch="applications"}'] == 1
-    assert samples['cdc_sync_suspected_deletions{watch="applications"}'] == 1
-
-    await acting.release_held(admin.store, None, NOW)
-    assert (await scrape(admin))['cdc_sync_fuse_blown{watch="applications"}'] == 0
 
 
 async def test_the_store(admin: Admin) -> None:
@@ -347,15 +220,6 @@ async def test_of_more_than_ten_watches_numbers_are_added_up_and_the_worst_is_ta
     assert samples["cdc_sync_call_seconds_sum"] == pytest.approx(0.06)
     assert samples['cdc_sync_call_seconds_bucket{le="0.05"}'] == 2
     assert samples['cdc_sync_queue_seconds_bucket{le="0.1"}'] == 0
-
-
-async def test_of_more_than_ten_watches_one_that_stands_by_is_not_missed(admin: Admin) -> None:
-    connected = [WatchConnected(watch, "notify", 180_000) for watch in MANY[1:]]
-
-    samples = await of_many(admin, *connected, WatchStandsBy("one", "process 7 captures"))
-
-    assert samples["cdc_sync_watch_connected"] == 1
-    assert samples["cdc_sync_watch_standby"] == 1
 
 
 async def test_of_more_than_ten_watches_every_name_stays(admin: Admin) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 
-import pytest
 from support.builders import ENDPOINT, NOW, a_batch, an_observation, some_rules
 from support.looking import Admin, fill
 
@@ -63,23 +62,6 @@ async def test_the_report(admin: Admin) -> None:
     assert report["skipped_rows"] == [
         {"watch": "applications", "application_id": "a1", "key": ["a1", "2"], "reason": "HTTP 400: no"}
     ]
-
-
-@pytest.mark.parametrize(
-    ("position", "baseline"),
-    [
-        (None, {"state": "not begun", "rows": 0}),
-        ({"done": False, "known": 7}, {"state": "running", "rows": 7}),
-        ({"done": True, "known": 9}, {"state": "done", "rows": 9}),
-    ],
-)
-async def test_how_far_the_baseline_is(admin: Admin, position: object, baseline: object) -> None:
-    if position is not None:
-        await admin.store.capture.apply(some_rules(), a_batch(positions={"baseline": json.dumps(position)}))
-
-    report = json.loads((await admin.get("/api/status")).text)
-
-    assert report["watches"][0]["baseline"] == baseline
 
 
 async def test_a_watch_that_is_configured_no_more(admin: Admin) -> None:

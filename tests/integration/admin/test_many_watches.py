@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 from support.builders import a_baseline, a_batch, an_observation, some_rules
-from support.looking import TOKEN, Admin, admin_server
+from support.looking import Admin, admin_server
 
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import starting
@@ -135,16 +135,6 @@ async def test_readiness_names_ten_reasons_those_first_that_concern_all(many: Ad
     assert lines[-1] == "and 992 more"
 
 
-async def test_a_daemon_that_stands_by_for_all_is_ready_in_few_words(many: Admin) -> None:
-    many.conditions = {f"standby {watch}": "process 7 captures" for watch in WATCHES}
-
-    answer = await many.get("/readyz")
-
-    assert answer.status == 200
-    lines = answer.text.splitlines()
-    assert (lines[0], len(lines), lines[-1]) == ("ready", 12, "and 990 more")
-
-
 async def test_the_status_has_all_and_a_part_if_that_is_asked_for(many: Admin) -> None:
     await hold(many, STRANGE[4])
     await bury(many, STRANGE[1])
@@ -183,17 +173,6 @@ async def page_of(admin: Admin, **asked: str) -> str:
     return answer.text
 
 
-async def test_all_is_well_is_said_in_numbers(many: Admin) -> None:
-    page = await page_of(many)
-
-    assert rows_of(page) == []
-    text = text_of(page)
-    assert "All is well." in text
-    assert "1,000 watches without problems" in text
-    assert TENANTS[0] not in page
-    assert len(page) < 60_000
-
-
 async def test_watches_with_problems_come_first_and_the_rest_is_counted(many: Admin) -> None:
     await bury(many, STRANGE[1])
     await hold(many, STRANGE[3], TENANTS[500])
@@ -215,13 +194,6 @@ async def test_watches_with_problems_come_first_and_the_rest_is_counted(many: Ad
     ]
 
 
-async def test_fifty_are_shown_unless_all_are_asked_for(many: Admin) -> None:
-    page = await page_of(many, watch="applications")
-    assert rows_of(page) == list(WATCHES[:50])
-    assert "and 950 more" in text_of(page)
-    assert rows_of(await page_of(many, show="all")) == list(WATCHES)
-
-
 @pytest.mark.parametrize("name", STRANGE)
 async def test_a_watch_is_found_by_its_name_whatever_it_holds(sixty: Admin, name: str) -> None:
     await hold(sixty, name, TENANTS[-1])
@@ -235,33 +207,6 @@ async def test_a_watch_is_found_by_its_name_whatever_it_holds(sixty: Admin, name
     link = re.search(r'<a href="(/\?watch=[^"]*)#held">', await page_of(sixty))
     assert link is not None
     assert rows_of((await sixty.get(html.unescape(link[1]), headers={"Accept": "text/html"})).text) == [TENANTS[-1]]
-
-
-async def test_a_search_takes_a_part_of_names(many: Admin) -> None:
-    await hold(many, TENANTS[421])
-
-    assert rows_of(await page_of(many, watch="NT_042"))[0] == TENANTS[421], "the one with problems first"
-    assert len(rows_of(await page_of(many, watch="NT_042"))) == 10
-    assert TENANTS[421] in rows_of(await page_of(many, watch="tenant%21"))
-    page = await page_of(many, watch="nobody")
-    assert rows_of(page) == []
-    assert 'value="nobody"' in page
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "show=x",
-        "show=",
-        "watch=%00%ff<script>",
-        "watch=[",
-    ],
-)
-async def test_an_address_that_makes_no_sense_does_no_harm(sixty: Admin, query: str) -> None:
-    answer = await sixty.get(f"/?{query}", headers={"Accept": "text/html"})
-
-    assert answer.status == 200
-    assert "<script>" not in answer.text
 
 
 async def test_a_page_is_small_whatever_is_wrong(many: Admin) -> None:
@@ -278,51 +223,3 @@ async def test_a_page_is_small_whatever_is_wrong(many: Admin) -> None:
     assert text.count("and 950 more") == 1, "of the watches"
     assert "and 40 more watches: look for them by their names" in text
     assert len(page) < 200_000
-
-
-async def test_a_daemon_that_stands_by_for_all_says_so_in_few_words(many: Admin) -> None:
-    many.conditions = {f"standby {watch}": "process 7 captures" for watch in WATCHES}
-
-    page = await page_of(many)
-
-    assert rows_of(page) == []
-    assert page.count("process 7 captures") == 10
-    assert "and 990 more" in text_of(page)
-
-
-async def test_links_keep_the_prefix_and_the_language_the_search(tmp_path: Path) -> None:
-    async with admin_server(tmp_path, prefix="/a/b") as admin:
-        admin.use(with_watches(admin.config, TENANTS[:60]))
-        page = await page_of(admin, watch="tenant", show="all")
-
-    assert 'action="/a/b/" method="get"' in page
-    assert 'href="/a/b/?show=all"' in page
-    assert 'href="?watch=tenant&amp;show=all&amp;language=fr"' in page
-
-
-async def test_ten_watches_are_shown_as_ever(tmp_path: Path) -> None:
-    async with admin_server(tmp_path) as admin:
-        admin.use(with_watches(admin.config, WATCHES[-10:]))
-        await hold(admin, WATCHES[-1])
-        page = await page_of(admin, show="problems")
-
-    assert len(rows_of(page)) == 10
-    assert 'name="watch" type="search"' not in page
-    assert 'href="#held"' in page
-    assert html.unescape(page).count(f"<h3>{WATCHES[-1]}") == 1
-
-
-@pytest.mark.parametrize("name", STRANGE)
-async def test_what_is_held_is_released_by_the_form_of_its_watch(tmp_path: Path, name: str) -> None:
-    async with admin_server(tmp_path, token=TOKEN) as admin:
-        admin.use(with_watches(admin.config, WATCHES[-60:]))
-        await hold(admin, *STRANGE)
-        browser = admin.browser()
-        page = await browser.page(f"/?{urlencode({'watch': name})}")
-        form = page.partition('action="/fuse/release"')[2].partition("</form>")[0]
-        fields = re.findall(r'<input type="hidden" name="(\w+)" value="(.*?)">', form)
-
-        answer = await browser.press("/fuse/release", **{key: html.unescape(value) for key, value in fields})
-
-        assert answer.status == 303
-        assert set(await admin.store.report.oldest("held")) == {*STRANGE} - {name}

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 import uvloop
-from support.emulated import Emulator, EmulatorOptions
-from support.faults import Fault, HalfAnswer, Hang, Html, LostAnswer, Reset, SlowBody, Status
+from support.emulated import Emulator
+from support.faults import Fault, HalfAnswer, Hang, LostAnswer, Reset, SlowBody, Status
 from support.sending import an_entry
 from support.wire import OK, UPDATED, saying, wire_server
 
@@ -221,20 +221,6 @@ async def test_another_protocol_is_no_answer(client: Client) -> None:
     assert len(wire.requests) == 2, "its connection was used again"
 
 
-async def test_there_is_no_answer_at_all(client: Client) -> None:
-    async with wire_server(saying(b"")) as wire:
-        assert await client.call(an_entry(base_url=wire.url)) == (LOST_BEFORE, "")
-
-
-async def test_a_page_in_the_place_of_the_answer(client: Client, hellowork: Emulator) -> None:
-    hellowork.inject(Html(body="<h1>Sign in</h1>"))
-
-    reply, text = await client.call(an_entry(base_url=hellowork.url))
-
-    assert reply == Reply(200, "text/html; charset=utf-8")
-    assert text == "<h1>Sign in</h1>"
-
-
 async def test_what_a_refusal_says_is_kept_in_bounds(client: Client, hellowork: Emulator) -> None:
     hellowork.inject(Status(status=400, body="é" * 10_000, headers={"Retry-After": "7"}))
 
@@ -242,37 +228,6 @@ async def test_what_a_refusal_says_is_kept_in_bounds(client: Client, hellowork: 
 
     assert (reply.status, reply.retry_after) == (400, "7")
     assert text == "é" * EXCERPT
-
-
-async def test_bytes_that_are_no_text_can_be_written_down(client: Client) -> None:
-    headers = b"Content-Type: text/\xff\r\nRetry-After: \xfe soon\r\nContent-Length: 4\r\n\r\n"
-    async with wire_server(saying(b"HTTP/1.1 503 \xff\r\n" + headers + b"\xff\xfe\x00.")) as wire:
-        reply, text = await client.call(an_entry(base_url=wire.url))
-
-    assert reply == Reply(503, "text/\N{REPLACEMENT CHARACTER}", "\N{REPLACEMENT CHARACTER} soon")
-    assert text == "\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}\x00."
-
-
-async def test_after_each_failure_the_next_call_is_made(client: Client, hellowork: Emulator) -> None:
-    hellowork.inject(Reset(), LostAnswer(), HalfAnswer(), Html(), Status(status=500))
-
-    replies = [(await client.call(an_entry(base_url=hellowork.url)))[0] for _ in range(6)]
-
-    assert [reply.status for reply in replies] == [None, None, None, 200, 500, 200]
-
-
-async def test_calls_go_out_side_by_side(client: Client) -> None:
-    all_are_there = asyncio.Barrier(4)
-
-    async def answer(writer: asyncio.StreamWriter) -> None:
-        await all_are_there.wait()
-        await saying(UPDATED)(writer)
-
-    async with wire_server(answer) as wire:
-        calls = [client.call(an_entry(f"a{number}", base_url=wire.url)) for number in range(4)]
-        replies = await asyncio.gather(*calls)
-
-    assert {reply.status for reply, _ in replies} == {200}
 
 
 @pytest.mark.parametrize("echo", ["planted-secret", "Bearer planted-secret", '{"got": "planted-secret"}'])
@@ -301,31 +256,3 @@ async def test_no_secret_is_in_what_is_said_of_a_failure(hellowork: Emulator) ->
 
     assert "planted" not in repr(said)
     assert all(reply.failure or text for reply, text in said)
-
-
-async def test_over_ipv6() -> None:
-    if not _has_ipv6():
-        pytest.skip("this machine has no IPv6 loopback")
-    async with (
-        Emulator(EmulatorOptions(host="::1")) as hellowork,
-        Client({DEFAULT_ACCOUNT: {}}, timeout=20, connections=1) as client,
-    ):
-        reply, _ = await client.call(an_entry(base_url=hellowork.url))
-        assert reply.status == 200
-
-    reply, _ = await client_once(hellowork.url)
-    assert reply.failure is not None
-    assert "Connection refused" in reply.failure
-
-
-async def client_once(base_url: str) -> tuple[Reply, str]:
-    async with Client({DEFAULT_ACCOUNT: {}}, timeout=20, connections=1) as client:
-        return await client.call(an_entry(base_url=base_url))
-
-
-def _has_ipv6() -> bool:
-    try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6):
-            return True
-    except OSError:
-        return False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.emulated import Emulator
-from support.faults import HugeBody, Status
+from support.faults import Status
 from support.sending import an_entry
 from support.wire import OK, saying, wire_server
 
@@ -119,20 +119,6 @@ async def test_of_an_endless_answer_no_more_is_read_than_the_limit(client: Clien
     assert (reply, text) == (Reply(200, "application/json"), "x" * EXCERPT)
     assert peak < 4 * MIB
     assert sent < 64 * MIB
-
-
-async def test_after_an_answer_that_was_too_long_the_next_call_is_made(client: Client, hellowork: Emulator) -> None:
-    hellowork.inject(HugeBody(size=20_000_000))
-
-    replies = [await client.call(an_entry(base_url=hellowork.url)) for _ in range(2)]
-
-    assert [reply.status for reply, _ in replies] == [200, 200]
-
-
-@pytest.mark.parametrize("size", [READ_LIMIT - 1, READ_LIMIT, READ_LIMIT + 1])
-async def test_an_answer_about_as_long_as_the_limit(client: Client, size: int) -> None:
-    async with wire_server(saying(OK + b"Content-Length: %d\r\n\r\n" % size + b"x" * size)) as wire:
-        assert await client.call(an_entry(base_url=wire.url)) == (Reply(200, "application/json"), "x" * EXCERPT)
 
 
 async def test_what_came_unasked_on_an_idle_connection_answers_no_call(client: Client) -> None:

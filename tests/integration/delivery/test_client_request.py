@@ -89,34 +89,6 @@ async def test_an_id_cannot_leave_its_place_in_the_path(
     assert (call.application_id, call.violations, reply.status) == (application_id, (), 200)
 
 
-async def test_a_url_from_a_row_is_called_as_it_stands(client: Client) -> None:
-    async with wire_server(saying(UPDATED)) as wire:
-        entry = an_entry(base_url=wire.url)
-        target = "/ats//v1/applications/a%2fb%7e+%C3%A9/status/?tenant=a%2Fb&x=1+2&empty="
-
-        await client.call(entry._replace(content=entry.content._replace(url=wire.url + target)))
-
-    assert wire.request[0] == f"POST {target} HTTP/1.1"
-
-
-async def test_a_retry_is_the_same_request_to_the_byte(client: Client) -> None:
-    async with wire_server(saying(UPDATED)) as wire:
-        entry = an_entry(base_url=wire.url)
-
-        await client.call(entry)
-        await client.call(entry._replace(attempts=7, revision=9, reason="HTTP 503", due_at=NOW))
-
-    first, second = wire.requests
-    assert first == second
-
-
-async def test_another_content_has_another_key(client: Client, hellowork: Emulator) -> None:
-    for status in ("seen", "hired"):
-        await client.call(an_entry(status=status, base_url=hellowork.url))
-
-    assert len({call.idempotency_key for call in hellowork.calls}) == 2
-
-
 async def test_a_configured_header_takes_the_place_of_ours_however_it_is_spelt() -> None:
     headers = {"user-agent": "ATS 4.2", "ACCEPT": "*/*", "X-Name": "Zoé"}
     async with (
@@ -152,15 +124,6 @@ async def test_an_account_without_headers_makes_no_call() -> None:
         reply, _ = await client.call(entry._replace(content=entry.content._replace(account="gone")))
 
     assert (reply.status, wire.requests) == (None, [])
-
-
-async def test_what_calls_have_in_common_shows_no_secret(client: Client) -> None:
-    async with wire_server(saying(UPDATED)) as wire:
-        await client.call(an_entry(base_url=wire.url))
-
-    (origin,) = client._opened.origins.values()
-    assert "planted-secret" in origin.headers
-    assert "planted-secret" not in repr(origin)
 
 
 async def test_a_body_waits_for_no_permission() -> None:

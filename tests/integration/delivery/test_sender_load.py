@@ -9,18 +9,6 @@ from support.sending import Delivery
 IDS = tuple(f"a{number:04}" for number in range(2_000))
 
 
-async def test_two_thousand_calls(desk: Delivery, hellowork: Emulator) -> None:
-    await desk.queue(hellowork.url, *IDS)
-
-    async with desk.sending():
-        await eventually(desk.is_settled, "everything is acknowledged", within=60)
-
-    assert Counter(call.application_id for call in hellowork.calls) == Counter(IDS)
-    # While there is plenty to send, nobody asks what else there is.
-    assert desk.outbox.looks < 100
-    assert {each: body["status"] for each, body in hellowork.state.items()} == dict.fromkeys(IDS, "seen")
-
-
 async def test_five_hundred_calls_over_a_bad_network(desk: Delivery, hellowork: Emulator) -> None:
     ids = IDS[:500]
     statuses = [{"kind": "status", "status": status} for status in (503, 404, 429)]

@@ -3,9 +3,8 @@
 import math
 
 import pytest
-from support.emulated import Emulator, EmulatorOptions
+from support.emulated import Emulator
 from support.eventually import eventually
-from support.faults import Status
 from support.sending import Delivery
 
 from cdc_sync.delivery.endpoints import Pace
@@ -30,25 +29,6 @@ async def test_no_more_calls_than_allowed_and_not_many_fewer(
     assert 0.5 * even < took < 5 * even
 
 
-async def test_slow_answers_do_not_lower_the_rate(desk: Delivery) -> None:
-    async with Emulator(EmulatorOptions(latency=0.4)) as slow:
-        await desk.queue(slow.url, *(f"a{number}" for number in range(COUNT)))
-        async with desk.sending(concurrency=COUNT, rate=RATE):
-            calls = await slow.wait_for_calls(COUNT, timeout=60)
-
-        # One after the other they would take eight seconds.
-        assert calls[-1].received - calls[0].received < COUNT * 0.4 / 2
-
-
-async def test_once_sends_everything_at_that_rate(desk: Delivery, hellowork: Emulator) -> None:
-    await desk.queue(hellowork.url, *(f"a{number}" for number in range(COUNT)))
-
-    await desk.send_once(rate=RATE)
-
-    assert len(hellowork.calls) == COUNT
-    assert hellowork.calls[-1].received - hellowork.calls[0].received > 0.5 * (COUNT - 1) / RATE
-
-
 async def test_each_endpoint_has_its_own(desk: Delivery) -> None:
     async with Emulator() as one, Emulator() as other:
         for number in range(5):
@@ -61,26 +41,6 @@ async def test_each_endpoint_has_its_own(desk: Delivery) -> None:
         first = min(calls[0].received for calls in (one.calls, other.calls))
         last = max(calls[-1].received for calls in (one.calls, other.calls))
         assert last - first < 3.2
-
-
-async def test_nobody_looks_at_the_outbox_all_the_time_meanwhile(desk: Delivery, hellowork: Emulator) -> None:
-    await desk.queue(hellowork.url, *(f"a{number}" for number in range(6)))
-
-    async with desk.sending(rate=5.0):
-        await eventually(desk.is_settled, "everything is acknowledged")
-
-    # Each call's end, a look every second, and a few more in the beginning and at the end.
-    assert desk.outbox.asked < 6 * 2 + 10
-
-
-async def test_a_single_call_that_asks_whether_it_is_up_keeps_to_it_too(desk: Delivery, hellowork: Emulator) -> None:
-    hellowork.inject(Status(status=401, times=3))
-    await desk.queue(hellowork.url, "a1")
-
-    async with desk.sending(rate=4.0):
-        await eventually(desk.is_settled, "everything is acknowledged")
-
-    assert hellowork.calls[-1].received - hellowork.calls[0].received > 0.5 * 3 / 4.0
 
 
 class TestPace:

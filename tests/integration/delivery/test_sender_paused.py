@@ -48,13 +48,3 @@ async def test_another_endpoint_is_called(desk: Delivery, hellowork: Emulator) -
         await sender.run_once()
 
         assert (len(hellowork.calls), len(other.calls)) == (0, 1)
-
-
-async def test_a_run_that_ends_does_not_wait_for_it(desk: Delivery, hellowork: Emulator) -> None:
-    await desk.queue(hellowork.url, *IDS)
-    sender = desk.sender()
-    sender.pause({ALL_ENDPOINTS})
-
-    await sender.run_once()
-
-    assert hellowork.calls == []

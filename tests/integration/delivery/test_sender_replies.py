@@ -8,12 +8,10 @@ from support.emulated import Emulator
 from support.faults import Fault, HalfAnswer, Html, LostAnswer, Redirect, Reset, Status
 from support.sending import SLOW, Delivery
 from support.store_steps import entry_of, story_of, told_status, waiting_entry
-from support.wire import OK, saying, wire_server
 
 from cdc_sync.core.events import CallEnded, EndpointChanged
 from cdc_sync.core.replies import RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts
-from cdc_sync.delivery.client import EXCERPT
 
 KEEPS_AT_IT = replace(SLOW, give_up_after=HOUR, not_found_for=MINUTE)
 
@@ -41,10 +39,6 @@ async def events(desk: Delivery) -> list[str]:
     return [event.event for event in await story_of(desk.store)]
 
 
-async def last_detail(desk: Delivery) -> dict[str, object]:
-    return dict((await story_of(desk.store))[-1].detail)
-
-
 @pytest.mark.parametrize(
     "fault", [status(200), status(201), status(204), status(299), status(200, Retry_After="60")], ids=name_of
 )
@@ -59,22 +53,6 @@ async def test_acknowledged(desk: Delivery, hellowork: Emulator, fault: Fault) -
 
 
 class TestNotFound:
-    async def test_is_tried_again_for_a_while(self, desk: Delivery, hellowork: Emulator) -> None:
-        hellowork.known = frozenset()
-        await desk.queue(hellowork.url, "a1")
-        before = desk.clock()
-
-        await desk.send_once(policy=KEEPS_AT_IT)
-
-        entry = await waiting_entry(desk.store)
-        assert (entry.state, entry.attempts) == ("pending", 1)
-        assert entry.not_found_since is not None
-        assert before <= entry.not_found_since <= desk.clock()
-        assert entry.reason is not None
-        assert "Could not find applicationInfo with id a1" in entry.reason
-        assert await told_status(desk.store) == "applied"
-        assert (await desk.health(hellowork.url)).mode == "healthy"
-
     async def test_then_becomes_a_dead_letter(self, desk: Delivery, hellowork: Emulator) -> None:
         hellowork.known = frozenset()
         await desk.queue(hellowork.url, "a1")
@@ -88,24 +66,6 @@ class TestNotFound:
         assert entry.reason is not None
         assert entry.reason.startswith("HelloWork still does not know the application: HTTP 404")
         assert await events(desk) == ["queued", "answered", "dead-lettered"]
-
-    async def test_is_acknowledged_once_it_is_known(self, desk: Delivery, hellowork: Emulator) -> None:
-        hellowork.known = frozenset()
-        await desk.queue(hellowork.url, "a1")
-        await desk.send_once(policy=KEEPS_AT_IT)
-        hellowork.known = None
-        desk.clock.ahead += HOUR
-
-        await desk.send_once(policy=KEEPS_AT_IT)
-
-        assert await told_status(desk.store) == "seen"
-
-    async def test_that_is_interrupted_begins_anew(self, desk: Delivery, hellowork: Emulator) -> None:
-        await attempt(
-            desk, hellowork, status(404), status(503), status(404), policy=replace(SLOW, not_found_for=2 * HOUR)
-        )
-
-        assert (await waiting_entry(desk.store)).state == "pending"
 
 
 @pytest.mark.parametrize("code", [401, 403, 407])
@@ -154,12 +114,6 @@ async def test_throttled(desk: Delivery, hellowork: Emulator, fault: Fault, leas
     assert [change.mode for change in desk.of_type(EndpointChanged)] == ["throttled"]
 
 
-async def test_throttled_for_longer_than_a_delivery_is_tried(desk: Delivery, hellowork: Emulator) -> None:
-    await attempt(desk, hellowork, *[status(429)] * 4)
-
-    assert (await waiting_entry(desk.store)).state == "pending"
-
-
 UNAVAILABLE = [
     *map(status, (408, 425, 500, 502, 503, 504, 599, 600, 999)),
     status(503, Retry_After="soon"),
@@ -200,32 +154,6 @@ class TestUnavailable:
         assert entry.reason is not None
         assert entry.reason.startswith("given up after 2 attempts: HTTP 502")
 
-    async def test_not_if_it_could_not_be_tried_for_so_long(self, desk: Delivery, hellowork: Emulator) -> None:
-        desk.chance = lambda: 0.5
-
-        # It waits for half an hour, and for 31 minutes more, of which a quarter of an hour counts.
-        await attempt(desk, hellowork, status(503), status(502), policy=replace(KEEPS_AT_IT, give_up_after=46 * MINUTE))
-
-        assert (await waiting_entry(desk.store)).state == "pending"
-
-    async def test_when_nobody_listens(self, desk: Delivery) -> None:
-        async with Emulator() as gone:
-            pass
-        await desk.queue(gone.url, "a1")
-
-        await desk.send_once(policy=KEEPS_AT_IT)
-
-        entry = await waiting_entry(desk.store)
-        assert (entry.state, entry.attempts) == ("pending", 1)
-        assert entry.reason is not None
-        assert entry.reason.startswith("no connection to 127.0.0.1:")
-
-    async def test_a_redirect_is_said_to_be_one(self, desk: Delivery, hellowork: Emulator) -> None:
-        await attempt(desk, hellowork, Redirect(location="https://example.com/"))
-
-        entry = await waiting_entry(desk.store)
-        assert entry.reason == "HTTP 302, a redirect, which is never followed (is hellowork.base_url right?)"
-
 
 class TestRejected:
     @pytest.mark.parametrize("code", [400, 402, 405, 409, 410, 413, 415, 422, 451, 499])
@@ -240,35 +168,6 @@ class TestRejected:
         assert await told_status(desk.store) == "applied"
         assert (await desk.health(hellowork.url)).mode == "healthy"
         assert [end.outcome for end in desk.of_type(CallEnded)] == ["dead"]
-
-    async def test_keeps_the_reply_in_bounds(self, desk: Delivery, hellowork: Emulator) -> None:
-        await attempt(desk, hellowork, Status(status=422, body="no\nsuch job " * 10_000))
-
-        detail = await last_detail(desk)
-        assert detail["status"] == 422
-        body, reason = detail["body"], detail["reason"]
-        assert isinstance(body, str)
-        assert isinstance(reason, str)
-        assert body == ("no\nsuch job " * 10_000)[:EXCERPT]
-        assert reason.startswith("HTTP 422: no such job no such job")
-        assert len(reason) < 250
-
-    async def test_is_tried_anew_when_it_changes_again(self, desk: Delivery, hellowork: Emulator) -> None:
-        await attempt(desk, hellowork, status(400))
-        await desk.queue(hellowork.url, "a1", status="hired")
-
-        await desk.send_once()
-
-        assert await told_status(desk.store) == "hired"
-
-    async def test_lets_the_others_go_on(self, desk: Delivery, hellowork: Emulator) -> None:
-        hellowork.inject(Status(status=400, application_id="a2"))
-        await desk.queue(hellowork.url, "a1", "a2", "a3")
-
-        await desk.send_once()
-
-        assert [entry.application_id for entry in await desk.store.report.entries("dead", None, 9)] == ["a2"]
-        assert await desk.is_settled()
 
 
 class TestRefusedHost:
@@ -309,33 +208,6 @@ class TestRefusedHost:
         assert entry.state == "dead"
         assert entry.reason is not None
         assert entry.reason.startswith(f"the URL {entry.content.url!r} may not be called: ")
-
-    async def test_is_told_like_any_other_dead_letter(self, desk: Delivery, hellowork: Emulator) -> None:
-        await desk.queue(hellowork.url, "a1")
-
-        await desk.send_once(allowed=AllowedHosts(frozenset()))
-
-        assert [(end.application_id, end.outcome) for end in desk.of_type(CallEnded)] == [("a1", "dead")]
-
-    async def test_says_nothing_of_the_endpoint(self, desk: Delivery, hellowork: Emulator) -> None:
-        await attempt(desk, hellowork, status(503))
-
-        await desk.send_once(allowed=AllowedHosts(frozenset()))
-
-        assert (await desk.health(hellowork.url)).failures == 1
-
-
-async def test_an_answer_that_is_no_text_is_written_down_all_the_same(desk: Delivery) -> None:
-    answer = OK.replace(b"200 OK", b"503 \xff") + b"Retry-After: \xff\r\nContent-Length: 3\r\n\r\n\xff\x00\xfe"
-    async with wire_server(saying(answer)) as wire:
-        await desk.queue(wire.url, "a1")
-
-        await desk.send_once()
-
-    entry = await waiting_entry(desk.store)
-    assert entry.state == "pending"
-    assert entry.reason is not None
-    assert entry.reason.startswith("HTTP 503, Retry-After: \N{REPLACEMENT CHARACTER}")
 
 
 async def test_the_story_tells_what_was_answered(desk: Delivery, hellowork: Emulator) -> None:

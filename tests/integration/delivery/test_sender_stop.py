@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from support.emulated import Emulator, EmulatorOptions
 from support.eventually import eventually
-from support.faults import Delay, Status
+from support.faults import Delay
 from support.sending import Delivery
-from support.store_steps import events_of, waiting_entry
+from support.store_steps import events_of
 
 IDS = tuple(f"a{number:02}" for number in range(20))
 
@@ -27,37 +27,6 @@ async def test_what_is_under_way_is_finished_and_written_down(desk: Delivery) ->
         assert not any(entry.attempted for entry in waiting)
 
 
-async def test_what_fails_at_the_end_is_written_down_too(desk: Delivery, hellowork: Emulator) -> None:
-    hellowork.inject(Status(status=400))
-    await desk.queue(hellowork.url, "a1")
-    async with desk.sending():
-        await hellowork.wait_for_calls(1, timeout=60)
-
-    assert (await waiting_entry(desk.store)).state == "dead"
-
-
-async def test_what_is_in_memory_stays_as_it_is_in_the_outbox(desk: Delivery) -> None:
-    async with Emulator(EmulatorOptions(latency=1)) as slow:
-        await desk.queue(slow.url, *IDS)
-        async with desk.sending(concurrency=1) as sender:
-            await slow.wait_for_calls(1, timeout=60)
-            assert not await sender.stop(), "no call is cut off"
-
-        assert len(slow.calls) == 1
-    assert {entry.attempts for entry in await desk.store.report.entries("pending", None, 100)} == {0}
-
-
-async def test_with_nothing_to_do_it_ends_at_once(desk: Delivery) -> None:
-    desk.look_every = 1_000.0  # whoever waits for the next look does not end here
-    sender = desk.sender()
-    running = asyncio.create_task(sender.run())
-    await eventually(lambda: desk.outbox.looks, "the sender has looked")
-
-    async with asyncio.timeout(60):
-        assert not await sender.stop()
-        await running
-
-
 async def test_stopped_before_it_began_it_sends_nothing(desk: Delivery, hellowork: Emulator) -> None:
     await desk.queue(hellowork.url, "a1")
     sender = desk.sender()
@@ -68,12 +37,6 @@ async def test_stopped_before_it_began_it_sends_nothing(desk: Delivery, hellowor
 
     assert hellowork.calls == []
     assert await events_of(desk.store) == ["queued"]
-
-
-async def test_stopped_twice(desk: Delivery) -> None:
-    async with desk.sending() as sender:
-        await sender.stop()
-        await sender.stop()
 
 
 @pytest.mark.parametrize("fault", [Delay(seconds=60)])

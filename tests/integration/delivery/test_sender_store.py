@@ -2,13 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from support.emulated import Emulator
 from support.eventually import eventually
-from support.faults import Status
-from support.sending import QUICK, SLOW, Delivery
+from support.sending import Delivery
 
 from cdc_sync.core.events import Event, StoreFailed, StoreRecovered
 from cdc_sync.core.failures import StoreError
@@ -47,42 +45,6 @@ class TestEndsCannotBeWritten:
         assert sorted(call.application_id or "" for call in hellowork.calls) == list(IDS)
         assert of_the_store(desk) == [FAILED, RECOVERED]
 
-    async def test_the_store_is_not_pestered(self, desk: Delivery, hellowork: Emulator) -> None:
-        await desk.queue(hellowork.url, *IDS)
-        desk.outbox.fails = {"complete"}
-        async with desk.sending(concurrency=2):
-            await eventually(lambda: desk.outbox.completions >= 1, "a try to write an end")
-            asked, finishes = desk.outbox.asked, desk.outbox.completions
-
-            def two_more() -> bool:
-                return desk.outbox.completions >= finishes + 2
-
-            await eventually(two_more, "two more, with a wake-up at every chance")
-            assert desk.outbox.asked - asked <= 6
-            desk.outbox.fails = set()
-
-    async def test_the_ends_are_written_as_they_were(self, desk: Delivery, hellowork: Emulator) -> None:
-        hellowork.inject(Status(status=400, application_id="a00"), Status(status=503, application_id="a01"))
-        await desk.queue(hellowork.url, *IDS[:3])
-        desk.outbox.fails = {"complete"}
-        async with desk.sending(policy=replace(QUICK, first=3_600_000, max=3_600_000)):
-            await eventually(lambda: desk.outbox.completions >= 2, "two tries to write an end")
-            desk.outbox.fails = set()
-
-        assert [entry.application_id for entry in await desk.store.report.entries("dead", None, 9)] == ["a00"]
-        assert [entry.application_id for entry in await desk.store.report.entries("pending", None, 9)] == ["a01"]
-        assert (await desk.health(hellowork.url)).mode == "healthy"
-
-    async def test_what_was_learnt_of_the_endpoint_is_written_too(self, desk: Delivery, hellowork: Emulator) -> None:
-        hellowork.inject(Status(status=401))
-        await desk.queue(hellowork.url, "a1")
-        desk.outbox.fails = {"complete"}
-        async with desk.sending(policy=SLOW):
-            await eventually(lambda: desk.outbox.completions >= 1, "a try to write an end")
-            desk.outbox.fails = set()
-
-        assert (await desk.health(hellowork.url)).mode == "paused"
-
     async def test_the_end_of_the_sender_waits_for_them(self, desk: Delivery, hellowork: Emulator) -> None:
         await desk.queue(hellowork.url, "a1")
         desk.outbox.fails = {"complete"}
@@ -94,23 +56,6 @@ class TestEndsCannotBeWritten:
             assert not await stopping
 
         assert await desk.is_settled()
-
-    async def test_given_up_nothing_is_lost(self, desk: Delivery, hellowork: Emulator) -> None:
-        await desk.queue(hellowork.url, "a1")
-        desk.outbox.fails = {"complete"}
-        running = asyncio.create_task(desk.sender().run())
-        await eventually(lambda: desk.outbox.completions >= 1, "a try to write an end")
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        desk.outbox.fails = set()
-        await desk.store.delivery.begin_sending()
-
-        await desk.send_once()
-
-        assert await desk.is_settled()
-        first, second = hellowork.calls
-        assert first.idempotency_key == second.idempotency_key
 
 
 class TestNothingCanBeRead:
@@ -128,17 +73,6 @@ class TestNothingCanBeRead:
 
         assert len(hellowork.calls) == len(IDS)
         assert of_the_store(desk) == [FAILED, RECOVERED]
-
-    async def test_what_is_under_way_is_written_down(self, desk: Delivery, hellowork: Emulator) -> None:
-        hellowork.inject({"kind": "delay", "seconds": 0.5})
-        await desk.queue(hellowork.url, "a1")
-        async with desk.sending():
-            await hellowork.wait_for_calls(1, timeout=60)
-            desk.outbox.fails = {"read", "look"}
-            await eventually(lambda: of_the_store(desk), "the store's failure")
-            await eventually(desk.is_settled, "the end is written")
-            desk.outbox.fails = set()
-            await eventually(lambda: RECOVERED in of_the_store(desk), "the store's recovery")
 
 
 class TestOnce:

@@ -8,7 +8,6 @@ from support.builders import (
     NOW,
     SECOND,
     WATCH,
-    a_baseline,
     a_batch,
     a_suspicion,
     an_observation,
@@ -17,20 +16,15 @@ from support.builders import (
 )
 from support.store_backends import OpenStore
 from support.store_steps import (
-    acknowledge,
     adopt,
-    begin_call,
-    entry_of,
     events_of,
     known_one,
     observe,
     results_of,
-    waiting_entry,
 )
 
-from cdc_sync.core.batch import Resolved
 from cdc_sync.core.outbox import Skip, Suspicion
-from cdc_sync.core.rows import Key, Unreportable
+from cdc_sync.core.rows import Key
 from cdc_sync.store import Store
 
 
@@ -41,36 +35,6 @@ async def unresolved(store: Store, *keys: Key, watch: str = WATCH) -> Mapping[st
 
 
 class TestKeys:
-    async def test_a_row_leads_to_the_application_that_it_represented(self, store: Store) -> None:
-        await adopt(store, "a1", "a2")
-
-        assert await unresolved(store, ("a1",), ("nobody's",)) == {"a1": NOW}
-
-    async def test_a_row_that_carries_another_id_leads_to_the_one_that_it_represented(self, store: Store) -> None:
-        await adopt(store, "a1")
-        row = an_observation("a2", key=("a1",))
-
-        applied = await store.capture.apply(some_rules(), a_batch(row))
-
-        assert applied.unresolved == {"a1": NOW}
-
-    async def test_a_row_whose_id_cannot_be_read_is_its_applications(self, store: Store) -> None:
-        await adopt(store, "a1")
-        row = Unreportable(None, ("a1",), "it fails", unreadable=True)
-
-        applied = await store.capture.apply(some_rules(), a_batch(row))
-
-        assert (applied.unresolved, applied.skips) == ({}, [Skip(("a1",), "a1", "it fails")])
-
-    async def test_another_row_than_before_is_unresolved_and_nothing_is_written(self, store: Store) -> None:
-        await adopt(store, "a1", "a2")
-        other = an_observation("a1", "hired", key=("row 2",))
-
-        applied = await store.capture.apply(some_rules(), a_batch(other, an_observation("a2", "hired")))
-
-        assert (applied.unresolved, [result.application_id for result in applied.results]) == ({"a1": NOW}, ["a2"])
-        assert await entry_of(store) is None
-
     async def test_a_move_to_another_row_is_followed_even_if_it_is_no_news(self, store: Store) -> None:
         await adopt(store, "a1")
 
@@ -80,11 +44,6 @@ class TestKeys:
         assert await unresolved(store, ("a1",)) == {}
         assert await unresolved(store, ("row 2",)) == {"a1": NOW}
 
-    async def test_one_row_may_have_represented_two_applications(self, store: Store) -> None:
-        await observe(store, moved(an_observation("a1"), "row"), moved(an_observation("a2"), "row"))
-
-        assert await unresolved(store, ("row",)) == {"a1": NOW, "a2": NOW}
-
     @pytest.mark.parametrize("key", [("1", "2"), ("a,b", 'c"d'), ("é🎉", ""), ("[", "]", "\\"), ("1",)])
     async def test_a_key_may_have_several_columns_and_any_text(self, store: Store, key: tuple[str, ...]) -> None:
         await adopt(store, "other")
@@ -92,11 +51,6 @@ class TestKeys:
 
         assert (await known_one(store)).key == key
         assert await unresolved(store, key) == {"a1": NOW}
-
-    async def test_a_watch_does_not_see_another_watchs_rows(self, store: Store) -> None:
-        await adopt(store, "a1")
-
-        assert await unresolved(store, ("a1",), watch="spontaneous") == {}
 
 
 class TestScope:
@@ -108,22 +62,6 @@ class TestScope:
         assert not (await known_one(store, "a1")).in_scope
         assert (await known_one(store, "a2")).in_scope
         assert await store.capture.known(WATCH, ["never seen"]) == {}
-
-    async def test_an_observation_brings_it_back(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await store.capture.apply(some_rules(), a_batch(out_of_scope=["a1"]))
-
-        assert await observe(store, an_observation()) == []
-
-        assert (await known_one(store)).in_scope
-
-    async def test_what_waits_is_sent_all_the_same(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await observe(store, an_observation(status="hired"))
-
-        await store.capture.apply(some_rules(), a_batch(out_of_scope=["a1"]))
-
-        assert (await begin_call(store)).content.status == "hired"
 
 
 class TestSuspicions:
@@ -137,16 +75,6 @@ class TestSuspicions:
         assert await store.capture.due_suspicions(WATCH, NOW + 5 * SECOND, 10, horizon=HOUR) == [suspicion]
         assert await events_of(store) == ["suspected"]
 
-    async def test_an_application_that_no_row_carries_any_more_is_suspected(self, store: Store) -> None:
-        await adopt(store, "a1")
-        gone = Resolved("a1", NOW - 1, None)
-
-        applied = await store.capture.apply(some_rules(), a_batch(gone, Resolved("never seen", NOW, None)))
-
-        assert applied.suspected == {"a1"}
-        due = await store.capture.due_suspicions(WATCH, NOW + 5 * SECOND, 10, horizon=HOUR)
-        assert due == [Suspicion("a1", NOW - 1, NOW + 5 * SECOND)]
-
     async def test_the_first_suspicion_counts(self, store: Store) -> None:
         await store.capture.apply(some_rules(), a_suspicion("a1", due_at=NOW + 5))
 
@@ -156,14 +84,6 @@ class TestSuspicions:
         due = await store.capture.due_suspicions(WATCH, NOW + 100, 10, horizon=HOUR)
         assert due == [Suspicion("a1", at=NOW, due_at=NOW + 5)]
         assert await events_of(store) == ["suspected"]
-
-    async def test_the_oldest_come_first_and_no_more_than_asked_for(self, store: Store) -> None:
-        for number in range(5):
-            await store.capture.apply(some_rules(), a_suspicion(f"a{number}", due_at=NOW - number))
-
-        due = await store.capture.due_suspicions(WATCH, NOW, 2, horizon=HOUR)
-
-        assert [suspicion.application_id for suspicion in due] == ["a4", "a3"]
 
     async def test_one_that_a_wrong_clock_made_is_due_too(self, store: Store) -> None:
         ahead = Suspicion("a1", at=NOW, due_at=NOW + 365 * 24 * HOUR)
@@ -181,15 +101,6 @@ class TestSuspicions:
             "a2"
         ]
 
-    async def test_a_watch_has_its_own(self, store: Store) -> None:
-        await store.capture.apply(some_rules("spontaneous"), a_suspicion("a1", due_at=NOW))
-
-        await store.capture.apply(some_rules(), a_batch(answered=["a1"]))
-
-        assert await store.capture.due_suspicions(WATCH, NOW, 10, horizon=HOUR) == []
-        assert await store.capture.next_suspicion(WATCH) is None
-        assert len(await store.capture.due_suspicions("spontaneous", NOW, 10, horizon=HOUR)) == 1
-
 
 class TestSkips:
     async def test_a_row_that_cannot_be_reported_is_kept_with_its_reason(self, store: Store) -> None:
@@ -200,14 +111,6 @@ class TestSkips:
         assert await store.report.skipped(WATCH, 10) == sorted(skips, key=lambda skip: skip.key)
         assert len(await store.report.skipped(WATCH, 1)) == 1
 
-    async def test_its_newest_reason_counts(self, store: Store) -> None:
-        await store.capture.apply(some_rules(), a_batch(skips=[Skip(("1",), None, "the application's id is empty")]))
-        newest = Skip(("1",), "a1", "it has no job id")
-
-        await store.capture.apply(some_rules(), a_batch(skips=[newest]))
-
-        assert await store.report.skipped(WATCH, 10) == [newest]
-
     async def test_a_row_that_can_be_reported_again_is_forgotten(self, store: Store) -> None:
         kept = Skip(("2",), "a2", "it has no status")
         await store.capture.apply(some_rules(), a_batch(skips=[Skip(("1",), "a1", "it has no status"), kept]))
@@ -216,19 +119,8 @@ class TestSkips:
 
         assert await store.report.skipped(WATCH, 10) == [kept]
 
-    async def test_a_watch_has_its_own(self, store: Store) -> None:
-        await store.capture.apply(some_rules("spontaneous"), a_batch(skips=[Skip(("1",), "a1", "it has no status")]))
-
-        await store.capture.apply(some_rules(), a_batch(skips=[Skip(("1",), "a1", None)]))
-
-        assert await store.report.skipped(WATCH, 10) == []
-        assert len(await store.report.skipped("spontaneous", 10)) == 1
-
 
 class TestPositions:
-    async def test_there_are_none_at_first(self, store: Store) -> None:
-        assert await store.capture.positions(WATCH) == {}
-
     async def test_a_batch_brings_them_along(self, store: Store, open_store: OpenStore) -> None:
         await store.capture.apply(
             some_rules(), a_batch(positions={"watermark": "2023-01-10 09:00:00.123456", "fence": "1"})
@@ -241,11 +133,6 @@ class TestPositions:
             "fence": "2",
         }
 
-    async def test_a_watch_has_its_own(self, store: Store) -> None:
-        await store.capture.apply(some_rules("spontaneous"), a_batch(positions={"fence": "1"}))
-
-        assert await store.capture.positions(WATCH) == {}
-
 
 class TestUnseen:
     """A sweep marks what it meets in a bitmap; what is not marked may be gone."""
@@ -257,18 +144,6 @@ class TestUnseen:
         for known in (await store.capture.known(watch, met)).values():
             bitmap[known.number >> 3] |= 1 << (known.number & 7)
         return sorted([id_ async for part in store.capture.unseen(watch, bytes(bitmap), highest, 7) for id_ in part])
-
-    async def test_an_empty_store_has_no_numbers(self, store: Store) -> None:
-        assert await store.capture.highest_number() == 0
-        assert await self.of(store) == []
-
-    async def test_applications_that_were_not_met_are_returned(self, store: Store) -> None:
-        ids = [f"a{number:02}" for number in range(40)]
-        await adopt(store, *ids)
-
-        assert await self.of(store, *ids) == []
-        assert await self.of(store, *ids[:17], *ids[18:]) == [ids[17]]
-        assert await self.of(store) == ids
 
     @pytest.mark.parametrize("others", [0, 100])
     async def test_they_are_returned_in_parts_and_of_the_watch_alone(self, store: Store, others: int) -> None:
@@ -286,41 +161,3 @@ class TestUnseen:
 
         assert sorted(id_ for part in parts for id_ in part) == ids[-3:]
         assert len(parts) >= 3
-
-    async def test_what_is_out_of_scope_is_not_missed(self, store: Store) -> None:
-        await adopt(store, "a1", "a2")
-        await store.capture.apply(some_rules(), a_batch(out_of_scope=["a1"]))
-
-        assert await self.of(store) == ["a2"]
-
-    async def test_what_hellowork_knows_to_be_gone_is_not_missed(self, store: Store) -> None:
-        await store.capture.apply(some_rules(), a_baseline(an_observation("a1", deleted=True), an_observation("a2")))
-
-        assert await self.of(store) == ["a2"]
-
-    async def test_an_application_with_an_enqueued_deletion_is_not_missed(self, store: Store) -> None:
-        await adopt(store, "a1", "a2")
-        await observe(store, an_observation("a1", deleted=True))
-
-        assert await self.of(store) == ["a2"]
-
-    async def test_what_is_back_is_missed_again(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await observe(store, an_observation(deleted=True))
-        await acknowledge(store, await begin_call(store))
-        await observe(store, an_observation())
-        assert not (await waiting_entry(store)).content.deleted
-
-        assert await self.of(store) == ["a1"]
-
-    async def test_an_application_without_a_snapshot_is_missed_too(self, store: Store) -> None:
-        await observe(store, an_observation())
-
-        assert await self.of(store) == ["a1"]
-
-    async def test_a_watch_misses_its_own_only(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await adopt(store, "b1", watch="spontaneous")
-
-        assert await self.of(store) == ["a1"]
-        assert await self.of(store, watch="spontaneous") == ["b1"]

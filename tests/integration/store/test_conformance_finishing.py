@@ -11,28 +11,20 @@ from support.builders import (
     NOW,
     SECOND,
     a_baseline,
-    a_content,
     an_observation,
     rules_by_row,
-    some_rules,
 )
 from support.store_steps import (
-    acknowledge,
     adopt,
     begin_call,
     begin_calls,
     entry_of,
-    events_of,
-    known_one,
-    lose_answer,
     observe,
-    reject,
     story_of,
     told_status,
     waiting_entry,
 )
 
-from cdc_sync.core.batch import ApplyResult
 from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.core.replies import Acked, CallResult, DeadLetter, Finished, Health, Retry
 from cdc_sync.store import Store
@@ -57,23 +49,6 @@ async def end(store: Store, entry: Entry, result: CallResult, at: int = NOW) -> 
 
 
 class TestNothingNewer:
-    async def test_acknowledged_becomes_what_hellowork_knows(self, store: Store) -> None:
-        entry = await under_way(store)
-
-        await end(store, entry, Acked(), NOW + SECOND)
-
-        (record,) = await store.report.records("a1", None)
-        assert (record.snapshot, record.acknowledged_at, record.entry) == (a_content("seen"), NOW + SECOND, None)
-        assert await begin_calls(store, NOW + MINUTE) == []
-        assert await observe(store, an_observation(status="seen")) == []
-
-    async def test_acknowledged_for_the_first_time(self, store: Store) -> None:
-        await observe(store, an_observation())
-
-        await acknowledge(store, await begin_call(store))
-
-        assert await told_status(store) == "applied"
-
     async def test_again_waits_for_its_time(self, store: Store) -> None:
         entry = await under_way(store)
 
@@ -96,127 +71,8 @@ class TestNothingNewer:
         await end(store, entry, Retry(NOW))
         assert (await begin_call(store)).not_found_since is None
 
-    async def test_given_up_is_a_dead_letter(self, store: Store) -> None:
-        entry = await under_way(store)
-
-        await end(store, entry, DeadLetter("HTTP 400: no such job"))
-
-        waiting = await waiting_entry(store)
-        assert (waiting.state, waiting.reason) == ("dead", "HTTP 400: no such job")
-        assert (waiting.attempted, waiting.content) == (True, a_content("seen"))
-        assert await begin_calls(store, NOW + MINUTE) == []
-        assert await told_status(store) == "applied"
-
-
-@pytest.mark.parametrize("result", [Retry(NOW + MINUTE, NOW), DeadLetter("HTTP 400")], ids=["retried", "given up"])
-class TestUnheardAndReplaced:
-    """Whatever became of the older content, the newer one is sent when it is due by itself."""
-
-    async def test_the_newer_waits_untouched(self, store: Store, result: CallResult) -> None:
-        entry = await under_way(store)
-        await observe(store, an_observation(status="hired"), rules=some_rules(default_settle=SECOND), under_way=[entry])
-        newer = await waiting_entry(store)
-
-        await end(store, entry, result)
-
-        assert await waiting_entry(store) == newer._replace(attempts=0), "the call that ended was not for it"
-        assert (await begin_call(store, NOW + SECOND)).content == a_content("hired")
-
-    async def test_what_may_have_been_heard_is_not_cancelled(self, store: Store, result: CallResult) -> None:
-        entry = await under_way(store)
-        await observe(store, an_observation(status="hired"), under_way=[entry])
-        await end(store, entry, result)
-
-        await observe(store, an_observation(status="applied"))
-
-        assert (await begin_call(store)).content == a_content("applied")
-
-    async def test_the_same_content_in_a_newer_entry_has_its_own_fate(self, store: Store, result: CallResult) -> None:
-        entry = await under_way(store, "seen")
-        await observe(store, an_observation(status="applied"), under_way=[entry])
-        await observe(store, an_observation(status="seen"), under_way=[entry])
-
-        await end(store, entry, result)
-
-        waiting = await waiting_entry(store)
-        assert (waiting.state, waiting.due_at, waiting.content) == ("pending", NOW, a_content("seen"))
-
 
 class TestAcknowledgedAndReplaced:
-    async def test_the_newer_is_sent_next(self, store: Store) -> None:
-        entry = await under_way(store)
-        await observe(store, an_observation(status="hired"), under_way=[entry])
-
-        await acknowledge(store, entry)
-
-        assert await told_status(store) == "seen"
-        assert (await begin_call(store)).content == a_content("hired")
-
-    async def test_the_newer_was_never_attempted(self, store: Store) -> None:
-        entry = await under_way(store)
-        await observe(store, an_observation(status="hired"), under_way=[entry])
-
-        await acknowledge(store, entry)
-
-        waiting = await waiting_entry(store)
-        assert (waiting.attempted, waiting.attempts, waiting.first_attempt_at) == (False, 0, None)
-        assert await observe(store, an_observation(status="seen")) == [ApplyResult("a1", "cancel")]
-        assert await begin_calls(store) == []
-
-    async def test_an_earlier_attempt_whose_answer_was_lost_is_settled_by_it_too(self, store: Store) -> None:
-        await lose_answer(store, await under_way(store, "seen"))
-        await observe(store, an_observation(status="hired"))
-        entry = await begin_call(store)
-        await observe(store, an_observation(status="pool"))
-
-        await acknowledge(store, entry)
-
-        assert not (await waiting_entry(store)).attempted
-        assert await told_status(store) == "hired"
-
-    async def test_a_newer_entry_with_the_same_state_is_acknowledged(self, store: Store) -> None:
-        entry = await under_way(store, "seen")
-        await observe(store, an_observation(status="applied"), under_way=[entry])
-        await observe(store, an_observation(status="seen", event_date=NOW + MINUTE), under_way=[entry])
-
-        await acknowledge(store, entry)
-
-        assert await entry_of(store) is None
-        assert (await known_one(store)).snapshot == entry.content
-        assert await begin_calls(store) == []
-
-    @pytest.mark.parametrize(
-        "newer",
-        [an_observation(status="seen", job_id="J2"), an_observation(status="seen", deleted=True)],
-        ids=["job", "deletion"],
-    )
-    async def test_the_same_status_is_not_yet_the_same(self, store: Store, newer: Any) -> None:
-        entry = await under_way(store, "seen")
-        await observe(store, newer, under_way=[entry])
-
-        await acknowledge(store, entry)
-
-        assert (await begin_call(store)).content == newer.content
-
-    async def test_the_newer_stays_held(self, store: Store) -> None:
-        entry = await under_way(store)
-        await observe(store, an_observation(deleted=True), rules=some_rules(max_deletions=0), under_way=[entry])
-
-        await acknowledge(store, entry)
-
-        waiting = await waiting_entry(store)
-        assert (waiting.state, waiting.attempted) == ("held", False)
-        assert await told_status(store) == "seen"
-
-    async def test_the_newer_stays_a_dead_letter(self, store: Store) -> None:
-        entry = await under_way(store)
-        await observe(store, an_observation(status="42", refused="unmapped"), under_way=[entry])
-
-        await acknowledge(store, entry)
-
-        assert (await waiting_entry(store)).state == "dead"
-        assert await told_status(store) == "seen"
-
     @pytest.mark.parametrize("state", ["pending", "held"])
     async def test_a_deletion_goes_to_the_account_that_acknowledged_meanwhile(
         self, store: Store, state: EntryState
@@ -263,15 +119,6 @@ class TestTheStory:
             **detail,
         }
 
-    async def test_an_answer_to_a_replaced_entry_is_marked(self, store: Store) -> None:
-        entry = await under_way(store)
-        await observe(store, an_observation(status="hired"), under_way=[entry])
-
-        await end(store, entry, DeadLetter("HTTP 400"))
-
-        assert (await story_of(store))[-1].detail["replaced"] is True
-        assert (await events_of(store))[-1] == "answered"
-
 
 async def test_several_ends_and_a_health_are_one_step(store: Store) -> None:
     await adopt(store, "a1", "a2", "a3")
@@ -286,16 +133,3 @@ async def test_several_ends_and_a_health_are_one_step(store: Store) -> None:
     assert (await waiting_entry(store, "a2")).due_at == NOW + MINUTE
     assert (await waiting_entry(store, "a3")).state == "dead"
     assert await store.delivery.endpoints() == {ENDPOINT: (Health("healthy", 2, reason="HTTP 503"), NOW + MINUTE)}
-
-
-async def test_an_end_concerns_its_watch_only(store: Store) -> None:
-    spontaneous = some_rules("spontaneous")
-    await observe(store, an_observation(status="seen"))
-    await observe(store, an_observation(status="hired"), rules=spontaneous)
-    entries = {entry.watch: entry for entry in await begin_calls(store)}
-
-    await acknowledge(store, entries["spontaneous"])
-    await reject(store, entries["applications"])
-
-    assert await told_status(store, watch="spontaneous") == "hired"
-    assert await told_status(store, watch="applications") is None

@@ -4,11 +4,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from support.builders import (
-    HOUR,
     NOW,
     SECOND,
     WATCH,
-    a_baseline,
     a_batch,
     a_suspicion,
     an_observation,
@@ -19,11 +17,8 @@ from support.store_steps import (
     acknowledge,
     adopt,
     begin_call,
-    begin_calls,
-    bury,
     entry_of,
     events_of,
-    known_one,
     lose_answer,
     observe,
     results_of,
@@ -31,7 +26,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.batch import ASKED_AGAIN_AFTER, ApplyResult, Resolved
+from cdc_sync.core.batch import ApplyResult, Resolved
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.rows import Reportable
 from cdc_sync.store import Store
@@ -63,21 +58,6 @@ class TestTheOtherWatch:
         assert await told_status(store, watch=ARCHIVE) == "applied"
         assert await entry_of(store, watch=ARCHIVE) is None
 
-    async def test_sends_another_state(self, store: Store) -> None:
-        await adopt(store, "a1")
-
-        await seen_in_archive(store, an_observation(status="hired"))
-
-        assert await entry_of(store, watch=ARCHIVE) is not None
-
-    async def test_sends_it_while_a_call_is_pending(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await observe(store, an_observation(status="hired"))
-
-        await seen_in_archive(store, an_observation())
-
-        assert await entry_of(store, watch=ARCHIVE) is not None
-
     async def test_compares_with_the_newest_of_several_states(self, store: Store) -> None:
         await adopt(store, "a1", watch="former", at=NOW - SECOND)
         await adopt(store, "a1")
@@ -96,14 +76,6 @@ class TestTheOtherWatch:
         found = await store.capture.known_elsewhere([*strangers, WATCH], ids)
 
         assert found.keys() == set(ids)
-
-    async def test_sends_what_no_watch_knows_and_what_others_credentials_know(self, store: Store) -> None:
-        await adopt(store, "a1", watch="stranger")
-
-        await seen_in_archive(store, an_observation("a1"), an_observation("a2"))
-
-        assert await entry_of(store, "a1", ARCHIVE) is not None
-        assert await entry_of(store, "a2", ARCHIVE) is not None
 
 
 class TestTwoEntries:
@@ -137,31 +109,6 @@ class TestTwoEntries:
         entry = await waiting_entry(store, watch=ARCHIVE)
         assert (entry.due_at, entry.attempted) == (NOW, True)
 
-    async def test_an_entry_that_a_person_decides_about_stays(self, store: Store) -> None:
-        await bury(store, an_observation())
-
-        await seen_in_archive(store, an_observation(status="offer"))
-
-        assert (await waiting_entry(store)).state == "dead"
-        assert (await waiting_entry(store, watch=ARCHIVE)).due_at == NOW
-
-    async def test_other_applications_entries_and_strangers_stay(self, store: Store) -> None:
-        await observe(store, an_observation("a2"))
-        await observe(store, an_observation("a1"), rules=some_rules("stranger"))
-
-        await seen_in_archive(store, an_observation("a1"))
-
-        assert await entry_of(store, "a2") is not None
-        assert await entry_of(store, "a1", "stranger") is not None
-
-    async def test_a_state_that_is_no_news_replaces_nothing(self, store: Store) -> None:
-        await adopt(store, "a1", watch=ARCHIVE)
-        await observe(store, an_observation(status="hired"))
-
-        await seen_in_archive(store, an_observation())
-
-        assert await entry_of(store) is not None
-
 
 class TestTheHeir:
     async def test_begins_from_what_hellowork_acknowledged_last(self, store: Store) -> None:
@@ -173,43 +120,6 @@ class TestTheHeir:
 
         assert await told_status(store, watch=ARCHIVE) == "hired"
         assert await store.capture.next_suspicion(ARCHIVE) == NOW
-
-    async def test_keeps_what_hellowork_acknowledged_later(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await seen_in_archive(store, an_observation(status="hired"))
-        (entry,) = await begin_calls(store)
-        await acknowledge(store, entry)
-
-        await left_to_archive(store)
-
-        assert await told_status(store, watch=ARCHIVE) == "hired"
-        assert await store.capture.next_suspicion(ARCHIVE) is None
-
-    async def test_is_not_asked_again_about_an_equal_state(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await seen_in_archive(store, an_observation())
-
-        await left_to_archive(store)
-
-        assert await told_status(store, watch=ARCHIVE) == "applied"
-        assert await store.capture.next_suspicion(ARCHIVE) is None
-
-    async def test_of_a_row_that_is_marked_as_deleted_begins_from_the_state_before(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await store.capture.apply(some_rules(ARCHIVE), a_baseline(an_observation(status="hired")))
-        marked = Resolved("a1", NOW, an_observation(deleted=True), elsewhere=ARCHIVE)
-
-        await store.capture.apply(some_rules(), a_batch(marked, origin="deletion"))
-
-        assert await told_status(store, watch=ARCHIVE) == "applied"
-        record = await known_one(store)
-        assert record.snapshot is not None
-        assert record.snapshot.deleted
-        # A third watch does not take that for what HelloWork has.
-        (result,) = await results_of(
-            store, some_rules("third"), a_batch(an_observation())._replace(others=(WATCH, ARCHIVE))
-        )
-        assert result.decision == "adopt"
 
 
 class TestTheFormerWatch:
@@ -225,57 +135,6 @@ class TestTheFormerWatch:
         assert await store.capture.next_suspicion(WATCH) is None
         assert (await store.report.counts())[WATCH].known == 1
         assert (await events_of(store))[-1] == "moved"
-
-    async def test_begins_anew_if_it_comes_back(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await left_to_archive(store)
-
-        await observe(store, an_observation())
-
-        assert await entry_of(store) is not None
-
-    async def test_keeps_it_while_its_call_may_be_under_way(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await observe(store, an_observation(status="hired"))
-        await store.capture.apply(some_rules(), a_suspicion("a1", due_at=NOW))
-        await lose_answer(store, await begin_call(store))
-
-        await left_to_archive(store)
-
-        assert await entry_of(store) is not None
-        assert (await known_one(store)).snapshot is not None
-        assert await store.capture.next_suspicion(WATCH) == NOW + ASKED_AGAIN_AFTER
-        await acknowledge(store, await begin_call(store))
-        await left_to_archive(store)
-        assert await store.capture.known(WATCH, ["a1"]) == {}
-
-    async def test_of_which_nothing_is_known_forgets_nothing(self, store: Store) -> None:
-        await left_to_archive(store, "never seen")
-
-        assert await events_of(store, "never seen") == []
-
-    async def test_waits_while_the_other_table_cannot_be_asked(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await store.capture.apply(some_rules(), a_suspicion("a1", at=NOW - 1, due_at=NOW))
-
-        unanswered = Resolved("a1", NOW, None, is_unanswered=True)
-        await store.capture.apply(some_rules(), a_batch(unanswered, origin="deletion"))
-
-        assert await entry_of(store) is None
-        (suspicion,) = await store.capture.due_suspicions(WATCH, NOW + ASKED_AGAIN_AFTER, 10, horizon=HOUR)
-        assert (suspicion.at, suspicion.due_at) == (NOW - 1, NOW + ASKED_AGAIN_AFTER)
-
-    async def test_so_does_a_pending_entry(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await observe(store, an_observation(status="hired"))
-        await store.capture.apply(some_rules(), a_suspicion("a1", at=NOW - 1, due_at=NOW))
-
-        unanswered = Resolved("a1", NOW, None, is_unanswered=True)
-        await store.capture.apply(some_rules(), a_batch(unanswered, origin="deletion"))
-
-        entry = await entry_of(store)
-        assert entry is not None
-        assert entry.due_at > NOW + ASKED_AGAIN_AFTER
 
 
 async def test_applications_of_two_watches_are_counted_by_pair(store: Store) -> None:

@@ -13,9 +13,7 @@ from support.builders import (
     TRANSITIONS,
     WATCH,
     a_baseline,
-    a_batch,
     a_content,
-    a_suspicion,
     an_observation,
     rules_by_row,
     some_rules,
@@ -30,26 +28,22 @@ from support.store_steps import (
     entry_of,
     events_of,
     known_one,
-    lose_answer,
     observe,
     reject,
     told_status,
     waiting_entry,
 )
 
-from cdc_sync.core.batch import ApplyResult, HistoryEntry
+from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Enqueue, Fuse, transition
+from cdc_sync.core.diff import Fuse, transition
 from cdc_sync.core.events import PersonActed
-from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.replies import ALL_ENDPOINTS
-from cdc_sync.core.rows import OutOfScope, Unreportable
 from cdc_sync.store import Store, acts
 from cdc_sync.store.acts import Discard, Send
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.encoding import state_columns
-from cdc_sync.store.protocol import HeldGroup, Only
+from cdc_sync.store.protocol import HeldGroup
 
 LATER = NOW + MINUTE
 
@@ -75,35 +69,6 @@ async def forget_account(store: Store, account: str) -> int:
 
 
 class TestRelease:
-    async def test_held_entries_are_sent_and_the_fuse_is_whole(self, store: Store) -> None:
-        await hold(store, "a1", "a2")
-
-        assert len(await acting.release_held(store, None, LATER)) == 2
-
-        claimed = await begin_calls(store, LATER)
-        assert [entry.application_id for entry in claimed] == ["a1", "a2"]
-        assert [entry.reason for entry in claimed] == [None, None]
-        assert await store.operation.fuses() == {WATCH: Fuse(decided_at=LATER)}
-        assert await events_of(store) == ["held", "released"]
-
-    async def test_they_are_due_at_once(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await observe(store, an_observation(status="hired"), rules=some_rules(max_changes=0, default_settle=MINUTE))
-
-        await acting.release_held(store, None, NOW + SECOND)
-
-        assert (await begin_call(store, NOW + SECOND)).application_id == "a1"
-
-    async def test_the_oldest_go_first_and_the_fuse_stays_blown_meanwhile(self, store: Store) -> None:
-        await hold(store, "a1", "a2", "a3")
-
-        assert len(await acting.release_held(store, None, LATER, limit=2)) == 2
-        assert await left(store) == ["a3"]
-        assert await is_blown(store)
-
-        assert len(await acting.release_held(store, None, LATER, limit=2)) == 1
-        assert not await is_blown(store)
-
     @pytest.mark.parametrize(("account", "kept"), [("acme", ["b1", "c1"]), ("default", ["a1", "b1"])])
     async def test_one_accounts_only(self, store: Store, account: str, kept: list[str]) -> None:
         of = {"a1": "acme", "b1": 'acme "2"', "c1": "default"}
@@ -116,52 +81,16 @@ class TestRelease:
         assert len(await acting.release_held(store, None, LATER, account=account)) == 1
         assert await left(store) == kept
 
-    @pytest.mark.parametrize(("only", "kept"), [("changes", ["d1"]), ("deletions", ["a1", "a2"])])
-    async def test_changes_or_deletions_only(self, store: Store, only: Only, kept: list[str]) -> None:
-        await hold(store, "a1", "a2", "d1")
+    async def test_held_entries_are_sent_and_the_fuse_is_whole(self, store: Store) -> None:
+        await hold(store, "a1", "a2")
 
-        await acting.release_held(store, None, LATER, only=only)
+        assert len(await acting.release_held(store, None, LATER)) == 2
 
-        assert await left(store) == kept
-        assert await is_blown(store)
-
-    async def test_one_watch_only(self, store: Store) -> None:
-        await hold(store, "a1")
-        await hold(store, "b1", watch="spontaneous")
-
-        assert len(await acting.release_held(store, WATCH, LATER)) == 1
-
-        assert await left(store) == ["b1"]
-        assert not await is_blown(store)
-        assert await is_blown(store, "spontaneous")
-
-    async def test_a_fuse_that_holds_nothing_any_more_can_be_mended(self, store: Store) -> None:
-        await store.capture.blow_fuse(WATCH, "the map has changed", NOW)
-        assert await is_blown(store)
-
-        assert len(await acting.release_held(store, None, LATER, limit=0)) == 0
-
-        assert not await is_blown(store)
-
-    async def test_what_was_tried_before_it_was_held_stays_attempted(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await observe(store, an_observation(status="seen"))
-        await lose_answer(store, await begin_call(store))
-        await observe(store, an_observation(deleted=True), rules=some_rules(max_deletions=0))
-
-        await acting.release_held(store, None, LATER)
-        await observe(store, an_observation())
-
-        assert (await begin_call(store, LATER)).content == a_content()
-
-    async def test_pending_and_dead_entries_are_not_touched(self, store: Store) -> None:
-        await bury(store, an_observation("a1"))
-        await observe(store, an_observation("a2"), rules=some_rules(default_settle=MINUTE))
-
-        assert len(await acting.release_held(store, None, NOW)) == 0
-
-        assert await left(store, "dead") == ["a1"]
-        assert (await waiting_entry(store, "a2")).due_at == NOW + MINUTE
+        claimed = await begin_calls(store, LATER)
+        assert [entry.application_id for entry in claimed] == ["a1", "a2"]
+        assert [entry.reason for entry in claimed] == [None, None]
+        assert await store.operation.fuses() == {WATCH: Fuse(decided_at=LATER)}
+        assert await events_of(store) == ["held", "released"]
 
 
 class TestHeldGroups:
@@ -198,16 +127,6 @@ class TestHeldGroups:
         assert await numbers(ids=["a2", "d1", "nobody"]) == {"applied → hired": 1, "deleted": 1}
         assert await numbers(transition="deleted") == {"deleted": 1}
 
-    async def test_entries_of_a_group_may_be_held_for_two_reasons(self, store: Store) -> None:
-        await hold(store, "d1")
-        await adopt(store, "d2")
-        gone = a_batch(an_observation("d2", deleted=True), origin="deletion", doubt="rows may be hidden")
-        await store.capture.apply(some_rules(), gone)
-
-        (group,) = await store.operation.held_groups(WATCH)
-
-        assert (group.number, group.reason) == (2, "more than 0 changes at once (fuse.max_changes); rows may be hidden")
-
     @pytest.mark.parametrize(("told", "observed", "expected"), TRANSITIONS)
     async def test_the_store_and_the_core_name_a_transition_alike(
         self, store: Store, told: Content | None, observed: Content, expected: str
@@ -238,13 +157,6 @@ class TestHeldGroups:
         assert len(await acting.discard(store, "held", None, LATER, transition="applied → hired")) == 2
         assert not await is_blown(store)
 
-    async def test_named_applications_are_released_alone(self, store: Store) -> None:
-        await hold(store, "a1", "a2")
-
-        assert len(await acting.release_held(store, None, LATER, ids=["a2", "nobody"])) == 1
-
-        assert await left(store) == ["a1"]
-
 
 class TestDiscard:
     async def test_held_entries_are_taken_as_acknowledged(self, store: Store) -> None:
@@ -260,14 +172,6 @@ class TestDiscard:
         )
         assert not await is_blown(store)
         assert await events_of(store) == ["held", "discarded"]
-
-    async def test_dead_letters_are_taken_as_acknowledged(self, store: Store) -> None:
-        await bury(store, an_observation("a1"), an_observation("a2"))
-
-        assert await acting.discard(store, "dead", None, LATER, ids=["a1", "never seen"]) == [(WATCH, "a1")]
-
-        assert await told_status(store, "a1") == "applied"
-        assert await left(store, "dead") == ["a2"]
 
     async def test_a_record_says_so_until_another_state_is_acknowledged(self, store: Store) -> None:
         await bury(store, an_observation("a1"))
@@ -300,42 +204,7 @@ class TestDiscard:
         (deletion,) = await begin_calls(store, endpoint=f"{ENDPOINT} [acme]")
         assert deletion.content.deleted
 
-    async def test_the_next_change_is_a_change_from_there(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await bury(store, an_observation(status="hired"))
-        await acting.discard(store, "dead", None, LATER)
-
-        assert await observe(store, an_observation(status="hired")) == []
-        assert await observe(store, an_observation()) == [ApplyResult("a1", Enqueue(frozenset({"status"})), "pending")]
-
-    @pytest.mark.parametrize(("only", "kept"), [("changes", ["d1"]), ("deletions", ["a1"])])
-    async def test_changes_or_deletions_only(self, store: Store, only: Only, kept: list[str]) -> None:
-        await hold(store, "a1", "d1")
-
-        await acting.discard(store, "held", None, LATER, only=only)
-
-        assert await left(store) == kept
-        assert await is_blown(store)
-
-    async def test_one_watch_only(self, store: Store) -> None:
-        await hold(store, "a1")
-        await hold(store, "a1", watch="spontaneous")
-
-        assert await acting.discard(store, "held", "spontaneous", LATER) == [("spontaneous", "a1")]
-
-        assert await left(store) == ["a1"]
-        assert await is_blown(store)
-        assert not await is_blown(store, "spontaneous")
-
-    async def test_no_more_than_asked_for_the_oldest_first(self, store: Store) -> None:
-        await hold(store, "a1", "a2", "a3")
-
-        assert await acting.discard(store, "held", None, LATER, limit=2) == [(WATCH, "a1"), (WATCH, "a2")]
-
-        assert await left(store) == ["a3"]
-        assert await is_blown(store)
-
-    @pytest.mark.parametrize("limit", [None, 1, 2, 3, 4, 9])
+    @pytest.mark.parametrize("limit", [None, 3])
     async def test_all_of_them_in_steps(self, store: Store, limit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(acts, "STEP", 2)
         ids = ("a1", "a2", "a3", "a4")
@@ -347,13 +216,6 @@ class TestDiscard:
         assert await left(store) == [*ids[len(discarded) :]]
         assert await is_blown(store) is (len(discarded) < len(ids))
 
-    @pytest.mark.parametrize(("state", "discarded"), [("held", "a1"), ("dead", "a2")])
-    async def test_one_state_only(self, store: Store, state: EntryState, discarded: str) -> None:
-        await bury(store, an_observation("a2"))
-        await hold(store, "a1")
-
-        assert await acting.discard(store, state, None, LATER, ids=["a1", "a2"]) == [(WATCH, discarded)]
-
     async def test_what_a_call_under_way_brings_is_what_hellowork_has(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="seen"))
@@ -364,17 +226,6 @@ class TestDiscard:
         await acknowledge(store, under_way)
 
         assert await told_status(store) == "seen"
-
-    async def test_once_it_is_answered_it_can_be_discarded(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await observe(store, an_observation(status="seen"))
-        under_way = await begin_call(store)
-        await observe(store, an_observation(status="42", refused="unmapped"))
-        await acknowledge(store, under_way)
-
-        assert await acting.discard(store, "dead", None, LATER) == [(WATCH, "a1")]
-
-        assert await told_status(store) == "42"
 
 
 class TestPatterns:
@@ -443,26 +294,6 @@ class TestForgetAccount:
 
 
 class TestRetry:
-    async def test_a_dead_letter_is_sent_again(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await bury(store, an_observation(status="hired"))
-
-        assert await acting.retry_dead(store, None, LATER) == [(WATCH, "a1")]
-
-        entry = await begin_call(store, LATER)
-        assert entry.content == a_content("hired")
-        assert (entry.attempts, entry.first_attempt_at, entry.reason) == (1, LATER, None)
-        assert (await events_of(store))[-2:] == ["dead-lettered", "retried"]
-
-    async def test_it_stays_attempted(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await bury(store, an_observation(status="hired"))
-
-        await acting.retry_dead(store, None, LATER)
-        await observe(store, an_observation())
-
-        assert (await begin_call(store, LATER)).content == a_content()
-
     async def test_what_was_refused_goes_to_its_own_endpoint(self, store: Store) -> None:
         await observe(store, an_observation(refused="unmapped"))
         assert await store.delivery.endpoints() == {}
@@ -481,21 +312,6 @@ class TestRetry:
         assert (await waiting_entry(store)).state == "dead"
         assert await events_of(store) == ["dead-lettered"]
 
-    async def test_named_ones_of_one_watch_only(self, store: Store) -> None:
-        await bury(store, an_observation("a1"), an_observation("a2"))
-
-        assert await acting.retry_dead(store, "spontaneous", LATER) == []
-        assert await acting.retry_dead(store, WATCH, LATER, ids=["a2", "never seen"]) == [(WATCH, "a2")]
-
-        assert await left(store, "dead") == ["a1"]
-
-    async def test_held_entries_are_not_touched(self, store: Store) -> None:
-        await hold(store, "a1")
-
-        assert await acting.retry_dead(store, None, LATER) == []
-
-        assert await left(store) == ["a1"]
-
 
 class TestResend:
     async def test_the_snapshot_is_enqueued_once_more(self, store: Store) -> None:
@@ -509,22 +325,6 @@ class TestResend:
         await acknowledge(store, entry)
         assert await events_of(store) == ["resend", "acknowledged"]
 
-    async def test_the_resent_state_is_no_change(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await acting.resend(store, None, ["a1"], LATER)
-
-        assert await observe(store, an_observation()) == []
-
-        assert (await begin_call(store, LATER)).content == a_content()
-
-    async def test_a_newer_state_takes_its_place(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await acting.resend(store, None, ["a1"], LATER)
-
-        await observe(store, an_observation(status="hired"), at=LATER)
-
-        assert (await begin_call(store, LATER)).content == a_content("hired")
-
     async def test_what_waits_already_goes_out_now(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"), rules=some_rules(default_settle=MINUTE))
@@ -533,15 +333,12 @@ class TestResend:
 
         assert (await begin_call(store, NOW + SECOND)).content == a_content("hired")
 
-    async def test_a_call_that_is_under_way_is_not_made_twice(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await observe(store, an_observation(status="hired"))
-        under_way = await begin_call(store)
+    async def test_what_has_no_url_to_call_is_left_out(self, store: Store) -> None:
+        await store.capture.apply(
+            some_rules(), a_baseline(an_observation(base_url="gopher://example", refused="no URL"))
+        )
 
-        await acting.resend(store, None, ["a1"], LATER)
-        await acknowledge(store, under_way)
-
-        assert await entry_of(store) is None
+        assert await acting.resend(store, None, ["a1"], LATER) == []
 
     async def test_held_and_dead_entries_have_commands_of_their_own(self, store: Store) -> None:
         await bury(store, an_observation("a2"))
@@ -550,20 +347,6 @@ class TestResend:
         assert await acting.resend(store, None, ["a1", "a2"], LATER) == []
 
         assert (await left(store, "held"), await left(store, "dead")) == (["a1"], ["a2"])
-
-    async def test_what_has_no_url_to_call_is_left_out(self, store: Store) -> None:
-        await store.capture.apply(
-            some_rules(), a_baseline(an_observation(base_url="gopher://example", refused="no URL"))
-        )
-
-        assert await acting.resend(store, None, ["a1"], LATER) == []
-
-    async def test_one_watch_only(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await adopt(store, "a1", watch="spontaneous")
-
-        assert await acting.resend(store, "spontaneous", ["a1"], LATER) == [("spontaneous", "a1")]
-        assert {*await acting.resend(store, None, ["a1"], LATER)} == {(WATCH, "a1"), ("spontaneous", "a1")}
 
 
 class TestReplacedMeanwhile:
@@ -579,39 +362,9 @@ class TestReplacedMeanwhile:
         assert await left(store) == ["a2"]
 
 
-class TestPause:
-    async def test_is_of_one_endpoint_or_of_all(self, store: Store) -> None:
-        assert await store.operation.paused() == frozenset()
-
-        await acting.pause(store, "https://one.example:443")
-        await acting.pause(store, "https://other.example:443")
-        assert await acting.resume(store, "https://one.example:443") == ["https://other.example:443"]
-        await acting.pause(store, ALL_ENDPOINTS)
-
-        assert await store.operation.paused() == {ALL_ENDPOINTS, "https://other.example:443"}
-
-    async def test_of_all_ends_with_every_other(self, store: Store) -> None:
-        await acting.pause(store, "https://one.example:443")
-        await acting.pause(store, ALL_ENDPOINTS)
-
-        assert await acting.resume(store, ALL_ENDPOINTS) == []
-        assert await store.operation.paused() == frozenset()
-
-
 class TestWhatPeopleDid:
     RELEASE = PersonActed(NOW, "release", "julia as cdc-sync", 12, WATCH)
     PAUSE = PersonActed(LATER, "pause", "the page's session 12ab from 127.0.0.1", 1)
-
-    async def test_is_counted_and_logged_once(self, store: Store) -> None:
-        assert (await store.operation.count_actions(), await store.operation.take_actions()) == ({}, [])
-
-        await store.operation.record_action(self.RELEASE)
-        await store.operation.record_action(self.PAUSE)
-        await store.operation.record_action(self.RELEASE)
-
-        assert await store.operation.take_actions() == [self.RELEASE, self.PAUSE, self.RELEASE]
-        assert await store.operation.take_actions() == []
-        assert await store.operation.count_actions() == {"release": 2, "pause": 1}
 
     async def test_stands_in_the_history_with_the_person(self, store: Store) -> None:
         await hold(store, "a1", "a2")
@@ -635,23 +388,6 @@ class TestWhatPeopleDid:
             ("resend", 'the "token"', 1),
         ]
 
-    async def test_in_several_steps_is_an_action_for_each(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(acts, "STEP", 2)
-        await hold(store, "a1", "a2", "a3", "a4")
-        by = PersonActed(LATER, "discard", "tom", 0, WATCH)
-
-        await acting.discard(store, "held", WATCH, LATER, limit=3, by=by)
-
-        assert await store.operation.take_actions() == [replace(by, count=2), replace(by, count=1)]
-        assert await store.operation.count_actions() == {"discard": 2}
-
-    async def test_that_fails_is_not_recorded_either(self, store: Store) -> None:
-        await hold(store, "a1")
-
-        await acting.release_held(store, "other", LATER, by=PersonActed(LATER, "release", "julia", 0))
-
-        assert (await store.operation.count_actions(), await store.operation.take_actions()) == ({}, [])
-
 
 class TestForgetting:
     """What the store knew of a watch that nobody configures any more."""
@@ -673,32 +409,6 @@ class TestForgetting:
         assert (await store.operation.count_actions())["forget"] == 1
         assert not await forgotten(store, WATCH, self.BY), "there was nothing more"
 
-    async def test_it_goes_in_steps(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(acts, "STEP", 2)
-        await hold(store, *(f"hw-{number}" for number in range(5)))
-
-        assert await forgotten(store, WATCH, self.BY)
-
-        assert await store.report.counts() == {}
-        assert (await store.operation.count_actions())["forget"] == 1
-
-    async def test_a_watch_that_the_leader_captures_stays(self, store: Store) -> None:
-        await adopt(store, "hw-1")
-
-        with pytest.raises(OperationError, match="a daemon works the watch"):
-            await forgotten(store, WATCH, self.BY, captured=[WATCH])
-        assert await store.operation.count_actions() == {}
-
-    async def test_the_end_of_a_call_under_way_brings_nothing_back(self, store: Store) -> None:
-        await adopt(store, "hw-1")
-        await observe(store, an_observation("hw-1", "hired"))
-        entry = await begin_call(store)
-        assert await forgotten(store, WATCH, self.BY)
-
-        await acknowledge(store, entry)
-
-        assert await store.report.counts() == {}
-
 
 class TestForgettingAnApplication:
     BY = PersonActed(NOW, "forget", "julia", 1)
@@ -706,33 +416,6 @@ class TestForgettingAnApplication:
     async def forget(self, store: Store, application_id: str, watch: str | None = None) -> int:
         request = acts.ForgetApplication(application_id, watch, self.BY)
         return await acts.execute(store.driver, request, LATER)
-
-    async def test_a_suspected_deletion_is_waited_for(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await store.capture.apply(some_rules(), a_suspicion("a1"))
-
-        with pytest.raises(OperationError, match="has not acknowledged its deletion"):
-            await self.forget(store, "a1")
-
-        assert await store.capture.suspected(WATCH, ["a1"]) == {"a1"}
-        assert await store.operation.count_actions() == {}
-
-    async def test_of_an_application_out_of_scope_no_deletion_follows(self, store: Store) -> None:
-        await adopt(store, "a1", "a2")
-        await store.capture.apply(some_rules(), a_batch(OutOfScope("a1", ("a1",))))
-
-        assert await self.forget(store, "a1") == 2, "its record, and a line"
-
-        assert await store.report.records("a1", None) == []
-        assert await store.report.story("a1", None, 10) == []
-        assert (await store.report.counts())[WATCH].known == 1
-
-    async def test_its_rows_that_cannot_be_reported_go_too(self, store: Store) -> None:
-        await store.capture.apply(some_rules(), a_batch(Unreportable("a1", ("8",), "it has no status")))
-
-        assert await self.forget(store, "a1") == 1
-
-        assert await store.report.skipped(WATCH, 10) == []
 
     async def test_other_watches_keep_it(self, store: Store) -> None:
         for watch in (WATCH, "other"):

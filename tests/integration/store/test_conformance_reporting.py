@@ -26,7 +26,6 @@ from support.store_steps import (
     lose_answer,
     observe,
     reject,
-    story_of,
     waiting_entry,
 )
 
@@ -39,72 +38,32 @@ from cdc_sync.core.replies import DeadLetter, Finished, Health
 from cdc_sync.core.rows import OutOfScope, Unreportable
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
-from cdc_sync.store.protocol import CALL_STEP, FROM_DATABASE, CallCounts, Condition, Record, WatchCounts
+from cdc_sync.store.protocol import CALL_STEP, CallCounts, Condition, Record, WatchCounts
 
 EVERYTHING = 10**9
 """More events than there are."""
 
 
 class TestIdentity:
-    async def test_a_store_belongs_to_the_first_database_that_it_meets(
+    async def test_it_remembers_each_configured_database_by_its_name_and_refuses_another(
         self, store: Store, open_store: OpenStore
     ) -> None:
-        await store.databases.bind("7312/ats")
-        await store.databases.bind("7312/ats")
-        await store.driver.close()
-
-        await (await open_store()).databases.bind("7312/ats")
-
-    async def test_it_refuses_another_with_the_remedy(self, store: Store) -> None:
-        await store.databases.bind("7312/ats")
-
-        with pytest.raises(AnotherDatabaseError) as refusal:
-            await store.databases.bind("9999/ats")
-
-        message = str(refusal.value)
-        assert "7312/ats" in message
-        assert "9999/ats" in message
-        assert "database.dsn" in message, "the remedy"
-        await store.databases.bind("7312/ats")
-
-    async def test_it_remembers_where_the_database_was_reached(self, store: Store, open_store: OpenStore) -> None:
-        assert await store.databases.hosts() == ()
-        for hosts in (("db-1:5432",), ("db-2:5432", "db-3:6000")):
-            await store.databases.set_hosts(hosts)
-            assert await store.databases.hosts() == hosts
-        await store.driver.close()
-
-        assert await (await open_store()).databases.hosts() == ("db-2:5432", "db-3:6000")
-
-    async def test_it_takes_another_one_with_its_hosts_and_positions(self, store: Store) -> None:
-        await store.databases.bind("7312/ats")
-        await store.databases.set_hosts(["db-1:5432"])
-
-        await store.databases.rebind("9999/ats", ["db-2:5432"], {WATCH: {"replica": ""}})
-
-        await store.databases.bind("9999/ats")
-        assert await store.databases.hosts() == ("db-2:5432",)
-        assert await store.capture.positions(WATCH) == {"replica": ""}
-
-    async def test_it_remembers_each_configured_database_by_its_name(self, store: Store) -> None:
-        await store.databases.bind("7312/ats")
-        await store.databases.set_hosts(["db-1:5432"])
         assert (await store.databases.identity("main"), await store.databases.hosts("main")) == (None, ())
-        await store.databases.bind("8000/other", "main")
-        await store.databases.set_hosts(["db-2:5432"], "main")
+        for name, identity, host in (("", "7312/ats", "db-1:5432"), ("main", "8000/other", "db-2:5432")):
+            await store.databases.bind(identity, name)
+            await store.databases.set_hosts([host], name)
+        await store.driver.close()
+
+        store = await open_store()
         assert (await store.databases.identity(), await store.databases.hosts()) == ("7312/ats", ("db-1:5432",))
         assert await store.databases.identity("main") == "8000/other"
-        assert await store.databases.hosts("main") == ("db-2:5432",)
-
-        with pytest.raises(AnotherDatabaseError, match=r"Correct databases\.all\.dsn; .* adopt-database main`"):
-            await store.databases.bind("7312/ats", "main", "databases.all")
-        await store.databases.rebind("7312/ats", ["db-1:5432"], {}, "main")
-        await store.databases.bind("7312/ats", "main")
-
-    async def test_it_remembers_from_which_database_a_watch_is_captured(self, store: Store) -> None:
-        for name in ("main", ""):
-            await store.databases.set_captured_from(WATCH, name)
-            assert await store.capture.positions(WATCH) == {FROM_DATABASE: name}
+        with pytest.raises(AnotherDatabaseError):
+            await store.databases.bind("9999/ats", "main", "databases.all")
+        await store.databases.rebind("9999/ats", ["db-3:5432"], {WATCH: {"replica": ""}}, "main")
+        await store.databases.bind("9999/ats", "main", "databases.all")
+        assert await store.databases.hosts("main") == ("db-3:5432",)
+        assert await store.databases.identity() == "7312/ats"
+        assert await store.capture.positions(WATCH) == {"replica": ""}
 
     async def test_it_remembers_the_session_by_which_a_watch_is_captured(self, store: Store) -> None:
         assert await store.databases.begin_capture(WATCH, "first") is None
@@ -165,18 +124,6 @@ async def test_a_reason_keeps_its_code_and_values_wherever_it_is_kept(store: Sto
     assert [each.code for each in kept if isinstance(each, Reason)] == ["fuse-changes"] * len(kept)
 
 
-async def test_closing_twice_is_closing_once(store: Store) -> None:
-    await store.driver.close()
-    await store.driver.close()
-
-
-async def test_a_closed_store_raises_its_error(store: Store) -> None:
-    await store.driver.close()
-
-    with pytest.raises(StoreError, match="closed"):
-        await store.report.counts()
-
-
 class TestUnconfigured:
     async def test_what_is_held_of_watches_that_the_configuration_does_not_have(self, store: Store) -> None:
         await bury(store, an_observation("x1"))
@@ -193,46 +140,8 @@ class TestUnconfigured:
             WatchUnconfigured("spontaneous", known=1, pending=1),
         ]
 
-    async def test_their_entries_are_sent_all_the_same(self, store: Store) -> None:
-        """Nothing that a store does asks what is configured; these are the promises that `MESSAGE` relies on."""
-        await observe(store, an_observation("a1"))
-
-        await acknowledge(store, await begin_call(store))
-
-        assert await store.report.unconfigured([]) == [WatchUnconfigured(WATCH, known=1)]
-
-
-class TestEntries:
-    async def test_each_state_has_its_list_oldest_first(self, store: Store) -> None:
-        await bury(store, an_observation("x1"), an_observation("x2"))
-        await observe(store, an_observation("a2"), at=NOW + 2)
-        await observe(store, an_observation("a1"), at=NOW + 1)
-        await observe(store, an_observation("h1"), rules=some_rules(max_changes=0))
-
-        assert [e.application_id for e in await store.report.entries("pending", None, 10)] == ["a1", "a2"]
-        assert [e.application_id for e in await store.report.entries("dead", None, 10)] == ["x1", "x2"]
-        assert [e.application_id for e in await store.report.entries("held", None, 10)] == ["h1"]
-        assert [e.application_id for e in await store.report.entries("pending", None, 1)] == ["a1"]
-
-    async def test_they_are_whole(self, store: Store) -> None:
-        await observe(store, an_observation())
-
-        assert await store.report.entries("pending", WATCH, 10) == [await waiting_entry(store)]
-        assert await store.report.entries("pending", "spontaneous", 10) == []
-
-    async def test_what_is_under_way_is_pending_too(self, store: Store) -> None:
-        await observe(store, an_observation())
-        entry = await begin_call(store)
-
-        assert [each.application_id for each in await store.report.entries("pending", None, 10)] == [
-            entry.application_id
-        ]
-
 
 class TestCounts:
-    async def test_an_empty_store_counts_nothing(self, store: Store) -> None:
-        assert await store.report.counts() == {}
-
     async def test_each_watch_is_counted(self, store: Store) -> None:
         await adopt(store, "a1", "a2", "a3", "a4", "a5")
         await bury(store, an_observation("a1", "seen"))
@@ -259,25 +168,6 @@ class TestCounts:
             "spontaneous": WatchCounts(skipped=1),
         }
 
-    async def test_a_watch_that_has_got_no_further_than_a_position_is_counted(self, store: Store) -> None:
-        await store.databases.begin_capture("taken", "a session")
-        await store.capture.apply(some_rules(), a_batch(positions={"baseline": "done", "fence": "1"}))
-
-        assert await store.report.counts() == {WATCH: WatchCounts()}
-
-    async def test_only_pending_entries_make_the_oldest(self, store: Store) -> None:
-        await bury(store, an_observation())
-
-        assert (await store.report.counts())[WATCH] == WatchCounts(known=1, dead=1, changed_at=NOW)
-
-    async def test_what_is_seen_again_is_counted_once(self, store: Store) -> None:
-        await adopt(store, "a1", "a2")
-        await adopt(store, "a2", "a3")
-        await observe(store, moved(an_observation("a1"), "another row"))
-        await observe(store, an_observation("a4"))
-
-        assert (await store.report.counts())[WATCH].known == 4
-
     async def test_the_last_change_is_the_last_news(self, store: Store) -> None:
         await adopt(store, "a1")
         assert (await store.report.counts())[WATCH].changed_at is None, "adopted, which is no change"
@@ -291,9 +181,6 @@ class TestCounts:
 
 
 class TestRecords:
-    async def test_an_application_never_seen_has_none(self, store: Store) -> None:
-        assert await store.report.records("a1", None) == []
-
     async def test_one_has_everything(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, moved(an_observation(status="hired"), "row 2"))
@@ -307,13 +194,6 @@ class TestRecords:
         assert await store.report.records("a1", None) == [
             Record(WATCH, "a1", ("row 2",), False, a_content(), NOW, entry, suspicion, "it has no job id", True)  # noqa: FBT003 - a record's fields in order
         ]
-
-    async def test_each_watch_has_its_own(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await adopt(store, "a1", watch="spontaneous")
-
-        assert [record.watch for record in await store.report.records("a1", None)] == [WATCH, "spontaneous"]
-        assert [record.watch for record in await store.report.records("a1", "spontaneous")] == ["spontaneous"]
 
     async def test_a_row_that_could_never_be_reported_is_explained(self, store: Store) -> None:
         await store.capture.apply(some_rules(), a_batch(skips=[Skip(("7",), "a1", "it has no status")]))
@@ -376,49 +256,6 @@ class TestSearch:
 
 
 class TestHistory:
-    async def test_a_history_is_in_order(self, store: Store) -> None:
-        await adopt(store, "a1", "a2")
-        await observe(store, an_observation("a1", "seen"), an_observation("a2", "seen"), at=NOW)
-        for entry in await begin_calls(store, NOW + 1):
-            await acknowledge(store, entry, at=NOW + 2)
-
-        story = await store.report.story("a1", None, 10)
-
-        assert [(event.at, event.event) for event in story] == [
-            (NOW, "queued"),
-            (NOW + 2, "acknowledged"),
-        ]
-        assert {event.application_id for event in story} == {"a1"}
-
-    async def test_the_order_is_the_stores_even_if_the_clock_was_set_back(self, store: Store) -> None:
-        await observe(store, an_observation(status="seen"), at=NOW)
-        await observe(store, an_observation(status="hired"), at=NOW - MINUTE)
-
-        assert [event.at for event in await story_of(store)] == [NOW, NOW - MINUTE]
-
-    async def test_a_limited_story_is_its_end(self, store: Store) -> None:
-        await observe(store, an_observation())
-        await acknowledge(store, await begin_call(store))
-
-        assert [event.event for event in await store.report.story("a1", None, 2)] == ["queued", "acknowledged"]
-
-    async def test_a_watch_has_its_own(self, store: Store) -> None:
-        await observe(store, an_observation())
-        await observe(store, an_observation(), rules=some_rules("spontaneous"))
-
-        assert [event.watch for event in await store.report.story("a1", "spontaneous", 10)] == ["spontaneous"]
-        assert [event.watch for event in await store.report.story("a1", None, 10)] == [WATCH, "spontaneous"]
-
-    async def test_what_is_older_is_forgotten_in_steps(self, store: Store) -> None:
-        for number in range(5):
-            await observe(store, an_observation(f"a{number}"), at=NOW + number)
-
-        assert await store.operation.prune(NOW + 4, EVERYTHING, 3) == 3
-        assert await store.operation.prune(NOW + 4, EVERYTHING, 3) == 1
-        assert await store.operation.prune(NOW + 4, EVERYTHING, 3) == 0
-
-        assert await kept(store) == [("a4", NOW + 4)]
-
     async def test_of_a_history_that_is_too_long_the_newest_is_kept_whatever_its_age(self, store: Store) -> None:
         for number in range(6):
             await observe(store, an_observation(f"a{number}"), at=NOW + number)
@@ -428,23 +265,6 @@ class TestHistory:
         assert await store.operation.prune(NOW, 2, 3) == 0
 
         assert await kept(store) == [("a4", NOW + 4), ("a5", NOW + 5)]
-
-    async def test_of_what_a_fast_clock_has_dated_the_newest_is_kept_too(self, store: Store) -> None:
-        for number in range(4):
-            await observe(store, an_observation(f"a{number}"), at=NOW + HOUR - number)
-
-        assert await store.operation.prune(NOW, 1, 10) == 3
-
-        assert await kept(store) == [("a3", NOW + HOUR - 3)]
-
-    async def test_to_forget_the_history_forgets_nothing_else(self, store: Store) -> None:
-        await observe(store, an_observation())
-
-        await store.operation.prune(NOW + 1, EVERYTHING, 10)
-        await observe(store, an_observation(status="hired"), at=NOW + 2)
-
-        assert await kept(store) == [("a1", NOW + 2)]
-        assert (await waiting_entry(store)).content.status == "hired"
 
 
 class TestEndsOfCalls:
@@ -508,21 +328,6 @@ class TestConditions:
             Condition("database", "It is down", NOW),
             Condition("triggers", "They are missing: cdc-sync sql install", NOW + 1),
         ]
-
-    async def test_what_is_no_longer_wrong_is_gone(self, store: Store) -> None:
-        await store.operation.set_conditions({"triggers": "They are missing: cdc-sync sql install"}, NOW + 1)
-        await store.operation.set_conditions({"database": "It is down"}, NOW)
-
-        await store.operation.set_conditions({"database": None}, NOW + 2)
-        await store.operation.set_conditions({"never set": None}, NOW + 2)
-        assert [condition.name for condition in await store.operation.conditions()] == ["triggers"]
-
-    async def test_a_new_message_does_not_make_it_younger(self, store: Store) -> None:
-        await store.operation.set_conditions({"database": "It is down"}, NOW)
-
-        await store.operation.set_conditions({"database": "It refuses the password"}, NOW + MINUTE)
-
-        assert await store.operation.conditions() == [Condition("database", "It refuses the password", NOW)]
 
 
 class TestRepairs:

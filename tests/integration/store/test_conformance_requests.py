@@ -11,13 +11,13 @@ from support import acting
 from support.builders import NOW, WATCH, an_observation, some_rules
 from support.requests import executed
 from support.store_backends import PostgresBackend
-from support.store_steps import adopt, bury, observe, waiting_entry
+from support.store_steps import adopt, observe, waiting_entry
 
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store, acts
-from cdc_sync.store.acts import DEADLINE, KINDS, Discard, Forget, Pause, Request, Resend, Resume, Send
+from cdc_sync.store.acts import DEADLINE, Forget, Pause, Request, Resume, Send
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresDriver
 
@@ -61,67 +61,6 @@ async def hold(store: Store, *ids: str) -> None:
     await observe(store, *(an_observation(one, "hired") for one in ids), rules=some_rules(max_changes=0))
 
 
-class TestEachKind:
-    async def test_releases(self, store: Store) -> None:
-        await hold(store, "a1", "a2")
-        first, second = await store.operation.chosen("held", None)
-        await observe(store, an_observation("a2", "refused"), rules=some_rules(max_changes=0))
-
-        assert await executed(store, Send("held", WATCH, (first, second), by("release"))) == [(WATCH, "a1")]
-
-        assert (await waiting_entry(store, "a1")).state == "pending"
-        assert (await waiting_entry(store, "a2")).state == "held", "nobody has seen what it says now"
-
-    async def test_discards(self, store: Store) -> None:
-        await bury(store, an_observation("a3"), an_observation("a4"))
-        await hold(store, "a1", "a2")
-
-        assert await executed(store, Discard("held", None, ((WATCH, "a1", 1),), by("discard"))) == [(WATCH, "a1")]
-        dead = (WATCH, "a4", 1), (WATCH, "a1", 1), ("other", "a3", 1)
-        assert await executed(store, Discard("dead", None, dead, by("discard"))) == [(WATCH, "a4")]
-
-        left = [
-            entry.application_id for state in ("held", "dead") for entry in await store.report.entries(state, None, 9)
-        ]
-        assert left == ["a2", "a3"]
-
-    async def test_retries(self, store: Store) -> None:
-        await bury(store, an_observation("a1"), an_observation("a2"))
-
-        assert await executed(store, Send("dead", None, ((WATCH, "a2", 1), (WATCH, "nobody", 1)), by("retry"))) == [
-            (WATCH, "a2")
-        ]
-
-        assert await store.operation.chosen("dead", None) == [(WATCH, "a1", 1)]
-
-    async def test_resends(self, store: Store) -> None:
-        await adopt(store, "a1", "a2")
-
-        assert await executed(store, Resend(WATCH, ("a2", "nobody"), by("resend"))) == [(WATCH, "a2")]
-
-        assert (await waiting_entry(store, "a2")).state == "pending"
-
-    async def test_pauses_and_resumes(self, store: Store) -> None:
-        assert await executed(store, Pause(ELSEWHERE, by("pause"))) == [ELSEWHERE]
-        assert await executed(store, Pause(ALL_ENDPOINTS, by("pause"))) == [ALL_ENDPOINTS, ELSEWHERE]
-        assert await executed(store, Resume(ELSEWHERE, by("resume"))) == [ALL_ENDPOINTS]
-
-        assert await store.operation.paused() == {ALL_ENDPOINTS}
-
-    async def test_records_the_person(self, store: Store) -> None:
-        await hold(store, "a1")
-        held = tuple(await store.operation.chosen("held", None))
-        await executed(store, Send("held", None, held, by("release")))
-        await executed(store, Pause(ELSEWHERE, by("pause")))
-        await executed(store, Send("held", None, held, by("release")))
-
-        assert await store.operation.count_actions() == {"release": 1, "pause": 1}
-        assert [acted.who for acted in await store.operation.take_actions()] == ["julia", "julia"]
-
-    async def test_is_named_once(self) -> None:
-        assert len(set(KINDS.values())) == len(KINDS)
-
-
 class TestOrder:
     async def test_they_are_executed_as_they_were_asked(self, store: Store) -> None:
         for request in (Pause(ELSEWHERE, by("pause")), Resume(ALL_ENDPOINTS, by("resume")), Pause("b", by("pause"))):
@@ -130,16 +69,6 @@ class TestOrder:
         assert await execute_all(store) == 3
 
         assert await store.operation.paused() == {"b"}
-
-    async def test_one_that_is_answered_is_not_executed_again(self, store: Store) -> None:
-        id_ = await ask(store, Pause(ELSEWHERE, by("pause")))
-        assert not await store.operation.is_answered(id_)
-        await execute_all(store)
-        assert await store.operation.is_answered(id_)
-        await acting.resume(store, ELSEWHERE)
-
-        assert await execute_all(store) == 0
-        assert await store.operation.paused() == frozenset()
 
 
 class TestDeadline:
@@ -159,14 +88,6 @@ class TestDeadline:
 
         await execute_all(store)
 
-        assert await store.operation.paused() == frozenset()
-
-    async def test_one_that_was_removed_is_never_executed(self, store: Store) -> None:
-        id_ = await ask(store, Pause(ELSEWHERE, by("pause")))
-
-        assert await store.operation.remove_request(id_) is None
-
-        assert await execute_all(store) == 0
         assert await store.operation.paused() == frozenset()
 
     async def test_what_killed_commands_left_is_pruned(self, store: Store) -> None:
@@ -226,16 +147,6 @@ class TestRefusal:
         for id_, (what, _) in asked.items():
             answer = json.loads(await store.operation.remove_request(id_) or "{}")
             assert f"({what})" in answer["refused"]
-        assert await store.operation.paused() == {ELSEWHERE}
-
-    async def test_does_not_stop_the_next(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await ask(store, Forget(WATCH, by("forget")))
-        await ask(store, Pause(ELSEWHERE, by("pause")))
-
-        while await store.operation.execute_next(captured=[WATCH]):
-            pass
-
         assert await store.operation.paused() == {ELSEWHERE}
 
 

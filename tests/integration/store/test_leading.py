@@ -17,15 +17,14 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from support.leading_process import UNKNOWN, LeadingProcess, leading_process
 from support.proxy import proxy_to
-from support.roles import roles
 from support.sessions import Ats, end_sessions, one, rows
 from support.store_backends import PostgresBackend
 from support.waiting import wait_until
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresDriver, scripts
-from cdc_sync.store.postgres.leading import BEAT, alone, lease_for
+from cdc_sync.store.postgres import PostgresDriver
+from cdc_sync.store.postgres.leading import alone, lease_for
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.statements import LOCK
 
@@ -96,12 +95,6 @@ class TestBothStores:
             first.stop()
         assert await beside.report.leader() is None
 
-    async def test_one_that_was_killed_leads_no_more(self, name: str, beside: Store) -> None:
-        with leader_of(name) as first:
-            first.kill()
-
-        assert await beside.report.leader() is None
-
     def test_a_standby_takes_over_at_once_from_one_that_stops(self, name: str) -> None:
         with leader_of(name) as first, leading_process(name) as second:
             assert second.next("stands by") == standby_of(first.pid)
@@ -122,19 +115,6 @@ class TestBothStores:
 
             assert seconds_since(begun) < AT_ONCE
 
-    def test_one_that_starts_after_a_kill_leads_at_once(self, name: str) -> None:
-        with leader_of(name) as first:
-            first.kill()
-        begun = time.monotonic()
-        with leading_process(name) as second:
-            second.next("leads")
-
-        assert seconds_since(begun) < AT_ONCE
-
-    def test_a_standby_knows_that_its_configuration_is_another_one(self, name: str) -> None:
-        with leader_of(name, configuration="one") as first, leading_process(name, configuration="two") as second:
-            assert second.next("stands by") == standby_of(first.pid, differs=True)
-
 
 def standby_of(leader: int, **others: object) -> dict[str, object]:
     return {"what": "stands by", "leader": leader, "differs": False, "is_free": False, "blocked": None, **others}
@@ -151,21 +131,6 @@ def test_who_loses_the_file_of_its_lock_leads_no_more(tmp_path: Path) -> None:
 
 class TestPostgres:
     """A process may be stopped, its host may be gone, and its session may outlive both."""
-
-    def test_one_whose_end_is_unknown_leads_until_its_lease_ends(self, dsn: str) -> None:
-        """Its calls may still be under way."""
-        with (
-            leader_of(dsn, longest_call=SHORT, place=UNKNOWN) as first,
-            leading_process(dsn, longest_call=SHORT) as second,
-        ):
-            assert second.next("stands by") == standby_of(first.pid)
-
-            first.kill()
-            killed = time.monotonic()
-            assert second.next("stands by") == standby_of(first.pid, is_free=True)
-            second.next("leads")
-
-            assert seconds_since(killed) > LEASE - BEAT - 0.5, "its last renewal was a beat ago at most"
 
     def test_the_session_of_a_silent_leader_is_ended_and_no_other(self, dsn: str, dba: Ats) -> None:
         with (
@@ -216,33 +181,6 @@ class TestPostgres:
                 other.execute("SELECT pg_advisory_unlock_all()")
                 second.next("leads")
 
-    def test_what_the_role_shows_of_times_does_not_matter(self, dsn: str, dba: Ats) -> None:
-        with roles(dsn) as new_role:
-            role = new_role()
-            dba.execute(scripts.grants(role).encode())
-            own = make_conninfo(dsn, user=role, password=role)
-            with leader_of(own, longest_call=SHORT) as first:
-                dba.execute(f"ALTER ROLE {role} SET TimeZone = 'Asia/Tokyo'".encode())
-                with leading_process(own, longest_call=SHORT) as second:
-                    second.next("stands by")
-                    first.send(signal.SIGSTOP)
-
-                    second.next("leads")
-
-    def test_a_lead_is_renewed_from_its_beginning(self, dsn: str, dba: Ats) -> None:
-        """A start may take longer than a lease: what is pending is marked, and tenants are looked for."""
-        with leader_of(dsn, longest_call=SHORT):
-            before = one(dba, "SELECT beat FROM cdc_sync.leader")
-            wait_until(lambda: one(dba, "SELECT beat FROM cdc_sync.leader") > before + 1, "it renews its lease")
-
-    def test_a_process_that_is_resumed_after_its_lease_ends(self, dsn: str, dba: Ats) -> None:
-        with leader_of(dsn, longest_call=SHORT) as first:
-            first.send(signal.SIGSTOP)
-            time.sleep(LEASE + 0.5)
-            first.send(signal.SIGCONT)
-
-            assert first.ended() == -signal.SIGALRM
-
     def test_one_that_is_resumed_within_its_lease_goes_on(self, dsn: str, dba: Ats) -> None:
         with leader_of(dsn) as first:
             first.send(signal.SIGSTOP)
@@ -271,23 +209,6 @@ class TestPostgres:
                 assert seconds_since(silent) < LEASE - 2, "a margin is left to end its calls"
                 assert first.ended() == 0
 
-    def test_a_session_of_another_role_is_named_with_what_to_do(self, dsn: str, dba: Ats) -> None:
-        with roles(dsn) as new_role:
-            role = new_role()
-            dba.execute(scripts.grants(role).encode())
-            own = make_conninfo(dsn, user=role, password=role)
-            with leader_of(dsn, longest_call=SHORT) as first, leading_process(own, longest_call=SHORT) as second:
-                second.next("stands by")
-                (backend,) = rows(dba, "SELECT backend FROM cdc_sync.leader")[0]
-                first.send(signal.SIGSTOP)
-
-                blocked = second.next("stands by")["blocked"]
-
-                assert f"logs in as {role}" in blocked
-                assert f"pg_terminate_backend({backend})" in blocked
-                end_sessions(dba, "pid = %s", [backend])
-                second.next("leads")
-
     async def test_a_command_works_with_the_lock_while_no_daemon_leads(self, dsn: str) -> None:
         async with alone(dsn) as store:
             assert await store.report.leader() is None
@@ -295,14 +216,6 @@ class TestPostgres:
             with pytest.raises(StoreError, match=f"process {first.pid} on ") as raised:
                 await alone(dsn).__aenter__()
             assert raised.value.code == "store-in-use"
-
-    async def test_while_a_command_has_the_lock_a_daemon_waits(self, dsn: str) -> None:
-        async with alone(dsn):
-            with leading_process(dsn) as first:
-                assert (await asyncio.to_thread(first.next, "stands by"))["leader"] is None
-        # Its end closes the session, and with it the lock.
-        with leading_process(dsn) as first:
-            await asyncio.to_thread(first.next, "leads")
 
 
 def wait_for_another_leader(dba: Ats, process: int) -> None:

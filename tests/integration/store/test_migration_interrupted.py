@@ -1,7 +1,6 @@
 """The migration of an old store is all or nothing, whoever dies in the middle, and never done under an older daemon."""
 
 import asyncio
-import random
 import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +22,6 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.demo.postgres import Server
 from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresDriver, scripts
-from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import connect
 from cdc_sync.store.statements import SCHEMA
 
@@ -33,7 +31,8 @@ SCHEMAS = [old for old in OLD_STORES if old.backend == "postgres" and old.schema
 OLD = [old for old in SCHEMAS if old.schema < SCHEMA]
 """Those that are brought up to date."""
 
-of_schemas = pytest.mark.parametrize("old", SCHEMAS, ids=lambda old: old.name)
+of_schemas = pytest.mark.parametrize("old", [SCHEMAS[0], SCHEMAS[-1]], ids=lambda old: old.name)
+"""The first is brought through every migration."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ class TestAFile:
     # The last migration has too few instructions to be ended between two of them.
     @pytest.mark.parametrize(
         ("unit", "old"),
-        [("statement", FILES[0]), ("statement", FILES[-1]), ("instruction", FILES[0]), ("instruction", FILES[-2])],
+        [("statement", FILES[0]), ("instruction", FILES[-2])],
         ids=lambda each: each if isinstance(each, str) else each.name,
     )
     def test_kill_9_anywhere_leaves_it_as_it_was_or_complete(
@@ -72,14 +71,6 @@ class TestAFile:
             assert (data.schema(), data.tables()) == (SCHEMA, complete)
             found.add(schema)
         assert old.schema in found
-
-    async def test_what_only_reads_leaves_it_as_it_is(self, tmp_path: Path) -> None:
-        data = OldFile(FILES[0], tmp_path)
-
-        with pytest.raises(StoreError, match="not been set up by this version yet: start the daemon once"):
-            Store(SqliteDriver(data.path, "read"))
-
-        assert data.schema() == FILES[0].schema
 
 
 _STOP = """
@@ -147,39 +138,6 @@ class TestASchema:
                 is_done = await can_be_opened(data)
                 assert is_done or data.tables() == before
             assert old not in OLD or at > 1
-        assert data.schema() == SCHEMA
-
-    @pytest.mark.parametrize("old", OLD, ids=lambda old: old.name)
-    async def test_an_end_of_the_session_leaves_it_as_it_was(self, old: OldStore, database: str) -> None:
-        data = OldSchema(old, database)
-        before = data.tables()
-        async with in_the_middle(database) as (connection, (opening,)):
-            end_sessions(connection, "pid = ANY(%s)", [waiting(connection)])
-
-            with pytest.raises(StoreError, match="It is tried again"):
-                await opening
-
-        assert data.tables() == before
-        await (await data.open()).driver.close()
-        assert data.schema() == SCHEMA
-
-    async def test_an_end_at_any_moment_leaves_it_as_it_was_or_complete(self, database: str) -> None:
-        data, drawn = OldSchema(SCHEMAS[0], database), random.Random(15)  # noqa: S311 - moments of a test
-        before, complete = data.tables(), None
-        for _ in range(20):
-            opening = asyncio.create_task(PostgresDriver.open(database))
-            await asyncio.sleep(drawn.random() / 10)
-            with dba(database) as connection:
-                end_sessions(connection, "datname = current_database() AND pid <> pg_backend_pid()")
-            with suppress(StoreError):
-                await (await opening).close()
-            found = data.tables()
-            if data.schema() == SCHEMAS[0].schema:
-                assert found == before
-            else:
-                complete = complete or found
-                assert found == complete
-        await (await data.open()).driver.close()
         assert data.schema() == SCHEMA
 
     @pytest.mark.skipif(not OLD, reason="no schema is older than this version's")

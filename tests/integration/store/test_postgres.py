@@ -20,7 +20,6 @@ from support.store_backends import PostgresBackend
 from support.store_steps import (
     adopt,
     begin_call,
-    entry_of,
     observe,
     waiting_entry,
 )
@@ -86,21 +85,6 @@ class TestLosingTheServer:
         with pgbouncer(binary, dsn, mode) as through, pytest.raises(StoreError, match="leads to a pooler") as raised:
             Store(await PostgresDriver.open(through))
         assert raised.value.code == "store-pooled"
-
-    async def test_a_session_that_is_lost_stays_lost(self, dsn: str, store: Store, open_another: Open) -> None:
-        """Another daemon may lead since, so nothing is written by a session that followed it."""
-        await one_under_way(store)
-        with dba(dsn) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-
-        for _ in range(2):
-            with pytest.raises(StoreError) as raised:
-                await store.report.counts()
-            assert raised.value.code == "store-unusable"
-        assert await entry_of(await open_another()) is not None
 
 
 def shared(dsn: str) -> dict[str, object]:
@@ -192,13 +176,6 @@ class TestTheRole:
         for driver in drivers:
             await driver.close()
 
-    async def test_reading_sets_nothing_up(self, database: str) -> None:
-        with pytest.raises(
-            StoreError, match="has not been set up by this version yet: start the daemon once"
-        ) as raised:
-            Store(await PostgresDriver.open(database, "read"))
-        assert raised.value.code == "store-not-set-up"
-
     async def test_reading_writes_nothing(self, dsn: str, store: Store) -> None:
         await adopt(store, "a1")
         reader = Store(await PostgresDriver.open(dsn, "read"))
@@ -241,25 +218,6 @@ class TestWhatCheckFinds:
         assert states == [("store", "ok"), ("store-lock", "ok"), ("store-clock", "ok")]
         assert "nobody: no daemon runs" in said
 
-    async def test_none_yet(self, database: str) -> None:
-        states, said = await self.found(database)
-
-        assert states == [("store", "warning")]
-        assert "start the daemon once" in said
-
-    async def test_one_of_a_newer_version(self, store_database: str, dsn: str, store: Store) -> None:
-        await PostgresBackend(store_database).mark_as_newer()
-
-        states, said = await self.found(dsn)
-
-        assert states == [("store", "failed")]
-        assert "written by a newer cdc-sync" in said
-
-    async def test_a_database_that_is_not_there(self, server: str) -> None:
-        states, _ = await self.found(make_conninfo(server, dbname="nowhere"))
-
-        assert states == [("store", "failed")]
-
 
 class TestTexts:
     async def test_what_postgresql_cannot_hold_is_kept_as_well_as_can_be(self, store: Store) -> None:
@@ -288,15 +246,6 @@ class TestACopy:
         assert await copy.databases.identity() == "a database"
         assert (await copy.capture.known(WATCH, ["a1", "a2", "a3"])).keys() == {"a1", "a2"}
         assert list(await copy.delivery.endpoints()) == []
-        await copy.driver.close()
-
-    async def test_of_nothing_is_nothing(self, database: str) -> None:
-        made = connect_copy(None)
-        copy = Store(SqliteDriver(Path("copy"), connection=made))
-
-        await copy_to_sqlite(database, made)
-
-        assert await copy.report.counts() == {}
         await copy.driver.close()
 
 

@@ -31,15 +31,6 @@ async def kept(store: Store, *names: str) -> list[str]:
 
 
 class TestPruning:
-    async def test_takes_as_many_steps_as_it_needs(self, tmp_path: Path) -> None:
-        store = await a_long_history(tmp_path / "state.db")
-
-        await prune(store, NOW + 1)
-
-        assert await kept(store, f"a{EVENTS - 2}", "last") == ["last"]
-        assert (await store.report.counts())[WATCH].pending == EVENTS
-        await store.driver.close()
-
     async def test_keeps_no_more_than_allowed_however_young_they_are(self, tmp_path: Path) -> None:
         store = await a_long_history(tmp_path / "state.db")
 
@@ -69,16 +60,6 @@ async def no_row(_: str, __: Sequence[str]) -> Collection[str]:
 
 
 class TestForgettingDeleted:
-    async def test_what_was_acknowledged_before_goes_with_all_that_is_known_of_it(self, store: Store) -> None:
-        await adopt(store, "alive")
-        await delete(store, "long-gone")
-        await delete(store, "just-gone", at=NOW + 1)
-
-        await forget_deleted(store, NOW + 1, with_row=no_row)
-
-        assert await known(store, "alive", "long-gone", "just-gone") == ["alive", "just-gone"]
-        assert (await store.report.counts())[WATCH].known == 2
-
     async def test_it_goes_in_steps(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(chores, "_FORGOTTEN_AT_ONCE", 2)
         monkeypatch.setattr(chores, "NUMBERS", 3)

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from support.eventually import in_time
 from support.proxy import proxy_to
-from support.sessions import Ats, end_sessions, rows
+from support.sessions import Ats, rows
 from support.store_backends import PostgresBackend
 
 from cdc_sync.core.failures import StoreError
@@ -106,18 +106,6 @@ def notes(dba: Ats) -> dict[str, int]:
 
 
 class TestOrder:
-    async def test_effects_come_in_the_order_of_the_jobs_and_before_the_answers(self, store: PostgresDriver) -> None:
-        jobs = Jobs(store)
-        await jobs.hold()
-        for number in range(5):
-            jobs.begin(str(number), noting(str(number)))
-        await jobs.go_on()
-
-        outcomes = await jobs.outcomes()
-
-        assert jobs.happened == list(outcomes.items())
-        assert list(outcomes) == ["held", "0", "1", "2", "3", "4"]
-
     async def test_a_failed_job_has_an_effect_in_its_turn(self, store: PostgresDriver) -> None:
         jobs = Jobs(store)
         await jobs.hold()
@@ -129,59 +117,8 @@ class TestOrder:
 
         assert jobs.happened == [("held", "held"), ("a", "a"), ("failed", None), ("b", "b")]
 
-    async def test_a_job_of_a_cancelled_caller_is_done_and_has_its_effect(
-        self, store: PostgresDriver, dba: Ats
-    ) -> None:
-        jobs = Jobs(store)
-        await jobs.hold()
-        for name in ("a", "b"):
-            jobs.begin(name, noting(name))
-        await asyncio.sleep(0)
-        jobs.tasks["a"].cancel()
-        await jobs.go_on()
-
-        await jobs.outcomes()
-
-        assert jobs.tasks["a"].cancelled()
-        assert jobs.happened == [("held", "held"), ("a", "a"), ("b", "b")]
-        assert notes(dba).keys() == {"a", "b"}
-
-    async def test_a_job_may_go_before_those_that_wait(self, store: PostgresDriver) -> None:
-        jobs, order = Jobs(store), list[str]()
-
-        def noted(name: str) -> Work[None]:
-            async def work(_: Transaction) -> None:
-                order.append(name)
-
-            return work
-
-        await jobs.hold()
-        for name in ("a", "b"):
-            jobs.begin(name, noted(name))
-        first = asyncio.create_task(store.transact_first(noted("first")))
-        await jobs.go_on()
-
-        await jobs.outcomes()
-        await first
-
-        assert order == ["first", "a", "b"]
-
 
 class TestGroups:
-    async def test_jobs_that_wait_together_share_a_commit(self, store: PostgresDriver, dba: Ats) -> None:
-        jobs = Jobs(store)
-        await jobs.hold()
-        names = {str(number) for number in range(20)}
-        for name in names:
-            jobs.begin(name, noting(name))
-        await jobs.go_on()
-
-        await jobs.outcomes()
-
-        written = notes(dba)
-        assert written.keys() == names
-        assert len(set(written.values())) == 1
-
     @pytest.mark.parametrize(("work", "error"), [(fail, StoreError), (break_off, ZeroDivisionError)])
     async def test_one_that_fails_fails_no_other(
         self, store: PostgresDriver, dba: Ats, work: Work[Any], error: type[Exception]
@@ -198,26 +135,6 @@ class TestGroups:
         assert outcomes == {"held": "held", "a": "a", "b": "b"}
         assert notes(dba).keys() == {"a", "b"}
         assert not store.lost
-
-    async def test_jobs_after_a_failed_group_share_commits_again(self, store: PostgresDriver, dba: Ats) -> None:
-        jobs = Jobs(store)
-        await jobs.hold()
-        jobs.begin("wrong", fail)
-        for name in ("a", "b"):
-            jobs.begin(name, noting(name))
-        await jobs.go_on()
-        await jobs.outcomes()
-        alone = notes(dba)
-        assert len(set(alone.values())) == 2
-
-        jobs = Jobs(store)
-        await jobs.hold()
-        for name in ("a", "b"):
-            jobs.begin(name, noting(name))
-        await jobs.go_on()
-        await jobs.outcomes()
-
-        assert len(set(notes(dba).values())) == 1
 
     @pytest.mark.parametrize("group", ["slow", "failed"])
     async def test_a_job_that_goes_first_waits_for_one_job_of_a_group(
@@ -295,17 +212,6 @@ class TestLoss:
         await self.lost_with(jobs)
         assert notes(dba) == {}
 
-    async def test_a_session_that_the_server_ended_is_lost(self, store: PostgresDriver, dba: Ats) -> None:
-        jobs = Jobs(store)
-        await jobs.hold()
-        jobs.begin("a", noting("a"))
-        where = "application_name = 'cdc-sync store' AND datname = current_database()"
-        await asyncio.to_thread(end_sessions, dba, where)
-
-        await jobs.go_on()
-
-        await self.lost_with(jobs)
-
     async def test_a_session_that_falls_silent_is_lost_in_time(self, dsn: str) -> None:
         async with proxy_to(dsn) as proxy:
             store = await PostgresDriver.open(proxy.dsn, answers_within=1.0)
@@ -331,14 +237,3 @@ class TestLoss:
             assert await store.transact(noting("b")) == "b"
         finally:
             await store.close()
-
-    async def test_a_job_under_way_fails_when_the_store_is_closed(self, dsn: str) -> None:
-        store = await PostgresDriver.open(dsn)
-        jobs = Jobs(store)
-        await jobs.hold()
-        jobs.begin("a", noting("a"))
-        await asyncio.sleep(0)
-
-        await in_time(store.close(), 30)
-
-        await self.lost_with(jobs)

@@ -9,13 +9,12 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
-from support import acting
 from support.builders import NOW, WATCH, an_observation
 from support.store_process import store_process
-from support.store_steps import adopt, begin_call, observe, told_status, waiting_entry
+from support.store_steps import adopt, observe, told_status, waiting_entry
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.event_loop import end
@@ -26,8 +25,7 @@ from cdc_sync.store.leader import Leader
 from cdc_sync.store.sqlite import SqliteDriver, copy_store
 from cdc_sync.store.sqlite.driver import SqliteTransaction
 from cdc_sync.store.sqlite.leading import leading
-from cdc_sync.store.sqlite.schema import connect, connect_copy, locked
-from cdc_sync.store.statements import SCHEMA
+from cdc_sync.store.sqlite.schema import connect_copy, locked
 
 PAGE = 4096
 
@@ -78,26 +76,8 @@ class TestTheFile:
         assert await inside(store, "PRAGMA journal_mode") == "wal"
         assert await inside(store, "PRAGMA synchronous") == 2, "FULL: the log is synchronised at each commit"
 
-    async def test_its_schema_is_at_the_newest_version(self, store: Store) -> None:
-        assert await inside(store, "PRAGMA user_version") == SCHEMA
-
-    async def test_it_is_one_file_once_it_is_closed(self, store: Store, path: Path) -> None:
-        await adopt(store, "a1")
-
-        await store.driver.close()
-
-        assert list(path.parent.iterdir()) == [path]
-
 
 class TestBesideAnother:
-    async def test_a_reader_sees_what_the_writer_has_committed(self, store: Store, path: Path) -> None:
-        reader = Store(SqliteDriver(path, "read"))
-        await adopt(store, "a1")
-        assert await told_status(reader, "a1") == "applied"
-        await adopt(store, "a2")
-        assert await told_status(reader, "a2") == "applied"
-        await reader.driver.close()
-
     async def test_a_reader_does_not_wait_for_a_writer(self, store: Store, path: Path) -> None:
         await adopt(store, "a1")
         with closing(sqlite3.connect(path, isolation_level=None)) as writer:
@@ -117,35 +97,6 @@ class TestBesideAnother:
 
         assert await store.operation.conditions() == []
         await reader.driver.close()
-
-    async def test_a_writer_waits_for_another(self, store: Store, path: Path) -> None:
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            waiting = asyncio.create_task(adopt(store, "a1"))
-            done, _ = await asyncio.wait({waiting}, timeout=0.05)
-            assert not done
-            other.execute("ROLLBACK")
-
-        await waiting
-        assert await told_status(store, "a1") == "applied"
-
-    async def test_an_operators_command_beside_the_daemon_is_seen_by_it(self, store: Store, path: Path) -> None:
-        await adopt(store, "a1")
-        operator = Store(SqliteDriver(path))
-        await acting.resend(operator, None, ["a1"], NOW)
-        await operator.driver.close()
-
-        assert (await begin_call(store)).application_id == "a1"
-
-    async def test_the_next_daemon_can_withdraw_what_the_last_one_noted(self, store: Store, path: Path) -> None:
-        await store.operation.set_conditions({"database": "It is down"}, NOW)
-        await store.driver.close()
-        next_one = Store(SqliteDriver(path))
-
-        await next_one.operation.set_conditions({"database": None}, NOW)
-
-        assert await next_one.operation.conditions() == []
-        await next_one.driver.close()
 
     async def test_a_copy_is_whole_private_and_apart(
         self, generous_umask: None, store: Store, path: Path, tmp_path: Path
@@ -207,24 +158,6 @@ class TestDurability:
 
         assert known.keys() == {*promised, after}
 
-    async def test_a_full_disk_is_named(self, store: Store) -> None:
-        await inside(store, "PRAGMA max_page_count = 1")  # SQLite's own limit gives the same error as the disk's
-
-        with pytest.raises(StoreError, match=r"database or disk is full\. Free space on its disk"):
-            await adopt(store, *(f"a{number}" for number in range(2000)))
-
-        await inside(store, "PRAGMA max_page_count = 1000000")
-        await adopt(store, "a1")
-        assert (await store.report.counts())[WATCH].known == 1
-
-    async def test_a_file_kept_locked_is_named(self, store: Store, path: Path) -> None:
-        await inside(store, "PRAGMA busy_timeout = 0")  # or the test would take as long as the patience does
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-
-            with pytest.raises(StoreError, match=r"database is locked\. Another process keeps it locked"):
-                await adopt(store, "a1")
-
 
 def a_text(path: Path) -> None:
     path.write_text("state.path was meant to be another file\n" * 100)
@@ -260,17 +193,6 @@ class TestNoGood:
         assert str(path) in str(refusal.value)
         assert remedy in str(refusal.value)
 
-    async def test_damage_is_named_when_it_is_met(self, path: Path) -> None:
-        connect(path).close()
-        with path.open("r+b") as file:
-            file.seek(100)  # behind the header, which tells what file it is
-            file.write(b"\xff" * (PAGE - 100))
-        remedy = r"malformed.*restore a backup, or move it away"
-
-        for access in get_args(Access):
-            with pytest.raises(StoreError, match=remedy):
-                Store(SqliteDriver(path, access))
-
     async def test_damage_further_on_is_named_when_it_is_met(self, path: Path) -> None:
         names = [f"a{number}" for number in range(500)]
         store = Store(SqliteDriver(path))
@@ -286,10 +208,6 @@ class TestNoGood:
             await store.capture.known(WATCH, names)
         await store.driver.close()
 
-    async def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(StoreError, match=r"No such file.*Does the folder of state\.path exist"):
-            Store(SqliteDriver(tmp_path / "missing" / "state.db"))
-
     async def test_what_only_reads_makes_no_file(self, path: Path) -> None:
         with pytest.raises(StoreError, match=r"unable to open.*Does the folder of state\.path exist"):
             Store(SqliteDriver(path, "read"))
@@ -303,24 +221,6 @@ class TestNoGood:
             Store(SqliteDriver(path, "read"))
 
         assert path.read_bytes() == b""
-
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-    async def test_a_folder_that_may_not_be_written_is_named(self, tmp_path: Path) -> None:
-        tmp_path.chmod(0o500)
-
-        with pytest.raises(StoreError, match=r"Permission denied.*may this user write there"):
-            Store(SqliteDriver(tmp_path / "state.db"))
-
-    async def test_a_strange_name_is_a_name(self, tmp_path: Path) -> None:
-        path = tmp_path / "état? #1 %20.db"
-        store = Store(SqliteDriver(path))
-        await adopt(store, "a1")
-        reader = Store(SqliteDriver(path, "read"))
-
-        assert await told_status(reader, "a1") == "applied"
-
-        await reader.driver.close()
-        await store.driver.close()
 
 
 class TestConnectionLost:

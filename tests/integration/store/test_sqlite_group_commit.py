@@ -100,17 +100,6 @@ async def test_jobs_that_wait_together_share_one_commit(jobs: Jobs, statements: 
     assert await jobs.do(numbers) == list(range(100))
 
 
-async def test_a_group_does_not_grow_without_end(jobs: Jobs, statements: Statements) -> None:
-    await together(jobs, *map(add, range(300)))
-
-    assert statements["COMMIT"] == 3
-    assert await jobs.do(numbers) == list(range(300))
-
-
-async def test_a_job_sees_the_work_of_those_before_it(jobs: Jobs) -> None:
-    assert await together(jobs, add(1), numbers, add(2), numbers) == [1, [1], 1, [1, 2]]
-
-
 async def test_a_job_that_fails_is_undone_alone(jobs: Jobs) -> None:
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO parent VALUES (1000)")
@@ -146,20 +135,6 @@ async def test_if_sqlite_undoes_the_group_by_itself_each_job_is_run_alone(jobs: 
     assert await jobs.do(numbers) == [1, 2]
 
 
-async def test_work_that_nobody_waits_for_any_more_is_done_all_the_same(jobs: Jobs) -> None:
-    gate = threading.Event()
-    busy = asyncio.create_task(jobs.do(lambda _: gate.wait()))
-    given_up = asyncio.create_task(jobs.do(add(1)))
-    await asyncio.sleep(0)
-    given_up.cancel()
-    gate.set()
-    await busy
-
-    with pytest.raises(asyncio.CancelledError):
-        await given_up
-    assert await jobs.do(numbers) == [1]
-
-
 async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     jobs = Jobs(path, Statements())
@@ -172,10 +147,3 @@ async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:
     connection = connect(path)
     assert numbers(connection) == list(range(20))
     connection.close()
-
-
-async def test_a_job_after_the_end_fails_instead_of_waiting_for_ever(jobs: Jobs) -> None:
-    await jobs.close()
-
-    with pytest.raises(StoreError, match="closed"):
-        await jobs.do(numbers)

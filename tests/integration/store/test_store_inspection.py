@@ -1,7 +1,6 @@
 """What `cdc-sync check` finds of the SQLite store: looked at, and left as it is."""
 
 import os
-import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -49,39 +48,6 @@ async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
     assert wrong(findings) == {"store": "failed"}
     assert "install -d -m 0700 -o" in (findings["store"].remedy or "")
-
-
-async def test_a_file_of_something_else(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    with sqlite3.connect(path) as other:
-        other.execute("CREATE TABLE theirs (id integer)")
-    other.close()
-
-    assert wrong(await found(path)) == {"store": "failed"}
-
-
-async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    path.write_text("something else, and long enough to be seen as such" * 20)
-
-    findings = await found(path)
-
-    assert wrong(findings) == {"store": "failed"}
-    assert "choose another path" in (findings["store"].remedy or "")
-
-
-async def test_stores_of_other_versions(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    await (store := Store(SqliteDriver(path))).databases.bind("ats of cluster 1")
-    await store.driver.close()
-    with sqlite3.connect(path) as newer:
-        newer.execute("PRAGMA user_version = 1000")
-    newer.close()
-
-    findings = await found(path)
-
-    assert wrong(findings) == {"store": "failed"}
-    assert "newer cdc-sync" in findings["store"].message
 
 
 @pytest.fixture

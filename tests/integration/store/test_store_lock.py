@@ -39,23 +39,6 @@ def test_kill_9_frees_the_lock(path: Path) -> None:
             assert holder_of(path) == os.getpid()
 
 
-def test_it_can_be_taken_again_after_its_release(path: Path) -> None:
-    for _ in range(2):
-        with locked(path):
-            assert holder_of(path) == os.getpid()
-        assert holder_of(path) is None
-
-
-def test_nobody_holds_a_store_that_was_never_there(path: Path) -> None:
-    assert holder_of(path) is None
-    assert list(path.parent.iterdir()) == []
-
-
-def test_two_stores_in_one_folder_have_a_lock_each(path: Path) -> None:
-    with locked(path), locked(path.with_name("other.db")):
-        pass
-
-
 def test_somebody_who_only_looks_never_keeps_a_daemon_from_starting(path: Path) -> None:
     with locked(path):
         pass
@@ -77,11 +60,3 @@ def test_the_lock_file_is_its_owners_alone(path: Path) -> None:
         os.umask(before)
 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-
-
-def test_a_missing_folder_is_named(path: Path) -> None:
-    with pytest.raises(
-        StoreError, match=r"state\.db\.lock cannot be opened: No such file.*folder of state\.path"
-    ) as raised:
-        locked(path.parent / "missing" / "state.db").__enter__()
-    assert raised.value.code == "store-lock-file"

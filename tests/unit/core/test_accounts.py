@@ -88,15 +88,6 @@ class TestRenamedAccounts:
         content = entry.content
         assert (content.deleted, content.account, content.endpoint) == (True, "acme", f"{ENDPOINT} [acme]")
 
-    def test_so_does_one_that_is_pending(self) -> None:
-        pending = a_content("deleted", account="applications", deleted=True)
-
-        found = plan(Resolved("a1", NOW, None), rules=self.RULES, a1=known(a_content(account="applications"), pending))
-
-        (row,) = found.refreshed
-        assert (row.content.deleted, row.content.account) == (True, "acme")
-        assert found.results == []
-
 
 class TestMoves:
     def test_another_account_alone_is_no_change(self) -> None:
@@ -136,25 +127,8 @@ class TestMoves:
         assert resolved.is_deletion
         assert plan(row).skips, "no account knows it"
 
-    def test_a_row_that_lacks_a_job_too_takes_both(self) -> None:
-        row = interpret(a_row("gamma", job_id="", deleted=True), BY_ROW, NOW)
-
-        (entry,) = plan(Resolved("a1", NOW, row), a1=known(a_content(account="acme"))).enqueued
-
-        assert (entry.content.job_id, entry.content.account) == (a_content().job_id, "acme")
-
     def test_a_row_that_lacks_its_account_is_no_deletion_without_a_mark(self) -> None:
         assert not Resolved("a1", NOW, interpret(a_row("gamma"), BY_ROW, NOW)).is_deletion
-
-    def test_without_one_it_goes_to_the_rows(self) -> None:
-        found = plan(Resolved("a1", NOW, None), a1=known(None, a_content("hired", account="beta")))
-
-        assert [entry.content.account for entry in found.enqueued] == ["beta"]
-
-    def test_a_row_that_moves_between_watches_of_one_account_is_adopted(self) -> None:
-        same, other = (plan(an_observation(), elsewhere={"a1": a_content(account=of)}) for of in ("default", "acme"))
-
-        assert [result.decision == "adopt" for result in (*same.results, *other.results)] == [True, False]
 
 
 class TestFuse:
@@ -172,28 +146,10 @@ class TestFuse:
         assert {name: fuse.changes for name, fuse in found.of_accounts.items()} == {"acme": 2, "beta": 1}
         assert (found.fuse.changes, found.fuse.blown_at) == (3, NOW)
 
-    def test_what_it_counted_before_counts(self) -> None:
-        found = plan(an_observation(account="acme"), of_accounts={"acme": Fuse(NOW, changes=2)})
-
-        assert [entry.state for entry in found.enqueued] == ["held"]
-
     def test_ten_times_its_limit_is_the_watchs(self) -> None:
         found = plan(an_observation(account="acme"), fuse=Fuse(NOW, changes=20))
 
         assert [entry.reason for entry in found.enqueued] == ["more than 20 changes at once (fuse.max_changes)"]
-
-    def test_deletions_count_too(self) -> None:
-        a1, a2 = (known(a_content(application_id=id_, account="acme")) for id_ in ("a1", "a2"))
-
-        found = plan(Resolved("a1", NOW, None), Resolved("a2", NOW, None), a1=a1, a2=a2)
-
-        assert [entry.state for entry in found.enqueued] == ["pending", "held"]
-
-    def test_one_that_holds_all_asks_no_account(self) -> None:
-        found = plan(an_observation(account="acme"), fuse=Fuse(NOW, blown_at=NOW, reason="edited", holds_all=True))
-
-        assert [entry.reason for entry in found.enqueued] == ["edited"]
-        assert found.of_accounts == {}
 
     def test_the_accounts_of_a_batch_are_those_of_its_rows_and_of_what_is_known(self) -> None:
         without_job = interpret(a_row("acme", job_id=""), BY_ROW, NOW)

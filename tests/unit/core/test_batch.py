@@ -102,14 +102,6 @@ class TestNews:
         assert (entry.queued_at, entry.due_at, entry.reason) == (NOW, NOW, None)
         assert found.results == [ApplyResult("a1", Enqueue(frozenset({"first"})), "pending")]
 
-    def test_it_is_adopted_if_so_configured(self) -> None:
-        row = an_observation()
-
-        found = plan(row, unseen="adopt")
-
-        assert (found.adopted, found.new, found.enqueued, found.history) == ([row], [], [], [])
-        assert found.results == [ApplyResult("a1", "adopt")]
-
     def test_a_change_is_enqueued_and_told_in_the_history(self) -> None:
         found = plan(an_observation(status="hired"), a1=before(a_content()), shift=7)
 
@@ -126,26 +118,12 @@ class TestNews:
         (line,) = found.history
         assert line == (NOW + 7, WATCH, "a1", "queued", detail)
 
-    def test_a_status_that_settles_is_due_later(self) -> None:
-        (entry,) = plan(an_observation(), rules=some_rules(settle={"applied": SECOND})).enqueued
-
-        assert (entry.queued_at, entry.due_at) == (NOW, NOW + SECOND)
-
-    def test_the_acknowledged_state_again_is_no_news(self) -> None:
-        assert plan(an_observation(), a1=before(a_content())).is_empty
-
     def test_a_reverted_change_is_cancelled(self) -> None:
         found = plan(an_observation(), a1=before(a_content(), a_content("hired")))
 
         assert (found.cancelled, found.enqueued) == (["a1"], [])
         assert found.results == [ApplyResult("a1", "cancel")]
         assert [entry.event for entry in found.history] == ["cancelled"]
-
-    def test_a_reverted_change_that_was_attempted_is_sent(self) -> None:
-        found = plan(an_observation(), a1=before(a_content(), a_content("hired"), attempted=True))
-
-        assert [entry.content.status for entry in found.enqueued] == ["applied"]
-        assert found.history[0].detail["replaced"]
 
     def test_what_may_not_be_called_is_born_dead(self) -> None:
         found = plan(an_observation(refused="another host"))
@@ -167,11 +145,6 @@ class TestNews:
             "https://evil.example:443 is neither base_url's nor in hellowork.allowed_hosts; if calls may go there, add "
             "'evil.example' to that list"
         )
-
-    def test_a_label_is_refused_before_a_url(self) -> None:
-        (entry,) = plan(an_observation(base_url="https://evil.example", refused="the label")).enqueued
-
-        assert entry.reason == "the label"
 
     def test_dates_rise(self) -> None:
         rules = replace(RULES, ordered_dates=True)
@@ -225,27 +198,12 @@ class TestBaseline:
         assert (found.acknowledged, found.results) == ([row], [ApplyResult("a1", "adopt")])
         assert found.history == []
 
-    def test_an_unknown_application_is_adopted_beside_a_known_one(self) -> None:
-        row = an_observation("b1", key=("b1",))
-
-        found = plan(row, an_observation(), a1=before(a_content()), origin="baseline", unseen="adopt")
-
-        assert (found.adopted, found.results, found.history) == ([row], [ApplyResult("b1", "adopt")], [])
-
     def test_a_row_without_id_is_skipped_in_a_page_of_unknown_applications(self) -> None:
         row = an_observation()
 
         found = plan(Unreportable(None, ("2",), "it has no id"), row, origin="baseline", unseen="adopt")
 
         assert (found.adopted, found.skips) == ([row], [Skip(("2",), None, "it has no id")])
-
-    def test_a_page_that_is_met_again_is_no_news(self) -> None:
-        assert plan(an_observation(), a1=before(a_content()), origin="baseline", unseen="adopt").is_empty
-
-    def test_a_soft_deletion_is_adopted_at_once(self) -> None:
-        row = an_observation(deleted=True)
-
-        assert plan(row, origin="baseline", unseen="adopt").adopted == [row]
 
     @pytest.mark.parametrize(
         ("keys", "decision"), [(("a1", "2"), "adopt"), (("2",), STATUS)], ids=["both are there", "the first has gone"]
@@ -265,11 +223,6 @@ class TestBaseline:
 
         assert [each.content.status for each in found.enqueued] == ["hired"]
 
-    def test_one_that_sends_sends(self) -> None:
-        found = plan(an_observation(status="hired"), a1=before(a_content()), origin="baseline")
-
-        assert [each.decision for each in found.results] == [STATUS]
-
 
 class TestUnresolved:
     def written(self, found: BatchPlan) -> None:
@@ -283,12 +236,6 @@ class TestUnresolved:
 
         assert found.unresolved == {"a1": 5}
         assert [each.application_id for each in found.new] == ([] if other is None else ["a2"])
-
-    def test_a_row_that_is_gone(self) -> None:
-        found = plan(a1=before(a_content()), gone={("a1",): 5})
-
-        assert found.unresolved == {"a1": 5}
-        self.written(found)
 
     def test_another_row_than_before(self) -> None:
         found = plan(an_observation(status="hired", key=("2",), changed_at=5), a1=before(a_content()))
@@ -370,9 +317,6 @@ class TestResolved:
             assert found.suspicions == [Suspicion("a1", 5, NOW + 5 * SECOND)]
             assert (found.results, found.new) == ([], [])
 
-    def test_a_soft_deletion_that_is_known_is_no_news(self) -> None:
-        assert plan(an_observation(deleted=True), a1=before(a_content(deleted=True))).is_empty
-
 
 class TestAnsweredSuspicions:
     """After the grace, by a fresh read."""
@@ -397,16 +341,6 @@ class TestAnsweredSuspicions:
         (entry,) = self.answered(before(a_content()), None, rules=moved).enqueued
 
         assert entry.content.url == "https://ats-partner.hellowork.com/x/v1/applications/a1/status"
-
-    def test_a_url_that_may_not_be_called_any_more_makes_a_dead_letter(self) -> None:
-        (entry,) = self.answered(before(a_content(base_url="https://elsewhere.example")), None).enqueued
-
-        assert entry.state == "dead"
-
-    def test_a_row_that_is_back_is_no_deletion(self) -> None:
-        found = self.answered(before(a_content()), an_observation())
-
-        assert (found.results, found.suspicions) == ([], [])
 
     def test_a_soft_deletion_is_believed(self) -> None:
         found = self.answered(before(a_content()), an_observation(deleted=True))
@@ -457,12 +391,6 @@ class TestAnsweredSuspicions:
         assert found.answered == ["a1"]
         assert (found.forgotten, found.handed_over, found.results) == ([], {}, [])
 
-    def test_nothing_is_forgotten_of_what_was_never_reported(self) -> None:
-        moved = Resolved("a1", NOW, None, elsewhere="archive")
-        found = plan(a1=before(), origin="deletion", resolved=[moved])
-
-        assert (found.answered, found.forgotten, found.history) == (["a1"], [], [])
-
     @pytest.mark.parametrize(
         ("state", "attempted", "is_forgotten"),
         [("pending", True, False), ("pending", False, True), ("dead", True, True)],
@@ -505,6 +433,12 @@ class TestAnsweredSuspicions:
         assert found.fuse == Fuse()
         assert found.history[0].event == "held"
 
+    def test_nothing_is_forgotten_of_what_was_never_reported(self) -> None:
+        moved = Resolved("a1", NOW, None, elsewhere="archive")
+        found = plan(a1=before(), origin="deletion", resolved=[moved])
+
+        assert (found.answered, found.forgotten, found.history) == (["a1"], [], [])
+
 
 class TestScopeAndSkips:
     def test_a_row_leaves_the_scope_once(self) -> None:
@@ -539,9 +473,6 @@ class TestScopeAndSkips:
 
         assert plan(row, a1=a1, skipped={("1",): "it has no status"}).skips == [Skip(("1",), None, None)]
 
-    def test_a_row_that_is_gone_is_skipped_no_more(self) -> None:
-        assert plan(gone={("1",): 5}, skipped={("1",): "it has no status"}).skips == [Skip(("1",), None, None)]
-
 
 class TestPositions:
     def test_they_are_saved_even_without_news(self) -> None:
@@ -566,13 +497,6 @@ class TestFuse:
         assert [each.state for each in found.enqueued] == ["pending", "held"]
         assert (found.fuse.changes, found.fuse.blown_at) == (1, NOW)
         assert [each.event for each in found.history] == ["queued", "held"]
-
-    def test_one_that_holds_all_holds_everything_new(self) -> None:
-        fuse = Fuse(NOW, blown_at=NOW, reason="too much", holds_all=True)
-
-        (entry,) = plan(an_observation(), fuse=fuse).enqueued
-
-        assert (entry.state, entry.reason) == ("held", "too much")
 
     def test_a_held_entry_stays_held_for_its_reason(self) -> None:
         a1 = before(a_content(), a_content("seen"), state="held", reason="earlier")
@@ -611,6 +535,13 @@ class TestFuse:
 
         assert [each.state for each in found.enqueued] == ["pending"]
 
+    def test_one_that_holds_all_holds_everything_new(self) -> None:
+        fuse = Fuse(NOW, blown_at=NOW, reason="too much", holds_all=True)
+
+        (entry,) = plan(an_observation(), fuse=fuse).enqueued
+
+        assert (entry.state, entry.reason) == ("held", "too much")
+
 
 class TestDifferent:
     """For sweeps: which rows are to be looked at again."""
@@ -637,24 +568,6 @@ class TestDifferent:
         found = self.found(*rows, known=everything, skipped={("a6",): "it has no status"})
 
         assert found == {("a2",), ("a3",), ("a4",), ("a5",), ("a7",)}
-
-    def test_of_two_rows_the_canonical_one_is_not_different(self) -> None:
-        rows = [an_observation(key=("1",)), an_observation(key=("2",), status="hired")]
-
-        assert self.found(*rows, known={"a1": known(a_content(), key=("1",))}) == {("2",)}
-        assert self.found(*rows, known={}) == {("1",), ("2",)}
-
-
-def test_a_batch_names_its_applications() -> None:
-    rows: list[Observation] = [
-        an_observation("a1"),
-        OutOfScope(None, ("f",)),
-        an_observation("a2"),
-        an_observation("a1", key=("3",)),
-    ]
-    batch = Batch("notify", NOW, "send", rows, {("g",): 5}, [resolved(None, id_="a9")], shift=7)
-
-    assert batch.application_ids == ["a1", "a2", "a9"]
 
 
 IDS, KEYS = ("a1", "a2", "a3"), (("1",), ("2",), ("3",), ("4",))
@@ -772,16 +685,6 @@ def test_a_page_of_unknown_applications_is_adopted_as_its_rows_would_be_one_by_o
     assert replace(found, before={}) == plan_batch(RULES, batch, {}, Fuse())
 
 
-@given(world=worlds(), batch=batches())
-def test_only_a_baseline_believes_a_deletion_at_once(world: dict[str, Known], batch: Batch) -> None:
-    found = plan_batch(RULES, batch, world, Fuse())
-
-    for entry in found.enqueued:
-        latest = world[entry.application_id].latest if entry.application_id in world else None
-        was_gone = latest is not None and latest.deleted
-        assert batch.origin == "baseline" or was_gone or not entry.content.deleted
-
-
 @pytest.mark.parametrize(
     ("status", "decision"),
     [("applied", "adopt"), ("hired", Enqueue(frozenset({"first"})))],
@@ -794,15 +697,6 @@ def test_a_new_application_that_another_watch_knows_is_compared_with_its_state(s
 
     assert [each.decision for each in found.results] == [decision]
     assert bool(found.adopted) == (decision == "adopt")
-
-
-def test_a_known_application_is_compared_with_its_own_snapshot() -> None:
-    step = Batch("notify", NOW, "send", [an_observation(status="hired")])
-    known = {"a1": before(a_content("applied"))}
-
-    found = plan_batch(RULES, step, known, Fuse(), {"a1": a_content("hired")})
-
-    assert [each.decision for each in found.results] == [Enqueue(frozenset({"status"}))]
 
 
 @pytest.mark.parametrize(

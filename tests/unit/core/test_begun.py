@@ -4,7 +4,6 @@ import pytest
 from support.builders import HOUR, MINUTE, NOW, SECOND, WATCH
 from support.sending import an_entry
 
-from cdc_sync.core.batch import NO_CALLS, Applied
 from cdc_sync.core.outbox import Applying, Entry
 from cdc_sync.core.replies import LONGEST_COUNTED, LONGEST_UNASKED, begun
 
@@ -56,9 +55,3 @@ class TestApplying:
         applying = Applying(WATCH, ["a1"], {(WATCH, "a1"): an_entry(base_url=BASE_URL)})
 
         assert not applying.has_begun(watch, "a1", revision, status)
-
-    def test_without_a_sender_no_call_has_begun(self) -> None:
-        applying = NO_CALLS.begin_apply(WATCH, ["a1"])
-        NO_CALLS.end_apply(applying, Applied())
-
-        assert applying == Applying(WATCH, ["a1"])

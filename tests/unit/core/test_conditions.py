@@ -25,8 +25,6 @@ from cdc_sync.core.events import (
     CaptureInTime,
     CaptureLate,
     CaptureStarted,
-    ChangesRead,
-    DaemonStopped,
     DeletionsDecided,
     DeletionsWait,
     DeliveryInTime,
@@ -34,7 +32,6 @@ from cdc_sync.core.events import (
     EndpointChanged,
     Event,
     LeadTaken,
-    Reloaded,
     RowsHidden,
     RowsVisible,
     SendingPaused,
@@ -156,51 +153,11 @@ def test_a_daemon_that_starts_is_connected_to_nothing() -> None:
     assert fold(fold(starting(("applications",)), CONNECTED), CAPTURING) == {}
 
 
-@pytest.mark.parametrize(
-    "observation",
-    [
-        CAPTURING,
-        TriggersFound("applications"),
-        BASELINE_DONE,
-        ENDED,
-        Reloaded(("others",)),
-        HEALTHY,
-        StoreRecovered(),
-        ChangesRead("applications", "poll", 5),
-        DaemonStopped(),
-    ],
-)
-def test_what_changes_no_condition_gives_the_same_conditions_back(observation: Event) -> None:
-    conditions = {"watch others": "no route to host"}
-
-    assert fold(conditions, observation) is conditions
-
-
-def test_a_daemon_that_waits_for_its_turn_is_nothing_wrong() -> None:
-    conditions = fold(fold({}, STANDBY), OPEN)
-
-    assert wrong(conditions) == {f"endpoint {API}": "open: 503"}
-    assert fold(conditions, STANDBY) is conditions
-
-
-def test_a_daemon_that_stands_by_is_nothing_wrong_unless_it_cannot_take_over() -> None:
-    conditions = reduce(fold, (BEHIND, StandbyDiffers()), NONE)
-
-    assert is_standby("standby")
-    assert wrong(conditions) == {}
-    assert wrong(fold(conditions, SILENT)) == {"take-over": "its session cannot be ended"}
-    assert is_for_a_person("configuration")
-
-
 def test_what_a_person_caused_or_decides_is_no_fault() -> None:
     conditions = reduce(fold, (OPEN, DOUBTED, SendingPaused(API), SendingPaused(None)), NONE)
 
     faults = [name for name in conditions if not is_for_a_person(name)]
     assert faults == [f"endpoint {API}"]
-
-
-def test_a_watermark_that_cannot_be_relied_on_keeps_no_change_from_arriving() -> None:
-    assert wrong(fold(fold({}, DOUBTED), OPEN)) == {f"endpoint {API}": "open: 503"}
 
 
 def test_one_refused_account_of_several_leaves_the_daemon_ready() -> None:
@@ -220,3 +177,12 @@ def test_a_kind_has_no_name_of_a_watch_or_a_host() -> None:
     assert kind_of("store applications") == "store"
     assert kind_of("row security applications") == "row security"
     assert kind_of("storehouse secret") == "other"
+
+
+def test_a_daemon_that_stands_by_is_nothing_wrong_unless_it_cannot_take_over() -> None:
+    conditions = reduce(fold, (BEHIND, StandbyDiffers()), NONE)
+
+    assert is_standby("standby")
+    assert wrong(conditions) == {}
+    assert wrong(fold(conditions, SILENT)) == {"take-over": "its session cannot be ended"}
+    assert is_for_a_person("configuration")

@@ -1,12 +1,10 @@
 """What counts as news, over every pair of small contents."""
 
-from itertools import product
 from typing import Any
 
 import pytest
 
-from cdc_sync.core.content import Content, Kind
-from cdc_sync.core.diff import kinds_between
+from cdc_sync.core.content import Content
 
 BASE = Content(
     status="NEW_STATUS",
@@ -29,24 +27,10 @@ OTHER_VALUES: dict[str, Any] = {
     "url": "https://ats-partner.hellowork.com/v1/applications/2/status",
     "account": "acme",
 }
-COMPARED = {"status", "job_id", "deleted"}
-COMPARED_VALUES = [
-    BASE._replace(status=status, job_id=job_id, deleted=deleted)
-    for status, job_id, deleted in product(("NEW_STATUS", "HIRED"), ("j1", "j2"), (False, True))
-]
 
 
 def test_every_field_is_either_compared_or_rides_along() -> None:
     assert OTHER_VALUES.keys() == set(Content._fields)
-
-
-@pytest.mark.parametrize("field", OTHER_VALUES)
-def test_only_status_job_and_existence_make_a_difference(field: str) -> None:
-    other = BASE._replace(**{field: OTHER_VALUES[field]})
-
-    assert other != BASE
-    assert BASE.same_as(other) is (field not in COMPARED)
-    assert other.same_as(BASE) is (field not in COMPARED)
 
 
 def test_a_deletion_keeps_everything_that_the_row_said_but_status_and_date() -> None:
@@ -62,36 +46,6 @@ def test_a_deletion_keeps_everything_that_the_row_said_but_status_and_date() -> 
 )
 def test_a_deletion_leaves_out_the_extra_fields_of_other_statuses(extra: str | None, kept: str | None) -> None:
     assert BASE._replace(extra=extra).as_deleted("deleted", 0, {"tenant"}).extra == kept
-
-
-@pytest.mark.parametrize(
-    ("told", "observed", "kinds"),
-    [
-        (None, {}, {"first"}),
-        (None, {"deleted": True}, {"first", "deleted"}),
-        ({}, {}, set()),
-        ({}, {"status": "HIRED"}, {"status"}),
-        ({}, {"job_id": "j2"}, {"job"}),
-        ({}, {"status": "HIRED", "job_id": "j2"}, {"status", "job"}),
-        ({}, {"status": "deleted", "deleted": True}, {"status", "deleted"}),
-        ({}, {"status": "deleted", "deleted": True, "job_id": "j2"}, {"status", "job", "deleted"}),
-        ({}, {"deleted": True}, {"deleted"}),
-        ({"deleted": True}, {}, {"status"}),
-        ({"deleted": True}, {"deleted": True}, set()),
-        ({"status": "deleted", "deleted": True}, {}, {"status"}),
-        ({"deleted": True}, {"deleted": True, "job_id": "j2"}, {"job"}),
-    ],
-)
-def test_kinds(told: dict[str, Any] | None, observed: dict[str, Any], kinds: set[Kind]) -> None:
-    before = None if told is None else BASE._replace(**told)
-
-    assert kinds_between(before, BASE._replace(**observed)) == kinds
-
-
-@pytest.mark.parametrize("told", COMPARED_VALUES)
-@pytest.mark.parametrize("observed", COMPARED_VALUES)
-def test_there_is_a_kind_exactly_if_there_is_news(told: Content, observed: Content) -> None:
-    assert bool(kinds_between(told, observed)) is not told.same_as(observed)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import CREATED, NOW, SECOND, a_content
 
-from cdc_sync.core.content import LATEST, Content, iso
+from cdc_sync.core.content import LATEST, Content
 from cdc_sync.core.diff import PendingEntry, in_order
 
 ACKNOWLEDGED = a_content("rejected", event_date=NOW)
@@ -29,31 +29,6 @@ def dated(event_date: int) -> Content:
 )
 def test_a_date_that_is_not_later_gives_way_to_the_changes_own(own: int, changed_at: int, sent: int) -> None:
     assert in_order(dated(own), changed_at, ACKNOWLEDGED, None) == dated(sent)
-
-
-def test_a_first_call_keeps_its_date() -> None:
-    assert in_order(dated(1), CHANGED_AT, None, None) == dated(1)
-
-
-def test_an_entry_that_was_attempted_may_have_been_received() -> None:
-    pending = ACKNOWLEDGED._replace(event_date=NOW + SECOND)
-    content = dated(NOW + 1)
-
-    assert in_order(content, NOW, ACKNOWLEDGED, PendingEntry(pending, attempted=False)) == content
-    assert in_order(content, NOW, ACKNOWLEDGED, PendingEntry(pending, attempted=True)) == dated(NOW + SECOND + 1)
-    assert in_order(content, NOW, None, PendingEntry(pending, attempted=True)) == dated(NOW + SECOND + 1)
-
-
-def test_a_replaced_date_is_not_before_the_creation() -> None:
-    acknowledged = ACKNOWLEDGED._replace(event_date=CREATED - SECOND)
-
-    assert in_order(dated(CREATED - SECOND), 0, acknowledged, None) == dated(CREATED)
-
-
-def test_the_last_date_that_can_be_written_is_not_passed() -> None:
-    acknowledged = ACKNOWLEDGED._replace(event_date=LATEST)
-
-    assert iso(in_order(dated(NOW), CHANGED_AT, acknowledged, None).event_date) == "9999-12-31T23:59:59.999Z"
 
 
 DATES = st.integers(0, LATEST - 100)

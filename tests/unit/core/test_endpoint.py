@@ -1,18 +1,13 @@
 """One endpoint's health: every transition, what stragglers may do, and that no clock can silence it for good."""
 
-from dataclasses import dataclass, field, replace
-from itertools import product
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cdc_sync.core.replies import (
     ALL_ENDPOINTS,
-    FAILURES_TO_OPEN,
     LONGEST_OPEN,
     LONGEST_PAUSE,
-    LONGEST_RETRY_AFTER,
     Admission,
     Health,
     Meaning,
@@ -29,14 +24,6 @@ NOW = 1_700_000_000_000
 POLICY = RetryPolicy(first=SECOND, max=900 * SECOND, give_up_after=7 * DAY, not_found_for=900 * SECOND)
 ANSWERS: tuple[Meaning, ...] = (Meaning("acknowledged"), Meaning("not found"), Meaning("rejected"))
 WAITING_MODES: tuple[Mode, ...] = ("throttled", "open", "paused")
-MEANINGS: tuple[Meaning, ...] = (
-    *ANSWERS,
-    Meaning("throttled", None),
-    Meaning("throttled", 0),
-    Meaning("throttled", 7 * SECOND),
-    Meaning("refused credentials"),
-    Meaning("unavailable"),
-)
 
 
 def then(health: Health, meaning: Meaning, now: int = NOW, chance: float = 0.5) -> Health:
@@ -151,14 +138,6 @@ def test_a_whole_volley_that_fails_counts_as_one_failed_probe() -> None:
     assert volley[-1] == volley[1] == Health("open", 5, NOW + 750, "why")
 
 
-def test_a_whole_volley_that_is_throttled_without_a_time_waits_as_after_one() -> None:
-    volley = [Health()]
-    for delay in range(16):
-        volley.append(then(volley[-1], Meaning("throttled", None), NOW + delay))
-
-    assert volley[-1] == volley[1] == Health("throttled", 1, NOW + 750, "why")
-
-
 @pytest.mark.parametrize(
     ("mode", "longest", "admission"), [("throttled", HOUR, "all"), ("open", MINUTE, "probe"), ("paused", HOUR, "probe")]
 )
@@ -170,18 +149,6 @@ def test_a_wait_that_a_wrong_clock_made_is_not_waited(mode: Mode, longest: int, 
     assert admits(health, NOW - 10 * 365 * DAY, 0) == admission
 
 
-def test_a_throttled_endpoint_is_tried_every_hour_however_patient_the_retries_are() -> None:
-    patient = replace(POLICY, max=30 * DAY)
-
-    throttled = after(Health("throttled", 50, NOW), Meaning("throttled", None), "429", patient, now=NOW, chance=0.5)
-
-    assert throttled.until == NOW + LONGEST_PAUSE
-
-
-def test_the_longest_waits_are_those_that_are_documented() -> None:
-    assert (LONGEST_OPEN, LONGEST_PAUSE) == (60_000, HOUR)
-
-
 def test_a_pause_is_probed_every_hour_however_patient_the_retries_are() -> None:
     patient = replace(POLICY, max=30 * DAY)
 
@@ -190,97 +157,12 @@ def test_a_pause_is_probed_every_hour_however_patient_the_retries_are() -> None:
     assert paused.until == NOW + LONGEST_PAUSE
 
 
-def test_every_reply_has_a_meaning_in_every_state() -> None:
-    for mode, failures, until, meaning in product(
-        ("healthy", *WAITING_MODES), (0, 1, 4, 5, 1_000), (NOW - 1, NOW, NOW + 1, NOW + HOUR, NOW + DAY), MEANINGS
-    ):
-        health = then(Health(mode, failures, until, "ill"), meaning)
-        assert health.until <= max(until, NOW + LONGEST_RETRY_AFTER)
-        assert (health.mode == "healthy") is (health.until == 0)
-        assert (health.reason is None) is (health == Health())
-
-
-@dataclass
-class Sender:
-    """Sends whenever the endpoint admits it, as much as it admits."""
-
-    now: int = NOW
-    health: Health = field(default_factory=Health)
-    under_way: int = 0
-
-    def send(self) -> Admission:
-        admission = admits(self.health, self.now, self.under_way)
-        self.under_way += {"all": 4, "probe": 1, "none": 0}[admission]
-        return admission
-
-    def hear(self, meaning: Meaning, chance: float) -> None:
-        if self.under_way:
-            self.under_way -= 1
-            self.health = then(self.health, meaning, self.now, chance)
-
-
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(MEANINGS),
-        st.floats(0, 1, exclude_max=True),
-        st.one_of(st.integers(0, 2 * SECOND), st.integers(0, HOUR), st.integers(-2 * DAY, 2 * DAY)),
-    ),
-    max_size=40,
-)
-
-
-@given(STEPS)
-def test_whatever_happened_it_is_tried_again_within_the_longest_wait(
-    steps: list[tuple[Meaning, float, int]],
-) -> None:
-    sender = Sender()
-    for meaning, chance, wait in steps:
-        sender.send()
-        sender.hear(meaning, chance)
-        sender.now += wait
-    sender.under_way = 0
-
-    waits = (0, LONGEST_OPEN, LONGEST_RETRY_AFTER, 2 * LONGEST_RETRY_AFTER)
-
-    assert any(admits(sender.health, sender.now + wait, 0) != "none" for wait in waits)
-
-
-@given(STEPS)
-def test_an_endpoint_that_is_down_or_refuses_us_gets_one_call_at_a_time(
-    steps: list[tuple[Meaning, float, int]],
-) -> None:
-    sender = Sender()
-    for meaning, chance, wait in steps:
-        others = sender.under_way
-        admission = sender.send()
-        if sender.health.mode in ("open", "paused"):
-            assert admission == "none" or (admission, others) == ("probe", 0)
-        sender.hear(meaning, chance)
-        sender.now += wait
-
-
-@given(mode=st.sampled_from(WAITING_MODES), failures=st.integers(1, 1_000))
-def test_a_recovered_endpoint_forgets_its_illness(mode: Mode, failures: int) -> None:
-    recovered = then(Health(mode, failures, NOW, "ill"), Meaning("acknowledged"))
-
-    for count in range(1, FAILURES_TO_OPEN):
-        recovered = then(recovered, Meaning("unavailable"))
-        assert (recovered.mode, recovered.failures) == ("healthy", count)
-
-
 def test_other_credentials_are_tried_at_once_where_the_others_were_refused() -> None:
     paused = Health("paused", 3, NOW + HOUR, "HTTP 401")
 
     assert admits(paused, NOW, 0) == "none"
     assert admits(with_other_credentials(paused), NOW, 0) == "probe"
     assert with_other_credentials(paused).failures == 3
-
-
-@pytest.mark.parametrize("mode", ["healthy", "throttled", "open"])
-def test_other_credentials_change_nothing_where_nobody_refused_any(mode: Mode) -> None:
-    health = Health(mode, 3, NOW + HOUR, "because")
-
-    assert with_other_credentials(health) == health
 
 
 def test_an_operator_pauses_sending_to_all_or_to_one() -> None:

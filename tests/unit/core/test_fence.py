@@ -5,17 +5,14 @@ The server is `support.transactions`; what the real poll makes of the fence is i
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
-from support.transactions import Event, ServerModel, interleavings
+from support.transactions import ServerModel
 
 from cdc_sync.core.watermark import REMEMBERED, Fence, SnapshotReading, look
-
-HorizonOf = Literal["every id handed out", "the snapshot's xmax"]
 
 
 @dataclass
@@ -24,7 +21,6 @@ class Poll:
 
     server: ServerModel
     lookback: int
-    horizon_of: HorizonOf = "every id handed out"
     fence: Fence = field(default_factory=Fence)
     watermark: int | None = None
     seen: set[int] = field(default_factory=set)
@@ -35,7 +31,7 @@ class Poll:
         self.instant = self.server.clock
 
     def read_horizon(self) -> None:
-        self.xmax = self.server.next_id if self.horizon_of == "every id handed out" else self.server.xmax()
+        self.xmax = self.server.next_id
 
     def read_rows(self) -> None:
         """In one snapshot: its xmin, and the rows that it shows."""
@@ -55,143 +51,6 @@ class Poll:
     @property
     def missed(self) -> set[int]:
         return self.server.committed - self.seen
-
-
-LOOKBACK = 3
-
-
-def transaction(name: str, end: str) -> tuple[Event, ...]:
-    return (("begin", name), ("write", name), (end, name))
-
-
-def play(events: tuple[Event, ...], horizon_of: HorizonOf = "every id handed out") -> Poll | None:
-    """One tick per event; None if a first write came later after its transaction's start than `lookback` covers."""
-    server = ServerModel()
-    poll = Poll(server, LOOKBACK, horizon_of)
-    starts: dict[str, int] = {}
-    for what, name in events:
-        server.clock += 1
-        match what:
-            case "begin":
-                starts[name] = server.clock
-            case "write":
-                if server.clock - starts[name] > LOOKBACK and name not in server.writing:
-                    return None
-                server.write(name, stamp=starts[name])
-            case "poll":
-                poll.whole()
-                assert not poll.missed, events
-            case _:
-                server.end(name, commit=what == "commit")
-    server.clock += 1
-    poll.whole()
-    assert poll.fence.instant == server.clock, events
-    return poll
-
-
-POLLS = (("poll", ""),) * 3
-
-
-@pytest.mark.parametrize("end", ["commit", "roll back"])
-@pytest.mark.parametrize("writes", [1, 2])
-def test_every_interleaving_of_two_transactions_and_three_polls(end: str, writes: int) -> None:
-    one, other = transaction("one", "commit"), transaction("other", end)
-    threads = ((*one[:1], *one[1:2] * writes, *one[2:]), other, POLLS)
-
-    played = [play(events) for events in interleavings(threads)]
-
-    finished = [poll for poll in played if poll]
-    assert len(played) == {1: 1_680, 2: 4_200}[writes]
-    assert len(finished) > len(played) // 4
-    assert not [poll for poll in finished if poll.missed]
-
-
-@pytest.mark.exhaustive
-def test_every_interleaving_of_three_transactions_and_two_polls() -> None:
-    threads = (*(transaction(name, "commit") for name in ("one", "other", "third")), POLLS[:2])
-    ordered = (events for events in interleavings(threads) if begins_in_order(events))
-
-    finished = [poll for poll in map(play, ordered) if poll]
-
-    assert len(finished) > 1_000
-    assert not [poll for poll in finished if poll.missed]
-
-
-def begins_in_order(events: tuple[Event, ...]) -> bool:
-    """Three alike transactions are one case, whatever their names."""
-    return [name for what, name in events if what == "begin"] == ["one", "other", "third"]
-
-
-def test_a_snapshots_own_xmax_would_let_a_row_slip() -> None:
-    # Why the horizon is not simply the snapshot's xmax: a transaction that is still writing may be at or above it.
-    server = ServerModel()
-    poll = Poll(server, lookback=0, horizon_of="the snapshot's xmax")
-    server.write("slow", stamp=server.clock)
-    server.clock += 100
-    poll.whole()
-    server.end("slow")
-
-    poll.whole()
-
-    assert poll.missed == {0}
-
-
-def test_without_writers_the_fence_is_the_last_look_and_nothing_is_remembered() -> None:
-    assert look(Fence(), SnapshotReading(instant=100, xmin=10, xmax=10)) == Fence((), 100)
-
-
-def test_there_is_no_fence_until_what_was_open_at_the_first_look_has_ended() -> None:
-    first = look(Fence(), SnapshotReading(instant=100, xmin=10, xmax=11))
-    second = look(first, SnapshotReading(instant=200, xmin=10, xmax=12))
-    third = look(second, SnapshotReading(instant=300, xmin=11, xmax=13))
-
-    assert [fence.instant for fence in (first, second, third)] == [None, None, 100]
-    assert [reading.instant for reading in third.readings] == [200, 300]
-
-
-def test_while_nobody_begins_to_write_one_reading_is_remembered_the_latest() -> None:
-    fence = Fence()
-    for instant in range(100, 200):
-        fence = look(fence, SnapshotReading(instant, xmin=10, xmax=11))
-
-    assert fence == Fence((SnapshotReading(199, 10, 11),), None)
-
-
-def test_a_reading_that_takes_the_place_of_the_last_one_leaves_the_earlier_ones() -> None:
-    fence = look(Fence(), SnapshotReading(instant=100, xmin=10, xmax=11))
-    for instant in (200, 300):
-        fence = look(fence, SnapshotReading(instant, xmin=10, xmax=12))
-
-    assert [reading.instant for reading in fence.readings] == [100, 300]
-
-
-def test_a_fence_behind_which_somebody_writes_stays_where_it_was() -> None:
-    fence = look(Fence(instant=50), SnapshotReading(instant=100, xmin=10, xmax=11))
-
-    assert fence.instant == 50
-
-
-def test_a_clock_that_was_set_back_takes_the_fence_along() -> None:
-    assert look(Fence(instant=500), SnapshotReading(instant=100, xmin=10, xmax=11)).instant == 100
-
-
-def test_a_clock_that_was_set_back_and_forth_while_somebody_wrote_does_not_hide_the_row() -> None:
-    server = ServerModel(clock=1_000)
-    poll = Poll(server, lookback=10)
-    server.write("slow", stamp=1_000)
-    poll.whole()
-    server.clock = 500
-    server.write("mistimed", stamp=500)
-    poll.whole()
-    server.clock = 2_000
-    poll.whole()
-    server.end("slow")
-    poll.whole()
-    server.end("mistimed")
-
-    poll.whole()
-
-    assert not poll.missed
 
 
 @pytest.mark.exhaustive
@@ -218,14 +77,6 @@ def test_a_transaction_that_is_open_for_long_costs_bounded_memory_and_little_rea
 
     assert not poll.missed
     assert poll.fence == Fence((), server.clock)
-
-
-def test_during_a_long_transaction_a_bounded_number_of_readings_is_kept() -> None:
-    fence = Fence()
-    for number in range(REMEMBERED + 1):
-        fence = look(fence, SnapshotReading(number, 3, 4 + number))
-
-    assert 0 < len(fence.readings) <= REMEMBERED
 
 
 @given(
@@ -362,3 +213,19 @@ TestClockSet = ClockSet.TestCase
 TestClockSet.settings = settings(
     max_examples=3 * settings().max_examples, stateful_step_count=settings().stateful_step_count * 4 // 5, deadline=None
 )
+
+
+def test_a_reading_that_takes_the_place_of_the_last_one_leaves_the_earlier_ones() -> None:
+    fence = look(Fence(), SnapshotReading(instant=100, xmin=10, xmax=11))
+    for instant in (200, 300):
+        fence = look(fence, SnapshotReading(instant, xmin=10, xmax=12))
+
+    assert [reading.instant for reading in fence.readings] == [100, 300]
+
+
+def test_during_a_long_transaction_a_bounded_number_of_readings_is_kept() -> None:
+    fence = Fence()
+    for number in range(REMEMBERED + 1):
+        fence = look(fence, SnapshotReading(number, 3, 4 + number))
+
+    assert 0 < len(fence.readings) <= REMEMBERED

@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,8 +33,3 @@ def test_with_a_value_that_is_nested_deeper_than_python_can_follow_nothing_is_le
     deep = "[" * 50_000 + "]" * 50_000
 
     assert only_fields(written({"delay": "3", "deep": deep}), {"delay"}) is None
-
-
-@pytest.mark.parametrize("names", [set(), {"other"}])
-def test_nothing_left_is_no_object(names: set[str]) -> None:
-    assert only_fields('{"delay": 3}', names) is None

@@ -34,13 +34,6 @@ WAYS: dict[str, Callable[[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_secret_is_hidden_however_it_is_written(way: str) -> None:
-    text = f"before <{WAYS[way](SECRET)}> after"
-
-    assert hiding({"X-Api-Key": SECRET})(text) == f"before <{HIDDEN}> after"
-
-
 @given(
     secret=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x2FFFF, exclude_categories=["C", "Z"]), min_size=8),
     way=st.sampled_from(sorted(WAYS)),
@@ -57,10 +50,6 @@ def test_of_a_scheme_and_its_token_each_is_hidden_that_may_be_a_secret() -> None
     assert hide("Bearer planted-secret") == HIDDEN
     assert hide("the token planted-secret of Bearer") == f"the token {HIDDEN} of Bearer"
     assert hide("key another-secret, id=7, v=2") == f"key {HIDDEN}, id=7, v=2"
-
-
-def test_a_word_that_is_part_of_another_leaves_no_rest() -> None:
-    assert hiding({"A": "planted-secret", "B": "planted-secret-and-more"})("<planted-secret-and-more>") == "<(hidden)>"
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "basic", " BASIC  "])
@@ -82,11 +71,6 @@ def test_a_password_of_basic_that_is_hardly_one_is_hidden_with_its_name_only() -
 @pytest.mark.parametrize("word", ["not-base64!", base64.b64encode(b"\xff\xfe\xfd\xfc\xfb").decode(), "YWxpY2U"])
 def test_what_is_no_basic_is_a_word_like_any_other(word: str) -> None:
     assert hiding({"Authorization": f"Basic {word}"})(f"Basic {word}") == HIDDEN
-
-
-def test_without_headers_a_text_stays_as_it_is() -> None:
-    assert hiding({})("planted-secret") == "planted-secret"
-    assert hiding({"X-Version": "2"})("version 2") == "version 2"
 
 
 @pytest.mark.parametrize("text", ["\\", "%25", "&#0", "\\u00", "%", "&#x0", "k\\", '\\"'])

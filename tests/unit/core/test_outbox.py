@@ -8,7 +8,7 @@ from support.builders import a_content, some_rules
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import PendingEntry
 from cdc_sync.core.outbox import Entry, Known, completed, former_row
-from cdc_sync.core.rows import Observation, OutOfScope, Reportable, Row, Unreportable
+from cdc_sync.core.rows import Observation, Reportable, Row, Unreportable
 
 URL = "https://ats-partner.hellowork.com/v1/applications/1/status"
 TOLD = Content("NEW", "j1", deleted=False, created=0, event_date=0, source=None, extra=None, url=URL)
@@ -97,11 +97,6 @@ def test_a_row_that_lost_its_job_has_the_last_known_one(known: dict[str, Known],
         assert found == replace(says, content=QUEUED._replace(job_id=job))
 
 
-def test_what_lacks_more_than_a_job_stays_as_it_is() -> None:
-    for reading in (Unreportable("1", ("7",), "it has no status"), OutOfScope(None, ("7",))):
-        assert completed(reading, known_with(QUEUED)["1"]) is reading
-
-
 KNOWN = a_content()
 CREATED = KNOWN.created
 ROW = Row(("7",), True, None, None, "applied", "J1", f"{CREATED * 1000}", None, None, False, ())  # noqa: FBT003
@@ -128,19 +123,12 @@ def test_a_row_of_another_creation_date_or_id_is_another_one(row: Row) -> None:
     assert meaning(row) is None
 
 
-def test_a_row_of_the_same_creation_date_has_lost_its_id() -> None:
-    assert meaning(ROW) == OutOfScope(None, ("7",), CREATED)
-    assert meaning(ROW, snapshot=None) is None
-    unusable = meaning(ROW._replace(application_id=".."))
-    assert isinstance(unusable, Unreportable)
+def test_a_row_that_cannot_be_read_may_have_any_id() -> None:
+    found = meaning(ROW._replace(created=None, unreadable="it fails"))
+    assert found == Unreportable(None, ("7",), "it fails", unreadable=True)
 
 
 def test_a_row_that_has_its_id_again_is_the_applications() -> None:
     found = meaning(ROW._replace(application_id="a1"))
     assert isinstance(found, Reportable)
     assert found.application_id == "a1"
-
-
-def test_a_row_that_cannot_be_read_may_have_any_id() -> None:
-    found = meaning(ROW._replace(created=None, unreadable="it fails"))
-    assert found == Unreportable(None, ("7",), "it fails", unreadable=True)

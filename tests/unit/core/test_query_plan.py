@@ -45,10 +45,6 @@ def test_a_plan_names_its_indexes() -> None:
     assert plan_indexes({"Node Type": "Append", "Plans": [a_scan(None, "one"), BITMAP, SEQ]}) == {"one", "by_id"}
 
 
-def test_a_verbose_plan_names_its_schemas() -> None:
-    assert plan_schemas({"Node Type": "Append", "Plans": [SEQ | {"Schema": "tenant_1"}, BITMAP]}) == {"tenant_1"}
-
-
 @pytest.mark.parametrize(
     ("plan", "expected"),
     [
@@ -64,3 +60,7 @@ def test_a_verbose_plan_names_its_schemas() -> None:
 )
 def test_order_comes_from_an_index_or_from_a_sort(plan: dict[str, Any], *, expected: bool) -> None:
     assert plan_is_in_order(plan) is expected
+
+
+def test_a_verbose_plan_names_its_schemas() -> None:
+    assert plan_schemas({"Node Type": "Append", "Plans": [SEQ | {"Schema": "tenant_1"}, BITMAP]}) == {"tenant_1"}

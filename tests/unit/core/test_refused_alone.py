@@ -123,20 +123,6 @@ def test_a_few_that_are_always_refused_hold_nobody_up_for_longer_than_a_retry(se
 
 
 @BRIEFLY
-@given(seed=SEEDS, number=st.integers(1, 50), others=st.integers(1, 200))
-def test_one_that_works_opens_the_endpoint_for_all_at_the_next_probe(seed: int, number: int, others: int) -> None:
-    endpoint = an_endpoint(seed)
-    endpoint.queue(*refused(number))
-    endpoint.work_until(NOW + DAY)
-    assert endpoint.health.mode == "paused"
-
-    endpoint.queue(*(f"a{each}" for each in range(others)))
-    endpoint.work_until(endpoint.now + POLICY.max + (number + others) * 2 * SECOND)
-
-    assert all(map(is_refused, endpoint.outbox))
-
-
-@BRIEFLY
 @given(seed=SEEDS, waiting=st.integers(1, 50))
 def test_wrong_credentials_give_nothing_up_and_make_one_call_after_each_wait(seed: int, waiting: int) -> None:
     wrong = True
@@ -154,20 +140,3 @@ def test_wrong_credentials_give_nothing_up_and_make_one_call_after_each_wait(see
     wrong = False
     endpoint.work_until(endpoint.now + 2 * POLICY.max + waiting * SECOND)
     assert endpoint.outbox == {}
-
-
-@BRIEFLY
-@given(seed=SEEDS, number=st.integers(1, 5))
-def test_one_that_is_set_right_is_asked_though_others_keep_the_endpoint_paused(seed: int, number: int) -> None:
-    set_right = False
-    endpoint = an_endpoint(seed, lambda one: is_refused(one) and not (set_right and one == "refused-0"))
-    endpoint.queue("refused-0", "a1")
-    endpoint.work_until(NOW + HOUR)
-    endpoint.queue(*(f"refused-later-{each}" for each in range(number)))
-    endpoint.work_until(NOW + DAY)
-    assert endpoint.health.mode == "paused"
-
-    set_right = True
-    endpoint.work_until(endpoint.now + 2 * (number + 2) * POLICY.max)
-
-    assert "refused-0" in endpoint.waited

@@ -1,7 +1,5 @@
 """What becomes of an entry: every meaning of a reply against every age of the entry."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,15 +7,12 @@ from hypothesis import strategies as st
 from cdc_sync.core.content import Content
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import (
-    LONGEST_COUNTED,
-    LONGEST_UNASKED,
     Acked,
     CallResult,
     DeadLetter,
     Meaning,
     Retry,
     RetryPolicy,
-    begun,
     ceiling,
     kernel_gives_up_after,
     longest_on_its_way,
@@ -93,20 +88,6 @@ def test_fate(
     assert result_of(entry, meaning, reason, POLICY, now=NOW, chance=CHANCE) == expected
 
 
-def test_an_application_that_was_just_posted_is_not_given_up_at_its_first_404_even_without_patience() -> None:
-    impatient = replace(POLICY, not_found_for=1)
-
-    decided = result_of(ENTRY, Meaning("not found"), "404", impatient, now=NOW, chance=CHANCE)
-
-    assert decided == Retry(NOW + BACKOFF, not_found_since=NOW)
-
-
-def test_an_entry_that_does_not_count_its_attempts_waits_as_after_the_first() -> None:
-    decided = result_of(ENTRY._replace(attempts=0), Meaning("unavailable"), "503", POLICY, now=NOW, chance=CHANCE)
-
-    assert decided == Retry(NOW + 500)
-
-
 @given(
     attempts=st.integers(1, 10_000),
     age=st.integers(0, 7 * DAY - 1),
@@ -148,41 +129,6 @@ def test_a_clock_that_was_set_back_gives_nothing_up() -> None:
     assert isinstance(result_of(entry, Meaning("not found"), "404", POLICY, now=NOW, chance=CHANCE), Retry)
 
 
-def test_each_fate_has_its_word() -> None:
-    assert [became.outcome for became in (Acked(), Retry(1), DeadLetter("no"))] == ["acknowledged", "retry", "dead"]
-
-
 def test_a_call_may_be_on_its_way_until_the_kernel_gives_up_after_the_calls_own_timeout() -> None:
     assert kernel_gives_up_after(5.0) == 6.0
     assert longest_on_its_way(5.0) == 11.0
-
-
-class TestBegun:
-    """An attempt that begins; of the time for which nobody tried, so much counts."""
-
-    def test_the_first_attempt_begins_now(self) -> None:
-        entry = begun(ENTRY._replace(due_at=NOW - DAY, first_attempt_at=None, not_found_since=None), NOW)
-
-        assert (entry.attempted, entry.attempts, entry.first_attempt_at) == (True, ENTRY.attempts + 1, NOW)
-        assert entry.not_found_since is None
-
-    def test_an_attempt_in_time_moves_nothing(self) -> None:
-        entry = ENTRY._replace(due_at=NOW, first_attempt_at=NOW - DAY, not_found_since=NOW - MINUTE)
-
-        found = begun(entry, NOW)
-
-        assert (found.first_attempt_at, found.not_found_since) == (NOW - DAY, NOW - MINUTE)
-
-    def test_after_a_long_pause_only_a_part_of_it_counts(self) -> None:
-        entry = ENTRY._replace(due_at=NOW - DAY, first_attempt_at=NOW - DAY, not_found_since=NOW - DAY)
-
-        found = begun(entry, NOW)
-
-        assert (found.first_attempt_at, found.not_found_since) == (NOW - LONGEST_COUNTED, NOW - LONGEST_UNASKED)
-
-    def test_it_never_lies_in_the_future(self) -> None:
-        entry = ENTRY._replace(due_at=NOW - DAY, first_attempt_at=NOW - MINUTE, not_found_since=NOW)
-
-        found = begun(entry, NOW)
-
-        assert (found.first_attempt_at, found.not_found_since) == (NOW, NOW)

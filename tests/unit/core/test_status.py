@@ -27,11 +27,3 @@ def test_labels(unmapped: Unmapped, label: str, expected: Mapped | None) -> None
     rules = StatusRules(map={"Embauché": "hired"}, unmapped=unmapped, deleted="deleted")
 
     assert map_status(rules, label) == expected
-
-
-def test_two_labels_may_become_one_status() -> None:
-    rules = StatusRules(
-        map={"Shortlist": "seen_by_recruiter", "Longlist": "seen_by_recruiter"}, unmapped="send", deleted="x"
-    )
-
-    assert map_status(rules, "Shortlist") == map_status(rules, "Longlist")

@@ -39,20 +39,13 @@ NOT_PLAIN = "it is not a plain https URL"
         f"{BASE}/v1/applications/1/status",
         "HTTPS://ATS-Partner.HelloWork.COM/v1/applications/1/status",
         f"{BASE}:443/v1/applications/1/status",
-        f"{BASE}:00443/any/path",
         f"{BASE}/v1/applications/a%2Fb%20c/status?x=1&y=%20/?:@",
-        f"{BASE}/v1/applications/1/status/",
         f"{BASE}/a.b/..c/d../...",
-        f"{BASE}?x=1",
         BASE,
         "https://staging.example:8443/v1/applications/1/status",
-        "https://staging.example:08443/v1/applications/1/status",
         "https://standard.example/v1/applications/1/status",
-        "https://10.0.0.1:443/v1/applications/1/status",
         "http://localhost:8080/v1/applications/1/status",
-        "http://LOCALHOST:8080/v1/applications/1/status",
         "http://[::1]:8080/v1/applications/1/status",
-        "http://[::1]:80/v1/applications/1/status",
         "https://[::1]/v1/applications/1/status",
     ],
 )
@@ -70,95 +63,58 @@ def test_urls_that_may_be_called(url: str) -> None:
             "https://ats-partner.hellowork.com.evil.example/",
             "its origin https://ats-partner.hellowork.com.evil.example:",
         ),
-        ("https://xats-partner.hellowork.com/", "its origin https://xats-partner.hellowork.com:443"),
-        ("https://hellowork.com/", "its origin https://hellowork.com:443"),
         ("https://xn--ats-prtner-v5a.hellowork.com/", "its origin https://xn--ats-prtner-v5a.hellowork.com:443"),
         # Another port, or another scheme, of a host that is allowed.
         (f"{BASE}:8443/", "its origin https://ats-partner.hellowork.com:8443"),
-        (f"{BASE}:80/", "its origin https://ats-partner.hellowork.com:80"),
         ("https://staging.example/", "its origin https://staging.example:443"),
-        ("https://10.0.0.1:8443/", "its origin https://10.0.0.1:8443"),
         ("http://localhost/", "its origin http://localhost:80"),
-        ("http://[::1]:443/", "its origin http://[::1]:443"),
         # Other ways to write an allowed address are other names.
         ("https://[0:0:0:0:0:0:0:1]/", r"its origin https://\[0:0:0:0:0:0:0:1\]:443"),
         ("https://[::ffff:10.0.0.1]/", r"its origin https://\[::ffff:10.0.0.1\]:443"),
-        ("https://2130706433/", "its origin https://2130706433:443"),
         ("https://0x7f000001/", "its origin https://0x7f000001:443"),
         # Not https.
         ("http://ats-partner.hellowork.com/v1/applications/1/status", "it is http: only https"),
-        ("HTTP://ats-partner.hellowork.com/", "it is http: only https"),
-        ("http://10.0.0.1/", "it is http: only https"),
         ("http://127.0.0.1.evil.example/", "it is http: only https"),
-        ("http://localhost.evil.example/", "it is http: only https"),
         ("http://2130706433/", "it is http: only https"),
-        ("ftp://ats-partner.hellowork.com/", NOT_PLAIN),
         ("//ats-partner.hellowork.com/", NOT_PLAIN),
-        ("ats-partner.hellowork.com/v1/applications/1/status", NOT_PLAIN),
         ("javascript:alert(1)", NOT_PLAIN),
         ("", NOT_PLAIN),
-        ("https://", NOT_PLAIN),
         ("https:///v1/applications/1/status", NOT_PLAIN),
         # User names, fragments, and what makes two parsers disagree.
         ("https://ats-partner.hellowork.com@evil.example/", NOT_PLAIN),
-        ("https://ats-partner.hellowork.com:443@evil.example/", NOT_PLAIN),
         ("https://user:pw@ats-partner.hellowork.com/", NOT_PLAIN),
         (f"{BASE}#@evil.example/", NOT_PLAIN),
-        (f"{BASE}/v1/applications/1/status#x", NOT_PLAIN),
         (f"{BASE}\\@evil.example/", NOT_PLAIN),
-        (r"https:\\ats-partner.hellowork.com\v1", NOT_PLAIN),
-        (f"https://evil.example\\.{BASE}/", NOT_PLAIN),
         (f"{BASE}%2eevil.example/", NOT_PLAIN),
         # Blanks and line ends, the trailing one above all, which a pattern's `$` would overlook.
         (f"{BASE}/v1/applications/1/status\n", NOT_PLAIN),
-        (f"{BASE}\n", NOT_PLAIN),
         (f"{BASE}/v1/applications/1/status\r\nHost: evil.example", NOT_PLAIN),
-        (f" {BASE}/", NOT_PLAIN),
-        (f"{BASE}/ ", NOT_PLAIN),
         (f"{BASE}/a b", NOT_PLAIN),
-        (f"{BASE}/a\tb", NOT_PLAIN),
         (f"{BASE}/a\x00b", NOT_PLAIN),
-        (f"{BASE}/?a\n", NOT_PLAIN),
         # Letters and digits that only look, or fold, like ASCII.
         ("http\u017f://ats-partner.hellowork.com/", NOT_PLAIN),
-        ("https://at\u017f-partner.hellowork.com/", NOT_PLAIN),
         ("https://ats-partner.hellowor\u212a.com/", NOT_PLAIN),
         ("https://ats-partner\u3002hellowork.com/", NOT_PLAIN),
-        ("https://ats-partner.hellowörk.com/", NOT_PLAIN),
-        ("https://127.0.0.\u0661/", NOT_PLAIN),
         (f"{BASE}:\u0664\u0664\u0663/", NOT_PLAIN),
         (f"{BASE}/v1/applications/é/status", NOT_PLAIN),
         # Ports.
         (f"{BASE}:0/", NOT_PLAIN),
-        (f"{BASE}:00000/", NOT_PLAIN),
         (f"{BASE}:65536/", NOT_PLAIN),
-        (f"{BASE}:99999/", NOT_PLAIN),
-        (f"{BASE}:443443/", NOT_PLAIN),
-        (f"{BASE}:-1/", NOT_PLAIN),
         (f"{BASE}:/", NOT_PLAIN),
-        (f"{BASE}:443:443/", NOT_PLAIN),
         # Hosts that are none.
         ("https://-ats.hellowork.com/", NOT_PLAIN),
         ("https://ats-partner.hellowork.com./", NOT_PLAIN),
         ("https://[::1/", NOT_PLAIN),
-        ("https://::1/", NOT_PLAIN),
         ("https://[::1%25eth0]/", NOT_PLAIN),
-        ("https://[]/", NOT_PLAIN),
         # Dots that a client or a server would take away, and with them the path that was checked.
         (f"{BASE}/v1/applications/../status", ELSEWHERE),
-        (f"{BASE}/v1/applications/./status", ELSEWHERE),
         (f"{BASE}/v1/applications/%2e%2E/status", ELSEWHERE),
-        (f"{BASE}/v1/applications/.%2e/status", ELSEWHERE),
-        (f"{BASE}/v1/applications/%2e/status", ELSEWHERE),
-        (f"{BASE}/..", ELSEWHERE),
         (f"{BASE}/v1/applications/a%2F..%2Fb/status", ELSEWHERE),
         (f"{BASE}/v1/applications/a%5C..%5Cb/status", ELSEWHERE),
         (f"{BASE}/v1/applications/a%252F%252E%252e%252Fb/status", ELSEWHERE),
         (f"{BASE}/v1/applications/a/..;x=1/status", ELSEWHERE),
-        (f"{BASE}/v1/applications/a/..%3Bx/status", ELSEWHERE),
         (f"{BASE}/v1/applications/%2%65%2%65/status", ELSEWHERE),
         (f"{BASE}/v1/applications/1%0D%0AHost:%20evil/status", ELSEWHERE),
-        (f"{BASE}/v1/applications/1%250a/status", ELSEWHERE),
         (
             f"{BASE}/v1/applications/hw-6/status%3F/status",
             ELSEWHERE,
@@ -209,10 +165,8 @@ def test_what_may_be_called_goes_where_the_http_client_reads_it_to_go(url: str) 
     ("url", "entry"),
     [
         ("https://evil.example/x", "evil.example"),
-        ("https://evil.example:443/x", "evil.example"),
         (f"{BASE}:8443/x", "ats-partner.hellowork.com:8443"),
         ("http://localhost:08081/x", "localhost:8081"),
-        ("http://[::1]:8443/x", "[::1]:8443"),
     ],
 )
 def test_a_refusal_names_the_entry_that_would_allow_it(url: str, entry: str) -> None:
@@ -238,22 +192,6 @@ def test_loopback(host: str, *, loopback: bool) -> None:
     assert is_loopback(host) is loopback
 
 
-@pytest.mark.parametrize(
-    ("url", "endpoint"),
-    [
-        (f"{BASE}/v1/applications/1/status", f"{BASE}:443"),
-        (f"{BASE}:443", f"{BASE}:443"),
-        (f"{BASE}:0443", f"{BASE}:443"),
-        ("HTTPS://ATS-Partner.Hellowork.com?x", f"{BASE}:443"),
-        (f"{BASE}:8443/", f"{BASE}:8443"),
-        ("http://localhost/", "http://localhost:80"),
-        ("http://[::1]:8080/x", "http://[::1]:8080"),
-    ],
-)
-def test_calls_to_one_server_share_one_endpoint(url: str, endpoint: str) -> None:
-    assert endpoint_of(url) == endpoint
-
-
 @pytest.mark.parametrize("url", ["", "ftp://a/", "https://a@b/", f"{BASE}\n", "http\u017f://a/"])
 def test_what_cannot_be_called_has_no_endpoint(url: str) -> None:
     with pytest.raises(ValueError, match="not a URL that can be called"):
@@ -264,36 +202,16 @@ def test_what_cannot_be_called_has_no_endpoint(url: str) -> None:
     ("application_id", "segment"),
     [
         ("12345", "12345"),
-        ("5f9c-AB_c.~", "5f9c-AB_c.~"),
         ("a/b", "a%2Fb"),
         ("../../admin", "..%2F..%2Fadmin"),
         ("a?b#c&d=e", "a%3Fb%23c%26d%3De"),
-        ("100%", "100%25"),
         ("%2F", "%252F"),
         ("a b+c", "a%20b%2Bc"),
         ("é", "%C3%A9"),
-        ("\U0001d4b3", "%F0%9D%92%B3"),
-        ("...", "..."),
     ],
 )
 def test_an_id_is_one_segment_of_the_documented_path(application_id: str, segment: str) -> None:
     assert build(BASE, application_id) == f"{BASE}/v1/applications/{segment}/status"
-
-
-IDS = st.text(min_size=1).filter(lambda text: id_refusal(text) is None and text.isprintable())
-
-
-@given(IDS)
-def test_every_usable_id_makes_a_url_that_may_be_called_and_has_the_id(application_id: str) -> None:
-    url = build(BASE, application_id)
-
-    assert ALLOWED.refusal(url) is None
-    assert id_in(url) == application_id
-
-
-@given(IDS, IDS)
-def test_two_ids_never_share_a_url(one: str, other: str) -> None:
-    assert (build(BASE, one) == build(BASE, other)) is (one == other)
 
 
 @pytest.mark.parametrize(
@@ -302,14 +220,11 @@ def test_two_ids_never_share_a_url(one: str, other: str) -> None:
         (f"{BASE}/v1/applications/1/status", "1"),
         (f"{BASE}/v1/applications/1/status/", "1"),
         (f"{BASE}/v1/applications/1/status?token=x", "1"),
-        (f"{BASE}/proxy/v1/applications/1/status", "1"),
         (f"{BASE}/v1/applications/1/status/v1/applications/2/status", "2"),
         (f"{BASE}/v1/applications/a%2Fb/status", "a/b"),
         (f"{BASE}/v1/applications/%C3%A9/status", "é"),
-        (f"{BASE}/v1/applications/a+b/status", "a+b"),
         (f"{BASE}/v1/applications/100%/status", "100%"),
         (f"{BASE}/v1/applications/%2e%2e/status", ".."),
-        (f"{BASE}/v1/applications/%00/status", "\0"),
         ("https://elsewhere.example/v1/applications/1/status", "1"),
         # Not UTF-8: to replace the odd bytes would make one application of two.
         (f"{BASE}/v1/applications/%FF/status", None),
@@ -317,44 +232,15 @@ def test_two_ids_never_share_a_url(one: str, other: str) -> None:
         (f"{BASE}/v1/applications//status", None),
         (f"{BASE}/v1/applications/1/2/status", None),
         (f"{BASE}/v1/applications/1", None),
-        (f"{BASE}/v1/applications/1/status/2", None),
         (f"{BASE}/v2/applications/1/status", None),
         (f"{BASE}/v1/applications/1/status\n", None),
-        (f"{BASE}/v1/applications/1\n/status", None),
         (f"{BASE}/?/v1/applications/1/status", None),
-        (f"{BASE}/#/v1/applications/1/status", None),
         ("/v1/applications/1/status", None),
-        ("1", None),
         ("", None),
     ],
 )
 def test_the_id_inside_a_status_url(url: str, application_id: str | None) -> None:
     assert id_in(url) == application_id
-
-
-@given(st.text() | st.text(alphabet="%0189aAfF/.").map(lambda text: f"{BASE}/v1/applications/{text}/status"))
-def test_no_url_can_break_its_reading(url: str) -> None:
-    found = id_in(url)
-
-    assert found is None or found
-    assert found is None or found.encode()
-
-
-@pytest.mark.parametrize(
-    "application_id", ["1", "a b", ".a", "...", "..a", "é", "a/b", "\u00a0x", "\ufffd", "100%", "a..b", "a;.."]
-)
-def test_ids_that_can_be_used(application_id: str) -> None:
-    assert id_refusal(application_id) is None
-
-
-@pytest.mark.parametrize("application_id", ["", "  \t", "\u00a0\u3000"])
-def test_an_empty_id_is_none(application_id: str) -> None:
-    assert id_refusal(application_id) == f"the application's id {application_id!r} {OUT_OF_PLACE}"
-
-
-@pytest.mark.parametrize("application_id", ["\0", "1\n", "1\x7f", "1%0a", "1%250D%250Ax", "%00"])
-def test_ids_with_control_characters_cannot_be_used(application_id: str) -> None:
-    assert id_refusal(application_id) == f"the application's id {application_id!r} {OUT_OF_PLACE}"
 
 
 @pytest.mark.parametrize(
@@ -398,17 +284,6 @@ def test_an_id_is_encoded_three_times_at_most(character: str) -> None:
     assert ELSEWHERE in (ALLOWED.refusal(build(BASE, other)) or "")
 
 
-@pytest.mark.parametrize("path", ["/v1/applications/a/status/", "/other/"])
-def test_a_path_is_encoded_four_times_at_most(path: str) -> None:
-    assert ALLOWED.refusal(f"{BASE}{path}{encoded('é', 4)}") is None
-    assert ALLOWED.refusal(f"{BASE}{path}{encoded('é', 5)}") is not None
-
-
-def test_a_long_plain_id_is_no_way_round_the_limit() -> None:
-    assert ALLOWED.refusal(f"{BASE}/v1/applications/{'a' * 301}/status") is not None
-    assert ALLOWED.refusal(f"{BASE}/any/other/{'a' * 301}") is None
-
-
 @contextmanager
 def counting_decoded() -> Iterator[list[int]]:
     """The lengths of all texts that are decoded meanwhile."""
@@ -426,24 +301,12 @@ def counting_decoded() -> Iterator[list[int]]:
         sys.setprofile(before)
 
 
-LONGEST = 300
-"""Characters of an id."""
-
 DEEP = st.builds(
     lambda text, depth, further: f"{text}%{'25' * depth}{further}",
     st.text(alphabet="a%é", max_size=3),
     st.integers(0, 5_000),
     st.sampled_from(["", "2e", "41", "%2541"]),
 )
-
-
-@given(DEEP)
-def test_however_often_an_id_is_encoded_it_is_decoded_a_few_times(application_id: str) -> None:
-    with counting_decoded() as lengths:
-        id_refusal(application_id)
-
-    assert sum(lengths) <= 5 * min(len(application_id), LONGEST)
-    assert lengths or len(application_id) > LONGEST
 
 
 @given(DEEP)

@@ -58,15 +58,6 @@ def test_other_hours_are_other_news() -> None:
     assert dates.reason.code == "zone-after"
 
 
-@pytest.mark.parametrize("other", [-HOUR // 2, 0, -2 * HOUR])
-def test_another_date_in_between_or_in_one_batch_begins_the_count_again(other: int) -> None:
-    dates = EventDates()
-
-    for number in range(9):
-        assert not dates.see([dated(number, other if number % 3 == 2 else -HOUR)])
-    assert not dates.see([*(dated(number, -HOUR) for number in range(5)), dated(5, other)])
-
-
 def test_the_rows_of_one_date_and_the_dates_of_one_row_count_once() -> None:
     dates = EventDates()
 
