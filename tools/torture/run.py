@@ -28,9 +28,10 @@ from torture.daemon import Daemon, daemon
 from torture.evidence import Evidence, gathered
 from torture.fates import Fates
 from torture.launcher import Life
+from torture.operator import Operator
 from torture.options import Options
 from torture.proxy import Proxy, proxy
-from torture.settling import adopt, settle
+from torture.settling import adopt, become_idle, settle
 from torture.weather import Weather
 from torture.writer import Writer
 
@@ -118,6 +119,7 @@ class _Run:
         writers = [Writer(number, dsn, options.chance(f"writer {number}")) for number in range(options.writers)]
         fates = Fates(tortured, self._server, between, ROLE)
         weather = Weather(emulator, options.chance("weather"))
+        operator = Operator(tortured.config)
         over, home = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             for writer in writers:
@@ -127,6 +129,7 @@ class _Run:
                 tasks.create_task(fates.of_the_database(options.chance("database"), over)),
                 tasks.create_task(fates.of_the_network(options.chance("network"), over)),
                 tasks.create_task(weather.rage(over)),
+                tasks.create_task(operator.look_after_it(options.chance("operator"), over)),
             ]
             await asyncio.sleep(options.seconds)
             over.set()
@@ -138,14 +141,16 @@ class _Run:
         settled: float | None = None
         try:
             settled = await settle(tortured, dsn)
+            await operator.retry_dead_letters()
+            await become_idle(tortured)
         except TimeoutError as error:
             complaints.append(str(error))
         repairs = await self._repairs(tortured)
         await tortured.terminate()
         evidence = await self._evidence(emulator, tortured, repairs)
-        complaints += [*tortured.surprises, *verdict.faults(evidence)]
+        complaints += [*tortured.surprises, *operator.surprises, *verdict.faults(evidence)]
         if options.store == "postgres":
-            # A start fails, with a reason, without its server.
+            # Commands and starts fail, with a reason, without their server.
             complaints = [complaint for complaint in complaints if _AWAY not in complaint]
         figures = {
             "mode": options.mode,
@@ -155,6 +160,7 @@ class _Run:
             "daemon's ends": dict(tortured.ends),
             "database and network": dict(fates.blows),
             "HelloWork's bad days": dict(weather.episodes),
+            "commands": dict(operator.commands),
             **_of_calls(evidence),
             "repaired by sweeps": dict(repairs),
         }

@@ -68,6 +68,19 @@ async def settle(daemon: Watched, dsn: str) -> float:
     raise TimeoutError(f"the daemon has not settled within {_WITHIN:.0f} s: {why or 'no sweeps end'}")
 
 
+async def become_idle(daemon: Watched) -> None:
+    """Wait until nothing is left to send.
+
+    Raises:
+        TimeoutError: it takes too long; the message has the unfinished work.
+    """
+    started = time.monotonic()
+    while why := _business(await daemon.report()):
+        if time.monotonic() - started > _WITHIN:
+            raise TimeoutError(f"the daemon has not become idle within {_WITHIN:.0f} s: {why}")
+        await asyncio.sleep(_LOOK_EVERY)
+
+
 def _business(report: Mapping[str, Any]) -> str:
     """Its unfinished work; empty if it has none."""
     if not report:

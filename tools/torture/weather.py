@@ -1,7 +1,4 @@
-"""HelloWork's bad days: a drizzle of single faults, and episodes in which every call goes wrong.
-
-It refuses no call for good: that would be a dead letter, which waits for a person.
-"""
+"""HelloWork's bad days: a drizzle of single faults, and episodes in which every call goes wrong."""
 
 import asyncio
 import random
@@ -16,12 +13,15 @@ from torture.pausing import pause
 _DRIZZLE = 0.12
 """The share of faulty calls on a good day."""
 
+_REFUSED = 422
+
 _ONE_FAULT: Sequence[Mapping[str, Any]] = (
     {"kind": "status", "status": 500},
     {"kind": "status", "status": 502, "headers": {"Content-Type": "text/html"}, "body": "<h1>Bad gateway</h1>"},
     {"kind": "status", "status": 503},
     {"kind": "status", "status": 408},
     {"kind": "status", "status": 404},
+    {"kind": "status", "status": _REFUSED},
     {"kind": "reset"},
     {"kind": "lost_answer"},
     {"kind": "lost_answer"},
@@ -60,15 +60,17 @@ class Weather:
     Args:
         emulator: HelloWork.
         chance: draws it.
+        refuses: whether it may refuse a call for good, which makes a dead letter.
 
     Attributes:
         episodes: their numbers.
     """
 
-    def __init__(self, emulator: Emulator, chance: random.Random) -> None:
+    def __init__(self, emulator: Emulator, chance: random.Random, *, refuses: bool = True) -> None:
         self.episodes: Counter[str] = Counter()
         self._emulator = emulator
         self._chance = chance
+        self._kinds = [fault for fault in _ONE_FAULT if refuses or fault.get("status") != _REFUSED]
 
     async def rage(self, over: asyncio.Event) -> None:
         """Change HelloWork's weather until `over`, then clear it."""
@@ -92,5 +94,5 @@ class Weather:
         seed = self._chance.randrange(2**32)
         return [
             {"kind": "random", "seed": seed, "rate": 0.003, "kinds": [_THROTTLED]},
-            {"kind": "random", "seed": seed, "rate": _DRIZZLE, "kinds": list(_ONE_FAULT)},
+            {"kind": "random", "seed": seed, "rate": _DRIZZLE, "kinds": self._kinds},
         ]

@@ -162,7 +162,7 @@ class _Run:
             NumberingWriter(number, dsn, self._chance(f"writer {number}")) for number in range(options.common.writers)
         ]
         nemesis = Nemesis(fleet.daemons, self._source, self._store, self._clocks, self._say)
-        weather = Weather(emulator, self._chance("weather"))
+        weather = Weather(emulator, self._chance("weather"), refuses=False)
         over, home, settled_or_not = asyncio.Event(), asyncio.Event(), asyncio.Event()
         stuck: list[str] = []
         settled: float | None = None
