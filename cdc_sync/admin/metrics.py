@@ -96,11 +96,30 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+class Latency:
+    """The mean seconds from queueing a call to its end."""
+
+    def __init__(self) -> None:
+        self._calls, self._seconds = 0, 0.0
+
+    def add(self, seconds: float) -> None:
+        """One more call has ended."""
+        self._calls += 1
+        self._seconds += seconds
+
+    def take(self) -> float | None:
+        """The mean since the last time; None without a call."""
+        calls, seconds = self._calls, self._seconds
+        self._calls, self._seconds = 0, 0.0
+        return seconds / calls if calls else None
+
+
 class EventMetrics:
-    """The process's metrics."""
+    """The process's metrics; `latency` is for the page's chart."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.latency = Latency()
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._of: dict[str, Any] = {
@@ -207,6 +226,7 @@ class EventMetrics:
         self._count("cdc_sync_calls", event.watch, event.outcome).inc()
         self._count("cdc_sync_call_seconds", event.watch).observe(event.seconds)
         self._count("cdc_sync_queue_seconds", event.watch).observe(event.waited)
+        self.latency.add(event.waited + event.seconds)
 
     async def exposed(self, report: Mapping[str, Any], store: Store, conditions: Conditions) -> bytes:
         """The text of `/metrics` at a status report.

@@ -42,11 +42,12 @@ def calls_by_bar(counts: Iterable[CallCounts], now: int) -> Bars:
 
 
 class Trends:
-    """This process's last hours, sampled every minute: the largest lag, and the most pending entries."""
+    """This process's last hours, sampled every minute: the largest lag, mean latency and number of pending entries."""
 
     def __init__(self, metrics: EventMetrics) -> None:
         self._metrics = metrics
         self.lag: Bars = {}
+        self.latency: Bars = {}
         self.pending: Bars = {}
 
     async def sample(self, store: Store, now: int) -> None:
@@ -54,6 +55,8 @@ class Trends:
         pending = sum(counts.pending for counts in (await store.report.counts()).values())
         self.lag = _with(self.lag, max(self._metrics.lags().values(), default=0.0), now)
         self.pending = _with(self.pending, pending, now)
+        if (latency := self._metrics.latency.take()) is not None:
+            self.latency = _with(self.latency, latency, now)
 
 
 def _with(bars: Bars, value: float, now: int) -> Bars:

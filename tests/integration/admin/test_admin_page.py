@@ -10,6 +10,7 @@ from support.looking import Admin, admin_server, fill
 from support.store_steps import acknowledge, begin_call
 
 from cdc_sync.core.content import iso, request
+from cdc_sync.core.events import CallEnded, CaughtUp
 
 HOSTILE = "<script>alert('1')</script>\"&amp;<img src=x onerror=alert(2)>{{ 7 * 7 }}"
 ATTRIBUTES = {
@@ -172,3 +173,17 @@ async def test_french_has_no_colon_without_its_no_break_space(admin: Admin, path
     words = re.sub(r"<[^>]*>", "\n", ours)
     assert "\N{NO-BREAK SPACE}:" in words
     assert re.findall(r".*(?<![\N{NO-BREAK SPACE}\d]):(?!//|\d).*", words) == []
+
+
+async def test_latency_lag_and_pending_entries_are_charted(admin: Admin) -> None:
+    await fill(admin.store)
+    admin.emit(CaughtUp("applications", 300.0))
+    admin.emit(CallEnded("applications", "a1", "acknowledged", "HTTP 200", 1, 0.5, 1.5))
+
+    page = await admin.get("/")
+    text = Page(page.text).text
+
+    assert "Lag 5 min, at most 5 min" in text
+    assert "Latency 2 s, at most 2 s" in text
+    assert "To be sent 1, at most 1" in text
+    assert page.text.count('<rect class="trend"') == 3
