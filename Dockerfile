@@ -11,12 +11,14 @@
 
 FROM python:3.13-slim AS build
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE constraints.txt ./
+COPY pyproject.toml README.md LICENSE packaging/image.txt ./
 COPY cdc_sync cdc_sync
 COPY systemd systemd
 # Compiled here, because it cannot be later: a read-only file system keeps no bytecode.
 RUN python3 -m venv --without-pip /opt/cdc-sync \
-    && python3 -m pip --python /opt/cdc-sync/bin/python3 install --no-cache-dir --compile --constraint constraints.txt .
+    && python3 -m pip --python /opt/cdc-sync/bin/python3 install --no-cache-dir --compile \
+        --no-deps --require-hashes --requirement image.txt \
+    && python3 -m pip --python /opt/cdc-sync/bin/python3 install --no-cache-dir --compile --no-deps .
 
 FROM python:3.13-slim
 COPY --from=build /opt/cdc-sync /opt/cdc-sync

@@ -166,9 +166,13 @@ format: $(READY) ## Let ruff format the code and repair what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-constraints: $(READY) ## Rewrite constraints.txt from what is installed (names and versions only)
+constraints: $(READY) ## Rewrite constraints.txt from what is installed, and what the image takes of it, with hashes
 	@$(PIP) --python $(BIN)/python freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' > constraints.new
 	@mv constraints.new constraints.txt
+	@$(PYTHON) -m venv --clear --without-pip build/hashes-tool
+	@$(PIP) --python build/hashes-tool/bin/python --disable-pip-version-check install --quiet 'pip-tools>=7' pip
+	@build/hashes-tool/bin/pip-compile --quiet --generate-hashes --no-header --no-annotate --no-emit-options --strip-extras \
+		--allow-unsafe --constraint constraints.txt --output-file packaging/image.txt pyproject.toml
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
