@@ -49,6 +49,7 @@ from cdc_sync.core.rows import (
 from cdc_sync.core.zone import Dated
 
 _REMEMBERED_SKIPS = 100_000
+_REMEMBERED_NAMES = 20_000
 _QUEUED: Mapping[EntryState, Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
 _OUTCOMES: Mapping[Decision, Outcome] = {"cancel": "cancelled", "adopt": "adopted"}
 
@@ -64,7 +65,7 @@ class Intake:
         watched: the lookout's part.
         seen: its last examined state.
         shape_of_digests: what a row's digest depends on beside the data: see `shape`.
-        named: keys that the capture has named since a sweep began with a page; None while none runs.
+        named: keys that the capture has named since a sweep began with a page; None if too many, or no sweep runs.
         suspected: set when a deletion is suspected.
         skipped: unreportable rows in the store: each is reported once.
         table: whether it is still the same.
@@ -176,6 +177,8 @@ class Intake:
             return Applied()
         if self.named is not None and origin != "sweep":
             self.named.update(batch.gone, (each.key for each in batch.observations))
+            if len(self.named) > _REMEMBERED_NAMES:
+                self.named = None
         if has_news and self.table.is_of_tenant:
             await self.table.look()
         first = await self.store.capture.apply(self.rules, batch, parts.calls)

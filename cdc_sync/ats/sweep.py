@@ -1,9 +1,9 @@
 """The sweep: full reconciliation of the table with the snapshot, in constant memory and short transactions.
 
-It walks the table in key order. When the capture has caught up, a row that still differs as the page had it, and whose
-key the capture has not named meanwhile, was missed: it is read again, applied, and counted by cause, unless a sweep was
-requested for it (`Intake.requests`). A bitmap marks each record that was met; an unmarked live record is a suspected
-deletion.
+It walks the table in key order. When the capture has caught up, a row that still differs as the page had it is read
+again and applied. It was missed if the capture has not named its key meanwhile: then it is counted by cause, unless a
+sweep was requested for it (`Intake.requests`). A bitmap marks each record that was met; an unmarked live record is a
+suspected deletion.
 
 **Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). Rows with the digest of the record's last
 verification are not read, except those with a pending entry, and all rows of a page on which an expression fails.
@@ -165,21 +165,29 @@ class Sweep:
         return await self._intake.store.capture.known(self._watch, ids) if ids else {}
 
     async def _repair(self, rows: list[Observation]) -> None:
-        """Let the capture catch up; read again, apply and count the rows that it has missed."""
+        """Let the capture catch up; read again and apply the rows that still differ, and count the missed ones."""
         store = self._intake.store
         await self._catch_up()
-        missed = self._different(rows, await self._known(rows)) - (self._intake.named or set())
-        rows = [row for row in rows if row.key in missed]
+        different = self._different(rows, await self._known(rows))
+        rows = [row for row in rows if row.key in different]
+        missed = self._missed({row.application_id: row.key for row in rows if row.application_id is not None})
         deleted = [row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted]
         suspected = await store.capture.suspected(self._watch, deleted)
         results = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
-        repaired = Counter(cause for result in results for cause in _causes(result.decision))
+        found = [result.decision for result in results if result.application_id in missed]
+        repaired = Counter(cause for decision in found for cause in _causes(decision))
         # No result counts them before their grace.
-        repaired.update(["deleted"] * len(await store.capture.suspected(self._watch, deleted) - suspected))
+        suspected = await store.capture.suspected(self._watch, deleted) - suspected
+        repaired.update(["deleted"] * len(suspected & missed))
         await self._count(repaired)
 
-    async def _absent(self, unmet: list[str]) -> list[str]:
-        """The unmet applications with a row that has gone unnoticed by the capture.
+    def _missed(self, keys: Mapping[str, Key]) -> set[str]:
+        """Those of these applications whose keys the capture has not named since the page began."""
+        named = self._intake.named
+        return set() if named is None else {id_ for id_, key in keys.items() if key not in named}
+
+    async def _absent(self, unmet: list[str]) -> dict[str, Key]:
+        """The unmet applications with a row that seems gone, each with its key.
 
         A row whose key moved to the part done, or behind the end, is not met either.
         """
@@ -190,24 +198,23 @@ class Sweep:
         unreadable = {row.key for row in found if row.unreadable is not None}
         absent = {id_: each for id_, each in known.items() if id_ not in there and each.key not in unreadable}
         if not absent:
-            return []
+            return {}
         await self._catch_up()
-        named = self._intake.named or set()
-        absent = {id_: before for id_, before in absent.items() if before.key not in named}
         after = await store.capture.known(self._watch, list(absent))
         suspected = await store.capture.suspected(self._watch, list(absent))
-        return [id_ for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected]
+        return {id_: now.key for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected}
 
     async def _find_gone(self, last: int) -> None:
         """Suspect unmet live records."""
         async for unmet in unmet_records(self._intake, bytes(self._marks), last):
             self._intake.named = set()
-            absent = await self._absent(unmet) if unmet else []
+            absent = await self._absent(unmet) if unmet else {}
+            missed = self._missed(absent)
             async with self._intake.lock:
                 gone = [Resolved(id_, self._at, None) for id_ in absent]
                 suspected = (await self._intake.apply("sweep", resolved=gone)).suspected
-            if suspected and self._sees_deletions:
-                await self._count({"gone": len(suspected)})
+            if suspected & missed and self._sees_deletions:
+                await self._count({"gone": len(suspected & missed)})
             self._note_progress()
 
 

@@ -22,6 +22,8 @@ from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.core.watch_names import SEPARATOR
 
+_LIKE = {"%": ".*", "_": "."}
+
 
 class Tenant(NamedTuple):
     """What a template's watch is made for; None stands for the template's own database, and for no schema."""
@@ -48,10 +50,7 @@ def databases_of(config: Config, template: Watch) -> tuple[str, ...]:
 
 
 def tenants_named(config: Config, names: Iterable[str]) -> dict[str, list[Tenant]]:
-    """The tenants for whom watches of these names would be made, by template; other names stand for none.
-
-    Whether a schema matches the template's pattern, its database decides.
-    """
+    """The tenants for whom watches of these names are made, by template; other names stand for none."""
     known = tuple(names)
     return {template: list(_tenants_of(config, template, known)) for template in config.templates}
 
@@ -64,8 +63,16 @@ def _tenants_of(config: Config, template: str, names: Iterable[str]) -> Iterator
             continue
         rest = name.removeprefix(prefix)
         database, _, schema = rest.partition(".") if for_each.databases else (None, "", rest)
-        if database in (None, *databases) and bool(schema) == (for_each.schemas is not None):
+        if database in (None, *databases) and _is_like(schema, for_each.schemas):
             yield Tenant(database, schema or None)
+
+
+def _is_like(schema: str, pattern: str | None) -> bool:
+    """Whether a schema's name matches a template's pattern as LIKE decides; without a pattern there is no schema."""
+    if pattern is None or not schema:
+        return pattern is None and not schema
+    parts = re.findall(r"\\?.", pattern, re.DOTALL)
+    return bool(re.fullmatch("".join(_LIKE.get(part) or re.escape(part[-1]) for part in parts), schema, re.DOTALL))
 
 
 def unused_overrides(config: Config, names: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -481,13 +481,20 @@ def accounts_of(rules: WatchRules, batch: Batch, before: Mapping[str, Known]) ->
 
 
 def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> set[Key]:
-    """The rows of a batch that by themselves would cause a write, or of which the application is unresolved."""
-    found: set[Key] = set()
+    """The rows of a batch that would cause a write, or whose application is unresolved.
+
+    Of an application's two rows the canonical one does not count for the other's sake.
+    """
+    plan = plan_batch(rules, batch, known, Fuse())
+    written = {each.application_id for each in (*plan.results, *plan.moved, *plan.refreshed, *plan.suspicions)}
+    written.update(plan.out_of_scope)
+    found = {skip.key for skip in plan.skips}
     for each in batch.observations:
-        id_ = each.application_id or ""
-        before = {id_: known[id_]} if id_ in known else {}
-        plan = plan_batch(rules, batch._replace(observations=[each]), before, Fuse())
-        if plan.unresolved or not plan.is_empty:
+        id_ = each.application_id
+        if id_ is None:
+            continue
+        is_canonical = id_ in known and known[id_].key == each.key
+        if id_ in written or (id_ in plan.unresolved and not is_canonical):
             found.add(each.key)
     return found
 

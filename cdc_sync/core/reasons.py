@@ -34,15 +34,9 @@ class Reason(str):
 
 def coded(code: str, text: str, /, **values: object) -> Reason:
     """A reason; `%(name)s` in its text is replaced by the value of that name."""
-    kept = {name: _kept(value) for name, value in values.items()}
+    values = {name: round(value) if isinstance(value, float) else value for name, value in values.items()}
+    kept = {name: value if isinstance(value, (int, Reason)) else str(value) for name, value in values.items()}
     return Reason(text % kept, code, kept)
-
-
-def _kept(value: object) -> object:
-    """A number as a whole one, anything else as text."""
-    if isinstance(value, float):
-        return round(value)
-    return value if isinstance(value, (int, Reason)) else str(value)
 
 
 def filled(code: str, text: str, /, **values: object) -> Reason:
@@ -67,8 +61,11 @@ def from_text(text: str | None) -> str | None:
     """The inverse of `as_text`; a plain sentence stays as it is."""
     if text is None or not text.startswith(_BEGINNING):
         return text
-    reason: str = json.loads(text, object_hook=restored)
-    return reason
+    try:
+        found = json.loads(text, object_hook=restored)
+    except ValueError:
+        return text
+    return found if isinstance(found, Reason) else text
 
 
 def restored(found: dict[str, Any]) -> Any:

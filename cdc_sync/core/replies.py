@@ -294,7 +294,8 @@ def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *,
     if mode == "open":
         if failures < FAILURES_TO_OPEN and health.mode in ("healthy", "throttled"):
             return Health("healthy", failures, reason=reason)
-        doublings = max(failures - FAILURES_TO_OPEN + 1, 1)
+        failures = max(failures, FAILURES_TO_OPEN)
+        doublings = failures - FAILURES_TO_OPEN + 1
     # A wait of 0 seconds, or until a past date, would cause a storm of calls.
     wait = meaning.wait or min(probe_after(policy, doublings, chance), _longest(mode))
     return Health(mode, failures, now + wait, reason)

@@ -6,8 +6,8 @@ may reach a host that no check saw.
 
 import ipaddress
 import re
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from cdc_sync.core.reasons import coded
@@ -30,22 +30,21 @@ _URL = re.compile(
     # ASCII: otherwise a long s or a Kelvin sign would pass for an s or a k.
     re.IGNORECASE | re.ASCII,
 )
-_match = lru_cache(maxsize=1_024)(_URL.fullmatch)  # each URL is looked at several times
+_STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
 # Unambiguous also after decoding.
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]{1,200})+", re.ASCII)
-_STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
-
 PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]{1,200}", re.ASCII)
 """Most ids: they need no check."""
 # In a decoded path: control characters, which no id has; behind a `?` or `#` a server sees a query, so the part before
 # must be no status URL; and segments that a server removes. Some servers read `\` as `/`, or drop what follows a `;`.
 _TRAPS = r"[\x00-\x1f\x7f]|(?i:[/\\]status(?:;[^/\\?#]*)?[/\\]*[?#])|(?:\A|[/\\])\.{%s,2}(?:[/\\;?#]|\Z)"
 _TRAPS_OF_A_PATH, _TRAPS_OF_AN_ID = re.compile(_TRAPS % 1), re.compile(_TRAPS % 0)
-
+_AFTER_SCHEME = len("https://")
 _PORTS = {"http": 80, "https": 443}
 
 
-class AllowedHosts(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AllowedHosts:
     """Where calls may go: origins (scheme, host, port).
 
     `names` are `host`, with its scheme's default port, or `host:port`, in lower case; `base` is base_url's origin.
@@ -56,14 +55,18 @@ class AllowedHosts(NamedTuple):
 
     def refusal(self, url: str) -> str | None:
         """Why a call to this URL must not be made; None if it may."""
-        reason = self._origin_refusal(url) or _path_refusal(url)
+        origin, path = _parts(url)
+        reason = self._origin_refusal(origin)
+        if path and reason is None:
+            reason = _path_refusal(url, path)
         if reason is None:
             return None
         return coded("url-refused", "the URL %(url)s may not be called: %(reason)s", url=repr(url), reason=reason)
 
-    def _origin_refusal(self, url: str) -> str | None:
+    @lru_cache(maxsize=256)  # noqa: B019 - few configurations and hosts
+    def _origin_refusal(self, origin: str) -> str | None:
         try:
-            endpoint = endpoint_of(url)
+            endpoint = _endpoint_of(origin)
         except ValueError:
             return coded("url-not-plain", "it is not a plain https URL (no user name, no fragment, no odd character)")
         scheme, _, authority = endpoint.partition("://")
@@ -82,6 +85,7 @@ class AllowedHosts(NamedTuple):
         )
 
 
+@lru_cache(maxsize=256)  # called for each row and each call, with few hosts
 def is_loopback(host: str) -> bool:
     """Whether a URL's host is this machine: `localhost`, 127.0.0.0/8 or `[::1]`."""
     if host.lower() == "localhost":
@@ -98,7 +102,21 @@ def endpoint_of(url: str) -> str:
     Raises:
         ValueError: the URL is none that `AllowedHosts` could allow.
     """
-    match = _match(url)
+    return _endpoint_of(_parts(url)[0])
+
+
+def _parts(url: str) -> tuple[str, str]:
+    """Origin and path of a URL; the path is "" if it needs no check. No URL is all origin."""
+    path = url.find("/", _AFTER_SCHEME)
+    if path > 0 and _PLAIN_PATH.fullmatch(url, path):
+        return url[:path], ""
+    match = _URL.fullmatch(url)
+    return (url, "") if match is None else (url[: match.start("path")], match["path"])
+
+
+@lru_cache(maxsize=256)  # called for each call, with few hosts
+def _endpoint_of(origin: str) -> str:
+    match = _URL.fullmatch(origin)
     if match is None:
         raise ValueError("not a URL that can be called")
     scheme = match["scheme"].lower()
@@ -125,12 +143,14 @@ def build(base_url: str, application_id: str) -> str:
     All but RFC 3986's unreserved characters is percent-encoded. A server that decodes the path undoes that;
     `id_refusal` refuses ids that could leave their place then.
     """
-    return f"{base_url}/v1/applications/{quote(application_id, safe='')}/status"
+    # `quote` would take longer than the rest of a call's address.
+    quoted = application_id if PLAIN_ID.fullmatch(application_id) else quote(application_id, safe="")
+    return f"{base_url}/v1/applications/{quoted}/status"
 
 
 def id_in(url: str) -> str | None:
     """The application's id in its status URL, if it has that form."""
-    match = _match(url)
+    match = _URL.fullmatch(url)
     found = match and _STATUS_PATH.search(match["path"])
     try:
         # A replacement for invalid UTF-8 would merge two applications.
@@ -165,11 +185,8 @@ def _is_trap(text: str, rounds: int, traps: re.Pattern[str]) -> bool:
     return True
 
 
-def _path_refusal(url: str) -> str | None:
-    match = _match(url)
-    if match is None or _PLAIN_PATH.fullmatch(match["path"]):  # nearly every URL
-        return None
-    if _is_trap(match["path"], _ROUNDS + 1, _TRAPS_OF_A_PATH):  # the URL encodes the id once more
+def _path_refusal(url: str, path: str) -> str | None:
+    if _is_trap(path, _ROUNDS + 1, _TRAPS_OF_A_PATH):  # the URL encodes the id once more
         return coded("url-path", "a proxy that decodes its path would lead it elsewhere")
     application_id = id_in(url)
     return None if application_id is None else id_refusal(application_id)

@@ -57,15 +57,18 @@ class EventDates:
 
     def see(self, rows: Collection[Dated]) -> bool:
         """Note the rows of one batch that changed; returns whether `hours` is another number now."""
-        for row in rows:
-            hours = hours_off(row)
-            if hours != self._agreed:
-                self._agreed, self._dates = hours, {}
-            if hours not in (None, self.hours):
-                self._dates.setdefault(row.event_date, row.key)
-        if self._agreed is None or len({*self._dates.values()}) < ROWS:
+        if not rows:
             return False
-        self.hours, self._dates = self._agreed, {}
+        found = {hours_off(row) for row in rows}
+        agreed = found.pop() if len(found) == 1 else None
+        if agreed is None or agreed != self._agreed:
+            self._agreed, self._dates = agreed, {}
+        for row in rows:
+            if len(self._dates) < ROWS and row.key not in self._dates.values():
+                self._dates[row.event_date] = row.key
+        if agreed is None or agreed == self.hours or len(self._dates) < ROWS:
+            return False
+        self.hours = agreed
         return True
 
     @property

@@ -60,11 +60,12 @@ SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.
   LEFT JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id;
 
 -- name: known_elsewhere
+-- `|| ''` keeps SQLite from the index of watches, of which there may be a thousand.
 SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o.watch IS NOT NULL
   FROM @each(ids) i
  CROSS JOIN @found snapshot s WHERE s.application_id = i.value
   LEFT JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
- WHERE s.watch @in(watches)
+ WHERE (s.watch || '') @in(watches)
  ORDER BY s.acknowledged_at NULLS FIRST;
 
 -- name: rivals
@@ -73,7 +74,7 @@ SELECT @entry
   FROM @each(ids) i
  CROSS JOIN @found snapshot s WHERE s.application_id = i.value
  CROSS JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
- WHERE o.state = 'pending' AND o.watch @in(watches);
+ WHERE o.state = 'pending' AND (o.watch || '') @in(watches);
 
 -- name: current
 SELECT @entry

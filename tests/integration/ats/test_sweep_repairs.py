@@ -170,6 +170,20 @@ class TestNoRepairs:
             await rig.drain.catch_up()
             assert await rig.deliver() == [("a1", "rejected", "J1")]
 
+    async def test_what_the_capture_named_is_repaired_all_the_same(self, ats: Ats, open_rig: OpenRig) -> None:
+        """It was recorded once, and changed without the triggers before the sweep read it."""
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            update(ats, 4, status="recorded")
+
+            def unrecorded() -> None:
+                off(ats)
+                update(ats, 4, status="unrecorded")
+
+            await rig.sweep(Overtaken(rig, unrecorded, lambda: update(ats, 4, status="seen")))
+
+            assert ("a4", "unrecorded", "J1") in await rig.deliver()
+
     async def test_a_row_that_comes_back_and_goes_again(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as rig:
             await filled(ats, rig)

@@ -20,6 +20,16 @@ def test_the_page_comes_first(tmp_path: Path, name: str) -> None:
     assert not [step for step in steps if step.startswith("SCAN") and "VIRTUAL TABLE" not in step], steps
 
 
+@pytest.mark.parametrize("name", ["known_elsewhere", "rivals"])
+def test_of_a_thousand_watches_an_application_is_found_by_its_id(tmp_path: Path, name: str) -> None:
+    parameters = {"ids": "[]", "watches": "[]"}
+    with closing(connect(tmp_path / "state.db")) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statements('sqlite')[name].text}", parameters).fetchall()
+
+    steps = [detail for *_, detail in plan]
+    assert [step for step in steps if "snapshot_application (application_id=?)" in step], steps
+
+
 def test_a_page_of_entries_is_read_in_the_order_of_the_primary_key(tmp_path: Path) -> None:
     parameters = {"watch": "w", "after": "hw-1", "limit": 1}
     with closing(connect(tmp_path / "state.db")) as connection:

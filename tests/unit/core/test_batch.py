@@ -569,6 +569,12 @@ class TestDifferent:
 
         assert found == {("a2",), ("a3",), ("a4",), ("a5",), ("a7",)}
 
+    def test_of_two_rows_the_canonical_one_is_not_different(self) -> None:
+        rows = [an_observation(key=("1",)), an_observation(key=("2",), status="hired")]
+
+        assert self.found(*rows, known={"a1": known(a_content(), key=("1",))}) == {("2",)}
+        assert self.found(*rows, known={}) == {("1",), ("2",)}
+
 
 IDS, KEYS = ("a1", "a2", "a3"), (("1",), ("2",), ("3",), ("4",))
 ids, keys = st.sampled_from(IDS), st.sampled_from(KEYS)

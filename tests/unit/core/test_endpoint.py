@@ -77,7 +77,7 @@ def test_what_may_be_sent(mode: Mode, until: int, under_way: int, admission: Adm
             Health("paused", 501, NOW + 675_000, "why"),
         ),
         # A probe that finds nobody there says nothing about the credentials.
-        (Health("paused", 3, NOW, "ill"), Meaning("unavailable"), Health("open", 1, NOW + 750, "why")),
+        (Health("paused", 3, NOW, "ill"), Meaning("unavailable"), Health("open", 5, NOW + 750, "why")),
         # Throttled: as told, else by backoff; "at once" is no wait.
         (Health(), Meaning("throttled", 7_000), Health("throttled", 1, NOW + 7_000, "why")),
         (Health(), Meaning("throttled", HOUR), Health("throttled", 1, NOW + HOUR, "why")),
