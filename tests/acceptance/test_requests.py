@@ -145,7 +145,7 @@ def test_a_stopped_daemon_does_nothing_of_it_later(notify: Installation, backend
         with stopped(daemon):
             before = all_but_requests(notify, backend)
             killed = start(notify, "pause")
-            wait_until(lambda: requests_of(notify, backend) == ["pause"], "its request")
+            wait_until(lambda: requests_of(notify, backend) == ["Pause"], "its request")
             killed.kill()
             ended(killed)
             began = time.monotonic()
@@ -156,7 +156,7 @@ def test_a_stopped_daemon_does_nothing_of_it_later(notify: Installation, backend
         assert code == 1
         assert UNANSWERED in " ".join(said.split())
         assert took > 29
-        assert left == ["pause"], "that of the killed one"
+        assert left == ["Pause"], "that of the killed one"
         assert after == before, "beside the daemon nothing else is written"
         daemon.wait_until(lambda: requests_of(notify, backend) == [], "the late request to be removed")
         daemon.wait_until_ready()  # and so it is not paused
@@ -168,7 +168,7 @@ def test_when_the_daemon_is_killed_the_command_does_it_itself(notify: Installati
     with notify.daemon() as daemon:
         with stopped(daemon):
             command = start(notify, "pause")
-            wait_until(lambda: requests_of(notify, backend) == ["pause"], "its request")
+            wait_until(lambda: requests_of(notify, backend) == ["Pause"], "its request")
             daemon.kill()
         assert ended(command) == (0, PAUSED)
     assert noted(notify, backend, "paused") == '[""]'
