@@ -31,13 +31,11 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
     noted |= {each.name: each for each in here if each.name not in noted or noted[each.name].message != each.message}
     conditions = [{**asdict(each), "since": iso(each.since)} for each in noted.values()]
     leader = await store.report.leader()
-    watches = await _watches(config, store, now)
-    with_skipped = [each["watch"] for each in watches if each["configured"] and each["skipped"]]
-    skipped = await store.report.skipped_of_each(with_skipped, RECENT)
+    skipped = await store.report.skipped_of_each(config.watches, RECENT)
     return {
         "at": iso(now),
         "leader": leader and {"host": leader.host, "process": leader.process, "since": iso(leader.since)},
-        "watches": watches,
+        "watches": await _watches(config, store, now),
         "endpoints": await _endpoints(store, now),
         "accounts_waiting": await store.delivery.waiting(),
         "conditions": [each for each in conditions if not is_standby(each["name"])],

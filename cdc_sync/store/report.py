@@ -31,18 +31,17 @@ class Report(Role):
             watches = (await _with_entries(transaction, state))[:limit]
         else:
             watches = await watches_of(transaction, watch)
-        found = [entry for name in watches for entry in await self._oldest_of(transaction, state, name, limit)]
+        found = [
+            self._for_people(entry_from(row))
+            for name in watches
+            for row in await transaction.rows("entries", state=state, watch=name, limit=limit)
+        ]
         return sorted(found, key=_AGE)[:limit]
 
-    @job
-    async def oldest(self, transaction: Transaction, state: EntryState) -> dict[str, Entry]:
+    async def oldest(self, state: EntryState) -> dict[str, Entry]:
         """Each watch's oldest outbox entry in a state."""
-        watches = await _with_entries(transaction, state)
-        return {name: entry for name in watches for entry in await self._oldest_of(transaction, state, name, 1)}
-
-    async def _oldest_of(self, transaction: Transaction, state: EntryState, watch: str, limit: int) -> list[Entry]:
-        rows = await transaction.rows("entries", state=state, watch=watch, limit=limit)
-        return [self._for_people(entry_from(row)) for row in rows]
+        entries = [self._for_people(entry_from(row)) for row in await self.driver.ask("oldest", state=state)]
+        return {entry.watch: entry for entry in entries}
 
     async def counts(self) -> dict[str, WatchCounts]:
         """Each watch in the store; the cost grows with the outbox."""
@@ -76,15 +75,14 @@ class Report(Role):
         """A watch's rows that cannot be reported, in the order of their keys."""
         return [skip for _, skip in await self.skipped_of_each([watch], limit)]
 
-    @job
-    async def skipped_of_each(
-        self, transaction: Transaction, watches: Collection[str], limit: int
-    ) -> list[tuple[str, Skip]]:
+    async def skipped_of_each(self, watches: Collection[str], limit: int) -> list[tuple[str, Skip]]:
         """The same for several watches, in their order, at most `limit` rows of each."""
+        rows = await self.driver.ask("skipped_of_each", watches=list(watches), limit=limit)
+        found = by_first(sorted(rows, key=itemgetter(1)))
         return [
             (watch, Skip(key_from(key), of, from_text(reason)))
             for watch in watches
-            for key, of, reason in await transaction.rows("skipped", watch=watch, limit=limit)
+            for key, of, reason in found.get(watch, ())
         ]
 
     async def positions_of_all(self, *names: str) -> dict[str, dict[str, str]]:

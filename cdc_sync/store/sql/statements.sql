@@ -489,8 +489,14 @@ SELECT @entry
  ORDER BY o.queued_at, o.application_id
  LIMIT :limit;
 
--- name: skipped
-SELECT row_key, application_id, reason FROM @skipped WHERE watch = :watch ORDER BY row_key LIMIT :limit;
+-- name: oldest
+SELECT @entry
+  FROM (SELECT w.name AS watch, (SELECT i.application_id
+                                   FROM @outbox i
+                                  WHERE i.state = :state AND i.watch = w.name
+                                  ORDER BY i.queued_at, i.application_id LIMIT 1) AS application_id
+          FROM @watch w) AS wanted
+ CROSS JOIN @found outbox o WHERE o.watch = wanted.watch AND o.application_id = wanted.application_id;
 
 -- name: ids_from
 -- `|| ''` keeps SQLite from the index of watches, so that the index of ids gives the order.

@@ -40,6 +40,10 @@ INSERT INTO cdc_sync.outbox (watch, application_id, status, job_id, deleted, met
                              queued_at, due_at, attempted, attempts, endpoint)
 SELECT unnest(%(watches)s::text[]), 'hw-0', 'S', 'j', FALSE, '{}', 'changed', 'pending', 1, 1, 1, FALSE, 0, 'e'
 """
+_SKIP = """
+INSERT INTO cdc_sync.skipped (watch, row_key, reason, at)
+SELECT %(watch)s, '["' || i || '"]', 'why', 1 FROM generate_series(1, %(known)s) AS i
+"""
 _OTHERS = array(f"other-{number}" for number in range(20))
 
 _NUMBERS = range(1, _PAGE + 1)
@@ -94,6 +98,16 @@ def test_a_page_is_not_looked_for_in_one_watch_after_the_other(filled: "psycopg.
         steps = _explained(filled, name, {"ids": _IDS, "watches": _OTHERS})
 
     assert max(step["Actual Loops"] for step in steps) <= _PAGE, steps
+
+
+def test_of_many_skipped_rows_only_the_wanted_ones_are_read(filled: "psycopg.Connection[Any]") -> None:
+    with filled.transaction(force_rollback=True):
+        filled.execute(_SKIP, {"watch": WATCH, "known": _KNOWN})
+        filled.execute("ANALYZE cdc_sync.skipped")
+        steps = _explained(filled, "skipped_of_each", {"watches": [WATCH, "other"], "limit": 20})
+
+    walked = {_walked(step) for step in steps if "Relation Name" in step or "Index Name" in step}
+    assert max(walked) <= 20, steps
 
 
 def _explained(connection: "psycopg.Connection[Any]", name: str, page: Mapping[str, Any]) -> list[dict[str, Any]]:

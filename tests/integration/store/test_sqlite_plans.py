@@ -30,6 +30,16 @@ def test_of_a_thousand_watches_an_application_is_found_by_its_id(tmp_path: Path,
     assert [step for step in steps if "snapshot_application (application_id=?)" in step], steps
 
 
+def test_of_many_skipped_rows_only_the_wanted_ones_are_read(tmp_path: Path) -> None:
+    with closing(connect(tmp_path / "state.db")) as connection:
+        text = statements("sqlite")["skipped_of_each"].text
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {text}", {"watches": '["w"]', "limit": 1}).fetchall()
+
+    steps = [detail for *_, detail in plan]
+    assert [step for step in steps if "SEARCH k USING PRIMARY KEY (watch=? AND row_key=?)" in step], steps
+    assert not [step for step in steps if "TEMP B-TREE" in step], steps
+
+
 def test_a_page_of_entries_is_read_in_the_order_of_the_primary_key(tmp_path: Path) -> None:
     parameters = {"watch": "w", "after": "hw-1", "limit": 1}
     with closing(connect(tmp_path / "state.db")) as connection:

@@ -65,3 +65,8 @@ WITH found AS (
 )
 UPDATE @snapshot AS s SET verified = found.digest
   FROM found WHERE s.number = found.number AND s.number = ANY (ARRAY(SELECT number FROM found));
+
+-- name: skipped_of_each
+SELECT k.watch, k.row_key, k.application_id, k.reason
+  FROM @each(watches) w
+ CROSS JOIN LATERAL (SELECT * FROM @skipped i WHERE i.watch = w.value ORDER BY i.row_key LIMIT :limit) AS k;
