@@ -235,8 +235,10 @@ class EventMetrics:
             StoreError: the store cannot be read.
         """
         of, clock = self._of, store.driver.clock
+        actions = {**dict.fromkeys(ACTIONS, 0), **await store.operation.count_actions()}
+        # From here on without a wait: several may ask at once.
         of["cdc_sync_human_actions"].clear()
-        for action, number in {**dict.fromkeys(ACTIONS, 0), **await store.operation.count_actions()}.items():
+        for action, number in actions.items():
             of["cdc_sync_human_actions"].labels(action).inc(number)
         for texts in _METRICS["gauge"].values():
             for name in texts:

@@ -1,5 +1,6 @@
 """The metrics, as a scraper reads them."""
 
+import asyncio
 import re
 from pathlib import Path
 from typing import get_args
@@ -83,6 +84,19 @@ async def test_a_watch_begins_at_0_before_anything_happens(admin: Admin) -> None
         assert samples[f'cdc_sync_missed_changes_total{{watch="{watch}"}}'] == 0
         assert samples[f'cdc_sync_call_seconds_count{{watch="{watch}"}}'] == 0
         assert samples[f'cdc_sync_queue_seconds_count{{watch="{watch}"}}'] == 0
+
+
+async def test_two_scrapes_at_once_count_an_action_once(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = asyncio.Barrier(2)
+
+    async def count_actions() -> dict[str, int]:
+        await both.wait()
+        return {"retry": 3}
+
+    monkeypatch.setattr(admin.store.operation, "count_actions", count_actions)
+
+    for samples in await asyncio.gather(scrape(admin), scrape(admin)):
+        assert samples['cdc_sync_human_actions_total{action="retry"}'] == 3
 
 
 def test_every_cause_that_sweeps_count_begins_at_0() -> None:
