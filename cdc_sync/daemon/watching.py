@@ -101,18 +101,17 @@ class WatchWorker:
             except (SourceError, StoreError, OSError) as error:
                 if isinstance(error, AnotherDatabaseError) and self._parts.database.is_only:
                     raise
-                failure = _failure(error)
-                wait = self._wait_after(failure)
-                self.report(failure)
+                wait = self._wait_after(error)
+                self.report(_failure(error))
                 await asyncio.sleep(wait)
 
-    def _wait_after(self, failure: Failure) -> float:
+    def _wait_after(self, error: Failure | OSError) -> float:
         """Seconds until the next try; all watches retry together after a failure of their database."""
         self._failures += 1
         database = self._parts.database
-        if failure is database.failure:
+        if error is database.failure:
             return database.try_at - asyncio.get_running_loop().time()
-        return wait_after(failure, self._failures)
+        return wait_after(error, self._failures)
 
     def report(self, failure: Failure) -> None:
         """Report a failure."""
