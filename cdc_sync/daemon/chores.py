@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
+from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from cdc_sync.ats.beginning import KINDS
@@ -49,8 +50,8 @@ _PATIENCE = 60.0
 
 
 @contextmanager
-def pruning(store: Store, config: Config) -> Iterator[None]:
-    """Prune the history at once, and every ten minutes by the wall clock."""
+def pruning(store: Store, config: Config) -> Iterator[Job]:
+    """The job that prunes the history: at once, and every ten minutes by the wall clock."""
     kept = milliseconds(config.state.history)
 
     async def work() -> None:
@@ -59,10 +60,10 @@ def pruning(store: Store, config: Config) -> Iterator[None]:
     scheduler = AsyncIOScheduler(timezone=UTC)
     # A misfire has no limit, since the clock may be set forward; a second instance has no warning.
     how = {"next_run_time": datetime.now(UTC), "coalesce": True, "max_instances": 2, "misfire_grace_time": None}
-    scheduler.add_job(work, "interval", seconds=_PRUNE_EVERY, **how)
+    job = scheduler.add_job(work, "interval", seconds=_PRUNE_EVERY, **how)
     scheduler.start()
     try:
-        yield
+        yield job
     finally:
         scheduler.shutdown(wait=False)
 

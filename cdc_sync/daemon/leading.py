@@ -11,7 +11,11 @@ HelloWork has. It begins at the start, after a reload, and each time its databas
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
+
+from apscheduler.job import Job
+from apscheduler.jobstores.base import JobLookupError
 
 from cdc_sync.config import Config
 from cdc_sync.config.models import (
@@ -91,6 +95,8 @@ def sender_settings(config: Config) -> SenderSettings:
 class Leading:
     """See the module's text."""
 
+    _pruning: Job
+
     def __init__(self, process: Process, lead: Lead, config: Config, tenants: Tenants) -> None:
         self.store = store = lead.store
         self._process = process
@@ -122,6 +128,7 @@ class Leading:
             events.PendingReread: self._let_send,
             **dict.fromkeys((events.WatchConnected, events.WatchEnded, events.WatchStandsBy), self._hold_back),
             events.WatchLost: lambda e: self._hold_back(e) if e.code == "store-another-database" else None,
+            **dict.fromkeys((events.ClockSkewed, events.ClockAgrees), self._prune_now),
         }
 
     def _let_send(self, event: events.WatchEvent) -> None:
@@ -131,6 +138,11 @@ class Leading:
     def _hold_back(self, event: events.WatchEvent) -> None:
         self._may_send.discard(event.watch)
         self.sender.recheck()
+
+    def _prune_now(self, _: events.Event) -> None:
+        """The wall clock may have been set back: the next time counts from the present one."""
+        with suppress(JobLookupError):  # it is over
+            self._pruning.modify(next_run_time=datetime.now(UTC))
 
     # Until it is over.
 
@@ -144,7 +156,7 @@ class Leading:
         async with self._client:
             sending = self._begin(self._send())
             try:
-                with chores.pruning(self.store, self._config):
+                with chores.pruning(self.store, self._config) as self._pruning:
                     await self._work_until_over()
             finally:
                 # The calls first: a former leader has little time for that.
