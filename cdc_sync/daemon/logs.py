@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields as fields_of
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from logging import DEBUG, ERROR, INFO, WARNING, Formatter, LogRecord
 from typing import Any
@@ -37,8 +38,8 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 
 _MINUTE = 60.0
 
-_MOST_SUBJECTS = 1_000
-"""Remembered subjects of lines that repeat themselves."""
+_MANY_SUBJECTS = 1_000
+"""Subjects of lines that repeat themselves: with more, those of past minutes are forgotten."""
 
 
 def configure(log: Log, environ: Mapping[str, str]) -> None:
@@ -144,12 +145,21 @@ class Repeats(logging.Filter):
         if now < free_at:
             self._seen[subject] = free_at, times + 1
             return False
-        if len(self._seen) >= _MOST_SUBJECTS:
-            self._seen.clear()
+        self._seen.pop(subject, None)
+        self._forget_past(now)
         self._seen[subject] = now + _MINUTE, 0
         if times:
             record.__dict__["fields"]["times"] = times + 1
         return True
+
+    def _forget_past(self, now: float) -> None:
+        """Each subject of the last minute had a line, so their number needs no limit."""
+        while len(self._seen) >= _MANY_SUBJECTS:
+            oldest = next(iter(self._seen))
+            free_at, _ = self._seen[oldest]
+            if now < free_at:
+                return
+            del self._seen[oldest]
 
 
 def _describe(record: LogRecord) -> None:
@@ -174,11 +184,12 @@ LINES: Mapping[str, Mapping[str, Any]] = {
 
 def handlers(shown_elsewhere: Iterable[type[Event]] = ()) -> Handlers:
     """The writers of the lines of events, except those `shown_elsewhere`."""
-    found = {getattr(events, name): _writer(getattr(events, name), line) for name, line in LINES.items()}
+    level_of = _Levels().of
+    found = {getattr(events, name): _writer(getattr(events, name), line, level_of) for name, line in LINES.items()}
     return {**found, events.ReloadRefused: _reload_refused, **dict.fromkeys(shown_elsewhere)}
 
 
-def _writer(of: type[Any], line: Mapping[str, Any]) -> Handler:
+def _writer(of: type[Any], line: Mapping[str, Any], level_of: Callable[[str, Any], int]) -> Handler:
     """What writes a type's line."""
     by, form_of = line.get("by"), _FORMS.get
     hidden = {"message", by, *line.get("without", ()), *re.findall(r"{(\w+)}", str(line["message"]))}
@@ -187,7 +198,7 @@ def _writer(of: type[Any], line: Mapping[str, Any]) -> Handler:
 
     def handle(event: Any) -> None:
         case = None if by is None else getattr(event, by)
-        level = _level(_of_case(line["level"], case), event)
+        level = level_of(_of_case(line["level"], case), event)
         if not LOGGER.isEnabledFor(level):
             return
         fields: Fields = {called: form(getattr(event, name)) for name, called, form in shown}
@@ -206,18 +217,58 @@ def _of_case(choices: Any, case: object) -> Any:
     return choices.get(case, choices.get("others")) if isinstance(choices, dict) else choices
 
 
-def _level(name: str, event: Any) -> int:
-    match name:
-        case "milestone":
-            # Another line lists tenants.
-            return DEBUG if SEPARATOR in event.watch else INFO
-        case "attempt":
-            return INFO if event.attempt == 1 else DEBUG
-        case "sweep" if event.repaired.keys() - {events.ASKED_FOR}:
-            return WARNING
-        case "sweep":
-            return INFO if event.repaired else DEBUG
-    return LEVELS[name]
+_BACK = events.CaptureStarted, events.WatchStandsBy, events.WatchEnded
+"""What ends the loss of a database that could not be reached."""
+
+_MENDED = events.SweepDone, events.WatchStandsBy, events.WatchEnded
+"""What ends a mistake: each try may get as far as capturing."""
+
+
+class _Levels:
+    """The levels of lines, by their names in `logs.yaml`.
+
+    Watches of a database that are lost by the same cause have one line when the first is lost, and one when the last is
+    back.
+    """
+
+    def __init__(self) -> None:
+        self._lost: dict[str, events.WatchLost] = {}
+        """By watch, and each without it."""
+
+    def of(self, name: str, event: Any) -> int:
+        """The level of an event's line."""
+        level = self._by_rule(name, event)
+        return max(level, INFO) if isinstance(event, _BACK + _MENDED) and self._ends_loss(event) else level
+
+    def _by_rule(self, name: str, event: Any) -> int:
+        match name:
+            case "milestone":
+                # Another line lists tenants.
+                return DEBUG if SEPARATOR in event.watch or event.watch in self._lost else INFO
+            case "loss":
+                return self._of_loss(event)
+            case "attempt":
+                return INFO if event.attempt == 1 else DEBUG
+            case "sweep" if event.repaired.keys() - {events.ASKED_FOR}:
+                return WARNING
+            case "sweep":
+                return INFO if event.repaired else DEBUG
+        return LEVELS[name]
+
+    def _of_loss(self, event: events.WatchLost) -> int:
+        loss = replace(event, watch="")
+        is_known = loss in self._lost.values()
+        self._lost[event.watch] = loss
+        if is_known:
+            return DEBUG
+        return ERROR if event.misconfigured else WARNING
+
+    def _ends_loss(self, event: events.WatchEvent) -> bool:
+        loss = self._lost.get(event.watch)
+        if loss is None or not isinstance(event, _MENDED if loss.misconfigured else _BACK):
+            return False
+        del self._lost[event.watch]
+        return loss not in self._lost.values()
 
 
 def _short(seconds: float) -> str | None:

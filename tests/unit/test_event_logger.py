@@ -6,7 +6,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -28,9 +29,12 @@ from cdc_sync.core.events import (
     RowSkipped,
     StoreFailed,
     StoreRecovered,
+    SweepDone,
     TokenRefused,
     WatchConnected,
+    WatchEnded,
     WatchLost,
+    WatchStandsBy,
 )
 from cdc_sync.daemon.logs import LOGGER, Repeats, configure, handlers
 
@@ -249,16 +253,90 @@ class TestWatch:
     CAPTURING = CaptureStarted(WATCH)
     LOST = WatchLost(WATCH, "no route to host", misconfigured=False)
     MISTAKE = WatchLost(WATCH, "no such table", misconfigured=True)
+    SWEPT = SweepDone(WATCH, 9, 0.1, {})
 
     def events(self, written: Written, *observations: Event) -> list[str]:
         return [record["event"] for record in written.records(*observations, level="info")]
 
+    def test_that_is_lost_twice_within_a_minute_has_two_lines(self, written: Written) -> None:
+        story = (self.CONNECTED, self.CAPTURING, self.LOST, self.CONNECTED, self.CAPTURING, self.LOST)
+
+        told = self.events(written, *story)
+
+        assert told == ["connected", "watching", "no route to host", "watching", "no route to host"]
+
+    def test_that_cannot_begin_has_one_line(self, written: Written) -> None:
+        assert self.events(written, *(self.MISTAKE, self.CONNECTED) * 3) == ["no such table"]
+
     def test_tells_a_mistake_once_and_that_it_is_mended(self, written: Written) -> None:
         trying = (self.CONNECTED, self.CAPTURING, self.MISTAKE)
 
-        told = self.events(written, *trying, *trying, *trying, self.CAPTURING)
+        told = self.events(written, *trying, *trying, *trying, self.CONNECTED, self.CAPTURING, self.SWEPT, self.MISTAKE)
 
-        assert told == ["watching", "no such table", "watching", "watching", "watching"]
+        assert told == ["connected", "watching", "no such table", "swept", "no such table"]
+
+    def test_a_mended_watchs_repairs_stay_a_warning(self, written: Written) -> None:
+        records = written.records(self.MISTAKE, SweepDone(WATCH, 9, 0.1, {"status": 1}))
+
+        assert [record["level"] for record in records] == ["error", "warning"]
+
+    def test_tells_another_mistake(self, written: Written) -> None:
+        another = WatchLost(WATCH, "no such column", misconfigured=True)
+
+        assert self.events(written, self.MISTAKE, another, another) == ["no such table", "no such column"]
+
+    @pytest.mark.parametrize("end", [CaptureStarted, WatchEnded, lambda watch: WatchStandsBy(watch, "another one")])
+    def test_the_end_of_a_tenants_loss_has_a_line(self, written: Written, end: Callable[[str], Event]) -> None:
+        tenant = "applications@one"
+
+        told = written.records(
+            CaptureStarted(tenant),
+            replace(self.LOST, watch=tenant),
+            WatchConnected(tenant, "notify", 180_001),
+            end(tenant),
+            CaptureStarted(tenant),
+            level="info",
+        )
+
+        assert [(record["level"], record["watch"]) for record in told] == [("warning", tenant), ("info", tenant)]
+
+
+class TestDatabase:
+    """A database with many watches."""
+
+    WATCHES = tuple(f"applications@{number}" for number in range(1_000))
+
+    def lost(self, watch: str, database: str | None = None) -> WatchLost:
+        return WatchLost(watch, "no route to host", misconfigured=False, database=database)
+
+    def told(self, written: Written, *observations: Event) -> list[tuple[str, str]]:
+        return [(record["event"], record["watch"]) for record in written.records(*observations, level="info")]
+
+    def test_that_is_down_has_one_line_and_one_when_its_last_watch_is_back(self, written: Written) -> None:
+        first, last = self.WATCHES[0], self.WATCHES[-1]
+
+        told = self.told(written, *map(self.lost, self.WATCHES), *map(CaptureStarted, self.WATCHES), self.lost(first))
+
+        assert told == [("no route to host", first), ("watching", last), ("no route to host", first)]
+
+    def test_another_one_that_fails_alike_has_its_own_lines(self, written: Written) -> None:
+        told = self.told(
+            written, self.lost("one", "db1"), self.lost("two", "db2"), CaptureStarted("one"), CaptureStarted("two")
+        )
+
+        assert told == [
+            ("no route to host", "one"),
+            ("no route to host", "two"),
+            ("watching", "one"),
+            ("watching", "two"),
+        ]
+
+    def test_that_goes_down_again_before_all_are_back_is_still_down(self, written: Written) -> None:
+        told = self.told(
+            written, self.lost("one"), self.lost("two"), CaptureStarted("one"), self.lost("one"), CaptureStarted("two")
+        )
+
+        assert told == [("no route to host", "one")]
 
 
 def test_in_a_rehearsal_calls_have_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,6 +384,22 @@ class TestLibraries:
         ]
 
 
+def test_more_subjects_than_are_remembered_for_long_still_have_a_line_a_minute() -> None:
+    now = [0.0]
+    repeats = Repeats(clock=lambda: now[0])
+
+    def is_written(number: int) -> bool:
+        return repeats.filter(logging.LogRecord("asyncio", logging.ERROR, "", 0, f"error {number}", None, None))
+
+    for second in range(0, 600, 10):
+        now[0] = float(second)
+        written = [is_written(number) for number in range(1_100)]
+        assert written == [second % 60 == 0] * 1_100
+    now[0] = 660.0
+    assert is_written(2_000)
+    assert len(repeats._seen) <= 1_000
+
+
 class TestDoor:
     """What strangers do at the admin server's door, as often as they like."""
 
@@ -325,8 +419,9 @@ class TestDoor:
         (handler,) = logging.getLogger().handlers
         handler.filters[:] = [Repeats(clock=lambda: now[0])]
         emit = Dispatch(handlers).emit
-        for _ in range(1_000):
-            emit(observation)
+        emit(observation)
+        for number in range(999):
+            emit(TokenRefused(f"2001:db8::{number}") if isinstance(observation, TokenRefused) else observation)
         now[0] = 60.0
         emit(observation)
 
