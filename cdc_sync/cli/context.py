@@ -57,12 +57,12 @@ def complain(application_ids: Collection[str], why: str) -> None:
 
 
 @contextmanager
-def writing(remedy: str = "Name another place.") -> Iterator[None]:
-    """Around the writing of files; raises `OperationError`."""
+def writing(place: Path, remedy: str = "Name another place.") -> Iterator[None]:
+    """Around the writing of a file, or of files in a folder; raises `OperationError`."""
     try:
         yield
     except OSError as error:
-        raise OperationError(f"{error.filename} cannot be written: {error.strerror}. {remedy}") from None
+        raise OperationError(f"{error.filename or place} cannot be written: {error.strerror}. {remedy}") from None
 
 
 def misused(message: str, option: str | None = None) -> typer.BadParameter:
@@ -75,7 +75,7 @@ def parsed(kind: Any, given: str, option: str) -> Any:
     try:
         return TypeAdapter(kind).validate_python(given)
     except ValidationError as error:
-        raise misused(error.errors()[0]["msg"], option) from None
+        raise misused(error.errors()[0]["msg"].removeprefix("Value error, "), option) from None
 
 
 def configured(context: typer.Context) -> Config:

@@ -17,7 +17,8 @@ def emulator(
     ] = None,
 ) -> None:
     """Answer as HelloWork does, and record the calls."""
-    address = parsed(Listen, listen, "--listen")
+    host, _, port = listen.rpartition(":")
+    address = parsed(Listen, f"{host or '127.0.0.1'}:{port}", "--listen")
     parts = [text.partition(":") for text in header or ()]
     if not all(name.strip() and colon for name, colon, _ in parts):
         raise misused("expected NAME:VALUE", "--header")

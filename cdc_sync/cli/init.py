@@ -79,7 +79,7 @@ async def init(  # noqa: PLR0917 - options, which are given by name
         put_out(document)
         return
     mode_of_file, remedy = "w" if force else "x", "Name another file, or add --force to overwrite one."
-    with writing(remedy), output.open(mode_of_file, encoding="utf-8") as file:
+    with writing(output, remedy), output.open(mode_of_file, encoding="utf-8") as file:
         file.write(document)
     say_lines(text("after_init", output=output, undecided=proposal.undecided), err=True)
 
@@ -234,7 +234,7 @@ def files(
         raise misused(f"expected an address that begins with http, not {docs!r}", "--docs")
     served_at = f"{docs.rstrip('/')}/" if docs else ""
     texts = {folder / each.name: each.read_text("utf-8") for each in resources("cdc_sync").joinpath("files").iterdir()}
-    with writing():
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in sorted(texts.items()):
             with file.open("x", encoding="utf-8") as opened:

@@ -76,7 +76,7 @@ def backup(
     if config.state.backend == "postgres":
         where = f"in PostgreSQL ({place_of(config)}), and in that server's backups"
         raise OperationError(f"The store is {where}. docs/operations.md has a pg_dump of it alone.")
-    with writing():
+    with writing(file):
         # O_EXCL: it may have been created meanwhile.
         file.touch(0o600, exist_ok=False)
     try:

@@ -309,10 +309,10 @@ async def id_table(  # noqa: PLR0917 - typer's options
 ) -> None:
     """A side table for HelloWork's ids, for an ATS that has no place for them."""
     target = _target(context, dsn, database=database)
-    name, *more = chosen(target.config, watch)
-    if more:
-        raise misused(f"there are several: {listed([name, *more])}", "--watch")
-    script = side_table.script(target.config.watches[name], target.role(role))
+    names = chosen(target.config, watch)
+    if len(names) != 1:
+        raise misused(f"expected one watch; there is {listed(names) or 'none yet'}", "--watch")
+    script = side_table.script(target.config.watches[names[0]], target.role(role))
     await target.put_out(script, apply=apply)
 
 

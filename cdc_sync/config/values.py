@@ -237,7 +237,7 @@ def _listen(value: str) -> HostPort:
         url = urlsplit(f"//{value}")
         if url.netloc == value and url.hostname and url.port is not None:
             return HostPort(url.hostname, url.port)
-    raise SettingError("expected host:port, such as 127.0.0.1:8765 or [::1]:8765, or null; 0.0.0.0 is every address")
+    raise SettingError("expected host:port, such as 127.0.0.1:8765 or [::1]:8765; 0.0.0.0 is every address")
 
 
 def header_value(value: SecretStr) -> SecretStr:

@@ -123,6 +123,9 @@ def test_a_file_is_not_overwritten(french: Installation) -> None:
     nowhere = init(french, "--output", str(french.folder / "nowhere" / "first.yaml"))
     assert nowhere.code == 1
     assert "cannot be written" in nowhere.stderr
+    full = init(french, "--output", "/dev/full", "--force")
+    assert full.code == 1
+    assert "/dev/full cannot be written: No space left on device" in full.stderr
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,27 @@ def test_an_option_that_no_command_has_is_answered_as_before() -> None:
     assert "No such option: --nothing" in refused.stderr
 
 
+@pytest.mark.parametrize("listen", ["127.0.0.1:http", "127.0.0.1:99999", ":-1"])
+def test_an_address_of_the_emulator_is_refused_as_an_option(listen: str) -> None:
+    refused = CliRunner().invoke(app, ["emulator", "--listen", listen])
+
+    assert refused.exit_code == 2
+    assert "expected host:port" in refused.stderr
+    assert not re.search("Value error|null", refused.stderr)
+
+
+def test_a_side_table_needs_a_watch_of_the_database(config: Path) -> None:
+    document = yaml.safe_load(config.read_text(encoding="utf-8"))
+    document["watches"]["applications"]["for_each"] = {"schemas": "tenant_%"}
+    document["watches"]["applications"]["table"] = "applications"
+    config.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
+
+    refused = CliRunner().invoke(app, ["--config", str(config), "sql", "id-table"])
+
+    assert refused.exit_code == 2
+    assert "there is none yet" in refused.stderr
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A configuration with names beyond Latin-1, for a database and a store that are not there."""
