@@ -5,8 +5,8 @@ grace. What the copy's outbox has then would be sent.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Annotated, Any, get_args
 
 import typer
@@ -16,6 +16,7 @@ from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.database import WatchParts
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.ats.sweep import Sweep
 from cdc_sync.cli.console import print_table, print_text
@@ -23,9 +24,10 @@ from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, pr
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content, iso
 from cdc_sync.core.diff import transition
-from cdc_sync.core.events import BaselineDone, Event, StatusRulesChanged
+from cdc_sync.core.events import BaselineDone, DeletionsWait, Event, StatusRulesChanged
 from cdc_sync.core.outbox import Entry, EntryState, Skip
 from cdc_sync.core.replies import is_paused
+from cdc_sync.core.watch_names import listed
 from cdc_sync.daemon.watching import make_database, make_parts
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
@@ -42,6 +44,9 @@ _SHOWN = 50
 
 _MOST = 1_000_000
 
+_LAST_TIME = 2**62
+"""After every due time."""
+
 
 async def plan(
     context: typer.Context,
@@ -56,13 +61,13 @@ async def plan(
     rehearsal = _Rehearsal()
     await rehearsal.run(config, chosen(config, watch))
     items, most = rehearsal.items, None if every else limit
-    for line in rehearsal.failed:
-        say(line, err=True)
+    for error, failed in rehearsal.failed.items():
+        say(f"{listed(failed)}: {error}", err=True)
     if as_json:
         print_json(items[:most])
     else:
         totals = Counter(item["when"] for item in items).most_common()
-        print_text("plan", notes=rehearsal.notes, items=items, totals=totals)
+        print_text("plan", notes=dict.fromkeys(rehearsal.notes), items=items, totals=totals)
         _show([[item] for item in items[:most]] if every or limit else _grouped(items), len(items))
     if rehearsal.failed:
         raise typer.Exit(1)
@@ -98,13 +103,13 @@ class _Rehearsal:
     Attributes:
         items: what would be sent or held, or cannot be reported.
         notes: for people.
-        failed: the errors of watches, where there are several databases.
+        failed: the watches that could not be planned, by their error, where there are several databases.
     """
 
     def __init__(self) -> None:
         self.items: list[dict[str, Any]] = []
         self.notes: list[str] = []
-        self.failed: list[str] = []
+        self.failed = defaultdict[str, list[str]](list)
 
     async def run(self, config: Config, names: Collection[str]) -> None:
         """Do the work of these watches.
@@ -120,18 +125,34 @@ class _Rehearsal:
             others.use(config, databases)
             began, paused = store.driver.clock.for_people(), await store.operation.paused()
             self.notes += [f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused)]
-            for name in names:
-                database = databases[config.database_name(name)]
-                if database.failure is not None:
-                    continue
-                try:
-                    await _work(make_parts(config, name, database, self._note, others, dry_run=True))
-                except (SourceError, AnotherDatabaseError) as error:
-                    if database.is_only:
-                        raise
-                    self.failed.append(f"{name}: {error}")
-                else:
-                    self.items += await _items(store, name, began, paused)
+            for database in databases.values():
+                its = [name for name in names if databases[config.database_name(name)] is database]
+                all_parts = [make_parts(config, name, database, self._note, others, dry_run=True) for name in its]
+                for watch in await self._work(all_parts):
+                    self.items += await _items(store, watch, began, paused)
+
+    async def _work(self, all_parts: Sequence[WatchParts]) -> list[str]:
+        """Do the work of a database's watches; returns the names of those whose work is done."""
+        intakes, done = list[Intake](), list[str]()
+        async with AsyncExitStack() as stack:
+            for parts in all_parts:
+                with self._may_fail(parts):
+                    intakes.append(await stack.enter_async_context(_captured(parts)))
+            for intake in intakes:
+                with self._may_fail(intake.parts):
+                    await _answer_deletions(intake)
+                    done.append(intake.parts.name)
+        return done
+
+    @contextmanager
+    def _may_fail(self, parts: WatchParts) -> Iterator[None]:
+        """Around a watch's work: of several databases, one that fails keeps no other back."""
+        try:
+            yield
+        except (SourceError, AnotherDatabaseError) as error:
+            if parts.database.is_only:
+                raise
+            self.failed[str(error)].append(parts.name)
 
     def _note(self, event: Event) -> None:
         match event:
@@ -144,15 +165,28 @@ class _Rehearsal:
                     f"{event.watch}: the section status has changed since the daemon captured last: {event.touched} "
                     f"applications would get another status for that reason alone.{more}"
                 )
+            case DeletionsWait():
+                self.notes.append(f"{event.watch}: deletions wait: {event.message}")
 
 
-async def _work(parts: WatchParts) -> None:
-    """Do what the daemon does with a watch, without a deletion's grace."""
-    async with connect(replace(parts, rules=replace(parts.rules, deletion_grace=0))) as intake:
+@asynccontextmanager
+async def _captured(parts: WatchParts) -> AsyncIterator[Intake]:
+    """Do what the daemon does with a watch, but for its deletions; within, other watches ask its table as it stands."""
+    if parts.database.failure is not None:
+        raise parts.database.failure.with_traceback(None)  # one try for all of its watches
+    async with connect(parts) as intake:
         capture = await begin(intake, "")
         await capture.catch_up()
         await Sweep(capture, capture.catch_up).run()
-        await Deletions(intake).confirm_due()
+        yield intake
+
+
+async def _answer_deletions(intake: Intake) -> None:
+    """Answer every suspected deletion, also those whose grace has not ended."""
+    parts, at_once = intake.parts, intake.parts.steps.confirmed
+    suspected = await parts.store.capture.due_suspicions(parts.name, _LAST_TIME, _MOST, horizon=0)
+    for first in range(0, len(suspected), at_once):
+        await Deletions(intake).answer(suspected[first : first + at_once])
 
 
 async def _items(store: Store, watch: str, began: int, paused: Collection[str]) -> list[dict[str, Any]]:

@@ -168,6 +168,19 @@ def test_a_plan_and_an_explanation_tell_what_was_told_and_what_would_be(notify: 
     assert notify.run("explain", "hw-9", "--json").code == 1
 
 
+def test_a_plan_has_the_deletions_whose_grace_has_not_ended(notify: Installation) -> None:
+    notify.configure_watch(deletion_grace="30s")
+    notify.add("hw-1")
+    with notify.daemon() as daemon:
+        notify.delete("hw-1")
+        daemon.wait_for_report(lambda report: report["watches"][0]["suspected_deletions"] == 1, "the suspicion")
+        planned = json.loads(notify.run("plan", "--json").stdout)
+        assert [(item["application_id"], item["when"], item["transition"]) for item in planned] == [
+            ("hw-1", "send", "deleted")
+        ]
+        assert daemon.stop() == 0
+
+
 def test_the_admin_server_answers_as_the_contract_says(notify: Installation) -> None:
     with notify.daemon() as daemon:
         assert daemon.get("/healthz", token="wrong")[0] == 200
@@ -204,7 +217,7 @@ def test_whether_the_daemon_is_alive(notify: Installation) -> None:
 
 
 def test_the_emulator_serves_until_it_is_told_to_end(notify: Installation) -> None:
-    command = [*COMMAND, "emulator", "--listen", "127.0.0.1:0", "--header", "X-Api-Key: secret"]
+    command = [*COMMAND, "emulator", "--listen", ":0", "--header", "X-Api-Key: secret"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment({})) as emulator:
         try:
             assert emulator.stdout is not None

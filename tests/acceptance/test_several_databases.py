@@ -202,6 +202,23 @@ def test_one_that_is_down_at_the_start_keeps_no_other_back(with_a_server: Second
     restartable_server.stop()
 
 
+def test_a_plan_names_every_watch_that_it_could_not_plan(with_a_server: Second, restartable_server: Server) -> None:
+    """The other watch is asked first, for the deletion of an application that may have moved there."""
+    installation = with_a_server.installation
+    assert installation.run("run", "--once").code == 0
+    installation.delete("hw-1")
+    with_a_server.ats.close()
+    restartable_server.stop(signal.SIGQUIT)
+    planned = installation.run("plan")
+    alone = installation.run("plan", "--watch", "applications")
+    restartable_server.start()
+    assert planned.code == 1
+    assert planned.stderr.startswith("others: ")
+    waits = "applications: deletions wait: an application may have moved to the table of the watch others"
+    assert planned.stdout.count(waits) == alone.stdout.count(waits) == 1
+    assert (alone.code, alone.stderr) == (0, "")
+
+
 def test_of_a_copy_nothing_is_read_or_sent_while_the_other_goes_on(two: Second) -> None:
     installation = two.installation
     assert installation.run("run", "--once").code == 0
