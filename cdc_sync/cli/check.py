@@ -296,7 +296,8 @@ async def _check_place(place: URL, patience: float, tell: Tell) -> None:
         async with asked as response:
             status, date = response.status, response.headers.get("Date", "")
     except aiohttp.ClientError as error:
-        tell(_found("endpoint/failed", place=place, why=f"{type(error).__name__}: {error}"))
+        cause = error.__cause__ or error
+        tell(_found("endpoint/failed", place=place, why=f"{type(cause).__name__}: {cause}"))
         return
     is_unwell = status >= _SERVER_ERROR or status == _PROXY_WANTED
     tell(_found(f"endpoint/{'unwell' if is_unwell else 'answered'}", place=place, status=status))

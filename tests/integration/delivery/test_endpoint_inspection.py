@@ -78,6 +78,7 @@ async def test_nobody_listens() -> None:
 
     assert wrong(findings) == {"endpoint": "failed"}
     assert "Connect call failed" in findings["endpoint"].message
+    assert "ssl" not in findings["endpoint"].message
     assert "curl " in (findings["endpoint"].remedy or "")
 
 
