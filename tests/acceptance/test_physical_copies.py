@@ -43,4 +43,4 @@ def test_a_physical_copy_is_refused_until_it_is_adopted(
         assert on_own_server.run("run", "--once", variables=there).code == 0
         assert on_own_server.hellowork.told("hw-1") == [("TESTED", JOB)]
         assert on_own_server.run("run", "--once").code == 1
-        assert "Nothing to do" in on_own_server.run("adopt-database", "--yes", variables=there).stdout
+        assert on_own_server.run("adopt-database", "--yes", variables=there).code == 0
