@@ -13,7 +13,7 @@ from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import catalog
 from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
 from cdc_sync.ats.recorders import noticed
-from cdc_sync.ats.session import being_captured, own_session
+from cdc_sync.ats.session import being_captured, own_session, primary_session
 from cdc_sync.ats.triggers import left_over
 from cdc_sync.config import Config
 from cdc_sync.config.sessions import Sessions, sessions_at_server
@@ -57,7 +57,7 @@ async def check_database(
             report(await _session(dsn))
             report(await _connections(connection, sessions or sessions_at_server(config, *config.all_databases)))
             report(await _clock(connection, clock))
-            _standby(config, facts, report)
+            await _standby(config, facts, report)
             for name, position in (read or {}).items():
                 report(_replica_position(facts, name, position))
             for finding in _wakeups(config, facts):
@@ -87,13 +87,17 @@ async def _server(connection: Connection, shown: str, psql: str, report: Tell) -
     return facts
 
 
-def _standby(config: Config, facts: ServerFacts, report: Tell) -> None:
+async def _standby(config: Config, facts: ServerFacts, report: Tell) -> None:
     """Report what a standby cannot do; a primary can do everything."""
     stuck = noticed(config.watches) if facts.in_recovery else {}
     for name in stuck:
         report(found("standby/notified", watch=name))
     if not stuck:
         report(found("standby/polled" if facts.in_recovery else "standby/primary"))
+    # A standby's own locks are unknown elsewhere. A shared store decides itself.
+    if facts.in_recovery and config.state.backend != "postgres":
+        async with primary_session(config.database.dsn.get_secret_value()) as primary:
+            report(found("standby/locked-here" if primary is None else "standby/locked-on-the-primary"))
 
 
 async def _search_path(connection: Connection, user: str, report: Tell) -> None:

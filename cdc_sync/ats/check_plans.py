@@ -9,11 +9,12 @@ from typing import Any, TypeAlias
 from psycopg import sql
 
 from cdc_sync.ats import expressions
-from cdc_sync.ats.checked import TABLES, Checked, how
+from cdc_sync.ats.checked import PARTITIONED, TABLES, Checked, how
 from cdc_sync.ats.connection import rows_of, rows_on_own_path
 from cdc_sync.ats.expressions import catalog, composed
 from cdc_sync.ats.facts import TableFacts, table_facts
 from cdc_sync.ats.poll import watermark_type
+from cdc_sync.ats.recorders import PARTITIONED_SINCE
 from cdc_sync.ats.statements import id_in_url, in_side_table, is_given_url
 from cdc_sync.config import Column, PlainColumn
 from cdc_sync.core.findings import Finding, Plan, plan_indexes, plan_is_in_order, plan_schemas, plan_seeks
@@ -29,7 +30,7 @@ async def key_index(one: Checked) -> Finding:
     """Whether an index gives the pages of a sweep in their order."""
     columns = composed("{}", map(sql.Identifier, one.watch.key))
     plan = await _plan(one, one.statements.first_page, 1000)
-    return _finding(one, "key-index", _making_index(columns, one.facts), served=plan_is_in_order(plan))
+    return _finding(one, "key-index", _making_index(one, columns, one.facts), served=plan_is_in_order(plan))
 
 
 async def id_index(one: Checked) -> Finding | None:
@@ -52,7 +53,7 @@ async def _id_index(one: Checked, by: str, mapped: Column, is_given: _Of, indexe
         query = _where(one, is_given(expressions.expression(mapped)))
     else:
         query = composed("SELECT {}", in_side_table(side, is_given))
-    making = _making_index(None if column is None else indexed(sql.Identifier(column)), table)
+    making = _making_index(one, None if column is None else indexed(sql.Identifier(column)), table)
     # NULL has every type; for an empty list the planner would look for nothing.
     return _finding(one, "application-id-index", making, served=await _seeks(one, query, None), by=by)
 
@@ -64,7 +65,7 @@ async def watermark_index(one: Checked) -> Finding | None:
     mark, type_ = expressions.column(watermark), watermark_type(one.mapping, watermark)
     since = _where(one, composed("{} {} %s::{}", mark, expressions.operator(">="), sql.SQL(type_)))
     about = {"column": written(watermark), "pause": one.watch.capture.poll_interval.total_seconds()}
-    making = _making_index(sql.Identifier(watermark), one.facts)
+    making = _making_index(one, sql.Identifier(watermark), one.facts)
     missing = "burden" if one.facts.estimate >= _BIG else "missing"
     served = await _seeks(one, since, "infinity")
     return _finding(one, "watermark-index", making, served=served, missing=missing, **about)
@@ -101,9 +102,13 @@ def _finding(
     return one.found(f"{check}/{missing}", making, size=size, **about)
 
 
-def _making_index(on: sql.Composable | None, facts: TableFacts) -> str | None:
+def _making_index(one: Checked, on: sql.Composable | None, facts: TableFacts) -> str | None:
     """What creates an index; None for an expression of the configuration."""
     table = sql.Identifier(facts.schema, facts.name)
     if facts.kind not in TABLES:
         return f"{table.as_string()} is no table: let its owner create the index on the table beneath it."
-    return None if on is None else composed("CREATE INDEX{} ON {} ({});", sql.SQL(how(facts)), table, on).as_string()
+    if on is None:
+        return None
+    if facts.kind == PARTITIONED and one.version < PARTITIONED_SINCE:
+        return composed("CREATE INDEX ON … ({});   -- of each partition of {}", on, table).as_string()
+    return composed("CREATE INDEX{} ON {} ({});", sql.SQL(how(facts)), table, on).as_string()

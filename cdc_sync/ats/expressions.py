@@ -155,12 +155,18 @@ def side_table(watch: Watch, one: Column | None) -> SideTable | None:
         return None
     for related in watch.related:
         pairs = zip(related.key, watch.key, strict=False)
-        on = " AND ".join(rf"(?P=s)\.{re.escape(written(own))} = t\.{re.escape(written(key))}" for own, key in pairs)
-        form = rf'\(SELECT (?P<s>\w+)\.(\w+|"[^"]+") FROM {re.escape(str(related.table))} (?P=s) WHERE {on}\)'  # noqa: S608 - no SQL
+        on = " AND ".join(rf"(?P=s)\.{_spelled(own)} = t\.{_spelled(key)}" for own, key in pairs)
+        table = r"\.".join(_spelled(part) for part in related.table if part is not None)
+        form = rf'\(SELECT (?P<s>\w+)\.(\w+|"[^"]+") FROM {table} (?P=s) WHERE {on}\)'  # noqa: S608 - no SQL
         found = re.fullmatch(form, one.sql.strip())
         if found is not None and found["s"].lower() != "t" and len(related.key) == len(watch.key):
             return SideTable(related.table, unwritten(found[2]), related.key)
     return None
+
+
+def _spelled(one: str) -> str:
+    """A pattern of a name: as `sql id-table` writes it, or in double quotes, as `{schema}` is put in."""
+    return f"(?:{re.escape(written(one))}|{re.escape(sql.Identifier(one).as_string())})"
 
 
 _METADATA = ("columns.event_date", "columns.source", "columns.created", "extra.")

@@ -1,18 +1,20 @@
 """The scripts that grant the daemon's role what it needs, and take it back."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
 from psycopg import sql
 
 from cdc_sync import own_path
+from cdc_sync.ats.by_schema import BySchema, by_schema
 from cdc_sync.ats.expressions import Dependencies, among, composed, render, sections, template, watched
 from cdc_sync.ats.expressions import table as quoted
 from cdc_sync.ats.recorders import BELL, missed_of, tables_of
 from cdc_sync.config import Config, Watch
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
+from cdc_sync.core.watch_names import SEPARATOR
 
 _PARTS = sections("parts.sql")
 
@@ -125,7 +127,29 @@ def _revoking_watch(_: str, watch: Watch, role: sql.Identifier) -> str:
 
 
 def _of_watches(config: Config, statements: Callable[[str, Watch], str]) -> str:
-    return "".join(f"\n-- Watch {visible(name)}\n{statements(name, watch)}\n" for name, watch in config.watches.items())
+    """Statements for each watch; for tenants that differ by their schema only once, in a loop."""
+    loops = {name: of for name in config.templates if (of := by_schema(config, name, statements)) is not None}
+    schemas = {name: list[str]() for name in loops}
+    single = ""
+    for name, watch in config.watches.items():
+        kind = name.partition(SEPARATOR)[0]
+        schema = loops[kind].schema_of(name) if kind in loops else None
+        if schema is None:
+            single += f"\n-- Watch {visible(name)}\n{statements(name, watch)}\n"
+        else:
+            schemas[kind].append(schema)
+    return single + "".join(_loop(loops[kind], found) for kind, found in schemas.items() if found)
+
+
+def _loop(of: BySchema, schemas: Iterable[str]) -> str:
+    """The statements of a template for all these schemas."""
+    return render(
+        template("each_schema.sql"),
+        kind=sql.SQL(of.prefix),
+        schemas=map(sql.Literal, schemas),
+        statements=sql.SQL(render("$cdc_sync${}$cdc_sync$", sql.SQL(of.script))),
+        placeholder=of.placeholder,
+    )
 
 
 def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:

@@ -35,7 +35,6 @@ _DATE = 1082
 _TIMESTAMP = 1114
 _TIMESTAMPTZ = 1184
 _DATES = {_DATE: "date", _TIMESTAMP: "timestamp", _TIMESTAMPTZ: "timestamptz"}
-_FITTING = {"columns.created": {*_DATES}, "columns.event_date": {*_DATES}, "columns.deleted": {*_DATES, _BOOL}}
 _TEXT = 25
 _NUMBERS = frozenset({"smallint", "integer", "bigint", "uuid"})
 """Types whose texts are never blank, and have nothing to escape in JSON."""
@@ -43,10 +42,13 @@ _NUMBERS = frozenset({"smallint", "integer", "bigint", "uuid"})
 _SQL = expressions.sections("reading.sql")
 
 WHERE, APPLICATION_ID, STATUS_URL = "where", "columns.application_id", "columns.status_url"
+CREATED, DELETED = "columns.created", "columns.deleted"
 """Places in the watch's configuration: see `Mapping.expressions`."""
 
+_FITTING = {CREATED: {*_DATES}, "columns.event_date": {*_DATES}, DELETED: {*_DATES, _BOOL}}
+
 _TEXTS = (APPLICATION_ID, STATUS_URL, "columns.status", "columns.job_id", "columns.account")
-_READ = (*_TEXTS, "columns.created", "columns.event_date", "columns.source", "columns.deleted")
+_READ = (*_TEXTS, CREATED, "columns.event_date", "columns.source", DELETED)
 
 _UNDECISIVE = {WHERE, "columns.event_date"}
 """What does not count for a digest. Creation date, source and further fields do: they can make a row unreportable."""
@@ -114,7 +116,7 @@ class Mapping:
 
     def _read(self, place: str) -> sql.Composable:
         mapped, oid = self._mapped.get(place), self._types.get(place)
-        if place == "columns.deleted":
+        if place == DELETED:
             test = sql.SQL("({} IS TRUE)::int") if oid == _BOOL else sql.SQL("({} IS NOT NULL)::int")
             return sql.SQL("0") if mapped is None else test.format(expressions.expression(mapped))
         if mapped is None:
@@ -122,7 +124,7 @@ class Mapping:
         value = expressions.expression(mapped)
         if place in _TEXTS:
             return _cut(composed("{}::text", value), LONGEST_TEXT)
-        if place in {"columns.created", "columns.event_date"}:
+        if place in {CREATED, "columns.event_date"}:
             return self.instant(value, _DATES[oid or 0])
         if oid == _TIMESTAMPTZ:
             # HelloWork's format, whatever the session's time zone.
@@ -227,7 +229,7 @@ def _unfitting(place: str, mapped: Column, oid: int) -> str:
     known = psycopg.adapters.types.get(oid)
     found = known.name if known else f"a type of the database's own (oid {oid})"
     named = mapped.name if isinstance(mapped, PlainColumn) else "…"
-    also, instead = ("a boolean, ", f"{named} = …") if place == "columns.deleted" else ("", "to_timestamp(…)")
+    also, instead = ("a boolean, ", f"{named} = …") if place == DELETED else ("", "to_timestamp(…)")
     return (
         f"must be {also}a date or a timestamp, not {found}; for another representation use "
         f'{{sql: "{instead}", depends_on: [{named}]}}'

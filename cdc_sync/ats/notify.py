@@ -191,6 +191,8 @@ class NotifyCapture(Capture):
 
     async def was_worked_before(self) -> bool:
         """See `Capture`."""
+        if not self.installed.has_log:
+            return False
         # Neither the bell nor the log shows for whom it was: it counts for the first watch of a store only.
         ((worked,),) = await self.pool.fetch(_SQL["worked_before"], (), "looking for an earlier daemon's work")
         return bool(worked) and not await self.parts.store.report.counts()

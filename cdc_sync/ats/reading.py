@@ -24,7 +24,7 @@ from cdc_sync.ats.connection import (
 )
 from cdc_sync.ats.errors import SourceError, is_of_a_row, unless_a_row_fails
 from cdc_sync.ats.facts import table_facts
-from cdc_sync.ats.mapping import Mapping, columns_of
+from cdc_sync.ats.mapping import APPLICATION_ID, STATUS_URL, Mapping, columns_of
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.ats.statements import LARGEST, TEXT, Statements, Walk
 from cdc_sync.ats.unreadable import UnreadableRows, convertible
@@ -137,8 +137,8 @@ class Reader:
         except SourceError as error:
             if not is_of_a_row(error):
                 raise
-            rows = await self.unreadable.examine(key, error)
-            return Read(rows, 0, hidden_by=await self.hidden_by() if confirming else frozenset())
+            rows, at = await self.unreadable.examine(key, error)
+            return Read(rows, at, hidden_by=await self.hidden_by() if confirming else frozenset())
         self.unreadable.met.pop(key, None)
         return found
 
@@ -151,34 +151,37 @@ class Reader:
             return Read([], 0)
         by_id, by_url, found = self.statements.id_is_given, self.statements.url_is_given, Read([], 0)
         if by_id is not None:
-            found = await self._where(by_id, [(id_,) for id_ in application_ids], self.statements.id_type)
+            ids = [(id_,) for id_ in application_ids]
+            found = await self._where(by_id, {APPLICATION_ID}, ids, self.statements.id_type)
         missing = set(application_ids) - {row.application_id for row in found.rows}
         if by_url is not None and missing:
             spellings = {(spelling,) for id_ in missing for spelling in expressions.spellings_in_url(id_)}
-            found = _whole([found, await self._where(by_url, sorted(spellings), TEXT)])
+            found = _whole([found, await self._where(by_url, {APPLICATION_ID, STATUS_URL}, sorted(spellings), TEXT)])
         return found
 
-    async def _where(self, condition: sql.Composable, values: Sequence[Key], type_: sql.Composable) -> Read:
-        """The rows for which a condition holds, also if a statement fails on a row; confirming."""
+    async def _where(
+        self, condition: sql.Composable, places: Collection[str], values: Sequence[Key], type_: sql.Composable
+    ) -> Read:
+        """The rows for which a condition on some places holds, also if a statement fails on a row; confirming."""
         query = self.statements.where(condition)
         found = await unless_a_row_fails(self._confirmed(query, [None, *columns_of(values)]))
         if found is not None:
             return found
         possible = await convertible(self.pool, values, [type_])
-        keys = await self._keys_where(condition, possible) if possible else []
+        keys = await self._keys_where(condition, places, possible) if possible else []
         read = await self.by_key(keys, confirming=True)
         return replace(read, hidden_by=read.hidden_by | await self.hidden_by())
 
-    async def _keys_where(self, condition: sql.Composable, values: Sequence[Key]) -> list[Key]:
+    async def _keys_where(self, condition: sql.Composable, places: Collection[str], values: Sequence[Key]) -> list[Key]:
         """The keys of the rows for which a condition holds, as far as it can be read."""
-        found = await unless_a_row_fails(self.unreadable.keys_where(condition, values))
+        found = await unless_a_row_fails(self.unreadable.keys_where(condition, places, values))
         if found is not None:
             return found
         # Through the whole table, for its unreadable rows.
         page = await self.page(None, _AT_ONCE)
         while page.last is not None:
             page = await self.page(page.last, _AT_ONCE)
-        return await self.unreadable.keys_where(condition, values)
+        return await self.unreadable.keys_where(condition, places, values)
 
     async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
         """The next `size` rows in key order, or fewer large ones, without NULL keys."""

@@ -11,7 +11,7 @@ from psycopg import sql
 from cdc_sync.ats import expressions
 from cdc_sync.ats.connection import with_position
 from cdc_sync.ats.expressions import POSTGRESQLS_OWN, SideTable, common_schema, composed, operator
-from cdc_sync.ats.mapping import APPLICATION_ID, STATUS_URL, Mapping
+from cdc_sync.ats.mapping import APPLICATION_ID, Mapping
 from cdc_sync.config import Column, PlainColumn
 
 TEXT = sql.SQL("text")
@@ -52,7 +52,6 @@ class Statements:
         key_is_given: whether a row has a given key; a list for each part is a parameter.
         id_is_given: whether a row has a given application id, of `id_type`; None if none is mapped.
         url_is_given: the same by the status URL.
-        ids: a row's application id and status URL, the one or the other.
         first_page: the first rows in key order without digests; the parameter is how many.
         by_keys: the walk in key order.
         digests: its pages of digests: one text, how many rows, the clock, and the last key.
@@ -74,8 +73,6 @@ class Statements:
         rows = self.select(mapping.select, mapping.digest, CLOCK)
         self.by_key = _bounded(composed("{} WHERE {}", rows, self.key_is_given), self._width)
         self.by_keys = self.walk()
-        ids = self.select(mapping.expressions[APPLICATION_ID], mapping.expressions[STATUS_URL])
-        self.ids = with_position(composed("{} WHERE {} LIMIT 1", ids, self.key_is_given), 2)
         keys = self.select(*mapping.key_texts, CLOCK)
         last = composed("{} WHERE {} ORDER BY {} LIMIT %s", keys, mapping.has_key, _key_order(mapping, ">"))
         self.last_keys = with_position(last, parts + 1)

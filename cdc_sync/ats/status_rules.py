@@ -6,11 +6,26 @@ crash repeats the measurement.
 """
 
 import json
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 
 from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.reading import Read
 from cdc_sync.core.events import StatusRulesChanged
+from cdc_sync.core.outbox import Known, completed
 from cdc_sync.core.reasons import coded
-from cdc_sync.core.rows import Key, Reportable, Row, StatusRules, map_status
+from cdc_sync.core.rows import (
+    Key,
+    Observation,
+    Reportable,
+    Row,
+    StatusRules,
+    WatchRules,
+    by_application,
+    current,
+    interpret,
+    map_status,
+)
 
 STATUS_RULES = "status-rules"
 """The position with the rules from labels to statuses."""
@@ -49,30 +64,66 @@ def _why_held(touched: int) -> str:
 
 async def _touched(intake: Intake, before: StatusRules) -> int:
     """How many applications the edit alone gives another status than HelloWork acknowledged."""
-    rules, touched = intake.rules, 0
+    touched = 0
     after: Key | None = None
     while True:
         page = await intake.reader.page(after, _PAGE)
-        statuses = {
-            each.application_id: each.content.status
-            for row, each in zip(page.rows, intake.interpreted(page), strict=True)
-            if isinstance(each, Reportable) and each.refused is None and _maps(row, rules.status) != _maps(row, before)
-        }
-        snapshots = await _snapshots(intake, list(statuses))
-        touched += sum(
-            status != snapshots[id_] if id_ in snapshots else rules.first_status == "send"
-            for id_, status in statuses.items()
-        )
+        touched += await _touched_of(intake, page, before)
         if page.last is None:
             return touched
         after = page.last
 
 
+async def _touched_of(intake: Intake, page: Read, before: StatusRules) -> int:
+    """How many of them count at a row of this page."""
+    rules = intake.rules
+    rows = [row for row in page.rows if _is_remapped(row, rules.status, before)]
+    ids = {row.key: interpret(row, rules, page.at).application_id for row in rows}
+    known = await intake.store.capture.known(rules.watch, [id_ for id_ in ids.values() if id_ is not None])
+    canonical = [row for row in await _canonical(intake, rows, ids, known) if _is_remapped(row, rules.status, before)]
+    return sum(_is_touched(interpret(row, rules, page.at), rules, known) for row in canonical)
+
+
+async def _canonical(
+    intake: Intake, rows: Sequence[Row], ids: Mapping[Key, str | None], known: Mapping[str, Known]
+) -> list[Row]:
+    """The canonical row of each application that counts at one of these rows.
+
+    An application counts once: at the row that it was last known by, or if that is gone, at its canonical one.
+    """
+    times = Counter(ids.values())
+    last: dict[str | None, Key] = {id_: before.key for id_, before in known.items()}
+    sure = [row for row in rows if times[ids[row.key]] == 1 and row.key == last.get(ids[row.key])]
+    doubtful = {id_ for id_ in ids.values() if id_ is not None} - {ids[row.key] for row in sure}
+    read = await intake.reader.by_application(doubtful)
+    found = by_application(read.rows, doubtful)
+    return [*sure, *(best for id_, of_one in found.items() if (best := _counting(of_one, last.get(id_), ids)))]
+
+
+def _counting(rows: Sequence[Row], last: Key | None, at: Container[Key]) -> Row | None:
+    """The canonical one of an application's rows, if it counts at one of these keys."""
+    best = current(rows)
+    if best is None:
+        return None
+    place = last if last in {row.key for row in rows} else best.key
+    return best if place in at else None
+
+
+def _is_touched(observation: Observation, rules: WatchRules, known: Mapping[str, Known]) -> bool:
+    """Whether a row would be sent with another status than HelloWork acknowledged."""
+    before = known.get(observation.application_id or "")
+    row = completed(observation, before)
+    if not isinstance(row, Reportable) or row.refused is not None:
+        return False
+    if before is None or before.snapshot is None:
+        return rules.first_status == "send"
+    return row.content.status != before.snapshot.status
+
+
+def _is_remapped(row: Row, now: StatusRules, before: StatusRules) -> bool:
+    """Whether the edit gives a row another status."""
+    return _maps(row, now) != _maps(row, before)
+
+
 def _maps(row: Row, rules: StatusRules) -> object:
     return map_status(rules, row.status, deleted=row.deleted)
-
-
-async def _snapshots(intake: Intake, application_ids: list[str]) -> dict[str, str]:
-    """The acknowledged statuses of those of these applications that have one."""
-    known = await intake.store.capture.known(intake.rules.watch, application_ids)
-    return {id_: of.snapshot.status for id_, of in known.items() if of.snapshot is not None}

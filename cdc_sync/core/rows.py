@@ -83,7 +83,8 @@ class Row(NamedTuple):
     above.
 
     `digest` covers the rules and all of the row but the event's date. `unreadable` says why an expression of the
-    configuration fails on the row: it has its id alone then, or with `id_unreadable` not even that, and is in scope.
+    configuration fails on the row: it has its scope, id, creation date and deletion then, as far as they can be read,
+    and is in scope if `where` fails. `id_unreadable`: an expression of the id fails.
     """
 
     key: Key

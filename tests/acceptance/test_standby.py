@@ -28,6 +28,7 @@ def test_a_standby_is_polled_and_may_be_promoted(on_own_server: Installation, st
         assert on_own_server.hellowork.told("hw-1") == [("SEEN", JOB)]
         checked = " ".join(on_own_server.run("check").stdout.split())
         assert "the server is a standby, which is enough" in checked
+        assert "would send each change twice" in checked
         on_own_server.delete("hw-2")
         daemon.wait_until(lambda: on_own_server.hellowork.told("hw-2") == [("deleted", JOB)], "a sweep's deletion")
 

@@ -3,10 +3,11 @@
 from typing import Any
 
 import pytest
-from support.watched import a_watch
+from support.watched import COLUMNS, a_watch, some_config
 
 from cdc_sync.ats.expressions import SideTable, side_table
 from cdc_sync.config import PlainColumn
+from cdc_sync.config.tenants import Tenant, expanded
 from cdc_sync.core.identifiers import QualifiedName
 
 
@@ -27,6 +28,25 @@ def test_a_value_that_is_looked_up_by_a_key_of_several_columns_with_odd_names() 
     expression = """(SELECT l."Id" FROM "ATS".links l WHERE l.y = t.year AND l."N°" = t.no)"""
     expected = SideTable(QualifiedName("ATS", "links"), "Id", ("y", "N°"))
     assert found(expression, "year", "no", table='"ATS".links', side_key=("y", '"N°"')) == expected
+
+
+def test_quotes_that_a_name_does_not_need_make_no_difference() -> None:
+    expression = """(SELECT l.hw FROM "customer_1".links l WHERE l."application" = t.id)"""
+    assert found(expression, table="customer_1.links") == SideTable(
+        QualifiedName("customer_1", "links"), "hw", ("application",)
+    )
+
+
+def test_a_table_of_each_tenant() -> None:
+    sql = "(SELECT l.hw FROM {schema}.links l WHERE l.application = t.id)"
+    columns = {**COLUMNS, "application_id": {"sql": sql, "depends_on": ["id"]}}
+    related = [{"table": "links", "key": ["application"]}]
+    template = {"for_each": {"schemas": "%"}, "table": "a", "key": ["id"], "columns": columns, "related": related}
+    tenants = {"customers": [Tenant(None, "customer_1")]}
+    watched = expanded(some_config("", {"customers": template}), tenants, str)[0].watches["customers@customer_1"]
+
+    expected = SideTable(QualifiedName("customer_1", "links"), "hw", ("application",))
+    assert side_table(watched, watched.columns.application_id) == expected
 
 
 def test_a_table_that_is_not_related_is_none() -> None:

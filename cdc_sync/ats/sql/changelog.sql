@@ -83,4 +83,6 @@ SELECT EXISTS (SELECT FROM pg_class c
                 WHERE c.relnamespace = to_regnamespace('cdc_sync') AND c.relname ~ '^bell($|_)' AND c.relkind = 'S'
                   AND CASE WHEN has_sequence_privilege(c.oid, 'SELECT')
                       THEN pg_sequence_last_value(c.oid::regclass) IS NOT NULL END)
-    OR coalesce(pg_stat_get_tuples_deleted(to_regclass('cdc_sync.changes')) > 0, false)
+    OR EXISTS (SELECT FROM pg_class c
+                WHERE c.relnamespace = to_regnamespace('cdc_sync') AND c.relname = 'changes'
+                  AND pg_stat_get_tuples_deleted(c.oid) > 0)

@@ -379,6 +379,23 @@ async def test_a_real_pooler_in_transaction_mode(installed: Installed) -> None:
     assert "pool_mode=session" in (findings["session"].remedy or "")
 
 
+async def test_a_partitioned_tables_indexes_are_those_that_its_server_makes(installed: Installed) -> None:
+    run(
+        installed.ats,
+        "CREATE TABLE public.parted (LIKE public.applications) PARTITION BY LIST (job_id);"
+        "CREATE TABLE public.lyon PARTITION OF public.parted FOR VALUES IN ('Lyon');"
+        "CREATE TABLE public.nice PARTITION OF public.parted FOR VALUES IN ('Nice')",
+    )
+    config = installed.install(table="public.parted", **POLL)
+    findings = await found(config)
+    assert {"application-id-index", "watermark-index", "key-index"} <= wrong(findings).keys()
+    for check in ("application-id-index", "watermark-index", "key-index"):
+        remedy = findings[check].remedy or ""
+        for part in ("public.lyon", "public.nice") if "…" in remedy else ("",):
+            installed.ats.execute(remedy.replace("…", part).encode())
+    assert not {"application-id-index", "watermark-index", "key-index"} & wrong(await found(config)).keys()
+
+
 async def test_a_related_table(installed: Installed) -> None:
     run(installed.ats, "CREATE TABLE public.rejections (application bigint)")
     related = [{"table": "public.rejections", "key": ["application"]}]

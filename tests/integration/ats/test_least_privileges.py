@@ -10,7 +10,7 @@ from support.eventually import eventually
 from support.rig import rig
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats
-from support.watched import a_config, grant, install_triggers
+from support.watched import COLUMNS, a_config, grant, install_triggers, some_config
 
 from cdc_sync.ats.lookout import Bell
 from cdc_sync.ats.triggers import Installation
@@ -85,3 +85,20 @@ async def test_in_poll_mode(database: str, ats: Ats, role: str, tmp_path: Path) 
         await watch.sweep(poll)
         await watch.pass_grace()
         assert await watch.deliver() == [("a1", "deleted", "J1")]
+
+
+async def test_a_watch_without_triggers_adopts_beside_a_schema_that_its_role_may_not_use(
+    ats: Ats, database: str, new_role: NewRole, tmp_path: Path
+) -> None:
+    """The schema belongs to another daemon."""
+    others = some_config("", {"others": {"table": "public.others", "key": ["id"], "columns": COLUMNS}})
+    ats.execute("CREATE TABLE public.others (LIKE public.applications)")
+    install_triggers(ats, others)
+    role = new_role()
+    ats.execute(f"GRANT SELECT ON public.applications TO {role}".encode())
+    insert(ats, 1, "a1")
+    async with rig(a_config(dsn_of(database, role)), tmp_path) as watch:
+        await watch.adopt()
+        update(ats, 1, status="hired")
+        await watch.sweep()
+        assert await watch.deliver() == [("a1", "hired", "J1")]

@@ -14,6 +14,7 @@ from support.sessions import Ats, OpenSession, one, rows, run
 from support.watched import COLUMNS, run_script, some_config
 from typer.testing import CliRunner, Result
 
+from cdc_sync.ats.granting import grants, revokes
 from cdc_sync.ats.scripts import functions_for_tenants, installation, uninstall
 from cdc_sync.ats.verifying import verify
 from cdc_sync.cli import app
@@ -156,6 +157,20 @@ def test_one_role_owns_what_is_of_several_owners(
     watches = [f"customers@{tenant}" for tenant in PLAIN]
     assert sorted(name for (name,) in rows(vendor, "SELECT watch FROM cdc_sync.changes")) == watches
     run_script(vendor, uninstall())
+
+
+def test_the_grants_of_a_thousand_tenants_are_short(vendor: Ats, new_role: NewRole) -> None:
+    role = new_role()
+    install(vendor, configured())
+    run_script(vendor, grants(configured(), role))
+    may_read = "SELECT has_column_privilege(%s, %s::regclass, 'status', 'SELECT')"
+    tables = [sql.Identifier(name, "applications").as_string() for name in (ODD, "user")]
+    assert all(one(vendor, may_read, [role, table]) for table in tables)
+    run_script(vendor, revokes(configured(), role))
+    assert not any(one(vendor, may_read, [role, table]) for table in tables)
+    many = configured(tenants=[f"tenant_{number}" for number in range(1000)])
+    assert len(grants(many, role)) < 30_000
+    assert len(revokes(many, role)) < 60_000
 
 
 class TestCommandLine:

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import pytest
 from support.applications import insert, update
 from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
+from cdc_sync.ats import status_rules
 from cdc_sync.ats.status_rules import STATUS_RULES, measure_edit, to_text
 from cdc_sync.core.events import StatusRulesChanged
 from cdc_sync.core.rows import StatusRules
@@ -80,6 +82,45 @@ async def test_what_would_be_adopted_does_not_count(ats: Ats, open_rig: OpenRig)
     await adopted(ats, open_rig, 4, status={"map": {"hired": "hired"}, "unmapped": "ignore"}, first_status="adopt")
     async with open_rig(fuse=FUSE, status={"map": {"hired": "hired"}}, first_status="adopt") as rig:
         assert await start(rig) == [StatusRulesChanged(WATCH, touched=0, held=False)]
+
+
+async def test_rows_without_a_job_count_by_their_last_known_one(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 4, status=BEFORE)
+    update(ats, 1, 2, 3, 4, job_id=None)
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=4, held=True)]
+
+
+@pytest.mark.parametrize("distance", [1, 1000], ids=["on its page", "on another page"])
+async def test_an_old_row_beside_the_canonical_one_does_not_count(
+    ats: Ats, open_rig: OpenRig, distance: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_rules, "_PAGE", 2)
+    for number in range(1, 5):
+        insert(ats, 10 * number, f"a{number}", created_at="2020-01-01")
+        insert(ats, 10 * number + distance, f"a{number}", "hired", created_at="2021-01-01")
+    async with open_rig(fuse=FUSE, status=BEFORE) as rig:
+        await start(rig)
+        await rig.sweep()
+        await rig.deliver()
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=0, held=False)]
+
+
+@pytest.mark.parametrize("distance", [1, 1000], ids=["on its page", "on another page"])
+@pytest.mark.parametrize("known", [True, False])
+async def test_an_application_of_two_rows_counts_once(
+    ats: Ats, open_rig: OpenRig, distance: int, monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    monkeypatch.setattr(status_rules, "_PAGE", 2)
+    await adopted(ats, open_rig, 1, status=BEFORE)
+    old = "a1" if known else "a2"
+    insert(ats, 10, old, created_at="2020-01-01")
+    insert(ats, 10 + distance, old, created_at="2999-01-01")
+    expected = 1 if known else 2
+    async with open_rig(fuse=FUSE, status=AFTER, first_status="send") as rig:
+        await measure_edit(rig.intake)
+        assert rig.heard(StatusRulesChanged) == [StatusRulesChanged(WATCH, touched=expected, held=False)]
 
 
 async def test_dying_before_the_end_it_is_noticed_again(ats: Ats, open_rig: OpenRig) -> None:

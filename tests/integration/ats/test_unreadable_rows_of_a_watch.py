@@ -27,6 +27,7 @@ FRAGILE_ID: dict[str, Any] = {
         }
     }
 }
+_2024 = 1_704_067_200_000
 POLL = {"mode": "poll", "watermark": "updated_at"}
 
 
@@ -98,3 +99,75 @@ async def test_a_suspicion_is_not_believed_while_the_row_is_there_unread(ats: At
         update(ats, 1, notes=None, status="hired")
         await rig.drain.catch_up()
         assert await rig.deliver() == [("a1", "hired", "J1")]
+
+
+async def test_an_older_row_hides_no_live_one(ats: Ats, open_rig: OpenRig) -> None:
+    for number in range(1, 6):
+        insert(ats, number, f"a{number}")
+    async with open_rig(**FRAGILE) as rig:
+        await rig.adopt()
+        update(ats, 3, notes="bad", deleted_at="2024-01-02")
+        insert(ats, 103, "a3", status="hired")
+        await rig.drain.catch_up()
+        await rig.pass_grace()
+        assert await rig.deliver() == [("a3", "hired", "J1")]
+
+
+async def test_out_of_scope_they_are_no_error_and_no_deletion_follows(ats: Ats, open_rig: OpenRig) -> None:
+    for number in range(1, 6):
+        insert(ats, number, f"a{number}")
+    async with open_rig(where={"sql": "t.job_id <> 'other'", "depends_on": ["job_id"]}, **FRAGILE) as rig:
+        await rig.adopt()
+        update(ats, 3, notes="bad", job_id="other")
+        insert(ats, 200, "a200", notes="bad", job_id="other")
+        await rig.drain.catch_up()
+        await rig.sweep()
+        assert await skipped(rig) == {}
+        delete(ats, 3)
+        await rig.drain.catch_up()
+        await rig.pass_grace()
+        assert await rig.deliver() == []
+
+
+async def test_a_row_whose_url_alone_fails_is_found_by_its_id(ats: Ats, open_rig: OpenRig) -> None:
+    url = {
+        "sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text END",
+        "depends_on": ["notes"],
+    }
+    for number in range(1, 6):
+        insert(ats, number, f"a{number}")
+    async with open_rig(columns={"status_url": url}) as rig:
+        await rig.adopt()
+        with ats.transaction():
+            delete(ats, 3)
+            insert(ats, 103, "a3", notes="bad")
+        await rig.drain.catch_up()
+        await rig.pass_grace()
+        assert await rig.deliver() == []
+
+
+@pytest.mark.parametrize("end", ["deleted", "corrected"])
+async def test_what_ends_one_while_a_sweep_catches_up_is_dated(ats: Ats, open_rig: OpenRig, end: str) -> None:
+    date = {
+        "sql": "CASE t.notes WHEN 'bad' THEN now() + make_interval(secs => 1 / (length(t.notes) - 3)) END",
+        "depends_on": ["notes"],
+    }
+    for number in range(1, 6):
+        insert(ats, number, f"a{number}")
+    async with open_rig(install=False, columns={"event_date": date}) as rig:
+        await rig.adopt()
+        await rig.sweep()
+        update(ats, 3, notes="bad", status="hired")
+
+        class Meanwhile:
+            async def catch_up(self) -> None:
+                if end == "deleted":
+                    delete(ats, 3)
+                else:
+                    update(ats, 3, notes=None)
+
+        for _ in range(2):
+            await rig.sweep(Meanwhile())
+        await rig.pass_grace()
+        (entry,) = await rig.entries()
+        assert entry.content.event_date > _2024
