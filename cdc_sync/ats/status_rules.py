@@ -7,7 +7,8 @@ crash repeats the measurement.
 
 import json
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.reading import Read
@@ -77,19 +78,28 @@ async def _touched(intake: Intake, before: StatusRules) -> int:
 async def _touched_of(intake: Intake, page: Read, before: StatusRules) -> int:
     """How many of them count at a row of this page."""
     rules = intake.rules
-    rows = [row for row in page.rows if _is_remapped(row, rules.status, before)]
+    counts = partial(_counts, now=rules.status, before=before)
+    rows = list(filter(counts, page.rows))
     ids = {row.key: interpret(row, rules, page.at).application_id for row in rows}
     known = await intake.store.capture.known(rules.watch, [id_ for id_ in ids.values() if id_ is not None])
-    canonical = [row for row in await _canonical(intake, rows, ids, known) if _is_remapped(row, rules.status, before)]
+    if rules.first_status != "send":
+        # Nothing would be sent of the others.
+        rows = [row for row in rows if ids[row.key] in known]
+        ids = {row.key: ids[row.key] for row in rows}
+    canonical = filter(counts, await _canonical(intake, rows, ids, known, counts))
     return sum(_is_touched(interpret(row, rules, page.at), rules, known) for row in canonical)
 
 
 async def _canonical(
-    intake: Intake, rows: Sequence[Row], ids: Mapping[Key, str | None], known: Mapping[str, Known]
+    intake: Intake,
+    rows: Sequence[Row],
+    ids: Mapping[Key, str | None],
+    known: Mapping[str, Known],
+    counts: Callable[[Row], bool],
 ) -> list[Row]:
     """The canonical row of each application that counts at one of these rows.
 
-    An application counts once: at the row that it was last known by, or if that is gone, at its canonical one.
+    An application counts once: at the row that it was last known by, if that one counts, else at its canonical one.
     """
     times = Counter(ids.values())
     last: dict[str | None, Key] = {id_: before.key for id_, before in known.items()}
@@ -97,15 +107,15 @@ async def _canonical(
     doubtful = {id_ for id_ in ids.values() if id_ is not None} - {ids[row.key] for row in sure}
     read = await intake.reader.by_application(doubtful)
     found = by_application(read.rows, doubtful)
-    return [*sure, *(best for id_, of_one in found.items() if (best := _counting(of_one, last.get(id_), ids)))]
+    return [*sure, *(best for id_, of_one in found.items() if (best := _counting(of_one, last.get(id_), ids, counts)))]
 
 
-def _counting(rows: Sequence[Row], last: Key | None, at: Container[Key]) -> Row | None:
+def _counting(rows: Sequence[Row], last: Key | None, at: Container[Key], counts: Callable[[Row], bool]) -> Row | None:
     """The canonical one of an application's rows, if it counts at one of these keys."""
     best = current(rows)
     if best is None:
         return None
-    place = last if last in {row.key for row in rows} else best.key
+    place = last if last in {row.key for row in rows if counts(row)} else best.key
     return best if place in at else None
 
 
@@ -120,9 +130,9 @@ def _is_touched(observation: Observation, rules: WatchRules, known: Mapping[str,
     return row.content.status != before.snapshot.status
 
 
-def _is_remapped(row: Row, now: StatusRules, before: StatusRules) -> bool:
-    """Whether the edit gives a row another status."""
-    return _maps(row, now) != _maps(row, before)
+def _counts(row: Row, now: StatusRules, before: StatusRules) -> bool:
+    """Whether a row is in scope, and the edit gives it another status."""
+    return row.in_scope and _maps(row, now) != _maps(row, before)
 
 
 def _maps(row: Row, rules: StatusRules) -> object:

@@ -17,7 +17,7 @@ from cdc_sync.ats.expressions import composed
 from cdc_sync.ats.mapping import APPLICATION_ID, CREATED, DELETED, STATUS_URL, WHERE, Mapping, columns_of
 from cdc_sync.ats.statements import CLOCK, Statements
 from cdc_sync.core.reasons import coded
-from cdc_sync.core.rows import Key, Row
+from cdc_sync.core.rows import BLANKS, Key, Row
 
 _AT_EACH_END = 20
 """Rows at either end of the table, of which one must be readable."""
@@ -114,7 +114,7 @@ def _row(key: Key, read: dict[str, Any], failing: frozenset[str], error: SourceE
         deleted=read.get(DELETED) == 1,
         extra=(),
         unreadable=coded("unreadable", "it cannot be read: %(message)s", message=row_error_text(error)),
-        id_unreadable=not failing.isdisjoint(_IDS) and read.get(APPLICATION_ID) is None,
+        id_unreadable=not failing.isdisjoint(_IDS) and not (read.get(APPLICATION_ID) or "").strip(BLANKS),
     )
 
 

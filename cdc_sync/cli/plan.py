@@ -133,15 +133,21 @@ class _Rehearsal:
 
     async def _work(self, all_parts: Sequence[WatchParts]) -> list[str]:
         """Do the work of a database's watches; returns the names of those whose work is done."""
-        intakes, done = list[Intake](), list[str]()
+        intakes, done, failure = list[Intake](), list[str](), None
         async with AsyncExitStack() as stack:
-            for parts in all_parts:
-                with self._may_fail(parts):
-                    intakes.append(await stack.enter_async_context(_captured(parts)))
-            for intake in intakes:
-                with self._may_fail(intake.parts):
-                    await _answer_deletions(intake)
-                    done.append(intake.parts.name)
+            # An error that left the stack would let each watch wait for the reason why its sessions are lost.
+            try:
+                for parts in all_parts:
+                    with self._may_fail(parts):
+                        intakes.append(await stack.enter_async_context(_captured(parts)))
+                for intake in intakes:
+                    with self._may_fail(intake.parts):
+                        await _answer_deletions(intake)
+                        done.append(intake.parts.name)
+            except (SourceError, AnotherDatabaseError) as error:
+                failure = error
+        if failure is not None:
+            raise failure
         return done
 
     @contextmanager

@@ -224,6 +224,10 @@ _MENDED = events.SweepDone, events.WatchStandsBy, events.WatchEnded
 """What ends a mistake: each try may get as far as capturing."""
 
 
+_ON_THE_WAY = events.WatchConnected, events.CaptureStarted
+"""What comes before the end of a loss."""
+
+
 class _Levels:
     """The levels of lines, by their names in `logs.yaml`.
 
@@ -243,8 +247,9 @@ class _Levels:
     def _by_rule(self, name: str, event: Any) -> int:
         match name:
             case "milestone":
-                # Another line lists tenants.
-                return DEBUG if SEPARATOR in event.watch or event.watch in self._lost else INFO
+                # Another line lists tenants; what is lost may be lost again before it works.
+                is_on_the_way = isinstance(event, _ON_THE_WAY) and event.watch in self._lost
+                return DEBUG if SEPARATOR in event.watch or is_on_the_way else INFO
             case "loss":
                 return self._of_loss(event)
             case "attempt":

@@ -148,7 +148,6 @@ class WatchWorker:
         # Ready: capture works, and earlier commits are applied.
         await capture.catch_up()
         if not self._sweep_failed:
-            self._failures = 0
             self._store_works()
         self._parts.observe(events.CaptureStarted(self._parts.name))
         await self._sweeps(capture)
@@ -174,6 +173,8 @@ class WatchWorker:
                     raise
                 finally:
                     self._next_sweep_from = clock() + sweep.worked * (_SWEEP_SHARE - 1)
+            # Not before: a sweep that fails each time must not be tried twice a second.
+            self._failures = 0
             self._sweep_failed = False
             self._store_works()
             next_at, until_next = started + until_next, interval

@@ -16,6 +16,7 @@ from support.observing import EXAMPLES
 
 from cdc_sync.config import Log
 from cdc_sync.core.events import (
+    BaselineDone,
     BaselineProgress,
     CallEnded,
     CaptureStarted,
@@ -274,6 +275,13 @@ class TestWatch:
         told = self.events(written, *trying, *trying, *trying, self.CONNECTED, self.CAPTURING, self.SWEPT, self.MISTAKE)
 
         assert told == ["connected", "watching", "no such table", "swept", "no such table"]
+
+    def test_the_first_baseline_after_a_mistake_is_said(self, written: Written) -> None:
+        baseline = BaselineDone(WATCH, 9, 0, 0.1)
+
+        told = self.events(written, self.MISTAKE, self.CONNECTED, baseline, self.CAPTURING, self.SWEPT)
+
+        assert told == ["no such table", "9 applications known, 0 calls", "swept"]
 
     def test_a_mended_watchs_repairs_stay_a_warning(self, written: Written) -> None:
         records = written.records(self.MISTAKE, SweepDone(WATCH, 9, 0.1, {"status": 1}))

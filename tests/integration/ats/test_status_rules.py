@@ -133,3 +133,33 @@ async def test_dying_before_the_end_it_is_noticed_again(ats: Ats, open_rig: Open
     async with open_rig(fuse=FUSE, status=AFTER) as rig:
         assert await start(rig) == [StatusRulesChanged(WATCH, touched=4, held=True)]
         assert (await rig.store.operation.fuses())[WATCH] == first
+
+
+async def test_a_newer_row_counts_though_the_last_known_one_does_not(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1", "hired", created_at="2020-01-01")
+    async with open_rig(fuse=FUSE, status=BEFORE) as rig:
+        await start(rig)
+    insert(ats, 2, "a1", created_at="2999-01-01")
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        await measure_edit(rig.intake)
+        assert rig.heard(StatusRulesChanged) == [StatusRulesChanged(WATCH, touched=1, held=False)]
+
+
+async def test_rows_that_are_never_sent_are_not_looked_up(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = {"sql": "notes IS DISTINCT FROM 'draft'", "depends_on": ["notes"]}
+    await adopted(ats, open_rig, 1, status=BEFORE, where=where)
+    insert(ats, 2, "a2", notes="draft")
+    async with open_rig(fuse=FUSE, status=AFTER, where=where) as rig:
+        asked: list[object] = []
+        by_application = rig.intake.reader.by_application
+
+        async def counted(ids: Any) -> Any:
+            asked.extend(ids)
+            return await by_application(ids)
+
+        monkeypatch.setattr(rig.intake.reader, "by_application", counted)
+        await measure_edit(rig.intake)
+
+        assert asked == []

@@ -146,6 +146,18 @@ async def test_a_row_whose_url_alone_fails_is_found_by_its_id(ats: Ats, open_rig
         assert await rig.deliver() == []
 
 
+async def test_a_row_with_a_blank_id_whose_url_fails_is_reported(ats: Ats, open_rig: OpenRig) -> None:
+    """It may be an application: nobody knows its id."""
+    url = {"sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text END", "depends_on": ["notes"]}
+    insert(ats, 1, "a1")
+    async with open_rig(columns={"status_url": url}) as rig:
+        await rig.adopt()
+        insert(ats, 7, " ", notes="bad")
+        update(ats, 1, status="hired")
+        await rig.drain.catch_up()
+        assert len(await skipped(rig)) == 1
+
+
 @pytest.mark.parametrize("end", ["deleted", "corrected"])
 async def test_what_ends_one_while_a_sweep_catches_up_is_dated(ats: Ats, open_rig: OpenRig, end: str) -> None:
     date = {
