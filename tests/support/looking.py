@@ -176,7 +176,8 @@ async def admin_server(
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
             admin = Admin(folder, config, store, session)
-            made = AdminServer(config, admin.metrics, lambda: admin.conditions, lambda: now, observe or admin.emit, places)
+            emit = observe or admin.emit
+            made = AdminServer(config, admin.metrics, lambda: admin.conditions, lambda: now, emit, places)
             made.show(store, without_live_row)
             async with made.serving() as server:
                 admin.url = server.url or ""

@@ -70,7 +70,6 @@ class TestOrder:
 
         assert await store.operation.paused() == {"b"}
 
-
     async def test_who_executes_one_learns_what_was_done(self, store: Store) -> None:
         await ask(store, Pause(ELSEWHERE, by("pause")))
         await ask(store, Resend(WATCH, ("nobody",), by("resend")))
