@@ -28,10 +28,11 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse, blow
 from cdc_sync.core.outbox import ANSWERED_WITHIN, NOWHERE, Applying, Entry, Known, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
-from cdc_sync.core.rows import Key, Reportable, WatchRules
+from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.delivery import mend
 from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, pages, value
 from cdc_sync.store.encoding import (
+    address_columns,
     content_from,
     entry_from,
     fuse_from,
@@ -282,7 +283,7 @@ def _changes(plan: BatchPlan, now: int, at: int) -> _Changes:
         ("remove", [(id_,) for id_ in (*plan.cancelled, *plan.forgotten)]),
         ("forget_application", [(id_,) for id_ in plan.forgotten]),
         ("enqueue", [_enqueued(one) for one in plan.enqueued]),
-        ("refresh", [_refreshed(one) for one in plan.refreshed]),
+        ("refresh", [(one.application_id, *address_columns(one.content)) for one in plan.refreshed]),
     ]
 
 
@@ -306,11 +307,6 @@ def _outcomes(plan: BatchPlan, attempted: Collection[str], suspected: Sequence[S
         ("set_position", list(plan.positions.items())),
         ("set_account_fuse", [(name, fuse_text(each)) for name, each in sorted(plan.of_accounts.items())]),
     ]
-
-
-def _refreshed(one: Reportable) -> Row:
-    """The columns of the statement `refresh` after the watch."""
-    return one.application_id, state_columns(one.content)[-1], one.content.endpoint
 
 
 def _enqueued(one: Entry) -> Row:
