@@ -63,9 +63,10 @@ SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.
 -- `|| ''` keeps SQLite from the index of watches, of which there may be a thousand.
 SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o.watch IS NOT NULL
   FROM @each(ids) i
+  LEFT JOIN @found snapshot own WHERE own.watch = :watch AND own.application_id = i.value
  CROSS JOIN @found snapshot s WHERE s.application_id = i.value
   LEFT JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
- WHERE (s.watch || '') @in(watches)
+ WHERE own.number IS NULL AND (s.watch || '') @in(watches)
  ORDER BY s.acknowledged_at NULLS FIRST;
 
 -- name: rivals
@@ -177,9 +178,6 @@ SELECT x.heir, x.application_id, x.at, x.at
    AND (coalesce(s.status, '') <> f.status OR coalesce(s.job_id, '') <> f.job_id
         OR coalesce(s.deleted, FALSE) <> f.deleted)
 ON CONFLICT (watch, application_id) DO NOTHING;
-
--- name: recorded
-SELECT application_id FROM @snapshot WHERE watch = :watch AND application_id @in(ids);
 
 -- name: leave_scope(watch text, application_id text)
 UPDATE @snapshot AS s SET in_scope = FALSE

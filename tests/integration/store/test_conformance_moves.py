@@ -72,9 +72,10 @@ class TestTheOtherWatch:
         await adopt(store, *ids)
         strangers = [f"w{number}" for number in range(1000)]
 
-        found = await store.capture.known_elsewhere([*strangers, WATCH], ids)
+        found = await store.capture.known_elsewhere(ARCHIVE, [*strangers, WATCH], ids)
 
         assert found.keys() == set(ids)
+        assert await store.capture.known_elsewhere(WATCH, [*strangers, WATCH], ids) == {}, "it knows them itself"
 
 
 class TestTwoEntries:

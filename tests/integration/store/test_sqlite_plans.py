@@ -22,7 +22,7 @@ def test_the_page_comes_first(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["known_elsewhere", "rivals"])
 def test_of_a_thousand_watches_an_application_is_found_by_its_id(tmp_path: Path, name: str) -> None:
-    parameters = {"ids": "[]", "watches": "[]"}
+    parameters = {"watch": "w", "ids": "[]", "watches": "[]"}
     with closing(connect(tmp_path / "state.db")) as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {statements('sqlite')[name].text}", parameters).fetchall()
 
