@@ -31,7 +31,7 @@ from cdc_sync.core.events import ASKED_FOR, Handlers, Outcome
 from cdc_sync.core.replies import CallOutcome
 from cdc_sync.core.rows import Origin
 from cdc_sync.packaged import data
-from cdc_sync.store import Store
+from cdc_sync.store.clock import Clock
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper ends, included, of the buckets of every histogram, in seconds."""
@@ -39,7 +39,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
 """The causes of sweeps' repairs (`ats.sweep`)."""
 
-ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "adopt-database", "forget")
+ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "forget")
 """People's actions (`PersonActed`)."""
 
 _FROM_0: Mapping[str, Collection[tuple[str, ...]]] = {
@@ -134,6 +134,8 @@ class EventMetrics:
         """What events say of each watch, by gauge."""
         for outcome in ("applied", "refused"):
             self._of["cdc_sync_reloads"].labels(outcome)
+        for action in ACTIONS:
+            self._of["cdc_sync_human_actions"].labels(action)
 
     def handlers(self) -> Handlers:
         """The events that are counted."""
@@ -157,6 +159,7 @@ class EventMetrics:
             events.Decided: lambda e: count("cdc_sync_decisions", e.watch, e.outcome).inc(),
             events.CallEnded: self._call_ended,
             events.ChangesMissed: lambda e: count("cdc_sync_missed_changes", e.watch).inc(e.number),
+            events.PersonActed: lambda e: of["cdc_sync_human_actions"].labels(e.action).inc(),
             events.TokenRefused: lambda _: of["cdc_sync_admin_refused_tokens"].inc(),
             events.ConnectionDisplaced: lambda _: of["cdc_sync_admin_displaced_connections"].inc(),
         }
@@ -228,18 +231,9 @@ class EventMetrics:
         self._count("cdc_sync_queue_seconds", event.watch).observe(event.waited)
         self.latency.add(event.waited + event.seconds)
 
-    async def exposed(self, report: Mapping[str, Any], store: Store, conditions: Conditions) -> bytes:
-        """The text of `/metrics` at a status report.
-
-        Raises:
-            StoreError: the store cannot be read.
-        """
-        of, clock = self._of, store.driver.clock
-        actions = {**dict.fromkeys(ACTIONS, 0), **await store.operation.count_actions()}
-        # From here on without a wait: several may ask at once.
-        of["cdc_sync_human_actions"].clear()
-        for action, number in actions.items():
-            of["cdc_sync_human_actions"].labels(action).inc(number)
+    def exposed(self, report: Mapping[str, Any], clock: Clock, conditions: Conditions) -> bytes:
+        """The text of `/metrics` at a status report."""
+        of = self._of
         for texts in _METRICS["gauge"].values():
             for name in texts:
                 of[name].clear()

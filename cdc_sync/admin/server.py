@@ -206,7 +206,7 @@ class AdminServer:
         return web.Response(status=503 if reasons else 200, text="\n".join([*lines, ""]))
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        body = await self.metrics.exposed(await self._report(), self._opened, self.conditions())
+        body = self.metrics.exposed(await self._report(), self._opened.driver.clock, self.conditions())
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def _status(self, request: web.Request) -> web.Response:
@@ -240,9 +240,12 @@ class AdminServer:
         action = request.path.rpartition("/")[2]
         by = PersonActed(now, action, who, 1, form.get("endpoint") or form.get("watch"))
         done = await act(store, request.path, form, by, watches, self._without_live_row)
+        by = replace(by, count=done.number)
+        if done.number:
+            self.observe(by)
         if not _is_browser(request):
             return web.json_response(done.answer)
-        self._acts.append(replace(by, count=done.number))
+        self._acts.append(by)
         raise web.HTTPSeeOther(self._address(request, "/"))
 
     def _address(self, request: web.Request, path: str, **query: str) -> str:

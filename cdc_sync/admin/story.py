@@ -121,4 +121,4 @@ async def lookup(config: Config, store: Store, text: str) -> dict[str, Any]:
         return {"application_id": text, "stories": [], "hits": hits[:MOST_HITS], "more": hits[MOST_HITS:]}
     found = [story for _, story in await stories(config, store, application_id, None)]
     # Of others the present state is unknown.
-    return {"application_id": application_id, "stories": found, "watches": config.watches, "hits": [], "by": hits[0].by}
+    return {"application_id": application_id, "stories": found, "watches": config.watches, "hits": []}

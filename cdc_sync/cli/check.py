@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import ssl
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -53,9 +53,6 @@ _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 _SCRIPT = re.compile(r"\bcdc-sync sql (install|uninstall|grants|verify)\b(?! --(database|store))")
 """A command on one database."""
-
-_MOST_PAIRS = 20
-"""Pairs of watches that are named."""
 
 _LITTLE_SPACE = 2**30
 """Bytes. The store of a million applications takes some hundred MB; a burst adds its log."""
@@ -129,7 +126,7 @@ async def _check(config: Config, watch: str | None, report: Report) -> None:
     report.many = only if len(only) > MOST_LISTED else ()
     if config.state.backend == "postgres" and config.state.dsn is not None:
         tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
-    positions = await check_store(config, tell, only, refused)
+    positions = await check_store(config, tell, refused)
     for name, database in config.all_databases.items():
         tell_of_it = partial(of_database, tell, config, name)
         tell_of_it(encryption("encryption", f"{config.section_of(name)}.dsn", database.dsn.get_secret_value()))
@@ -191,10 +188,10 @@ def logged(check: str, event: Event) -> Finding:
 # The store.
 
 
-async def check_store(config: Config, tell: Tell, only: Collection[str], refused: Collection[str]) -> dict[str, str]:
+async def check_store(config: Config, tell: Tell, refused: Collection[str]) -> dict[str, str]:
     """Report findings about the store; returns the replica positions in it, by watch.
 
-    `only` are the watches to check, `refused` the tenants that have none.
+    `refused` are the tenants that have no watch.
     """
     if config.state.backend == "sqlite":
         files = check_files(config.state.path)
@@ -205,7 +202,6 @@ async def check_store(config: Config, tell: Tell, only: Collection[str], refused
         async with opened_beside(config) as store:
             tell(_found("store/usable", place=place_of(config)))
             await _check_content(config, store, tell, refused)
-            await _check_known_twice(config, store, tell, only)
             positions = await store.report.positions_of_all(POSITION)
             return {watch: of[POSITION] for watch, of in positions.items() if watch in config.watches}
     except StoreError as error:
@@ -235,18 +231,6 @@ async def _check_content(config: Config, store: Store, tell: Tell, refused: Coll
         ((theirs, *_),) = await store.driver.ask("clock")
         skew = clock_skew(theirs, before, wall_clock())
         tell(check_clock("store-clock", "the clock of the store's server", skew))
-
-
-async def _check_known_twice(config: Config, store: Store, tell: Tell, only: Collection[str]) -> None:
-    """Report the applications of two watches whose calls have the same account: HelloWork has one of each id."""
-    together = defaultdict[str | None, list[str]](list)
-    for watch in config.watches:
-        together[account_of(config, watch)].append(watch)
-    for watches in together.values():
-        for each in await store.report.known_twice(watches, _MOST_PAIRS):
-            if {each.watch, each.other} & set(only):
-                examples = ", ".join(dict.fromkeys([each.example, each.another]))
-                tell(_found("store-ids/twice", each.watch, number=each.number, other=each.other, examples=examples))
 
 
 async def check_identity(config: Config, name: str, tell: Tell) -> None:

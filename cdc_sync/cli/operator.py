@@ -15,7 +15,6 @@ from cdc_sync.cli.console import print_text
 from cdc_sync.cli.context import (
     WatchOption,
     YesOption,
-    acting,
     configured,
     confirm,
     has_tenant,
@@ -196,5 +195,4 @@ async def adopt_database(
         stored = {watch: await store.capture.positions(watch) for watch in config.watches}
         positions = {watch: {**positions_elsewhere(of), FROM_DATABASE: name} for watch, of in stored.items() if of}
         await store.databases.rebind(identity, hosts, positions, name)
-        await store.operation.record_action(acting(store, "adopt-database", name or None))
     say("done")

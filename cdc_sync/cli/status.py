@@ -112,30 +112,26 @@ def _what_is_wrong(config: Config) -> str | None:
 
 async def explain(
     context: typer.Context,
-    application_id: Annotated[
-        str, typer.Argument(help="Or its row's key (several columns as a/b), or how its id begins.")
-    ],
+    application_id: Annotated[str, typer.Argument(help="Or its row's key (several columns as a/b).")],
     watch: WatchOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell one application's story: what was seen, sent, answered; what is pending, and why.
 
-    Several that may be meant are listed instead, and it exits with 1; with --json also one found by its beginning.
+    Several that may be meant are listed instead, and it exits with 1.
     """
     config = await known(context)
     async with opened(config, watch) as store:
         hits = await store.report.search(application_id, watch, MOST_HITS + 1)
-        by, id_ = hits[0].by if hits else "id", meant(hits)
+        id_ = meant(hits)
         found = [] if id_ is None else await _stories(store, config, id_, watch)
     if not hits:
         where = {"watch": watch, "watches": listed(config.watches), "place": place_of(config)}
         say(text("unknown", searched=application_id, longest=LONGEST_ID, **where), err=True)
     if as_json:
-        # For an unknown id, a script must not get another application's story.
-        found = [] if by == "beginning" else found
         print_json(found or list(map(asdict, hits)))
     elif found:
-        print_text("stories", searched=application_id, by=by, stories=found, most=EVENTS)
+        print_text("stories", searched=application_id, stories=found, most=EVENTS)
     elif hits:
         print_text("hits", searched=application_id, hits=hits, most=MOST_HITS)
     if not found:

@@ -435,12 +435,6 @@ class StoreFailed(Event):
     code: str | None = None
 
 
-class StoreUpgrading(Event):
-    """The store is being migrated, for so many seconds now; emitted every ten."""
-
-    seconds: float
-
-
 class StandsBy(Event):
     """Another daemon leads the store's daemons: this one waits. Emitted when `message`, who leads, changes."""
 

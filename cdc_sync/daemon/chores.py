@@ -125,7 +125,7 @@ async def save_conditions(process: Process, store: Store) -> None:
 
 
 class Pulse:
-    """Reports what people have done, and when reading, calls or clocks are out of bounds, and when they are back."""
+    """Reports when reading, calls or clocks are out of bounds, and when they are back."""
 
     def __init__(self, process: Process, store: Store) -> None:
         self._process = process
@@ -140,8 +140,6 @@ class Pulse:
         process, store = self._process, self._store
         try:
             process.counts = await store.report.counts()
-            for acted in await store.operation.take_actions():
-                process.emit(acted)
             await self._look_at_deliveries()
         except StoreError:  # the sender reports it
             process.counts = None

@@ -244,8 +244,10 @@ class Leading:
         while True:
             is_asked = False
             with suppress(StoreError):  # capture and delivery report it; a request that fails keeps no pause waiting
-                while await self.store.operation.execute_next(self._config.watches):
+                while (done := await self.store.operation.execute_next(self._config.watches)) is not None:
                     is_asked, pause = True, _MORE_REQUESTS
+                    for acted in done:
+                        self._process.emit(acted)
             with suppress(StoreError):
                 self.sender.pause(await self.store.operation.paused())
                 self._follows_pauses.set()

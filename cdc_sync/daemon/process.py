@@ -99,11 +99,9 @@ async def unless(over: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
 def opened_lead(process: Process, standing_by: StandingBy) -> AbstractAsyncContextManager[Lead]:
     """The process's lead of its store; for a dry run of a temporary copy.
 
-    While this thread waits, the one that upgrades an SQLite store calls `emit`.
-
     Raises:
         StoreError: the store cannot be used.
     """
     if process.dry_run:
         return opening.leading_copy(process.config)
-    return opening.leading(process.config, standing_by, lambda seconds: process.emit(events.StoreUpgrading(seconds)))
+    return opening.leading(process.config, standing_by)

@@ -19,9 +19,6 @@ from cdc_sync.core.visible import visible
 _BEATS = 4
 """Beats within the watchdog's time: one may be late."""
 
-_MORE_TIME = 120_000_000
-"""Microseconds that a start may take from now on; renewed every ten seconds."""
-
 
 class SystemdNotifier:
     """Reports start, reload, end, life and status; silent without a manager."""
@@ -37,8 +34,6 @@ class SystemdNotifier:
         if not self._address:
             return {}
         return {
-            # However long it takes: an interrupted upgrade starts over.
-            events.StoreUpgrading: lambda _: self._send(f"EXTEND_TIMEOUT_USEC={_MORE_TIME}", "Upgrading the store"),
             events.StandsBy: lambda e: self._ready(f"Standing by: {e.message}"),
             events.LeadTaken: lambda _: self._ready("Leading"),
             events.DaemonStopping: lambda e: self._send("STOPPING=1", f"Stopping on {e.signal}"),

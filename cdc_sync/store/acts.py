@@ -10,8 +10,8 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
-from functools import cache, partial
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -46,9 +46,6 @@ T = TypeVar("T")
 STEP = 1_000
 """Most entries that an act changes in one transaction."""
 
-_UNLOGGED = 1_000
-"""Actions kept for the log while no daemon runs."""
-
 DEADLINE: Final = 30.0
 """Seconds after which a request is not executed any more."""
 
@@ -74,7 +71,7 @@ Captured = Collection[str] | None
 class Act:
     """A person's act in the transaction of who holds the store's lock.
 
-    `now` is people's time, `due_at` the due time of what is sent for it; `captured`: see there.
+    `now` is people's time, `due_at` the due time of what is sent for it; `captured`: see there. `done` is for the log.
     """
 
     transaction: Transaction
@@ -82,6 +79,7 @@ class Act:
     now: int
     due_at: int
     captured: Captured
+    done: list[PersonActed] = field(default_factory=list)
 
     async def snapshots(
         self, ids: Collection[str], watches: Collection[str]
@@ -114,20 +112,20 @@ class Act:
             who["actor"] = fields_of(self.by.who)
         return who
 
-    async def done(
+    async def note(
         self, event: str, contents: Mapping[EntryId, Content | None], was: Mapping[str, str] | None = None
     ) -> list[EntryId]:
-        """Write what was done into the histories of these applications, and record it; returns them."""
+        """Write what was done into the histories of these applications; returns them."""
         states = {of: content and described(content) for of, content in contents.items()}
         lines = [HistoryEntry(self.now, *of, event, {**(was or {}), **self.who, "to": to}) for of, to in states.items()]
         await add_history(self.transaction, lines)
-        await self.record(len(contents))
+        self.count(len(contents))
         return list(contents)
 
-    async def record(self, number: int) -> None:
-        """Count the action, and keep it for a daemon's log, if it affected any entries."""
+    def count(self, number: int) -> None:
+        """So many entries were affected."""
         if number:
-            await record(self.transaction, replace(self.by, count=number))
+            self.done.append(replace(self.by, count=number))
 
 
 class Request(ABC, Generic[A]):
@@ -146,16 +144,10 @@ class Request(ABC, Generic[A]):
         """
 
 
-async def perform(
-    transaction: Transaction, request: Request[A], clock: Clock, now: int, captured: Captured = None
-) -> A:
-    """Execute a request under the store's lock, at people's time `now`."""
-    return await request.execute(Act(transaction, request.by, now, clock.due(now), captured))
-
-
 async def execute(driver: Driver, request: Request[A], now: int) -> A:
-    """Execute a request of the process that holds the store's lock."""
-    return await driver.transact(partial(perform, request=request, clock=driver.clock, now=now))
+    """Execute a request of the process that holds the store's lock, at people's time `now`."""
+    due_at = driver.clock.due(now)
+    return await driver.transact(lambda t: request.execute(Act(t, request.by, now, due_at, None)))
 
 
 SeenEntry = tuple[str, str, int]
@@ -242,7 +234,7 @@ class Send(Decide):
         """See `Decide`."""
         chosen = {of: content for of, content in contents.items() if _is_callable(content)}
         await act.send("revive", [(*of, act.due_at, content.endpoint) for of, content in sorted(chosen.items())])
-        return await act.done("released" if self.state == "held" else "retried", chosen)
+        return await act.note("released" if self.state == "held" else "retried", chosen)
 
 
 class Discard(Decide):
@@ -259,7 +251,7 @@ class Discard(Decide):
             acknowledged.append((*of, *state_columns(state, discarded=True), act.now, False))
         await act.transaction.write("remove", sorted(contents))
         await act.transaction.write("acknowledge", acknowledged)
-        return await act.done("discarded", contents, {"was": self.state})
+        return await act.note("discarded", contents, {"was": self.state})
 
 
 @dataclass(frozen=True)
@@ -283,7 +275,7 @@ class Resend(Request[list[EntryId]]):
         await act.transaction.write("hasten", [(*of, due_at) for of in hastened])
         rest = "", "pending", due_at, due_at, None
         await act.send("enqueue", [(*of, *state_columns(each), *rest, each.endpoint) for of, each in again.items()])
-        return await act.done("resend", {**hastened, **again})
+        return await act.note("resend", {**hastened, **again})
 
 
 @dataclass(frozen=True)
@@ -304,7 +296,7 @@ class Forget(Request[bool]):
         is_left = await value(transaction, "left_of_watch", watch=self.watch)
         for what in _FORGOTTEN:
             await transaction.run(f"forget_{what}", watch=self.watch, limit=STEP)
-        await act.record(int(is_known))  # once: this step has removed its row
+        act.count(int(is_known))  # once: this step has removed its row
         return is_known or bool(is_left)
 
 
@@ -330,7 +322,7 @@ class ForgetAccount(Request[int]):
         # What is acknowledged next for another account's entry needs the record.
         await transaction.write("unacknowledge", sorted(of for *of, has_entry in records if has_entry))
         await forget_records(transaction, sorted((watch, id_) for watch, id_, has_entry in records if not has_entry))
-        await act.record(removed + len(records))
+        act.count(removed + len(records))
         return removed + len(records)
 
 
@@ -367,7 +359,7 @@ class ForgetApplication(Request[int]):
             await forget_traces(transaction, sorted({(watch, self.application_id) for watch, _ in found}))
             detail = {**act.who, "count": len(found)}
             await add_history(transaction, [HistoryEntry(act.now, self.watch or "", "", "forgotten", detail)])
-            await act.record(len(found))
+            act.count(len(found))
         return len(found)
 
 
@@ -382,7 +374,7 @@ class Pause(Request[list[str]]):
         """See `Request`."""
         after = sorted(self.after(await paused(act.transaction)))
         await act.transaction.run("set_about", name="paused", value=as_json(after))
-        await act.record(1)
+        act.count(1)
         return after
 
     def after(self, before: frozenset[str]) -> frozenset[str]:
@@ -421,18 +413,20 @@ def written(request: Request[Any]) -> tuple[str, str]:
 
 async def answered(
     transaction: Transaction, what: str, arguments: str, clock: Clock, captured: Captured
-) -> dict[str, Any]:
-    """Execute a request that is `written`; returns its answer."""
+) -> tuple[dict[str, Any], list[PersonActed]]:
+    """Execute a request that is `written`; returns its answer, and what was done."""
     try:
         request = _arguments(KINDS[what]).validate_json(arguments)
     except (KeyError, ValidationError):
-        return {"refused": message("request-unknown", what=what)}
+        return {"refused": message("request-unknown", what=what)}, []
+    now = clock.for_people()
+    act = Act(transaction, request.by, now, clock.due(now), captured)
     try:
-        return {"done": await perform(transaction, request, clock, clock.for_people(), captured)}
+        return {"done": await request.execute(act)}, act.done
     except StoreError:
         raise
     except OperationError as error:
-        return {"refused": str(error)}
+        return {"refused": str(error)}, []
 
 
 def read_answer(answer: str) -> Any:
@@ -468,22 +462,3 @@ async def forget_traces(transaction: Transaction, of: Sequence[EntryId]) -> None
     """Remove what else the store has of applications: their histories, and their rows that cannot be reported."""
     await transaction.write("forget_lines", of)
     await transaction.write("forget_rows", of)
-
-
-async def actions(transaction: Transaction) -> dict[str, Any]:
-    """How often people did each action (`counts`), and those that no daemon has logged (`unlogged`)."""
-    found: dict[str, Any] = json.loads(await note(transaction, "actions", '{"counts":{},"unlogged":[]}'))
-    return found
-
-
-async def record(transaction: Transaction, by: PersonActed) -> None:
-    """Count a person's action, and keep it for a daemon's log."""
-    found = await actions(transaction)
-    counts = Counter(found["counts"]) + Counter([by.action])
-    await set_actions(transaction, counts, [*found["unlogged"], astuple(by)][-_UNLOGGED:])
-
-
-async def set_actions(transaction: Transaction, counts: Mapping[str, int], unlogged: Sequence[Any]) -> None:
-    """Write what `actions` returns."""
-    value = as_json({"counts": counts, "unlogged": unlogged})
-    await transaction.run("set_about", name="actions", value=value)

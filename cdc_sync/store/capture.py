@@ -8,7 +8,6 @@ import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any
 
 from cdc_sync.core.batch import (
     NO_CALLS,
@@ -28,10 +27,11 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse, blow
 from cdc_sync.core.outbox import ANSWERED_WITHIN, NOWHERE, Applying, Entry, Known, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
-from cdc_sync.core.rows import Key, Reportable, WatchRules
+from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.delivery import mend
 from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, pages, value
 from cdc_sync.store.encoding import (
+    address_columns,
     content_from,
     entry_from,
     fuse_from,
@@ -69,9 +69,20 @@ class Capture(Role):
         rows = await self.driver.ask("before", watch=watch, ids=list(application_ids), rows=[])
         return {row[1]: known_from(row) for row in rows}
 
-    async def known_elsewhere(self, watches: Sequence[str], application_ids: Sequence[str]) -> States:
-        """The newest state of these applications in some watches, without those that have an entry there."""
-        return _states(await self.driver.ask("known_elsewhere", ids=list(application_ids), watches=list(watches)))
+    async def known_elsewhere(self, watch: str, others: Sequence[str], application_ids: Sequence[str]) -> States:
+        """The newest state in other watches of those of these applications that this watch has not recorded.
+
+        Without those that have an entry there.
+        """
+        found, with_entry = dict[str, Content](), set[str]()
+        which = {"watch": watch, "ids": list(application_ids), "watches": list(others)}
+        for id_, *columns, adopted, has_entry in await self.driver.ask("known_elsewhere", **which):
+            content = content_from(*columns)
+            # HelloWork never received the deletion of a row that was left to another watch.
+            if content is not None and not (adopted and content.deleted):
+                found[id_] = content  # the last one is the newest
+            with_entry |= {id_} if has_entry else set()
+        return {id_: content for id_, content in found.items() if id_ not in with_entry}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
         """A number for each row of a page of digests (`ats.mapping`), in order.
@@ -109,23 +120,14 @@ class Capture(Role):
     async def apply(self, rules: WatchRules, batch: Batch, calls: Calls = NO_CALLS) -> Applied:
         """Decide about a batch and write it; meanwhile no call of its applications begins."""
         batch = batch._replace(shift=self.driver.clock.shift)
-        watch = rules.watch
-        elsewhere = await self._states_elsewhere(watch, batch)
+        watch, ids, elsewhere = rules.watch, batch.application_ids, NOTHING
+        if ids and batch.others and batch.unseen == "send":
+            # Outside the transaction. What changes meanwhile is compared when the other watch hands it over.
+            elsewhere = await self.known_elsewhere(watch, batch.others, ids)
         # Without a pause before the transaction's place in the order is fixed.
-        applying = calls.begin_apply(watch, batch.application_ids)
+        applying = calls.begin_apply(watch, ids)
         work = partial(_apply, rules=rules, batch=batch, elsewhere=elsewhere, applying=applying)
         return await self.driver.transact(work, partial(calls.end_apply, applying))
-
-    async def _states_elsewhere(self, watch: str, batch: Batch) -> States:
-        """What other watches know of the applications that would be sent as new ones.
-
-        Outside the batch's transaction. What changes meanwhile is compared when the other watch hands it over.
-        """
-        ids = batch.application_ids
-        if batch.unseen == "adopt" or not batch.others or not ids:
-            return NOTHING
-        recorded = {id_ for (id_,) in await self.driver.ask("recorded", watch=watch, ids=ids)}
-        return await self.known_elsewhere(batch.others, [id_ for id_ in ids if id_ not in recorded])
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
         """Suspicions after their grace, oldest first; also those due over `horizon` ms ahead, by a wrong clock."""
@@ -154,18 +156,6 @@ class Capture(Role):
         fuse = fuse_from(await value(transaction, "fuse", watch=watch))
         blown = blow(fuse, now, reason)._replace(holds_all=True)
         await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
-
-
-def _states(rows: Sequence[tuple[Any, ...]]) -> dict[str, Content]:
-    """See `Capture.known_elsewhere`."""
-    found, with_entry = dict[str, Content](), set[str]()
-    for id_, *columns, adopted, has_entry in rows:
-        content = content_from(*columns)
-        # HelloWork never received the deletion of a row that was left to another watch.
-        if content is not None and not (adopted and content.deleted):
-            found[id_] = content  # the last one is the newest
-        with_entry |= {id_} if has_entry else set()
-    return {id_: content for id_, content in found.items() if id_ not in with_entry}
 
 
 async def _apply(
@@ -282,7 +272,7 @@ def _changes(plan: BatchPlan, now: int, at: int) -> _Changes:
         ("remove", [(id_,) for id_ in (*plan.cancelled, *plan.forgotten)]),
         ("forget_application", [(id_,) for id_ in plan.forgotten]),
         ("enqueue", [_enqueued(one) for one in plan.enqueued]),
-        ("refresh", [_refreshed(one) for one in plan.refreshed]),
+        ("refresh", [(one.application_id, *address_columns(one.content)) for one in plan.refreshed]),
     ]
 
 
@@ -306,11 +296,6 @@ def _outcomes(plan: BatchPlan, attempted: Collection[str], suspected: Sequence[S
         ("set_position", list(plan.positions.items())),
         ("set_account_fuse", [(name, fuse_text(each)) for name, each in sorted(plan.of_accounts.items())]),
     ]
-
-
-def _refreshed(one: Reportable) -> Row:
-    """The columns of the statement `refresh` after the watch."""
-    return one.application_id, state_columns(one.content)[-1], one.content.endpoint
 
 
 def _enqueued(one: Entry) -> Row:

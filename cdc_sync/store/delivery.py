@@ -17,7 +17,15 @@ from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, account_of
 from cdc_sync.store.acts import CONFIGURED, paused
 from cdc_sync.store.driver import Effect, Role, Transaction, add_history, job, no_effect, note, pages, value
-from cdc_sync.store.encoding import as_json, entry_from, fuse_from, fuse_text, health_from, state_columns
+from cdc_sync.store.encoding import (
+    address_columns,
+    as_json,
+    entry_from,
+    fuse_from,
+    fuse_text,
+    health_from,
+    state_columns,
+)
 from cdc_sync.store.protocol import CALL_STEP
 
 H = TypeVar("H", bound=Hashable)
@@ -108,11 +116,8 @@ class Delivery(Role):
         return dict(found)
 
     async def has_endpoint(self, name: str) -> bool:
-        """Whether an endpoint is known, paused, or one of a configured account at a known origin."""
-        known = await self.endpoints()
-        origins = {endpoint.partition(" [")[0] for endpoint in known}
-        is_possible = name.partition(" [")[0] in origins and account_of(name) in (await self.configured()).accounts
-        return name in known or is_possible or name in await self.driver.transact(paused)
+        """Whether an endpoint is known, or paused."""
+        return name in await self.endpoints() or name in await self.driver.transact(paused)
 
     @job
     async def note_configured(
@@ -211,10 +216,12 @@ class _Ends:
                 self.kept.append(current._replace(attempted=True))
             event, more = "answered", {"replaced": True}
         elif isinstance(result, Retry):
-            self.kept.append(_retried(sent, current, result, reply))
+            again = sent._replace(content=current.content, due_at=result.due_at, reason=reply.get("reason"))
+            first = None if result.restarts else sent.first_attempt_at
+            self.kept.append(again._replace(first_attempt_at=first, not_found_since=result.not_found_since))
             event, more = "answered", {"again_at": result.due_at + at - end.at}
         else:
-            self.kept.append(_tried(sent, current)._replace(state="dead", reason=result.reason))
+            self.kept.append(sent._replace(content=current.content, state="dead", reason=result.reason))
             event, reply = "dead-lettered", {**reply, "reason": result.reason}
         # A success needs no French.
         why = {} if event == "acknowledged" else fields_of(reply["reason"])
@@ -244,35 +251,10 @@ class _Ends:
         return first_due(((entry.content.endpoint, entry.watch), entry.due_at) for entry in pending)
 
 
-def _tried(sent: Entry, current: Entry) -> Entry:
-    """The entry after a call of it without an acknowledgement."""
-    return current._replace(
-        attempted=True,
-        attempts=sent.attempts,
-        first_attempt_at=sent.first_attempt_at,
-        not_found_since=sent.not_found_since,
-    )
-
-
-def _retried(sent: Entry, current: Entry, again: Retry, reply: Mapping[str, Any]) -> Entry:
-    """The entry that is tried again."""
-    return _tried(sent, current)._replace(
-        due_at=again.due_at,
-        first_attempt_at=None if again.restarts else sent.first_attempt_at,
-        not_found_since=again.not_found_since,
-        reason=reply.get("reason"),
-    )
-
-
 def _attempt(entry: Entry) -> tuple[Any, ...]:
     """The columns of the statement `end_attempt`."""
     of, times = (entry.watch, entry.application_id), (entry.due_at, entry.first_attempt_at, entry.not_found_since)
     return *of, entry.attempted, entry.attempts, entry.state, *times, as_text(entry.reason)
-
-
-def _addressee(entry: Entry) -> tuple[str, ...]:
-    """The columns of the statement `refresh`."""
-    return entry.watch, entry.application_id, state_columns(entry.content)[-1], entry.content.endpoint
 
 
 async def _complete(
@@ -285,7 +267,7 @@ async def _complete(
         ends.add(end, current.get(end.entry.id), end.at + shift)
     await write("remove", ends.removed)
     await write("end_attempt", [_attempt(entry) for entry in ends.kept])
-    await write("refresh", [_addressee(entry) for entry in ends.redirected])
+    await write("refresh", [(*entry.id, *address_columns(entry.content)) for entry in ends.redirected])
     await write("add_endpoint", [(entry.content.endpoint,) for entry in ends.redirected])
     await write("acknowledge", ends.acknowledged)
     await add_history(transaction, ends.history)

@@ -40,6 +40,11 @@ def state_columns(content: Content, *, discarded: bool = False) -> tuple[str, st
     return content.status, content.job_id, content.deleted, as_json(metadata)
 
 
+def address_columns(content: Content) -> tuple[str, str]:
+    """The columns of a state that say where, and with which metadata, it is sent."""
+    return state_columns(content)[-1], content.endpoint
+
+
 def account_mark(account: str) -> str:
     """What metadata have of this account."""
     return ANY_ACCOUNT + as_json(account)

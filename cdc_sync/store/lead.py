@@ -1,7 +1,6 @@
 """A daemon's lead of a store, and its wait for that."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,12 +11,6 @@ from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Driver
 from cdc_sync.store.leader import Leader
-
-Upgrading = Callable[[float], None]
-"""Called while the leader's store is opened, with the seconds since the beginning: a migration may take minutes."""
-
-UPGRADING_EVERY = 10.0
-"""Seconds between two such calls."""
 
 LOOKS_EVERY = 1.0
 """Seconds between tries of the lock, and between looks whether the store is still there."""
@@ -49,23 +42,6 @@ class Standby:
 
 StandingBy = Callable[[Standby], Awaitable[None]]
 """Called about each second while a daemon stands by."""
-
-
-@asynccontextmanager
-async def reporting(upgrading: Upgrading) -> AsyncIterator[None]:
-    """Around the opening of the leader's store."""
-    begun = time.monotonic()
-
-    async def report() -> None:
-        while True:
-            await asyncio.sleep(UPGRADING_EVERY)
-            upgrading(time.monotonic() - begun)
-
-    task = asyncio.create_task(report())
-    try:
-        yield
-    finally:
-        task.cancel()
 
 
 class Lead:

@@ -19,14 +19,14 @@ from cdc_sync.core.watch_names import SEPARATOR
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Access, Driver
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import Lead, StandingBy, Upgrading, held
+from cdc_sync.store.lead import Lead, StandingBy, held
 from cdc_sync.store.leader import Leader, digest_of
 from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.store.sqlite.leading import leading as leading_sqlite
 from cdc_sync.store.sqlite.schema import connect_copy, locked
 
 
-def leading(config: Config, standing_by: StandingBy, upgrading: Upgrading) -> AbstractAsyncContextManager[Lead]:
+def leading(config: Config, standing_by: StandingBy) -> AbstractAsyncContextManager[Lead]:
     """Stand by until this process leads, then lead.
 
     Raises:
@@ -34,11 +34,10 @@ def leading(config: Config, standing_by: StandingBy, upgrading: Upgrading) -> Ab
     """
     ours = Leader.here(configuration_of(config))
     if not _is_shared(config):
-        return leading_sqlite(config.state.path, ours, standing_by, upgrading)
+        return leading_sqlite(config.state.path, ours, standing_by)
     from cdc_sync.store.postgres.leading import leading as leading_postgres  # noqa: PLC0415 - see the header
 
-    longest, tables = longest_call(config), tables_beside(config)
-    return leading_postgres(store_dsn(config), ours, longest, standing_by, tables=tables, upgrading=upgrading)
+    return leading_postgres(store_dsn(config), ours, longest_call(config), standing_by, tables=tables_beside(config))
 
 
 def longest_call(config: Config) -> float:

@@ -1,4 +1,4 @@
-"""The store for operators and the daemon's housekeeping: what is held, what people did, and small notes."""
+"""The store for operators and the daemon's housekeeping: what is held, requests, and small notes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
@@ -16,13 +16,10 @@ from cdc_sync.store.acts import (
     Chosen,
     Request,
     SeenEntry,
-    actions,
     answered,
     forget_records,
     forget_traces,
     paused,
-    record,
-    set_actions,
     written,
 )
 from cdc_sync.store.driver import Role, Transaction, by_first, job, value, watches_of
@@ -67,19 +64,20 @@ class Operation(Role):
         return answer
 
     @job
-    async def execute_next(self, transaction: Transaction, captured: Captured) -> bool:
-        """Execute and answer the oldest waiting request; returns False if there is none.
+    async def execute_next(self, transaction: Transaction, captured: Captured) -> list[PersonActed] | None:
+        """Execute and answer the oldest waiting request; returns what was done, None if there is no request.
 
         Only who holds the store's lock may do this; `captured`: see there.
         """
-        rows = await transaction.rows("next_request")
-        for id_, what, arguments, is_in_time in rows:
+        done = None
+        for id_, what, arguments, is_in_time in await transaction.rows("next_request"):
             if is_in_time:
-                answer = await answered(transaction, what, arguments, self.driver.clock, captured)
+                answer, done = await answered(transaction, what, arguments, self.driver.clock, captured)
                 await transaction.run("answer_request", id=id_, answer=as_json(answer))
             else:
                 await transaction.run("remove_request", id=id_)
-        return bool(rows)
+                done = []
+        return done
 
     async def fuses(self) -> dict[str, Fuse]:
         """The fuses that ever counted anything, by watch."""
@@ -115,22 +113,6 @@ class Operation(Role):
     async def paused(self) -> frozenset[str]:
         """The endpoints that an operator has paused; see `ALL_ENDPOINTS`."""
         return await self.driver.transact(paused)
-
-    async def record_action(self, acted: PersonActed) -> None:
-        """Count a person's action, and keep it for a daemon's log."""
-        await self.driver.transact(lambda t: record(t, acted))
-
-    @job
-    async def take_actions(self, transaction: Transaction) -> list[PersonActed]:
-        """Remove and return the actions that no daemon has logged."""
-        found = await actions(transaction)
-        if found["unlogged"]:
-            await set_actions(transaction, found["counts"], [])
-        return [PersonActed(*each) for each in found["unlogged"]]
-
-    async def count_actions(self) -> dict[str, int]:
-        """How often people did each action."""
-        return dict((await self.driver.transact(actions))["counts"])
 
     @job
     async def set_conditions(self, transaction: Transaction, messages: Mapping[str, str | None], now: int) -> None:

@@ -44,17 +44,6 @@ class WatchCounts:
     changed_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class KnownTwice:
-    """How many applications two watches know, with two of these (which may be the same)."""
-
-    watch: str
-    other: str
-    number: int
-    example: str
-    another: str
-
-
 CALL_STEP = 5 * 60 * 1000
 """Milliseconds of a step in which calls are counted."""
 
@@ -105,18 +94,14 @@ class Record:
     discarded: bool = False
 
 
-FoundBy = Literal["id", "row", "beginning"]
-
-
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A search result: an application, or a row that has none, with the reason; `by`: what the text is of it."""
+    """A search result: an application, or a row that has none, with the reason."""
 
     watch: str
     application_id: str | None
     key: Key
     reason: str | None
-    by: FoundBy
 
 
 MOST_HITS = 20

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from operator import attrgetter, itemgetter
 
 from cdc_sync.core.batch import HistoryEntry
@@ -12,7 +12,7 @@ from cdc_sync.core.reasons import Reason, from_text, restored
 from cdc_sync.store.driver import Role, Transaction, by_first, job, watches_of
 from cdc_sync.store.encoding import Columns, content_from, entry_from, is_discarded, key_from, key_text
 from cdc_sync.store.leader import Leader, leader_in
-from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, KnownTwice, Record, WatchCounts
+from cdc_sync.store.protocol import CALL_STEP, CallCounts, Hit, Record, WatchCounts
 
 _NEWEST = 20_000
 """Events searched for acknowledgements: a few milliseconds."""
@@ -58,10 +58,6 @@ class Report(Role):
     async def known_of(self, watch: str) -> int:
         """How many applications of a watch are known."""
         return int(await self.driver.value("known_of", watch=watch) or 0)
-
-    async def known_twice(self, watches: Collection[str], limit: int) -> list[KnownTwice]:
-        """The most applications that two of these watches know; the cost grows with the watches."""
-        return [KnownTwice(*row) for row in await self.driver.ask("known_twice", watches=list(watches), limit=limit)]
 
     async def unconfigured(self, configured: Collection[str]) -> list[WatchUnconfigured]:
         """What the store holds of unconfigured watches, by name."""
@@ -121,19 +117,16 @@ class Report(Role):
 
     @job
     async def search(self, transaction: Transaction, text: str, watch: str | None, limit: int) -> list[Hit]:
-        """What a text means, `limit` hits at most: an application id, else a row's key, else the beginning of an id.
+        """The applications of an id, or without one the rows of a key, `limit` at most.
 
-        A key of several columns is `a/b`, as it is shown. The cost grows with the hits.
+        A key of several columns is `a/b`, as it is shown.
         """
-        if not text:
-            return []
-        watches = await watches_of(transaction, watch)
-        ids = await transaction.rows("ids_from", watches=watches, text=text, limit=limit)
-        if exact := [row for row in ids if row[1] == text]:
-            return _hits(exact, "id")
-        if rows := await transaction.rows("of_rows", watches=watches, keys=_row_keys(text)):
-            return _hits(rows, "row")[:limit]
-        return _hits([row for row in ids if row[1].startswith(text)], "beginning")[:limit]
+        keys = [key_text((text,)), key_text(tuple(text.split("/")))]
+        rows = await transaction.rows("hits", watches=await watches_of(transaction, watch), id=text, keys=keys)
+        found = dict[tuple[str, str], Hit]()
+        for name, id_, row_key, reason in [row for row in rows if row[1] == text] or rows:
+            found.setdefault((name, id_ or row_key), Hit(name, id_, key_from(row_key), from_text(reason)))
+        return [found[of] for of in sorted(found)[:limit]]
 
     async def story(self, application_id: str, watch: str | None, limit: int) -> list[HistoryEntry]:
         """An application's newest `limit` events, oldest first."""
@@ -163,20 +156,6 @@ async def _with_entries(transaction: Transaction, state: EntryState) -> list[str
     """The watches with entries in a state, in the order of their oldest ones."""
     rows = await transaction.rows("with_entries", state=state)
     return [name for oldest, name in sorted(row for row in rows if row[0] is not None)]
-
-
-def _hits(rows: Sequence[Columns], by: FoundBy) -> list[Hit]:
-    """The first of each watch and application, or key, in their order."""
-    found = dict[tuple[str, str], Hit]()
-    for watch, application_id, row_key, reason in sorted(rows, key=lambda row: (row[0], row[1] or row[2])):
-        hit = Hit(watch, application_id, key_from(row_key), from_text(reason), by)
-        found.setdefault((watch, application_id or row_key), hit)
-    return list(found.values())
-
-
-def _row_keys(text: str) -> list[str]:
-    """The keys that a text may mean, as stored."""
-    return [key_text((text,)), key_text(tuple(text.split("/")))]
 
 
 def _event(row: Columns) -> HistoryEntry:

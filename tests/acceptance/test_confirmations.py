@@ -65,13 +65,16 @@ def test_what_a_person_did_is_in_the_history_in_the_log_once_and_in_a_metric(not
     notify.configure_watch(fuse={"max_changes": 1})
     change(notify, "SEEN")  # of which two are held
     julia = {"SUDO_USER": "julia"}
-    assert notify.run("fuse", "discard", "--yes", variables=julia).code == 0
     assert notify.run("pause").code == 0
 
     with notify.daemon(ready=False) as daemon:
+        daemon.wait_for_event("this daemon leads")
+        assert notify.run("fuse", "discard", "--yes", variables=julia).code == 0
+        assert notify.run("pause").code == 0
         daemon.wait_until(lambda: daemon.events_named("a person acted: pause"), "the pause in the log")
         (discarded,) = daemon.events_named("a person acted: discard")
         assert (discarded["who"].partition(" as ")[0], discarded["count"]) == ("julia", 2)
+        assert len(daemon.events_named("a person acted: pause")) == 1, "the other one was done without a daemon"
         assert notify.run("resume", variables=julia).code == 0
         daemon.wait_until(lambda: daemon.events_named("a person acted: resume"), "the end of the pause in the log")
         metrics = daemon.get("/metrics")[1]
@@ -80,6 +83,3 @@ def test_what_a_person_did_is_in_the_history_in_the_log_once_and_in_a_metric(not
         assert daemon.stop() == 0
     (held,) = {e for e in ("hw-2", "hw-3") if "discarded" in notify.run("explain", e).stdout} - {"hw-2"}
     assert "who julia as " in notify.run("explain", held).stdout
-    with notify.daemon() as daemon:
-        assert daemon.stop() == 0
-        assert not daemon.events_named("a person acted")

@@ -154,17 +154,3 @@ def test_a_row_that_the_archive_ignores_keeps_the_application_until_it_is_delete
         bare.ats.execute("DELETE FROM applications_archive WHERE hellowork_id = 'hw-1'")
         daemon.wait_until(lambda: bare.hellowork.told("hw-1"), "the deletion")
         assert bare.hellowork.told("hw-1") == [("deleted", JOB)]
-
-
-@pytest.mark.parametrize("mode", ["poll"], indirect=True)
-def test_check_names_the_applications_of_two_watches(archiving: Installation) -> None:
-    copying = f"INSERT INTO applications_archive ({COLUMNS}) SELECT {COLUMNS} FROM applications"  # noqa: S608 - our own
-    for id_ in ("hw-1", "hw-2", "hw-3"):
-        archiving.add(id_)
-    archiving.ats.execute(f"{copying} WHERE hellowork_id < 'hw-3'")
-    archiving.run("run", "--once")
-    findings = json.loads(archiving.run("check", "--json").stdout)
-    (finding,) = [each for each in findings if each["check"] == "store-ids"]
-    assert (finding["state"], finding["watch"]) == ("warning", "applications")
-    assert finding["message"].startswith("2 application(s) are known to this watch and to archive")
-    assert "hw-1, hw-2" in finding["message"]

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.store.driver import no_effect
 from cdc_sync.store.lead import Lead, Standby
 from cdc_sync.store.leader import Leader
 from cdc_sync.store.postgres.leading import leading as leading_postgres
@@ -106,8 +105,8 @@ class _StandingBy:
 def _leading(store: str, ours: Leader, longest_call: float) -> AbstractAsyncContextManager[Lead]:
     kind, _, path = store.partition(":")
     if kind == "sqlite":
-        return leading_sqlite(Path(path), ours, _StandingBy(), no_effect)
-    return leading_postgres(store, ours, longest_call, _StandingBy(), upgrading=no_effect)
+        return leading_sqlite(Path(path), ours, _StandingBy())
+    return leading_postgres(store, ours, longest_call, _StandingBy())
 
 
 async def _run(store: str, longest_call: float, ours: Leader) -> None:

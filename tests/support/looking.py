@@ -51,13 +51,15 @@ class Admin:
     conditions: Conditions = field(default_factory=lambda: NONE)
     url: str = ""
     use: Callable[[Config], None] = field(init=False)
+    seen: list[Event] = field(default_factory=list)
 
     @property
     def emit(self) -> Emit:
-        """Have an event counted, and its condition known."""
+        """Have an event counted and remembered, and its condition known."""
         count = Dispatch(self.metrics.handlers).emit
 
         def emit(event: Event) -> None:
+            self.seen.append(event)
             self.conditions = fold(self.conditions, event)
             count(event)
 
@@ -163,7 +165,7 @@ async def admin_server(
     user_header: str | None = None,
     dsn: str = "",
     now: int = NOW,
-    observe: Emit = lambda _: None,
+    observe: Emit | None = None,
     places: int = 128,
     without_live_row: WithoutLiveRow = all_have_a_row,
 ) -> AsyncIterator[Admin]:
@@ -174,7 +176,8 @@ async def admin_server(
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
             admin = Admin(folder, config, store, session)
-            made = AdminServer(config, admin.metrics, lambda: admin.conditions, lambda: now, observe, places)
+            emit = observe or admin.emit
+            made = AdminServer(config, admin.metrics, lambda: admin.conditions, lambda: now, emit, places)
             made.show(store, without_live_row)
             async with made.serving() as server:
                 admin.url = server.url or ""

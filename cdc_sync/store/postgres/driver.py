@@ -17,9 +17,8 @@ from cdc_sync.config.dsn import shown
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.driver import Access, Driver, Row, RunGroup, Transaction, no_effect, value
+from cdc_sync.store.driver import Access, Driver, Row, RunGroup, Transaction, value
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import Upgrading
 from cdc_sync.store.postgres.schema import Connection, connect, insist_on_schema, migrate, translating
 from cdc_sync.store.statements import statements
 
@@ -114,7 +113,6 @@ class PostgresDriver(Driver):
         *,
         answers_within: float = ANSWERS_WITHIN,
         tables: Iterable[QualifiedName] = (),
-        upgrading: Upgrading = no_effect,
     ) -> Self:
         """Open the store; make it, or migrate its schema, if it is our own.
 
@@ -123,7 +121,6 @@ class PostgresDriver(Driver):
             access: see there.
             answers_within: seconds for a group of jobs.
             tables: those watched in this database; their owners' `pg_dump` may read a store made here.
-            upgrading: see there.
 
         Raises:
             StoreError: it cannot be used.
@@ -133,7 +130,7 @@ class PostgresDriver(Driver):
         try:
             with translating(dsn):
                 if access == "own":
-                    await migrate(connection, shown(dsn), tables, upgrading)
+                    await migrate(connection, shown(dsn), tables)
                 await insist_on_schema(connection, shown(dsn))
                 # The server ends a statement before the session would be cut, so that only its job fails.
                 limit = str(int(answers_within * 1000 * 2 / 3))

@@ -24,7 +24,7 @@ from cdc_sync.store import Store
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction, value
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import LOOKS_EVERY, Lead, Standby, StandingBy, Upgrading, held
+from cdc_sync.store.lead import LOOKS_EVERY, Lead, Standby, StandingBy, held
 from cdc_sync.store.leader import Leader, lead, leader_in
 from cdc_sync.store.postgres.driver import PostgresDriver
 
@@ -191,7 +191,6 @@ async def leading(
     standing_by: StandingBy,
     *,
     tables: Iterable[QualifiedName] = (),
-    upgrading: Upgrading,
 ) -> AsyncIterator[PostgresLead]:
     """Stand by until this process leads, then lead.
 
@@ -199,7 +198,7 @@ async def leading(
         StoreError: the store cannot be used.
     """
     lease, within = Lease(longest_call), lease_for(longest_call) / 3
-    driver = await PostgresDriver.open(dsn, answers_within=within, tables=tables, upgrading=upgrading)
+    driver = await PostgresDriver.open(dsn, answers_within=within, tables=tables)
     try:
         ours = replace(ours, lease=lease.length, backend=driver.backend)
         await _take(driver, ours, standing_by)

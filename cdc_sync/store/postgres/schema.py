@@ -14,7 +14,6 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.store.errors import remedy_for, store_error
-from cdc_sync.store.lead import Upgrading, reporting
 from cdc_sync.store.postgres.scripts import install
 from cdc_sync.store.sqlite.schema import copying
 from cdc_sync.store.statements import SCHEMA, text
@@ -74,7 +73,7 @@ async def _insist_on_server(connection: Connection, place: str) -> None:
         raise store_error("store-pooled", place=place)
 
 
-async def migrate(connection: Connection, place: str, tables: Iterable[QualifiedName], upgrading: Upgrading) -> None:
+async def migrate(connection: Connection, place: str, tables: Iterable[QualifiedName]) -> None:
     """Make the store, or bring its schema up to date; the parameters are those of `PostgresDriver.open`.
 
     Raises:
@@ -84,8 +83,7 @@ async def migrate(connection: Connection, place: str, tables: Iterable[Qualified
     if await version_of(connection) >= SCHEMA:
         return
     try:
-        async with reporting(upgrading):
-            await connection.execute(install(tables=tables).encode())
+        await connection.execute(install(tables=tables).encode())
     except errors.ObjectNotInPrerequisiteState as error:
         facts = {"message": error.diag.message_primary, "hint": error.diag.message_hint}
         raise store_error("store-upgrade/postgres", place=place, **facts) from error

@@ -63,9 +63,10 @@ SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.
 -- `|| ''` keeps SQLite from the index of watches, of which there may be a thousand.
 SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o.watch IS NOT NULL
   FROM @each(ids) i
+  LEFT JOIN @found snapshot own WHERE own.watch = :watch AND own.application_id = i.value
  CROSS JOIN @found snapshot s WHERE s.application_id = i.value
   LEFT JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
- WHERE (s.watch || '') @in(watches)
+ WHERE own.number IS NULL AND (s.watch || '') @in(watches)
  ORDER BY s.acknowledged_at NULLS FIRST;
 
 -- name: rivals
@@ -177,9 +178,6 @@ SELECT x.heir, x.application_id, x.at, x.at
    AND (coalesce(s.status, '') <> f.status OR coalesce(s.job_id, '') <> f.job_id
         OR coalesce(s.deleted, FALSE) <> f.deleted)
 ON CONFLICT (watch, application_id) DO NOTHING;
-
--- name: recorded
-SELECT application_id FROM @snapshot WHERE watch = :watch AND application_id @in(ids);
 
 -- name: leave_scope(watch text, application_id text)
 UPDATE @snapshot AS s SET in_scope = FALSE
@@ -498,18 +496,6 @@ SELECT @entry
           FROM @watch w) AS wanted
  CROSS JOIN @found outbox o WHERE o.watch = wanted.watch AND o.application_id = wanted.application_id;
 
--- name: ids_from
--- `|| ''` keeps SQLite from the index of watches, so that the index of ids gives the order.
-SELECT * FROM (SELECT watch, application_id, row_key, NULL AS reason
-                 FROM @snapshot
-                WHERE application_id >= :text AND (watch || '') @in(watches)
-                ORDER BY application_id LIMIT :limit) AS reported
-UNION ALL
-SELECT * FROM (SELECT watch, application_id, row_key, reason
-                 FROM @skipped
-                WHERE application_id >= :text AND (watch || '') @in(watches)
-                ORDER BY application_id LIMIT :limit) AS unreported;
-
 -- name: counts
 -- Numbers to add up, by watch and name.
 WITH of_outbox AS (SELECT watch, state, count(*) AS number, min(queued_at) AS oldest FROM @outbox GROUP BY watch, state)
@@ -526,19 +512,6 @@ UNION ALL
 SELECT watch, 'skipped', count(*) FROM @skipped GROUP BY watch
 UNION ALL
 SELECT watch, 'suspected', count(*) FROM @suspicion GROUP BY watch;
-
--- name: known_twice
--- Living applications that several of these watches have, by the first and the last of these. The cost grows with the
--- watches.
-SELECT first, last, count(*), min(application_id), max(application_id)
-  FROM (SELECT application_id, min(watch) AS first, max(watch) AS last
-          FROM @snapshot
-         WHERE watch @in(watches) AND NOT coalesce(deleted, FALSE)
-         GROUP BY application_id
-        HAVING count(*) > 1) AS twice
- GROUP BY first, last
- ORDER BY count(*) DESC, first, last
- LIMIT :limit;
 
 -- name: entries_after
 -- In any state, so that the primary key gives the order and a page costs a page.
@@ -575,8 +548,15 @@ SELECT k.watch, k.row_key, k.reason
    AND NOT EXISTS (SELECT 1 FROM @snapshot s WHERE s.watch = k.watch AND s.application_id = k.application_id)
  ORDER BY k.watch, k.row_key;
 
--- name: of_rows
-SELECT watch, application_id, row_key, NULL AS reason FROM @snapshot WHERE watch @in(watches) AND row_key @in(keys)
+-- name: hits
+-- Applications by their id or row; `|| ''` keeps SQLite from the index of watches.
+SELECT watch, application_id, row_key, NULL AS reason
+  FROM @snapshot WHERE application_id = :id AND (watch || '') @in(watches)
+UNION ALL
+SELECT watch, application_id, row_key, NULL FROM @snapshot WHERE watch @in(watches) AND row_key @in(keys)
+UNION ALL
+SELECT watch, application_id, row_key, reason
+  FROM @skipped WHERE application_id = :id AND (watch || '') @in(watches)
 UNION ALL
 SELECT watch, application_id, row_key, reason FROM @skipped WHERE watch @in(watches) AND row_key @in(keys);
 

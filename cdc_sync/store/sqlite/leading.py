@@ -10,7 +10,7 @@ from pathlib import Path
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import LOOKS_EVERY, Lead, Standby, StandingBy, Upgrading, held, reporting
+from cdc_sync.store.lead import LOOKS_EVERY, Lead, Standby, StandingBy, held
 from cdc_sync.store.leader import Leader, lead, leader_in
 from cdc_sync.store.sqlite.driver import SqliteDriver, opened
 from cdc_sync.store.sqlite.schema import holder_of, try_lock
@@ -20,7 +20,7 @@ _MADE_WITHIN = 5.0
 
 
 @asynccontextmanager
-async def leading(path: Path, ours: Leader, standing_by: StandingBy, upgrading: Upgrading) -> AsyncIterator[Lead]:
+async def leading(path: Path, ours: Leader, standing_by: StandingBy) -> AsyncIterator[Lead]:
     """Stand by until this process leads, then lead.
 
     Raises:
@@ -28,8 +28,7 @@ async def leading(path: Path, ours: Leader, standing_by: StandingBy, upgrading: 
     """
     lock = await _take(path, ours, standing_by)
     try:
-        async with reporting(upgrading):
-            driver = await opened(path)
+        driver = await opened(path)
         try:
             leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
             async with held(Lead(driver, leader)) as found:

@@ -81,7 +81,8 @@ class TestByThePage:
         entry = await entry_of(guarded.store, "t1")
         assert entry is not None
         assert entry.state == "pending"
-        (acted,) = await guarded.store.operation.take_actions()
+        (acted,) = guarded.seen
+        assert isinstance(acted, PersonActed)
         assert (acted.action, acted.count, acted.on) == ("resend", 1, WATCH)
         assert (await guarded.store.report.story("t1", None, 9))[-1].detail["who"] == acted.who
         assert "resend: 1" in await browser.page()
@@ -102,8 +103,7 @@ class TestByThePage:
         assert released.detail["who"] == "the token from 127.0.0.1"
         story = await guarded.get("/application?id=h1", authorization=BEARER, headers={"Accept-Language": "fr"})
         assert "le jeton, depuis 127.0.0.1" in story.text
-        (acted,) = await guarded.store.operation.take_actions()
-        assert acted == PersonActed(NOW, "release", released.detail["who"], 2, "applications")
+        assert guarded.seen == [PersonActed(NOW, "release", released.detail["who"], 2, "applications")]
         assert (
             'cdc_sync_human_actions_total{action="release"} 1.0'
             in (await guarded.get("/metrics", authorization=BEARER)).text

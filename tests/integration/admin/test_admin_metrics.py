@@ -1,6 +1,5 @@
 """The metrics, as a scraper reads them."""
 
-import asyncio
 import re
 from pathlib import Path
 from typing import get_args
@@ -86,17 +85,11 @@ async def test_a_watch_begins_at_0_before_anything_happens(admin: Admin) -> None
         assert samples[f'cdc_sync_queue_seconds_count{{watch="{watch}"}}'] == 0
 
 
-async def test_two_scrapes_at_once_count_an_action_once(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
-    both = asyncio.Barrier(2)
+async def test_what_people_do_is_counted(admin: Admin) -> None:
+    samples = await read(admin, *[PersonActed(NOW, "retry", "somebody", 12)] * 2)
 
-    async def count_actions() -> dict[str, int]:
-        await both.wait()
-        return {"retry": 3}
-
-    monkeypatch.setattr(admin.store.operation, "count_actions", count_actions)
-
-    for samples in await asyncio.gather(scrape(admin), scrape(admin)):
-        assert samples['cdc_sync_human_actions_total{action="retry"}'] == 3
+    assert samples['cdc_sync_human_actions_total{action="retry"}'] == 2
+    assert samples['cdc_sync_human_actions_total{action="forget"}'] == 0
 
 
 def test_every_cause_that_sweeps_count_begins_at_0() -> None:

@@ -229,7 +229,7 @@ class TestEndpoints:
             f"{ENDPOINT} [quiet]": (Health("paused", 1, NOW), NOW),
         }
         named = (ENDPOINT, f"{ENDPOINT} [quiet]", f"{ENDPOINT} [loud]", f"{ENDPOINT} [no]", f"{STAGING}:443 [loud]")
-        assert [await store.delivery.has_endpoint(name) for name in named] == [True, True, True, False, False]
+        assert [await store.delivery.has_endpoint(name) for name in named] == [True, True, False, False, False]
 
     async def test_entries_of_an_account_that_is_not_configured_wait_and_are_counted(self, store: Store) -> None:
         await observe(store, *(an_observation(each, account="gone") for each in ("q1", "q2")), an_observation("a1"))

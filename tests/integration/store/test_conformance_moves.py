@@ -30,7 +30,6 @@ from cdc_sync.core.batch import ApplyResult, Resolved
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.rows import Reportable
 from cdc_sync.store import Store
-from cdc_sync.store.protocol import KnownTwice
 
 ARCHIVE = "archive"
 
@@ -73,9 +72,10 @@ class TestTheOtherWatch:
         await adopt(store, *ids)
         strangers = [f"w{number}" for number in range(1000)]
 
-        found = await store.capture.known_elsewhere([*strangers, WATCH], ids)
+        found = await store.capture.known_elsewhere(ARCHIVE, [*strangers, WATCH], ids)
 
         assert found.keys() == set(ids)
+        assert await store.capture.known_elsewhere(WATCH, [*strangers, WATCH], ids) == {}, "it knows them itself"
 
 
 class TestTwoEntries:
@@ -135,11 +135,3 @@ class TestTheFormerWatch:
         assert await store.capture.next_suspicion(WATCH) is None
         assert (await store.report.counts())[WATCH].known == 1
         assert (await events_of(store))[-1] == "moved"
-
-
-async def test_applications_of_two_watches_are_counted_by_pair(store: Store) -> None:
-    await adopt(store, "a1", "a2", "a3")
-    await adopt(store, "a2", "a3", "a4", watch=ARCHIVE)
-    await adopt(store, "a1", watch="stranger")
-
-    assert await store.report.known_twice([WATCH, ARCHIVE], 10) == [KnownTwice(WATCH, ARCHIVE, 2, "a2", "a3")]

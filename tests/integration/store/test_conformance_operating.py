@@ -363,9 +363,6 @@ class TestReplacedMeanwhile:
 
 
 class TestWhatPeopleDid:
-    RELEASE = PersonActed(NOW, "release", "julia as cdc-sync", 12, WATCH)
-    PAUSE = PersonActed(LATER, "pause", "the page's session 12ab from 127.0.0.1", 1)
-
     async def test_stands_in_the_history_with_the_person(self, store: Store) -> None:
         await hold(store, "a1", "a2")
         await acting.release_held(store, WATCH, LATER, limit=1, by=PersonActed(LATER, "release", "julia", 0))
@@ -380,12 +377,6 @@ class TestWhatPeopleDid:
             ("held", None),
             ("discarded", "tom"),
             ("resend", 'the "token"'),
-        ]
-        # In the same transactions.
-        assert [(each.action, each.who, each.count) for each in await store.operation.take_actions()] == [
-            ("release", "julia", 1),
-            ("discard", "tom", 1),
-            ("resend", 'the "token"', 1),
         ]
 
 
@@ -406,7 +397,6 @@ class TestForgetting:
         assert not await store.capture.positions(WATCH)
         assert not await events_of(store, "hw-2")
         assert [record.watch for record in await store.report.records("hw-1", None)] == ["other"]
-        assert (await store.operation.count_actions())["forget"] == 1
         assert not await forgotten(store, WATCH, self.BY), "there was nothing more"
 
 
@@ -428,7 +418,7 @@ class TestForgettingAnApplication:
         assert [record.watch for record in await store.report.records("a1", None)] == [WATCH]
         assert {line.watch for line in await store.report.story("a1", None, 10)} == {WATCH}
 
-    async def test_it_is_one_action_and_one_line_without_the_id(self, store: Store) -> None:
+    async def test_it_is_one_line_without_the_id(self, store: Store) -> None:
         await adopt(store, "secret-1")
         await observe(store, an_observation("secret-1", deleted=True))
         await acknowledge(store, *await begin_calls(store))
@@ -437,6 +427,4 @@ class TestForgettingAnApplication:
 
         (line,) = await store.report.story("", None, 10)
         assert line == HistoryEntry(LATER, "", "", "forgotten", {"who": "julia", "count": count})
-        assert await store.operation.take_actions() == [replace(self.BY, count=count)]
         assert await self.forget(store, "secret-1") == 0
-        assert (await store.operation.count_actions())["forget"] == 1

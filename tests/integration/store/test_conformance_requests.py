@@ -17,7 +17,7 @@ from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store, acts
-from cdc_sync.store.acts import DEADLINE, Forget, Pause, Request, Resume, Send
+from cdc_sync.store.acts import DEADLINE, Forget, Pause, Request, Resend, Resume, Send
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresDriver
 
@@ -37,7 +37,7 @@ async def ask(store: Store, request: Request[Any], within: float = DEADLINE) -> 
 async def execute_all(store: Store) -> int:
     """Execute the waiting requests; returns how many rows were looked at."""
     number = 0
-    while await store.operation.execute_next(captured=()):
+    while await store.operation.execute_next(captured=()) is not None:
         number += 1
     return number
 
@@ -69,6 +69,15 @@ class TestOrder:
         assert await execute_all(store) == 3
 
         assert await store.operation.paused() == {"b"}
+
+    async def test_who_executes_one_learns_what_was_done(self, store: Store) -> None:
+        await ask(store, Pause(ELSEWHERE, by("pause")))
+        await ask(store, Resend(WATCH, ("nobody",), by("resend")))
+        await ask(store, Forget(WATCH, by("forget")))
+
+        done = [await store.operation.execute_next(captured=[WATCH]) for _ in range(4)]
+
+        assert done == [[by("pause")], [], [], None]
 
 
 class TestDeadline:
@@ -127,7 +136,6 @@ class TestRefusal:
             await executed(store, Forget(WATCH, by("forget")), captured=[WATCH])
 
         assert (await waiting_entry(store, "a1")).state == "held"
-        assert await store.operation.count_actions() == {}
 
     async def test_goes_to_a_command_of_another_version(self, store: Store) -> None:
         table = "cdc_sync.request" if store.driver.clock.shared else "request"
@@ -165,7 +173,7 @@ class TestFailure:
             raise StoreError("store-unusable", "the disk is full")
 
         with monkeypatch.context() as failing:
-            failing.setattr(acts, "record", fail)
+            failing.setattr(acts, "add_history", fail)
             with pytest.raises(StoreError, match="full"):
                 await store.operation.execute_next(captured=())
         assert (await waiting_entry(store, "a1")).state == "held", "nothing of it is kept"
@@ -184,7 +192,7 @@ async def test_a_command_that_is_stopped_while_it_takes_its_request_back_stops_n
         with psycopg.connect(dsn_of_store) as stopped:
             stopped.execute("SELECT answer FROM cdc_sync.request WHERE id = %s FOR UPDATE", (id_,))
             async with asyncio.timeout(20):
-                assert not await store.operation.execute_next(captured=())
+                assert await store.operation.execute_next(captured=()) is None
                 await ask(store, Resume(ELSEWHERE, by("resume")))
                 assert await store.operation.execute_next(captured=())
     finally:

@@ -113,7 +113,7 @@ class TestUpgrading:
         with dba(database) as connection, pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="4711"):
             connection.execute(scripts.install().encode())
         findings: list[Finding] = []
-        await check_store(a_config(shared(database)), findings.append, (), ())
+        await check_store(a_config(shared(database)), findings.append, ())
         assert [(each.state, "start the daemon once" in each.message) for each in findings] == [("warning", True)]
         with dba(database) as connection:
             connection.execute("UPDATE cdc_sync.daemon SET alive_until = clock_timestamp() - interval '1 second'")
@@ -147,7 +147,7 @@ class TestTheRole:
         with pytest.raises(StoreError, match="Let the DBA run what `cdc-sync sql install --store` and"):
             Store(await PostgresDriver.open(own))
         findings: list[Finding] = []
-        await check_store(a_config(shared(own)), findings.append, (), ())
+        await check_store(a_config(shared(own)), findings.append, ())
         assert [each.state for each in findings] == ["warning"]
         assert "cdc-sync sql install --store" in (findings[0].remedy or "")
         with dba(database) as connection:
@@ -208,7 +208,7 @@ class TestTheRole:
 class TestWhatCheckFinds:
     async def found(self, dsn: str) -> tuple[list[tuple[str, str]], str]:
         findings: list[Finding] = []
-        await check_store(a_config(shared(dsn)), findings.append, (), ())
+        await check_store(a_config(shared(dsn)), findings.append, ())
         return [(each.check, each.state) for each in findings], " ".join(map(str, findings))
 
     async def test_a_store_at_work(self, dsn: str, store: Store) -> None:

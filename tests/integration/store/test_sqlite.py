@@ -19,7 +19,7 @@ from support.store_steps import adopt, observe, told_status, waiting_entry
 from cdc_sync.core.failures import StoreError
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
-from cdc_sync.store.driver import Access, Transaction, no_effect
+from cdc_sync.store.driver import Access, Transaction
 from cdc_sync.store.lead import Standby
 from cdc_sync.store.leader import Leader
 from cdc_sync.store.sqlite import SqliteDriver, copy_store
@@ -282,7 +282,7 @@ async def test_a_daemon_that_is_called_away_leaves_no_store_open(path: Path) -> 
         """It goes on standing by."""
 
     async def stand_by() -> None:
-        async with leading(path, ours, stood_by, no_effect):
+        async with leading(path, ours, stood_by):
             raise AssertionError("another one leads")
 
     with locked(path):

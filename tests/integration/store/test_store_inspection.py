@@ -15,7 +15,7 @@ from cdc_sync.store.sqlite import SqliteDriver
 
 async def found(path: Path) -> dict[str, Finding]:
     findings: list[Finding] = []
-    await check_store(a_config({"state.path": str(path)}), findings.append, (), ())
+    await check_store(a_config({"state.path": str(path)}), findings.append, ())
     return {finding.check: finding for finding in findings}
 
 

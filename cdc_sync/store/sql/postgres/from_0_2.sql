@@ -33,4 +33,4 @@ UPDATE cdc_sync.about AS a
               json_each_text(c.value::json) AS o
         WHERE c.name = 'credentials' AND o.value IS NOT NULL) AS paused)
  WHERE a.name = 'paused';
-DELETE FROM cdc_sync.about WHERE name = 'credentials';
+DELETE FROM cdc_sync.about WHERE name IN ('credentials', 'actions');

@@ -40,5 +40,5 @@ UPDATE about
          FROM json_each(about.value) AS p, json_each((SELECT value FROM about WHERE name = 'credentials')) AS o
         WHERE o.value IS NOT NULL))
  WHERE name = 'paused';
-DELETE FROM about WHERE name = 'credentials';
+DELETE FROM about WHERE name IN ('credentials', 'actions');
 DROP TABLE with_own;
