@@ -168,9 +168,9 @@ async def _confirm_again(intake: Intake, application_ids: Collection[str]) -> No
     now, watch = intake.clock(), intake.rules.watch
     known = await intake.store.capture.known(watch, list(application_ids))
     deletions = [
-        Suspicion(id_, of.pending.content.event_date, now)
+        Suspicion(id_, entry.content.event_date, now)
         for id_, of in known.items()
-        if of.state == "pending" and of.pending is not None and of.pending.content.deleted
+        if (entry := of.entry) is not None and entry.state == "pending" and entry.content.deleted
     ]
     if deletions:
         # If they cannot be answered now, they are asked about again.

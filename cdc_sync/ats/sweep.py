@@ -222,7 +222,7 @@ def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:
     """What to keep of a row that does not differ; None if it is unknown, or its entry is pending."""
     match row:
         case Reportable(application_id, key, content, _, str(digest)) if application_id in known:
-            return None if known[application_id].pending else Verified(application_id, key, digest, content)
+            return None if known[application_id].entry else Verified(application_id, key, digest, content)
         case Ignored(application_id, key, str(digest)) if application_id in known:
             return Verified(application_id, key, digest, None)
     return None

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Decision, Enqueue, Fuse, Unseen, blow, count, decide, has_counted, in_order
+from cdc_sync.core.diff import Decision, Enqueue, Fuse, blow, count, decide, has_counted, in_order
 from cdc_sync.core.outbox import Applying, Entry, EntryState, Known, Skip, Suspicion, completed
 from cdc_sync.core.reasons import coded, fields_of
 from cdc_sync.core.rows import (
@@ -26,6 +26,7 @@ from cdc_sync.core.rows import (
     OutOfScope,
     Reportable,
     Unreportable,
+    Unseen,
     WatchRules,
     content_of,
 )
@@ -117,7 +118,7 @@ States = Mapping[str, Content]
 Fuses = Mapping[str, Fuse]
 """The fuses of a watch's accounts, by name."""
 
-_NEVER_SEEN = Known(0, (), in_scope=False, snapshot=None, pending=None)
+_NEVER_SEEN = Known(0, (), in_scope=False, snapshot=None, entry=None)
 
 
 class ApplyResult(NamedTuple):
@@ -257,12 +258,13 @@ class BatchPlan:
     def _is_answered(self, resolved: Resolved, known: Known) -> bool:
         """Whether this watch alone answers a suspicion; else see what another one's table means for it."""
         id_, heir = resolved.application_id, resolved.elsewhere
-        may_be_under_way = known.state == "pending" and known.pending is not None and known.pending.attempted
+        entry = known.entry
+        may_be_under_way = entry is not None and entry.state == "pending" and entry.attempted
         if resolved.is_unanswered or (heir is not None and may_be_under_way):
             again = Suspicion(id_, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
             self.postponed.append(again)
             # The entry may be older than what HelloWork has. One that may be under way must end first.
-            if resolved.is_unanswered and known.state == "pending":
+            if resolved.is_unanswered and entry is not None and entry.state == "pending":
                 self.waiting.append(again)
             return False
         self.answered.append(id_)
@@ -276,7 +278,7 @@ class BatchPlan:
         if isinstance(row, Reportable):
             # It is marked as deleted: without a record, each sweep would suspect it.
             self._adopt(row, known)
-            if known.pending is not None:
+            if known.entry is not None:
                 self.cancelled.append(id_)
         elif known.latest is None:
             return
@@ -311,7 +313,7 @@ class BatchPlan:
                 self.moved.append(row)
 
     def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
-        id_, pending = row.application_id, known.pending
+        id_, entry = row.application_id, known.entry
         if row.content.deleted:
             if self.batch.origin not in ("baseline", "deletion") and not (known.latest and known.latest.deleted):
                 self._suspect(id_, row.changed_at)
@@ -330,7 +332,7 @@ class BatchPlan:
             self.cancelled.append(id_)
             self._note_change("cancelled", id_, known, row.content)
             self.results.append(ApplyResult(id_, decision))
-        elif pending is not None and not self._refusal(row) and not row.content.same_metadata(pending.content):
+        elif entry is not None and not self._refusal(row) and not row.content.same_metadata(entry.content):
             # A retried dead letter of a refused row would be refused again.
             self.refreshed.append(row)
 
@@ -345,8 +347,8 @@ class BatchPlan:
             # Another watch's application has this state at HelloWork, by the same account.
             is_same = content.same_as(acknowledged) and content.account == acknowledged.account
             unseen = "adopt" if is_same else unseen
-        decision = decide(content, known.snapshot, known.pending, unseen)
-        if batch.origin == "baseline" and batch.unseen == "adopt" and not is_move and known.pending is None:
+        decision = decide(content, known.snapshot, known.entry, unseen)
+        if batch.origin == "baseline" and batch.unseen == "adopt" and not is_move and known.entry is None:
             # Two rows of one application, on two pages: the second does not differ from the first.
             return "adopt" if isinstance(decision, Enqueue) else decision
         return decision
@@ -367,22 +369,21 @@ class BatchPlan:
 
     def _enqueue(self, row: Reportable, known: Known, decision: Enqueue) -> ApplyResult:
         batch, rules, content, id_ = self.batch, self.rules, row.content, row.application_id
-        pending = known.pending
+        before = known.entry
         if rules.ordered_dates:
             # An adopted state's date was never sent.
-            content = in_order(content, row.changed_at, known.snapshot if known.is_acknowledged else None, pending)
+            content = in_order(content, row.changed_at, known.snapshot if known.is_acknowledged else None, before)
         state: EntryState = "dead"
         event, reason = "dead-lettered", self._refusal(row)
         if reason is None:
             reason = self._hold(content, known)
             state, event = ("pending", "queued") if reason is None else ("held", "held")
         due_at = batch.now + rules.settle.get(content.status, rules.default_settle)
-        attempted = pending is not None and pending.attempted
-        entry = Entry(
-            rules.watch, id_, content, decision.kinds, state, known.revision + 1, batch.now, due_at, attempted
-        )
+        attempted = before is not None and before.attempted
+        revision = 1 if before is None else before.revision + 1
+        entry = Entry(rules.watch, id_, content, decision.kinds, state, revision, batch.now, due_at, attempted)
         self.enqueued.append(entry._replace(reason=reason))
-        further = {"kinds": sorted(decision.kinds), "replaced": pending is not None, "due_at": due_at + batch.shift}
+        further = {"kinds": sorted(decision.kinds), "replaced": before is not None, "due_at": due_at + batch.shift}
         if content.event_date != row.content.event_date:
             further |= {"event_date": content.event_date, "event_date_of_row": row.content.event_date}
         if reason:
@@ -392,15 +393,16 @@ class BatchPlan:
 
     def _hold(self, content: Content, known: Known) -> str | None:
         """Why a person must decide about an entry; None if it is sent."""
-        batch, fuse = self.batch, self.fuse
-        is_deletion = content.deleted and not (known.pending and known.pending.content.deleted)
+        batch, fuse, entry = self.batch, self.fuse, known.entry
+        is_deletion = content.deleted and not (entry and entry.content.deleted)
         if is_deletion and batch.doubt is not None:
             return batch.doubt  # it neither blows the fuse nor counts
         # A suspected deletion is held with an intact fuse; the row's return ends the suspicion.
-        if known.state == "held" and (content.deleted or fuse.blown_at is not None):
-            return known.reason or ""
-        is_replaced = known.state == "pending" and not is_deletion and not fuse.holds_all
-        if is_replaced and has_counted(fuse, self.rules.fuse, batch.now, known.queued_at):
+        if entry and entry.state == "held" and (content.deleted or fuse.blown_at is not None):
+            return entry.reason or ""
+        pending_since = entry.queued_at if entry and entry.state == "pending" else None
+        was_counted = has_counted(fuse, self.rules.fuse, batch.now, pending_since)
+        if was_counted and not is_deletion and not fuse.holds_all:
             return None
         return self._count(content.account, deletion=is_deletion)
 

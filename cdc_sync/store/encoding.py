@@ -7,8 +7,8 @@ from functools import cache
 from typing import Any
 
 from cdc_sync.core.content import Content, Kind
-from cdc_sync.core.diff import Fuse, PendingEntry
-from cdc_sync.core.outbox import Entry, Known
+from cdc_sync.core.diff import Fuse
+from cdc_sync.core.outbox import Entry, Known, KnownEntry
 from cdc_sync.core.reasons import as_text, from_text
 from cdc_sync.core.replies import Health
 from cdc_sync.core.rows import Key
@@ -72,19 +72,13 @@ def known_from(columns: Columns, *, has_begun: bool = False) -> Known:
     `has_begun`: the entry's call has begun.
     """
     number, _, row_key, in_scope, *state, acknowledged_at, adopted = columns[:10]
-    waits, attempted, revision, entry_state, reason, queued_at = content_from(*columns[10:14]), *columns[14:]
-    return Known(
-        number,
-        key_from(row_key),
-        bool(in_scope),
-        content_from(*state),
-        None if waits is None else PendingEntry(waits, bool(attempted) or has_begun),
-        acknowledged_at is not None and not adopted,
-        entry_state,
-        reason and from_text(reason),
-        queued_at,
-        revision or 0,
-    )
+    content, attempted, revision, entry_state, reason, queued_at = content_from(*columns[10:14]), *columns[14:]
+    entry = None
+    if content is not None:
+        why = reason and from_text(reason)
+        entry = KnownEntry(content, bool(attempted) or has_begun, entry_state, revision, queued_at, why)
+    is_acknowledged = acknowledged_at is not None and not adopted
+    return Known(number, key_from(row_key), bool(in_scope), content_from(*state), entry, is_acknowledged)
 
 
 def entry_from(columns: Columns) -> Entry:

@@ -8,9 +8,19 @@ from dataclasses import replace
 
 from cdc_sync.core.batch import Batch, Resolved
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import FusePolicy, Unseen
-from cdc_sync.core.outbox import Skip
-from cdc_sync.core.rows import Key, Observation, Origin, OutOfScope, Reportable, StatusRules, Unreportable, WatchRules
+from cdc_sync.core.outbox import EntryState, KnownEntry, Skip
+from cdc_sync.core.rows import (
+    FusePolicy,
+    Key,
+    Observation,
+    Origin,
+    OutOfScope,
+    Reportable,
+    StatusRules,
+    Unreportable,
+    Unseen,
+    WatchRules,
+)
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, AllowedHosts, build
 
 SECOND = 1000
@@ -140,6 +150,13 @@ def some_rules(
 def rules_by_row(*, max_changes: int = 1000) -> WatchRules:
     """The rules of a watch whose rows name their accounts, `acme` or `beta`."""
     return replace(some_rules(max_changes=max_changes), account=None, accounts=frozenset({"acme", "beta"}))
+
+
+def a_known_entry(
+    content: Content, *, attempted: bool = False, state: EntryState = "pending", queued_at: int = NOW
+) -> KnownEntry:
+    """What decisions know of an application's entry."""
+    return KnownEntry(content, attempted, state, 1, queued_at)
 
 
 def a_batch(

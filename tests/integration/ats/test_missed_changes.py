@@ -101,6 +101,6 @@ async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: 
 
         update(ats, 1, status="interview")
         await rig.drain.catch_up()
-        pending = (await rig.store.capture.known(WATCH, ["a1"]))["a1"].pending
-        assert pending is not None
-        assert pending.content.status == "interview"
+        entry = (await rig.store.capture.known(WATCH, ["a1"]))["a1"].entry
+        assert entry is not None
+        assert entry.content.status == "interview"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import MINUTE, NOW, SECOND, WATCH, a_content, an_observation, some_rules
+from support.builders import MINUTE, NOW, SECOND, WATCH, a_content, a_known_entry, an_observation, some_rules
 
 from cdc_sync.core.batch import (
     ASKED_AGAIN_AFTER,
@@ -19,8 +19,8 @@ from cdc_sync.core.batch import (
     plan_batch,
 )
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Decision, Enqueue, Fuse, PendingEntry, Unseen
-from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion
+from cdc_sync.core.diff import Decision, Enqueue, Fuse
+from cdc_sync.core.outbox import EntryState, Known, KnownEntry, Skip, Suspicion
 from cdc_sync.core.rows import (
     Ignored,
     Key,
@@ -29,6 +29,7 @@ from cdc_sync.core.rows import (
     OutOfScope,
     Reportable,
     Unreportable,
+    Unseen,
     WatchRules,
 )
 
@@ -39,13 +40,13 @@ DELETED = Enqueue(frozenset({"deleted"}))
 
 def known(
     acknowledged: Content | None = None,
-    pending: PendingEntry | None = None,
+    entry: KnownEntry | None = None,
     *,
     key: Key = ("a1",),
     in_scope: bool = True,
     is_acknowledged: bool = True,
 ) -> Known:
-    return Known(1, key, in_scope, acknowledged, pending, is_acknowledged)
+    return Known(1, key, in_scope, acknowledged, entry, is_acknowledged)
 
 
 def before(
@@ -61,8 +62,8 @@ def before(
     """An application that HelloWork knows, and its entry if there is one."""
     if pending is None:
         return known(acknowledged, **others)  # type: ignore[arg-type] # passed on as they come
-    found = known(acknowledged, PendingEntry(pending, attempted), **others)  # type: ignore[arg-type] # as above
-    return found._replace(state=state, reason=reason, queued_at=queued_at)
+    entry = a_known_entry(pending, attempted=attempted, state=state, queued_at=queued_at)
+    return known(acknowledged, entry._replace(reason=reason), **others)  # type: ignore[arg-type] # as above
 
 
 def plan(
@@ -398,8 +399,7 @@ class TestAnsweredSuspicions:
     def test_a_call_that_may_be_under_way_ends_first(
         self, state: EntryState, *, attempted: bool, is_forgotten: bool
     ) -> None:
-        entry = PendingEntry(a_content("hired"), attempted)
-        a1 = before(a_content())._replace(pending=entry, state=state)
+        a1 = before(a_content(), a_content("hired"), attempted=attempted, state=state)
         found = plan(a1=a1, origin="deletion", resolved=[Resolved("a1", NOW, None, elsewhere="archive")])
 
         assert bool(found.forgotten) == is_forgotten
@@ -416,7 +416,7 @@ class TestAnsweredSuspicions:
 
     @pytest.mark.parametrize(("state", "waits"), [("pending", True), ("held", False)])
     def test_so_does_a_pending_entry(self, state: EntryState, *, waits: bool) -> None:
-        a1 = before(a_content())._replace(pending=PendingEntry(a_content("hired"), attempted=True), state=state)
+        a1 = before(a_content(), a_content("hired"), attempted=True, state=state)
         unanswered = Resolved("a1", NOW - 1, None, is_unanswered=True)
         found = plan(a1=a1, origin="deletion", resolved=[unanswered])
 
@@ -642,14 +642,12 @@ def applied(world: Mapping[str, Known], found: BatchPlan) -> dict[str, Known]:
         one = after[row.application_id]
         after[row.application_id] = one._replace(snapshot=row.content)
     for id_ in found.cancelled:
-        after[id_] = after[id_]._replace(pending=None, state=None, reason=None, queued_at=None)
+        after[id_] = after[id_]._replace(entry=None)
     for entry in found.enqueued:
         one = after[entry.application_id]
-        attempted = one.pending is not None and one.pending.attempted
-        waiting = PendingEntry(entry.content, attempted)
-        after[entry.application_id] = one._replace(
-            pending=waiting, state=entry.state, reason=entry.reason, queued_at=entry.queued_at
-        )
+        attempted = one.entry is not None and one.entry.attempted
+        waiting = KnownEntry(entry.content, attempted, entry.state, entry.revision, entry.queued_at, entry.reason)
+        after[entry.application_id] = one._replace(entry=waiting)
     for id_ in found.out_of_scope:
         after[id_] = after[id_]._replace(in_scope=False)
     return after

@@ -3,10 +3,12 @@
 from itertools import product
 
 import pytest
-from support.builders import TRANSITIONS
+from support.builders import TRANSITIONS, a_known_entry
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Decision, Enqueue, PendingEntry, Unseen, decide, transition
+from cdc_sync.core.diff import Decision, Enqueue, decide, transition
+from cdc_sync.core.outbox import KnownEntry
+from cdc_sync.core.rows import Unseen
 
 CONTENTS = [
     Content(status, job_id, deleted, 0, 0, None, None, "https://ats-partner.hellowork.com/v1/applications/1/status")
@@ -14,7 +16,10 @@ CONTENTS = [
 ]
 A, B, C = CONTENTS[0], CONTENTS[4], CONTENTS[6]
 TOLD = [None, *CONTENTS]
-WAITING = [None, *(PendingEntry(content, attempted) for content, attempted in product(CONTENTS, (False, True)))]
+WAITING = [
+    None,
+    *(a_known_entry(content, attempted=attempted) for content, attempted in product(CONTENTS, (False, True))),
+]
 CHOICES: tuple[Unseen, ...] = ("send", "adopt")
 
 
@@ -22,7 +27,7 @@ def what(content: Content) -> tuple[str, str, bool]:
     return content.status, content.job_id, content.deleted
 
 
-def by_the_rules(observed: Content, told: Content | None, waiting: PendingEntry | None, unseen: Unseen) -> str:
+def by_the_rules(observed: Content, told: Content | None, waiting: KnownEntry | None, unseen: Unseen) -> str:
     """The design's words, in its order."""
     base = waiting.content if waiting else told
     if base and what(observed) == what(base):
@@ -53,21 +58,21 @@ def test_every_case_of_a_small_world_is_decided_by_the_rules() -> None:
         (A, None, A, "nothing"),
         (A, None, B, Enqueue(frozenset({"status"}))),
         (A, None, C, Enqueue(frozenset({"status", "job"}))),
-        (A, PendingEntry(B, attempted=False), B, "nothing"),
-        (A, PendingEntry(B, attempted=True), B, "nothing"),
-        (A, PendingEntry(B, attempted=False), A, "cancel"),
-        (A, PendingEntry(B, attempted=True), A, Enqueue(frozenset({"status"}))),
-        (A, PendingEntry(B, attempted=False), C, Enqueue(frozenset({"status", "job"}))),
-        (A, PendingEntry(B, attempted=True), C, Enqueue(frozenset({"status", "job"}))),
-        (A, PendingEntry(A, attempted=True), A, "nothing"),
-        (None, PendingEntry(B, attempted=False), A, Enqueue(frozenset({"first"}))),
-        (None, PendingEntry(B, attempted=True), A, Enqueue(frozenset({"first"}))),
-        (None, PendingEntry(B, attempted=True), B, "nothing"),
+        (A, a_known_entry(B, attempted=False), B, "nothing"),
+        (A, a_known_entry(B, attempted=True), B, "nothing"),
+        (A, a_known_entry(B, attempted=False), A, "cancel"),
+        (A, a_known_entry(B, attempted=True), A, Enqueue(frozenset({"status"}))),
+        (A, a_known_entry(B, attempted=False), C, Enqueue(frozenset({"status", "job"}))),
+        (A, a_known_entry(B, attempted=True), C, Enqueue(frozenset({"status", "job"}))),
+        (A, a_known_entry(A, attempted=True), A, "nothing"),
+        (None, a_known_entry(B, attempted=False), A, Enqueue(frozenset({"first"}))),
+        (None, a_known_entry(B, attempted=True), A, Enqueue(frozenset({"first"}))),
+        (None, a_known_entry(B, attempted=True), B, "nothing"),
     ],
 )
 @pytest.mark.parametrize("unseen", CHOICES)
 def test_decisions(
-    told: Content | None, waiting: PendingEntry | None, observed: Content, decision: Decision, unseen: Unseen
+    told: Content | None, waiting: KnownEntry | None, observed: Content, decision: Decision, unseen: Unseen
 ) -> None:
     assert decide(observed, told, waiting, unseen) == decision
 
