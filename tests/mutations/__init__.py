@@ -17,26 +17,26 @@ MUTATIONS = [
     Mutation(
         "a call begins while an apply decides about its application",
         "delivery/memory.py",
-        "(each for each in endpoint.ready if each[1] not in self.applying)",
+        "(each for each in endpoint.ready if each[1] not in self.deciding)",
         "iter(endpoint.ready)",
     ),
     Mutation(
         "an apply does not know which calls have begun",
         "delivery/memory.py",
-        "        return Applying(watch, tuple(application_ids), dict(self.begun))",
+        "        return Applying(watch, tuple(application_ids), dict(self.calling))",
         "        return Applying(watch, tuple(application_ids))",
     ),
     Mutation(
         "what an apply decides about stays in memory",
         "delivery/memory.py",
-        "        if of in self.flying and of not in self.begun:",
+        "        if of in self.entries and of not in self.calling:",
         "        if False:",
     ),
     Mutation(
         "another watch's entry of an application in memory is not read afterwards",
         "delivery/memory.py",
-        "        for lane in self.behind.pop(_application_of(self.flying.pop(of))):",
-        "        self.behind.pop(_application_of(self.flying.pop(of)))\n        for lane in ():",
+        "        for lane in self.behind.pop(_application_of(self.entries.pop(of))):",
+        "        self.behind.pop(_application_of(self.entries.pop(of)))\n        for lane in ():",
     ),
     Mutation(
         "an entry comes into memory beside another one of its application",
@@ -53,7 +53,7 @@ MUTATIONS = [
     Mutation(
         "an entry of another account is called beside the one before",
         "delivery/memory.py",
-        "        if of in self.flying:",
+        "        if of in self.entries:",
         "        if False:",
     ),
     Mutation(
@@ -89,7 +89,7 @@ MUTATIONS = [
     Mutation(
         "a stop that cut calls off counts as clean",
         "delivery/sender.py",
-        "        return bool(self._memory.begun)",
+        "        return bool(self._memory.calling)",
         "        return False",
     ),
     Mutation(

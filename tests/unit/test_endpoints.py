@@ -101,11 +101,11 @@ class TestAccounts:
         gone = rig.use(accounts={"b"})
 
         assert gone == [endpoint_of("a")]
-        assert (rig.memory.flying, rig.begin(), rig.wanted) == ({}, None, {})
+        assert (rig.memory.entries, rig.begin(), rig.wanted) == ({}, None, {})
         applying = rig.memory.begin_apply("w", ["a2"])
         rig.memory.end_apply(applying, Applied(entries=entries_of("w", "a2", account="a")))
         rig.read(entries_of("w", "a1", account="a"))
-        assert (rig.memory.flying, rig.begin(), rig.modes) == ({}, None, {})
+        assert (rig.memory.entries, rig.begin(), rig.modes) == ({}, None, {})
         rig.use(accounts={"a"})
         assert rig.wanted.keys() == {"w"}
 
@@ -148,7 +148,7 @@ class TestRoom:
         assert rig.wanted == {"a": 1}
         rig.read(entries_of("a", "a1", "a2"))
 
-        assert [entry.application_id for entry in rig.memory.flying.values()] == ["a1"]
+        assert [entry.application_id for entry in rig.memory.entries.values()] == ["a1"]
         assert rig.wanted == {}
 
 
