@@ -67,7 +67,7 @@ class Capture(Role):
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of these applications."""
         rows = await self.driver.ask("before", watch=watch, ids=list(application_ids), rows=[])
-        return {row[1]: known_from(row) for row in rows}
+        return dict(map(known_from, rows))
 
     async def known_elsewhere(self, watch: str, others: Sequence[str], application_ids: Sequence[str]) -> States:
         """The newest state in other watches of those of these applications that this watch has not recorded.
@@ -208,8 +208,15 @@ async def _before(transaction: Transaction, watch: str, batch: Batch, applying: 
     rows = [(key_text(each.key), each.application_id or "") for each in old]
     rows += [(key_text(key), "") for key in batch.gone]
     found = await transaction.rows("before", watch=watch, ids=ids, rows=rows)
-    begun = {row[1]: applying.has_begun(watch, row[1], row[15], row[10]) for row in found}
-    return {row[1]: known_from(row, has_begun=begun[row[1]]) for row in found}
+    return {id_: _with_begun(known, watch, id_, applying) for id_, known in map(known_from, found)}
+
+
+def _with_begun(known: Known, watch: str, application_id: str, applying: Applying) -> Known:
+    """An entry whose call has begun counts as attempted."""
+    entry = known.entry
+    if entry is None or not applying.has_begun(watch, application_id, entry.revision, entry.content.status):
+        return known
+    return known._replace(entry=entry._replace(attempted=True))
 
 
 async def _fuses(transaction: Transaction, watch: str, accounts: Collection[str]) -> tuple[Fuse, Fuses]:

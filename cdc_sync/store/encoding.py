@@ -66,19 +66,22 @@ def _content(status: str, job_id: str, deleted: object, metadata: str) -> Conten
     return Content(status, job_id, bool(deleted), *rest, sent.get("account", DEFAULT_ACCOUNT))
 
 
-def known_from(columns: Columns, *, has_begun: bool = False) -> Known:
-    """What is known of an application, from the columns of the statement `before`.
-
-    `has_begun`: the entry's call has begun.
-    """
-    number, _, row_key, in_scope, *state, acknowledged_at, adopted = columns[:10]
-    content, attempted, revision, entry_state, reason, queued_at = content_from(*columns[10:14]), *columns[14:]
-    entry = None
-    if content is not None:
-        why = reason and from_text(reason)
-        entry = KnownEntry(content, bool(attempted) or has_begun, entry_state, revision, queued_at, why)
+def known_from(columns: Columns) -> tuple[str, Known]:
+    """An application's id and what is known of it, from the columns of the statement `before`."""
+    number, application_id, row_key, in_scope, *rest = columns
+    status, job_id, deleted, metadata, acknowledged_at, adopted, *of_entry = rest
+    snapshot = content_from(status, job_id, deleted, metadata)
     is_acknowledged = acknowledged_at is not None and not adopted
-    return Known(number, key_from(row_key), bool(in_scope), content_from(*state), entry, is_acknowledged)
+    entry = _known_entry_from(of_entry)
+    return application_id, Known(number, key_from(row_key), bool(in_scope), snapshot, entry, is_acknowledged)
+
+
+def _known_entry_from(columns: Columns) -> KnownEntry | None:
+    status, job_id, deleted, metadata, attempted, revision, state, reason, queued_at = columns
+    content = content_from(status, job_id, deleted, metadata)
+    if content is None:
+        return None
+    return KnownEntry(content, bool(attempted), state, revision, queued_at, reason and from_text(reason))
 
 
 def entry_from(columns: Columns) -> Entry:
