@@ -160,7 +160,7 @@ async def _reread(intake: Intake, keys: Mapping[str, Key]) -> None:
         found = await intake.resolve(dict.fromkeys(suspected, now))
         gone = [each.application_id for each in found if each.is_deletion]
         answered_at = intake.clock() + intake.rules.deletion_grace + ANSWERED_WITHIN
-        await intake.store.capture.postpone(watch, gone, answered_at)
+        await intake.store.capture.let_wait(watch, gone, answered_at)
 
 
 async def _confirm_again(intake: Intake, application_ids: Collection[str]) -> None:

@@ -272,7 +272,7 @@ class Resend(Request[list[EntryId]]):
             for of, (content, state) in known.items()
             if state is None and content is not None and _is_callable(content)
         }
-        await act.transaction.write("hasten", [(*of, due_at) for of in hastened])
+        await act.transaction.write("set_entry_due", [(*of, due_at) for of in hastened])
         rest = "", "pending", due_at, due_at, None
         await act.send("enqueue", [(*of, *state_columns(each), *rest, each.endpoint) for of, each in again.items()])
         return await act.note("resend", {**hastened, **again})

@@ -51,10 +51,10 @@ class Capture(Role):
         async for rows in pages(self.driver, "entries_after", watch, at_once):
             yield {application_id: key_from(text) for application_id, state, text in rows if state == "pending"}
 
-    async def postpone(self, watch: str, application_ids: Sequence[str], due_at: int) -> None:
+    async def let_wait(self, watch: str, application_ids: Sequence[str], due_at: int) -> None:
         """Let these pending entries wait until a time."""
         rows = [(watch, application_id, due_at) for application_id in sorted(application_ids)]
-        await self.driver.write("hasten", rows)
+        await self.driver.write("set_entry_due", rows)
 
     async def positions(self, watch: str) -> dict[str, str]:
         """The watch's capture positions by name."""
@@ -295,8 +295,8 @@ def _outcomes(plan: BatchPlan, attempted: Collection[str], suspected: Sequence[S
         ("mark_attempted", [(id_,) for id_ in sorted(changed.intersection(attempted))]),
         ("leave_scope", [(id_,) for id_ in sorted(plan.out_of_scope)]),
         ("answer", [(id_,) for id_ in plan.answered]),
-        ("postpone", [(one.application_id, one.due_at) for one in plan.postponed]),
-        ("hasten", [(one.application_id, one.due_at + ANSWERED_WITHIN) for one in plan.waiting]),
+        ("set_suspicion_due", [(one.application_id, one.due_at) for one in plan.postponed]),
+        ("set_entry_due", [(one.application_id, one.due_at + ANSWERED_WITHIN) for one in plan.waiting]),
         ("suspect", [(one.application_id, one.at, one.due_at) for one in suspected]),
         ("unskip", [(key_text(skip.key),) for skip in plan.skips if skip.reason is None]),
         ("skip", [(key_text(skip.key), skip.application_id, as_text(skip.reason), at) for skip in skipped]),
