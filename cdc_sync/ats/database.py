@@ -22,7 +22,7 @@ from cdc_sync.ats.row_security import Hiding
 from cdc_sync.ats.session import ANSWERS_WITHIN, Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.config import Watch
 from cdc_sync.config.sessions import POOL_SIZE
-from cdc_sync.core.batch import NO_CALLS, Calls
+from cdc_sync.core.batch import NO_CALLS, BesideApply
 from cdc_sync.core.events import Emit
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.rows import WatchRules
@@ -411,7 +411,7 @@ class WatchParts:
     Attributes:
         rules: the core's form of the watch's configuration.
         clock: this daemon's, in milliseconds since the epoch.
-        calls: the sender's, beside an apply.
+        beside_apply: the sender.
         event_dates: how those of the last changed rows fit.
     """
 
@@ -422,7 +422,7 @@ class WatchParts:
     others: Others
     observe: Emit
     clock: Callable[[], int]
-    calls: Calls = NO_CALLS
+    beside_apply: BesideApply = NO_CALLS
     event_dates: EventDates = field(default_factory=EventDates)
     want_sweep: Callable[[], None] = nothing
     dry_run: bool = False

@@ -181,7 +181,7 @@ class Intake:
                 self.named = None
         if has_news and self.table.is_of_tenant:
             await self.table.look()
-        first = await self.store.capture.apply(self.rules, batch, parts.calls)
+        first = await self.store.capture.apply(self.rules, batch, parts.beside_apply)
         if first.suspected:
             self.suspected.set()
         self._report(first, origin)

@@ -152,7 +152,7 @@ class Applied(NamedTuple):
     replaced: Sequence[tuple[str, str]] = ()
 
 
-class Calls:
+class BesideApply:
     """The sender beside an apply. This one sends nothing."""
 
     def begin_apply(self, watch: str, application_ids: Sequence[str]) -> Applying:
@@ -163,7 +163,7 @@ class Calls:
         """Take over what the apply has enqueued; None: it failed."""
 
 
-NO_CALLS = Calls()
+NO_CALLS = BesideApply()
 
 
 class HistoryEntry(NamedTuple):

@@ -20,7 +20,7 @@ from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config, format_duration
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core import events
-from cdc_sync.core.batch import NO_CALLS, Calls
+from cdc_sync.core.batch import NO_CALLS, BesideApply
 from cdc_sync.core.events import Emit
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
@@ -55,7 +55,7 @@ def make_parts(
     others: Others,
     *,
     dry_run: bool,
-    calls: Calls = NO_CALLS,
+    beside_apply: BesideApply = NO_CALLS,
 ) -> WatchParts:
     """A watch's parts."""
     return WatchParts(
@@ -65,7 +65,7 @@ def make_parts(
         database=database,
         observe=observe,
         clock=database.store.driver.clock,
-        calls=calls,
+        beside_apply=beside_apply,
         others=others,
         dry_run=dry_run,
     )
@@ -226,12 +226,12 @@ async def _confirm(intake: Intake) -> None:
 class Watches:
     """The watches, and the databases that they share; none runs until `start`."""
 
-    def __init__(self, process: Process, store: Store, config: Config, calls: Calls, begin: Begin) -> None:
+    def __init__(self, process: Process, store: Store, config: Config, beside_apply: BesideApply, begin: Begin) -> None:
         self._process = process
         self._config = config
         self._databases = {name: make_database(config, name, store) for name in config.all_databases}
         self._others = OtherWatches()
-        self._calls = calls
+        self._beside = beside_apply
         self._begin = begin
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -261,7 +261,8 @@ class Watches:
 
     def _worker(self, name: str) -> WatchWorker:
         shared = self._database(name), self._process.emit, self._others
-        return WatchWorker(make_parts(self._config, name, *shared, calls=self._calls, dry_run=self._process.dry_run))
+        parts = make_parts(self._config, name, *shared, beside_apply=self._beside, dry_run=self._process.dry_run)
+        return WatchWorker(parts)
 
     def _use(self, config: Config) -> None:
         self._config = config

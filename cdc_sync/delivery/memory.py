@@ -129,12 +129,12 @@ class Memory:
     # Beside an apply.
 
     def begin_apply(self, watch: str, application_ids: Collection[str]) -> Applying:
-        """See `core.batch.Calls`."""
+        """See `core.batch.BesideApply`."""
         self.deciding.update(application_ids)
         return Applying(watch, tuple(application_ids), dict(self.calling))
 
     def end_apply(self, applying: Applying, applied: Applied | None) -> None:
-        """See `core.batch.Calls`. Entries of its applications whose calls have not begun leave memory in any case."""
+        """See `core.batch.BesideApply`. What has not begun of its applications leaves memory in any case."""
         self.deciding.subtract(applying.application_ids)
         for id_ in applying.application_ids:
             if not self.deciding[id_]:

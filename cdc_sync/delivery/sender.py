@@ -28,8 +28,7 @@ import time
 from collections.abc import Callable, Collection
 
 from cdc_sync.core import events
-from cdc_sync.core.batch import Applied
-from cdc_sync.core.batch import Calls as BesideApply
+from cdc_sync.core.batch import Applied, BesideApply
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Applying, Entry
 from cdc_sync.delivery.calling import Calls
@@ -120,11 +119,11 @@ class Sender(BesideApply):
     # Beside an apply.
 
     def begin_apply(self, watch: str, application_ids: Collection[str]) -> Applying:
-        """See `core.batch.Calls`."""
+        """See `core.batch.BesideApply`."""
         return self._memory.begin_apply(watch, application_ids)
 
     def end_apply(self, applying: Applying, applied: Applied | None) -> None:
-        """See `core.batch.Calls`."""
+        """See `core.batch.BesideApply`."""
         self._memory.end_apply(applying, applied)
         if applied is None:
             self._turns.look()

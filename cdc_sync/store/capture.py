@@ -15,7 +15,7 @@ from cdc_sync.core.batch import (
     Applied,
     Batch,
     BatchPlan,
-    Calls,
+    BesideApply,
     Fuses,
     HistoryEntry,
     States,
@@ -117,7 +117,7 @@ class Capture(Role):
         """The highest record number; 0 if there is none."""
         return int(await self.driver.value("highest_number"))
 
-    async def apply(self, rules: WatchRules, batch: Batch, calls: Calls = NO_CALLS) -> Applied:
+    async def apply(self, rules: WatchRules, batch: Batch, beside: BesideApply = NO_CALLS) -> Applied:
         """Decide about a batch and write it; meanwhile no call of its applications begins."""
         batch = batch._replace(shift=self.driver.clock.shift)
         watch, ids, elsewhere = rules.watch, batch.application_ids, NOTHING
@@ -125,9 +125,9 @@ class Capture(Role):
             # Outside the transaction. What changes meanwhile is compared when the other watch hands it over.
             elsewhere = await self.known_elsewhere(watch, batch.others, ids)
         # Without a pause before the transaction's place in the order is fixed.
-        applying = calls.begin_apply(watch, ids)
+        applying = beside.begin_apply(watch, ids)
         work = partial(_apply, rules=rules, batch=batch, elsewhere=elsewhere, applying=applying)
-        return await self.driver.transact(work, partial(calls.end_apply, applying))
+        return await self.driver.transact(work, partial(beside.end_apply, applying))
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
         """Suspicions after their grace, oldest first; also those due over `horizon` ms ahead, by a wrong clock."""

@@ -11,11 +11,11 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats
 
 from cdc_sync.ats.intake import Intake
-from cdc_sync.core.batch import Applied, Calls
+from cdc_sync.core.batch import Applied, BesideApply
 from cdc_sync.core.outbox import Applying
 
 
-class Deliveries(Calls):
+class Deliveries(BesideApply):
     """A sender of which only its part in an apply is there."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Deliveries(Calls):
 
 
 def intake_of(rig: Rig, deliveries: Deliveries) -> Intake:
-    return Intake(replace(rig.intake.parts, calls=deliveries), rig.intake.sessions, rig.intake.reader.mapping)
+    return Intake(replace(rig.intake.parts, beside_apply=deliveries), rig.intake.sessions, rig.intake.reader.mapping)
 
 
 async def test_what_all_rows_together_tell_is_a_second_one(ats: Ats, open_rig: OpenRig) -> None:

@@ -18,7 +18,7 @@ from support.watched import COLUMNS, install_triggers, some_config
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.notify import ChangeLog
-from cdc_sync.core.batch import Applied, Batch, Calls
+from cdc_sync.core.batch import Applied, Batch, BesideApply
 from cdc_sync.core.events import CaughtUp
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.rows import WatchRules
@@ -95,8 +95,8 @@ class TestCrash:
             insert(ats, 1, "a1")
             apply = rig.store.capture.apply
 
-            async def lose_it(rules: WatchRules, batch: Batch, calls: Calls) -> Applied:
-                applied = await apply(rules, batch, calls)
+            async def lose_it(rules: WatchRules, batch: Batch, beside: BesideApply) -> Applied:
+                applied = await apply(rules, batch, beside)
                 end_sessions(ats, "application_name = 'cdc-sync' AND datname = current_database()")
                 return applied
 
