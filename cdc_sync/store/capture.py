@@ -25,7 +25,7 @@ from cdc_sync.core.batch import (
 )
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse, blow
-from cdc_sync.core.outbox import ANSWERED_WITHIN, NOWHERE, Applying, Entry, Known, Suspicion, Verified
+from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.delivery import mend
@@ -33,6 +33,7 @@ from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, page
 from cdc_sync.store.encoding import (
     address_columns,
     content_from,
+    enqueue_columns,
     entry_from,
     fuse_from,
     fuse_text,
@@ -278,7 +279,7 @@ def _changes(plan: BatchPlan, now: int, at: int) -> _Changes:
         ("acknowledge", [(one.application_id, *state_columns(one.content), at, True) for one in plan.acknowledged]),
         ("remove", [(id_,) for id_ in (*plan.cancelled, *plan.forgotten)]),
         ("forget_application", [(id_,) for id_ in plan.forgotten]),
-        ("enqueue", [_enqueued(one) for one in plan.enqueued]),
+        ("enqueue", [enqueue_columns(one) for one in plan.enqueued]),
         ("refresh", [(one.application_id, *address_columns(one.content)) for one in plan.refreshed]),
     ]
 
@@ -305,18 +306,10 @@ def _outcomes(plan: BatchPlan, attempted: Collection[str], suspected: Sequence[S
     ]
 
 
-def _enqueued(one: Entry) -> Row:
-    """The columns of the statement `enqueue` after the watch."""
-    kinds, reason = " ".join(sorted(one.kinds)), one.reason and as_text(one.reason)
-    endpoint = NOWHERE if one.state == "dead" else one.content.endpoint
-    state = kinds, one.state, one.queued_at, one.due_at, reason, endpoint
-    return one.application_id, *state_columns(one.content), *state
-
-
 async def _tally(transaction: Transaction, watch: str, plan: BatchPlan, at: int, fuse: Fuse) -> None:
     """Write the watch's numbers. All records are made here, and removed here or by a person."""
     new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
     is_changed = any(one.decision != "adopt" for one in plan.results)
     if new or is_changed:
         counted = None if plan.fuse == fuse else fuse_text(plan.fuse)
-        await transaction.write("tally", [(new, at if is_changed else None, counted, watch)])
+        await transaction.write("tally", [(watch, new, at if is_changed else None, counted)])

@@ -8,7 +8,7 @@ from typing import Any
 
 from cdc_sync.core.content import Content, Kind
 from cdc_sync.core.diff import Fuse
-from cdc_sync.core.outbox import Entry, Known, KnownEntry
+from cdc_sync.core.outbox import NOWHERE, Entry, Known, KnownEntry
 from cdc_sync.core.reasons import as_text, from_text
 from cdc_sync.core.replies import Health
 from cdc_sync.core.rows import Key
@@ -82,6 +82,14 @@ def _known_entry_from(columns: Columns) -> KnownEntry | None:
     if content is None:
         return None
     return KnownEntry(content, bool(attempted), state, revision, queued_at, reason and from_text(reason))
+
+
+def enqueue_columns(entry: Entry) -> Columns:
+    """The columns of the statement `enqueue` after the watch."""
+    kinds, reason = " ".join(sorted(entry.kinds)), entry.reason and as_text(entry.reason)
+    endpoint = NOWHERE if entry.state == "dead" else entry.content.endpoint
+    state = kinds, entry.state, entry.queued_at, entry.due_at, reason, endpoint
+    return entry.application_id, *state_columns(entry.content), *state
 
 
 def entry_from(columns: Columns) -> Entry:

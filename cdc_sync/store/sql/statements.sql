@@ -208,7 +208,7 @@ UPDATE @outbox AS o SET metadata = x.metadata, endpoint = x.endpoint, revision =
 -- name: add_endpoint(endpoint text)
 INSERT INTO @endpoint (endpoint) SELECT x.endpoint FROM @rows WHERE TRUE ON CONFLICT DO NOTHING;
 
--- name: tally(new bigint, changed_at bigint, fuse text, watch text)
+-- name: tally(watch text, new bigint, changed_at bigint, fuse text)
 UPDATE @watch AS w
    SET known = w.known + x.new, changed_at = coalesce(x.changed_at, w.changed_at), fuse = coalesce(x.fuse, w.fuse)
   FROM @rows WHERE w.name = x.watch;
