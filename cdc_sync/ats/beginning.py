@@ -216,7 +216,7 @@ async def _adopt_page(intake: Intake, position: BaselinePosition, *, rows_are_ne
         applied = await intake.apply(
             "baseline",
             observations=intake.interpreted(page),
-            unseen=intake.rules.baseline,
+            first_status=intake.rules.baseline,
             positions={BASELINE: reached.to_text()},
             rows_are_new=rows_are_new,
         )

@@ -41,9 +41,9 @@ def size_of(last: int) -> int:
 
 
 async def unmet_records(intake: Intake, marks: bytes, last: int) -> AsyncIterator[list[str]]:
-    """See `store.capture.Capture.unseen`; in smaller parts, as what is known of each is as large as its row."""
+    """See `store.capture.Capture.unmet`; in smaller parts, as what is known of each is as large as its row."""
     size = intake.parts.steps.confirmed
-    async for found in intake.store.capture.unseen(intake.rules.watch, marks, last, intake.parts.steps.searched):
+    async for found in intake.store.capture.unmet(intake.rules.watch, marks, last, intake.parts.steps.searched):
         for first in range(0, max(len(found), 1), size):
             yield found[first : first + size]
 

@@ -19,6 +19,7 @@ from cdc_sync.core.diff import Decision, Enqueue, Fuse, blow, count, decide, has
 from cdc_sync.core.outbox import Applying, Entry, EntryState, Known, Skip, Suspicion, completed
 from cdc_sync.core.reasons import coded, fields_of
 from cdc_sync.core.rows import (
+    FirstStatus,
     Ignored,
     Key,
     Observation,
@@ -26,7 +27,6 @@ from cdc_sync.core.rows import (
     OutOfScope,
     Reportable,
     Unreportable,
-    Unseen,
     WatchRules,
     content_of,
 )
@@ -76,8 +76,8 @@ class Batch(NamedTuple):
     """One step of capture, applied together with the position that it reached.
 
     Attributes:
-        unseen: what happens to unknown applications. With the origin `baseline`, `adopt` also adopts known ones again:
-            two rows of one application do not differ from each other, unless the first is gone.
+        first_status: what happens to unknown applications. With the origin `baseline`, `adopt` also adopts known ones
+            again: two rows of one application do not differ from each other, unless the first is gone.
         observations: at most one per key.
         gone: keys of rows that no longer exist, and when each may have gone.
         resolved: with the origin `deletion` they answer suspicions.
@@ -93,7 +93,7 @@ class Batch(NamedTuple):
 
     origin: Origin
     now: int
-    unseen: Unseen
+    first_status: FirstStatus
     observations: Sequence[Observation] = ()
     gone: Mapping[Key, int] = NOTHING
     resolved: Sequence[Resolved] = ()
@@ -341,17 +341,18 @@ class BatchPlan:
         return row.refused or self.rules.allowed.refusal(row.content.url)
 
     def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
-        batch, content = self.batch, row.content
-        unseen = batch.unseen
-        if known is _NEVER_SEEN and (acknowledged := self.elsewhere.get(row.application_id)) is not None:
-            # Another watch's application has this state at HelloWork, by the same account.
-            is_same = content.same_as(acknowledged) and content.account == acknowledged.account
-            unseen = "adopt" if is_same else unseen
-        decision = decide(content, known.snapshot, known.entry, unseen)
-        if batch.origin == "baseline" and batch.unseen == "adopt" and not is_move and known.entry is None:
-            # Two rows of one application, on two pages: the second does not differ from the first.
-            return "adopt" if isinstance(decision, Enqueue) else decision
-        return decision
+        batch, entry = self.batch, known.entry
+        is_known_elsewhere = known is _NEVER_SEEN and self._is_acknowledged_elsewhere(row)
+        decision = decide(row.content, known.snapshot, entry, "adopt" if is_known_elsewhere else batch.first_status)
+        is_of_baseline = batch.origin == "baseline" and batch.first_status == "adopt"
+        is_second_row_of_baseline = is_of_baseline and not is_move and entry is None and isinstance(decision, Enqueue)
+        # Two rows of one application, on two pages: the second does not differ from the first.
+        return "adopt" if is_second_row_of_baseline else decision
+
+    def _is_acknowledged_elsewhere(self, row: Reportable) -> bool:
+        """Whether another watch's application has this state at HelloWork, by the same account."""
+        acknowledged, content = self.elsewhere.get(row.application_id), row.content
+        return acknowledged is not None and content.same_as(acknowledged) and content.account == acknowledged.account
 
     def _adopt(self, row: Reportable, known: Known) -> None:
         """Take a row's state as acknowledged."""

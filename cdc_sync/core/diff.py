@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from cdc_sync.core.content import LATEST, Content, Kind
 from cdc_sync.core.outbox import KnownEntry
 from cdc_sync.core.reasons import coded
-from cdc_sync.core.rows import FusePolicy, Unseen
+from cdc_sync.core.rows import FirstStatus, FusePolicy
 
 
 class Enqueue(NamedTuple):
@@ -32,18 +32,20 @@ Cancel: the change was reverted before it was sent.
 """
 
 
-def decide(observed: Content, snapshot: Content | None, entry: KnownEntry | None, unseen: Unseen) -> Decision:
+def decide(
+    observed: Content, snapshot: Content | None, entry: KnownEntry | None, first_status: FirstStatus
+) -> Decision:
     """Decide what follows from an observation.
 
     Args:
         observed: the application as the ATS's database has it now.
         snapshot: None if nothing was acknowledged or adopted.
         entry: the application's, in any state.
-        unseen: for an application without snapshot and entry.
+        first_status: for an application without snapshot and entry.
     """
     base = snapshot if entry is None else entry.content
     if base is None:
-        return "adopt" if unseen == "adopt" else Enqueue(kinds_between(None, observed))
+        return "adopt" if first_status == "adopt" else Enqueue(kinds_between(None, observed))
     if observed.same_as(base):
         return "nothing"
     if entry is None or snapshot is None or not observed.same_as(snapshot):

@@ -28,7 +28,7 @@ Key = tuple[str, ...]
 Origin = Literal["notify", "poll", "sweep", "baseline", "deletion", "resend"]
 """The part of capture that saw a change."""
 
-Unseen = Literal["send", "adopt"]
+FirstStatus = Literal["send", "adopt"]
 
 Unmapped = Literal["send", "ignore", "reject"]
 
@@ -74,8 +74,8 @@ class WatchRules:
 
     watch: str
     status: StatusRules
-    baseline: Unseen
-    first_status: Unseen
+    baseline: FirstStatus
+    first_status: FirstStatus
     settle: Mapping[str, int]
     default_settle: int
     deletion_grace: int

@@ -105,7 +105,7 @@ class Capture(Role):
         ]
         await self.driver.write("verify", rows)
 
-    async def unseen(self, watch: str, bitmap: bytes, last: int, at_once: int) -> AsyncIterator[list[str]]:
+    async def unmet(self, watch: str, bitmap: bytes, last: int, at_once: int) -> AsyncIterator[list[str]]:
         """The watch's applications, numbered 1 to `last`, without a set bit in a sweep's bitmap.
 
         In parts of at most `at_once` records, without deleted ones and those out of scope. The cost grows with the
@@ -122,7 +122,7 @@ class Capture(Role):
         """Decide about a batch and write it; meanwhile no call of its applications begins."""
         batch = batch._replace(shift=self.driver.clock.shift)
         watch, ids, elsewhere = rules.watch, batch.application_ids, NOTHING
-        if ids and batch.others and batch.unseen == "send":
+        if ids and batch.others and batch.first_status == "send":
             # Outside the transaction. What changes meanwhile is compared when the other watch hands it over.
             elsewhere = await self.known_elsewhere(watch, batch.others, ids)
         # Without a pause before the transaction's place in the order is fixed.

@@ -10,6 +10,7 @@ from cdc_sync.core.batch import Batch, Resolved
 from cdc_sync.core.content import Content
 from cdc_sync.core.outbox import EntryState, KnownEntry, Skip
 from cdc_sync.core.rows import (
+    FirstStatus,
     FusePolicy,
     Key,
     Observation,
@@ -18,7 +19,6 @@ from cdc_sync.core.rows import (
     Reportable,
     StatusRules,
     Unreportable,
-    Unseen,
     WatchRules,
 )
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, AllowedHosts, build
@@ -163,7 +163,7 @@ def a_batch(
     *found: Observation | Resolved,
     now: int = NOW,
     origin: Origin = "notify",
-    unseen: Unseen = "send",
+    first_status: FirstStatus = "send",
     skips: Sequence[Skip] = (),
     out_of_scope: Sequence[str] = (),
     answered: Sequence[str] = (),
@@ -176,7 +176,7 @@ def a_batch(
         found: rows, and what all rows of an application say together.
         now: the time.
         origin: which part of capture it is.
-        unseen: what an application gets of which nothing is known.
+        first_status: what an application gets of which nothing is known.
         skips: rows that cannot be reported; without a reason, rows that are gone and could not.
         out_of_scope: applications whose row, of the key that `an_observation` gives it, is out of scope.
         answered: applications that no row carries any more, after the grace.
@@ -190,7 +190,7 @@ def a_batch(
     return Batch(
         origin="deletion" if answered else origin,
         now=now,
-        unseen=unseen,
+        first_status=first_status,
         observations=rows,
         gone=gone,
         resolved=[
@@ -211,4 +211,4 @@ def a_suspicion(*ids: str, at: int = NOW, due_at: int = NOW + 5 * SECOND, key: K
 
 def a_baseline(*observations: Observation | Resolved, now: int = NOW) -> Batch:
     """The first start's silent adoption."""
-    return a_batch(*observations, now=now, origin="baseline", unseen="adopt")
+    return a_batch(*observations, now=now, origin="baseline", first_status="adopt")

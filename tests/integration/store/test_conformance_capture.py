@@ -134,7 +134,7 @@ class TestPositions:
         }
 
 
-class TestUnseen:
+class TestUnmet:
     """A sweep marks what it meets in a bitmap; what is not marked may be gone."""
 
     @staticmethod
@@ -143,7 +143,7 @@ class TestUnseen:
         bitmap = bytearray(highest // 8 + 1)
         for known in (await store.capture.known(watch, met)).values():
             bitmap[known.number >> 3] |= 1 << (known.number & 7)
-        return sorted([id_ async for part in store.capture.unseen(watch, bytes(bitmap), highest, 7) for id_ in part])
+        return sorted([id_ async for part in store.capture.unmet(watch, bytes(bitmap), highest, 7) for id_ in part])
 
     @pytest.mark.parametrize("others", [0, 100])
     async def test_they_are_returned_in_parts_and_of_the_watch_alone(self, store: Store, others: int) -> None:
@@ -157,7 +157,7 @@ class TestUnseen:
             bitmap[known.number >> 3] |= 1 << (known.number & 7)
         await adopt(store, "b1")  # it came later
 
-        parts = [part async for part in store.capture.unseen(WATCH, bytes(bitmap), highest, 7)]
+        parts = [part async for part in store.capture.unmet(WATCH, bytes(bitmap), highest, 7)]
 
         assert sorted(id_ for part in parts for id_ in part) == ids[-3:]
         assert len(parts) >= 3

@@ -22,6 +22,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Decision, Enqueue, Fuse
 from cdc_sync.core.outbox import EntryState, Known, KnownEntry, Skip, Suspicion
 from cdc_sync.core.rows import (
+    FirstStatus,
     Ignored,
     Key,
     Observation,
@@ -29,7 +30,6 @@ from cdc_sync.core.rows import (
     OutOfScope,
     Reportable,
     Unreportable,
-    Unseen,
     WatchRules,
 )
 
@@ -72,13 +72,13 @@ def plan(
     rules: WatchRules = RULES,
     fuse: Fuse | None = None,
     origin: Origin = "notify",
-    unseen: Unseen = "send",
+    first_status: FirstStatus = "send",
     others: Mapping[str, Known] | None = None,
     **batch: object,
 ) -> BatchPlan:
     """What a batch changes where `a1` is known so."""
     everything = {**({} if a1 is None else {"a1": a1}), **(others or {})}
-    step = Batch(origin, NOW, unseen, observations, **batch)  # type: ignore[arg-type] # passed on as they come
+    step = Batch(origin, NOW, first_status, observations, **batch)  # type: ignore[arg-type] # passed on as they come
     return plan_batch(rules, step, everything, fuse or Fuse())
 
 
@@ -194,7 +194,7 @@ class TestBaseline:
     def test_what_differs_from_an_adopted_row_is_adopted(self) -> None:
         row = an_observation(status="hired")
 
-        found = plan(row, a1=before(a_content()), origin="baseline", unseen="adopt")
+        found = plan(row, a1=before(a_content()), origin="baseline", first_status="adopt")
 
         assert (found.acknowledged, found.results) == ([row], [ApplyResult("a1", "adopt")])
         assert found.history == []
@@ -202,7 +202,7 @@ class TestBaseline:
     def test_a_row_without_id_is_skipped_in_a_page_of_unknown_applications(self) -> None:
         row = an_observation()
 
-        found = plan(Unreportable(None, ("2",), "it has no id"), row, origin="baseline", unseen="adopt")
+        found = plan(Unreportable(None, ("2",), "it has no id"), row, origin="baseline", first_status="adopt")
 
         assert (found.adopted, found.skips) == ([row], [Skip(("2",), None, "it has no id")])
 
@@ -212,7 +212,7 @@ class TestBaseline:
     def test_a_second_row_is_adopted_unless_the_first_has_gone(self, keys: tuple[str, ...], decision: object) -> None:
         row = an_observation(status="hired", key=("2",))
 
-        found = plan(a1=before(a_content()), origin="baseline", unseen="adopt", resolved=[resolved(row, *keys)])
+        found = plan(a1=before(a_content()), origin="baseline", first_status="adopt", resolved=[resolved(row, *keys)])
 
         assert [each.decision for each in found.results] == [decision]
         assert found.moved == [row]
@@ -220,7 +220,7 @@ class TestBaseline:
     def test_what_waits_for_its_first_call_is_not_adopted(self) -> None:
         row = an_observation(status="hired")
 
-        found = plan(row, a1=before(None, a_content()), origin="baseline", unseen="adopt")
+        found = plan(row, a1=before(None, a_content()), origin="baseline", first_status="adopt")
 
         assert [each.content.status for each in found.enqueued] == ["hired"]
 

@@ -8,7 +8,7 @@ from support.builders import TRANSITIONS, a_known_entry
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Decision, Enqueue, decide, transition
 from cdc_sync.core.outbox import KnownEntry
-from cdc_sync.core.rows import Unseen
+from cdc_sync.core.rows import FirstStatus
 
 CONTENTS = [
     Content(status, job_id, deleted, 0, 0, None, None, "https://ats-partner.hellowork.com/v1/applications/1/status")
@@ -20,21 +20,21 @@ WAITING = [
     None,
     *(a_known_entry(content, attempted=attempted) for content, attempted in product(CONTENTS, (False, True))),
 ]
-CHOICES: tuple[Unseen, ...] = ("send", "adopt")
+CHOICES: tuple[FirstStatus, ...] = ("send", "adopt")
 
 
 def what(content: Content) -> tuple[str, str, bool]:
     return content.status, content.job_id, content.deleted
 
 
-def by_the_rules(observed: Content, told: Content | None, waiting: KnownEntry | None, unseen: Unseen) -> str:
+def by_the_rules(observed: Content, told: Content | None, waiting: KnownEntry | None, first_status: FirstStatus) -> str:
     """The design's words, in its order."""
     base = waiting.content if waiting else told
     if base and what(observed) == what(base):
         return "nothing"
     if told and waiting and what(observed) == what(told):
         return "enqueue" if waiting.attempted else "cancel"
-    if base is None and unseen == "adopt":
+    if base is None and first_status == "adopt":
         return "adopt"
     return "enqueue"
 
@@ -70,11 +70,11 @@ def test_every_case_of_a_small_world_is_decided_by_the_rules() -> None:
         (None, a_known_entry(B, attempted=True), B, "nothing"),
     ],
 )
-@pytest.mark.parametrize("unseen", CHOICES)
+@pytest.mark.parametrize("first_status", CHOICES)
 def test_decisions(
-    told: Content | None, waiting: KnownEntry | None, observed: Content, decision: Decision, unseen: Unseen
+    told: Content | None, waiting: KnownEntry | None, observed: Content, decision: Decision, first_status: FirstStatus
 ) -> None:
-    assert decide(observed, told, waiting, unseen) == decision
+    assert decide(observed, told, waiting, first_status) == decision
 
 
 def test_an_application_that_was_never_seen_is_reported_or_adopted_as_configured() -> None:
