@@ -15,7 +15,7 @@ An application is in memory once for each account, and once for each watch. Of e
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
@@ -53,7 +53,7 @@ class Lanes:
     Attributes:
         may_send: whether a watch may send now.
         unread: when to read each lane, in the order of their turns.
-        share: of the room, for each endpoint.
+        share: of the room, for each endpoint; as it was divided last.
     """
 
     endpoints: Endpoints
@@ -84,26 +84,33 @@ class Lanes:
         """What may be sent of a lane now."""
         return "none" if self.waits(lane) else self.endpoints.admits(self.endpoints.of(lane))
 
-    def limits(self, loaded: Collection[Endpoint]) -> dict[Lane, int]:
-        """How much to read now; `loaded` endpoints have entries in memory."""
+    def due(self) -> dict[Endpoint, list[Lane]]:
+        """The lanes that may be read now, by endpoint."""
         now, due = self.endpoints.now(), defaultdict[Endpoint, list[Lane]](list)
         for lane, at in self.unread.items():
             if at <= now and self.admits(lane) != "none":
                 due[self.endpoints.of(lane)].append(lane)
+        return due
+
+    def divide(self, number: int) -> None:
+        """Divide the room among so many endpoints."""
         room = _ROOM * self.endpoints.settings.concurrency
-        self.share = max(room // max(len({*due, *loaded}), 1), _LEAST)
+        self.share = max(room // max(number, 1), _LEAST)
+
+    def limits(self, due: Mapping[Endpoint, Sequence[Lane]]) -> dict[Lane, int]:
+        """How much to read now of the lanes that are `due`."""
         limits = dict[Lane, int]()
         for endpoint, lanes in due.items():
-            if room := self._room(endpoint):
-                limits.update(dict.fromkeys(lanes[:room], max(room // len(lanes), 1)))
+            if left := self._left(endpoint):
+                limits.update(dict.fromkeys(lanes[:left], max(left // len(lanes), 1)))
         return limits
 
-    def _room(self, endpoint: Endpoint) -> int:
-        """For how many entries of an endpoint; none while half of its share is taken: few cost as much as many."""
+    def _left(self, endpoint: Endpoint) -> int:
+        """How many entries of an endpoint to read; none while half of its share is taken: few cost as much as many."""
         if self.endpoints.admits(endpoint) == "probe":
             return 0 if endpoint.ready else 1
-        room = self.share - len(endpoint.ready)
-        return 0 if 2 * room < self.share else room
+        left = self.share - len(endpoint.ready)
+        return 0 if 2 * left < self.share else left
 
 
 @dataclass(slots=True)
@@ -161,9 +168,11 @@ class Memory:
 
     # Reading.
 
-    def wanted(self) -> dict[Lane, Wanted]:
+    def take_wanted(self) -> dict[Lane, Wanted]:
         """What to read now. These lanes have had their turn: the answer says when the next one is."""
-        limits = self.lanes.limits(self.loaded)
+        due = self.lanes.due()
+        self.lanes.divide(len({*due, *self.loaded}))
+        limits = self.lanes.limits(due)
         besides = self._in_memory() if limits else {}
         wanted = dict[Lane, Wanted]()
         for lane, limit in limits.items():
@@ -182,7 +191,7 @@ class Memory:
                 found[watch].append(application_id)
         return found
 
-    def found(self, found: DueEntries | None) -> None:
+    def take_in(self, found: DueEntries | None) -> None:
         """Take what was read into memory. None: it could not be read; a look follows."""
         if found is None:
             return

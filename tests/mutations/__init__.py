@@ -77,8 +77,8 @@ MUTATIONS = [
     Mutation(
         "one watch gets all the room, and again",
         "delivery/memory.py",
-        "                limits.update(dict.fromkeys(lanes[:room], max(room // len(lanes), 1)))",
-        "                limits.update(dict.fromkeys(sorted(lanes)[:1], room))",
+        "                limits.update(dict.fromkeys(lanes[:left], max(left // len(lanes), 1)))",
+        "                limits.update(dict.fromkeys(sorted(lanes)[:1], left))",
     ),
     Mutation(
         "a call begins without the lead",

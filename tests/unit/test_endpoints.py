@@ -50,7 +50,7 @@ class Rig:
         lane = memory.lane_of(next(iter(entries)))
         self.memory.lanes.unread[lane] = 0
         del self.memory.lanes.unread[lane]
-        self.memory.found(DueEntries({lane: list(entries)}, {lane: next_at}))
+        self.memory.take_in(DueEntries({lane: list(entries)}, {lane: next_at}))
 
     def use(self, **settings: Any) -> list[str]:
         self.memory.forget()
@@ -66,7 +66,11 @@ class Rig:
 
     @property
     def wanted(self) -> dict[str, int]:
-        return {watch: limit for (_, watch), limit in self.memory.lanes.limits(self.memory.loaded).items()}
+        """How much of each watch would be read now."""
+        unread = dict(self.memory.lanes.unread)
+        wanted = self.memory.take_wanted()
+        self.memory.lanes.unread = unread
+        return {watch: of.limit for (_, watch), of in wanted.items()}
 
     def due(self, *watches: str, endpoint: str = ORIGIN) -> None:
         for watch in watches:
@@ -117,9 +121,9 @@ class TestRoom:
         rig.due(*watches)
 
         for _ in range(3):
-            wanted = rig.memory.wanted()
+            wanted = rig.memory.take_wanted()
             turns.update(watch for _, watch in wanted)
-            rig.memory.found(DueEntries(dict.fromkeys(wanted, ()), dict.fromkeys(wanted, NOW)))
+            rig.memory.take_in(DueEntries(dict.fromkeys(wanted, ()), dict.fromkeys(wanted, NOW)))
 
         assert turns == dict.fromkeys(watches, 2)
 
@@ -180,7 +184,7 @@ def known(number: int) -> Rig:
     names = [f"w{each}" for each in range(number)]
     endpoints = {endpoint_of(name): Health() for name in names}
     rig = Rig(endpoints, accounts=frozenset(names), expected=set(endpoints), concurrency=100)
-    rig.memory.wanted()
+    rig.memory.take_wanted()
     return rig
 
 
