@@ -88,16 +88,13 @@ class Capture(Role):
     async def compare(self, watch: str, digests: str) -> list[int]:
         """A number for each row of a page of digests (`ats.mapping`), in order.
 
-        The record's, if it was verified with this digest and has no pending entry. 0: nothing to do. -1: read it.
+        The record's, if it was verified with this digest and has no entry. 0: nothing to do. -1: read it.
         """
         found: list[int] = json.loads(await self.driver.value("compare", watch=watch, digests=digests) or "[]")
         return found
 
     async def verify(self, watch: str, verified: Sequence[Verified]) -> None:
-        """Keep the digests of unchanged rows, until a change or another row of the record.
-
-        PostgreSQL leaves out rows that a batch holds.
-        """
+        """Keep the digests of unchanged rows, until a change or another row of the record."""
         of_nothing = (None, None, None)
         rows = [
             (watch, each.application_id, key_text(each.key), each.digest, *(each.content or of_nothing)[:3])

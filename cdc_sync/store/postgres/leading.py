@@ -1,9 +1,9 @@
 """The lead of a store in PostgreSQL: the session that writes is the session that holds the lock.
 
-The leader renews its row in that session. A standby tries the lock each second. A leader whose row has not changed for
-its lease is silent: its session is ended, since a process that is stopped inside a transaction holds everything for
-good. Who gets the lock waits until the row has been unchanged for the lease, unless the former leader has surely ended:
-its calls may still be on their way. All of this is measured by each process's own monotonic clock.
+The leader renews its row in that session. A standby looks at it each second. A leader whose row has not changed for its
+lease is silent: its session is ended, since a process that is stopped inside a transaction holds everything for good.
+A standby tries the lock only once the row has been unchanged for the lease, or the former leader has surely ended: its
+calls may still be on their way. All of this is measured by each process's own monotonic clock.
 
 The lease is counted from before a renewal was sent, so it ends for the leader before it does for others. A leader that
 cannot renew it loses the lead a margin before its end. If it is stopped meanwhile, SIGALRM ends the process before its
