@@ -12,7 +12,7 @@ A deletion is only suspected at first. A fresh read after the grace decides, in 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Decision, Enqueue, Fuse, blow, count, decide, has_counted, in_order
@@ -43,6 +43,12 @@ LEFT_SCOPE, LOST_ID, MOVED = "out of scope", "id lost", "moved"
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
+class Heir(NamedTuple):
+    """Another watch, whose table has a live row of an application: it goes on with it."""
+
+    watch: str
+
+
 class Resolved(NamedTuple):
     """All rows with an application's id, read together.
 
@@ -51,19 +57,16 @@ class Resolved(NamedTuple):
         canonical: the row that represents it (`rows.current`). Without rows: the one that did, if it has lost its id
             (`outbox.former_row`).
         keys: of the rows.
-        elsewhere: another watch whose table has a live row with the id and the account, while this one's has none.
-        is_unanswered: whether the suspicion stays, since that is not known, or that watch has not seen its row yet.
-        is_kept: whether such a row causes no call, so that only this watch can find its end: the suspicion ends, and
-            the record stays.
+        elsewhere: what other watches' tables have of the id and the account, while this one's has no live row.
+            `unknown`: one cannot be read, or its watch has not seen the row yet, so the suspicion stays. `unreported`:
+            a row that causes no call, so that only this watch can find its end: the suspicion ends, the record stays.
     """
 
     application_id: str
     changed_at: int
     canonical: Observation | None
     keys: frozenset[Key] = frozenset()
-    elsewhere: str | None = None
-    is_unanswered: bool = False
-    is_kept: bool = False
+    elsewhere: Literal["nothing", "unknown", "unreported"] | Heir = "nothing"
 
     @property
     def is_deletion(self) -> bool:
@@ -236,17 +239,42 @@ class BatchPlan:
 
     def resolve(self, resolved: Resolved) -> None:
         """Decide about an application by all of its rows."""
-        id_, row = resolved.application_id, resolved.canonical
-        known = self.before.get(id_, _NEVER_SEEN)
-        latest = known.latest
-        is_answer = self.batch.origin == "deletion"
-        if is_answer and not self._is_answered(resolved, known):
-            return
+        known = self.before.get(resolved.application_id, _NEVER_SEEN)
+        if self.batch.origin == "deletion":
+            self._answer(resolved, known)
+        else:
+            self._decide_by_rows(resolved, known)
+
+    def _answer(self, resolved: Resolved, known: Known) -> None:
+        """Answer a suspicion, or ask again later."""
+        id_, entry = resolved.application_id, known.entry
+        is_pending = entry is not None and entry.state == "pending"
+        again = Suspicion(id_, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
+        match resolved.elsewhere:
+            case "unknown":
+                self.postponed.append(again)
+                if is_pending:
+                    # The entry may be older than what HelloWork has.
+                    self.waiting.append(again)
+            case Heir() if is_pending and known.is_attempted:
+                # Its call may be under way, and must end first.
+                self.postponed.append(again)
+            case Heir(heir):
+                self.answered.append(id_)
+                self._leave_to(heir, resolved, known)
+            case "unreported":
+                self.answered.append(id_)
+            case _:
+                self.answered.append(id_)
+                self._decide_by_rows(resolved, known)
+
+    def _decide_by_rows(self, resolved: Resolved, known: Known) -> None:
+        id_, row, latest = resolved.application_id, resolved.canonical, known.latest
         if row is not None and row.application_id == id_:
             self.observe(row, is_move=known.key not in resolved.keys)
         elif latest is None or not known.in_scope:
             return
-        elif not is_answer:
+        elif self.batch.origin != "deletion":
             if not latest.deleted:
                 self._suspect(id_, resolved.changed_at)
         elif row is None:
@@ -254,23 +282,6 @@ class BatchPlan:
         elif not isinstance(row, Unreportable) or not row.unreadable:
             # An unreadable row may well have its id, and stays.
             self._leave_scope(id_, LOST_ID)
-
-    def _is_answered(self, resolved: Resolved, known: Known) -> bool:
-        """Whether this watch alone answers a suspicion; else see what another one's table means for it."""
-        id_, heir = resolved.application_id, resolved.elsewhere
-        entry = known.entry
-        may_be_under_way = entry is not None and entry.state == "pending" and entry.attempted
-        if resolved.is_unanswered or (heir is not None and may_be_under_way):
-            again = Suspicion(id_, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
-            self.postponed.append(again)
-            # The entry may be older than what HelloWork has. One that may be under way must end first.
-            if resolved.is_unanswered and entry is not None and entry.state == "pending":
-                self.waiting.append(again)
-            return False
-        self.answered.append(id_)
-        if heir is not None:
-            self._leave_to(heir, resolved, known)
-        return heir is None and not resolved.is_kept
 
     def _leave_to(self, heir: str, resolved: Resolved, known: Known) -> None:
         """Leave the application to another watch."""
@@ -380,7 +391,7 @@ class BatchPlan:
             reason = self._hold(content, known)
             state, event = ("pending", "queued") if reason is None else ("held", "held")
         due_at = batch.now + rules.settle.get(content.status, rules.default_settle)
-        attempted = before is not None and before.attempted
+        attempted = known.is_attempted
         revision = 1 if before is None else before.revision + 1
         entry = Entry(rules.watch, id_, content, decision.kinds, state, revision, batch.now, due_at, attempted)
         self.enqueued.append(entry._replace(reason=reason))

@@ -102,6 +102,11 @@ class Known(NamedTuple):
         """The state that HelloWork has once everything is sent."""
         return self.snapshot if self.entry is None else self.entry.content
 
+    @property
+    def is_attempted(self) -> bool:
+        """Whether HelloWork may have received its entry, or what that has replaced."""
+        return self.entry is not None and self.entry.attempted
+
     def is_represented_by(self, key: Key) -> bool:
         """Whether the row with this key represents it, and is in scope."""
         return self.in_scope and self.key == key

@@ -243,7 +243,7 @@ def _attempted(before: Mapping[str, Known], rivals: Sequence[Entry], applying: A
     """
     begun = {each.id for each in rivals if applying.has_begun(*each.id, each.revision, each.content.status)}
     found = {each.application_id for each in rivals if each.attempted or each.id in begun}
-    return found | {id_ for id_, known in before.items() if known.entry is not None and known.entry.attempted}
+    return found | {id_ for id_, known in before.items() if known.is_attempted}
 
 
 async def _new_suspicions(transaction: Transaction, watch: str, plan: BatchPlan) -> list[Suspicion]:

@@ -26,7 +26,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.batch import ApplyResult, Resolved
+from cdc_sync.core.batch import ApplyResult, Heir, Resolved
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.rows import Reportable
 from cdc_sync.store import Store
@@ -43,7 +43,7 @@ async def seen_in_archive(
 
 async def left_to_archive(store: Store, application_id: str = "a1") -> None:
     """The answer to a suspicion, after a look at the archive's table."""
-    moved = Resolved(application_id, NOW, None, elsewhere=ARCHIVE)
+    moved = Resolved(application_id, NOW, None, elsewhere=Heir(ARCHIVE))
     await store.capture.apply(some_rules(), a_batch(moved, origin="deletion"))
 
 

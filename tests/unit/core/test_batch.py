@@ -14,6 +14,7 @@ from cdc_sync.core.batch import (
     ApplyResult,
     Batch,
     BatchPlan,
+    Heir,
     Resolved,
     different,
     plan_batch,
@@ -360,7 +361,7 @@ class TestAnsweredSuspicions:
         assert (found.out_of_scope, found.results) == ([], [])
 
     def test_an_application_that_another_watch_has_is_left_to_it(self) -> None:
-        moved = Resolved("a1", NOW, None, elsewhere="archive")
+        moved = Resolved("a1", NOW, None, elsewhere=Heir("archive"))
         found = plan(a1=before(a_content()), origin="deletion", resolved=[moved])
 
         assert (found.answered, found.forgotten, found.results) == (["a1"], ["a1"], [])
@@ -370,7 +371,7 @@ class TestAnsweredSuspicions:
     @pytest.mark.parametrize("pending", [None, a_content("hired")])
     def test_its_row_that_is_marked_as_deleted_is_taken_as_acknowledged(self, pending: Content | None) -> None:
         marked = an_observation(deleted=True)
-        moved = Resolved("a1", NOW, marked, elsewhere="archive")
+        moved = Resolved("a1", NOW, marked, elsewhere=Heir("archive"))
         found = plan(a1=before(a_content(), pending), origin="deletion", resolved=[moved])
 
         assert (found.answered, found.forgotten, found.enqueued) == (["a1"], [], [])
@@ -380,13 +381,13 @@ class TestAnsweredSuspicions:
 
     def test_a_row_that_was_marked_as_deleted_from_the_first_is_adopted(self) -> None:
         marked = an_observation(deleted=True)
-        moved = Resolved("a1", NOW, marked, elsewhere="archive")
+        moved = Resolved("a1", NOW, marked, elsewhere=Heir("archive"))
         found = plan(origin="deletion", resolved=[moved])
 
         assert (found.adopted, found.acknowledged, found.enqueued) == ([marked], [], [])
 
     def test_a_record_stays_while_another_watch_has_a_row_without_a_call(self) -> None:
-        kept = Resolved("a1", NOW, None, is_kept=True)
+        kept = Resolved("a1", NOW, None, elsewhere="unreported")
         found = plan(a1=before(a_content()), origin="deletion", resolved=[kept])
 
         assert found.answered == ["a1"]
@@ -400,14 +401,14 @@ class TestAnsweredSuspicions:
         self, state: EntryState, *, attempted: bool, is_forgotten: bool
     ) -> None:
         a1 = before(a_content(), a_content("hired"), attempted=attempted, state=state)
-        found = plan(a1=a1, origin="deletion", resolved=[Resolved("a1", NOW, None, elsewhere="archive")])
+        found = plan(a1=a1, origin="deletion", resolved=[Resolved("a1", NOW, None, elsewhere=Heir("archive"))])
 
         assert bool(found.forgotten) == is_forgotten
         assert bool(found.postponed) != is_forgotten
         assert not found.is_empty
 
     def test_a_suspicion_stays_while_another_table_cannot_be_asked(self) -> None:
-        unanswered = Resolved("a1", NOW - 1, None, is_unanswered=True)
+        unanswered = Resolved("a1", NOW - 1, None, elsewhere="unknown")
         found = plan(a1=before(a_content()), origin="deletion", resolved=[unanswered])
 
         assert (found.answered, found.results, found.is_empty) == ([], [], False)
@@ -417,7 +418,7 @@ class TestAnsweredSuspicions:
     @pytest.mark.parametrize(("state", "waits"), [("pending", True), ("held", False)])
     def test_so_does_a_pending_entry(self, state: EntryState, *, waits: bool) -> None:
         a1 = before(a_content(), a_content("hired"), attempted=True, state=state)
-        unanswered = Resolved("a1", NOW - 1, None, is_unanswered=True)
+        unanswered = Resolved("a1", NOW - 1, None, elsewhere="unknown")
         found = plan(a1=a1, origin="deletion", resolved=[unanswered])
 
         assert found.waiting == (found.postponed if waits else [])
@@ -434,7 +435,7 @@ class TestAnsweredSuspicions:
         assert found.history[0].event == "held"
 
     def test_nothing_is_forgotten_of_what_was_never_reported(self) -> None:
-        moved = Resolved("a1", NOW, None, elsewhere="archive")
+        moved = Resolved("a1", NOW, None, elsewhere=Heir("archive"))
         found = plan(a1=before(), origin="deletion", resolved=[moved])
 
         assert (found.answered, found.forgotten, found.history) == (["a1"], [], [])
@@ -645,7 +646,7 @@ def applied(world: Mapping[str, Known], found: BatchPlan) -> dict[str, Known]:
         after[id_] = after[id_]._replace(entry=None)
     for entry in found.enqueued:
         one = after[entry.application_id]
-        attempted = one.entry is not None and one.entry.attempted
+        attempted = one.is_attempted
         waiting = KnownEntry(entry.content, attempted, entry.state, entry.revision, entry.queued_at, entry.reason)
         after[entry.application_id] = one._replace(entry=waiting)
     for id_ in found.out_of_scope:
