@@ -36,6 +36,9 @@ ASKED_AGAIN_AFTER = 10_000
 """Milliseconds until a suspicion that could not be answered is looked at again."""
 
 
+_EVENTS: Mapping[EntryState, str] = {"pending": "queued", "held": "held", "dead": "dead-lettered"}
+"""Events of the history: what becomes of a new entry."""
+
 LEFT_SCOPE, LOST_ID, MOVED = "out of scope", "id lost", "moved"
 """Events of the history: why a watch makes no calls for an application any more."""
 
@@ -385,11 +388,7 @@ class BatchPlan:
         if rules.ordered_dates:
             # An adopted state's date was never sent.
             content = in_order(content, row.changed_at, known.snapshot if known.is_acknowledged else None, before)
-        state: EntryState = "dead"
-        event, reason = "dead-lettered", self._refusal(row)
-        if reason is None:
-            reason = self._hold(content, known)
-            state, event = ("pending", "queued") if reason is None else ("held", "held")
+        state, reason = self._admit(row, known)
         due_at = batch.now + rules.settle.get(content.status, rules.default_settle)
         attempted = known.is_attempted
         revision = 1 if before is None else before.revision + 1
@@ -400,28 +399,33 @@ class BatchPlan:
             further |= {"event_date": content.event_date, "event_date_of_row": row.content.event_date}
         if reason:
             further |= fields_of(reason)
-        self._note_change(event, id_, known, content, **further)
+        self._note_change(_EVENTS[state], id_, known, content, **further)
         return ApplyResult(id_, decision, state, reason)
 
-    def _hold(self, content: Content, known: Known) -> str | None:
-        """Why a person must decide about an entry; None if it is sent."""
-        batch, fuse, entry = self.batch, self.fuse, known.entry
+    def _admit(self, row: Reportable, known: Known) -> tuple[EntryState, str | None]:
+        """A new entry's state, and why it is not sent. The fuse counts it, unless it was counted, or waits anyway."""
+        batch, fuse, content, entry = self.batch, self.fuse, row.content, known.entry
+        refusal = self._refusal(row)
+        if refusal is not None:
+            return "dead", refusal
         is_deletion = content.deleted and not (entry and entry.content.deleted)
         if is_deletion and batch.doubt is not None:
-            return batch.doubt  # it neither blows the fuse nor counts
+            return "held", batch.doubt
         # A suspected deletion is held with an intact fuse; the row's return ends the suspicion.
         if entry and entry.state == "held" and (content.deleted or fuse.blown_at is not None):
-            return entry.reason or ""
+            return "held", entry.reason
+        if fuse.holds_all:
+            return "held", fuse.reason
         pending_since = entry.queued_at if entry and entry.state == "pending" else None
-        was_counted = has_counted(fuse, self.rules.fuse, batch.now, pending_since)
-        if was_counted and not is_deletion and not fuse.holds_all:
-            return None
-        return self._count(content.account, deletion=is_deletion)
+        if not is_deletion and has_counted(fuse, self.rules.fuse, batch.now, pending_since):
+            return "pending", None
+        reason = self._count(content.account, deletion=is_deletion)
+        return ("pending" if reason is None else "held"), reason
 
     def _count(self, account: str, *, deletion: bool) -> str | None:
         """Count an entry, by its account first if the watch has several; why it is held."""
         policy, now = self.rules.fuse, self.batch.now
-        if self.rules.account is None and not self.fuse.holds_all:
+        if self.rules.account is None:
             of_account = self.of_accounts.get(account) or self.fuses_before.get(account, Fuse())
             self.of_accounts[account], reason = count(of_account, policy, now, deletion=deletion)
             if reason is not None:

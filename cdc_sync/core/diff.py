@@ -128,12 +128,11 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[
     A held entry fills nothing, so the next ordinary change finds room. But draining restarts: a mass change that goes
     on is held to its end. A clock that was set back empties the buckets.
     """
-    if fuse.holds_all:
-        return fuse, fuse.reason or ""
     elapsed = now - fuse.at
     left = 1 - elapsed / policy.window if 0 <= elapsed < policy.window else 0
     changes = max(fuse.changes - (1 - left) * policy.max_changes, 0.0) if left else 0.0
     deletions = max(fuse.deletions - (1 - left) * policy.max_deletions, 0.0) if left else 0.0
+    reason = None
     if deletion and deletions + 1 > policy.max_deletions:
         reason = coded(
             "fuse-deletions", "more than %(limit)s deletions at once (fuse.max_deletions)", limit=policy.max_deletions
@@ -145,8 +144,10 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[
         )
         changes = policy.max_changes
     else:
-        return Fuse(now, changes + 1, deletions + deletion, *fuse[3:]), None  # by position: it is done for each entry
-    return blow(fuse._replace(at=now, changes=changes, deletions=deletions), now, reason), reason
+        changes += 1
+        deletions += deletion
+    counted = fuse._replace(at=now, changes=changes, deletions=deletions)
+    return counted if reason is None else blow(counted, now, reason), reason
 
 
 def has_counted(fuse: Fuse, policy: FusePolicy, now: int, queued_at: int | None) -> bool:
