@@ -11,10 +11,10 @@ from cdc_sync.cli import plan
 
 
 def test_a_limit_is_for_what_is_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    async def planned(rehearsal: Any, *_: Any) -> None:
-        rehearsal.items = [{"action": action} for action in ("send", "held", "skip")]
+    async def planned(*_: Any) -> plan.Found:
+        return plan.Found([{"action": action} for action in ("send", "held", "skip")])
 
-    monkeypatch.setattr(plan._Rehearsal, "run", planned)
+    monkeypatch.setattr(plan, "rehearsed", planned)
     monkeypatch.setattr(plan, "configured", lambda _: SimpleNamespace(watches={}, templates={}))
 
     def listed(**options: Any) -> list[str]:
