@@ -8,11 +8,12 @@ from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
 
 from cdc_sync.admin.story import facts
+from cdc_sync.admin.watches import Json
 from cdc_sync.cli.console import print_table, print_text
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, with_tenants
 from cdc_sync.config import Config
@@ -44,42 +45,41 @@ async def plan(
     context: typer.Context,
     watch: WatchOption = None,
     *,
-    limit: Annotated[int | None, typer.Option(min=1, help="List so many applications one by one.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="List all of them one by one.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List the applications one by one.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what would be sent now, held, or sent later, and why. Changes nothing; works beside the daemon."""
     config = await with_tenants(configured(context), watch)
     found = await rehearsed(config, chosen(config, watch))
-    items, most = found.items, None if every else limit
+    items = found.items
     for error, failed in found.failed.items():
         say(f"{listed(failed)}: {error}", err=True)
     if as_json:
-        print_json(items[:most])
+        print_json(items)
     else:
         totals = Counter(item["when"] for item in items).most_common()
         print_text("plan", notes=dict.fromkeys(found.notes), items=items, totals=totals)
-        _show([[item] for item in items[:most]] if every or limit else _grouped(items), len(items))
+        _show([[item] for item in items] if every else _grouped(items), len(items))
     if found.failed:
         raise typer.Exit(1)
 
 
-def _grouped(items: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+def _grouped(items: list[Json]) -> list[list[Json]]:
     """What happens to many applications alike, the largest group first."""
-    groups = defaultdict[tuple[str, ...], list[dict[str, Any]]](list)
+    groups = defaultdict[tuple[str, ...], list[Json]](list)
     for item in items:
         groups[item["watch"], item["when"], item["transition"], item["reason"]].append(item)
     return sorted(groups.values(), key=len, reverse=True)[:_SHOWN]
 
 
-def _show(groups: list[list[dict[str, Any]]], number: int) -> None:
+def _show(groups: list[list[Json]], number: int) -> None:
     columns = ("watch", "number", "action", "transition", "because", "for example")
     more = number - sum(map(len, groups))
     if groups:
         print_table(columns, map(_cells, groups), f"… and {more} more (--all lists every one)" if more else None)
 
 
-def _cells(group: list[dict[str, Any]]) -> tuple[object, ...]:
+def _cells(group: list[Json]) -> tuple[object, ...]:
     first = group[0]
     because = first["reason"]
     if first["when"] == _LATER:
@@ -98,7 +98,7 @@ class Found:
         failed: the watches that could not be planned, by their error.
     """
 
-    items: list[dict[str, Any]] = field(default_factory=list)
+    items: list[Json] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failed: dict[str, list[str]] = field(default_factory=partial(defaultdict, list))
 
@@ -141,7 +141,7 @@ async def rehearsed(config: Config, names: Collection[str]) -> Found:
     return found
 
 
-async def _items(store: Store, watch: str, began: int, paused: Collection[str]) -> list[dict[str, Any]]:
+async def _items(store: Store, watch: str, began: int, paused: Collection[str]) -> list[Json]:
     """What a watch's outbox has, with the dead letters since `began`, and the rows that cannot be reported."""
     pending, held, dead = [await store.report.entries(state, watch, _MOST) for state in get_args(EntryState)]
     entries = [*pending, *held, *(each for each in dead if each.queued_at >= began)]
@@ -151,7 +151,7 @@ async def _items(store: Store, watch: str, began: int, paused: Collection[str]) 
     return news + [_skipped(watch, skip) for skip in skips]
 
 
-def _skipped(watch: str, skip: Skip) -> dict[str, Any]:
+def _skipped(watch: str, skip: Skip) -> Json:
     about = {"watch": watch, "application_id": skip.application_id, "action": "skip", "when": "skip"}
     return {
         **about,
@@ -164,7 +164,7 @@ def _skipped(watch: str, skip: Skip) -> dict[str, Any]:
     }
 
 
-def _item(entry: Entry, snapshot: Content | None, now: int, paused: Collection[str]) -> dict[str, Any]:
+def _item(entry: Entry, snapshot: Content | None, now: int, paused: Collection[str]) -> Json:
     action = when = _ACTIONS[entry.state]
     if action == "send" and is_paused(paused, entry.content.endpoint):
         when = "send once resumed"

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from http.client import HTTPException
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
@@ -10,13 +10,12 @@ import typer
 
 from cdc_sync.admin.report import status_report
 from cdc_sync.admin.story import EVENTS, stories
-from cdc_sync.admin.watches import part_of, troubles, worst_first
+from cdc_sync.admin.watches import Json, part_of, troubles, worst_first
 from cdc_sync.cli.console import print_table, print_text, text
 from cdc_sync.cli.context import (
     JsonOption,
     WatchOption,
     configured,
-    known,
     opened,
     print_json,
     say,
@@ -58,8 +57,7 @@ async def status(
         wrong = _what_is_wrong(configured(context))
         say(wrong or "healthy")
         raise typer.Exit(1 if wrong else 0)
-    config = await known(context)
-    async with opened(config, watch) as store:
+    async with opened(context, watch) as (config, store):
         report = await status_report(config, store, store.driver.clock.for_people())
     leader = report["leader"]
     report["daemon"] = {"running": leader is not None, "process": leader and leader["process"]}
@@ -81,7 +79,7 @@ async def status(
     print_text("status", report=report, watches=shown, more=more, faults=faults, decisions=decisions)
 
 
-def _print_watches(config: Config, watches: list[dict[str, Any]]) -> None:
+def _print_watches(config: Config, watches: list[Json]) -> None:
     several = ("database",) if len(config.all_databases) > 1 else ()
     columns = ["watch", *several, "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped"]
     rows = []
@@ -122,8 +120,7 @@ async def explain(
 
     Several that may be meant are listed instead, and it exits with 1; with --json also one found by its beginning.
     """
-    config = await known(context)
-    async with opened(config, watch) as store:
+    async with opened(context, watch) as (config, store):
         hits = await store.report.search(application_id, watch, MOST_HITS + 1)
         by, id_ = hits[0].by if hits else "id", meant(hits)
         found = [] if id_ is None else await _stories(store, config, id_, watch)
@@ -142,12 +139,12 @@ async def explain(
         raise typer.Exit(1)
 
 
-async def _stories(store: Store, config: Config, id_: str, watch: str | None) -> list[dict[str, Any]]:
+async def _stories(store: Store, config: Config, id_: str, watch: str | None) -> list[Json]:
     """The stories of an application, each with what comes next."""
     report = await status_report(config, store, store.driver.clock.for_people())
     endpoints = {each["endpoint"]: each for each in report["endpoints"]}
     waits = {each["name"]: each["message"] for each in report["conditions"]}
-    configured, found = await store.delivery.configured(), list[dict[str, Any]]()
+    configured, found = await store.delivery.configured(), list[Json]()
     for record, story in await stories(config, store, id_, watch):
         endpoint, gone, entry = None, None, record.entry
         if entry is not None and entry.state == "pending":
