@@ -18,7 +18,6 @@ from cdc_sync.cli.guessing import FIELDS, Proposal, expressions, listing, propos
 from cdc_sync.config import example as example_text
 from cdc_sync.config import json_schema, load
 from cdc_sync.config.meanings import is_personal
-from cdc_sync.config.problems import did_you_mean
 from cdc_sync.config.sessions import sessions_needed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.identifiers import IdentifierError, parse_qualified, written
@@ -119,8 +118,7 @@ def _table_named(seen: Survey, given: str) -> Table:
         raise misused(f"{given!r} is no table's name: {error}", "--table") from None
     found = [one for one in seen.tables if one.name.name == name.name and name.schema in {None, one.name.schema}]
     if not found:
-        meant = did_you_mean(name.name, [one.name.name for one in seen.tables])
-        raise OperationError(f"The database {seen.database} has no table {name}{meant}")
+        raise OperationError(f"The database {seen.database} has no table {name}")
     if found[1:]:
         raise OperationError(f"Several tables are called {name}. Say which: {listed([str(one.name) for one in found])}")
     return found[0]

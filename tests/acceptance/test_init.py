@@ -132,7 +132,7 @@ def test_a_file_is_not_overwritten(french: Installation) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--table", "candidature"], 1, 'did you mean "candidatures"?'),
+        (["--table", "candidature"], 1, "has no table candidature"),
         (["--table", "a.b.c"], 2, "is no table's name"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
