@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from cdc_sync.ats.database import Database
 from cdc_sync.ats.discovery import Discovery, discover
@@ -68,14 +67,6 @@ def writing(place: Path, remedy: str = "Name another place.") -> Iterator[None]:
 def misused(message: str, option: str | None = None) -> typer.BadParameter:
     """The error for a wrong command line or option."""
     return typer.BadParameter(visible(message), param_hint=option)
-
-
-def parsed(kind: Any, given: str, option: str) -> Any:
-    """An option's value, as the configuration takes it; raises `BadParameter`."""
-    try:
-        return TypeAdapter(kind).validate_python(given)
-    except ValidationError as error:
-        raise misused(error.errors()[0]["msg"].removeprefix("Value error, "), option) from None
 
 
 def configured(context: typer.Context) -> Config:

@@ -11,7 +11,7 @@ from typing import Any
 from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.capture import Capture, ChangedError
 from cdc_sync.ats.connection import Pool
-from cdc_sync.ats.database import Database, Others, WatchParts, wait_after
+from cdc_sync.ats.database import Database, WatchParts, wait_after
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError, refused_by_system
 from cdc_sync.ats.intake import Intake
@@ -21,8 +21,7 @@ from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config, format_duration
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core import events
-from cdc_sync.core.batch import NO_CALLS, Calls
-from cdc_sync.core.events import Emit
+from cdc_sync.core.batch import Calls
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
 from cdc_sync.daemon.process import Process
@@ -46,30 +45,6 @@ def make_database(config: Config, name: str, store: Store) -> Database:
     """A database of the ATS, not connected yet."""
     of, section, is_only = config.all_databases[name], config.section_of(name), len(config.all_databases) == 1
     return Database(of.dsn.get_secret_value(), store, of.pool, name, section, is_only=is_only)
-
-
-def make_parts(
-    config: Config,
-    name: str,
-    database: Database,
-    observe: Emit,
-    others: Others,
-    *,
-    dry_run: bool,
-    calls: Calls = NO_CALLS,
-) -> WatchParts:
-    """A watch's parts."""
-    return WatchParts(
-        name=name,
-        watch=config.watches[name],
-        rules=watch_rules(config, name),
-        database=database,
-        observe=observe,
-        clock=database.store.driver.clock,
-        calls=calls,
-        others=others,
-        dry_run=dry_run,
-    )
 
 
 class WatchWorker:
@@ -261,8 +236,19 @@ class Watches:
         return self._databases[self._config.database_name(name)]
 
     def _worker(self, name: str) -> WatchWorker:
-        shared = self._database(name), self._process.emit, self._others
-        return WatchWorker(make_parts(self._config, name, *shared, calls=self._calls, dry_run=self._process.dry_run))
+        database = self._database(name)
+        parts = WatchParts(
+            name=name,
+            watch=self._config.watches[name],
+            rules=watch_rules(self._config, name),
+            database=database,
+            others=self._others,
+            observe=self._process.emit,
+            clock=database.store.driver.clock,
+            calls=self._calls,
+            dry_run=self._process.dry_run,
+        )
+        return WatchWorker(parts)
 
     def _use(self, config: Config) -> None:
         self._config = config
