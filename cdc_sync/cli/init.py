@@ -18,7 +18,6 @@ from cdc_sync.cli.guessing import FIELDS, Proposal, expressions, listing, propos
 from cdc_sync.config import example as example_text
 from cdc_sync.config import json_schema, load
 from cdc_sync.config.meanings import is_personal
-from cdc_sync.config.sessions import sessions_needed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.identifiers import IdentifierError, parse_qualified, written
 from cdc_sync.core.watch_names import listed
@@ -146,8 +145,6 @@ def validate(
     kinds = {"watch(es)": read.watches, "template(s)": read.templates}
     counted = [f"{len(names)} {kind}, {', '.join(names)}" for kind, names in kinds.items() if names]
     say(f"{file} is valid: {'; '.join(counted)}")
-    for name in read.all_databases:
-        say(f"The daemon takes {sessions_needed(read, name)} {name}".rstrip() + ".")
 
 
 @config.command()
