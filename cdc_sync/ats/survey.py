@@ -170,11 +170,10 @@ def _place_of_label(column: Column) -> int | None:
     return None if "type" in column.name.lower() else place_among(column.name, "labels")
 
 
-def mapped(field: str, sql_: str, depends_on: Iterable[str] | None) -> str:
-    """A key of `columns` with an expression, as the file has it."""
-    named = "" if depends_on is None else f", depends_on: [{', '.join(in_yaml(written(each)) for each in depends_on)}]"
+def mapped(field: str, sql_: str, depends_on: str) -> str:
+    """A key of `columns` with an expression that uses one column, as the file has it."""
     quoted_sql = in_yaml(sql_, style='"')
-    return f"{field}: {{sql: {quoted_sql}{named}}}"
+    return f"{field}: {{sql: {quoted_sql}, depends_on: [{in_yaml(written(depends_on))}]}}"
 
 
 def related(table: QualifiedName) -> str:

@@ -5,7 +5,6 @@ A file's group is trusted: that is how a file is shared on purpose.
 
 import os
 import stat
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
@@ -15,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from cdc_sync.config.columns import bare_column
 from cdc_sync.config.document import Document, DocumentError, read_text, references_in, substitute
 from cdc_sync.config.loading import is_secret
-from cdc_sync.config.meanings import code_meant, is_number, is_personal, known
+from cdc_sync.config.meanings import code_meant, is_personal, known
 from cdc_sync.config.models import Config
 from cdc_sync.config.problems import Path, Problem, path_text
 from cdc_sync.config.watch import Watch
@@ -41,15 +40,6 @@ def _of_keys(config: Config) -> Iterator[Problem]:
     if config.state.backend == "sqlite" and not config.state.path.is_absolute():
         wrong = "is relative to whatever folder the command is run in, and in another one a new store would begin"
         yield _warning("path-relative", ("state", "path"), wrong, "write the whole path")
-    by_table = defaultdict[object, list[str]](list)
-    for name, watch in config.watches.items():
-        if watch.where is not None:
-            by_table[config.database_name(name), watch.table].append(name)
-    for names in by_table.values():
-        if len(names) > 1:
-            wrong = f"the watches {listed(names)} read one table, and each change of it costs the ATS each of them"
-            remedy = "if they are customers, one watch with columns.account serves them all: docs/many-customers.md"
-            yield _warning("table-of-customers", ("watches", names[0], "where"), wrong, remedy)
 
 
 def _of_statuses(path: Path, watch: Watch) -> Iterator[Problem]:
@@ -64,11 +54,6 @@ def _of_statuses(path: Path, watch: Watch) -> Iterator[Problem]:
 
 
 def _of_columns(path: Path, watch: Watch) -> Iterator[Problem]:
-    status, is_translated = bare_column(watch.columns.status), any(map(str.strip, watch.status.map))
-    if status is not None and is_number(status) and not (is_translated and watch.status.unmapped != "send"):
-        wrong = "is a number by its name, which HelloWork would receive as it is where status.map does not have it"
-        remedy = "map each value in status.map, with status.unmapped: reject; `cdc-sync init` shows an expression"
-        yield _warning("status-number", (*path, "status"), wrong, remedy)
     for field in ("application_id", "status", "job_id", "source"):
         mapped = getattr(watch.columns, field)
         if mapped is not None and is_personal(bare_column(mapped) or ""):

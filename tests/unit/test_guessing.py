@@ -6,7 +6,7 @@ import pytest
 from support.schemas import FRENCH, HORILLA, LEGACY, ODOO, OPENATS, PRISMA, RAILS, a_column, a_survey, a_table
 
 from cdc_sync.ats.survey import Table, label_behind
-from cdc_sync.cli.guessing import Proposal, Value, expressions, propose, rank, referring, status_like
+from cdc_sync.cli.guessing import Proposal, expressions, propose, rank, referring, status_like
 from cdc_sync.config.meanings import is_personal, mentions, words
 from cdc_sync.core.identifiers import QualifiedName
 
@@ -21,18 +21,18 @@ SHAPES = {
 }
 
 
-def proposed(tables: tuple[Table, ...], named: dict[str, Value] | None = None, zone: str | None = None) -> Proposal:
-    return propose(rank(tables)[0], a_survey(*tables), named or {}, zone, None)
+def proposed(tables: tuple[Table, ...]) -> Proposal:
+    return propose(rank(tables)[0], a_survey(*tables))
 
 
 def of(*described: str, key: str | None = "id", others: tuple[Table, ...] = ()) -> Proposal:
     table = a_table("applications", *described, key=key)
-    return propose(table, a_survey(table, *others), {}, None, None)
+    return propose(table, a_survey(table, *others))
 
 
 def taken(proposal: Proposal) -> dict[str, str | None]:
     """What is not left to a person."""
-    return {field: value.column for field, value in proposal.values.items() if value.column != f"put_{field}_here"} | {
+    return {field: column for field, column in proposal.values.items() if column != f"put_{field}_here"} | {
         "watermark": proposal.watermark
     }
 
@@ -132,7 +132,6 @@ def test_the_rest_is_left_to_a_person(shape: str, asked: set[str]) -> None:
 def test_frameworks_that_write_utc_are_known() -> None:
     migrations = a_table("ar_internal_metadata", "key text")
     assert "timezone" not in left(proposed((*RAILS, migrations)))
-    assert "timezone" not in left(proposed(RAILS, zone="Europe/Paris"))
     assert "timezone" not in left(of("id integer", "created_at timestamp_with_time_zone"))
 
 
@@ -158,16 +157,6 @@ def test_a_key_that_the_database_does_not_have_is_left_to_a_person() -> None:
     found = of("nothing text", key=None)
     assert found.key == ("nothing",)
     assert left(found) == {"application_id", "status", "job_id", "created", "key"}
-
-
-def test_what_a_person_names_is_taken() -> None:
-    named = {"status": Value("progress"), "status_url": Value("url"), "watermark": Value("seen_on")}
-    found = proposed((a_table("applications", "id integer", "progress text", "url text", "seen_on date"),), named)
-
-    assert found.values["status"] == Value("progress")
-    assert found.watermark == "seen_on"
-    assert left(found) == {"job_id", "created", "timezone"}
-    assert "application_id" not in found.values
 
 
 def test_the_label_behind_a_foreign_key() -> None:

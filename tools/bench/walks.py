@@ -11,9 +11,11 @@ from bench.figures import Budget, Figure, beside
 from bench.options import Options
 from bench.site import COPY, PATIENCE, Site
 from cdc_sync.ats.beginning import connect, open_capture
+from cdc_sync.ats.database import WatchParts
 from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.config import load
-from cdc_sync.daemon.watching import make_database, make_parts
+from cdc_sync.config.models import watch_rules
+from cdc_sync.daemon.watching import make_database
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
 
@@ -66,7 +68,15 @@ async def _polled(site: Site, options: Options) -> list[float]:
     config = load(config_file, {})
     store = Store(SqliteDriver(site.folder / "poll.db"))
     database = make_database(config, "", store)
-    parts = make_parts(config, "applications", database, lambda _: None, OtherWatches(), dry_run=False)
+    parts = WatchParts(
+        name="applications",
+        watch=config.watches["applications"],
+        rules=watch_rules(config, "applications"),
+        database=database,
+        others=OtherWatches(),
+        observe=lambda _: None,
+        clock=store.driver.clock,
+    )
     medians: list[float] = []
     async with connect(parts) as intake:
         poll = await open_capture(intake)

@@ -55,14 +55,13 @@ async def test_one_that_joins_while_the_last_other_leaves_keeps_the_sessions(
     await eventually(lambda: one(ats, _SESSIONS) == 0, "all are closed")
 
 
-async def test_one_that_joins_kept_sessions_looks_whether_the_server_is_behind_what_it_read(
+async def test_one_that_joins_sessions_looks_whether_the_server_is_behind_what_it_read(
     database: str, store: Store
 ) -> None:
     shared = Database(database, store)
     ahead = json.dumps([0, None, None, False, "4000000000:4000000000:", 1])
-    async with shared.kept():
-        async with shared.sessions("first"):
-            await store.driver.transact(lambda t: t.write("set_position", [("second", POSITION, ahead)]))
+    async with shared.sessions("first"):
+        await store.driver.transact(lambda t: t.write("set_position", [("second", POSITION, ahead)]))
         with pytest.raises(SourceError, match="behind"):
             async with shared.sessions("second"):
                 pass
