@@ -18,7 +18,9 @@ page of its own, and [an ATS that does not hold HelloWork's id](hellowork-id.md)
 
 The file is `--config`, else `$CDC_SYNC_CONFIG`, else `/etc/cdc-sync/config.yaml`. It is YAML, and an unknown key is an
 error. A key that is not required may be left out: its default is in brackets, or it is empty if there are none.
-`cdc-sync config validate` reports every error at once.
+`cdc-sync config validate` reports every error at once. It also ends with 78 where a status that is a number by its name
+(`stage_id`) could be sent as it is: `status.map` does not have it, and `status.unmapped` is `send`. The daemon would
+run all the same: a name is no proof, and `check` looks at the type.
 
 | in a value | means |
 |---|---|

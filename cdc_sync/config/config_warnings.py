@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from cdc_sync.config.columns import bare_column
 from cdc_sync.config.document import Document, DocumentError, read_text, references_in, substitute
 from cdc_sync.config.loading import is_secret
-from cdc_sync.config.meanings import code_meant, is_personal, known
+from cdc_sync.config.meanings import code_meant, is_number, is_personal, known
 from cdc_sync.config.models import Config
 from cdc_sync.config.problems import Path, Problem, path_text
 from cdc_sync.config.watch import Watch
@@ -54,6 +54,11 @@ def _of_statuses(path: Path, watch: Watch) -> Iterator[Problem]:
 
 
 def _of_columns(path: Path, watch: Watch) -> Iterator[Problem]:
+    status, is_translated = bare_column(watch.columns.status), any(map(str.strip, watch.status.map))
+    if status is not None and is_number(status) and not (is_translated and watch.status.unmapped != "send"):
+        wrong = "is a number by its name, which HelloWork would receive as it is where status.map does not have it"
+        remedy = "map each value in status.map, with status.unmapped: reject; `cdc-sync init` shows an expression"
+        yield _warning("status-number", (*path, "status"), wrong, remedy)
     for field in ("application_id", "status", "job_id", "source"):
         mapped = getattr(watch.columns, field)
         if mapped is not None and is_personal(bare_column(mapped) or ""):

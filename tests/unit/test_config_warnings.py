@@ -34,6 +34,18 @@ def test_a_store_in_whatever_folder_the_command_is_run_is_pointed_out() -> None:
     assert warned({"state": {"path": "state.db", "backend": "postgres"}}) == []
 
 
+def test_a_status_that_is_a_number_by_its_name_is_pointed_out() -> None:
+    a_number = [("status-number", f"{WATCH}.columns.status")]
+    assert warned({f"{WATCH}.columns.status": "stage_id"}) == a_number
+    mapped: dict[str, Any] = {f"{WATCH}.columns.status": "stage_id", f"{WATCH}.status": {"map": {"1": "Nouveau"}}}
+    assert warned(mapped) == a_number
+    mapped[f"{WATCH}.status"] = {"map": {"1": "Nouveau"}, "unmapped": "ignore"}
+    assert warned(mapped) == []
+    for sql in ("t.stage_id", "t.stage_id::text", 't."stage_id" :: varchar', "stage_id", "cast( t.stage_id AS text )"):
+        assert warned({f"{WATCH}.columns.status": {"sql": sql}}) == a_number
+    assert warned({f"{WATCH}.columns.status": {"sql": "label_of(t.stage_id)"}}) == []
+
+
 @pytest.mark.parametrize("field", ["application_id", "status", "job_id", "source"])
 @pytest.mark.parametrize("mapped", ["partner_phone", {"sql": "t.salary::text"}], ids=str)
 def test_personal_data_is_pointed_out(field: str, mapped: object) -> None:
