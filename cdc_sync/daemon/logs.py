@@ -122,7 +122,7 @@ def _quoted(value: object) -> str:
 
 
 class Repeats(logging.Filter):
-    """Lets lines with the same subject, and the same line of a library, come once a minute.
+    """Lets lines with the same subject, and the same line of a library, come once a minute, with their number.
 
     On a full table of open files asyncio logs a hundred a second.
     """
@@ -130,23 +130,36 @@ class Repeats(logging.Filter):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._free_at: dict[object, float] = {}
-        """When each subject may have its next line."""
+        # By subject: the time of its next line, and its repetitions since.
+        self._seen: dict[object, tuple[float, int]] = {}
 
     def filter(self, record: LogRecord) -> bool:
         """Whether a record has a line."""
         if record.name != LOGGER.name:
             _describe(record)
-        subject, now = record.__dict__.get("subject"), self._clock()
+        subject = record.__dict__.get("subject")
         if subject is None:
             return True
-        if now < self._free_at.get(subject, now):
+        now = self._clock()
+        free_at, times = self._seen.get(subject, (now, 0))
+        if now < free_at:
+            self._seen[subject] = free_at, times + 1
             return False
-        if len(self._free_at) >= _MANY_SUBJECTS:
-            # Each subject of the last minute had a line, so their number needs no limit.
-            self._free_at = {each: at for each, at in self._free_at.items() if now < at}
-        self._free_at[subject] = now + _MINUTE
+        self._seen.pop(subject, None)
+        self._forget_past(now)
+        self._seen[subject] = now + _MINUTE, 0
+        if times:
+            record.__dict__["fields"]["times"] = times + 1
         return True
+
+    def _forget_past(self, now: float) -> None:
+        """Each subject of the last minute had a line, so their number needs no limit."""
+        while len(self._seen) >= _MANY_SUBJECTS:
+            oldest = next(iter(self._seen))
+            free_at, _ = self._seen[oldest]
+            if now < free_at:
+                return
+            del self._seen[oldest]
 
 
 def _describe(record: LogRecord) -> None:
