@@ -5,6 +5,7 @@ A file's group is trusted: that is how a file is shared on purpose.
 
 import os
 import stat
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
@@ -40,6 +41,15 @@ def _of_keys(config: Config) -> Iterator[Problem]:
     if config.state.backend == "sqlite" and not config.state.path.is_absolute():
         wrong = "is relative to whatever folder the command is run in, and in another one a new store would begin"
         yield _warning("path-relative", ("state", "path"), wrong, "write the whole path")
+    by_table = defaultdict[object, list[str]](list)
+    for name, watch in config.watches.items():
+        if watch.where is not None:
+            by_table[config.database_name(name), watch.table].append(name)
+    for names in by_table.values():
+        if len(names) > 1:
+            wrong = f"the watches {listed(names)} read one table, and each change of it costs the ATS each of them"
+            remedy = "if they are customers, one watch with columns.account serves them all: docs/many-customers.md"
+            yield _warning("table-of-customers", ("watches", names[0], "where"), wrong, remedy)
 
 
 def _of_statuses(path: Path, watch: Watch) -> Iterator[Problem]:

@@ -67,3 +67,10 @@ def test_what_init_left_undecided_is_pointed_out() -> None:
         ("undecided", "undecided[0]", "status: a or b?"),
         ("undecided", "undecided[1]", "key: none"),
     ]
+
+
+def test_several_watches_with_where_on_one_table_are_pointed_out() -> None:
+    watch = {"table": "public.t", "key": ["id"], "where": "t.tenant = 1"}
+    columns = {"application_id": "i", "status": "s", "job_id": "j", "created": "c"}
+    found = warned({f"watches.c{number}": {**watch, "columns": columns} for number in (1, 2)})
+    assert found == [("table-of-customers", "watches.c1.where")]
