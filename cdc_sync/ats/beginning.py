@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, replace
 
 from cdc_sync.ats.capture import Capture
 from cdc_sync.ats.connection import POSITION as REPLICA
-from cdc_sync.ats.database import WatchParts
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.notify import NotifyCapture
+from cdc_sync.ats.parts import WatchParts
 from cdc_sync.ats.poll import PollCapture
 from cdc_sync.ats.reading import prepared
 from cdc_sync.ats.status_rules import measure_edit

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
-from cdc_sync.ats.database import Elsewhere, UnreadElsewhereError
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.reading import Read
+from cdc_sync.ats.rows_elsewhere import Elsewhere, UnreadElsewhereError
 from cdc_sync.core.batch import Resolved
 from cdc_sync.core.events import DeletionsDecided, DeletionsWait
 from cdc_sync.core.outbox import Known, Suspicion, former_row

@@ -7,19 +7,21 @@ are read and applied in a second transaction.
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from cdc_sync import __version__
 from cdc_sync.ats import row_security
 from cdc_sync.ats.connection import POSITION as REPLICA
-from cdc_sync.ats.database import Sessions, WatchParts
+from cdc_sync.ats.database import Sessions
 from cdc_sync.ats.lookout import Watched
 from cdc_sync.ats.mapping import Mapping as TableMapping
+from cdc_sync.ats.parts import WatchParts
 from cdc_sync.ats.reading import Read, Reader
 from cdc_sync.ats.recorders import relations_of
 from cdc_sync.ats.row_security import Hiding
+from cdc_sync.ats.rows_elsewhere import resolved
 from cdc_sync.ats.tenant_table import POSITION as TABLE
 from cdc_sync.ats.tenant_table import TenantTable
 from cdc_sync.core.batch import Applied, ApplyResult, Batch, Resolved
@@ -40,10 +42,8 @@ from cdc_sync.core.rows import (
     Observation,
     Origin,
     Reportable,
-    Row,
     WatchRules,
     by_application,
-    current,
     interpret,
 )
 from cdc_sync.core.zone import Dated
@@ -227,13 +227,6 @@ class Intake:
             # The baseline reports a number of adoptions.
             if outcome != "adopted" or origin != "baseline":
                 observe(Decided(watch, result.application_id, origin, outcome, result.reason))
-
-
-def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:
-    """What all of an application's rows mean."""
-    best = current(rows)
-    canonical = None if best is None else interpret(best, rules, changed_at)
-    return Resolved(application_id, changed_at, canonical, frozenset(row.key for row in rows))
 
 
 def shape(statement: str, rules: WatchRules) -> str:

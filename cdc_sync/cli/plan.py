@@ -13,10 +13,10 @@ import typer
 
 from cdc_sync.admin.story import facts
 from cdc_sync.ats.beginning import begin, connect
-from cdc_sync.ats.database import WatchParts
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.parts import WatchParts
 from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.ats.sweep import Sweep
 from cdc_sync.cli.console import print_table, print_text
