@@ -13,12 +13,10 @@ from cdc_sync.ats.checked import PARTITIONED, TABLES, Checked, how, like, listed
 from cdc_sync.ats.connection import Connection, on_own_path, rows_of
 from cdc_sync.ats.depends_on import used, why_not
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.expressions import catalog
 from cdc_sync.ats.facts import look_up, table_facts
 from cdc_sync.ats.granting import missing_grants
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.ats.recorders import PARTITIONED_SINCE, untriggered
-from cdc_sync.ats.survey import Column
 from cdc_sync.ats.triggers import installation
 from cdc_sync.config import SqlColumn, Watch
 from cdc_sync.config.columns import bare_column
@@ -104,19 +102,17 @@ def _has(expression: SqlColumn, columns: Iterable[str]) -> bool:
 
 async def _status(one: Checked) -> Finding | None:
     """Whether HelloWork would receive a label, and no number or other table's key."""
-    column, rules = bare_column(one.watch.columns.status), one.watch.status
-    type_ = one.facts.columns.get(column or "")
-    if column is None or type_ is None:
+    rules, column = one.watch.status, one.facts.columns.get(bare_column(one.watch.columns.status) or "")
+    if column is None:
         return None
-    is_number = Column(column, type_).kind in {"number", "uuid"}
+    is_number = column.kind in {"number", "uuid"}
     translated = any(label.strip() and (not is_number or is_bare_number(label)) for label in rules.map)
-    about = {"column": written(column), "type": type_}
+    about = {"column": written(column.name), "type": column.type}
     if translated and rules.unmapped != "send":
         return one.found("status/mapped", **about)
     if is_number:
         return one.found(f"status/{'in-part' if translated else 'number'}", **about)
-    references = await rows_of(one.connection, catalog("references"), {"tables": [one.facts.oid]})
-    return one.found("status/key", **about) if column in {name for _, name, *_ in references} else None
+    return None if column.reference is None else one.found("status/key", **about)
 
 
 async def _key(one: Checked) -> Finding | None:
@@ -128,7 +124,7 @@ async def _key(one: Checked) -> Finding | None:
         return one.found("key/without-index", **about)
     if not any(set(unique) <= set(key) for unique in table.unique):
         return one.found("key/not-unique", **about)
-    if nullable := [written(name) for name in key if name not in table.not_null]:
+    if nullable := [written(name) for name in key if not table.columns[name].not_null]:
         set_ = (f"ALTER TABLE {table.qualified} ALTER COLUMN {name} SET NOT NULL;" for name in nullable)
         return one.found("key/nullable", "\n".join(set_), names=", ".join(nullable))
     return one.found("key/unique", **about)
@@ -151,7 +147,7 @@ async def _columns(one: Checked) -> Finding:
 
 
 async def _policies(one: Checked) -> Finding:
-    await on_own_path(one.connection, one.statements.first_page, [0])
+    await on_own_path(one.connection, one.statements.by_keys.pages[0], [None, 0])
     if hides := await row_security.hiding(one.connection):
         scripts = "\n".join(each.remedy for each in hides)
         return one.found("row-security/hides", scripts, reason=row_security.warning(hides))

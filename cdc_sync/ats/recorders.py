@@ -6,7 +6,6 @@ The function's text is all that depends on the configuration's columns: `cdc-syn
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from textwrap import indent
 from typing import NamedTuple
 
@@ -48,8 +47,7 @@ class Untriggered(NamedTuple):
     remedy: str
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
+class Trigger(NamedTuple):
     """One trigger.
 
     Attributes:
@@ -63,8 +61,7 @@ class Trigger:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class Recorder:
+class Recorder(NamedTuple):
     """A watch's function and triggers.
 
     Attributes:

@@ -9,7 +9,7 @@ server.
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cdc_sync.ats.database import Database
 from cdc_sync.ats.errors import SourceError
@@ -32,8 +32,7 @@ class UnreadElsewhereError(OperationError):
         self.message = message
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Elsewhere(NamedTuple):
     """What other watches' tables have.
 
     Attributes:

@@ -28,7 +28,7 @@ _OF_TENANTS = '{} f {{client_min_messages=warning,quote_all_identifiers=off,"sea
 
 
 class _Wanted(NamedTuple):
-    """An object as `verify.sql` expects it.
+    """An object as `verify.sql` expects it, in the order of its columns.
 
     Attributes:
         made: what is compared of it.
@@ -60,7 +60,9 @@ def verify(
     wanted = [each for name, watch in watches.items() for each in _of_watch(recorder(name, watch))]
     if wanted:
         wanted = [_Wanted(None, "table", "changes"), _Wanted(None, "sequence", BELL), *wanted]
-    wanted += [_of_tenants(each) for each in for_tenants or ()]
+    for each in for_tenants or ():
+        made = _OF_TENANTS.format(_md5(each.body))
+        wanted.append(_Wanted(None, "function", each.name, each.name, made=made, may_be_missing=True))
     of_functions = composed("~ {}", "^record_" if for_tenants is None else "^(record|install)_")
     if not is_all:
         of_functions = among(map(function_of, watches))
@@ -72,8 +74,7 @@ def verify(
 
 
 def _line(of: _Wanted) -> str:
-    found = (of.watch, of.kind, of.name, of.function, of.on_table, of.made, of.fires, of.may_be_missing)
-    return composed("({})", map(sql.Literal, found)).as_string()
+    return composed("({})", map(sql.Literal, of)).as_string()
 
 
 def _of_watch(of: Recorder) -> Iterator[_Wanted]:
@@ -84,17 +85,6 @@ def _of_watch(of: Recorder) -> Iterator[_Wanted]:
         made = " ".join([str(TRIGGERS[trigger.kind]), *([f"{trigger.argument}\\000"] if trigger.argument else [])])
         fires = "^A$" if of.always else "^[OA]+$"
         yield _Wanted(of.watch, "trigger", trigger.name, of.function, str(trigger.table), made, fires)
-
-
-def _of_tenants(function: TenantFunction) -> _Wanted:
-    return _Wanted(
-        None,
-        "function",
-        function.name,
-        function.name,
-        made=_OF_TENANTS.format(_md5(function.body)),
-        may_be_missing=True,
-    )
 
 
 def _md5(body: str) -> str:
