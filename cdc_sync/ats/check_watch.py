@@ -28,30 +28,29 @@ from cdc_sync.core.identifiers import written
 
 async def check_watch(connection: Connection, name: str, watch: Watch, report: Tell) -> None:
     """Report on a watch, one precondition after the other."""
-    one, looking = Checked(connection, name, watch, report), f"looking up the table {watch.table}"
-    if not await one.holds("table", looking, _table):
+    one = Checked(connection, name, watch, report)
+    if not await one.holds("table", _table):
         return
     for related in watch.related:
-        await one.holds("related", f"looking up the table {related.table}", partial(_related, related=related))
-    await one.holds("status", looking, _status)
-    await one.holds("key", looking, _key)
-    await one.holds("privileges", "looking up privileges", _privileges)
-    if one.may_read and not await one.holds("columns", f"preparing to read {watch.table}", _columns):
+        await one.holds("related", partial(_related, related=related))
+    await one.holds("status", _status)
+    await one.holds("key", _key)
+    await one.holds("privileges", _privileges)
+    if one.may_read and not await one.holds("columns", _columns):
         return
     await _depends_on(one)
     if one.may_read:
         await _check_reading(one)
     if watch.capture.needs.log:
-        await one.holds("triggers", "looking for the triggers", _triggers)
+        await one.holds("triggers", _triggers)
 
 
 async def _check_reading(one: Checked) -> None:
-    await one.holds("row-security", f"reading no rows of {one.watch.table}", _policies)
-    explaining = "asking how rows would be found"
-    await one.holds("key-index", explaining, key_index)
-    await one.holds("application-id-index", explaining, id_index)
-    await one.holds("application-id-index", explaining, url_index)
-    await one.holds("watermark-index", explaining, watermark_index)
+    await one.holds("row-security", _policies)
+    await one.holds("key-index", key_index)
+    await one.holds("application-id-index", id_index)
+    await one.holds("application-id-index", url_index)
+    await one.holds("watermark-index", watermark_index)
 
 
 async def _table(one: Checked) -> Finding:

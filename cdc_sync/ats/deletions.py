@@ -36,7 +36,7 @@ class Deletions:
     def __init__(self, intake: Intake) -> None:
         self.left_some_unanswered = False
         self.parts = intake.parts
-        self._intake, self._reader = intake, intake.reader
+        self._intake = intake
 
     async def confirm(self) -> None:
         """Answer suspected deletions for ever."""
@@ -93,7 +93,7 @@ class Deletions:
     async def _former_rows(self, application_ids: Sequence[str]) -> dict[str, Observation]:
         """The rows that still are those of applications whose id no row was found to carry."""
         known = await self.parts.store.capture.known(self.parts.name, application_ids)
-        read = await self._reader.by_key({before.key for before in known.values()}, confirming=True)
+        read = await self._intake.reader.by_key({before.key for before in known.values()}, confirming=True)
         self._intake.see_hiding(self._intake.hidden_by | read.hidden_by)
         return former_rows(read, known, self.parts.rules)
 

@@ -194,7 +194,8 @@ class NotifyCapture(Capture):
         if not self.installed.has_log:
             return jobs
         if self._may_ring:
-            await self.intake.sessions.lasting.listen(name, self.rung.set, self._proved)
+            lasting, observe = self.intake.sessions.lasting, self.parts.observe
+            await lasting.listen(name, self.rung.set, lambda usage: observe(events.NotifyQueueSeen(name, usage)))
         elif self.parts.watch.capture.wakeup == "notify":
             self.parts.observe(events.BellLeftAlone(name, self._look_every))
         if not self.parts.dry_run:
@@ -247,9 +248,6 @@ class NotifyCapture(Capture):
         finally:
             self.watched.ears = None
             self.intake.sessions.lasting.stop_listening(self.parts.name)
-
-    def _proved(self, queue_usage: float) -> None:
-        self.parts.observe(events.NotifyQueueSeen(self.parts.name, queue_usage))
 
     def _looked(self, seconds: float) -> None:
         """A look has shown no changes."""
