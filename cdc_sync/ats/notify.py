@@ -23,7 +23,7 @@ from psycopg import errors, sql
 
 from cdc_sync.ats import expressions
 from cdc_sync.ats.capture import Capture, ChangedError, Jobs
-from cdc_sync.ats.connection import NOW, Connection, Pool, rows_of
+from cdc_sync.ats.connection import Connection, Pool, rows_of, with_position
 from cdc_sync.ats.errors import source_error
 from cdc_sync.ats.expressions import composed, sections
 from cdc_sync.ats.intake import Intake
@@ -77,14 +77,13 @@ class ChangeLog:
         # A batch of which nothing was deleted, without an error.
         self._kept: tuple[str, ...] = ()
         # As text: composing a statement takes longer than running it.
-        self._batch = composed(_SQL["batch"], watch=expressions.literal(watch), now=NOW).as_string()
+        self._batch = with_position(composed(_SQL["batch"], watch=expressions.literal(watch)), 1)
 
     async def read(self, limit: int) -> Changes:
         """Read up to `limit` changes."""
         batch = partial(rows_of, query=self._batch, parameters=(limit,), prepare=True)
-        ((text,),) = await self._pool.ask(_DOING, batch)
-        listed, size, position, *places = json.loads(text)
-        self._pool.guard.advance(position)
+        ((text, _),) = await self._pool.read(_DOING, batch)
+        listed, size, *places = json.loads(text)
         listed = listed or []
         times: dict[Key, int] = {}
         for key, at in listed:

@@ -35,11 +35,6 @@ def mark(marks: bytearray, met: Iterable[int]) -> None:
             marks[place] |= 1 << (number & 7)
 
 
-def size_of(last: int) -> int:
-    """Bytes of the marks for record numbers up to `last`."""
-    return (last >> 3) + 1
-
-
 async def unmet_records(intake: Intake, marks: bytes, last: int) -> AsyncIterator[list[str]]:
     """See `store.capture.Capture.unseen`; in smaller parts, as what is known of each is as large as its row."""
     size = intake.parts.steps.confirmed
@@ -84,7 +79,7 @@ class Sweep:
         skipped_before, requests = set(intake.skipped), intake.requests
         # Records made later come from a row that was read.
         last = await intake.store.capture.highest_number()
-        self._marks = bytearray(size_of(last))
+        self._marks = bytearray((last >> 3) + 1)
         self._at = intake.store.driver.clock.for_people()
         after = await self._compare_page(None)
         while after is not None:
