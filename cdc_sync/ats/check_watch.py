@@ -157,7 +157,7 @@ async def _triggers(one: Checked) -> Finding:
     never = untriggered(one.facts.kind, one.version)
     if never is not None:
         return one.found("triggers/never-fire", never.remedy, table=one.facts.qualified, reason=never.reason)
-    if unseen := [name for name in expressions.compared(one.watch).columns if name in one.facts.virtual]:
+    if unseen := [name for name in expressions.compared(one.watch) or () if name in one.facts.virtual]:
         return one.found("triggers/unseen", table=one.facts.qualified, columns=listed(unseen))
     installed = await installation(one.connection, one.name, one.watch)
     if not installed.problems:
