@@ -65,7 +65,7 @@ async def discover(
 
     await asyncio.gather(*map(look, asked))
     with_tenants, refused = expanded(config, found, config.reveal)
-    return Discovery(with_tenants, {name: str(mistake) for name, mistake in refused.items()}, unasked)
+    return Discovery(with_tenants, refused, unasked)
 
 
 async def _ask(dsn: str, pool: Pool | None, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:

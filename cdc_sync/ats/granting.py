@@ -10,7 +10,7 @@ from cdc_sync import own_path
 from cdc_sync.ats.by_schema import BySchema, by_schema
 from cdc_sync.ats.expressions import Columns, among, composed, render, sections, template, watched
 from cdc_sync.ats.expressions import table as quoted
-from cdc_sync.ats.recorders import BELL, missed_of, tables_of
+from cdc_sync.ats.recorders import BELL, missed_of, tables_of, tables_of_all
 from cdc_sync.config import Config, Watch
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
@@ -34,8 +34,7 @@ def grants(config: Config, role: str) -> str:
 
 
 def _head(file: str, config: Config, role: str) -> str:
-    tables = [table for watch in config.watches.values() for table in tables_of(watch)]
-    return render(template(file), role=role, begin=sql.SQL(own_path.begin(tables)))
+    return render(template(file), role=role, begin=sql.SQL(own_path.begin(tables_of_all(config.watches))))
 
 
 class _Need(NamedTuple):

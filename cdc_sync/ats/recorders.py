@@ -117,6 +117,11 @@ def tables_of(watch: Watch) -> list[QualifiedName]:
     return [watch.table, *(related.table for related in watch.related)]
 
 
+def tables_of_all(watches: Mapping[str, Watch]) -> list[QualifiedName]:
+    """The tables with triggers of these watches, each once."""
+    return list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
+
+
 def relations_of(name: str, watch: Watch) -> list[QualifiedName]:
     """The relations that the recording of a watch's changes depends on."""
     own = ("changes", missed_of(name))

@@ -17,7 +17,7 @@ from cdc_sync.ats.recorders import (
     missed_of,
     noticed,
     recorder,
-    tables_of,
+    tables_of_all,
 )
 from cdc_sync.ats.scripts import TenantFunction
 from cdc_sync.config import Watch
@@ -105,4 +105,4 @@ def absent(watch: str | None = None) -> str:
 
 def as_script(query: str, watches: Mapping[str, Watch]) -> str:
     """A query of `verify` or `absent` for these watches, for psql."""
-    return own_path.in_transaction(query, [table for watch in watches.values() for table in tables_of(watch)])
+    return own_path.in_transaction(query, tables_of_all(watches))

@@ -8,21 +8,19 @@ SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), {identit
        current_user::text, current_database()::text, current_setting('TimeZone'),
        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
 
--- name: schemas_of_path
--- Those that exist, and that the role may use; PostgreSQL's own one comes first.
-SELECT (pg_catalog.current_schemas(false)::pg_catalog.text[])[2:]
-
 -- name: creators
--- Of each schema the roles that may CREATE in it, but for who could do so anyway: its owner, members of that, superusers.
+-- The schemas of the login's own path but PostgreSQL's, each with the roles that may CREATE in it, but for who could do so
+-- anyway: its owner, members of that, superusers.
 SELECT quote_ident(n.nspname),
        array_agg(DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END)
+           FILTER (WHERE g.privilege_type = 'CREATE'
+                     AND CASE WHEN g.grantee = 0 THEN true
+                              ELSE NOT r.rolsuper AND r.rolname <> current_user
+                                   AND NOT pg_catalog.pg_has_role(g.grantee, n.nspowner, 'USAGE') END)
   FROM pg_catalog.pg_namespace n
- CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS g
+  LEFT JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS g ON true
   LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
- WHERE n.nspname::text = ANY (%(schemas)s) AND g.privilege_type = 'CREATE'
-   AND CASE WHEN g.grantee = 0 THEN true
-            ELSE NOT r.rolsuper AND r.rolname <> current_user
-                 AND NOT pg_catalog.pg_has_role(g.grantee, n.nspowner, 'USAGE') END
+ WHERE n.nspname = ANY (current_setting('cdc_sync.own_schemas')::name[]) AND n.nspname !~ '^pg_'
  GROUP BY n.nspname
  ORDER BY n.nspname
 
