@@ -28,7 +28,7 @@ _OF_TENANTS = '{} f {{client_min_messages=warning,quote_all_identifiers=off,"sea
 
 
 class _Wanted(NamedTuple):
-    """An object as `verify.sql` expects it, in the order of its columns.
+    """An object as `verify.sql` expects it.
 
     Attributes:
         made: what is compared of it.
@@ -74,7 +74,8 @@ def verify(
 
 
 def _line(of: _Wanted) -> str:
-    return composed("({})", map(sql.Literal, of)).as_string()
+    found = (of.watch, of.kind, of.name, of.function, of.on_table, of.made, of.fires, of.may_be_missing)
+    return composed("({})", map(sql.Literal, found)).as_string()
 
 
 def _of_watch(of: Recorder) -> Iterator[_Wanted]:
