@@ -170,9 +170,7 @@ class Intake:
         if not (has_news or batch.positions):
             return Applied()
         if self.named is not None and origin != "sweep":
-            self.named.update(batch.gone, (each.key for each in batch.observations))
-            if len(self.named) > _REMEMBERED_NAMES:
-                self.named = None
+            self.named = _with_keys_of(batch, self.named)
         if has_news and self.table.is_of_tenant:
             await self.table.look()
         first = await self.store.capture.apply(self.rules, batch, parts.calls)
@@ -224,6 +222,12 @@ class Intake:
             # The baseline reports a number of adoptions.
             if outcome != "adopted" or origin != "baseline":
                 observe(events.Decided(watch, result.application_id, origin, outcome, result.reason))
+
+
+def _with_keys_of(batch: Batch, named: set[Key]) -> set[Key] | None:
+    """The named keys, with those of a batch; None if they are too many."""
+    named.update(batch.gone, (each.key for each in batch.observations))
+    return named if len(named) <= _REMEMBERED_NAMES else None
 
 
 def shape(statement: str, rules: WatchRules) -> str:
