@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
-from cdc_sync.ats.database import Elsewhere, UnreadElsewhereError
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.reading import Read
+from cdc_sync.ats.rows_elsewhere import Elsewhere, UnreadElsewhereError
 from cdc_sync.core.batch import Resolved
 from cdc_sync.core.events import DeletionsDecided, DeletionsWait
 from cdc_sync.core.outbox import Known, Suspicion, former_row
@@ -39,7 +39,7 @@ class Deletions:
     def __init__(self, intake: Intake) -> None:
         self.left_some_unanswered = False
         self.parts = intake.parts
-        self._intake, self._reader = intake, intake.reader
+        self._intake = intake
 
     async def confirm(self) -> None:
         """Answer suspected deletions for ever."""
@@ -103,7 +103,7 @@ class Deletions:
     async def _former_rows(self, application_ids: Sequence[str]) -> dict[str, Observation]:
         """The rows that still are those of applications whose id no row was found to carry."""
         known = await self.parts.store.capture.known(self.parts.name, application_ids)
-        read = await self._reader.by_key({before.key for before in known.values()}, confirming=True)
+        read = await self._intake.reader.by_key({before.key for before in known.values()}, confirming=True)
         self._intake.see_hiding(self._intake.hidden_by | read.hidden_by)
         return former_rows(read, known, self.parts.rules)
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from cdc_sync.ats.survey import Column, Label, Survey, Table, label_behind, mapped, related
+from cdc_sync.ats.facts import Column
+from cdc_sync.ats.survey import Label, Survey, Table, label_behind, mapped, related
 from cdc_sync.config.columns import Columns
 from cdc_sync.config.meanings import is_personal, known, mentions, place_among
 from cdc_sync.core.identifiers import QualifiedName, written

@@ -1,6 +1,7 @@
 """Schemas of other ATSs, written down as `cdc-sync init` sees them."""
 
-from cdc_sync.ats.survey import Column, Reference, Survey, Table
+from cdc_sync.ats.facts import Column, Reference
+from cdc_sync.ats.survey import Survey, Table
 from cdc_sync.core.identifiers import QualifiedName, parse_qualified
 
 

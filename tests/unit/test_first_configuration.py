@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from support.schemas import FRENCH, HORILLA, LEGACY, ODOO, OPENATS, RAILS, a_survey
 
-from cdc_sync.ats.survey import Column, Table
+from cdc_sync.ats.facts import Column
+from cdc_sync.ats.survey import Table
 from cdc_sync.cli.guessing import Proposal, propose, rank
 from cdc_sync.cli.init import rendered
 from cdc_sync.config import Config, PlainColumn, parse

@@ -1,7 +1,5 @@
 """What `init` takes of schemas of several kinds, and what it leaves to a person."""
 
-from dataclasses import replace
-
 import pytest
 from support.schemas import FRENCH, HORILLA, LEGACY, ODOO, OPENATS, PRISMA, RAILS, a_column, a_survey, a_table
 
@@ -244,7 +242,7 @@ def test_a_table_that_was_never_analysed_has_an_unknown_number_of_rows() -> None
     table = a_table("candidatures", "id integer")
 
     assert table.size == "about 1000 rows"
-    assert "unknown" in replace(table, rows=None).size
+    assert "unknown" in table._replace(rows=None).size
 
 
 def test_the_labels_behind_foreign_keys_are_ready_for_the_file() -> None:

@@ -11,7 +11,7 @@ from bench.figures import Budget, Figure, beside
 from bench.options import Options
 from bench.site import COPY, PATIENCE, Site
 from cdc_sync.ats.beginning import connect, open_capture
-from cdc_sync.ats.database import WatchParts
+from cdc_sync.ats.parts import WatchParts
 from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.config import load
 from cdc_sync.config.models import watch_rules

@@ -52,8 +52,8 @@ async def test_what_all_rows_together_tell_is_a_second_one(ats: Ats, open_rig: O
         update(ats, 2, status="hired")
         deliveries = Deliveries()
 
-        results = await intake_of(rig, deliveries).keys({("1",): 0, ("2",): 0, ("3",): 0}, "notify")
+        (applied,) = await intake_of(rig, deliveries).keys({("1",): 0, ("2",): 0, ("3",): 0}, "notify")
 
         assert deliveries.of == [["a1", "a2"], ["a1"]]
-        assert [result.application_id for result in results] == ["a2", "a1"]
+        assert [result.application_id for result in applied.results] == ["a2", "a1"]
         assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "hired", "J1")]

@@ -107,20 +107,21 @@ async def test_an_old_row_beside_the_canonical_one_does_not_count(
         assert await start(rig) == [StatusRulesChanged(WATCH, touched=0, held=False)]
 
 
-@pytest.mark.parametrize("distance", [1, 1000], ids=["on its page", "on another page"])
-@pytest.mark.parametrize("known", [True, False])
-async def test_an_application_of_two_rows_counts_once(
-    ats: Ats, open_rig: OpenRig, distance: int, monkeypatch: pytest.MonkeyPatch, *, known: bool
-) -> None:
-    monkeypatch.setattr(status_rules, "_PAGE", 2)
+async def test_a_known_application_counts_only_at_the_row_that_represented_it(ats: Ats, open_rig: OpenRig) -> None:
     await adopted(ats, open_rig, 1, status=BEFORE)
-    old = "a1" if known else "a2"
-    insert(ats, 10, old, created_at="2020-01-01")
-    insert(ats, 10 + distance, old, created_at="2999-01-01")
-    expected = 1 if known else 2
+    insert(ats, 10, "a1", created_at="2020-01-01")
+    insert(ats, 11, "a1", created_at="2999-01-01")
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        await measure_edit(rig.intake)
+        assert rig.heard(StatusRulesChanged) == [StatusRulesChanged(WATCH, touched=1, held=False)]
+
+
+async def test_what_would_be_sent_for_the_first_time_counts(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 1, status=BEFORE)
+    insert(ats, 2, "a2")
     async with open_rig(fuse=FUSE, status=AFTER, first_status="send") as rig:
         await measure_edit(rig.intake)
-        assert rig.heard(StatusRulesChanged) == [StatusRulesChanged(WATCH, touched=expected, held=False)]
+        assert rig.heard(StatusRulesChanged) == [StatusRulesChanged(WATCH, touched=2, held=False)]
 
 
 async def test_dying_before_the_end_it_is_noticed_again(ats: Ats, open_rig: OpenRig) -> None:
@@ -133,33 +134,3 @@ async def test_dying_before_the_end_it_is_noticed_again(ats: Ats, open_rig: Open
     async with open_rig(fuse=FUSE, status=AFTER) as rig:
         assert await start(rig) == [StatusRulesChanged(WATCH, touched=4, held=True)]
         assert (await rig.store.operation.fuses())[WATCH] == first
-
-
-async def test_a_newer_row_counts_though_the_last_known_one_does_not(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1", "hired", created_at="2020-01-01")
-    async with open_rig(fuse=FUSE, status=BEFORE) as rig:
-        await start(rig)
-    insert(ats, 2, "a1", created_at="2999-01-01")
-    async with open_rig(fuse=FUSE, status=AFTER) as rig:
-        await measure_edit(rig.intake)
-        assert rig.heard(StatusRulesChanged) == [StatusRulesChanged(WATCH, touched=1, held=False)]
-
-
-async def test_rows_that_are_never_sent_are_not_looked_up(
-    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    where = {"sql": "notes IS DISTINCT FROM 'draft'", "depends_on": ["notes"]}
-    await adopted(ats, open_rig, 1, status=BEFORE, where=where)
-    insert(ats, 2, "a2", notes="draft")
-    async with open_rig(fuse=FUSE, status=AFTER, where=where) as rig:
-        asked: list[object] = []
-        by_application = rig.intake.reader.by_application
-
-        async def counted(ids: Any) -> Any:
-            asked.extend(ids)
-            return await by_application(ids)
-
-        monkeypatch.setattr(rig.intake.reader, "by_application", counted)
-        await measure_edit(rig.intake)
-
-        assert asked == []

@@ -3,7 +3,8 @@
 from support.sessions import Ats, run
 
 from cdc_sync.ats.connection import connected
-from cdc_sync.ats.survey import Reference, Survey, Table, survey
+from cdc_sync.ats.facts import Reference
+from cdc_sync.ats.survey import Survey, Table, survey
 from cdc_sync.core.identifiers import QualifiedName
 
 
