@@ -14,13 +14,11 @@ from support.builders import (
     moved,
     some_rules,
 )
-from support.store_backends import OpenStore
 from support.store_steps import (
     adopt,
     events_of,
     known_one,
     observe,
-    results_of,
 )
 
 from cdc_sync.core.outbox import Skip, Suspicion
@@ -43,25 +41,6 @@ class TestKeys:
         assert (await known_one(store)).key == ("row 2",)
         assert await unresolved(store, ("a1",)) == {}
         assert await unresolved(store, ("row 2",)) == {"a1": NOW}
-
-    @pytest.mark.parametrize("key", [("1", "2"), ("a,b", 'c"d'), ("é🎉", ""), ("[", "]", "\\"), ("1",)])
-    async def test_a_key_may_have_several_columns_and_any_text(self, store: Store, key: tuple[str, ...]) -> None:
-        await adopt(store, "other")
-        await observe(store, moved(an_observation(), *key))
-
-        assert (await known_one(store)).key == key
-        assert await unresolved(store, key) == {"a1": NOW}
-
-
-class TestScope:
-    async def test_an_application_leaves_the_scope_without_a_call(self, store: Store) -> None:
-        await adopt(store, "a1", "a2")
-
-        assert await results_of(store, some_rules(), a_batch(out_of_scope=["a1", "never seen"])) == []
-
-        assert not (await known_one(store, "a1")).in_scope
-        assert (await known_one(store, "a2")).in_scope
-        assert await store.capture.known(WATCH, ["never seen"]) == {}
 
 
 class TestSuspicions:
@@ -103,14 +82,6 @@ class TestSuspicions:
 
 
 class TestSkips:
-    async def test_a_row_that_cannot_be_reported_is_kept_with_its_reason(self, store: Store) -> None:
-        skips = [Skip(("2",), None, "the application's id is empty"), Skip(("1", "x"), "a1", "it has no status")]
-
-        await store.capture.apply(some_rules(), a_batch(skips=skips))
-
-        assert await store.report.skipped(WATCH, 10) == sorted(skips, key=lambda skip: skip.key)
-        assert len(await store.report.skipped(WATCH, 1)) == 1
-
     async def test_a_row_that_can_be_reported_again_is_forgotten(self, store: Store) -> None:
         kept = Skip(("2",), "a2", "it has no status")
         await store.capture.apply(some_rules(), a_batch(skips=[Skip(("1",), "a1", "it has no status"), kept]))
@@ -120,30 +91,8 @@ class TestSkips:
         assert await store.report.skipped(WATCH, 10) == [kept]
 
 
-class TestPositions:
-    async def test_a_batch_brings_them_along(self, store: Store, open_store: OpenStore) -> None:
-        await store.capture.apply(
-            some_rules(), a_batch(positions={"watermark": "2023-01-10 09:00:00.123456", "fence": "1"})
-        )
-        await store.capture.apply(some_rules(), a_batch(positions={"fence": "2"}))
-        await store.driver.close()
-
-        assert await (await open_store()).capture.positions(WATCH) == {
-            "watermark": "2023-01-10 09:00:00.123456",
-            "fence": "2",
-        }
-
-
 class TestUnseen:
     """A sweep marks what it meets in a bitmap; what is not marked may be gone."""
-
-    @staticmethod
-    async def of(store: Store, *met: str, watch: str = WATCH) -> list[str]:
-        highest = await store.capture.highest_number()
-        bitmap = bytearray(highest // 8 + 1)
-        for known in (await store.capture.known(watch, met)).values():
-            bitmap[known.number >> 3] |= 1 << (known.number & 7)
-        return sorted([id_ async for part in store.capture.unseen(watch, bytes(bitmap), highest, 7) for id_ in part])
 
     @pytest.mark.parametrize("others", [0, 100])
     async def test_they_are_returned_in_parts_and_of_the_watch_alone(self, store: Store, others: int) -> None:

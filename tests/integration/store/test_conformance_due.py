@@ -7,7 +7,6 @@ import pytest
 from support import acting
 from support.builders import (
     ENDPOINT,
-    HOUR,
     LANE,
     MINUTE,
     NOW,
@@ -22,7 +21,6 @@ from support.store_backends import OpenStore
 from support.store_steps import (
     HORIZON,
     adopt,
-    begin_call,
     begin_calls,
     lose_answer,
     observe,
@@ -30,12 +28,11 @@ from support.store_steps import (
 )
 
 from cdc_sync.core.outbox import DueEntries, Entry, Wanted
-from cdc_sync.core.replies import LONGEST_COUNTED, LONGEST_UNASKED, Finished, Health, Retry, begun
+from cdc_sync.core.replies import Health
 from cdc_sync.store import Store, delivery
 from cdc_sync.store.driver import Transaction
 
 STAGING = "https://right.example"
-REPLY = {"reason": "HTTP 404"}
 
 
 async def settle(store: Store, **due_in: int) -> None:
@@ -102,36 +99,6 @@ async def test_lanes_show_of_each_watch_and_origin_when_the_first_entry_is_due(s
         (ENDPOINT, "quiet"): NOW + 5,
         (f"{STAGING}:443", "quiet"): NOW,
     }
-
-
-class TestHowLongItWasTried:
-    """From the first attempt to now, without the time for which it was due and nobody tried it."""
-
-    @pytest.mark.parametrize("probing", [False, True], ids=["healthy", "probing"])
-    async def test_a_wait_of_its_own_counts_and_a_long_pause_of_the_endpoint_does_not(
-        self, store: Store, *, probing: bool
-    ) -> None:
-        await settle(store, a1=0)
-        first = await begin_call(store, NOW + SECOND)
-        await lose_answer(store, first, at=NOW + SECOND, again_at=NOW + MINUTE)
-        a_week_later = NOW + MINUTE + 7 * 24 * HOUR
-
-        found = await store.delivery.due({LANE: Wanted(1, probing=probing)}, a_week_later, a_week_later + HORIZON)
-
-        (again,) = found.entries[LANE]
-        assert begun(again, a_week_later).first_attempt_at == a_week_later - 59 * SECOND - LONGEST_COUNTED
-
-    async def test_a_404_counts_for_as_long_as_somebody_asked(self, store: Store) -> None:
-        await settle(store, a1=0)
-        first = await begin_call(store, NOW)
-        await store.delivery.complete([Finished(first, Retry(NOW + SECOND, not_found_since=NOW), REPLY, NOW)], {})
-
-        again = await begin_call(store, NOW + SECOND + LONGEST_UNASKED)
-        assert again.not_found_since == NOW
-        await store.delivery.complete([Finished(again, Retry(NOW + 2 * MINUTE, not_found_since=NOW), REPLY, NOW)], {})
-        much_later = NOW + HOUR
-        again = await begin_call(store, much_later)
-        assert again.not_found_since == much_later - 2 * MINUTE - LONGEST_UNASKED
 
 
 class TestProbing:
@@ -206,18 +173,6 @@ class TestAStart:
 
 
 class TestEndpoints:
-    async def test_its_health_is_kept(self, store: Store, open_store: OpenStore) -> None:
-        await settle(store, a1=0)
-        paused = Health("paused", failures=3, until=NOW + MINUTE, reason="HTTP 401")
-
-        await store.delivery.complete([], {ENDPOINT: paused, "https://b.example:443": Health("throttled", 1, NOW)})
-        await store.driver.close()
-
-        assert await (await open_store()).delivery.endpoints() == {
-            ENDPOINT: (paused, NOW),
-            "https://b.example:443": (Health("throttled", 1, NOW), None),
-        }
-
     async def test_it_has_the_entries_of_its_account_only(self, store: Store) -> None:
         await settle(store, a1=MINUTE)
         await observe(store, an_observation("q1", account="quiet"))

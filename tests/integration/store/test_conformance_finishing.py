@@ -57,6 +57,7 @@ class TestNothingNewer:
         waiting = await waiting_entry(store)
         assert (waiting.state, waiting.due_at, waiting.reason) == ("pending", NOW + MINUTE, "HTTP 503")
         assert (waiting.attempted, waiting.attempts, waiting.revision) == (True, 1, entry.revision)
+        assert waiting.first_attempt_at == NOW
         assert await begin_calls(store, NOW + MINUTE - 1) == []
         assert (await begin_call(store, NOW + MINUTE)).attempts == 2
         assert await told_status(store) == "applied"

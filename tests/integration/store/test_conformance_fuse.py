@@ -9,7 +9,6 @@ from support.store_backends import OpenStore
 from support.store_steps import (
     acknowledge,
     adopt,
-    begin_call,
     begin_calls,
     entry_of,
     events_of,
@@ -135,25 +134,3 @@ DOUBT = "row-level security of public.applications may hide rows from cdc_sync"
 
 async def doubt(store: Store, *observations: Reportable) -> list[ApplyResult]:
     return await results_of(store, some_rules(), a_batch(*observations, origin="deletion", doubt=DOUBT))
-
-
-async def test_a_doubted_deletion_is_held_by_itself_until_the_row_is_seen_or_a_person_decides(store: Store) -> None:
-    await adopt(store, "a1", "a2", "a3")
-    gone = [an_observation(one, "deleted", deleted=True) for one in ("a1", "a3")]
-
-    news = await doubt(store, *gone, an_observation("a2", "hired"))
-
-    kinds = Enqueue(frozenset({"deleted", "status"}))
-    assert news == [
-        ApplyResult("a1", kinds, "held", DOUBT),
-        ApplyResult("a3", kinds, "held", DOUBT),
-        ApplyResult("a2", Enqueue(frozenset({"status"})), "pending"),
-    ]
-    assert await store.operation.fuses() == {WATCH: Fuse(at=NOW, changes=1)}
-    assert (await begin_call(store)).application_id == "a2"
-    assert await doubt(store, an_observation("a1")) == [ApplyResult("a1", "cancel")]
-    assert len(await acting.release_held(store, None, NOW, only="deletions")) == 1
-    assert {entry.application_id: entry.content.deleted for entry in await begin_calls(store)} == {
-        "a2": False,
-        "a3": True,
-    }
