@@ -57,13 +57,6 @@ def _keeps_places(message: Message) -> bool:
     )
 
 
-def test_a_text_that_is_put_together_has_a_no_break_space_before_its_mark_and_its_unit() -> None:
-    assert FRENCH_PAGE.gettext(":") == "\N{NO-BREAK SPACE}:"
-    assert ENGLISH_PAGE.gettext(":") == ":"
-    french = [text for forms in FRENCH_PAGE.texts.values() for text in forms]
-    assert [text for text in french if re.search(r" [:;?!»]|« |\)s (?:ms|s|min|h|j)\b", text)] == []
-
-
 @cache
 def _given() -> set[tuple[str, str]]:
     """The code and the text of every reason that the package gives."""

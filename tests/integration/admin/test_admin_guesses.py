@@ -46,10 +46,10 @@ async def test_wrong_tokens_keep_out_neither_health_checks_nor_who_has_the_right
 
 FORM = "application/x-www-form-urlencoded"
 BEARER = f"Authorization: Bearer {TOKEN}\r\n"
-_PART = b'--b\r\nContent-Disposition: form-data; name="token"\r\n\r\n'
 BROKEN = {
     "no UTF-8": (400, f"Content-Type: {FORM}", b"token=\xff\xfe"),
     "no UTF-8 behind a %": (400, f"Content-Type: {FORM}; charset=utf-8", b"token=%ff"),
+    "half of a surrogate pair": (400, f"Content-Type: {FORM}", b"watch=%ED%A0%80"),
     "a bad chunk": (400, f"Content-Type: {FORM}\r\nTransfer-Encoding: chunked", b"zz\r\ntoken\r\n0\r\n\r\n"),
     "an unknown charset": (415, f"Content-Type: {FORM}; charset=unknown", b"token=x"),
     "a charset that is none": (415, f"Content-Type: {FORM}; charset=zlib", b"token=x"),
