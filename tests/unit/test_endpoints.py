@@ -1,4 +1,4 @@
-"""Which endpoint an entry belongs to, whose turn it is, and that neither takes longer where there are many."""
+"""Which endpoint an entry belongs to, and whose turn it is."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
