@@ -111,6 +111,13 @@ class TestSkips:
         assert await store.report.skipped(WATCH, 10) == [kept]
 
 
+async def test_a_batch_brings_positions_along(store: Store) -> None:
+    for positions in ({"watermark": "2023-01-10 09:00:00.123456", "fence": "1"}, {"fence": "2"}):
+        await store.capture.apply(some_rules(), a_batch(positions=positions))
+
+    assert await store.capture.positions(WATCH) == {"watermark": "2023-01-10 09:00:00.123456", "fence": "2"}
+
+
 class TestUnseen:
     """A sweep marks what it meets in a bitmap; what is not marked may be gone."""
 
@@ -150,13 +157,15 @@ async def test_every_field_of_a_content_is_kept(store: Store) -> None:
 async def test_a_new_content_starts_its_retries_afresh_but_stays_attempted(store: Store) -> None:
     await adopt(store, "a1")
     await observe(store, an_observation(status="seen"))
-    await lose_answer(store, await begin_call(store), again_at=NOW + 10 * MINUTE)
+    called = await begin_call(store)
+    await lose_answer(store, called, again_at=NOW + 10 * MINUTE)
 
     await observe(store, an_observation(status="hired"), at=NOW + SECOND)
 
     entry = await waiting_entry(store)
     assert (entry.attempts, entry.first_attempt_at, entry.reason) == (0, None, None)
-    assert entry.due_at == NOW + SECOND
+    assert (entry.queued_at, entry.due_at) == (NOW + SECOND, NOW + SECOND)
+    assert entry.revision > called.revision
     assert entry.attempted
     assert [event.detail.get("replaced") for event in await story_of(store)] == [False, None, True]
 

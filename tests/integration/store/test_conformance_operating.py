@@ -233,6 +233,13 @@ class TestPatterns:
         assert await acting.discard(store, "held", "*2", LATER) == [("a@tenant_42", "x")]
         assert await acting.release_held(store, "%", LATER, ids=["x"]) == [("a@tenant_1", "x"), ("a@tenant_41", "x")]
 
+    async def test_a_name_that_is_a_pattern_means_itself(self, store: Store) -> None:
+        for watch in self.TENANTS:
+            await hold(store, "x", watch=watch)
+
+        assert await left(store, watch="a@tenant_4%") == ["x"]
+        assert await acting.release_held(store, "a@tenant_4%", LATER) == [("a@tenant_4%", "x")]
+
 
 class TestForgetAccount:
     async def test_its_entries_and_records_go(self, store: Store) -> None:
@@ -273,6 +280,14 @@ class TestForgetAccount:
 
 
 class TestRetry:
+    async def test_what_was_refused_goes_to_its_own_endpoint(self, store: Store) -> None:
+        await observe(store, an_observation(refused="unmapped"))
+        assert await store.delivery.endpoints() == {}
+
+        await acting.retry_dead(store, None, LATER, ids=["a1"])
+
+        assert list(await store.delivery.endpoints()) == [ENDPOINT]
+
     async def test_what_has_no_url_to_call_stays_a_dead_letter(self, store: Store) -> None:
         await observe(store, an_observation(base_url="gopher://example", refused="its URL may not be called"))
 
