@@ -5,7 +5,7 @@ from support.schemas import FRENCH, HORILLA, LEGACY, ODOO, OPENATS, PRISMA, RAIL
 
 from cdc_sync.ats.survey import Table, label_behind
 from cdc_sync.cli.guessing import Proposal, expressions, propose, rank, referring, status_like
-from cdc_sync.config.meanings import is_personal, mentions, words
+from cdc_sync.config.meanings import is_personal
 from cdc_sync.core.identifiers import QualifiedName
 
 SHAPES = {
@@ -37,27 +37,6 @@ def taken(proposal: Proposal) -> dict[str, str | None]:
 
 def left(proposal: Proposal) -> set[str]:
     return {each.partition(":")[0] for each in proposal.undecided}
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("date_création", {"date", "creation"}),
-        ("DateCreation", {"date", "creation"}),
-        ("x_hellowork_id", {"x", "hellowork", "id"}),
-        ("offres2024", {"offres", "offre", "2024"}),
-        ("jobID", {"job", "id"}),
-    ],
-)
-def test_a_name_has_words(name: str, expected: set[str]) -> None:
-    assert words(name) == expected
-
-
-def test_a_word_may_be_glued_to_another() -> None:
-    assert mentions("CODESTATUT", ["statut"])
-    assert not mentions("idee", ["id"])  # too short to be seen in there
-    assert mentions("SITUATIONFAMILIALE", {"familiale"})
-    assert not mentions("familiarity", {"familiale"})
 
 
 @pytest.mark.parametrize(
@@ -209,17 +188,6 @@ def test_the_tables_that_refer_to_it_are_named() -> None:
     ]
 
 
-def test_kinds_of_types() -> None:
-    kinds = {
-        "timestamp(3)_with_time_zone": "instant",
-        "date": "instant",
-        "character_varying(10)": "text",
-        "numeric(10,0)": "number",
-        "point": "other",
-    }
-    assert {type_: a_column(f"x {type_}").kind for type_ in kinds} == kinds
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -236,13 +204,6 @@ def test_personal_data_is_known(name: str) -> None:
 )
 def test_what_is_not_a_persons_is_no_personal_data(name: str) -> None:
     assert not is_personal(name)
-
-
-def test_a_table_that_was_never_analysed_has_an_unknown_number_of_rows() -> None:
-    table = a_table("candidatures", "id integer")
-
-    assert table.size == "about 1000 rows"
-    assert "unknown" in table._replace(rows=None).size
 
 
 def test_the_labels_behind_foreign_keys_are_ready_for_the_file() -> None:
