@@ -110,7 +110,7 @@ torture: $(READY) ## Random work, kills, restarts and faults for minutes; TORTUR
 	PYTHONPATH=tests:tools $(BIN)/python -m torture $(TORTURE_ARGS)
 
 torture-cluster: $(READY) ## The same for three daemons on three hosts; needs root and Debian packages; TORTURE_ARGS="--only stop kill"
-	PYTHONPATH=tests:tools $(BIN)/python -m torture_cluster $(TORTURE_ARGS)
+	PYTHONPATH=tests:tools $(BIN)/python -m torture --hosts $(TORTURE_ARGS)
 
 bench: $(READY) ## How fast it is, each figure beside a bare loop, in some minutes; BENCH_ARGS="--rounds 5"
 	@PYTHONPATH=tests:tools $(BIN)/python -m bench $(BENCH_ARGS)

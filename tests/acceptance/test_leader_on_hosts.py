@@ -26,7 +26,7 @@ from support.several_hosts import DAEMONS, HELLOWORK, HELLOWORK_PORT, STORE, Dir
 from support.waiting import wait_until
 from support.wall_clock import SettableClock, settable_clock
 from torture.ats import ROLE, create_role, install_store
-from torture_cluster.servers import Replicated, replicated_on
+from support.replicated import Replicated, replicated_on
 
 from cdc_sync.demo.postgres import Server
 

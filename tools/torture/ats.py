@@ -11,7 +11,7 @@ from support.postgres import create_ats
 from cdc_sync.ats import scripts
 from cdc_sync.ats.discovery import discover
 from cdc_sync.ats.granting import grants
-from cdc_sync.config import Config
+from cdc_sync.config import load
 from cdc_sync.store.postgres import scripts as store_scripts
 from torture.population import AT_FIRST, FIRST, STATUSES
 
@@ -76,6 +76,7 @@ def prepare(dsn: str, number_of_tenants: int = 0) -> None:
     create_ats(dsn)
     with psycopg.connect(dsn) as connection:
         connection.execute(_LEDGER.encode())
+        connection.execute("CREATE SEQUENCE public.change_number")
         if number_of_tenants:
             connection.execute(sql.SQL(_SPLIT).format(tenants=number_of_tenants))
         triggers = "".join(_LEDGER.partition("CREATE CONSTRAINT TRIGGER")[1:])
@@ -89,9 +90,10 @@ def prepare(dsn: str, number_of_tenants: int = 0) -> None:
         )
 
 
-def install(dsn: str, config: Config) -> None:
+def install(dsn: str, file: Path) -> None:
     """Install as a DBA: the daemon's role, triggers and privileges, for each tenant of a template."""
     create_role(dsn)
+    config = load(file, {})
     if config.templates:
         config = asyncio.run(discover(config)).config
     with psycopg.connect(dsn, autocommit=True) as dba:

@@ -1,10 +1,10 @@
-"""The daemon's configuration: as in production, but hurried."""
+"""The daemons' configuration: as in production, but hurried."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from torture.options import Backend, Mode
+from torture.ats import tenants
+from torture.options import Mode, Options
 
 WATCH = "applications"
 
@@ -14,6 +14,8 @@ CONCURRENCY = 16
 TIMEOUT = 2.0
 """A call's seconds, at most."""
 
+TOKEN = "of-the-torture-of-all-daemons"
+
 _HUGE = 1_000_000_000
 """No fuse: a mass change is what these writers do all day."""
 
@@ -22,11 +24,45 @@ _CAPTURE: Mapping[Mode, Mapping[str, Any]] = {
     # `lookback` is longer than writers date back, and than their transactions last before the first write.
     "poll": {"mode": "poll", "watermark": "updated_at", "poll_interval": "100ms", "lookback": "10s", "sweep": "3s"},
 }
+_COLUMNS = {
+    "application_id": "hellowork_id",
+    "status": "status",
+    "job_id": "job_id",
+    "created": "created_at",
+    "event_date": "updated_at",
+    "source": "source",
+    "deleted": "deleted_at",
+}
 
 
-def document(
-    mode: Mode, backend: Backend, *, dsn: str, hellowork: str, store: Path, admin_port: int
-) -> Mapping[str, Any]:
+def watches(options: Options) -> list[str]:
+    """The names of the watches."""
+    if options.tenants:
+        return [f"{WATCH}@{tenant}" for tenant in tenants(options.tenants)]
+    return [WATCH] if options.watches == 1 else [f"{WATCH}_{number}" for number in range(1, options.watches + 1)]
+
+
+def document(options: Options, *, dsn: str, hellowork: str, state: Mapping[str, str], admin: str) -> dict[str, Any]:
+    """A daemon's configuration."""
+    watch = {
+        "table": "public.applications",
+        "key": ["id"],
+        "columns": _COLUMNS,
+        "deletion_grace": "300ms",
+        "settle": {"REJECTED": "400ms"},
+        "fuse": {"max_changes": _HUGE, "max_deletions": _HUGE},
+        "capture": _CAPTURE[options.mode],
+    }
+    found = {WATCH: watch}
+    if options.tenants:
+        found = {WATCH: {**watch, "table": "applications", "for_each": {"schemas": r"tenant\_%"}}}
+    elif options.watches > 1:
+        # An application's rows are all of one watch.
+        part = f"ascii(right(t.hellowork_id, 1)) % {options.watches}"
+        found = {
+            name: {**watch, "where": {"sql": f"{part} = {place}", "depends_on": ["hellowork_id"]}}
+            for place, name in enumerate(watches(options))
+        }
     return {
         "database": {"dsn": dsn},
         "hellowork": {
@@ -36,26 +72,8 @@ def document(
             "retry": {"first": "50ms", "max": "1s"},
             "not_found_retry": "1h",
         },
-        "state": {"backend": backend, "path": str(store)},
-        "admin": {"listen": f"127.0.0.1:{admin_port}"},
+        "state": {"backend": options.store, **state},
+        "admin": {"listen": admin, "token": TOKEN},
         "log": {"level": "debug", "format": "json"},
-        "watches": {
-            WATCH: {
-                "table": "public.applications",
-                "key": ["id"],
-                "columns": {
-                    "application_id": "hellowork_id",
-                    "status": "status",
-                    "job_id": "job_id",
-                    "created": "created_at",
-                    "event_date": "updated_at",
-                    "source": "source",
-                    "deleted": "deleted_at",
-                },
-                "deletion_grace": "300ms",
-                "settle": {"REJECTED": "400ms"},
-                "fuse": {"max_changes": _HUGE, "max_deletions": _HUGE},
-                "capture": dict(_CAPTURE[mode]),
-            }
-        },
+        "watches": found,
     }

@@ -4,9 +4,10 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from torture import ats
+from torture.daemon import Fleet
 
 _WITHIN = 600.0
 """Seconds. A deaf connection is noticed after 25, and may be waited for 15 more. Sweeps take a tenth of the time: after
@@ -21,15 +22,7 @@ _OF_THE_ATS = "watermark "
 """A condition that is true, and stays: `torture.writer` dates some rows into the future."""
 
 
-class Watched(Protocol):
-    """A daemon, or several on one store; see `Daemon`."""
-
-    async def report(self) -> dict[str, Any]: ...
-
-    def sweeps(self) -> Counter[str]: ...
-
-
-async def adopt(daemon: Watched) -> None:
+async def adopt(daemons: Fleet) -> None:
     """Wait for the adoption.
 
     Raises:
@@ -37,14 +30,14 @@ async def adopt(daemon: Watched) -> None:
     """
     started = time.monotonic()
     while time.monotonic() - started < _WITHIN:
-        report = await daemon.report()
+        report = await daemons.report()
         if report and report["watches"] and all(watch["baseline"]["state"] == "done" for watch in report["watches"]):
             return
         await asyncio.sleep(_LOOK_EVERY)
-    raise TimeoutError(f"the first start has not adopted the rows within {_WITHIN:.0f} s: {await daemon.report()}")
+    raise TimeoutError(f"the first start has not adopted the rows within {_WITHIN:.0f} s: {await daemons.report()}")
 
 
-async def settle(daemon: Watched, dsn: str) -> float:
+async def settle(daemons: Fleet, dsn: str) -> float:
     """Wait for idleness: nothing unread, suspected, pending or held, and then a whole sweep of each watch.
 
     Returns the seconds.
@@ -56,9 +49,9 @@ async def settle(daemon: Watched, dsn: str) -> float:
     since: Counter[str] | None = None
     why = "it has not answered yet"
     while time.monotonic() - started < _WITHIN:
-        report = await daemon.report()
+        report = await daemons.report()
         why = _business(report) or ("changes are unread" if ats.unread(dsn) else "")
-        sweeps = daemon.sweeps()
+        sweeps = daemons.sweeps()
         if since is None or why:
             # A sweep's work may show only after it.
             since = sweeps if why or since is None else since
@@ -68,14 +61,14 @@ async def settle(daemon: Watched, dsn: str) -> float:
     raise TimeoutError(f"the daemon has not settled within {_WITHIN:.0f} s: {why or 'no sweeps end'}")
 
 
-async def become_idle(daemon: Watched) -> None:
+async def become_idle(daemons: Fleet) -> None:
     """Wait until nothing is left to send.
 
     Raises:
         TimeoutError: it takes too long; the message has the unfinished work.
     """
     started = time.monotonic()
-    while why := _business(await daemon.report()):
+    while why := _business(await daemons.report()):
         if time.monotonic() - started > _WITHIN:
             raise TimeoutError(f"the daemon has not become idle within {_WITHIN:.0f} s: {why}")
         await asyncio.sleep(_LOOK_EVERY)

@@ -24,10 +24,7 @@ _RARELY = 0.01
 _BUSY = 0.2
 """The share of changes of a few applications."""
 
-_INSERT = """
-INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)
-VALUES (%s, %s, %s, clock_timestamp(), clock_timestamp())
-"""
+_NUMBERED = "'S' || nextval('public.change_number')"
 _IS_CONTENDED = (LockNotAvailable, SerializationFailure, DeadlockDetected)
 
 
@@ -39,17 +36,20 @@ class Writer:
         dsn: the ATS's database.
         chance: draws its work.
         longest_pause: seconds between two transactions, at most.
+        numbered: whether no state of an application comes twice, nor is undone. So an older state never looks like a
+            newer one, and each change differs from what a store remembers that has lost its last second.
 
     Attributes:
         done: its transactions by kind, and the lost ones: `contended`, `cut off`.
     """
 
-    def __init__(self, number: int, dsn: str, chance: random.Random, longest_pause: float = 0.03) -> None:
+    def __init__(self, number: int, dsn: str, chance: random.Random, *, longest_pause: float, numbered: bool) -> None:
         self.done: Counter[str] = Counter()
         self._number = number
         self._dsn = dsn
         self._chance = chance
         self._longest_pause = longest_pause
+        self._numbered = numbered
         self._new = 0
         self._names = list(WATCHED)
         self._works: Mapping[Callable[[AsyncConnection], Awaitable[None]], int] = {
@@ -65,7 +65,7 @@ class Writer:
             self._apply: 3,
             self._roll_back: 4,
             self._roll_back_a_part: 4,
-            self._undo: 10,
+            self._undo: 0 if numbered else 10,
             self._change_the_key: 2,
             self._blank: 1,
             self._fill: 2,
@@ -121,13 +121,13 @@ class Writer:
         await self._set(ats, [self._one()], "deleted_at = clock_timestamp()")
 
     async def _undelete(self, ats: AsyncConnection) -> None:
-        row = await (
-            await ats.execute(
-                "SELECT hellowork_id FROM public.applications WHERE deleted_at IS NOT NULL ORDER BY random() LIMIT 1"
-            )
-        ).fetchone()
+        query = "SELECT hellowork_id FROM public.applications WHERE deleted_at IS NOT NULL ORDER BY random() LIMIT 1"
+        row = await (await ats.execute(query)).fetchone()
         if row is not None:
-            await self._set(ats, [row[0]], "deleted_at = NULL", *self._news()[: self._chance.randrange(2)])
+            news = self._news()
+            await self._set(
+                ats, [row[0]], "deleted_at = NULL", *news[: len(news) if self._numbered else self._chance.randrange(2)]
+            )
 
     async def _delete(self, ats: AsyncConnection) -> None:
         await self._remove(ats, [self._one()])
@@ -140,10 +140,8 @@ class Writer:
 
     async def _move(self, ats: AsyncConnection) -> None:
         """Some ATSs move an application to another job by another row."""
-        name = self._one()
         async with ats.transaction():
-            await self._remove(ats, [name])
-            await self._insert(ats, name)
+            await self._move_within(ats, self._one())
 
     async def _move_in_two_steps(self, ats: AsyncConnection) -> None:
         """In between there is no row, or there are two."""
@@ -205,11 +203,11 @@ class Writer:
         await self._set(ats, [self._one()], "status = NULL")
 
     async def _fill(self, ats: AsyncConnection) -> None:
-        await ats.execute(
-            "UPDATE public.applications SET status = %s, updated_at = clock_timestamp()"
-            " WHERE id IN (SELECT id FROM public.applications WHERE status IS NULL LIMIT 1)",
-            (self._chance.choice(STATUSES),),
+        query = (
+            f"UPDATE public.applications SET status = {self._status()}, updated_at = clock_timestamp()"  # noqa: S608 - ours
+            " WHERE id IN (SELECT id FROM public.applications WHERE status IS NULL LIMIT 1)"
         )
+        await ats.execute(query.encode())
 
     async def _change_many(self, ats: AsyncConnection) -> None:
         await self._set(ats, self._chance.sample(self._names, 40), *self._news())
@@ -239,9 +237,12 @@ class Writer:
         return self._chance.choice(BUSY if self._chance.random() < _BUSY else self._names)
 
     def _news(self) -> list[str]:
-        status = f"status = '{self._chance.choice(STATUSES)}'"
-        job = f"job_id = '{self._chance.choice(JOBS)}'"
-        return self._chance.choices(([status], [job], [status, job]), (5, 2, 2))[0]
+        status, job = f"status = {self._status()}", f"job_id = '{self._chance.choice(JOBS)}'"
+        weights = (7, 0, 3) if self._numbered else (5, 2, 2)
+        return self._chance.choices(([status], [job], [status, job]), weights)[0]
+
+    def _status(self) -> str:
+        return _NUMBERED if self._numbered else f"'{self._chance.choice(STATUSES)}'"
 
     async def _set(self, ats: AsyncConnection, names: Sequence[str], *assignments: str) -> None:
         given = list(assignments)
@@ -252,13 +253,14 @@ class Writer:
 
     async def _update(self, ats: AsyncConnection, names: Sequence[str], *assignments: str) -> None:
         query = f"UPDATE public.applications SET {', '.join(assignments)} WHERE hellowork_id = ANY(%s)"  # noqa: S608 - ours
-        await self._execute(ats, query, names)
-
-    async def _remove(self, ats: AsyncConnection, names: Sequence[str]) -> None:
-        await self._execute(ats, "DELETE FROM public.applications WHERE hellowork_id = ANY(%s)", names)
-
-    async def _execute(self, ats: AsyncConnection, query: str, names: Sequence[str]) -> None:
         await ats.execute(query.encode(), (list(names),))
 
+    async def _remove(self, ats: AsyncConnection, names: Sequence[str]) -> None:
+        await ats.execute("DELETE FROM public.applications WHERE hellowork_id = ANY(%s)", (list(names),))
+
     async def _insert(self, ats: AsyncConnection, name: str) -> None:
-        await ats.execute(_INSERT, (name, self._chance.choice(STATUSES), self._chance.choice(JOBS)))
+        query = (
+            "INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)"  # noqa: S608 - ours
+            f" VALUES (%s, {self._status()}, %s, clock_timestamp(), clock_timestamp())"
+        )
+        await ats.execute(query.encode(), (name, self._chance.choice(JOBS)))
