@@ -1,5 +1,6 @@
 """The site of a measurement: a database of one size, the ATS's session, the daemon, the receiver of calls."""
 
+import re
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from bench.agreed import CONCURRENCY, STORE
 from bench.sink import ON_OUR_PATH, Sink
 from cdc_sync.ats import scripts
 from cdc_sync.ats.granting import grants
-from cdc_sync.config import Config, load
+from cdc_sync.config import load
 from cdc_sync.demo.postgres import Binaries, Server, server
 
 PATIENCE = 600.0
@@ -43,6 +44,11 @@ CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER tell AFTER UPDATE ON public.notifying FOR EACH ROW EXECUTE PROCEDURE public.tell();
 """
 
+_AT_REST = """
+SELECT NOT EXISTS (SELECT FROM cdc_sync.changes) AND last_value > extract(epoch FROM clock_timestamp())
+  FROM cdc_sync.bell
+"""
+
 _COLUMNS = {
     "application_id": "hellowork_id",
     "status": "status",
@@ -60,6 +66,31 @@ COPY = sql.SQL("COPY (SELECT id, {} FROM public.applications) TO STDOUT").format
     sql.SQL(", ").join(map(sql.Identifier, _COLUMNS.values()))
 )
 """The bare read of a whole table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run is asked for.
+
+    Attributes:
+        sizes: rows of the tables to measure with; most is measured with the middle one.
+        rounds: how often bare loop and daemon take turns.
+        single: changes of one latency round.
+        pause: seconds between them.
+        bulk: rows that one UPDATE changes, and transactions of the writers.
+        slow: seconds that the slow endpoint takes.
+        tenants: customers of the row `tenants`.
+        rest: seconds for which a daemon at rest is looked at there.
+    """
+
+    sizes: tuple[int, int, int] = (10_000, 100_000, 1_000_000)
+    rounds: int = 3
+    single: int = 100
+    pause: float = 0.05
+    bulk: int = 10_000
+    slow: float = 0.02
+    tenants: int = 1_000
+    rest: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +154,6 @@ class Site:
         self.config.write_text(yaml.safe_dump(document))
         self.start()
 
-    def stop(self) -> None:
-        if self.daemon is not None:
-            self.daemon.stop()
-
     def wait_until_swept(self) -> None:
         """Wait until the daemon is ready and has made its first sweep."""
         self.running.wait_until_ready(PATIENCE)
@@ -137,24 +164,14 @@ class Site:
         return self.folder / "config.yaml"
 
     @property
-    def loaded(self) -> Config:
-        return load(self.config, {})
-
-    @property
     def running(self) -> DaemonProcess:
         assert self.daemon is not None
         return self.daemon
 
     def sweep_seconds(self) -> float:
         """Seconds of the daemon's last sweep; 0 if there is none yet."""
-        return next(
-            (
-                float(line.rpartition(" ")[2])
-                for line in self.running.get("/metrics")[1].splitlines()
-                if line.startswith("cdc_sync_sweep_seconds{")
-            ),
-            0.0,
-        )
+        found = re.search(r"^cdc_sync_sweep_seconds{.*} (.*)$", self.running.get("/metrics")[1], re.MULTILINE)
+        return 0.0 if found is None else float(found[1])
 
     def rest(self) -> None:
         """Wait until the daemon is idle, and the server has no work left from others."""
@@ -179,9 +196,6 @@ class Site:
     def wait_until(self, condition: Callable[[], object], what: str) -> None:
         self.running.wait_until(condition, what, PATIENCE)
 
-    def cpu(self) -> float:
-        return cpu_of(self.running.pid)
-
     def pending(self) -> int:
         return sum(watch["pending"] for watch in self.running.report()["watches"])
 
@@ -189,14 +203,9 @@ class Site:
         return f"STATUS {next(self._statuses)}"
 
     def _is_at_rest(self) -> bool:
-        log_is_empty = not self._one("SELECT EXISTS (SELECT FROM cdc_sync.changes)")
-        is_armed = self._one("SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell")
-        return bool(log_is_empty and is_armed and not self.pending())
-
-    def _one(self, query: str) -> Any:
-        row = self.ats.execute(query.encode()).fetchone()
-        assert row is not None
-        return row[0]
+        """Whether the log is empty, the bell armed and nothing pending."""
+        row = self.ats.execute(_AT_REST.encode()).fetchone()
+        return row == (True,) and not self.pending()
 
 
 @contextmanager
@@ -240,8 +249,8 @@ def site(rig: Rig, rows: int, folder: Path, *, state: Mapping[str, str] | None =
             rig.server.dsn_for(database, _DAEMON), rig.sink.url, state or {"path": str(folder / "state.db")}
         )
         made.config.write_text(yaml.safe_dump(document))
-        ats.execute(scripts.install(made.loaded).encode())
-        ats.execute(grants(made.loaded, _DAEMON).encode())
+        ats.execute(scripts.install(load(made.config, {})).encode())
+        ats.execute(grants(load(made.config, {}), _DAEMON).encode())
         for table in _TABLES:
             ats.execute(sql.SQL("VACUUM ANALYZE {}").format(_named(table)))
         ats.execute("CHECKPOINT")
@@ -297,11 +306,7 @@ def facts_of(dsn: str) -> dict[str, str]:
     """The server's version and the settings that matter."""
     names = ("server_version", "fsync", "synchronous_commit", "shared_buffers")
     with psycopg.connect(dsn) as connection:
-        found = connection.execute(
-            "SELECT json_object_agg(name, current_setting(name)) FROM unnest(%s::text[]) AS name", (list(names),)
-        ).fetchone()
-    assert found is not None
-    return {name: str(found[0][name]) for name in names}
+        return {name: connection.execute(f"SHOW {name}".encode()).fetchall()[0][0] for name in names}
 
 
 def _document(dsn: str, hellowork_url: str, state: Mapping[str, str]) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """The daemons' configuration: as in production, but hurried."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from torture.ats import tenants
 from torture.options import Mode, Options
@@ -16,22 +19,12 @@ TIMEOUT = 2.0
 
 TOKEN = "of-the-torture-of-all-daemons"
 
-_HUGE = 1_000_000_000
-"""No fuse: a mass change is what these writers do all day."""
+_DOCUMENT = Path(__file__).with_name("daemon.yaml").read_text(encoding="utf-8")
 
 _CAPTURE: Mapping[Mode, Mapping[str, Any]] = {
     "notify": {"mode": "notify", "sweep": "3s", "drain_interval": "1s"},
     # `lookback` is longer than writers date back, and than their transactions last before the first write.
     "poll": {"mode": "poll", "watermark": "updated_at", "poll_interval": "100ms", "lookback": "10s", "sweep": "3s"},
-}
-_COLUMNS = {
-    "application_id": "hellowork_id",
-    "status": "status",
-    "job_id": "job_id",
-    "created": "created_at",
-    "event_date": "updated_at",
-    "source": "source",
-    "deleted": "deleted_at",
 }
 
 
@@ -44,15 +37,8 @@ def watches(options: Options) -> list[str]:
 
 def document(options: Options, *, dsn: str, hellowork: str, state: Mapping[str, str], admin: str) -> dict[str, Any]:
     """A daemon's configuration."""
-    watch = {
-        "table": "public.applications",
-        "key": ["id"],
-        "columns": _COLUMNS,
-        "deletion_grace": "300ms",
-        "settle": {"REJECTED": "400ms"},
-        "fuse": {"max_changes": _HUGE, "max_deletions": _HUGE},
-        "capture": _CAPTURE[options.mode],
-    }
+    made: dict[str, Any] = yaml.safe_load(_DOCUMENT)
+    watch = {**made["watches"][WATCH], "capture": _CAPTURE[options.mode]}
     found = {WATCH: watch}
     if options.tenants:
         found = {WATCH: {**watch, "table": "applications", "for_each": {"schemas": r"tenant\_%"}}}
@@ -63,17 +49,7 @@ def document(options: Options, *, dsn: str, hellowork: str, state: Mapping[str, 
             name: {**watch, "where": {"sql": f"{part} = {place}", "depends_on": ["hellowork_id"]}}
             for place, name in enumerate(watches(options))
         }
-    return {
-        "database": {"dsn": dsn},
-        "hellowork": {
-            "base_url": hellowork,
-            "timeout": f"{TIMEOUT:.0f}s",
-            "concurrency": CONCURRENCY,
-            "retry": {"first": "50ms", "max": "1s"},
-            "not_found_retry": "1h",
-        },
-        "state": {"backend": options.store, **state},
-        "admin": {"listen": admin, "token": TOKEN},
-        "log": {"level": "debug", "format": "json"},
-        "watches": found,
-    }
+    made["database"]["dsn"], made["hellowork"]["base_url"] = dsn, hellowork
+    made["hellowork"] |= {"concurrency": CONCURRENCY, "timeout": f"{TIMEOUT:.0f}s"}
+    made["admin"] = {"listen": admin, "token": TOKEN}
+    return {**made, "state": {"backend": options.store, **state}, "watches": found}
