@@ -115,7 +115,7 @@ torture-cluster: $(READY) ## The same for three daemons on three hosts; needs ro
 bench: $(READY) ## How fast it is, each figure beside a bare loop, in some minutes; BENCH_ARGS="--rounds 5"
 	@PYTHONPATH=tests:tools $(BIN)/python -m bench $(BENCH_ARGS)
 
-trace-change: $(READY) ## The path of one change: functions, store jobs, statements; TRACE_ARGS="--store postgres --times"
+trace-change: $(READY) ## The path of one change: functions, store jobs, statements; TRACE_ARGS="--store postgres"
 	@PYTHONPATH=tests:tools $(BIN)/python -m trace_change $(TRACE_ARGS)
 
 bench-trigger: $(READY) ## What the triggers cost, in instructions (valgrind); BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"

@@ -1,14 +1,12 @@
 """The command line; see the package's text."""
 
 import argparse
-import json
 import sys
-from pathlib import Path
 
 from command_line import say
 from support.binaries import binaries_in, server_binaries
 
-from bench.figures import as_json, as_table
+from bench.figures import as_table
 from bench.run import ON_REQUEST, OWN_ROWS, ROWS, bench
 from bench.site import Options
 from cdc_sync.demo.postgres import PostgresError
@@ -19,14 +17,12 @@ def main() -> int | str:
     parser = argparse.ArgumentParser(prog="python -m bench", description="How fast cdc-sync is, beside bare loops.")
     parser.add_argument("--pgbin", metavar="FOLDER", help="the bin folder of the server to measure with")
     parser.add_argument("--rounds", type=int, default=3, help="how often each takes its turn (%(default)s)")
-    parser.add_argument("--slow", type=float, default=20, metavar="MS", help="what a slow endpoint takes (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="only see that it works: the figures mean nothing")
     parser.add_argument("--only", metavar="NAME", nargs="+", choices=names, default=(), help=f"of {', '.join(names)}")
     parser.add_argument("--schemas", type=int, default=1_000, help="customers of the row tenants (%(default)s)")
-    parser.add_argument("--json", metavar="FILE", type=Path, default="bench/results.json", help="(%(default)s)")
     parser.epilog = f"Without --only, {' and '.join(ON_REQUEST)} are left out."
     given = parser.parse_args()
-    options = Options(rounds=given.rounds, slow=given.slow / 1000, tenants=given.schemas)
+    options = Options(rounds=given.rounds, tenants=given.schemas)
     if given.quick:
         options = Options(sizes=(500, 600, 700), rounds=1, single=5, bulk=400, tenants=8, rest=2)
     try:
@@ -34,8 +30,6 @@ def main() -> int | str:
         facts, figures = bench(binaries, options, lambda line: print(line, file=sys.stderr, flush=True), given.only)
     except (PostgresError, ValueError) as error:
         return f"bench: {error}"
-    given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps(as_json(facts, figures), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     say(as_table(facts, figures))
     return 0
 

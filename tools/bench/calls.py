@@ -1,9 +1,5 @@
-"""From a commit to the calls: one at a time, many at once, to quick and slow endpoints; and beside writers."""
+"""From a commit to the calls: one at a time, many at once, to a quick endpoint and to a slow one."""
 
-import os
-import re
-import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,14 +12,6 @@ import psutil
 from bench.agreed import CONCURRENCY, id_of
 from bench.figures import Figure, at_most, beside, ratio_at_least, ratio_at_most
 from bench.site import PATIENCE, Options, Rig, Site, bare, cpu_of, go, new_store, site, store_server, used_below
-from cdc_sync.demo.postgres import SYSTEM_INSTALLATIONS
-
-_WRITERS = 4
-
-# A sequence gives each row its turn, so that none is changed twice, which would be one call.
-_SCRIPT = """\\set number random(1, 1000000000)
-UPDATE public.{table} SET status = 'W' || :number, updated_at = now() WHERE id = (SELECT nextval('public.turn'));
-"""
 
 
 def p99(values: list[float]) -> float:
@@ -44,15 +32,15 @@ def latency(site: Site, options: Options) -> list[Figure]:
             careful.append(_one_by_one(site, options, "notifying"))
     measure = f"commit to call, {1 / options.pause:.0f} changes/s, {site.rows:,} applications"
 
-    def line(name: str, of: Callable[[list[float]], float], least: float, goal: float) -> list[Figure]:
+    def line(name: str, of: Callable[[list[float]], float], least: float) -> list[Figure]:
         rounds = [(of(mine), of(kept), of(lost)) for mine, kept, lost in zip(ours, careful, careless, strict=True)]
         fsync = f"{measure}, {name}, the bare loop with an fsync per call"
         return [
             beside(f"{measure}, {name}", "ms", [(mine, lost) for mine, _, lost in rounds]),
-            beside(fsync, "ms", [(mine, kept) for mine, kept, _ in rounds], ratio_at_most(least, goal)),
+            beside(fsync, "ms", [(mine, kept) for mine, kept, _ in rounds], ratio_at_most(least)),
         ]
 
-    return [*line("p50", median, 2, 1.6), *line("p99", p99, 2.5, 2)]
+    return [*line("p50", median, 2), *line("p99", p99, 2.5)]
 
 
 def _one_by_one(site: Site, options: Options, table: str) -> list[float]:
@@ -87,8 +75,8 @@ def drain(site: Site, options: Options) -> list[Figure]:
         cpu.append((used * 1e6 / options.bulk, used_by_bare * 1e6 / options.bulk))
     name = f"{site.rows:,} applications"
     return [
-        beside(f"{options.bulk:,} rows by one UPDATE, {name}", "calls/s", rates, ratio_at_least(0.7, 0.85)),
-        beside(f"CPU time of the daemon for each of them, {name}", "µs", cpu, ratio_at_most(1.6, 1.3)),
+        beside(f"{options.bulk:,} rows by one UPDATE, {name}", "calls/s", rates, ratio_at_least(0.7)),
+        beside(f"CPU time of the daemon for each of them, {name}", "µs", cpu, ratio_at_most(1.6)),
     ]
 
 
@@ -101,7 +89,7 @@ def slow_endpoint(site: Site, options: Options) -> list[Figure]:
     name = f"the same, {options.slow * 1000:.0f} ms endpoint"
     beside_ceiling = [(rate, CONCURRENCY / options.slow) for rate, _ in rounds]
     return [
-        beside(f"{name}: beside its ceiling", "calls/s", beside_ceiling, ratio_at_least(0.85, 0.95)),
+        beside(f"{name}: beside its ceiling", "calls/s", beside_ceiling, ratio_at_least(0.85)),
         beside(f"{name}: beside the bare client", "calls/s", rounds),
     ]
 
@@ -151,56 +139,6 @@ def stores(rig: Rig, options: Options) -> list[Figure]:
     measure = f"{options.bulk:,} rows by one UPDATE, PostgreSQL store"
     of_server = f"{measure}: CPU time of its server for each call"
     return [
-        beside(f"{measure}: beside SQLite", "calls/s", rounds, ratio_at_least(0.8, 0.95)),
-        Figure(of_server, "µs", median(cpu), budget=at_most(350, 200)),
+        beside(f"{measure}: beside SQLite", "calls/s", rounds, ratio_at_least(0.8)),
+        Figure(of_server, "µs", median(cpu), budget=at_most(350)),
     ]
-
-
-def writers(site: Site, options: Options) -> list[Figure]:
-    """Writers flat out: their rate beside that without triggers, and the time from their end to the last call."""
-    site.ats.execute("CREATE SEQUENCE IF NOT EXISTS public.turn")
-    rounds: list[tuple[float, float]] = []
-    behind: list[float] = []
-    for _ in range(options.rounds):
-        site.rest()
-        site.sink.reset()
-        watched = _written(site, options, "applications")
-        ended = time.monotonic_ns()
-        behind.append(max(site.sink.wait(options.bulk, PATIENCE) - ended, 0) / 1e9)
-        site.rest()
-        rounds.append((watched, _written(site, options, "bare")))
-    measure = f"{options.bulk:,} transactions flat out by {_WRITERS} writers"
-    late = f"{measure}: last call after the last commit"
-    return [
-        beside(f"{measure}: their rate, beside a table without triggers", "tx/s", rounds, ratio_at_least(0.6, 0.6)),
-        Figure(late, "s", median(behind), budget=at_most(2.5, 2)),
-    ]
-
-
-def _written(site: Site, options: Options, table: str) -> float:
-    """Transactions per second, by pgbench.
-
-    Raises:
-        ValueError: there is no pgbench, or it failed.
-    """
-    found = [site.binaries.folder / "pgbench", *sorted(SYSTEM_INSTALLATIONS.glob("*/bin/pgbench"), reverse=True)]
-    program = next((str(each) for each in found if each.exists()), shutil.which("pgbench"))
-    if program is None:
-        raise ValueError("the row `writers` needs pgbench: install Debian's postgresql")
-    site.ats.execute("ALTER SEQUENCE public.turn RESTART")
-    script = site.folder / "script.sql"
-    script.write_text(_SCRIPT.format(table=table))
-    shape = [f"--client={_WRITERS}", f"--jobs={_WRITERS}", f"--transactions={options.bulk // _WRITERS}"]
-    ran = subprocess.run(
-        [program, "--no-vacuum", f"--file={script}", *shape, site.dsn],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "LD_LIBRARY_PATH": str(site.binaries.libraries)},
-    )
-    # Triggers' warnings and single clients' errors are on standard error. Before version 14 a first rate includes
-    # connecting.
-    rates = re.findall(r"^tps = ([0-9.]+)", ran.stdout, re.MULTILINE)
-    if ran.returncode or "WARNING" in ran.stderr or "ERROR" in ran.stderr or not rates:
-        raise ValueError(f"{program} has failed:\n{ran.stdout}{ran.stderr}")
-    return float(rates[-1])

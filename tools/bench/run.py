@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import psycopg
+
 import cdc_sync
 from bench import calls, memory, tables, tenants, triggers
 from bench.figures import Figure
 from bench.sink import sink
-from bench.site import DURABLE, Options, Rig, Site, facts_of, site
+from bench.site import DURABLE, Options, Rig, Site, site
 from cdc_sync.demo.postgres import Binaries, server
 
 
@@ -36,7 +38,6 @@ ROWS: Mapping[str, Row] = {
     "drain": Row(calls.drain, _MIDDLE, (_SMALL, _MIDDLE, _LARGE)),
     "draining": Row(memory.draining, _MIDDLE, (_MIDDLE,)),
     "slow": Row(calls.slow_endpoint, _MIDDLE, (_MIDDLE,)),
-    "writers": Row(calls.writers, _MIDDLE, (_MIDDLE,)),
     # The last of its size: it is about all that was done with it.
     "known": Row(memory.with_many, _LARGE, (_LARGE,)),
 }
@@ -100,7 +101,7 @@ def bench(
             "cores": os.cpu_count(),
             "machine": platform.machine(),
             "python": platform.python_version(),
-            **facts_of(postgres.dsn),
+            "server": psycopg.connect(postgres.dsn).info.parameter_status("server_version"),
             "load average before": round(load_before, 1),
             "rounds": options.rounds,
         }

@@ -22,7 +22,7 @@ import psycopg
 from psycopg import sql
 
 from bench.figures import Figure, beside
-from bench.site import TEMPLATE, Options, Rig
+from bench.site import TABLE, Options, Rig
 from cdc_sync.ats import scripts
 from cdc_sync.config import load
 from cdc_sync.demo.postgres import Binaries, PostgresError, Server
@@ -45,20 +45,8 @@ _BULK_ROWS = 2_000
 _IDS_OF = 20_000
 """Rows of the bulk update whose transaction ids are counted."""
 
+_CONFIG = Path(__file__).with_name("triggers.yaml").read_text(encoding="utf-8")
 _NEXT_ID = "SELECT txid_snapshot_xmax(txid_current_snapshot())"
-
-_CONFIG = """
-database: {{dsn: "dbname=nowhere"}}
-hellowork: {{base_url: "http://127.0.0.1:1"}}
-state: {{path: "{folder}/state.db"}}
-watches:
-  watched:
-    table: public.watched
-    key: [id]
-    columns:
-      {{application_id: hellowork_id, status: status, job_id: job_id, created: created_at, event_date: updated_at}}
-    capture: {{mode: notify}}
-"""
 
 
 def triggers(rig: Rig, _: Options) -> list[Figure]:
@@ -104,7 +92,7 @@ def _watched_server(
     ):
         for table in _TABLES:
             name = sql.Identifier("public", table)
-            dba.execute(TEMPLATE.format(table=name, name=sql.Literal(table), rows=sql.Literal(rows)))
+            dba.execute(TABLE.format(table=name, name=sql.Literal(table), rows=sql.Literal(rows)))
             dba.execute(sql.SQL("ANALYZE {}").format(name))
         config = Path(folder) / "config.yaml"
         config.write_text(_CONFIG.format(folder=folder))

@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from support.daemon_process import environment
@@ -44,25 +46,20 @@ class Operator:
     async def give(self, command: str) -> None:
         name = " ".join(word for word in command.split() if not word.startswith(("-", "hw-")))
         self.commands[name] += 1
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cdc_sync", "--config", str(self._config), *command.split()),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment({}),
-        )
+        line = (sys.executable, "-m", "cdc_sync", "--config", str(self._config), *command.split())
         try:
-            async with asyncio.timeout(_WITHIN):
-                _, output = await process.communicate()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+            ended = await asyncio.to_thread(_run, line)
+        except subprocess.TimeoutExpired:
             self.surprises.append(f"`{name}` did not end within {_WITHIN:.0f} s")
             return
         # A plan needs the database; an explanation, that the application was ever seen.
         allowed = {0, 1} if name in {"plan", "explain"} else {0}
-        complaint = output.decode(errors="replace")
-        if _NO_STORE in complaint:
+        if _NO_STORE in ended.stderr:
             return  # the first daemon died too early
-        if process.returncode not in allowed or "Traceback" in complaint:
-            self.surprises.append(f"`{name}` ended with exit code {process.returncode}: {complaint}")
+        if ended.returncode not in allowed or "Traceback" in ended.stderr:
+            self.surprises.append(f"`{name}` ended with exit code {ended.returncode}: {ended.stderr}")
+
+
+def _run(line: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    variables, end = environment({}), subprocess.DEVNULL
+    return subprocess.run(line, stdin=end, capture_output=True, text=True, env=variables, timeout=_WITHIN, check=False)

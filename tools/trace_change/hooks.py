@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 from bench.agreed import STORE
@@ -64,7 +65,8 @@ class Recorder:
             return
         now = time.monotonic_ns()
         self.functions.append((now, name))
-        if code.co_filename.startswith(_STORE) and _is_begun(frame) and not _is_of_store(frame.f_back):
+        is_public_of_store = code.co_filename.startswith(_STORE) and not code.co_name.startswith("_")
+        if is_public_of_store and _is_begun(frame) and not _is_of_store(frame.f_back):
             self.jobs.append((now, code.co_qualname))
 
 
@@ -86,30 +88,14 @@ def _is_of_store(frame: FrameType | None) -> bool:
 
 def record_sqlite(recorder: Recorder) -> None:
     """Record the statements of new connections."""
-
-    class Cursor(sqlite3.Cursor):
-        def execute(self, *arguments: Any) -> Self:
-            recorder.sent("store", arguments[0])
-            return super().execute(*arguments)
-
-        def executemany(self, *arguments: Any) -> Self:
-            super().executemany(*arguments)
-            if self.rowcount > 0:  # of no rows, nothing is executed
-                recorder.sent("store", arguments[0])
-            return self
-
-    class Connection(sqlite3.Connection):
-        def cursor(self, factory: Any = Cursor) -> Any:
-            return super().cursor(factory)
-
-        def execute(self, *arguments: Any) -> sqlite3.Cursor:
-            return Cursor(self).execute(*arguments)
-
-        def executemany(self, *arguments: Any) -> sqlite3.Cursor:
-            return Cursor(self).executemany(*arguments)
-
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
-    sqlite3.connect = lambda *arguments, **named: connect(*arguments, **{"factory": Connection, **named})  # type: ignore[assignment]
+
+    def traced(*arguments: Any, **named: Any) -> sqlite3.Connection:
+        made = connect(*arguments, **named)
+        made.set_trace_callback(partial(recorder.sent, "store"))
+        return made
+
+    sqlite3.connect = traced  # type: ignore[assignment]
 
 
 def record_psycopg(recorder: Recorder) -> None:
