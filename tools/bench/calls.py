@@ -10,7 +10,7 @@ from statistics import median, quantiles
 import psutil
 
 from bench.agreed import CONCURRENCY, id_of
-from bench.figures import Figure, at_most, beside, ratio_at_least, ratio_at_most
+from bench.figures import Figure, beside
 from bench.site import PATIENCE, Options, Rig, Site, bare, cpu_of, go, new_store, site, store_server, used_below
 
 
@@ -37,7 +37,7 @@ def latency(site: Site, options: Options) -> list[Figure]:
         fsync = f"{measure}, {name}, the bare loop with an fsync per call"
         return [
             beside(f"{measure}, {name}", "ms", [(mine, lost) for mine, _, lost in rounds]),
-            beside(fsync, "ms", [(mine, kept) for mine, kept, _ in rounds], ratio_at_most(least)),
+            beside(fsync, "ms", [(mine, kept) for mine, kept, _ in rounds], f"ratio ≤ {least}"),
         ]
 
     return [*line("p50", median, 2), *line("p99", p99, 2.5)]
@@ -75,8 +75,8 @@ def drain(site: Site, options: Options) -> list[Figure]:
         cpu.append((used * 1e6 / options.bulk, used_by_bare * 1e6 / options.bulk))
     name = f"{site.rows:,} applications"
     return [
-        beside(f"{options.bulk:,} rows by one UPDATE, {name}", "calls/s", rates, ratio_at_least(0.7)),
-        beside(f"CPU time of the daemon for each of them, {name}", "µs", cpu, ratio_at_most(1.6)),
+        beside(f"{options.bulk:,} rows by one UPDATE, {name}", "calls/s", rates, "ratio ≥ 0.7"),
+        beside(f"CPU time of the daemon for each of them, {name}", "µs", cpu, "ratio ≤ 1.6"),
     ]
 
 
@@ -89,7 +89,7 @@ def slow_endpoint(site: Site, options: Options) -> list[Figure]:
     name = f"the same, {options.slow * 1000:.0f} ms endpoint"
     beside_ceiling = [(rate, CONCURRENCY / options.slow) for rate, _ in rounds]
     return [
-        beside(f"{name}: beside its ceiling", "calls/s", beside_ceiling, ratio_at_least(0.85)),
+        beside(f"{name}: beside its ceiling", "calls/s", beside_ceiling, "ratio ≥ 0.85"),
         beside(f"{name}: beside the bare client", "calls/s", rounds),
     ]
 
@@ -139,6 +139,6 @@ def stores(rig: Rig, options: Options) -> list[Figure]:
     measure = f"{options.bulk:,} rows by one UPDATE, PostgreSQL store"
     of_server = f"{measure}: CPU time of its server for each call"
     return [
-        beside(f"{measure}: beside SQLite", "calls/s", rounds, ratio_at_least(0.8)),
-        Figure(of_server, "µs", median(cpu), budget=at_most(350)),
+        beside(f"{measure}: beside SQLite", "calls/s", rounds, "ratio ≥ 0.8"),
+        Figure(of_server, "µs", median(cpu), budget="value ≤ 350"),
     ]

@@ -3,16 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The bound of a figure: of its ratio to the bare loop, or of its value."""
-
-    of: Literal["ratio", "value"]
-    sign: Literal["≤", "≥"]
-    bound: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +15,7 @@ class Figure:
         value: cdc-sync's figure, the median over the rounds.
         bare: the bare loop's, None if there is none.
         ratio: cdc-sync's figure divided by the bare loop's in the same round; the median.
-        budget: what is demanded, None if nothing.
+        budget: what is demanded of `value` or `ratio`: "ratio ≤ 2"; empty if nothing.
     """
 
     measure: str
@@ -33,36 +23,24 @@ class Figure:
     value: float
     bare: float | None = None
     ratio: float | None = None
-    budget: Budget | None = None
+    budget: str = ""
 
     def line(self) -> tuple[str, ...]:
         """Its cells in the table; a missed budget is marked."""
-        budget, demanded = self.budget, ""
-        if budget is not None:
-            found = self.value if budget.of == "value" else self.ratio or 0.0
-            is_met = found <= budget.bound if budget.sign == "≤" else found >= budget.bound
-            of = "ratio " if budget.of == "ratio" else ""
-            demanded = f"{of}{budget.sign} {budget.bound:g}{'' if is_met else ' MISSED'}"
+        demanded = self.budget
+        if demanded:
+            of, sign, bound = demanded.split()
+            found = (self.ratio if of == "ratio" else self.value) or 0.0
+            is_met = found <= float(bound) if sign == "≤" else found >= float(bound)
+            demanded += "" if is_met else " MISSED"
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
         return self.measure, self.unit, _number(self.bare), _number(self.value), ratio, demanded
 
 
-def beside(measure: str, unit: str, rounds: Sequence[tuple[float, float]], budget: Budget | None = None) -> Figure:
+def beside(measure: str, unit: str, rounds: Sequence[tuple[float, float]], budget: str = "") -> Figure:
     """A figure from rounds of (cdc-sync, bare loop)."""
     ours, bare = (median(column) for column in zip(*rounds, strict=True))
     return Figure(measure, unit, ours, bare, median(a / b for a, b in rounds), budget)
-
-
-def ratio_at_most(bound: float) -> Budget:
-    return Budget("ratio", "≤", bound)
-
-
-def ratio_at_least(bound: float) -> Budget:
-    return Budget("ratio", "≥", bound)
-
-
-def at_most(bound: float) -> Budget:
-    return Budget("value", "≤", bound)
 
 
 def as_table(facts: Mapping[str, object], figures: Iterable[Figure]) -> str:

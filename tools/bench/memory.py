@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.figures import Figure, at_most, beside
+from bench.figures import Figure, beside
 from bench.site import PATIENCE, Options, Site, bare, go
 
 
@@ -11,7 +11,7 @@ def idle(site: Site, _: Options) -> list[Figure]:
     site.rest()
     with bare("listen", site.dsn, site.sink.url) as loop:
         found = _megabytes(site.running.pid, "VmRSS"), _megabytes(loop.pid, "VmRSS")
-    return [beside("resident memory, idle", "MB", [found], at_most(78))]
+    return [beside("resident memory, idle", "MB", [found], "value ≤ 78")]
 
 
 def draining(site: Site, options: Options) -> list[Figure]:
@@ -27,7 +27,7 @@ def draining(site: Site, options: Options) -> list[Figure]:
         go(client)
         site.sink.wait(options.bulk, PATIENCE)
         theirs = _megabytes(client.pid, "VmHWM")
-    return [beside(f"resident memory, draining {options.bulk:,}", "MB", [(ours, theirs)], at_most(95))]
+    return [beside(f"resident memory, draining {options.bulk:,}", "MB", [(ours, theirs)], "value ≤ 95")]
 
 
 def with_many(site: Site, options: Options) -> list[Figure]:
@@ -37,7 +37,7 @@ def with_many(site: Site, options: Options) -> list[Figure]:
     site.update_first("applications", options.bulk)
     site.sink.wait(options.bulk, PATIENCE)
     measure = f"resident memory, {site.rows:,} applications known, swept and changed"
-    return [Figure(measure, "MB", _megabytes(site.running.pid, "VmHWM"), budget=at_most(88))]
+    return [Figure(measure, "MB", _megabytes(site.running.pid, "VmHWM"), budget="value ≤ 88")]
 
 
 def _megabytes(pid: int, name: str) -> float:

@@ -67,7 +67,7 @@ def _measured(rig: Rig, options: Options, only: Collection[str], tell: Callable[
             for name in chosen:
                 tell(name)
                 for figure in ROWS[name].measure(made, options):
-                    yield figure if size == ROWS[name].budget_at else replace(figure, budget=None)
+                    yield figure if size == ROWS[name].budget_at else replace(figure, budget="")
     for name, measure in OWN_ROWS.items():
         if name in (only or OWN_ROWS.keys() - {*ON_REQUEST}):
             tell(name)

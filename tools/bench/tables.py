@@ -5,7 +5,7 @@ from statistics import median
 
 import psycopg
 
-from bench.figures import Figure, beside, ratio_at_most
+from bench.figures import Figure, beside
 from bench.site import COPY, PATIENCE, Options, Site
 
 _COPIES = 3
@@ -24,8 +24,8 @@ def walks(site: Site, options: Options) -> list[Figure]:
         baselines.append((done["seconds"] or 0.1, copied))
         sweeps.append((site.sweep_seconds(), copied))
     return [
-        beside(f"baseline of {site.rows:,} rows", "s", baselines, ratio_at_most(30)),
-        beside(f"sweep of {site.rows:,} unchanged rows", "s", sweeps, ratio_at_most(4)),
+        beside(f"baseline of {site.rows:,} rows", "s", baselines, "ratio ≤ 30"),
+        beside(f"sweep of {site.rows:,} unchanged rows", "s", sweeps, "ratio ≤ 4"),
     ]
 
 

@@ -117,13 +117,12 @@ async def _torture(place: Place) -> Outcome:
         begun = time.monotonic()
         try:
             await settle(fleet, place.dsn)
-            settling = time.monotonic() - begun
             await place.finish()
         except TimeoutError as error:
-            settling = time.monotonic() - begun
             complaints["not settled"] = [str(error)]
         missing = [f"daemon {n} does not answer" for n, d in enumerate(fleet.daemons, 1) if not await _answers(d)]
         settled.set()
+    settling = time.monotonic() - begun
     report = await fleet.report()
     repairs = report["watches"][0]["sweep_repairs"] if report else {}
     for daemon in fleet.daemons:
