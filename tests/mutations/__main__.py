@@ -21,7 +21,7 @@ MOST_MISSED = 0.1
 _FAILED = 1
 """The exit code of pytest, and of the model, if something is found; others come from a run that says nothing."""
 
-_PYTEST = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--hypothesis-profile=quick"]
+_PYTEST = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--hypothesis-profile=quick", f"--timeout={SECONDS}"]
 _MODEL = """
 import sys, tempfile
 from pathlib import Path
@@ -54,7 +54,7 @@ def run(tests: str, mutation: Mutation | None = None) -> bool:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return True  # it hangs
+            return False  # nothing is found in time
     if done.returncode not in (0, _FAILED):
         sys.exit(f"{tests}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.returncode == _FAILED

@@ -46,6 +46,10 @@ _ON_LEADER = 2 / 3
 """The share of the later blows of a kind that hit the daemon that leads."""
 
 
+_OF_A_SERVER = ("restart", "failover", "lossy-failover")
+"""Faults that come one after the other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A kind of faults.
@@ -144,7 +148,7 @@ class Nemesis(ABC):
         self.spans: list[Span] = []
         self.fleet = fleet
         self._say = say
-        self._one_failover = asyncio.Lock()
+        self._one_server = asyncio.Lock()
 
     async def strike(self, blows: Sequence[Blow], over: asyncio.Event) -> None:
         began = time.monotonic()
@@ -157,7 +161,7 @@ class Nemesis(ABC):
         if blow.on_leader:
             leading = await self.fleet.leading()
             blow = replace(blow, number=blow.number if leading is None else leading)
-        async with self._one_failover if "failover" in blow.fault else nullcontext():
+        async with self._one_server if blow.fault in _OF_A_SERVER else nullcontext():
             if over.is_set():
                 return
             self._say(str(blow))
