@@ -93,10 +93,10 @@ class _Measured:
                 ats.execute(TENANTS.format(first=first, last=last, mass=_MASS, rows=_ROWS))
             ats.execute("VACUUM ANALYZE")
 
-    def configure(self, schemas: str, port: int = 0) -> Path:
+    def configure(self, schemas: str, port: int) -> Path:
         """The configuration for some schemas; their watches have the same names as all, since the triggers do."""
         config = self.folder / "config.yaml"
-        store = self.folder / f"{len(schemas)}.db"
+        store = self.folder / f"state-{port}.db"
         places = {"dsn": self.server.dsn, "hellowork": self.calls.url, "store": store, "port": port}
         config.write_text(_CONFIG.format(**places, schemas=schemas, mode=self.mode))
         return config
