@@ -103,7 +103,7 @@ async def _torture(place: Place) -> Outcome:
         misfortunes = [nemesis.strike(plan(place.kinds, options), over), *place.misfortunes(over)]
         if "weather" in place.kinds:
             misfortunes.append(weather.rage(over))
-        if options.hosts:
+        if options.hosts:  # a single daemon's ends and starts are planned
             tasks.create_task(_supervise(place, settled))
         befalling = [tasks.create_task(each) for each in misfortunes]
         await asyncio.sleep(options.seconds)
@@ -112,8 +112,8 @@ async def _torture(place: Place) -> Outcome:
         home.set()
         await asyncio.wait(working)
         await asyncio.to_thread(ats.wrap_up, place.dsn)
-        for daemon in fleet.daemons:
-            await daemon.start_if_dead()
+        if not options.hosts:
+            await fleet.daemons[0].start_if_dead()
         begun = time.monotonic()
         try:
             await settle(fleet, place.dsn)
