@@ -22,11 +22,11 @@ from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, an_installation
 from support.leader_cluster import APPLICATIONS, LEASE, Cluster
 from support.midway import Midway, midway_to
+from support.replicated import Replicated, replicated_on
 from support.several_hosts import DAEMONS, HELLOWORK, HELLOWORK_PORT, STORE, Direction, Hosts, several_hosts
 from support.waiting import wait_until
 from support.wall_clock import SettableClock, settable_clock
 from torture.ats import ROLE, create_role, install_store
-from torture_cluster.servers import Replicated, replicated_on
 
 from cdc_sync.demo.postgres import Server
 

@@ -94,6 +94,17 @@ class TestScope:
             await rig.drain.catch_up()
             assert await rig.deliver() == [("a1", "hired", "J1")]
 
+    async def test_a_row_that_loses_its_id_is_no_deletion(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            await rig.adopt()
+            update(ats, 1, hellowork_id=None)
+            await rig.drain.catch_up()
+
+            assert await rig.pass_grace() == 1
+
+            assert await rig.deliver() == []
+
 
 class TestLoop:
     async def test_notices_that_the_clock_was_set_forward(

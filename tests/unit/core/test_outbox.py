@@ -8,7 +8,7 @@ from support.sending import an_entry
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import PendingEntry
-from cdc_sync.core.outbox import Known, completed, former_row
+from cdc_sync.core.outbox import Applying, Known, completed, former_row
 from cdc_sync.core.rows import Observation, Reportable, Row, Unreportable
 
 URL = "https://ats-partner.hellowork.com/v1/applications/1/status"
@@ -113,3 +113,11 @@ def test_a_row_that_has_its_id_again_is_the_applications() -> None:
     found = meaning(ROW._replace(application_id="a1"))
     assert isinstance(found, Reportable)
     assert found.application_id == "a1"
+
+
+def test_a_later_entry_of_the_same_revision_is_not_the_one_whose_call_had_begun() -> None:
+    entry = an_entry("1", base_url="https://ats-partner.hellowork.com")
+    applying = Applying(entry.watch, [entry.application_id], {entry.id: entry})
+
+    assert applying.has_begun(*entry.id, entry.revision, entry.content.status)
+    assert not applying.has_begun(*entry.id, entry.revision, "another status")

@@ -11,12 +11,12 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from support.binaries import server_binaries
-from support.standby import follow
-from support.waiting import wait_until
 
 from cdc_sync.demo import postgres
-from torture_cluster.machine import NETWORK
+from support.binaries import server_binaries
+from support.machine import NETWORK
+from support.standby import follow
+from support.waiting import wait_until
 
 _OLDEST = 130000
 """An older server does not reload `primary_conninfo`."""
@@ -134,7 +134,7 @@ def replicated_on(made: postgres.Server, addresses: Sequence[str], *, commits_wa
     try:
         cluster.primary.start()
         if int(str(cluster.primary.ask("SHOW server_version_num"))) < _OLDEST:
-            raise RuntimeError("the torture of several hosts wants PostgreSQL 13 or newer")
+            raise RuntimeError("several hosts want PostgreSQL 13 or newer")
         for address in addresses[1:]:
             cluster.add(address)
         if cluster.standbys:
