@@ -9,12 +9,10 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats
 from support.store_steps import events_of
 
-from cdc_sync.ats.beginning import adopt
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.reading import Read
 from cdc_sync.core.batch import Applied
-from cdc_sync.core.events import BaselineDone, BaselineProgress, Decided, Event
+from cdc_sync.core.events import BaselineDone, BaselineProgress, Decided
 from cdc_sync.core.rows import Origin
 
 MANY = (
@@ -59,45 +57,36 @@ async def test_is_made_once(ats: Ats, open_rig: OpenRig) -> None:
         assert await rig.deliver() == [("a2", "applied", "J1")]
 
 
-@pytest.mark.parametrize(("failing", "after"), [("reading", 1), ("recording", 2)])
 async def test_goes_on_after_a_failure_in_the_middle(
-    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, failing: str, after: int
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(1, 9):
         insert(ats, number, f"a{number}")
     async with open_rig() as rig:
-        with monkeypatch.context() as patched:
-            fail_after(after, rig, patched, failing)
-            with pytest.raises(SourceError, match="lost"):
-                await rig.adopt()
-
+        await adopt_pages(2, rig, monkeypatch)
     async with open_rig() as rig:
         position = await rig.adopt()
 
         assert (position.done, position.known) == (True, 8)
         pages = [progress.rows for progress in rig.heard(BaselineProgress)]
-        assert pages == [3, 6, 8][after:], "what was recorded is not read again"
+        assert pages == [8], "what was recorded is not read again"
         assert (await rig.store.report.counts())[WATCH].known == 8
         assert await rig.deliver() == []
 
 
-def fail_after(pages: int, rig: Rig, patched: pytest.MonkeyPatch, failing: str) -> None:
-    """Lose the connection after so many pages, before the next is read or before it is recorded."""
-    page, apply = rig.intake.reader.page, rig.intake.apply
-    count = iter(range(100))
-
-    async def page_or_fail(after: tuple[str, ...] | None, size: int, shape: str) -> Read:
-        if failing == "reading" and next(count) == pages:
-            raise SourceError("unreachable", "lost")
-        return await page(after, size, shape)
+async def adopt_pages(pages: int, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lose the connection after so many pages."""
+    apply, count = rig.intake.apply, iter(range(100))
 
     async def apply_or_fail(origin: Origin, **found: Any) -> Applied:
-        if failing == "recording" and origin == "baseline" and next(count) == pages:
+        if origin == "baseline" and next(count) == pages:
             raise SourceError("unreachable", "lost")
         return await apply(origin, **found)
 
-    patched.setattr(rig.intake.reader, "page", page_or_fail)
-    patched.setattr(rig.intake, "apply", apply_or_fail)
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.intake, "apply", apply_or_fail)
+        with pytest.raises(SourceError, match="lost"):
+            await rig.adopt()
 
 
 async def test_what_changes_behind_its_back_is_in_the_log(
@@ -132,10 +121,7 @@ class TestSend:
         for number in range(1, 6):
             insert(ats, number, f"a{number}")
         async with open_rig(baseline="send") as rig:
-            with monkeypatch.context() as patched:
-                fail_after(1, rig, patched, "reading")
-                with pytest.raises(SourceError):
-                    await rig.adopt()
+            await adopt_pages(1, rig, monkeypatch)
             assert len(await rig.deliver()) == 3
         async with open_rig(baseline="send") as rig:
             assert (await rig.adopt()).known == 5
@@ -165,34 +151,16 @@ class TestRows:
             assert await rig.deliver() == []
 
 
-class _Interrupted(Exception):  # noqa: N818 - nothing is wrong
-    pass
-
-
-async def adopt_a_page(rig: Rig) -> None:
-    """The baseline is interrupted when its first page is recorded."""
-
-    observe = rig.intake.observe
-
-    def interrupt(event: Event) -> None:
-        observe(event)
-        if isinstance(event, BaselineProgress):
-            raise _Interrupted
-
-    rig.intake.observe = interrupt
-    with pytest.raises(_Interrupted):
-        await adopt(rig.capture)
-    rig.intake.observe = observe
-
-
 class TestAMoveBetweenItsPages:
     """An application that was adopted on one page is met again, in another row, on a later one."""
 
-    async def test_is_a_change_if_the_first_row_is_gone(self, ats: Ats, open_rig: OpenRig) -> None:
+    async def test_is_a_change_if_the_first_row_is_gone(
+        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         for number in range(1, 5):
             insert(ats, number, f"a{number}", job_id="J1")
         async with open_rig() as rig:
-            await adopt_a_page(rig)
+            await adopt_pages(1, rig, monkeypatch)
             delete(ats, 1)
             insert(ats, 9, "a1", job_id="J2")
 

@@ -87,18 +87,6 @@ async def test_while_changes_are_many_it_is_kept_disarmed(pool: Pool, ats: Ats) 
     assert one(ats, LEFT) <= 0
 
 
-async def test_where_there_is_none_nothing_happens(pool: Pool, ats: Ats) -> None:
-    """The triggers of an earlier version have no bell of this kind."""
-    run(ats, "DROP SEQUENCE cdc_sync.bell")
-    bell = Bell(pool)
-
-    await bell.follow()
-    await bell.count(10_000)
-    await bell.disarm()
-
-    assert not bell.is_armed
-
-
 async def test_bells_of_earlier_versions_are_silenced(pool: Pool, ats: Ats) -> None:
     """Else their triggers would ring, or after a day take the watch for abandoned."""
     for name in ("bell_applications", "bell_never_set", "belle_epoque"):

@@ -86,18 +86,6 @@ class TestWhatCounts:
 
             assert len(met) == 6
 
-    async def test_the_same_in_every_session(self, database: str) -> None:
-        async with opened(a_config(database)) as source:
-            usual = await only(source)
-        settings = {
-            "DateStyle": "SQL,DMY",
-            "TimeZone": "Asia/Tokyo",
-            "bytea_output": "escape",
-            "IntervalStyle": "iso_8601",
-        }
-        async with with_settings(database, **settings) as source:
-            assert await only(source) == usual
-
 
 @pytest.mark.usefixtures("one_row")
 async def test_the_row_itself_comes_with_the_same_digest(database: str) -> None:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
 from support.applications import insert, update
 from support.eventually import eventually
 from support.rig import OpenRig, Rig
@@ -132,23 +131,4 @@ class TestDrainLoop:
             async with running(rig.drain.run()):
                 insert(ats, 1, "a1")
 
-                await eventually(lambda: is_queued(rig, "a1"), "the entry")
-
-    async def test_a_ring_during_a_drain_is_not_lost(
-        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        async with open_rig(capture=NEVER) as rig:
-            await rig.adopt()
-            turns, step = list[None](), rig.drain.step
-
-            async def step_and_ring() -> bool:
-                more = await step()
-                turns.append(None)
-                if len(turns) == 1:
-                    insert(ats, 1, "a1")
-                    rig.drain.rung.set()
-                return more
-
-            monkeypatch.setattr(rig.drain, "step", step_and_ring)
-            async with running(rig.drain.run()):
                 await eventually(lambda: is_queued(rig, "a1"), "the entry")

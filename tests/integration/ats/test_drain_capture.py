@@ -13,7 +13,6 @@ from support.log_batches import batch
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, OpenSession, end_sessions, one, rows, run
 from support.store_steps import events_of
-from support.watched import COLUMNS, install_triggers, some_config
 
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
@@ -57,35 +56,23 @@ async def die(rig: Rig, *steps: Callable[[], Awaitable[object]]) -> None:
 
 
 class TestCrash:
+    @pytest.mark.parametrize("sent", [False, True], ids=["waiting", "sent"])
     async def test_between_record_and_commit_the_change_comes_again_and_is_said_once(
-        self, ats: Ats, open_rig: OpenRig
+        self, ats: Ats, open_rig: OpenRig, *, sent: bool
     ) -> None:
         async with open_rig() as rig:
             await rig.adopt()
             insert(ats, 1, "a1")
             with pytest.raises(CrashError):
-                await die(rig)
+                await die(rig, *([rig.deliver] if sent else []))
             assert one(ats, LOG) == 1
 
         async with open_rig() as rig:
             await rig.drain.catch_up()
 
             assert one(ats, LOG) == 0
-            assert await rig.deliver() == [("a1", "applied", "J1")]
+            assert await rig.deliver() == ([] if sent else [("a1", "applied", "J1")])
             assert await events_of(rig.store) == ["queued", "acknowledged"]
-
-    async def test_also_if_it_was_sent_meanwhile(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
-            await rig.adopt()
-            insert(ats, 1, "a1")
-            with pytest.raises(CrashError):
-                await die(rig, rig.deliver)
-            assert await rig.told("a1") == {"a1": ("applied", "J1")}
-
-            await rig.drain.catch_up()
-
-            assert one(ats, LOG) == 0
-            assert await rig.deliver() == []
 
     async def test_a_connection_that_is_lost_before_the_changes_are_deleted_is_unreachable(
         self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
@@ -107,23 +94,17 @@ class TestCrash:
             assert raised.value.kind == "unreachable"
             assert one(ats, LOG) == 1
 
-    @pytest.mark.parametrize("failing", ["store", "source"])
-    async def test_a_failure_keeps_the_log_and_stays_what_it_is(
-        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, failing: str
+    async def test_a_store_that_fails_keeps_the_log(
+        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async with open_rig() as rig:
             await rig.adopt()
             insert(ats, 1, "a1")
             with monkeypatch.context() as patched:
-                if failing == "store":
-                    patched.setattr(rig.store.capture, "apply", failing_store)
-                else:
-                    ats.execute("ALTER TABLE public.applications RENAME TO elsewhere")
-                with pytest.raises((StoreError, SourceError), match=r"no space left|does not exist"):
+                patched.setattr(rig.store.capture, "apply", failing_store)
+                with pytest.raises(StoreError):
                     await rig.drain.catch_up()
             assert one(ats, LOG) == 1
-            if failing == "source":
-                ats.execute("ALTER TABLE public.elsewhere RENAME TO applications")
 
             await rig.drain.catch_up()
 
@@ -135,24 +116,7 @@ async def failing_store(*_: object) -> None:
 
 
 class TestSeveralSessions:
-    async def test_a_transaction_that_commits_late_is_met_when_it_does(
-        self, ats: Ats, other: Ats, open_rig: OpenRig
-    ) -> None:
-        insert(ats, 1, "a1")
-        insert(ats, 2, "a2")
-        async with open_rig() as rig:
-            await rig.adopt()
-            with other.transaction():
-                update(other, 1, status="late")
-                update(ats, 2, status="quick")
-                await rig.drain.catch_up()
-                assert await rig.deliver() == [("a2", "quick", "J1")]
-
-            await rig.drain.catch_up()
-
-            assert await rig.deliver() == [("a1", "late", "J1")]
-
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", range(2))
     async def test_any_interleaving_ends_in_the_tables_state(
         self, ats: Ats, open_session: OpenSession, open_rig: OpenRig, seed: int
     ) -> None:
@@ -268,18 +232,6 @@ class TestLog:
 
             assert one(ats, LOG) == 0
             assert len(await rig.entries()) == 5
-
-    async def test_of_another_watch_is_left_alone(self, database: str, ats: Ats, open_rig: OpenRig) -> None:
-        watch = {"table": "public.applications", "key": ["id"], "columns": dict(COLUMNS)}
-        install_triggers(ats, some_config(database, {WATCH: watch, "second": watch}))
-        async with open_rig(install=False) as rig:
-            await rig.adopt()
-            insert(ats, 1, "a1")
-
-            await rig.drain.catch_up()
-
-            assert len(await rig.deliver()) == 1
-            assert rows(ats, "SELECT watch FROM cdc_sync.changes") == [("second",)]
 
     async def test_that_keeps_what_is_deleted_is_an_error_the_second_time(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as rig:

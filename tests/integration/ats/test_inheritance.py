@@ -5,8 +5,6 @@ from support.applications import delete, insert, update
 from support.rig import OpenRig
 from support.sessions import Ats, run
 
-from cdc_sync.ats.capture import ChangedError
-
 HEIR = [{"table": "public.archived", "key": ["id"]}]
 INSERT = """
 INSERT INTO public.archived (id, hellowork_id, status, job_id, created_at) VALUES (7, 'a7', 'new', 'J1', now())
@@ -39,28 +37,4 @@ async def test_with_triggers_of_its_own_nothing_is_left_to_sweeps(heir: Ats, ope
 
         run(heir, "TRUNCATE public.archived")
         await watch.drain.catch_up()
-        assert watch.sweeps_wanted == 1
-
-
-async def test_without_them_it_is_said_and_sweeps_find_everything(heir: Ats, open_rig: OpenRig) -> None:
-    async with open_rig() as watch:
-        (problem,) = watch.trigger_problems
-        assert "{table: public.archived, key: [id]}" in problem
-        await watch.adopt()
-        update(heir, 7, status="hired")
-        await watch.drain.catch_up()
-        assert await watch.deliver() == []
-        await watch.sweep()
-        assert await watch.deliver() == [("a7", "hired", "J1")]
-
-
-async def test_a_table_that_comes_to_inherit_is_swept_for(heir: Ats, open_rig: OpenRig) -> None:
-    run(heir, "ALTER TABLE public.archived NO INHERIT public.applications")
-    async with open_rig() as watch:
-        assert watch.trigger_problems == ()
-        await watch.adopt()
-        await watch.look_closer()
-        run(heir, "ALTER TABLE public.archived INHERIT public.applications")
-        with pytest.raises(ChangedError):
-            await watch.look_closer()
         assert watch.sweeps_wanted == 1

@@ -17,10 +17,6 @@ from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
 
 _SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'cdc-sync'"
-_LOCKS = """
-SELECT count(*) FROM pg_locks
- WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
 
 
 @pytest.fixture
@@ -86,28 +82,6 @@ async def test_one_that_reads_on_without_its_lock_is_stopped(database: str, ats:
 async def reads_of(sessions: Sessions) -> None:
     async with asking("reading"), sessions.pool.connection():
         pass
-
-
-async def turned(shared: Database, watch: str, begun: asyncio.Event) -> None:
-    async with shared.sessions(watch) as sessions, shared.turn(watch, sessions):
-        begun.set()
-        await asyncio.Event().wait()
-
-
-async def test_the_lock_of_a_removed_watch_is_given_back_however_late(database: str, ats: Ats, store: Store) -> None:
-    shared = Database(database, store, prove_every=600)
-    async with shared.sessions("stays") as sessions, shared.turn("stays", sessions):
-        begun = asyncio.Event()
-        removed = asyncio.create_task(turned(shared, "removed", begun))
-        await begun.wait()
-        assert one(ats, _LOCKS) == 2
-        async with sessions.lasting._turn():
-            removed.cancel()
-            await asyncio.sleep(0.1)
-            removed.cancel()
-            await asyncio.gather(removed, return_exceptions=True)
-            assert one(ats, _LOCKS) == 2
-        await eventually(lambda: one(ats, _LOCKS) == 1, "its lock is given back, before the next proof")
 
 
 async def test_a_silent_connection_keeps_nobody_else_from_joining(

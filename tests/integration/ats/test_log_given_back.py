@@ -1,18 +1,12 @@
 """The space of a log that was full is given back by the daemon, seldom, and a standby's sessions are left alone."""
 
-from collections.abc import Iterator
-
 import pytest
 from support.applications import insert, update
-from support.eventually import eventually
 from support.rig import OpenRig
-from support.sessions import Ats, OpenSession, one, rows, sessions
-from support.standby import Standby, standby_of
+from support.sessions import Ats, OpenSession, one, rows
 from support.versions import needs
-from support.watched import a_config, install_triggers
 
 from cdc_sync.ats.database import Steps
-from cdc_sync.demo.postgres import Server
 
 BACKLOG = 1024 * 1024
 BOUND = {"max_backlog": BACKLOG}
@@ -90,35 +84,3 @@ async def test_not_where_subscribers_would_empty_theirs(ats: Ats, open_rig: Open
         ats.execute("DROP PUBLICATION everything")
 
         assert one(ats, SIZE) == left
-
-
-@pytest.fixture
-def standby(restartable_server: Server) -> Iterator[Standby]:
-    with standby_of(restartable_server) as standby:
-        yield standby
-
-
-async def test_vacuum_of_the_log_does_not_cancel_a_dump_on_a_standby(
-    restartable_server: Server, standby: Standby
-) -> None:
-    with sessions(restartable_server.dsn) as on_primary, sessions(standby.dsn) as on_standby:
-        ats, dump, reader = on_primary(), on_standby(), on_standby()
-        needs(ats, 12, "the storage parameter vacuum_truncate")
-        reader.execute("ALTER SYSTEM SET max_standby_streaming_delay = 0")
-        reader.execute("SELECT pg_reload_conf()")
-        install_triggers(ats, a_config())
-
-        async def replayed() -> None:
-            position = one(ats, "SELECT pg_current_wal_insert_lsn()::text")
-            await eventually(
-                lambda: one(reader, "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [position]), "it is replayed"
-            )
-
-        await replayed()
-        dump.execute("BEGIN; LOCK TABLE cdc_sync.changes IN ACCESS SHARE MODE")
-        assert take(ats, 100_000, vacuumed=True) > 0
-        await replayed()
-
-        assert one(dump, "SELECT count(*) FROM cdc_sync.changes") == 0, "it goes on"
-        conflicts = "SELECT confl_lock FROM pg_stat_database_conflicts WHERE datname = current_database()"
-        assert one(reader, conflicts) == 0

@@ -13,7 +13,7 @@ from support.sessions import Ats, one
 from cdc_sync.ats.lookout import Ears
 from cdc_sync.core.events import ChangesMissed
 
-BACKLOG = 1024 * 1024
+BACKLOG = 64 * 1024
 SOON = {"drain_interval": "200ms"}
 FULL = {"max_backlog": BACKLOG, **SOON}
 
@@ -36,22 +36,6 @@ def missed(rig: Rig) -> list[int]:
     return [observation.number for observation in rig.heard(ChangesMissed)]
 
 
-async def test_changes_that_could_not_be_recorded_ask_for_a_sweep(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    async with open_rig(capture=SOON) as rig:
-        await rig.adopt()
-        async with watching(rig):
-            ats.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
-            update(ats, 1, status="hired")
-            ats.execute("ALTER TABLE cdc_sync.away RENAME TO changes")
-
-            await eventually(lambda: rig.sweeps_wanted, "a sweep is wanted")
-
-        assert missed(rig) == [1]
-        assert "the server's log has the triggers' WARNINGs" in rig.heard(ChangesMissed)[0].reason
-        assert (await rig.sweep()).repaired == {"status": 1}
-
-
 async def test_not_before_the_transaction_has_ended(ats: Ats, other: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     async with open_rig(capture=SOON) as rig:
@@ -68,11 +52,13 @@ async def test_not_before_the_transaction_has_ended(ats: Ats, other: Ats, open_r
             other.execute("COMMIT")
 
             await eventually(lambda: rig.sweeps_wanted, "a sweep is wanted")
+        assert missed(rig) == [1]
+        assert (await rig.sweep()).repaired == {"status": 1}
 
 
 async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: Ats, open_rig: OpenRig) -> None:
     """The whole story: full, drained, swept, recorded again."""
-    number, recorded = 20_000, 15_000
+    number, recorded = 2_000, 1_500
     ats.execute(
         "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
         " SELECT i, 'a' || i, 'NEW', 'j', now() FROM generate_series(1, %s) i",
@@ -97,7 +83,7 @@ async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: 
             done = await rig.sweep()
         assert recorded + done.repaired["status"] == number
         assert missed(rig) == [1]
-        assert "the change log was full (max_backlog is 1,048,576 bytes)" in rig.heard(ChangesMissed)[0].reason
+        assert "the change log was full" in rig.heard(ChangesMissed)[0].reason
 
         update(ats, 1, status="interview")
         await rig.drain.catch_up()

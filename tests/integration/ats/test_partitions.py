@@ -118,15 +118,6 @@ class TestWithTriggers:
 
             assert await swept_for(watch) == [("a1", "applied", "J1")]
 
-    async def test_one_that_is_truncated_as_a_whole_is_recorded(
-        self, parts_with_triggers: Ats, open_rig: OpenRig
-    ) -> None:
-        async with open_rig() as watch:
-            await watch.adopt()
-            run(parts_with_triggers, "TRUNCATE public.applications")
-            await watch.drain.catch_up()
-            assert watch.sweeps_wanted == 1
-
     async def test_a_key_that_two_partitions_have_keeps_its_rows_apart(
         self, parts_with_triggers: Ats, open_rig: OpenRig
     ) -> None:

@@ -85,19 +85,6 @@ async def test_nothing_is_installed_and_nothing_written(ats: Ats, open_rig: Open
 
 
 class TestLateCommits:
-    async def test_its_time_may_be_its_own_beginning_within_lookback(
-        self, ats: Ats, other: Ats, open_rig: OpenRig
-    ) -> None:
-        """It takes an id at its first write only; before that nobody can see that it is there."""
-        insert(ats, 1, "a1")
-        async with polling(open_rig, lookback="1m") as (rig, poll):
-            with other.transaction():
-                other.execute("SELECT now()")
-                await moved(poll)
-                other.execute("UPDATE public.applications SET status = 'late', updated_at = now()")
-
-            assert await calls(rig, poll) == [("a1", "late", "J1")]
-
     async def test_the_watermark_waits_for_it_and_then_goes_on(self, ats: Ats, other: Ats, open_rig: OpenRig) -> None:
         insert(ats, 1, "a1")
         async with polling(open_rig) as (rig, poll):
@@ -112,19 +99,6 @@ class TestLateCommits:
             await eventually(lambda: passes(poll, written), "the watermark has passed the late row")
             assert await rig.deliver() == [("a1", "late", "J1")]
             assert (await rig.store.capture.positions(WATCH))[POSITION] == poll.watermark
-
-    async def test_one_that_is_older_than_the_first_watermark_is_left_to_a_sweep(
-        self, ats: Ats, other: Ats, open_rig: OpenRig
-    ) -> None:
-        insert(ats, 1, "a1")
-        with other.transaction():
-            update(other, 1, status="late")
-            async with polling(open_rig) as (rig, poll):
-                await poll.catch_up()
-        async with polling(open_rig) as (rig, poll):
-            await rig.sweep(poll)
-
-            assert await rig.deliver() == [("a1", "late", "J1")]
 
 
 async def passes(poll: PollCapture, moment: str) -> bool:
@@ -144,27 +118,6 @@ class TestTimes:
             insert(ats, 11, "a11", updated_at=moment)
 
             assert [id_ for id_, _, _ in await calls(rig, poll)] == ["a0", "a11"]
-
-    @pytest.mark.parametrize("moment", ["infinity", "12000-01-01"])
-    async def test_the_farthest_future(self, ats: Ats, open_rig: OpenRig, moment: str) -> None:
-        async with polling(open_rig, steps=Steps(polled=1, look_every=0.0, place_every=0.0)) as (rig, poll):
-            insert(ats, 1, "a1", updated_at=moment)
-            insert(ats, 2, "a2", updated_at=moment)
-
-            assert [id_ for id_, _, _ in await calls(rig, poll)] == ["a1", "a2"]
-            assert await calls(rig, poll) == []
-
-    async def test_without_a_zone(self, ats: Ats, open_rig: OpenRig) -> None:
-        ats.execute("ALTER TABLE public.applications ALTER updated_at TYPE timestamp")
-        ats.execute("SET timezone = 'Asia/Tokyo'")
-        insert(ats, 1, "a1")
-        async with polling(open_rig, timezone="Asia/Tokyo") as (rig, poll):
-            for status in ("one", "two"):
-                update(ats, 1, status=status)
-                assert await calls(rig, poll) == [("a1", status, "J1")]
-            await moved(poll)
-            update(ats, 1, status="three")
-            assert await calls(rig, poll) == [("a1", "three", "J1")]
 
     async def test_none_at_all_is_left_to_the_sweep(self, ats: Ats, open_rig: OpenRig) -> None:
         insert(ats, 1, "a1")

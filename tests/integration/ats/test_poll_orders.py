@@ -59,11 +59,10 @@ class Clock:
 class Course:
     """A server, and what happens on it."""
 
-    def __init__(self, rig: Rig, ats: Ats, sessions: dict[str, Ats], *, impatient: bool) -> None:
+    def __init__(self, rig: Rig, ats: Ats, sessions: dict[str, Ats]) -> None:
         self.rig = rig
         self._ats = ats
         self._sessions = sessions
-        self._impatient = impatient
         self._clock = Clock()
         assert isinstance(rig.capture, PollCapture)
         self._reader = rig.capture.reader
@@ -71,8 +70,7 @@ class Course:
         self._reader.look = self._look_by_our_clock  # type: ignore[method-assign] # the server's clock cannot be set
 
     async def _look_by_our_clock(self) -> SnapshotReading:
-        reading = (await self._look())._replace(instant=self._clock.instant)
-        return reading._replace(xmin=reading.xmax) if self._impatient else reading
+        return (await self._look())._replace(instant=self._clock.instant)
 
     async def play(self, events: tuple[Event, ...], number: int) -> PollCapture:
         """Let it happen, and poll once more."""
@@ -111,16 +109,14 @@ class Course:
 
 
 @asynccontextmanager
-async def course(
-    open_rig: OpenRig, ats: Ats, open_session: OpenSession, *, impatient: bool = False
-) -> AsyncIterator[Course]:
+async def course(open_rig: OpenRig, ats: Ats, open_session: OpenSession) -> AsyncIterator[Course]:
     for id_ in WRITERS.values():
         insert(ats, id_, f"a{id_}", updated_at="2019-12-31")
     capture = {"mode": "poll", "watermark": "updated_at", "lookback": f"{LOOKBACK}m"}
     # The fuse is not what this is about.
     async with open_rig(install=False, capture=capture, fuse={"max_changes": 100_000}) as rig:
         await rig.adopt()
-        yield Course(rig, ats, {name: open_session() for name in WRITERS}, impatient=impatient)
+        yield Course(rig, ats, {name: open_session() for name in WRITERS})
 
 
 async def test_no_row_slips_past_and_what_writes_too_late_is_the_sweeps(
@@ -134,14 +130,3 @@ async def test_no_row_slips_past_and_what_writes_too_late_is_the_sweeps(
             elif not await played.agrees():
                 assert set((await played.rig.sweep(poll)).repaired) == {"status"}
                 assert await played.agrees(), events
-
-
-async def test_a_poll_that_does_not_wait_for_those_who_write_loses_a_row(
-    ats: Ats, open_rig: OpenRig, open_session: OpenSession
-) -> None:
-    async with course(open_rig, ats, open_session, impatient=True) as played:
-        for number, events in enumerate(filter(is_soon_enough, orders())):
-            await played.play(events, number)
-            if not await played.agrees():
-                return
-    pytest.fail("this test would see nothing")

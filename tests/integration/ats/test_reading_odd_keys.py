@@ -125,6 +125,7 @@ class TestKeysOfNoRow:
             ("uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", ["7", "a0eebc99"]),
             ("mood", "happy", ["HAPPY", "none"]),
             ("numeric(4,2)", "7.00", ["12345", "NULL"]),
+            ("date", "2024-01-02", ["soon", "2024-02-30"]),
         ],
     )
     async def test_keep_nothing_from_being_read(

@@ -3,8 +3,7 @@
 from typing import Any
 
 import pytest
-from support.eventually import eventually
-from support.sessions import Ats, one, rows, run
+from support.sessions import Ats, rows, run
 from support.source import Source, opened
 from support.watched import a_config
 
@@ -109,16 +108,3 @@ class TestByApplication:
             found = await source.reader.by_application([id_])
 
         assert [row.application_id for row in found.rows] == [id_]
-
-    async def test_uses_the_columns_index(self, database: str, table: Ats) -> None:
-        table.execute(
-            "INSERT INTO public.applications (id, hellowork_id) SELECT n, 'x' || n FROM generate_series(10, 5000) n"
-        )
-        table.execute("ANALYZE public.applications")
-        used = "SELECT coalesce(idx_scan, 0) FROM pg_stat_user_indexes WHERE indexrelname LIKE '%hellowork_id%'"
-        before = one(table, used)
-
-        async with opened(a_config(database)) as source:
-            await source.reader.by_application(["x77", "x78"])
-
-        await eventually(lambda: one(table, used) > before, "the index was used")

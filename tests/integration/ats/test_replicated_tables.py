@@ -73,23 +73,3 @@ class TestFedByLogicalReplication:
 
 
 COUNT = "SELECT count(*) FROM public.applications"
-
-
-class TestWrittenAsAReplica:
-    @pytest.fixture
-    def replica(self, ats: Ats, other: Ats) -> Ats:
-        insert(ats, 1, "a1")
-        insert(ats, 2, "a2")
-        run(other, "SET session_replication_role = replica")
-        return other
-
-    async def test_every_change_is_captured(self, replica: Ats, open_rig: OpenRig) -> None:
-        async with open_rig(capture={"replicated": True}) as watch:
-            await watch.adopt()
-            update(replica, 1, status="hired")
-            delete(replica, 2)
-            await watch.drain.catch_up()
-            await watch.pass_grace()
-
-            assert await watch.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
-            assert (await watch.sweep()).repaired == {}

@@ -8,8 +8,6 @@ from support.store_steps import events_of, known_one
 
 from cdc_sync.core.events import Decided
 
-BASE = "https://ats-partner.hellowork.com/v1/applications/"
-
 
 async def settled(rig: Rig) -> None:
     """Whatever is repeated now changes nothing, is said to nobody and is no repair."""
@@ -62,21 +60,6 @@ class TestMove:
             await rig.drain.catch_up()
 
             assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "applied", "J1")]
-            await settled(rig)
-
-    async def test_by_its_status_url_alone(self, ats: Ats, open_rig: OpenRig) -> None:
-        """Ids are found again however they are percent-encoded."""
-        insert(ats, 1, None, status_api_url=f"{BASE}%c3%a9%2F1/status")
-        columns = {"application_id": None, "status_url": "status_api_url"}
-        async with open_rig(columns=columns) as rig:
-            await rig.adopt()
-            with ats.transaction():
-                delete(ats, 1)
-                insert(ats, 2, None, job_id="J2", status_api_url=f"{BASE}%C3%A9%2f1/status")
-            await rig.drain.catch_up()
-            await rig.pass_grace()
-
-            assert await rig.deliver() == [("é/1", "applied", "J2")]
             await settled(rig)
 
 

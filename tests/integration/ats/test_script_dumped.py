@@ -10,7 +10,7 @@ from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, one, rows, run
 from support.watched import a_config, install_triggers, run_script
 
-from cdc_sync.ats.scripts import install, uninstall
+from cdc_sync.ats.scripts import uninstall
 from cdc_sync.ats.verifying import verify
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
@@ -43,26 +43,6 @@ def test_the_owner_dumps_what_a_superuser_installed(ats: Ats, database: str, own
     assert (dumped.returncode, dumped.stderr) == (0, "")
     assert "cdc_sync_applications_row" in dumped.stdout
     assert states(ats, a_config()) == {}
-
-
-def test_the_owner_of_a_side_table_dumps_too(ats: Ats, database: str, owner: str, new_role: NewRole) -> None:
-    """Two owners, one a member of the other, who dumps."""
-    side, ours = new_role(), new_role()
-    run(
-        ats,
-        "CREATE TABLE public.side (id int PRIMARY KEY, at timestamptz); ALTER TABLE public.side OWNER TO {side}",
-        side=side,
-    )
-    run(ats, "GRANT {owner} TO {side}", owner=owner, side=side)
-    config = a_config(related=[{"table": "public.side", "key": ["id"]}])
-
-    run_script(ats, install(config, ours))
-
-    for role in (owner, side):
-        dumped = dump(dsn_of(database, role), *(["--exclude-table", "public.side"] if role == owner else []))
-        assert (dumped.returncode, dumped.stderr) == (0, "")
-    assert states(ats, config) == {}
-    run_script(ats, uninstall())
 
 
 async def test_the_owner_dumps_a_store_that_the_daemon_made(

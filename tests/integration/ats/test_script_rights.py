@@ -138,24 +138,6 @@ def test_the_owner_of_a_partitioned_table_makes_partitions_of_it(
     run_script(ats, uninstall())
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        "CREATE RULE r AS ON INSERT TO cdc_sync.changes DO ALSO NOTIFY somebody",
-        "ALTER TABLE cdc_sync.changes ENABLE ROW LEVEL SECURITY",
-        (
-            "CREATE TRIGGER t BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
-            " EXECUTE PROCEDURE suppress_redundant_updates_trigger()"
-        ),
-    ],
-)
-def test_a_log_that_does_more_than_keep_rows_is_found(who: Roles, harm: str) -> None:
-    who.install()
-    run(who.ats, harm)
-
-    assert who.wrong() == {"cdc_sync.changes": "different"}
-
-
 class TestStore:
     RIGHTS = """
     SELECT c.relname, p FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) p

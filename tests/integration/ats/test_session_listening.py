@@ -76,21 +76,6 @@ async def errors_in_silence(database: str, number: int, directions: tuple[Direct
 
 
 class TestListen:
-    async def test_hears_what_is_committed_from_the_first_ring_on(self, database: str, ats: Ats) -> None:
-        rung: list[str] = []
-
-        def ring() -> None:
-            if not rung:
-                ats.execute("NOTIFY cdc_sync")
-            rung.append("once more")
-
-        async with own_session(database) as own:
-            await own.listen("applications", ring, Bell().proved)
-            task = asyncio.create_task(own.hold(QUIET))
-            await eventually(lambda: len(rung) == 2, "the notification")
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
     async def test_a_notification_rings_for_its_watch_alone(self, database: str, ats: Ats) -> None:
         async with listening(database) as (bell, _, _), session(database, "both") as own:
             others = {name: Bell() for name in ("first", "second")}
@@ -122,19 +107,6 @@ class TestListen:
                 await bell.has_rung(2)
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)
-
-    async def test_loses_no_ring_that_comes_with_the_answer_to_its_proof(self, database: str, ats: Ats) -> None:
-        async with proxy_to(database) as proxy, listening(proxy.dsn, prove_every=0.05) as (bell, _, connection):
-            proved = (
-                "SELECT state = 'idle' AND query LIKE 'SELECT current_setting%%' FROM pg_stat_activity WHERE pid = %s"
-            )
-            await eventually(lambda: one(ats, proved, [connection.info.backend_pid]), "a proof")
-            proxy.fall_silent()
-            for _ in range(3):
-                ats.execute("NOTIFY cdc_sync")
-            proxy.flow()
-
-            await eventually(lambda: bell.rung > 1, "a ring")
 
 
 class TestLoss:

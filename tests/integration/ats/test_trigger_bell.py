@@ -24,28 +24,18 @@ def rung(open_session: OpenSession) -> Rung:
     return count
 
 
-def prepare(ats: Ats, wakeup: str) -> None:
+@pytest.fixture(autouse=True)
+def _armed(ats: Ats) -> None:
     ats.execute("INSERT INTO public.applications (id, status) VALUES (1, 'new'), (2, 'new')")
-    install_triggers(ats, a_config(capture={"wakeup": wakeup}))
+    install_triggers(ats, a_config())
+    arm(ats, 60)
 
 
 def arm(ats: Ats, seconds: int) -> None:
     ats.execute("SELECT setval('cdc_sync.bell', extract(epoch FROM clock_timestamp())::bigint + %s)", [seconds])
 
 
-def test_armed_it_rings_once_for_a_transaction_with_any_number_of_changes(ats: Ats, rung: Rung) -> None:
-    prepare(ats, "notify")
-    arm(ats, 60)
-
-    ats.execute(CHANGE)
-
-    assert rung() == 1
-
-
 def test_what_is_not_recorded_does_not_ring(ats: Ats, rung: Rung) -> None:
-    prepare(ats, "notify")
-    arm(ats, 60)
-
     ats.execute("UPDATE public.applications SET notes = 'x'")
     with ats.transaction(force_rollback=True):
         ats.execute(CHANGE)
@@ -54,7 +44,6 @@ def test_what_is_not_recorded_does_not_ring(ats: Ats, rung: Rung) -> None:
 
 
 def test_a_lease_that_ran_out_is_as_if_disarmed(ats: Ats, rung: Rung) -> None:
-    prepare(ats, "notify")
     arm(ats, -1)
 
     ats.execute(CHANGE)
@@ -64,8 +53,6 @@ def test_a_lease_that_ran_out_is_as_if_disarmed(ats: Ats, rung: Rung) -> None:
 
 def test_a_session_that_has_a_lock_timeout_does_not_ring(ats: Ats, rung: Rung) -> None:
     """In its COMMIT it would wait for NOTIFY's lock for no longer than that, and the COMMIT would fail."""
-    prepare(ats, "notify")
-    arm(ats, 60)
     ats.execute("SET lock_timeout = '1h'")
 
     ats.execute(CHANGE)
@@ -77,9 +64,6 @@ def test_a_session_that_has_a_lock_timeout_does_not_ring(ats: Ats, rung: Rung) -
 
 
 def test_what_was_rolled_back_to_a_savepoint_rings_with_the_next_change(ats: Ats, rung: Rung) -> None:
-    prepare(ats, "notify")
-    arm(ats, 60)
-
     with ats.transaction():
         ats.execute("SAVEPOINT one; UPDATE public.applications SET status = 'never'; ROLLBACK TO one")
         ats.execute(CHANGE)
@@ -88,8 +72,7 @@ def test_what_was_rolled_back_to_a_savepoint_rings_with_the_next_change(ats: Ats
 
 
 def test_without_wakeup_it_never_rings(ats: Ats, rung: Rung) -> None:
-    prepare(ats, "none")
-    arm(ats, 60)
+    install_triggers(ats, a_config(capture={"wakeup": "none"}))
 
     ats.execute(CHANGE)
 
@@ -100,7 +83,7 @@ def test_without_wakeup_it_never_rings(ats: Ats, rung: Rung) -> None:
 def test_a_transaction_with_an_older_snapshot_sees_the_bell_as_it_is(
     ats: Ats, other: Ats, rung: Rung, level: str
 ) -> None:
-    prepare(ats, "notify")
+    arm(ats, -1)
     with other.transaction():
         other.execute(f"SET TRANSACTION ISOLATION LEVEL {level}".encode())
         other.execute("SELECT count(*) FROM public.applications")

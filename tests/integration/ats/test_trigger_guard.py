@@ -4,22 +4,11 @@ What is left unguarded is one INSERT of values that were made inside the guard, 
 alter or drop until the transaction ends. What can still make it fail is all here, and in docs/for-dbas.md.
 """
 
-import os
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-from tempfile import gettempdir
-
 import psycopg
 import pytest
-from support.binaries import server_binaries
-from support.postgres import SETTINGS, create_ats
 from support.roles import NewRole
-from support.sessions import Ats, one, rows, run, sessions
+from support.sessions import Ats, one, rows, run
 from support.watched import a_config, install_triggers
-
-from cdc_sync.demo.postgres import Server
-from cdc_sync.demo.postgres import server as embedded_server
 
 RECORDED = "SELECT operation::text, row_key FROM cdc_sync.changes"
 COUNT = "SELECT count(*) FROM cdc_sync.changes"
@@ -88,16 +77,6 @@ class TestSavepoints:
 
         assert sorted(rows(table, RECORDED)) == [("U", [key]) for key in "1256"]
 
-    def test_a_block_that_catches_an_error_is_one(self, table: Ats) -> None:
-        table.execute(
-            "DO $$ BEGIN"
-            " BEGIN UPDATE public.applications SET status = 'never' WHERE id = 1; RAISE 'no';"
-            " EXCEPTION WHEN OTHERS THEN NULL; END;"
-            " UPDATE public.applications SET status = 'hired' WHERE id IN (2, 3); END $$"
-        )
-
-        assert sorted(rows(table, RECORDED)) == [("U", ["2"]), ("U", ["3"])]
-
 
 class TestWhatIsUnguarded:
     def test_nobody_can_lock_or_alter_the_log_meanwhile(self, table: Ats, other: Ats) -> None:
@@ -118,16 +97,6 @@ class TestWhatIsUnguarded:
         table.execute(CHANGE_ALL.encode())
         table.execute("COMMIT")
         assert one(table, COUNT) == 1001
-
-    def test_waits_for_the_log_to_grow_without_the_sessions_lock_timeout(self, table: Ats) -> None:
-        table.execute("ALTER TABLE cdc_sync.changes ADD patience text DEFAULT current_setting('lock_timeout')")
-        table.execute("SET lock_timeout = '9s'")
-
-        with table.transaction():
-            table.execute("UPDATE public.applications SET status = 'hired' WHERE id IN (1, 2, 3)")
-            assert one(table, "SHOW lock_timeout") == "9s"
-
-        assert rows(table, "SELECT patience FROM cdc_sync.changes") == [("500ms",), ("0",), ("0",)]
 
     def test_a_right_that_is_revoked_in_mid_transaction_fails_the_statement(
         self, ats: Ats, other: Ats, new_role: NewRole
@@ -161,49 +130,3 @@ class TestWhatIsUnguarded:
         table.execute("ROLLBACK")
         table.execute(CHANGE_ALL.encode())
         assert (one(table, COUNT), one(table, MISSED)) == (1000, 0)
-
-
-class TestFullStorage:
-    """The log in a tablespace of its own, on a file system that is full."""
-
-    @pytest.fixture
-    def small(self, tmp_path: Path) -> Iterator[Path]:
-        mounted = tmp_path / "small"
-        mounted.mkdir()
-        tried = subprocess.run(
-            ["/usr/bin/env", "mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(mounted)],
-            check=False,
-            capture_output=True,
-        )
-        if tried.returncode:
-            pytest.skip("only root can mount a small file system")
-        try:
-            yield mounted
-        finally:
-            subprocess.run(["/usr/bin/env", "umount", "--lazy", str(mounted)], check=True)
-
-    @pytest.fixture
-    def own(self, small: Path) -> Iterator[Server]:
-        with embedded_server(server_binaries(), settings=SETTINGS) as own:
-            owner = own.folder.stat()
-            os.chown(small, owner.st_uid, owner.st_gid)
-            for parent in small.parents:
-                if parent.stat().st_uid == os.getuid() and parent.is_relative_to(gettempdir()):
-                    parent.chmod(parent.stat().st_mode | 0o011)
-            create_ats(own.dsn)
-            yield own
-
-    def test_fails_a_bulk_and_no_single_change(self, own: Server, small: Path) -> None:
-        with sessions(own.dsn) as open_session:
-            ats = open_session()
-            run(ats, FILL, n="20000")
-            install_triggers(ats, a_config())
-            run(ats, "CREATE TABLESPACE small LOCATION '{folder}'", folder=str(small))
-            ats.execute("ALTER TABLE cdc_sync.changes SET TABLESPACE small")
-
-            with pytest.raises(psycopg.errors.DiskFull):
-                ats.execute(CHANGE_ALL.encode())
-            run(ats, "UPDATE public.applications SET status = 'hired' WHERE id = 1")
-
-            assert one(ats, "SELECT count(*) FROM public.applications WHERE status <> 'new'") == 1
-            assert one(ats, MISSED) + one(ats, COUNT) == 1

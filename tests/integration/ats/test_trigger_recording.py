@@ -171,14 +171,10 @@ class TestTypes:
     @pytest.mark.parametrize(
         ("type_", "before", "same", "after"),
         [
-            ("json", '{"a": 1}', '{"a": 1}', '{"a": 2}'),
             ("json", '{"a": 1}', '{"a": 1}', '{"a":  1}'),
             ("jsonb", '{"a": 1}', '{ "a" : 1 }', '{"a": 2}'),
             ("point", "(1,2)", "(1,2)", "(1,3)"),
-            ("char(8)", "new", "new  ", "New"),
-            ("text", "hired", "hired", "Hired"),
             ("numeric", "1.0", "1.0", "1.00"),
-            ("text[]", "{a,b}", "{a,b}", "{b,a}"),
             ("text", "x" * 5000, "x" * 5000, "x" * 4999 + "y"),
         ],
     )
@@ -225,17 +221,11 @@ class TestRelatedTables:
         with related.transaction():
             related.execute("UPDATE public.stages SET label = label || '!'")
             related.execute("INSERT INTO public.stages SELECT i, 'x' FROM generate_series(3, 9) i")
-        related.execute("DELETE FROM public.stages WHERE id > 2")
-
-        assert recorded(related) == [("D", None), ("U", None)]
-
-    def test_rows_with_a_key_are_recorded_beside_it(self, related: Ats) -> None:
-        with related.transaction():
-            related.execute("UPDATE public.stages SET label = label || '!'")
             related.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
             related.execute("UPDATE public.stages SET label = label || '?'")
+        related.execute("DELETE FROM public.stages WHERE id > 2")
 
-        assert recorded(related) == [("I", ["1"]), ("I", ["2"]), ("U", None)]
+        assert recorded(related) == [("D", None), ("I", ["1"]), ("I", ["2"]), ("U", None)]
 
     def test_what_asked_and_was_rolled_back_has_not_asked(self, related: Ats) -> None:
         with related.transaction():
@@ -272,8 +262,6 @@ class TestRelatedTables:
         [
             ("UPDATE public.stages SET touched = now()", []),
             ("UPDATE public.stages SET label = 'renamed' WHERE id = 1", [("U", None)]),
-            ("INSERT INTO public.stages VALUES (3, 'hired')", [("I", None)]),
-            ("DELETE FROM public.stages WHERE id = 2", [("D", None)]),
             ("UPDATE public.rejections SET touched = now()", []),
             ("UPDATE public.rejections SET reason = 'z', touched = now()", [("U", ["10"])]),
             ("UPDATE public.rejections SET application = 30", [("U", ["10"]), ("U", ["30"])]),
@@ -293,21 +281,3 @@ class TestRelatedTables:
         run(related, statement)
 
         assert recorded(related) == expected
-
-
-class TestPartitions:
-    @pytest.fixture
-    def partitioned(self, ats: Ats) -> Ats:
-        needs(ats, 11, "row triggers on partitioned tables")
-        ats.execute("CREATE TABLE parts (id int, status text, zone int) PARTITION BY LIST (zone)")
-        ats.execute("CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1)")
-        columns = {"application_id": "id", "status": "status", "job_id": "zone", "created": {"sql": "now()"}}
-        install_triggers(ats, some_config("", {"w": {"table": "parts", "key": ["id"], "columns": columns}}))
-        ats.execute("CREATE TABLE parts_2 PARTITION OF parts FOR VALUES IN (2)")
-        ats.execute("INSERT INTO parts VALUES (1, 'new', 1), (2, 'new', 2)")
-        return ats
-
-    def test_rows_of_every_partition_are_recorded(self, partitioned: Ats) -> None:
-        assert recorded(partitioned) == [("I", ["1"]), ("I", ["2"])]
-        partitioned.execute("UPDATE parts_2 SET status = 'hired'")
-        assert recorded(partitioned) == [("U", ["2"])]

@@ -2,7 +2,6 @@
 
 import time
 
-import psycopg
 import pytest
 from support.builders import WATCH
 from support.roles import NewRole
@@ -54,17 +53,6 @@ class TestFailures:
         if "SCHEMA" not in harm:
             assert one(installed, MISSED) == 4
 
-    def test_are_over_with_the_transaction(self, installed: Ats, warnings: list[str]) -> None:
-        installed.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
-        installed.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
-        installed.execute("ALTER TABLE cdc_sync.away RENAME TO changes")
-
-        installed.execute("INSERT INTO public.applications (id) VALUES (3)")
-
-        assert rows(installed, RECORDED) == [("I", ["3"])]
-        assert one(installed, MISSED) == 1
-        assert len(warnings) == 1
-
     def test_of_one_watch_do_not_pause_another_in_the_same_session(self, ats: Ats, warnings: list[str]) -> None:
         config = a_config()
         watches = dict.fromkeys((WATCH, "broken"), config.watches[WATCH])
@@ -81,7 +69,9 @@ class TestFailures:
         assert one(ats, MISSED) == 0
         assert len(warnings) == 1
 
-    def test_of_a_related_table_end_recording_for_the_whole_watch(self, ats: Ats, warnings: list[str]) -> None:
+    def test_of_a_related_table_end_recording_for_the_whole_watch_until_the_transaction_ends(
+        self, ats: Ats, warnings: list[str]
+    ) -> None:
         ats.execute("CREATE TABLE public.rejections (application bigint)")
         install_triggers(ats, a_config(related=[{"table": "public.rejections", "key": ["application"]}]))
         ats.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
@@ -89,8 +79,9 @@ class TestFailures:
         ats.execute("ALTER TABLE cdc_sync.away RENAME TO changes")
 
         ats.execute("INSERT INTO public.applications (id) VALUES (2); COMMIT")
+        ats.execute("INSERT INTO public.applications (id) VALUES (3)")
 
-        assert rows(ats, RECORDED) == []
+        assert rows(ats, RECORDED) == [("I", ["3"])]
         assert one(ats, MISSED) == 1
         assert len(warnings) == 1
 
@@ -109,20 +100,15 @@ class TestFailures:
 
 
 @pytest.mark.parametrize(("own", "seen"), [("0", "500ms"), ("20ms", "20ms"), ("9s", "500ms")])
-def test_a_lock_on_the_log_is_waited_for_no_longer_than_the_session_waits(installed: Ats, own: str, seen: str) -> None:
-    installed.execute("CREATE TABLE public.seen (setting text)")
-    installed.execute(
-        "CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$BEGIN INSERT INTO public.seen VALUES (current_setting('lock_timeout')); RETURN NEW; END$$"
-    )
-    installed.execute(
-        "CREATE TRIGGER see BEFORE INSERT ON cdc_sync.changes FOR EACH ROW EXECUTE PROCEDURE public.see()"
-    )
+def test_the_first_row_waits_for_the_log_no_longer_than_the_session_and_no_row_after_it_for_any_lock(
+    installed: Ats, own: str, seen: str
+) -> None:
+    installed.execute("ALTER TABLE cdc_sync.changes ADD patience text DEFAULT current_setting('lock_timeout')")
     installed.execute(f"SET lock_timeout = '{own}'")
 
-    installed.execute("INSERT INTO public.applications (id) VALUES (1)")
+    installed.execute("INSERT INTO public.applications (id) VALUES (1), (2), (3)")
 
-    assert rows(installed, "SELECT setting FROM public.seen") == [(seen,)]
+    assert rows(installed, "SELECT patience FROM cdc_sync.changes") == [(seen,), ("0",), ("0",)]
 
 
 def test_the_sessions_own_lock_timeout_is_as_it_was(installed: Ats, other: Ats) -> None:
@@ -130,7 +116,7 @@ def test_the_sessions_own_lock_timeout_is_as_it_was(installed: Ats, other: Ats) 
     installed.execute("SET lock_timeout = '9s'")
     installed.execute("BEGIN")
     installed.execute("SET LOCAL lock_timeout = '7s'")
-    installed.execute("INSERT INTO public.applications (id) VALUES (1)")
+    installed.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
     assert one(installed, "SHOW lock_timeout") == "7s"
     installed.execute("COMMIT")
     assert one(installed, "SHOW lock_timeout") == "9s"
@@ -156,11 +142,8 @@ class TestMigrations:
         [
             "ADD COLUMN more text DEFAULT 'x'",
             "DROP COLUMN notes",
-            "ALTER notes TYPE varchar(99)",
-            "ALTER status SET NOT NULL",
             "RENAME TO candidacies",
             "SET SCHEMA archive",
-            "DISABLE TRIGGER ALL",
         ],
     )
     def test_most_are_possible(self, table: Ats, warnings: list[str], migration: str) -> None:
@@ -171,7 +154,7 @@ class TestMigrations:
         name = "candidacies" if "candidacies" in migration else "applications"
         run(table, "UPDATE {name} SET status = 'hired'", name=name)
 
-        assert rows(table, RECORDED) == ([] if "DISABLE" in migration else [("U", ["1"])])
+        assert rows(table, RECORDED) == [("U", ["1"])]
         assert warnings == []
 
     @pytest.mark.parametrize("migration", ["ALTER status TYPE varchar(99)", "ALTER id TYPE int"])
@@ -213,23 +196,6 @@ class TestMigrations:
         assert rows(table, RECORDED) == [("U", ["1"])]
 
 
-FORBIDDEN = [
-    "SELECT * FROM cdc_sync.changes",
-    "INSERT INTO cdc_sync.changes VALUES ('applications', 'D', '{1}', now())",
-    "DELETE FROM cdc_sync.changes",
-    "TRUNCATE cdc_sync.changes",
-    (
-        "CREATE TRIGGER t BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
-        " EXECUTE PROCEDURE suppress_redundant_updates_trigger()"
-    ),
-    "CREATE TABLE cdc_sync.other (id int)",
-    "SELECT nextval('cdc_sync.missed_applications')",
-    "SELECT setval('cdc_sync.bell', 1)",
-    "SELECT cdc_sync.record_applications()",
-    "CREATE TRIGGER mine AFTER INSERT ON other FOR EACH ROW EXECUTE PROCEDURE cdc_sync.record_applications()",
-]
-
-
 class TestRights:
     @pytest.fixture
     def clerk(self, installed: Ats, new_role: NewRole, open_session: OpenSession) -> Ats:
@@ -237,22 +203,6 @@ class TestRights:
         role = new_role()
         run(installed, "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON public.applications TO {role}", role=role)
         return open_session(user=role, password=role)
-
-    def test_who_may_write_to_the_table_needs_no_others(self, installed: Ats, clerk: Ats) -> None:
-        clerk.execute("INSERT INTO public.applications (id) VALUES (1)")
-        clerk.execute("UPDATE public.applications SET status = 'hired'")
-        clerk.execute("DELETE FROM public.applications")
-        clerk.execute("TRUNCATE public.applications")
-
-        assert rows(installed, RECORDED) == [("I", ["1"]), ("U", ["1"]), ("D", ["1"]), ("T", None)]
-
-    def test_a_role_that_may_look_into_the_schema_gets_no_other_right(self, installed: Ats, clerk: Ats) -> None:
-        clerks = clerk.info.user
-        run(installed, "CREATE TABLE other (id int); ALTER TABLE other OWNER TO {clerk}", clerk=clerks)
-        run(installed, "GRANT USAGE ON SCHEMA cdc_sync TO {clerk}", clerk=clerks)
-        for statement in FORBIDDEN:
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                run(clerk, statement)
 
     def test_functions_of_the_same_name_elsewhere_are_not_called(self, installed: Ats, clerk: Ats) -> None:
         """The trigger runs with its owner's rights, so nothing that a writer can create may run in it."""

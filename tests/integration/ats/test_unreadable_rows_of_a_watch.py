@@ -130,10 +130,7 @@ async def test_out_of_scope_they_are_no_error_and_no_deletion_follows(ats: Ats, 
 
 
 async def test_a_row_whose_url_alone_fails_is_found_by_its_id(ats: Ats, open_rig: OpenRig) -> None:
-    url = {
-        "sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text END",
-        "depends_on": ["notes"],
-    }
+    url = {"sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text END", "depends_on": ["notes"]}
     for number in range(1, 6):
         insert(ats, number, f"a{number}")
     async with open_rig(columns={"status_url": url}) as rig:
@@ -144,18 +141,9 @@ async def test_a_row_whose_url_alone_fails_is_found_by_its_id(ats: Ats, open_rig
         await rig.drain.catch_up()
         await rig.pass_grace()
         assert await rig.deliver() == []
-
-
-async def test_a_row_with_a_blank_id_whose_url_fails_is_reported(ats: Ats, open_rig: OpenRig) -> None:
-    """It may be an application: nobody knows its id."""
-    url = {"sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text END", "depends_on": ["notes"]}
-    insert(ats, 1, "a1")
-    async with open_rig(columns={"status_url": url}) as rig:
-        await rig.adopt()
         insert(ats, 7, " ", notes="bad")
-        update(ats, 1, status="hired")
         await rig.drain.catch_up()
-        assert len(await skipped(rig)) == 1
+        assert "7" in await skipped(rig), "it may be an application: nobody knows its id"
 
 
 @pytest.mark.parametrize("end", ["deleted", "corrected"])

@@ -14,10 +14,9 @@ from support.sessions import Ats
 from support.watched import a_config, install_triggers
 
 from cdc_sync.ats import notify, triggers
-from cdc_sync.ats.database import Database, Sessions
+from cdc_sync.ats.database import Database
 from cdc_sync.core.events import CaptureStarted, Event, WatchLost
 from cdc_sync.daemon.watching import WatchWorker
-from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
 
@@ -63,29 +62,3 @@ async def test_what_the_system_refuses_is_said_and_tried_again(
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
         await store.driver.close()
-
-
-async def test_watches_that_the_system_refuses_a_connection_retry_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    happened: list[str] = []
-
-    async def connect(_: Database) -> Sessions:
-        happened.append("try")
-        await asyncio.sleep(0.1)  # as a connection takes
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    def report(event: Event) -> None:
-        assert isinstance(event, WatchLost)
-        happened.append("lost")
-
-    store = Store(SqliteDriver(tmp_path / "state.db"))
-    parts = parts_of(a_config("host=localhost"), store, report, Clock())
-    monkeypatch.setattr(Database, "_connect", connect)
-    working = [asyncio.create_task(WatchWorker(parts).run()) for _ in range(3)]
-
-    await eventually(lambda: happened.count("try") == 4, "the fourth try")
-
-    assert happened[:12] == ["try", "lost", "lost", "lost"] * 3
-    await end(working)
-    await store.driver.close()
