@@ -8,7 +8,6 @@ import pytest
 import yaml
 from support.applications import insert
 from support.eventually import eventually
-from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, rows, run
 from support.versions import needs
@@ -322,19 +321,6 @@ async def test_ids_and_urls_of_a_side_table_are_looked_for_there(installed: Inst
         assert f'ON "public"."links" {advised}' in (finding.remedy or "")
         installed.ats.execute((finding.remedy or "").encode())
     assert wrong(await found(config)) == {}
-
-
-async def test_a_real_pooler_in_transaction_mode(installed: Installed) -> None:
-    """Every watch needs a session of its own, for the lock against a second daemon."""
-    binary = pgbouncer_binary()
-    if binary is None:
-        pytest.skip("there is no pgbouncer here")
-    config = installed.install(**POLL)
-    with pgbouncer(binary, config.database.dsn.get_secret_value(), "transaction") as dsn:
-        findings = await found(a_config(dsn, **POLL))
-    assert wrong(findings) == {"session": "failed"}
-    assert "transaction pooler" in findings["session"].message
-    assert "pool_mode=session" in (findings["session"].remedy or "")
 
 
 async def test_a_partitioned_tables_indexes_are_those_that_its_server_makes(installed: Installed) -> None:

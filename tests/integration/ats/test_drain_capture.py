@@ -2,7 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -10,17 +13,22 @@ from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.eventually import eventually
 from support.log_batches import batch
-from support.rig import OpenRig, Rig
+from support.rig import OpenRig, Rig, nothing
 from support.sessions import Ats, OpenSession, end_sessions, one, rows, run
 from support.store_steps import events_of
+from support.versions import needs
+from support.watched import a_config, install_triggers
 
+from cdc_sync.ats.connection import Pool, pooled
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.notify import ChangeLog
+from cdc_sync.ats.lookout import Ears
+from cdc_sync.ats.notify import ChangeLog, NotifyCapture
 from cdc_sync.core.batch import Applied, Batch, Calls
-from cdc_sync.core.events import CaughtUp
+from cdc_sync.core.events import CaughtUp, ChangesMissed
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.rows import WatchRules
+from cdc_sync.event_loop import end
 
 LOG = "SELECT count(*) FROM cdc_sync.changes"
 
@@ -284,3 +292,358 @@ class TestLog:
                 assert len(changes.times) == 2
 
             assert one(ats, LOG) == 3
+
+
+# A batch whose daemon is suspended, or lost, holds nothing at the server; it deletes nothing but its own changes.
+
+
+_OPEN = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'cdc-sync'
+   AND (xact_start IS NOT NULL OR backend_xmin IS NOT NULL)
+"""
+_PLACES = "SELECT array_agg(ctid::text ORDER BY ctid)::text FROM cdc_sync.changes"
+
+
+@pytest.fixture
+async def log(database: str, ats: Ats) -> AsyncIterator[ChangeLog]:
+    """A change log with one change in it."""
+    install_triggers(ats, a_config())
+    ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a1')")
+    pool: Pool
+    async with pooled(database) as pool:
+        yield ChangeLog(pool, WATCH)
+
+
+async def test_a_batch_under_way_holds_no_transaction(log: ChangeLog, ats: Ats) -> None:
+    async with batch(log, 10) as changes:
+        assert len(changes.times) == 1
+        assert one(ats, _OPEN) == 0
+        run(ats, "SET lock_timeout = '1s'; LOCK TABLE cdc_sync.changes")
+
+    assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == 0
+
+
+async def test_a_change_that_took_the_place_of_one_that_was_read_stays(log: ChangeLog, ats: Ats) -> None:
+    before = one(ats, _PLACES)
+    async with batch(log, 10):
+        # As a second daemon does that captures the watch by now.
+        run(ats, "DELETE FROM cdc_sync.changes")
+        run(ats, "VACUUM cdc_sync.changes")
+        ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a2')")
+        assert one(ats, _PLACES) == before
+
+    async with batch(log, 10) as changes:
+        assert len(changes.times) == 1
+
+
+async def test_a_change_of_the_same_transaction_that_was_moved_to_a_place_that_was_read_stays(
+    log: ChangeLog, ats: Ats
+) -> None:
+    run(ats, "TRUNCATE cdc_sync.changes")
+    run(
+        ats,
+        "INSERT INTO cdc_sync.changes SELECT 'applications', 'I', ARRAY[i::text], now() FROM generate_series(1, 4) i",
+    )
+    run(ats, "DELETE FROM cdc_sync.changes WHERE row_key = '{1}'")
+    async with batch(log, 1) as changes:
+        assert list(changes.times) == [("2",)]
+        run(ats, "VACUUM FULL cdc_sync.changes")
+
+    async with batch(log, 10) as changes:
+        assert changes.times.keys() >= {("3",), ("4",)}
+
+
+async def test_who_rewrites_the_log_is_waited_for(log: ChangeLog, other: Ats) -> None:
+    with other.transaction():
+        other.execute("LOCK TABLE cdc_sync.changes")  # as VACUUM FULL does
+        asked = asyncio.create_task(log.read(10))
+        await log.give_back(nearly_full=True)
+
+    assert (await asked).number == 1
+
+
+# The space of a log that was full is given back by the daemon, seldom, and a standby's sessions are left alone.
+
+
+BACKLOG = 1024 * 1024
+BOUND = {"max_backlog": BACKLOG}
+SIZE = "SELECT pg_relation_size('cdc_sync.changes')"
+A_QUARTER, MOST = 3_000, 9_000
+"""Changes that take a quarter of BACKLOG, and more than half of it."""
+
+
+@pytest.fixture
+def steps() -> Steps:
+    return Steps(give_back_every=0)
+
+
+def take(ats: Ats, number: int, *, vacuumed: bool) -> int:
+    """Let changes come and go; returns the size of the file that they leave."""
+    ats.execute("INSERT INTO cdc_sync.changes SELECT 'gone', 'U', '{1}', now() FROM generate_series(1, %s)", [number])
+    ats.execute("DELETE FROM cdc_sync.changes")
+    if vacuumed:
+        ats.execute("VACUUM cdc_sync.changes")
+    return int(one(ats, SIZE))
+
+
+async def test_a_file_that_vacuum_has_cleaned_is_given_back(ats: Ats, open_rig: OpenRig) -> None:
+    needs(ats, 12, "the storage parameter vacuum_truncate")
+    insert(ats, 1, "a1")
+    async with open_rig(capture=BOUND) as rig:
+        assert BACKLOG // 16 <= take(ats, A_QUARTER, vacuumed=True) < BACKLOG // 2
+        update(ats, 1, status="hired")
+
+        await rig.drain.catch_up()
+
+        assert one(ats, SIZE) == 0
+
+
+async def test_one_that_vacuum_may_not_clean_is_given_back_when_it_is_half_full(ats: Ats, open_rig: OpenRig) -> None:
+    async with open_rig(capture=BOUND) as rig:
+        ats.execute("ALTER TABLE cdc_sync.changes SET (autovacuum_enabled = false)")
+        left = take(ats, A_QUARTER, vacuumed=False)
+        await rig.drain.catch_up()
+        assert one(ats, SIZE) == left
+        assert take(ats, MOST, vacuumed=False) >= BACKLOG // 2
+
+        await rig.drain.catch_up()
+
+        assert one(ats, SIZE) == 0
+
+
+async def test_no_writer_waits_for_it_and_it_waits_for_none(
+    ats: Ats, other: Ats, open_session: OpenSession, open_rig: OpenRig
+) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with open_rig(capture=BOUND) as rig:
+        await rig.adopt()
+        left = take(ats, MOST, vacuumed=False)
+        other.execute("BEGIN")
+        update(other, 1, status="hired")
+
+        await rig.drain.catch_up()
+        update(open_session(), 2, status="hired")
+        other.execute("COMMIT")
+
+        assert one(ats, SIZE) >= left
+        assert sorted(key for (key,) in rows(ats, "SELECT row_key[1] FROM cdc_sync.changes")) == ["1", "2"]
+        await rig.drain.catch_up()
+        assert one(ats, SIZE) == 0
+
+
+async def test_not_where_subscribers_would_empty_theirs(ats: Ats, open_rig: OpenRig) -> None:
+    async with open_rig(capture=BOUND) as rig:
+        left = take(ats, MOST, vacuumed=False)
+        ats.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+
+        await rig.drain.catch_up()
+        ats.execute("DROP PUBLICATION everything")
+
+        assert one(ats, SIZE) == left
+
+
+# The loops of notify mode together: the log is read when the bell rings, or when a look shows changes.
+
+
+NEVER = {"drain_interval": "1h"}
+"""No test lives to see it."""
+
+
+@asynccontextmanager
+async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Run loops beside the test; one that fails fails the test."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield tasks
+        assert not [task.exception() for task in tasks if task.done()]
+    finally:
+        await end(tasks)
+
+
+@asynccontextmanager
+async def notify_mode(rig: Rig) -> AsyncIterator[NotifyCapture]:
+    """All the loops of notify mode, with nothing that would find a change without the bell."""
+    await rig.adopt()
+    async with running(*(job() for job in (await rig.drain.jobs()).values())):
+        yield rig.drain
+
+
+async def is_queued(rig: Rig, application_id: str) -> bool:
+    return any(entry.application_id == application_id for entry in await rig.entries())
+
+
+def is_armed(ats: Ats) -> bool:
+    return bool(one(ats, "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell"))
+
+
+class TestPace:
+    """Awake while changes come fast."""
+
+    async def test_commits_take_no_lock_for_us_then(
+        self, ats: Ats, open_rig: OpenRig, open_session: OpenSession
+    ) -> None:
+        listener = open_session()
+        listener.execute("LISTEN cdc_sync")
+        insert(ats, 1, "a1")
+        async with open_rig(capture=NEVER) as rig, notify_mode(rig) as doorbell:
+            await eventually(lambda: doorbell.lookout.bell.is_armed, "it sleeps")
+            deadline = time.monotonic() + 30
+            while is_armed(ats):
+                assert time.monotonic() < deadline, "it never woke for good"
+                for _ in range(20):
+                    update(ats, 1, status=f"{time.monotonic()}")
+                    await asyncio.sleep(0)
+            listener.execute("SELECT")
+            list(listener.notifies(timeout=0))
+
+            update(ats, 1, status="silent")
+
+            listener.execute("SELECT")
+            assert list(listener.notifies(timeout=0)) == []
+            await eventually(lambda: is_status(rig, "silent"), "the entry")
+            await eventually(lambda: doorbell.lookout.bell.is_armed, "it sleeps again when nothing comes")
+            assert is_armed(ats)
+            update(ats, 1, status="rung for")
+            await eventually(lambda: is_status(rig, "rung for"), "the entry")
+
+
+async def is_status(rig: Rig, status: str) -> bool:
+    return any(entry.content.status == status for entry in await rig.entries())
+
+
+async def test_a_writer_that_does_not_ring_is_found_by_the_next_look(ats: Ats, other: Ats, open_rig: OpenRig) -> None:
+    """One with a lock_timeout: its COMMIT must not wait for NOTIFY's lock."""
+    insert(ats, 1, "a1")
+    other.execute("SET lock_timeout = '1h'")
+    async with open_rig(capture={"drain_interval": "100ms"}) as rig, notify_mode(rig) as doorbell:
+        await eventually(lambda: doorbell.lookout.bell.is_armed, "the bell is armed")
+
+        update(other, 1, status="silent")
+
+        await eventually(lambda: is_status(rig, "silent"), "the entry")
+
+
+async def test_triggers_of_an_earlier_version_are_heard_by_looks(ats: Ats, open_rig: OpenRig) -> None:
+    """They know nothing of the common bell."""
+    insert(ats, 1, "a1")
+    async with open_rig(capture={"drain_interval": "100ms"}) as rig:
+        run(ats, "ALTER SEQUENCE cdc_sync.bell RENAME TO bell_applications")
+        async with notify_mode(rig):
+            run(ats, "INSERT INTO cdc_sync.changes VALUES ('applications', 'U', '{1}', now())")
+
+            await eventually(lambda: one(ats, "SELECT count(*) = 0 FROM cdc_sync.changes"), "it is taken")
+
+
+async def test_triggers_that_were_off_for_a_while_are_followed_by_a_sweep(ats: Ats, open_rig: OpenRig) -> None:
+    """Within one transaction nobody ever sees them off."""
+    insert(ats, 1, "a1")
+    async with open_rig(capture={"drain_interval": "100ms"}) as rig, notify_mode(rig) as doorbell:
+        with ats.transaction():
+            ats.execute("ALTER TABLE public.applications DISABLE TRIGGER USER")
+            update(ats, 1, status="silent")
+            ats.execute("ALTER TABLE public.applications ENABLE TRIGGER USER")
+
+        await doorbell.lookout.go_round()
+
+        await eventually(lambda: rig.sweeps_wanted, "a sweep is wanted")
+
+
+async def test_the_end_disarms(ats: Ats, open_rig: OpenRig) -> None:
+    async with open_rig(capture=NEVER) as rig, notify_mode(rig):
+        await eventually(lambda: is_armed(ats), "the bell is armed")
+
+    assert not is_armed(ats)
+
+
+class TestDrainLoop:
+    async def test_drains_without_being_rung_for_now_and_then(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig(capture={"wakeup": "none", "poll_interval": "20ms"}) as rig:
+            await rig.adopt()
+            async with running(rig.drain.run()):
+                insert(ats, 1, "a1")
+
+                await eventually(lambda: is_queued(rig, "a1"), "the entry")
+
+
+# What the triggers could not record is repaired by a sweep that sees all of it, and said once.
+
+
+SMALL_BACKLOG = 64 * 1024
+SOON = {"drain_interval": "200ms"}
+FULL = {"max_backlog": SMALL_BACKLOG, **SOON}
+
+
+@asynccontextmanager
+async def watching(rig: Rig) -> AsyncIterator[None]:
+    drain = rig.drain
+    drain.lookout.listen(drain.watched, Ears(0.1, arms=False, rung=nothing, looked=lambda _: None))
+    task = asyncio.create_task(rig.drain.watch_missed())
+    try:
+        yield
+        assert not task.done() or task.exception() is None
+    finally:
+        drain.watched.ears = None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def missed(rig: Rig) -> list[int]:
+    return [observation.number for observation in rig.heard(ChangesMissed)]
+
+
+async def test_not_before_the_transaction_has_ended(ats: Ats, other: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig(capture=SOON) as rig:
+        await rig.adopt()
+        ats.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
+        other.execute("BEGIN")
+        update(other, 1, status="hired")
+        ats.execute("ALTER TABLE cdc_sync.away RENAME TO changes")
+        async with watching(rig):
+            await eventually(lambda: missed(rig), "it is noticed")
+            await asyncio.sleep(0.7)  # time for more than one look
+            assert rig.sweeps_wanted == 0, "a sweep would not see it yet"
+
+            other.execute("COMMIT")
+
+            await eventually(lambda: rig.sweeps_wanted, "a sweep is wanted")
+        assert missed(rig) == [1]
+        assert (await rig.sweep()).repaired == {"status": 1}
+
+
+async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: Ats, open_rig: OpenRig) -> None:
+    """The whole story: full, drained, swept, recorded again."""
+    number, recorded = 2_000, 1_500
+    ats.execute(
+        "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
+        " SELECT i, 'a' || i, 'NEW', 'j', now() FROM generate_series(1, %s) i",
+        [number],
+    )
+    async with open_rig(capture=FULL) as rig:
+        await rig.adopt()
+
+    ats.execute("UPDATE public.applications SET status = 'hired' WHERE id <= %s", [recorded])
+    assert one(ats, "SELECT pg_relation_size('cdc_sync.changes')") > SMALL_BACKLOG
+    warned = list[str]()
+    ats.add_notice_handler(lambda notice: warned.append(str(notice.message_primary)))
+    ats.execute("UPDATE public.applications SET status = 'hired' WHERE id > %s", [recorded])
+    assert warned == [], "one in each transaction would fill the server's log"
+
+    async with open_rig(capture=FULL) as rig:
+        await rig.drain.catch_up()
+        counts = (await rig.store.report.counts())[WATCH]
+        assert counts.pending + counts.held == recorded
+        async with watching(rig):
+            await eventually(lambda: rig.sweeps_wanted, "a sweep is wanted")
+            done = await rig.sweep()
+        assert recorded + done.repaired["status"] == number
+        assert missed(rig) == [1]
+        assert "the change log was full" in rig.heard(ChangesMissed)[0].reason
+
+        update(ats, 1, status="interview")
+        await rig.drain.catch_up()
+        pending = (await rig.store.capture.known(WATCH, ["a1"]))["a1"].pending
+        assert pending is not None
+        assert pending.content.status == "interview"

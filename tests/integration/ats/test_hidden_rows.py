@@ -94,22 +94,6 @@ async def test_what_is_seen_again_was_never_gone(ats: Ats, open_daemons_rig: Ope
         assert await watch.deliver() == [("a2", "deleted", "J1")]
 
 
-async def test_with_the_policy_that_we_ask_for_deletions_are_believed(
-    ats: Ats, open_daemons_rig: OpenDaemonsRig, role: str
-) -> None:
-    insert(ats, 1, "a1")
-    run(ats, HIDE_1)
-    run(ats, "CREATE POLICY cdc_sync ON public.applications FOR SELECT TO {role} USING (true)", role=role)
-    async with open_daemons_rig() as watch:
-        await watch.adopt()
-        delete(ats, 1)
-        await watch.drain.catch_up()
-        await watch.pass_grace()
-
-        assert await watch.deliver() == [("a1", "deleted", "J1")]
-        assert watch.heard(RowsHidden) == []
-
-
 async def test_a_doubt_lasts_until_the_next_look(ats: Ats, open_daemons_rig: OpenDaemonsRig, role: str) -> None:
     # Roles are locked by nothing: this is the remedy that comes between a read and its question.
     insert(ats, 2, "a2")

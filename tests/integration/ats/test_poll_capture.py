@@ -1,19 +1,30 @@
 """Capture by poll: nothing is missed that carries a time, and the watermark never passes what may still come."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.eventually import eventually
 from support.rig import Call, OpenRig, Rig
-from support.sessions import Ats, one
+from support.sessions import Ats, one, rows, run, sessions
+from support.source import Source, opened
+from support.standby import standby_of
+from support.watched import a_config
 
 from cdc_sync.ats.database import Steps
-from cdc_sync.ats.poll import POSITION, PollCapture
+from cdc_sync.ats.poll import LONGEST_PAUSE, POSITION, PollCapture, WatermarkReader, pause
+from cdc_sync.ats.reading import Reader
 from cdc_sync.core.events import CaughtUp
+from cdc_sync.core.rows import Key
+from cdc_sync.demo.postgres import Server
 
 
 @pytest.fixture
@@ -173,3 +184,215 @@ async def test_a_soft_deletion_waits_for_its_grace_and_a_hard_one_for_the_sweep(
         assert (await rig.sweep(poll)).repaired == {}, "polls see no hard deletion, so none was missed"
         await rig.pass_grace()
         assert await rig.deliver() == [("a2", "deleted", "J1")]
+
+
+# Polls that take long come seldom: a forgotten transaction holds the fence, and each reads all that changed since.
+
+
+_SLOW = """
+CREATE FUNCTION public.drag(status text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_sleep(0.02);
+    RETURN status;
+END $$
+"""
+
+
+@pytest.mark.parametrize(
+    ("every", "took", "expected"), [(2, 0.01, 2), (2, 1, 9), (0.5, 3600, LONGEST_PAUSE), (300, 3600, 300)]
+)
+def test_a_pause_is_nine_times_as_long_within_limits(every: float, took: float, expected: float) -> None:
+    assert pause(every, took) == expected
+
+
+async def test_while_a_transaction_holds_the_fence(ats: Ats, other: Ats, open_rig: OpenRig) -> None:
+    ats.execute(_SLOW)
+    insert(ats, 0, "a0")
+    capture = {"mode": "poll", "watermark": "updated_at", "lookback": "0s", "poll_interval": "10ms"}
+    status = {"sql": "public.drag(t.status)", "depends_on": ["status"]}
+    async with open_rig(install=False, capture=capture, columns={"status": status}) as rig:
+        poll = await rig.poll()
+        with other.transaction():
+            update(other, 0, status="forgotten")
+            for number in range(1, 11):
+                insert(ats, number, f"a{number}")
+            before = len(rig.heard(CaughtUp))
+            polling = asyncio.create_task(poll.run())
+            await eventually(lambda: len(rig.heard(CaughtUp)) > before, "the first poll")
+            first = time.monotonic()
+            await eventually(lambda: len(rig.heard(CaughtUp)) > before + 1, "the second one")
+            waited = time.monotonic() - first
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
+
+    # Each reads ten rows, in a fifth of a second and more.
+    assert waited > 1
+
+
+# Polling a hot standby, which hands out no transaction ids of its own.
+
+
+@pytest.fixture
+def standby(restartable_server: Server) -> Iterator[str]:
+    with standby_of(restartable_server) as standby:
+        yield standby.dsn
+
+
+async def test_a_writer_on_the_primary_holds_the_fence(restartable_server: Server, standby: str) -> None:
+    with sessions(restartable_server.dsn) as on_primary, sessions(standby) as on_standby:
+        ats, slow, restart = on_primary(), on_primary(), on_standby()
+        async with opened(a_config(standby)) as source:
+            reader = await source.watermark_reader("updated_at")
+            with slow.transaction():
+                slow.execute("INSERT INTO public.applications (hellowork_id, updated_at) VALUES ('slow', now())")
+                writing = int(one(slow, "SELECT txid_current()"))
+                began = one(slow, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+                ats.execute("INSERT INTO public.applications (hellowork_id, updated_at) VALUES ('quick', now())")
+                ats.execute("CHECKPOINT")
+
+                async def knows_of_the_checkpoint() -> bool:
+                    restart.execute("CHECKPOINT")
+                    return (await reader.look()).xmax > writing
+
+                await eventually(knows_of_the_checkpoint, "the standby has replayed the checkpoint")
+                await eventually(source.rows, "the standby has the quick row")
+                held = await reader.look()
+                assert held.xmin <= writing < held.xmax
+                assert held.instant <= began + 10**6
+
+            async def is_past() -> bool:
+                ats.execute("SELECT txid_current()")
+                return (await reader.look()).xmin >= held.xmax
+
+            await eventually(is_past, "the slow transaction has ended on the standby too")
+            page = await reader.page((reader.watermark_at(held.instant - 10 * 10**6),), 10)
+            assert [row.application_id for row in page.rows] == ["slow", "quick"]
+
+
+# The watermark's arithmetic, and pages behind it, in the column's own type.
+
+
+def microseconds(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+async def a_reader(ats: Ats, source: Source, type_: str, lookback: timedelta = timedelta(0)) -> WatermarkReader:
+    run(ats, "ALTER TABLE public.applications ALTER updated_at TYPE {type_} USING NULL", type_=type_)
+    # The facts of the table are from before.
+    async with opened(a_config(source.connection.info.dsn, timezone=source.watch.timezone)) as again:
+        return WatermarkReader(Reader(source.pool, again.mapping), "updated_at", lookback)
+
+
+class TestWatermark:
+    @pytest.mark.parametrize(
+        ("type_", "timezone", "expected"),
+        [
+            ("timestamptz", "UTC", "2023-07-10T08:54:30+00:00"),
+            ("timestamp", "UTC", "2023-07-10T08:54:30"),
+            ("timestamp", "Europe/Paris", "2023-07-10T10:54:30"),
+            ("timestamp(3)", "America/New_York", "2023-07-10T04:54:30"),
+            ("date", "UTC", "2023-07-10"),
+            ("date", "Pacific/Honolulu", "2023-07-09"),
+        ],
+    )
+    async def test_is_lookback_before_the_fence(
+        self, database: str, ats: Ats, type_: str, timezone: str, expected: str
+    ) -> None:
+        fence = microseconds(datetime(2023, 7, 10, 8, 59, 30, 999_999, tzinfo=UTC))
+        run(ats, "ALTER DATABASE {name} SET timezone = 'UTC'", name=ats.info.dbname)
+        async with opened(a_config(database, timezone=timezone)) as source:
+            reader = await a_reader(ats, source, type_, timedelta(minutes=5))
+
+            assert reader.watermark_at(fence) == expected
+
+    @pytest.mark.parametrize(
+        ("timezone", "noon_before"),
+        [
+            ("Europe/Paris", "2023-10-28T12:00Z"),
+            ("America/New_York", "2023-11-04T12:00Z"),
+            ("Australia/Lord_Howe", "2023-04-01T12:00Z"),  # sets its clocks back by half an hour
+            ("Antarctica/Troll", "2023-10-28T12:00Z"),  # by two hours
+        ],
+    )
+    async def test_is_never_ahead_of_a_local_time_that_is_still_to_come(
+        self, database: str, ats: Ats, timezone: str, noon_before: str
+    ) -> None:
+        quarters = [datetime.fromisoformat(noon_before) + timedelta(minutes=15 * n) for n in range(96)]
+        local = [moment.astimezone(ZoneInfo(timezone)).replace(tzinfo=None) for moment in quarters]
+        assert any(later < earlier for earlier, later in pairwise(local)), "the clocks are set back"
+        async with opened(a_config(database, timezone=timezone)) as source:
+            reader = await a_reader(ats, source, "timestamp")
+
+            for number, moment in enumerate(quarters):
+                watermark = datetime.fromisoformat(reader.watermark_at(microseconds(moment)))
+                assert watermark <= min(local[number:])
+                assert watermark >= local[number] - timedelta(hours=3)
+
+
+class TestLook:
+    async def test_the_first_writer_of_an_idle_server_holds_it_too(self, database: str, other: Ats) -> None:
+        """A snapshot's own xmax is that writer's id, and would let it through."""
+        async with opened(a_config(database)) as source:
+            reader = await source.watermark_reader("updated_at")
+            with other.transaction():
+                other.execute("SELECT txid_current()")
+                during = await reader.look()
+                assert (await reader.look()).xmin < during.xmax
+
+
+class TestPages:
+    async def all_keys(self, reader: WatermarkReader, watermark: str, size: int) -> list[Key]:
+        keys: list[Key] = []
+        place: Key | None = (watermark,)
+        while place is not None:
+            page = await reader.page(place, size)
+            keys += [row.key for row in page.rows]
+            place = page.last
+        return keys
+
+    @pytest.mark.parametrize("type_", ["timestamptz", "timestamp", "date"])
+    async def test_every_date_can_be_passed(self, database: str, ats: Ats, type_: str) -> None:
+        moments = ["-infinity", "4713-01-01 BC", "0044-03-15 BC", "0001-01-01", "2024-01-02", "10000-01-01", "infinity"]
+        run(ats, "ALTER TABLE public.applications ALTER updated_at TYPE {type_} USING NULL", type_=type_)
+        run(ats, "ALTER DATABASE {name} SET datestyle = 'German'", name=ats.info.dbname)
+        for number, moment in enumerate(moments, start=1):
+            insert = "INSERT INTO public.applications (id, updated_at) VALUES (%s, %s::text::{type_})"
+            run(ats, insert, [number, moment], type_=type_)
+        async with opened(a_config(database)) as source:
+            reader = await source.watermark_reader("updated_at")
+
+            met = await self.all_keys(reader, "-infinity", 1)
+
+        assert met == [(str(n),) for n in range(1, 8)]
+
+    @pytest.mark.parametrize("size", [1, 2, 10])
+    async def test_rows_without_time_or_key_are_left_out(self, database: str, ats: Ats, size: int) -> None:
+        ats.execute("CREATE TABLE public.keyed (a int, b int, s text, at timestamptz)")
+        ats.execute(
+            "INSERT INTO public.keyed (a, b, at) VALUES (1, 1, now()), (1, NULL, now()), (NULL, 2, now()),"
+            " (2, 2, NULL), (3, 3, now()), (3, NULL, now() + interval '1 s'), (4, 4, now() + interval '2 s')"
+        )
+        columns = {"application_id": "s", "status": "s", "job_id": "s", "created": "at", "event_date": None}
+        config = a_config(database, table="public.keyed", key=["a", "b"], columns={**columns, "deleted": None})
+        async with opened(config) as source:
+            reader = await source.watermark_reader("at")
+
+            assert await self.all_keys(reader, "2000-01-01", size) == [("1", "1"), ("3", "3"), ("4", "4")]
+
+    async def test_the_index_on_the_watermark_serves(self, database: str, ats: Ats) -> None:
+        ats.execute(
+            "INSERT INTO public.applications (updated_at)"
+            " SELECT now() - n * interval '1 minute' FROM generate_series(1, 5000) n"
+        )
+        ats.execute("ANALYZE public.applications")
+        used = "SELECT coalesce(idx_scan, 0) FROM pg_stat_user_indexes WHERE indexrelname LIKE '%updated_at%'"
+        before = one(ats, used)
+        (recent,) = rows(ats, "SELECT to_json(now() - interval '5 minutes') #>> '{}'")[0]
+        async with opened(a_config(database)) as source:
+            page = await (await source.watermark_reader("updated_at")).page((recent,), 10)
+        assert 4 <= len(page.rows) <= 5
+
+        await eventually(lambda: one(ats, used) > before, "the index was used")
+
+
+# The poll against every order in which two transactions of a real server and two polls of it can happen.

@@ -101,20 +101,6 @@ async def test_a_walk_over_columns_of_different_collations(database: str, ats: A
     assert len(met) == 18
 
 
-async def test_an_id_is_found_in_a_url_of_any_collation(database: str, ats: Ats) -> None:
-    ignore_case(ats)
-    ats.execute("ALTER TABLE public.applications ALTER status_api_url TYPE text COLLATE loose")
-    url = "https://ats-partner.hellowork.com/v1/applications/A%C3%89%20É1/status"
-    ats.execute("INSERT INTO public.applications (id, status_api_url) VALUES (7, %s)", [url])
-    config = a_config(database, columns={"application_id": None, "status_url": "status_api_url"})
-
-    async with opened(config) as source:
-        found = await source.reader.by_application(["AÉ É1", "unknown"])
-        other = await source.reader.by_application([url.split("/")[-2]])
-
-    assert [row.key for row in [*found.rows, *other.rows]] in ([("7",)], [("7",), ("7",)])
-
-
 class TestKeysOfNoRow:
     """A related table may keep keys in another type, and beside them other things."""
 

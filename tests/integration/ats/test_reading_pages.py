@@ -87,24 +87,3 @@ class TestByApplication:
 
         # The caller tells apart what only differs in case.
         assert [row.key for row in found.rows if row.key != ("6",)] == [("1",), ("2",), ("3",)]
-
-    @pytest.mark.parametrize(
-        ("type_", "id_", "others"),
-        [
-            ("uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", ["b0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]),
-            ("bigint", "9007199254740993", ["9007199254740992"]),
-            ("label", "abc", ["ab"]),
-        ],
-    )
-    async def test_in_the_columns_own_type(
-        self, database: str, ats: Ats, type_: str, id_: str, others: list[str]
-    ) -> None:
-        ats.execute("CREATE DOMAIN label AS varchar(12)")
-        run(ats, "ALTER TABLE public.applications ALTER hellowork_id TYPE {type_} USING NULL", type_=type_)
-        for value in [*others, id_]:
-            run(ats, "INSERT INTO public.applications (hellowork_id) VALUES (%s)", [value])
-
-        async with opened(a_config(database)) as source:
-            found = await source.reader.by_application([id_])
-
-        assert [row.application_id for row in found.rows] == [id_]

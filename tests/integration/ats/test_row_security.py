@@ -55,7 +55,6 @@ async def looked_at(database: str, role: str, table: str = TABLE) -> tuple[froze
         MOST,
         ENABLE + MOST + "ALTER TABLE public.applications OWNER TO {role};",
         ENABLE + MOST + "ALTER ROLE {role} BYPASSRLS;",
-        ENABLE + MOST + "ALTER ROLE {role} SUPERUSER;",
         ENABLE + FORCE + ALL + "ALTER TABLE public.applications OWNER TO {role};",
         ENABLE + MOST + ALL,
         ENABLE + "CREATE POLICY everything ON public.applications USING (true);",

@@ -1,12 +1,21 @@
 """The scripts as a DBA meets them: run once, run again, run in a bad moment, removed without a trace."""
 
+from collections.abc import Iterator
+
+import psycopg
 import pytest
-from support.sessions import Ats, rows
+from support.log_batches import batch
+from support.roles import NewRole
+from support.sessions import Ats, OpenSession, one, rows, run
 from support.versions import needs
 from support.watched import COLUMNS, a_config, install_triggers, some_config, uninstall_triggers
 
+from cdc_sync.ats.connection import pooled
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.notify import ChangeLog
 from cdc_sync.ats.scripts import install
 from cdc_sync.ats.verifying import verify
+from cdc_sync.config import Config
 
 TRIGGERS = """
 SELECT c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal ORDER BY 1, 2
@@ -132,3 +141,177 @@ def test_what_the_dba_has_set_for_the_log_stays(ats: Ats) -> None:
     install_triggers(ats, a_config())
 
     assert {"vacuum_truncate=true", "autovacuum_vacuum_threshold=5"} <= {option for (option,) in rows(ats, OPTION)}
+
+
+# Publications that take in the log: nobody is surprised, and the daemon can still take what is recorded.
+
+
+IDENTITY = "SELECT relreplident::text FROM pg_class WHERE oid = 'cdc_sync.changes'::regclass"
+
+
+@pytest.fixture
+def published(ats: Ats) -> Iterator[Ats]:
+    """Publications are not in any schema, so nobody else drops them."""
+    ats.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    yield ats
+    ats.execute("DROP PUBLICATION everything")
+
+
+async def take(dsn: str) -> int:
+    async with pooled(dsn) as pool, batch(ChangeLog(pool, "applications"), 10) as changes:
+        return changes.number
+
+
+def test_a_new_log_is_not_published_unawares(published: Ats) -> None:
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as refused:
+        install_triggers(published, a_config())
+
+    published.execute("ROLLBACK")
+    assert "everything would publish the log, and stop subscribers" in (refused.value.diag.message_primary or "")
+    assert "SET cdc_sync.published = 'yes'" in (refused.value.diag.message_hint or "")
+    assert one(published, "SELECT to_regnamespace('cdc_sync')") is None
+
+
+async def test_one_that_may_be_can_be_taken(database: str, published: Ats) -> None:
+    published.execute("SET cdc_sync.published = 'yes'")
+    install_triggers(published, a_config())
+    published.execute("INSERT INTO public.applications (id) VALUES (1)")
+
+    assert await take(database) == 1
+    assert await take(database) == 0
+
+
+async def test_vacuum_shortens_one_that_the_daemon_may_not_truncate(published: Ats) -> None:
+    published.execute("SET cdc_sync.published = 'yes'")
+    install_triggers(published, a_config())
+    published.execute("INSERT INTO public.applications (status) SELECT 'NEW' FROM generate_series(1, 1000)")
+    published.execute("DELETE FROM cdc_sync.changes")
+
+    published.execute("VACUUM cdc_sync.changes")
+
+    assert one(published, "SELECT pg_relation_size('cdc_sync.changes')") == 0
+
+
+async def test_a_log_of_an_earlier_version_is_mended(database: str, ats: Ats) -> None:
+    install_triggers(ats, a_config())
+    ats.execute("ALTER TABLE cdc_sync.changes REPLICA IDENTITY DEFAULT")
+    ats.execute("INSERT INTO public.applications (id) VALUES (1)")
+    ats.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    try:
+        with pytest.raises(SourceError, match=r"does not have a replica identity") as refused:
+            await take(database)
+        assert refused.value.kind == "misconfigured"
+
+        install_triggers(ats, a_config())
+
+        assert one(ats, IDENTITY) == "f"
+        assert await take(database) == 1
+    finally:
+        ats.execute("DROP PUBLICATION everything")
+
+
+# What `cdc-sync sql verify` says of what is installed.
+
+
+REJECTIONS = [{"table": "public.rejections", "key": ["application"]}]
+OBJECTS = 1 + 2 + 1 + 2 * 2
+"""The log, two sequences, a function, and two triggers for each of the two tables."""
+
+
+def wrong(session: Ats, config: Config | None = None) -> dict[str, str]:
+    """What is not ok, by object."""
+    found = rows(session, verify((config or a_config(related=REJECTIONS)).watches))
+    return {name: state for _, _, name, _, _, state in found if state != "ok"}
+
+
+@pytest.fixture
+def installed(ats: Ats) -> Ats:
+    ats.execute("CREATE TABLE public.rejections (application bigint)")
+    install_triggers(ats, a_config(related=REJECTIONS))
+    return ats
+
+
+@pytest.mark.usefixtures("installed")
+def test_any_role_may_ask_and_everything_is_ok_right_after_the_installation(
+    new_role: NewRole, open_session: OpenSession
+) -> None:
+    role = new_role()
+    found = rows(open_session(user=role, password=role), verify(a_config(related=REJECTIONS).watches))
+
+    assert [row[-1] for row in found] == ["ok"] * OBJECTS
+
+
+@pytest.mark.parametrize(
+    ("harm", "found"),
+    [
+        ("DROP TABLE cdc_sync.changes", {"cdc_sync.changes": "missing"}),
+        ("DROP SEQUENCE cdc_sync.bell", {"cdc_sync.bell": "missing"}),
+        ("DROP SEQUENCE cdc_sync.missed_applications", {"cdc_sync.missed_applications": "missing"}),
+        (
+            "ALTER TABLE public.rejections DISABLE TRIGGER cdc_sync_applications$1_row",
+            {"cdc_sync_applications$1_row": "disabled"},
+        ),
+        (
+            "DROP TRIGGER cdc_sync_applications_row ON public.applications",
+            {"cdc_sync_applications_row": "missing"},
+        ),
+        (
+            # Somebody has made the comparison cheaper.
+            (
+                "DROP TRIGGER cdc_sync_applications_row ON public.applications;"
+                "CREATE TRIGGER cdc_sync_applications_row AFTER UPDATE ON public.applications"
+                " FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE PROCEDURE cdc_sync.record_applications()"
+            ),
+            {"cdc_sync_applications_row": "different"},
+        ),
+        (
+            # Somebody has edited the function, which keeps its comment.
+            (
+                "CREATE OR REPLACE FUNCTION cdc_sync.record_applications() RETURNS trigger LANGUAGE plpgsql"
+                " AS 'BEGIN RETURN NULL; END'"
+            ),
+            {"cdc_sync.record_applications": "different"},
+        ),
+        ("ALTER FUNCTION cdc_sync.record_applications() RESET ALL", {"cdc_sync.record_applications": "different"}),
+        (
+            "ALTER FUNCTION cdc_sync.record_applications() SECURITY INVOKER",
+            {"cdc_sync.record_applications": "different"},
+        ),
+        (
+            "CREATE RULE r AS ON INSERT TO cdc_sync.changes DO ALSO NOTIFY somebody",
+            {"cdc_sync.changes": "different"},
+        ),
+        ("ALTER TABLE cdc_sync.changes ENABLE ROW LEVEL SECURITY", {"cdc_sync.changes": "different"}),
+        (
+            (
+                "CREATE TRIGGER t BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
+                " EXECUTE PROCEDURE suppress_redundant_updates_trigger()"
+            ),
+            {"cdc_sync.changes": "different"},
+        ),
+        (
+            "CREATE FUNCTION cdc_sync.record_former() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            {"cdc_sync.record_former": "left over"},
+        ),
+    ],
+)
+def test_what_was_done_to_it_since_is_told(installed: Ats, harm: str, found: dict[str, str]) -> None:
+    run(installed, harm)
+
+    assert wrong(installed) == found
+
+
+def test_the_script_may_have_gone_through_a_file_of_windows(ats: Ats) -> None:
+
+    ats.execute(install(a_config()).replace("\n", "\r\n").encode())
+
+    assert wrong(ats, a_config()) == {}
+
+
+def test_triggers_that_must_fire_always_are_disabled_otherwise(installed: Ats) -> None:
+    always = a_config(related=REJECTIONS, capture={"replicated": True})
+    assert set(wrong(installed, always).values()) == {"disabled"}
+
+    install_triggers(installed, always)
+
+    assert wrong(installed, always) == {}

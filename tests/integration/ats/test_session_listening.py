@@ -5,14 +5,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from psycopg import AsyncConnection
 from support.eventually import eventually
+from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.proxy import Direction, proxy_to
-from support.sessions import Ats, end_sessions, one
-from support.watch_session import session
+from support.roles import NewRole, dsn_of
+from support.sessions import Ats, OpenSession, end_sessions, one
+from support.watch_session import LastSession, session
 
-from cdc_sync.ats.connection import Connection
+from cdc_sync.ats import session as module
+from cdc_sync.ats.connection import Connection, connected
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.session import ANSWERS_WITHIN, own_session
+from cdc_sync.ats.session import ANSWERS_WITHIN, Process, Session, _lock_number, own_session
 
 QUIET = 60.0
 """Seconds between proofs that no test lives to see."""
@@ -149,9 +153,134 @@ class TestLock:
 
         assert raised.value.kind == "unreachable"
 
-    async def test_a_lost_connection_gives_it_up(self, database: str, ats: Ats) -> None:
-        async with session(database, "applications") as own:
-            end_sessions(ats, "pid = %s", [own.process.pid])
 
-            async with session(database, "applications"):
+# Behind a pooler: a session that several clients use is no place for a lock, and nothing is left behind in it.
+
+
+WATCH = "applications"
+
+_LEFT = """
+SELECT count(*) FROM pg_locks
+ WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+@pytest.fixture
+def binary() -> str:
+    binary = pgbouncer_binary()
+    if binary is None:
+        pytest.skip("there is no pgbouncer here (Debian: apt-get install pgbouncer)")
+    return binary
+
+
+@asynccontextmanager
+async def unprobed(dsn: str, token: str) -> AsyncIterator[Session]:
+    """A session that was taken for our own, since nothing gave the pooler away when it began."""
+    async with connected(dsn) as connection:
+        row = await (await connection.execute(module._SQL["ours"])).fetchone()
+        await connection.execute(module._SQL["mark"], (token,))
+        assert row is not None
+        own = Session(connection, module.Process(*row), token)
+        try:
+            yield own
+        finally:
+            await own.end()
+
+
+async def test_a_session_that_turns_out_to_be_shared_is_given_up(database: str, ats: Ats, binary: str) -> None:
+    """The other client keeps it in a transaction, so that the next proof is given another one."""
+    with pgbouncer(binary, database, "transaction") as dsn:
+        async with unprobed(dsn, "ours") as own:
+            await own.lock(WATCH)
+            await own.listen(WATCH, lambda: None, lambda _: None)
+            task = asyncio.create_task(own.hold(0.05))
+            async with await AsyncConnection.connect(dsn, prepare_threshold=None) as other:
+                await other.execute("SELECT 1")
+                await asyncio.wait([task], timeout=30)
+                error = task.exception()
+        assert isinstance(error, SourceError)
+        assert error.kind == "misconfigured"
+        assert "lets several clients use one session" in str(error)
+        await eventually(lambda: one(ats, _LEFT) == 0, "the lock to be gone")
+
+
+async def test_a_pool_in_session_mode_works_and_is_given_back_clean(database: str, ats: Ats, binary: str) -> None:
+    with pgbouncer(binary, database, "session", server_reset_query="") as dsn:
+        for _ in range(3):  # the pooler keeps the session, and cleans nothing up
+            async with session(dsn, WATCH) as own:
+                assert own.is_pooled
+                task = asyncio.create_task(own.hold(0.01))
+                await asyncio.wait([task], timeout=0.2)
+                assert not task.done()
+                assert one(ats, _LEFT) == 1
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            assert one(ats, _LEFT) == 0
+
+
+# A lock that the server keeps for a session of our own, whose end it has not heard of.
+
+
+_HOLDERS = """
+SELECT count(*) FROM pg_locks
+ WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+@asynccontextmanager
+async def a_session_left_behind(dsn: str, last: LastSession) -> AsyncIterator[None]:
+    """Behind a silent network: we have given it up, and the server does not know."""
+    async with proxy_to(dsn) as proxy:
+        async with session(proxy.dsn, "applications", last):
+            proxy.fall_silent()
+        yield
+
+
+async def test_a_session_of_our_own_gives_way(database: str, ats: Ats) -> None:
+    last = LastSession()
+    async with a_session_left_behind(database, last):
+        assert one(ats, _HOLDERS) == 1
+        before = last.process
+        async with session(database, "applications", last):
+            assert one(ats, _HOLDERS) == 1
+            assert last.process != before
+
+
+async def held_by(dsn: str) -> str:
+    with pytest.raises(SourceError) as refused:
+        async with session(dsn, "applications"):
+            pass
+    return refused.value.message
+
+
+async def test_a_role_that_took_the_lock_is_named_with_what_ends_it(
+    database: str, ats: Ats, new_role: NewRole, open_session: OpenSession
+) -> None:
+    daemon, thief = new_role(), new_role()
+    stolen = open_session(user=thief, password=thief, application_name="psql\x1b[2J")
+    stolen.execute("SELECT pg_advisory_lock(%s)", [_lock_number("applications")])
+    dsn = dsn_of(database, daemon)
+
+    said = await held_by(dsn)
+
+    process = stolen.info.backend_pid
+    assert f"process {process} of the role {thief}" in said
+    assert "\x1b" not in said
+    assert f"SELECT pg_terminate_backend({process});" in said
+    end_sessions(ats, "pid = %s", [process])
+    async with session(dsn, "applications"):
+        pass
+
+
+async def test_a_process_that_only_has_the_same_number_is_left_alone(database: str, ats: Ats) -> None:
+    async with session(database, "applications") as own:
+        started = one(
+            ats,
+            "SELECT (backend_start - interval '1 s')::text FROM pg_stat_activity WHERE pid = %s",
+            [own.process.pid],
+        )
+        other = LastSession(Process(own.process.pid, started))
+        with pytest.raises(SourceError, match="Another cdc-sync works the watch"):
+            async with session(database, "applications", other):
                 pass
+        assert one(ats, _HOLDERS) == 1

@@ -136,23 +136,3 @@ async def test_a_newer_row_counts_though_the_last_known_one_does_not(ats: Ats, o
     async with open_rig(fuse=FUSE, status=AFTER) as rig:
         await measure_edit(rig.intake)
         assert rig.heard(StatusRulesChanged) == [StatusRulesChanged(WATCH, touched=1, held=False)]
-
-
-async def test_rows_that_are_never_sent_are_not_looked_up(
-    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    where = {"sql": "notes IS DISTINCT FROM 'draft'", "depends_on": ["notes"]}
-    await adopted(ats, open_rig, 1, status=BEFORE, where=where)
-    insert(ats, 2, "a2", notes="draft")
-    async with open_rig(fuse=FUSE, status=AFTER, where=where) as rig:
-        asked: list[object] = []
-        by_application = rig.intake.reader.by_application
-
-        async def counted(ids: Any) -> Any:
-            asked.extend(ids)
-            return await by_application(ids)
-
-        monkeypatch.setattr(rig.intake.reader, "by_application", counted)
-        await measure_edit(rig.intake)
-
-        assert asked == []

@@ -1,20 +1,28 @@
 """The sweep finds what nothing else has found, counts it by cause, and counts nothing else."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
-from support.rig import OpenRig, Rig, nothing
-from support.sessions import Ats
+from support.rig import Nothing, OpenRig, Rig, nothing
+from support.sessions import Ats, end_sessions, one, run
 
+from cdc_sync.ats import intake as intake_module
 from cdc_sync.ats.database import Steps
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.reading import Page, Read
+from cdc_sync.ats.sweep import Sweep
 from cdc_sync.core.events import SweepDone
+from cdc_sync.core.rows import Key
 
 
 @pytest.fixture
 def steps() -> Steps:
-    return Steps(compared=3, searched=4)
+    return Steps(adopted=3, compared=3, searched=4)
 
 
 def off(ats: Ats) -> None:
@@ -147,21 +155,6 @@ class TestNoRepairs:
             await rig.pass_grace()
             assert await rig.deliver() == []
 
-    async def test_what_changes_before_and_after_the_fast_paths_turn(self, ats: Ats, open_rig: OpenRig) -> None:
-        """The row on the page is no longer there; the one that is read has not been consumed yet."""
-        async with open_rig() as rig:
-            await filled(ats, rig)
-            update(ats, 1, status="hired")
-            offers = iter(["offer", "second offer", "third offer"])
-            busy = Overtaken(
-                rig, lambda: update(ats, 1, status="rejected"), lambda: update(ats, 1, status=next(offers))
-            )
-
-            assert (await rig.sweep(busy)).repaired == {}
-
-            await rig.drain.catch_up()
-            assert await rig.deliver() == [("a1", "rejected", "J1")]
-
     async def test_what_the_capture_named_is_repaired_all_the_same(self, ats: Ats, open_rig: OpenRig) -> None:
         """It was recorded once, and changed without the triggers before the sweep read it."""
         async with open_rig() as rig:
@@ -176,18 +169,6 @@ class TestNoRepairs:
 
             assert ("a4", "unrecorded", "J1") in await rig.deliver()
 
-    async def test_a_row_that_comes_back_and_goes_again(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
-            await filled(ats, rig)
-            delete(ats, 5)
-            busy = Overtaken(rig, lambda: delete(ats, 5), lambda: insert(ats, 5, "a5"))
-
-            assert (await rig.sweep(busy)).repaired == {}
-
-            await rig.drain.catch_up()
-            await rig.pass_grace()
-            assert [id_ for id_, _, _ in await rig.deliver()] == ["a5"]
-
     async def test_held_and_dead_entries_are_as_good_as_sent(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig(fuse={"max_changes": 1, "max_deletions": 1}) as rig:
             await filled(ats, rig)
@@ -198,3 +179,359 @@ class TestNoRepairs:
             assert len(await rig.entries("held")) == 5
 
             assert (await rig.sweep()).repaired == {}
+
+
+# A sweep that is interrupted starts again.
+
+
+ROWS = 10
+
+
+class Interrupted:
+    """A sweep whose connections the server ends before its step number `at`; counts steps.
+
+    Steps are what uses the database: a page's digests, a turn of the fast path, a reading of what differs.
+    """
+
+    def __init__(self, rig: Rig, ats: Ats, at: int | None = None) -> None:
+        self._rig = rig
+        self._ats = ats
+        self._at = at
+        self.steps = 0
+        self.before_pages: Callable[[], None] = nothing
+
+    async def run(self, patched: pytest.MonkeyPatch) -> SweepDone:
+        reader, digests = self._rig.intake.reader, self._rig.intake.reader.digests
+
+        async def counted(after: Key | None, size: int, shape: str) -> Any:
+            self.before_pages()
+            return await self._step(lambda: digests(after, size, shape))
+
+        patched.setattr(reader, "digests", counted)
+        parts_by_key = reader.parts_by_key
+
+        async def parts(
+            keys: Collection[Key], *, confirming: bool = False, shape: str | None = None
+        ) -> AsyncIterator[tuple[Read, list[Key]]]:
+            await self._step(lambda: asyncio.sleep(0))
+            async for part in parts_by_key(keys, confirming=confirming, shape=shape):
+                yield part
+
+        patched.setattr(reader, "parts_by_key", parts)
+        rig = self._rig
+        return await Sweep(rig.capture, lambda: self._step(rig.drain.catch_up)).run()
+
+    async def _step(self, do: Callable[[], Awaitable[Any]]) -> Any:
+        if self.steps == self._at:
+            end_sessions(self._ats, "datname = current_database() AND application_name = 'cdc-sync'")
+        self.steps += 1
+        return await do()
+
+
+async def filled_unnoticed(ats: Ats, rig: Rig, number: int = ROWS) -> None:
+    """That many applications, adopted, and the triggers disabled: only sweeps find what happens."""
+    for id_ in range(1, number + 1):
+        insert(ats, id_, f"a{id_}")
+    await rig.adopt()
+    await rig.drain.catch_up()
+    ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
+
+
+async def interrupted(rig: Rig, ats: Ats, at: int) -> None:
+    """A sweep that gets as far as step `at`."""
+    sweeping = Interrupted(rig, ats, at)
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(SourceError) as raised:
+        await sweeping.run(patched)
+    assert raised.value.kind == "unreachable"
+
+
+def harm(ats: Ats) -> None:
+    """On the first page, on the last one, and in two windows of the search for what is gone."""
+    update(ats, 1, status="hired")
+    update(ats, 9, job_id="J2")
+    delete(ats, 2, 6)
+
+
+@pytest.mark.parametrize("at", [0, 4, 8, 12])
+async def test_after_any_step_it_repairs_everything_once(ats: Ats, open_rig: OpenRig, at: int) -> None:
+    async with open_rig() as rig:
+        await filled_unnoticed(ats, rig)
+        harm(ats)
+        await interrupted(rig, ats, at)
+    async with open_rig() as rig:
+        done = await rig.sweep()
+
+        assert done.rows == ROWS - 2
+        assert (await rig.store.operation.repairs())[WATCH] == {"status": 1, "job": 1, "gone": 2}
+        assert [id_ for id_, _, _ in await rig.deliver()] == ["a1", "a9"]
+        await rig.pass_grace()
+        assert [id_ for id_, _, _ in await rig.deliver()] == ["a2", "a6"]
+        whole = await rig.sweep()
+        assert (whole.rows, whole.repaired) == (ROWS - 2, {})
+
+
+async def test_no_transaction_outlives_a_page(ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the baseline's either: nothing that would keep VACUUM from cleaning up after the ATS."""
+    open_ones: list[int] = []
+
+    def look() -> None:
+        open_ones.append(
+            one(
+                ats,
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = 'cdc-sync' AND (xact_start IS NOT NULL OR backend_xmin IS NOT NULL)",
+            )
+        )
+
+    async with open_rig() as rig:
+        with monkeypatch.context() as patched:
+            page = rig.intake.reader.page
+
+            async def watched(after: Key | None, size: int, shape: str) -> Page:
+                look()
+                return await page(after, size, shape)
+
+            patched.setattr(rig.intake.reader, "page", watched)
+            await filled_unnoticed(ats, rig)
+        harm(ats)
+        sweeping = Interrupted(rig, ats)
+        sweeping.before_pages = look
+        await sweeping.run(monkeypatch)
+
+    assert open_ones == [0] * 7, "four pages of the baseline, three of the sweep"
+
+
+# What a sweep finds because it was asked for was not missed; what is found by any other one was.
+
+
+LABEL = {"sql": "(SELECT s.label FROM public.stages s WHERE s.code = t.status)", "depends_on": ["status"]}
+STAGED = {"columns": {"status": LABEL}, "related": [{"table": "public.stages", "key": []}]}
+
+
+@pytest.fixture
+def staged(ats: Ats) -> Ats:
+    """Applications in stages with a label each: a1 to a9, in the stages 1 to 9."""
+    ats.execute(
+        "CREATE TABLE public.stages AS SELECT i::text AS code, 'stage ' || i AS label FROM generate_series(1, 9) i"
+    )
+    for number in range(1, 10):
+        insert(ats, number, f"a{number}", str(number))
+    return ats
+
+
+def rename(ats: Ats, *stages: int) -> None:
+    run(ats, "UPDATE public.stages SET label = label || '!' WHERE code::int = ANY (%s)", [list(stages)])
+
+
+def change_unnoticed(ats: Ats, number: int) -> None:
+    """Change a row behind the triggers."""
+    ats.execute("SET session_replication_role = replica")
+    update(ats, number, job_id="J2")
+    ats.execute("RESET session_replication_role")
+
+
+class Meanwhile:
+    """A fast path before whose first turn something happens."""
+
+    def __init__(self, rig: Rig, ats: Ats, *stages: int) -> None:
+        self._rig = rig
+        self._ats = ats
+        self._stages = stages
+
+    async def catch_up(self) -> None:
+        """Rename stages, once, and catch up."""
+        rename(self._ats, *self._stages)
+        self._stages = ()
+        await self._rig.drain.catch_up()
+
+
+async def test_only_the_sweep_that_was_asked_for_finds_what_it_was_asked_for(staged: Ats, open_rig: OpenRig) -> None:
+    async with open_rig(**STAGED) as rig:
+        await rig.adopt()
+        change_unnoticed(staged, 1)
+        assert (await rig.sweep()).repaired == {"job": 1}
+        rename(staged, 2, 3)
+        await rig.drain.catch_up()
+        rename(staged, 4)
+        await rig.drain.catch_up()
+        assert (await rig.sweep()).repaired == {"asked_for": 3}
+        change_unnoticed(staged, 5)
+        assert (await rig.sweep()).repaired == {"job": 1}
+
+        assert await rig.store.operation.repairs() == {WATCH: {"job": 2, "asked_for": 3}}
+
+
+async def test_one_that_was_asked_for_while_another_was_under_way(staged: Ats, open_rig: OpenRig) -> None:
+    """That one may meet what changed, or be past it: it finds a part, and the next one the rest."""
+    async with open_rig(**STAGED) as rig:
+        await rig.adopt()
+        change_unnoticed(
+            staged, 2
+        )  # on the first page: the fast path takes its turn then, and the second is read ahead
+        assert (await rig.sweep(Meanwhile(rig, staged, 1, 9))).repaired == {"asked_for": 2}
+        assert (await rig.sweep()).repaired == {"asked_for": 1}
+        change_unnoticed(staged, 6)
+        assert (await rig.sweep()).repaired == {"job": 1}
+
+
+# A sweep passes over rows that are as they were, and over nothing else.
+
+
+NUMBER = 12
+
+
+@dataclass
+class Reads:
+    """Keys of rows that a sweep read in full."""
+
+    rig: Rig
+    keys: list[str] = field(default_factory=list)
+    pages: int = 0
+    before: Callable[[], None] = nothing
+
+    async def sweep(self) -> SweepDone:
+        reader = self.rig.intake.reader
+        page, parts = reader.page, reader.parts_by_key
+        self.keys, self.pages = [], 0
+
+        async def walked(after: Key | None, size: int, shape: str) -> Page:
+            self.before()
+            found = await page(after, size, shape)
+            self.pages += 1
+            self.keys += [row.key[0] for row in found.rows]
+            return found
+
+        async def by_key(
+            keys: Collection[Key], *, confirming: bool = False, shape: str | None = None
+        ) -> AsyncIterator[tuple[Read, list[Key]]]:
+            if shape is not None:
+                self.before()
+            async for read, answered in parts(keys, confirming=confirming, shape=shape):
+                self.keys += [] if shape is None else [row.key[0] for row in read.rows]
+                yield read, answered
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(reader, "page", walked)
+            patched.setattr(reader, "parts_by_key", by_key)
+            return await self.rig.sweep(Nothing())
+
+
+async def filled_and_read(ats: Ats, rig: Rig) -> Reads:
+    for id_ in range(1, NUMBER + 1):
+        insert(ats, id_, f"a{id_}")
+    await rig.adopt()
+    return Reads(rig)
+
+
+async def test_after_a_baseline_no_row_is_read(ats: Ats, open_rig: OpenRig) -> None:
+    async with open_rig(install=False) as rig:
+        reads = await filled_and_read(ats, rig)
+
+        done = await reads.sweep()
+
+        assert (done.rows, done.repaired, reads.keys) == (NUMBER, {}, [])
+
+
+async def test_a_row_that_changed_is_read_until_it_is_told(ats: Ats, open_rig: OpenRig) -> None:
+    async with open_rig(install=False) as rig:
+        reads = await filled_and_read(ats, rig)
+        update(ats, 3, status="hired")
+
+        assert (await reads.sweep()).repaired == {"status": 1}
+        assert reads.keys == ["3"]
+        await reads.sweep()
+        assert reads.keys == ["3"], "it waits"
+        await rig.deliver()
+        await reads.sweep()
+        assert reads.keys == ["3"], "what was told is compared once, and verified"
+        await reads.sweep()
+        assert reads.keys == []
+
+
+async def test_told_and_back_unseen(ats: Ats, open_rig: OpenRig) -> None:
+    """The row is as it was when it was verified, and HelloWork knows something else."""
+    async with open_rig() as rig:
+        await filled_and_read(ats, rig)
+        await rig.drain.catch_up()
+        update(ats, 3, status="hired")
+        await rig.drain.catch_up()
+        assert await rig.deliver() == [("a3", "hired", "J1")]
+        ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
+        update(ats, 3, status="applied")
+
+        assert (await rig.sweep()).repaired == {"status": 1}
+        assert await rig.deliver() == [("a3", "applied", "J1")]
+
+
+async def test_what_is_read_is_read_in_parts(ats: Ats, open_rig: OpenRig) -> None:
+    changed = (1, 2, 3, 4, 6, 7, 8)
+    async with open_rig(install=False, steps=Steps(compared=5, read=2)) as rig:
+        reads = await filled_and_read(ats, rig)
+        update(ats, *changed, 11, 12, status="hired")
+
+        done = await reads.sweep()
+
+        assert (done.rows, done.repaired) == (NUMBER, {"status": len(changed) + 2})
+        assert [(call[0], call[1]) for call in await rig.deliver()] == sorted(
+            (f"a{id_}", "hired") for id_ in (*changed, 11, 12)
+        )
+        for _ in range(2):
+            assert (await reads.sweep()).repaired == {}
+        assert reads.keys == []
+
+
+@pytest.mark.parametrize(("then", "counted"), [({"status": "applied"}, {}), ({"status": "rejected"}, {"status": 1})])
+async def test_a_row_that_changes_between_its_digest_and_its_reading(
+    ats: Ats, open_rig: OpenRig, then: dict[str, Any], counted: dict[str, int]
+) -> None:
+    async with open_rig(install=False) as rig:
+        reads = await filled_and_read(ats, rig)
+        update(ats, 3, status="hired")
+        reads.before = lambda: update(ats, 3, **then)
+
+        assert (await reads.sweep()).repaired == counted
+        reads.before = nothing
+        await rig.deliver()
+        await reads.sweep()
+        assert await rig.told("a3") == {"a3": (then["status"], "J1")}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "another version",
+        {"status": {"map": {"applied": "seen"}}},
+        {"where": {"sql": "t.id > 0", "depends_on": ["id"]}},
+        {"columns": {"job_id": {"sql": "t.job_id || ''", "depends_on": ["job_id"]}}},
+    ],
+)
+async def test_another_configuration_or_version_compares_every_row(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any] | str
+) -> None:
+    async with open_rig(install=False) as rig:
+        await filled_and_read(ats, rig)
+    if isinstance(changed, str):
+        monkeypatch.setattr(intake_module, "__version__", changed)
+    async with open_rig(install=False, **(changed if isinstance(changed, dict) else {})) as rig:
+        reads = Reads(rig)
+        await reads.sweep()
+
+        assert len(reads.keys) == NUMBER
+        await rig.deliver()
+        await reads.sweep()
+        await reads.sweep()
+        assert reads.keys == []
+
+
+async def test_rows_whose_label_is_ignored(ats: Ats, open_rig: OpenRig) -> None:
+    async with open_rig(install=False, status={"map": {"applied": "seen"}, "unmapped": "ignore"}) as rig:
+        reads = await filled_and_read(ats, rig)
+        update(ats, 3, status="internal")
+        await reads.sweep()
+        assert reads.keys == ["3"]
+
+        await reads.sweep()
+
+        assert reads.keys == []
+        delete(ats, 3)
+        assert (await reads.sweep()).repaired == {"gone": 1}

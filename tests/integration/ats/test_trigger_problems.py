@@ -31,10 +31,6 @@ def installed(ats: Ats) -> Ats:
     return ats
 
 
-async def test_none_when_they_are_what_would_be_installed(database: str, installed: Ats) -> None:
-    assert await problems(database, related=RELATED) == []
-
-
 async def test_nothing_is_installed(database: str) -> None:
     assert await problems(database) == [NOT_INSTALLED]
 
@@ -81,18 +77,11 @@ async def test_they_are_those_of_another_configuration(database: str, installed:
     assert OUTDATED in await problems(database, related=RELATED, **section)
 
 
-@pytest.mark.parametrize(
-    "section",
-    [
-        {"extra": {"delay": "notes"}},
-        {"status": {"map": {"new": "sent"}}},
-        {"timezone": "Europe/Paris"},
-    ],
-)
-async def test_what_the_triggers_do_not_depend_on_does_not_outdate_them(
-    database: str, installed: Ats, section: dict[str, Any]
-) -> None:
-    assert await problems(database, related=RELATED, **section) == []
+@pytest.mark.usefixtures("installed")
+async def test_what_the_triggers_do_not_depend_on_does_not_outdate_them(database: str) -> None:
+    others = {"extra": {"delay": "notes"}, "status": {"map": {"new": "sent"}}, "timezone": "Europe/Paris"}
+
+    assert await problems(database, related=RELATED, **others) == []
 
 
 async def test_the_table_was_replaced_by_another_of_its_name(database: str, installed: Ats) -> None:

@@ -193,18 +193,6 @@ class TestTypes:
         run(ats, "UPDATE public.applications SET odd = %s::{type_}", [after], type_=type_)
         assert recorded(ats) == [("U", ["1"])]
 
-    def test_an_expression_is_compared_by_its_columns(self, ats: Ats) -> None:
-        ats.execute("ALTER TABLE public.applications ADD hired boolean, ADD note int")
-        expression = {"sql": "CASE WHEN t.hired THEN 'hired' ELSE 'open' END", "depends_on": ["hired"]}
-        install_triggers(ats, a_config(columns={"status": expression}))
-        ats.execute("INSERT INTO public.applications (id) VALUES (1)")
-        recorded(ats)
-
-        ats.execute("UPDATE public.applications SET note = 1, status = 'x'")
-        assert recorded(ats) == []
-        ats.execute("UPDATE public.applications SET hired = true")
-        assert recorded(ats) == [("U", ["1"])]
-
 
 class TestRelatedTables:
     @pytest.fixture
