@@ -93,26 +93,15 @@ def test_so_is_one_that_is_refused_before_it_was_read(*, tls: bool) -> None:
 
 
 @both
-def test_the_kernel_drops_the_request_of_a_process_that_is_killed(*, tls: bool) -> None:
-    with a_peer(tls=tls) as peer, calling_process(WITHIN) as caller:
-        caller.begin(peer.url, BIG)
-        connection = peer.take()
-        wait_until_it_sends(connection)
-        caller.process.kill()
-        caller.process.wait(WITHIN)
-        assert peer.left() == []
-        read, end = everything_from(connection)
-        assert not is_whole(read)
-        assert end != "open"
-
-
-@both
-def test_the_kernel_drops_the_request_of_a_process_that_is_stopped(*, tls: bool) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_kernel_drops_the_request_of_a_process_that_is_killed_or_stopped(
+    *, tls: bool, number: signal.Signals
+) -> None:
     with a_peer(tls=tls) as peer, calling_process(2.0) as caller:
         caller.begin(peer.url, BIG)
         connection = peer.take()
         wait_until_it_sends(connection)
-        caller.process.send_signal(signal.SIGSTOP)
+        caller.process.send_signal(number)
         wait_until_nothing_is_left(peer)
         read, end = everything_from(connection)
         assert not is_whole(read)

@@ -9,7 +9,6 @@ import pytest
 import yaml
 from support import wire
 from support.configurations import LEAST, a_config
-from support.daemon_process import free_port
 from support.emulated import Emulator, EmulatorOptions
 from support.wire import saying, wire_server
 
@@ -73,15 +72,6 @@ async def test_a_name_that_is_not_known() -> None:
     assert "X-Api-Key" in (findings["headers"].remedy or "")
 
 
-async def test_nobody_listens() -> None:
-    findings = await found(f"http://127.0.0.1:{free_port()}")
-
-    assert wrong(findings) == {"endpoint": "failed"}
-    assert "Connect call failed" in findings["endpoint"].message
-    assert "ssl" not in findings["endpoint"].message
-    assert "curl " in (findings["endpoint"].remedy or "")
-
-
 async def test_a_certificate_that_nobody_vouches_for(tls: ssl.SSLContext) -> None:
     async with wire_server(saying(NOT_FOUND), name="localhost", tls=tls) as server:
         findings = await found(server.url)
@@ -90,26 +80,6 @@ async def test_a_certificate_that_nobody_vouches_for(tls: ssl.SSLContext) -> Non
     assert wrong(findings) == {"endpoint": "failed"}
     assert "self-signed certificate" in findings["endpoint"].message
     assert "ca-certificates" in (findings["endpoint"].remedy or "")
-
-
-@pytest.mark.usefixtures("trusted")
-async def test_a_certificate_for_another_name(tls: ssl.SSLContext) -> None:
-    async with wire_server(saying(NOT_FOUND), tls=tls) as server:
-        findings = await found(server.url)
-
-    assert wrong(findings) == {"endpoint": "failed"}
-    assert "127.0.0.1" in findings["endpoint"].message
-
-
-async def test_no_tls_where_some_is_expected() -> None:
-    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"SSH-2.0-OpenSSH_9.7\r\n")
-        writer.close()
-
-    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
-        findings = await found(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-
-    assert wrong(findings) == {"endpoint": "failed"}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """The design's table "What a reply means", row by row: what is in the outbox afterwards, and what is told of it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support.builders import HOUR, MINUTE, SECOND, WATCH
 from support.emulated import Emulator
+from support.eventually import eventually
 from support.faults import Fault, HalfAnswer, Html, LostAnswer, Redirect, Reset, Status
-from support.sending import SLOW, Delivery
+from support.sending import SLOW, Delivery, delivery
 from support.store_steps import entry_of, story_of, told_status, waiting_entry
 
 from cdc_sync.core.events import CallEnded, EndpointChanged
@@ -39,9 +41,7 @@ async def events(desk: Delivery) -> list[str]:
     return [event.event for event in await story_of(desk.store)]
 
 
-@pytest.mark.parametrize(
-    "fault", [status(200), status(201), status(204), status(299), status(200, Retry_After="60")], ids=name_of
-)
+@pytest.mark.parametrize("fault", [status(200), status(204), status(200, Retry_After="60")], ids=name_of)
 async def test_acknowledged(desk: Delivery, hellowork: Emulator, fault: Fault) -> None:
     await attempt(desk, hellowork, fault)
 
@@ -68,35 +68,14 @@ class TestNotFound:
         assert await events(desk) == ["queued", "answered", "dead-lettered"]
 
 
-@pytest.mark.parametrize("code", [401, 403, 407])
-async def test_refused_credentials_pause_the_endpoint_and_cost_nothing(
-    desk: Delivery, hellowork: Emulator, code: int
-) -> None:
-    await attempt(desk, hellowork, *[status(code)] * 4)
-
-    entry = await waiting_entry(desk.store)
-    assert (entry.state, entry.attempts) == ("pending", 4)
-    health = await desk.health(hellowork.url)
-    assert (health.mode, health.failures) == ("paused", 4)
-    assert health.reason is not None
-    assert health.reason.startswith(f"HTTP {code}")
-    changes = [change.mode for change in desk.of_type(EndpointChanged)]
-    assert changes[0] == "paused"
-
-
 @pytest.mark.parametrize(
     ("fault", "least", "most"),
     [
         (status(429, Retry_After="7"), 7 * SECOND, 7 * SECOND),
-        (status(503, Retry_After="7"), 7 * SECOND, 7 * SECOND),
         (status(400, Retry_After="7"), 7 * SECOND, 7 * SECOND),
-        (status(302, Retry_After="7"), 7 * SECOND, 7 * SECOND),
-        (status(503, Retry_After="Fri, 31 Dec 9999 23:59:59 GMT"), HOUR, HOUR),
         (status(429, Retry_After="99999999"), HOUR, HOUR),
         # The endpoint's own backoff: at least half of `retry.first`.
         (status(429), HOUR // 2, HOUR),
-        (status(429, Retry_After="0"), HOUR // 2, HOUR),
-        (status(429, Retry_After="soon"), HOUR // 2, HOUR),
     ],
     ids=name_of,
 )
@@ -115,14 +94,12 @@ async def test_throttled(desk: Delivery, hellowork: Emulator, fault: Fault, leas
 
 
 UNAVAILABLE = [
-    *map(status, (408, 425, 500, 502, 503, 504, 599, 600, 999)),
-    status(503, Retry_After="soon"),
+    *map(status, (408, 425, 500, 503, 999)),
     Reset(),
     LostAnswer(),
     HalfAnswer(),
     Html(),
     status(201, Content_Type="Text/HTML"),
-    *map(status, (300, 304)),
     Redirect(location="https://example.com/"),
 ]
 
@@ -156,7 +133,7 @@ class TestUnavailable:
 
 
 class TestRejected:
-    @pytest.mark.parametrize("code", [400, 402, 405, 409, 410, 413, 415, 422, 451, 499])
+    @pytest.mark.parametrize("code", [400, 410, 422, 499])
     async def test_becomes_a_dead_letter_at_once(self, desk: Delivery, hellowork: Emulator, code: int) -> None:
         await attempt(desk, hellowork, status(code))
 
@@ -184,17 +161,7 @@ class TestRefusedHost:
 
     @pytest.mark.parametrize(
         "application_id",
-        [
-            "a/../hw-6",
-            "../../admin",
-            "%2e%2e/hw-6",
-            "/hw-6",
-            "a\\..\\hw-6",
-            "4" * 301,
-            "é" * 301,
-            "%2525252541",
-            "%" + "25" * 4_000,
-        ],
+        ["../../admin", "4" * 301, "%2525252541"],
     )
     async def test_nor_is_an_id_called_that_was_queued_before_it_was_refused(
         self, desk: Delivery, hellowork: Emulator, application_id: str
@@ -228,3 +195,54 @@ async def test_the_story_tells_what_was_answered(desk: Delivery, hellowork: Emul
         "attempt": 1,
         "to": {"status": "seen", "job_id": "J1", "deleted": False},
     }
+
+
+# Trying again: the same call, at a time that outlives the process, until it is known what became of it.
+
+
+VERY_SLOW = replace(SLOW, first=1000 * HOUR, max=1000 * HOUR, give_up_after=10_000 * HOUR)
+"""Drawn from a thousand hours, a wait is too long for any test but once in ten million times."""
+
+
+async def test_the_wait_outlives_the_process(tmp_path: Path, hellowork: Emulator) -> None:
+    hellowork.inject(Status(status=503))
+    async with delivery(tmp_path / "state.db") as desk:
+        await desk.queue(hellowork.url, "a1")
+        await desk.send_once(policy=VERY_SLOW, horizon=2 * VERY_SLOW.max)
+        before = await waiting_entry(desk.store)
+
+    async with delivery(tmp_path / "state.db") as desk:
+        async with desk.sending(policy=VERY_SLOW, horizon=2 * VERY_SLOW.max):
+            await eventually(lambda: desk.outbox.looks >= 2, "the sender has looked twice")
+        assert await waiting_entry(desk.store) == before
+        assert len(hellowork.calls) == 1
+
+        desk.clock.ahead = VERY_SLOW.max
+        await desk.send_once(policy=VERY_SLOW, horizon=2 * VERY_SLOW.max)
+        assert await told_status(desk.store) == "seen"
+
+
+async def test_a_wait_that_only_a_wrong_clock_can_have_set_is_no_wait(desk: Delivery, hellowork: Emulator) -> None:
+    desk.clock.ahead = 1_000_000 * HOUR
+    hellowork.inject(Status(status=503))
+    await desk.queue(hellowork.url, "a1")
+    await desk.send_once(policy=SLOW)
+    desk.clock.ahead = 0
+
+    await desk.send_once(policy=SLOW)
+
+    assert await told_status(desk.store) == "seen"
+
+
+async def test_every_try_is_the_same_request(tmp_path: Path, hellowork: Emulator) -> None:
+    hellowork.inject(Status(status=503), Reset(), LostAnswer(), Status(status=404), Status(status=429))
+    for _ in range(6):
+        async with delivery(tmp_path / "state.db") as desk:
+            if not hellowork.calls:
+                await desk.queue(hellowork.url, "a1")
+            desk.clock.ahead = len(hellowork.calls) * MINUTE
+            await desk.send_once()
+
+    assert len(hellowork.calls) == 6
+    assert len({(call.idempotency_key, call.raw, call.path) for call in hellowork.calls}) == 1
+    assert hellowork.calls[0].idempotency_key
