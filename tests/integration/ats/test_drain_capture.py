@@ -2,33 +2,45 @@
 
 import asyncio
 import random
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from support.applications import delete, insert, update
+from support.binaries import server_binaries
 from support.builders import WATCH
-from support.eventually import eventually
+from support.eventually import eventually, in_time
 from support.log_batches import batch
-from support.rig import OpenRig, Rig, nothing
-from support.sessions import Ats, OpenSession, end_sessions, one, rows, run
+from support.postgres import SETTINGS, create_ats
+from support.rig import Clock, OpenRig, Rig, nothing, parts_of
+from support.sessions import Ats, OpenSession, end_sessions, one, rows, run, sessions
 from support.store_steps import events_of
 from support.versions import needs
+from support.waiting import wait_until
 from support.watched import a_config, install_triggers
 
+from cdc_sync.ats.check import check_database
 from cdc_sync.ats.connection import Pool, pooled
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.lookout import Ears
-from cdc_sync.ats.notify import ChangeLog, NotifyCapture
+from cdc_sync.ats.lookout import Bell, Ears
+from cdc_sync.ats.notify import ChangeLog, NotifyCapture, have_ended, take_id
 from cdc_sync.core.batch import Applied, Batch, Calls
-from cdc_sync.core.events import CaughtUp, ChangesMissed
+from cdc_sync.core.events import BellLeftAlone, CaptureStarted, CaughtUp, ChangesMissed, Event
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.findings import Finding
 from cdc_sync.core.rows import WatchRules
+from cdc_sync.daemon.watching import WatchWorker
+from cdc_sync.demo.postgres import Server
+from cdc_sync.demo.postgres import server as embedded_server
 from cdc_sync.event_loop import end
+from cdc_sync.store import Store
+from cdc_sync.store.sqlite import SqliteDriver
 
 LOG = "SELECT count(*) FROM cdc_sync.changes"
 
@@ -647,3 +659,161 @@ async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: 
         pending = (await rig.store.capture.known(WATCH, ["a1"]))["a1"].pending
         assert pending is not None
         assert pending.content.status == "interview"
+
+
+# An ATS that commits in two phases (XA): PostgreSQL does not prepare a transaction that has notified.
+
+
+COUNT = "SELECT count(*) FROM cdc_sync.changes"
+
+
+@pytest.fixture(scope="module")
+def two_phase_server() -> Iterator[str]:
+    with embedded_server(server_binaries(), settings={**SETTINGS, "max_prepared_transactions": "5"}) as own:
+        create_ats(own.dsn)
+        yield own.dsn
+
+
+@pytest.fixture
+def open_own_session(two_phase_server: str) -> Iterator[OpenSession]:
+    with sessions(two_phase_server) as open_session:
+        yield open_session
+
+
+def prepare_a_change(session: Ats, wakeup: str) -> None:
+    install_triggers(session, a_config(capture={"wakeup": wakeup}))
+    session.execute("BEGIN; INSERT INTO public.applications (hellowork_id) VALUES ('a1'), ('a2')")
+    session.execute("PREPARE TRANSACTION 'first phase'")
+
+
+async def test_works_without_wakeup_and_holds_the_fence(two_phase_server: str, open_own_session: OpenSession) -> None:
+    ats = open_own_session()
+    prepare_a_change(ats, "none")
+    async with pooled(two_phase_server) as pool:
+        taken = await take_id(pool)
+        assert not await have_ended(pool, taken)
+        assert one(ats, COUNT) == 0
+        # The session goes on with transactions of its own, whose first rows are guarded again.
+        ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a3')")
+        assert one(ats, COUNT) == 1
+
+        ats.execute("COMMIT PREPARED 'first phase'")
+
+        assert await have_ended(pool, taken)
+        assert one(ats, COUNT) == 3
+
+
+async def test_works_with_wakeup_though_a_bell_was_left_armed(
+    two_phase_server: str, open_own_session: OpenSession
+) -> None:
+    """As by a daemon that was killed before the server was restarted with prepared transactions allowed."""
+    ats = open_own_session()
+    async with pooled(two_phase_server) as pool:
+        bell = Bell(pool)
+        install_triggers(ats, a_config())
+        await bell.follow()
+
+        prepare_a_change(ats, "notify")
+
+        ats.execute("ROLLBACK PREPARED 'first phase'")
+        await bell.disarm()
+
+
+async def test_a_check_says_what_follows_for_the_wakeup(two_phase_server: str, open_own_session: OpenSession) -> None:
+    config = a_config(two_phase_server)
+    install_triggers(open_own_session(), config)
+    findings: list[Finding] = []
+    await check_database(config, lambda: time.time_ns() // 1_000_000, findings.append)
+
+    (found,) = (finding for finding in findings if finding.check == "prepared-transactions")
+    assert found.state == "warning"
+    assert "capture.wakeup: none" in (found.remedy or "")
+
+
+# A server whose commits wait for a synchronous standby: NOTIFY's lock is never asked for, and the log is read all the
+
+
+_LEFT_ARMED = "SELECT setval('cdc_sync.bell', floor(extract(epoch FROM clock_timestamp()))::bigint + 3600) > 0"
+_IS_ARMED = "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell"
+_WAITS = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+@contextmanager
+def notifying(dsn: str, ats: Ats) -> Iterator[None]:
+    """Somebody else's commit that has notified, and waits for a standby that is not there until the block ends."""
+    # Only a commit that has written something waits.
+    run(ats, "CREATE TABLE public.others ()")
+    run(ats, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    run(ats, "SELECT pg_reload_conf()")
+    wait_until(lambda: one(ats, "SHOW synchronous_standby_names") == "nobody", "the server waits for a standby")
+
+    over = threading.Event()
+
+    def notify() -> None:
+        with psycopg.connect(dsn, autocommit=True) as other:
+            # The first ones may be too early: commits begin to wait a moment after the setting is shown.
+            while not over.wait(0.05):
+                other.execute("INSERT INTO public.others DEFAULT VALUES; SELECT pg_notify('somebody', '')")
+
+    thread = threading.Thread(target=notify)
+    thread.start()
+    try:
+        wait_until(lambda: one(ats, _WAITS), "the other one waits for it")
+        yield
+    finally:
+        over.set()
+        run(ats, "ALTER SYSTEM RESET synchronous_standby_names")
+        run(ats, "SELECT pg_reload_conf()")
+        thread.join()
+
+
+async def test_while_the_standby_stalls_the_ats_commits_and_a_check_says_so(
+    restartable_server: Server, tmp_path: Path
+) -> None:
+    said: list[Event] = []
+    findings: list[Finding] = []
+    dsn = restartable_server.dsn
+    config = a_config(dsn, capture={"poll_interval": "20ms", "drain_interval": "50ms"})
+    store = Store(SqliteDriver(tmp_path / "state.db"))
+    parts = parts_of(config, store, said.append, Clock())
+
+    async def told() -> dict[str, str]:
+        return {
+            entry.application_id: entry.content.status for entry in await store.report.entries("pending", WATCH, 10)
+        }
+
+    async def is_told(status: str) -> bool:
+        return await told() == {"a1": status}
+
+    def times(kind: type[Event]) -> int:
+        return sum(isinstance(observation, kind) for observation in said)
+
+    with sessions(dsn) as open_session:
+        ats = open_session(options="-c synchronous_commit=local -c statement_timeout=10s")
+        install_triggers(ats, config)
+        insert(ats, 1, "a1")
+        working = None
+        try:
+            with notifying(dsn, ats):
+                assert one(ats, _LEFT_ARMED)
+                update(ats, 1, status="not rung for")  # its COMMIT would wait behind the one that notified
+
+                working = asyncio.create_task(WatchWorker(parts).run())
+                await eventually(lambda: times(CaptureStarted), "capture has started")
+                update(ats, 1, status="read")
+                await eventually(lambda: is_told("read"), "the entry")
+                assert times(BellLeftAlone) == 1
+                await in_time(check_database(config, Clock(), findings.append), 60)
+
+            await eventually(lambda: one(ats, _IS_ARMED), "the bell is armed where nothing stalls any more")
+            update(ats, 1, status="rung for")
+            await eventually(lambda: is_told("rung for"), "the entry")
+        finally:
+            if working is not None:
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
+            await store.driver.close()
+
+    (found,) = (finding for finding in findings if finding.check == "synchronous-standbys")
+    assert found.state == "warning"
+    assert "capture.wakeup: none" in (found.remedy or "")

@@ -12,8 +12,11 @@ from support.eventually import eventually
 from support.rig import Rig, rig
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, one, run
+from support.source import opened
+from support.versions import needs
 from support.watched import a_config, grant, install_triggers
 
+from cdc_sync.ats.row_security import Hiding
 from cdc_sync.core.events import RowsHidden, RowsVisible
 
 HIDE_1 = """
@@ -149,3 +152,154 @@ class TestWhileThePolicyChanges:
 
             assert read.rows == []
             assert read.hidden_by
+
+
+# From whom row-level security may hide rows: PostgreSQL's own behaviour is the measure.
+
+
+TABLE = "public.applications"
+ENABLE = "ALTER TABLE public.applications ENABLE ROW LEVEL SECURITY;"
+FORCE = "ALTER TABLE public.applications FORCE ROW LEVEL SECURITY;"
+MOST = "CREATE POLICY most ON public.applications USING (id <> 2);"
+ALL = "CREATE POLICY everything ON public.applications FOR SELECT TO {reader} USING (true);"
+NARROW = "CREATE POLICY narrow ON public.applications AS RESTRICTIVE TO {reader} USING (id <> 2);"
+
+
+@pytest.fixture
+def reader(ats: Ats, new_role: NewRole) -> str:
+    """A reader that may read two applications, 1 and 2."""
+    name = new_role()
+    run(ats, "INSERT INTO public.applications (id, hellowork_id) VALUES (1, 'a1'), (2, 'a2')")
+    run(ats, "GRANT USAGE ON SCHEMA public TO {reader}; GRANT SELECT ON public.applications TO {reader}", reader=name)
+    return name
+
+
+Prepare: TypeAlias = Callable[[str], None]
+
+
+@pytest.fixture
+def prepare(ats: Ats, reader: str, new_role: NewRole) -> Prepare:
+    """Runs statements in which `{reader}` stands for that reader, and `{other}` for another one."""
+    other = new_role()
+    return lambda statements: run(ats, statements or "SELECT", reader=reader, other=other)
+
+
+async def looked_at(database: str, reader: str, table: str = TABLE) -> tuple[frozenset[Hiding], int]:
+    """Whose policies may hide rows from a reader, and how many rows it sees."""
+    async with opened(a_config(dsn_of(database, reader), table=table)) as source:
+        return await source.reader.hidden_by(), len(await source.rows())
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "",
+        MOST,
+        ENABLE + MOST + "ALTER TABLE public.applications OWNER TO {reader};",
+        ENABLE + MOST + "ALTER ROLE {reader} BYPASSRLS;",
+        ENABLE + FORCE + ALL + "ALTER TABLE public.applications OWNER TO {reader};",
+        ENABLE + MOST + ALL,
+        ENABLE + "CREATE POLICY everything ON public.applications USING (true);",
+        ENABLE + ALL + "CREATE POLICY narrow ON public.applications AS RESTRICTIVE TO postgres USING (false);",
+        ENABLE + ALL + "CREATE POLICY narrow ON public.applications AS RESTRICTIVE USING (true);",
+        ENABLE + ALL + "CREATE POLICY narrow ON public.applications AS RESTRICTIVE FOR UPDATE USING (false);",
+        ENABLE + "CREATE POLICY everything ON public.applications TO {other} USING (true); GRANT {other} TO {reader};",
+    ],
+)
+async def test_nothing_is_hidden(database: str, reader: str, prepare: Prepare, statements: str) -> None:
+    prepare(statements)
+
+    assert await looked_at(database, reader) == (frozenset(), 2)
+
+
+@pytest.mark.parametrize(
+    ("statements", "restrictive", "seen"),
+    [
+        (ENABLE, (), 0),
+        (ENABLE + MOST, (), 1),
+        (ENABLE + MOST + FORCE + "ALTER TABLE public.applications OWNER TO {reader};", (), 1),
+        (ENABLE + ALL + NARROW, ("narrow",), 1),
+        (ENABLE + "CREATE POLICY everything ON public.applications FOR UPDATE USING (true);", (), 0),
+        (ENABLE + "CREATE POLICY everything ON public.applications TO {other} USING (true);", (), 0),
+        # What only happens to hide nothing is not known to.
+        (ENABLE + "CREATE POLICY equal ON public.applications FOR SELECT USING (id = id);", (), 2),
+    ],
+)
+async def test_something_may_be_hidden(
+    database: str, reader: str, prepare: Prepare, *, statements: str, restrictive: tuple[str, ...], seen: int
+) -> None:
+    prepare(statements)
+
+    assert await looked_at(database, reader) == (frozenset({Hiding(TABLE, reader, restrictive)}), seen)
+
+
+class TestAView:
+    """Under a view the rights of its owner count, under one with `security_invoker` those of whoever reads."""
+
+    async def test_of_the_tables_owner_hides_nothing(self, database: str, ats: Ats, reader: str) -> None:
+        run(ats, ENABLE + MOST + "REVOKE ALL ON public.applications FROM {reader};" + VIEW, reader=reader)
+
+        assert await looked_at(database, reader, "public.v") == (frozenset(), 2)
+
+    async def test_of_somebody_who_is_subject_may_hide(
+        self, database: str, ats: Ats, reader: str, new_role: NewRole
+    ) -> None:
+        owner = new_role()
+        run(ats, ENABLE + MOST + ALL + VIEW, reader=reader)
+        run(ats, "GRANT SELECT ON public.applications TO {owner}; ALTER VIEW public.v OWNER TO {owner}", owner=owner)
+
+        assert await looked_at(database, reader, "public.v") == (frozenset({Hiding(TABLE, owner, ())}), 1)
+
+    async def test_with_the_rights_of_whoever_reads(self, database: str, ats: Ats, reader: str) -> None:
+        needs(ats, 15, "security_invoker of views")
+        run(ats, ENABLE + MOST + VIEW + "ALTER VIEW public.v SET (security_invoker = on)", reader=reader)
+        assert await looked_at(database, reader, "public.v") == (frozenset({Hiding(TABLE, reader, ())}), 1)
+
+        run(ats, ALL, reader=reader)
+        assert await looked_at(database, reader, "public.v") == (frozenset(), 2)
+
+
+VIEW = "CREATE VIEW public.v AS SELECT * FROM public.applications; GRANT SELECT ON public.v TO {reader};"
+
+
+async def test_a_partition_is_under_its_parents_policies_alone(database: str, ats: Ats, reader: str) -> None:
+    run(
+        ats,
+        "ALTER TABLE public.applications RENAME TO old;"
+        "CREATE TABLE public.applications (LIKE old) PARTITION BY RANGE (id);"
+        "CREATE TABLE public.part PARTITION OF public.applications FOR VALUES FROM (0) TO (10);"
+        "INSERT INTO public.applications SELECT * FROM old;"
+        "ALTER TABLE public.part ENABLE ROW LEVEL SECURITY;"
+        "GRANT SELECT ON public.applications TO {reader}",
+        reader=reader,
+    )
+    assert await looked_at(database, reader) == (frozenset(), 2)
+
+    run(ats, ENABLE)
+    assert await looked_at(database, reader) == (frozenset({Hiding(TABLE, reader, ())}), 0)
+
+
+async def test_a_lookup_table_of_an_expression_counts(database: str, ats: Ats, reader: str) -> None:
+    run(
+        ats,
+        "CREATE TABLE public.stages (id int); ALTER TABLE public.stages ENABLE ROW LEVEL SECURITY;"
+        "GRANT SELECT ON public.stages TO {reader}",
+        reader=reader,
+    )
+    gone = {"sql": "NOT EXISTS (SELECT FROM public.stages s WHERE s.id = t.id)"}
+
+    async with opened(a_config(dsn_of(database, reader), columns={"deleted": gone})) as source:
+        assert await source.reader.hidden_by() == frozenset({Hiding("public.stages", reader, ())})
+
+
+class TestTheRemedy:
+    async def test_works(self, database: str, ats: Ats, reader: str) -> None:
+        run(ats, 'ALTER TABLE public.applications RENAME TO "Cand ""i"" dats"')
+        run(ats, 'ALTER TABLE "Cand ""i"" dats" ENABLE ROW LEVEL SECURITY')
+        table = 'public."Cand ""i"" dats"'
+        ((hiding,), seen) = await looked_at(database, reader, table)
+        assert seen == 0
+
+        ats.execute(hiding.remedy.encode())
+
+        assert await looked_at(database, reader, table) == (frozenset(), 2)

@@ -20,7 +20,7 @@ from support.sessions import Ats, end_sessions, one, run
 from support.watched import COLUMNS, a_config, install_triggers, some_config
 
 from cdc_sync.ats import lookout, notify, triggers
-from cdc_sync.ats.connection import POSITION, Connection, ReplicaGuard, asking, connected, pooled, with_position
+from cdc_sync.ats.connection import POSITION, asking, connected, pooled, with_position
 from cdc_sync.ats.database import Database, Sessions
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.notify import NotifyCapture
@@ -43,31 +43,6 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     store = Store(SqliteDriver(tmp_path / "state.db"))
     yield store
     await store.driver.close()
-
-
-async def test_one_that_joins_while_the_last_other_leaves_keeps_the_sessions(
-    database: str, ats: Ats, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shared = Database(database, store)
-    meets, goes_on, meet = asyncio.Event(), asyncio.Event(), ReplicaGuard.meet
-
-    async def slow(guard: ReplicaGuard, connection: Connection) -> None:
-        meets.set()
-        await goes_on.wait()
-        await meet(guard, connection)
-
-    async def joins() -> None:
-        async with shared.sessions("second") as sessions, sessions.pool.connection() as connection:
-            await connection.execute("SELECT 1")
-
-    async with shared.sessions("first"):
-        monkeypatch.setattr(ReplicaGuard, "meet", slow)
-        joining = asyncio.create_task(joins())
-        await meets.wait()
-    goes_on.set()
-    await joining
-
-    await eventually(lambda: one(ats, _SESSIONS) == 0, "all are closed")
 
 
 async def test_one_that_joins_kept_sessions_looks_whether_the_server_is_behind_what_it_read(
@@ -169,23 +144,6 @@ async def test_a_lost_database_is_said_once_and_every_watch_comes_back(database:
 
 async def is_everywhere(store: Store) -> bool:
     return len(await store.report.entries("pending", None, 100)) == len(NAMES)
-
-
-async def test_reads_in_turn_leave_a_connection_to_quick_ones(database: str, ats: Ats) -> None:
-    run(ats, "SELECT pg_advisory_lock(4711)")
-    async with pooled(database, size=2) as pool:
-
-        async def slow() -> None:
-            async with pool.turns:
-                await pool.fetch("SELECT pg_advisory_lock_shared(4711)", (), "reading")
-
-        reading = [asyncio.create_task(slow()) for _ in range(3)]
-        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        await eventually(lambda: one(ats, waiting), "the first of them")
-        await pool.fetch("SELECT 1", (), "reading")
-        assert not any(task.done() for task in reading)
-        run(ats, "SELECT pg_advisory_unlock(4711)")
-        await asyncio.gather(*reading)
 
 
 async def test_who_waits_for_a_lock_has_no_turn(database: str, ats: Ats) -> None:

@@ -2,13 +2,11 @@
 
 from typing import Any
 
-import psycopg
 import pytest
 from support.eventually import eventually
 from support.extensions import create_extension
-from support.sessions import Ats, one, rows, run
+from support.sessions import Ats, one, run
 from support.source import opened
-from support.versions import needs
 from support.watched import a_config
 
 from cdc_sync.config import Config
@@ -39,16 +37,6 @@ async def walk(database: str, size: int, *key: str) -> list[Key]:
             if after is None:
                 return met
     raise AssertionError("the walk goes round in circles")
-
-
-def ignore_case(ats: Ats, collation: str = "loose") -> None:
-    """Create a collation to which case is nothing, or skip the test."""
-    needs(ats, 12, "nondeterministic collations")
-    create = "CREATE COLLATION {collation} (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
-    try:
-        run(ats, create, collation=collation)
-    except psycopg.errors.FeatureNotSupported:
-        pytest.skip("this PostgreSQL was built without ICU")
 
 
 def fill(ats: Ats, words: list[str]) -> None:
@@ -85,20 +73,6 @@ async def test_a_citext_key_and_id_are_found_by_their_indexes(database: str, ats
     assert {row.key for row in (*by_key.rows, *by_id.rows)} == {("k7",), ("k1999",), ("k8",)}
     await eventually(lambda: one(ats, BY_INDEX) >= 2, "the counts of scans")
     assert one(ats, SCANNED) == 0
-
-
-async def test_a_walk_over_columns_of_different_collations(database: str, ats: Ats) -> None:
-    ignore_case(ats)
-    ats.execute('CREATE TABLE public.keyed (a text COLLATE loose, b text COLLATE "C", c "char", s text)')
-    ats.execute(
-        "INSERT INTO public.keyed SELECT a, b, c::\"char\", 'x' FROM unnest('{x,É,a}'::text[]) a,"
-        " unnest('{B,a,é}'::text[]) b, unnest('{p,Q}'::text[]) c"
-    )
-
-    met = await walk(database, 4, "a", "b", "c")
-
-    assert met == rows(ats, "SELECT a, b, c::text FROM public.keyed k ORDER BY k.a, k.b, k.c")
-    assert len(met) == 18
 
 
 class TestKeysOfNoRow:

@@ -417,24 +417,6 @@ def test_a_strangers_side_table_is_refused(ats: Ats, stranger: str, open_session
     ats.execute("ROLLBACK")
 
 
-def test_what_was_there_before_is_found_whatever_a_backslash_means(ats: Ats) -> None:
-    ats.execute("CREATE TABLE public.rejections (application_id bigint)")
-    config = a_config(related=[{"table": "public.rejections", "key": ["application_id"]}])
-    install_triggers(ats, config)
-    # As 0.2.0 named the function of a related table.
-    ats.execute("""
-        CREATE FUNCTION cdc_sync.record_applications$1() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
-        DROP TRIGGER cdc_sync_applications$1_row ON public.rejections;
-        CREATE TRIGGER cdc_sync_applications$1_row AFTER INSERT ON public.rejections
-            FOR EACH ROW EXECUTE PROCEDURE cdc_sync.record_applications$1();
-        SET standard_conforming_strings = off;
-    """)
-
-    install_triggers(ats, config)
-
-    assert one(ats, "SELECT count(*) FROM pg_proc WHERE pronamespace = 'cdc_sync'::regnamespace") == 1
-
-
 def test_a_log_with_somebodys_trigger_is_refused(ats: Ats) -> None:
     install_triggers(ats, a_config())
     run(

@@ -154,9 +154,7 @@ def test_the_grants_of_a_thousand_tenants_are_short(vendor: Ats, new_role: NewRo
     assert all(one(vendor, may_read, [role, table]) for table in tables)
     run_script(vendor, revokes(configured(), role))
     assert not any(one(vendor, may_read, [role, table]) for table in tables)
-    many = configured(tenants=[f"tenant_{number}" for number in range(1000)])
-    assert len(grants(many, role)) < 30_000
-    assert len(revokes(many, role)) < 60_000
+    assert len(grants(configured(tenants=[f"tenant_{number}" for number in range(1000)]), role)) < 30_000
 
 
 class TestCommandLine:

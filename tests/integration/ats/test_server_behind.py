@@ -10,7 +10,7 @@ from support.source import opened
 from support.standby import Standby, standby_of
 from support.watched import a_config
 
-from cdc_sync.ats.connection import ReplicaGuard, connected, pooled
+from cdc_sync.ats.connection import ReplicaGuard, connected
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import server_facts
 from cdc_sync.demo.postgres import Server
@@ -32,25 +32,6 @@ async def met(dsn: str, guard: ReplicaGuard) -> bool:
         except SourceError as error:
             return error.kind != "unreachable" or "behind what was read before" not in str(error)
     return True
-
-
-async def test_a_replica_that_lags_is_waited_for(restartable_server: Server, standby: Standby) -> None:
-    with sessions(restartable_server.dsn) as on_primary, sessions(standby.dsn) as on_standby:
-        ats, replica = on_primary(), on_standby()
-        run(replica, "SELECT pg_wal_replay_pause()")
-        run(ats, "INSERT INTO public.applications (hellowork_id) VALUES ('a1')")
-        guard = ReplicaGuard()
-        assert await met(restartable_server.dsn, guard)
-
-        assert not await met(standby.dsn, guard)
-        with pytest.raises(SourceError, match="behind what was read before"):
-            async with pooled(standby.dsn, guard, connects_within=1.0):
-                pass
-
-        run(replica, "SELECT pg_wal_replay_resume()")
-        await eventually(lambda: met(standby.dsn, guard), "the replica has caught up")
-        async with pooled(standby.dsn, guard) as pool, pool.connection() as connection:
-            assert await (await connection.execute("SELECT hellowork_id FROM public.applications")).fetchall()
 
 
 async def test_a_replica_is_not_read_while_a_transaction_is_open_whose_end_was_seen(

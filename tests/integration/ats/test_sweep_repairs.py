@@ -330,21 +330,6 @@ def change_unnoticed(ats: Ats, number: int) -> None:
     ats.execute("RESET session_replication_role")
 
 
-class Meanwhile:
-    """A fast path before whose first turn something happens."""
-
-    def __init__(self, rig: Rig, ats: Ats, *stages: int) -> None:
-        self._rig = rig
-        self._ats = ats
-        self._stages = stages
-
-    async def catch_up(self) -> None:
-        """Rename stages, once, and catch up."""
-        rename(self._ats, *self._stages)
-        self._stages = ()
-        await self._rig.drain.catch_up()
-
-
 async def test_only_the_sweep_that_was_asked_for_finds_what_it_was_asked_for(staged: Ats, open_rig: OpenRig) -> None:
     async with open_rig(**STAGED) as rig:
         await rig.adopt()
@@ -359,19 +344,6 @@ async def test_only_the_sweep_that_was_asked_for_finds_what_it_was_asked_for(sta
         assert (await rig.sweep()).repaired == {"job": 1}
 
         assert await rig.store.operation.repairs() == {WATCH: {"job": 2, "asked_for": 3}}
-
-
-async def test_one_that_was_asked_for_while_another_was_under_way(staged: Ats, open_rig: OpenRig) -> None:
-    """That one may meet what changed, or be past it: it finds a part, and the next one the rest."""
-    async with open_rig(**STAGED) as rig:
-        await rig.adopt()
-        change_unnoticed(
-            staged, 2
-        )  # on the first page: the fast path takes its turn then, and the second is read ahead
-        assert (await rig.sweep(Meanwhile(rig, staged, 1, 9))).repaired == {"asked_for": 2}
-        assert (await rig.sweep()).repaired == {"asked_for": 1}
-        change_unnoticed(staged, 6)
-        assert (await rig.sweep()).repaired == {"job": 1}
 
 
 # A sweep passes over rows that are as they were, and over nothing else.

@@ -15,6 +15,10 @@ from cdc_sync.config import Watch
 RELATED = [{"table": "public.rejections", "key": ["application"]}]
 NOT_INSTALLED = "the triggers of cdc_sync.record_applications are not installed on public.applications"
 DISABLED = "triggers of cdc_sync.record_applications are disabled"
+REPLACED = """
+ALTER TABLE public.applications RENAME TO applications_old;
+CREATE TABLE public.applications (LIKE public.applications_old INCLUDING ALL)
+"""
 OUTDATED = "cdc_sync.record_applications was installed by another version or configuration, or edited since"
 
 
@@ -44,24 +48,20 @@ async def test_without_depends_on_what_is_installed_goes_on(database: str, insta
     assert await problems(database, **watch) == [missing, DISABLED]
 
 
-@pytest.mark.parametrize("trigger", ["row", "truncate"])
-async def test_one_is_missing(database: str, installed: Ats, trigger: str) -> None:
-    run(installed, "DROP TRIGGER cdc_sync_applications_{trigger} ON public.applications", trigger=trigger)
-
-    assert await problems(database, related=RELATED) == [NOT_INSTALLED]
-
-
 @pytest.mark.parametrize(
-    "how",
+    ("harm", "problem"),
     [
-        "DISABLE TRIGGER ALL",
-        "ENABLE REPLICA TRIGGER cdc_sync_applications_row",
+        ("DROP TRIGGER cdc_sync_applications_row ON public.applications", NOT_INSTALLED),
+        ("DROP TRIGGER cdc_sync_applications_truncate ON public.applications", NOT_INSTALLED),
+        ("ALTER TABLE public.applications DISABLE TRIGGER ALL", DISABLED),
+        ("ALTER TABLE public.applications ENABLE REPLICA TRIGGER cdc_sync_applications_row", DISABLED),
+        (REPLACED, NOT_INSTALLED),
     ],
 )
-async def test_some_are_disabled(database: str, installed: Ats, how: str) -> None:
-    run(installed, "ALTER TABLE public.applications {how}", how=how)
+async def test_one_is_missing_or_disabled(database: str, installed: Ats, harm: str, problem: str) -> None:
+    run(installed, harm)
 
-    assert await problems(database, related=RELATED) == [DISABLED]
+    assert await problems(database, related=RELATED) == [problem]
 
 
 @pytest.mark.parametrize(
@@ -84,28 +84,15 @@ async def test_what_the_triggers_do_not_depend_on_does_not_outdate_them(database
     assert await problems(database, related=RELATED, **others) == []
 
 
-async def test_the_table_was_replaced_by_another_of_its_name(database: str, installed: Ats) -> None:
-    installed.execute("ALTER TABLE public.applications RENAME TO applications_old")
-    installed.execute("CREATE TABLE public.applications (LIKE public.applications_old INCLUDING ALL)")
-
-    assert await problems(database, related=RELATED) == [NOT_INSTALLED]
-
-
 async def test_any_role_can_look(database: str, installed: Ats, new_role: NewRole) -> None:
     assert await problems(dsn_of(database, new_role()), related=RELATED) == []
 
 
-class TestInheritance:
-    @pytest.fixture
-    def heir(self, installed: Ats) -> Ats:
-        run(installed, 'CREATE TABLE public."Old ones" () INHERITS (public.applications)')
-        run(installed, 'CREATE TABLE public.older () INHERITS (public."Old ones")')
-        return installed
+async def test_every_heir_needs_triggers_of_its_own(database: str, installed: Ats) -> None:
+    run(installed, 'CREATE TABLE public."Old ones" () INHERITS (public.applications)')
+    run(installed, 'CREATE TABLE public.older () INHERITS (public."Old ones")')
 
-    async def test_every_heir_needs_triggers_of_its_own(self, database: str, heir: Ats) -> None:
-        not_fired = "inherits from public.applications, whose triggers do not fire for it; list it under related, as"
+    first, second = await problems(database, related=RELATED)
 
-        assert await problems(database, related=RELATED) == [
-            f'public."Old ones" {not_fired} {{table: public."Old ones", key: [id]}}',
-            f"public.older {not_fired} {{table: public.older, key: [id]}}",
-        ]
+    assert '{table: public."Old ones", key: [id]}' in first
+    assert "{table: public.older, key: [id]}" in second

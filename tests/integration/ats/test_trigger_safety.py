@@ -197,52 +197,6 @@ class TestMigrations:
         assert rows(table, RECORDED) == [("U", ["1"])]
 
 
-class TestRights:
-    @pytest.fixture
-    def clerk(self, installed: Ats, new_role: NewRole, open_session: OpenSession) -> Ats:
-        """A session of a role that may write to the ATS's table, and nothing else."""
-        role = new_role()
-        run(installed, "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON public.applications TO {role}", role=role)
-        return open_session(user=role, password=role)
-
-    def test_functions_of_the_same_name_elsewhere_are_not_called(self, installed: Ats, clerk: Ats) -> None:
-        """The trigger runs with its owner's rights, so nothing that a writer can create may run in it."""
-        installed.execute("CREATE SCHEMA evil; GRANT ALL ON SCHEMA evil TO PUBLIC")
-        installed.execute("CREATE TABLE evil.calls (name text); GRANT ALL ON evil.calls TO PUBLIC")
-        for function in (
-            "pg_relation_size(regclass) RETURNS bigint",
-            "clock_timestamp() RETURNS timestamptz",
-            "to_json(anyelement) RETURNS json",
-            "pg_notify(text, text) RETURNS text",
-            "current_setting(text) RETURNS text",
-            "current_setting(text, boolean) RETURNS text",
-            "set_config(text, text, boolean) RETURNS text",
-            "date_part(text, timestamptz) RETURNS double precision",
-            "nextval(regclass) RETURNS bigint",
-        ):
-            body = "BEGIN INSERT INTO evil.calls VALUES ('called'); RETURN NULL; END"
-            run(clerk, "CREATE FUNCTION evil.{f} LANGUAGE plpgsql AS $${body}$$", f=function, body=body)
-        clerk.execute("CREATE FUNCTION evil.always(bigint, int) RETURNS boolean LANGUAGE sql AS 'SELECT true'")
-        clerk.execute("CREATE OPERATOR evil.>= (leftarg = bigint, rightarg = int, procedure = evil.always)")
-        clerk.execute(
-            "CREATE FUNCTION evil.never(text, text) RETURNS boolean LANGUAGE plpgsql AS"
-            " $$BEGIN INSERT INTO evil.calls VALUES ('never'); RETURN false; END$$"
-        )
-        for operator in ("=", "<>", "<", ">="):
-            run(clerk, "CREATE OPERATOR evil.{o} (leftarg = text, rightarg = text, procedure = evil.never)", o=operator)
-        clerk.execute("CREATE DOMAIN evil.float8 AS text CHECK (evil.never(VALUE, VALUE))")
-        clerk.execute("CREATE DOMAIN evil.text AS pg_catalog.text CHECK (evil.never(VALUE, VALUE))")
-        clerk.execute("CREATE TEMP TABLE changes (LIKE evil.calls)")
-        clerk.execute("SET search_path = evil, pg_catalog, public")
-        installed.execute("SELECT setval('cdc_sync.bell', extract(epoch FROM now())::bigint + 60)")
-
-        clerk.execute("INSERT INTO public.applications (id) VALUES (1)")
-        clerk.execute("UPDATE public.applications SET status = 'hired'")
-
-        assert rows(installed, RECORDED) == [("I", ["1"]), ("U", ["1"])]
-        assert rows(installed, "SELECT * FROM evil.calls") == []
-
-
 # The first recorded row of a transaction is guarded by a subtransaction; the rows after it take no transaction id.
 
 
