@@ -112,13 +112,6 @@ def test_after_a_stop_or_a_crash_it_starts_with_its_data(binaries: Binaries, num
         assert one(running.dsn, "SELECT answer FROM kept") == 42
 
 
-def test_nothing_survives_the_end(binaries: Binaries, temporary: Path) -> None:
-    with server(binaries) as running:
-        assert running.folder.parent == temporary
-        assert len(inhabitants(temporary)) > 2  # else the check below would prove nothing
-    assert nothing_left(temporary)
-
-
 @pytest.mark.usefixtures("no_initdb")
 def test_nothing_survives_a_start_that_fails(binaries: Binaries, temporary: Path) -> None:
     with pytest.raises(PostgresError) as failure, server(binaries, settings={"work_mem": "a lot"}):
@@ -126,22 +119,6 @@ def test_nothing_survives_a_start_that_fails(binaries: Binaries, temporary: Path
     assert "postgres ended with exit code 1 instead of starting" in str(failure.value)
     assert 'invalid value for parameter "work_mem": "a lot"' in str(failure.value)
     assert nothing_left(temporary)
-
-
-def test_initdbs_own_words_are_shown(temporary: Path) -> None:
-    bad = temporary / "bad"
-    bad.mkdir()
-    bad.chmod(0o755)
-    (bad / "initdb").write_text(
-        '#!/bin/sh\n[ "$1" = --version ] || echo no room for the data >&2\n[ "$1" = --version ]\n'
-    )
-    (bad / "initdb").chmod(0o755)
-    with (
-        pytest.raises(PostgresError, match=r"(?s)initdb failed.*TMPDIR.*no room for the data"),
-        server(Binaries(bad, ())),
-    ):
-        pytest.fail("it cannot start")
-    assert list(temporary.iterdir()) == [bad]
 
 
 @contextmanager

@@ -62,18 +62,9 @@ async def test_a_bad_call_is_refused_with_every_violation(emulator: Emulator, cl
     assert len(call.violations) == 6
 
 
-async def test_ids_are_decoded_and_the_path_is_kept(emulator: Emulator, client: aiohttp.ClientSession) -> None:
-    await send(client, emulator, "/v1/applications/a%2F%C3%A9%20b/status?x=1")
-    (call,) = emulator.calls
-    assert call.application_id == "a/é b"
-    assert call.path == "/v1/applications/a%2F%C3%A9%20b/status?x=1"
-
-
-@pytest.mark.parametrize("host", ["attacker.example", "attacker.example:8080", "127.0.0.1.attacker.example"])
-async def test_on_loopback_another_host_gets_no_calls(
-    emulator: Emulator, client: aiohttp.ClientSession, host: str
-) -> None:
-    async with client.get(f"{emulator.url}/_emulator/calls", headers={"Host": host}) as answer:
+async def test_on_loopback_another_host_gets_no_calls(emulator: Emulator, client: aiohttp.ClientSession) -> None:
+    headers = {"Host": "127.0.0.1.attacker.example"}
+    async with client.get(f"{emulator.url}/_emulator/calls", headers=headers) as answer:
         assert answer.status == 421
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from support.connections import TOKEN, WORDS
-from support.eventually import eventually
 from support.looking import admin_server
 
 from cdc_sync.core.events import ConnectionDisplaced, Event
@@ -55,17 +54,3 @@ async def test_a_new_connection_takes_the_place_of_the_oldest(tmp_path: Path, ki
         assert await is_cut_off(idle[0][0], within=30)
         assert not await is_cut_off(idle[1][0], within=0.5)
         assert seen == [ConnectionDisplaced()]
-
-
-async def test_a_burst_of_connections_leaves_no_more_than_there_are_places(tmp_path: Path) -> None:
-    async with admin_server(tmp_path, places=MOST) as admin, AsyncExitStack() as stack:
-        opened = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", admin.port) for _ in range(50)))
-        for _, writer in opened:
-            stack.callback(writer.close)
-        reader, _ = await stack.enter_async_context(connected(admin.port, HEALTH))
-
-        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
-        await eventually(
-            lambda: sum(not reader.at_eof() and reader.exception() is None for reader, _ in opened) < MOST,
-            "the others are cut off",
-        )

@@ -42,10 +42,7 @@ SUITES: Mapping[str, Suite] = {
             "tests/acceptance/test_tenants.py",
             "tests/acceptance/test_physical_copies.py",
         ),
-        # Memory, and a silent network, do not depend on the version.
-        without=(
-            "tests/integration/ats/test_walk_memory.py",
-            "tests/integration/ats/test_watch_reconnects.py",
-        ),
+        # Memory does not depend on the version.
+        without=("tests/integration/ats/test_walk_memory.py",),
     ),
 }

@@ -237,57 +237,53 @@ async def test_what_changes_behind_its_back_is_in_the_log(
         assert (await rig.sweep()).repaired == {}
 
 
-class TestSend:
-    async def test_a_restart_reports_none_of_them_twice(
-        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for number in range(1, 6):
-            insert(ats, number, f"a{number}")
-        async with open_rig(baseline="send") as rig:
-            await adopt_pages(1, rig, monkeypatch)
-            assert len(await rig.deliver()) == 3
-        async with open_rig(baseline="send") as rig:
-            assert (await rig.adopt()).known == 5
-            assert len(await rig.deliver()) == 2
+async def test_a_restart_reports_none_of_them_twice(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 6):
+        insert(ats, number, f"a{number}")
+    async with open_rig(baseline="send") as rig:
+        await adopt_pages(1, rig, monkeypatch)
+        assert len(await rig.deliver()) == 3
+    async with open_rig(baseline="send") as rig:
+        assert (await rig.adopt()).known == 5
+        assert len(await rig.deliver()) == 2
 
 
-class TestRows:
-    @pytest.mark.parametrize(("apart", "live"), [(1, "first"), (5, "last")])
-    async def test_a_row_left_behind_by_a_move_is_no_call(
-        self, ats: Ats, open_rig: OpenRig, apart: int, live: str
-    ) -> None:
-        """On one page with the row that speaks for the application, or on another."""
-        numbers = (1, 1 + apart)
-        for number in range(1, 10):
-            insert(ats, number, f"other{number}")
-        delete(ats, *numbers)
-        for number in numbers:
-            is_live = (number == numbers[0]) == (live == "first")
-            insert(ats, number, "a1", job_id="new" if is_live else "old", deleted_at=None if is_live else "2024-01-01")
-        async with open_rig() as rig:
-            position = await rig.adopt()
+@pytest.mark.parametrize(("apart", "live"), [(1, "first"), (5, "last")])
+async def test_a_row_left_behind_by_a_move_is_no_call(ats: Ats, open_rig: OpenRig, apart: int, live: str) -> None:
+    """On one page with the row that speaks for the application, or on another."""
+    numbers = (1, 1 + apart)
+    for number in range(1, 10):
+        insert(ats, number, f"other{number}")
+    delete(ats, *numbers)
+    for number in numbers:
+        is_live = (number == numbers[0]) == (live == "first")
+        insert(ats, number, "a1", job_id="new" if is_live else "old", deleted_at=None if is_live else "2024-01-01")
+    async with open_rig() as rig:
+        position = await rig.adopt()
 
-            assert position.queued == 0
-            assert await rig.told("a1") == {"a1": ("applied", "new")}
-            assert (await rig.sweep()).repaired == {}
-            await rig.pass_grace()
-            assert await rig.deliver() == []
+        assert position.queued == 0
+        assert await rig.told("a1") == {"a1": ("applied", "new")}
+        assert (await rig.sweep()).repaired == {}
+        await rig.pass_grace()
+        assert await rig.deliver() == []
 
 
-class TestAMoveBetweenItsPages:
-    """An application that was adopted on one page is met again, in another row, on a later one."""
+# An application that was adopted on one page is met again, in another row, on a later one.
 
-    async def test_is_a_change_if_the_first_row_is_gone(
-        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for number in range(1, 5):
-            insert(ats, number, f"a{number}", job_id="J1")
-        async with open_rig() as rig:
-            await adopt_pages(1, rig, monkeypatch)
-            delete(ats, 1)
-            insert(ats, 9, "a1", job_id="J2")
 
-            await rig.adopt()
-            await rig.drain.catch_up()
+async def test_is_a_change_if_the_first_row_is_gone(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 5):
+        insert(ats, number, f"a{number}", job_id="J1")
+    async with open_rig() as rig:
+        await adopt_pages(1, rig, monkeypatch)
+        delete(ats, 1)
+        insert(ats, 9, "a1", job_id="J2")
 
-            assert await rig.deliver() == [("a1", "applied", "J2")]
+        await rig.adopt()
+        await rig.drain.catch_up()
+
+        assert await rig.deliver() == [("a1", "applied", "J2")]

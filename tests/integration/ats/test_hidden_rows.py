@@ -49,12 +49,10 @@ def open_daemons_rig(database: str, ats: Ats, role: str, tmp_path: Path) -> Open
     return open_daemons_rig
 
 
-@pytest.mark.parametrize("columns", [{}, {"application_id": None, "status_url": "status_api_url"}], ids=["id", "url"])
-async def test_a_policy_of_a_moment_ago(ats: Ats, open_daemons_rig: OpenDaemonsRig, columns: dict[str, Any]) -> None:
-    for number in (1, 2):
-        url = f"https://ats-partner.hellowork.com/v1/applications/a{number}/status"
-        insert(ats, number, f"a{number}", status_api_url=url)
-    async with open_daemons_rig(columns=columns) as watch:
+async def test_a_policy_of_a_moment_ago(ats: Ats, open_daemons_rig: OpenDaemonsRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with open_daemons_rig() as watch:
         await watch.adopt()
         run(ats, HIDE_1)
         update(ats, 1, 2, status="hired")
@@ -111,47 +109,46 @@ async def test_a_doubt_lasts_until_the_next_look(ats: Ats, open_daemons_rig: Ope
         assert len(await watch.entries("held")) == 1
 
 
-class TestWhileThePolicyChanges:
-    """The rows and the question who hid some of them are one transaction, whose locks keep policies as they are."""
+# The rows and the question who hid some of them are one transaction, whose locks keep policies as they are.
 
-    async def test_to_one_that_the_read_waits_for(
-        self, ats: Ats, other: Ats, open_daemons_rig: OpenDaemonsRig, role: str
-    ) -> None:
-        # A snapshot from before the wait would not know the policy that came with the lock.
-        run(ats, "ALTER ROLE {role} SET default_transaction_isolation = 'serializable'", role=role)
-        insert(ats, 1, "a1")
-        async with open_daemons_rig() as watch:
-            with ats.transaction():
-                run(ats, HIDE_1)
-                reading = asyncio.create_task(watch.intake.reader.by_application(["a1"]))
-                await eventually(lambda: one(other, WAITING), "the read waits")
-            read = await reading
 
-            assert read.rows == []
-            assert read.hidden_by
-
-    async def test_to_none_while_the_read_is_under_way(
-        self, ats: Ats, other: Ats, open_daemons_rig: OpenDaemonsRig
-    ) -> None:
-        insert(ats, 1, "a1")
-        run(
-            ats,
-            "CREATE FUNCTION public.slowly_hide() RETURNS boolean LANGUAGE plpgsql AS"
-            " 'BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN false; END'",
-        )
-        async with open_daemons_rig() as watch:
-            run(ats, HIDE_1.replace("id <> 1", "public.slowly_hide()"))
-            run(ats, "SELECT pg_advisory_lock(7)")
+async def test_to_one_that_the_read_waits_for(
+    ats: Ats, other: Ats, open_daemons_rig: OpenDaemonsRig, role: str
+) -> None:
+    # A snapshot from before the wait would not know the policy that came with the lock.
+    run(ats, "ALTER ROLE {role} SET default_transaction_isolation = 'serializable'", role=role)
+    insert(ats, 1, "a1")
+    async with open_daemons_rig() as watch:
+        with ats.transaction():
+            run(ats, HIDE_1)
             reading = asyncio.create_task(watch.intake.reader.by_application(["a1"]))
-            await eventually(lambda: one(ats, WAITING) == 1, "the read is under way")
-            showing = asyncio.create_task(asyncio.to_thread(run, other, SHOW))
-            await eventually(lambda: one(ats, WAITING) == 2, "the policy's end waits for the read's")
-            run(ats, "SELECT pg_advisory_unlock(7)")
-            read = await reading
-            await showing
+            await eventually(lambda: one(other, WAITING), "the read waits")
+        read = await reading
 
-            assert read.rows == []
-            assert read.hidden_by
+        assert read.rows == []
+        assert read.hidden_by
+
+
+async def test_to_none_while_the_read_is_under_way(ats: Ats, other: Ats, open_daemons_rig: OpenDaemonsRig) -> None:
+    insert(ats, 1, "a1")
+    run(
+        ats,
+        "CREATE FUNCTION public.slowly_hide() RETURNS boolean LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN false; END'",
+    )
+    async with open_daemons_rig() as watch:
+        run(ats, HIDE_1.replace("id <> 1", "public.slowly_hide()"))
+        run(ats, "SELECT pg_advisory_lock(7)")
+        reading = asyncio.create_task(watch.intake.reader.by_application(["a1"]))
+        await eventually(lambda: one(ats, WAITING) == 1, "the read is under way")
+        showing = asyncio.create_task(asyncio.to_thread(run, other, SHOW))
+        await eventually(lambda: one(ats, WAITING) == 2, "the policy's end waits for the read's")
+        run(ats, "SELECT pg_advisory_unlock(7)")
+        read = await reading
+        await showing
+
+        assert read.rows == []
+        assert read.hidden_by
 
 
 # From whom row-level security may hide rows: PostgreSQL's own behaviour is the measure.
@@ -233,30 +230,30 @@ async def test_something_may_be_hidden(
     assert await looked_at(database, reader) == (frozenset({Hiding(TABLE, reader, restrictive)}), seen)
 
 
-class TestAView:
-    """Under a view the rights of its owner count, under one with `security_invoker` those of whoever reads."""
+# Under a view the rights of its owner count, under one with `security_invoker` those of whoever reads.
 
-    async def test_of_the_tables_owner_hides_nothing(self, database: str, ats: Ats, reader: str) -> None:
-        run(ats, ENABLE + MOST + "REVOKE ALL ON public.applications FROM {reader};" + VIEW, reader=reader)
 
-        assert await looked_at(database, reader, "public.v") == (frozenset(), 2)
+async def test_of_the_tables_owner_hides_nothing(database: str, ats: Ats, reader: str) -> None:
+    run(ats, ENABLE + MOST + "REVOKE ALL ON public.applications FROM {reader};" + VIEW, reader=reader)
 
-    async def test_of_somebody_who_is_subject_may_hide(
-        self, database: str, ats: Ats, reader: str, new_role: NewRole
-    ) -> None:
-        owner = new_role()
-        run(ats, ENABLE + MOST + ALL + VIEW, reader=reader)
-        run(ats, "GRANT SELECT ON public.applications TO {owner}; ALTER VIEW public.v OWNER TO {owner}", owner=owner)
+    assert await looked_at(database, reader, "public.v") == (frozenset(), 2)
 
-        assert await looked_at(database, reader, "public.v") == (frozenset({Hiding(TABLE, owner, ())}), 1)
 
-    async def test_with_the_rights_of_whoever_reads(self, database: str, ats: Ats, reader: str) -> None:
-        needs(ats, 15, "security_invoker of views")
-        run(ats, ENABLE + MOST + VIEW + "ALTER VIEW public.v SET (security_invoker = on)", reader=reader)
-        assert await looked_at(database, reader, "public.v") == (frozenset({Hiding(TABLE, reader, ())}), 1)
+async def test_of_somebody_who_is_subject_may_hide(database: str, ats: Ats, reader: str, new_role: NewRole) -> None:
+    owner = new_role()
+    run(ats, ENABLE + MOST + ALL + VIEW, reader=reader)
+    run(ats, "GRANT SELECT ON public.applications TO {owner}; ALTER VIEW public.v OWNER TO {owner}", owner=owner)
 
-        run(ats, ALL, reader=reader)
-        assert await looked_at(database, reader, "public.v") == (frozenset(), 2)
+    assert await looked_at(database, reader, "public.v") == (frozenset({Hiding(TABLE, owner, ())}), 1)
+
+
+async def test_with_the_rights_of_whoever_reads(database: str, ats: Ats, reader: str) -> None:
+    needs(ats, 15, "security_invoker of views")
+    run(ats, ENABLE + MOST + VIEW + "ALTER VIEW public.v SET (security_invoker = on)", reader=reader)
+    assert await looked_at(database, reader, "public.v") == (frozenset({Hiding(TABLE, reader, ())}), 1)
+
+    run(ats, ALL, reader=reader)
+    assert await looked_at(database, reader, "public.v") == (frozenset(), 2)
 
 
 VIEW = "CREATE VIEW public.v AS SELECT * FROM public.applications; GRANT SELECT ON public.v TO {reader};"
@@ -292,14 +289,13 @@ async def test_a_lookup_table_of_an_expression_counts(database: str, ats: Ats, r
         assert await source.reader.hidden_by() == frozenset({Hiding("public.stages", reader, ())})
 
 
-class TestTheRemedy:
-    async def test_works(self, database: str, ats: Ats, reader: str) -> None:
-        run(ats, 'ALTER TABLE public.applications RENAME TO "Cand ""i"" dats"')
-        run(ats, 'ALTER TABLE "Cand ""i"" dats" ENABLE ROW LEVEL SECURITY')
-        table = 'public."Cand ""i"" dats"'
-        ((hiding,), seen) = await looked_at(database, reader, table)
-        assert seen == 0
+async def test_works(database: str, ats: Ats, reader: str) -> None:
+    run(ats, 'ALTER TABLE public.applications RENAME TO "Cand ""i"" dats"')
+    run(ats, 'ALTER TABLE "Cand ""i"" dats" ENABLE ROW LEVEL SECURITY')
+    table = 'public."Cand ""i"" dats"'
+    ((hiding,), seen) = await looked_at(database, reader, table)
+    assert seen == 0
 
-        ats.execute(hiding.remedy.encode())
+    ats.execute(hiding.remedy.encode())
 
-        assert await looked_at(database, reader, table) == (frozenset(), 2)
+    assert await looked_at(database, reader, table) == (frozenset(), 2)

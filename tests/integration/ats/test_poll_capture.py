@@ -56,7 +56,10 @@ async def moved(poll: PollCapture) -> None:
     await eventually(has_moved, "the watermark has moved")
 
 
-async def test_a_change_becomes_an_entry(ats: Ats, open_rig: OpenRig) -> None:
+async def test_a_change_becomes_an_entry_though_nothing_is_installed_or_can_be_written(
+    ats: Ats, open_rig: OpenRig
+) -> None:
+    run(ats, "ALTER DATABASE {name} SET default_transaction_read_only = on", name=ats.info.dbname)
     insert(ats, 1, "a1")
     insert(ats, 2, "a2")
     async with polling(open_rig) as (rig, poll):
@@ -82,32 +85,20 @@ async def test_what_is_read_again_is_no_news(ats: Ats, open_rig: OpenRig) -> Non
         assert {type(observation) for observation in rig.said[said:]} == {CaughtUp}, "and is not spoken of"
 
 
-async def test_nothing_is_installed_and_nothing_written(ats: Ats, open_rig: OpenRig) -> None:
-    ats.execute(
-        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on',"
-        " current_database()); END $$"
-    )
+async def test_the_watermark_waits_for_it_and_then_goes_on(ats: Ats, other: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
     async with polling(open_rig) as (rig, poll):
-        insert(ats, 1, "a1")
+        with other.transaction():
+            update(other, 1, status="late")
+            written = one(other, "SELECT to_json(clock_timestamp()) #>> '{}'")
+            for _ in range(5):
+                await poll.catch_up()
+            assert poll.watermark < written
 
-        assert await calls(rig, poll) == [("a1", "applied", "J1")]
-
-
-class TestLateCommits:
-    async def test_the_watermark_waits_for_it_and_then_goes_on(self, ats: Ats, other: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1")
-        async with polling(open_rig) as (rig, poll):
-            with other.transaction():
-                update(other, 1, status="late")
-                written = one(other, "SELECT to_json(clock_timestamp()) #>> '{}'")
-                for _ in range(5):
-                    await poll.catch_up()
-                assert poll.watermark < written
-
-            await moved(poll)
-            await eventually(lambda: passes(poll, written), "the watermark has passed the late row")
-            assert await rig.deliver() == [("a1", "late", "J1")]
-            assert (await rig.store.capture.positions(WATCH))[POSITION] == poll.watermark
+        await moved(poll)
+        await eventually(lambda: passes(poll, written), "the watermark has passed the late row")
+        assert await rig.deliver() == [("a1", "late", "J1")]
+        assert (await rig.store.capture.positions(WATCH))[POSITION] == poll.watermark
 
 
 async def passes(poll: PollCapture, moment: str) -> bool:
@@ -115,58 +106,58 @@ async def passes(poll: PollCapture, moment: str) -> bool:
     return poll.watermark > moment
 
 
-class TestTimes:
-    async def test_equal_ones_over_several_pages(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with polling(open_rig, steps=Steps(polled=3, look_every=0.0, place_every=0.0)) as (rig, poll):
-            moment = one(ats, "SELECT clock_timestamp()")
-            for number in range(1, 11):
-                insert(ats, number, f"a{number}", updated_at=moment)
-            assert len(await calls(rig, poll)) == 10
+async def test_equal_ones_over_several_pages(ats: Ats, open_rig: OpenRig) -> None:
+    async with polling(open_rig, steps=Steps(polled=3, look_every=0.0, place_every=0.0)) as (rig, poll):
+        moment = one(ats, "SELECT clock_timestamp()")
+        for number in range(1, 11):
+            insert(ats, number, f"a{number}", updated_at=moment)
+        assert len(await calls(rig, poll)) == 10
 
-            insert(ats, 0, "a0", updated_at=moment)
-            insert(ats, 11, "a11", updated_at=moment)
+        insert(ats, 0, "a0", updated_at=moment)
+        insert(ats, 11, "a11", updated_at=moment)
 
-            assert [id_ for id_, _, _ in await calls(rig, poll)] == ["a0", "a11"]
+        assert [id_ for id_, _, _ in await calls(rig, poll)] == ["a0", "a11"]
 
-    async def test_none_at_all_is_left_to_the_sweep(self, ats: Ats, open_rig: OpenRig) -> None:
+
+async def test_none_at_all_is_left_to_the_sweep(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2", updated_at="2024-01-01")
+    async with polling(open_rig) as (rig, poll):
+        update(ats, 1, status="unmarked", updated_at=None)
+        update(ats, 2, status="forgotten", touch=False)
+        assert await calls(rig, poll) == []
+
+        assert (await rig.sweep(poll)).repaired == {"status": 2}
+        assert await rig.deliver() == [("a1", "unmarked", "J1"), ("a2", "forgotten", "J1")]
+
+
+async def test_goes_on_where_it_was(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with polling(open_rig) as (_, poll):
+        await moved(poll)
+        reached = poll.watermark
+    update(ats, 2, status="hired")
+    delete(ats, 1)
+    async with polling(open_rig) as (rig, poll):
+        assert poll.watermark == reached
+
+        assert await calls(rig, poll) == [("a2", "hired", "J1")]
+        assert (await rig.sweep(poll)).repaired == {}
+
+
+async def test_a_poll_that_fails_leaves_the_watermark(ats: Ats, open_rig: OpenRig) -> None:
+    async with polling(open_rig) as (rig, poll):
+        await moved(poll)
         insert(ats, 1, "a1")
-        insert(ats, 2, "a2", updated_at="2024-01-01")
-        async with polling(open_rig) as (rig, poll):
-            update(ats, 1, status="unmarked", updated_at=None)
-            update(ats, 2, status="forgotten", touch=False)
-            assert await calls(rig, poll) == []
+        before = dict(await rig.store.capture.positions(WATCH))
+        ats.execute("ALTER TABLE public.applications RENAME TO elsewhere")
+        with pytest.raises(Exception, match="does not exist"):
+            await poll.catch_up()
+        assert await rig.store.capture.positions(WATCH) == before
+        ats.execute("ALTER TABLE public.elsewhere RENAME TO applications")
 
-            assert (await rig.sweep(poll)).repaired == {"status": 2}
-            assert await rig.deliver() == [("a1", "unmarked", "J1"), ("a2", "forgotten", "J1")]
-
-
-class TestRestart:
-    async def test_goes_on_where_it_was(self, ats: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1")
-        insert(ats, 2, "a2")
-        async with polling(open_rig) as (_, poll):
-            await moved(poll)
-            reached = poll.watermark
-        update(ats, 2, status="hired")
-        delete(ats, 1)
-        async with polling(open_rig) as (rig, poll):
-            assert poll.watermark == reached
-
-            assert await calls(rig, poll) == [("a2", "hired", "J1")]
-            assert (await rig.sweep(poll)).repaired == {}
-
-    async def test_a_poll_that_fails_leaves_the_watermark(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with polling(open_rig) as (rig, poll):
-            await moved(poll)
-            insert(ats, 1, "a1")
-            before = dict(await rig.store.capture.positions(WATCH))
-            ats.execute("ALTER TABLE public.applications RENAME TO elsewhere")
-            with pytest.raises(Exception, match="does not exist"):
-                await poll.catch_up()
-            assert await rig.store.capture.positions(WATCH) == before
-            ats.execute("ALTER TABLE public.elsewhere RENAME TO applications")
-
-            assert await calls(rig, poll) == [("a1", "applied", "J1")]
+        assert await calls(rig, poll) == [("a1", "applied", "J1")]
 
 
 async def test_a_soft_deletion_waits_for_its_grace_and_a_hard_one_for_the_sweep(ats: Ats, open_rig: OpenRig) -> None:
@@ -248,61 +239,58 @@ async def a_reader(ats: Ats, source: Source, type_: str, lookback: timedelta = t
         return WatermarkReader(Reader(source.pool, again.mapping), "updated_at", lookback)
 
 
-class TestWatermark:
-    @pytest.mark.parametrize(
-        ("type_", "timezone", "expected"),
-        [
-            ("timestamptz", "UTC", "2023-07-10T08:54:30+00:00"),
-            ("timestamp", "UTC", "2023-07-10T08:54:30"),
-            ("timestamp", "Europe/Paris", "2023-07-10T10:54:30"),
-            ("timestamp(3)", "America/New_York", "2023-07-10T04:54:30"),
-            ("date", "UTC", "2023-07-10"),
-            ("date", "Pacific/Honolulu", "2023-07-09"),
-        ],
-    )
-    async def test_is_lookback_before_the_fence(
-        self, database: str, ats: Ats, type_: str, timezone: str, expected: str
-    ) -> None:
-        fence = microseconds(datetime(2023, 7, 10, 8, 59, 30, 999_999, tzinfo=UTC))
-        run(ats, "ALTER DATABASE {name} SET timezone = 'UTC'", name=ats.info.dbname)
-        async with opened(a_config(database, timezone=timezone)) as source:
-            reader = await a_reader(ats, source, type_, timedelta(minutes=5))
+@pytest.mark.parametrize(
+    ("type_", "timezone", "expected"),
+    [
+        ("timestamptz", "UTC", "2023-07-10T08:54:30+00:00"),
+        ("timestamp", "UTC", "2023-07-10T08:54:30"),
+        ("timestamp", "Europe/Paris", "2023-07-10T10:54:30"),
+        ("timestamp(3)", "America/New_York", "2023-07-10T04:54:30"),
+        ("date", "UTC", "2023-07-10"),
+        ("date", "Pacific/Honolulu", "2023-07-09"),
+    ],
+)
+async def test_is_lookback_before_the_fence(database: str, ats: Ats, type_: str, timezone: str, expected: str) -> None:
+    fence = microseconds(datetime(2023, 7, 10, 8, 59, 30, 999_999, tzinfo=UTC))
+    run(ats, "ALTER DATABASE {name} SET timezone = 'UTC'", name=ats.info.dbname)
+    async with opened(a_config(database, timezone=timezone)) as source:
+        reader = await a_reader(ats, source, type_, timedelta(minutes=5))
 
-            assert reader.watermark_at(fence) == expected
-
-    @pytest.mark.parametrize(
-        ("timezone", "noon_before"),
-        [
-            ("Europe/Paris", "2023-10-28T12:00Z"),
-            ("America/New_York", "2023-11-04T12:00Z"),
-            ("Australia/Lord_Howe", "2023-04-01T12:00Z"),  # sets its clocks back by half an hour
-            ("Antarctica/Troll", "2023-10-28T12:00Z"),  # by two hours
-        ],
-    )
-    async def test_is_never_ahead_of_a_local_time_that_is_still_to_come(
-        self, database: str, ats: Ats, timezone: str, noon_before: str
-    ) -> None:
-        quarters = [datetime.fromisoformat(noon_before) + timedelta(minutes=15 * n) for n in range(96)]
-        local = [moment.astimezone(ZoneInfo(timezone)).replace(tzinfo=None) for moment in quarters]
-        assert any(later < earlier for earlier, later in pairwise(local)), "the clocks are set back"
-        async with opened(a_config(database, timezone=timezone)) as source:
-            reader = await a_reader(ats, source, "timestamp")
-
-            for number, moment in enumerate(quarters):
-                watermark = datetime.fromisoformat(reader.watermark_at(microseconds(moment)))
-                assert watermark <= min(local[number:])
-                assert watermark >= local[number] - timedelta(hours=3)
+        assert reader.watermark_at(fence) == expected
 
 
-class TestLook:
-    async def test_the_first_writer_of_an_idle_server_holds_it_too(self, database: str, other: Ats) -> None:
-        """A snapshot's own xmax is that writer's id, and would let it through."""
-        async with opened(a_config(database)) as source:
-            reader = await source.watermark_reader("updated_at")
-            with other.transaction():
-                other.execute("SELECT txid_current()")
-                during = await reader.look()
-                assert (await reader.look()).xmin < during.xmax
+@pytest.mark.parametrize(
+    ("timezone", "noon_before"),
+    [
+        ("Europe/Paris", "2023-10-28T12:00Z"),
+        ("America/New_York", "2023-11-04T12:00Z"),
+        ("Australia/Lord_Howe", "2023-04-01T12:00Z"),  # sets its clocks back by half an hour
+        ("Antarctica/Troll", "2023-10-28T12:00Z"),  # by two hours
+    ],
+)
+async def test_is_never_ahead_of_a_local_time_that_is_still_to_come(
+    database: str, ats: Ats, timezone: str, noon_before: str
+) -> None:
+    quarters = [datetime.fromisoformat(noon_before) + timedelta(minutes=15 * n) for n in range(96)]
+    local = [moment.astimezone(ZoneInfo(timezone)).replace(tzinfo=None) for moment in quarters]
+    assert any(later < earlier for earlier, later in pairwise(local)), "the clocks are set back"
+    async with opened(a_config(database, timezone=timezone)) as source:
+        reader = await a_reader(ats, source, "timestamp")
+
+        for number, moment in enumerate(quarters):
+            watermark = datetime.fromisoformat(reader.watermark_at(microseconds(moment)))
+            assert watermark <= min(local[number:])
+            assert watermark >= local[number] - timedelta(hours=3)
+
+
+async def test_the_first_writer_of_an_idle_server_holds_it_too(database: str, other: Ats) -> None:
+    """A snapshot's own xmax is that writer's id, and would let it through."""
+    async with opened(a_config(database)) as source:
+        reader = await source.watermark_reader("updated_at")
+        with other.transaction():
+            other.execute("SELECT txid_current()")
+            during = await reader.look()
+            assert (await reader.look()).xmin < during.xmax
 
 
 class TestPages:

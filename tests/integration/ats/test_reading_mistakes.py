@@ -31,23 +31,24 @@ async def complaint(database: str, watermark: str | None = None, **section: Any)
     return str(raised.value)
 
 
-class TestTable:
-    async def test_a_near_miss_is_suggested(self, database: str) -> None:
-        for table in ("public.aplications", 'public."Applications"'):
-            assert "Did you mean public.applications?" in await complaint(database, table=table)
+async def test_a_near_miss_is_suggested(database: str) -> None:
+    for table in ("public.aplications", 'public."Applications"'):
+        assert "Did you mean public.applications?" in await complaint(database, table=table)
 
-    async def test_a_schema_that_is_closed_to_the_role(self, database: str, ats: Ats, new_role: NewRole) -> None:
-        ats.execute("CREATE SCHEMA ats; CREATE TABLE ats.applications (id int)")
 
-        said = await complaint(dsn_of(database, new_role()), table="ats.applications")
+async def test_a_schema_that_is_closed_to_the_role(database: str, ats: Ats, new_role: NewRole) -> None:
+    ats.execute("CREATE SCHEMA ats; CREATE TABLE ats.applications (id int)")
 
-        assert "permission denied for schema ats" in said
-        assert "`cdc-sync sql grants`" in said
+    said = await complaint(dsn_of(database, new_role()), table="ats.applications")
 
-    async def test_a_relation_that_has_no_rows(self, database: str) -> None:
-        said = await complaint(database, table="public.applications_pkey")
+    assert "permission denied for schema ats" in said
+    assert "`cdc-sync sql grants`" in said
 
-        assert "is no table, view or foreign table" in said
+
+async def test_a_relation_that_has_no_rows(database: str) -> None:
+    said = await complaint(database, table="public.applications_pkey")
+
+    assert "is no table, view or foreign table" in said
 
 
 MISFITS = [
@@ -61,21 +62,22 @@ MISFITS = [
 ]
 
 
-class TestColumns:
-    async def test_a_key_that_is_missing(self, database: str) -> None:
-        said = await complaint(database, key=["ids"])
+async def test_a_key_that_is_missing(database: str) -> None:
+    said = await complaint(database, key=["ids"])
 
-        assert "The key column ids does not exist in public.applications" in said
+    assert "The key column ids does not exist in public.applications" in said
 
-    async def test_a_watermark_that_is_no_date_or_missing(self, database: str) -> None:
-        said = await complaint(database, watermark="status")
 
-        assert "The watermark column status of public.applications is of type text" in said
-        assert "The watermark column updated does not exist" in await complaint(database, watermark="updated")
+async def test_a_watermark_that_is_no_date_or_missing(database: str) -> None:
+    said = await complaint(database, watermark="status")
 
-    async def test_types_that_do_not_fit_their_use(self, database: str) -> None:
-        for columns, mistake in MISFITS:
-            assert mistake in await complaint(database, columns=columns)
+    assert "The watermark column status of public.applications is of type text" in said
+    assert "The watermark column updated does not exist" in await complaint(database, watermark="updated")
+
+
+async def test_types_that_do_not_fit_their_use(database: str) -> None:
+    for columns, mistake in MISFITS:
+        assert mistake in await complaint(database, columns=columns)
 
 
 NOT_SQL = [
@@ -93,94 +95,98 @@ FAILING = [
 ]
 
 
-class TestExpressions:
-    async def test_that_postgresql_does_not_understand(self, database: str) -> None:
-        for expression, said in NOT_SQL:
-            assert said in await complaint(database, columns={"status": {"sql": expression}})
-        for where, said in NO_CONDITIONS:
-            assert said in await complaint(database, where=where)
-
-    async def test_that_fail_on_a_value_do_not_tell_it(self, database: str, ats: Ats) -> None:
-        for expression, said in FAILING:
-            ats.execute("INSERT INTO public.applications (notes) VALUES ('Jeanne Martin, née \"Durand\" le 3/4')")
-
-            complained = await complaint(database, columns={"status": {"sql": f"({expression})::text"}})
-
-            assert said in complained
-            for secret in ("Jeanne", "Martin", "Durand", "3/4", "Jean"):
-                assert secret not in complained
+async def test_that_postgresql_does_not_understand(database: str) -> None:
+    for expression, said in NOT_SQL:
+        assert said in await complaint(database, columns={"status": {"sql": expression}})
+    for where, said in NO_CONDITIONS:
+        assert said in await complaint(database, where=where)
 
 
-class TestMeanwhile:
-    """What becomes wrong while the daemon runs is an error too, never an empty answer."""
+async def test_that_fail_on_a_value_do_not_tell_it(database: str, ats: Ats) -> None:
+    for expression, said in FAILING:
+        ats.execute("INSERT INTO public.applications (notes) VALUES ('Jeanne Martin, née \"Durand\" le 3/4')")
 
-    @pytest.mark.parametrize(
-        "change",
-        [
-            "ALTER TABLE public.applications RENAME TO candidacies",
-            "ALTER TABLE public.applications DROP COLUMN job_id",
-        ],
-    )
-    async def test_the_table_changes(self, database: str, ats: Ats, change: str) -> None:
-        ats.execute("CREATE SCHEMA archive; INSERT INTO public.applications (hellowork_id) VALUES ('a1')")
-        async with opened(a_config(database)) as source:
-            assert len(await source.rows()) == 1
-            run(ats, change)
+        complained = await complaint(database, columns={"status": {"sql": f"({expression})::text"}})
 
-            for read in (source.rows(), source.reader.by_key([("1",)]), source.reader.by_application(["a1"])):
-                with pytest.raises(SourceError, match="does not exist") as raised:
-                    await read
-                assert raised.value.kind == "misconfigured"
-
-    async def test_a_column_gets_another_type_that_fits_as_well(self, database: str, ats: Ats) -> None:
-        ats.execute("INSERT INTO public.applications (hellowork_id, status) VALUES ('1', '7')")
-        async with opened(a_config(database)) as source:
-            before = await source.row()
-            ats.execute("ALTER TABLE public.applications ALTER status TYPE int USING status::int")
-
-            assert await source.row() == before
-
-    async def test_a_statement_that_takes_too_long_is_no_mistake(self, database: str, ats: Ats) -> None:
-        ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a1')")
-        run(ats, "ALTER DATABASE {name} SET statement_timeout = '50ms'", name=ats.info.dbname)
-        columns = {"status": {"sql": "CASE WHEN t.id > 0 THEN pg_sleep(30)::text END"}}
-        async with opened(a_config(database, columns=columns)) as source:
-            with pytest.raises(SourceError, match="statement timeout") as raised:
-                await source.rows()
-
-        assert raised.value.kind == "unreachable"
+        assert said in complained
+        for secret in ("Jeanne", "Martin", "Durand", "3/4", "Jean"):
+            assert secret not in complained
 
 
-class TestEncoding:
-    """A database that does not know its own encoding, as old ones do."""
+# What becomes wrong while the daemon runs is an error too, never an empty answer.
 
-    @pytest.fixture
-    def unknown_encoding(self, cluster: Cluster, ats: Ats) -> Iterator[str]:
-        name = f"{ats.info.dbname}_sql_ascii"
-        create = "CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
-        run(ats, create, name=name)
-        dsn = make_conninfo(cluster.dsn, dbname=name)
-        try:
-            create_ats(dsn)
-            with psycopg.connect(dsn, client_encoding="latin1", autocommit=True) as legacy:
-                legacy.execute("INSERT INTO public.applications (hellowork_id, status) VALUES ('a1', 'Refusé')")
-            yield dsn
-        finally:
-            run(ats, "DROP DATABASE {name}", name=name)
 
-    async def test_beside_rows_that_do_convert_the_row_is_named(self, unknown_encoding: str) -> None:
-        """All others would be adopted, and the texts of this one be news as soon as the encoding is given."""
-        with psycopg.connect(unknown_encoding, autocommit=True) as legacy:
-            legacy.execute("INSERT INTO public.applications (hellowork_id, status) VALUES ('a2', 'Hired')")
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE public.applications RENAME TO candidacies",
+        "ALTER TABLE public.applications DROP COLUMN job_id",
+    ],
+)
+async def test_the_table_changes(database: str, ats: Ats, change: str) -> None:
+    ats.execute("CREATE SCHEMA archive; INSERT INTO public.applications (hellowork_id) VALUES ('a1')")
+    async with opened(a_config(database)) as source:
+        assert len(await source.rows()) == 1
+        run(ats, change)
 
-        said = await complaint(unknown_encoding)
+        for read in (source.rows(), source.reader.by_key([("1",)]), source.reader.by_application(["a1"])):
+            with pytest.raises(SourceError, match="does not exist") as raised:
+                await read
+            assert raised.value.kind == "misconfigured"
 
-        assert "client_encoding=" in said
-        assert said.endswith("It is so of the row 1.")
 
-    async def test_the_remedy_helps(self, unknown_encoding: str) -> None:
-        async with opened(a_config(make_conninfo(unknown_encoding, client_encoding="LATIN1"))) as source:
-            assert (await source.row()).status == "Refusé"
+async def test_a_column_gets_another_type_that_fits_as_well(database: str, ats: Ats) -> None:
+    ats.execute("INSERT INTO public.applications (hellowork_id, status) VALUES ('1', '7')")
+    async with opened(a_config(database)) as source:
+        before = await source.row()
+        ats.execute("ALTER TABLE public.applications ALTER status TYPE int USING status::int")
+
+        assert await source.row() == before
+
+
+async def test_a_statement_that_takes_too_long_is_no_mistake(database: str, ats: Ats) -> None:
+    ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a1')")
+    run(ats, "ALTER DATABASE {name} SET statement_timeout = '500ms'", name=ats.info.dbname)
+    columns = {"status": {"sql": "CASE WHEN t.id > 0 THEN pg_sleep(30)::text END"}}
+    async with opened(a_config(database, columns=columns)) as source:
+        with pytest.raises(SourceError, match="statement timeout") as raised:
+            await source.rows()
+
+    assert raised.value.kind == "unreachable"
+
+
+# A database that does not know its own encoding, as old ones do.
+
+
+@pytest.fixture
+def unknown_encoding(cluster: Cluster, ats: Ats) -> Iterator[str]:
+    name = f"{ats.info.dbname}_sql_ascii"
+    create = "CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    run(ats, create, name=name)
+    dsn = make_conninfo(cluster.dsn, dbname=name)
+    try:
+        create_ats(dsn)
+        with psycopg.connect(dsn, client_encoding="latin1", autocommit=True) as legacy:
+            legacy.execute("INSERT INTO public.applications (hellowork_id, status) VALUES ('a1', 'Refusé')")
+        yield dsn
+    finally:
+        run(ats, "DROP DATABASE {name}", name=name)
+
+
+async def test_beside_rows_that_do_convert_the_row_is_named(unknown_encoding: str) -> None:
+    """All others would be adopted, and the texts of this one be news as soon as the encoding is given."""
+    with psycopg.connect(unknown_encoding, autocommit=True) as legacy:
+        legacy.execute("INSERT INTO public.applications (hellowork_id, status) VALUES ('a2', 'Hired')")
+
+    said = await complaint(unknown_encoding)
+
+    assert "client_encoding=" in said
+    assert said.endswith("It is so of the row 1.")
+
+
+async def test_the_remedy_helps(unknown_encoding: str) -> None:
+    async with opened(a_config(make_conninfo(unknown_encoding, client_encoding="LATIN1"))) as source:
+        assert (await source.row()).status == "Refusé"
 
 
 # Views, materialized views and foreign tables: read like any table, and refused where triggers are needed.

@@ -373,22 +373,21 @@ async def test_the_row_itself_comes_with_the_same_digest(database: str) -> None:
     assert (read.digest, plain.digest) == (digest, None)
 
 
-class TestOtherRows:
-    async def test_a_row_without_an_id_and_one_out_of_scope(self, database: str, ats: Ats) -> None:
-        insert(ats, 1, None)
-        insert(ats, 2, 'a"2', notes="out")
-        insert(ats, 3, None, notes="out")
-        insert(ats, 4, "a4", notes="in")
-        async with opened(a_config(database, where="t.notes = 'in' -- only these")) as source:
-            first, second, third, fourth = await elements(source)
+async def test_a_row_without_an_id_and_one_out_of_scope(database: str, ats: Ats) -> None:
+    insert(ats, 1, None)
+    insert(ats, 2, 'a"2', notes="out")
+    insert(ats, 3, None, notes="out")
+    insert(ats, 4, "a4", notes="in")
+    async with opened(a_config(database, where="t.notes = 'in' -- only these")) as source:
+        first, second, third, fourth = await elements(source)
 
-        assert (first, third) == ("n", "n")
-        assert second[0] == "o"
-        assert json.loads(second[1:]) == ['["2"]', 'a"2']
-        assert fourth.endswith('["4"]')
-        page = json.dumps([first, second, third, fourth])
-        assert keys_of(page, [1, 3]) == [("2",), ("4",)]
-        assert keys_of(page, [0]) is None
+    assert (first, third) == ("n", "n")
+    assert second[0] == "o"
+    assert json.loads(second[1:]) == ['["2"]', 'a"2']
+    assert fourth.endswith('["4"]')
+    page = json.dumps([first, second, third, fourth])
+    assert keys_of(page, [1, 3]) == [("2",), ("4",)]
+    assert keys_of(page, [0]) is None
 
 
 @pytest.mark.usefixtures("one_row")

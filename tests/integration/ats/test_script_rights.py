@@ -1,20 +1,27 @@
 """Another role gets nothing of what the script creates, whatever default privileges and grants say."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from support.applications import delete, insert, update
+from support.builders import WATCH
 from support.dumping import dump
+from support.eventually import eventually
+from support.rig import rig
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, one, rows, run
 from support.versions import needs
 from support.waiting import wait_until
-from support.watched import a_config, grant, install_triggers, run_script, some_config, uninstall_triggers
+from support.watched import COLUMNS, a_config, grant, install_triggers, run_script, some_config, uninstall_triggers
 
 from cdc_sync.ats import side_table
 from cdc_sync.ats.granting import grants
+from cdc_sync.ats.lookout import Bell
 from cdc_sync.ats.scripts import install, uninstall
+from cdc_sync.ats.triggers import Installation
 from cdc_sync.ats.verifying import verify
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
@@ -147,25 +154,6 @@ def test_the_owner_of_a_partitioned_table_makes_partitions_of_it(
     assert rows(ats, "SELECT row_key FROM cdc_sync.changes ORDER BY row_key") == [(["1"],), (["2"],)]
     assert {state for *_, state in rows(ats, verify(config.watches))} == {"ok"}
     run_script(ats, uninstall())
-
-
-class TestStore:
-    RIGHTS = """
-    SELECT c.relname, p FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) p
-     WHERE c.relnamespace = 'cdc_sync'::regnamespace AND c.relkind = 'r' AND has_table_privilege(%s, c.oid, p)
-    """
-
-    def test_the_daemon_has_rows_and_others_have_nothing(self, who: Roles) -> None:
-        with who.session(who.owner) as owner:
-            run_script(owner, store_scripts.install())
-            run_script(owner, store_scripts.grants(who.daemon))
-
-        assert rows(who.ats, self.RIGHTS, [who.thief]) == []
-        assert {p for _, p in rows(who.ats, self.RIGHTS, [who.daemon])} == {"SELECT", "INSERT", "UPDATE", "DELETE"}
-        assert one(who.ats, "SELECT has_schema_privilege(%s, 'cdc_sync', 'USAGE')", [who.thief]) is False
-        with who.session(who.owner) as owner:
-            run_script(owner, store_scripts.revokes(who.daemon))
-        assert rows(who.ats, self.RIGHTS, [who.daemon]) == []
 
 
 # The grants give the daemon's role what it needs and nothing else.
@@ -471,3 +459,79 @@ async def test_the_owner_dumps_a_store_that_the_daemon_made(
 
     dumped = dump(dsn_of(database, owner))
     assert (dumped.returncode, dumped.stderr) == (0, "")
+
+
+# A daemon with exactly what `sql grants` prints can do all that the daemon does.
+
+
+RELATED = {
+    "columns": {
+        "source": "source",
+        "status": {
+            "sql": "coalesce((SELECT r.reason FROM public.rejections r WHERE r.application = t.id), t.status)",
+            "depends_on": ["id", "status"],
+        },
+    },
+    "related": [{"table": "public.rejections", "key": ["application"]}],
+}
+
+
+@pytest.fixture
+def daemon(ats: Ats, new_role: NewRole) -> str:
+    ats.execute("CREATE TABLE public.rejections (application bigint, reason text, remark text)")
+    ats.execute("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC")
+    ats.execute("DO $$ BEGIN EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database()); END $$")
+    return new_role()
+
+
+def daemons(ats: Ats, database: str, daemon: str, **watch: Any) -> Config:
+    """The configuration of a daemon that logs in as the daemon, with everything done that a DBA does for it."""
+    config = a_config(dsn_of(database, daemon), **watch)
+    install_triggers(ats, config)
+    grant(ats, config, daemon)
+    return config
+
+
+@pytest.mark.parametrize(
+    "section",
+    [RELATED, {"where": {"sql": "t.source IS NULL", "depends_on": ["source"]}, "extra": {"delay": "deleted_at"}}],
+    ids=str,
+)
+async def test_in_notify_mode(database: str, ats: Ats, daemon: str, tmp_path: Path, section: dict[str, Any]) -> None:
+    for number in range(1, 4):
+        insert(ats, number, f"a{number}")
+    config = daemons(ats, database, daemon, **section)
+    async with rig(config, tmp_path) as watch:
+        assert watch.drain.installed == Installation((), has_log=True)
+        await watch.adopt()
+        bell = Bell(watch.intake.sessions.pool)
+        await bell.follow()
+        assert bell.is_armed
+        await watch.intake.sessions.lasting.listen(WATCH, watch.drain.rung.set, lambda _: None)
+        watch.drain.rung.clear()
+        update(ats, 1, status="hired")
+        delete(ats, 2)
+        await eventually(watch.drain.rung.is_set, "the bell has rung")
+        await watch.drain.catch_up()
+        assert (await watch.sweep()).repaired == {}
+        await watch.pass_grace()
+        await bell.disarm()
+
+        assert await watch.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
+
+
+async def test_a_watch_without_triggers_adopts_beside_a_schema_that_its_role_may_not_use(
+    ats: Ats, database: str, new_role: NewRole, tmp_path: Path
+) -> None:
+    """The schema belongs to another daemon."""
+    others = some_config("", {"others": {"table": "public.others", "key": ["id"], "columns": COLUMNS}})
+    ats.execute("CREATE TABLE public.others (LIKE public.applications)")
+    install_triggers(ats, others)
+    daemon = new_role()
+    ats.execute(f"GRANT SELECT ON public.applications TO {daemon}".encode())
+    insert(ats, 1, "a1")
+    async with rig(a_config(dsn_of(database, daemon)), tmp_path) as watch:
+        await watch.adopt()
+        update(ats, 1, status="hired")
+        await watch.sweep()
+        assert await watch.deliver() == [("a1", "hired", "J1")]

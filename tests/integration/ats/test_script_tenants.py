@@ -157,54 +157,56 @@ def test_the_grants_of_a_thousand_tenants_are_short(vendor: Ats, new_role: NewRo
     assert len(grants(configured(tenants=[f"tenant_{number}" for number in range(1000)]), role)) < 30_000
 
 
-class TestCommandLine:
-    def test_a_pattern_means_some_of_them(self, command: Command, vendor: Ats) -> None:
-        assert command("install", "--apply", "--watch", "customers@tenant_%").output == "done\n"
-        assert {row[0] for row in wrong(vendor, configured())} == {f"customers@{name}" for name in ("user", ODD)}
-        assert command("verify", "--apply", "--watch", "customers@tenant_*").exit_code == 0
-        assert command("verify", "--apply").exit_code == 1
-        assert command("uninstall", "--apply", "--watch", "customers@tenant_%").output == "done\n"
-        assert {row[-1] for row in wrong(vendor, configured())} == {"missing"}
+def test_a_pattern_means_some_of_them(command: Command, vendor: Ats) -> None:
+    assert command("install", "--apply", "--watch", "customers@tenant_%").output == "done\n"
+    assert {row[0] for row in wrong(vendor, configured())} == {f"customers@{name}" for name in ("user", ODD)}
+    assert command("verify", "--apply", "--watch", "customers@tenant_*").exit_code == 0
+    assert command("verify", "--apply").exit_code == 1
+    assert command("uninstall", "--apply", "--watch", "customers@tenant_%").output == "done\n"
+    assert {row[-1] for row in wrong(vendor, configured())} == {"missing"}
 
-    def test_a_tenant_that_is_named_is_not_looked_for(self, tmp_path: Path) -> None:
-        config = tmp_path / "cdc-sync.yaml"
-        config.write_text(_document("postgresql://nobody@127.0.0.1:1/nothing"))
-        done = CliRunner().invoke(app, ["--config", str(config), "sql", "install", "--watch", "customers@tenant_43"])
-        assert done.exit_code == 0
-        assert "cdc_sync_customers$tenant_43_row" in done.output or "'tenant_43'" in done.output
-        assert CliRunner().invoke(app, ["--config", str(config), "sql", "install"]).exit_code != 0
 
-    def test_a_tenant_that_fails_is_named_and_the_others_are_done(self, command: Command, vendor: Ats) -> None:
-        vendor.execute("DROP TABLE tenant_1.stages")
-        done = command("install", "--apply")
-        assert done.exit_code != 0
-        assert "customers@tenant_1: " in done.output
-        assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_1"}
+def test_a_tenant_that_is_named_is_not_looked_for(tmp_path: Path) -> None:
+    config = tmp_path / "cdc-sync.yaml"
+    config.write_text(_document("postgresql://nobody@127.0.0.1:1/nothing"))
+    done = CliRunner().invoke(app, ["--config", str(config), "sql", "install", "--watch", "customers@tenant_43"])
+    assert done.exit_code == 0
+    assert "cdc_sync_customers$tenant_43_row" in done.output or "'tenant_43'" in done.output
+    assert CliRunner().invoke(app, ["--config", str(config), "sql", "install"]).exit_code != 0
 
-    def test_a_function_grants_what_the_daemon_needs(
-        self, command: Command, vendor: Ats, tmp_path: Path, new_role: NewRole, open_session: OpenSession
-    ) -> None:
-        daemon, database = new_role(), vendor.info.dsn
-        (tmp_path / "cdc-sync.yaml").write_text(_document(dsn_of(database, daemon)))
-        run_script(vendor, command("install", "--function").output)
 
-        with vendor.transaction():
-            vendor.execute("SELECT cdc_sync.install_customers('tenant_1'), cdc_sync.install_customers('tenant_2')")
-            assert one(vendor, "SELECT current_user::text = session_user::text")
-            assert one(vendor, "SHOW client_min_messages") == "notice"
-            assert one(vendor, "SHOW lock_timeout") == "0"
+def test_a_tenant_that_fails_is_named_and_the_others_are_done(command: Command, vendor: Ats) -> None:
+    vendor.execute("DROP TABLE tenant_1.stages")
+    done = command("install", "--apply")
+    assert done.exit_code != 0
+    assert "customers@tenant_1: " in done.output
+    assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_1"}
 
-        assert wrong(vendor, configured(tenants=["tenant_1", "tenant_2"])) == []
-        session = open_session(user=daemon, password=daemon)
-        for tenant in ("tenant_1", "tenant_2"):
-            change(vendor, tenant)
-            run(session, "SELECT hellowork_id, status FROM {tenant}.applications", tenant=tenant)
-            run(session, "SELECT last_value FROM cdc_sync.missed_customers${tenant}", tenant=tenant)
-        assert one(session, "SELECT count(*) FROM cdc_sync.changes") == 2
-        done = command("verify", "--apply", "--dsn", database, "--watch", "customers@tenant_1")
-        assert done.exit_code == 0
-        run_script(vendor, uninstall())
-        assert one(vendor, "SELECT to_regnamespace('cdc_sync') IS NULL")
+
+def test_a_function_grants_what_the_daemon_needs(
+    command: Command, vendor: Ats, tmp_path: Path, new_role: NewRole, open_session: OpenSession
+) -> None:
+    daemon, database = new_role(), vendor.info.dsn
+    (tmp_path / "cdc-sync.yaml").write_text(_document(dsn_of(database, daemon)))
+    run_script(vendor, command("install", "--function").output)
+
+    with vendor.transaction():
+        vendor.execute("SELECT cdc_sync.install_customers('tenant_1'), cdc_sync.install_customers('tenant_2')")
+        assert one(vendor, "SELECT current_user::text = session_user::text")
+        assert one(vendor, "SHOW client_min_messages") == "notice"
+        assert one(vendor, "SHOW lock_timeout") == "0"
+
+    assert wrong(vendor, configured(tenants=["tenant_1", "tenant_2"])) == []
+    session = open_session(user=daemon, password=daemon)
+    for tenant in ("tenant_1", "tenant_2"):
+        change(vendor, tenant)
+        run(session, "SELECT hellowork_id, status FROM {tenant}.applications", tenant=tenant)
+        run(session, "SELECT last_value FROM cdc_sync.missed_customers${tenant}", tenant=tenant)
+    assert one(session, "SELECT count(*) FROM cdc_sync.changes") == 2
+    done = command("verify", "--apply", "--dsn", database, "--watch", "customers@tenant_1")
+    assert done.exit_code == 0
+    run_script(vendor, uninstall())
+    assert one(vendor, "SELECT to_regnamespace('cdc_sync') IS NULL")
 
 
 OWNED = """
@@ -225,34 +227,35 @@ SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n
 """
 
 
-class TestAStrangersFunction:
-    """Who calls a tenants' function acts with his own rights: its owner could have him do anything."""
+# Who calls a tenants' function acts with his own rights: its owner could have him do anything.
 
-    @pytest.fixture
-    def stranger(self, vendor: Ats, new_role: NewRole) -> str:
-        """A role that may create in our schema, which is there."""
-        role = new_role()
-        run(vendor, "CREATE SCHEMA cdc_sync; GRANT USAGE, CREATE ON SCHEMA cdc_sync TO {role}", role=role)
-        return role
 
-    def test_is_refused_before_anything_is_made(
-        self, command: Command, vendor: Ats, stranger: str, open_session: OpenSession
-    ) -> None:
-        run(open_session(user=stranger, password=stranger), PLANTED)
+@pytest.fixture
+def stranger(vendor: Ats, new_role: NewRole) -> str:
+    """A role that may create in our schema, which is there."""
+    role = new_role()
+    run(vendor, "CREATE SCHEMA cdc_sync; GRANT USAGE, CREATE ON SCHEMA cdc_sync TO {role}", role=role)
+    return role
 
-        applied = command("install", "--function", "--apply")
-        with pytest.raises(psycopg.Error) as refused:
-            run_script(vendor, command("install", "--function").output)
-        vendor.execute("ROLLBACK")
 
-        assert applied.exit_code == 1
-        assert "cdc_sync.install_customers" in str(refused.value.diag.message_primary)
-        for said in (str(applied.exception), str(refused.value)):
-            assert stranger in said
-        assert "DROP FUNCTION cdc_sync.install_customers(text)" in str(refused.value.diag.message_hint)
-        assert rows(vendor, ANYTHING_ELSE) == []
-        assert one(vendor, OF_FUNCTION) == stranger
+def test_is_refused_before_anything_is_made(
+    command: Command, vendor: Ats, stranger: str, open_session: OpenSession
+) -> None:
+    run(open_session(user=stranger, password=stranger), PLANTED)
 
-        run(vendor, "DROP FUNCTION cdc_sync.install_customers(text)")
-        assert command("install", "--function", "--apply").output == "done\n"
-        assert one(vendor, OF_FUNCTION) == vendor.info.user
+    applied = command("install", "--function", "--apply")
+    with pytest.raises(psycopg.Error) as refused:
+        run_script(vendor, command("install", "--function").output)
+    vendor.execute("ROLLBACK")
+
+    assert applied.exit_code == 1
+    assert "cdc_sync.install_customers" in str(refused.value.diag.message_primary)
+    for said in (str(applied.exception), str(refused.value)):
+        assert stranger in said
+    assert "DROP FUNCTION cdc_sync.install_customers(text)" in str(refused.value.diag.message_hint)
+    assert rows(vendor, ANYTHING_ELSE) == []
+    assert one(vendor, OF_FUNCTION) == stranger
+
+    run(vendor, "DROP FUNCTION cdc_sync.install_customers(text)")
+    assert command("install", "--function", "--apply").output == "done\n"
+    assert one(vendor, OF_FUNCTION) == vendor.info.user

@@ -1,12 +1,10 @@
 """What `cdc-sync init` learns from a real catalog."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
-from support.postgres import Cluster, fresh_database
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, one, run
 
@@ -142,12 +140,6 @@ COLUMNS = "{application_id: hw, status: status, job_id: job, created: made}"
 NOWHERE = "host=127.0.0.1 port=1 connect_timeout=2"
 
 
-@pytest.fixture
-def another_database(cluster: Cluster) -> Iterator[str]:
-    with fresh_database(cluster) as dsn:
-        yield dsn
-
-
 def a_config(databases: str, for_each: str, more: str = "", folder: Path = Path()) -> Config:
     text = f"{databases}\nwatches:\n  applications: {{for_each: {for_each}, table: applications, key: [id],"
     return parse(f"{text} columns: {COLUMNS}{more}}}", name="config.yaml", environ={}, folder=folder)
@@ -173,16 +165,6 @@ async def test_schemas_that_match_and_have_the_table(database: str, ats: Ats) ->
     ]
     assert list(found.config.watches) == expected
     assert (found.refused, found.unasked) == ({}, {})
-
-
-async def test_schemas_of_several_databases(database: str, another_database: str) -> None:
-    create(database, "a_1")
-    create(another_database, "a_1", "a_2")
-    databases = f"databases: {{one: {{dsn: '{database}'}}, two: {{dsn: '{another_database}'}}}}"
-    found = await discover(a_config(databases, "{schemas: 'a%', databases: [one, two]}"))
-    expected = ["applications@one.a_1", "applications@two.a_1", "applications@two.a_2"]
-    assert list(found.config.watches) == expected
-    assert [found.config.database_name(name) for name in expected] == ["one", "two", "two"]
 
 
 async def test_of_a_database_that_cannot_be_asked_the_known_tenants_stay(database: str) -> None:

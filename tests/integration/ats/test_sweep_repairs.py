@@ -2,22 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
+from support.eventually import eventually
 from support.rig import Nothing, OpenRig, Rig, nothing
 from support.sessions import Ats, end_sessions, one, run
 
 from cdc_sync.ats import intake as intake_module
-from cdc_sync.ats.database import Steps
+from cdc_sync.ats.database import SWEEPS_AT_ONCE, Steps
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.reading import Page, Read
+from cdc_sync.ats.notify import NotifyCapture
+from cdc_sync.ats.reading import Digests, Page, Read
 from cdc_sync.ats.sweep import Sweep
+from cdc_sync.ats.triggers import Installation
 from cdc_sync.core.events import SweepDone
 from cdc_sync.core.rows import Key
+from cdc_sync.daemon.watching import WatchWorker
 
 
 @pytest.fixture
@@ -52,133 +57,133 @@ class Overtaken:
         self._happen()
 
 
-class TestRepairs:
-    async def test_each_cause_is_counted(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
-            await filled(ats, rig)
-            update(ats, 10, status="hired")
-            await rig.drain.catch_up()
+async def test_each_cause_is_counted(ats: Ats, open_rig: OpenRig) -> None:
+    async with open_rig() as rig:
+        await filled(ats, rig)
+        update(ats, 10, status="hired")
+        await rig.drain.catch_up()
+        off(ats)
+        update(ats, 10, status="applied")  # undone before it was sent
+        update(ats, 1, 2, status="hired")
+        update(ats, 3, job_id="J2")
+        update(ats, 4, status="hired", job_id="J2")
+        insert(ats, 11, "a11")
+        delete(ats, 5, 6, 7)
+        update(ats, 8, notes="no news")
+
+        done = await rig.sweep()
+
+        assert done.repaired == {"status": 3, "job": 2, "first": 1, "gone": 3, "undone": 1}
+        assert done.rows == 8
+        assert (await rig.store.operation.repairs())[WATCH] == done.repaired
+        assert rig.heard(SweepDone) == [done]
+        assert [id_ for id_, _, _ in await rig.deliver()] == ["a1", "a11", "a2", "a3", "a4"]
+        await rig.pass_grace()
+        assert [id_ for id_, _, _ in await rig.deliver()] == ["a5", "a6", "a7"]
+
+
+async def test_what_the_fast_path_has_is_not_counted(ats: Ats, open_rig: OpenRig) -> None:
+    async with open_rig() as rig:
+        await filled(ats, rig)
+        update(ats, 1, status="hired")
+        insert(ats, 11, "a11")
+        delete(ats, 5)
+        update(ats, 6, deleted_at="2024-01-01")
+
+        assert (await rig.sweep()).repaired == {}, "the sweep lets it catch up first"
+
+        assert [id_ for id_, _, _ in await rig.deliver()] == ["a1", "a11"]
+        await rig.pass_grace()
+        assert [id_ for id_, _, _ in await rig.deliver()] == ["a5", "a6"]
+
+
+async def test_what_changes_while_it_walks(ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind it, ahead of it, and under its feet."""
+    async with open_rig() as rig:
+        await filled(ats, rig)
+        digests, turns = rig.intake.reader.digests, iter(range(10))
+
+        async def eventful(*arguments: object) -> object:
+            found = await digests(*arguments)  # type: ignore[arg-type] # passed on as they come
+            match next(turns):
+                case 0:
+                    update(ats, 1, 9, status="hired")
+                    delete(ats, 2, 8)
+                case 1:
+                    insert(ats, 0, "a0")
+                    insert(ats, 20, "a20")
+                    ats.execute("UPDATE public.applications SET id = 30 WHERE id = 3")
+            return found
+
+        monkeypatch.setattr(rig.intake.reader, "digests", eventful)
+        assert (await rig.sweep()).repaired == {}
+        monkeypatch.undo()
+
+        await rig.drain.catch_up()
+        assert [id_ for id_, _, _ in await rig.deliver()] == ["a0", "a1", "a20", "a9"]
+        await rig.pass_grace()
+        assert [id_ for id_, _, _ in await rig.deliver()] == ["a2", "a8"]
+        assert (await rig.sweep()).repaired == {}
+
+
+@pytest.mark.parametrize("seen", [True, False])
+async def test_rows_that_move_out_of_its_way(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, *, seen: bool
+) -> None:
+    """To the part done, and behind the end; the fast path sees it at once, or only when it is asked to."""
+    async with open_rig() as rig:
+        await filled(ats, rig, 9)
+        digests, turns = rig.intake.reader.digests, iter(range(10))
+
+        async def eventful(*arguments: object) -> object:
+            found = await digests(*arguments)  # type: ignore[arg-type] # passed on as they come
+            match next(turns):
+                case 0:
+                    ats.execute("UPDATE public.applications SET id = 0 WHERE id = 8")
+                case 1:
+                    delete(ats, 7)
+                case 2:
+                    insert(ats, 20, "a7", job_id="J2")
+                    if seen:
+                        await rig.drain.catch_up()
+            return found
+
+        monkeypatch.setattr(rig.intake.reader, "digests", eventful)
+        assert (await rig.sweep()).repaired == {}
+        monkeypatch.undo()
+
+        assert next(turns) == 3, "the last page was the third"
+        assert await rig.store.capture.suspected(WATCH, ["a7", "a8"]) == set()
+        assert await rig.deliver() == [("a7", "applied", "J2")]
+        await rig.pass_grace()
+        assert await rig.deliver() == []
+
+
+async def test_what_the_capture_named_is_repaired_all_the_same(ats: Ats, open_rig: OpenRig) -> None:
+    """It was recorded once, and changed without the triggers before the sweep read it."""
+    async with open_rig() as rig:
+        await filled(ats, rig)
+        update(ats, 4, status="recorded")
+
+        def unrecorded() -> None:
             off(ats)
-            update(ats, 10, status="applied")  # undone before it was sent
-            update(ats, 1, 2, status="hired")
-            update(ats, 3, job_id="J2")
-            update(ats, 4, status="hired", job_id="J2")
-            insert(ats, 11, "a11")
-            delete(ats, 5, 6, 7)
-            update(ats, 8, notes="no news")
+            update(ats, 4, status="unrecorded")
 
-            done = await rig.sweep()
+        await rig.sweep(Overtaken(rig, unrecorded, lambda: update(ats, 4, status="seen")))
 
-            assert done.repaired == {"status": 3, "job": 2, "first": 1, "gone": 3, "undone": 1}
-            assert done.rows == 8
-            assert (await rig.store.operation.repairs())[WATCH] == done.repaired
-            assert rig.heard(SweepDone) == [done]
-            assert [id_ for id_, _, _ in await rig.deliver()] == ["a1", "a11", "a2", "a3", "a4"]
-            await rig.pass_grace()
-            assert [id_ for id_, _, _ in await rig.deliver()] == ["a5", "a6", "a7"]
+        assert ("a4", "unrecorded", "J1") in await rig.deliver()
 
 
-class TestNoRepairs:
-    async def test_what_the_fast_path_has_is_not_counted(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
-            await filled(ats, rig)
-            update(ats, 1, status="hired")
-            insert(ats, 11, "a11")
-            delete(ats, 5)
-            update(ats, 6, deleted_at="2024-01-01")
+async def test_held_and_dead_entries_are_as_good_as_sent(ats: Ats, open_rig: OpenRig) -> None:
+    async with open_rig(fuse={"max_changes": 1, "max_deletions": 1}) as rig:
+        await filled(ats, rig)
+        update(ats, 1, 2, 3, status="hired")
+        delete(ats, 4, 5, 6)
+        await rig.drain.catch_up()
+        await rig.pass_grace()
+        assert len(await rig.entries("held")) == 5
 
-            assert (await rig.sweep()).repaired == {}, "the sweep lets it catch up first"
-
-            assert [id_ for id_, _, _ in await rig.deliver()] == ["a1", "a11"]
-            await rig.pass_grace()
-            assert [id_ for id_, _, _ in await rig.deliver()] == ["a5", "a6"]
-
-    async def test_what_changes_while_it_walks(
-        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Behind it, ahead of it, and under its feet."""
-        async with open_rig() as rig:
-            await filled(ats, rig)
-            digests, turns = rig.intake.reader.digests, iter(range(10))
-
-            async def eventful(*arguments: object) -> object:
-                found = await digests(*arguments)  # type: ignore[arg-type] # passed on as they come
-                match next(turns):
-                    case 0:
-                        update(ats, 1, 9, status="hired")
-                        delete(ats, 2, 8)
-                    case 1:
-                        insert(ats, 0, "a0")
-                        insert(ats, 20, "a20")
-                        ats.execute("UPDATE public.applications SET id = 30 WHERE id = 3")
-                return found
-
-            monkeypatch.setattr(rig.intake.reader, "digests", eventful)
-            assert (await rig.sweep()).repaired == {}
-            monkeypatch.undo()
-
-            await rig.drain.catch_up()
-            assert [id_ for id_, _, _ in await rig.deliver()] == ["a0", "a1", "a20", "a9"]
-            await rig.pass_grace()
-            assert [id_ for id_, _, _ in await rig.deliver()] == ["a2", "a8"]
-            assert (await rig.sweep()).repaired == {}
-
-    @pytest.mark.parametrize("seen", [True, False])
-    async def test_rows_that_move_out_of_its_way(
-        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, *, seen: bool
-    ) -> None:
-        """To the part done, and behind the end; the fast path sees it at once, or only when it is asked to."""
-        async with open_rig() as rig:
-            await filled(ats, rig, 9)
-            digests, turns = rig.intake.reader.digests, iter(range(10))
-
-            async def eventful(*arguments: object) -> object:
-                found = await digests(*arguments)  # type: ignore[arg-type] # passed on as they come
-                match next(turns):
-                    case 0:
-                        ats.execute("UPDATE public.applications SET id = 0 WHERE id = 8")
-                    case 1:
-                        delete(ats, 7)
-                    case 2:
-                        insert(ats, 20, "a7", job_id="J2")
-                        if seen:
-                            await rig.drain.catch_up()
-                return found
-
-            monkeypatch.setattr(rig.intake.reader, "digests", eventful)
-            assert (await rig.sweep()).repaired == {}
-            monkeypatch.undo()
-
-            assert next(turns) == 3, "the last page was the third"
-            assert await rig.store.capture.suspected(WATCH, ["a7", "a8"]) == set()
-            assert await rig.deliver() == [("a7", "applied", "J2")]
-            await rig.pass_grace()
-            assert await rig.deliver() == []
-
-    async def test_what_the_capture_named_is_repaired_all_the_same(self, ats: Ats, open_rig: OpenRig) -> None:
-        """It was recorded once, and changed without the triggers before the sweep read it."""
-        async with open_rig() as rig:
-            await filled(ats, rig)
-            update(ats, 4, status="recorded")
-
-            def unrecorded() -> None:
-                off(ats)
-                update(ats, 4, status="unrecorded")
-
-            await rig.sweep(Overtaken(rig, unrecorded, lambda: update(ats, 4, status="seen")))
-
-            assert ("a4", "unrecorded", "J1") in await rig.deliver()
-
-    async def test_held_and_dead_entries_are_as_good_as_sent(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig(fuse={"max_changes": 1, "max_deletions": 1}) as rig:
-            await filled(ats, rig)
-            update(ats, 1, 2, 3, status="hired")
-            delete(ats, 4, 5, 6)
-            await rig.drain.catch_up()
-            await rig.pass_grace()
-            assert len(await rig.entries("held")) == 5
-
-            assert (await rig.sweep()).repaired == {}
+        assert (await rig.sweep()).repaired == {}
 
 
 # A sweep that is interrupted starts again.
@@ -507,3 +512,87 @@ async def test_rows_whose_label_is_ignored(ats: Ats, open_rig: OpenRig) -> None:
         assert reads.keys == []
         delete(ats, 3)
         assert (await reads.sweep()).repaired == {"gone": 1}
+
+
+# A sweep never takes more than a tenth of the time, however short its interval and however often it is interrupted.
+
+
+PAGES = 20
+NEARLY = 0.9
+"""Clocks are read at slightly different moments."""
+
+
+class Paged:
+    """When pages were asked for, and given; the one after number `last` never comes."""
+
+    def __init__(self, rig: Rig, patched: pytest.MonkeyPatch, last: int = -1) -> None:
+        self.asked: list[float] = []
+        self.given: list[float] = []
+        digests, clock = rig.intake.reader.digests, asyncio.get_running_loop().time
+
+        async def timed(after: Key | None, size: int, shape: str) -> Digests | None:
+            self.asked.append(clock())
+            if len(self.asked) == last + 1:
+                await asyncio.Event().wait()
+            found = await digests(after, size, shape)
+            self.given.append(clock())
+            return found
+
+        patched.setattr(rig.intake.reader, "digests", timed)
+
+
+@asynccontextmanager
+async def sweeping(worker: WatchWorker, rig: Rig) -> AsyncIterator[None]:
+    """The worker's sweeps, as long as it is connected."""
+    task = asyncio.create_task(worker._sweeps(NotifyCapture(rig.intake, Installation((), has_log=False))))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+def filled_pages(ats: Ats) -> None:
+    ats.execute(
+        "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
+        " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, %s) n",
+        [PAGES * 3 - 1],
+    )
+
+
+@pytest.mark.usefixtures("filled_pages")
+@pytest.mark.parametrize("wanted", [False, True])
+async def test_between_sweeps(
+    open_rig: OpenRig,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    async with open_rig(install=False, capture={"sweep": "1h" if wanted else "1ms"}) as rig:
+        await rig.adopt()
+        paged = Paged(rig, monkeypatch)
+        worker = WatchWorker(rig.intake.parts)
+        async with sweeping(worker, rig):
+            await eventually(lambda: rig.heard(SweepDone), "a sweep")
+            if wanted:
+                worker.want_sweep()
+            await eventually(lambda: len(paged.asked) > PAGES, "the next one's first page")
+
+        took = paged.given[PAGES - 1] - paged.asked[0]
+        assert paged.asked[PAGES] - paged.asked[0] >= 10 * took * NEARLY
+
+
+async def test_of_one_database_few_watches_sweep_at_once(open_rig: OpenRig) -> None:
+    async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
+        await rig.adopt()
+        turns = rig.intake.parts.database.sweeping
+        for _ in range(SWEEPS_AT_ONCE):
+            await turns.acquire()
+        async with sweeping(WatchWorker(rig.intake.parts), rig):
+            await asyncio.sleep(0.2)
+            assert not rig.heard(SweepDone)
+
+            turns.release()
+
+            await eventually(lambda: rig.heard(SweepDone), "a sweep")
+        assert not turns.locked(), "whoever is interrupted gives its turn back"

@@ -27,77 +27,77 @@ def warnings(ats: Ats) -> list[str]:
     return heard
 
 
-class TestFailures:
-    @pytest.mark.parametrize(
-        ("harm", "reason"),
-        [
-            ("DROP TABLE cdc_sync.changes", 'relation "cdc_sync.changes" does not exist'),
-            ("ALTER SCHEMA cdc_sync RENAME TO other", "does not exist"),
-            ("DROP SEQUENCE cdc_sync.bell", 'relation "cdc_sync.bell" does not exist'),
-            ("ALTER TABLE cdc_sync.changes ADD CHECK (false)", "violates check constraint"),
-            ("ALTER TABLE cdc_sync.changes ADD extra int NOT NULL", "null value in column"),
-        ],
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        ("DROP TABLE cdc_sync.changes", 'relation "cdc_sync.changes" does not exist'),
+        ("ALTER SCHEMA cdc_sync RENAME TO other", "does not exist"),
+        ("DROP SEQUENCE cdc_sync.bell", 'relation "cdc_sync.bell" does not exist'),
+        ("ALTER TABLE cdc_sync.changes ADD CHECK (false)", "violates check constraint"),
+        ("ALTER TABLE cdc_sync.changes ADD extra int NOT NULL", "null value in column"),
+    ],
+)
+def test_become_a_warning(installed: Ats, warnings: list[str], harm: str, reason: str) -> None:
+    run(installed, harm)
+
+    installed.execute("INSERT INTO public.applications (id, status) VALUES (1, 'new'), (2, 'new')")
+    installed.execute("UPDATE public.applications SET status = 'hired' WHERE id = 1")
+    installed.execute("DELETE FROM public.applications WHERE id = 2")
+    assert rows(installed, "SELECT id, status FROM public.applications") == [(1, "hired")]
+    installed.execute("TRUNCATE public.applications")
+
+    assert len(warnings) == 4  # one for each transaction, and not for each row
+    warning, *_ = warnings
+    assert warning.startswith("WARNING: cdc_sync: changes of public.applications were not recorded: ")
+    assert reason in warning
+    if "SCHEMA" not in harm:
+        assert one(installed, MISSED) == 4
+
+
+def test_of_one_watch_do_not_pause_another_in_the_same_session(ats: Ats, warnings: list[str]) -> None:
+    config = a_config()
+    watches = dict.fromkeys((WATCH, "broken"), config.watches[WATCH])
+    install_triggers(ats, config.model_copy(update={"watches": watches}))
+    ats.execute("CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$")
+    ats.execute(
+        "CREATE TRIGGER fails BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
+        " WHEN (NEW.watch = 'broken') EXECUTE PROCEDURE fails()"
     )
-    def test_become_a_warning(self, installed: Ats, warnings: list[str], harm: str, reason: str) -> None:
-        run(installed, harm)
 
-        installed.execute("INSERT INTO public.applications (id, status) VALUES (1, 'new'), (2, 'new')")
-        installed.execute("UPDATE public.applications SET status = 'hired' WHERE id = 1")
-        installed.execute("DELETE FROM public.applications WHERE id = 2")
-        assert rows(installed, "SELECT id, status FROM public.applications") == [(1, "hired")]
-        installed.execute("TRUNCATE public.applications")
+    ats.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
 
-        assert len(warnings) == 4  # one for each transaction, and not for each row
-        warning, *_ = warnings
-        assert warning.startswith("WARNING: cdc_sync: changes of public.applications were not recorded: ")
-        assert reason in warning
-        if "SCHEMA" not in harm:
-            assert one(installed, MISSED) == 4
+    assert rows(ats, RECORDED) == [("I", ["1"]), ("I", ["2"])]
+    assert one(ats, MISSED) == 0
+    assert len(warnings) == 1
 
-    def test_of_one_watch_do_not_pause_another_in_the_same_session(self, ats: Ats, warnings: list[str]) -> None:
-        config = a_config()
-        watches = dict.fromkeys((WATCH, "broken"), config.watches[WATCH])
-        install_triggers(ats, config.model_copy(update={"watches": watches}))
-        ats.execute("CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$")
-        ats.execute(
-            "CREATE TRIGGER fails BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
-            " WHEN (NEW.watch = 'broken') EXECUTE PROCEDURE fails()"
-        )
 
-        ats.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
+def test_of_a_related_table_end_recording_for_the_whole_watch_until_the_transaction_ends(
+    ats: Ats, warnings: list[str]
+) -> None:
+    ats.execute("CREATE TABLE public.rejections (application bigint)")
+    install_triggers(ats, a_config(related=[{"table": "public.rejections", "key": ["application"]}]))
+    ats.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
+    ats.execute("BEGIN; INSERT INTO public.rejections VALUES (1)")
+    ats.execute("ALTER TABLE cdc_sync.away RENAME TO changes")
 
-        assert rows(ats, RECORDED) == [("I", ["1"]), ("I", ["2"])]
-        assert one(ats, MISSED) == 0
-        assert len(warnings) == 1
+    ats.execute("INSERT INTO public.applications (id) VALUES (2); COMMIT")
+    ats.execute("INSERT INTO public.applications (id) VALUES (3)")
 
-    def test_of_a_related_table_end_recording_for_the_whole_watch_until_the_transaction_ends(
-        self, ats: Ats, warnings: list[str]
-    ) -> None:
-        ats.execute("CREATE TABLE public.rejections (application bigint)")
-        install_triggers(ats, a_config(related=[{"table": "public.rejections", "key": ["application"]}]))
-        ats.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
-        ats.execute("BEGIN; INSERT INTO public.rejections VALUES (1)")
-        ats.execute("ALTER TABLE cdc_sync.away RENAME TO changes")
+    assert rows(ats, RECORDED) == [("I", ["3"])]
+    assert one(ats, MISSED) == 1
+    assert len(warnings) == 1
 
-        ats.execute("INSERT INTO public.applications (id) VALUES (2); COMMIT")
-        ats.execute("INSERT INTO public.applications (id) VALUES (3)")
 
-        assert rows(ats, RECORDED) == [("I", ["3"])]
-        assert one(ats, MISSED) == 1
-        assert len(warnings) == 1
+def test_a_locked_log_is_waited_for_once_in_a_transaction(installed: Ats, other: Ats, warnings: list[str]) -> None:
+    other.execute("BEGIN; LOCK TABLE cdc_sync.changes")
+    started = time.monotonic()
 
-    def test_a_locked_log_is_waited_for_once_in_a_transaction(
-        self, installed: Ats, other: Ats, warnings: list[str]
-    ) -> None:
-        other.execute("BEGIN; LOCK TABLE cdc_sync.changes")
-        started = time.monotonic()
+    installed.execute("INSERT INTO public.applications (status) SELECT 'x' FROM generate_series(1, 100)")
 
-        installed.execute("INSERT INTO public.applications (status) SELECT 'x' FROM generate_series(1, 100)")
-
-        assert 0.5 <= time.monotonic() - started < 10
-        assert one(installed, MISSED) == 1
-        (warning,) = warnings
-        assert "lock timeout" in warning
+    assert 0.5 <= time.monotonic() - started < 10
+    assert one(installed, MISSED) == 1
+    (warning,) = warnings
+    assert "lock timeout" in warning
 
 
 @pytest.mark.parametrize(("own", "seen"), [("0", "500ms"), ("20ms", "20ms"), ("9s", "500ms")])
@@ -225,98 +225,99 @@ def ids_used(ats: Ats, *statements: str) -> int:
     return used
 
 
-class TestTransactionIds:
-    @pytest.mark.parametrize(
-        "statement", [CHANGE_ALL, "UPDATE public.applications SET id = id + 5000", "DELETE FROM public.applications"]
+@pytest.mark.parametrize(
+    "statement", [CHANGE_ALL, "UPDATE public.applications SET id = id + 5000", "DELETE FROM public.applications"]
+)
+def test_a_bulk_takes_one_beside_its_own(table: Ats, statement: str) -> None:
+    assert ids_used(table, statement) == 2
+    assert one(table, COUNT) >= 1000
+
+
+def test_a_transaction_of_many_statements_too(table: Ats) -> None:
+    one_more = (
+        "UPDATE public.applications SET status = 'hired' WHERE id = (SELECT min(id) FROM {} WHERE status = 'new')"
     )
-    def test_a_bulk_takes_one_beside_its_own(self, table: Ats, statement: str) -> None:
-        assert ids_used(table, statement) == 2
-        assert one(table, COUNT) >= 1000
 
-    def test_a_transaction_of_many_statements_too(self, table: Ats) -> None:
-        one_more = (
-            "UPDATE public.applications SET status = 'hired' WHERE id = (SELECT min(id) FROM {} WHERE status = 'new')"
-        )
-
-        assert ids_used(table, *[one_more.format("public.applications")] * 100) == 2
-        assert one(table, COUNT) == 100
+    assert ids_used(table, *[one_more.format("public.applications")] * 100) == 2
+    assert one(table, COUNT) == 100
 
 
-class TestSavepoints:
-    def test_one_that_is_rolled_back_takes_the_guard_with_it(self, table: Ats, other: Ats) -> None:
-        """The lock on the log is gone then, so somebody may take it, and the next row must be guarded again."""
-        table.execute("BEGIN; SAVEPOINT one")
-        table.execute(CHANGE_ALL.encode())
+def test_one_that_is_rolled_back_takes_the_guard_with_it(table: Ats, other: Ats) -> None:
+    """The lock on the log is gone then, so somebody may take it, and the next row must be guarded again."""
+    table.execute("BEGIN; SAVEPOINT one")
+    table.execute(CHANGE_ALL.encode())
+    table.execute("ROLLBACK TO one")
+    other.execute("BEGIN; LOCK TABLE cdc_sync.changes")
+
+    table.execute(CHANGE_ALL.encode())
+    table.execute("COMMIT")
+    other.execute("COMMIT")
+
+    assert one(table, "SELECT count(*) FROM public.applications WHERE status = 'new.'") == 1000
+    assert (one(table, COUNT), one(table, MISSED)) == (0, 1)
+
+
+def test_what_came_before_it_is_kept(table: Ats) -> None:
+    with table.transaction():
+        table.execute("UPDATE public.applications SET status = 'hired' WHERE id IN (1, 2)")
+        table.execute("SAVEPOINT one; UPDATE public.applications SET status = 'never' WHERE id IN (3, 4)")
         table.execute("ROLLBACK TO one")
-        other.execute("BEGIN; LOCK TABLE cdc_sync.changes")
+        table.execute("UPDATE public.applications SET status = 'hired' WHERE id = 5")
+        table.execute("SAVEPOINT two; UPDATE public.applications SET status = 'hired' WHERE id = 6; RELEASE two")
 
-        table.execute(CHANGE_ALL.encode())
-        table.execute("COMMIT")
-        other.execute("COMMIT")
-
-        assert one(table, "SELECT count(*) FROM public.applications WHERE status = 'new.'") == 1000
-        assert (one(table, COUNT), one(table, MISSED)) == (0, 1)
-
-    def test_what_came_before_it_is_kept(self, table: Ats) -> None:
-        with table.transaction():
-            table.execute("UPDATE public.applications SET status = 'hired' WHERE id IN (1, 2)")
-            table.execute("SAVEPOINT one; UPDATE public.applications SET status = 'never' WHERE id IN (3, 4)")
-            table.execute("ROLLBACK TO one")
-            table.execute("UPDATE public.applications SET status = 'hired' WHERE id = 5")
-            table.execute("SAVEPOINT two; UPDATE public.applications SET status = 'hired' WHERE id = 6; RELEASE two")
-
-        assert sorted(rows(table, RECORDED)) == [("U", [key]) for key in "1256"]
+    assert sorted(rows(table, RECORDED)) == [("U", [key]) for key in "1256"]
 
 
-class TestWhatIsUnguarded:
-    def test_nobody_can_lock_or_alter_the_log_meanwhile(self, table: Ats, other: Ats) -> None:
-        table.execute("BEGIN")
-        table.execute("UPDATE public.applications SET status = 'hired' WHERE id = 1")
-        other.execute("SET lock_timeout = '50ms'")
+def test_nobody_can_lock_or_alter_the_log_meanwhile(table: Ats, other: Ats) -> None:
+    table.execute("BEGIN")
+    table.execute("UPDATE public.applications SET status = 'hired' WHERE id = 1")
+    other.execute("SET lock_timeout = '50ms'")
 
-        for harm in (
-            "DROP TABLE cdc_sync.changes",
-            "ALTER TABLE cdc_sync.changes ADD CHECK (false)",
-            "BEGIN; LOCK TABLE cdc_sync.changes IN SHARE MODE",
-            "CREATE RULE r AS ON INSERT TO cdc_sync.changes DO INSTEAD NOTHING",
-        ):
-            with pytest.raises(psycopg.errors.LockNotAvailable):
-                run(other, harm)
-            other.rollback()
+    for harm in (
+        "DROP TABLE cdc_sync.changes",
+        "ALTER TABLE cdc_sync.changes ADD CHECK (false)",
+        "BEGIN; LOCK TABLE cdc_sync.changes IN SHARE MODE",
+        "CREATE RULE r AS ON INSERT TO cdc_sync.changes DO INSTEAD NOTHING",
+    ):
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            run(other, harm)
+        other.rollback()
 
-        table.execute(CHANGE_ALL.encode())
-        table.execute("COMMIT")
-        assert one(table, COUNT) == 1001
+    table.execute(CHANGE_ALL.encode())
+    table.execute("COMMIT")
+    assert one(table, COUNT) == 1001
 
-    def test_a_right_that_is_revoked_in_mid_transaction_fails_the_statement(
-        self, ats: Ats, other: Ats, new_role: NewRole
-    ) -> None:
-        """PostgreSQL takes no lock for it, so it cannot be excluded: docs/for-dbas.md says so."""
-        run(ats, FILL, n="10")
-        install_triggers(ats, a_config())
-        owner = new_role()
-        run(ats, "GRANT CREATE, USAGE ON SCHEMA cdc_sync TO {owner}", owner=owner)
-        run(ats, "GRANT ALL ON ALL SEQUENCES IN SCHEMA cdc_sync TO {owner}", owner=owner)
-        run(ats, "GRANT INSERT, SELECT ON cdc_sync.changes TO {owner}", owner=owner)
-        run(ats, "ALTER FUNCTION cdc_sync.record_applications() OWNER TO {owner}", owner=owner)
-        ats.execute("BEGIN; UPDATE public.applications SET status = 'hired' WHERE id = 1")
-        run(other, "REVOKE INSERT ON cdc_sync.changes FROM {owner}", owner=owner)
 
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            ats.execute("UPDATE public.applications SET status = 'hired' WHERE id = 2")
+def test_a_right_that_is_revoked_in_mid_transaction_fails_the_statement(
+    ats: Ats, other: Ats, new_role: NewRole
+) -> None:
+    """PostgreSQL takes no lock for it, so it cannot be excluded: docs/for-dbas.md says so."""
+    run(ats, FILL, n="10")
+    install_triggers(ats, a_config())
+    owner = new_role()
+    run(ats, "GRANT CREATE, USAGE ON SCHEMA cdc_sync TO {owner}", owner=owner)
+    run(ats, "GRANT ALL ON ALL SEQUENCES IN SCHEMA cdc_sync TO {owner}", owner=owner)
+    run(ats, "GRANT INSERT, SELECT ON cdc_sync.changes TO {owner}", owner=owner)
+    run(ats, "ALTER FUNCTION cdc_sync.record_applications() OWNER TO {owner}", owner=owner)
+    ats.execute("BEGIN; UPDATE public.applications SET status = 'hired' WHERE id = 1")
+    run(other, "REVOKE INSERT ON cdc_sync.changes FROM {owner}", owner=owner)
 
-        ats.execute("ROLLBACK")
-        ats.execute(CHANGE_ALL.encode())  # the first row of a transaction is guarded
-        assert one(ats, MISSED) == 1
-        ats.execute("ALTER FUNCTION cdc_sync.record_applications() OWNER TO CURRENT_USER")  # its role is dropped
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        ats.execute("UPDATE public.applications SET status = 'hired' WHERE id = 2")
 
-    def test_a_transaction_that_alters_the_log_itself_fails_its_own_statement(self, table: Ats) -> None:
-        table.execute("BEGIN; UPDATE public.applications SET status = 'hired' WHERE id = 1")
-        table.execute("ALTER TABLE cdc_sync.changes ADD CHECK (false) NOT VALID")
+    ats.execute("ROLLBACK")
+    ats.execute(CHANGE_ALL.encode())  # the first row of a transaction is guarded
+    assert one(ats, MISSED) == 1
+    ats.execute("ALTER FUNCTION cdc_sync.record_applications() OWNER TO CURRENT_USER")  # its role is dropped
 
-        with pytest.raises(psycopg.errors.CheckViolation):
-            table.execute("UPDATE public.applications SET status = 'hired' WHERE id = 2")
 
-        table.execute("ROLLBACK")
-        table.execute(CHANGE_ALL.encode())
-        assert (one(table, COUNT), one(table, MISSED)) == (1000, 0)
+def test_a_transaction_that_alters_the_log_itself_fails_its_own_statement(table: Ats) -> None:
+    table.execute("BEGIN; UPDATE public.applications SET status = 'hired' WHERE id = 1")
+    table.execute("ALTER TABLE cdc_sync.changes ADD CHECK (false) NOT VALID")
+
+    with pytest.raises(psycopg.errors.CheckViolation):
+        table.execute("UPDATE public.applications SET status = 'hired' WHERE id = 2")
+
+    table.execute("ROLLBACK")
+    table.execute(CHANGE_ALL.encode())
+    assert (one(table, COUNT), one(table, MISSED)) == (1000, 0)

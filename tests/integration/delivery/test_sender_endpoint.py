@@ -41,104 +41,101 @@ REFUSED = Status(status=401)
 THROTTLED = Status(status=429, headers={"Retry-After": "60"})
 
 
-class TestPaused:
-    async def test_asks_with_one_call_at_a_time_until_the_credentials_are_right(
-        self, desk: Delivery, hellowork: Emulator
-    ) -> None:
-        hellowork.inject(Status(status=403, times=6))
-        await desk.queue(hellowork.url, *IDS)
+async def test_asks_with_one_call_at_a_time_until_the_credentials_are_right(
+    desk: Delivery, hellowork: Emulator
+) -> None:
+    hellowork.inject(Status(status=403, times=6))
+    await desk.queue(hellowork.url, *IDS)
 
-        async with desk.sending(concurrency=1):
+    async with desk.sending(concurrency=1):
+        await eventually(desk.is_settled, "everything is acknowledged")
+
+    assert [call.status for call in hellowork.calls] == [403] * 6 + [200] * len(IDS)
+    assert modes(desk) == ["paused", "healthy"]
+    assert conditions(desk.observed) == NONE
+
+
+async def test_is_known_after_a_restart(tmp_path: Path, hellowork: Emulator) -> None:
+    hellowork.inject(for_ever(REFUSED))
+    async with delivery(tmp_path / "state.db") as desk:
+        await desk.queue(hellowork.url, *IDS)
+        await desk.send_once(policy=SLOW, concurrency=1)
+
+    async with delivery(tmp_path / "state.db") as desk:
+        async with desk.sending(policy=SLOW):
+            await eventually(lambda: desk.outbox.looks >= 2, "the sender has looked twice")
+        assert len(hellowork.calls) == 2, "each start asks once"
+        # Whoever keeps account of what is wrong hears of it, too.
+        ((name, wrong),) = conditions(desk.observed).items()
+        assert name == f"endpoint {hellowork.url}"
+        assert wrong.startswith("paused: HTTP 401")
+
+
+@pytest.mark.parametrize("once", [True, False])
+async def test_is_over_after_a_restart_with_credentials_that_are_accepted(
+    desk: Delivery, hellowork: Emulator, *, once: bool
+) -> None:
+    hellowork.inject(REFUSED)
+    await desk.queue(hellowork.url, *IDS)
+    await desk.send_once(policy=SLOW, concurrency=1)
+    assert len(hellowork.calls) == 1
+
+    if once:
+        await desk.send_once(policy=SLOW)
+    else:
+        async with desk.sending(policy=SLOW):
             await eventually(desk.is_settled, "everything is acknowledged")
 
-        assert [call.status for call in hellowork.calls] == [403] * 6 + [200] * len(IDS)
-        assert modes(desk) == ["paused", "healthy"]
-        assert conditions(desk.observed) == NONE
-
-    async def test_is_known_after_a_restart(self, tmp_path: Path, hellowork: Emulator) -> None:
-        hellowork.inject(for_ever(REFUSED))
-        async with delivery(tmp_path / "state.db") as desk:
-            await desk.queue(hellowork.url, *IDS)
-            await desk.send_once(policy=SLOW, concurrency=1)
-
-        async with delivery(tmp_path / "state.db") as desk:
-            async with desk.sending(policy=SLOW):
-                await eventually(lambda: desk.outbox.looks >= 2, "the sender has looked twice")
-            assert len(hellowork.calls) == 2, "each start asks once"
-            # Whoever keeps account of what is wrong hears of it, too.
-            ((name, wrong),) = conditions(desk.observed).items()
-            assert name == f"endpoint {hellowork.url}"
-            assert wrong.startswith("paused: HTTP 401")
-
-    @pytest.mark.parametrize("once", [True, False])
-    async def test_is_over_after_a_restart_with_credentials_that_are_accepted(
-        self, desk: Delivery, hellowork: Emulator, *, once: bool
-    ) -> None:
-        hellowork.inject(REFUSED)
-        await desk.queue(hellowork.url, *IDS)
-        await desk.send_once(policy=SLOW, concurrency=1)
-        assert len(hellowork.calls) == 1
-
-        if once:
-            await desk.send_once(policy=SLOW)
-        else:
-            async with desk.sending(policy=SLOW):
-                await eventually(desk.is_settled, "everything is acknowledged")
-
-        assert await desk.is_settled()
-        assert modes(desk)[-1] == "healthy"
+    assert await desk.is_settled()
+    assert modes(desk)[-1] == "healthy"
 
 
-class TestThrottled:
-    async def test_the_whole_endpoint_waits_as_told(self, desk: Delivery, hellowork: Emulator) -> None:
-        hellowork.inject(THROTTLED)
-        await desk.queue(hellowork.url, *IDS)
-        await desk.send_once(concurrency=1)
-        desk.clock.ahead = 59 * SECOND
-        await desk.send_once()
-        assert len(hellowork.calls) == 1
-        desk.clock.ahead = 61 * SECOND
+async def test_the_whole_endpoint_waits_as_told(desk: Delivery, hellowork: Emulator) -> None:
+    hellowork.inject(THROTTLED)
+    await desk.queue(hellowork.url, *IDS)
+    await desk.send_once(concurrency=1)
+    desk.clock.ahead = 59 * SECOND
+    await desk.send_once()
+    assert len(hellowork.calls) == 1
+    desk.clock.ahead = 61 * SECOND
 
-        await desk.send_once()
+    await desk.send_once()
 
-        assert await desk.is_settled()
-        assert modes(desk) == ["throttled", "healthy"]
-
-
-class TestOpen:
-    async def test_opens_after_several_failures_in_a_row(self, desk: Delivery, hellowork: Emulator) -> None:
-        hellowork.inject(for_ever(Reset()))
-        await desk.queue(hellowork.url, *IDS)
-
-        await desk.send_once(policy=SLOW, concurrency=1)
-
-        assert len(hellowork.calls) == FAILURES_TO_OPEN
-        assert modes(desk) == ["open"]
-        health = await desk.health(hellowork.url)
-        assert (health.mode, health.failures) == ("open", FAILURES_TO_OPEN)
-        assert health.reason == "the connection was lost before the answer"
-        # Those that got no call of their own are as good as new.
-        untouched = [entry for entry in await desk.store.report.entries("pending", None, 100) if not entry.attempted]
-        assert len(untouched) == len(IDS) - FAILURES_TO_OPEN
+    assert await desk.is_settled()
+    assert modes(desk) == ["throttled", "healthy"]
 
 
-class TestReturn:
-    """After an outage much waits, and what has just got up must not be knocked over by it."""
+async def test_opens_after_several_failures_in_a_row(desk: Delivery, hellowork: Emulator) -> None:
+    hellowork.inject(for_ever(Reset()))
+    await desk.queue(hellowork.url, *IDS)
 
-    @pytest.mark.parametrize("fault", [REFUSED, THROTTLED, Status(status=503)], ids=lambda fault: str(fault.status))
-    async def test_calls_become_more_as_they_are_answered(
-        self, desk: Delivery, hellowork: Emulator, fault: Status
-    ) -> None:
-        trouble = FAILURES_TO_OPEN if fault.status == 503 else 1
-        hellowork.inject(fault.model_copy(update={"times": trouble}), for_ever(Delay(seconds=0.1)))
-        await desk.queue(hellowork.url, *MANY)
-        await desk.send_once(policy=SLOW, concurrency=1)
-        desk.clock.ahead = 2 * HOUR
+    await desk.send_once(policy=SLOW, concurrency=1)
 
-        await desk.send_once(policy=SLOW)
+    assert len(hellowork.calls) == FAILURES_TO_OPEN
+    assert modes(desk) == ["open"]
+    health = await desk.health(hellowork.url)
+    assert (health.mode, health.failures) == ("open", FAILURES_TO_OPEN)
+    assert health.reason == "the connection was lost before the answer"
+    # Those that got no call of their own are as good as new.
+    untouched = [entry for entry in await desk.store.report.entries("pending", None, 100) if not entry.attempted]
+    assert len(untouched) == len(IDS) - FAILURES_TO_OPEN
 
-        assert await desk.is_settled()
-        assert_gentle(desk.caller.starts[trouble:], desk.settings.concurrency)
+
+# After an outage much waits, and what has just got up must not be knocked over by it.
+
+
+@pytest.mark.parametrize("fault", [REFUSED, THROTTLED, Status(status=503)], ids=lambda fault: str(fault.status))
+async def test_calls_become_more_as_they_are_answered(desk: Delivery, hellowork: Emulator, fault: Status) -> None:
+    trouble = FAILURES_TO_OPEN if fault.status == 503 else 1
+    hellowork.inject(fault.model_copy(update={"times": trouble}), for_ever(Delay(seconds=0.1)))
+    await desk.queue(hellowork.url, *MANY)
+    await desk.send_once(policy=SLOW, concurrency=1)
+    desk.clock.ahead = 2 * HOUR
+
+    await desk.send_once(policy=SLOW)
+
+    assert await desk.is_settled()
+    assert_gentle(desk.caller.starts[trouble:], desk.settings.concurrency)
 
 
 def assert_gentle(starts: Sequence[tuple[int, int]], concurrency: int) -> None:

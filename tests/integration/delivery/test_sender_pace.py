@@ -52,39 +52,41 @@ async def test_each_endpoint_has_its_own(desk: Delivery) -> None:
         assert last - first < 3.2
 
 
-class TestPace:
-    def test_one_call_then_the_next_one_in_its_time(self) -> None:
-        pace = Pace()
-        assert pace.wait(1000.0) == 0.0
-        pace.take(1000.0, 4.0)
+def test_one_call_then_the_next_one_in_its_time() -> None:
+    pace = Pace()
+    assert pace.wait(1000.0) == 0.0
+    pace.take(1000.0, 4.0)
 
-        assert math.isclose(pace.wait(1000.2), 0.05)
-        assert pace.wait(1000.25) == 0.0
+    assert math.isclose(pace.wait(1000.2), 0.05)
+    assert pace.wait(1000.25) == 0.0
 
-    def test_nothing_is_saved_up(self) -> None:
-        pace = Pace()
-        pace.take(1000.0, 4.0)
 
-        pace.take(2000.0, 4.0)
+def test_nothing_is_saved_up() -> None:
+    pace = Pace()
+    pace.take(1000.0, 4.0)
 
-        assert math.isclose(pace.wait(2000.0), 0.25)
+    pace.take(2000.0, 4.0)
 
-    def test_a_call_that_is_much_too_late_makes_the_next_one_no_earlier(self) -> None:
-        pace = Pace()
-        pace.take(1000.0, 1.0)
+    assert math.isclose(pace.wait(2000.0), 0.25)
 
-        pace.take(1001.9, 1.0)
 
-        assert math.isclose(pace.wait(1001.9), 1.0)
+def test_a_call_that_is_much_too_late_makes_the_next_one_no_earlier() -> None:
+    pace = Pace()
+    pace.take(1000.0, 1.0)
 
-    def test_late_calls_do_not_lower_the_rate(self) -> None:
-        pace, now = Pace(), 1000.0
-        for _ in range(100):
-            assert pace.wait(now) == 0.0
-            pace.take(now, 10.0)
-            now += pace.wait(now) + 0.03
+    pace.take(1001.9, 1.0)
 
-        assert now - 1000.0 < 100 / 10.0 + 0.2
+    assert math.isclose(pace.wait(1001.9), 1.0)
+
+
+def test_late_calls_do_not_lower_the_rate() -> None:
+    pace, now = Pace(), 1000.0
+    for _ in range(100):
+        assert pace.wait(now) == 0.0
+        pace.take(now, 10.0)
+        now += pace.wait(now) + 0.03
+
+    assert now - 1000.0 < 100 / 10.0 + 0.2
 
 
 # A customer whose key is refused, and one whose endpoint is slow, cost a third one nothing.

@@ -52,20 +52,19 @@ async def test_acknowledged(desk: Delivery, hellowork: Emulator, fault: Fault) -
     assert [(end.outcome, end.attempt) for end in desk.of_type(CallEnded)] == [("acknowledged", 1)]
 
 
-class TestNotFound:
-    async def test_then_becomes_a_dead_letter(self, desk: Delivery, hellowork: Emulator) -> None:
-        hellowork.known = frozenset()
-        await desk.queue(hellowork.url, "a1")
-        await desk.send_once(policy=KEEPS_AT_IT)
-        desk.clock.ahead += HOUR
+async def test_then_becomes_a_dead_letter(desk: Delivery, hellowork: Emulator) -> None:
+    hellowork.known = frozenset()
+    await desk.queue(hellowork.url, "a1")
+    await desk.send_once(policy=KEEPS_AT_IT)
+    desk.clock.ahead += HOUR
 
-        await desk.send_once(policy=KEEPS_AT_IT)
+    await desk.send_once(policy=KEEPS_AT_IT)
 
-        entry = await waiting_entry(desk.store)
-        assert entry.state == "dead"
-        assert entry.reason is not None
-        assert entry.reason.startswith("HelloWork still does not know the application: HTTP 404")
-        assert await events(desk) == ["queued", "answered", "dead-lettered"]
+    entry = await waiting_entry(desk.store)
+    assert entry.state == "dead"
+    assert entry.reason is not None
+    assert entry.reason.startswith("HelloWork still does not know the application: HTTP 404")
+    assert await events(desk) == ["queued", "answered", "dead-lettered"]
 
 
 @pytest.mark.parametrize(
@@ -104,77 +103,76 @@ UNAVAILABLE = [
 ]
 
 
-class TestUnavailable:
-    @pytest.mark.parametrize("fault", UNAVAILABLE, ids=name_of)
-    async def test_is_tried_again(self, desk: Delivery, hellowork: Emulator, fault: Fault) -> None:
-        await desk.queue(hellowork.url, "a1")
-        hellowork.inject(fault)
+@pytest.mark.parametrize("fault", UNAVAILABLE, ids=name_of)
+async def test_is_tried_again(desk: Delivery, hellowork: Emulator, fault: Fault) -> None:
+    await desk.queue(hellowork.url, "a1")
+    hellowork.inject(fault)
 
-        await desk.send_once(policy=KEEPS_AT_IT)
+    await desk.send_once(policy=KEEPS_AT_IT)
 
-        entry = await waiting_entry(desk.store)
-        assert (entry.state, entry.attempts, entry.attempted) == ("pending", 1, True)
-        health = await desk.health(hellowork.url)
-        assert (health.mode, health.failures) == ("healthy", 1)
-        assert await told_status(desk.store) == "applied"
-        assert await events(desk) == ["queued", "answered"]
-        assert [end.outcome for end in desk.of_type(CallEnded)] == ["retry"]
-        assert desk.of_type(EndpointChanged) == []
-
-    async def test_for_too_long_becomes_a_dead_letter(self, desk: Delivery, hellowork: Emulator) -> None:
-        desk.chance = lambda: 0.5
-
-        await attempt(desk, hellowork, status(503), status(502), policy=replace(KEEPS_AT_IT, give_up_after=HOUR // 2))
-
-        entry = await waiting_entry(desk.store)
-        assert entry.state == "dead"
-        assert entry.reason is not None
-        assert entry.reason.startswith("given up after 2 attempts: HTTP 502")
+    entry = await waiting_entry(desk.store)
+    assert (entry.state, entry.attempts, entry.attempted) == ("pending", 1, True)
+    health = await desk.health(hellowork.url)
+    assert (health.mode, health.failures) == ("healthy", 1)
+    assert await told_status(desk.store) == "applied"
+    assert await events(desk) == ["queued", "answered"]
+    assert [end.outcome for end in desk.of_type(CallEnded)] == ["retry"]
+    assert desk.of_type(EndpointChanged) == []
 
 
-class TestRejected:
-    @pytest.mark.parametrize("code", [400, 410, 422, 499])
-    async def test_becomes_a_dead_letter_at_once(self, desk: Delivery, hellowork: Emulator, code: int) -> None:
-        await attempt(desk, hellowork, status(code))
+async def test_for_too_long_becomes_a_dead_letter(desk: Delivery, hellowork: Emulator) -> None:
+    desk.chance = lambda: 0.5
 
-        entry = await waiting_entry(desk.store)
-        assert (entry.state, entry.attempts) == ("dead", 1)
-        assert entry.reason is not None
-        assert entry.reason.startswith(f"HTTP {code}: ")
-        assert await events(desk) == ["queued", "dead-lettered"]
-        assert await told_status(desk.store) == "applied"
-        assert (await desk.health(hellowork.url)).mode == "healthy"
-        assert [end.outcome for end in desk.of_type(CallEnded)] == ["dead"]
+    await attempt(desk, hellowork, status(503), status(502), policy=replace(KEEPS_AT_IT, give_up_after=HOUR // 2))
+
+    entry = await waiting_entry(desk.store)
+    assert entry.state == "dead"
+    assert entry.reason is not None
+    assert entry.reason.startswith("given up after 2 attempts: HTTP 502")
 
 
-class TestRefusedHost:
-    async def test_is_not_called_but_becomes_a_dead_letter(self, desk: Delivery, hellowork: Emulator) -> None:
-        await desk.queue(hellowork.url, "a1")
+@pytest.mark.parametrize("code", [400, 410, 422, 499])
+async def test_becomes_a_dead_letter_at_once(desk: Delivery, hellowork: Emulator, code: int) -> None:
+    await attempt(desk, hellowork, status(code))
 
-        await desk.send_once(allowed=AllowedHosts(frozenset({"ats-partner.hellowork.com"})))
+    entry = await waiting_entry(desk.store)
+    assert (entry.state, entry.attempts) == ("dead", 1)
+    assert entry.reason is not None
+    assert entry.reason.startswith(f"HTTP {code}: ")
+    assert await events(desk) == ["queued", "dead-lettered"]
+    assert await told_status(desk.store) == "applied"
+    assert (await desk.health(hellowork.url)).mode == "healthy"
+    assert [end.outcome for end in desk.of_type(CallEnded)] == ["dead"]
 
-        assert hellowork.calls == []
-        entry = await waiting_entry(desk.store)
-        assert entry.state == "dead"
-        assert entry.reason is not None
-        assert f"may not be called: its origin {hellowork.url} is neither base_url's" in entry.reason
 
-    @pytest.mark.parametrize(
-        "application_id",
-        ["../../admin", "4" * 301, "%2525252541"],
-    )
-    async def test_nor_is_an_id_called_that_was_queued_before_it_was_refused(
-        self, desk: Delivery, hellowork: Emulator, application_id: str
-    ) -> None:
-        await desk.queue(hellowork.url, application_id)
+async def test_is_not_called_but_becomes_a_dead_letter(desk: Delivery, hellowork: Emulator) -> None:
+    await desk.queue(hellowork.url, "a1")
 
-        await desk.send_once()
+    await desk.send_once(allowed=AllowedHosts(frozenset({"ats-partner.hellowork.com"})))
 
-        assert hellowork.calls == []
-        entry = await waiting_entry(desk.store, application_id)
-        assert entry.state == "dead"
-        assert entry.reason is not None
-        assert entry.reason.startswith(f"the URL {entry.content.url!r} may not be called: ")
+    assert hellowork.calls == []
+    entry = await waiting_entry(desk.store)
+    assert entry.state == "dead"
+    assert entry.reason is not None
+    assert f"may not be called: its origin {hellowork.url} is neither base_url's" in entry.reason
+
+
+@pytest.mark.parametrize(
+    "application_id",
+    ["../../admin", "4" * 301, "%2525252541"],
+)
+async def test_nor_is_an_id_called_that_was_queued_before_it_was_refused(
+    desk: Delivery, hellowork: Emulator, application_id: str
+) -> None:
+    await desk.queue(hellowork.url, application_id)
+
+    await desk.send_once()
+
+    assert hellowork.calls == []
+    entry = await waiting_entry(desk.store, application_id)
+    assert entry.state == "dead"
+    assert entry.reason is not None
+    assert entry.reason.startswith(f"the URL {entry.content.url!r} may not be called: ")
 
 
 async def test_the_story_tells_what_was_answered(desk: Delivery, hellowork: Emulator) -> None:
