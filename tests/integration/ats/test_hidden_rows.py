@@ -1,23 +1,28 @@
 """A row that row-level security hides never becomes a deletion by itself."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 from support.applications import delete, insert, update
+from support.builders import WATCH
 from support.eventually import eventually
-from support.rig import Rig, rig
+from support.rig import Nothing, OpenRig, Rig, rig
 from support.roles import NewRole, dsn_of
-from support.sessions import Ats, one, run
+from support.sessions import Ats, end_sessions, one, run
 from support.source import opened
 from support.versions import needs
 from support.watched import a_config, grant, install_triggers
 
+from cdc_sync.ats.database import Steps
+from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.reading import Digests
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.core.events import RowsHidden, RowsVisible
+from cdc_sync.core.rows import Key
 
 HIDE_1 = """
 CREATE POLICY not_1 ON public.applications USING (id <> 1);
@@ -112,7 +117,7 @@ async def test_a_doubt_lasts_until_the_next_look(ats: Ats, open_daemons_rig: Ope
 # The rows and the question who hid some of them are one transaction, whose locks keep policies as they are.
 
 
-async def test_to_one_that_the_read_waits_for(
+async def test_a_read_that_waits_for_a_policy_knows_of_it(
     ats: Ats, other: Ats, open_daemons_rig: OpenDaemonsRig, role: str
 ) -> None:
     # A snapshot from before the wait would not know the policy that came with the lock.
@@ -129,7 +134,9 @@ async def test_to_one_that_the_read_waits_for(
         assert read.hidden_by
 
 
-async def test_to_none_while_the_read_is_under_way(ats: Ats, other: Ats, open_daemons_rig: OpenDaemonsRig) -> None:
+async def test_a_policy_does_not_end_while_a_read_is_under_way(
+    ats: Ats, other: Ats, open_daemons_rig: OpenDaemonsRig
+) -> None:
     insert(ats, 1, "a1")
     run(
         ats,
@@ -233,13 +240,15 @@ async def test_something_may_be_hidden(
 # Under a view the rights of its owner count, under one with `security_invoker` those of whoever reads.
 
 
-async def test_of_the_tables_owner_hides_nothing(database: str, ats: Ats, reader: str) -> None:
+async def test_a_view_of_the_tables_owner_hides_nothing(database: str, ats: Ats, reader: str) -> None:
     run(ats, ENABLE + MOST + "REVOKE ALL ON public.applications FROM {reader};" + VIEW, reader=reader)
 
     assert await looked_at(database, reader, "public.v") == (frozenset(), 2)
 
 
-async def test_of_somebody_who_is_subject_may_hide(database: str, ats: Ats, reader: str, new_role: NewRole) -> None:
+async def test_a_view_of_somebody_who_is_subject_may_hide(
+    database: str, ats: Ats, reader: str, new_role: NewRole
+) -> None:
     owner = new_role()
     run(ats, ENABLE + MOST + ALL + VIEW, reader=reader)
     run(ats, "GRANT SELECT ON public.applications TO {owner}; ALTER VIEW public.v OWNER TO {owner}", owner=owner)
@@ -247,7 +256,7 @@ async def test_of_somebody_who_is_subject_may_hide(database: str, ats: Ats, read
     assert await looked_at(database, reader, "public.v") == (frozenset({Hiding(TABLE, owner, ())}), 1)
 
 
-async def test_with_the_rights_of_whoever_reads(database: str, ats: Ats, reader: str) -> None:
+async def test_a_view_with_the_rights_of_whoever_reads(database: str, ats: Ats, reader: str) -> None:
     needs(ats, 15, "security_invoker of views")
     run(ats, ENABLE + MOST + VIEW + "ALTER VIEW public.v SET (security_invoker = on)", reader=reader)
     assert await looked_at(database, reader, "public.v") == (frozenset({Hiding(TABLE, reader, ())}), 1)
@@ -299,3 +308,157 @@ async def test_works(database: str, ats: Ats, reader: str) -> None:
     ats.execute(hiding.remedy.encode())
 
     assert await looked_at(database, reader, table) == (frozenset(), 2)
+
+
+# A read that fails is never a deletion; one that succeeds on a table that is suddenly empty is a mass deletion.
+
+
+ROWS = 8
+
+HARMS: dict[str, tuple[str | None, str | None]] = {
+    "the table is renamed": (
+        "ALTER TABLE public.applications RENAME TO elsewhere",
+        "ALTER TABLE public.elsewhere RENAME TO applications",
+    ),
+    "a privilege is revoked": (
+        "REVOKE SELECT (hellowork_id) ON public.applications FROM {role}",
+        "GRANT SELECT (hellowork_id) ON public.applications TO {role}",
+    ),
+    "the connections are ended": (None, None),
+}
+"""What breaks the reading, and what mends it; where no SQL stands, the role's sessions are ended."""
+
+Reading: TypeAlias = Callable[[Rig, Callable[[], None]], Awaitable[object]]
+"""Reads the table, and lets it be harmed before."""
+
+
+async def sweep_in_the_middle(watch: Rig, harm: Callable[[], None]) -> None:
+    digests, is_harmed = watch.intake.reader.digests, False
+
+    async def harmed(after: Key | None, size: int, shape: str) -> Digests | None:
+        nonlocal is_harmed
+        if after is not None and not is_harmed:
+            is_harmed = True
+            harm()
+        return await digests(after, size, shape)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(watch.intake.reader, "digests", harmed)
+        await watch.sweep(Nothing())
+
+
+async def drain(watch: Rig, harm: Callable[[], None]) -> None:
+    harm()
+    await watch.drain.catch_up()
+
+
+async def poll_in_the_middle(watch: Rig, harm: Callable[[], None]) -> None:
+    poll = await watch.poll()
+    harm()
+    await poll.catch_up()
+
+
+async def confirmation(watch: Rig, harm: Callable[[], None]) -> None:
+    await watch.sweep(Nothing())
+    harm()
+    await watch.pass_grace()
+
+
+READINGS: dict[str, tuple[str, Reading]] = {
+    "sweep": ("poll", sweep_in_the_middle),
+    "drain": ("notify", drain),
+    "poll": ("poll", poll_in_the_middle),
+    "confirmation": ("notify", confirmation),
+}
+
+
+@pytest.fixture
+def steps() -> Steps:
+    return Steps(compared=3, polled=3)
+
+
+@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("reading", READINGS)
+async def test_a_read_that_fails_is_no_deletion(
+    database: str, ats: Ats, new_role: NewRole, tmp_path: Path, steps: Steps, *, reading: str, harm: str
+) -> None:
+    mode, read = READINGS[reading]
+    breaks, mends = HARMS[harm]
+    role = new_role()
+    ats.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    capture = {"mode": mode, "watermark": "updated_at"}
+    config = a_config(dsn_of(database, role), capture=capture)
+    install_triggers(ats, a_config(database))
+    grant(ats, config, role)
+    for number in range(1, ROWS + 1):
+        insert(ats, number, f"a{number}")
+
+    def harm_it() -> None:
+        if breaks:
+            run(ats, breaks, role=role)
+        else:
+            end_sessions(ats, "usename = %s", [role])
+
+    async with rig(config, tmp_path, steps) as watch:
+        await watch.adopt()
+        delete(ats, ROWS)
+        before = one(ats, "SELECT count(*) FROM cdc_sync.changes")
+
+        with pytest.raises(SourceError):
+            await read(watch, harm_it)
+
+        assert await watch.entries() == []
+        assert (await watch.store.report.counts())[WATCH].suspected == (reading == "confirmation")
+        assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == before
+    if mends:
+        run(ats, mends, role=role)
+    async with rig(config, tmp_path, steps) as watch:
+        await watch.sweep(Nothing())
+        await watch.pass_grace()
+
+        assert [id_ for id_, _, _ in await watch.deliver()] == [f"a{ROWS}"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "DELETE FROM public.applications",
+        "TRUNCATE public.applications",
+        "ALTER TABLE public.applications RENAME TO old; CREATE TABLE public.applications (LIKE public.old)",
+    ],
+)
+@pytest.mark.parametrize("mode", ["notify", "poll"])
+async def test_an_empty_table_goes_through_the_fuse(ats: Ats, open_rig: OpenRig, mode: str, how: str) -> None:
+    capture = {"mode": mode, "watermark": "updated_at"}
+    for number in range(1, ROWS + 1):
+        insert(ats, number, f"a{number}")
+    async with open_rig(install=mode == "notify", capture=capture, fuse={"max_deletions": 2}) as watch:
+        await watch.adopt()
+        run(ats, how)
+        if mode == "notify":
+            await watch.drain.catch_up()
+        await watch.sweep(Nothing())
+        await watch.pass_grace()
+
+        assert len(await watch.deliver()) == 2
+        assert len(await watch.entries("held")) == ROWS - 2
+        assert "more than 2 deletions" in ((await watch.store.operation.fuses())[WATCH].reason or "")
+
+
+async def test_a_table_that_is_back_before_a_person_looks_takes_its_deletions_back(ats: Ats, open_rig: OpenRig) -> None:
+    """As after a reload by DELETE and INSERT, or a restore."""
+    for number in range(1, ROWS + 1):
+        insert(ats, number, f"a{number}")
+    async with open_rig(install=False, fuse={"max_deletions": 2}) as watch:
+        await watch.adopt()
+        run(ats, "ALTER TABLE public.applications RENAME TO old; CREATE TABLE public.applications (LIKE public.old)")
+        await watch.sweep(Nothing())
+        await watch.pass_grace()
+        assert len(await watch.entries("held")) == ROWS - 2
+        run(ats, "INSERT INTO public.applications SELECT * FROM public.old")
+        update(ats, 1, status="applied")
+
+        await watch.sweep(Nothing())
+
+        assert await watch.entries("held") == []
+        assert await watch.deliver() == []

@@ -10,7 +10,6 @@ from support.postgres import Cluster
 from support.replication import publisher_of
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, one, run
-from support.store_steps import events_of
 from support.versions import major, needs
 
 from cdc_sync.ats.lookout import Bell
@@ -50,19 +49,6 @@ async def swept_for(watch: Rig) -> list[tuple[str, str, str]]:
     assert (await watch.sweep()).repaired.keys() == {"asked_for"}
     await watch.pass_grace()
     return await watch.deliver()
-
-
-async def test_a_row_that_moves_to_another_partition_is_no_deletion(
-    parts_with_triggers: Ats, open_rig: OpenRig
-) -> None:
-    async with open_rig() as watch:
-        await watch.adopt()
-        update(parts_with_triggers, 1, job_id="J2")
-        await watch.drain.catch_up()
-
-        assert await watch.deliver() == [("a1", "applied", "J2")]
-        assert "suspected" not in await events_of(watch.store)
-        assert (await watch.sweep()).repaired == {}
 
 
 @pytest.mark.parametrize(

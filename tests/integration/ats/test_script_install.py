@@ -3,21 +3,24 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from support.builders import WATCH
 from support.log_batches import batch
-from support.roles import NewRole
+from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, one, rows, run
 from support.versions import needs
 from support.watched import COLUMNS, a_config, install_triggers, some_config, uninstall_triggers
 
-from cdc_sync.ats.connection import pooled
+from cdc_sync.ats import triggers
+from cdc_sync.ats.connection import connected, pooled
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.notify import ChangeLog
 from cdc_sync.ats.scripts import install
 from cdc_sync.ats.verifying import verify
-from cdc_sync.config import Config
+from cdc_sync.config import Config, Watch
 
 TRIGGERS = """
 SELECT c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal ORDER BY 1, 2
@@ -352,3 +355,91 @@ def test_the_emergency_switch_switches_off_and_on(ats: Ats) -> None:
     for switch, state in ((off, "disabled"), (on, "ok")):
         run(ats, switch)
         assert {row[-1] for row in rows(ats, verify(a_config().watches)) if row[1] == "trigger"} == {state}
+
+
+# What the daemon says of the triggers that it finds.
+
+
+NOT_INSTALLED = "the triggers of cdc_sync.record_applications are not recording on public.applications"
+DISABLED = "triggers of cdc_sync.record_applications are disabled"
+REPLACED = """
+ALTER TABLE public.applications RENAME TO applications_old;
+CREATE TABLE public.applications (LIKE public.applications_old INCLUDING ALL)
+"""
+OUTDATED = "cdc_sync.record_applications was recording by another version or configuration, or edited since"
+
+
+async def problems(dsn: str, name: str = WATCH, watch: Watch | None = None, **section: Any) -> list[str]:
+    async with connected(dsn) as connection:
+        found = await triggers.installation(connection, name, watch or a_config(**section).watches[WATCH])
+        return list(found.problems)
+
+
+@pytest.fixture
+def recording(ats: Ats) -> Ats:
+    ats.execute("CREATE TABLE public.rejections (application bigint)")
+    install_triggers(ats, a_config(related=REJECTIONS))
+    return ats
+
+
+async def test_nothing_is_installed(database: str) -> None:
+    assert await problems(database) == [NOT_INSTALLED]
+
+
+async def test_without_depends_on_what_is_installed_goes_on(database: str, recording: Ats) -> None:
+    watch: dict[str, Any] = {"related": REJECTIONS, "where": "t.notes IS NULL"}
+    missing = "depends_on is missing for where: run `cdc-sync check`, paste the list that it prints, then install again"
+
+    assert await problems(database, **watch) == [missing]
+    run(recording, "ALTER TABLE public.applications DISABLE TRIGGER ALL")
+    assert await problems(database, **watch) == [missing, DISABLED]
+
+
+@pytest.mark.parametrize(
+    ("harm", "problem"),
+    [
+        ("DROP TRIGGER cdc_sync_applications_row ON public.applications", NOT_INSTALLED),
+        ("DROP TRIGGER cdc_sync_applications_truncate ON public.applications", NOT_INSTALLED),
+        ("ALTER TABLE public.applications DISABLE TRIGGER ALL", DISABLED),
+        ("ALTER TABLE public.applications ENABLE REPLICA TRIGGER cdc_sync_applications_row", DISABLED),
+        (REPLACED, NOT_INSTALLED),
+    ],
+)
+async def test_one_is_missing_or_disabled(database: str, recording: Ats, harm: str, problem: str) -> None:
+    run(recording, harm)
+
+    assert await problems(database, related=REJECTIONS) == [problem]
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"columns": {"status": "notes"}},
+        {"where": {"sql": "t.notes IS NULL", "depends_on": ["notes"]}},
+        {"capture": {"wakeup": "none"}},
+        {"capture": {"max_backlog": "1MB"}},
+    ],
+)
+async def test_they_are_those_of_another_configuration(database: str, recording: Ats, section: dict[str, Any]) -> None:
+    assert OUTDATED in await problems(database, related=REJECTIONS, **section)
+
+
+@pytest.mark.usefixtures("installed")
+async def test_what_the_triggers_do_not_depend_on_does_not_outdate_them(database: str) -> None:
+    others = {"extra": {"delay": "notes"}, "status": {"map": {"new": "sent"}}, "timezone": "Europe/Paris"}
+
+    assert await problems(database, related=REJECTIONS, **others) == []
+
+
+async def test_any_role_can_look(database: str, recording: Ats, new_role: NewRole) -> None:
+    assert await problems(dsn_of(database, new_role()), related=REJECTIONS) == []
+
+
+async def test_every_heir_needs_triggers_of_its_own(database: str, recording: Ats) -> None:
+    run(recording, 'CREATE TABLE public."Old ones" () INHERITS (public.applications)')
+    run(recording, 'CREATE TABLE public.older () INHERITS (public."Old ones")')
+
+    first, second = await problems(database, related=REJECTIONS)
+
+    assert '{table: public."Old ones", key: [id]}' in first
+    assert "{table: public.older, key: [id]}" in second

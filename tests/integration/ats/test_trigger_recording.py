@@ -28,7 +28,6 @@ def installed(ats: Ats) -> Ats:
         ("INSERT INTO public.applications (id) VALUES (7)", [("I", ["7"])]),
         ("UPDATE public.applications SET status = 'hired' WHERE id = 1", [("U", ["1"])]),
         ("UPDATE public.applications SET status = NULL WHERE id = 1", [("U", ["1"])]),
-        ("UPDATE public.applications SET hellowork_id = 'other' WHERE id = 1", [("U", ["1"])]),
         ("UPDATE public.applications SET deleted_at = now() WHERE id = 1", [("U", ["1"])]),
         ("UPDATE public.applications SET id = 9 WHERE id = 1", [("U", ["1"]), ("U", ["9"])]),
         ("DELETE FROM public.applications WHERE id = 1", [("D", ["1"])]),

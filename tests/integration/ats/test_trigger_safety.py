@@ -1,6 +1,7 @@
 """The triggers cannot make the ATS's own statement fail, whatever becomes of what they write to."""
 
 import time
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -37,7 +38,7 @@ def warnings(ats: Ats) -> list[str]:
         ("ALTER TABLE cdc_sync.changes ADD extra int NOT NULL", "null value in column"),
     ],
 )
-def test_become_a_warning(installed: Ats, warnings: list[str], harm: str, reason: str) -> None:
+def test_failures_become_a_warning(installed: Ats, warnings: list[str], harm: str, reason: str) -> None:
     run(installed, harm)
 
     installed.execute("INSERT INTO public.applications (id, status) VALUES (1, 'new'), (2, 'new')")
@@ -54,7 +55,7 @@ def test_become_a_warning(installed: Ats, warnings: list[str], harm: str, reason
         assert one(installed, MISSED) == 4
 
 
-def test_of_one_watch_do_not_pause_another_in_the_same_session(ats: Ats, warnings: list[str]) -> None:
+def test_failures_of_one_watch_do_not_pause_another_in_the_same_session(ats: Ats, warnings: list[str]) -> None:
     config = a_config()
     watches = dict.fromkeys((WATCH, "broken"), config.watches[WATCH])
     install_triggers(ats, config.model_copy(update={"watches": watches}))
@@ -71,9 +72,7 @@ def test_of_one_watch_do_not_pause_another_in_the_same_session(ats: Ats, warning
     assert len(warnings) == 1
 
 
-def test_of_a_related_table_end_recording_for_the_whole_watch_until_the_transaction_ends(
-    ats: Ats, warnings: list[str]
-) -> None:
+def test_a_related_tables_failure_ends_recording_for_the_whole_watch(ats: Ats, warnings: list[str]) -> None:
     ats.execute("CREATE TABLE public.rejections (application bigint)")
     install_triggers(ats, a_config(related=[{"table": "public.rejections", "key": ["application"]}]))
     ats.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
@@ -242,7 +241,7 @@ def test_a_transaction_of_many_statements_too(table: Ats) -> None:
     assert one(table, COUNT) == 100
 
 
-def test_one_that_is_rolled_back_takes_the_guard_with_it(table: Ats, other: Ats) -> None:
+def test_a_savepoint_that_is_rolled_back_takes_the_guard_with_it(table: Ats, other: Ats) -> None:
     """The lock on the log is gone then, so somebody may take it, and the next row must be guarded again."""
     table.execute("BEGIN; SAVEPOINT one")
     table.execute(CHANGE_ALL.encode())
@@ -257,7 +256,7 @@ def test_one_that_is_rolled_back_takes_the_guard_with_it(table: Ats, other: Ats)
     assert (one(table, COUNT), one(table, MISSED)) == (0, 1)
 
 
-def test_what_came_before_it_is_kept(table: Ats) -> None:
+def test_what_came_before_a_savepoint_is_kept(table: Ats) -> None:
     with table.transaction():
         table.execute("UPDATE public.applications SET status = 'hired' WHERE id IN (1, 2)")
         table.execute("SAVEPOINT one; UPDATE public.applications SET status = 'never' WHERE id IN (3, 4)")
@@ -321,3 +320,90 @@ def test_a_transaction_that_alters_the_log_itself_fails_its_own_statement(table:
     table.execute("ROLLBACK")
     table.execute(CHANGE_ALL.encode())
     assert (one(table, COUNT), one(table, MISSED)) == (1000, 0)
+
+
+# When the triggers ring: only while somebody waits to be woken.
+
+
+Rung = Callable[[], int]
+CHANGE = "UPDATE public.applications SET status = status || '.'"
+
+
+@pytest.fixture
+def rung(ats: Ats, open_session: OpenSession) -> Rung:
+    """How often the bell, which is armed, has rung since it was asked last."""
+    ats.execute("INSERT INTO public.applications (id, status) VALUES (1, 'new'), (2, 'new')")
+    install_triggers(ats, a_config())
+    arm(ats, 60)
+    listener = open_session()
+    listener.execute("LISTEN cdc_sync")
+
+    def count() -> int:
+        # A commit queues its notification before it returns, and a reply comes after the notifications before it.
+        listener.execute("SELECT")
+        return len(list(listener.notifies(timeout=0)))
+
+    return count
+
+
+def arm(ats: Ats, seconds: int) -> None:
+    ats.execute("SELECT setval('cdc_sync.bell', extract(epoch FROM clock_timestamp())::bigint + %s)", [seconds])
+
+
+def test_what_is_not_recorded_does_not_ring(ats: Ats, rung: Rung) -> None:
+    ats.execute("UPDATE public.applications SET notes = 'x'")
+    with ats.transaction(force_rollback=True):
+        ats.execute(CHANGE)
+
+    assert rung() == 0
+
+
+def test_a_lease_that_ran_out_is_as_if_disarmed(ats: Ats, rung: Rung) -> None:
+    arm(ats, -1)
+
+    ats.execute(CHANGE)
+
+    assert rung() == 0
+
+
+def test_a_session_that_has_a_lock_timeout_does_not_ring(ats: Ats, rung: Rung) -> None:
+    """In its COMMIT it would wait for NOTIFY's lock for no longer than that, and the COMMIT would fail."""
+    ats.execute("SET lock_timeout = '1h'")
+
+    ats.execute(CHANGE)
+    assert rung() == 0
+
+    ats.execute("SET lock_timeout = 0")
+    ats.execute(CHANGE)
+    assert rung() == 1
+
+
+def test_what_was_rolled_back_to_a_savepoint_rings_with_the_next_change(ats: Ats, rung: Rung) -> None:
+    with ats.transaction():
+        ats.execute("SAVEPOINT one; UPDATE public.applications SET status = 'never'; ROLLBACK TO one")
+        ats.execute(CHANGE)
+
+    assert rung() == 1
+
+
+def test_without_wakeup_it_never_rings(ats: Ats, rung: Rung) -> None:
+    install_triggers(ats, a_config(capture={"wakeup": "none"}))
+
+    ats.execute(CHANGE)
+
+    assert rung() == 0
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_transaction_with_an_older_snapshot_sees_the_bell_as_it_is(
+    ats: Ats, other: Ats, rung: Rung, level: str
+) -> None:
+    arm(ats, -1)
+    with other.transaction():
+        other.execute(f"SET TRANSACTION ISOLATION LEVEL {level}".encode())
+        other.execute("SELECT count(*) FROM public.applications")
+        arm(ats, 60)
+
+        other.execute(CHANGE)
+
+    assert rung() == 1

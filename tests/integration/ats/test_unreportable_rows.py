@@ -149,7 +149,9 @@ class TestBlank:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-async def test_of_ignored_ones_the_end_is_still_told(ats: Ats, open_rig: OpenRig, *, fast: bool) -> None:
+async def test_of_applications_with_an_ignored_label_the_end_is_still_told(
+    ats: Ats, open_rig: OpenRig, *, fast: bool
+) -> None:
     insert(ats, 1, "a1", "new")
     insert(ats, 2, "a2", "internal")
     async with open_rig(status={"map": {"new": "sent"}, "unmapped": "ignore"}) as rig:

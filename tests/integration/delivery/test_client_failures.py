@@ -83,17 +83,6 @@ async def test_an_endless_trickle_is_no_way_round_the_timeout() -> None:
         assert await client.call(an_entry(base_url=wire.url)) == (TIMED_OUT, "")
 
 
-async def test_nobody_takes_the_connection() -> None:
-    # A backlog that is full: the kernel answers no further handshake.
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.socket() as first, socket.socket() as second:
-        for each in (first, second):
-            each.setblocking(False)  # noqa: FBT003 - the standard library's way
-            each.connect_ex(full.getsockname())
-        async with Client({DEFAULT_ACCOUNT: {}}, timeout=0.3, connections=1) as client:
-            entry = an_entry(base_url=f"http://127.0.0.1:{full.getsockname()[1]}")
-            assert await client.call(entry) == (TIMED_OUT, "")
-
-
 async def test_nobody_listens(client: Client) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -112,10 +101,7 @@ async def test_a_name_that_does_not_exist(client: Client) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        b"SSH-2.0-OpenSSH_9.7\r\n",
-        b"\x00\x01\x02 garbage\r\n\r\n",
         b"HTTP/1.1 9999 Odd\r\n" + NO_BODY,
-        OK + b"Content-Length: many\r\n\r\n",
         OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n12",
         OK + b"Transfer-Encoding: chunked\r\n\r\nno-number\r\nhello\r\n0\r\n\r\n",
         OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello, and more\r\n0\r\n\r\n",
@@ -143,6 +129,17 @@ async def test_ten_interim_replies_are_enough(statuses: list[int]) -> None:
             assert reply.status == 200
         async with wire_server(saying(before + INTERIM[100] + UPDATED)) as wire:
             assert await client.call(an_entry(base_url=wire.url)) == (NO_FINAL_REPLY, "")
+
+
+@contextmanager
+def at_most(allocated: int) -> Iterator[None]:
+    """Fail if the block allocates more bytes at once."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < allocated
+    finally:
+        tracemalloc.stop()
 
 
 @contextmanager
@@ -176,15 +173,8 @@ def test_interim_replies_without_end_take_little_memory() -> None:
             reply, _ = await client.call(an_entry(base_url=url))
         return reply
 
-    with flooding(INTERIM[100]) as url:
-        tracemalloc.start()
-        try:
-            assert uvloop.run(call(url)) == NO_FINAL_REPLY
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-
-    assert peak < 30_000_000
+    with flooding(INTERIM[100]) as url, at_most(30 * MIB):
+        assert uvloop.run(call(url)) == NO_FINAL_REPLY
 
 
 async def test_another_protocol_is_no_answer(client: Client) -> None:
@@ -299,17 +289,12 @@ async def test_a_compressed_answer_is_not_unpacked(client: Client) -> None:
     assert len(bomb) > READ_LIMIT
     answer = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb
     async with wire_server(saying(answer)) as wire:
-        tracemalloc.start()
-        try:
+        with at_most(4 * MIB):
             reply, text = await client.call(an_entry(base_url=wire.url))
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
 
     assert reply == Reply(200, "application/json")
     assert len(text) <= EXCERPT
     assert text.startswith("\x1f")
-    assert peak < 4 * MIB
 
 
 async def test_of_an_endless_answer_no_more_is_read_than_the_limit(client: Client) -> None:
@@ -329,18 +314,13 @@ async def test_of_an_endless_answer_no_more_is_read_than_the_limit(client: Clien
             gone.set()
 
     async with wire_server(pour) as wire:
-        tracemalloc.start()
-        try:
+        with at_most(4 * MIB):
             reply, text = await client.call(an_entry(base_url=wire.url))
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
         async with asyncio.timeout(20):
             # The connection was given up: what the kernel had taken in between is all that was ever sent.
             await gone.wait()
 
     assert (reply, text) == (Reply(200, "application/json"), "x" * EXCERPT)
-    assert peak < 4 * MIB
     assert sent < 64 * MIB
 
 

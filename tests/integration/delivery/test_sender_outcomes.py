@@ -1,17 +1,20 @@
 """The design's table "What a reply means", row by row: what is in the outbox afterwards, and what is told of it."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.builders import HOUR, MINUTE, SECOND, WATCH
-from support.emulated import Emulator
+from support.emulated import Emulator, EmulatorOptions
 from support.eventually import eventually
-from support.faults import Fault, HalfAnswer, Html, LostAnswer, Redirect, Reset, Status
+from support.faults import Delay, Fault, HalfAnswer, Html, LostAnswer, Redirect, Reset, Status
 from support.sending import SLOW, Delivery, delivery
-from support.store_steps import entry_of, story_of, told_status, waiting_entry
+from support.store_steps import entry_of, events_of, story_of, told_status, waiting_entry
 
-from cdc_sync.core.events import CallEnded, EndpointChanged
+from cdc_sync.core.events import CallEnded, EndpointChanged, Event, StoreFailed, StoreRecovered
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.replies import RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts
 
@@ -52,7 +55,7 @@ async def test_acknowledged(desk: Delivery, hellowork: Emulator, fault: Fault) -
     assert [(end.outcome, end.attempt) for end in desk.of_type(CallEnded)] == [("acknowledged", 1)]
 
 
-async def test_then_becomes_a_dead_letter(desk: Delivery, hellowork: Emulator) -> None:
+async def test_unknown_for_too_long_it_becomes_a_dead_letter(desk: Delivery, hellowork: Emulator) -> None:
     hellowork.known = frozenset()
     await desk.queue(hellowork.url, "a1")
     await desk.send_once(policy=KEEPS_AT_IT)
@@ -98,13 +101,12 @@ UNAVAILABLE = [
     LostAnswer(),
     HalfAnswer(),
     Html(),
-    status(201, Content_Type="Text/HTML"),
     Redirect(location="https://example.com/"),
 ]
 
 
 @pytest.mark.parametrize("fault", UNAVAILABLE, ids=name_of)
-async def test_is_tried_again(desk: Delivery, hellowork: Emulator, fault: Fault) -> None:
+async def test_a_call_that_failed_for_now_is_tried_again(desk: Delivery, hellowork: Emulator, fault: Fault) -> None:
     await desk.queue(hellowork.url, "a1")
     hellowork.inject(fault)
 
@@ -120,7 +122,7 @@ async def test_is_tried_again(desk: Delivery, hellowork: Emulator, fault: Fault)
     assert desk.of_type(EndpointChanged) == []
 
 
-async def test_for_too_long_becomes_a_dead_letter(desk: Delivery, hellowork: Emulator) -> None:
+async def test_failed_for_too_long_it_becomes_a_dead_letter(desk: Delivery, hellowork: Emulator) -> None:
     desk.chance = lambda: 0.5
 
     await attempt(desk, hellowork, status(503), status(502), policy=replace(KEEPS_AT_IT, give_up_after=HOUR // 2))
@@ -132,7 +134,7 @@ async def test_for_too_long_becomes_a_dead_letter(desk: Delivery, hellowork: Emu
 
 
 @pytest.mark.parametrize("code", [400, 410, 422, 499])
-async def test_becomes_a_dead_letter_at_once(desk: Delivery, hellowork: Emulator, code: int) -> None:
+async def test_a_rejected_call_becomes_a_dead_letter_at_once(desk: Delivery, hellowork: Emulator, code: int) -> None:
     await attempt(desk, hellowork, status(code))
 
     entry = await waiting_entry(desk.store)
@@ -145,7 +147,7 @@ async def test_becomes_a_dead_letter_at_once(desk: Delivery, hellowork: Emulator
     assert [end.outcome for end in desk.of_type(CallEnded)] == ["dead"]
 
 
-async def test_is_not_called_but_becomes_a_dead_letter(desk: Delivery, hellowork: Emulator) -> None:
+async def test_a_host_that_is_not_allowed_is_not_called(desk: Delivery, hellowork: Emulator) -> None:
     await desk.queue(hellowork.url, "a1")
 
     await desk.send_once(allowed=AllowedHosts(frozenset({"ats-partner.hellowork.com"})))
@@ -155,24 +157,6 @@ async def test_is_not_called_but_becomes_a_dead_letter(desk: Delivery, hellowork
     assert entry.state == "dead"
     assert entry.reason is not None
     assert f"may not be called: its origin {hellowork.url} is neither base_url's" in entry.reason
-
-
-@pytest.mark.parametrize(
-    "application_id",
-    ["../../admin", "4" * 301, "%2525252541"],
-)
-async def test_nor_is_an_id_called_that_was_queued_before_it_was_refused(
-    desk: Delivery, hellowork: Emulator, application_id: str
-) -> None:
-    await desk.queue(hellowork.url, application_id)
-
-    await desk.send_once()
-
-    assert hellowork.calls == []
-    entry = await waiting_entry(desk.store, application_id)
-    assert entry.state == "dead"
-    assert entry.reason is not None
-    assert entry.reason.startswith(f"the URL {entry.content.url!r} may not be called: ")
 
 
 async def test_the_story_tells_what_was_answered(desk: Delivery, hellowork: Emulator) -> None:
@@ -220,27 +204,136 @@ async def test_the_wait_outlives_the_process(tmp_path: Path, hellowork: Emulator
         assert await told_status(desk.store) == "seen"
 
 
-async def test_a_wait_that_only_a_wrong_clock_can_have_set_is_no_wait(desk: Delivery, hellowork: Emulator) -> None:
-    desk.clock.ahead = 1_000_000 * HOUR
-    hellowork.inject(Status(status=503))
+# A store that fails: nothing is sent that could not be recorded, and nothing is lost.
+
+
+IDS = tuple(f"a{number:02}" for number in range(20))
+
+
+@pytest.fixture(autouse=True)
+def _short_breaks(desk: Delivery) -> None:
+    # Looking inside: what matters is that there is a break between two tries, not that it takes a second.
+    desk.store_retry = 0.3
+
+
+def of_the_store(desk: Delivery) -> list[Event]:
+    return [each for each in desk.observed if isinstance(each, StoreFailed | StoreRecovered)]
+
+
+FAILED, RECOVERED = StoreFailed("the disk is full", code="store-unusable"), StoreRecovered()
+
+
+async def test_while_ends_cannot_be_written_nothing_new_begins(desk: Delivery, hellowork: Emulator) -> None:
+    await desk.queue(hellowork.url, *IDS)
+    desk.outbox.fails = {"complete"}
+    async with desk.sending(concurrency=2):
+        await eventually(lambda: desk.outbox.completions >= 2, "two tries to write an end")
+        calls = len(hellowork.calls)
+        # No more than were free when the first end failed.
+        assert calls <= 4
+        await eventually(lambda: desk.outbox.completions >= 3, "one more")
+        assert len(hellowork.calls) == calls
+        assert of_the_store(desk) == [FAILED]
+        desk.outbox.fails = set()
+        await eventually(desk.is_settled, "everything is acknowledged")
+
+    assert sorted(call.application_id or "" for call in hellowork.calls) == list(IDS)
+    assert of_the_store(desk) == [FAILED, RECOVERED]
+
+
+async def test_its_end_waits_for_what_cannot_be_written(desk: Delivery, hellowork: Emulator) -> None:
     await desk.queue(hellowork.url, "a1")
-    await desk.send_once(policy=SLOW)
-    desk.clock.ahead = 0
+    desk.outbox.fails = {"complete"}
+    async with desk.sending() as sender:
+        await eventually(lambda: desk.outbox.completions >= 1, "a try to write an end")
+        stopping = asyncio.create_task(sender.stop())
+        await eventually(lambda: desk.outbox.completions >= 2, "another one")
+        desk.outbox.fails = set()
+        assert not await stopping
 
-    await desk.send_once(policy=SLOW)
-
-    assert await told_status(desk.store) == "seen"
+    assert await desk.is_settled()
 
 
-async def test_every_try_is_the_same_request(tmp_path: Path, hellowork: Emulator) -> None:
-    hellowork.inject(Status(status=503), Reset(), LostAnswer(), Status(status=404), Status(status=429))
-    for _ in range(6):
-        async with delivery(tmp_path / "state.db") as desk:
-            if not hellowork.calls:
-                await desk.queue(hellowork.url, "a1")
-            desk.clock.ahead = len(hellowork.calls) * MINUTE
-            await desk.send_once()
+@pytest.mark.parametrize("step", ["read", "look"])
+async def test_it_goes_on_as_soon_as_the_store_can_be_read(desk: Delivery, hellowork: Emulator, step: str) -> None:
+    await desk.queue(hellowork.url, *IDS)
+    desk.outbox.fails = {step}
+    count: Callable[[], int] = lambda: desk.outbox.reads if step == "read" else desk.outbox.looks  # noqa: E731
+    async with desk.sending():
+        await eventually(lambda: count() >= 2, "two tries")
+        assert hellowork.calls == []
+        assert of_the_store(desk) == [FAILED]
+        desk.outbox.fails = set()
+        await eventually(desk.is_settled, "everything is acknowledged")
 
-    assert len(hellowork.calls) == 6
-    assert len({(call.idempotency_key, call.raw, call.path) for call in hellowork.calls}) == 1
-    assert hellowork.calls[0].idempotency_key
+    assert len(hellowork.calls) == len(IDS)
+    assert of_the_store(desk) == [FAILED, RECOVERED]
+
+
+@pytest.mark.parametrize("step", ["read", "complete", "look"])
+async def test_a_single_run_ends_with_the_stores_failure(desk: Delivery, hellowork: Emulator, step: str) -> None:
+    await desk.queue(hellowork.url, *IDS)
+    desk.outbox.fails = {step}
+
+    with pytest.raises(StoreError, match=r"^the disk is full$"):
+        await desk.send_once()
+
+    desk.outbox.fails = set()
+    await desk.store.delivery.begin_sending()
+    await desk.send_once()
+    assert await desk.is_settled()
+    assert {call.application_id for call in hellowork.calls} == set(IDS)
+
+
+# The sender's end: what is under way is finished and written down, and nothing new is begun.
+
+
+async def test_what_is_under_way_is_finished_and_written_down(desk: Delivery) -> None:
+    async with Emulator(EmulatorOptions(latency=1)) as slow:
+        await desk.queue(slow.url, *IDS)
+        async with desk.sending(concurrency=4) as sender:
+            await slow.wait_for_calls(4, timeout=60)
+            assert sender.under_way == 4
+
+        assert sender.under_way == 0
+        assert len(slow.calls) == 4
+        sent = {call.application_id for call in slow.calls}
+        waiting = await desk.store.report.entries("pending", None, 100)
+        assert {entry.application_id for entry in waiting} == set(IDS) - sent
+        assert not any(entry.attempted for entry in waiting)
+
+
+async def test_stopped_before_it_began_it_sends_nothing(desk: Delivery, hellowork: Emulator) -> None:
+    await desk.queue(hellowork.url, "a1")
+    sender = desk.sender()
+
+    async with asyncio.timeout(20):
+        assert not await sender.stop()
+        await sender.run()
+
+    assert hellowork.calls == []
+    assert await events_of(desk.store) == ["queued"]
+
+
+@pytest.mark.parametrize("fault", [Delay(seconds=60)])
+async def test_given_up_it_leaves_what_was_under_way_to_the_next(
+    desk: Delivery, hellowork: Emulator, fault: Delay
+) -> None:
+    hellowork.inject(fault.model_copy(update={"application_id": IDS[0]}))
+    await desk.queue(hellowork.url, *IDS)
+    sender = desk.sender()
+    running = asyncio.create_task(sender.run())
+    await eventually(lambda: _has_left(desk, 1), "all but one are acknowledged")
+
+    assert await sender.stop(grace=0.05), "a call is cut off"
+    await running
+
+    await desk.store.delivery.begin_sending()
+    (left,) = await desk.store.report.entries("pending", None, 100)
+    assert (left.application_id, left.attempted) == (IDS[0], True)
+    await desk.send_once()
+    assert await desk.is_settled()
+
+
+async def _has_left(desk: Delivery, number: int) -> bool:
+    return len(await desk.store.report.entries("pending", None, 100)) == number

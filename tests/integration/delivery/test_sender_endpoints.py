@@ -1,21 +1,30 @@
 """An endpoint that refuses us, asks us to wait, or is down: left alone as a whole, and asked by single calls."""
 
+import asyncio
+import math
+import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 import pytest
 from support import acting
-from support.builders import HOUR, SECOND, WATCH
+from support.builders import HOUR, SECOND, WATCH, a_batch, an_observation, some_rules
 from support.emulated import Emulator
 from support.eventually import eventually
 from support.faults import Delay, Fault, Html, Reset, Status
-from support.sending import QUICK, SLOW, Delivery, delivery
+from support.sending import LOOPBACK, QUICK, SLOW, Delivery, delivery
 
 from cdc_sync.core.conditions import NONE, Conditions, fold
 from cdc_sync.core.events import EndpointChanged, Event, SendingPaused, SendingResumed
-from cdc_sync.core.replies import ALL_ENDPOINTS, FAILURES_TO_OPEN
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.replies import ALL_ENDPOINTS, FAILURES_TO_OPEN, Reply
 from cdc_sync.core.status_url import endpoint_of
+from cdc_sync.delivery.endpoints import Pace
+from cdc_sync.delivery.sender import Sender
 
 IDS = tuple(f"a{number:02}" for number in range(20))
 MANY = tuple(f"a{number:02}" for number in range(80))
@@ -41,9 +50,7 @@ REFUSED = Status(status=401)
 THROTTLED = Status(status=429, headers={"Retry-After": "60"})
 
 
-async def test_asks_with_one_call_at_a_time_until_the_credentials_are_right(
-    desk: Delivery, hellowork: Emulator
-) -> None:
+async def test_while_paused_it_gets_one_call_at_a_time(desk: Delivery, hellowork: Emulator) -> None:
     hellowork.inject(Status(status=403, times=6))
     await desk.queue(hellowork.url, *IDS)
 
@@ -55,7 +62,7 @@ async def test_asks_with_one_call_at_a_time_until_the_credentials_are_right(
     assert conditions(desk.observed) == NONE
 
 
-async def test_is_known_after_a_restart(tmp_path: Path, hellowork: Emulator) -> None:
+async def test_a_pause_is_known_after_a_restart(tmp_path: Path, hellowork: Emulator) -> None:
     hellowork.inject(for_ever(REFUSED))
     async with delivery(tmp_path / "state.db") as desk:
         await desk.queue(hellowork.url, *IDS)
@@ -72,7 +79,7 @@ async def test_is_known_after_a_restart(tmp_path: Path, hellowork: Emulator) -> 
 
 
 @pytest.mark.parametrize("once", [True, False])
-async def test_is_over_after_a_restart_with_credentials_that_are_accepted(
+async def test_a_pause_is_over_after_a_restart_with_credentials_that_are_accepted(
     desk: Delivery, hellowork: Emulator, *, once: bool
 ) -> None:
     hellowork.inject(REFUSED)
@@ -105,7 +112,7 @@ async def test_the_whole_endpoint_waits_as_told(desk: Delivery, hellowork: Emula
     assert modes(desk) == ["throttled", "healthy"]
 
 
-async def test_opens_after_several_failures_in_a_row(desk: Delivery, hellowork: Emulator) -> None:
+async def test_several_failures_in_a_row_open_the_endpoint(desk: Delivery, hellowork: Emulator) -> None:
     hellowork.inject(for_ever(Reset()))
     await desk.queue(hellowork.url, *IDS)
 
@@ -125,7 +132,9 @@ async def test_opens_after_several_failures_in_a_row(desk: Delivery, hellowork: 
 
 
 @pytest.mark.parametrize("fault", [REFUSED, THROTTLED, Status(status=503)], ids=lambda fault: str(fault.status))
-async def test_calls_become_more_as_they_are_answered(desk: Delivery, hellowork: Emulator, fault: Status) -> None:
+async def test_after_trouble_calls_become_more_as_they_are_answered(
+    desk: Delivery, hellowork: Emulator, fault: Status
+) -> None:
     trouble = FAILURES_TO_OPEN if fault.status == 503 else 1
     hellowork.inject(fault.model_copy(update={"times": trouble}), for_ever(Delay(seconds=0.1)))
     await desk.queue(hellowork.url, *MANY)
@@ -145,36 +154,22 @@ def assert_gentle(starts: Sequence[tuple[int, int]], concurrency: int) -> None:
     assert max(at_once for at_once, _ in starts) == concurrency
 
 
-class TestWhatWasQueuedForAnotherBaseUrl:
+@pytest.mark.parametrize("retried", [False, True])
+async def test_an_entry_goes_where_base_url_is_now(desk: Delivery, hellowork: Emulator, *, retried: bool) -> None:
     """`base_url` was corrected, or HelloWork's address changed, while entries waited."""
+    await desk.queue("https://mistyped.example", "a1")
+    if retried:
+        await desk.send_once()
+        assert [entry.state for entry in await desk.store.report.entries("dead", None, 2)] == ["dead"]
+        await acting.retry_dead(desk.store, None, desk.clock())
 
-    GONE = "https://mistyped.example"
+    await desk.send_once(built={WATCH: hellowork.url})
 
-    async def test_goes_where_it_is_now(self, desk: Delivery, hellowork: Emulator) -> None:
-        await desk.queue(self.GONE, "a1")
-
-        await desk.send_once(built={WATCH: hellowork.url})
-
-        assert [call.application_id for call in hellowork.calls] == ["a1"]
-        assert await desk.is_settled()
-        snapshot = (await desk.store.capture.known(WATCH, ["a1"]))["a1"].snapshot
-        assert snapshot is not None
-        assert snapshot.url.startswith(hellowork.url)
-
-    @pytest.mark.parametrize("again", ["retried", "resent"])
-    async def test_does_so_too_when_a_person_asks_for_it(self, desk: Delivery, hellowork: Emulator, again: str) -> None:
-        await desk.queue(self.GONE, "a1")
-        if again == "retried":
-            await desk.send_once()
-            assert [entry.state for entry in await desk.store.report.entries("dead", None, 2)] == ["dead"]
-            await acting.retry_dead(desk.store, None, desk.clock())
-        else:
-            await acting.discard(desk.store, "pending", None, desk.clock())
-            await acting.resend(desk.store, None, ["a1"], desk.clock())
-
-        await desk.send_once(built={WATCH: hellowork.url})
-
-        assert [call.application_id for call in hellowork.calls] == ["a1"]
+    assert [call.application_id for call in hellowork.calls] == ["a1"]
+    assert await desk.is_settled()
+    snapshot = (await desk.store.capture.known(WATCH, ["a1"]))["a1"].snapshot
+    assert snapshot is not None
+    assert snapshot.url.startswith(hellowork.url)
 
 
 # `run_once`: what is due now is tried once, and then it ends, whatever HelloWork does.
@@ -199,10 +194,7 @@ async def test_what_is_answered_is_not_tried_a_second_time(desk: Delivery, hello
     [
         Status(status=401),
         Status(status=429),
-        Status(status=429, headers={"Retry-After": "0"}),
         Status(status=503, headers={"Retry-After": "3600"}),
-        Status(status=500),
-        Status(status=302),
         Html(),
         Reset(),
     ],
@@ -226,7 +218,7 @@ async def test_an_endpoint_that_does_not_work_is_not_tried_for_ever(
 
 
 @pytest.mark.parametrize("whole", [True, False])
-async def test_no_call_begins(desk: Delivery, hellowork: Emulator, *, whole: bool) -> None:
+async def test_while_sending_is_paused_no_call_begins(desk: Delivery, hellowork: Emulator, *, whole: bool) -> None:
     hellowork.inject(Delay(seconds=0.2, times=None))
     await desk.queue(hellowork.url, *IDS)
     name = ALL_ENDPOINTS if whole else endpoint_of(hellowork.url)
@@ -248,18 +240,6 @@ async def test_no_call_begins(desk: Delivery, hellowork: Emulator, *, whole: boo
 
     assert desk.of_type(SendingPaused) == [SendingPaused(name or None)]
     assert desk.of_type(SendingResumed) == [SendingResumed(name or None)]
-
-
-async def test_another_endpoint_is_called(desk: Delivery, hellowork: Emulator) -> None:
-    async with Emulator() as other:
-        await desk.queue(hellowork.url, "here")
-        await desk.queue(other.url, "there")
-        sender = desk.sender()
-        sender.pause({endpoint_of(hellowork.url)})
-
-        await sender.run_once()
-
-        assert (len(hellowork.calls), len(other.calls)) == (0, 1)
 
 
 # Our credentials are refused for some applications only: these hold nobody up.
@@ -309,3 +289,157 @@ async def test_a_week_in_which_the_endpoint_was_left_alone_is_no_time_of_trying(
 
     assert {call.application_id for call in hellowork.calls if call.status == 500} == set(tried)
     assert await desk.store.report.entries("dead", None, 1) == []
+
+
+# The rate limit: calls are spaced evenly, whatever the concurrency.
+
+
+RATE = 25.0
+COUNT = 20
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+async def test_no_more_calls_than_allowed_and_not_many_fewer(
+    desk: Delivery, hellowork: Emulator, concurrency: int
+) -> None:
+    await desk.queue(hellowork.url, *(f"a{number}" for number in range(COUNT)))
+
+    async with desk.sending(concurrency=concurrency, rate=RATE):
+        await eventually(desk.is_settled, "everything is acknowledged")
+
+    assert len(hellowork.calls) == COUNT
+    took = hellowork.calls[-1].received - hellowork.calls[0].received
+    even = (COUNT - 1) / RATE
+    # The first may arrive late; without a rate, all would arrive at once.
+    assert 0.5 * even < took < 5 * even
+
+
+async def test_each_endpoint_has_its_own(desk: Delivery) -> None:
+    async with Emulator() as one, Emulator() as other:
+        for number in range(5):
+            await desk.queue(one.url, f"one-{number}")
+            await desk.queue(other.url, f"other-{number}")
+        async with desk.sending(rate=2.5):
+            await eventually(desk.is_settled, "everything is acknowledged")
+
+        # Each takes 1.6 s, and one rate for both would take 3.6 s.
+        first = min(calls[0].received for calls in (one.calls, other.calls))
+        last = max(calls[-1].received for calls in (one.calls, other.calls))
+        assert last - first < 3.2
+
+
+def test_one_call_then_the_next_one_in_its_time() -> None:
+    pace = Pace()
+    assert pace.wait(1000.0) == 0.0
+    pace.take(1000.0, 4.0)
+
+    assert math.isclose(pace.wait(1000.2), 0.05)
+    assert pace.wait(1000.25) == 0.0
+
+
+def test_late_calls_do_not_lower_the_rate() -> None:
+    pace, now = Pace(), 1000.0
+    for _ in range(100):
+        assert pace.wait(now) == 0.0
+        pace.take(now, 10.0)
+        now += pace.wait(now) + 0.03
+
+    assert now - 1000.0 < 100 / 10.0 + 0.2
+
+
+# A customer whose key is refused, and one whose endpoint is slow, cost a third one nothing.
+
+
+EACH = 2_000
+CUSTOMERS = "refused", "slow", "well"
+
+
+class Customers:
+    """HelloWork for three customers: it refuses one, takes 30 seconds for another, and a millisecond for the third."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+
+    async def call(self, entry: Entry) -> tuple[Reply, str]:
+        self.calls[entry.watch] += 1
+        await asyncio.sleep(30 if entry.watch == "slow" else 0.001)
+        self.answered[entry.watch] += 1
+        return Reply(401 if entry.watch == "refused" else 200), ""
+
+
+async def seconds_of(desk: Delivery, customers: Customers, *watches: str) -> tuple[float, Sender]:
+    """How long it takes until the customer is served to whom nothing bad happens, last of these."""
+    settings = replace(desk.settings, policy=SLOW, accounts=frozenset(CUSTOMERS))
+    sender = Sender(desk.store.delivery, customers, settings, desk.observed.append, desk.clock, look_every=HOUR)
+    running = asyncio.create_task(sender.run())
+    served = customers.answered["well"] + EACH
+    for watch in watches:
+        rules = replace(some_rules(watch, max_changes=100_000), allowed=LOOPBACK)
+        ids = [f"{watch}-{number}-{served}" for number in range(EACH)]
+        rows = [an_observation(id_, base_url="http://127.0.0.1:1", account=watch) for id_ in ids]
+        await desk.store.capture.apply(rules, a_batch(*rows, now=desk.clock()), sender)
+        if watch != "well":
+            await eventually(partial(customers.calls.get, watch), "its calls have begun")
+    begun = time.monotonic()
+    await eventually(lambda: customers.answered["well"] >= served, "it is served", within=25)
+    seconds = time.monotonic() - begun
+    await sender.stop(grace=0.0 if "slow" in watches else None)
+    await running
+    return seconds, sender
+
+
+async def test_a_third_customer_goes_at_full_speed(desk: Delivery) -> None:
+    customers = Customers()
+    alone, _ = await seconds_of(desk, customers, "well")
+
+    together, sender = await seconds_of(desk, customers, *CUSTOMERS)
+
+    # The machine may have other work at one of the times. A slow call takes thirty seconds.
+    assert together < 3 * alone + 5, (alone, together)
+    half = desk.settings.concurrency // 2
+    assert customers.calls["slow"] <= half, "a slow one takes half of the calls at most"
+    assert customers.calls["refused"] <= half, "those that had begun when the first was refused"
+    in_memory = Counter(entry.watch for entry in sender._memory.flying.values())
+    assert in_memory["refused"] == 0, "what cannot be sent takes no room"
+
+
+# Many entries and a network that fails in every way: nothing is lost, nothing is doubled, order is kept.
+
+
+# Whatever lets a call go out wakes the sender: it depends on no regular look at the outbox.
+
+
+@pytest.fixture
+def unlooking(desk: Delivery) -> Delivery:
+    # Looking inside: the regular looks would hide a wake-up that is missing.
+    desk.look_every = 600.0
+    return desk
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 100])
+async def test_the_end_of_a_call(unlooking: Delivery, hellowork: Emulator, concurrency: int) -> None:
+    await unlooking.queue(hellowork.url, *IDS)
+
+    async with unlooking.sending(concurrency=concurrency):
+        await eventually(unlooking.is_settled, "everything is acknowledged")
+
+
+async def test_the_end_of_a_call_that_a_slow_store_has_not_written_yet(
+    unlooking: Delivery, hellowork: Emulator
+) -> None:
+    await unlooking.queue(hellowork.url, *IDS[:3])
+    unlooking.outbox.complete_may_begin.clear()
+    async with unlooking.sending(concurrency=1):
+        await hellowork.wait_for_calls(3, timeout=60)
+        assert unlooking.outbox.completions == 1
+        unlooking.outbox.complete_may_begin.set()
+
+
+@pytest.mark.parametrize("status", [503, 404, 429, 401])
+async def test_the_end_of_a_wait(unlooking: Delivery, hellowork: Emulator, status: int) -> None:
+    hellowork.inject(Status(status=status))
+    await unlooking.queue(hellowork.url, "a1")
+
+    async with unlooking.sending(policy=QUICK):
+        await eventually(unlooking.is_settled, "it is acknowledged")

@@ -202,7 +202,7 @@ class Writer:
         insert(self._session, number, f"a{number}", "0")
 
 
-async def test_by_truncate(ats: Ats, open_rig: OpenRig) -> None:
+async def test_truncate_asks_for_a_sweep(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     insert(ats, 2, "a2")
     async with open_rig() as rig:
@@ -218,7 +218,7 @@ async def test_by_truncate(ats: Ats, open_rig: OpenRig) -> None:
         assert await rig.deliver() == [("a1", "deleted", "J1")]
 
 
-async def test_not_by_a_related_table_with_a_key(ats: Ats, open_rig: OpenRig) -> None:
+async def test_a_related_table_with_a_key_asks_for_none(ats: Ats, open_rig: OpenRig) -> None:
     ats.execute("CREATE TABLE public.rejections (application bigint, reason text)")
     insert(ats, 1, "a1")
     insert(ats, 2, "a2")
@@ -235,7 +235,7 @@ async def test_not_by_a_related_table_with_a_key(ats: Ats, open_rig: OpenRig) ->
         assert await rig.deliver() == [("a2", "rejected", "J1")]
 
 
-async def test_is_emptied_whatever_the_sessions_date_style_is(ats: Ats, open_rig: OpenRig) -> None:
+async def test_the_log_is_emptied_whatever_the_sessions_date_style_is(ats: Ats, open_rig: OpenRig) -> None:
     """A date as text with a zone's abbreviation may be no date for PostgreSQL, or one hours away."""
     for number in range(1, 6):
         insert(ats, number, f"a{number}")
@@ -251,7 +251,7 @@ async def test_is_emptied_whatever_the_sessions_date_style_is(ats: Ats, open_rig
         assert len(await rig.entries()) == 5
 
 
-async def test_that_keeps_what_is_deleted_is_an_error_the_second_time(ats: Ats, open_rig: OpenRig) -> None:
+async def test_a_log_that_keeps_what_is_deleted_is_an_error_the_second_time(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig() as rig:
         await rig.adopt()
         insert(ats, 1, "a1")
@@ -293,7 +293,7 @@ async def test_a_script_that_locks_table_and_log_is_no_victim_of_a_deadlock(
         assert len(await rig.entries()) == 1
 
 
-async def test_is_only_looked_at_in_a_dry_run(ats: Ats, open_rig: OpenRig) -> None:
+async def test_the_log_is_only_looked_at_in_a_dry_run(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig() as rig:
         await rig.adopt()
         for number in range(1, 4):
@@ -493,7 +493,9 @@ def is_armed(ats: Ats) -> bool:
 # Awake while changes come fast.
 
 
-async def test_commits_take_no_lock_for_us_then(ats: Ats, open_rig: OpenRig, open_session: OpenSession) -> None:
+async def test_while_changes_come_fast_commits_take_no_lock_for_us(
+    ats: Ats, open_rig: OpenRig, open_session: OpenSession
+) -> None:
     listener = open_session()
     listener.execute("LISTEN cdc_sync")
     insert(ats, 1, "a1")

@@ -35,7 +35,7 @@ async def settled(rig: Rig) -> None:
 # A candidate goes to another job: the row is deleted, and another inserted.
 
 
-async def test_in_one_transaction(ats: Ats, open_rig: OpenRig) -> None:
+async def test_a_move_in_one_transaction_is_no_deletion(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1", "interview")
     async with open_rig() as rig:
         await rig.adopt()
@@ -51,7 +51,7 @@ async def test_in_one_transaction(ats: Ats, open_rig: OpenRig) -> None:
         assert "suspected" not in await events_of(rig.store)
 
 
-async def test_in_two_transactions_within_the_grace(ats: Ats, open_rig: OpenRig) -> None:
+async def test_a_move_in_two_transactions_within_the_grace_is_no_deletion(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     async with open_rig() as rig:
         await rig.adopt()
@@ -66,7 +66,7 @@ async def test_in_two_transactions_within_the_grace(ats: Ats, open_rig: OpenRig)
         await settled(rig)
 
 
-async def test_of_two_applications_that_swap_rows(ats: Ats, open_rig: OpenRig) -> None:
+async def test_two_applications_may_swap_their_rows(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1", job_id="J1")
     insert(ats, 2, "a2", job_id="J2")
     async with open_rig() as rig:
@@ -98,7 +98,7 @@ async def test_of_live_rows_the_one_created_last_speaks(ats: Ats, open_rig: Open
         await settled(rig)
 
 
-async def test_equal_ones_do_not_flicker(ats: Ats, open_rig: OpenRig) -> None:
+async def test_equal_rows_of_one_application_do_not_flicker(ats: Ats, open_rig: OpenRig) -> None:
     for number in (1, 2):
         insert(ats, number, "a1", job_id=f"J{number}", created_at="2024-01-01")
     async with open_rig() as rig:
@@ -171,7 +171,7 @@ async def test_a_row_that_loses_its_id_is_no_deletion(ats: Ats, open_rig: OpenRi
 # Deletions are believed after their grace, and after a fresh read that agrees.
 
 
-async def test_is_told_with_the_last_known_job(ats: Ats, open_rig: OpenRig) -> None:
+async def test_a_deletion_is_told_with_the_last_known_job(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1", "interview", job_id="J7")
     async with open_rig() as rig:
         await rig.adopt()
@@ -188,7 +188,7 @@ async def test_is_told_with_the_last_known_job(ats: Ats, open_rig: OpenRig) -> N
         assert await rig.pass_grace() == 0
 
 
-async def test_survives_a_restart_and_is_confirmed_in_batches(ats: Ats, open_rig: OpenRig) -> None:
+async def test_a_suspicion_survives_a_restart_and_is_confirmed_in_batches(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     insert(ats, 2, "a2")
     async with open_rig() as rig:
@@ -202,7 +202,7 @@ async def test_survives_a_restart_and_is_confirmed_in_batches(ats: Ats, open_rig
 
 
 @pytest.mark.parametrize("column", ["deleted_at", "gone"])
-async def test_waits_for_its_grace(ats: Ats, open_rig: OpenRig, column: str) -> None:
+async def test_a_soft_deletion_waits_for_its_grace(ats: Ats, open_rig: OpenRig, column: str) -> None:
     ats.execute("ALTER TABLE public.applications ADD gone boolean")
     insert(ats, 1, "a1")
     async with open_rig(columns={"deleted": column}) as rig:
@@ -287,7 +287,7 @@ def intake_of(rig: Rig, deliveries: Deliveries) -> Intake:
     return Intake(replace(rig.intake.parts, calls=deliveries), rig.intake.sessions, rig.intake.reader.mapping)
 
 
-async def test_what_all_rows_together_tell_is_a_second_one(ats: Ats, open_rig: OpenRig) -> None:
+async def test_what_all_rows_together_tell_is_a_second_apply(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     insert(ats, 2, "a2")
     async with open_rig() as rig:

@@ -55,7 +55,7 @@ Row = tuple[str, str, str, str | None, str | None]
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(rows=ROWS)
-def test_is_told_as_it_is_or_said_to_be_untellable(
+def test_any_row_is_told_as_it_is_or_said_to_be_untellable(
     ats: Ats, open_rig: OpenRig, tmp_path: Path, rows: list[Row]
 ) -> None:
     prepare(ats, tmp_path)
@@ -149,7 +149,7 @@ def steps() -> Steps:
     return Steps(adopted=3)
 
 
-async def test_adopts_many_rows_in_pages_without_a_call(ats: Ats, open_rig: OpenRig) -> None:
+async def test_a_baseline_adopts_many_rows_in_pages_without_a_call(ats: Ats, open_rig: OpenRig) -> None:
     ats.execute(MANY)
     ats.execute("ANALYZE public.applications")
     async with open_rig(steps=Steps()) as rig:
@@ -167,7 +167,7 @@ async def test_adopts_many_rows_in_pages_without_a_call(ats: Ats, open_rig: Open
         assert (await rig.sweep()).repaired == {}
 
 
-async def test_is_made_once(ats: Ats, open_rig: OpenRig) -> None:
+async def test_a_baseline_is_made_once(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     async with open_rig() as rig:
         await rig.adopt()
@@ -180,7 +180,7 @@ async def test_is_made_once(ats: Ats, open_rig: OpenRig) -> None:
         assert await rig.deliver() == [("a2", "applied", "J1")]
 
 
-async def test_goes_on_after_a_failure_in_the_middle(
+async def test_a_baseline_goes_on_after_a_failure_in_the_middle(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(1, 9):
@@ -273,7 +273,7 @@ async def test_a_row_left_behind_by_a_move_is_no_call(ats: Ats, open_rig: OpenRi
 # An application that was adopted on one page is met again, in another row, on a later one.
 
 
-async def test_is_a_change_if_the_first_row_is_gone(
+async def test_a_move_between_pages_is_a_change_if_the_first_row_is_gone(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(1, 5):

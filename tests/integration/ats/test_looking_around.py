@@ -103,10 +103,6 @@ async def test_an_expression_uses_what_a_view_of_it_depends_on(database: str) ->
         assert await found(database, expression) == Used(tuple(columns), tuple(tables))
 
 
-async def test_of_a_view_too(database: str) -> None:
-    assert (await found(database, "upper(t.status)", "shown")).columns == ("status",)
-
-
 async def test_nothing_is_left_of_it(ats: Ats, database: str) -> None:
     before = one(ats, "SELECT count(*) FROM pg_class")
     async with connected(database) as connection:

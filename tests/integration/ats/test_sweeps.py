@@ -57,7 +57,7 @@ class Overtaken:
         self._happen()
 
 
-async def test_each_cause_is_counted(ats: Ats, open_rig: OpenRig) -> None:
+async def test_each_cause_of_a_repair_is_counted(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig() as rig:
         await filled(ats, rig)
         update(ats, 10, status="hired")
@@ -97,7 +97,9 @@ async def test_what_the_fast_path_has_is_not_counted(ats: Ats, open_rig: OpenRig
         assert [id_ for id_, _, _ in await rig.deliver()] == ["a5", "a6"]
 
 
-async def test_what_changes_while_it_walks(ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_changes_while_a_sweep_walks_is_no_repair(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Behind it, ahead of it, and under its feet."""
     async with open_rig() as rig:
         await filled(ats, rig)
@@ -127,7 +129,7 @@ async def test_what_changes_while_it_walks(ats: Ats, open_rig: OpenRig, monkeypa
 
 
 @pytest.mark.parametrize("seen", [True, False])
-async def test_rows_that_move_out_of_its_way(
+async def test_rows_that_move_out_of_a_sweeps_way_are_no_repair(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, *, seen: bool
 ) -> None:
     """To the part done, and behind the end; the fast path sees it at once, or only when it is asked to."""
@@ -425,7 +427,7 @@ async def test_a_row_that_changed_is_read_until_it_is_told(ats: Ats, open_rig: O
         assert reads.keys == []
 
 
-async def test_told_and_back_unseen(ats: Ats, open_rig: OpenRig) -> None:
+async def test_a_change_that_was_told_and_is_undone_unseen_is_found(ats: Ats, open_rig: OpenRig) -> None:
     """The row is as it was when it was verified, and HelloWork knows something else."""
     async with open_rig() as rig:
         await filled_and_read(ats, rig)
@@ -563,7 +565,7 @@ def filled_pages(ats: Ats) -> None:
 
 @pytest.mark.usefixtures("filled_pages")
 @pytest.mark.parametrize("wanted", [False, True])
-async def test_between_sweeps(
+async def test_a_sweep_takes_a_tenth_of_the_time_at_most(
     open_rig: OpenRig,
     monkeypatch: pytest.MonkeyPatch,
     wanted: bool,  # noqa: FBT001 - a parameter of the test
