@@ -426,7 +426,11 @@ async def test_they_are_those_of_another_configuration(database: str, recording:
 
 @pytest.mark.usefixtures("installed")
 async def test_what_the_triggers_do_not_depend_on_does_not_outdate_them(database: str) -> None:
-    others = {"extra": {"delay": "notes"}, "status": {"map": {"new": "sent"}}, "timezone": "Europe/Paris"}
+    others: dict[str, Any] = {
+        "extra": {"delay": "notes"},
+        "status": {"map": {"new": "sent"}},
+        "timezone": "Europe/Paris",
+    }
 
     assert await problems(database, related=REJECTIONS, **others) == []
 
