@@ -171,7 +171,7 @@ NARROW = "CREATE POLICY narrow ON public.applications AS RESTRICTIVE TO {reader}
 
 @pytest.fixture
 def reader(ats: Ats, new_role: NewRole) -> str:
-    """A reader that may read two applications, 1 and 2."""
+    """A role that may read two applications, 1 and 2."""
     name = new_role()
     run(ats, "INSERT INTO public.applications (id, hellowork_id) VALUES (1, 'a1'), (2, 'a2')")
     run(ats, "GRANT USAGE ON SCHEMA public TO {reader}; GRANT SELECT ON public.applications TO {reader}", reader=name)
@@ -183,13 +183,13 @@ Prepare: TypeAlias = Callable[[str], None]
 
 @pytest.fixture
 def prepare(ats: Ats, reader: str, new_role: NewRole) -> Prepare:
-    """Runs statements in which `{reader}` stands for that reader, and `{other}` for another one."""
+    """Runs statements in which `{reader}` stands for that role, and `{other}` for another one."""
     other = new_role()
     return lambda statements: run(ats, statements or "SELECT", reader=reader, other=other)
 
 
 async def looked_at(database: str, reader: str, table: str = TABLE) -> tuple[frozenset[Hiding], int]:
-    """Whose policies may hide rows from a reader, and how many rows it sees."""
+    """Whose policies may hide rows from a role, and how many rows it sees."""
     async with opened(a_config(dsn_of(database, reader), table=table)) as source:
         return await source.reader.hidden_by(), len(await source.rows())
 

@@ -360,13 +360,13 @@ def test_the_emergency_switch_switches_off_and_on(ats: Ats) -> None:
 # What the daemon says of the triggers that it finds.
 
 
-NOT_INSTALLED = "the triggers of cdc_sync.record_applications are not recording on public.applications"
+NOT_INSTALLED = "the triggers of cdc_sync.record_applications are not installed on public.applications"
 DISABLED = "triggers of cdc_sync.record_applications are disabled"
 REPLACED = """
 ALTER TABLE public.applications RENAME TO applications_old;
 CREATE TABLE public.applications (LIKE public.applications_old INCLUDING ALL)
 """
-OUTDATED = "cdc_sync.record_applications was recording by another version or configuration, or edited since"
+OUTDATED = "cdc_sync.record_applications was installed by another version or configuration, or edited since"
 
 
 async def problems(dsn: str, name: str = WATCH, watch: Watch | None = None, **section: Any) -> list[str]:
@@ -375,23 +375,16 @@ async def problems(dsn: str, name: str = WATCH, watch: Watch | None = None, **se
         return list(found.problems)
 
 
-@pytest.fixture
-def recording(ats: Ats) -> Ats:
-    ats.execute("CREATE TABLE public.rejections (application bigint)")
-    install_triggers(ats, a_config(related=REJECTIONS))
-    return ats
-
-
 async def test_nothing_is_installed(database: str) -> None:
     assert await problems(database) == [NOT_INSTALLED]
 
 
-async def test_without_depends_on_what_is_installed_goes_on(database: str, recording: Ats) -> None:
+async def test_without_depends_on_what_is_installed_goes_on(database: str, installed: Ats) -> None:
     watch: dict[str, Any] = {"related": REJECTIONS, "where": "t.notes IS NULL"}
     missing = "depends_on is missing for where: run `cdc-sync check`, paste the list that it prints, then install again"
 
     assert await problems(database, **watch) == [missing]
-    run(recording, "ALTER TABLE public.applications DISABLE TRIGGER ALL")
+    run(installed, "ALTER TABLE public.applications DISABLE TRIGGER ALL")
     assert await problems(database, **watch) == [missing, DISABLED]
 
 
@@ -405,8 +398,8 @@ async def test_without_depends_on_what_is_installed_goes_on(database: str, recor
         (REPLACED, NOT_INSTALLED),
     ],
 )
-async def test_one_is_missing_or_disabled(database: str, recording: Ats, harm: str, problem: str) -> None:
-    run(recording, harm)
+async def test_one_is_missing_or_disabled(database: str, installed: Ats, harm: str, problem: str) -> None:
+    run(installed, harm)
 
     assert await problems(database, related=REJECTIONS) == [problem]
 
@@ -420,7 +413,7 @@ async def test_one_is_missing_or_disabled(database: str, recording: Ats, harm: s
         {"capture": {"max_backlog": "1MB"}},
     ],
 )
-async def test_they_are_those_of_another_configuration(database: str, recording: Ats, section: dict[str, Any]) -> None:
+async def test_they_are_those_of_another_configuration(database: str, installed: Ats, section: dict[str, Any]) -> None:
     assert OUTDATED in await problems(database, related=REJECTIONS, **section)
 
 
@@ -435,13 +428,13 @@ async def test_what_the_triggers_do_not_depend_on_does_not_outdate_them(database
     assert await problems(database, related=REJECTIONS, **others) == []
 
 
-async def test_any_role_can_look(database: str, recording: Ats, new_role: NewRole) -> None:
+async def test_any_role_can_look(database: str, installed: Ats, new_role: NewRole) -> None:
     assert await problems(dsn_of(database, new_role()), related=REJECTIONS) == []
 
 
-async def test_every_heir_needs_triggers_of_its_own(database: str, recording: Ats) -> None:
-    run(recording, 'CREATE TABLE public."Old ones" () INHERITS (public.applications)')
-    run(recording, 'CREATE TABLE public.older () INHERITS (public."Old ones")')
+async def test_every_heir_needs_triggers_of_its_own(database: str, installed: Ats) -> None:
+    run(installed, 'CREATE TABLE public."Old ones" () INHERITS (public.applications)')
+    run(installed, 'CREATE TABLE public.older () INHERITS (public."Old ones")')
 
     first, second = await problems(database, related=REJECTIONS)
 

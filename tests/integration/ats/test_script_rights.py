@@ -485,7 +485,7 @@ def daemon(ats: Ats, new_role: NewRole) -> str:
 
 
 def daemons(ats: Ats, database: str, daemon: str, **watch: Any) -> Config:
-    """The configuration of a daemon that logs in as the daemon, with everything done that a DBA does for it."""
+    """The configuration of a daemon that logs in as the role, with everything done that a DBA does for it."""
     config = a_config(dsn_of(database, daemon), **watch)
     install_triggers(ats, config)
     grant(ats, config, daemon)
