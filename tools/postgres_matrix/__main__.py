@@ -28,10 +28,10 @@ SUITES = {
         "--ignore=tests/acceptance/test_demo.py",
     ],
     # SQL that versions may understand differently, and each shape of a schema once: short enough for every change.
-    # Memory, and a silent network, do not depend on the version.
+    # Memory does not depend on the version.
     "sql": [
         *("tests/integration/ats", _FIXTURE, *(f"tests/acceptance/test_{name}.py" for name in _OF_SQL.split())),
-        *(f"--ignore=tests/integration/ats/test_{name}.py" for name in ("walk_memory", "watch_reconnects")),
+        "--ignore=tests/integration/ats/test_walk_memory.py",
     ],
 }
 
