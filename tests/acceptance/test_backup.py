@@ -38,16 +38,6 @@ def test_an_existing_file_is_left_as_it_is(notify: Installation) -> None:
     assert copy.read_text() == "mine"
 
 
-def test_without_a_store_there_is_nothing_to_copy(notify: Installation) -> None:
-    copy = notify.folder / "copy.db"
-
-    refused = notify.run("backup", str(copy))
-
-    assert refused.code == 1
-    assert str(notify.store) in refused.stderr
-    assert not copy.exists()
-
-
 def test_a_store_in_postgresql_is_backed_up_by_pg_dump(notify: Installation) -> None:
     notify.share_store()
     copy = notify.folder / "copy.db"

@@ -4,93 +4,9 @@ import json
 import signal
 import subprocess
 import urllib.request
-from contextlib import closing
-from importlib.metadata import version
 
-import psycopg
-import pytest
 from support.daemon_process import COMMAND, PATIENCE, environment, is_listened_on
-from support.installation import JOB, PASSWORD, Installation
-from typer.testing import CliRunner
-
-from cdc_sync.cli import app
-
-COMMANDS = (
-    "run", "check", "init", "plan", "labels", "status", "explain", "sql", "dead-letters", "fuse", "resend", "pause",
-    "resume", "backup", "files", "forget", "adopt-database", "config", "emulator", "demo",
-)  # fmt: skip
-
-
-def test_the_program_tells_its_version_and_how_it_is_used(notify: Installation) -> None:
-    told = notify.run_bare([*COMMAND, "--version"])
-    assert (told.code, told.stdout, told.stderr) == (0, f"cdc-sync {version('cdc-sync')}\n", "")
-    helped = notify.run_bare([*COMMAND, "--help"])
-    assert helped.code == 0
-    assert all(command in helped.stdout for command in COMMANDS)
-    usage = notify.run_bare([*COMMAND])
-    assert usage.code == 2
-    assert "Usage:" in usage.output
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["nonsense"],
-        ["run", "--nonsense"],
-        ["dead-letters", "discard"],
-        ["dead-letters", "retry", "hw-1", "--all"],
-        ["fuse", "discard", "--only", "nonsense"],
-        ["emulator", "--listen", "127.0.0.1:99999"],
-    ],
-    ids=" ".join,
-)
-def test_wrong_usage_is_2(arguments: list[str]) -> None:
-    refused = CliRunner().invoke(app, arguments)
-    assert refused.exit_code == 2
-    assert refused.stdout == ""
-    assert "Error" in refused.stderr
-
-
-def test_the_dbas_scripts_can_be_printed_and_run(notify: Installation) -> None:
-    notify.uninstall()
-    printed = notify.run("sql", "install", variables={"ATS_DSN": "host=127.0.0.1 port=1"})
-    assert (printed.code, printed.stderr) == (0, "")
-    grants = notify.run("sql", "grants")
-    assert notify.role in grants.stdout
-    with closing(psycopg.connect(notify.dsn, autocommit=True)) as dba:
-        dba.execute(printed.stdout.encode())
-        dba.execute(grants.stdout.encode())
-    assert _ours(notify) == {"changes", "bell", "missed_applications", "record_applications"} | {
-        "cdc_sync_applications_row",
-        "cdc_sync_applications_truncate",
-    }
-    removed = notify.run("sql", "uninstall", "--apply", "--dsn", notify.dsn)
-    assert removed.code == 0
-    assert _ours(notify) == set()
-    for _ in range(2):
-        applied = notify.run("sql", "install", "--apply", "--dsn", notify.dsn)
-        assert (applied.code, applied.stdout, applied.stderr) == (0, "done\n", "")
-        assert len(_ours(notify)) == 6
-    assert notify.run("sql", "grants", "--apply", "--dsn", notify.dsn).code == 0
-    # The daemon's own role may not, and says so.
-    refused = notify.run("sql", "install", "--apply")
-    assert refused.code == 1
-    assert "Nothing was changed: " in refused.stderr
-    assert " may not act as " in refused.stderr
-    away = notify.run("sql", "install", "--apply", "--dsn", f"host=127.0.0.1 port=1 password={PASSWORD}")
-    assert away.code == 1
-    assert "cannot be reached" in away.stderr
-    with notify.daemon() as daemon:
-        notify.settle(daemon)
-
-
-def _ours(installation: Installation) -> set[str]:
-    found = installation.ats.execute(
-        "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('cdc_sync') AND relkind IN ('r', 'S')"
-        " UNION SELECT proname::text FROM pg_proc WHERE pronamespace = to_regnamespace('cdc_sync')"
-        " UNION SELECT tgname::text FROM pg_trigger WHERE tgname LIKE 'cdc\\_sync%'"
-    ).fetchall()
-    return {name for (name,) in found}
+from support.installation import JOB, Installation
 
 
 def test_status_tells_the_same_from_outside_and_inside(notify: Installation) -> None:
@@ -166,35 +82,6 @@ def test_a_plan_and_an_explanation_tell_what_was_told_and_what_would_be(notify: 
     assert unknown.stdout == ""
     assert "No application 'hw-9'" in unknown.stderr
     assert notify.run("explain", "hw-9", "--json").code == 1
-
-
-def test_a_plan_has_the_deletions_whose_grace_has_not_ended(notify: Installation) -> None:
-    notify.configure_watch(deletion_grace="30s")
-    notify.add("hw-1")
-    with notify.daemon() as daemon:
-        notify.delete("hw-1")
-        daemon.wait_for_report(lambda report: report["watches"][0]["suspected_deletions"] == 1, "the suspicion")
-        planned = json.loads(notify.run("plan", "--json").stdout)
-        assert [(item["application_id"], item["when"], item["transition"]) for item in planned] == [
-            ("hw-1", "send", "deleted")
-        ]
-        assert daemon.stop() == 0
-
-
-def test_the_admin_server_answers_as_the_contract_says(notify: Installation) -> None:
-    with notify.daemon() as daemon:
-        assert daemon.get("/healthz", token="wrong")[0] == 200
-        assert daemon.get("/readyz", token="wrong")[0] == 200
-        for path in ("/", "/metrics", "/api/status"):
-            status, text = daemon.get(path, token="wrong")
-            assert status == 401
-            assert "admin.token" in text
-            assert daemon.get(path)[0] == 200
-        metrics = daemon.get("/metrics")[1]
-        for name in ("cdc_sync_known_applications", "cdc_sync_outbox_entries", "cdc_sync_watch_connected"):
-            assert f"{name}{{" in metrics
-        assert "<html" in daemon.get("/")[1]
-        assert daemon.get("/elsewhere")[0] == 404
 
 
 def test_whether_the_daemon_is_alive(notify: Installation) -> None:

@@ -1,10 +1,8 @@
 """Settings that change how the daemon works, each seen from outside."""
 
 import json
-import re
 import signal
 
-import pytest
 from psycopg import sql
 from support.installation import JOB, Installation
 
@@ -16,29 +14,6 @@ def test_without_an_admin_address_nobody_listens(notify: Installation) -> None:
         assert daemon.readiness()[0] == 0
         assert "admin" not in daemon.wait_for_event("started")
         assert daemon.stop() == 0
-
-
-@pytest.mark.parametrize(
-    ("log", "journal", "line"),
-    [
-        ({"format": "auto"}, "", r'\{.*"event": "1 applications known, 0 calls", "level": "info".*\}'),
-        (
-            {"format": "auto"},
-            "1:2",
-            r'<6>event="1 applications known, 0 calls" watch=applications.*',
-        ),
-        ({"format": "text"}, "", r".*info.*1 applications known, 0 calls.*watch=applications.*"),
-    ],
-    ids=["json", "journal", "text"],
-)
-def test_the_log_has_the_format_of_where_it_goes(
-    notify: Installation, log: dict[str, str], journal: str, line: str
-) -> None:
-    notify.configure(log={"level": "info", **log})
-    once = notify.run("run", "--once", variables={"JOURNAL_STREAM": journal} if journal else {})
-    assert once.code == 0
-    assert any(re.fullmatch(line, written) for written in once.stderr.splitlines()), once.stderr
-    assert "debug" not in once.stderr
 
 
 def test_an_interrupted_run_once_says_nothing_odd(notify: Installation) -> None:

@@ -140,22 +140,6 @@ def leave_pending(second: Second, application_id: str, status: str) -> None:
     assert installation.hellowork.told(application_id) == []
 
 
-def test_changes_of_each_database_are_sent(two: Second) -> None:
-    installation = two.installation
-    with installation.daemon() as daemon:
-        two.change("hw-2", "SEEN")
-        installation.change("hw-1", status="SEEN")
-        told(two, daemon, "hw-2", "SEEN")
-        told(two, daemon, "hw-1", "SEEN")
-        connected = {event["watch"]: event["database"] for event in daemon.events_named("connected")}
-        assert connected == {"applications": "first", "others": "second"}
-        assert {watch["watch"]: watch["database"] for watch in daemon.report()["watches"]} == connected
-        assert daemon.stop() == 0
-    shown = installation.run("status").stdout
-    assert "second" in shown
-    assert "first" in shown
-
-
 def test_a_group_of_databases_is_followed_by_one_template(notify: Installation, cluster: Cluster) -> None:
     notify.add("hw-1")
     with fresh_database(cluster) as dsn, second_of(notify, dsn) as second:

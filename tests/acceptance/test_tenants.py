@@ -218,28 +218,6 @@ def test_a_schema_that_is_dropped_or_renamed_sends_no_deletion(vendor: Installat
         told_of = {call.path.rpartition("/v1/applications/")[2] for call in hellowork.calls}
         assert told_of == {"4-0/status", f"{SENTINEL}/status"}
 
-    # The secret is in no output, as the fixture looks for it: it is the endpoint's own.
-
-
-def test_the_deletions_of_a_schema_that_is_made_anew_are_held_until_its_rows_are_there(vendor: Installation) -> None:
-    """As a restore does: the tables first, and their rows later, whether or not the daemon noticed the time between."""
-    create(vendor, "tenant_1", "a", "b")
-    install(vendor)
-    with vendor.daemon() as daemon:
-        with vendor.ats.transaction():
-            vendor.ats.execute("DROP SCHEMA tenant_1 CASCADE")
-            create(vendor, "tenant_1")
-        install(vendor)
-        reload(daemon)
-        daemon.wait_for_event("the table is another one than before")
-        with vendor.ats.transaction():  # with the first row alone, the second one would be gone
-            add(vendor, "tenant_1", "a")
-            add(vendor, "tenant_1", "b", "SEEN")
-        daemon.wait_until_ready()
-        calls_are(daemon, vendor.hellowork, "b", "SEEN")
-        assert statuses(vendor.hellowork, "a") == [[]]
-        assert daemon.stop() == 0
-
 
 def test_one_run_catches_up_with_every_tenant(vendor: Installation) -> None:
     create(vendor, "tenant_1", "a")

@@ -40,15 +40,6 @@ class TestADeletedRow:
             wait_for_deletion(installation, daemon, "hw-1")
         assert "out of scope" not in explained(installation, "hw-1")
 
-    def test_is_sent_if_its_key_went_to_a_new_row_while_the_daemon_was_down(self, installation: Installation) -> None:
-        key = installation.add("hw-1")
-        with installation.daemon() as daemon:
-            installation.settle(daemon)
-        installation.delete("hw-1")
-        reuse_key(installation, key)
-        with installation.daemon() as daemon:
-            wait_for_deletion(installation, daemon, "hw-1")
-
 
 class TestARowThatLosesItsId:
     def test_is_no_deletion_and_explain_says_why(self, installation: Installation) -> None:
