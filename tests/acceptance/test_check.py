@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from support.daemon_process import DaemonProcess
 from support.installation import API_KEY, PASSWORD, Installation
 
 
@@ -25,6 +26,7 @@ def test_all_is_well_before_the_first_start_and_beside_the_daemon(installation: 
         installation.add("hw-1")
         installation.settle(daemon)
         told = len(installation.hellowork.calls)
+        the_metrics_follow_the_work(daemon, installation)
 
         beside = installation.run("check")
 
@@ -39,6 +41,19 @@ def test_all_is_well_before_the_first_start_and_beside_the_daemon(installation: 
         installation.settle(daemon)
         assert not daemon.events_named("lost")
         assert daemon.stop() == 0
+
+
+def the_metrics_follow_the_work(daemon: DaemonProcess, installation: Installation) -> None:
+    """Two calls were made; these samples only the daemon's work can make."""
+    lines = [line.rsplit(" ", 1) for line in daemon.get("/metrics")[1].splitlines() if not line.startswith("#")]
+    samples = {name: float(value) for name, value in lines}
+    of_watch = '{watch="applications"}'
+    assert samples[f"cdc_sync_watch_connected{of_watch}"] == 1
+    assert samples[f"cdc_sync_known_applications{of_watch}"] == 2
+    assert samples['cdc_sync_calls_total{outcome="acknowledged",watch="applications"}'] == 2
+    assert samples[f"cdc_sync_call_seconds_count{of_watch}"] == 2
+    assert 0 <= samples[f"cdc_sync_capture_lag_seconds{of_watch}"] < 60
+    assert (f"cdc_sync_notify_queue_usage_ratio{of_watch}" in samples) == (installation.mode == "notify")
 
 
 def test_what_fails_is_told_with_what_to_paste(notify: Installation) -> None:

@@ -50,7 +50,6 @@ def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
         daemon.wait_for_report(
             lambda report: {each["endpoint"]: each["mode"] for each in report["endpoints"]} == modes, "both endpoints"
         )
-        assert f'cdc_sync_endpoint_healthy{{endpoint="{paused}"}} 0.0' in daemon.get("/metrics")[1]
         (story,) = json.loads(notify.run("explain", "hw-candidates", "--json").stdout)
         assert "a-revoked-key" not in json.dumps([story, daemon.report()])
 
@@ -62,13 +61,5 @@ def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
             lambda: notify.hellowork.told("hw-candidates") == [("SEEN", JOB)], "the call with the new key"
         )
         daemon.wait_until_ready()
-        assert notify.run("pause", paused).code == 0
-        daemon.wait_for_event("sending is paused by an operator")
-        change(notify, "candidates", "HIRED")
-        notify.change("hw-1", status="HIRED")
-        daemon.wait_until(lambda: len(notify.hellowork.told("hw-1")) == 2, "the other watch's call")
-        assert len(notify.hellowork.told("hw-candidates")) == 1
-        assert notify.run("resume", paused).code == 0
-        daemon.wait_until(lambda: len(notify.hellowork.told("hw-candidates")) == 2, "the call once it is resumed")
         assert "a-revoked-key" not in daemon.logged
         assert daemon.stop() == 0

@@ -5,7 +5,7 @@ import signal
 import pytest
 import yaml
 from support.daemon_process import COMMAND, Finished
-from support.installation import PASSWORD, Installation
+from support.installation import PASSWORD, Installation, plainly
 
 FRENCH = """
 CREATE TABLE public.etapes (id serial PRIMARY KEY, libelle text);
@@ -120,30 +120,22 @@ def test_a_file_is_not_overwritten(french: Installation) -> None:
     assert there.read_text() == "mine"
     assert init(french, "--output", str(there), "--force").code == 0
     assert "candidatures" in there.read_text()
-    nowhere = init(french, "--output", str(french.folder / "nowhere" / "first.yaml"))
-    assert nowhere.code == 1
-    assert "cannot be written" in nowhere.stderr
     full = init(french, "--output", "/dev/full", "--force")
     assert full.code == 1
     assert "/dev/full cannot be written: No space left on device" in full.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
+def test_wrong_answers_are_told(french: Installation) -> None:
+    for arguments, code, said in (
         (["--table", "candidature"], 1, 'did you mean "candidatures"?'),
         (["--column", "status=nowhere"], 2, "has no column nowhere; it has id, "),
         (["--column", "colour=nom"], 2, "expected FIELD=COLUMN"),
         (["--column", "status=upper(t.nowhere)"], 2, "which is called t: column t.nowhere does not exist"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
-)
-def test_wrong_answers_are_told(french: Installation, arguments: list[str], code: int, said: str) -> None:
-    refused = init(french, *arguments)
+    ):
+        refused = init(french, *arguments)
 
-    assert refused.code == code
-    assert said in " ".join(refused.stderr.replace("│", " ").split())
-    assert refused.stdout == ""
+        assert (refused.code, refused.stdout) == (code, ""), arguments
+        assert said in plainly(refused)
 
 
 def test_run_refuses_while_something_is_undecided_and_what_only_looks_works(notify: Installation) -> None:

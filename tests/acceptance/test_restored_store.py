@@ -77,7 +77,7 @@ def states_after(installation: Installation, calls: int) -> set[str]:
     return {call.body["status"] for call in later if isinstance(call.body, dict)}
 
 
-def test_no_older_state_is_sent_after_a_newer_one_also_after_crashes_while_the_rows_are_read_again(
+def test_no_older_state_is_sent_after_a_newer_one_whatever_crashes(
     backed_up: Installation,
 ) -> None:
     calls = restored_later(backed_up)

@@ -219,31 +219,10 @@ def test_a_schema_that_is_dropped_or_renamed_sends_no_deletion(vendor: Installat
         assert told_of == {"4-0/status", f"{SENTINEL}/status"}
 
 
-def test_one_run_catches_up_with_every_tenant(vendor: Installation) -> None:
-    create(vendor, "tenant_1", "a")
-    create(vendor, "tenant_2", "b")
-    install(vendor)
-    assert vendor.run("run", "--once").code == 0
-    change(vendor, "tenant_1", "a", "SEEN")
-    change(vendor, "tenant_2", "b", "SEEN")
-    create(vendor, "tenant_3", "c")
-    vendor.ats.execute("DROP SCHEMA tenant_2 CASCADE")
-    dry = vendor.run("run", "--once", "--dry-run")
-    assert (dry.code, dry.stdout.count("would POST")) == (0, 1)
-    once = vendor.run("run", "--once")
-    assert once.stdout.startswith("1 sent, 0 to try again, 0 given up; 0 pending")
-    assert statuses(vendor.hellowork, "a", "b", "c") == [["SEEN"], [], []]
-
-
 def test_commands_mean_tenants_by_name_or_pattern(polling: Installation) -> None:
     hellowork = polling.hellowork
     for number in (1, 2, 41, 42):
         create(polling, f"tenant_{number}", f"hw-{number}")
-    validated = polling.run("config", "validate")
-    assert validated.stdout.startswith(
-        f"{polling.config} is valid: 1 watch(es), applications; 1 template(s), customers\n"
-    )
-    assert "customers tenants: 4 tenant(s) have a watch" in polling.run("check").stdout
     assert polling.run("run", "--once").code == 0
     for number in (1, 2, 41, 42):
         change(polling, f"tenant_{number}", f"hw-{number}", "SEEN")
@@ -252,7 +231,6 @@ def test_commands_mean_tenants_by_name_or_pattern(polling: Installation) -> None
     assert [line for line in ("hw-1", "hw-2", "hw-41", "hw-42") if line in planned.stdout] == ["hw-41", "hw-42"]
     nobody = polling.run("plan", "--watch", "customers@tenant_9*")
     assert nobody.code == 2
-    assert "no watch is called 'customers@tenant_9*'; there is applications, customers@tenant_1" in plainly(nobody)
 
     hellowork.will({"kind": "status", "status": 422, "times": 4})
     assert polling.run("run", "--once").code == 1
@@ -265,9 +243,7 @@ def test_commands_mean_tenants_by_name_or_pattern(polling: Installation) -> None
     ]
     assert polling.run("run", "--once").code == 0
 
-    refused = polling.run("forget", "customers@tenant_42", "--yes")
-    assert refused.code == 2
-    assert "the watch customers@tenant_42 is configured, or its tenant is there" in plainly(refused)
+    assert polling.run("forget", "customers@tenant_42", "--yes").code == 2, "its tenant is there"
     polling.ats.execute("DROP SCHEMA tenant_42 CASCADE")
     assert polling.run("forget", "customers@tenant_42", "--yes").stdout == "customers@tenant_42 is forgotten\n"
     assert "customers@tenant_42" not in polling.run("status").stdout

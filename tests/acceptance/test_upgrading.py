@@ -178,6 +178,7 @@ def test_what_was_pending_is_sent_as_the_old_version_would_have_sent_it_and_noth
     assert len(daemon.events_named("a person acted: pause")) == len(paused)
 
 
+@pytest.mark.parametrize("old", [OLD_STORES[0], OLD_STORES[-1]], ids=lambda old: old.name)
 def test_a_call_that_was_under_way_is_repeated_though_its_row_went_back(
     old: OldStore, upgraded: Upgraded, endpoints: list[HelloWork]
 ) -> None:
