@@ -24,7 +24,7 @@ PY ?= python3.13
 
 .PHONY: help demo test unit test-python test-systemd test-image test-browser screenshots \
 	test-postgres-matrix check lint types imports dead-code format coverage \
-	upgrade-drill month mutations torture torture-cluster bench trace-change bench-trigger bench-tenants wheel sbom docs deb check-deb constraints clean
+	month mutations torture torture-cluster bench trace-change bench-trigger bench-tenants wheel sbom docs deb check-deb constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,9 +96,6 @@ coverage: $(READY) ## Branch coverage of the pure core must be 100 %
 	$(BIN)/coverage run -m $(UNIT)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
-
-upgrade-drill: $(READY) ## From 0.1.0 and 0.2.0 at work to this version, and back; their programs come from this repository
-	$(BIN)/python -m pytest -q $(PYTEST_ARGS) tests/acceptance/upgrade_drill.py
 
 month: $(READY) ## A month of an ATS on our clock, in minutes: nothing lost or invented, nothing grows without bound
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS) tests/integration/ats/a_month.py

@@ -28,6 +28,10 @@ from cdc_sync.ats import scripts
 from cdc_sync.config import parse
 from cdc_sync.store.statements import SCHEMA, Database
 
+BY_BACKEND = [[old for old in OLD_STORES if old.backend == backend] for backend in ("sqlite", "postgres")]
+ENDS = [old for stores in BY_BACKEND for old in (stores[0], stores[-1])]
+"""The oldest and the newest of each kind; `tests/integration/store/test_migration.py` has those between them."""
+
 
 def install_script(config: Path) -> str:
     """The present triggers for an earlier version's configuration, of which `where` gets its columns."""
@@ -97,12 +101,6 @@ def program_of(commit: str, folder: Path) -> Mapping[str, str]:
         pytest.skip("there is no repository here that has this version")
 
 
-@pytest.fixture(params=OLD_STORES, ids=lambda old: old.name)
-def old(request: pytest.FixtureRequest) -> OldStore:
-    found: OldStore = request.param
-    return found
-
-
 @pytest.fixture
 def upgraded(old: OldStore, tmp_path: Path, cluster: Cluster) -> Iterator[Upgraded]:
     with ExitStack() as stack:
@@ -145,6 +143,7 @@ def made(endpoints: list[HelloWork]) -> list[tuple[str, str, str]]:
     return sorted((call.path, call.raw, call.idempotency_key or "") for call in calls)
 
 
+@pytest.mark.parametrize("old", ENDS, ids=lambda old: old.name)
 def test_what_was_pending_is_sent_as_the_old_version_would_have_sent_it_and_nothing_else(
     old: OldStore, upgraded: Upgraded, endpoints: list[HelloWork]
 ) -> None:
@@ -178,7 +177,7 @@ def test_what_was_pending_is_sent_as_the_old_version_would_have_sent_it_and_noth
     assert len(daemon.events_named("a person acted: pause")) == len(paused)
 
 
-@pytest.mark.parametrize("old", [OLD_STORES[0], OLD_STORES[-1]], ids=lambda old: old.name)
+@pytest.mark.parametrize("old", ENDS, ids=lambda old: old.name)
 def test_a_call_that_was_under_way_is_repeated_though_its_row_went_back(
     old: OldStore, upgraded: Upgraded, endpoints: list[HelloWork]
 ) -> None:
