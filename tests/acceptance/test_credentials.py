@@ -41,7 +41,9 @@ def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
     paused = f"{notify.hellowork.url} [candidates]"
     with notify.daemon() as daemon:
         change(notify, "candidates", "SEEN")
-        daemon.wait_until_an_account_stops(f"endpoint {paused}: paused")
+        # A customer's account is a condition, and the daemon stays ready.
+        daemon.wait_until(lambda: f"endpoint {paused}: paused" in daemon.readiness()[1], "the condition")
+        assert daemon.readiness()[0] == 200
 
         notify.change("hw-1", status="SEEN")
         daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)], "the other watch's call")

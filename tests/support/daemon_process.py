@@ -233,16 +233,6 @@ class DaemonProcess:
         self.wait_until(holds, f"{reason!r} in the reasons")
         return reasons
 
-    def wait_until_an_account_stops(self, condition: str) -> None:
-        """Wait until `/readyz` names a condition of one account, and answers 200 all the same."""
-
-        def holds() -> bool:
-            status, said = self.readiness()
-            assert status == 200, said
-            return condition in said
-
-        self.wait_until(holds, f"{condition!r} beside the readiness")
-
     def wait_for_report(self, condition: Callable[[dict[str, Any]], object], what: str) -> dict[str, Any]:
         """Wait until `GET /api/status` satisfies a condition; returns that report."""
         report: dict[str, Any] = {}
