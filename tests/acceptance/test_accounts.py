@@ -1,6 +1,5 @@
 """Accounts: each customer's calls have that customer's headers, also where all customers share one table."""
 
-import signal
 from typing import Any
 
 import pytest
@@ -42,10 +41,8 @@ def skipped(report: dict[str, Any]) -> list[str]:
 
 
 def reload(ats: Installation, daemon: DaemonProcess, **sections: Any) -> None:
-    before = len(daemon.events_named("the configuration was read again and is in use"))
     ats.configure(**sections)
-    daemon.send_signal(signal.SIGHUP)
-    daemon.wait_for_event("the configuration was read again and is in use", before + 1)
+    daemon.reload()
 
 
 def remove_account(ats: Installation, daemon: DaemonProcess, customer: str) -> None:

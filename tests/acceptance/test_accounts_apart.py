@@ -4,7 +4,6 @@ Each write of the ATS's gives the row a status that names its account: so each c
 """
 
 import random
-import signal
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -71,12 +70,6 @@ class Customers:
         query = "SELECT hellowork_id, tenant, status FROM public.applications WHERE hellowork_id <> %s"
         return {id_: (tenant, status) for id_, tenant, status in self._ats.ats.execute(query, (SENTINEL,))}
 
-    def reload(self, daemon: DaemonProcess) -> None:
-        """Return when a daemon uses the configuration."""
-        before = len(daemon.events_named("the configuration was read again and is in use"))
-        daemon.send_signal(signal.SIGHUP)
-        daemon.wait_for_event("the configuration was read again and is in use", before + 1)
-
 
 class Call(NamedTuple):
     """What a call has; `key` is the customer's name and the configuration's number."""
@@ -119,11 +112,11 @@ def test_each_call_has_the_headers_of_the_account_that_its_row_names(notify: Ins
         customers.write()
         calls_with_these_keys(daemon)
         customers.configure("acme", "beta", "gamma")
-        customers.reload(daemon)
+        daemon.reload()
         customers.write()
         calls_with_these_keys(daemon)
         customers.configure("acme", "beta")
-        customers.reload(daemon)
+        daemon.reload()
         customers.write(rows_of="gamma", to="gamma")
         customers.write()
         calls_with_these_keys(daemon)
@@ -135,7 +128,7 @@ def test_each_call_has_the_headers_of_the_account_that_its_row_names(notify: Ins
         customers.write()
         calls_with_these_keys(daemon)
         customers.configure("acme", "omega", "gamma")
-        customers.reload(daemon)
+        daemon.reload()
         customers.write()
         calls_with_these_keys(daemon)
         daemon.kill()

@@ -2,10 +2,7 @@
 
 import json
 import signal
-import subprocess
-import urllib.request
 
-from support.daemon_process import COMMAND, PATIENCE, environment, is_listened_on
 from support.installation import JOB, Installation
 
 
@@ -106,34 +103,6 @@ def test_whether_the_daemon_is_alive(notify: Installation) -> None:
         assert said == f"the daemon does not answer on 127.0.0.1:{notify.admin_port}: timed out\n"
         daemon.kill()
     assert asked() == (1, store)
-
-
-def test_the_emulator_serves_until_it_is_told_to_end(notify: Installation) -> None:
-    command = [*COMMAND, "emulator", "--listen", ":0", "--header", "X-Api-Key: secret"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment({})) as emulator:
-        try:
-            assert emulator.stdout is not None
-            said = emulator.stdout.readline()
-            assert said.startswith("listening on http://127.0.0.1:")
-            url = said.split()[2]
-            with urllib.request.urlopen(f"{url}/_emulator/calls", timeout=PATIENCE) as answer:  # noqa: S310 - http
-                assert json.load(answer) == []
-            notify.configure(hellowork={"base_url": url, "headers": {"X-Api-Key": "secret"}})
-            assert notify.run("run", "--once").code == 0
-            notify.change("hw-sentinel", status="SEEN")
-            assert notify.run("run", "--once").code == 0
-            assert emulator.stdout.readline() == "POST /v1/applications/hw-sentinel/status → 200\n"
-            with urllib.request.urlopen(f"{url}/_emulator/calls", timeout=PATIENCE) as answer:  # noqa: S310 - http
-                assert [call["body"]["status"] for call in json.load(answer)] == ["SEEN"]
-            port = int(url.rpartition(":")[2])
-            taken = notify.run_bare([*COMMAND, "emulator", "--listen", f"127.0.0.1:{port}"])
-            assert taken.code == 1
-            assert "cannot listen" in taken.stderr
-            emulator.send_signal(signal.SIGTERM)
-            assert emulator.wait(PATIENCE) == 0
-            assert not is_listened_on(port)
-        finally:
-            emulator.kill()
 
 
 def test_sending_is_paused_and_resumed(notify: Installation) -> None:

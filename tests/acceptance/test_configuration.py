@@ -65,17 +65,3 @@ def test_the_configuration_is_found_by_option_then_environment(notify: Installat
         by_default = notify.run_bare(command)
         assert by_default.code == 78
         assert "/etc/cdc-sync/config.yaml" in by_default.stderr
-
-
-def test_a_secret_may_come_from_a_file_and_suspicions_are_warnings(notify: Installation) -> None:
-    (notify.folder / "key").write_text("planted-in-a-file\n")
-    notify.configure(hellowork={"headers": {"X-Api-Key": "${file:key}"}})
-    notify.configure_watch(status={"map": {"X": "offered"}})
-    valid = notify.run("config", "validate")
-    assert valid.code == 0
-    assert "offred" in valid.stderr
-    assert "planted-in-a-file" not in valid.output
-    (notify.folder / "key").unlink()
-    gone = notify.run("config", "validate")
-    assert gone.code == 78
-    assert "hellowork.headers.X-Api-Key" in gone.stderr

@@ -1,7 +1,6 @@
 """Watches with credentials of their own, and watches that share an endpoint: none keeps another from being told."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +56,7 @@ def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
 
         assert len(daemon.events_named("the endpoint refuses our credentials")) == 1
         key.write_text(f"{API_KEY}\n")
-        daemon.send_signal(signal.SIGHUP)
-        daemon.wait_for_event("the configuration was read again and is in use")
+        daemon.reload()
         daemon.wait_until(
             lambda: notify.hellowork.told("hw-candidates") == [("SEEN", JOB)], "the call with the new key"
         )

@@ -9,28 +9,6 @@ from support.installation import JOB, Installation
 from cdc_sync.demo.postgres import Server
 
 
-@pytest.mark.parametrize("mode", ["notify"], indirect=True)
-def test_a_database_that_is_down_at_the_start_is_waited_for(
-    on_own_server: Installation, restartable_server: Server
-) -> None:
-    on_own_server.ats.close()
-    restartable_server.stop()
-    with on_own_server.daemon(ready=False) as daemon:
-        daemon.wait_until_not_ready("cannot be reached")
-        daemon.wait_until(lambda: daemon.get("/healthz")[0] == 200, "health")
-        # The store has what is wrong a moment later.
-        daemon.wait_until(lambda: "cannot be reached" in on_own_server.run("status").stdout, "the status")
-        assert on_own_server.run("status").code == 0
-        restartable_server.start()
-        daemon.wait_until_ready()
-        warnings = daemon.events_named("cannot be reached")
-        assert {warning["level"] for warning in warnings} == {"warning"}
-        # A server that is starting up is another reason than one that is not there.
-        assert len({warning["event"] for warning in warnings}) == len(warnings), "each reason is logged once"
-        on_own_server.reconnect()
-        on_own_server.settle(daemon)
-
-
 @pytest.mark.parametrize(
     ("mode", "stop"),
     [("notify", signal.SIGQUIT), ("poll", signal.SIGINT)],

@@ -2,20 +2,11 @@
 
 import signal
 
-from support.daemon_process import DaemonProcess
 from support.installation import JOB, Installation
 from support.numbered_work import NumberedWork, older_after_newer
 
-TAKEN_OVER = "the configuration was read again and is in use"
 REFUSED = "not reloaded, the configuration in use stays"
 ROUNDS, APPLICATIONS = 6, 8
-
-
-def reload(daemon: DaemonProcess) -> dict[str, object]:
-    """Have it read its configuration, and return what it says once that is in use."""
-    before = len(daemon.events_named(TAKEN_OVER))
-    daemon.send_signal(signal.SIGHUP)
-    return daemon.wait_for_event(TAKEN_OVER, before + 1)
 
 
 def test_a_watch_more_and_a_watch_less(notify: Installation) -> None:
@@ -30,7 +21,7 @@ def test_a_watch_more_and_a_watch_less(notify: Installation) -> None:
             watches={"candidates": {**notify.document["watches"]["applications"], "table": "public.candidates"}}
         )
         notify.install()
-        assert reload(daemon)["watches"] == "applications,candidates"
+        assert daemon.reload()["watches"] == "applications,candidates"
         daemon.wait_until_ready()
         daemon.wait_until(lambda: [e for e in daemon.events_named("watching") if e["watch"] == "candidates"], "it")
         notify.ats.execute("UPDATE public.candidates SET status = 'SEEN', updated_at = clock_timestamp()")
@@ -41,7 +32,7 @@ def test_a_watch_more_and_a_watch_less(notify: Installation) -> None:
 
         del notify.document["watches"]["candidates"]
         notify.configure()
-        assert reload(daemon)["watches"] == "applications"
+        assert daemon.reload()["watches"] == "applications"
         daemon.wait_until_ready()
         notify.settle(daemon)
         left = daemon.wait_for_event("the store knows a watch that the configuration does not have")
@@ -73,7 +64,7 @@ def test_a_configuration_with_mistakes_is_refused_with_all_of_them(notify: Insta
         daemon.wait_for_event("there is no such file")
 
         notify.config.write_text(valid)
-        reload(daemon)
+        daemon.reload()
         daemon.wait_until_ready()
         assert daemon.stop() == 0
 
@@ -92,7 +83,7 @@ def test_nothing_is_lost_or_repeated_however_often_it_is_reloaded_under_load(not
                     notify.configure_watch(capture={"lookback": f"{300 + number}s"})
                 else:
                     notify.configure(hellowork={"concurrency": 2 + number, "timeout": f"{10 + number}s"})
-                reload(daemon)
+                daemon.reload()
         daemon.wait_until(lambda: work.is_known_to(hellowork), "HelloWork to know the latest states")
         assert daemon.pid == pid
         assert older_after_newer(hellowork.calls) == []

@@ -10,9 +10,8 @@ import psycopg
 import pytest
 from psycopg import sql
 from support.binaries import server_binaries
-from support.daemon_process import DaemonProcess
 from support.hellowork_server import HelloWork
-from support.installation import JOB, Installation, a_watch, an_installation
+from support.installation import Installation, a_watch, an_installation, calls_are
 from support.reader import ROOT, Terminal, a_command, steps
 from support.sessions import rows
 from support.watched import run_script
@@ -63,14 +62,6 @@ def change(vendor: Installation, customer: str, status: str) -> None:
     vendor.ats.execute(query.format(sql.Identifier(customer), status))
 
 
-def is_sent(vendor: Installation, application: str, *statuses: str) -> bool:
-    return vendor.hellowork.told(application) == [(status, JOB) for status in statuses]
-
-
-def sent(daemon: DaemonProcess, vendor: Installation, application: str, *statuses: str) -> None:
-    daemon.wait_until(partial(is_sent, vendor, application, *statuses), f"{application}: {statuses}")
-
-
 def test_a_schema_is_renamed_while_the_daemon_runs(vendor: Installation, terminal: Terminal) -> None:
     stopped, replaced, begun, forgotten = BLOCKS
     run = partial(follow, terminal)
@@ -79,7 +70,7 @@ def test_a_schema_is_renamed_while_the_daemon_runs(vendor: Installation, termina
             run_script(dba, terminal.run(f"cdc-sync sql {script}").stdout.replace("\\set ON_ERROR_STOP on\n", ""))
     with vendor.daemon() as daemon:
         change(vendor, "customer_42", "SEEN")
-        sent(daemon, vendor, "customer_42", "SEEN")
+        calls_are(daemon, vendor.hellowork, "customer_42", "SEEN")
         vendor.quiet(daemon)
         assert BEFORE in run(stopped)
 
@@ -89,8 +80,8 @@ def test_a_schema_is_renamed_while_the_daemon_runs(vendor: Installation, termina
         assert AFTER in run(begun)
         change(vendor, "customer_43", "INTERVIEW")
         change(vendor, "customer_41", "SEEN")
-        sent(daemon, vendor, "customer_42", "SEEN", "INTERVIEW")
-        sent(daemon, vendor, "customer_41", "SEEN")
+        calls_are(daemon, vendor.hellowork, "customer_42", "SEEN", "INTERVIEW")
+        calls_are(daemon, vendor.hellowork, "customer_41", "SEEN")
 
         run(forgotten)
         daemon.wait_until(lambda: BEFORE not in json.dumps(daemon.report()), "what was there before is forgotten")

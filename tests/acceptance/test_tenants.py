@@ -1,13 +1,12 @@
 """Templates: a watch for each tenant's schema, while tenants are created, renamed, dropped and broken."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from psycopg import sql
-from support.daemon_process import DaemonProcess
+from support.daemon_process import RELOADED, DaemonProcess
 from support.hellowork_server import HelloWork
 from support.installation import (
     API_KEY,
@@ -16,17 +15,14 @@ from support.installation import (
     Installation,
     a_hurry,
     a_watch,
+    calls_are,
     merged,
     plainly,
 )
 
 FOUND, GONE = "found tenants", "tenants are gone"
-TAKEN_OVER = "the configuration was read again and is in use"
 LOOKED_WITHIN = 60.0
 _EXAMPLE = Path(__file__).parents[2] / "config" / "many-customers.yaml"
-
-Two = tuple[Installation, Installation]
-"""The same installation by each of its two databases."""
 
 
 @pytest.fixture
@@ -99,9 +95,8 @@ def install(installation: Installation) -> None:
 
 def reload(daemon: DaemonProcess) -> dict[str, str]:
     """Have it read its configuration again, and look for tenants; which watches come and go by that."""
-    before, times = watched(daemon), len(daemon.events_named(TAKEN_OVER))
-    daemon.send_signal(signal.SIGHUP)
-    daemon.wait_for_event(TAKEN_OVER, times + 1)
+    before = watched(daemon)
+    daemon.reload()
     after = watched(daemon)
     return {"begun": ",".join(sorted(after - before)), "ended": ",".join(sorted(before - after))}
 
@@ -111,19 +106,13 @@ def watched(daemon: DaemonProcess) -> set[str]:
     found = set[str]()
     for event in daemon.events:
         names = set(str(event.get("watches", "")).split(","))
-        if event["event"] in {"started", TAKEN_OVER}:
+        if event["event"] in {"started", RELOADED}:
             found = names
         elif event["event"] == FOUND:
             found |= names
         elif event["event"].startswith(GONE):
             found -= names
     return found
-
-
-def calls_are(daemon: DaemonProcess, hellowork: HelloWork, application_id: str, *statuses: str) -> None:
-    """Wait until HelloWork has been told these statuses, and no other."""
-    expected = [(status, JOB) for status in statuses]
-    daemon.wait_until(lambda: hellowork.told(application_id) == expected, f"{application_id}: {expected}")
 
 
 def statuses(hellowork: HelloWork, *application_ids: str) -> list[list[str]]:
