@@ -64,11 +64,8 @@ def test_what_fails_is_told_with_what_to_paste(notify: Installation) -> None:
     told = notify.run("check")
 
     assert told.code == 1
-    lines = told.stdout.splitlines()
-    at = next(number for number, line in enumerate(lines) if line.startswith("failed"))
-    assert lines[at].startswith("failed   applications triggers: ")
-    assert lines[at + 1].startswith("         → cdc-sync sql install > install.sql")
-    assert lines[-1].endswith(" checks: 1 failed, 1 warning(s)")
+    assert "→ cdc-sync sql install > install.sql" in told.stdout
+    assert told.stdout.splitlines()[-1].endswith(" checks: 1 failed, 1 warning(s)")
     findings = found(notify.run("check", "--json").stdout)
     assert [(item["check"], item["watch"]) for item in findings if item["state"] == "warning"] == [
         ("application-id-index", "applications")

