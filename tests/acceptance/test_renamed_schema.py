@@ -17,6 +17,9 @@ from support.sessions import rows
 from support.watched import run_script
 
 BLOCKS = [step.lines for step in steps(ROOT / "docs" / "operations.md", "Renaming a customer's schema")]
+# Each command is a program that begins anew.
+pytestmark = pytest.mark.timeout(240)
+
 BEFORE, AFTER = "applications@customer_42", "applications@customer_43"
 
 
