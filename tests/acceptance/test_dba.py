@@ -46,15 +46,6 @@ class TestWithoutSecrets:
         installed = without_secrets.run("sql", "install")
         assert installed.code == 0
 
-    def test_nothing_is_run_by_a_connection_that_is_not_known(self, without_secrets: Installation) -> None:
-        without_secrets.configure(state={"backend": "postgres", "dsn": "${STORE_DSN}"})
-        for arguments, lacks in ((["install"], "ATS_DSN"), (["install", "--store"], "STORE_DSN")):
-            refused = without_secrets.run("sql", *arguments, "--apply")
-            assert refused.code == 1
-            assert f"the environment variable {lacks} is not set" in refused.stderr
-            assert "--dsn" in refused.stderr
-        assert without_secrets.run("sql", "install", "--apply", "--dsn", without_secrets.dsn).code == 0
-
 
 def test_everything_is_removed_without_a_configuration(notify: Installation) -> None:
     notify.share_store()
