@@ -12,7 +12,7 @@ SECONDS = 8.0
 SEED = 20_240_501
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("mode", ["notify", "poll"])
 def test_the_promises_hold_whatever_fails(mode: Mode) -> None:
     outcome = torture(Options(mode, SECONDS, SEED))
