@@ -5,7 +5,7 @@ import signal
 import pytest
 import yaml
 from support.daemon_process import COMMAND, Finished
-from support.installation import PASSWORD, Installation
+from support.installation import PASSWORD, Installation, plainly
 
 FRENCH = """
 CREATE TABLE public.etapes (id serial PRIMARY KEY, libelle text);
@@ -40,12 +40,9 @@ def test_from_a_database_to_the_first_call(french: Installation) -> None:
     store = french.folder / "first.db"
     made = init(french, "--output", str(first), "--state", str(store))
     assert made.code == 0, made.output
-    assert "config validate" in made.stderr
     text = first.read_text(encoding="utf-8")
     assert "Secret Person" not in text
     assert PASSWORD not in text
-    assert "~/.pgpass" in text
-    assert f"{french.role}:PASSWORD" in text
     validated = french.run("config", "validate", config=first)
     assert validated.code == 0, validated.output
 
@@ -121,28 +118,20 @@ def test_a_file_is_not_overwritten(french: Installation) -> None:
     assert there.read_text() == "mine"
     assert init(french, "--output", str(there), "--force").code == 0
     assert "candidatures" in there.read_text()
-    nowhere = init(french, "--output", str(french.folder / "nowhere" / "first.yaml"))
-    assert nowhere.code == 1
-    assert "cannot be written" in nowhere.stderr
     full = init(french, "--output", "/dev/full", "--force")
     assert full.code == 1
     assert "/dev/full cannot be written: No space left on device" in full.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
+def test_wrong_answers_are_told(french: Installation) -> None:
+    for arguments, code, said in (
         (["--table", "candidature"], 1, "has no table candidature"),
         (["--table", "a.b.c"], 2, "is no table's name"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
-)
-def test_wrong_answers_are_told(french: Installation, arguments: list[str], code: int, said: str) -> None:
-    refused = init(french, *arguments)
+    ):
+        refused = init(french, *arguments)
 
-    assert refused.code == code
-    assert said in " ".join(refused.stderr.replace("│", " ").split())
-    assert refused.stdout == ""
+        assert (refused.code, refused.stdout) == (code, ""), arguments
+        assert said in plainly(refused)
 
 
 def test_run_refuses_while_something_is_undecided_and_what_only_looks_works(notify: Installation) -> None:
