@@ -110,12 +110,12 @@ torture: $(READY) ## Random work, kills, restarts and faults for minutes; TORTUR
 	PYTHONPATH=tests:tools $(BIN)/python -m torture $(TORTURE_ARGS)
 
 torture-cluster: $(READY) ## The same for three daemons on three hosts; needs root and Debian packages; TORTURE_ARGS="--only stop kill"
-	PYTHONPATH=tests:tools $(BIN)/python -m torture_cluster $(TORTURE_ARGS)
+	PYTHONPATH=tests:tools $(BIN)/python -m torture --hosts $(TORTURE_ARGS)
 
 bench: $(READY) ## How fast it is, each figure beside a bare loop, in some minutes; BENCH_ARGS="--rounds 5"
 	@PYTHONPATH=tests:tools $(BIN)/python -m bench $(BENCH_ARGS)
 
-trace-change: $(READY) ## The path of one change: functions, store jobs, statements; TRACE_ARGS="--store postgres --times"
+trace-change: $(READY) ## The path of one change: functions, store jobs, statements; TRACE_ARGS="--store postgres"
 	@PYTHONPATH=tests:tools $(BIN)/python -m trace_change $(TRACE_ARGS)
 
 bench-trigger: $(READY) ## What the triggers cost, in instructions (valgrind); BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"

@@ -4,33 +4,12 @@ import json
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from cdc_sync.config.json_schema import Schema, json_schema
 
-_HEADER = """\
-# Every key of the configuration
-
-Made from the models that read the file, by `python tools/configuration_reference.py`. `cdc-sync config schema` prints
-the same as a JSON Schema for editors, and `cdc-sync config example` [an annotated
-example](../config/cdc-sync.example.yaml). [How the common shapes of a schema are mapped](configuring-columns.md) has a
-page of its own, and [an ATS that does not hold HelloWork's id](hellowork-id.md) another.
-
-The file is `--config`, else `$CDC_SYNC_CONFIG`, else `/etc/cdc-sync/config.yaml`. It is YAML, and an unknown key is an
-error. A key that is not required may be left out: its default is in brackets, or it is empty if there are none.
-`cdc-sync config validate` reports every error at once. It also ends with 78 where a status that is a number by its name
-(`stage_id`) could be sent as it is: `status.map` does not have it, and `status.unmapped` is `send`. The daemon would
-run all the same: a name is no proof, and `check` looks at the type.
-
-| in a value | means |
-|---|---|
-| `500ms`, `30s`, `5m`, `2h`, `7d` | a duration |
-| `64KiB`, `256MB` | a size |
-| `${NAME}` | the environment variable of that name; an undefined one is an error |
-| `${file:PATH}` | the content of a file, without the line's end |
-| `${file:${CREDENTIALS_DIRECTORY}/NAME}` | the same: here a credential of systemd (`LoadCredential=NAME:…`) |
-| `$${` | a literal `${` |
-"""
+_HEADER = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
 _WIDTH = 120
 
 

@@ -2,19 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from cdc_sync.ats.errors import refused_by_system
 from cdc_sync.daemon.logs import LINES
 from cdc_sync.packaged import data
 
-_HEADER = """\
-# Messages
-
-Made by `python tools/messages_reference.py`. Each message goes on with what to do; here stands how it begins, with `…`
-for what differs. A `code` is stable, a wording is not.
-
-The log has the code as a field; `/api/status`, `check --json` and the page show the same texts.
-"""
+_HEADER = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
 
 
 def page() -> str:

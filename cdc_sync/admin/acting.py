@@ -8,13 +8,13 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 from multidict import MultiDict
 
 from cdc_sync.admin.access import RefusedError
+from cdc_sync.admin.watches import Json
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import EntryId, EntryState
@@ -70,7 +70,7 @@ class Done:
     """To how many something was done; `answer` is a script's."""
 
     number: int
-    answer: Mapping[str, Any]
+    answer: Json
 
 
 async def form_of(request: web.Request) -> Form:

@@ -23,7 +23,7 @@ from prometheus_client import (
 )
 
 from cdc_sync import __version__
-from cdc_sync.admin.watches import FEW
+from cdc_sync.admin.watches import FEW, Json
 from cdc_sync.core import events
 from cdc_sync.core.conditions import Conditions, kind_of, wrong
 from cdc_sync.core.content import Kind
@@ -231,7 +231,7 @@ class EventMetrics:
         self._count("cdc_sync_queue_seconds", event.watch).observe(event.waited)
         self.latency.add(event.waited + event.seconds)
 
-    def exposed(self, report: Mapping[str, Any], clock: Clock, conditions: Conditions) -> bytes:
+    def exposed(self, report: Json, clock: Clock, conditions: Conditions) -> bytes:
         """The text of `/metrics` at a status report."""
         of = self._of
         for texts in _METRICS["gauge"].values():
@@ -245,7 +245,7 @@ class EventMetrics:
         of["cdc_sync_store_ok"].set(not any(kind_of(name) == "store" for name in conditions))
         return generate_latest(self._registry)
 
-    def _show_watches(self, watches: Collection[Mapping[str, Any]], conditions: Conditions) -> None:
+    def _show_watches(self, watches: Collection[Json], conditions: Conditions) -> None:
         connected, standby = self._seen[_CONNECTED], self._seen[_STANDBY]
         is_many = max(len(watches), len(standby)) > FEW
         if is_many:  # one that stands by need not be connected
@@ -264,7 +264,7 @@ class EventMetrics:
             for watch, number in joined.items():
                 self._of[name].labels(watch, *values).set(number)
 
-    def _show_endpoints(self, endpoints: Collection[Mapping[str, Any]]) -> None:
+    def _show_endpoints(self, endpoints: Collection[Json]) -> None:
         for each in endpoints:
             name, late, is_paused = each["endpoint"], each["late_seconds"], each["sending_paused"]
             self._of["cdc_sync_delivery_lag_seconds"].labels(name).set(0 if is_paused else late or 0)

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
-from typing import Any
 
 from cdc_sync.admin.metrics import EventMetrics
-from cdc_sync.admin.watches import foremost, table
+from cdc_sync.admin.watches import Json, foremost, table
 from cdc_sync.core.conditions import is_for_a_person
 from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.store import Store
@@ -66,9 +65,7 @@ def _with(bars: Bars, value: float, now: int) -> Bars:
     return {at: bar for at, bar in bars.items() if since(now) <= at <= now} | {at: {"trend": max(before, value)}}
 
 
-async def overview(
-    store: Store, report: Mapping[str, Any], trends: Trends, asked: Mapping[str, str], now: int
-) -> dict[str, Any]:
+async def overview(store: Store, report: Json, trends: Trends, asked: Mapping[str, str], now: int) -> Json:
     """What the page shows of a report at `now` (milliseconds since the epoch), for a visitor's choice of watches."""
     watches = report["watches"]
     totals = {state: sum(watch[state] for watch in watches) for state in ("pending", "held", "dead_letters")}
@@ -95,7 +92,7 @@ async def overview(
     }
 
 
-def _verdict(report: Mapping[str, Any], totals: Mapping[str, int]) -> str:
+def _verdict(report: Json, totals: Mapping[str, int]) -> str:
     """Attention if a person should decide, bad if changes do not arrive for another reason."""
     if not all(is_for_a_person(each["name"]) for each in report["conditions"]):
         return "bad"

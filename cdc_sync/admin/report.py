@@ -6,8 +6,8 @@ Functions raise `StoreError`.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
 
+from cdc_sync.admin.watches import Json
 from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK
 from cdc_sync.config import Config
 from cdc_sync.core.batch import HistoryEntry
@@ -22,7 +22,7 @@ RECENT = 20
 """Last failures, and rows that cannot be reported of each watch."""
 
 
-async def status_report(config: Config, store: Store, now: int, here: Iterable[Condition] = ()) -> dict[str, Any]:
+async def status_report(config: Config, store: Store, now: int, here: Iterable[Condition] = ()) -> Json:
     """Watches, pending entries, endpoints, conditions, last failures; `now` is in milliseconds since the epoch.
 
     `here` are this process's conditions, which an unwritable store lacks.
@@ -45,7 +45,7 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
     }
 
 
-def _failure(entry: HistoryEntry) -> dict[str, Any]:
+def _failure(entry: HistoryEntry) -> Json:
     return {
         "watch": entry.watch,
         "application_id": entry.application_id,
@@ -55,7 +55,7 @@ def _failure(entry: HistoryEntry) -> dict[str, Any]:
     }
 
 
-async def _watches(config: Config, store: Store, now: int) -> list[dict[str, Any]]:
+async def _watches(config: Config, store: Store, now: int) -> list[Json]:
     """The configured watches, then those that only the store knows."""
     counts, held = await store.report.counts(), await store.report.oldest("held")
     repairs, fuses = await store.operation.repairs(), await store.operation.fuses()
@@ -79,7 +79,7 @@ async def _watches(config: Config, store: Store, now: int) -> list[dict[str, Any
     return found
 
 
-def _configured(config: Config, name: str) -> dict[str, Any]:
+def _configured(config: Config, name: str) -> Json:
     watch = config.watches.get(name)
     return {
         "configured": watch is not None,
@@ -89,15 +89,15 @@ def _configured(config: Config, name: str) -> dict[str, Any]:
     }
 
 
-def _baseline(positions: Mapping[str, str]) -> dict[str, Any]:
-    baseline: dict[str, Any] = {"state": "not begun", "rows": 0}
+def _baseline(positions: Mapping[str, str]) -> Json:
+    baseline: Json = {"state": "not begun", "rows": 0}
     if BASELINE in positions:
         position = json.loads(positions[BASELINE])
         baseline = {"state": "done" if position["done"] else "running", "rows": position["known"]}
     return {"baseline": baseline, "over_earlier_work": OVER_EARLIER_WORK in positions}
 
 
-def _counts(counts: WatchCounts, now: int) -> dict[str, Any]:
+def _counts(counts: WatchCounts, now: int) -> Json:
     changed, oldest = counts.changed_at, counts.oldest_queued_at
     return {
         "known": counts.known,
@@ -111,7 +111,7 @@ def _counts(counts: WatchCounts, now: int) -> dict[str, Any]:
     }
 
 
-async def _endpoints(store: Store, now: int) -> list[dict[str, Any]]:
+async def _endpoints(store: Store, now: int) -> list[Json]:
     """The endpoints' states.
 
     `late_seconds`: for how long the earliest pending call has been due, null if none is pending; `retried_at` is null
@@ -135,7 +135,7 @@ async def _endpoints(store: Store, now: int) -> list[dict[str, Any]]:
     return found
 
 
-def held_back(report: Mapping[str, Any]) -> dict[str, str]:
+def held_back(report: Json) -> dict[str, str]:
     """Why entries of watches are held, by the names under which readiness gives it."""
     reasons = {}
     for each in report["watches"]:

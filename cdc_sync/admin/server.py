@@ -23,7 +23,7 @@ from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.overview import Trends, overview
 from cdc_sync.admin.report import held_back, status_report
 from cdc_sync.admin.story import lookup
-from cdc_sync.admin.watches import LONGEST_PATTERN, foremost, part_of
+from cdc_sync.admin.watches import LONGEST_PATTERN, Json, foremost, part_of
 from cdc_sync.config import Config, HostPort
 from cdc_sync.config.models import has_several_accounts
 from cdc_sync.core.conditions import STANDBY, Conditions, is_of_one_account, is_standby, kind_of, wrong
@@ -170,7 +170,7 @@ class AdminServer:
                 return self._html(request, "message.html", status=status, title=None, message=error.message)
             return web.Response(status=status, text=f"{error}\n")
 
-    async def _report(self) -> dict[str, Any]:
+    async def _report(self) -> Json:
         """The status report, with this process's conditions, each since its first sight."""
         now, conditions = self.clock(), self.conditions()
         self._since = {name: self._since.get(name, now) for name in conditions}

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
+from cdc_sync.admin.watches import Json
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import built_urls
 from cdc_sync.core.batch import LEFT_SCOPE, LOST_ID, HistoryEntry
@@ -20,7 +20,7 @@ DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
 """Details of events that are milliseconds since the epoch."""
 
 
-def facts(content: Content) -> dict[str, Any]:
+def facts(content: Content) -> Json:
     """A state, for programs."""
     return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
 
@@ -34,9 +34,7 @@ def local_time(instant: str) -> str:
     return f" ({here:%H:%M:%S %Z})" if here.date() == utc.date() else f" ({here:%Y-%m-%d %H:%M:%S %Z})"
 
 
-async def stories(
-    config: Config, store: Store, application_id: str, watch: str | None
-) -> list[tuple[Record, dict[str, Any]]]:
+async def stories(config: Config, store: Store, application_id: str, watch: str | None) -> list[tuple[Record, Json]]:
     """An application in each watch: its record, and its story for people and programs.
 
     The story goes on from that of a watch which left the application to another one, and has no record of it any more.
@@ -54,7 +52,7 @@ async def stories(
     return found
 
 
-def _story(config: Config, record: Record, events: Sequence[HistoryEntry]) -> dict[str, Any]:
+def _story(config: Config, record: Record, events: Sequence[HistoryEntry]) -> Json:
     snapshot, entry = record.snapshot, record.entry
     # Earlier versions wrote only a line of the history.
     last = [event.event for event in events if event.at == record.acknowledged_at]
@@ -91,7 +89,7 @@ def _request(application_id: str, content: Content) -> dict[str, str]:
     return {"method": "POST", "url": content.url, "idempotency_key": key, "body": body.decode()}
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def _entry(entry: Entry) -> Json:
     return {
         "state": entry.state,
         "kinds": sorted(entry.kinds),
@@ -104,17 +102,17 @@ def _entry(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _content(content: Content) -> dict[str, Any]:
+def _content(content: Content) -> Json:
     dates = {"created": iso(content.created), "event_date": iso(content.event_date)}
     return {**facts(content), **dates, "url": content.url}
 
 
-def _event(event: HistoryEntry) -> dict[str, Any]:
+def _event(event: HistoryEntry) -> Json:
     dates = {name: iso(event.detail[name]) for name in DATES if event.detail.get(name) is not None}
     return {"at": iso(event.at), "event": event.event, **event.detail, **dates}
 
 
-async def lookup(config: Config, store: Store, text: str) -> dict[str, Any]:
+async def lookup(config: Config, store: Store, text: str) -> Json:
     """The stories of the application that a text means, or `hits` if it may mean several or none."""
     hits = await store.report.search(text, None, MOST_HITS + 1)
     if (application_id := meant(hits)) is None:

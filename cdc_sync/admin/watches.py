@@ -2,10 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from cdc_sync.core.conditions import kind_of, wrong
 from cdc_sync.core.watch_names import MOST_LISTED, matches
+
+Json: TypeAlias = dict[str, Any]
+"""What programs read: the status report, or a part of it, or of an application's story."""
 
 FEW = 10
 """More watches are shown as a choice, and share their metrics."""
@@ -17,7 +20,7 @@ LONGEST_PATTERN = 200
 """Characters of a pattern of watches' names: `fnmatch` keeps thousands of them."""
 
 
-def table(report: Mapping[str, Any], asked: Mapping[str, str]) -> dict[str, Any]:
+def table(report: Json, asked: Mapping[str, str]) -> Json:
     """The page's watches, those with problems first.
 
     With more than ten only those with problems, unless a visitor asked for a part of names (`watch`) or for all
@@ -47,7 +50,7 @@ def table(report: Mapping[str, Any], asked: Mapping[str, str]) -> dict[str, Any]
     }
 
 
-def troubles(report: Mapping[str, Any]) -> dict[str, int]:
+def troubles(report: Json) -> dict[str, int]:
     """The watches that need a person: 0 if changes do not arrive, 1 if they do.
 
     0: a condition, held entries. 1: dead letters, event dates that are whole hours off, no longer configured, begun
@@ -65,7 +68,7 @@ def troubles(report: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def worst_first(watches: Iterable[dict[str, Any]], troubled: Mapping[str, int]) -> list[dict[str, Any]]:
+def worst_first(watches: Iterable[Json], troubled: Mapping[str, int]) -> list[Json]:
     """A report's watches, those of `troubles` first."""
     return sorted(watches, key=lambda each: troubled.get(each["watch"], 2))
 
@@ -80,7 +83,7 @@ def foremost(names: Iterable[str], watches: Container[str]) -> list[str]:
     return sorted(names, key=lambda name: watch_of(name) in watches)[:MOST_LISTED]
 
 
-def part_of(report: Mapping[str, Any], pattern: str | None, *, problems: bool) -> dict[str, Any]:
+def part_of(report: Json, pattern: str | None, *, problems: bool) -> Json:
     """The report on the watches of a pattern (None: all), or on those with problems among them."""
     kept = {each["watch"] for each in report["watches"] if pattern is None or matches(pattern, each["watch"])}
     if problems:

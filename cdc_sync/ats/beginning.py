@@ -9,28 +9,21 @@ import json
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 from cdc_sync.ats.capture import Capture
 from cdc_sync.ats.connection import POSITION as REPLICA
-from cdc_sync.ats.database import WatchParts
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.notify import NotifyCapture
+from cdc_sync.ats.parts import WatchParts
 from cdc_sync.ats.poll import PollCapture
 from cdc_sync.ats.reading import prepared
 from cdc_sync.ats.status_rules import measure_edit
 from cdc_sync.ats.tenant_table import FORGOTTEN
 from cdc_sync.ats.tenant_table import POSITION as TABLE
+from cdc_sync.core import events
 from cdc_sync.core.diff import Enqueue
-from cdc_sync.core.events import (
-    BaselineDone,
-    BaselineOverEarlierWork,
-    BaselineProgress,
-    ChangesRead,
-    PendingReread,
-    WatchConnected,
-)
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Suspicion
 from cdc_sync.core.rows import Key
 from cdc_sync.store.protocol import FROM_DATABASE
@@ -42,8 +35,7 @@ BASELINE = "baseline"
 """The position with how far the baseline is."""
 
 
-@dataclass(frozen=True, slots=True)
-class BaselinePosition:
+class BaselinePosition(NamedTuple):
     """How far the baseline is.
 
     Attributes:
@@ -59,7 +51,7 @@ class BaselinePosition:
 
     def to_text(self) -> str:
         """As the store keeps it."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return json.dumps(self._asdict(), ensure_ascii=False)
 
     @classmethod
     def from_text(cls, text: str | None) -> "BaselinePosition | None":
@@ -123,13 +115,13 @@ async def begin(intake: Intake, meanwhile: str) -> Capture:
 async def _begin(intake: Intake, meanwhile: str) -> Capture:
     parts = intake.parts
     mode, version = parts.watch.capture.mode, intake.sessions.server.version
-    parts.observe(WatchConnected(parts.name, mode, version, parts.database.shown_name))
+    parts.observe(events.WatchConnected(parts.name, mode, version, parts.database.shown_name))
     capture = await open_capture(intake)
     capture.report_problems(meanwhile)
     await adopt(capture)
     await measure_edit(intake)
     number = await _reread_pending(intake)
-    parts.observe(PendingReread(parts.name, number))
+    parts.observe(events.PendingReread(parts.name, number))
     await capture.begin()
     return capture
 
@@ -187,7 +179,7 @@ async def adopt(capture: Capture) -> BaselinePosition:
         is_silent = parts.rules.baseline == "adopt" and not parts.dry_run
         if is_silent and await capture.was_worked_before():
             # The baseline takes as acknowledged what the earlier store may have had to send.
-            parts.observe(BaselineOverEarlierWork(parts.name))
+            parts.observe(events.BaselineOverEarlierWork(parts.name))
             await intake.place({OVER_EARLIER_WORK: "yes"})
         if parts.database.name:
             await intake.place({FROM_DATABASE: parts.database.name})
@@ -199,20 +191,20 @@ async def adopt(capture: Capture) -> BaselinePosition:
     rows_are_new = position.after is None and not await parts.store.capture.knows_any(parts.name)
     while True:
         position = await _adopt_page(intake, position, rows_are_new=rows_are_new)
-        intake.observe(BaselineProgress(parts.name, position.known, intake.reader.mapping.facts.estimate))
+        intake.observe(events.BaselineProgress(parts.name, position.known, intake.reader.mapping.facts.estimate))
         if position.done:
             break
     known = await parts.store.report.known_of(parts.name)
-    intake.observe(BaselineDone(parts.name, known, position.queued, time.monotonic() - started))
+    intake.observe(events.BaselineDone(parts.name, known, position.queued, time.monotonic() - started))
     return position
 
 
 async def _adopt_page(intake: Intake, position: BaselinePosition, *, rows_are_new: bool) -> BaselinePosition:
     page = await intake.reader.page(position.after, intake.parts.steps.adopted, intake.shape_of_digests)
     known = position.known + len(page.rows)
-    reached = replace(position, done=page.last is None, after=page.last, known=known)
+    reached = position._replace(done=page.last is None, after=page.last, known=known)
     async with intake.lock:
-        intake.observe(ChangesRead(intake.parts.name, "baseline", len(page.rows)))
+        intake.observe(events.ChangesRead(intake.parts.name, "baseline", len(page.rows)))
         applied = await intake.apply(
             "baseline",
             observations=intake.interpreted(page),
@@ -221,7 +213,7 @@ async def _adopt_page(intake: Intake, position: BaselinePosition, *, rows_are_ne
             rows_are_new=rows_are_new,
         )
     queued = sum(isinstance(result.decision, Enqueue) for result in applied.results)
-    return replace(reached, queued=position.queued + queued)
+    return reached._replace(queued=position.queued + queued)
 
 
 def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:

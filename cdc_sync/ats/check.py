@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 from cdc_sync.ats.check_watch import check_watch
 from cdc_sync.ats.checked import found
-from cdc_sync.ats.connection import Connection, ReplicaGuard, asking, connected, rows_of, rows_on_own_path
+from cdc_sync.ats.connection import Connection, ReplicaGuard, connected, rows_of
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import catalog
 from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
@@ -18,7 +18,6 @@ from cdc_sync.ats.triggers import left_over
 from cdc_sync.config import Config
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
-from cdc_sync.core.identifiers import written
 from cdc_sync.core.visible import HIDDEN
 
 _OLDEST, _NEWEST = 10, 18
@@ -102,13 +101,13 @@ async def _standby(config: Config, facts: ServerFacts, report: Tell) -> None:
 
 async def _search_path(connection: Connection, user: str, report: Tell) -> None:
     """Report each schema of the search_path in which others may make what an unqualified name could mean."""
-    async with asking("asking in which schemas names are looked for"):
-        ((schemas,),) = await rows_on_own_path(connection, catalog("schemas_of_path"))
     async with asking_shortly(connection, "asking who may create in the schemas of the search_path"):
-        creators = await rows_of(connection, catalog("creators"), {"schemas": schemas})
-    if not creators:
-        report(found("search-path/owners", schemas=", ".join(map(written, schemas)) or "none"))
-    for schema, roles in creators:
+        creators: dict[str, list[str] | None] = dict(await rows_of(connection, catalog("creators")))
+    if not any(creators.values()):
+        report(found("search-path/owners", schemas=", ".join(creators) or "none"))
+    for schema, roles in creators.items():
+        if not roles:
+            continue
         remedy = "\n".join(f"REVOKE CREATE ON SCHEMA {schema} FROM {role};" for role in roles)
         who = " and ".join("every role (PUBLIC)" if role == "PUBLIC" else role for role in roles)
         report(found("search-path/open", remedy, roles=who, schema=schema, user=user))

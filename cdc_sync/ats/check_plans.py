@@ -29,7 +29,7 @@ _BIG = 10_000
 async def key_index(one: Checked) -> Finding:
     """Whether an index gives the pages of a sweep in their order."""
     columns = composed("{}", map(sql.Identifier, one.watch.key))
-    plan = await _plan(one, one.statements.first_page, 1000)
+    plan = await _plan(one, sql.SQL(one.statements.by_keys.pages[0]), None, 1000)
     return _finding(one, "key-index", _making_index(one, columns, one.facts), served=plan_is_in_order(plan))
 
 
@@ -76,10 +76,10 @@ def _where(one: Checked, condition: sql.Composable) -> sql.Composed:
     return composed("SELECT FROM {} WHERE {}", one.mapping.table, condition)
 
 
-async def _plan(one: Checked, query: sql.Composable, value: Any) -> Plan:
+async def _plan(one: Checked, query: sql.Composable, *values: Any) -> Plan:
     await one.connection.execute(catalog("only_by_index"))
     explain = composed("EXPLAIN (VERBOSE, FORMAT JSON) {}", query)
-    (((explained,),),) = await rows_on_own_path(one.connection, explain, [value])
+    (((explained,),),) = await rows_on_own_path(one.connection, explain, values)
     plan: Plan = explained["Plan"]
     return plan
 

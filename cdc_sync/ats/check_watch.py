@@ -13,12 +13,10 @@ from cdc_sync.ats.checked import PARTITIONED, TABLES, Checked, how, like, listed
 from cdc_sync.ats.connection import Connection, on_own_path, rows_of
 from cdc_sync.ats.depends_on import used, why_not
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.expressions import catalog
 from cdc_sync.ats.facts import look_up, table_facts
 from cdc_sync.ats.granting import missing_grants
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.ats.recorders import PARTITIONED_SINCE, untriggered
-from cdc_sync.ats.survey import Column
 from cdc_sync.ats.triggers import installation
 from cdc_sync.config import SqlColumn, Watch
 from cdc_sync.config.columns import bare_column
@@ -30,30 +28,29 @@ from cdc_sync.core.identifiers import written
 
 async def check_watch(connection: Connection, name: str, watch: Watch, report: Tell) -> None:
     """Report on a watch, one precondition after the other."""
-    one, looking = Checked(connection, name, watch, report), f"looking up the table {watch.table}"
-    if not await one.holds("table", looking, _table):
+    one = Checked(connection, name, watch, report)
+    if not await one.holds("table", _table):
         return
     for related in watch.related:
-        await one.holds("related", f"looking up the table {related.table}", partial(_related, related=related))
-    await one.holds("status", looking, _status)
-    await one.holds("key", looking, _key)
-    await one.holds("privileges", "looking up privileges", _privileges)
-    if one.may_read and not await one.holds("columns", f"preparing to read {watch.table}", _columns):
+        await one.holds("related", partial(_related, related=related))
+    await one.holds("status", _status)
+    await one.holds("key", _key)
+    await one.holds("privileges", _privileges)
+    if one.may_read and not await one.holds("columns", _columns):
         return
     await _depends_on(one)
     if one.may_read:
         await _check_reading(one)
     if watch.capture.needs.log:
-        await one.holds("triggers", "looking for the triggers", _triggers)
+        await one.holds("triggers", _triggers)
 
 
 async def _check_reading(one: Checked) -> None:
-    await one.holds("row-security", f"reading no rows of {one.watch.table}", _policies)
-    explaining = "asking how rows would be found"
-    await one.holds("key-index", explaining, key_index)
-    await one.holds("application-id-index", explaining, id_index)
-    await one.holds("application-id-index", explaining, url_index)
-    await one.holds("watermark-index", explaining, watermark_index)
+    await one.holds("row-security", _policies)
+    await one.holds("key-index", key_index)
+    await one.holds("application-id-index", id_index)
+    await one.holds("application-id-index", url_index)
+    await one.holds("watermark-index", watermark_index)
 
 
 async def _table(one: Checked) -> Finding:
@@ -104,19 +101,17 @@ def _has(expression: SqlColumn, columns: Iterable[str]) -> bool:
 
 async def _status(one: Checked) -> Finding | None:
     """Whether HelloWork would receive a label, and no number or other table's key."""
-    column, rules = bare_column(one.watch.columns.status), one.watch.status
-    type_ = one.facts.columns.get(column or "")
-    if column is None or type_ is None:
+    rules, column = one.watch.status, one.facts.columns.get(bare_column(one.watch.columns.status) or "")
+    if column is None:
         return None
-    is_number = Column(column, type_).kind in {"number", "uuid"}
+    is_number = column.kind in {"number", "uuid"}
     translated = any(label.strip() and (not is_number or is_bare_number(label)) for label in rules.map)
-    about = {"column": written(column), "type": type_}
+    about = {"column": written(column.name), "type": column.type}
     if translated and rules.unmapped != "send":
         return one.found("status/mapped", **about)
     if is_number:
         return one.found(f"status/{'in-part' if translated else 'number'}", **about)
-    references = await rows_of(one.connection, catalog("references"), {"tables": [one.facts.oid]})
-    return one.found("status/key", **about) if column in {name for _, name, *_ in references} else None
+    return None if column.reference is None else one.found("status/key", **about)
 
 
 async def _key(one: Checked) -> Finding | None:
@@ -128,7 +123,7 @@ async def _key(one: Checked) -> Finding | None:
         return one.found("key/without-index", **about)
     if not any(set(unique) <= set(key) for unique in table.unique):
         return one.found("key/not-unique", **about)
-    if nullable := [written(name) for name in key if name not in table.not_null]:
+    if nullable := [written(name) for name in key if not table.columns[name].not_null]:
         set_ = (f"ALTER TABLE {table.qualified} ALTER COLUMN {name} SET NOT NULL;" for name in nullable)
         return one.found("key/nullable", "\n".join(set_), names=", ".join(nullable))
     return one.found("key/unique", **about)
@@ -151,7 +146,7 @@ async def _columns(one: Checked) -> Finding:
 
 
 async def _policies(one: Checked) -> Finding:
-    await on_own_path(one.connection, one.statements.first_page, [0])
+    await on_own_path(one.connection, one.statements.by_keys.pages[0], [None, 0])
     if hides := await row_security.hiding(one.connection):
         scripts = "\n".join(each.remedy for each in hides)
         return one.found("row-security/hides", scripts, reason=row_security.warning(hides))
@@ -162,7 +157,7 @@ async def _triggers(one: Checked) -> Finding:
     never = untriggered(one.facts.kind, one.version)
     if never is not None:
         return one.found("triggers/never-fire", never.remedy, table=one.facts.qualified, reason=never.reason)
-    if unseen := [name for name in expressions.compared(one.watch).columns if name in one.facts.virtual]:
+    if unseen := [name for name in expressions.compared(one.watch) or () if name in one.facts.virtual]:
         return one.found("triggers/unseen", table=one.facts.qualified, columns=listed(unseen))
     installed = await installation(one.connection, one.name, one.watch)
     if not installed.problems:

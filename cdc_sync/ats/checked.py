@@ -57,13 +57,13 @@ class Checked:
         """A finding about the watch."""
         return found(name, remedy, watch=self.name, **facts)
 
-    async def holds(self, check: str, doing: str, question: Callable[["Checked"], Awaitable[Finding | None]]) -> bool:
+    async def holds(self, check: str, question: Callable[["Checked"], Awaitable[Finding | None]]) -> bool:
         """Report the answer to a question, asked in a transaction of its own; returns whether nothing is wrong.
 
         A question raises `SourceError` if the database does not answer.
         """
         try:
-            async with asking_shortly(self.connection, doing):
+            async with asking_shortly(self.connection, f"checking {check} of {self.watch.table}"):
                 finding = await question(self)
         except SourceError as error:
             finding = Finding(check, "failed", error.message, self._remedy(check, error), self.name)

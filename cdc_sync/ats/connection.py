@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partialmethod
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from cdc_sync.ats.errors import SourceError, source_error, translate
+from cdc_sync.ats.errors import RowError, SourceError, source_error, translate
 from cdc_sync.ats.expressions import composed, sections
 from cdc_sync.config.dsn import check
 from cdc_sync.config.problems import SettingError
@@ -65,8 +65,7 @@ would be refused for ever.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaPosition:
+class ReplicaPosition(NamedTuple):
     """A server, and a snapshot there. Ids have their epoch (64 bits).
 
     Attributes:
@@ -189,7 +188,7 @@ async def asking(doing: str, within: float | None = ANSWERS_WITHIN) -> AsyncIter
     except psycopg.Error as error:
         raise translate(error, doing) from error
     except UnicodeError as error:
-        raise source_error("bytes-not-text", doing=doing) from error
+        raise source_error("bytes-not-text", RowError, doing=doing) from error
     except TimeoutError as error:
         raise source_error("unanswered", doing=doing, within=within) from error
 

@@ -1,4 +1,4 @@
-"""The ATS's database and what a watch works with: the sessions that all watches share, the store, the step sizes.
+"""The ATS's database: the sessions that all watches share, the store, the step sizes.
 
 The first watch opens one lasting session and one pool; the last one closes them. Losing the lasting session loses every
 watch's lock, so the pool closes too. The first watch to come back connects, the others share its sessions or its error.
@@ -7,26 +7,18 @@ watch's lock, so the pool closes too. The first watch to come back connects, the
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from cdc_sync.ats.connection import POSITION, Pool, ReplicaGuard, pooled
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import ServerFacts, hosts_of, server_facts
 from cdc_sync.ats.lookout import Lookout
-from cdc_sync.ats.reading import Reader
-from cdc_sync.ats.row_security import Hiding
 from cdc_sync.ats.session import ANSWERS_WITHIN, Process, Session, StandbyError, own_session, primary_session
-from cdc_sync.config import Watch
 from cdc_sync.config.sessions import POOL_SIZE
-from cdc_sync.core.batch import NO_CALLS, BesideApply
-from cdc_sync.core.events import Emit
-from cdc_sync.core.failures import OperationError
-from cdc_sync.core.rows import WatchRules
-from cdc_sync.core.zone import EventDates
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
@@ -45,10 +37,6 @@ SWEEPS_AT_ONCE = 2
 
 _REMEMBERED = 4
 """Sessions of this daemon, its present one included, that may hold a lock."""
-
-
-def nothing() -> None:
-    """The default for callbacks without an argument."""
 
 
 def wait_after(error: Exception, failures: int) -> float:
@@ -150,7 +138,6 @@ class Database:
     try_at: float = field(default=0.0, init=False)
     sweeping: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, SWEEPS_AT_ONCE), init=False)
     _failed_in_a_row: int = field(default=0, init=False)
-    _are_kept: bool = field(default=False, init=False)
 
     @property
     def shown_name(self) -> str | None:
@@ -185,20 +172,9 @@ class Database:
             sessions.users -= 1
             await self._leave(sessions)
 
-    @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
-        """Keep the sessions open while no watch uses them."""
-        self._are_kept = True
-        try:
-            yield
-        finally:
-            self._are_kept = False
-            if self._sessions is not None:
-                await self._leave(self._sessions)
-
     async def _leave(self, sessions: Sessions) -> None:
         """Close sessions that nobody uses."""
-        if sessions.users or (self._are_kept and not sessions.held.done()):
+        if sessions.users:
             return
         if self._sessions is sessions:
             self._sessions = None
@@ -321,57 +297,7 @@ class Database:
             await end(holding)
 
 
-class UnreadElsewhereError(OperationError):
-    """The table of another watch cannot be asked."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
-
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """What other watches' tables have.
-
-    Attributes:
-        watch_of: a watch with a live row, by application.
-        unseen: applications of such rows that their watch is about to see, and must compare with this one's state.
-        unreported: applications of such rows that cause no call: their watch has no record of them.
-        hidden_by: the policies that may have hidden rows.
-    """
-
-    watch_of: Mapping[str, str] = field(default_factory=dict)
-    unseen: frozenset[str] = frozenset()
-    unreported: frozenset[str] = frozenset()
-    hidden_by: frozenset[Hiding] = frozenset()
-
-
-class Others(Protocol):
-    """The other watches of a watch's account; see `ats.rows_elsewhere`."""
-
-    def of(self, watch: str) -> Sequence[str]:
-        """Their names."""
-
-    async def with_live_row(self, watch: str, accounts: Mapping[str, str]) -> Elsewhere:
-        """Ask their tables for live rows of these applications, each of its account.
-
-        Raises:
-            UnreadElsewhereError: one cannot be asked.
-            StoreError: the store cannot be used.
-        """
-
-    def join(self, watch: str, reader: Reader, suspected: asyncio.Event) -> None:
-        """A watch is captured: it is asked by its reader; `hand_over` sets the event."""
-
-    def leave(self, watch: str) -> None:
-        """It is captured no longer."""
-
-    def hand_over(self, watch: str) -> None:
-        """A watch was left an application: if this process captures it, it compares its row at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
+class Steps(NamedTuple):
     """How much a watch does at once, and how often, in seconds.
 
     `give_back_every` and `place_every` are at least so long.
@@ -402,33 +328,3 @@ class Steps:
 
 
 STEPS = Steps()
-
-
-@dataclass(frozen=True, slots=True)
-class WatchParts:
-    """What a watch works with, beside its database's sessions.
-
-    Attributes:
-        rules: the core's form of the watch's configuration.
-        clock: this daemon's, in milliseconds since the epoch.
-        beside_apply: the sender.
-        event_dates: how those of the last changed rows fit.
-    """
-
-    name: str
-    watch: Watch
-    rules: WatchRules
-    database: Database
-    others: Others
-    observe: Emit
-    clock: Callable[[], int]
-    beside_apply: BesideApply = NO_CALLS
-    event_dates: EventDates = field(default_factory=EventDates)
-    want_sweep: Callable[[], None] = nothing
-    dry_run: bool = False
-    steps: Steps = STEPS
-
-    @property
-    def store(self) -> Store:
-        """The database's store."""
-        return self.database.store

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
-from cdc_sync.ats.database import Elsewhere, UnreadElsewhereError
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.reading import Read
+from cdc_sync.ats.rows_elsewhere import Elsewhere, UnreadElsewhereError
 from cdc_sync.core.batch import Heir, Resolved
 from cdc_sync.core.events import DeletionsDecided, DeletionsWait
 from cdc_sync.core.outbox import Known, Suspicion, former_row
@@ -20,6 +20,9 @@ _LOOK_EVERY = 1.0
 
 _SLACK = 60_000
 """Milliseconds by which the clock may go back before a suspicion seems to come from a wrong one."""
+
+_LAST_TIME = 2**62
+"""After every due time; more than there are suspicions."""
 
 
 class Deletions:
@@ -36,7 +39,7 @@ class Deletions:
     def __init__(self, intake: Intake) -> None:
         self.left_some_unanswered = False
         self.parts = intake.parts
-        self._intake, self._reader = intake, intake.reader
+        self._intake = intake
 
     async def confirm(self) -> None:
         """Answer suspected deletions for ever."""
@@ -64,6 +67,13 @@ class Deletions:
                 if answered:
                     await self._intake.place(await self._intake.table.accepted())
                 return answered
+
+    async def confirm_all(self) -> None:
+        """Answer every suspected deletion now, also those whose grace has not ended."""
+        parts, at_once = self.parts, self.parts.steps.confirmed
+        suspected = await parts.store.capture.due_suspicions(parts.name, _LAST_TIME, _LAST_TIME, horizon=0)
+        for first in range(0, len(suspected), at_once):
+            await self.answer(suspected[first : first + at_once])
 
     async def answer(self, suspicions: Sequence[Suspicion]) -> None:
         """Answer suspected deletions now."""
@@ -93,7 +103,7 @@ class Deletions:
     async def _former_rows(self, application_ids: Sequence[str]) -> dict[str, Observation]:
         """The rows that still are those of applications whose id no row was found to carry."""
         known = await self.parts.store.capture.known(self.parts.name, application_ids)
-        read = await self._reader.by_key({before.key for before in known.values()}, confirming=True)
+        read = await self._intake.reader.by_key({before.key for before in known.values()}, confirming=True)
         self._intake.see_hiding(self._intake.hidden_by | read.hidden_by)
         return former_rows(read, known, self.parts.rules)
 

@@ -3,9 +3,9 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import NamedTuple
 
 from cdc_sync.ats.connection import Pool, asking, connected
 from cdc_sync.ats.errors import SourceError, refused_by_system
@@ -19,8 +19,7 @@ _WITHIN = 10.0
 _LOOKING = "looking for tenants"
 
 
-@dataclass(frozen=True, slots=True)
-class Discovery:
+class Discovery(NamedTuple):
     """The result of a look for tenants.
 
     Attributes:
@@ -66,7 +65,7 @@ async def discover(
 
     await asyncio.gather(*map(look, asked))
     with_tenants, refused = expanded(config, found, config.reveal)
-    return Discovery(with_tenants, {name: str(mistake) for name, mistake in refused.items()}, unasked)
+    return Discovery(with_tenants, refused, unasked)
 
 
 async def _ask(dsn: str, pool: Pool | None, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:

@@ -50,15 +50,22 @@ class SourceError(OperationError):
         return type(self)(self.code, message)
 
 
+class RowError(SourceError):
+    """A single row's contents may be the cause."""
+
+
+_OF_THE_SERVER = frozenset({"08", "25", "40", "53", "55", "57"})
+"""Classes of SQLSTATEs that say nothing of a row: of connections, transactions, resources, locks, operators."""
+
 _QUOTED = re.compile('["«].*["»]', re.DOTALL)
 """From the first quote to the last, in any language: maybe a row's value."""
 
 _BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
 
 
-def source_error(name: str, **facts: object) -> SourceError:
+def source_error(name: str, kind: type[SourceError] = SourceError, **facts: object) -> SourceError:
     """The error with one of the messages, by its code and maybe a `/` and more."""
-    return _error(name, texts()["messages"][name], **facts)
+    return _error(kind, name, texts()["messages"][name], **facts)
 
 
 def reason(name: str, /, **facts: object) -> Reason:
@@ -74,8 +81,8 @@ def refused_by_system(error: OSError) -> SourceError:
     )
 
 
-def _error(name: str, text: str, /, **facts: object) -> SourceError:
-    return SourceError(name.partition("/")[0], filled(name, text, **facts))
+def _error(kind: type[SourceError], name: str, text: str, /, **facts: object) -> SourceError:
+    return kind(name.partition("/")[0], filled(name, text, **facts))
 
 
 def unwritable(error: UnicodeEncodeError) -> SourceError:
@@ -88,37 +95,26 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
     line = visible(_first_line(error))
     names = {kind.__name__ for kind in type(error).__mro__}
     names |= {"text"} if error.sqlstate is None else set()
+    is_of_the_server = error.sqlstate is None or error.sqlstate[:2] in _OF_THE_SERVER
+    kind = SourceError if is_of_the_server else RowError
     for meaning in texts()["meanings"]:
         match = re.search("|".join(meaning.get("found", ())), line)
         if match is not None and names.intersection(meaning["of"]):
-            return _error(meaning["code"], meaning["text"], message=line, found=line[match.start() :], doing=doing)
+            facts = {"message": line, "found": line[match.start() :], "doing": doing}
+            return _error(kind, meaning["code"], meaning["text"], **facts)
     raise AssertionError("the last one is of every error")
-
-
-_OF_THE_SERVER = frozenset({"08", "25", "40", "53", "55", "57"})
-"""Classes of SQLSTATEs that say nothing of a row: of connections, transactions, resources, locks, operators."""
-
-
-def is_of_a_row(error: SourceError) -> bool:
-    """Whether a single row's contents may be the cause."""
-    cause = error.__cause__
-    if isinstance(cause, psycopg.Error):
-        return cause.sqlstate is not None and cause.sqlstate[:2] not in _OF_THE_SERVER
-    return isinstance(cause, UnicodeError)
 
 
 async def unless_a_row_fails(asked: Awaitable[T]) -> T | None:
     """The answer; None if a row's contents prevent it."""
     try:
         return await asked
-    except SourceError as error:
-        if not is_of_a_row(error):
-            raise
-    return None
+    except RowError:
+        return None
 
 
-def row_error_text(error: SourceError) -> str:
-    """The text of an error that `is_of_a_row`, without the row's values."""
+def row_error_text(error: RowError) -> str:
+    """The text of an error, without the row's values."""
     cause = error.__cause__
     if not isinstance(cause, psycopg.Error):
         return error.message

@@ -131,11 +131,8 @@ def spellings_in_url(application_id: str) -> set[str]:
     return {application_id, quote(application_id, safe=""), quote(application_id, safe="!$&'()*+,;=:@")}
 
 
-class Dependencies(NamedTuple):
-    """Column names in order; not `complete` if an expression has no `depends_on`, and may use others."""
-
-    columns: tuple[str, ...]
-    complete: bool
+Columns: TypeAlias = tuple[str, ...] | None
+"""Column names in order; None: maybe all of the table, as an expression has no `depends_on`."""
 
 
 class SideTable(NamedTuple):
@@ -190,22 +187,25 @@ def undeclared(watch: Watch) -> list[str]:
     return [place for place, column in compared_by_place(watch).items() if columns_of(column) is None]
 
 
-def watched(watch: Watch) -> Dependencies:
+def watched(watch: Watch) -> Columns:
     """The columns of the key, `columns`, `extra` and `where`."""
     return _used(watch, by_place(watch).values())
 
 
-def compared(watch: Watch) -> Dependencies:
+def compared(watch: Watch) -> Columns:
     """The same without metadata: what the UPDATE trigger compares."""
     return _used(watch, compared_by_place(watch).values())
 
 
-def columns_of(one: Column) -> tuple[str, ...] | None:
-    """The columns that a value is made of; None for an expression without `depends_on`."""
+def columns_of(one: Column) -> Columns:
+    """The columns that a value is made of."""
     return (one.name,) if isinstance(one, PlainColumn) else one.depends_on
 
 
-def _used(watch: Watch, columns: Iterable[Column]) -> Dependencies:
-    used = [columns_of(each) for each in columns]
-    names = dict.fromkeys((*watch.key, *(name for some in used for name in some or ())))
-    return Dependencies(tuple(names), complete=None not in used)
+def _used(watch: Watch, columns: Iterable[Column]) -> Columns:
+    names = dict.fromkeys(watch.key)
+    for used in map(columns_of, columns):
+        if used is None:
+            return None
+        names |= dict.fromkeys(used)
+    return tuple(names)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
@@ -13,10 +13,20 @@ from psycopg.pq import Conninfo
 
 from cdc_sync.ats.connection import IDENTITY, NOW, Connection, Rows, asking, look_at_own_schemas, rows_of
 from cdc_sync.ats.errors import source_error
-from cdc_sync.ats.expressions import arrays, catalog, composed, sections
+from cdc_sync.ats.expressions import POSTGRESQLS_OWN, arrays, catalog, composed, sections
 from cdc_sync.config import Watch
 from cdc_sync.core.findings import host_name
 from cdc_sync.core.identifiers import QualifiedName, usable
+
+Kind = Literal["text", "number", "uuid", "json", "instant", "other"]
+
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("text", "character", "character varying", "citext", "name"), "text"),
+    **dict.fromkeys(("smallint", "integer", "bigint", "numeric"), "number"),
+    **dict.fromkeys(("json", "jsonb"), "json"),
+    "uuid": "uuid",
+    "date": "instant",
+}
 
 READABLE = "rpvmf"
 """Relations with rows (`pg_class.relkind`): tables, partitioned ones, views, materialized ones, foreign tables."""
@@ -48,17 +58,53 @@ class ServerFacts:
     is_superuser: bool = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class TableFacts:
+class Reference(NamedTuple):
+    """Another table that a column leads to, by its key."""
+
+    table: QualifiedName
+    key: str
+
+
+class Column(NamedTuple):
+    """A column.
+
+    Attributes:
+        type: as SQL writes it, domains resolved.
+        unique: by an index of its own.
+        reference: where a foreign key leads.
+        operators: the schema of the operators that compare its type: `pg_catalog`, or an extension's.
+        virtual: whether it is generated when it is read (PostgreSQL 18): a trigger sees no value of it.
+    """
+
+    name: str
+    type: str
+    is_enum: bool = False
+    unique: bool = False
+    reference: Reference | None = None
+    not_null: bool = False
+    operators: str = POSTGRESQLS_OWN
+    virtual: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of its values."""
+        plain = self.type.partition("(")[0]
+        return "text" if self.is_enum else "instant" if plain.startswith("timestamp") else _KINDS.get(plain, "other")
+
+    @property
+    def has_zone(self) -> bool:
+        """Whether its values have a time zone."""
+        return self.type.endswith("with time zone")
+
+
+class TableFacts(NamedTuple):
     """A table in the catalog.
 
     Attributes:
         oid: another one if the table was created again.
         estimate: the planner's row count, 0 if unknown.
-        columns: with their types as SQL writes them.
+        columns: by name, in their order.
         unique: the columns of each unique index.
-        operators: the schema of the operators that compare each column's type: `pg_catalog`, or an extension's.
-        virtual: columns that are generated when they are read (PostgreSQL 18): a trigger sees no value of them.
     """
 
     oid: int
@@ -66,11 +112,13 @@ class TableFacts:
     name: str
     kind: str
     estimate: int
-    columns: Mapping[str, str]
-    not_null: Sequence[str]
+    columns: Mapping[str, Column]
     unique: Sequence[Sequence[str]]
-    operators: Mapping[str, str]
-    virtual: Sequence[str]
+
+    @property
+    def virtual(self) -> set[str]:
+        """The columns that a trigger does not see."""
+        return {column.name for column in self.columns.values() if column.virtual}
 
     @property
     def qualified(self) -> QualifiedName:
@@ -104,20 +152,30 @@ async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | 
     if not found:
         return None
     ((oid, schema, name, kind, estimate),) = found
-    described = await rows_of(connection, catalog("tables"), {"tables": [oid]})
-    unique, columns = json.loads(described[0][1]) if described else ([], {})
-    return TableFacts(
-        oid,
-        schema,
-        name,
-        kind,
-        estimate,
-        columns={name: of["type"] for name, of in columns.items()},
-        not_null=[name for name, of in columns.items() if of["not_null"]],
-        unique=unique,
-        operators={name: of["operators"] for name, of in columns.items()},
-        virtual=[name for name, of in columns.items() if of["virtual"]],
-    )
+    columns, unique = (await described(connection, [oid])).get(oid, ({}, []))
+    return TableFacts(oid, schema, name, kind, estimate, columns, unique)
+
+
+Described: TypeAlias = tuple[dict[str, Column], list[list[str]]]
+"""A table's columns by name, and those of each unique index, the primary one first."""
+
+
+async def described(connection: Connection, oids: Sequence[int]) -> dict[int, Described]:
+    """What the catalog has of these tables; of a table without columns nothing."""
+    rows = await rows_of(connection, catalog("tables"), {"tables": oids})
+    found = {oid: json.loads(text) for oid, text in rows}
+    return {
+        oid: ({name: _column(name, unique, **about) for name, about in columns.items()}, unique)
+        for oid, (unique, columns) in found.items()
+    }
+
+
+def _column(name: str, unique: list[list[str]], reference: list[str] | None, **about: Any) -> Column:
+    leads = None
+    if reference is not None and all(map(usable, reference)):
+        *table, key = reference
+        leads = Reference(QualifiedName(*table), key)
+    return Column(name, unique=[name] in unique, reference=leads, **about)
 
 
 async def oid_of(connection: Connection, table: QualifiedName) -> int | None:

@@ -8,9 +8,9 @@ from psycopg import sql
 
 from cdc_sync import own_path
 from cdc_sync.ats.by_schema import BySchema, by_schema
-from cdc_sync.ats.expressions import Dependencies, among, composed, render, sections, template, watched
+from cdc_sync.ats.expressions import Columns, among, composed, render, sections, template, watched
 from cdc_sync.ats.expressions import table as quoted
-from cdc_sync.ats.recorders import BELL, missed_of, tables_of
+from cdc_sync.ats.recorders import BELL, missed_of, tables_of, tables_of_all
 from cdc_sync.config import Config, Watch
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
@@ -34,8 +34,7 @@ def grants(config: Config, role: str) -> str:
 
 
 def _head(file: str, config: Config, role: str) -> str:
-    tables = [table for watch in config.watches.values() for table in tables_of(watch)]
-    return render(template(file), role=role, begin=sql.SQL(own_path.begin(tables)))
+    return render(template(file), role=role, begin=sql.SQL(own_path.begin(tables_of_all(config.watches))))
 
 
 class _Need(NamedTuple):
@@ -51,7 +50,7 @@ class _Need(NamedTuple):
 
 def granting_watch(name: str, watch: Watch, to: sql.Identifier) -> str:
     """The GRANTs for a watch."""
-    lines = [] if watched(watch).complete else [_UNKNOWN]
+    lines = [_UNKNOWN] if watched(watch) is None else []
     for need in _needs(name, watch, _OUR_ROLE):
         grant = render("GRANT {} TO {};", sql.SQL(need.what), to)
         lines.append(grant if need.table is None else own_path.naming(need.table, grant).rstrip())
@@ -67,10 +66,10 @@ def missing_grants(name: str, watch: Watch, role: str | None = None) -> str:
 
 def _needs(name: str, watch: Watch, role: sql.Composable) -> Iterator[_Need]:
     """What a role needs for a watch."""
-    for table, needed in _tables(watch):
+    for table, columns in _tables(watch):
         if table.schema is not None:
             yield _schema(table.schema, role)
-        yield _columns(table, needed.columns if needed.complete else (), role)
+        yield _columns(table, columns or (), role)
     if watch.capture.needs.log:
         yield _schema("cdc_sync", role)._replace(what="USAGE ON SCHEMA cdc_sync")
         yield _relation("table", "changes", ("SELECT", "DELETE", "TRUNCATE"), role)
@@ -152,11 +151,10 @@ def _loop(of: BySchema, schemas: Iterable[str]) -> str:
     )
 
 
-def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:
+def _tables(watch: Watch) -> list[tuple[QualifiedName, Columns]]:
     """The columns that a watch reads, by table, its own first."""
     needed, watermark = watched(watch), watch.capture.needs.watermark
-    if watermark is not None:
-        needed = needed._replace(columns=tuple(dict.fromkeys((*needed.columns, watermark))))
-    # Which of their columns an expression reads, only the server knows.
-    whole = Dependencies((), complete=False)
-    return [(watch.table, needed), *((each.table, whole) for each in watch.related)]
+    if needed is not None and watermark is not None:
+        needed = tuple(dict.fromkeys((*needed, watermark)))
+    # Which of the others' columns an expression reads, only the server knows.
+    return [(watch.table, needed), *((each.table, None) for each in watch.related)]

@@ -7,51 +7,43 @@ are read and applied in a second transaction.
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from cdc_sync import __version__
 from cdc_sync.ats import row_security
 from cdc_sync.ats.connection import POSITION as REPLICA
-from cdc_sync.ats.database import Sessions, WatchParts
+from cdc_sync.ats.database import Sessions
 from cdc_sync.ats.lookout import Watched
 from cdc_sync.ats.mapping import Mapping as TableMapping
+from cdc_sync.ats.parts import WatchParts
 from cdc_sync.ats.reading import Read, Reader
 from cdc_sync.ats.recorders import relations_of
 from cdc_sync.ats.row_security import Hiding
+from cdc_sync.ats.rows_elsewhere import resolved
 from cdc_sync.ats.tenant_table import POSITION as TABLE
 from cdc_sync.ats.tenant_table import TenantTable
-from cdc_sync.core.batch import Applied, ApplyResult, Batch, Resolved
+from cdc_sync.core import events
+from cdc_sync.core.batch import Applied, Batch, Resolved
 from cdc_sync.core.diff import Decision, Enqueue
-from cdc_sync.core.events import (
-    ChangesRead,
-    Decided,
-    Outcome,
-    RowsHidden,
-    RowSkipped,
-    RowsVisible,
-    ZoneDoubted,
-    ZoneTrusted,
-)
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.rows import (
     Key,
     Observation,
     Origin,
     Reportable,
-    Row,
     WatchRules,
     by_application,
-    current,
     interpret,
 )
 from cdc_sync.core.zone import Dated
 
 _REMEMBERED_SKIPS = 100_000
 _REMEMBERED_NAMES = 20_000
-_QUEUED: Mapping[EntryState, Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
-_OUTCOMES: Mapping[Decision, Outcome] = {"cancel": "cancelled", "adopt": "adopted"}
+_CHANGES = frozenset({"notify", "poll", "sweep"})
+_QUEUED: Mapping[EntryState, events.Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
+_OUTCOMES: Mapping[Decision, events.Outcome] = {"cancel": "cancelled", "adopt": "adopted"}
 
 
 class Intake:
@@ -87,7 +79,7 @@ class Intake:
         self.lock = asyncio.Lock()
         self.requests = 0
         # Another version may interpret rows differently.
-        self.shape_of_digests = f"{__version__} {shape(self.reader.statements.shape, parts.rules)}"
+        self.shape_of_digests = f"{__version__} {shape(self.reader.statements.by_keys.pages[1], parts.rules)}"
         self.named: set[Key] | None = None
         self.suspected = asyncio.Event()
         self.skipped: dict[Key, str] = {}
@@ -118,28 +110,30 @@ class Intake:
         """Note which policies may hide rows; report news, or `always`."""
         if always or hidden_by != self.hidden_by:
             self.hidden_by, self.watched.rechecks, watch = hidden_by, bool(hidden_by), self.rules.watch
-            self.observe(RowsHidden(watch, row_security.warning(hidden_by)) if hidden_by else RowsVisible(watch))
+            self.observe(
+                events.RowsHidden(watch, row_security.warning(hidden_by)) if hidden_by else events.RowsVisible(watch)
+            )
 
     def doubt(self, hidden_by: frozenset[Hiding]) -> str | None:
         """Why deletions are held; `hidden_by` may hide rows."""
         return row_security.described(hidden_by) if hidden_by else self.table.doubt
 
-    async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
-        """Read the rows of these keys and apply them; a key without a row is gone.
+    async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[Applied]:
+        """Read the rows of these keys and apply them, in parts; a key without a row is gone.
 
         `times` has when each may have changed.
         """
         async with self.lock:
-            results: list[ApplyResult] = []
+            applied: list[Applied] = []
             async for read, answered in self.reader.parts_by_key(times):
                 found = {row.key for row in read.rows}
                 gone = {key: times[key] for key in answered if key not in found}
                 if not found and not gone:
                     continue
-                self.observe(ChangesRead(self.rules.watch, origin, len(found) + len(gone)))
+                self.observe(events.ChangesRead(self.rules.watch, origin, len(found) + len(gone)))
                 observations = [interpret(row, self.rules, times.get(row.key, read.at)) for row in read.rows]
-                results += (await self.apply(origin, observations=observations, gone=gone)).results
-            return results
+                applied.append(await self.apply(origin, observations=observations, gone=gone))
+            return applied
 
     async def compared(self) -> None:
         """A sweep has compared every row."""
@@ -176,21 +170,24 @@ class Intake:
         if not (has_news or batch.positions):
             return Applied()
         if self.named is not None and origin != "sweep":
-            self.named.update(batch.gone, (each.key for each in batch.observations))
-            if len(self.named) > _REMEMBERED_NAMES:
-                self.named = None
+            self.named = _with_keys_of(batch, self.named)
         if has_news and self.table.is_of_tenant:
             await self.table.look()
         first = await self.store.capture.apply(self.rules, batch, parts.beside_apply)
         if first.suspected:
             self.suspected.set()
         self._report(first, origin)
-        self._see_dates(batch, first)
+        if parts.watch.columns.event_date is not None and origin in _CHANGES:
+            self._see_dates(batch, first)
         if not first.unresolved:
             return first
         resolved = await self.resolve(first.unresolved)
         second = await self.apply(origin, resolved=resolved, first_status=batch.first_status, positions=batch.positions)
-        return first._replace(results=[*first.results, *second.results], written=first.written or second.written)
+        return first._replace(
+            results=[*first.results, *second.results],
+            suspected=first.suspected | second.suspected,
+            written=first.written or second.written,
+        )
 
     async def resolve(self, unresolved: Mapping[str, int]) -> list[Resolved]:
         """Read all rows of these applications; each id comes with the time of its change."""
@@ -201,8 +198,6 @@ class Intake:
 
     def _see_dates(self, batch: Batch, applied: Applied) -> None:
         """Compare the event dates of changed rows with the changes; report news."""
-        if self.parts.watch.columns.event_date is None or batch.origin not in {"notify", "poll", "sweep"}:
-            return
         changed = {each.application_id for each in applied.results if isinstance(each.decision, Enqueue)}
         observed = (*batch.observations, *(each.canonical for each in batch.resolved))
         rows = [each for each in observed if isinstance(each, Reportable) and each.application_id in changed]
@@ -211,7 +206,7 @@ class Intake:
         dated = [Dated(row.key, row.content.event_date, since[row.key], row.changed_at) for row in rows]
         dates, watch = self.parts.event_dates, self.rules.watch
         if dates.see(dated):
-            self.observe(ZoneDoubted(watch, dates.reason) if dates.hours else ZoneTrusted(watch))
+            self.observe(events.ZoneDoubted(watch, dates.reason) if dates.hours else events.ZoneTrusted(watch))
 
     def _report(self, applied: Applied, origin: Origin) -> None:
         watch, observe = self.rules.watch, self.observe
@@ -220,20 +215,19 @@ class Intake:
                 self.skipped.pop(skip.key, None)
             else:
                 self.skipped[skip.key] = skip.reason
-                observe(RowSkipped(watch, "/".join(skip.key), skip.application_id, skip.reason))
+                observe(events.RowSkipped(watch, "/".join(skip.key), skip.application_id, skip.reason))
         for result in applied.results:
             decision = result.decision
             outcome = _QUEUED[result.state or "pending"] if isinstance(decision, Enqueue) else _OUTCOMES[decision]
             # The baseline reports a number of adoptions.
             if outcome != "adopted" or origin != "baseline":
-                observe(Decided(watch, result.application_id, origin, outcome, result.reason))
+                observe(events.Decided(watch, result.application_id, origin, outcome, result.reason))
 
 
-def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:
-    """What all of an application's rows mean."""
-    best = current(rows)
-    canonical = None if best is None else interpret(best, rules, changed_at)
-    return Resolved(application_id, changed_at, canonical, frozenset(row.key for row in rows))
+def _with_keys_of(batch: Batch, named: set[Key]) -> set[Key] | None:
+    """The named keys, with those of a batch; None if they are too many."""
+    named.update(batch.gone, (each.key for each in batch.observations))
+    return named if len(named) <= _REMEMBERED_NAMES else None
 
 
 def shape(statement: str, rules: WatchRules) -> str:

@@ -75,10 +75,10 @@ class Mapping:
         self.table, self.scope = _table(facts), _scope(watch)
         self.key_columns = [expressions.column(name) for name in watch.key]
         self.has_key = sql.SQL(" AND ").join(composed("{} IS NOT NULL", key) for key in self.key_columns)
-        self.key_type_names = [facts.columns[name] for name in watch.key]
+        self.key_type_names = [facts.columns[name].type for name in watch.key]
         self.key_types = list(map(expressions.fragment, self.key_type_names))
         self.key_texts = list(map(expressions.key_text, self.key_columns, self.key_type_names))
-        self.operators = [facts.operators[name] for name in watch.key]
+        self.operators = [facts.columns[name].operators for name in watch.key]
         self.key_operators = expressions.common_schema(self.operators)
         self.expressions = self._all_read()
         self.select = sql.SQL(", ").join([*self.key_texts, *self.expressions.values()])
@@ -152,7 +152,7 @@ class Mapping:
         if mapped is None:
             return sql.SQL("true")
         value = expressions.expression(mapped)
-        if isinstance(mapped, PlainColumn) and self.facts.columns[mapped.name] in _NUMBERS:
+        if isinstance(mapped, PlainColumn) and self.facts.columns[mapped.name].type in _NUMBERS:
             return composed("({} IS NULL)", value)
         trimmed = composed("pg_catalog.btrim({}::text, {})", value, BLANKS)
         return composed("(coalesce({}, '') OPERATOR(pg_catalog.=) '')", trimmed)

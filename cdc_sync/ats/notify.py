@@ -16,15 +16,14 @@ import asyncio
 import json
 import math
 import time
-from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import NamedTuple, Self
 
 from psycopg import errors, sql
 
 from cdc_sync.ats import expressions
 from cdc_sync.ats.capture import Capture, ChangedError, Jobs
-from cdc_sync.ats.connection import NOW, Connection, Pool, rows_of
+from cdc_sync.ats.connection import Connection, Pool, rows_of, with_position
 from cdc_sync.ats.errors import source_error
 from cdc_sync.ats.expressions import composed, sections
 from cdc_sync.ats.intake import Intake
@@ -32,14 +31,7 @@ from cdc_sync.ats.lookout import Ears
 from cdc_sync.ats.recorders import untriggered
 from cdc_sync.ats.triggers import Installation, installation
 from cdc_sync.config import Capture as Configured
-from cdc_sync.core.events import (
-    BellLeftAlone,
-    CaughtUp,
-    ChangesMissed,
-    NotifyQueueSeen,
-    TriggersFound,
-    TriggersMissing,
-)
+from cdc_sync.core import events
 from cdc_sync.core.reasons import coded, joined
 from cdc_sync.core.rows import Key
 
@@ -57,8 +49,7 @@ _ENDED_EVERY = 0.5
 """Seconds between checks whether transactions have ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """A batch of changes.
 
     Attributes:
@@ -86,14 +77,13 @@ class ChangeLog:
         # A batch of which nothing was deleted, without an error.
         self._kept: tuple[str, ...] = ()
         # As text: composing a statement takes longer than running it.
-        self._batch = composed(_SQL["batch"], watch=expressions.literal(watch), now=NOW).as_string()
+        self._batch = with_position(composed(_SQL["batch"], watch=expressions.literal(watch)), 1)
 
     async def read(self, limit: int) -> Changes:
         """Read up to `limit` changes."""
         batch = partial(rows_of, query=self._batch, parameters=(limit,), prepare=True)
-        ((text,),) = await self._pool.ask(_DOING, batch)
-        listed, size, position, *places = json.loads(text)
-        self._pool.guard.advance(position)
+        ((text, _),) = await self._pool.read(_DOING, batch)
+        listed, size, *places = json.loads(text)
         listed = listed or []
         times: dict[Key, int] = {}
         for key, at in listed:
@@ -203,9 +193,10 @@ class NotifyCapture(Capture):
         if not self.installed.has_log:
             return jobs
         if self._may_ring:
-            await self.intake.sessions.lasting.listen(name, self.rung.set, self._proved)
+            lasting, observe = self.intake.sessions.lasting, self.parts.observe
+            await lasting.listen(name, self.rung.set, lambda usage: observe(events.NotifyQueueSeen(name, usage)))
         elif self.parts.watch.capture.wakeup == "notify":
-            self.parts.observe(BellLeftAlone(name, self._look_every))
+            self.parts.observe(events.BellLeftAlone(name, self._look_every))
         if not self.parts.dry_run:
             await self.lookout.bell.silence()
             jobs["missed changes"] = self.watch_missed
@@ -214,7 +205,7 @@ class NotifyCapture(Capture):
     def report_problems(self, meanwhile: str) -> None:
         """See `Capture`."""
         if not self.installed.problems:
-            self.parts.observe(TriggersFound(self.parts.name))
+            self.parts.observe(events.TriggersFound(self.parts.name))
             return
         reason = joined(self.installed.problems)
         remedy: str = coded("install", "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll.")
@@ -228,7 +219,7 @@ class NotifyCapture(Capture):
             reason_meanwhile=meanwhile,
             reason_remedy=remedy,
         )
-        self.parts.observe(TriggersMissing(self.parts.name, message))
+        self.parts.observe(events.TriggersMissing(self.parts.name, message))
 
     async def look_at_setup(self) -> None:
         """See `Capture`; server settings decide whether the bell may be armed."""
@@ -243,7 +234,7 @@ class NotifyCapture(Capture):
             begun = time.monotonic()
             while await self.step():
                 pass
-            self.intake.observe(CaughtUp(self.parts.name, time.monotonic() - begun))
+            self.intake.observe(events.CaughtUp(self.parts.name, time.monotonic() - begun))
 
     async def run(self) -> None:
         """Read the log for ever."""
@@ -257,12 +248,9 @@ class NotifyCapture(Capture):
             self.watched.ears = None
             self.intake.sessions.lasting.stop_listening(self.parts.name)
 
-    def _proved(self, queue_usage: float) -> None:
-        self.parts.observe(NotifyQueueSeen(self.parts.name, queue_usage))
-
     def _looked(self, seconds: float) -> None:
         """A look has shown no changes."""
-        self.intake.observe(CaughtUp(self.parts.name, seconds))
+        self.intake.observe(events.CaughtUp(self.parts.name, seconds))
 
     async def step(self) -> bool:
         """Apply a batch of changes; returns whether there may be more."""
@@ -306,7 +294,7 @@ class NotifyCapture(Capture):
             # Else the sequence was set back, or recreated.
             dropped = number - answered if number > answered else number
             if dropped:
-                self.parts.observe(ChangesMissed(name, dropped, reason))
+                self.parts.observe(events.ChangesMissed(name, dropped, reason))
             await all_ended(self.pool)
             self.parts.want_sweep()
             await self.intake.place({MISSED: str(number)})

@@ -93,9 +93,9 @@ def watermark_type(mapping: TableMapping, watermark: str) -> str:
     found = columns.get(watermark)
     if found is None:
         raise source_error("watermark-missing", column=watermark, table=where, columns=", ".join(columns))
-    type_ = _INSTANTS.get(re.sub(r"\(\d\)", "", found))
+    type_ = _INSTANTS.get(re.sub(r"\(\d\)", "", found.type))
     if type_ is None:
-        raise source_error("watermark-type", column=watermark, table=where, type=found)
+        raise source_error("watermark-type", column=watermark, table=where, type=found.type)
     return type_
 
 

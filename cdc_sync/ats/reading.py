@@ -6,7 +6,7 @@ A read that proves that a row is gone is `confirming`: it includes what may have
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import sql
 
@@ -22,7 +22,7 @@ from cdc_sync.ats.connection import (
     rows_of,
     rows_on_own_path,
 )
-from cdc_sync.ats.errors import SourceError, is_of_a_row, unless_a_row_fails
+from cdc_sync.ats.errors import RowError, unless_a_row_fails
 from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.mapping import APPLICATION_ID, STATUS_URL, Mapping, columns_of
 from cdc_sync.ats.row_security import Hiding
@@ -59,8 +59,7 @@ class Page(Read):
     last: Key | None
 
 
-@dataclass(frozen=True, slots=True)
-class Digests:
+class Digests(NamedTuple):
     """A page of digests (`ats.mapping`): the text, how many rows, the clock, and where the next one begins."""
 
     text: str
@@ -91,12 +90,12 @@ class Reader:
         """The policies that may hide rows of the table now; reads no row."""
         return (await self._confirmed(self.statements.by_keys.pages[0], [None, 0])).hidden_by
 
-    async def by_key(self, keys: Collection[Key], *, confirming: bool = False) -> Read:
+    async def by_key(self, keys: Collection[Key], shape: str | None = None, *, confirming: bool = False) -> Read:
         """The rows of these keys; a key that the columns cannot hold has none."""
-        return _whole([part async for part, _ in self.parts_by_key(keys, confirming=confirming)])
+        return _whole([part async for part, _ in self.parts_by_key(keys, shape=shape, confirming=confirming)])
 
     async def parts_by_key(
-        self, keys: Collection[Key], *, confirming: bool = False, shape: str | None = None
+        self, keys: Collection[Key], shape: str | None = None, *, confirming: bool = False
     ) -> AsyncIterator[tuple[Read, list[Key]]]:
         """As `by_key`, in parts of bounded size, each with the keys that it answers."""
         # Keys from before an edit of `key` may have other columns: no row has them.
@@ -109,9 +108,7 @@ class Reader:
             some = parts.pop()
             try:
                 found = await self._by_key(some, shape, confirming=confirming)
-            except SourceError as error:
-                if not is_of_a_row(error):
-                    raise
+            except RowError:
                 alone += some
                 continue
             if found.is_cut and len(some) > 1:
@@ -134,9 +131,7 @@ class Reader:
         """A row that is read alone, whether it can be read or not."""
         try:
             found = await self._by_key([key], shape, confirming=confirming)
-        except SourceError as error:
-            if not is_of_a_row(error):
-                raise
+        except RowError as error:
             rows, at = await self.unreadable.examine(key, error)
             return Read(rows, at, hidden_by=await self.hidden_by() if confirming else frozenset())
         self.unreadable.met.pop(key, None)
@@ -193,22 +188,19 @@ class Reader:
         query, parameters = walk.pages[behind], [shape, *place, size]
         try:
             fetched = await self._fetch(query, parameters, self.pool.turns)
-            read, at_clock = self._read_of(fetched), self.mapping.width + 1
-        except SourceError as error:
-            if not is_of_a_row(error):
-                raise
-            size, at_clock = min(size, _AT_ONCE), len(self.mapping.key_columns)
+            read = self._read_of(fetched)
+        except RowError:
+            size = min(size, _AT_ONCE)
             fetched = await self._fetch(walk.keys[behind], [*place, size], self.pool.turns)
             if not fetched:
                 raise  # without rows it is none's
-            keys = list(map(self.mapping.key, fetched))
-            read = _whole([part async for part, _ in self.parts_by_key(keys, shape=shape)])
+            read = await self.by_key(list(map(self.mapping.key, fetched)), shape)
         if not fetched:
             return Page([], 0, None)
         last = fetched[-1]
-        marks = last[at_clock + 1 : at_clock + 1 + walk.marks]
+        at, *marks, _, _ = last[-3 - walk.marks :]
         is_last = len(fetched) < size and not read.is_cut
-        return Page(read.rows, last[at_clock], None if is_last else (*marks, *self.mapping.key(last)))
+        return Page(read.rows, at, None if is_last else (*marks, *self.mapping.key(last)))
 
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
         """The same rows' digests; None if an expression fails, so that they must be read."""

@@ -6,7 +6,6 @@ The function's text is all that depends on the configuration's columns: `cdc-syn
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from textwrap import indent
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from psycopg import sql
 
 from cdc_sync.ats import expressions
 from cdc_sync.ats.errors import texts
-from cdc_sync.ats.expressions import Dependencies, compared, composed, render, sections, template
+from cdc_sync.ats.expressions import Columns, compared, composed, render, sections, template
 from cdc_sync.config import Watch
 from cdc_sync.config.watch import Related
 from cdc_sync.core.identifiers import QualifiedName
@@ -48,8 +47,7 @@ class Untriggered(NamedTuple):
     remedy: str
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
+class Trigger(NamedTuple):
     """One trigger.
 
     Attributes:
@@ -63,8 +61,7 @@ class Trigger:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class Recorder:
+class Recorder(NamedTuple):
     """A watch's function and triggers.
 
     Attributes:
@@ -84,15 +81,13 @@ class _Recorded(NamedTuple):
 
     table: QualifiedName
     key: tuple[str, ...]
-    changed: Dependencies
+    changed: Columns
     number: int
 
 
-def _compared_of_related(related: Related) -> Dependencies:
+def _compared_of_related(related: Related) -> Columns:
     """The columns of a related table that count, and its key; all if none is named."""
-    if not related.columns:
-        return Dependencies((), complete=False)
-    return Dependencies(tuple(dict.fromkeys((*related.key, *related.columns))), complete=True)
+    return tuple(dict.fromkeys((*related.key, *related.columns))) if related.columns else None
 
 
 def recorder(name: str, watch: Watch) -> Recorder:
@@ -120,6 +115,11 @@ def noticed(watches: Mapping[str, Watch]) -> dict[str, Watch]:
 def tables_of(watch: Watch) -> list[QualifiedName]:
     """The tables with triggers of a watch."""
     return [watch.table, *(related.table for related in watch.related)]
+
+
+def tables_of_all(watches: Mapping[str, Watch]) -> list[QualifiedName]:
+    """The tables with triggers of these watches, each once."""
+    return list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
 
 
 def relations_of(name: str, watch: Watch) -> list[QualifiedName]:
@@ -196,16 +196,14 @@ def _keys(of: _Recorded) -> str:
     """What returns if no column that counts has changed, and else finds the row's key and its former one."""
     part = _PARTS["keys" if of.key else "any_key"] + "\n"
     rows = {"old": _row("OLD", of.changed), "new": _row("NEW", of.changed)}
-    places = {f"{row.lower()}_place": _row(row, Dependencies(of.key, complete=True)) for row in ("OLD", "NEW")}
+    places = {f"{row.lower()}_place": _row(row, of.key) for row in ("OLD", "NEW")}
     new_key, old_key = ([composed(_PARTS["key_text"], each) for each in _of_row(row, of.key)] for row in ("NEW", "OLD"))
     return render(part, **rows, **places, new_key=new_key, old_key=old_key)
 
 
-def _row(row: str, dependencies: Dependencies) -> sql.Composable:
+def _row(row: str, columns: Columns) -> sql.Composable:
     """The columns that count, as a record: `*=` compares stored bytes, also of types without equality (json, point)."""
-    if not dependencies.complete:
-        return sql.SQL(row)
-    return composed("ROW({})::record", _of_row(row, dependencies.columns))
+    return sql.SQL(row) if columns is None else composed("ROW({})::record", _of_row(row, columns))
 
 
 def _of_row(row: str, columns: Iterable[str]) -> list[sql.Composed]:

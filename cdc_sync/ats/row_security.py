@@ -6,8 +6,8 @@ caller keeps an earlier "may hide" until a later question (decision 24).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import reduce
+from typing import NamedTuple
 
 from cdc_sync.ats.connection import Connection
 from cdc_sync.ats.errors import reason
@@ -15,8 +15,7 @@ from cdc_sync.ats.expressions import catalog
 from cdc_sync.core.reasons import Reason
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Hiding:
+class Hiding(NamedTuple):
     """A table with policies that may hide rows from the reading role: ours, or a view's owner.
 
     Names are as SQL writes them; `restrictive` are the restrictive policies for that role.

@@ -8,18 +8,44 @@ server.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
-from cdc_sync.ats.database import Database, Elsewhere, UnreadElsewhereError
+from cdc_sync.ats.database import Database
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.intake import resolved
 from cdc_sync.ats.reading import Read, Reader, prepared
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import account_of, watch_rules
+from cdc_sync.core.batch import Resolved
+from cdc_sync.core.failures import OperationError
 from cdc_sync.core.reasons import coded
-from cdc_sync.core.rows import Reportable, Row, by_application
+from cdc_sync.core.rows import Reportable, Row, WatchRules, by_application, current, interpret
 from cdc_sync.store.errors import AnotherDatabaseError
+
+
+class UnreadElsewhereError(OperationError):
+    """The table of another watch cannot be asked."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Elsewhere(NamedTuple):
+    """What other watches' tables have.
+
+    Attributes:
+        watch_of: a watch with a live row, by application.
+        unseen: applications of such rows that their watch is about to see, and must compare with this one's state.
+        unreported: applications of such rows that cause no call: their watch has no record of them.
+        hidden_by: the policies that may have hidden rows.
+    """
+
+    watch_of: Mapping[str, str]
+    unseen: frozenset[str]
+    unreported: frozenset[str]
+    hidden_by: frozenset[Hiding]
 
 
 class OtherWatches:
@@ -45,7 +71,12 @@ class OtherWatches:
         return [name for name, account in accounts if name != watch and (own is None or account in {own, None})]
 
     async def with_live_row(self, watch: str, accounts: Mapping[str, str]) -> Elsewhere:
-        """See `ats.database.Others`."""
+        """Ask the other watches' tables for live rows of these applications, each of its account.
+
+        Raises:
+            UnreadElsewhereError: one cannot be asked.
+            StoreError: the store cannot be used.
+        """
         watch_of: dict[str, str] = {}
         unseen: set[str] = set()
         unreported: set[str] = set()
@@ -66,15 +97,15 @@ class OtherWatches:
         return Elsewhere(watch_of, frozenset(unseen), frozenset(unreported), hidden_by)
 
     def join(self, watch: str, reader: Reader, suspected: asyncio.Event) -> None:
-        """See `ats.database.Others`."""
+        """A watch is captured: it is asked by its reader; `hand_over` sets the event."""
         self._running[watch] = reader, suspected
 
     def leave(self, watch: str) -> None:
-        """See `ats.database.Others`."""
+        """It is captured no longer."""
         self._running.pop(watch, None)
 
     def hand_over(self, watch: str) -> None:
-        """See `ats.database.Others`."""
+        """A watch was left an application: if this process captures it, it compares its row at once."""
         if watch in self._running:
             self._running[watch][1].set()
 
@@ -106,6 +137,13 @@ class OtherWatches:
                 reason=error.message,
             )
             raise UnreadElsewhereError(reason) from error
+
+
+def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:
+    """What all of an application's rows mean."""
+    best = current(rows)
+    canonical = None if best is None else interpret(best, rules, changed_at)
+    return Resolved(application_id, changed_at, canonical, frozenset(row.key for row in rows))
 
 
 def _alive(read: Read, accounts: Mapping[str, str], account: str | None) -> set[str]:

@@ -24,7 +24,7 @@ from cdc_sync.ats.recorders import (
     missed_of,
     noticed,
     recorder,
-    tables_of,
+    tables_of_all,
 )
 from cdc_sync.config import Config, Watch
 from cdc_sync.core.identifiers import QualifiedName
@@ -93,11 +93,7 @@ def _kind(name: str) -> str:
 
 def _transaction(steps: Iterable[str], watches: Mapping[str, Watch] = MappingProxyType({})) -> str:
     """A transaction of the steps for these watches."""
-    return "\n" + own_path.in_transaction(f"{_PARTS['quietly']}\n{''.join(steps)}", _tables(watches))
-
-
-def _tables(watches: Mapping[str, Watch]) -> list[QualifiedName]:
-    return list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
+    return "\n" + own_path.in_transaction(f"{_PARTS['quietly']}\n{''.join(steps)}", tables_of_all(watches))
 
 
 def _steps(watches: Mapping[str, Watch], owner: str | None) -> Iterator[str]:
@@ -117,7 +113,7 @@ def _beginning(watches: Mapping[str, Watch], functions: sql.Composable, owner: s
     relations = ["changes", BELL, *(name_of(watch) for watch in watches for name_of in (missed_of, bell_of))]
     return render(
         template("begin.sql"),
-        **_locks(_tables(watches), functions),
+        **_locks(tables_of_all(watches), functions),
         owners=owners,
         relations=map(sql.Literal, relations),
         gives_by_default=sql.SQL(own_path.gives_by_default("owner")),

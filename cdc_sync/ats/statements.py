@@ -33,7 +33,9 @@ class Walk(NamedTuple):
     Attributes:
         marks: how many columns precede the key in a place.
         pages: rows; the parameters are the shape, the place, and the most rows.
-        keys: of the same rows the keys, the clock and the marks, without the configuration's expressions.
+        keys: of the same rows the keys, without the configuration's expressions.
+
+    Behind both come the clock, the marks, and the bytes up to the row.
     """
 
     marks: int
@@ -52,7 +54,6 @@ class Statements:
         key_is_given: whether a row has a given key; a list for each part is a parameter.
         id_is_given: whether a row has a given application id, of `id_type`; None if none is mapped.
         url_is_given: the same by the status URL.
-        first_page: the first rows in key order without digests; the parameter is how many.
         by_keys: the walk in key order.
         digests: its pages of digests: one text, how many rows, the clock, and the last key.
     """
@@ -68,8 +69,6 @@ class Statements:
         self.id_is_given = None if mapped is None else self._where_value(mapped, self.is_given_id)
         self.url_is_given = self._url_is_given()
 
-        self.first_page, following = walk(mapping, self.select(mapping.select, CLOCK))
-        self.shape = following.as_string()
         rows = self.select(mapping.select, mapping.digest, CLOCK)
         self.by_key = _bounded(composed("{} WHERE {}", rows, self.key_is_given), self._width)
         self.by_keys = self.walk()
@@ -83,10 +82,14 @@ class Statements:
         texts = [expressions.key_text(mark) for mark in marks]
         rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, *texts)
         keys = self.select(*self._mapping.key_texts, CLOCK, *texts)
-        pages = [_bounded(page, self._width + len(marks)) for page in walk(self._mapping, rows, *marks, type_=type_)]
-        width = len(self._names) + 1 + len(marks)
-        of_keys = [with_position(page, width) for page in walk(self._mapping, keys, *marks, type_=type_)]
-        return Walk(len(marks), pages, of_keys)
+        pages = walk(self._mapping, rows, *marks, type_=type_)
+        of_keys = walk(self._mapping, keys, *marks, type_=type_)
+        width = len(self._names) + 1
+        return Walk(
+            len(marks),
+            [_bounded(page, self._width + len(marks)) for page in pages],
+            [_bounded(page, width + len(marks)) for page in of_keys],
+        )
 
     def where(self, condition: sql.Composable) -> str:
         """The rows for which a condition holds, in key order, however large."""
@@ -131,15 +134,15 @@ class Statements:
     def _id_type(self) -> sql.Composable:
         mapped = self._mapping.watch.columns.application_id
         if isinstance(mapped, PlainColumn):
-            return expressions.fragment(self._mapping.facts.columns[mapped.name])
+            return expressions.fragment(self._mapping.facts.columns[mapped.name].type)
         if expressions.side_table(self._mapping.watch, mapped) is not None:
             type_ = self._mapping.type_of(APPLICATION_ID)
             return sql.SQL(type_ if type_ in _COMPARED else "text")
         return TEXT
 
     def _id_operators(self) -> str:
-        mapped = self._mapping.watch.columns.application_id
-        return self._mapping.facts.operators[mapped.name] if isinstance(mapped, PlainColumn) else POSTGRESQLS_OWN
+        mapped, columns = self._mapping.watch.columns.application_id, self._mapping.facts.columns
+        return columns[mapped.name].operators if isinstance(mapped, PlainColumn) else POSTGRESQLS_OWN
 
     def _url_is_given(self) -> sql.Composable | None:
         columns = self._mapping.watch.columns

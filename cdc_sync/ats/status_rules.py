@@ -6,9 +6,6 @@ crash repeats the measurement.
 """
 
 import json
-from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
-from functools import partial
 
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.reading import Read
@@ -22,8 +19,6 @@ from cdc_sync.core.rows import (
     Row,
     StatusRules,
     WatchRules,
-    by_application,
-    current,
     interpret,
     map_status,
 )
@@ -76,64 +71,27 @@ async def _touched(intake: Intake, before: StatusRules) -> int:
 
 
 async def _touched_of(intake: Intake, page: Read, before: StatusRules) -> int:
-    """How many of them count at a row of this page."""
+    """How many of them are represented by a row of this page; unknown ones, if they are sent, by any of their rows."""
     rules = intake.rules
-    counts = partial(_counts, now=rules.status, before=before)
-    rows = list(filter(counts, page.rows))
-    ids = {row.key: interpret(row, rules, page.at).application_id for row in rows}
-    known = await intake.store.capture.known(rules.watch, [id_ for id_ in ids.values() if id_ is not None])
-    if rules.first_status != "send":
-        # Nothing would be sent of the others.
-        rows = [row for row in rows if ids[row.key] in known]
-        ids = {row.key: ids[row.key] for row in rows}
-    canonical = filter(counts, await _canonical(intake, rows, ids, known, counts))
-    return sum(_is_touched(interpret(row, rules, page.at), rules, known) for row in canonical)
+    rows = [interpret(row, rules, page.at) for row in page.rows if _is_remapped(row, rules.status, before)]
+    known = await intake.store.capture.known(rules.watch, [id_ for row in rows if (id_ := row.application_id)])
+    return sum(_is_touched(row, rules, known.get(row.application_id or "")) for row in rows)
 
 
-async def _canonical(
-    intake: Intake,
-    rows: Sequence[Row],
-    ids: Mapping[Key, str | None],
-    known: Mapping[str, Known],
-    counts: Callable[[Row], bool],
-) -> list[Row]:
-    """The canonical row of each application that counts at one of these rows.
-
-    An application counts once: at the row that it was last known by, if that one counts, else at its canonical one.
-    """
-    times = Counter(ids.values())
-    last: dict[str | None, Key] = {id_: before.key for id_, before in known.items()}
-    sure = [row for row in rows if times[ids[row.key]] == 1 and row.key == last.get(ids[row.key])]
-    doubtful = {id_ for id_ in ids.values() if id_ is not None} - {ids[row.key] for row in sure}
-    read = await intake.reader.by_application(doubtful)
-    found = by_application(read.rows, doubtful)
-    return [*sure, *(best for id_, of_one in found.items() if (best := _counting(of_one, last.get(id_), ids, counts)))]
+def _is_remapped(row: Row, now: StatusRules, before: StatusRules) -> bool:
+    """Whether a row is in scope, and the edit gives it another status."""
+    return row.in_scope and _status(row, now) != _status(row, before)
 
 
-def _counting(rows: Sequence[Row], last: Key | None, at: Container[Key], counts: Callable[[Row], bool]) -> Row | None:
-    """The canonical one of an application's rows, if it counts at one of these keys."""
-    best = current(rows)
-    if best is None:
-        return None
-    place = last if last in {row.key for row in rows if counts(row)} else best.key
-    return best if place in at else None
+def _status(row: Row, rules: StatusRules) -> object:
+    return map_status(rules, row.status, deleted=row.deleted)
 
 
-def _is_touched(observation: Observation, rules: WatchRules, known: Mapping[str, Known]) -> bool:
+def _is_touched(observation: Observation, rules: WatchRules, before: Known | None) -> bool:
     """Whether a row would be sent with another status than HelloWork acknowledged."""
-    before = known.get(observation.application_id or "")
     row = completed(observation, before)
     if not isinstance(row, Reportable) or row.refused is not None:
         return False
-    if before is None or before.snapshot is None:
+    if before is None:
         return rules.first_status == "send"
-    return row.content.status != before.snapshot.status
-
-
-def _counts(row: Row, now: StatusRules, before: StatusRules) -> bool:
-    """Whether a row is in scope, and the edit gives it another status."""
-    return row.in_scope and _maps(row, now) != _maps(row, before)
-
-
-def _maps(row: Row, rules: StatusRules) -> object:
-    return map_status(rules, row.status, deleted=row.deleted)
+    return before.key == row.key and (before.snapshot is None or row.content.status != before.snapshot.status)

@@ -1,10 +1,9 @@
 """A database's tables, and labels behind foreign keys, for `cdc-sync init` and `check`; no daemon loads this module."""
 
-import json
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from psycopg import sql
 
@@ -12,62 +11,16 @@ from cdc_sync.ats.connection import Connection, rows_of
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import catalog, composed, sections
 from cdc_sync.ats.expressions import table as quoted
-from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
+from cdc_sync.ats.facts import Column, ServerFacts, asking_shortly, described, server_facts
 from cdc_sync.config.json_schema import flow
 from cdc_sync.config.meanings import is_personal, place_among
 from cdc_sync.core.identifiers import QualifiedName, usable, written
-
-Kind = Literal["text", "number", "uuid", "json", "instant", "other"]
-
-_KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("text", "character", "character varying", "citext", "name"), "text"),
-    **dict.fromkeys(("smallint", "integer", "bigint", "numeric"), "number"),
-    **dict.fromkeys(("json", "jsonb"), "json"),
-    "uuid": "uuid",
-    "date": "instant",
-}
 
 _MOST_LABELS = 12
 _LANGUAGES = ("fr_FR", "en_US")
 
 
-class Reference(NamedTuple):
-    """Another table that a column leads to, by its key."""
-
-    table: QualifiedName
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column.
-
-    Attributes:
-        type: as SQL writes it, domains resolved.
-        unique: by an index of its own.
-        reference: where a foreign key leads.
-    """
-
-    name: str
-    type: str
-    is_enum: bool = False
-    unique: bool = False
-    reference: Reference | None = None
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of its values."""
-        plain = self.type.partition("(")[0]
-        return "text" if self.is_enum else "instant" if plain.startswith("timestamp") else _KINDS.get(plain, "other")
-
-    @property
-    def has_zone(self) -> bool:
-        """Whether its values have a time zone."""
-        return self.type.endswith("with time zone")
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A table, partitioned table or view.
 
     Attributes:
@@ -115,29 +68,20 @@ async def survey(connection: Connection) -> Survey:
     async with asking_shortly(connection, "looking at the database's tables"):
         server = await server_facts(connection)
         relations = await rows_of(connection, catalog("relations"), {"kinds": list("rpvm")})
-        described = await rows_of(connection, catalog("tables"), {"tables": [oid for oid, *_ in relations]})
-    facts = {oid: json.loads(each) for oid, each in described}
+        facts = await described(connection, [oid for oid, *_ in relations])
     tables: list[Table] = []
     left_out: list[str] = []
     for oid, schema, table, kind, rows in [each for each in relations if each[0] in facts]:
-        unique, columns = facts[oid]
+        columns, unique = facts[oid]
         name = QualifiedName(schema, table)
         if not (usable(schema) and usable(table)):
             left_out.append(str(name))
             continue
         left_out += sorted(f"{name}.{written(column)}" for column in columns if not usable(column))
-        named = tuple(_column(column, about, unique) for column, about in columns.items() if usable(column))
-        key = next((key for key in unique if all(columns[each]["not_null"] and usable(each) for each in key)), ())
+        named = tuple(column for name, column in columns.items() if usable(name))
+        key = next((key for key in unique if all(columns[each].not_null and usable(each) for each in key)), ())
         tables.append(Table(name, kind, rows, tuple(key), named))
     return Survey(**asdict(server), tables=tuple(tables), left_out=tuple(left_out))
-
-
-def _column(name: str, about: dict[str, Any], unique: list[list[str]]) -> Column:
-    column = Column(name, about["type"], about["is_enum"], [name] in unique)
-    if about["reference"] is None or not all(map(usable, about["reference"])):
-        return column
-    *table, key = about["reference"]
-    return replace(column, reference=Reference(QualifiedName(*table), key))
 
 
 class Label(NamedTuple):
@@ -170,11 +114,10 @@ def _place_of_label(column: Column) -> int | None:
     return None if "type" in column.name.lower() else place_among(column.name, "labels")
 
 
-def mapped(field: str, sql_: str, depends_on: Iterable[str] | None) -> str:
-    """A key of `columns` with an expression, as the file has it."""
-    named = "" if depends_on is None else f", depends_on: [{', '.join(in_yaml(written(each)) for each in depends_on)}]"
+def mapped(field: str, sql_: str, depends_on: str) -> str:
+    """A key of `columns` with an expression that uses one column, as the file has it."""
     quoted_sql = in_yaml(sql_, style='"')
-    return f"{field}: {{sql: {quoted_sql}{named}}}"
+    return f"{field}: {{sql: {quoted_sql}, depends_on: [{in_yaml(written(depends_on))}]}}"
 
 
 def related(table: QualifiedName) -> str:

@@ -35,11 +35,6 @@ def mark(marks: bytearray, met: Iterable[int]) -> None:
             marks[place] |= 1 << (number & 7)
 
 
-def size_of(last: int) -> int:
-    """Bytes of the marks for record numbers up to `last`."""
-    return (last >> 3) + 1
-
-
 async def unmet_records(intake: Intake, marks: bytes, last: int) -> AsyncIterator[list[str]]:
     """See `store.capture.Capture.unmet`; in smaller parts, as what is known of each is as large as its row."""
     size = intake.parts.steps.confirmed
@@ -84,7 +79,7 @@ class Sweep:
         skipped_before, requests = set(intake.skipped), intake.requests
         # Records made later come from a row that was read.
         last = await intake.store.capture.highest_number()
-        self._marks = bytearray(size_of(last))
+        self._marks = bytearray((last >> 3) + 1)
         self._at = intake.store.driver.clock.for_people()
         after = await self._compare_page(None)
         while after is not None:
@@ -166,20 +161,18 @@ class Sweep:
 
     async def _repair(self, rows: list[Observation]) -> None:
         """Let the capture catch up; read again and apply the rows that still differ, and count the missed ones."""
-        store = self._intake.store
+        repaired = Counter[str]()
         await self._catch_up()
         different = self._different(rows, await self._known(rows))
         rows = [row for row in rows if row.key in different]
         missed = self._missed({row.application_id: row.key for row in rows if row.application_id is not None})
-        deleted = [row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted]
-        suspected = await store.capture.suspected(self._watch, deleted)
-        results = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
-        found = [result.decision for result in results if result.application_id in missed]
-        repaired = Counter(cause for decision in found for cause in _causes(decision))
-        # No result counts them before their grace.
-        suspected = await store.capture.suspected(self._watch, deleted) - suspected
-        repaired.update(["deleted"] * len(suspected & missed))
-        await self._count(repaired)
+        deleted = {row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted}
+        for applied in await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep"):
+            found = [result.decision for result in applied.results if result.application_id in missed]
+            repaired.update(cause for decision in found for cause in _causes(decision))
+            # No result counts them before their grace.
+            repaired["deleted"] += len(applied.suspected & missed & deleted)
+        await self._count(+repaired)
 
     def _missed(self, keys: Mapping[str, Key]) -> set[str]:
         """Those of these applications whose keys the capture has not named since the page began."""

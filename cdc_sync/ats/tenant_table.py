@@ -14,12 +14,11 @@ A dump that is restored gives tables other oids. A failover to a standby, a rest
 from collections.abc import Mapping
 from functools import partial
 
-from cdc_sync.ats.connection import Connection, Pool
-from cdc_sync.ats.database import WatchParts
+from cdc_sync.ats.connection import Pool
 from cdc_sync.ats.errors import reason, source_error
 from cdc_sync.ats.facts import TableFacts, oid_of
+from cdc_sync.ats.parts import WatchParts
 from cdc_sync.core.events import TableReplaced
-from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.watch_names import SEPARATOR
 from cdc_sync.store.protocol import FROM_DATABASE
@@ -29,12 +28,6 @@ POSITION = "table"
 
 FORGOTTEN = ""
 """The position after `adopt-database`: the next table is an unknown one."""
-
-
-async def is_replaced(connection: Connection, table: QualifiedName, positions: Mapping[str, str]) -> bool:
-    """Whether a watch with these positions was captured from another table than this one."""
-    before, now = positions.get(POSITION), await oid_of(connection, table)
-    return before not in {None, FORGOTTEN} and now is not None and before != str(now)
 
 
 class TenantTable:

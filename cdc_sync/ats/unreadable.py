@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.errors import CharacterNotInRepertoire
 
 from cdc_sync.ats.connection import Pool, Rows, with_position
-from cdc_sync.ats.errors import SourceError, is_of_a_row, row_error_text, unless_a_row_fails
+from cdc_sync.ats.errors import RowError, SourceError, row_error_text, unless_a_row_fails
 from cdc_sync.ats.expressions import composed
 from cdc_sync.ats.mapping import APPLICATION_ID, CREATED, DELETED, STATUS_URL, WHERE, Mapping, columns_of
 from cdc_sync.ats.statements import CLOCK, Statements
@@ -47,7 +47,7 @@ class UnreadableRows:
         self.met: dict[Key, frozenset[str]] = {}
         self._pool, self._mapping, self._statements, self._fetch = pool, mapping, statements, fetch
 
-    async def examine(self, key: Key, error: SourceError) -> tuple[list[Row], int]:
+    async def examine(self, key: Key, error: RowError) -> tuple[list[Row], int]:
         """What can be read of a row whose reading failed, if there is one, and the database's clock.
 
         Raises:
@@ -88,7 +88,7 @@ class UnreadableRows:
         query = composed("{} WHERE {} LIMIT 1", self._statements.select(piece), self._statements.key_is_given)
         return await self._fetch(with_position(query, 1), columns_of([key]))
 
-    async def _insist_on_readable(self, row: Row, error: SourceError) -> None:
+    async def _insist_on_readable(self, row: Row, error: RowError) -> None:
         """Find a row that can be read at either end of the table; raise if there is none."""
         reading = self._statements.by_key
         for query in (self._statements.by_keys.keys[0], self._statements.last_keys):
@@ -99,7 +99,7 @@ class UnreadableRows:
         raise _stopped("No row that was tried can be read.", row, error) from error.__cause__
 
 
-def _row(key: Key, read: dict[str, Any], failing: frozenset[str], error: SourceError) -> Row:
+def _row(key: Key, read: dict[str, Any], failing: frozenset[str], error: RowError) -> Row:
     """A row by the pieces that could be read. One that may be in scope, live or the latest is."""
     return Row(
         key,
@@ -118,7 +118,7 @@ def _row(key: Key, read: dict[str, Any], failing: frozenset[str], error: SourceE
     )
 
 
-def _stopped(why: str, row: Row, error: SourceError) -> SourceError:
+def _stopped(why: str, row: Row, error: RowError) -> SourceError:
     return error.followed_by(f"{why} Of the row {'/'.join(row.key)}: {row.unreadable}.")
 
 
@@ -132,8 +132,8 @@ async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Compo
         try:
             await pool.fetch(query, key, "asking whether a key can exist")
             found.append(key)
-        except SourceError as error:
+        except RowError as error:
             # A type that is gone says nothing of a key.
-            if isinstance(error.__cause__, psycopg.ProgrammingError) or not is_of_a_row(error):
+            if isinstance(error.__cause__, psycopg.ProgrammingError):
                 raise
     return found

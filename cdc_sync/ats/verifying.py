@@ -17,7 +17,7 @@ from cdc_sync.ats.recorders import (
     missed_of,
     noticed,
     recorder,
-    tables_of,
+    tables_of_all,
 )
 from cdc_sync.ats.scripts import TenantFunction
 from cdc_sync.config import Watch
@@ -60,7 +60,9 @@ def verify(
     wanted = [each for name, watch in watches.items() for each in _of_watch(recorder(name, watch))]
     if wanted:
         wanted = [_Wanted(None, "table", "changes"), _Wanted(None, "sequence", BELL), *wanted]
-    wanted += [_of_tenants(each) for each in for_tenants or ()]
+    for each in for_tenants or ():
+        made = _OF_TENANTS.format(_md5(each.body))
+        wanted.append(_Wanted(None, "function", each.name, each.name, made=made, may_be_missing=True))
     of_functions = composed("~ {}", "^record_" if for_tenants is None else "^(record|install)_")
     if not is_all:
         of_functions = among(map(function_of, watches))
@@ -86,17 +88,6 @@ def _of_watch(of: Recorder) -> Iterator[_Wanted]:
         yield _Wanted(of.watch, "trigger", trigger.name, of.function, str(trigger.table), made, fires)
 
 
-def _of_tenants(function: TenantFunction) -> _Wanted:
-    return _Wanted(
-        None,
-        "function",
-        function.name,
-        function.name,
-        made=_OF_TENANTS.format(_md5(function.body)),
-        may_be_missing=True,
-    )
-
-
 def _md5(body: str) -> str:
     # Line ends as they are here, in case the script went through a file of Windows.
     return hashlib.md5(body.replace("\r", "").encode(), usedforsecurity=False).hexdigest()
@@ -115,4 +106,4 @@ def absent(watch: str | None = None) -> str:
 
 def as_script(query: str, watches: Mapping[str, Watch]) -> str:
     """A query of `verify` or `absent` for these watches, for psql."""
-    return own_path.in_transaction(query, [table for watch in watches.values() for table in tables_of(watch)])
+    return own_path.in_transaction(query, tables_of_all(watches))

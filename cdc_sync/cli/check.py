@@ -26,7 +26,6 @@ from cdc_sync.ats.check import check_database
 from cdc_sync.ats.connection import POSITION, connected
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import hosts_of, server_facts
-from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, suspicious, user
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
@@ -48,8 +47,6 @@ from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.opening import opened_beside, place_of
 from cdc_sync.wall_clock import wall_clock
-
-_STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 _SCRIPT = re.compile(r"\bcdc-sync sql (install|uninstall|grants|verify)\b(?! --(database|store))")
 """A command on one database."""
@@ -112,8 +109,7 @@ def _configuration(state: State, problem: Problem) -> Finding:
 
 def _show(finding: Finding) -> None:
     about = " ".join(filter(None, (finding.database, finding.watch, finding.check)))
-    console.print(f"{finding.state:7}  ", style=_STYLES[finding.state], end="")
-    say(f"{about}: {finding.message}")
+    say(f"{finding.state:7}  {about}: {finding.message}")
     for line in (finding.remedy or "").splitlines():
         say(f"         → {line}")
 

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cdc_sync.admin.story import DATES, local_time
+from cdc_sync.admin.watches import Json
 from cdc_sync.core.visible import visible
 
 
@@ -34,12 +35,12 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[object]], captio
     console.print(table)
 
 
-def words(facts: Mapping[str, Any]) -> str:
+def words(facts: Json) -> str:
     """A state for people."""
     return f"{facts['status']}, job {facts['job_id']}{', deleted' if facts['deleted'] else ''}"
 
 
-def _detail(event: Mapping[str, Any]) -> str:
+def _detail(event: Json) -> str:
     to, before, kinds = (event.get(name) for name in ("to", "from", "kinds"))
     parts = [f"{words(before)} → {words(to)}" if before else words(to)] if to else []
     parts += [f"because: {', '.join(kinds)}"] if kinds else []

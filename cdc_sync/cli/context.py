@@ -11,10 +11,9 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from cdc_sync.ats.database import Database
 from cdc_sync.ats.discovery import Discovery, discover
@@ -70,14 +69,6 @@ def misused(message: str, option: str | None = None) -> typer.BadParameter:
     return typer.BadParameter(visible(message), param_hint=option)
 
 
-def parsed(kind: Any, given: str, option: str) -> Any:
-    """An option's value, as the configuration takes it; raises `BadParameter`."""
-    try:
-        return TypeAdapter(kind).validate_python(given)
-    except ValidationError as error:
-        raise misused(error.errors()[0]["msg"].removeprefix("Value error, "), option) from None
-
-
 def configured(context: typer.Context) -> Config:
     """The configuration."""
     return load(context.obj, os.environ)
@@ -112,32 +103,33 @@ async def _discovered(config: Config) -> Discovery:
     return found
 
 
-async def known(context: typer.Context) -> Config:
-    """The configuration with the tenants in the store; does not query the ATS."""
-    config = configured(context)
-    if not config.templates:
-        return config
-    async with opened(config) as store:
-        # This user may be unable to read credentials.
-        return expanded(config, tenants_named(config, await store.report.counts()), lambda _: HIDDEN)[0]
-
-
 def suspicious(config: Config, path: Path) -> list[Problem]:
     """Suspicious settings, and rights on the file."""
     return [*warnings(config), *exposures(path, config)]
 
 
+class Opened(NamedTuple):
+    """The store, for reading, and the configuration with the tenants in it."""
+
+    config: Config
+    store: Store
+
+
 @asynccontextmanager
-async def opened(config: Config, watch: str | None = None) -> AsyncIterator[Store]:
-    """The store, for reading, beside a running daemon.
+async def opened(context: typer.Context, watch: str | None = None) -> AsyncIterator[Opened]:
+    """The store beside a running daemon; does not query the ATS.
 
     Raises:
         typer.BadParameter: the watch is neither configured nor in the store.
     """
+    config = configured(context)
     async with opened_beside(config) as store:
+        names = await store.report.counts()
+        # This user may be unable to read credentials.
+        config, _ = expanded(config, tenants_named(config, names), lambda _: HIDDEN)
         if watch is not None:
-            meant(watch, [*config.watches, *await store.report.counts()])
-        yield store
+            meant(watch, [*config.watches, *names])
+        yield Opened(config, store)
 
 
 async def in_tables(

@@ -2,11 +2,12 @@
 
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
 from cdc_sync.admin.story import facts
+from cdc_sync.admin.watches import Json
 from cdc_sync.ats.rows_elsewhere import without_live_row
 from cdc_sync.cli.asking import asking
 from cdc_sync.cli.console import print_table
@@ -18,7 +19,6 @@ from cdc_sync.cli.context import (
     complain,
     confirm,
     in_tables,
-    known,
     misused,
     opened,
     print_json,
@@ -64,7 +64,7 @@ _DECISIONS = {
 @fuse.command()
 async def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show what is held, grouped by what happens to the applications, and which limit was crossed."""
-    async with opened(await known(context), watch) as store:
+    async with opened(context, watch) as (_, store):
         blown, groups = await blown_fuses(store, watch), await store.operation.held_groups(watch)
         entries = await store.report.entries("held", watch, _MOST_ENTRIES) if as_json else []
     if as_json:
@@ -84,7 +84,7 @@ async def show(context: typer.Context, watch: WatchOption = None, as_json: JsonO
     say("cdc-sync fuse release sends them; discard takes them as acknowledged. Both take ids and --transition.")
 
 
-async def blown_fuses(store: Store, watch: str | None) -> list[dict[str, Any]]:
+async def blown_fuses(store: Store, watch: str | None) -> list[Json]:
     """The blown fuses of these watches, for programs."""
     return [
         {"watch": name, "blown_at": iso(store.driver.clock.for_people(fuse.blown_at)), "reason": fuse.reason}
@@ -115,8 +115,7 @@ async def decide_held(
     """Release or discard held entries, by the command's name."""
     transition = transition and transition.replace("->", "→")  # it may have been typed
     which = Chosen(tuple(ids) if ids else None, only, transition, account)
-    config = await known(context)
-    async with opened(config, watch) as store:
+    async with opened(context, watch) as (config, store):
         # Before what is shown of them.
         entries = await store.operation.chosen("held", watch, which)
         groups = await store.operation.held_groups(watch, which)
@@ -136,7 +135,7 @@ async def decide_held(
 @dead_letters.command("list")
 async def list_(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show the dead letters, with the reason of each."""
-    async with opened(await known(context), watch) as store:
+    async with opened(context, watch) as (_, store):
         letters = await store.report.entries("dead", watch, _MOST_ENTRIES)
     if as_json:
         print_json([{**_facts(each), "attempts": each.attempts, "url": each.content.url} for each in letters])
@@ -161,8 +160,7 @@ async def decide_dead(
     """Retry or discard dead letters, by the command's name."""
     if bool(ids) == every:
         raise misused("name applications, or say --all")
-    config = await known(context)
-    async with opened(config, watch) as store:
+    async with opened(context, watch) as (config, store):
         entries = await store.operation.chosen("dead", watch, Chosen(tuple(ids) if ids else None))
     if every and not entries:
         say("No dead letters.")
@@ -189,7 +187,7 @@ def _say_done(done: str, found: list[EntryId]) -> None:
         say(f"{done}: {name} {application_id}")
 
 
-def _facts(entry: Entry) -> dict[str, Any]:
+def _facts(entry: Entry) -> Json:
     return {
         "watch": entry.watch,
         "application_id": entry.application_id,
@@ -211,8 +209,8 @@ async def resend(
 
     It reads their rows first, and refuses an application that no live row carries.
     """
-    config, found = await known(context), list[EntryId]()
-    watches = chosen(config, watch)
+    async with opened(context) as (config, _):
+        watches, found = chosen(config, watch), list[EntryId]()
     confirm(f"The present state of these will be sent to HelloWork once more: {', '.join(ids)}.", yes=yes)
     async with asking(config, "resend", watch) as asked:
         gone = await in_tables(config, asked.store, watches, partial(without_live_row, application_ids=ids))

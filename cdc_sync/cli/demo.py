@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 import typer
 
 from cdc_sync import event_loop
-from cdc_sync.cli.context import misused, parsed, say
-from cdc_sync.config.values import Listen
+from cdc_sync.cli.context import misused, say, say_lines
+from cdc_sync.config.problems import SettingError
+from cdc_sync.config.values import parse_listen
 from cdc_sync.emulator import CALLS, Call, Emulator, serve
 
 
@@ -18,7 +19,10 @@ def emulator(
 ) -> None:
     """Answer as HelloWork does, and record the calls."""
     host, _, port = listen.rpartition(":")
-    address = parsed(Listen, f"{host or '127.0.0.1'}:{port}", "--listen")
+    try:
+        address = parse_listen(f"{host or '127.0.0.1'}:{port}")
+    except SettingError as error:
+        raise misused(str(error), "--listen") from None
     parts = [text.partition(":") for text in header or ()]
     if not all(name.strip() and colon for name, colon, _ in parts):
         raise misused("expected NAME:VALUE", "--header")
@@ -40,11 +44,11 @@ def demo(
 
     The exit code is 0 only if HelloWork received exactly the expected calls. No process and no file is left.
     """
-    # The emulator needs neither PostgreSQL nor rich.
-    from cdc_sync.demo.show import console, run_demo  # noqa: PLC0415 - as above
+    # The emulator needs no PostgreSQL.
+    from cdc_sync.demo.show import run_demo  # noqa: PLC0415 - as above
 
     try:
-        raise typer.Exit(run_demo(mode, console(), keep=keep))
+        raise typer.Exit(run_demo(mode, say_lines, keep=keep))
     except KeyboardInterrupt:
         say("Stopped; nothing is left behind.", err=True)
         raise typer.Exit(130) from None

@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from cdc_sync.ats.survey import Column, Label, Survey, Table, in_yaml, label_behind, mapped, related
+from cdc_sync.ats.facts import Column
+from cdc_sync.ats.survey import Label, Survey, Table, label_behind, mapped, related
 from cdc_sync.config.columns import Columns
 from cdc_sync.config.meanings import is_personal, known, mentions, place_among
 from cdc_sync.core.identifiers import QualifiedName, written
 
 FIELDS = tuple(name for name in Columns.model_fields if name != "account")
 """The mapped columns, in the configuration's order; accounts are a person's decision."""
-
-Mode = Literal["notify", "poll"]
 
 _BEST = 10
 _NEAR = 3
@@ -35,40 +34,20 @@ _LEFT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """Where a value is: a column, or an expression with the columns that it uses (None: unknown).
-
-    `related` is the other table that the expression reads.
-    """
-
-    column: str | None = None
-    sql: str | None = None
-    depends_on: tuple[str, ...] | None = None
-    related: QualifiedName | None = None
-
-    def entry(self, field: str) -> str:
-        """The key of `columns`, as the file has it."""
-        if self.sql is not None:
-            return mapped(field, self.sql, self.depends_on)
-        return f"{field}: {in_yaml(written(self.column or ''))}"
-
-
-@dataclass(frozen=True, slots=True)
 class Proposal:
     """A watch.
 
     Attributes:
-        values: by field of `columns`.
+        values: columns by field of `columns`.
         watermark: the column of the last change.
         undecided: what is left to a person.
     """
 
     table: Table
     key: tuple[str, ...]
-    values: Mapping[str, Value]
+    values: Mapping[str, str]
     watermark: str | None
-    timezone: str
-    mode: Mode
+    mode: Literal["notify", "poll"]
     undecided: tuple[str, ...]
 
 
@@ -88,39 +67,27 @@ def _score(table: Table) -> int:
     return max(_BEST - place + found - (0 if table.is_table else _NEAR), 0)
 
 
-def propose(  # noqa: PLR0917 - a table and a person's answers
-    table: Table,
-    seen: Survey,
-    named: Mapping[str, Value],
-    zone: str | None,
-    mode: Mode | None,
-    others: Iterable[Table] = (),
-) -> Proposal:
-    """Propose a watch of a table; `named`, `zone` and `mode` are a person's answers.
-
-    `others` look like a table of applications too.
-    """
-    values = {**_taken(table, seen.tables), **named}
+def propose(table: Table, seen: Survey, others: Iterable[Table] = ()) -> Proposal:
+    """Propose a watch of a table; `others` look like a table of applications too."""
+    values = _taken(table, seen.tables)
+    watermark = values.pop("watermark", None)
     undecided = [f"table: {other.name} looks like it too" for other in others]
     if not table.key:
         undecided.append("key: nothing makes a column unique in the database; it must be, and never NULL")
     for field, left in _LEFT.items():
-        if field not in values and not (field == "application_id" and "status_url" in values):
-            values[field] = Value(f"put_{field}_here")
+        if field not in values:
+            values[field] = f"put_{field}_here"
             undecided.append(f"{field}: {left}")
-    watermark = values.pop("watermark", Value()).column
-    dates = [watermark, *(values[field].column for field in ("created", "event_date") if field in values)]
-    if zone is None and not _are_in_utc(table, seen.tables, dates):
+    if not _are_in_utc(table, seen.tables, [watermark, values.get("created"), values.get("event_date")]):
         undecided.append("timezone: in which zone does the ATS write dates without one? Look at a row changed just now")
     has_triggers = table.is_table and not seen.in_recovery
-    mode = mode or ("notify" if has_triggers or watermark is None else "poll")
+    mode: Literal["notify", "poll"] = "notify" if has_triggers or watermark is None else "poll"
     if mode == "poll" and watermark is not None:
         undecided.append(f"watermark: does the ATS set {written(watermark)} at every change?")
-    key = table.key or (table.columns[0].name,)
-    return Proposal(table, key, values, watermark, zone or "UTC", mode, tuple(undecided))
+    return Proposal(table, table.key or (table.columns[0].name,), values, watermark, mode, tuple(undecided))
 
 
-def _taken(table: Table, tables: tuple[Table, ...]) -> dict[str, Value]:
+def _taken(table: Table, tables: tuple[Table, ...]) -> dict[str, str]:
     """What is sure."""
     found = {
         "created": _dated(table, "created"),
@@ -128,7 +95,7 @@ def _taken(table: Table, tables: tuple[Table, ...]) -> dict[str, Value]:
         "watermark": _dated(table, "changed"),
         "job_id": _job(table, tables),
     }
-    return {field: Value(column.name) for field, column in found.items() if column is not None}
+    return {field: column.name for field, column in found.items() if column is not None}
 
 
 def _dated(table: Table, kind: Literal["created", "changed"]) -> Column | None:
@@ -194,7 +161,7 @@ def expressions(table: Table, tables: Iterable[Table]) -> list[str]:
     lines = list[str]()
     for column, label in status_like(table, tables):
         if label is not None:
-            lines += [mapped("status", label.sql, (column.name,)), f"related: [{related(label.table)}]"]
+            lines += [mapped("status", label.sql, column.name), f"related: [{related(label.table)}]"]
     return lines
 
 

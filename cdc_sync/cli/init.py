@@ -8,40 +8,24 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.ats.connection import Connection, connected
-from cdc_sync.ats.depends_on import used, why_not
-from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.facts import table_facts
-from cdc_sync.ats.survey import Survey, Table, in_yaml, label_behind, related, some_values, survey
+from cdc_sync.ats.survey import Survey, Table, in_yaml, some_values, survey
 from cdc_sync.cli.console import templates, text
-from cdc_sync.cli.context import misused, parsed, print_json, put_out, say, say_lines, suspicious, writing
-from cdc_sync.cli.guessing import FIELDS, Mode, Proposal, Value, expressions, listing, propose, rank, status_like
-from cdc_sync.config import SqlColumn, json_schema, load
+from cdc_sync.cli.context import misused, print_json, put_out, say, say_lines, suspicious, writing
+from cdc_sync.cli.guessing import FIELDS, Proposal, expressions, listing, propose, rank, status_like
 from cdc_sync.config import example as example_text
+from cdc_sync.config import json_schema, load
 from cdc_sync.config.meanings import is_personal
-from cdc_sync.config.problems import did_you_mean
-from cdc_sync.config.sessions import sessions_needed
-from cdc_sync.config.watch import TimeZone
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
+from cdc_sync.core.identifiers import IdentifierError, parse_qualified, written
 from cdc_sync.core.watch_names import listed
 
-_NAMED = (*FIELDS, "watermark")
-_WHERE = f"Where something is, or SQL over the row t: {', '.join(_NAMED)}."
 _WIDTH = 118
-
-_UNASKABLE = (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, errors.FeatureNotSupported)
-"""Why the server may create no temporary view: the role's rights, or it is a standby."""
-
 
 DsnOption = Annotated[str, typer.Option(metavar="DSN", help="The ATS's database, as in database.dsn.")]
 TableOption = Annotated[str | None, typer.Option(metavar="TABLE", help="The applications table.")]
-ColumnOption = Annotated[list[str] | None, typer.Option(metavar="FIELD=COLUMN", help=_WHERE)]
-ModeOption = Annotated[Mode | None, typer.Option(metavar="notify|poll", help="capture.mode.")]
-ZoneOption = Annotated[str | None, typer.Option(metavar="NAME", help="Of values without a time zone: Europe/Paris.")]
 StateOption = Annotated[str, typer.Option(metavar="PATH", help="The store's file.")]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.", show_default=False)
@@ -49,12 +33,9 @@ OutputOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
 
 
-async def init(  # noqa: PLR0917 - options, which are given by name
+async def init(
     dsn: DsnOption,
     table: TableOption = None,
-    column: ColumnOption = None,
-    mode: ModeOption = None,
-    timezone: ZoneOption = None,
     state: StateOption = "/var/lib/cdc-sync/state.db",
     output: OutputOption = None,
     force: ForceOption = False,
@@ -62,18 +43,14 @@ async def init(  # noqa: PLR0917 - options, which are given by name
     """Look at a database, and write a commented first configuration. Changes nothing.
 
     It takes what it is sure of. For the rest it lists the table's columns, and some labels of what may be the status.
-    PostgreSQL names the columns of a given expression, by a temporary view that is rolled back.
     """
-    named = dict(map(_named, column or []))
-    zone = timezone and parsed(TimeZone, timezone, "--timezone")
     async with connected(dsn) as connection:
         seen = await survey(connection)
         chosen, *others = _ranked(seen) if table is None else [_table_named(seen, table)]
-        values = {field: await _value(connection, chosen, seen, field, given) for field, given in named.items()}
         samples = await _samples(connection, seen, chosen)
     if seen.left_out:
         say(f"Left out, for the control characters in their names: {listed(seen.left_out)}", err=True)
-    proposal = propose(chosen, seen, values, zone, mode, others)
+    proposal = propose(chosen, seen, others)
     document = rendered(seen, proposal, samples, dsn=dsn, state=state)
     if output is None:
         put_out(document)
@@ -102,7 +79,6 @@ def rendered(seen: Survey, proposal: Proposal, samples: dict[str, list[str]], *,
         fields=FIELDS,
         listing=listing(proposal.table, seen.tables, samples),
         expressions=expressions(proposal.table, seen.tables),
-        related=[related(value.related) for value in proposal.values.values() if value.related is not None],
     )
 
 
@@ -123,43 +99,6 @@ def _folded(line: str, later: str) -> str:
     return textwrap.fill(shown, _WIDTH, subsequent_indent=later, break_on_hyphens=False, break_long_words=False)
 
 
-def _named(given: str) -> tuple[str, str]:
-    field, equals, name = given.partition("=")
-    if not equals or field not in _NAMED:
-        raise misused(f"expected FIELD=COLUMN with one of {', '.join(_NAMED)}", "--column")
-    return field, name
-
-
-async def _value(connection: Connection, table: Table, seen: Survey, field: str, given: str) -> Value:
-    """A person's answer: a column's name, or an expression, in which PostgreSQL finds the columns."""
-    try:
-        name = parse_column(given)
-    except IdentifierError as error:
-        if field == "watermark":
-            raise misused(f"{given!r} is no column's name: {error}", "--column") from None
-        return await _expression(connection, table, field, given.strip().rstrip("; "))
-    column = table.column(name)
-    if column is None:
-        known = ", ".join(written(column.name) for column in table.columns)
-        raise misused(f"{field}: {table.name} has no column {written(name)}; it has {known}", "--column")
-    label = label_behind(column, seen.tables) if field == "status" else None
-    return Value(name) if label is None else Value(name, label.sql, (name,), label.table)
-
-
-async def _expression(connection: Connection, table: Table, field: str, sql: str) -> Value:
-    try:
-        found = await used(connection, await table_facts(connection, table.name), SqlColumn(sql=sql))
-    except SourceError as error:
-        if isinstance(error.__cause__, _UNASKABLE):
-            say(f"{field}: name the expression's columns in depends_on: {why_not(error)}", err=True)
-            return Value(None, sql)
-        neither = f"{sql!r} is no column's name, and no expression over the row, which is called t"
-        raise misused(f"{field}: {neither}: {why_not(error)}", "--column") from None
-    if found.tables:
-        say(f"{field}: write each under related, with its key: {', '.join(found.tables)}", err=True)
-    return Value(None, sql, found.columns)
-
-
 def _ranked(seen: Survey) -> list[Table]:
     near = rank(seen.tables)
     if not near:
@@ -178,8 +117,7 @@ def _table_named(seen: Survey, given: str) -> Table:
         raise misused(f"{given!r} is no table's name: {error}", "--table") from None
     found = [one for one in seen.tables if one.name.name == name.name and name.schema in {None, one.name.schema}]
     if not found:
-        meant = did_you_mean(name.name, [one.name.name for one in seen.tables])
-        raise OperationError(f"The database {seen.database} has no table {name}{meant}")
+        raise OperationError(f"The database {seen.database} has no table {name}")
     if found[1:]:
         raise OperationError(f"Several tables are called {name}. Say which: {listed([str(one.name) for one in found])}")
     return found[0]
@@ -207,8 +145,6 @@ def validate(
     kinds = {"watch(es)": read.watches, "template(s)": read.templates}
     counted = [f"{len(names)} {kind}, {', '.join(names)}" for kind, names in kinds.items() if names]
     say(f"{file} is valid: {'; '.join(counted)}")
-    for name in read.all_databases:
-        say(f"The daemon takes {sessions_needed(read, name)} {name}".rstrip() + ".")
 
 
 @config.command()

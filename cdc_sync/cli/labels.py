@@ -1,11 +1,11 @@
 """`cdc-sync labels`: of the ATS's status column."""
 
 from collections import Counter
-from typing import Any
 
 import typer
 from psycopg import sql
 
+from cdc_sync.admin.watches import Json
 from cdc_sync.ats.connection import Connection, asking, connected, rows_on_own_path
 from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.mapping import Mapping
@@ -44,7 +44,7 @@ async def labels(context: typer.Context, watch: WatchOption = None, as_json: Jso
         print_table(("watch", "label", "rows", "sent", "in status.map", "remark"), map(_cells, found))
 
 
-async def _labels_of(config: Config, name: str) -> list[dict[str, Any]]:
+async def _labels_of(config: Config, name: str) -> list[Json]:
     """A watch's labels, the most frequent first, status.map's without rows last. Raises `SourceError`."""
     rules, database = watch_rules(config, name).status, config.all_databases[config.database_name(name)]
     async with connected(database.dsn.get_secret_value()) as connection:
@@ -66,7 +66,7 @@ async def _counts(connection: Connection, watch: Watch, rules: StatusRules) -> C
     return counts
 
 
-def _item(rules: StatusRules, label: str, rows: int) -> dict[str, Any]:
+def _item(rules: StatusRules, label: str, rows: int) -> Json:
     action, sent, mapped = "ignore", None, map_status(rules, label)
     if mapped is not None:
         status, refused = mapped
@@ -75,7 +75,7 @@ def _item(rules: StatusRules, label: str, rows: int) -> dict[str, Any]:
     return {"label": label, "rows": rows, "action": action, "sent": sent, "mapped": label in rules.map}
 
 
-def _cells(item: dict[str, Any]) -> tuple[object, ...]:
+def _cells(item: Json) -> tuple[object, ...]:
     label, sent = item["label"] or "(NULL or blank)", item["sent"] or _NOTHING[item["action"]]
     code = item["sent"] and code_meant(item["sent"])
     remark = f"HelloWork writes {code}" if code else None if item["rows"] else "no row has it"

@@ -19,14 +19,12 @@ from cdc_sync.cli.context import (
     confirm,
     has_tenant,
     in_tables,
-    known,
     misused,
     opened,
     say,
     the_database,
     writing,
 )
-from cdc_sync.config import Config
 from cdc_sync.config.models import accounts
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.replies import ALL_ENDPOINTS
@@ -111,18 +109,18 @@ async def forget(
     if within is not None and application is None:
         raise misused("it is for --application", "--watch")
     if application is not None:
-        found = await _forget_application(await known(context), application, within, yes=yes)
+        found = await _forget_application(context, application, within, yes=yes)
     elif account is not None:
-        found = await _forget_account(configured(context), account, yes=yes)
+        found = await _forget_account(context, account, yes=yes)
     else:
-        found = await _forget_watch(configured(context), named[0], yes=yes)
+        found = await _forget_watch(context, named[0], yes=yes)
     if not found:
         raise OperationError(f"the store has nothing of {named[0]}")
     say(f"{named[0]} is forgotten")
 
 
-async def _forget_application(config: Config, application: str, watch: str | None, *, yes: bool) -> int:
-    async with opened(config, watch) as store:
+async def _forget_application(context: typer.Context, application: str, watch: str | None, *, yes: bool) -> int:
+    async with opened(context, watch) as (config, store):
         records = await store.report.records(application, watch)
     confirm(f"What the store has of the application {application} will be removed, with its history.", yes=yes)
     watches = [record.watch for record in records if record.watch in config.watches]
@@ -136,10 +134,11 @@ async def _forget_application(config: Config, application: str, watch: str | Non
         return await asked.ask(acts.ForgetApplication(application, watch, asked.by))
 
 
-async def _forget_account(config: Config, account: str, *, yes: bool) -> int:
+async def _forget_account(context: typer.Context, account: str, *, yes: bool) -> int:
+    config = configured(context)
     if account in accounts(config):
         raise misused(f"the account {account} is configured: {_TAKE_OUT}")
-    async with opened(config) as store:
+    async with opened(context) as (_, store):
         pending = (await store.delivery.waiting()).get(account, 0)
     confirm(
         f"{pending} pending entries of the account {account} will be forgotten, and never sent, and what HelloWork "
@@ -151,10 +150,11 @@ async def _forget_account(config: Config, account: str, *, yes: bool) -> int:
         return sum([await asked.ask(acts.ForgetAccount(account, after, asked.by)) for after in steps])
 
 
-async def _forget_watch(config: Config, watch: str, *, yes: bool) -> bool:
+async def _forget_watch(context: typer.Context, watch: str, *, yes: bool) -> bool:
+    config = configured(context)
     if watch in config.watches or await has_tenant(config, watch):
         raise misused(f"the watch {watch} is configured, or its tenant is there: {_TAKE_OUT}")
-    async with opened(config) as store:
+    async with opened(context) as (_, store):
         counts = await store.report.counts()
     if watch not in counts:
         raise misused(f"no watch is called {watch!r}; the store has {listed(counts) or 'none'}")
@@ -179,15 +179,14 @@ async def adopt_database(
     yes: YesOption = False,
 ) -> None:
     """Let the store belong to the database that is configured now, after a move or a restore. With the daemon down."""
-    whole = await known(context)
-    name = the_database(whole, name)
-    config = whole.of_database(name)
+    name = the_database(configured(context), name)
+    async with opened(context) as (whole, store):
+        config = whole.of_database(name)
+        before = await store.databases.identity(name), await store.databases.hosts(name)
+        counts = {watch: of for watch, of in (await store.report.counts()).items() if watch in config.watches}
     dsn = config.database.dsn.get_secret_value()
     async with connected(dsn) as connection:
         identity, hosts = (await server_facts(connection)).identity, hosts_of(dsn, connection)
-    async with opened_alone(whole) as store:
-        before = await store.databases.identity(name), await store.databases.hosts(name)
-        counts = {watch: of for watch, of in (await store.report.counts()).items() if watch in config.watches}
     shown = {"dsn": f"{config.section_of(name)}.dsn", "shown": config.database.shown()}
     print_text("adopting", before=before, identity=identity, hosts=hosts, counts=counts, **shown)
     confirm("The store is to belong to this database.", yes=yes)

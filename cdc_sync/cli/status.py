@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from http.client import HTTPException
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
@@ -10,25 +10,23 @@ import typer
 
 from cdc_sync.admin.report import status_report
 from cdc_sync.admin.story import EVENTS, stories
-from cdc_sync.admin.watches import part_of, troubles, worst_first
+from cdc_sync.admin.watches import Json, part_of, troubles, worst_first
 from cdc_sync.cli.console import print_table, print_text, text
 from cdc_sync.cli.context import (
     JsonOption,
     WatchOption,
     configured,
-    known,
     opened,
     print_json,
     say,
 )
-from cdc_sync.config import Config
+from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import is_for_a_person
 from cdc_sync.core.status_url import LONGEST_ID
 from cdc_sync.core.watch_names import listed
 from cdc_sync.store import Store
 from cdc_sync.store.opening import place_of
 from cdc_sync.store.protocol import MOST_HITS, meant
-from cdc_sync.store.sqlite.schema import holder_of
 
 _MOST_HEALTHY = 50
 """Most listed watches without problems."""
@@ -55,11 +53,10 @@ async def status(
     Watches with problems come first.
     """
     if healthy:
-        wrong = _what_is_wrong(configured(context))
+        wrong = _what_is_wrong(configured(context).admin.listen)
         say(wrong or "healthy")
         raise typer.Exit(1 if wrong else 0)
-    config = await known(context)
-    async with opened(config, watch) as store:
+    async with opened(context, watch) as (config, store):
         report = await status_report(config, store, store.driver.clock.for_people())
     leader = report["leader"]
     report["daemon"] = {"running": leader is not None, "process": leader and leader["process"]}
@@ -81,7 +78,7 @@ async def status(
     print_text("status", report=report, watches=shown, more=more, faults=faults, decisions=decisions)
 
 
-def _print_watches(config: Config, watches: list[dict[str, Any]]) -> None:
+def _print_watches(config: Config, watches: list[Json]) -> None:
     several = ("database",) if len(config.all_databases) > 1 else ()
     columns = ["watch", *several, "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped"]
     rows = []
@@ -93,11 +90,8 @@ def _print_watches(config: Config, watches: list[dict[str, Any]]) -> None:
     print_table(columns, rows)
 
 
-def _what_is_wrong(config: Config) -> str | None:
-    """Why a new process might help; None if the daemon has the store, and answers."""
-    if config.state.backend == "sqlite" and holder_of(config.state.path) is None:
-        return f"no daemon works on the store {config.state.path}"
-    listen = config.admin.listen
+def _what_is_wrong(listen: HostPort | None) -> str | None:
+    """Why a new process might help; None if the daemon answers, or has no address for that."""
     if listen is None or not listen.port:
         return None
     try:
@@ -120,8 +114,7 @@ async def explain(
 
     Several that may be meant are listed instead, and it exits with 1.
     """
-    config = await known(context)
-    async with opened(config, watch) as store:
+    async with opened(context, watch) as (config, store):
         hits = await store.report.search(application_id, watch, MOST_HITS + 1)
         id_ = meant(hits)
         found = [] if id_ is None else await _stories(store, config, id_, watch)
@@ -138,12 +131,12 @@ async def explain(
         raise typer.Exit(1)
 
 
-async def _stories(store: Store, config: Config, id_: str, watch: str | None) -> list[dict[str, Any]]:
+async def _stories(store: Store, config: Config, id_: str, watch: str | None) -> list[Json]:
     """The stories of an application, each with what comes next."""
     report = await status_report(config, store, store.driver.clock.for_people())
     endpoints = {each["endpoint"]: each for each in report["endpoints"]}
     waits = {each["name"]: each["message"] for each in report["conditions"]}
-    configured, found = await store.delivery.configured(), list[dict[str, Any]]()
+    configured, found = await store.delivery.configured(), list[Json]()
     for record, story in await stories(config, store, id_, watch):
         endpoint, gone, entry = None, None, record.entry
         if entry is not None and entry.state == "pending":

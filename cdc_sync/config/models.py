@@ -11,7 +11,7 @@ from cdc_sync.config import values
 from cdc_sync.config.daemon import Admin, Database, Log, NamedDatabase, Notify, State
 from cdc_sync.config.dsn import place
 from cdc_sync.config.hellowork import Headers, HelloWork
-from cdc_sync.config.problems import Path, did_you_mean, wrong_parts
+from cdc_sync.config.problems import Path, wrong_parts
 from cdc_sync.config.values import Section
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.content import milliseconds
@@ -167,12 +167,10 @@ def _wrong_databases(
         if not of_tenants and watch.database is None and len(each) > 1:
             yield (name, "database"), "required where there are several databases"
         if watch.database is not None and watch.database not in each:
-            meant = did_you_mean(watch.database, each)
-            yield (name, "database"), f"expected the name of one of databases, not of a group{meant}"
+            yield (name, "database"), "expected the name of one of databases, not of a group"
         for database in of_tenants:
             if database not in {*each, *databases}:
-                meant = did_you_mean(database, {*each, *databases})
-                yield (name, "for_each", "databases"), f"expected names of databases or of groups{meant}"
+                yield (name, "for_each", "databases"), "expected names of databases or of groups"
 
 
 def wrong_accounts(hellowork: HelloWork, watches: Mapping[str, Watch]) -> Iterator[tuple[str, str]]:
@@ -192,7 +190,7 @@ def wrong_accounts(hellowork: HelloWork, watches: Mapping[str, Watch]) -> Iterat
         if watch.columns.account is not None and (watch.account is not None or watch.hellowork.headers):
             yield name, "the rows name their accounts, so the watch has none"
         elif account not in headers_of and (watch.for_each is None or "{tenant}" not in account):
-            yield name, f"expected the name of one of hellowork.accounts{did_you_mean(account, headers_of)}"
+            yield name, "expected the name of one of hellowork.accounts"
 
 
 # For the core: without YAML's syntax, in milliseconds.

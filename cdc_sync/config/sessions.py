@@ -51,24 +51,17 @@ class Sessions(NamedTuple):
         return f"{self.least} to {self.most} connections of the database"
 
 
-def sessions_needed(config: Config, database: str) -> Sessions:
-    """The sessions of one of a configuration's databases: one that listens and holds the locks, and a pool.
-
-    A store in the same database has one session.
-    """
-    shares_store = config.state.backend == "postgres" and config.state.dsn is None
-    others = 1 if shares_store else 0
-    return Sessions(2 + others, 1 + config.all_databases[database].pool + others)
-
-
 def sessions_at_server(config: Config, database: str) -> Sessions:
-    """The sessions at the server of one of a configuration's databases.
+    """The sessions at the server of one of a configuration's databases: each has one that listens, and a pool.
 
-    Databases are on one server if their connection strings name the same host and port.
+    Databases are on one server if their connection strings name the same host and port. A store in the only database
+    has one session.
     """
     here = _server(config, database)
-    needed = [sessions_needed(config, name) for name in config.all_databases if _server(config, name) == here]
-    return Sessions(sum(each.least for each in needed), sum(each.most for each in needed))
+    pools = [each.pool for name, each in config.all_databases.items() if _server(config, name) == here]
+    shares_store = config.state.backend == "postgres" and config.state.dsn is None
+    listening = len(pools) + (1 if shares_store else 0)
+    return Sessions(len(pools) + listening, sum(pools) + listening)
 
 
 def _server(config: Config, database: str) -> list[str | None]:

@@ -232,7 +232,12 @@ def _allowed_host(value: str) -> str:
     return host
 
 
-def _listen(value: str) -> HostPort:
+def parse_listen(value: str) -> HostPort:
+    """Read an address to listen on.
+
+    Raises:
+        SettingError: it is none.
+    """
     with suppress(ValueError):
         url = urlsplit(f"//{value}")
         if url.netloc == value and url.hostname and url.port is not None:
@@ -257,7 +262,7 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 
 AllowedHost = Annotated[str, AfterValidator(_allowed_host)]
 
-Listen = Annotated[HostPort, read_by(_listen, HostPort)]
+Listen = Annotated[HostPort, read_by(parse_listen, HostPort)]
 
 HeaderName = Annotated[
     str,

@@ -12,7 +12,7 @@ from cdc_sync.config import values
 from cdc_sync.config.columns import Columns, Condition, Extra, ExtraName
 from cdc_sync.config.document import is_for_each_tenant
 from cdc_sync.config.hellowork import OwnHelloWork
-from cdc_sync.config.problems import SettingError, did_you_mean
+from cdc_sync.config.problems import SettingError
 from cdc_sync.config.values import Section
 
 _WITHOUT_SUMMER_TIME = {"CET", "EET", "MET", "WET"}
@@ -28,7 +28,7 @@ def _zones() -> frozenset[str]:
 
 def _time_zone(name: str) -> str:
     if name not in _zones():
-        raise SettingError(f"expected a place of the IANA database, such as Europe/Paris{did_you_mean(name, _zones())}")
+        raise SettingError("expected a place of the IANA database, such as Europe/Paris")
     return name
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,18 +11,18 @@ from typing import Any
 from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.capture import Capture, ChangedError
 from cdc_sync.ats.connection import Pool
-from cdc_sync.ats.database import Database, Others, WatchParts, wait_after
+from cdc_sync.ats.database import Database, wait_after
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError, refused_by_system
 from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.parts import WatchParts
 from cdc_sync.ats.rows_elsewhere import OtherWatches, with_row, without_live_row
 from cdc_sync.ats.session import StandbyError
 from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config, format_duration
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core import events
-from cdc_sync.core.batch import NO_CALLS, BesideApply
-from cdc_sync.core.events import Emit
+from cdc_sync.core.batch import BesideApply
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
 from cdc_sync.daemon.process import Process
@@ -45,30 +46,6 @@ def make_database(config: Config, name: str, store: Store) -> Database:
     """A database of the ATS, not connected yet."""
     of, section, is_only = config.all_databases[name], config.section_of(name), len(config.all_databases) == 1
     return Database(of.dsn.get_secret_value(), store, of.pool, name, section, is_only=is_only)
-
-
-def make_parts(
-    config: Config,
-    name: str,
-    database: Database,
-    observe: Emit,
-    others: Others,
-    *,
-    dry_run: bool,
-    beside_apply: BesideApply = NO_CALLS,
-) -> WatchParts:
-    """A watch's parts."""
-    return WatchParts(
-        name=name,
-        watch=config.watches[name],
-        rules=watch_rules(config, name),
-        database=database,
-        observe=observe,
-        clock=database.store.driver.clock,
-        beside_apply=beside_apply,
-        others=others,
-        dry_run=dry_run,
-    )
 
 
 class WatchWorker:
@@ -184,25 +161,22 @@ class WatchWorker:
             except TimeoutError:
                 continue
 
-    async def catch_up(self) -> Failure | None:
-        """Read what was missed, and compare the whole table, once; returns the failure, not reported yet.
+    async def catch_up(self, stack: AsyncExitStack) -> Intake:
+        """Read what was missed, and compare the whole table, once; the watch stays connected within the stack.
 
         Raises:
+            SourceError, OSError: the database cannot be used.
             StoreError: the store cannot be used.
         """
-        try:
-            if self._parts.database.failure is not None:
-                raise self._parts.database.failure.with_traceback(None)  # one try for all of its watches
-            async with connect(self._parts) as intake:
-                # Missing triggers are no failure.
-                meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
-                capture = await begin(intake, meanwhile)
-                await capture.catch_up()
-                await Sweep(capture, capture.catch_up).run()
-                await _confirm(intake)
-        except (SourceError, AnotherDatabaseError, OSError) as error:
-            return _failure(error)
-        return None
+        if self._parts.database.failure is not None:
+            raise self._parts.database.failure.with_traceback(None)  # one try for all of its watches
+        intake = await stack.enter_async_context(connect(self._parts))
+        # Missing triggers are no failure.
+        meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
+        capture = await begin(intake, meanwhile)
+        await capture.catch_up()
+        await Sweep(capture, capture.catch_up).run()
+        return intake
 
 
 def _failure(error: SourceError | StoreError | OSError) -> Failure:
@@ -213,13 +187,16 @@ def _failure(error: SourceError | StoreError | OSError) -> Failure:
 
 
 async def _confirm(intake: Intake) -> None:
-    """Answer the suspected deletions with a grace that ends soon."""
+    """Answer the suspected deletions with a grace that ends soon; in a dry run each at once."""
     until, deletions = intake.clock() + LONGEST_GRACE, Deletions(intake)
+    if intake.parts.dry_run:
+        await deletions.confirm_all()
+        return
     while True:
         await deletions.confirm_due()
         due_at = await intake.store.capture.next_suspicion(intake.rules.watch)
         if due_at is None or due_at > until or deletions.left_some_unanswered:
-            return  # another watch has its turn after this one
+            return  # the next run asks again
         await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)
 
 
@@ -231,7 +208,7 @@ class Watches:
         self._config = config
         self._databases = {name: make_database(config, name, store) for name in config.all_databases}
         self._others = OtherWatches()
-        self._beside = beside_apply
+        self._beside_apply = beside_apply
         self._begin = begin
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -260,8 +237,18 @@ class Watches:
         return self._databases[self._config.database_name(name)]
 
     def _worker(self, name: str) -> WatchWorker:
-        shared = self._database(name), self._process.emit, self._others
-        parts = make_parts(self._config, name, *shared, beside_apply=self._beside, dry_run=self._process.dry_run)
+        database = self._database(name)
+        parts = WatchParts(
+            name=name,
+            watch=self._config.watches[name],
+            rules=watch_rules(self._config, name),
+            database=database,
+            others=self._others,
+            observe=self._process.emit,
+            clock=database.store.driver.clock,
+            beside_apply=self._beside_apply,
+            dry_run=self._process.dry_run,
+        )
         return WatchWorker(parts)
 
     def _use(self, config: Config) -> None:
@@ -290,22 +277,35 @@ class Watches:
             self._process.emit(events.WatchEnded(name))
         return tuple(gone)
 
-    async def catch_up(self, config: Config) -> int:
-        """Catch up with every watch, one after another; returns how many failed.
+    async def catch_up(self, config: Config, names: Collection[str]) -> int:
+        """Catch up with these watches, then answer their suspected deletions; returns how many watches failed.
 
         Raises:
             SourceError, AnotherDatabaseError: of the last watch, if every watch failed.
         """
         self._use(config)
-        failed = 0
+        failures: dict[WatchWorker, Failure] = {}
         for database in self._databases.values():
-            async with database.kept():
-                for name in [name for name in config.watches if self._database(name) is database]:
-                    worker = self._worker(name)
-                    failure = await worker.catch_up()
-                    if failure is not None:
-                        failed += 1
-                        if failed == len(config.watches):
-                            raise failure
-                        worker.report(failure)
-        return failed
+            workers = [self._worker(name) for name in names if self._database(name) is database]
+            async with AsyncExitStack() as stack:
+                intakes: dict[WatchWorker, Intake] = {}
+                for worker in workers:
+                    with _noting(worker, failures):
+                        intakes[worker] = await worker.catch_up(stack)
+                for worker, intake in intakes.items():
+                    with _noting(worker, failures):
+                        await _confirm(intake)
+        for number, (worker, failure) in enumerate(failures.items(), 1):
+            if number == len(names):
+                raise failure
+            worker.report(failure)
+        return len(failures)
+
+
+@contextmanager
+def _noting(worker: WatchWorker, failures: dict[WatchWorker, Failure]) -> Iterator[None]:
+    """Keep a watch's failure for later: it ends neither the others' work nor their sessions."""
+    try:
+        yield
+    except (SourceError, AnotherDatabaseError, OSError) as error:
+        failures[worker] = _failure(error)

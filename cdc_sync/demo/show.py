@@ -15,15 +15,11 @@ from typing import Any, Literal, TypeAlias
 
 import aiohttp
 import psycopg
-from rich.console import Console, RenderableType
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
 from cdc_sync import event_loop, packaged
 from cdc_sync.core.conditions import wrong
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.visible import visible, visible_lines
+from cdc_sync.core.visible import visible
 from cdc_sync.demo.postgres import Server, server
 from cdc_sync.emulator import CALLS, Call, Emulator
 
@@ -35,8 +31,10 @@ _POLL = 0.02
 Mode: TypeAlias = Literal["notify", "poll"]
 Ats: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
+Say: TypeAlias = Callable[[str], None]
+"""Shows lines."""
+
 _TAIL = 25
-_PLAIN_WIDTH = 118
 
 _CAPTURES = {"notify": "mode: notify", "poll": "mode: poll, watermark: updated_at, poll_interval: 200ms"}
 
@@ -181,7 +179,7 @@ def _free_port() -> int:
         return port
 
 
-def run_demo(mode: Mode, console: Console, *, keep: bool) -> int:
+def run_demo(mode: Mode, say: Say, *, keep: bool) -> int:
     """Run the demo; returns 0 only if HelloWork received exactly the expected calls.
 
     `keep` leaves everything running afterwards, until Ctrl-C.
@@ -191,11 +189,11 @@ def run_demo(mode: Mode, console: Console, *, keep: bool) -> int:
         KeyboardInterrupt: Ctrl-C, before the verdict.
     """
     with server() as postgres:
-        console.print("PostgreSQL runs.")
-        return event_loop.run(_show(mode, console, postgres, keep=keep))
+        say("PostgreSQL runs.")
+        return event_loop.run(_show(mode, say, postgres, keep=keep))
 
 
-async def _show(mode: Mode, console: Console, postgres: Server, *, keep: bool) -> int:
+async def _show(mode: Mode, say: Say, postgres: Server, *, keep: bool) -> int:
     timeout = aiohttp.ClientTimeout(total=PATIENCE)
     async with (
         Emulator() as emulator,
@@ -203,7 +201,7 @@ async def _show(mode: Mode, console: Console, postgres: Server, *, keep: bool) -
         await Ats.connect(postgres.dsn, autocommit=True) as ats,
     ):
         daemon = Daemon(postgres, http, mode, emulator.url)
-        show = _Show(console, emulator, daemon, ats)
+        show = _Show(say, emulator, daemon, ats)
         try:
             await show.set_up(mode)
             async with daemon.running():
@@ -220,7 +218,7 @@ async def _show(mode: Mode, console: Console, postgres: Server, *, keep: bool) -
 class _Show:
     """Shows what HelloWork receives."""
 
-    console: Console
+    say: Say
     emulator: Emulator
     daemon: Daemon
     ats: Ats
@@ -246,7 +244,6 @@ class _Show:
         process, calls = self.daemon.process.pid, len(self.emulator.calls)
         known = f"{report['known']} applications known, {calls} calls"
         self.say(f"The daemon runs (process {process}, capture.mode {mode}): {known}.\n")
-        self._row("", *(Text(head, "bold") for head in ("Done", "Sent to HelloWork", "Correctly not sent")))
         played, reasons = steps(), list[str]()
         try:
             for step in played:
@@ -263,8 +260,8 @@ class _Show:
         if reasons:
             raise DemoError("\n  ".join(["expected (-) and received (+) differ", *reasons]))
         silent = sum(bool(step.silent) for step in played)
-        self._row("", f"{len(played)} done", f"{len(received)} sent", f"{silent} correctly not sent")
-        self.say(f"PASSED: HelloWork received {len(received)} calls, exactly the expected ones.", "bold green")
+        self.say(f"\n{len(played)} done, {len(received)} sent, {silent} correctly not sent")
+        self.say(f"PASSED: HelloWork received {len(received)} calls, exactly the expected ones.")
 
     async def _play(self, step: Step) -> None:
         """Play a step until the expected number of calls."""
@@ -280,11 +277,13 @@ class _Show:
             )
         finally:
             received = self.emulator.calls[before:]
-            wrong_calls = differences(step.expected, map(summary, received))
-            mark = Text("✗", "bold red") if wrong_calls else Text("✓", "green")
-            # The clock may be set; a call may precede the statement's end.
-            calls = [f"{summary(call)}  {max(call.received - began, 0) * 1000:.0f} ms" for call in received]
-            self._row(mark, step.done, Text("\n".join(calls)), Text(step.silent, "dim"))
+            mark = "✗" if differences(step.expected, map(summary, received)) else "✓"
+            self.say(f"{mark} {step.done}")
+            for call in received:
+                # The clock may be set; a call may precede the statement's end.
+                self.say(f"    sent: {summary(call)}  {max(call.received - began, 0) * 1000:.0f} ms")
+            if step.silent:
+                self.say(f"    not sent: {step.silent}")
 
     async def _do(self, act: str) -> None:
         match act:
@@ -309,32 +308,13 @@ class _Show:
             "client": str(postgres.binaries.folder / "psql"),
             "command": " ".join(self.daemon.command()),
         }
-        invitation = text("invitation.txt", **{name: escape(place) for name, place in places.items()})
-        self.console.print(Text.from_markup(invitation.removesuffix("\n"), emoji=False), soft_wrap=True)
+        self.say(text("invitation.txt", **places).removesuffix("\n"))
         self.emulator.on_call = lambda call: self.say(f"  {summary(call)}")
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
 
     def fail(self, message: str) -> None:
         """Show the error and the end of the daemon's log."""
-        self.say(f"FAILED: {message}", "bold red")
+        self.say(f"FAILED: {message}")
         if self.daemon.log.exists():
             self.say("\n".join(["The end of the daemon's log:", *self.daemon.log.read_text().splitlines()[-_TAIL:]]))
-
-    def say(self, text: str, style: str = "") -> None:
-        """Show a text."""
-        self.console.print(Text(visible_lines(text), style), soft_wrap=True)
-
-    def _row(self, *cells: RenderableType) -> None:
-        """Print a line of the table."""
-        row = Table.grid(padding=(0, 2, 0, 0), expand=True)
-        row.add_column(width=1)
-        for share in (4, 5, 3):
-            row.add_column(ratio=share)
-        row.add_row(*cells)
-        self.console.print(row)
-
-
-def console() -> Console:
-    """A console as wide as the terminal, or as the table."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)

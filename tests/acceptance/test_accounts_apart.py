@@ -4,13 +4,13 @@ Each write of the ATS's gives the row a status that names its account: so each c
 """
 
 import random
-import signal
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from support.daemon_process import DaemonProcess
 from support.hellowork_server import HelloWork
 from support.installation import SENTINEL, Installation
+from support.numbered_work import status_of
 
 SEED = 20261201
 APPLICATIONS = [f"hw-{number}" for number in range(12)]
@@ -45,7 +45,6 @@ class Customers:
             name: {
                 "headers": {
                     "X-Api-Key": "${HELLOWORK_API_KEY}",
-                    "X-Customer": name,
                     "X-Key": f"{name} {len(self.rounds)}",
                 }
             }
@@ -71,20 +70,17 @@ class Customers:
         query = "SELECT hellowork_id, tenant, status FROM public.applications WHERE hellowork_id <> %s"
         return {id_: (tenant, status) for id_, tenant, status in self._ats.ats.execute(query, (SENTINEL,))}
 
-    def reload(self, daemon: DaemonProcess) -> None:
-        """Return when a daemon uses the configuration."""
-        before = len(daemon.events_named("the configuration was read again and is in use"))
-        daemon.send_signal(signal.SIGHUP)
-        daemon.wait_for_event("the configuration was read again and is in use", before + 1)
-
 
 class Call(NamedTuple):
     """What a call has; `key` is the customer's name and the configuration's number."""
 
     application_id: str
     status: str
-    customer: str
     key: str
+
+    @property
+    def customer(self) -> str:
+        return self.key.split()[0]
 
     @property
     def round(self) -> int:
@@ -94,14 +90,11 @@ class Call(NamedTuple):
 
 def calls_of(hellowork: HelloWork) -> list[Call]:
     """All calls, answered or not."""
-    found = []
-    for call in hellowork.calls:
-        headers = {name.lower(): value for name, value in call.headers.items()}
-        body: Any = call.body
-        found.append(
-            Call(call.application_id or "", body["status"], headers.get("x-customer", ""), headers.get("x-key", ""))
-        )
-    return [each for each in found if each.application_id != SENTINEL]
+    return [
+        Call(call.application_id or "", status_of(call), call.headers["X-Key"])
+        for call in hellowork.calls
+        if call.application_id != SENTINEL
+    ]
 
 
 def test_each_call_has_the_headers_of_the_account_that_its_row_names(notify: Installation) -> None:
@@ -119,11 +112,11 @@ def test_each_call_has_the_headers_of_the_account_that_its_row_names(notify: Ins
         customers.write()
         calls_with_these_keys(daemon)
         customers.configure("acme", "beta", "gamma")
-        customers.reload(daemon)
+        daemon.reload()
         customers.write()
         calls_with_these_keys(daemon)
         customers.configure("acme", "beta")
-        customers.reload(daemon)
+        daemon.reload()
         customers.write(rows_of="gamma", to="gamma")
         customers.write()
         calls_with_these_keys(daemon)
@@ -135,7 +128,7 @@ def test_each_call_has_the_headers_of_the_account_that_its_row_names(notify: Ins
         customers.write()
         calls_with_these_keys(daemon)
         customers.configure("acme", "omega", "gamma")
-        customers.reload(daemon)
+        daemon.reload()
         customers.write()
         calls_with_these_keys(daemon)
         daemon.kill()
@@ -143,10 +136,10 @@ def test_each_call_has_the_headers_of_the_account_that_its_row_names(notify: Ins
     with notify.daemon() as daemon:
         notify.settle(daemon)
         calls = calls_of(hellowork)
-        assert {id_: (customer, status) for id_, status, customer, _ in calls} == customers.rows()
+        assert {call.application_id: (call.customer, call.status) for call in calls} == customers.rows()
 
     for call in calls:
-        assert call.customer == call.status.split("/")[0] == call.key.split()[0]
+        assert call.customer == call.status.split("/")[0]
         assert call.customer in customers.rounds[call.round]
     assert [call.round for call in calls] == sorted(call.round for call in calls), "no former key comes back"
     assert {call.round for call in calls} == customers.rounds.keys()

@@ -19,33 +19,12 @@ def test_a_backup_of_a_working_daemons_store_opens_as_a_store(notify: Installati
         assert (made.code, made.stdout) == (0, f"{copy} has the store {notify.store}\n")
 
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert notify.run("backup", str(copy)).code == 1, "an existing file is left as it is"
     assert sorted(path.name for path in notify.folder.glob("copy.db*")) == ["copy.db"]
     notify.configure(state={"path": str(copy)})
     (story,) = json.loads(notify.run("explain", "hw-1", "--json").stdout)
     assert story["told"]["status"] == "SEEN"
     assert notify.run("run", "--once").code == 0
-
-
-def test_an_existing_file_is_left_as_it_is(notify: Installation) -> None:
-    assert notify.run("run", "--once").code == 0
-    copy = notify.folder / "copy.db"
-    copy.write_text("mine")
-
-    refused = notify.run("backup", str(copy))
-
-    assert refused.code == 1
-    assert f"{copy} cannot be written: File exists" in refused.stderr
-    assert copy.read_text() == "mine"
-
-
-def test_without_a_store_there_is_nothing_to_copy(notify: Installation) -> None:
-    copy = notify.folder / "copy.db"
-
-    refused = notify.run("backup", str(copy))
-
-    assert refused.code == 1
-    assert str(notify.store) in refused.stderr
-    assert not copy.exists()
 
 
 def test_a_store_in_postgresql_is_backed_up_by_pg_dump(notify: Installation) -> None:

@@ -151,14 +151,13 @@ REMOVED = "DELETE FROM public.applications WHERE id = 1;"
 
 
 @pytest.mark.parametrize("mode", ["poll"])
-@pytest.mark.parametrize("steps", [[ARCHIVED + REMOVED], [ARCHIVED, REMOVED]], ids=["at once", "copied first"])
-def test_live_and_archived_rows_in_a_view(follow: Follow, steps: list[str]) -> None:
+def test_live_and_archived_rows_in_a_view(follow: Follow) -> None:
     no_more = {"columns": {"source": None, "deleted": None}}
     ats = follow("Live and archived rows in two tables", 2, **no_more, deletion_grace="2s")
     ats.ats.execute("CREATE INDEX ON public.applications_archive (hellowork_id)")
     check(ats)
     with ats.daemon() as daemon:
-        for step in steps:
+        for step in (ARCHIVED, REMOVED):
             run(ats, step)
             ats.sweeps(daemon)
         touch(ats, "status = 'SEEN'", 2)

@@ -2,105 +2,16 @@
 
 import json
 import signal
-import subprocess
-import urllib.request
-from contextlib import closing
-from importlib.metadata import version
 
-import psycopg
-import pytest
-from support.daemon_process import COMMAND, PATIENCE, environment, is_listened_on
-from support.installation import JOB, PASSWORD, Installation
-from typer.testing import CliRunner
-
-from cdc_sync.cli import app
-
-COMMANDS = (
-    "run", "check", "init", "plan", "labels", "status", "explain", "sql", "dead-letters", "fuse", "resend", "pause",
-    "resume", "backup", "files", "forget", "adopt-database", "config", "emulator", "demo",
-)  # fmt: skip
-
-
-def test_the_program_tells_its_version_and_how_it_is_used(notify: Installation) -> None:
-    told = notify.run_bare([*COMMAND, "--version"])
-    assert (told.code, told.stdout, told.stderr) == (0, f"cdc-sync {version('cdc-sync')}\n", "")
-    helped = notify.run_bare([*COMMAND, "--help"])
-    assert helped.code == 0
-    assert all(command in helped.stdout for command in COMMANDS)
-    usage = notify.run_bare([*COMMAND])
-    assert usage.code == 2
-    assert "Usage:" in usage.output
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["nonsense"],
-        ["run", "--nonsense"],
-        ["dead-letters", "discard"],
-        ["dead-letters", "retry", "hw-1", "--all"],
-        ["fuse", "discard", "--only", "nonsense"],
-        ["emulator", "--listen", "127.0.0.1:99999"],
-    ],
-    ids=" ".join,
-)
-def test_wrong_usage_is_2(arguments: list[str]) -> None:
-    refused = CliRunner().invoke(app, arguments)
-    assert refused.exit_code == 2
-    assert refused.stdout == ""
-    assert "Error" in refused.stderr
-
-
-def test_the_dbas_scripts_can_be_printed_and_run(notify: Installation) -> None:
-    notify.uninstall()
-    printed = notify.run("sql", "install", variables={"ATS_DSN": "host=127.0.0.1 port=1"})
-    assert (printed.code, printed.stderr) == (0, "")
-    grants = notify.run("sql", "grants")
-    assert notify.role in grants.stdout
-    with closing(psycopg.connect(notify.dsn, autocommit=True)) as dba:
-        dba.execute(printed.stdout.encode())
-        dba.execute(grants.stdout.encode())
-    assert _ours(notify) == {"changes", "bell", "missed_applications", "record_applications"} | {
-        "cdc_sync_applications_row",
-        "cdc_sync_applications_truncate",
-    }
-    removed = notify.run("sql", "uninstall", "--apply", "--dsn", notify.dsn)
-    assert removed.code == 0
-    assert _ours(notify) == set()
-    for _ in range(2):
-        applied = notify.run("sql", "install", "--apply", "--dsn", notify.dsn)
-        assert (applied.code, applied.stdout, applied.stderr) == (0, "done\n", "")
-        assert len(_ours(notify)) == 6
-    assert notify.run("sql", "grants", "--apply", "--dsn", notify.dsn).code == 0
-    # The daemon's own role may not, and says so.
-    refused = notify.run("sql", "install", "--apply")
-    assert refused.code == 1
-    assert "Nothing was changed: " in refused.stderr
-    assert " may not act as " in refused.stderr
-    away = notify.run("sql", "install", "--apply", "--dsn", f"host=127.0.0.1 port=1 password={PASSWORD}")
-    assert away.code == 1
-    assert "cannot be reached" in away.stderr
-    with notify.daemon() as daemon:
-        notify.settle(daemon)
-
-
-def _ours(installation: Installation) -> set[str]:
-    found = installation.ats.execute(
-        "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('cdc_sync') AND relkind IN ('r', 'S')"
-        " UNION SELECT proname::text FROM pg_proc WHERE pronamespace = to_regnamespace('cdc_sync')"
-        " UNION SELECT tgname::text FROM pg_trigger WHERE tgname LIKE 'cdc\\_sync%'"
-    ).fetchall()
-    return {name for (name,) in found}
+from support.installation import JOB, Installation
 
 
 def test_status_tells_the_same_from_outside_and_inside(notify: Installation) -> None:
     notify.add("hw-1")
     notify.add("hw-2")
-    for arguments in (["status", "--json"], ["explain", "hw-1"]):
-        early = notify.run(*arguments)
-        assert early.code == 1
-        assert "does not exist yet" in early.stderr
-    assert json.loads(notify.run("plan", "--json").stdout) == []
+    early = notify.run("status", "--json")
+    assert early.code == 1
+    assert "does not exist yet" in early.stderr
     planned = notify.run("plan")
     assert planned.code == 0
     assert "it would adopt 3 applications without a call" in planned.stdout
@@ -116,18 +27,18 @@ def test_status_tells_the_same_from_outside_and_inside(notify: Installation) -> 
         (watch,) = report["watches"]
         assert (watch["watch"], watch["known"], watch["pending"], watch["held"]) == ("applications", 3, 0, 0)
         assert watch["baseline"] == {"state": "done", "rows": 3}
-        assert "daemon: running (process " in notify.run("status").stdout
         assert daemon.stop() == 0
     status = json.loads(notify.run("status", "--json").stdout)
     assert status["daemon"] == {"running": False, "process": None}
-    assert "not running" in notify.run("status").stdout
 
 
 def test_a_plan_and_an_explanation_tell_what_was_told_and_what_would_be(notify: Installation) -> None:
     notify.add("hw-1")
     notify.add("hw-2")
     with notify.daemon() as daemon:
+        notify.hellowork.will({"kind": "status", "status": 503, "body": "busy " * 500, "application_id": "hw-1"})
         notify.change("hw-1", status="SEEN")
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1"), "the call that is acknowledged")
         notify.settle(daemon)
         assert daemon.stop() == 0
     notify.change("hw-1", status="HIRED", job_id="job-2")
@@ -144,57 +55,33 @@ def test_a_plan_and_an_explanation_tell_what_was_told_and_what_would_be(notify: 
     assert items["hw-1"]["observed"] == {"status": "HIRED", "job_id": "job-2", "deleted": False}
     assert (items["hw-2"]["action"], items["hw-2"]["transition"]) == ("send", "deleted")
     assert items["hw-3"]["kinds"] == ["first"]
-    shown = notify.run("plan").stdout
-    assert all(name in shown for name in items)
-    assert "3 applications: 3 send" in shown
-    assert "SEEN → HIRED, job job-1 → job-2" in shown
-    assert len(notify.hellowork.calls_for("hw-1")) == 1  # a plan sends nothing
+    assert "3 applications: 3 send" in notify.run("plan").stdout
+    assert len(notify.hellowork.calls_for("hw-1")) == 2  # a plan sends nothing
     explained = notify.run("explain", "hw-1", "--json")
-    assert explained.code == 0
     (story,) = json.loads(explained.stdout)
     assert (story["watch"], story["application_id"]) == ("applications", "hw-1")
     assert story["told"]["status"] == "SEEN"
-    assert [event["event"] for event in story["events"]] == ["queued", "acknowledged"]
-    assert all(event["at"].endswith("Z") for event in story["events"])
-    assert story["events"][0]["due_at"] == story["events"][0]["at"]
+    queued, answered, acknowledged = story["events"]
+    assert (queued["event"], queued["by"], queued["kinds"]) == ("queued", "notify", ["status"])
+    assert queued["due_at"] == queued["at"]
+    assert (answered["event"], answered["status"], len(answered["body"])) == ("answered", 503, 2_000)
+    assert (acknowledged["event"], acknowledged["body"]) == (
+        "acknowledged",
+        '{"result": "Status was updated successfully"}',
+    )
+    request = story["told_request"]
+    assert {(call.raw, call.idempotency_key) for call in notify.hellowork.calls_for("hw-1")} == {
+        (request["body"], request["idempotency_key"])
+    }
     told = notify.run("explain", "hw-1").stdout
-    assert "NEW, job job-1 → SEEN, job job-1" in told
+    assert request["idempotency_key"] in told
     assert "HelloWork acknowledged: SEEN, job job-1" in told
     assert not story["discarded"]
+    adopted = notify.run("explain", "hw-2").stdout
+    assert "assumed to be known to HelloWork: NEW, job job-1, since 20" in adopted
+    assert "HelloWork acknowledged:" not in adopted
     unknown = notify.run("explain", "hw-9")
-    assert unknown.code == 1
-    assert unknown.stdout == ""
-    assert "No application 'hw-9'" in unknown.stderr
-    assert notify.run("explain", "hw-9", "--json").code == 1
-
-
-def test_a_plan_has_the_deletions_whose_grace_has_not_ended(notify: Installation) -> None:
-    notify.configure_watch(deletion_grace="30s")
-    notify.add("hw-1")
-    with notify.daemon() as daemon:
-        notify.delete("hw-1")
-        daemon.wait_for_report(lambda report: report["watches"][0]["suspected_deletions"] == 1, "the suspicion")
-        planned = json.loads(notify.run("plan", "--json").stdout)
-        assert [(item["application_id"], item["when"], item["transition"]) for item in planned] == [
-            ("hw-1", "send", "deleted")
-        ]
-        assert daemon.stop() == 0
-
-
-def test_the_admin_server_answers_as_the_contract_says(notify: Installation) -> None:
-    with notify.daemon() as daemon:
-        assert daemon.get("/healthz", token="wrong")[0] == 200
-        assert daemon.get("/readyz", token="wrong")[0] == 200
-        for path in ("/", "/metrics", "/api/status"):
-            status, text = daemon.get(path, token="wrong")
-            assert status == 401
-            assert "admin.token" in text
-            assert daemon.get(path)[0] == 200
-        metrics = daemon.get("/metrics")[1]
-        for name in ("cdc_sync_known_applications", "cdc_sync_outbox_entries", "cdc_sync_watch_connected"):
-            assert f"{name}{{" in metrics
-        assert "<html" in daemon.get("/")[1]
-        assert daemon.get("/elsewhere")[0] == 404
+    assert (unknown.code, unknown.stdout) == (1, "")
 
 
 def test_whether_the_daemon_is_alive(notify: Installation) -> None:
@@ -202,8 +89,12 @@ def test_whether_the_daemon_is_alive(notify: Installation) -> None:
         told = notify.run("status", "--healthy")
         return told.code, told.stdout
 
-    store = f"no daemon works on the store {notify.store}\n"
-    assert asked() == (1, store)
+    def assert_nobody_answers() -> None:
+        code, said = asked()
+        assert code == 1
+        assert said.startswith(f"the daemon does not answer on 127.0.0.1:{notify.admin_port}: ")
+
+    assert_nobody_answers()
     notify.configure(database={"dsn": "host=127.0.0.1 port=1 user=nobody connect_timeout=1"})
     with notify.daemon(ready=False) as daemon:
         daemon.wait_until_not_ready("cannot be reached")
@@ -213,35 +104,7 @@ def test_whether_the_daemon_is_alive(notify: Installation) -> None:
         assert code == 1
         assert said == f"the daemon does not answer on 127.0.0.1:{notify.admin_port}: timed out\n"
         daemon.kill()
-    assert asked() == (1, store)
-
-
-def test_the_emulator_serves_until_it_is_told_to_end(notify: Installation) -> None:
-    command = [*COMMAND, "emulator", "--listen", ":0", "--header", "X-Api-Key: secret"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment({})) as emulator:
-        try:
-            assert emulator.stdout is not None
-            said = emulator.stdout.readline()
-            assert said.startswith("listening on http://127.0.0.1:")
-            url = said.split()[2]
-            with urllib.request.urlopen(f"{url}/_emulator/calls", timeout=PATIENCE) as answer:  # noqa: S310 - http
-                assert json.load(answer) == []
-            notify.configure(hellowork={"base_url": url, "headers": {"X-Api-Key": "secret"}})
-            assert notify.run("run", "--once").code == 0
-            notify.change("hw-sentinel", status="SEEN")
-            assert notify.run("run", "--once").code == 0
-            assert emulator.stdout.readline() == "POST /v1/applications/hw-sentinel/status → 200\n"
-            with urllib.request.urlopen(f"{url}/_emulator/calls", timeout=PATIENCE) as answer:  # noqa: S310 - http
-                assert [call["body"]["status"] for call in json.load(answer)] == ["SEEN"]
-            port = int(url.rpartition(":")[2])
-            taken = notify.run_bare([*COMMAND, "emulator", "--listen", f"127.0.0.1:{port}"])
-            assert taken.code == 1
-            assert "cannot listen" in taken.stderr
-            emulator.send_signal(signal.SIGTERM)
-            assert emulator.wait(PATIENCE) == 0
-            assert not is_listened_on(port)
-        finally:
-            emulator.kill()
+    assert_nobody_answers()
 
 
 def test_sending_is_paused_and_resumed(notify: Installation) -> None:
@@ -254,7 +117,6 @@ def test_sending_is_paused_and_resumed(notify: Installation) -> None:
         assert "sending: paused by an operator" in daemon.wait_until_not_ready("sending")
         notify.change("hw-1", status="SEEN")
         daemon.wait_until(lambda: daemon.report()["watches"][0]["pending"] == 1, "the change")
-        assert "cdc_sync_sending_paused" in daemon.get("/metrics")[1]
         assert daemon.stop() == 0
     once = notify.run("run", "--once")
     assert (once.code, once.stdout.split(";")[1]) == (1, " 1 pending, 0 held, 0 dead letters\n")
@@ -266,6 +128,4 @@ def test_sending_is_paused_and_resumed(notify: Installation) -> None:
         notify.settle(daemon)
         daemon.wait_until_ready()
         assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
-    wrong = notify.run("pause", "https://nobody.example:443")
-    assert wrong.code == 2
-    assert "nothing is sent to https://nobody.example:443: name one of" in wrong.stderr
+    assert notify.run("pause", "https://nobody.example:443").code == 2

@@ -1,9 +1,7 @@
 """Mistakes in the configuration: exit 78, all of them at once, where they are and how they are repaired."""
 
-import json
 from pathlib import Path
 
-import yaml
 from support.daemon_process import COMMAND
 from support.installation import Installation
 
@@ -54,15 +52,6 @@ def test_every_mistake_is_told_at_once_and_no_secret_is(notify: Installation) ->
     assert "Traceback" not in refused.output
 
 
-def test_a_command_that_needs_a_configuration_ends_with_78_without_a_good_one(notify: Installation) -> None:
-    missing = notify.folder / "missing.yaml"
-    refused = notify.run("dead-letters", "retry", "--all", config=missing)
-    assert refused.code == 78
-    assert refused.stdout == ""
-    assert str(missing) in refused.stderr
-    assert "there is no such file" in refused.stderr
-
-
 def test_the_configuration_is_found_by_option_then_environment(notify: Installation) -> None:
     command = [*COMMAND, "config", "validate"]
     by_environment = notify.run_bare(command, {"CDC_SYNC_CONFIG": str(notify.config)})
@@ -76,30 +65,3 @@ def test_the_configuration_is_found_by_option_then_environment(notify: Installat
         by_default = notify.run_bare(command)
         assert by_default.code == 78
         assert "/etc/cdc-sync/config.yaml" in by_default.stderr
-
-
-def test_the_example_and_the_schema_belong_to_what_is_validated(notify: Installation) -> None:
-    example = notify.run_bare([*COMMAND, "config", "example"])
-    assert example.code == 0
-    file = notify.folder / "example.yaml"
-    file.write_text(example.stdout)
-    assert notify.run("config", "validate", config=file).code == 0
-    printed = notify.run_bare([*COMMAND, "config", "schema"])
-    assert printed.code == 0
-    schema = json.loads(printed.stdout)
-    assert set(yaml.safe_load(example.stdout)) <= set(schema["properties"])
-    assert schema["additionalProperties"] is False
-
-
-def test_a_secret_may_come_from_a_file_and_suspicions_are_warnings(notify: Installation) -> None:
-    (notify.folder / "key").write_text("planted-in-a-file\n")
-    notify.configure(hellowork={"headers": {"X-Api-Key": "${file:key}"}})
-    notify.configure_watch(status={"map": {"X": "offered"}})
-    valid = notify.run("config", "validate")
-    assert valid.code == 0
-    assert "offred" in valid.stderr
-    assert "planted-in-a-file" not in valid.output
-    (notify.folder / "key").unlink()
-    gone = notify.run("config", "validate")
-    assert gone.code == 78
-    assert "hellowork.headers.X-Api-Key" in gone.stderr

@@ -30,9 +30,18 @@ def change(installation: Installation, status: str) -> None:
     installation.run("run", "--once")
 
 
-def test_held_entries_and_resending(notify: Installation) -> None:
+def test_a_person_is_asked_and_where_there_is_no_terminal_yes_is_wanted(notify: Installation) -> None:
     notify.configure_watch(fuse={"max_changes": 1})
     change(notify, "SEEN")  # of which two are held
+    for arguments, what in (
+        (("fuse", "release"), "2 × NEW → SEEN will be sent to HelloWork."),
+        (("fuse", "discard"), "2 × NEW → SEEN will be taken as acknowledged, without a call."),
+        (("resend", "hw-sentinel"), "The present state of these will be sent to HelloWork once more: hw-sentinel"),
+    ):
+        refused = notify.run(*arguments)
+        assert (refused.code, refused.stdout) == (2, ""), arguments
+        assert what in plainly(refused)
+    assert [group["number"] for group in json.loads(notify.run("fuse", "show", "--json").stdout)["groups"]] == [2]
 
     declined = answer(notify, "n\n", "fuse", "release")
     assert (declined.code, declined.stdout.strip()) == (1, "")  # input() writes a blank
@@ -42,23 +51,6 @@ def test_held_entries_and_resending(notify: Installation) -> None:
     assert notify.run("fuse", "release", "--only", "deletions").stdout == "0 released\n"  # nothing to ask about
     resent = notify.run("resend", "hw-sentinel", "--yes")
     assert (resent.stdout, resent.stderr) == ("to be sent: applications hw-sentinel\n", "")
-
-
-def test_without_a_terminal_nothing_is_done_but_with_yes(notify: Installation) -> None:
-    notify.configure_watch(fuse={"max_changes": 1})
-    change(notify, "SEEN")  # of which two are held
-
-    for arguments, what in (
-        (("fuse", "release"), "2 × NEW → SEEN will be sent to HelloWork."),
-        (("fuse", "discard"), "2 × NEW → SEEN will be taken as acknowledged, without a call."),
-        (("resend", "hw-sentinel"), "The present state of these will be sent to HelloWork once more: hw-sentinel"),
-    ):
-        refused = notify.run(*arguments)
-        assert (refused.code, refused.stdout) == (2, ""), arguments
-        assert what in plainly(refused)
-        assert "there is no terminal to ask on, so say --yes" in plainly(refused)
-    assert [group["number"] for group in json.loads(notify.run("fuse", "show", "--json").stdout)["groups"]] == [2]
-    assert notify.hellowork.told("hw-sentinel") == []
 
 
 def test_what_a_person_did_is_in_the_history_in_the_log_once_and_in_a_metric(notify: Installation) -> None:

@@ -1,50 +1,8 @@
-"""Kill -9 at any moment, and ends in order: nothing is lost, and nothing is told that did not happen."""
+"""Ends in order, and at once: nothing is lost, and nothing is told that did not happen. See `test_torture.py` too."""
 
-import random
 import signal
 
-import pytest
 from support.installation import JOB, Installation
-from support.recruiters import Recruiters, at_work, differences
-
-APPLICATIONS = 40
-UNTOUCHED = 20
-ROUNDS = 5
-
-
-@pytest.mark.timeout(240)
-def test_helloworks_last_word_is_the_databases_whenever_the_daemon_is_killed(installation: Installation) -> None:
-    chance = random.Random(20240501)  # noqa: S311 - the same moments in every run
-    installation.add_many("hw-", APPLICATIONS)
-    installation.add_many("still-", UNTOUCHED)
-    with installation.daemon():
-        pass
-    installation.hellowork.will(
-        {
-            "kind": "random",
-            "seed": 7,
-            "rate": 0.3,
-            "kinds": [{"kind": "delay", "seconds": 0.05}, {"kind": "lost_answer"}, {"kind": "status", "status": 503}],
-        }
-    )
-    applications = [f"hw-{number}" for number in range(1, APPLICATIONS + 1)]
-    recruiters = Recruiters(installation.dsn, applications, chance)
-    with at_work(recruiters):
-        for _ in range(ROUNDS):
-            with installation.daemon(ready=False) as daemon:
-                daemon.wait_for_event("", chance.randrange(5, 300))  # so many lines of its log
-                daemon.kill()
-    installation.hellowork.will_work()
-    with installation.daemon() as daemon:
-        applications += recruiters.new
-        daemon.wait_until(lambda: not differences(installation, applications), "HelloWork to know the latest states")
-        installation.settle(daemon)
-        assert differences(installation, applications) == {}
-        assert not [call for call in installation.hellowork.calls if (call.application_id or "").startswith("still-")]
-        assert "NEVER" not in {status for name in applications for status, _ in installation.hellowork.told(name)}
-        (watch,) = daemon.report()["watches"]
-        assert watch["dead_letters"] == watch["held"] == 0
-        assert daemon.stop() == 0
 
 
 def test_what_changes_while_the_daemon_is_away_is_told_when_it_is_back(installation: Installation) -> None:

@@ -1,7 +1,6 @@
 """Watches with credentials of their own, and watches that share an endpoint: none keeps another from being told."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,9 @@ def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
     paused = f"{notify.hellowork.url} [candidates]"
     with notify.daemon() as daemon:
         change(notify, "candidates", "SEEN")
-        daemon.wait_until_an_account_stops(f"endpoint {paused}: paused")
+        # A customer's account is a condition, and the daemon stays ready.
+        daemon.wait_until(lambda: f"endpoint {paused}: paused" in daemon.readiness()[1], "the condition")
+        assert daemon.readiness()[0] == 200
 
         notify.change("hw-1", status="SEEN")
         daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)], "the other watch's call")
@@ -50,25 +51,15 @@ def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
         daemon.wait_for_report(
             lambda report: {each["endpoint"]: each["mode"] for each in report["endpoints"]} == modes, "both endpoints"
         )
-        assert f'cdc_sync_endpoint_healthy{{endpoint="{paused}"}} 0.0' in daemon.get("/metrics")[1]
         (story,) = json.loads(notify.run("explain", "hw-candidates", "--json").stdout)
         assert "a-revoked-key" not in json.dumps([story, daemon.report()])
 
         assert len(daemon.events_named("the endpoint refuses our credentials")) == 1
         key.write_text(f"{API_KEY}\n")
-        daemon.send_signal(signal.SIGHUP)
-        daemon.wait_for_event("the configuration was read again and is in use")
+        daemon.reload()
         daemon.wait_until(
             lambda: notify.hellowork.told("hw-candidates") == [("SEEN", JOB)], "the call with the new key"
         )
         daemon.wait_until_ready()
-        assert notify.run("pause", paused).code == 0
-        daemon.wait_for_event("sending is paused by an operator")
-        change(notify, "candidates", "HIRED")
-        notify.change("hw-1", status="HIRED")
-        daemon.wait_until(lambda: len(notify.hellowork.told("hw-1")) == 2, "the other watch's call")
-        assert len(notify.hellowork.told("hw-candidates")) == 1
-        assert notify.run("resume", paused).code == 0
-        daemon.wait_until(lambda: len(notify.hellowork.told("hw-candidates")) == 2, "the call once it is resumed")
         assert "a-revoked-key" not in daemon.logged
         assert daemon.stop() == 0

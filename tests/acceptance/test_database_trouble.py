@@ -3,33 +3,10 @@
 import signal
 
 import pytest
-from psycopg import sql
 from support.daemon_process import DaemonProcess
 from support.installation import JOB, Installation
 
 from cdc_sync.demo.postgres import Server
-
-
-@pytest.mark.parametrize("mode", ["notify"], indirect=True)
-def test_a_database_that_is_down_at_the_start_is_waited_for(
-    on_own_server: Installation, restartable_server: Server
-) -> None:
-    on_own_server.ats.close()
-    restartable_server.stop()
-    with on_own_server.daemon(ready=False) as daemon:
-        daemon.wait_until_not_ready("cannot be reached")
-        daemon.wait_until(lambda: daemon.get("/healthz")[0] == 200, "health")
-        # The store has what is wrong a moment later.
-        daemon.wait_until(lambda: "cannot be reached" in on_own_server.run("status").stdout, "the status")
-        assert on_own_server.run("status").code == 0
-        restartable_server.start()
-        daemon.wait_until_ready()
-        warnings = daemon.events_named("cannot be reached")
-        assert {warning["level"] for warning in warnings} == {"warning"}
-        # A server that is starting up is another reason than one that is not there.
-        assert len({warning["event"] for warning in warnings}) == len(warnings), "each reason is logged once"
-        on_own_server.reconnect()
-        on_own_server.settle(daemon)
 
 
 @pytest.mark.parametrize(
@@ -56,40 +33,6 @@ def test_a_server_that_restarts_is_caught_up_with(
         assert on_own_server.hellowork.told("hw-0") == [("BEFORE", JOB)]
         assert on_own_server.hellowork.told("hw-1") == [("AFTER", JOB)]
         assert on_own_server.hellowork.calls_for("hw-2") == []
-        assert daemon.stop() == 0
-
-
-def test_what_is_missing_is_named_with_its_remedy_while_other_watches_go_on(poll: Installation) -> None:
-    watch = poll.document["watches"]["applications"]
-    columns = watch["columns"]
-    poll.ats.execute("CREATE TABLE public.locked AS SELECT * FROM public.applications")
-    poll.configure(
-        watches={
-            "tableless": {**watch, "table": "public.aplications"},
-            "columnless": {**watch, "columns": {**columns, "status": "statut"}},
-            "keyless": {**watch, "key": ["nr"]},
-            "ill_typed": {**watch, "columns": {**columns, "created": "notes"}},
-            "unprivileged": {**watch, "table": "public.locked"},
-        }
-    )
-    role = sql.Identifier(poll.role)
-    poll.ats.execute(sql.SQL("GRANT SELECT (notes) ON public.applications TO {}").format(role))
-    with poll.daemon(ready=False) as daemon:
-        daemon.wait_until(lambda: len({e["watch"] for e in daemon.events if e["level"] == "error"}) == 5, "five errors")
-        said = {event["watch"]: event["event"] for event in daemon.events if event["level"] == "error"}
-        assert "public.aplications does not exist" in said["tableless"]
-        assert "public.applications" in said["tableless"]  # a near miss
-        assert "statut" in said["columnless"]
-        assert "Correct" in said["columnless"]
-        assert "nr" in said["keyless"]
-        assert "columns.created must be a date or a timestamp" in said["ill_typed"]
-        assert "sql grants" in said["unprivileged"]
-        daemon.wait_for_event("watching")
-        poll.settle(daemon)  # the watch that works goes on
-        _, reasons = daemon.readiness()
-        for name in said:
-            assert f"watch {name}: " in reasons
-        assert "watch applications" not in reasons
         assert daemon.stop() == 0
 
 

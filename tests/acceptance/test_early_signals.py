@@ -10,8 +10,8 @@ from support.daemon_process import PATIENCE, DaemonProcess
 from support.installation import TOKEN, Installation
 
 TAKEN_OVER = "the configuration was read again and is in use"
-MOMENTS = [0, 300]
-"""Imports since the first one of a library of ours."""
+IMPORTED = 300
+"""Imports since the first one of a library of ours: in the midst of them."""
 
 
 @pytest.fixture
@@ -28,13 +28,13 @@ def imports(log: str) -> int:
 
 
 @contextmanager
-def starting(ats: Installation, imported: int) -> Iterator[DaemonProcess]:
+def starting(ats: Installation) -> Iterator[DaemonProcess]:
     """A daemon that has come so far."""
     line = ["--config", str(ats.config), "run"]
     daemon = DaemonProcess(line, ats.variables, ats.folder / "early", ats.admin_port, TOKEN)
     try:
         deadline = time.monotonic() + PATIENCE
-        while imports(daemon.logged) < imported:
+        while imports(daemon.logged) < IMPORTED:
             assert daemon.is_running
             assert time.monotonic() < deadline
             time.sleep(0.001)
@@ -43,9 +43,8 @@ def starting(ats: Installation, imported: int) -> Iterator[DaemonProcess]:
         daemon.kill()
 
 
-@pytest.mark.parametrize("imported", MOMENTS)
-def test_a_reload_during_the_start_happens_after_it(ats: Installation, imported: int) -> None:
-    with starting(ats, imported) as daemon:
+def test_a_reload_during_the_start_happens_after_it(ats: Installation) -> None:
+    with starting(ats) as daemon:
         daemon.send_signal(signal.SIGHUP)
 
         daemon.wait_until_ready()
@@ -54,8 +53,7 @@ def test_a_reload_during_the_start_happens_after_it(ats: Installation, imported:
         assert daemon.stop() == 0
 
 
-@pytest.mark.parametrize("imported", MOMENTS)
-def test_an_end_during_the_start_is_an_orderly_one(ats: Installation, imported: int) -> None:
-    with starting(ats, imported) as daemon:
+def test_an_end_during_the_start_is_an_orderly_one(ats: Installation) -> None:
+    with starting(ats) as daemon:
         assert daemon.stop() == 0
         assert "Traceback" not in daemon.logged

@@ -51,8 +51,6 @@ def test_a_wrong_zone_is_reported_once(ats: Installation) -> None:
         change_one_by_one(ats, daemon, "SEEN")
         reason = daemon.wait_for_event(DOUBTED)["reason"]
         assert reason.startswith("the event dates of the last 3 changed rows are 1 h before")
-        change_one_by_one(ats, daemon, "INTERVIEW")
-        assert len(daemon.events_named(DOUBTED)) == 1
         assert daemon.readiness()[0] == 200
         (condition,) = conditions(daemon)
         assert condition["message"].startswith(reason)
@@ -62,4 +60,5 @@ def test_a_wrong_zone_is_reported_once(ats: Installation) -> None:
         here = sql.SQL("clock_timestamp() AT TIME ZONE {}").format(zone).as_string()
         change_one_by_one(ats, daemon, "HIRED", here)
         daemon.wait_for_event(TRUSTED)
+        assert len(daemon.events_named(DOUBTED)) == 1
         assert conditions(daemon) == []

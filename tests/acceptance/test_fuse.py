@@ -1,7 +1,6 @@
 """A mass change is held for a person, who releases or discards it."""
 
 import json
-import re
 
 from support.installation import JOB, Installation
 
@@ -26,14 +25,9 @@ def test_a_mass_change_is_held_until_a_person_releases_it(poll: Installation) ->
         assert len(held) == 15
         assert {entry["watch"] for entry in held} == {"applications"}
         assert {entry["status"] for entry in held} == {"OOPS"}
-        shown = poll.run("fuse", "show").stdout
-        assert "15 held" in shown
-        assert re.search(r"15 +│ NEW → OOPS +│.*more than 5 changes at once \(fuse.max_changes\)", shown)
-        assert all(example in shown for example in group["examples"])
+        assert "15 held" in poll.run("fuse", "show").stdout
         blown = held[0]["application_id"]
-        told = poll.run("explain", blown).stdout
-        assert "held by the fuse" in told
-        assert f"Release it with cdc-sync fuse release --watch applications -- {blown}" in told
+        assert "held by the fuse" in poll.run("explain", blown).stdout
         # A held entry follows later changes; and so does a new change while the fuse is blown.
         poll.change(held[1]["application_id"], status="HIRED")
         poll.change(blown, status="NEW")
@@ -72,9 +66,7 @@ def test_a_mass_deletion_is_held_until_a_person_discards_it(notify: Installation
         assert json.loads(notify.run("fuse", "show", "--json").stdout) == {"fuses": [], "groups": [], "entries": []}
         called = {call.application_id for call in notify.hellowork.calls}
         given_up = next(f"hw-{number}" for number in range(1, 9) if f"hw-{number}" not in called)
-        told = notify.run("explain", given_up).stdout
-        assert "assumed to be known to HelloWork: deleted, job job-1, deleted, since 20" in told
-        assert "(a person discarded it)" in told
+        assert "(a person discarded it)" in notify.run("explain", given_up).stdout
         (story,) = json.loads(notify.run("explain", given_up, "--json").stdout)
         assert story["discarded"]
         assert not story["adopted"]

@@ -1,7 +1,6 @@
 """HelloWork is away, refuses, throttles or does not know: what becomes of the calls, and what people are told."""
 
 import json
-from datetime import datetime
 from functools import partial
 
 from support.daemon_process import DaemonProcess, free_port
@@ -52,63 +51,6 @@ def _is_pending(installation: Installation, application_id: str, status: str) ->
     return bool(story["entry"] and story["entry"]["content"]["status"] == status)
 
 
-def test_an_application_that_helloworks_does_not_know_yet_is_tried_again_and_in_the_end_given_up(
-    notify: Installation,
-) -> None:
-    notify.add("hw-soon")
-    notify.add("hw-never")
-    notify.configure(hellowork={"not_found_retry": "5s"})
-    notify.hellowork.knows("hw-sentinel")
-    with notify.daemon() as daemon:
-        notify.change("hw-soon", status="SEEN")
-        daemon.wait_until(lambda: len(notify.hellowork.calls_for("hw-soon")) >= 2, "two tries")
-        notify.hellowork.knows("hw-sentinel", "hw-soon")
-        daemon.wait_until(lambda: notify.hellowork.told("hw-soon") == [("SEEN", JOB)], "the call that is heard")
-        notify.change("hw-never", status="SEEN")
-        daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 1, "a dead letter")
-        (letter,) = json.loads(notify.run("dead-letters", "list", "--json").stdout)
-        assert letter["application_id"] == "hw-never"
-        assert "404" in letter["reason"]
-        assert letter["attempts"] >= 2
-        assert daemon.readiness()[0] == 200
-        tried = [datetime.fromisoformat(event["timestamp"]) for event in daemon.events if _is_about(event, "hw-never")]
-        assert (tried[-1] - tried[0]).total_seconds() >= 2.5
-
-
-def test_what_is_refused_is_a_dead_letter_until_it_changes_or_a_person_decides(notify: Installation) -> None:
-    for name in ("retried", "discarded", "changed"):
-        notify.add(f"hw-{name}")
-        fault = {"kind": "status", "status": 400, "body": {"message": "[/x] no such :label:"}}
-        notify.hellowork.will({**fault, "application_id": f"hw-{name}"})
-    with notify.daemon() as daemon:
-        for name in ("retried", "discarded", "changed"):
-            notify.change(f"hw-{name}", status="ODD")
-        daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 3, "three dead letters")
-        letters = json.loads(notify.run("dead-letters", "list", "--json").stdout)
-        assert {(one["watch"], one["application_id"]) for one in letters} == {
-            ("applications", f"hw-{name}") for name in ("retried", "discarded", "changed")
-        }
-        assert all("HTTP 400" in one["reason"] and "[/x] no such :label:" in one["reason"] for one in letters)
-        assert "[/x] no such :label:" in notify.run("dead-letters", "list").stdout
-        assert "[/x] no such :label:" in notify.run("explain", "hw-retried").stdout
-        assert "[/x] no such :label:" in notify.run("status").stdout
-        unknown = notify.run("dead-letters", "retry", "hw-unknown")
-        assert unknown.code == 1
-        assert "hw-unknown" in unknown.stderr
-        retried = notify.run("dead-letters", "retry", "hw-retried")
-        assert (retried.code, retried.stderr) == (0, "")
-        daemon.wait_until(lambda: notify.hellowork.told("hw-retried") == [("ODD", JOB)], "the retry")
-        assert notify.run("dead-letters", "discard", "hw-discarded", "--watch", "applications").code == 0
-        notify.change("hw-discarded")  # taken as told: nothing to say
-        notify.change("hw-changed", status="EVEN")
-        notify.settle(daemon)
-        assert notify.hellowork.told("hw-changed") == [("EVEN", JOB)]
-        assert notify.hellowork.told("hw-discarded") == []
-        assert json.loads(notify.run("dead-letters", "list", "--json").stdout) == []
-        assert notify.run("dead-letters", "discard", "--all", "--yes").code == 0
-        assert daemon.stop() == 0
-
-
 def test_retry_after_is_honoured_by_the_whole_endpoint_and_by_the_next_daemon(notify: Installation) -> None:
     notify.add("hw-1")
     notify.add("hw-2")
@@ -127,10 +69,3 @@ def test_retry_after_is_honoured_by_the_whole_endpoint_and_by_the_next_daemon(no
     assert {call.application_id for call in later} == {"hw-1", "hw-2", "hw-sentinel"}
     assert all(call.received - refused.received >= 9.9 for call in later)
     assert len(later) == 3
-
-
-def _is_about(event: dict[str, object], application_id: str) -> bool:
-    return event.get("application_id") == application_id and event["event"] in (
-        "not sent yet",
-        "given up, now a dead letter",
-    )

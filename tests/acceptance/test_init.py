@@ -5,7 +5,7 @@ import signal
 import pytest
 import yaml
 from support.daemon_process import COMMAND, Finished
-from support.installation import PASSWORD, Installation
+from support.installation import PASSWORD, Installation, plainly
 
 FRENCH = """
 CREATE TABLE public.etapes (id serial PRIMARY KEY, libelle text);
@@ -30,26 +30,19 @@ def french(notify: Installation) -> Installation:
     return notify
 
 
-NAMED = ("--column", "application_id=id_hellowork", "--column", "status=etape_id")
-
-
 def init(installation: Installation, *arguments: str) -> Finished:
     return installation.run_bare([*COMMAND, "init", "--dsn", installation.variables["ATS_DSN"], *arguments])
 
 
 def test_from_a_database_to_the_first_call(french: Installation) -> None:
-    """The whole way that the README tells, by the daemon's own role; id and status are named."""
+    """The whole way that the README tells, by the daemon's own role; a person decides id, status and zone."""
     first = french.folder / "first.yaml"
     store = french.folder / "first.db"
-    made = init(french, "--output", str(first), "--state", str(store), "--timezone", "Europe/Paris", *NAMED)
+    made = init(french, "--output", str(first), "--state", str(store))
     assert made.code == 0, made.output
-    assert "config validate" in made.stderr
     text = first.read_text(encoding="utf-8")
-    assert "undecided:" not in text
     assert "Secret Person" not in text
     assert PASSWORD not in text
-    assert "~/.pgpass" in text
-    assert f"{french.role}:PASSWORD" in text
     validated = french.run("config", "validate", config=first)
     assert validated.code == 0, validated.output
 
@@ -57,8 +50,13 @@ def test_from_a_database_to_the_first_call(french: Installation) -> None:
     watch = document["watches"]["applications"]
     assert watch["table"] == "public.candidatures"
     assert watch["columns"]["job_id"] == "offre_id"
-    assert watch["related"] == [{"table": "public.etapes", "key": []}]
-    assert watch["timezone"] == "Europe/Paris"
+    # As the file has it below its list of columns.
+    status, related = (
+        yaml.safe_load(line[2:]) for line in text.splitlines() if line.startswith(("# status: {", "# related"))
+    )
+    watch["columns"] |= {"application_id": "id_hellowork", **status}
+    watch |= {**related, "timezone": "Europe/Paris"}
+    del document["undecided"]
     document["hellowork"] = french.document["hellowork"]
     document["admin"] = {"listen": None}
     first.write_text(yaml.safe_dump(document))
@@ -120,30 +118,20 @@ def test_a_file_is_not_overwritten(french: Installation) -> None:
     assert there.read_text() == "mine"
     assert init(french, "--output", str(there), "--force").code == 0
     assert "candidatures" in there.read_text()
-    nowhere = init(french, "--output", str(french.folder / "nowhere" / "first.yaml"))
-    assert nowhere.code == 1
-    assert "cannot be written" in nowhere.stderr
     full = init(french, "--output", "/dev/full", "--force")
     assert full.code == 1
     assert "/dev/full cannot be written: No space left on device" in full.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (["--table", "candidature"], 1, 'did you mean "candidatures"?'),
-        (["--column", "status=nowhere"], 2, "has no column nowhere; it has id, "),
-        (["--column", "colour=nom"], 2, "expected FIELD=COLUMN"),
-        (["--column", "status=upper(t.nowhere)"], 2, "which is called t: column t.nowhere does not exist"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
-)
-def test_wrong_answers_are_told(french: Installation, arguments: list[str], code: int, said: str) -> None:
-    refused = init(french, *arguments)
+def test_wrong_answers_are_told(french: Installation) -> None:
+    for arguments, code, said in (
+        (["--table", "candidature"], 1, "has no table candidature"),
+        (["--table", "a.b.c"], 2, "is no table's name"),
+    ):
+        refused = init(french, *arguments)
 
-    assert refused.code == code
-    assert said in " ".join(refused.stderr.replace("│", " ").split())
-    assert refused.stdout == ""
+        assert (refused.code, refused.stdout) == (code, ""), arguments
+        assert said in plainly(refused)
 
 
 def test_run_refuses_while_something_is_undecided_and_what_only_looks_works(notify: Installation) -> None:

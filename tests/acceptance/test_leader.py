@@ -5,7 +5,6 @@ All daemons here are on this host; `test_leader_on_hosts.py` has hosts of their 
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -71,93 +70,65 @@ def told(installation: Installation, status: str) -> bool:
     return installation.hellowork.told("hw-1")[-1:] == [(status, JOB)]
 
 
-class TestTakingOver:
-    def test_a_single_daemon_that_was_killed_works_again_at_once(self, stored: Installation) -> None:
-        began = time.monotonic()
-        with stored.daemon() as daemon:
-            stored.change("hw-1", status="SEEN")
-            stored.settle(daemon)
-            first_start = time.monotonic() - began
-            daemon.kill()
+def test_who_leads_is_said_everywhere_and_a_standby_takes_over_after_a_stop_and_after_a_kill(
+    stored: Installation,
+) -> None:
+    other = beside(stored)
+    before = datetime.now(UTC)
+    assert leader_of_nobody(stored)
+    with stored.daemon() as first, other.daemon(ready=False) as second:
+        leads_as_everybody_says(stored, first, second, before)
+        once = other.run("run", "--once")
+        assert once.code == 1
+        assert f"process {first.pid} on " in plainly(once)
+        stored.change("hw-1", status="SEEN")
+        stored.settle(first)
+        assert second.is_standby()
+
+        assert first.stop() == 0
         stored.change("hw-1", status="HIRED")
-        with stored.daemon(ready=False) as daemon:
-            # A busy machine takes long for any start.
-            daemon.wait_until(lambda: told(stored, "HIRED"), "the call", within=first_start + SOON)
-            stored.settle(daemon)
-        assert stored.hellowork.told("hw-1") == [("SEEN", JOB), ("HIRED", JOB)]
-
-    def test_a_standby_takes_over_at_once_from_a_process_that_is_gone(self, stored: Installation) -> None:
-        with stored.daemon() as first, beside(stored).daemon(ready=False) as second:
-            assert f"process {first.pid} on " in second.wait_until_standby()
-            stored.change("hw-1", status="SEEN")
-            stored.settle(first)
-            assert second.is_standby()
-            first.kill()
-            stored.change("hw-1", status="HIRED")
-            second.wait_until(lambda: told(stored, "HIRED"), "the call", within=SOON)
-            second.wait_until_ready()
-            assert not second.events_named("cannot take over")
-            stored.settle(second)
-            assert second.stop() == 0
-        assert stored.hellowork.told("hw-1") == [("SEEN", JOB), ("HIRED", JOB)]
-
-    def test_a_standby_takes_over_after_a_clean_stop(self, stored: Installation) -> None:
-        with stored.daemon() as first, beside(stored).daemon(ready=False) as second:
-            second.wait_until_standby()
-            stored.change("hw-1", status="SEEN")
-            stored.settle(first)
-            assert first.stop() == 0
-            stored.change("hw-1", status="HIRED")
-            second.wait_until(second.leads, "it to lead", within=SOON)
-            stored.settle(second)
-            assert told(stored, "HIRED")
-            assert second.stop() == 0
-        assert stored.hellowork.told("hw-1") == [("SEEN", JOB), ("HIRED", JOB)]
+        second.wait_until(second.leads, "it to lead after a clean stop", within=SOON)
+        stored.settle(second)
+        assert told(stored, "HIRED")
+        assert metric(second) == 1
+        with stored.daemon(ready=False) as again:
+            assert f"process {second.pid} on " in again.wait_until_standby()
+            second.kill()
+            stored.change("hw-1", status="LEFT")
+            again.wait_until(lambda: told(stored, "LEFT"), "the call of the one that saw a kill", within=SOON)
+            again.wait_until_ready()
+            assert not again.events_named("cannot take over")
+            assert (leader_of(stored) or {})["process"] == again.pid
+            stored.settle(again)
+            again.kill()
+    # Nobody is waited for: a lease is longer.
+    stored.change("hw-1", status="BACK")
+    with stored.daemon(ready=False) as alone:
+        alone.wait_until(lambda: told(stored, "BACK"), "the call of a single daemon after a kill", within=SOON)
+        assert alone.stop() == 0
+    assert leader_of(stored) is None
+    assert stored.hellowork.told("hw-1") == [(status, JOB) for status in ("SEEN", "HIRED", "LEFT", "BACK")]
 
 
-class TestWhoLeads:
-    def test_every_report_names_the_leader_and_since_when(self, stored: Installation) -> None:
-        before = datetime.now(UTC)
-        assert leader_of_nobody(stored)
-        with stored.daemon() as first, beside(stored).daemon(ready=False) as second:
-            said = second.wait_until_standby()
-            leader = leader_of(stored)
-            assert leader is not None
-            assert leader["process"] == first.pid
-            assert leader["host"]
-            since = datetime.fromisoformat(str(leader["since"]))
-            assert before.replace(microsecond=0) <= since <= datetime.now(UTC)
-            shown = f"process {first.pid} on {leader['host']}"
-            assert said.startswith("standby\n")
-            assert shown in said
-            for daemon in (first, second):
-                assert daemon.report()["leader"] == leader
-                assert shown in plain(daemon.get("/")[1])
-            assert shown in " ".join(stored.run("status").stdout.split())
-            assert metric(first) == 1
-            assert metric(second) == 0
-            assert first.wait_for_event("this daemon leads")
-            assert shown in str(second.wait_for_event("standing by"))
-            assert len(second.events_named("standing by")) == 1
-            assert second.report()["conditions"] == []
-
-            first.kill()
-            second.wait_until_ready()
-            assert metric(second) == 1
-            assert (leader_of(stored) or {})["process"] == second.pid
-            assert second.wait_for_event("this daemon leads")
-            assert second.stop() == 0
-        assert leader_of(stored) is None
-
-
-class TestRunOnce:
-    def test_beside_a_leader_it_ends_and_names_it(self, stored: Installation) -> None:
-        with stored.daemon() as daemon:
-            once = beside(stored).run("run", "--once")
-            assert once.code == 1
-            assert f"process {daemon.pid} on " in plainly(once)
-            stored.settle(daemon)
-            assert len(daemon.events_named("this daemon leads")) == 1
+def leads_as_everybody_says(
+    stored: Installation, first: DaemonProcess, second: DaemonProcess, before: datetime
+) -> None:
+    said = second.wait_until_standby()
+    leader = leader_of(stored)
+    assert leader is not None
+    assert leader["process"] == first.pid
+    assert before.replace(microsecond=0) <= datetime.fromisoformat(str(leader["since"])) <= datetime.now(UTC)
+    shown = f"process {first.pid} on {leader['host']}"
+    assert said.startswith("standby\n")
+    assert shown in said
+    for daemon in (first, second):
+        assert daemon.report()["leader"] == leader
+        assert shown in plain(daemon.get("/")[1])
+    assert shown in " ".join(stored.run("status").stdout.split())
+    assert (metric(first), metric(second)) == (1, 0)
+    assert shown in str(second.wait_for_event("standing by"))
+    assert len(second.events_named("standing by")) == 1
+    assert second.report()["conditions"] == []
 
 
 def test_a_transaction_pooler_before_the_store_is_refused(apart: Installation) -> None:

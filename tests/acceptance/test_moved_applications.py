@@ -57,7 +57,7 @@ def events_of(ats: Installation, application_id: str) -> list[str]:
     return [event["event"] for story in stories for event in story["events"]]
 
 
-def test_an_application_that_only_moves_causes_no_call(archiving: Installation) -> None:
+def test_a_move_causes_no_call_and_what_changes_with_it_one(archiving: Installation) -> None:
     archiving.add("hw-1", "interview")
     with archiving.daemon() as daemon:
         move(archiving, "hw-1")
@@ -68,14 +68,8 @@ def test_an_application_that_only_moves_causes_no_call(archiving: Installation) 
         move(archiving, "hw-1", "applications")
         wait_until_owned(archiving, daemon, "hw-1", "applications")
         assert archiving.hellowork.told("hw-1") == []
-        archiving.change("hw-1", status="hired")
-        archiving.settle(daemon)
-        assert archiving.hellowork.told("hw-1") == [("hired", JOB)]
 
-
-def test_what_changes_with_the_move_is_sent_once(archiving: Installation) -> None:
-    archiving.add("hw-1", "interview")
-    with archiving.daemon() as daemon:
+        # What changes with the move is sent once.
         move(archiving, "hw-1", status="hired")
         wait_until_owned(archiving, daemon, "hw-1", "archive")
         assert archiving.hellowork.told("hw-1") == [("hired", JOB)]

@@ -3,10 +3,7 @@
 import sqlite3
 from contextlib import closing
 
-from support.daemon_process import free_port
-from support.emulated import EmulatorOptions
-from support.hellowork_server import hellowork as running_hellowork
-from support.installation import API_KEY, Installation
+from support.installation import Installation
 from support.sessions import rows
 
 
@@ -35,27 +32,6 @@ def test_one_run_catches_up_delivers_and_ends(installation: Installation) -> Non
     }
     assert installation.run("run", "--once").stdout.startswith("0 sent")
     assert len(installation.hellowork.calls) == 4
-
-
-def test_one_run_fails_as_long_as_something_due_cannot_be_delivered(poll: Installation) -> None:
-    port = free_port()
-    poll.configure(hellowork={"base_url": f"http://127.0.0.1:{port}", "retry": {"first": "1ms", "max": "1ms"}})
-    for number in range(8):
-        poll.add(f"hw-{number}")
-    assert poll.run("run", "--once").code == 0
-    for number in range(8):
-        poll.change(f"hw-{number}", status="SEEN")
-    failed = poll.run("run", "--once")
-    assert failed.code == 1
-    assert failed.stdout.startswith("0 sent, ")
-    assert "8 pending, 0 held, 0 dead letters" in failed.stdout
-    assert "Traceback" not in failed.stderr
-    assert poll.run("run", "--once").code == 1
-    with running_hellowork(EmulatorOptions(port=port, required_headers={"X-Api-Key": API_KEY})) as back:
-        done = poll.run("run", "--once")
-        assert done.code == 0
-        assert done.stdout.startswith("8 sent, 0 to try again, 0 given up; 0 pending")
-        assert len(back.state) == 8
 
 
 def test_a_dry_run_shows_the_calls_and_changes_nothing(notify: Installation) -> None:

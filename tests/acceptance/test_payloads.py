@@ -17,28 +17,24 @@ DOCUMENTED_WITH_AN_OBJECT = """\
 """
 
 
-def test_the_documented_examples_are_reproduced(installation: Installation) -> None:
-    installation.ats.execute("ALTER TABLE public.applications ADD origin jsonb, ADD origin_text json")
+def test_the_documented_examples_are_reproduced(notify: Installation) -> None:
+    notify.ats.execute("ALTER TABLE public.applications ADD origin jsonb, ADD origin_text json")
     origin = '{"sourceTypeId": "DIRECT_SOURCING", "sourceSubTypeId": "ClientId", "sourceId": "CVCatcherWebsite"}'
-    of_json = {**installation.document["watches"]["applications"]["columns"], "source": "origin_text"}
+    of_json = {**notify.document["watches"]["applications"]["columns"], "source": "origin_text"}
     of_json["application_id"] = {"sql": "'json-' || t.hellowork_id", "depends_on": ["hellowork_id"]}
-    installation.configure(
-        watches={"with_json": {**installation.document["watches"]["applications"], "columns": of_json}}
-    )
-    installation.add("hw-1", "OLD", "2022-001-developer", source="hellowork.com", origin_text=origin)
-    installation.install()
-    with installation.daemon() as daemon:
-        installation.change("hw-1", status="NEW_STATUS", updated_at="2023-01-10 10:00:00+01:00")
-        if installation.document["watches"]["applications"]["capture"]["mode"] == "poll":
-            installation.sweeps(daemon, 4)  # a date in the past is behind the watermark
-        installation.settle(daemon)
-        daemon.wait_until(lambda: {"hw-1", "json-hw-1"} <= installation.hellowork.state.keys(), "both watches' calls")
-    (call,) = installation.hellowork.calls_for("hw-1")
+    notify.configure(watches={"with_json": {**notify.document["watches"]["applications"], "columns": of_json}})
+    notify.add("hw-1", "OLD", "2022-001-developer", source="hellowork.com", origin_text=origin)
+    notify.install()
+    with notify.daemon() as daemon:
+        notify.change("hw-1", status="NEW_STATUS", updated_at="2023-01-10 10:00:00+01:00")
+        notify.settle(daemon)
+        daemon.wait_until(lambda: {"hw-1", "json-hw-1"} <= notify.hellowork.state.keys(), "both watches' calls")
+    (call,) = notify.hellowork.calls_for("hw-1")
     assert "".join(call.raw.split()) == "".join(DOCUMENTED.split())
     assert call.method == "POST"
     assert call.path == "/v1/applications/hw-1/status"
     assert call.headers["Content-Type"] == "application/json"
-    (call,) = installation.hellowork.calls_for("json-hw-1")
+    (call,) = notify.hellowork.calls_for("json-hw-1")
     assert "".join(call.raw.split()) == "".join(DOCUMENTED_WITH_AN_OBJECT.split())
     assert list(json.loads(call.raw)) == ["status", "eventDate", "created", "jobId", "source"]
 
@@ -90,25 +86,6 @@ def test_what_is_optional_is_left_out_and_what_is_odd_survives(notify: Installat
     assert body["jobId"] == "j/é"
     assert body["created"] == "2022-12-31T23:30:00.000Z"
     assert body["source"] == ""
-
-
-def test_every_retry_of_a_delivery_is_the_same_request(notify: Installation) -> None:
-    notify.add("hw-1")
-    notify.hellowork.will(
-        {"kind": "status", "status": 500, "application_id": "hw-1"},
-        {"kind": "lost_answer", "application_id": "hw-1"},
-        {"kind": "reset", "application_id": "hw-1"},
-    )
-    with notify.daemon() as daemon:
-        notify.change("hw-1", status="A")
-        daemon.wait_until(lambda: len(notify.hellowork.calls_for("hw-1")) == 4, "three failures and a success")
-        daemon.kill()
-    with notify.daemon() as daemon:
-        notify.change("hw-1", status="B")
-        notify.settle(daemon)
-    *of_a, of_b = notify.hellowork.calls_for("hw-1")
-    assert len({(call.raw, call.path, call.idempotency_key) for call in of_a}) == 1
-    assert of_b.idempotency_key != of_a[0].idempotency_key
 
 
 def _body(call: Any) -> dict[str, Any]:

@@ -1,23 +1,12 @@
 """SIGHUP: the daemon goes on with another configuration and loses nothing, or refuses it with every reason."""
 
-import random
 import signal
 
-import pytest
-from support.daemon_process import DaemonProcess
-from support.installation import JOB, Installation, a_hurry
-from support.recruiters import Recruiters, at_work, differences
+from support.installation import JOB, Installation
+from support.numbered_work import NumberedWork, older_after_newer
 
-TAKEN_OVER = "the configuration was read again and is in use"
 REFUSED = "not reloaded, the configuration in use stays"
-ROUNDS = 6
-
-
-def reload(daemon: DaemonProcess) -> dict[str, object]:
-    """Have it read its configuration, and return what it says once that is in use."""
-    before = len(daemon.events_named(TAKEN_OVER))
-    daemon.send_signal(signal.SIGHUP)
-    return daemon.wait_for_event(TAKEN_OVER, before + 1)
+ROUNDS, APPLICATIONS = 6, 8
 
 
 def test_a_watch_more_and_a_watch_less(notify: Installation) -> None:
@@ -32,7 +21,7 @@ def test_a_watch_more_and_a_watch_less(notify: Installation) -> None:
             watches={"candidates": {**notify.document["watches"]["applications"], "table": "public.candidates"}}
         )
         notify.install()
-        assert reload(daemon)["watches"] == "applications,candidates"
+        assert daemon.reload()["watches"] == "applications,candidates"
         daemon.wait_until_ready()
         daemon.wait_until(lambda: [e for e in daemon.events_named("watching") if e["watch"] == "candidates"], "it")
         notify.ats.execute("UPDATE public.candidates SET status = 'SEEN', updated_at = clock_timestamp()")
@@ -43,7 +32,7 @@ def test_a_watch_more_and_a_watch_less(notify: Installation) -> None:
 
         del notify.document["watches"]["candidates"]
         notify.configure()
-        assert reload(daemon)["watches"] == "applications"
+        assert daemon.reload()["watches"] == "applications"
         daemon.wait_until_ready()
         notify.settle(daemon)
         left = daemon.wait_for_event("the store knows a watch that the configuration does not have")
@@ -75,40 +64,29 @@ def test_a_configuration_with_mistakes_is_refused_with_all_of_them(notify: Insta
         daemon.wait_for_event("there is no such file")
 
         notify.config.write_text(valid)
-        reload(daemon)
+        daemon.reload()
         daemon.wait_until_ready()
         assert daemon.stop() == 0
 
 
-@pytest.mark.timeout(240)
-def test_nothing_is_lost_however_often_it_is_reloaded_under_load(installation: Installation) -> None:
-    chance = random.Random(20261125)  # noqa: S311 - the same changes in every run
-    installation.add_many("hw-", 30)
-    applications = [f"hw-{number}" for number in range(1, 31)]
-    installation.hellowork.will(
-        {"kind": "random", "seed": 3, "rate": 0.5, "kinds": [{"kind": "delay", "seconds": 0.05}]}
-    )
-    mode = installation.document["watches"]["applications"]["capture"]["mode"]
-    with installation.daemon() as daemon:
+def test_nothing_is_lost_or_repeated_however_often_it_is_reloaded_under_load(notify: Installation) -> None:
+    work, hellowork = NumberedWork(notify, APPLICATIONS), notify.hellowork
+    hellowork.will({"kind": "random", "seed": 3, "rate": 0.5, "kinds": [{"kind": "delay", "seconds": 0.05}]})
+    with notify.daemon() as daemon:
         pid = daemon.pid
-        recruiters = Recruiters(installation.dsn, applications, chance)
-        with at_work(recruiters):
+        with work.going_on():
             for number in range(ROUNDS):
-                calls = len(installation.hellowork.calls)
-                daemon.wait_until(lambda: len(installation.hellowork.calls) > calls + 5, "calls")  # noqa: B023
+                calls = len(hellowork.calls)
+                daemon.wait_until(lambda: len(hellowork.calls) > calls + 5, "calls")  # noqa: B023
                 # What a watch has for itself; or what all of them share.
                 if number % 2:
-                    sweep = "1h" if mode == "notify" else f"{1 + number / 10}s"
-                    installation.configure_watch(
-                        capture={**a_hurry(mode), "sweep": sweep, "lookback": f"{300 + number}s"}
-                    )
+                    notify.configure_watch(capture={"lookback": f"{300 + number}s"})
                 else:
-                    installation.configure(hellowork={"concurrency": 2 + number, "timeout": f"{10 + number}s"})
-                reload(daemon)
-        applications += recruiters.new
-        installation.settle(daemon)
-        daemon.wait_until(lambda: not differences(installation, applications), "HelloWork to know the latest states")
+                    notify.configure(hellowork={"concurrency": 2 + number, "timeout": f"{10 + number}s"})
+                daemon.reload()
+        daemon.wait_until(lambda: work.is_known_to(hellowork), "HelloWork to know the latest states")
         assert daemon.pid == pid
-        keys = [call.idempotency_key for call in installation.hellowork.calls if call.status == 200]
+        assert older_after_newer(hellowork.calls) == []
+        keys = [call.idempotency_key for call in hellowork.calls if call.status == 200]
         assert len(keys) == len(set(keys)), "a call under way was repeated"
         assert daemon.stop() == 0

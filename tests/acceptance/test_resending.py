@@ -6,17 +6,17 @@ from support.sessions import one
 NOT_RESENT = "Nothing is resent: name a watch and applications with a live row that are neither held nor dead.\n"
 
 
-def test_it_refuses_an_application_without_a_row(installation: Installation) -> None:
-    key = installation.add("hw-1", "interview")
-    installation.add("hw-2", "interview")
-    installation.add("hw-3", "interview")
-    with installation.daemon() as daemon:
-        installation.settle(daemon)
-    installation.delete("hw-1")
-    installation.add(None, id=key, created_at="2024-05-05 10:00:00Z")
-    installation.change("hw-2", hellowork_id=None)
+def test_it_refuses_an_application_without_a_row(notify: Installation) -> None:
+    key = notify.add("hw-1", "interview")
+    notify.add("hw-2", "interview")
+    notify.add("hw-3", "interview")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+    notify.delete("hw-1")
+    notify.add(None, id=key, created_at="2024-05-05 10:00:00Z")
+    notify.change("hw-2", hellowork_id=None)
 
-    ended = installation.run("resend", "--yes", "hw-1", "hw-2", "hw-3", "hw-4")
+    ended = notify.run("resend", "--yes", "hw-1", "hw-2", "hw-3", "hw-4")
 
     assert ended.code == 1
     assert ended.stdout == "to be sent: applications hw-3\n"
@@ -24,7 +24,7 @@ def test_it_refuses_an_application_without_a_row(installation: Installation) -> 
     assert gone.startswith("hw-1 cannot be resent: no live row has its id")
     assert lost.startswith("hw-2 cannot be resent: no live row has its id")
     assert unknown.startswith("hw-4 cannot be resent: no live row has its id, or it is unknown")
-    assert one(installation.ats, "SELECT count(*) FROM applications") == 4
+    assert one(notify.ats, "SELECT count(*) FROM applications") == 4
 
 
 def test_the_page_refuses_it_too(notify: Installation) -> None:

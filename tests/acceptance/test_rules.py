@@ -2,55 +2,9 @@
 
 import json
 import socket
-from functools import partial
 
 import pytest
 from support.installation import JOB, Installation
-
-
-def a_variant(installation: Installation, prefix: str, **sections: object) -> dict[str, object]:
-    """The watch once more, over the same table, with ids of its own."""
-    watch = installation.document["watches"]["applications"]
-    column = {"sql": f"'{prefix}-' || t.hellowork_id", "depends_on": ["hellowork_id"]}
-    return {**watch, "columns": {**watch["columns"], "application_id": column}, **sections}
-
-
-def test_labels_are_mapped_sent_ignored_or_refused(notify: Installation) -> None:
-    labels = {"Embauché": "hired", "Retenu": "hired", "NEW": "seen_by_recruiter"}
-    notify.add("hw-1")
-    notify.configure(
-        watches={
-            unmapped: a_variant(notify, unmapped, status={"map": labels, "unmapped": unmapped, "deleted": "gone"})
-            for unmapped in ("send", "ignore", "reject")
-        }
-    )
-    notify.install()
-    with notify.daemon() as daemon:
-        notify.change("hw-1", status="Embauché")
-        # A watch that has not read it yet would see the next label alone.
-        for unmapped in ("send", "ignore", "reject"):
-            daemon.wait_until(partial(notify.hellowork.told, f"{unmapped}-hw-1"), f"the call of {unmapped}")
-        notify.settle(daemon)
-        notify.change("hw-1", status="Retenu")  # the same to HelloWork
-        notify.settle(daemon)
-        notify.change("hw-1", status="embauché")  # another label: letters count
-        daemon.wait_until(lambda: len(notify.hellowork.told("send-hw-1")) == 2, "the label as it is")
-        daemon.wait_for_report(lambda report: sum(w["dead_letters"] for w in report["watches"]) >= 1, "a dead letter")
-        notify.settle(daemon)
-        assert notify.hellowork.told("send-hw-1") == [("hired", JOB), ("embauché", JOB)]
-        assert notify.hellowork.told("ignore-hw-1") == [("hired", JOB)]
-        assert notify.hellowork.told("reject-hw-1") == [("hired", JOB)]
-        letters = json.loads(notify.run("dead-letters", "list", "--watch", "reject", "--json").stdout)
-        (letter,) = [letter for letter in letters if letter["application_id"] == "reject-hw-1"]
-        assert letter["watch"] == "reject"
-        assert "'embauché' is not in status.map" in letter["reason"]
-        notify.change("hw-1", status="NEW")  # a dead letter is replaced by the next change
-        notify.settle(daemon)
-        daemon.wait_until(
-            lambda: notify.hellowork.told("reject-hw-1")[-1:] == [("seen_by_recruiter", JOB)], "the next change"
-        )
-        notify.delete("hw-1")
-        daemon.wait_until(lambda: notify.hellowork.told("ignore-hw-1")[-1:] == [("gone", JOB)], "the deletion")
 
 
 def test_a_rows_url_is_called_only_if_its_origin_is_allowed(poll: Installation) -> None:

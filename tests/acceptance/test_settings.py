@@ -1,11 +1,7 @@
 """Settings that change how the daemon works, each seen from outside."""
 
-import json
-import re
 import signal
 
-import pytest
-from psycopg import sql
 from support.installation import JOB, Installation
 
 
@@ -18,29 +14,6 @@ def test_without_an_admin_address_nobody_listens(notify: Installation) -> None:
         assert daemon.stop() == 0
 
 
-@pytest.mark.parametrize(
-    ("log", "journal", "line"),
-    [
-        ({"format": "auto"}, "", r'\{.*"event": "1 applications known, 0 calls", "level": "info".*\}'),
-        (
-            {"format": "auto"},
-            "1:2",
-            r'<6>event="1 applications known, 0 calls" watch=applications.*',
-        ),
-        ({"format": "text"}, "", r".*info.*1 applications known, 0 calls.*watch=applications.*"),
-    ],
-    ids=["json", "journal", "text"],
-)
-def test_the_log_has_the_format_of_where_it_goes(
-    notify: Installation, log: dict[str, str], journal: str, line: str
-) -> None:
-    notify.configure(log={"level": "info", **log})
-    once = notify.run("run", "--once", variables={"JOURNAL_STREAM": journal} if journal else {})
-    assert once.code == 0
-    assert any(re.fullmatch(line, written) for written in once.stderr.splitlines()), once.stderr
-    assert "debug" not in once.stderr
-
-
 def test_an_interrupted_run_once_says_nothing_odd(notify: Installation) -> None:
     assert notify.run("run", "--once").code == 0
     notify.change("hw-sentinel", status="SEEN")
@@ -51,34 +24,3 @@ def test_an_interrupted_run_once_says_nothing_odd(notify: Installation) -> None:
         assert process.logged.count("\n") == len(process.events)
     assert notify.run("run", "--once").code == 0
     assert notify.hellowork.told("hw-sentinel") == [("SEEN", JOB)]
-
-
-def is_notify(installation: Installation) -> bool:
-    return str(installation.document["watches"]["applications"]["capture"]["mode"]) == "notify"
-
-
-def test_a_database_that_writes_dates_its_own_way(installation: Installation) -> None:
-    """Settings of the database are those of each session in it, the daemon's as well."""
-    installation.share_store()
-    for setting in (
-        "datestyle = 'SQL, DMY'",
-        "timezone = 'Asia/Jakarta'",
-        "intervalstyle = 'sql_standard'",
-        "bytea_output = 'escape'",
-        "extra_float_digits = 0",
-        "standard_conforming_strings = off",
-    ):
-        name = sql.Identifier(installation.ats.info.dbname)
-        installation.ats.execute(sql.SQL("ALTER DATABASE {} SET " + setting).format(name))
-    installation.add("hw-1")
-    installation.add("hw-2")
-    with installation.daemon() as daemon:
-        installation.change("hw-1", status="SEEN")
-        daemon.wait_until(lambda: installation.hellowork.told("hw-1") == [("SEEN", JOB)], "the call")
-        installation.settle(daemon)
-        assert len(installation.hellowork.calls) == 2, "that, and the last one to settle"
-        checked = json.loads(installation.run("check", "--json").stdout)
-        assert [finding for finding in checked if finding["state"] == "failed"] == []
-        for command in (["status"], ["plan"], ["explain", "hw-1"], ["sql", "verify", "--apply"]):
-            if command[0] != "sql" or is_notify(installation):
-                assert installation.run(*command).code == 0

@@ -6,21 +6,18 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from support.daemon_process import DaemonProcess
 from support.hellowork_server import HelloWork
-from support.installation import JOB, PASSWORD, Installation, an_installation, plainly
+from support.installation import JOB, PASSWORD, Installation, an_installation, calls_are
 from support.postgres import Cluster, fresh_database
 from support.sessions import Ats
 
 from cdc_sync.demo.postgres import Server
 
-TAKEN_OVER = "the configuration was read again and is in use"
 ANOTHER = "belongs to the database"
 
 
@@ -116,20 +113,6 @@ def copy_of(second: Second) -> Iterator[str]:
             dba.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
 
 
-def reload(daemon: DaemonProcess) -> dict[str, Any]:
-    """Have it read its configuration, and return what it says once that is in use."""
-    before = len(daemon.events_named(TAKEN_OVER))
-    daemon.send_signal(signal.SIGHUP)
-    return daemon.wait_for_event(TAKEN_OVER, before + 1)
-
-
-def told(second: Second, daemon: DaemonProcess, application_id: str, *statuses: str) -> None:
-    """Wait until HelloWork was told so of an application."""
-    hellowork = second.installation.hellowork
-    wanted = [(status, JOB) for status in statuses]
-    daemon.wait_until(lambda: hellowork.told(application_id) == wanted, f"{application_id}: {wanted}")
-
-
 def leave_pending(second: Second, application_id: str, status: str) -> None:
     """Have a change in the outbox, while no daemon runs."""
     installation = second.installation
@@ -140,57 +123,19 @@ def leave_pending(second: Second, application_id: str, status: str) -> None:
     assert installation.hellowork.told(application_id) == []
 
 
-def test_changes_of_each_database_are_sent(two: Second) -> None:
-    installation = two.installation
-    with installation.daemon() as daemon:
-        two.change("hw-2", "SEEN")
-        installation.change("hw-1", status="SEEN")
-        told(two, daemon, "hw-2", "SEEN")
-        told(two, daemon, "hw-1", "SEEN")
-        connected = {event["watch"]: event["database"] for event in daemon.events_named("connected")}
-        assert connected == {"applications": "first", "others": "second"}
-        assert {watch["watch"]: watch["database"] for watch in daemon.report()["watches"]} == connected
-        assert daemon.stop() == 0
-    shown = installation.run("status").stdout
-    assert "second" in shown
-    assert "first" in shown
-
-
-def test_a_group_of_databases_is_followed_by_one_template(notify: Installation, cluster: Cluster) -> None:
-    notify.add("hw-1")
-    with fresh_database(cluster) as dsn, second_of(notify, dsn) as second:
-        second.add("hw-2")
-        names = [str(conninfo_to_dict(each)["dbname"]) for each in (notify.dsn, second.dsn)]
-        template = {**notify.document["watches"].pop("others"), "for_each": {"databases": ["customers"]}}
-        del notify.document["databases"], notify.document["watches"]["applications"], template["database"]
-        notify.configure(
-            databases={"customers": {"dsn": second.login().replace(names[1], "{database}"), "names": names}},
-            watches={"customers": template},
-        )
-        for script in ("install", "grants"):
-            for name, owner in zip(names, (notify.dsn, second.dsn), strict=True):
-                assert notify.run("sql", script, "--database", name, "--apply", "--dsn", owner).code == 0
-        with notify.daemon() as daemon:
-            second.change("hw-2", "SEEN")
-            notify.change("hw-1", status="SEEN")
-            told(second, daemon, "hw-2", "SEEN")
-            told(second, daemon, "hw-1", "SEEN")
-            connected = {event["watch"]: event["database"] for event in daemon.events_named("connected")}
-            assert connected.keys() == {f"customers@{name}" for name in names}
-
-
 def test_one_that_is_down_at_the_start_keeps_no_other_back(with_a_server: Second, restartable_server: Server) -> None:
     second = with_a_server
     assert second.installation.run("run", "--once").code == 0
     leave_pending(second, "hw-2", "SEEN")
     second.ats.close()
     restartable_server.stop(signal.SIGQUIT)
-    once = second.installation.run("run", "--once")
-    assert once.code == 1
+    once, planned = second.installation.run("run", "--once"), second.installation.run("plan")
+    assert once.code == planned.code == 1
+    assert planned.stderr.startswith("others: ")
     assert second.installation.hellowork.told("hw-2") == []
     with second.installation.daemon(ready=False) as daemon:
         second.installation.change("hw-1", status="SEEN")
-        told(second, daemon, "hw-1", "SEEN")
+        calls_are(daemon, second.installation.hellowork, "hw-1", "SEEN")
         assert "watch others" in daemon.wait_until_not_ready("watch others")
         assert "watch applications" not in daemon.readiness()[1]
         lost = [event for event in daemon.events if event.get("database") == "second" and event["level"] != "debug"]
@@ -198,25 +143,8 @@ def test_one_that_is_down_at_the_start_keeps_no_other_back(with_a_server: Second
         assert second.installation.hellowork.told("hw-2") == [], "its database was not recognised"
         restartable_server.start()
         daemon.wait_until_ready()
-        told(second, daemon, "hw-2", "SEEN")
+        calls_are(daemon, second.installation.hellowork, "hw-2", "SEEN")
     restartable_server.stop()
-
-
-def test_a_plan_names_every_watch_that_it_could_not_plan(with_a_server: Second, restartable_server: Server) -> None:
-    """The other watch is asked first, for the deletion of an application that may have moved there."""
-    installation = with_a_server.installation
-    assert installation.run("run", "--once").code == 0
-    installation.delete("hw-1")
-    with_a_server.ats.close()
-    restartable_server.stop(signal.SIGQUIT)
-    planned = installation.run("plan")
-    alone = installation.run("plan", "--watch", "applications")
-    restartable_server.start()
-    assert planned.code == 1
-    assert planned.stderr.startswith("others: ")
-    waits = "applications: deletions wait: an application may have moved to the table of the watch others"
-    assert planned.stdout.count(waits) == alone.stdout.count(waits) == 1
-    assert (alone.code, alone.stderr) == (0, "")
 
 
 def test_of_a_copy_nothing_is_read_or_sent_while_the_other_goes_on(two: Second) -> None:
@@ -236,7 +164,7 @@ def test_of_a_copy_nothing_is_read_or_sent_while_the_other_goes_on(two: Second) 
             tests.execute("UPDATE public.applications SET status = 'TESTED', updated_at = clock_timestamp()")
         with installation.daemon(ready=False) as daemon:
             installation.change("hw-1", status="SEEN")
-            told(two, daemon, "hw-1", "SEEN")
+            calls_are(daemon, two.installation.hellowork, "hw-1", "SEEN")
             reasons = daemon.wait_until_not_ready("watch others")
             assert ANOTHER in reasons
             assert "cdc-sync adopt-database second" in reasons
@@ -245,22 +173,20 @@ def test_of_a_copy_nothing_is_read_or_sent_while_the_other_goes_on(two: Second) 
             assert installation.hellowork.told("hw-2") == []
 
             installation.configure(databases={"second": {"dsn": two.login()}})
-            reload(daemon)
+            daemon.reload()
             daemon.wait_until_ready()
-            told(two, daemon, "hw-2", "WAITED")
+            calls_are(daemon, two.installation.hellowork, "hw-2", "WAITED")
 
             # And while it runs: what has been recognised is another database again.
             installation.configure(databases={"second": {"dsn": two.login(copy)}})
-            reload(daemon)
+            daemon.reload()
             daemon.wait_until_not_ready("watch others")
             installation.change("hw-1", status="AGAIN")
-            told(two, daemon, "hw-1", "SEEN", "AGAIN")
+            calls_are(daemon, two.installation.hellowork, "hw-1", "SEEN", "AGAIN")
             assert daemon.stop() == 0
-        assert installation.hellowork.told("hw-2") == [("WAITED", JOB)]
 
         adopted = installation.run("adopt-database", "second", "--yes")
         assert adopted.code == 0, adopted.output
-        assert "databases.second.dsn leads to" in adopted.stdout
         assert installation.run("run", "--once").code == 0
         assert installation.hellowork.told("hw-2") == [("WAITED", JOB), ("TESTED", JOB)]
         installation.configure(databases={"second": {"dsn": two.login()}})
@@ -279,18 +205,20 @@ def test_a_reload_adds_a_database_and_removes_it(two: Second) -> None:
             databases={"first": {"dsn": "${ATS_DSN}"}, "second": {"dsn": two.login()}},
             watches={"applications": {"database": "first"}, "others": {**watch, "database": "second"}},
         )
-        assert reload(daemon)["watches"].endswith("others")
+        assert daemon.reload()["watches"].endswith("others")
         daemon.wait_until_ready()
         two.change("hw-2", "SEEN")
         installation.change("hw-1", status="SEEN")
-        told(two, daemon, "hw-2", "SEEN")
-        told(two, daemon, "hw-1", "SEEN")
+        calls_are(daemon, two.installation.hellowork, "hw-2", "SEEN")
+        calls_are(daemon, two.installation.hellowork, "hw-1", "SEEN")
+        of = {watch["watch"]: watch["database"] for watch in daemon.report()["watches"]}
+        assert of == {"applications": "first", "others": "second"}
 
         del installation.document["watches"]["others"], installation.document["databases"]["second"]
         installation.configure()
-        assert "others" not in reload(daemon)["watches"]
+        assert "others" not in daemon.reload()["watches"]
         installation.change("hw-1", status="AGAIN")
-        told(two, daemon, "hw-1", "SEEN", "AGAIN")
+        calls_are(daemon, two.installation.hellowork, "hw-1", "SEEN", "AGAIN")
         daemon.wait_until(lambda: not sessions_in(two), "no session of ours in the second database")
 
 
@@ -315,7 +243,7 @@ def test_a_watch_is_not_moved_to_another_database_by_mistake(two: Second) -> Non
         reasons = daemon.wait_until_not_ready("watch others: The watch others was captured from second")
         assert "cdc-sync adopt-database first" in reasons
         installation.change("hw-1", status="SEEN")
-        told(two, daemon, "hw-1", "SEEN")
+        calls_are(daemon, two.installation.hellowork, "hw-1", "SEEN")
         daemon.stop()
     assert installation.run("adopt-database", "first", "--yes").code == 0
     assert "watch-moved" not in installation.run("run", "--once").stderr
@@ -323,20 +251,13 @@ def test_a_watch_is_not_moved_to_another_database_by_mistake(two: Second) -> Non
 
 def test_commands_ask_which_database_is_meant(two: Second) -> None:
     run = two.installation.run
-    for command in (["sql", "install"], ["sql", "grants"], ["sql", "verify"], ["sql", "uninstall"], ["adopt-database"]):
-        refused = run(*command)
-        assert refused.code == 2
-        assert "there are several: first, second" in plainly(refused)
-    assert "no database is called 'third'; there is: first, second" in plainly(
-        run("sql", "install", "--database", "third")
-    )
+    for command in (["sql", "install"], ["adopt-database"], ["sql", "install", "--database", "third"]):
+        assert run(*command).code == 2
     install = run("sql", "install", "--database", "second").stdout
     assert "record_others" in install
     assert "record_applications" not in install
     assert run("sql", "verify", "--database", "second", "--apply", "--dsn", two.dsn).code == 0
     assert run("sql", "verify", "--database", "first", "--apply", "--dsn", two.dsn).code == 1
-    validated = run("config", "validate").stdout
-    assert "The daemon takes 2 to 5 connections of the database second." in validated
     assert run("run", "--once").code == 0
     two.change("hw-2", "SEEN")
     planned = json.loads(run("plan", "--json").stdout)

@@ -1,4 +1,4 @@
-"""state.backend postgres: several daemons on one store, any of which may die; and the commands beside them."""
+"""state.backend postgres: who may make the store, and a store that is away."""
 
 import signal
 
@@ -10,53 +10,33 @@ from cdc_sync.demo.postgres import Server
 pytestmark = pytest.mark.timeout(300)  # many processes, one after the other
 
 
-@pytest.fixture
-def shared(notify: Installation) -> Installation:
-    notify.share_store()
-    notify.configure(hellowork={"timeout": "2s"})
-    return notify
-
-
-class TestOneDaemon:
-    def test_a_role_that_may_not_create_the_tables_is_told_who_can(self, notify: Installation) -> None:
-        notify.configure(state={"backend": "postgres"})
-        for arguments in (["run"], ["status"]):
-            refused = notify.run(*arguments)
-            assert refused.code == 1
-            assert "cdc-sync sql install --store" in refused.stderr
-        assert notify.run("sql", "install", "--store", "--apply", "--dsn", notify.dsn).code == 0
-        refused = notify.run("run")
+def test_a_role_that_may_not_create_the_tables_is_told_who_can(notify: Installation) -> None:
+    notify.configure(state={"backend": "postgres"})
+    for arguments in (["run"], ["status"]):
+        refused = notify.run(*arguments)
         assert refused.code == 1
-        assert "cdc-sync sql grants --store" in refused.stderr
-        assert notify.run("sql", "grants", "--store", "--apply", "--dsn", notify.dsn).code == 0
-        assert notify.run("run", "--once").code == 0
-
-    def test_uninstalling_keeps_the_store_unless_it_is_meant(self, shared: Installation) -> None:
-        assert shared.run("run", "--once").code == 0
-        kept = shared.run("sql", "uninstall", "--apply", "--dsn", shared.dsn)
-        assert kept.code == 0
-        assert "cdc-sync sql uninstall --store" in kept.stderr
-        assert shared.ats.execute("SELECT to_regclass('cdc_sync.snapshot') IS NOT NULL").fetchone() == (True,)
-        assert shared.run("sql", "uninstall", "--store", "--apply", "--dsn", shared.dsn).code == 0
-        assert shared.ats.execute("SELECT to_regnamespace('cdc_sync')").fetchone() == (None,)
+        assert "cdc-sync sql install --store" in refused.stderr
+    assert notify.run("sql", "install", "--store", "--apply", "--dsn", notify.dsn).code == 0
+    refused = notify.run("run")
+    assert refused.code == 1
+    assert "cdc-sync sql grants --store" in refused.stderr
+    assert notify.run("sql", "grants", "--store", "--apply", "--dsn", notify.dsn).code == 0
+    assert notify.run("run", "--once").code == 0
 
 
-class TestLosingTheStore:
-    def test_nothing_is_sent_while_it_is_away_and_it_mends_itself(
-        self, notify: Installation, restartable_server: Server
-    ) -> None:
-        notify.variables["STATE_DSN"] = restartable_server.dsn
-        notify.configure(state={"backend": "postgres", "dsn": "${STATE_DSN}"})
-        notify.add("hw-1")
-        with notify.daemon() as daemon:
-            restartable_server.stop(signal.SIGQUIT)
-            notify.change("hw-1", status="SEEN")
-            daemon.wait_for_event("The store in")
-            daemon.wait_until_not_ready("The store in")
-            assert notify.hellowork.calls_for("hw-1") == []
-            assert "cannot be used" in notify.run("status").stderr
-            restartable_server.start()
-            daemon.wait_until_ready()
-            notify.settle(daemon)
-            assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
-            assert daemon.stop() == 0
+def test_nothing_is_sent_while_it_is_away_and_it_mends_itself(notify: Installation, restartable_server: Server) -> None:
+    notify.variables["STATE_DSN"] = restartable_server.dsn
+    notify.configure(state={"backend": "postgres", "dsn": "${STATE_DSN}"})
+    notify.add("hw-1")
+    with notify.daemon() as daemon:
+        restartable_server.stop(signal.SIGQUIT)
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_for_event("The store in")
+        daemon.wait_until_not_ready("The store in")
+        assert notify.hellowork.calls_for("hw-1") == []
+        assert "cannot be used" in notify.run("status").stderr
+        restartable_server.start()
+        daemon.wait_until_ready()
+        notify.settle(daemon)
+        assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
+        assert daemon.stop() == 0

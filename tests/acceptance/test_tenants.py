@@ -1,13 +1,12 @@
 """Templates: a watch for each tenant's schema, while tenants are created, renamed, dropped and broken."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from psycopg import sql
-from support.daemon_process import DaemonProcess
+from support.daemon_process import RELOADED, DaemonProcess
 from support.hellowork_server import HelloWork
 from support.installation import (
     API_KEY,
@@ -16,17 +15,14 @@ from support.installation import (
     Installation,
     a_hurry,
     a_watch,
+    calls_are,
     merged,
     plainly,
 )
 
 FOUND, GONE = "found tenants", "tenants are gone"
-TAKEN_OVER = "the configuration was read again and is in use"
 LOOKED_WITHIN = 60.0
 _EXAMPLE = Path(__file__).parents[2] / "config" / "many-customers.yaml"
-
-Two = tuple[Installation, Installation]
-"""The same installation by each of its two databases."""
 
 
 @pytest.fixture
@@ -99,9 +95,8 @@ def install(installation: Installation) -> None:
 
 def reload(daemon: DaemonProcess) -> dict[str, str]:
     """Have it read its configuration again, and look for tenants; which watches come and go by that."""
-    before, times = watched(daemon), len(daemon.events_named(TAKEN_OVER))
-    daemon.send_signal(signal.SIGHUP)
-    daemon.wait_for_event(TAKEN_OVER, times + 1)
+    before = watched(daemon)
+    daemon.reload()
     after = watched(daemon)
     return {"begun": ",".join(sorted(after - before)), "ended": ",".join(sorted(before - after))}
 
@@ -111,19 +106,13 @@ def watched(daemon: DaemonProcess) -> set[str]:
     found = set[str]()
     for event in daemon.events:
         names = set(str(event.get("watches", "")).split(","))
-        if event["event"] in {"started", TAKEN_OVER}:
+        if event["event"] in {"started", RELOADED}:
             found = names
         elif event["event"] == FOUND:
             found |= names
         elif event["event"].startswith(GONE):
             found -= names
     return found
-
-
-def calls_are(daemon: DaemonProcess, hellowork: HelloWork, application_id: str, *statuses: str) -> None:
-    """Wait until HelloWork has been told these statuses, and no other."""
-    expected = [(status, JOB) for status in statuses]
-    daemon.wait_until(lambda: hellowork.told(application_id) == expected, f"{application_id}: {expected}")
 
 
 def statuses(hellowork: HelloWork, *application_ids: str) -> list[list[str]]:
@@ -154,7 +143,6 @@ def test_tenants_come_are_renamed_and_go_while_the_daemon_runs(vendor: Installat
         assert daemon.wait_for_event(FOUND, within=LOOKED_WITHIN)["watches"] == come
         gone = daemon.wait_for_event(GONE)
         assert (gone["watches"], gone["level"]) == (went, "warning")
-        assert "cdc-sync forget" in gone["event"]
         daemon.wait_until_ready()
         change(vendor, "tenant_4", "d", "SEEN")
         calls_are(daemon, hellowork, "d", "SEEN")
@@ -218,54 +206,11 @@ def test_a_schema_that_is_dropped_or_renamed_sends_no_deletion(vendor: Installat
         told_of = {call.path.rpartition("/v1/applications/")[2] for call in hellowork.calls}
         assert told_of == {"4-0/status", f"{SENTINEL}/status"}
 
-    # The secret is in no output, as the fixture looks for it: it is the endpoint's own.
-
-
-def test_the_deletions_of_a_schema_that_is_made_anew_are_held_until_its_rows_are_there(vendor: Installation) -> None:
-    """As a restore does: the tables first, and their rows later, whether or not the daemon noticed the time between."""
-    create(vendor, "tenant_1", "a", "b")
-    install(vendor)
-    with vendor.daemon() as daemon:
-        with vendor.ats.transaction():
-            vendor.ats.execute("DROP SCHEMA tenant_1 CASCADE")
-            create(vendor, "tenant_1")
-        install(vendor)
-        reload(daemon)
-        daemon.wait_for_event("the table is another one than before")
-        with vendor.ats.transaction():  # with the first row alone, the second one would be gone
-            add(vendor, "tenant_1", "a")
-            add(vendor, "tenant_1", "b", "SEEN")
-        daemon.wait_until_ready()
-        calls_are(daemon, vendor.hellowork, "b", "SEEN")
-        assert statuses(vendor.hellowork, "a") == [[]]
-        assert daemon.stop() == 0
-
-
-def test_one_run_catches_up_with_every_tenant(vendor: Installation) -> None:
-    create(vendor, "tenant_1", "a")
-    create(vendor, "tenant_2", "b")
-    install(vendor)
-    assert vendor.run("run", "--once").code == 0
-    change(vendor, "tenant_1", "a", "SEEN")
-    change(vendor, "tenant_2", "b", "SEEN")
-    create(vendor, "tenant_3", "c")
-    vendor.ats.execute("DROP SCHEMA tenant_2 CASCADE")
-    dry = vendor.run("run", "--once", "--dry-run")
-    assert (dry.code, dry.stdout.count("would POST")) == (0, 1)
-    once = vendor.run("run", "--once")
-    assert once.stdout.startswith("1 sent, 0 to try again, 0 given up; 0 pending")
-    assert statuses(vendor.hellowork, "a", "b", "c") == [["SEEN"], [], []]
-
 
 def test_commands_mean_tenants_by_name_or_pattern(polling: Installation) -> None:
     hellowork = polling.hellowork
     for number in (1, 2, 41, 42):
         create(polling, f"tenant_{number}", f"hw-{number}")
-    validated = polling.run("config", "validate")
-    assert validated.stdout.startswith(
-        f"{polling.config} is valid: 1 watch(es), applications; 1 template(s), customers\n"
-    )
-    assert "customers tenants: 4 tenant(s) have a watch" in polling.run("check").stdout
     assert polling.run("run", "--once").code == 0
     for number in (1, 2, 41, 42):
         change(polling, f"tenant_{number}", f"hw-{number}", "SEEN")
@@ -274,7 +219,6 @@ def test_commands_mean_tenants_by_name_or_pattern(polling: Installation) -> None
     assert [line for line in ("hw-1", "hw-2", "hw-41", "hw-42") if line in planned.stdout] == ["hw-41", "hw-42"]
     nobody = polling.run("plan", "--watch", "customers@tenant_9*")
     assert nobody.code == 2
-    assert "no watch is called 'customers@tenant_9*'; there is applications, customers@tenant_1" in plainly(nobody)
 
     hellowork.will({"kind": "status", "status": 422, "times": 4})
     assert polling.run("run", "--once").code == 1
@@ -287,9 +231,7 @@ def test_commands_mean_tenants_by_name_or_pattern(polling: Installation) -> None
     ]
     assert polling.run("run", "--once").code == 0
 
-    refused = polling.run("forget", "customers@tenant_42", "--yes")
-    assert refused.code == 2
-    assert "the watch customers@tenant_42 is configured, or its tenant is there" in plainly(refused)
+    assert polling.run("forget", "customers@tenant_42", "--yes").code == 2, "its tenant is there"
     polling.ats.execute("DROP SCHEMA tenant_42 CASCADE")
     assert polling.run("forget", "customers@tenant_42", "--yes").stdout == "customers@tenant_42 is forgotten\n"
     assert "customers@tenant_42" not in polling.run("status").stdout

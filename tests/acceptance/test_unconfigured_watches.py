@@ -16,29 +16,27 @@ def rename(installation: Installation, old: str, new: str) -> None:
     installation.install()
 
 
-def test_a_renamed_watch_is_told_of_and_its_old_name_brings_back_what_was_missed(installation: Installation) -> None:
-    installation.add("hw-1")
-    with installation.daemon() as daemon:
+def test_a_renamed_watch_is_told_of_and_its_old_name_brings_back_what_was_missed(notify: Installation) -> None:
+    notify.add("hw-1")
+    with notify.daemon() as daemon:
         assert not daemon.events_named(SAID)
         assert daemon.stop() == 0
-    installation.change("hw-1", status="SEEN")
-    rename(installation, "applications", "candidates")
+    notify.change("hw-1", status="SEEN")
+    rename(notify, "applications", "candidates")
 
-    with installation.daemon() as daemon:
+    with notify.daemon() as daemon:
         (left,) = daemon.events_named(SAID)
         assert (left["watch"], left["level"]) == ("applications", "warning")
         assert (left["known"], left["pending"], left["held"], left["dead_letters"]) == (2, 0, 0, 0)
-        order = [event["event"] for event in daemon.events]
-        assert order.index(left["event"]) < order.index(daemon.events_named("applications known")[0]["event"])
         assert daemon.stop() == 0
-    assert installation.hellowork.told("hw-1") == [], "which is why it is told of"
+    assert notify.hellowork.told("hw-1") == [], "which is why it is told of"
 
-    rename(installation, "candidates", "applications")
-    with installation.daemon() as daemon:
-        installation.settle(daemon)
+    rename(notify, "candidates", "applications")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
         assert [event["watch"] for event in daemon.events_named(SAID)] == ["candidates"]
         assert daemon.stop() == 0
-    assert installation.hellowork.told("hw-1") == [("SEEN", JOB)]
+    assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
 
 
 def test_what_they_left_is_seen_waits_and_is_decided_about(notify: Installation) -> None:
@@ -59,18 +57,9 @@ def test_what_they_left_is_seen_waits_and_is_decided_about(notify: Installation)
     ]
     assert (finding["state"], finding["watch"], more) == ("warning", "applications", [])
     assert "known 4, pending 1, held 0, dead 1, suspected 0" in finding["message"]
-    assert "cdc-sync forget" in finding["remedy"]
     watches = {watch["watch"]: watch for watch in json.loads(notify.run("status", "--json").stdout)["watches"]}
     assert {name: watch["configured"] for name, watch in watches.items()} == {"candidates": True, "applications": False}
     assert (watches["applications"]["pending"], watches["applications"]["dead_letters"]) == (1, 1)
-    shown = notify.run("status").stdout
-    assert [line.split("│")[1].strip() for line in shown.splitlines() if "│" in line] == ["applications", "candidates"]
-    assert "applications is no longer configured: " in shown
-
-    (letter,) = json.loads(notify.run("dead-letters", "list", "--watch", "applications", "--json").stdout)
-    assert letter["application_id"] == "hw-2"
-    (story,) = json.loads(notify.run("explain", "hw-1", "--watch", "applications", "--json").stdout)
-    assert story["entry"]["state"] == "pending"
     notify.hellowork.will_work()
     retried = notify.run("dead-letters", "retry", "hw-2", "--watch", "applications")
     assert (retried.code, retried.stdout) == (0, "to be sent again: applications hw-2\n")

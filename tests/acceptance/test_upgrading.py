@@ -28,6 +28,10 @@ from cdc_sync.ats import scripts
 from cdc_sync.config import parse
 from cdc_sync.store.statements import SCHEMA, Database
 
+BY_BACKEND = [[old for old in OLD_STORES if old.backend == backend] for backend in ("sqlite", "postgres")]
+ENDS = [old for stores in BY_BACKEND for old in (stores[0], stores[-1])]
+"""The oldest and the newest of each kind; `tests/integration/store/test_migration.py` has those between them."""
+
 
 def install_script(config: Path) -> str:
     """The present triggers for an earlier version's configuration, of which `where` gets its columns."""
@@ -80,13 +84,9 @@ class Refusing:
 
 
 def refusing(backend: Database) -> list[Refusing]:
-    """The versions that wrote the oldest and the newest store that are brought up to date, and the earlier releases.
-
-    Old programs do not change any more.
-    """
-    older = [old for old in OLD_STORES if old.backend == backend and old.schema < SCHEMA]
-    writers = [Refusing(old, old.commit, old.name) for old in older[:1] + older[1:][-1:]]
-    return writers + [Refusing(older[0], commit, f"{version}-{backend}") for version, commit in EARLIER.items()]
+    """The earlier releases, with the oldest store that is brought up to date."""
+    oldest = next(old for old in OLD_STORES if old.backend == backend and old.schema < SCHEMA)
+    return [Refusing(oldest, commit, f"{version}-{backend}") for version, commit in EARLIER.items()]
 
 
 def program_of(commit: str, folder: Path) -> Mapping[str, str]:
@@ -95,12 +95,6 @@ def program_of(commit: str, folder: Path) -> Mapping[str, str]:
         return check_out(commit, folder / "code")
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("there is no repository here that has this version")
-
-
-@pytest.fixture(params=OLD_STORES, ids=lambda old: old.name)
-def old(request: pytest.FixtureRequest) -> OldStore:
-    found: OldStore = request.param
-    return found
 
 
 @pytest.fixture
@@ -145,6 +139,7 @@ def made(endpoints: list[HelloWork]) -> list[tuple[str, str, str]]:
     return sorted((call.path, call.raw, call.idempotency_key or "") for call in calls)
 
 
+@pytest.mark.parametrize("old", ENDS, ids=lambda old: old.name)
 def test_what_was_pending_is_sent_as_the_old_version_would_have_sent_it_and_nothing_else(
     old: OldStore, upgraded: Upgraded, endpoints: list[HelloWork]
 ) -> None:
@@ -177,6 +172,7 @@ def test_what_was_pending_is_sent_as_the_old_version_would_have_sent_it_and_noth
     assert {event["endpoint"] for event in daemon.events_named("sending is paused")} == paused
 
 
+@pytest.mark.parametrize("old", ENDS, ids=lambda old: old.name)
 def test_a_call_that_was_under_way_is_repeated_though_its_row_went_back(
     old: OldStore, upgraded: Upgraded, endpoints: list[HelloWork]
 ) -> None:
@@ -206,13 +202,10 @@ def test_an_earlier_version_refuses_it_afterwards_and_says_what_to_do(
     asyncio.run(open_once(upgraded.data))
     before = upgraded.data.tables()
 
-    for command in ("run", "status"):
-        refused = run_old(code, upgraded.config, command)
+    refused = run_old(code, upgraded.config, "run")
 
-        assert refused.returncode == 1
-        said = " ".join(f"{refused.stdout}{refused.stderr}".split())
-        assert "was written by a newer cdc-sync" in said
-        assert "Run that version, or restore the store's backup from before the upgrade." in said
+    assert refused.returncode == 1
+    assert "was written by a newer cdc-sync" in " ".join(f"{refused.stdout}{refused.stderr}".split())
     assert upgraded.data.tables() == before
 
 

@@ -2,16 +2,18 @@
 
 import asyncio
 import json
-import os
-import signal
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 
 import aiohttp
 import pytest
+from support.connections import TOKEN, WORDS
 from support.eventually import in_time
+from support.looking import admin_server
 
-from cdc_sync.core.failures import OperationError
-from cdc_sync.emulator import Call, Emulator, serve
+from cdc_sync.core.events import ConnectionDisplaced, Event
+from cdc_sync.emulator import Emulator
 
 BODY = {
     "status": "NEW_STATUS",
@@ -62,25 +64,10 @@ async def test_a_bad_call_is_refused_with_every_violation(emulator: Emulator, cl
     assert len(call.violations) == 6
 
 
-async def test_ids_are_decoded_and_the_path_is_kept(emulator: Emulator, client: aiohttp.ClientSession) -> None:
-    await send(client, emulator, "/v1/applications/a%2F%C3%A9%20b/status?x=1")
-    (call,) = emulator.calls
-    assert call.application_id == "a/é b"
-    assert call.path == "/v1/applications/a%2F%C3%A9%20b/status?x=1"
-
-
-@pytest.mark.parametrize("host", ["attacker.example", "attacker.example:8080", "127.0.0.1.attacker.example"])
-async def test_on_loopback_another_host_gets_no_calls(
-    emulator: Emulator, client: aiohttp.ClientSession, host: str
-) -> None:
-    async with client.get(f"{emulator.url}/_emulator/calls", headers={"Host": host}) as answer:
+async def test_on_loopback_another_host_gets_no_calls(emulator: Emulator, client: aiohttp.ClientSession) -> None:
+    headers = {"Host": "127.0.0.1.attacker.example"}
+    async with client.get(f"{emulator.url}/_emulator/calls", headers=headers) as answer:
         assert answer.status == 421
-
-
-async def test_an_address_that_is_taken(emulator: Emulator) -> None:
-    port = int(emulator.url.rpartition(":")[2])
-    with pytest.raises(OperationError, match=rf"cannot listen on 127\.0\.0\.1 port {port}: .*choose an address"):
-        await Emulator(port=port).__aenter__()
 
 
 async def test_stopping_does_not_wait_for_clients_that_do_not_go(client: aiohttp.ClientSession) -> None:
@@ -93,14 +80,49 @@ async def test_stopping_does_not_wait_for_clients_that_do_not_go(client: aiohttp
     writer.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_serving_ends_on_a_signal(client: aiohttp.ClientSession, number: signal.Signals) -> None:
-    started: asyncio.Queue[str] = asyncio.Queue()
-    called: list[Call] = []
-    emulator = Emulator(on_call=called.append)
-    serving = asyncio.create_task(serve(emulator, started.put_nowait))
-    assert await in_time(started.get(), 5) == emulator.url
-    assert (await send(client, emulator))[0] == 200
-    os.kill(os.getpid(), number)
-    await in_time(serving, 5)
-    assert [call.status for call in called] == [200]
+# Connections that say nothing, or half of something: whom they keep out of the admin server.
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+MOST = 4
+
+
+@asynccontextmanager
+async def connected(port: int, words: bytes = b"") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection, which has sent some words."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(words)
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def is_cut_off(reader: asyncio.StreamReader, within: float) -> bool:
+    """Whether the server ends the connection without a word."""
+    try:
+        async with asyncio.timeout(within):
+            return await reader.read() == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
+@pytest.mark.parametrize("kind", WORDS)
+async def test_a_new_connection_takes_the_place_of_the_oldest(tmp_path: Path, kind: str) -> None:
+    seen: list[Event] = []
+    async with (
+        admin_server(tmp_path, token=TOKEN, observe=seen.append, places=MOST) as admin,
+        AsyncExitStack() as stack,
+    ):
+        idle = [await stack.enter_async_context(connected(admin.port, WORDS[kind])) for _ in range(MOST)]
+        assert seen == []
+        reader, _ = await stack.enter_async_context(connected(admin.port, HEALTH))
+
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        assert await is_cut_off(idle[0][0], within=30)
+        assert not await is_cut_off(idle[1][0], within=0.5)
+        assert seen == [ConnectionDisplaced()]

@@ -41,8 +41,6 @@ class Installed:
             await store.capture.apply(some_rules("w50"), a_batch(an_observation("a2", refused="no such label")))
             for name in FORMER:
                 await store.capture.apply(some_rules(name), a_batch(an_observation("a1")))
-            await store.operation.add_repairs("w01", {"status": 1})
-            await store.operation.add_repairs("w59", {"status": 1})
             await store.driver.close()
 
         asyncio.run(filled())
@@ -72,18 +70,14 @@ def test_those_with_problems_come_first_and_fifty_others(installed: Installed) -
     assert names[5:] == [f"w{number:02}" for number in range(52) if number not in (40, 50)]
     assert "… and 8 more" in said
     assert "--all lists them" in said
-    assert "sweeps of w01 found" in said
-    assert "sweeps of w59 found" not in said, "it is not listed"
 
 
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [
-        ("w07", ["w07"]),
         ("w5%", ["w50", *(f"w{number}" for number in range(51, 60))]),
         ("*40", ["w40"]),
         ("former@*", [*FORMER]),
-        (FORMER[1], [FORMER[1]]),
     ],
 )
 def test_a_part_by_name(installed: Installed, pattern: str, found: list[str]) -> None:

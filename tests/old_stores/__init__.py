@@ -3,8 +3,6 @@
 `PYTHONPATH=tests python -m old_stores [NAME …]` makes them anew: it takes the code of each commit below out of the
 repository, runs that daemon against an embedded PostgreSQL and an HTTP endpoint until the store has one of everything,
 and ends it by kill -9. Beside each store lies what that version then sent of it, when it was started once more.
-
-`PYTHONPATH=tests python -m old_stores.timing` measures how long the migration of a big one takes.
 """
 
 import gzip

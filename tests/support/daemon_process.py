@@ -34,6 +34,8 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE, _SHARE = 0.02, 0.2, 0.15
 The daemon works for each look at its admin server, and shares the machine with us.
 """
 
+RELOADED = "the configuration was read again and is in use"
+
 INSTALLED = "CDC_SYNC_TEST_COMMAND"
 """The variable that names the command to test, the one that a wheel installed; else it is the code in this folder."""
 
@@ -233,16 +235,6 @@ class DaemonProcess:
         self.wait_until(holds, f"{reason!r} in the reasons")
         return reasons
 
-    def wait_until_an_account_stops(self, condition: str) -> None:
-        """Wait until `/readyz` names a condition of one account, and answers 200 all the same."""
-
-        def holds() -> bool:
-            status, said = self.readiness()
-            assert status == 200, said
-            return condition in said
-
-        self.wait_until(holds, f"{condition!r} beside the readiness")
-
     def wait_for_report(self, condition: Callable[[dict[str, Any]], object], what: str) -> dict[str, Any]:
         """Wait until `GET /api/status` satisfies a condition; returns that report."""
         report: dict[str, Any] = {}
@@ -280,6 +272,12 @@ class DaemonProcess:
             headers={"Authorization": f"Bearer {self._token}"},
         )
         return _answer(request)
+
+    def reload(self) -> dict[str, Any]:
+        """Have it read its configuration, and return what it says once that is in use."""
+        before = len(self.events_named(RELOADED))
+        self.send_signal(signal.SIGHUP)
+        return self.wait_for_event(RELOADED, before + 1)
 
     def send_signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

@@ -3,7 +3,7 @@
 To import the command takes most of a second of CPU, and the acceptance tests start it a few thousand times. A fork runs
 the same `main` of the same installation, with its own arguments, folder, environment and output. A program of its own
 is started where that could differ: another command, variables that Python or a library reads while it is imported,
-another network. A second process forks what lives by a clock that can be set (`support.wall_clock`).
+another network.
 
 This file is the process that forks too, run by the command's interpreter: without what the tests install.
 """
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import cache
 from importlib import import_module
@@ -33,9 +33,6 @@ _READ_LATE = re.compile(
     r".*(DSN|KEY|TOKEN|PASSWORD)|SUDO_USER|TRIGGERS|CDC_SYNC_CONFIG|CREDENTIALS_DIRECTORY|PYTEST_.*"
 )
 """Variables on which nothing depends that a cache keeps."""
-
-_CLOCK = re.compile(r"LD_PRELOAD|FAKETIME_.*")
-"""Variables that are read when a process starts, and are the same in each test of a worker that has them."""
 
 _IMPORTED_LATE = (
     "cdc_sync.daemon.running",
@@ -104,12 +101,9 @@ def start(
 
     Its output goes to files; it has no input, unless a descriptor is given.
     """
-    may_be = program and list(command[: len(program)]) == list(program)
-    if may_be and _HOME and _NETWORK.readlink() == _HOME:
-        clock = tuple(sorted(item for item in environment.items() if _CLOCK.fullmatch(item[0])))
-        known = _forking_process(tuple(program), clock)
-    else:
-        known = None
+    is_known = program and list(command[: len(program)]) == list(program)
+    may_be = is_known and _HOME and _NETWORK.readlink() == _HOME
+    known = _forking_process(tuple(program)) if may_be else None
     if known is None or not known.would_be_the_same(environment):
         return subprocess.Popen(
             command, stdin=stdin or subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=environment, cwd=cwd
@@ -120,9 +114,9 @@ def start(
 
 
 class _ForkingProcess:
-    def __init__(self, program: Sequence[str], clock: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, program: Sequence[str]) -> None:
         self._program = program[0]
-        self._environment = {**os.environ, **dict(clock)}
+        self._environment = dict(os.environ)
         self._control, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         interpreter = sys.executable if len(program) > 1 else str(Path(self._program).with_name("python"))
         with its:
@@ -151,8 +145,8 @@ class _ForkingProcess:
 
 
 @cache
-def _forking_process(program: tuple[str, ...], clock: tuple[tuple[str, str], ...]) -> _ForkingProcess:
-    made = _ForkingProcess(program, clock)
+def _forking_process(program: tuple[str, ...]) -> _ForkingProcess:
+    made = _ForkingProcess(program)
     atexit.register(made.end)
     return made
 

@@ -51,10 +51,6 @@ class HelloWork:
         """Remove the faults that still wait."""
         self._do(self._emulator.faults.clear)
 
-    def knows(self, *application_ids: str) -> None:
-        """Answer 404 for every other application from now on; none given: know every one."""
-        self._do(lambda: setattr(self._emulator, "known", frozenset(application_ids) or None))
-
     def _do(self, work: Callable[[], T]) -> T:
         async def in_its_loop() -> T:
             return work()

@@ -45,6 +45,12 @@ def plainly(finished: Finished) -> str:
     return " ".join(finished.stderr.replace("│", " ").split())
 
 
+def calls_are(daemon: DaemonProcess, hellowork: HelloWork, application_id: str, *statuses: str) -> None:
+    """Wait until HelloWork has been told these statuses of an application, and no other."""
+    expected = [(status, JOB) for status in statuses]
+    daemon.wait_until(lambda: hellowork.told(application_id) == expected, f"{application_id}: {expected}")
+
+
 class Installation:
     """See the module's text; made by the fixtures of the acceptance tests.
 

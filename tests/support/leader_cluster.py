@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torture_cluster.servers import Replicated
-
 from support.daemon_process import DaemonProcess
 from support.installation import Installation
 from support.numbered_work import NumberedWork, older_after_newer, overlaps, senders
+from support.replicated import Replicated
 from support.several_hosts import Hosts
 
 LEASE = 13.0

@@ -21,8 +21,7 @@ from cdc_sync.store.lead import Lead, Standby
 from cdc_sync.store.leader import Leader
 from cdc_sync.store.postgres.leading import leading as leading_postgres
 from cdc_sync.store.sqlite.leading import leading as leading_sqlite
-
-_TESTS = Path(__file__).parent.parent
+from support.modules import running
 
 UNKNOWN = "another-boot pid:[1] 1"
 """A place that no process of this host has."""
@@ -67,16 +66,9 @@ def leading_process(
     store: str, *, longest_call: float = 50.0, configuration: str = "", place: str | None = None
 ) -> Iterator[LeadingProcess]:
     """Run one, and leave nothing of it behind."""
-    arguments = [store, str(longest_call), configuration, *([place] if place is not None else [])]
-    command = [sys.executable, "-m", __name__, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(_TESTS)}
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        try:
-            yield LeadingProcess(process)
-        finally:
-            process.kill()
+    places = [place] if place is not None else []
+    with running(__name__, store, longest_call, configuration, *places) as process:
+        yield LeadingProcess(process)
 
 
 def _say(what: str, **facts: Any) -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cdc_sync.store.sqlite import schema
+from support.modules import running
 
-_TESTS = Path(__file__).parent.parent
 _INSTRUCTIONS = 500
 
 
@@ -33,11 +32,7 @@ class Migrate(Protocol):
 @contextmanager
 def migrating_process() -> Iterator[Migrate]:
     """Yield what runs one migration in a process of its own."""
-    command = [sys.executable, "-m", __name__]
-    environment = {**os.environ, "PYTHONPATH": f"{_TESTS}{os.pathsep}{_TESTS.parent}"}
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    ) as process:
+    with running(__name__) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         asked, answers = process.stdin, process.stdout

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from support.daemon_process import COMMAND, PATIENCE, Finished, environment
+from support.daemon_process import COMMAND, PATIENCE, Finished, environment, run_to_end
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,25 +123,10 @@ class Terminal:
         """Run a line to its end."""
         exported = shlex.quote(str(self._exported))
         script = f". {exported}\n{self._written(line)}\ncode=$?\nexport -p > {exported}\nexit $code"
-        with TemporaryFile("w+") as stdin, TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+        with TemporaryFile("w+") as stdin:
             stdin.write(given)
             stdin.seek(0)
-            process = subprocess.Popen(
-                ["bash", "-c", script],  # noqa: S607 - wherever it is
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                cwd=self.folder,
-                env=environment(self._variables),
-            )
-            try:
-                code = process.wait(PATIENCE)
-            finally:
-                process.kill()
-                process.wait()
-            for file in (stdout, stderr):
-                file.seek(0)
-            return Finished(code, stdout.read(), stderr.read())
+            return run_to_end(["bash", "-c", script], self._variables, stdin=stdin.fileno(), cwd=self.folder)
 
     def follow(self, step: Step) -> Finished:
         """Run the lines of a block; returns what the last one wrote."""

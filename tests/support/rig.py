@@ -11,11 +11,12 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from cdc_sync.ats.beginning import BaselinePosition, adopt, connect, open_capture
 from cdc_sync.ats.capture import Capture
-from cdc_sync.ats.database import STEPS, Database, Steps, WatchParts
+from cdc_sync.ats.database import STEPS, Database, Steps
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.notify import NotifyCapture
+from cdc_sync.ats.parts import WatchParts
 from cdc_sync.ats.poll import PollCapture
 from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.ats.sweep import Sweep

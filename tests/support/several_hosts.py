@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from torture_cluster import machine
-from torture_cluster.machine import DAEMONS, HELLOWORK, HELLOWORK_PORT, STORE, Host
 
+from support import machine
 from support.installation import Installation
+from support.machine import DAEMONS, HELLOWORK, HELLOWORK_PORT, STORE, Host
 from support.own_network import own_network
 
 __all__ = ["DAEMONS", "HELLOWORK", "HELLOWORK_PORT", "STORE", "Hosts", "several_hosts"]

@@ -9,13 +9,12 @@ glance: ask who holds the lock, for ever.
 """
 
 import asyncio
-import os
 import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 
@@ -24,21 +23,14 @@ from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import holder_of, locked
 from support.builders import a_baseline, an_observation, some_rules
+from support.modules import running
 
-_TESTS = Path(__file__).parent.parent
 _AT_ONCE = 8
 
 
-@contextmanager
-def store_process(work: str, path: Path, *number: int) -> Iterator[subprocess.Popen[str]]:
+def store_process(work: str, path: Path, *number: int) -> AbstractContextManager["subprocess.Popen[str]"]:
     """Run one with its output in a pipe, and leave nothing of it behind."""
-    command = [sys.executable, "-m", __name__, work, str(path), *map(str, number)]
-    environment = {**os.environ, "PYTHONPATH": str(_TESTS)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    return running(__name__, work, path, *number)
 
 
 async def _record_for_ever(store: Store, numbers: Iterator[int]) -> None:

@@ -48,13 +48,6 @@ def test_bytes_that_are_no_text_of_the_locale_are_wrong_usage(config: Path, argu
     assert r"a\udcff" in refused.stderr
 
 
-def test_an_option_that_no_command_has_is_answered_as_before() -> None:
-    refused = CliRunner().invoke(app, ["check", "--nothing"])
-
-    assert refused.exit_code == 2
-    assert "No such option: --nothing" in refused.stderr
-
-
 @pytest.mark.parametrize("listen", ["127.0.0.1:http", "127.0.0.1:99999", ":-1"])
 def test_an_address_of_the_emulator_is_refused_as_an_option(listen: str) -> None:
     refused = CliRunner().invoke(app, ["emulator", "--listen", listen])
@@ -147,10 +140,3 @@ def test_scripts_and_json_are_utf_8_in_any_locale(config: Path) -> None:
     assert "SET client_encoding = 'UTF8';" in installation
     assert "état → étape" in installation
     assert json.loads(found)
-
-
-def test_the_handler_that_a_user_chose_for_other_characters_stays(config: Path) -> None:
-    found = run(config, "check", errors="replace").stdout
-
-    assert b"         ? " in found
-    assert rb"\u2192" not in found

@@ -3,8 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 
-from cdc_sync.config.dsn import check
+from cdc_sync.config.dsn import check, shown
 from cdc_sync.config.problems import SettingError
 
 
@@ -43,6 +44,7 @@ def test_what_may_lead_somewhere_is_left_to_the_server(dsn: str) -> None:
         " postgresql://u:hunter2@h/db",
         "jdbc:postgresql://h/db?user=u",
         "hunter2",
+        "dbname=postgresql://u:hunter2@h/db",
         "host=h pasword=hunter2",
         "host=h password=hun ter2",
         "host=h password='hunter2",
@@ -54,6 +56,7 @@ def test_a_dsn_that_leads_nowhere_is_an_error(dsn: str) -> None:
         check(dsn)
 
     assert "unter2" not in str(raised.value)
+    assert shown(dsn) == "(hidden)"
 
 
 def said_of(dsn: str) -> str:
@@ -76,4 +79,10 @@ def test_no_mistake_repeats_a_password(before: str, after: str) -> None:
         f"host=h password='{password}",
         password,
     ):
-        assert "hunter2" not in said_of(dsn)
+        assert "hunter2" not in said_of(dsn) + shown(dsn)
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+def test_no_password_that_libpq_can_have_is_shown(password: str) -> None:
+    dsn = make_conninfo("", host="h", password=password, dbname="d")
+    assert shown(dsn) == "host=h dbname=d"

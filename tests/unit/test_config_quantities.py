@@ -17,10 +17,8 @@ MILLISECOND = timedelta(milliseconds=1)
     ("text", "length"),
     [
         ("0", timedelta(0)),
-        ("0s", timedelta(0)),
         ("500ms", timedelta(milliseconds=500)),
         ("1.5s", timedelta(milliseconds=1500)),
-        ("30s", timedelta(seconds=30)),
         ("5m", timedelta(minutes=5)),
         ("2h", timedelta(hours=2)),
         ("7d", timedelta(days=7)),

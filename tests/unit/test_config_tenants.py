@@ -245,7 +245,6 @@ watches:
     ("sections", "message"),
     [
         ("watches: {a: WATCH, account: nobody}}", "expected the name of one of hellowork.accounts"),
-        ("watches: {a: WATCH, account: acmi}}\nhellowork: {accounts: {acme: {}}}", 'did you mean "acme"'),
         ("watches: {a: WATCH, account: '{tenant}'}}", "expected the name of one of hellowork.accounts"),
         ("watches: {default: WATCH, hellowork: {headers: {A: b}}}}", "the account gets headers in two places"),
         (
@@ -309,7 +308,7 @@ watches:
     found, failed = expanded(config, dict.fromkeys("abcd", tenants), lambda text: f"of {text[-3:-1]}")
 
     assert {name: str(why) for name, why in failed.items()} == {
-        "a@t3": 'expected the name of one of hellowork.accounts; did you mean "hw-t2"?',
+        "a@t3": "expected the name of one of hellowork.accounts",
         "c@t2": "the account gets headers in two places",
     }
     assert [account_of(found, name) for name in ("a@t1", "b@t1", "c@t1", "d@t1")] == [

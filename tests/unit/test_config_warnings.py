@@ -52,13 +52,10 @@ def test_personal_data_is_pointed_out(field: str, mapped: object) -> None:
     assert warned({f"{WATCH}.columns.{field}": mapped}) == [("personal-data", f"{WATCH}.columns.{field}")]
 
 
-@pytest.mark.parametrize(
-    ("written", "code"), [("offered", "offred"), ("withdrawn", "whithdrawn"), ("Rejected", "rejected")]
-)
-def test_a_misspelt_code_is_pointed_out(written: str, code: str) -> None:
-    (problem,) = warnings(a_config({f"{WATCH}.status": {"map": {"x": written}}}))
+def test_a_misspelt_code_is_pointed_out() -> None:
+    (problem,) = warnings(a_config({f"{WATCH}.status": {"map": {"x": "offered"}}}))
     assert (problem.code, problem.path) == ("status-nearly-a-code", f"{WATCH}.status.map.x")
-    assert f'"{code}"' in problem.message
+    assert '"offred"' in problem.message
 
 
 def test_what_init_left_undecided_is_pointed_out() -> None:

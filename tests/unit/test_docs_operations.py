@@ -1,7 +1,6 @@
 """docs/messages.md, docs/operations.md, the alerts and the dashboard know every message and alert, and no other."""
 
 import json
-import logging
 import re
 import sqlite3
 from functools import cache
@@ -14,8 +13,6 @@ import pytest
 import yaml
 
 from cdc_sync.ats import errors
-from cdc_sync.core.events import Dispatch, Event, StoreFailed, WatchLost
-from cdc_sync.daemon.logs import LOGGER, Fields, handlers
 from cdc_sync.packaged import data
 from cdc_sync.store import errors as store_errors
 from cdc_sync.store.postgres import schema as postgres_schema
@@ -65,35 +62,6 @@ class TestCodes:
                 error = postgres_schema.translate("x=y", getattr(psycopg.errors, mark)("x"))
             assert str(error).endswith(texts["remedies"][remedy])
         assert set(texts["remedies"]) == {*texts["sqlite"].values(), *texts["postgres"].values()}
-
-    def test_a_line_of_the_log_has_the_code(self) -> None:
-        lost = WatchLost("applications", "no such table", misconfigured=True, code="table-missing")
-        records = logged(lost, StoreFailed("the disk is full", "applications", "store-unusable"))
-
-        fields: list[Fields] = [record.__dict__["fields"] for record in records]
-        said = [{name: value for name, value in of.items() if value is not None} for of in fields]
-        assert said == [{"watch": "applications", "code": code} for code in ("table-missing", "store-unusable")]
-
-
-def logged(*observed: Event) -> list[logging.LogRecord]:
-    """The records of these events of level warning or error."""
-    found: list[logging.LogRecord] = []
-
-    class Kept(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            found.append(record)
-
-    kept = Kept()
-    LOGGER.addHandler(kept)
-    LOGGER.setLevel(logging.WARNING)
-    try:
-        emit = Dispatch(handlers).emit
-        for event in observed:
-            emit(event)
-    finally:
-        LOGGER.removeHandler(kept)
-        LOGGER.setLevel(logging.NOTSET)
-    return found
 
 
 @cache

@@ -1,11 +1,9 @@
-"""Which endpoint an entry belongs to, whose turn it is, and that neither takes longer where there are many."""
+"""Which endpoint an entry belongs to, and whose turn it is."""
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from support.builders import HOUR, NOW
@@ -15,7 +13,7 @@ from cdc_sync.core.batch import Applied
 from cdc_sync.core.outbox import DueEntries, Entry
 from cdc_sync.core.replies import Health
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
-from cdc_sync.delivery import endpoints, memory
+from cdc_sync.delivery import memory
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings
 from cdc_sync.delivery.memory import Lanes, Memory
 
@@ -156,29 +154,6 @@ class TestRoom:
         assert rig.wanted == {}
 
 
-class Steps:
-    """Counts the lines of the sender's memory that are run."""
-
-    FILES = frozenset({endpoints.__file__, memory.__file__, memory.__file__})
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __enter__(self) -> Self:
-        self._before = sys.gettrace()
-        sys.settrace(self._trace)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(self._before)
-
-    def _trace(self, frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
-        if frame.f_code.co_filename not in self.FILES:
-            return None
-        self.count += event == "line"
-        return self._trace
-
-
 def known(number: int) -> Rig:
     """So many endpoints, each of an account with a watch of its name."""
     names = [f"w{each}" for each in range(number)]
@@ -186,23 +161,6 @@ def known(number: int) -> Rig:
     rig = Rig(endpoints, accounts=frozenset(names), expected=set(endpoints), concurrency=100)
     rig.memory.take_wanted()
     return rig
-
-
-def steps_of_a_call(number: int) -> int:
-    """What one change costs from its apply to the end of its call."""
-    rig, watch = known(number), f"w{number - 1}"
-    with Steps() as steps:
-        applying = rig.memory.begin_apply(watch, ["a1"])
-        rig.memory.end_apply(applying, Applied(entries=entries_of(watch, "a1", account=watch)))
-        begun = rig.memory.begin()
-        assert begun is not None
-        rig.endpoints.end(begun[1], 0.02)
-        rig.memory.completed(begun[0].id)
-    return steps.count
-
-
-def test_a_call_takes_no_more_steps_with_a_thousand_endpoints() -> None:
-    assert steps_of_a_call(1000) == steps_of_a_call(2)
 
 
 @pytest.mark.parametrize("number", [2, 50])

@@ -100,21 +100,6 @@ class Written:
         return record
 
 
-class Unreadable:
-    """What cannot be formatted."""
-
-    def __mul__(self, _: object) -> float:
-        pytest.fail("a line is formatted though its level is off")
-
-
-def test_a_line_is_formatted_only_if_its_level_is_on(written: Written) -> None:
-    unreadable: Any = Unreadable()
-
-    call = CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, unreadable, 0.2)
-
-    assert written.lines("json", call, level="warning") == []
-
-
 def test_json_is_utf_8_in_any_locale(monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = io.TextIOWrapper(io.BytesIO(), "ascii", "backslashreplace")
     monkeypatch.setattr("sys.stderr", stderr)
@@ -161,6 +146,17 @@ def test_text_from_outside_cannot_forge_a_line_or_steer_a_terminal(
     if kind == "journal":
         priority = "4" if isinstance(observation, RowSkipped | WatchLost) else "3"
         assert line.startswith(f"<{priority}>event=")
+
+
+def test_a_line_has_the_code_of_its_error(written: Written) -> None:
+    lost = WatchLost(WATCH, "no such table", misconfigured=True, code="table-missing")
+
+    records = written.records(lost, StoreFailed("the disk is full", WATCH, "store-unusable"))
+
+    assert [(record["watch"], record["code"]) for record in records] == [
+        (WATCH, "table-missing"),
+        (WATCH, "store-unusable"),
+    ]
 
 
 class TestFormatByItself:
@@ -265,9 +261,6 @@ class TestWatch:
         told = self.events(written, *story)
 
         assert told == ["connected", "watching", "no route to host", "watching", "no route to host"]
-
-    def test_that_cannot_begin_has_one_line(self, written: Written) -> None:
-        assert self.events(written, *(self.MISTAKE, self.CONNECTED) * 3) == ["no such table"]
 
     def test_tells_a_mistake_once_and_that_it_is_mended(self, written: Written) -> None:
         trying = (self.CONNECTED, self.CAPTURING, self.MISTAKE)

@@ -51,13 +51,6 @@ def test_every_text_is_used_and_every_used_one_is_there(of: str) -> None:
 
 
 @pytest.mark.parametrize("of", _MODULES)
-def test_no_check_stands_there_twice(of: str) -> None:
-    text = files("cdc_sync").joinpath(of).read_text(encoding="utf-8")
-    checks = re.findall(r"^([a-z-]+):", text, re.MULTILINE)
-    assert sorted(set(checks)) == sorted(checks)
-
-
-@pytest.mark.parametrize("of", _MODULES)
 def test_every_text_has_one_state_and_what_is_well_has_no_remedy(of: str) -> None:
     for name, text in _texts(of).items():
         (state,) = set(get_args(State)) & set(text)

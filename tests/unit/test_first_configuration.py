@@ -1,12 +1,15 @@
 """The first configuration that `init` writes: valid whatever was found, and nothing in a name can break out of it."""
 
+from dataclasses import replace
+
 import pytest
 from support.schemas import FRENCH, HORILLA, LEGACY, ODOO, OPENATS, RAILS, a_survey
 
-from cdc_sync.ats.survey import Column, Table
-from cdc_sync.cli.guessing import Mode, Proposal, Value, propose, rank
+from cdc_sync.ats.facts import Column
+from cdc_sync.ats.survey import Table
+from cdc_sync.cli.guessing import Proposal, propose, rank
 from cdc_sync.cli.init import rendered
-from cdc_sync.config import Config, PlainColumn, SqlColumn, parse
+from cdc_sync.config import Config, PlainColumn, parse
 from cdc_sync.core.identifiers import QualifiedName, written
 
 
@@ -20,23 +23,23 @@ def read(text: str) -> Config:
     return parse(text, name="first", environ={})
 
 
-@pytest.mark.parametrize("mode", ["notify", "poll"])
+@pytest.mark.parametrize("in_recovery", [False, True])
 @pytest.mark.parametrize(
     "tables",
     [ODOO, FRENCH, RAILS, LEGACY, HORILLA, OPENATS],
     ids=["odoo", "french", "rails", "legacy", "horilla", "openats"],
 )
-def test_it_is_valid_and_has_what_was_taken(tables: tuple[Table, ...], mode: Mode) -> None:
-    found = propose(rank(tables)[0], a_survey(*tables), {}, None, mode)
+def test_it_is_valid_and_has_what_was_taken(tables: tuple[Table, ...], *, in_recovery: bool) -> None:
+    found = propose(rank(tables)[0], replace(a_survey(*tables), in_recovery=in_recovery))
 
     text = text_of(found, tables)
     config = read(text)
     watch = config.watches["applications"]
 
-    assert (watch.table, watch.key, watch.timezone) == (found.table.name, found.key, found.timezone)
-    assert (watch.capture.mode, watch.capture.watermark) == (mode, found.watermark)
+    assert (watch.table, watch.key, watch.timezone) == (found.table.name, found.key, "UTC")
+    assert (watch.capture.mode, watch.capture.watermark) == ("poll" if in_recovery else "notify", found.watermark)
     assert {field: getattr(watch.columns, field) for field in found.values} == {
-        field: PlainColumn(value.column or "") for field, value in found.values.items()
+        field: PlainColumn(column) for field, column in found.values.items()
     }
     assert config.undecided == found.undecided
     assert all(len(line) <= 120 for line in text.splitlines() if "sql:" not in line)
@@ -55,23 +58,11 @@ def test_whatever_a_name_or_a_label_holds_stays_there() -> None:
             Column(f"created {evil}", "date"),
         ),
     )
-    found = propose(table, a_survey(table), {"status": Value(f"statut {evil}")}, None, None)
+    found = propose(table, a_survey(table))
 
     watch = read(text_of(found, (table,), label="x\nwatches: {}\n")).watches["applications"]
 
     assert watch.table == table.name
     assert watch.key == (evil,)
-    assert watch.columns.status == PlainColumn(f"statut {evil}")
     assert watch.columns.created == PlainColumn(f"created {evil}")
     assert written(evil).startswith('"')
-
-
-def test_an_expression_comes_with_its_columns_and_its_table() -> None:
-    value = Value("étape_id", "(SELECT 1)", ("étape_id",), QualifiedName("public", "etapes"))
-    found = propose(rank(FRENCH)[0], a_survey(*FRENCH), {"status": value}, "Europe/Paris", None)
-
-    watch = read(text_of(found, FRENCH)).watches["applications"]
-
-    assert watch.columns.status == SqlColumn(sql="(SELECT 1)", depends_on=('"étape_id"',))
-    assert [(str(each.table), each.key) for each in watch.related] == [("public.etapes", ())]
-    assert watch.timezone == "Europe/Paris"

@@ -1,13 +1,11 @@
 """What `init` takes of schemas of several kinds, and what it leaves to a person."""
 
-from dataclasses import replace
-
 import pytest
 from support.schemas import FRENCH, HORILLA, LEGACY, ODOO, OPENATS, PRISMA, RAILS, a_column, a_survey, a_table
 
 from cdc_sync.ats.survey import Table, label_behind
-from cdc_sync.cli.guessing import Proposal, Value, expressions, propose, rank, referring, status_like
-from cdc_sync.config.meanings import is_personal, mentions, words
+from cdc_sync.cli.guessing import Proposal, expressions, propose, rank, referring, status_like
+from cdc_sync.config.meanings import is_personal
 from cdc_sync.core.identifiers import QualifiedName
 
 SHAPES = {
@@ -21,45 +19,24 @@ SHAPES = {
 }
 
 
-def proposed(tables: tuple[Table, ...], named: dict[str, Value] | None = None, zone: str | None = None) -> Proposal:
-    return propose(rank(tables)[0], a_survey(*tables), named or {}, zone, None)
+def proposed(tables: tuple[Table, ...]) -> Proposal:
+    return propose(rank(tables)[0], a_survey(*tables))
 
 
 def of(*described: str, key: str | None = "id", others: tuple[Table, ...] = ()) -> Proposal:
     table = a_table("applications", *described, key=key)
-    return propose(table, a_survey(table, *others), {}, None, None)
+    return propose(table, a_survey(table, *others))
 
 
 def taken(proposal: Proposal) -> dict[str, str | None]:
     """What is not left to a person."""
-    return {field: value.column for field, value in proposal.values.items() if value.column != f"put_{field}_here"} | {
+    return {field: column for field, column in proposal.values.items() if column != f"put_{field}_here"} | {
         "watermark": proposal.watermark
     }
 
 
 def left(proposal: Proposal) -> set[str]:
     return {each.partition(":")[0] for each in proposal.undecided}
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("date_création", {"date", "creation"}),
-        ("DateCreation", {"date", "creation"}),
-        ("x_hellowork_id", {"x", "hellowork", "id"}),
-        ("offres2024", {"offres", "offre", "2024"}),
-        ("jobID", {"job", "id"}),
-    ],
-)
-def test_a_name_has_words(name: str, expected: set[str]) -> None:
-    assert words(name) == expected
-
-
-def test_a_word_may_be_glued_to_another() -> None:
-    assert mentions("CODESTATUT", ["statut"])
-    assert not mentions("idee", ["id"])  # too short to be seen in there
-    assert mentions("SITUATIONFAMILIALE", {"familiale"})
-    assert not mentions("familiarity", {"familiale"})
 
 
 @pytest.mark.parametrize(
@@ -132,7 +109,6 @@ def test_the_rest_is_left_to_a_person(shape: str, asked: set[str]) -> None:
 def test_frameworks_that_write_utc_are_known() -> None:
     migrations = a_table("ar_internal_metadata", "key text")
     assert "timezone" not in left(proposed((*RAILS, migrations)))
-    assert "timezone" not in left(proposed(RAILS, zone="Europe/Paris"))
     assert "timezone" not in left(of("id integer", "created_at timestamp_with_time_zone"))
 
 
@@ -158,16 +134,6 @@ def test_a_key_that_the_database_does_not_have_is_left_to_a_person() -> None:
     found = of("nothing text", key=None)
     assert found.key == ("nothing",)
     assert left(found) == {"application_id", "status", "job_id", "created", "key"}
-
-
-def test_what_a_person_names_is_taken() -> None:
-    named = {"status": Value("progress"), "status_url": Value("url"), "watermark": Value("seen_on")}
-    found = proposed((a_table("applications", "id integer", "progress text", "url text", "seen_on date"),), named)
-
-    assert found.values["status"] == Value("progress")
-    assert found.watermark == "seen_on"
-    assert left(found) == {"job_id", "created", "timezone"}
-    assert "application_id" not in found.values
 
 
 def test_the_label_behind_a_foreign_key() -> None:
@@ -222,17 +188,6 @@ def test_the_tables_that_refer_to_it_are_named() -> None:
     ]
 
 
-def test_kinds_of_types() -> None:
-    kinds = {
-        "timestamp(3)_with_time_zone": "instant",
-        "date": "instant",
-        "character_varying(10)": "text",
-        "numeric(10,0)": "number",
-        "point": "other",
-    }
-    assert {type_: a_column(f"x {type_}").kind for type_ in kinds} == kinds
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -249,13 +204,6 @@ def test_personal_data_is_known(name: str) -> None:
 )
 def test_what_is_not_a_persons_is_no_personal_data(name: str) -> None:
     assert not is_personal(name)
-
-
-def test_a_table_that_was_never_analysed_has_an_unknown_number_of_rows() -> None:
-    table = a_table("candidatures", "id integer")
-
-    assert table.size == "about 1000 rows"
-    assert "unknown" in replace(table, rows=None).size
 
 
 def test_the_labels_behind_foreign_keys_are_ready_for_the_file() -> None:

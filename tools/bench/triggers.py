@@ -22,7 +22,7 @@ import psycopg
 from psycopg import sql
 
 from bench.figures import Figure, beside
-from bench.site import TEMPLATE
+from bench.site import TABLE, Options, Rig
 from cdc_sync.ats import scripts
 from cdc_sync.config import load
 from cdc_sync.demo.postgres import Binaries, PostgresError, Server
@@ -45,60 +45,43 @@ _BULK_ROWS = 2_000
 _IDS_OF = 20_000
 """Rows of the bulk update whose transaction ids are counted."""
 
+_CONFIG = Path(__file__).with_name("triggers.yaml").read_text(encoding="utf-8")
 _NEXT_ID = "SELECT txid_snapshot_xmax(txid_current_snapshot())"
 
-_CONFIG = """
-database: {{dsn: "dbname=nowhere"}}
-hellowork: {{base_url: "http://127.0.0.1:1"}}
-state: {{path: "{folder}/state.db"}}
-watches:
-  watched:
-    table: public.watched
-    key: [id]
-    columns:
-      {{application_id: hellowork_id, status: status, job_id: job_id, created: created_at, event_date: updated_at}}
-    capture: {{mode: notify}}
-"""
 
-
-def triggers(binaries: Binaries) -> list[Figure]:
+def triggers(rig: Rig, _: Options) -> list[Figure]:
     """What is paid with triggers, beside a table without them.
 
     Raises:
         ValueError: there is no valgrind.
         PostgresError: the server failed.
     """
-    valgrind = shutil.which("valgrind")
+    binaries, valgrind = rig.binaries, shutil.which("valgrind")
     if valgrind is None:
         raise ValueError("the row `trigger` needs valgrind; install it, for instance: apt-get install valgrind")
-    with watched_server(binaries, _BULK_ROWS, _SETTINGS) as (server, dba):
+    with _watched_server(binaries, _BULK_ROWS, _SETTINGS) as (server, dba):
         dba.close()
         server.stop()
         bare, watched = (_count(valgrind, server, table) for table in _TABLES)
     counts = [beside(f"trigger: {name}", "k instructions", [(watched[name], bare[name])]) for name in bare]
-    return [*counts, ids_of_a_bulk(binaries, _IDS_OF)]
+    return [*counts, _ids_of_a_bulk(binaries, _IDS_OF)]
 
 
-def ids_of_a_bulk(binaries: Binaries, rows: int) -> Figure:
+def _ids_of_a_bulk(binaries: Binaries, rows: int) -> Figure:
     """The transaction ids of one UPDATE of many rows."""
-    with watched_server(binaries, rows, {"autovacuum": "off"}) as (_, dba):
-        used = []
+    ids = list[int]()
+    with _watched_server(binaries, rows, {"autovacuum": "off"}) as (_, dba):
+        ids += [dba.execute(_NEXT_ID).fetchall()[0][0]]
         for table in _TABLES:
-            before = _next_id(dba)
             dba.execute(sql.SQL(_BULK_UPDATE).format(table=sql.Identifier("public", table), rows=rows))
-            used.append(_next_id(dba) - before)
-    bare, watched = used
-    return beside(f"trigger: transaction ids of an update of {rows:,} rows", "ids", [(watched, bare)])
-
-
-def _next_id(dba: psycopg.Connection[Any]) -> int:
-    row = dba.execute(_NEXT_ID).fetchone()
-    assert row is not None
-    return int(row[0])
+            ids += [dba.execute(_NEXT_ID).fetchall()[0][0]]
+    before, between, after = ids
+    measure = f"trigger: transaction ids of an update of {rows:,} rows"
+    return beside(measure, "ids", [(after - between, between - before)])
 
 
 @contextmanager
-def watched_server(
+def _watched_server(
     binaries: Binaries, rows: int, settings: Mapping[str, str]
 ) -> Iterator[tuple[Server, psycopg.Connection[Any]]]:
     """A server with the tables and triggers, without a daemon; and a superuser's session."""
@@ -109,7 +92,7 @@ def watched_server(
     ):
         for table in _TABLES:
             name = sql.Identifier("public", table)
-            dba.execute(TEMPLATE.format(table=name, name=sql.Literal(table), rows=sql.Literal(rows)))
+            dba.execute(TABLE.format(table=name, name=sql.Literal(table), rows=sql.Literal(rows)))
             dba.execute(sql.SQL("ANALYZE {}").format(name))
         config = Path(folder) / "config.yaml"
         config.write_text(_CONFIG.format(folder=folder))

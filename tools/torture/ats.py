@@ -11,20 +11,15 @@ from support.postgres import create_ats
 from cdc_sync.ats import scripts
 from cdc_sync.ats.discovery import discover
 from cdc_sync.ats.granting import grants
-from cdc_sync.config import Config
+from cdc_sync.config import load
 from cdc_sync.store.postgres import scripts as store_scripts
 from torture.population import AT_FIRST, FIRST, STATUSES
 
 ROLE = "cdc_sync"
 
-_LEDGER = (Path(__file__).parent / "ledger.sql").read_text()
-
-# The canonical row, in SQL: a live one before a deleted one, the later created before the earlier, then the last key.
-_TRUTH = """
-SELECT DISTINCT ON (hellowork_id) hellowork_id, status, job_id, deleted_at IS NOT NULL
-  FROM public.applications
- ORDER BY hellowork_id, deleted_at IS NULL DESC, created_at DESC, id DESC
-"""
+_LEDGER, _TRIGGERS, _SPLIT, _TENANT, _TRUTH = (
+    part.partition("\n")[2] for part in (Path(__file__).parent / "ats.sql").read_text().split("-- part: ")[1:]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +39,6 @@ class Committed:
     at: float
 
 
-_SPLIT = """
-CREATE FUNCTION public.to_its_tenant() RETURNS trigger LANGUAGE plpgsql AS
-$$
-BEGIN
-    EXECUTE format('INSERT INTO %I.applications SELECT ($1).*',
-                   'tenant_' || lpad(mod(abs(hashtext(NEW.hellowork_id)::bigint), {tenants})::text, 2, '0')) USING NEW;
-    RETURN NULL;
-END
-$$;
-CREATE TRIGGER to_its_tenant BEFORE INSERT ON public.applications
-    FOR EACH ROW EXECUTE PROCEDURE public.to_its_tenant();
-"""
-_TENANT = """
-CREATE SCHEMA {tenant};
-CREATE TABLE {tenant}.applications (LIKE public.applications INCLUDING INDEXES) INHERITS (public.applications);
-"""
-
-
 def tenants(number: int) -> list[str]:
     """The schemas of so many tenants."""
     return [f"tenant_{each:02}" for each in range(number)]
@@ -75,13 +52,12 @@ def prepare(dsn: str, number_of_tenants: int = 0) -> None:
     """
     create_ats(dsn)
     with psycopg.connect(dsn) as connection:
-        connection.execute(_LEDGER.encode())
+        connection.execute(f"{_LEDGER}{_TRIGGERS}".encode())
         if number_of_tenants:
             connection.execute(sql.SQL(_SPLIT).format(tenants=number_of_tenants))
-        triggers = "".join(_LEDGER.partition("CREATE CONSTRAINT TRIGGER")[1:])
         for tenant in tenants(number_of_tenants):
             connection.execute(sql.SQL(_TENANT).format(tenant=sql.Identifier(tenant)))
-            connection.execute(triggers.replace("public.applications", f"{tenant}.applications").encode())
+            connection.execute(_TRIGGERS.replace("public.applications", f"{tenant}.applications").encode())
         connection.execute(
             "INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)"
             " SELECT name, %s, %s, now() - interval '1 day', now() - interval '1 hour' FROM unnest(%s::text[]) AS name",
@@ -89,9 +65,10 @@ def prepare(dsn: str, number_of_tenants: int = 0) -> None:
         )
 
 
-def install(dsn: str, config: Config) -> None:
+def install(dsn: str, file: Path) -> None:
     """Install as a DBA: the daemon's role, triggers and privileges, for each tenant of a template."""
     create_role(dsn)
+    config = load(file, {})
     if config.templates:
         config = asyncio.run(discover(config)).config
     with psycopg.connect(dsn, autocommit=True) as dba:

@@ -1,10 +1,13 @@
-"""The daemon's configuration: as in production, but hurried."""
+"""The daemons' configuration: as in production, but hurried."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torture.options import Backend, Mode
+import yaml
+
+from torture.ats import tenants
+from torture.options import Mode, Options
 
 WATCH = "applications"
 
@@ -14,8 +17,9 @@ CONCURRENCY = 16
 TIMEOUT = 2.0
 """A call's seconds, at most."""
 
-_HUGE = 1_000_000_000
-"""No fuse: a mass change is what these writers do all day."""
+TOKEN = "of-the-torture-of-all-daemons"
+
+_DOCUMENT = Path(__file__).with_name("daemon.yaml").read_text(encoding="utf-8")
 
 _CAPTURE: Mapping[Mode, Mapping[str, Any]] = {
     "notify": {"mode": "notify", "sweep": "3s", "drain_interval": "1s"},
@@ -24,38 +28,28 @@ _CAPTURE: Mapping[Mode, Mapping[str, Any]] = {
 }
 
 
-def document(
-    mode: Mode, backend: Backend, *, dsn: str, hellowork: str, store: Path, admin_port: int
-) -> Mapping[str, Any]:
-    return {
-        "database": {"dsn": dsn},
-        "hellowork": {
-            "base_url": hellowork,
-            "timeout": f"{TIMEOUT:.0f}s",
-            "concurrency": CONCURRENCY,
-            "retry": {"first": "50ms", "max": "1s"},
-            "not_found_retry": "1h",
-        },
-        "state": {"backend": backend, "path": str(store)},
-        "admin": {"listen": f"127.0.0.1:{admin_port}"},
-        "log": {"level": "debug", "format": "json"},
-        "watches": {
-            WATCH: {
-                "table": "public.applications",
-                "key": ["id"],
-                "columns": {
-                    "application_id": "hellowork_id",
-                    "status": "status",
-                    "job_id": "job_id",
-                    "created": "created_at",
-                    "event_date": "updated_at",
-                    "source": "source",
-                    "deleted": "deleted_at",
-                },
-                "deletion_grace": "300ms",
-                "settle": {"REJECTED": "400ms"},
-                "fuse": {"max_changes": _HUGE, "max_deletions": _HUGE},
-                "capture": dict(_CAPTURE[mode]),
-            }
-        },
-    }
+def watches(options: Options) -> list[str]:
+    """The names of the watches."""
+    if options.tenants:
+        return [f"{WATCH}@{tenant}" for tenant in tenants(options.tenants)]
+    return [WATCH] if options.watches == 1 else [f"{WATCH}_{number}" for number in range(1, options.watches + 1)]
+
+
+def document(options: Options, *, dsn: str, hellowork: str, state: Mapping[str, str], admin: str) -> dict[str, Any]:
+    """A daemon's configuration."""
+    made: dict[str, Any] = yaml.safe_load(_DOCUMENT)
+    watch = {**made["watches"][WATCH], "capture": _CAPTURE[options.mode]}
+    found = {WATCH: watch}
+    if options.tenants:
+        found = {WATCH: {**watch, "table": "applications", "for_each": {"schemas": r"tenant\_%"}}}
+    elif options.watches > 1:
+        # An application's rows are all of one watch.
+        part = f"ascii(right(t.hellowork_id, 1)) % {options.watches}"
+        found = {
+            name: {**watch, "where": {"sql": f"{part} = {place}", "depends_on": ["hellowork_id"]}}
+            for place, name in enumerate(watches(options))
+        }
+    made["database"]["dsn"], made["hellowork"]["base_url"] = dsn, hellowork
+    made["hellowork"] |= {"concurrency": CONCURRENCY, "timeout": f"{TIMEOUT:.0f}s"}
+    made["admin"] = {"listen": admin, "token": TOKEN}
+    return {**made, "state": {"backend": options.store, **state}, "watches": found}

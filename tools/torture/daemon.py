@@ -1,4 +1,4 @@
-"""The daemon under torture: a real process, started and ended again and again."""
+"""The daemons under torture: real processes, started and ended again and again."""
 
 import asyncio
 import os
@@ -7,8 +7,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -27,14 +26,18 @@ _TAIL = 40
 
 _ORDINARY = Life()
 
+FROZEN = f"exit code {-signal.SIGALRM}"
+"""How a daemon ends that goes on after its lease: it was stopped meanwhile."""
+
 
 class Daemon:
-    """Made by `daemon()`.
+    """One daemon, through its lives.
 
     Args:
         folder: for its configuration and log.
         http: for its status.
-        admin: its admin server's URL.
+        document: its configuration.
+        host: the name of its host, if it has one of its own.
         within: its command's beginning.
         variables: of its environment.
 
@@ -44,11 +47,12 @@ class Daemon:
         surprises: forbidden ends.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the parts, each of a type of its own
         self,
         folder: Path,
         http: aiohttp.ClientSession,
-        admin: str,
+        document: Mapping[str, Any],
+        host: str = "",
         within: Sequence[str] = (),
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
@@ -57,16 +61,16 @@ class Daemon:
         self.surprises: list[str] = []
         self.config = folder / "config.yaml"
         self._log = folder / "daemon.log"
-        self._log.touch()
         self._http = http
-        self._admin = admin
+        self._admin = f"http://{document['admin']['listen']}"
+        self._host = host
         self._within = within
         self._variables = variables
         self._process: asyncio.subprocess.Process | None = None
         self._life = Life()
-
-    def configure(self, document: Mapping[str, Any]) -> None:
-        self.config.write_text(yaml.safe_dump(dict(document), sort_keys=False))
+        folder.mkdir(parents=True, exist_ok=True)
+        self._log.touch()
+        self.config.write_text(yaml.safe_dump(document, sort_keys=False))
 
     async def start(self, life: Life = _ORDINARY) -> None:
         """Start it; it is not ready yet."""
@@ -84,8 +88,8 @@ class Daemon:
         """Start it if it has ended; an end without doom is a surprise."""
         if self._process is None:
             await self.start()
-        elif self._process.returncode is not None:
-            self._account_for(self._process.returncode, expected=None)
+        elif self.has_ended:
+            await self.kill()
             await self.start()
 
     @property
@@ -101,25 +105,23 @@ class Daemon:
         """Kill -9, and wait for its end."""
         if self._process is None:
             return
-        if self._process.returncode is not None:
-            self._account_for(self._process.returncode, expected=None)
-            return
-        self._process.kill()
-        self._account_for(await self._process.wait(), expected=-signal.SIGKILL)
+        expected = None if self.has_ended else -signal.SIGKILL
+        self.send_signal(signal.SIGKILL)
+        self._account_for(await self._process.wait(), expected)
 
-    async def terminate(self, number: signal.Signals = signal.SIGTERM) -> None:
+    async def terminate(self) -> None:
         if self._process is None:
             return
-        if self._process.returncode is None:
-            self._process.send_signal(number)
+        self.send_signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(_ENDS_WITHIN):
                 code = await self._process.wait()
         except TimeoutError:
-            self.surprises.append(f"it did not end within {_ENDS_WITHIN:.0f} s after {number.name}")
+            self.surprises.append(f"it did not end within {_ENDS_WITHIN:.0f} s after SIGTERM")
             await self.kill()
         else:
-            self._account_for(code, expected=0, early=-number)
+            # It may end by the signal before it can handle any.
+            self._account_for(0 if code == -signal.SIGTERM else code, 0)
 
     async def wait_for_end(self, over: asyncio.Event, seconds: float) -> None:
         """Wait until it has ended, for so many seconds, or until `over`."""
@@ -140,15 +142,18 @@ class Daemon:
         except (aiohttp.ClientError, TimeoutError):
             return {}
 
+    def is_leading(self, report: Mapping[str, Any]) -> bool:
+        """Whether its report says that it leads; a single daemon does if it answers."""
+        if not self._host:
+            return bool(report)
+        leader = report.get("leader")
+        return leader is not None and leader["host"] == self._host
+
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
     def tail(self) -> str:
         return "\n".join(self.log().splitlines()[-_TAIL:])
-
-    def sweeps(self) -> Counter[str]:
-        """Each watch's finished sweeps, over all lives."""
-        return Counter(re.findall(r'"watch": "([^"]+)".*"event": "swept"', self.log()))
 
     def led(self) -> int:
         """How often it took the lead, over all lives."""
@@ -159,29 +164,49 @@ class Daemon:
         times = re.findall(r'"event": "lost the lead.*"timestamp": "([^"]+)"', self.log())
         return [datetime.fromisoformat(each).timestamp() for each in times]
 
-    def _account_for(self, code: int, *, expected: int | None, early: int | None = None) -> None:
-        """Note an end; `early`: by a signal before it could handle any."""
+    @property
+    def frozen(self) -> int:
+        """How often it was ended by its alarm."""
+        return sum(FROZEN in end for end in self.surprises)
+
+    def _account_for(self, code: int, expected: int | None) -> None:
+        """Note an end."""
         point = self._life.point
         self._process, self._life = None, _ORDINARY
-        if code == expected == -signal.SIGKILL:
+        if code == -signal.SIGKILL and (code == expected or point is not None):
             self.kills.append(time.time())
-            self.ends["kill -9"] += 1
-        elif code == -signal.SIGKILL and point is not None:
-            self.kills.append(time.time())
-            self.ends[f"killed itself: {point}"] += 1
-        elif code in {expected, early}:
+            self.ends["kill -9" if code == expected else f"killed itself: {point}"] += 1
+        elif code == expected:
             self.ends["SIGTERM"] += 1
         else:
             last = (self.tail().splitlines() or [""])[-1]
             self.surprises.append(f"it ended by itself with exit code {code}: {last}")
 
 
-@asynccontextmanager
-async def daemon(folder: Path, admin_port: int) -> AsyncIterator[Daemon]:
-    """A daemon with its files in `folder`, not started; killed at the end."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as http:
-        made = Daemon(folder, http, f"http://127.0.0.1:{admin_port}")
-        try:
-            yield made
-        finally:
-            await made.kill()
+class Fleet:
+    """All daemons, by the one that leads."""
+
+    def __init__(self, daemons: Sequence[Daemon]) -> None:
+        self.daemons = daemons
+
+    async def leading(self) -> int | None:
+        """The number of the daemon that leads; None if nobody says that he does."""
+        number, _ = await self._leader()
+        return number
+
+    async def report(self) -> dict[str, Any]:
+        """Of the one that leads; empty if it does not answer."""
+        _, report = await self._leader()
+        return report
+
+    async def _leader(self) -> tuple[int | None, dict[str, Any]]:
+        reports = await asyncio.gather(*(daemon.report() for daemon in self.daemons))
+        for number, (daemon, report) in enumerate(zip(self.daemons, reports, strict=True)):
+            if daemon.is_leading(report):
+                return number, report
+        return None, {}
+
+    def sweeps(self) -> Counter[str]:
+        """Each watch's finished sweeps, over all lives."""
+        logs = "".join(daemon.log() for daemon in self.daemons)
+        return Counter(re.findall(r'"watch": "([^"]+)".*"event": "swept"', logs))

@@ -1,14 +1,16 @@
 """What a run leaves behind for the verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from support.emulated import Call, Emulator
+from support.emulated import Call
 
 from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.content import Content
-from cdc_sync.store import Store
 from torture.ats import Committed, State, ledger, truth
+from torture.configuration import watches
+from torture.faults import Span
+from torture.place import Place
 
 _EVERYTHING = 10_000_000
 """More than the store has of anything."""
@@ -27,9 +29,12 @@ class Evidence:
         snapshots: the store's.
         history: the store's.
         dead: dead letters.
-        kills: sudden deaths of the daemon, and losses of its lead, in seconds since the epoch.
+        spans: the faults that may excuse something.
+        aftermath: seconds for which they still do afterwards.
+        led: how often each daemon took the lead.
+        frozen: how often each daemon was ended by its alarm.
         repairs: of sweeps, by cause, as the daemon reports them.
-        log: the daemon's.
+        log: a single daemon's.
     """
 
     mode: str
@@ -40,36 +45,45 @@ class Evidence:
     snapshots: Mapping[str, Content | None]
     history: Sequence[HistoryEntry]
     dead: Sequence[str]
-    kills: Sequence[float] = ()
-    repairs: Mapping[str, int] = field(default_factory=dict)
-    log: str = ""
+    spans: Sequence[Span]
+    aftermath: float
+    led: Sequence[int]
+    frozen: Sequence[int]
+    repairs: Mapping[str, int]
+    log: str
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is a single daemon."""
+        return len(self.led) == 1
 
 
-async def gathered(mode: str, dsn: str, emulator: Emulator, store: Store, watches: Sequence[str]) -> Evidence:
-    """What the ATS, HelloWork and the store have in the end; the store is closed."""
-    committed = ledger(dsn)
+async def gathered(place: Place, repairs: Mapping[str, int]) -> Evidence:
+    """What the ATS, HelloWork, the store and the daemons have in the end."""
+    store, committed, daemons = await place.open_store(), ledger(place.dsn), place.fleet.daemons
+    snapshots, history = dict[str, Content | None](), list[HistoryEntry]()
     try:
-        snapshots: dict[str, Content | None] = {
-            name: known.snapshot
-            for watch in watches
-            for name, known in (await store.capture.known(watch, [*committed])).items()
-        }
+        for watch in watches(place.options):
+            known = await store.capture.known(watch, [*committed])
+            snapshots |= {name: each.snapshot for name, each in known.items()}
+            for name in committed if len(daemons) == 1 else ():
+                history += await store.report.story(name, watch, _EVERYTHING)
         dead = [entry.application_id for entry in await store.report.entries("dead", None, _EVERYTHING)]
-        history = [
-            event
-            for watch in watches
-            for name in committed
-            for event in await store.report.story(name, watch, _EVERYTHING)
-        ]
     finally:
         await store.driver.close()
     return Evidence(
-        mode=mode,
-        truth=truth(dsn),
+        mode=place.options.mode,
+        truth=truth(place.dsn),
         ledger=committed,
-        calls=emulator.calls,
-        state=emulator.state,
+        calls=place.emulator.calls,
+        state=place.emulator.state,
         snapshots=snapshots,
         history=history,
         dead=dead,
+        spans=place.spans(),
+        aftermath=place.aftermath,
+        led=[daemon.led() for daemon in daemons],
+        frozen=[daemon.frozen for daemon in daemons],
+        repairs=repairs,
+        log=daemons[0].log() if len(daemons) == 1 else "",
     )

@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from functools import partial, wraps
 from typing import Any
 
-from cdc_sync.ats.database import Steps, WatchParts
+from cdc_sync.ats.database import Steps
 from cdc_sync.ats.notify import ChangeLog, Changes
+from cdc_sync.ats.parts import WatchParts
 from cdc_sync.cli import main
 from cdc_sync.core.batch import Applied
 from cdc_sync.daemon import watching
@@ -33,46 +34,32 @@ _SMALL = Steps(adopted=40, confirmed=5, drained=7, polled=23, compared=31, searc
 """Pages that give a small table as many borders as a big one has."""
 
 
-def _before(method: Method, strike: Strike) -> Method:
+def _doomed(method: Method, strike: Strike, *, before: bool) -> Method:
+    """The method, with a strike before or after it, but not after an empty batch."""
+
     @wraps(method)
     async def doomed(*arguments: Any, **named: Any) -> Any:
-        strike()
-        return await method(*arguments, **named)
-
-    return doomed
-
-
-def _after(method: Method, strike: Strike) -> Method:
-    @wraps(method)
-    async def doomed(*arguments: Any, **named: Any) -> Any:
+        if before:
+            strike()
         result = await method(*arguments, **named)
-        if result not in ([], Applied()):  # not at an empty batch
+        is_empty = result in ([], Applied()) or any(isinstance(each, Changes) and not each.number for each in arguments)
+        if not (before or is_empty):
             strike()
         return result
 
     return doomed
 
 
-def _consumed(delete: Method, strike: Strike) -> Method:
-    @wraps(delete)
-    async def doomed(log: ChangeLog, changes: Changes) -> None:
-        await delete(log, changes)
-        if changes.number:
-            strike()
-
-    return doomed
-
-
-POINTS: Mapping[str, tuple[type, str, Callable[[Any, Strike], Any]]] = {
-    "read, not recorded": (Capture, "apply", _before),
-    "recorded, not consumed": (Capture, "apply", _after),
-    "consumed": (ChangeLog, "delete", _consumed),
-    "read, not called": (Delivery, "due", _after),
-    "called": (Client, "call", _after),
-    "answered, not finished": (Delivery, "complete", _before),
-    "finished": (Delivery, "complete", _after),
+POINTS: Mapping[str, tuple[type, str, bool]] = {
+    "read, not recorded": (Capture, "apply", True),
+    "recorded, not consumed": (Capture, "apply", False),
+    "consumed": (ChangeLog, "delete", False),
+    "read, not called": (Delivery, "due", False),
+    "called": (Client, "call", False),
+    "answered, not finished": (Delivery, "complete", True),
+    "finished": (Delivery, "complete", False),
 }
-"""Points of death: a class, its method, and before or after it."""
+"""Points of death: a class, its method, and whether before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +92,8 @@ class Life:
         if self.small:
             setattr(watching, WatchParts.__name__, partial(WatchParts, steps=_SMALL))
         if self.point is not None:
-            owner, name, how = POINTS[self.point]
-            setattr(owner, name, how(getattr(owner, name), _strike_at(self.passage)))
+            owner, name, before = POINTS[self.point]
+            setattr(owner, name, _doomed(getattr(owner, name), _strike_at(self.passage), before=before))
 
 
 def _strike_at(passage: int) -> Strike:

@@ -2,20 +2,29 @@
 
 import asyncio
 import random
+import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from support.daemon_process import environment
 
-from torture.pausing import pause
 from torture.population import WATCHED
 
-_WITHIN = 60.0
+_WITHIN = 120.0
 
 _NO_STORE = "does not exist yet"
 
-_RETRY = ("dead-letters", "retry", "--all", "--yes")
+RETRY = "dead-letters retry --all --yes"
+_COMMANDS = (
+    "status --json",
+    "explain {} --json",
+    "dead-letters list --json",
+    "fuse show --json",
+    "plan --json",
+    RETRY,
+)
 
 
 class Operator:
@@ -31,48 +40,26 @@ class Operator:
         self.surprises: list[str] = []
         self._config = config
 
-    async def look_after_it(self, chance: random.Random, over: asyncio.Event) -> None:
-        while True:
-            await pause(over, chance.uniform(2, 8))
-            if over.is_set():
-                return
-            command = chance.choice(
-                (
-                    ("status", "--json"),
-                    ("explain", chance.choice(WATCHED), "--json"),
-                    ("dead-letters", "list", "--json"),
-                    ("fuse", "show", "--json"),
-                    ("plan", "--json"),
-                    _RETRY,
-                )
-            )
-            await self._give(*command)
+    async def give_any(self, chance: random.Random) -> None:
+        await self.give(chance.choice(_COMMANDS).format(chance.choice(WATCHED)))
 
-    async def retry_dead_letters(self) -> None:
-        await self._give(*_RETRY)
-
-    async def _give(self, *command: str) -> None:
-        name = " ".join(word for word in command if not word.startswith(("-", "hw-")))
+    async def give(self, command: str) -> None:
+        name = " ".join(word for word in command.split() if not word.startswith(("-", "hw-")))
         self.commands[name] += 1
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cdc_sync", "--config", str(self._config), *command),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment({}),
-        )
+        line = (sys.executable, "-m", "cdc_sync", "--config", str(self._config), *command.split())
         try:
-            async with asyncio.timeout(_WITHIN):
-                _, output = await process.communicate()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+            ended = await asyncio.to_thread(_run, line)
+        except subprocess.TimeoutExpired:
             self.surprises.append(f"`{name}` did not end within {_WITHIN:.0f} s")
             return
         # A plan needs the database; an explanation, that the application was ever seen.
-        allowed = {0, 1} if command[0] in {"plan", "explain"} else {0}
-        complaint = output.decode(errors="replace")
-        if _NO_STORE in complaint:
+        allowed = {0, 1} if name in {"plan", "explain"} else {0}
+        if _NO_STORE in ended.stderr:
             return  # the first daemon died too early
-        if process.returncode not in allowed or "Traceback" in complaint:
-            self.surprises.append(f"`{name}` ended with exit code {process.returncode}: {complaint}")
+        if ended.returncode not in allowed or "Traceback" in ended.stderr:
+            self.surprises.append(f"`{name}` ended with exit code {ended.returncode}: {ended.stderr}")
+
+
+def _run(line: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    variables, end = environment({}), subprocess.DEVNULL
+    return subprocess.run(line, stdin=end, capture_output=True, text=True, env=variables, timeout=_WITHIN, check=False)

@@ -20,8 +20,6 @@ UNCHANGED = frozenset((*STILL, *COSMETIC, *ABORTED))
 
 STATUSES = ("NEW", "SEEN", "INTERVIEW", "OFFER", "HIRED", "REJECTED")
 JOBS = ("job-1", "job-2", "job-3", "job-4")
-NEVER = "NEVER"
-"""A status of rolled back transactions."""
 
 FIRST = (STATUSES[0], JOBS[0])
 """Status and job of each row before the daemon's first start."""

@@ -17,52 +17,40 @@ BOTH: tuple[Direction, ...] = ("requests", "answers")
 class _End(asyncio.Protocol):
     """One end of a connection; its bytes go to its peer, or are held."""
 
+    peer: "_End"
+
     def __init__(self, *, holds: bool) -> None:
-        self.peer: _End | None = None
         self.lost = asyncio.get_running_loop().create_future()
-        self._transport: asyncio.Transport | None = None
-        self._held: list[bytes] | None = [] if holds else None
+        self.transport: asyncio.Transport | None = None
+        self.held: list[bytes] | None = [] if holds else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+            self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if self._held is not None:
-            self._held.append(data)
-        elif self.peer is not None:
-            self.peer.send(data)
+        there = self.peer.transport
+        if self.held is not None:
+            self.held.append(data)
+        elif there is not None and not there.is_closing():
+            there.write(data)
 
     def connection_lost(self, _: Exception | None) -> None:
         if not self.lost.done():
             self.lost.set_result(None)
-        if self.peer is None:
-            return
-        if self._held is None:
-            self.peer.close()
-        else:
+        if self.held is not None:
             asyncio.get_running_loop().call_later(_NOTICED_AFTER, self.peer.abort)
-
-    def send(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def hold(self) -> None:
-        if self._held is None:
-            self._held = []
+        elif self.peer.transport is not None:
+            self.peer.transport.close()
 
     def release(self) -> None:
-        held, self._held = self._held or (), None
+        held, self.held = self.held or (), None
         for data in held:
             self.data_received(data)
 
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
     def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
 
 class Link:
@@ -74,7 +62,8 @@ class Link:
 
     def hold(self, directions: Iterable[Direction]) -> None:
         for direction in directions:
-            (self.client if direction == "requests" else self.server).hold()
+            end = self.client if direction == "requests" else self.server
+            end.held = end.held or []
 
     def resume(self) -> None:
         self.client.release()

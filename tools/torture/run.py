@@ -1,41 +1,38 @@
 """A run from its start to its verdict."""
 
 import asyncio
-import tempfile
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-from support.binaries import server_binaries
-from support.daemon_process import free_port
-from support.emulated import Emulator
-from support.postgres import on_loopback
 
-from cdc_sync.config import load
-from cdc_sync.demo.postgres import Server
-from cdc_sync.demo.postgres import server as postgres_server
-from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.sqlite import SqliteDriver
 from torture import ats, verdict
-from torture.ats import ROLE
-from torture.configuration import WATCH, document
-from torture.daemon import Daemon, daemon
+from torture.alone import alone
+from torture.configuration import TOKEN
+from torture.daemon import FROZEN, Daemon
 from torture.evidence import Evidence, gathered
-from torture.fates import Fates
-from torture.launcher import Life
-from torture.operator import Operator
+from torture.faults import plan
+from torture.hosts import hosts
 from torture.options import Options
-from torture.proxy import Proxy, proxy
-from torture.settling import adopt, become_idle, settle
+from torture.pausing import pause
+from torture.place import Place
+from torture.settling import settle
 from torture.weather import Weather
 from torture.writer import Writer
 
-_AWAY = "cdc-sync: The store in "
+_ANSWERS_WITHIN = 10.0
+_BACK_WITHIN = 30.0
+"""Seconds within which a daemon answers in the end; its start takes some on a loaded machine."""
+
+_MOST = 8
+"""Shown complaints of a kind."""
+
+_WIDEST = 260
+"""Shown characters of each: states of the store are long."""
 
 
 @dataclass(slots=True)
@@ -43,151 +40,144 @@ class Outcome:
     """What came of a run.
 
     Attributes:
-        complaints: what is wrong.
+        complaints: what is wrong, by kind.
         figures: what happened, and how often.
-        tail: the end of the daemon's log.
+        tail: the end of the first daemon's log.
     """
 
-    complaints: Sequence[str]
+    complaints: Mapping[str, Sequence[str]]
     figures: Mapping[str, object] = field(default_factory=dict)
     tail: str = ""
 
+    def __str__(self) -> str:
+        width = max(map(len, self.figures))
+        lines = [f"{name:<{width}}  {value}" for name, value in self.figures.items()]
+        if not self.complaints:
+            return "\n".join([*lines, "HelloWork's last state is the database's."])
+        lines += ["", "The end of the first daemon's log:", self.tail, ""]
+        for kind, found in self.complaints.items():
+            lines += [f"{kind}: {len(found)}", *(f"  {complaint[:_WIDEST]}" for complaint in found[:_MOST])]
+        return "\n".join(lines)
 
-def torture(options: Options, keep: Path | None = None) -> Outcome:
-    """Run it all; `keep` is a folder for the daemon's files.
+
+def torture(options: Options, folder: Path, say: Callable[[str], None] = lambda _: None) -> Outcome:
+    """Run it all; `folder` takes the daemons' files.
 
     Raises:
         PostgresError: there is no server on this machine, or it could not be started.
     """
-    with (
-        postgres_server(server_binaries(), on_loopback()) as server,
-        tempfile.TemporaryDirectory(prefix="cdc-sync-torture-") as temporary,
-    ):
-        ats.prepare(server.dsn)
-        folder = keep or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(_Run(options, server, folder).run())
+    with (hosts if options.hosts else alone)(options, folder, say) as place:
+        return asyncio.run(_run(place))
 
 
-class _Run:
-    def __init__(self, options: Options, server: Server, folder: Path) -> None:
-        self._options = options
-        self._server = server
-        self._folder = folder
+async def _run(place: Place) -> Outcome:
+    async with AsyncExitStack() as stack:
+        http = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {TOKEN}"}, timeout=aiohttp.ClientTimeout(total=_ANSWERS_WITHIN)
+        )
+        await place.open(stack, await stack.enter_async_context(http))
+        for daemon in place.fleet.daemons:
+            stack.push_async_callback(daemon.kill)
+        await place.begin()
+        return await _torture(place)
 
-    async def run(self) -> Outcome:
-        async with AsyncExitStack() as stack:
-            http = await stack.enter_async_context(aiohttp.ClientSession())
-            between = await stack.enter_async_context(proxy(self._server.port))
-            emulator = await stack.enter_async_context(Emulator())
-            admin_port = free_port()
-            tortured = await stack.enter_async_context(daemon(self._folder, admin_port))
-            tortured.configure(
-                document(
-                    self._options.mode,
-                    self._options.store,
-                    dsn=f"postgresql://{ROLE}@127.0.0.1:{between.port}/postgres",
-                    hellowork=emulator.url,
-                    store=self._store,
-                    admin_port=admin_port,
-                )
-            )
-            config = load(tortured.config, {})
-            ats.install(self._server.dsn, config)
-            if config.state.backend == "postgres":
-                ats.install_store(self._server.dsn)
-            return await self._torture(tortured, between, emulator, http)
 
-    @property
-    def _store(self) -> Path:
-        return self._folder / "state.db"
-
-    async def _torture(
-        self, tortured: Daemon, between: Proxy, emulator: Emulator, http: aiohttp.ClientSession
-    ) -> Outcome:
-        options, dsn = self._options, self._server.dsn
-        chance = options.chance("beginning")
-        # A change of a row that is not adopted yet is none: half of the runs begin with the adoption alone.
-        if chance.random() < 0.5:
-            await tortured.start(Life(small=True, point="recorded, not consumed", passage=chance.randrange(2, 6)))
-            await tortured.wait_for_end(asyncio.Event(), 10)
-            await tortured.kill()
-            await tortured.start()
-            await adopt(tortured)
-            await tortured.terminate()
-
-        writers = [Writer(number, dsn, options.chance(f"writer {number}")) for number in range(options.writers)]
-        fates = Fates(tortured, self._server, between, ROLE)
-        weather = Weather(emulator, options.chance("weather"))
-        operator = Operator(tortured.config)
-        over, home = asyncio.Event(), asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            for writer in writers:
-                tasks.create_task(writer.work(home))
-            misfortunes = [
-                tasks.create_task(fates.of_the_daemon(options.chance("daemon"), over)),
-                tasks.create_task(fates.of_the_database(options.chance("database"), over)),
-                tasks.create_task(fates.of_the_network(options.chance("network"), over)),
-                tasks.create_task(weather.rage(over)),
-                tasks.create_task(operator.look_after_it(options.chance("operator"), over)),
-            ]
-            await asyncio.sleep(options.seconds)
-            over.set()
-            await asyncio.wait(misfortunes)
-            home.set()
-        ats.wrap_up(dsn)
-        await tortured.start_if_dead()
-        complaints: list[str] = []
-        settled: float | None = None
+async def _torture(place: Place) -> Outcome:
+    options, fleet, nemesis = place.options, place.fleet, place.nemesis
+    writers = [
+        Writer(
+            number,
+            place.dsn,
+            options.chance(f"writer {number}"),
+            longest_pause=place.longest_pause,
+            numbered=options.hosts,
+        )
+        for number in range(options.writers)
+    ]
+    # A refused call makes a dead letter, which only an operator ends.
+    weather = Weather(place.emulator, options.chance("weather"), refuses=not options.hosts)
+    over, home, settled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    complaints: dict[str, Sequence[str]] = {}
+    async with asyncio.TaskGroup() as tasks:
+        working = [tasks.create_task(writer.work(home)) for writer in writers]
+        misfortunes = [nemesis.strike(plan(place.kinds, options), over), *place.misfortunes(over)]
+        if "weather" in place.kinds:
+            misfortunes.append(weather.rage(over))
+        if options.hosts:  # a single daemon's ends and starts are planned
+            tasks.create_task(_supervise(place, settled))
+        befalling = [tasks.create_task(each) for each in misfortunes]
+        await asyncio.sleep(options.seconds)
+        over.set()
+        await asyncio.wait(befalling)
+        home.set()
+        await asyncio.wait(working)
+        await asyncio.to_thread(ats.wrap_up, place.dsn)
+        if not options.hosts:
+            await fleet.daemons[0].start_if_dead()
+        begun = time.monotonic()
         try:
-            settled = await settle(tortured, dsn)
-            await operator.retry_dead_letters()
-            await become_idle(tortured)
+            await settle(fleet, place.dsn)
+            await place.finish()
         except TimeoutError as error:
-            complaints.append(str(error))
-        repairs = await self._repairs(tortured)
-        await tortured.terminate()
-        evidence = await self._evidence(emulator, tortured, repairs)
-        complaints += [*tortured.surprises, *operator.surprises, *verdict.faults(evidence)]
-        if options.store == "postgres":
-            # Commands and starts fail, with a reason, without their server.
-            complaints = [complaint for complaint in complaints if _AWAY not in complaint]
-        figures = {
-            "mode": options.mode,
-            "seed": options.seed,
-            "seconds to settle": None if settled is None else round(settled, 1),
-            "transactions": dict(sum((writer.done for writer in writers), Counter[str]()).most_common()),
-            "daemon's ends": dict(tortured.ends),
-            "database and network": dict(fates.blows),
-            "HelloWork's bad days": dict(weather.episodes),
-            "commands": dict(operator.commands),
-            **_of_calls(evidence),
-            "repaired by sweeps": dict(repairs),
-        }
-        return Outcome(complaints, figures, tortured.tail())
+            complaints["not settled"] = [str(error)]
+        missing = [f"daemon {n} does not answer" for n, d in enumerate(fleet.daemons, 1) if not await _answers(d)]
+        settled.set()
+    settling = time.monotonic() - begun
+    report = await fleet.report()
+    repairs = report["watches"][0]["sweep_repairs"] if report else {}
+    for daemon in fleet.daemons:
+        await daemon.terminate()
+    ends = [end for daemon in fleet.daemons for end in daemon.surprises]
+    evidence = await gathered(place, repairs)
+    wrong = [*missing, *(end for end in ends if FROZEN not in end), *place.complaints()]
+    complaints["ends and commands"] = [each for each in wrong if place.excused is None or place.excused not in each]
+    complaints |= verdict.faults(evidence)
+    if place.excused is not None:
+        complaints["log"] = [line for line in complaints.get("log", ()) if place.excused not in line]
+    figures = {
+        "mode, store, seed": f"{options.mode}, {options.store}, {options.seed}",
+        "watches": options.tenants or options.watches,
+        "seconds to settle": round(settling, 1),
+        "transactions": dict(sum((writer.done for writer in writers), Counter[str]()).most_common()),
+        "faults": dict(Counter(span.fault for span in nemesis.spans)),
+        "HelloWork's bad days": dict(weather.episodes),
+        "daemons' ends": [dict(daemon.ends) for daemon in fleet.daemons],
+        "ends by themselves": dict(Counter(ends)),
+        **_of_calls(evidence),
+        "repaired by sweeps": dict(repairs),
+    }
+    return Outcome({kind: found for kind, found in complaints.items() if found}, figures, fleet.daemons[0].tail())
 
-    async def _repairs(self, tortured: Daemon) -> Mapping[str, int]:
-        report: dict[str, Any] = await tortured.report()
-        return report["watches"][0]["sweep_repairs"] if report else {}
 
-    async def _evidence(self, emulator: Emulator, tortured: Daemon, repairs: Mapping[str, int]) -> Evidence:
-        store: Store
-        if self._options.store == "postgres":
-            store = Store(await PostgresDriver.open(self._server.dsn, "read"))
-        else:
-            store = Store(SqliteDriver(self._store, "read"))
-        found = await gathered(self._options.mode, self._server.dsn, emulator, store, [WATCH])
-        kills = [*tortured.kills, *tortured.losses()]
-        return replace(found, kills=kills, repairs=repairs, log=tortured.log())
+async def _supervise(place: Place, settled: asyncio.Event) -> None:
+    """Start daemons that ended by themselves, as systemd does."""
+    while not settled.is_set():
+        await pause(settled, 0.5)
+        for daemon in place.fleet.daemons:
+            if daemon.has_ended:
+                await daemon.start_if_dead()
+
+
+async def _answers(daemon: Daemon) -> bool:
+    """Whether a daemon answers again."""
+    deadline = time.monotonic() + _BACK_WITHIN
+    while time.monotonic() < deadline:
+        if await daemon.report():
+            return True
+        await asyncio.sleep(0.1)
+    return False
 
 
 def _of_calls(evidence: Evidence) -> Mapping[str, object]:
     repeats = verdict.repeats(evidence)
     return {
+        "changes": sum(map(len, evidence.ledger.values())),
         "calls": len(evidence.calls),
         "calls by fault": dict(Counter(call.fault or "none" for call in evidence.calls).most_common()),
-        "repeats after an unsure answer": repeats.unsure,
-        "repeats after another call": repeats.contradicted,
-        "repeats after a kill": repeats.killed,
+        "how often each daemon took the lead": evidence.led,
+        "overlapping calls": len(verdict.overlaps(evidence)),
+        "seconds that a change waited": round(max((late for late, _ in verdict.lateness(evidence)), default=0), 1),
+        "repeats by reason": dict(repeats.reasons.most_common()),
         "repeats without a reason": len(repeats.unexplained),
+        "late for a lossy failover": len(verdict.excusably_late(evidence)),
     }

@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from torture import ats
+from torture.daemon import Fleet
 
 _WITHIN = 600.0
 """Seconds. A deaf connection is noticed after 25, and may be waited for 15 more. Sweeps take a tenth of the time: after
@@ -21,63 +22,58 @@ _OF_THE_ATS = "watermark "
 """A condition that is true, and stays: `torture.writer` dates some rows into the future."""
 
 
-class Watched(Protocol):
-    """A daemon, or several on one store; see `Daemon`."""
+async def adopt(daemons: Fleet) -> None:
+    """Wait for the adoption; may raise `TimeoutError`."""
 
-    async def report(self) -> dict[str, Any]: ...
+    async def lacks() -> str:
+        report = await daemons.report()
+        is_done = report and report["watches"] and all(w["baseline"]["state"] == "done" for w in report["watches"])
+        return "" if is_done else str(report) or "no answer"
 
-    def sweeps(self) -> Counter[str]: ...
-
-
-async def adopt(daemon: Watched) -> None:
-    """Wait for the adoption.
-
-    Raises:
-        TimeoutError: it takes too long.
-    """
-    started = time.monotonic()
-    while time.monotonic() - started < _WITHIN:
-        report = await daemon.report()
-        if report and report["watches"] and all(watch["baseline"]["state"] == "done" for watch in report["watches"]):
-            return
-        await asyncio.sleep(_LOOK_EVERY)
-    raise TimeoutError(f"the first start has not adopted the rows within {_WITHIN:.0f} s: {await daemon.report()}")
+    await _until_nothing(lacks, "the first start has not adopted the rows")
 
 
-async def settle(daemon: Watched, dsn: str) -> float:
+async def settle(daemons: Fleet, dsn: str) -> None:
     """Wait for idleness: nothing unread, suspected, pending or held, and then a whole sweep of each watch.
 
-    Returns the seconds.
-
-    Raises:
-        TimeoutError: it takes too long; the message has the unfinished work.
+    May raise `TimeoutError`.
     """
-    started = time.monotonic()
     since: Counter[str] | None = None
-    why = "it has not answered yet"
-    while time.monotonic() - started < _WITHIN:
-        report = await daemon.report()
-        why = _business(report) or ("changes are unread" if ats.unread(dsn) else "")
-        sweeps = daemon.sweeps()
-        if since is None or why:
-            # A sweep's work may show only after it.
-            since = sweeps if why or since is None else since
-        elif all(sweeps[watch["watch"]] - since[watch["watch"]] >= _SWEEPS for watch in report["watches"]):
-            return time.monotonic() - started
-        await asyncio.sleep(_LOOK_EVERY)
-    raise TimeoutError(f"the daemon has not settled within {_WITHIN:.0f} s: {why or 'no sweeps end'}")
+
+    async def lacks() -> str:
+        nonlocal since
+        report = await daemons.report()
+        sweeps = daemons.sweeps()
+        if why := _business(report) or ("changes are unread" if ats.unread(dsn) else ""):
+            since = None
+            return why
+        # A sweep's work may show only after it.
+        since = sweeps if since is None else since
+        are_over = all(sweeps[watch["watch"]] - since[watch["watch"]] >= _SWEEPS for watch in report["watches"])
+        return "" if are_over else "no sweeps end"
+
+    await _until_nothing(lacks, "the daemon has not settled")
 
 
-async def become_idle(daemon: Watched) -> None:
-    """Wait until nothing is left to send.
+async def become_idle(daemons: Fleet) -> None:
+    """Wait until nothing is left to send; may raise `TimeoutError`."""
+
+    async def lacks() -> str:
+        return _business(await daemons.report())
+
+    await _until_nothing(lacks, "the daemon has not become idle")
+
+
+async def _until_nothing(lacks: Callable[[], Awaitable[str]], what: str) -> None:
+    """Wait until nothing lacks.
 
     Raises:
         TimeoutError: it takes too long; the message has the unfinished work.
     """
     started = time.monotonic()
-    while why := _business(await daemon.report()):
+    while why := await lacks():
         if time.monotonic() - started > _WITHIN:
-            raise TimeoutError(f"the daemon has not become idle within {_WITHIN:.0f} s: {why}")
+            raise TimeoutError(f"{what} within {_WITHIN:.0f} s: {why}")
         await asyncio.sleep(_LOOK_EVERY)
 
 

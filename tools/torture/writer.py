@@ -1,20 +1,28 @@
-"""One of the ATS's sessions: random transactions of every kind."""
+"""One of the ATS's sessions: random transactions of every kind (`works.yaml`)."""
 
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import psycopg
+import yaml
 from psycopg import AsyncConnection
 from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFailure
 
-from torture.population import ABORTED, BUSY, COSMETIC, JOBS, NEVER, STATUSES, WATCHED
+from torture.population import ABORTED, BUSY, COSMETIC, JOBS, STATUSES, WATCHED
+
+_WORKS: Mapping[str, Mapping[str, Any]] = yaml.safe_load(Path(__file__).with_name("works.yaml").read_text())
 
 _SESSION = "-c lock_timeout=300ms"
 """A long transaction of one writer must not stop the others."""
 
 _RECONNECT_AFTER = 0.05
+
+_LONG = "take long"
+_UNDO = "undo"
 
 # ATSs' `updated_at`: of the statement, the transaction, in whole seconds, by a slow clock, rarely by a fast one.
 _NOW = ("clock_timestamp()", "now()", "date_trunc('second', clock_timestamp())", "clock_timestamp() - interval '1.5 s'")
@@ -24,11 +32,57 @@ _RARELY = 0.01
 _BUSY = 0.2
 """The share of changes of a few applications."""
 
-_INSERT = """
-INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)
-VALUES (%s, %s, %s, clock_timestamp(), clock_timestamp())
-"""
+_NEWS = ("status = {status}", "job_id = {job}", "status = {status}, job_id = {job}")
+_TOUCHES = ("notes = md5(random()::text)", "status = status", "job_id = job_id", "source = md5(random()::text)")
+_VERBS = {
+    "UPDATE": "UPDATE public.applications SET",
+    "DELETE": "DELETE FROM public.applications WHERE",
+    "INSERT": "INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)",
+}
+_NUMBERED = "'S' || nextval('public.change_number')"
 _IS_CONTENDED = (LockNotAvailable, SerializationFailure, DeadlockDetected)
+_LEVELS = (psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ)
+
+
+class Draw(dict[str, str]):
+    """What the statements of one work name in braces. Each is drawn anew, except `one` and `new`."""
+
+    def __init__(self, chance: random.Random, names: list[str], new: str, *, numbered: bool) -> None:
+        super().__init__(_VERBS)
+        one_of, sample = chance.choice, chance.sample
+        weights = (7, 0, 3) if numbered else (5, 2, 2)
+        self._names, self._new = names, new
+        self._draws: Mapping[str, Callable[[], str]] = {
+            "any": lambda: f"'{one_of(BUSY if chance.random() < _BUSY else names)}'",
+            "one": lambda: self["any"],
+            "new": lambda: f"'{new}'",
+            "never": lambda: f"'never-{chance.random()}'",
+            "aborted": lambda: f"'{one_of(ABORTED)}'",
+            "any_or_cosmetic": lambda: one_of((self["any"], *(f"'{each}'" for each in sample(COSMETIC, 2)))),
+            "three": lambda: _array(sample(names, 3)),
+            "five": lambda: _array(sample(names, 5)),
+            "forty": lambda: _array(sample(names, 40)),
+            "everything": lambda: _array([*COSMETIC, *names]),
+            "status": lambda: _NUMBERED if numbered else f"'{one_of(STATUSES)}'",
+            "job": lambda: f"'{one_of(JOBS)}'",
+            "news": lambda: chance.choices(_NEWS, weights)[0].format_map(self),
+            "perhaps_news": lambda: f"{self['news']}, " if numbered or chance.random() < 0.5 else "",
+            "rest": lambda: "{status}, {job}, clock_timestamp(), clock_timestamp()".format_map(self),
+            "touch": lambda: one_of(_TOUCHES) + one_of(("", f", {self['when']}")),
+            "when": lambda: f"updated_at = {_TOMORROW if chance.random() < _RARELY else one_of(_NOW)}",
+        }
+
+    def __missing__(self, name: str) -> str:
+        found = self._draws[name]()
+        if name in {"one", "new"}:
+            self[name] = found
+        if name == "new":
+            self._names.append(self._new)
+        return found
+
+
+def _array(names: Sequence[str]) -> str:
+    return f"'{{{','.join(names)}}}'"
 
 
 class Writer:
@@ -39,40 +93,23 @@ class Writer:
         dsn: the ATS's database.
         chance: draws its work.
         longest_pause: seconds between two transactions, at most.
+        numbered: whether no state of an application comes twice, nor is undone. So an older state never looks like a
+            newer one, and each change differs from what a store remembers that has lost its last second.
 
     Attributes:
         done: its transactions by kind, and the lost ones: `contended`, `cut off`.
     """
 
-    def __init__(self, number: int, dsn: str, chance: random.Random, longest_pause: float = 0.03) -> None:
+    def __init__(self, number: int, dsn: str, chance: random.Random, *, longest_pause: float, numbered: bool) -> None:
         self.done: Counter[str] = Counter()
         self._number = number
         self._dsn = dsn
         self._chance = chance
         self._longest_pause = longest_pause
-        self._new = 0
+        self._numbered = numbered
         self._names = list(WATCHED)
-        self._works: Mapping[Callable[[AsyncConnection], Awaitable[None]], int] = {
-            self._change: 30,
-            self._touch: 6,
-            self._delete_softly: 5,
-            self._undelete: 6,
-            self._delete: 3,
-            self._insert_again: 8,
-            self._move: 4,
-            self._move_in_two_steps: 4,
-            self._move_and_leave_the_old_row: 2,
-            self._apply: 3,
-            self._roll_back: 4,
-            self._roll_back_a_part: 4,
-            self._undo: 10,
-            self._change_the_key: 2,
-            self._blank: 1,
-            self._fill: 2,
-            self._change_many: 1,
-            self._delete_many: 1,
-            self._rewrite_everything: 1,
-        }
+        weights = {name: work["weight"] for name, work in _WORKS.items() if not (numbered and name == _UNDO)}
+        self._weights = weights if number else {_LONG: 1}
 
     async def work(self, over: asyncio.Event) -> None:
         while not over.is_set():
@@ -86,179 +123,32 @@ class Writer:
                 await asyncio.sleep(_RECONNECT_AFTER)
 
     async def _something(self, ats: AsyncConnection) -> None:
-        if self._number == 0:
-            work: Callable[[AsyncConnection], Awaitable[None]] = self._take_long
-        else:
-            (work,) = self._chance.choices(list(self._works), list(self._works.values()))
-        await ats.set_isolation_level(
-            self._chance.choices(
-                (psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ), (9, 1)
-            )[0]
-        )
+        (name,) = self._chance.choices([*self._weights], [*self._weights.values()])
+        await ats.set_isolation_level(self._chance.choices(_LEVELS, (9, 1))[0])
+        new = f"new-{self._number}-{self.done.total()}"
+        draw = Draw(self._chance, self._names, new, numbered=self._numbered)
         try:
-            await work(ats)
+            await self._take(ats, _WORKS[name]["steps"], draw)
         except _IS_CONTENDED:
             self.done["contended"] += 1
         else:
-            self.done[work.__name__.removeprefix("_")] += 1
+            self.done[name] += 1
 
-    async def _change(self, ats: AsyncConnection) -> None:
-        async with ats.transaction():
-            for _ in range(self._chance.choice((1, 1, 1, 2, 5))):
-                await self._set(ats, [self._one()], *self._news())
-
-    async def _touch(self, ats: AsyncConnection) -> None:
-        names = [self._chance.choice((self._one(), *self._chance.sample(COSMETIC, 2)))]
-        assignment = self._chance.choice(
-            ("notes = md5(random()::text)", "status = status", "job_id = job_id", "source = md5(random()::text)")
-        )
-        if self._chance.random() < 0.5:
-            await self._set(ats, names, assignment)
-        else:  # and without a new `updated_at`
-            await self._update(ats, names, assignment)
-
-    async def _delete_softly(self, ats: AsyncConnection) -> None:
-        await self._set(ats, [self._one()], "deleted_at = clock_timestamp()")
-
-    async def _undelete(self, ats: AsyncConnection) -> None:
-        row = await (
-            await ats.execute(
-                "SELECT hellowork_id FROM public.applications WHERE deleted_at IS NOT NULL ORDER BY random() LIMIT 1"
-            )
-        ).fetchone()
-        if row is not None:
-            await self._set(ats, [row[0]], "deleted_at = NULL", *self._news()[: self._chance.randrange(2)])
-
-    async def _delete(self, ats: AsyncConnection) -> None:
-        await self._remove(ats, [self._one()])
-
-    async def _insert_again(self, ats: AsyncConnection) -> None:
-        name = self._one()
-        rows = await ats.execute("SELECT 1 FROM public.applications WHERE hellowork_id = %s", (name,))
-        if await rows.fetchone() is None:
-            await self._insert(ats, name)
-
-    async def _move(self, ats: AsyncConnection) -> None:
-        """Some ATSs move an application to another job by another row."""
-        name = self._one()
-        async with ats.transaction():
-            await self._remove(ats, [name])
-            await self._insert(ats, name)
-
-    async def _move_in_two_steps(self, ats: AsyncConnection) -> None:
-        """In between there is no row, or there are two."""
-        name = self._one()
-        pause = self._chance.choice((0, 0.01, 0.05, 0.3, 0.6))  # also around the grace of deletions
-        if self._chance.random() < 0.7:
-            await self._remove(ats, [name])
-            await asyncio.sleep(pause)
-            await self._insert(ats, name)
-        else:
-            rows = await ats.execute("SELECT id FROM public.applications WHERE hellowork_id = %s", (name,))
-            old = [number for (number,) in await rows.fetchall()]
-            await self._insert(ats, name)
-            await asyncio.sleep(pause)
-            await ats.execute("DELETE FROM public.applications WHERE id = ANY(%s)", (old,))
-
-    async def _move_and_leave_the_old_row(self, ats: AsyncConnection) -> None:
-        name = self._one()
-        async with ats.transaction():
-            await self._set(ats, [name], "deleted_at = coalesce(deleted_at, clock_timestamp())")
-            await self._insert(ats, name)
-
-    async def _apply(self, ats: AsyncConnection) -> None:
-        """A new application; some are deleted at once."""
-        self._new += 1
-        name = f"new-{self._number}-{self._new}"
-        await self._insert(ats, name)
-        if self._chance.random() < 0.3:
-            await asyncio.sleep(self._chance.choice((0, 0, 0.02, 0.5)))
-            await self._remove(ats, [name])
-        self._names.append(name)
-
-    async def _roll_back(self, ats: AsyncConnection) -> None:
-        name = self._one()
-        async with ats.transaction(force_rollback=True):
-            await self._set(ats, [name, self._chance.choice(ABORTED)], f"status = '{NEVER}'")
-            if self._chance.random() < 0.3:
-                await self._remove(ats, [self._chance.choice(ABORTED)])
-                await self._insert(ats, f"never-{self._number}-{self._chance.random()}")
-
-    async def _roll_back_a_part(self, ats: AsyncConnection) -> None:
-        async with ats.transaction():
-            await self._set(ats, [self._one()], *self._news())
-            async with ats.transaction(force_rollback=True):
-                await self._set(ats, [self._one(), self._chance.choice(ABORTED)], f"status = '{NEVER}'")
-
-    async def _undo(self, ats: AsyncConnection) -> None:
-        """A mis-click."""
-        name = self._one()
-        await self._set(ats, [name], "source = status", f"status = '{self._chance.choice(STATUSES)}'")
-        await asyncio.sleep(self._chance.choice((0, 0.01, 0.1, 0.3)))
-        await self._set(ats, [name], "status = coalesce(source, status)")
-
-    async def _change_the_key(self, ats: AsyncConnection) -> None:
-        await self._set(ats, [self._one()], "id = nextval(pg_get_serial_sequence('public.applications', 'id'))")
-
-    async def _blank(self, ats: AsyncConnection) -> None:
-        """A row that cannot be reported."""
-        await self._set(ats, [self._one()], "status = NULL")
-
-    async def _fill(self, ats: AsyncConnection) -> None:
-        await ats.execute(
-            "UPDATE public.applications SET status = %s, updated_at = clock_timestamp()"
-            " WHERE id IN (SELECT id FROM public.applications WHERE status IS NULL LIMIT 1)",
-            (self._chance.choice(STATUSES),),
-        )
-
-    async def _change_many(self, ats: AsyncConnection) -> None:
-        await self._set(ats, self._chance.sample(self._names, 40), *self._news())
-
-    async def _delete_many(self, ats: AsyncConnection) -> None:
-        await self._remove(ats, self._chance.sample(self._names, 5))
-
-    async def _rewrite_everything(self, ats: AsyncConnection) -> None:
-        """A migration script: rewritten rows, unchanged."""
-        await self._set(ats, [*COSMETIC, *self._names], "notes = md5(random()::text)")
-
-    async def _take_long(self, ats: AsyncConnection) -> None:
+    async def _take(self, ats: AsyncConnection, steps: Sequence[Any], draw: Draw) -> None:
         chance = self._chance
-        async with ats.transaction(force_rollback=chance.random() < 0.1):
-            await ats.execute("SELECT 1")
-            await asyncio.sleep(chance.choice((0, 0.5, 2)))
-            await self._set(ats, chance.sample(self._names, 3), "updated_at = now()", *self._news())
-            await asyncio.sleep(chance.choice((0.1, 1, 3)))
-            if chance.random() < 0.5:
-                await self._move_within(ats, self._one())
-
-    async def _move_within(self, ats: AsyncConnection, name: str) -> None:
-        await self._remove(ats, [name])
-        await self._insert(ats, name)
-
-    def _one(self) -> str:
-        return self._chance.choice(BUSY if self._chance.random() < _BUSY else self._names)
-
-    def _news(self) -> list[str]:
-        status = f"status = '{self._chance.choice(STATUSES)}'"
-        job = f"job_id = '{self._chance.choice(JOBS)}'"
-        return self._chance.choices(([status], [job], [status, job]), (5, 2, 2))[0]
-
-    async def _set(self, ats: AsyncConnection, names: Sequence[str], *assignments: str) -> None:
-        given = list(assignments)
-        if not any(assignment.startswith("updated_at") for assignment in given):
-            now = _TOMORROW if self._chance.random() < _RARELY else self._chance.choice(_NOW)
-            given.append(f"updated_at = {now}")
-        await self._update(ats, names, *given)
-
-    async def _update(self, ats: AsyncConnection, names: Sequence[str], *assignments: str) -> None:
-        query = f"UPDATE public.applications SET {', '.join(assignments)} WHERE hellowork_id = ANY(%s)"  # noqa: S608 - ours
-        await self._execute(ats, query, names)
-
-    async def _remove(self, ats: AsyncConnection, names: Sequence[str]) -> None:
-        await self._execute(ats, "DELETE FROM public.applications WHERE hellowork_id = ANY(%s)", names)
-
-    async def _execute(self, ats: AsyncConnection, query: str, names: Sequence[str]) -> None:
-        await ats.execute(query.encode(), (list(names),))
-
-    async def _insert(self, ats: AsyncConnection, name: str) -> None:
-        await ats.execute(_INSERT, (name, self._chance.choice(STATUSES), self._chance.choice(JOBS)))
+        for step in steps:
+            match step:
+                case {"pause": seconds}:
+                    await asyncio.sleep(chance.choice(seconds))
+                case {"repeat": times, "steps": steps_again}:
+                    await self._take(ats, steps_again * chance.choice(times), draw)
+                case {"sometimes": share, "steps": further}:
+                    await self._take(ats, further if chance.random() < share else (), draw)
+                case {"transaction": within}:
+                    async with ats.transaction():
+                        await self._take(ats, within, draw)
+                case {"rollback": within}:
+                    async with ats.transaction(force_rollback=chance.random() < step.get("share", 1)):
+                        await self._take(ats, within, draw)
+                case _:
+                    await ats.execute(step.format_map(draw).encode())

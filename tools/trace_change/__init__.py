@@ -12,7 +12,4 @@ functions in all threads, and the statements of psycopg and sqlite3 (`hooks`).
   may share a commit.
 - **Background work** (heartbeats, looks at the outbox, leases) has its own clocks. What most of several changes meet is
   the path; the rest is listed as seen now and then. Counts are medians.
-
-`--times` records no functions, which would cost more than they do. It shows where the milliseconds from COMMIT to the
-call's arrival go, at 20 changes per second.
 """

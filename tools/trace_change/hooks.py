@@ -1,7 +1,6 @@
-"""The daemon with a recorder in it: `python -m trace_change.hooks FILE FUNCTIONS ARGUMENTS...`.
+"""The daemon with a recorder in it: `python -m trace_change.hooks FILE ARGUMENTS...`.
 
-SIGUSR1 begins a recording, another one writes it to FILE. FUNCTIONS is `functions` or `times`: with or without calls of
-functions. All times are nanoseconds of the monotonic clock.
+SIGUSR1 begins a recording, another one writes it to FILE. All times are nanoseconds of the monotonic clock.
 """
 
 import inspect
@@ -12,17 +11,17 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 from bench.agreed import STORE
 
 import cdc_sync
 from cdc_sync.cli import main
-from cdc_sync.delivery.client import Client
 
 _PACKAGE = str(Path(cdc_sync.__file__).parent) + os.sep
 _STORE = os.path.join(_PACKAGE, "store", "")  # noqa: PTH118 - compared with the file names of code objects
@@ -30,6 +29,8 @@ _NESTED = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
 class Recorder:
+    """Records while it `is_on`: each list has the time first."""
+
     def __init__(self, file: Path) -> None:
         self.is_on = False
         self._file = file
@@ -39,20 +40,20 @@ class Recorder:
     def _clear(self) -> None:
         self.functions: list[tuple[int, tuple[str, str, int]]] = []
         self.jobs: list[tuple[int, str]] = []
-        self.statements: list[tuple[int, int, str, str]] = []
-        self.waits: list[tuple[int, int, str, bool]] = []
-        self.notified: list[int] = []
-        self.requests: list[tuple[int, int]] = []
+        self.statements: list[tuple[int, str, str]] = []
 
     def toggle(self, *_: object) -> None:
         self.is_on = not self.is_on
         if self.is_on:
             self._clear()
             return
-        names = ("functions", "jobs", "statements", "waits", "notified", "requests")
         partial = self._file.with_suffix(".partial")
-        partial.write_text(json.dumps({name: getattr(self, name) for name in names}))
+        partial.write_text(json.dumps({name: getattr(self, name) for name in ("functions", "jobs", "statements")}))
         partial.rename(self._file)
+
+    def sent(self, where: str, text: str) -> None:
+        if self.is_on:
+            self.statements.append((time.monotonic_ns(), where, " ".join(text.split())))
 
     def called(self, frame: FrameType, event: str, _argument: object) -> None:
         if event != "call" or not self.is_on:
@@ -64,7 +65,8 @@ class Recorder:
             return
         now = time.monotonic_ns()
         self.functions.append((now, name))
-        if code.co_filename.startswith(_STORE) and _is_begun(frame) and not _is_of_store(frame.f_back):
+        is_public_of_store = code.co_filename.startswith(_STORE) and not code.co_name.startswith("_")
+        if is_public_of_store and _is_begun(frame) and not _is_of_store(frame.f_back):
             self.jobs.append((now, code.co_qualname))
 
 
@@ -86,52 +88,25 @@ def _is_of_store(frame: FrameType | None) -> bool:
 
 def record_sqlite(recorder: Recorder) -> None:
     """Record the statements of new connections."""
-
-    def note(begun: int, text: str) -> None:
-        if recorder.is_on:
-            ended = time.monotonic_ns()
-            recorder.statements.append((begun, ended, "store", text))
-            recorder.waits.append((begun, ended, "store", text == "COMMIT"))
-
-    class Cursor(sqlite3.Cursor):
-        def execute(self, *arguments: Any) -> Self:
-            begun = time.monotonic_ns()
-            super().execute(*arguments)
-            note(begun, arguments[0])
-            return self
-
-        def executemany(self, *arguments: Any) -> Self:
-            begun = time.monotonic_ns()
-            super().executemany(*arguments)
-            if self.rowcount > 0:  # of no rows, nothing is executed
-                note(begun, arguments[0])
-            return self
-
-    class Connection(sqlite3.Connection):
-        def cursor(self, factory: Any = Cursor) -> Any:
-            return super().cursor(factory)
-
-        def execute(self, *arguments: Any) -> sqlite3.Cursor:
-            return Cursor(self).execute(*arguments)
-
-        def executemany(self, *arguments: Any) -> sqlite3.Cursor:
-            return Cursor(self).executemany(*arguments)
-
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
-    sqlite3.connect = lambda *arguments, **named: connect(*arguments, **{"factory": Connection, **named})  # type: ignore[assignment]
+
+    def traced(*arguments: Any, **named: Any) -> sqlite3.Connection:
+        made = connect(*arguments, **named)
+        made.set_trace_callback(partial(recorder.sent, "store"))
+        return made
+
+    sqlite3.connect = traced  # type: ignore[assignment]
 
 
 def record_psycopg(recorder: Recorder) -> None:
-    """Record statements, notifications, and the waits for each, by psycopg's private methods: it has no hook."""
-    sent: dict[int, list[str]] = {}
+    """Record statements by psycopg's private methods: it has no hook."""
 
-    def note(pgconn: Any, query: str | bytes | Any) -> None:
-        text = query if isinstance(query, str) else query.decode() if isinstance(query, bytes) else str(query)
-        sent.setdefault(id(pgconn), []).append(text)
+    def note(pgconn: Any, query: Any) -> None:
+        text = query.decode() if isinstance(query, bytes) else str(query)
+        recorder.sent("store" if pgconn.db.startswith(STORE.encode()) else "ats", text)
 
     execute_send, send_prepared = psycopg.AsyncCursor._execute_send, psycopg.AsyncCursor._send_query_prepared
-    exec_command, wait = psycopg.AsyncConnection._exec_command, psycopg.AsyncConnection.wait
-    notifies = psycopg.AsyncConnection.notifies
+    exec_command = psycopg.AsyncConnection._exec_command
 
     def _execute_send(self: Any, query: Any, **named: Any) -> None:
         note(self._pgconn, query.query)
@@ -145,54 +120,18 @@ def record_psycopg(recorder: Recorder) -> None:
         note(self.pgconn, command)
         return (yield from exec_command(self, command, *arguments))
 
-    async def _wait(self: Any, *arguments: Any, **named: Any) -> Any:
-        begun, connection = time.monotonic_ns(), id(self.pgconn)
-        try:
-            return await wait(self, *arguments, **named)
-        finally:
-            statements, ended = sent.pop(connection, []), time.monotonic_ns()
-            if recorder.is_on:
-                where = "store" if self.info.dbname.startswith(STORE) else "ats"
-                recorder.statements += [(begun, ended, where, text) for text in statements]
-                # A pipeline's statements and results have different waits.
-                recorder.waits.append((begun, ended, where, "COMMIT" in statements))
-
-    async def _notifies(self: Any, **named: Any) -> AsyncIterator[psycopg.Notify]:
-        async for notification in notifies(self, **named):
-            if recorder.is_on:
-                recorder.notified.append(time.monotonic_ns())
-            yield notification
-
     psycopg.AsyncCursor._execute_send = _execute_send  # type: ignore[method-assign]
     psycopg.AsyncCursor._send_query_prepared = _send_query_prepared  # type: ignore[method-assign,assignment]
     psycopg.AsyncConnection._exec_command = _exec_command  # type: ignore[method-assign,assignment]
-    psycopg.AsyncConnection.wait = _wait  # type: ignore[method-assign]
-    psycopg.AsyncConnection.notifies = _notifies  # type: ignore[method-assign,assignment]
-
-
-def record_calls(recorder: Recorder) -> None:
-    call = Client.call
-
-    async def _call(self: Any, *arguments: Any) -> Any:
-        begun = time.monotonic_ns()
-        try:
-            return await call(self, *arguments)
-        finally:
-            if recorder.is_on:
-                recorder.requests.append((begun, time.monotonic_ns()))
-
-    Client.call = _call  # type: ignore[method-assign,assignment]
 
 
 if __name__ == "__main__":
-    _, file, what, *arguments = sys.argv
+    _, file, *arguments = sys.argv
     made = Recorder(Path(file))
     record_sqlite(made)
     record_psycopg(made)
-    record_calls(made)
     signal.signal(signal.SIGUSR1, made.toggle)
-    if what == "functions":
-        threading.setprofile(made.called)
-        sys.setprofile(made.called)
+    threading.setprofile(made.called)
+    sys.setprofile(made.called)
     sys.argv = ["cdc-sync", *arguments]
     main()

@@ -8,21 +8,19 @@ SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), {identit
        current_user::text, current_database()::text, current_setting('TimeZone'),
        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
 
--- name: schemas_of_path
--- Those that exist, and that the role may use; PostgreSQL's own one comes first.
-SELECT (pg_catalog.current_schemas(false)::pg_catalog.text[])[2:]
-
 -- name: creators
--- Of each schema the roles that may CREATE in it, but for who could do so anyway: its owner, members of that, superusers.
+-- The schemas of the login's own path but PostgreSQL's, each with the roles that may CREATE in it, but for who could do so
+-- anyway: its owner, members of that, superusers.
 SELECT quote_ident(n.nspname),
        array_agg(DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END)
+           FILTER (WHERE g.privilege_type = 'CREATE'
+                     AND CASE WHEN g.grantee = 0 THEN true
+                              ELSE NOT r.rolsuper AND r.rolname <> current_user
+                                   AND NOT pg_catalog.pg_has_role(g.grantee, n.nspowner, 'USAGE') END)
   FROM pg_catalog.pg_namespace n
- CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS g
+  LEFT JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS g ON true
   LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
- WHERE n.nspname::text = ANY (%(schemas)s) AND g.privilege_type = 'CREATE'
-   AND CASE WHEN g.grantee = 0 THEN true
-            ELSE NOT r.rolsuper AND r.rolname <> current_user
-                 AND NOT pg_catalog.pg_has_role(g.grantee, n.nspowner, 'USAGE') END
+ WHERE n.nspname = ANY (current_setting('cdc_sync.own_schemas')::name[]) AND n.nspname !~ '^pg_'
  GROUP BY n.nspname
  ORDER BY n.nspname
 
@@ -78,19 +76,15 @@ SELECT wanted.template, n.nspname::text
 
 -- name: columns
 -- A domain is followed down to its base type: arrays of domains exist since PostgreSQL 11 only.
-WITH RECURSIVE base (relation, number, name, mandatory, virtual, type, typmod, depth) AS (
+WITH RECURSIVE base (relation, number, name, mandatory, virtual, type, typmod) AS (
     SELECT a.attrelid, a.attnum, a.attname, a.attnotnull, coalesce(to_jsonb(a) ->> 'attgenerated' = 'v', false),
-           a.atttypid, a.atttypmod, 0
+           a.atttypid, a.atttypmod
       FROM pg_catalog.pg_attribute a
      WHERE a.attrelid = ANY (%(tables)s) AND a.attnum > 0 AND NOT a.attisdropped
     UNION ALL
-    SELECT b.relation, b.number, b.name, b.mandatory, b.virtual, t.typbasetype, t.typtypmod, b.depth + 1
+    SELECT b.relation, b.number, b.name, b.mandatory, b.virtual, t.typbasetype, t.typtypmod
       FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type
      WHERE t.typtype = 'd'
-), described AS (
-    SELECT DISTINCT ON (relation, number) *
-      FROM base
-     ORDER BY relation, number, depth DESC
 )
 SELECT d.relation, d.number, d.name::text, pg_catalog.format_type(d.type, d.typmod), t.typtype = 'e', d.mandatory,
        -- The `=` of the type's default B-tree. Types without one of their own (varchar, enums, arrays) use PostgreSQL's.
@@ -102,13 +96,13 @@ SELECT d.relation, d.number, d.name::text, pg_catalog.format_type(d.type, d.typm
                    JOIN pg_catalog.pg_operator o ON o.oid = e.amopopr
                    JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
                   WHERE c.opcintype = d.type AND c.opcdefault), 'pg_catalog'), d.virtual
-  FROM described d
-  JOIN pg_catalog.pg_type t ON t.oid = d.type
+  FROM base d
+  JOIN pg_catalog.pg_type t ON t.oid = d.type AND t.typtype <> 'd'
 
 -- name: indexes
--- The names of an index's columns in its order, without those that it only carries along (INCLUDE, since PostgreSQL 11).
+-- The unique ones: the names of an index's columns in its order, without those that it only carries along (INCLUDE, since PostgreSQL 11).
 -- Before PostgreSQL 12 a table WITH OIDS may have one of a system column.
-SELECT i.indrelid, i.indexrelid, i.indisprimary, i.indisunique AND i.indpred IS NULL, parts.names
+SELECT i.indrelid, i.indexrelid, i.indisprimary, parts.names
   FROM pg_catalog.pg_index i
  CROSS JOIN LATERAL (
     SELECT array_agg(a.attname::text ORDER BY part.position) AS names
@@ -117,10 +111,11 @@ SELECT i.indrelid, i.indexrelid, i.indisprimary, i.indisunique AND i.indpred IS 
      WHERE part.position <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)
  ) parts
  WHERE i.indrelid = ANY (%(tables)s) AND i.indisvalid AND parts.names IS NOT NULL
-   AND 0 < ALL (i.indkey::int2[])
+   AND i.indisunique AND i.indpred IS NULL AND 0 < ALL (i.indkey::int2[])
 
 -- name: references
-SELECT f.conrelid, own.attname::text, n.nspname::text, c.relname::text, other.attname::text
+SELECT DISTINCT ON (f.conrelid, own.attname)
+       f.conrelid, own.attname::text, json_build_array(n.nspname, c.relname, other.attname)
   FROM pg_catalog.pg_constraint f
   JOIN pg_catalog.pg_class c ON c.oid = f.confrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -131,14 +126,11 @@ SELECT f.conrelid, own.attname::text, n.nspname::text, c.relname::text, other.at
 -- name: tables
 -- Of each table its unique indexes, the primary one first, and its columns; `virtual` ones are generated when they are read.
 WITH columns (relation, number, name, type, is_enum, not_null, operators, virtual) AS ({columns}),
-     indexes (relation, index, is_primary, is_unique, names) AS ({indexes}),
-     leads (relation, name, schema, "table", key) AS ({references}),
-     referring (relation, name, reference) AS (
-    SELECT DISTINCT ON (relation, name) relation, name, json_build_array(schema, "table", key) FROM leads
-)
+     indexes (relation, index, is_primary, names) AS ({indexes}),
+     referring (relation, name, reference) AS ({references})
 SELECT relation, json_build_array(
            (SELECT coalesce(json_agg(i.names ORDER BY NOT i.is_primary, i.index), '[]') FROM indexes i
-             WHERE i.relation = columns.relation AND i.is_unique),
+             WHERE i.relation = columns.relation),
            json_object_agg(name, json_build_object('type', type, 'is_enum', is_enum, 'not_null', not_null,
                'operators', operators, 'virtual', virtual, 'reference', reference) ORDER BY number))::text
   FROM columns

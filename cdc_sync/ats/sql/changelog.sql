@@ -7,7 +7,7 @@ WITH batch AS (
 )
 SELECT json_build_array(
     (SELECT json_agg(json_build_array(row_key, (extract(epoch FROM changed_at) * 1000)::bigint)) FROM batch),
-    pg_relation_size('cdc_sync.changes'), {now},
+    pg_relation_size('cdc_sync.changes'),
     (SELECT array_agg(place)::text FROM batch), (SELECT array_agg(DISTINCT writer)::text FROM batch),
     pg_relation_filenode('cdc_sync.changes')::text)::text
 

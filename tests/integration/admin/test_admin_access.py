@@ -117,7 +117,9 @@ class TestFromElsewhere:
             {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "iframe"},
             {"Sec-Fetch-Site": "cross-site"},
         ):
-            assert (await admin.get(path, method=method, headers=headers)).status == 403
+            answer = await admin.get(path, method=method, headers=headers)
+            assert answer.status == 403
+            assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
 
     async def test_a_person_may_type_the_address_or_follow_a_link(self, tmp_path: Path) -> None:
         typed = {"Sec-Fetch-Site": "none", "Sec-Fetch-Dest": "document"}

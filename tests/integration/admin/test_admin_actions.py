@@ -12,7 +12,7 @@ import pytest
 from support.builders import ENDPOINT, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 from support.configurations import a_config
 from support.looking import TOKEN, Admin, admin_server
-from support.store_steps import bury, entry_of, told_status, waiting_entry
+from support.store_steps import bury, entry_of, waiting_entry
 
 from cdc_sync.core.events import PersonActed
 
@@ -64,13 +64,6 @@ class TestByThePage:
         for action in actions:
             answer = await browser.press(action, watch=WATCH, application_id=application_id)
             assert answer.status == 303
-
-    async def test_a_held_application_is_released_alone(self, guarded: Admin) -> None:
-        browser = guarded.browser()
-
-        await browser.press("/fuse/release", watch=WATCH, application_id="h2")
-
-        assert await states(guarded) == {**UNTOUCHED, "h2": "pending"}
 
     async def test_an_acknowledged_state_is_resent(self, guarded: Admin) -> None:
         await guarded.store.capture.apply(some_rules(), a_baseline(an_observation("t1")))
@@ -125,36 +118,6 @@ class TestByThePage:
         assert (await browser.press("/sending/resume", all="1")).status == 303
         assert await guarded.store.operation.paused() == frozenset()
         assert "paused by an operator" not in await browser.page()
-
-    async def test_no_more_are_released_than_were_seen(self, guarded: Admin) -> None:
-        browser = guarded.browser()
-
-        await browser.press("/fuse/release", watch="applications", number="1")
-
-        assert await states(guarded) == {**UNTOUCHED, "h1": "pending"}
-
-    async def test_held_entries_are_discarded(self, guarded: Admin) -> None:
-        browser = guarded.browser()
-
-        assert (await browser.press("/fuse/discard", watch="applications", number="2")).status == 303
-
-        assert await states(guarded) == {**UNTOUCHED, "h1": None, "h2": None}
-        assert await told_status(guarded.store, "h1") == "applied"
-        assert "discard: 2" in await browser.page()
-
-    async def test_a_transition_is_released_or_discarded_alone(self, guarded: Admin) -> None:
-        change = a_batch(an_observation("h1", "hired"), an_observation("h2", "seen"))
-        await guarded.store.capture.apply(some_rules(max_changes=0), change)
-        browser = guarded.browser()
-        assert "1 × <bdi>(new) → hired</bdi>" in await browser.page()
-
-        of_watch = {"watch": "applications", "number": "1"}
-        await browser.press("/fuse/release", **of_watch, transition="(new) → hired")
-        assert await states(guarded) == {**UNTOUCHED, "h1": "pending"}
-        await browser.press("/fuse/discard", **of_watch, transition="(new) → hired")
-        assert await states(guarded) == {**UNTOUCHED, "h1": "pending"}
-        assert (await browser.press("/fuse/discard", **of_watch, transition="(new) → seen")).status == 303
-        assert await states(guarded) == {**UNTOUCHED, "h1": "pending", "h2": None}
 
     async def test_what_became_something_else_since_the_page_stays(self, guarded: Admin) -> None:
         browser = guarded.browser()

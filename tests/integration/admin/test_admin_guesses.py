@@ -1,7 +1,6 @@
 """Wrong tokens; and bodies that are no forms."""
 
 import asyncio
-import gzip
 import time
 from pathlib import Path
 
@@ -46,18 +45,14 @@ async def test_wrong_tokens_keep_out_neither_health_checks_nor_who_has_the_right
 
 FORM = "application/x-www-form-urlencoded"
 BEARER = f"Authorization: Bearer {TOKEN}\r\n"
-_PART = b'--b\r\nContent-Disposition: form-data; name="token"\r\n\r\n'
 BROKEN = {
     "no UTF-8": (400, f"Content-Type: {FORM}", b"token=\xff\xfe"),
-    "no UTF-8 behind a %": (400, f"Content-Type: {FORM}; charset=utf-8", b"token=%ff"),
+    "half of a surrogate pair": (400, f"Content-Type: {FORM}", b"watch=%ED%A0%80"),
     "a bad chunk": (400, f"Content-Type: {FORM}\r\nTransfer-Encoding: chunked", b"zz\r\ntoken\r\n0\r\n\r\n"),
     "an unknown charset": (415, f"Content-Type: {FORM}; charset=unknown", b"token=x"),
-    "a charset that is none": (415, f"Content-Type: {FORM}; charset=zlib", b"token=x"),
     "a charset that is another": (415, f"Content-Type: {FORM}; charset=iso-8859-1", b"token=x"),
     "no kind": (415, "X-A: b", b"token=x"),
     "a multipart": (415, "Content-Type: multipart/form-data; boundary=b", b"--b\r\n\r\nx\r\n--b--\r\n"),
-    "a text": (415, "Content-Type: text/plain", b"token=x"),
-    "a gzip": (415, f"Content-Type: {FORM}\r\nContent-Encoding: gzip", gzip.compress(b"token=x")),
     "a gzip that is none": (415, f"Content-Type: {FORM}\r\nContent-Encoding: gzip", b"token=x"),
     "chunks without an end": (
         413,

@@ -8,42 +8,8 @@ from support.looking import TOKEN, Admin, admin_server
 
 from cdc_sync.core.conditions import fold, starting
 from cdc_sync.core.events import (
-    BaselineProgress,
-    CaptureStarted,
-    EndpointChanged,
-    StoreFailed,
-    TriggersMissing,
-    WatchConnected,
-    WatchLost,
     WatchStandsBy,
 )
-
-
-async def test_every_reason_has_a_line(admin: Admin) -> None:
-    conditions = starting(("applications", "others", "third"))
-    for observation in (
-        WatchLost("applications", "no route to host", misconfigured=False),
-        TriggersMissing("applications", "install them"),
-        WatchConnected("others", "poll", 180_000),
-        CaptureStarted("others"),
-        BaselineProgress("third", 20_000, 90_000),
-        EndpointChanged("https://ats-partner.hellowork.com:443", "paused", "HTTP 401", 60.0),
-        StoreFailed("the disk is full"),
-    ):
-        conditions = fold(conditions, observation)
-    admin.conditions = conditions
-
-    answer = await admin.get("/readyz")
-
-    assert answer.status == 503
-    assert sorted(answer.text.splitlines()) == [
-        "baseline third: the baseline is running: 20000 rows",
-        "endpoint https://ats-partner.hellowork.com:443: paused: HTTP 401",
-        "store: the disk is full",
-        "triggers applications: install them",
-        "watch applications: no route to host",
-        "watch third: not connected yet",
-    ]
 
 
 async def test_a_daemon_that_waits_for_its_turn_is_ready_and_says_so(admin: Admin) -> None:

@@ -1,6 +1,5 @@
 """The page: what it tells, in which language, and that nothing from outside becomes markup."""
 
-import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -125,11 +124,8 @@ async def test_what_comes_from_outside_cannot_become_markup(admin: Admin, path: 
     ("accepted", "language", "verdict"),
     [
         ("", "en", "All is well."),
-        ("fr", "fr", "Tout va bien."),
         ("fr-FR,fr;q=0.9,en-US;q=0.8,en;q=0.7", "fr", "Tout va bien."),
         ("en-GB,en;q=0.9,fr;q=0.8", "en", "All is well."),
-        ("de,fr;q=0.5", "fr", "Tout va bien."),
-        ("de", "en", "All is well."),
         ("q=x, ;;q=,*", "en", "All is well."),
     ],
 )
@@ -162,17 +158,6 @@ async def test_the_page_names_its_installation(tmp_path: Path, title: str | None
             assert f'<bdi class="title">{shown}</bdi>' in page.text
             assert f"{shown}</title>" in page.text
             assert "hunter2" not in page.text
-
-
-@pytest.mark.parametrize("path", ["/", "/application?id=a1", "/application?id=known"])
-async def test_french_has_no_colon_without_its_no_break_space(admin: Admin, path: str) -> None:
-    await fill(admin.store)
-    text = (await admin.get(path, headers={"Accept-Language": "fr"})).text
-
-    ours = re.sub(r'<(bdi|code|pre|time)\b.*?</\1>|<span lang="en">.*?</span>', "", text, flags=re.DOTALL)
-    words = re.sub(r"<[^>]*>", "\n", ours)
-    assert "\N{NO-BREAK SPACE}:" in words
-    assert re.findall(r".*(?<![\N{NO-BREAK SPACE}\d]):(?!//|\d).*", words) == []
 
 
 async def test_latency_lag_and_pending_entries_are_charted(admin: Admin) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
+from support.applications import insert
 from support.eventually import eventually
-from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, rows, run
 from support.versions import needs
@@ -59,24 +59,19 @@ def installed(database: str, ats: Ats, new_role: NewRole) -> Installed:
 
 
 @pytest.mark.parametrize("watch", [NOTIFY, POLL], ids=["notify", "poll"])
-async def test_all_is_well(installed: Installed, watch: Mapping[str, Any]) -> None:
-    findings = await found(installed.install(**watch))
+async def test_all_is_well_and_nothing_is_changed_or_left(installed: Installed, watch: Mapping[str, Any]) -> None:
+    config = installed.install(**watch)
+    insert(installed.ats, 1, "hw-1")
+
+    findings = await found(config)
 
     assert wrong(findings) == {}
     assert {"connection", "session", "table", "columns", "key", "privileges", "row-security"} <= set(findings)
     assert ("triggers" in findings) == (watch is NOTIFY)
     assert ("watermark-index" in findings) == (watch is POLL)
     assert all(finding.remedy is None for finding in findings.values())
-
-
-async def test_nothing_is_changed_and_nothing_is_left(installed: Installed) -> None:
-    config = installed.install(**NOTIFY)
-    run(installed.ats, "INSERT INTO public.applications (hellowork_id) VALUES ('hw-1')")
-
-    assert wrong(await found(config)) == {}
-
-    (logged,) = installed.ats.execute("SELECT count(*) FROM cdc_sync.changes").fetchall()
-    assert logged == (1,)
+    if watch is NOTIFY:
+        assert rows(installed.ats, "SELECT count(*) FROM cdc_sync.changes") == [(1,)]
     query = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
     await eventually(lambda: rows(installed.ats, query, (installed.role,)) == [(0,)], "its sessions have ended")
 
@@ -88,8 +83,6 @@ BROKEN: list[Any] = [
                  "GRANT USAGE ON SCHEMA cdc_sync TO {role};", id="USAGE on our schema"),
     pytest.param(NOTIFY, "REVOKE DELETE ON cdc_sync.changes FROM {role}", {"privileges": "failed"},
                  "GRANT SELECT, DELETE, TRUNCATE ON cdc_sync.changes TO {role};", id="DELETE on the log"),
-    pytest.param(NOTIFY, "REVOKE UPDATE ON SEQUENCE cdc_sync.bell FROM {role}", {"privileges": "failed"},
-                 "GRANT SELECT, UPDATE ON SEQUENCE cdc_sync.bell TO {role};", id="UPDATE on the bell"),
     pytest.param(NOTIFY, "REVOKE SELECT ON SEQUENCE cdc_sync.missed_applications FROM {role}",
                  {"privileges": "failed"}, "GRANT SELECT ON SEQUENCE cdc_sync.missed_applications TO {role};",
                  id="SELECT on the counter"),
@@ -112,15 +105,13 @@ BROKEN: list[Any] = [
     pytest.param(POLL, "DROP INDEX public.applications_updated_at_idx;"
                  "UPDATE pg_class SET reltuples = 1000000 WHERE oid = 'public.applications'::regclass",
                  {"watermark-index": "failed"}, "CREATE INDEX CONCURRENTLY", id="no index on a big table's watermark"),
-    pytest.param(NOTIFY, "DROP INDEX public.applications_hellowork_id_idx", {"application-id-index": "warning"},
-                 'CREATE INDEX CONCURRENTLY ON "public"."applications" ("hellowork_id");', id="no index on the id"),
+    pytest.param(NOTIFY, "DROP INDEX public.applications_hellowork_id_idx;"
+                 "CREATE INDEX ON public.applications (status, hellowork_id)", {"application-id-index": "warning"},
+                 'CREATE INDEX CONCURRENTLY ON "public"."applications" ("hellowork_id");',
+                 id="an index has the id behind something else"),
     pytest.param(NOTIFY, "ALTER TABLE public.applications DISABLE TRIGGER cdc_sync_applications_row",
                  {"triggers": "failed"}, "cdc-sync sql install > install.sql",
                  id="a trigger is disabled"),
-    pytest.param(NOTIFY, "DROP TRIGGER cdc_sync_applications_row ON public.applications",
-                 {"triggers": "failed"}, "cdc-sync sql install > install.sql", id="a trigger is gone"),
-    pytest.param(NOTIFY, "ALTER FUNCTION cdc_sync.record_applications() SECURITY INVOKER",
-                 {"triggers": "failed"}, "cdc-sync sql install > install.sql", id="triggers of another version"),
     pytest.param(NOTIFY, "ALTER TABLE public.applications ENABLE ROW LEVEL SECURITY",
                  {"row-security": "failed"}, "CREATE POLICY cdc_sync ON public.applications FOR SELECT TO {role}",
                  id="row-level security"),
@@ -178,17 +169,10 @@ async def test_postgresql_names_the_columns_that_depends_on_lacks(installed: Ins
     )
 
     assert wrong(findings) == {"depends-on": "failed", "triggers": "failed"}
-    assert findings["depends-on"].message.startswith(
-        "depends_on lacks columns of columns.status, columns.job_id, where; a change"
-    )
     assert yaml.safe_load(findings["depends-on"].remedy or "") == {
         "columns": {"status": {"depends_on": ["status", "notes"]}, "job_id": {"depends_on": ["job_id"]}},
         "where": {"depends_on": ["source"]},
     }
-    assert findings["triggers"].message == (
-        "depends_on is missing for columns.status, where: run `cdc-sync check`, paste the list that it prints, then "
-        "install again"
-    )
 
 
 async def test_columns_that_are_generated_when_they_are_read(installed: Installed) -> None:
@@ -246,15 +230,6 @@ async def test_triggers_of_another_installations_watch(installed: Installed) -> 
     assert "another installation's" in at_work["left-over"].message
 
 
-async def test_an_index_on_something_else_does_not_serve(installed: Installed) -> None:
-    """Neither one on another column, nor one that has the column behind another."""
-    run(
-        installed.ats,
-        "DROP INDEX public.applications_hellowork_id_idx; CREATE INDEX ON public.applications (status, hellowork_id)",
-    )
-    assert wrong(await found(installed.install(**NOTIFY))).keys() == {"application-id-index"}
-
-
 async def test_a_superuser_is_more_than_is_needed(installed: Installed) -> None:
     installed.install(**NOTIFY)
 
@@ -264,31 +239,21 @@ async def test_a_superuser_is_more_than_is_needed(installed: Installed) -> None:
     assert "cdc-sync sql grants --role" in (findings["role"].remedy or "")
 
 
-PUBLICS = "every role (PUBLIC)"
-
-
 @pytest.mark.parametrize(
-    ("path", "grant", "roles", "remedy"),
+    ("path", "grant", "remedy"),
     [
-        (None, "ON SCHEMA public TO PUBLIC", PUBLICS, "REVOKE CREATE ON SCHEMA public FROM PUBLIC;"),
-        ('"More", public', 'ON SCHEMA "More" TO {other}', "{other}", 'REVOKE CREATE ON SCHEMA "More" FROM {other};'),
-        ('"More", public', 'ON SCHEMA "More" TO {role}, {owner}, {member}, {superuser}', None, None),
+        ("public", "ON SCHEMA public TO PUBLIC", "REVOKE CREATE ON SCHEMA public FROM PUBLIC;"),
+        ('"More", public', 'ON SCHEMA "More" TO {role}, {owner}, {member}, {superuser}', None),
         (
             '"$user", public',
             "ON SCHEMA {role} TO PUBLIC, {other}",
-            f"{PUBLICS} and {{other}}",
             "REVOKE CREATE ON SCHEMA {role} FROM PUBLIC;\nREVOKE CREATE ON SCHEMA {role} FROM {other};",
         ),
     ],
     ids=str,
 )
-async def test_a_schema_of_the_search_path_in_which_others_may_create(  # noqa: PLR0917 - a table
-    installed: Installed,
-    new_role: NewRole,
-    path: str | None,
-    grant: str,
-    roles: str | None,
-    remedy: str | None,
+async def test_a_schema_of_the_search_path_in_which_others_may_create(
+    installed: Installed, new_role: NewRole, path: str, grant: str, remedy: str | None
 ) -> None:
     config = installed.install(**POLL)
     names = {"role": installed.role, "owner": new_role(), "other": new_role(), "member": new_role()}
@@ -299,21 +264,16 @@ async def test_a_schema_of_the_search_path_in_which_others_may_create(  # noqa: 
         'CREATE SCHEMA {role}; GRANT USAGE ON SCHEMA {role}, "More" TO PUBLIC; GRANT CREATE ' + grant,
         **names,
     )
-    if path is not None:
-        run(installed.ats, "ALTER ROLE {role} IN DATABASE {database} SET search_path = {path}", path=path,
-            database=installed.ats.info.dbname, **names)  # fmt: skip
+    set_path = "ALTER ROLE {role} IN DATABASE {database} SET search_path = {path}"
+    run(installed.ats, set_path, path=path, database=installed.ats.info.dbname, **names)
 
     findings = await found(config)
 
     finding = findings["search-path"]
-    assert wrong(findings) == ({} if roles is None else {"search-path": "warning"})
-    if roles is None or remedy is None:
-        assert finding.remedy is None
-    else:
-        assert finding.message.startswith(f"{roles} may create in the schema ".format(**names))
-        assert finding.remedy == remedy.format(**names)
-        run(installed.ats, finding.remedy)
-        assert wrong(await found(config)) == {}
+    assert wrong(findings) == ({} if remedy is None else {"search-path": "warning"})
+    assert finding.remedy == (remedy and remedy.format(**names))
+    run(installed.ats, finding.remedy or "SELECT")
+    assert wrong(await found(config)) == {}
 
 
 async def test_clocks_that_differ(installed: Installed) -> None:
@@ -323,9 +283,6 @@ async def test_clocks_that_differ(installed: Installed) -> None:
     ahead = await found(config, lambda: clock() - 90_000)
 
     assert wrong(behind) == wrong(ahead) == {"clock": "warning"}
-    assert "is 90 s behind this machine's" in behind["clock"].message
-    assert "is 90 s ahead of this machine's" in ahead["clock"].message
-    assert "timedatectl" in (ahead["clock"].remedy or "")
 
 
 async def test_a_lock_that_keeps_readers_out_is_not_waited_for(installed: Installed, other: Ats) -> None:
@@ -364,19 +321,6 @@ async def test_ids_and_urls_of_a_side_table_are_looked_for_there(installed: Inst
         assert f'ON "public"."links" {advised}' in (finding.remedy or "")
         installed.ats.execute((finding.remedy or "").encode())
     assert wrong(await found(config)) == {}
-
-
-async def test_a_real_pooler_in_transaction_mode(installed: Installed) -> None:
-    """Every watch needs a session of its own, for the lock against a second daemon."""
-    binary = pgbouncer_binary()
-    if binary is None:
-        pytest.skip("there is no pgbouncer here")
-    config = installed.install(**POLL)
-    with pgbouncer(binary, config.database.dsn.get_secret_value(), "transaction") as dsn:
-        findings = await found(a_config(dsn, **POLL))
-    assert wrong(findings) == {"session": "failed"}
-    assert "transaction pooler" in findings["session"].message
-    assert "pool_mode=session" in (findings["session"].remedy or "")
 
 
 async def test_a_partitioned_tables_indexes_are_those_that_its_server_makes(installed: Installed) -> None:

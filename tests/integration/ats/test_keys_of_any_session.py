@@ -116,6 +116,7 @@ ALIKE = [
     ("char(4)", ["a   ", "ab  ", "b   "]),
     ("varchar(2)", ["a", "ab", "b"]),
     ("boolean", ["false", "true"]),
+    ("float8", ["0.1", "1234567890"]),
     ("date", ["2023-12-31", "2024-01-02", "2024-02-01"]),
     ("timestamp", ["2024-01-01T00:00:00", "2024-01-01T00:00:00.000001", "2024-01-02T00:00:00"]),
     ("timestamp(0)", ["0044-03-15T12:00:00 BC", "2024-01-01T00:00:00"]),
@@ -144,33 +145,6 @@ async def test_a_key_is_walked_digested_read_and_recorded_alike(
         assert await rig.store.capture.suspected(WATCH, [f"a{n}" for n, _ in enumerate(keys, 1)]) == {
             f"a{n}" for n, _ in enumerate(keys, 1)
         }
-
-
-@pytest.mark.parametrize("digits", [0, 1, 3])
-async def test_nor_does_that_of_a_number_with_a_floating_point(ats: Ats, open_rig: OpenRig, digits: int) -> None:
-    if digits > 1 and ats.info.server_version < 120000:
-        pytest.skip("before PostgreSQL 12 more digits are another text: a sweep finds it")
-    create(ats, "float8", "0.1", "1234567890")
-    async with open_rig(**KEYED) as rig:
-        await rig.adopt()
-        with_setting(ats, f"extra_float_digits = {digits}", "DELETE FROM public.keyed")
-        await rig.drain.catch_up()
-        await rig.pass_grace()
-        assert await rig.deliver() == [("a1", "deleted", "J1"), ("a2", "deleted", "J1")]
-
-
-async def test_what_can_be_no_key_keeps_nothing_from_being_read(ats: Ats, open_rig: OpenRig) -> None:
-    create(ats, "timestamptz", "2024-07-01 12:00:00+00")
-    ats.execute("CREATE TABLE public.rejections (application text)")
-    related = [{"table": "public.rejections", "key": ["application"]}]
-    async with open_rig(**KEYED, related=related) as rig:
-        await rig.adopt()
-        ats.execute("INSERT INTO public.rejections VALUES ('soon')")
-        await rig.drain.catch_up()
-        ats.execute("INSERT INTO public.rejections VALUES ('soon'), ('2024-02-30'), (NULL)")
-        ats.execute("DELETE FROM public.keyed")
-        await rig.drain.catch_up()
-        assert await events_of(rig.store) == ["suspected"]
 
 
 async def test_a_key_that_reads_like_another_ones_harms_nobody(ats: Ats, open_rig: OpenRig) -> None:

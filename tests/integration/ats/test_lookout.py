@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from psycopg.conninfo import make_conninfo
 from support.roles import NewRole
-from support.sessions import Ats, run
-from support.watched import install_triggers, some_config
+from support.sessions import Ats, one, run
+from support.watched import a_config, install_triggers, some_config
 
 from cdc_sync.ats.connection import Pool, pooled
 from cdc_sync.ats.facts import server_facts
-from cdc_sync.ats.lookout import Ears, Lookout, Watched
+from cdc_sync.ats.lookout import BUSY, LEASE, WINDOW, Bell, Ears, Lookout, Watched
 from cdc_sync.ats.recorders import relations_of
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
@@ -66,7 +66,6 @@ OF_ONE = [
     "CREATE TABLE one.archived () INHERITS (one.applications)",
     "ALTER TABLE one.applications RENAME TO others",
     "DROP TABLE one.applications",
-    "ALTER TABLE one.applications ENABLE ROW LEVEL SECURITY",
     "ALTER TABLE one.applications FORCE ROW LEVEL SECURITY",
     "CREATE POLICY few ON one.applications USING (id > 1)",
     "ALTER TABLE one.applications OWNER TO pg_monitor",
@@ -200,29 +199,26 @@ async def test_a_look_rings_for_the_watches_with_changes(tenants: Config, ats: A
     assert {name: len(each.looks) for name, each in listening.items()} == {"one": 1, "two": 0, "three": 1}
 
 
-async def test_it_counts_what_was_not_recorded(tenants: Config, ats: Ats, pool: Pool) -> None:
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        ("SELECT nextval('cdc_sync.missed_two'), nextval('cdc_sync.missed_two')", [0, 2, 0]),
+        ("DROP SEQUENCE cdc_sync.missed_two", [0, None, 0]),
+    ],
+)
+async def test_it_counts_what_was_not_recorded(
+    tenants: Config, ats: Ats, pool: Pool, change: str, missed: list[int | None]
+) -> None:
+    run(ats, change)
     watches = watched(tenants)
     lookout = await lookout_for(pool, watches)
     for each in watches:
         lookout.listen(each, Listening().ears)
-    run(ats, "SELECT nextval('cdc_sync.missed_two'), nextval('cdc_sync.missed_two')")
 
     await lookout.look()
 
-    assert [each.missed for each in watches] == [0, 2, 0]
-    assert all(each.counted.is_set() for each in watches)
-
-
-async def test_a_count_that_cannot_be_read_is_nobody_elses_trouble(tenants: Config, ats: Ats, pool: Pool) -> None:
-    run(ats, "DROP SEQUENCE cdc_sync.missed_two")
-    watches = watched(tenants)
-    lookout = await lookout_for(pool, watches)
-    for each in watches:
-        lookout.listen(each, Listening().ears)
-    await lookout.look()
-    assert [each.missed for each in watches] == [0, None, 0]
-    (error,) = (each.error for each in watches if each.error is not None)
-    assert 'missed_two" does not exist' in str(error)
+    assert [each.missed for each in watches] == missed
+    assert [each.error is None for each in watches] == [each is not None for each in missed]
 
 
 async def test_whether_policies_apply_to_the_daemon_is_seen(
@@ -237,3 +233,98 @@ async def test_whether_policies_apply_to_the_daemon_is_seen(
         await lookout.go_round()
 
     assert [each.name for each in watches if each.changed.is_set()] == ["one"]
+
+
+# The bell that all watches of a database share, on a real server.
+
+
+LEFT = "SELECT last_value - extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell"
+
+
+class Clock:
+    """A monotonic clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def belled(database: str, ats: Ats) -> AsyncIterator[Pool]:
+    install_triggers(ats, a_config())
+    async with pooled(database) as belled:
+        yield belled
+
+
+async def test_it_is_armed_for_a_lease_and_renewed_in_time(belled: Pool, ats: Ats) -> None:
+    clock = Clock()
+    bell = Bell(belled, clock)
+    await bell.follow()
+    assert bell.is_armed
+    assert LEASE - 5 < one(ats, LEFT) <= LEASE
+
+    run(ats, "SELECT setval('cdc_sync.bell', 1)")
+    clock.now += LEASE / 6
+    await bell.follow()
+    assert one(ats, LEFT) < 0, "not yet due"
+
+    clock.now += LEASE / 6
+    await bell.follow()
+    assert one(ats, LEFT) > LEASE - 5
+
+
+async def test_many_changes_disarm_it_until_they_are_few_again(belled: Pool, ats: Ats) -> None:
+    clock = Clock()
+    bell = Bell(belled, clock)
+    await bell.follow()
+    clock.now += LEASE / 6
+
+    await bell.count(round(BUSY * WINDOW) - 1)
+    assert not bell.is_busy
+    await bell.count(1)
+    assert (bell.is_busy, bell.is_armed) == (True, False), "a burst is seen as it begins"
+    assert one(ats, LEFT) <= 0
+    await bell.follow()
+    assert not bell.is_armed, "they are many"
+
+    clock.now += WINDOW / 2
+    await bell.follow()
+    assert not bell.is_armed, "the window is not over"
+    clock.now += WINDOW / 2
+    await bell.follow()
+    assert not bell.is_armed, "they were many in the window before"
+    clock.now += WINDOW
+    await bell.follow()
+    assert (bell.is_busy, bell.is_armed) == (False, True)
+    assert one(ats, LEFT) > 0
+
+
+async def test_while_changes_are_many_it_is_kept_disarmed(belled: Pool, ats: Ats) -> None:
+    """Another daemon, with other watches in the database, may arm it."""
+    clock = Clock()
+    bell = Bell(belled, clock)
+    await bell.count(10_000)
+    run(ats, "SELECT setval('cdc_sync.bell', 2000000000)")
+
+    clock.now += LEASE / 3
+    await bell.count(10_000)
+    await bell.follow()
+
+    assert (bell.is_busy, bell.is_armed) == (True, False)
+    assert one(ats, LEFT) <= 0
+
+
+async def test_bells_of_earlier_versions_are_silenced(belled: Pool, ats: Ats) -> None:
+    """Else their triggers would ring, or after a day take the watch for abandoned."""
+    for name in ("bell_applications", "bell_never_set", "belle_epoque"):
+        run(ats, "CREATE SEQUENCE cdc_sync.{name} MINVALUE 0", name=name)
+    run(ats, "SELECT setval('cdc_sync.bell_applications', 2000000000), setval('cdc_sync.belle_epoque', 7)")
+
+    await Bell(belled).silence()
+
+    values = "SELECT last_value, is_called FROM cdc_sync.{name}"
+    assert one(ats, values.format(name="bell_applications")) == 0
+    assert one(ats, "SELECT is_called FROM cdc_sync.bell_never_set") is False
+    assert one(ats, values.format(name="belle_epoque")) == 7

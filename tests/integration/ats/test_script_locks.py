@@ -88,22 +88,6 @@ def test_everything_is_locked_in_the_mode_that_it_will_need(ats: Ats) -> None:
     assert locked(ats, uninstall()) == again
 
 
-def test_the_log_of_an_earlier_version_is_waited_for_last_and_shortly(ats: Ats, other: Ats) -> None:
-    config = a_config()
-    install_triggers(ats, config)
-    ats.execute("ALTER TABLE cdc_sync.changes REPLICA IDENTITY DEFAULT")
-    other.execute("BEGIN; LOCK TABLE cdc_sync.changes IN ROW EXCLUSIVE MODE")
-
-    with pytest.raises(psycopg.errors.LockNotAvailable) as refused:
-        install_triggers(ats, config)
-    assert "ALTER TABLE cdc_sync.changes" in (refused.value.diag.context or "")
-    ats.execute("ROLLBACK")
-    other.execute("COMMIT")
-    install_triggers(ats, config)
-
-    assert one(ats, "SELECT relreplident::text FROM pg_class WHERE oid = 'cdc_sync.changes'::regclass") == "f"
-
-
 def test_partitions_are_locked_one_by_one(ats: Ats, other: Ats) -> None:
     needs(ats, 11, "row triggers on partitioned tables")
     ats.execute("CREATE TABLE parts (id int, status text) PARTITION BY LIST (id)")

@@ -1,14 +1,32 @@
 """Another role gets nothing of what the script creates, whatever default privileges and grants say."""
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
 import psycopg
 import pytest
+from support.applications import delete, insert, update
+from support.builders import WATCH
+from support.dumping import dump
+from support.eventually import eventually
+from support.rig import rig
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, one, rows, run
 from support.versions import needs
-from support.watched import a_config, grant, install_triggers, run_script, some_config
+from support.waiting import wait_until
+from support.watched import COLUMNS, a_config, grant, install_triggers, run_script, some_config, uninstall_triggers
 
+from cdc_sync.ats import side_table
+from cdc_sync.ats.granting import grants
+from cdc_sync.ats.lookout import Bell
 from cdc_sync.ats.scripts import install, uninstall
+from cdc_sync.ats.triggers import Installation
 from cdc_sync.ats.verifying import verify
+from cdc_sync.config import Config
+from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.store import Store
+from cdc_sync.store.postgres import PostgresDriver
 from cdc_sync.store.postgres import scripts as store_scripts
 
 CHECK = """
@@ -138,38 +156,382 @@ def test_the_owner_of_a_partitioned_table_makes_partitions_of_it(
     run_script(ats, uninstall())
 
 
+# The grants give the daemon's role what it needs and nothing else.
+
+
+MAY_READ = """
+SELECT attname::text FROM pg_attribute
+ WHERE attrelid = 'public.applications'::regclass AND attnum > 0
+   AND has_column_privilege(%s, attrelid, attnum, 'SELECT')
+ ORDER BY attnum
+"""
+
+
+@pytest.fixture
+def role(new_role: NewRole) -> str:
+    return new_role()
+
+
+def granted(ats: Ats, config: Config, role: str) -> list[str]:
+    """The columns of the table that the role may read."""
+    ats.execute("REVOKE ALL ON public.applications FROM PUBLIC")
+    install_triggers(ats, config)
+    grant(ats, config, role)
+    return [name for (name,) in rows(ats, MAY_READ, [role])]
+
+
+MINIMAL = {"event_date": None, "deleted": None}
+"""A mapping of hellowork_id, status, job_id and created_at."""
+
+
 @pytest.mark.parametrize(
-    "harm",
+    ("section", "more"),
     [
-        "CREATE RULE r AS ON INSERT TO cdc_sync.changes DO ALSO NOTIFY somebody",
-        "ALTER TABLE cdc_sync.changes ENABLE ROW LEVEL SECURITY",
-        (
-            "CREATE TRIGGER t BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
-            " EXECUTE PROCEDURE suppress_redundant_updates_trigger()"
-        ),
+        ({}, set()),
+        ({"where": {"sql": "t.notes IS NULL", "depends_on": ["notes"]}}, {"notes"}),
+        ({"columns": {"source": "source"}}, {"source"}),
+        ({"columns": {"deleted": "deleted_at"}}, {"deleted_at"}),
+        ({"columns": {"event_date": {"sql": "at(notes)", "depends_on": ["notes"]}}}, {"notes"}),
+        ({"extra": {"delay": "notes"}}, {"notes"}),
+        ({"capture": {"mode": "poll", "watermark": "updated_at"}}, {"updated_at"}),
+        ({"columns": {"status_url": "status_api_url"}}, {"status_api_url"}),
     ],
 )
-def test_a_log_that_does_more_than_keep_rows_is_found(who: Roles, harm: str) -> None:
-    who.install()
-    run(who.ats, harm)
+def test_columns_that_are_used_and_no_others(ats: Ats, role: str, section: dict[str, Any], more: set[str]) -> None:
+    config = a_config(**{**section, "columns": {**MINIMAL, **section.get("columns", {})}})
 
-    assert who.wrong() == {"cdc_sync.changes": "different"}
+    assert set(granted(ats, config, role)) == {"id", "hellowork_id", "status", "job_id", "created_at"} | more
 
 
-class TestStore:
-    RIGHTS = """
-    SELECT c.relname, p FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) p
-     WHERE c.relnamespace = 'cdc_sync'::regnamespace AND c.relkind = 'r' AND has_table_privilege(%s, c.oid, p)
-    """
+def test_personal_data_cannot_be_read_and_nothing_be_changed(ats: Ats, role: str, open_session: OpenSession) -> None:
+    granted(ats, a_config(), role)
+    daemon = open_session(user=role, password=role)
 
-    def test_the_daemon_has_rows_and_others_have_nothing(self, who: Roles) -> None:
-        with who.session(who.owner) as owner:
-            run_script(owner, store_scripts.install())
-            run_script(owner, store_scripts.grants(who.daemon))
+    daemon.execute("SELECT status FROM public.applications")
+    for statement in (
+        "SELECT notes FROM public.applications",
+        "SELECT * FROM public.applications",
+        "UPDATE public.applications SET status = 'x'",
+        "CREATE TABLE cdc_sync.mine (id int)",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            run(daemon, statement)
 
-        assert rows(who.ats, self.RIGHTS, [who.thief]) == []
-        assert {p for _, p in rows(who.ats, self.RIGHTS, [who.daemon])} == {"SELECT", "INSERT", "UPDATE", "DELETE"}
-        assert one(who.ats, "SELECT has_schema_privilege(%s, 'cdc_sync', 'USAGE')", [who.thief]) is False
-        with who.session(who.owner) as owner:
-            run_script(owner, store_scripts.revokes(who.daemon))
-        assert rows(who.ats, self.RIGHTS, [who.daemon]) == []
+
+def test_an_expression_without_depends_on_costs_the_whole_table(ats: Ats, role: str) -> None:
+    config = a_config(columns={"source": {"sql": "upper(t.source)"}})
+
+    assert "has no depends_on" in grants(config, role)
+    assert "notes" in granted(ats, config, role)
+
+
+# What somebody else made is not taken for ours: who owns the log can act with the rights of who installs.
+
+
+MAKE_LOG = """
+CREATE TABLE cdc_sync.changes (watch text, operation "char", row_key text[], changed_at timestamptz)
+"""
+RECORD = """
+CREATE FUNCTION cdc_sync.record_applications() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'
+"""
+OWNED = """
+SELECT pg_get_userbyid(relowner)::text FROM pg_class WHERE relnamespace = 'cdc_sync'::regnamespace
+UNION SELECT pg_get_userbyid(proowner)::text FROM pg_proc WHERE pronamespace = 'cdc_sync'::regnamespace
+UNION SELECT pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname = 'cdc_sync'
+"""
+TRIGGERS = """
+SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = 'public.applications'::regclass
+"""
+
+
+@pytest.fixture
+def stranger(new_role: NewRole) -> str:
+    return new_role()
+
+
+def refusal(session: Ats, config: Config | None = None) -> psycopg.errors.Diagnostic:
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as refused:
+        install_triggers(session, config or a_config())
+    session.execute("ROLLBACK")
+    return refused.value.diag
+
+
+@pytest.mark.parametrize(
+    ("make", "drop"),
+    [
+        (MAKE_LOG, "DROP TABLE cdc_sync.changes"),
+        ("CREATE VIEW cdc_sync.changes AS SELECT 1", "DROP VIEW cdc_sync.changes"),
+        (RECORD, "DROP FUNCTION cdc_sync.record_applications()"),
+    ],
+)
+def test_a_thing_of_somebody_else_in_our_schema(
+    ats: Ats, stranger: str, open_session: OpenSession, make: str, drop: str
+) -> None:
+    run(ats, "CREATE SCHEMA cdc_sync; GRANT USAGE, CREATE ON SCHEMA cdc_sync TO {stranger}", stranger=stranger)
+    run(open_session(user=stranger, password=stranger), make)
+
+    said = refusal(ats)
+
+    assert (said.message_primary or "").endswith(f"belongs to {stranger}")
+    assert "OWNER TO" not in (said.message_hint or ""), "what a stranger planted would act with the owner's rights"
+    assert "Look at it and DROP " in (said.message_hint or "")
+    run(ats, drop)
+    install_triggers(ats, a_config())
+
+
+def test_the_schema_of_a_daemon_that_made_its_store_itself(ats: Ats, stranger: str, open_session: OpenSession) -> None:
+    run(ats, "CREATE SCHEMA cdc_sync AUTHORIZATION {daemon}", daemon=stranger)
+    daemon = open_session(user=stranger, password=stranger)
+    run_script(daemon, store_scripts.install())
+    assert f"belongs to {stranger}" in (refusal(ats).message_primary or "")
+
+    # As docs/for-dbas.md has it.
+    run(ats, "ALTER SCHEMA cdc_sync OWNER TO CURRENT_USER")
+    install_triggers(ats, a_config())
+    run_script(ats, store_scripts.grants(stranger))
+
+    run_script(ats, store_scripts.install())
+    assert rows(daemon, "SELECT name FROM cdc_sync.about WHERE name = 'schema'") == [("schema",)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        run(daemon, "DROP TABLE cdc_sync.changes")
+
+
+def test_all_of_it_belongs_to_the_tables_owner_whoever_runs_the_script(
+    ats: Ats, stranger: str, open_session: OpenSession
+) -> None:
+    run(ats, "ALTER TABLE public.applications OWNER TO {owner}", owner=stranger)
+
+    install_triggers(ats, a_config())
+    assert one(ats, "SELECT current_user::text = session_user::text")
+
+    assert {owner for (owner,) in rows(ats, OWNED)} == {stranger}
+    owner = open_session(user=stranger, password=stranger)
+    install_triggers(owner, a_config())
+    assert {owner for (owner,) in rows(ats, OWNED)} == {stranger}
+    uninstall_triggers(owner)
+    assert rows(ats, TRIGGERS) == []
+
+
+def test_what_a_superuser_installed_is_handed_over_by_the_lines_that_are_printed(
+    ats: Ats, stranger: str, open_session: OpenSession
+) -> None:
+    install_triggers(ats, a_config())
+    run(ats, "ALTER TABLE public.applications OWNER TO {owner}", owner=stranger)
+    owner = open_session(user=stranger, password=stranger)
+
+    said = refusal(owner)
+    assert len(rows(ats, TRIGGERS)) == 2, "until then the old triggers go on working"
+    for remedy in (said.message_hint or "").split("; "):
+        run(ats, remedy)
+    install_triggers(owner, a_config())
+
+    assert {owner for (owner,) in rows(ats, OWNED)} == {stranger}
+    run(owner, "INSERT INTO public.applications (id) VALUES (1)")
+    assert one(owner, "SELECT count(*) FROM cdc_sync.changes") == 1
+
+
+# What another role has put in the way of a script, before it runs or while it waits, gives that role nothing.
+
+
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'public.applications'::regclass"
+
+PLANTED = """
+CREATE SCHEMA cdc_sync;
+CREATE TABLE cdc_sync.changes (watch text, operation "char", row_key text[], changed_at timestamptz);
+"""
+
+CAST = """
+CREATE TYPE public.reference AS ENUM ('1', '2', '3');
+CREATE TABLE public.ran_as (who text);
+GRANT INSERT ON public.ran_as TO PUBLIC;
+CREATE FUNCTION public.planted(public.reference) RETURNS {to} LANGUAGE plpgsql AS
+    $$BEGIN INSERT INTO public.ran_as SELECT current_user; RETURN '1'; END$$;
+CREATE CAST (public.reference AS {to}) WITH FUNCTION public.planted(public.reference);
+"""
+
+
+def test_a_schema_cannot_be_planted_while_the_script_waits(
+    ats: Ats, stranger: str, open_session: OpenSession, database: str
+) -> None:
+    run(ats, f"GRANT CREATE ON DATABASE {one(ats, 'SELECT quote_ident(current_database())')} TO {stranger}")
+    theirs, busy = open_session(user=stranger, password=stranger), open_session()
+    busy.execute("BEGIN; INSERT INTO public.applications (id) VALUES (99)")
+
+    with ThreadPoolExecutor() as pool:
+        installs = pool.submit(open_session().execute, install(a_config()).encode())
+        wait_until(lambda: one(ats, WAITING), "the script waits")
+        plants = pool.submit(run, theirs, PLANTED)
+        wait_until(
+            lambda: one(ats, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == 2, "both"
+        )
+        busy.execute("COMMIT")
+        installs.result()
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            plants.result()
+
+    me = one(ats, "SELECT current_user")
+    assert rows(ats, "SELECT pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname = 'cdc_sync'") == [(me,)]
+
+
+@pytest.mark.parametrize("to", ["json", "text"])
+def test_the_cast_of_a_keys_type_is_not_called(ats: Ats, to: str) -> None:
+    run(ats, CAST, to=to)
+    columns = {"application_id": "ref", "status": "status", "job_id": "status", "created": {"sql": "now()"}}
+    ats.execute("CREATE TABLE public.typed (ref public.reference PRIMARY KEY, status text)")
+    install_triggers(ats, some_config("", {"w": {"table": "public.typed", "key": ["ref"], "columns": columns}}))
+
+    ats.execute("INSERT INTO public.typed VALUES ('2', 'new')")
+    ats.execute("UPDATE public.typed SET ref = '3'")
+    ats.execute("DELETE FROM public.typed")
+
+    logged = [(["2"],), (["3"],), (["2"],), (["3"],)]
+    assert rows(ats, "SELECT row_key FROM cdc_sync.changes ORDER BY changed_at") == logged
+    assert rows(ats, "SELECT who FROM public.ran_as") == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "CREATE VIEW public.applications_hellowork AS SELECT 1::bigint AS id, 'x'::text AS hellowork_id",
+        "CREATE TABLE public.applications_hellowork (id bigint, hellowork_id text)",
+    ],
+)
+def test_a_strangers_side_table_is_refused(ats: Ats, stranger: str, open_session: OpenSession, planted: str) -> None:
+    run(ats, f"GRANT CREATE ON SCHEMA public TO {stranger}")
+    run(open_session(user=stranger, password=stranger), planted)
+
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="applications_hellowork is there"):
+        run(ats, side_table.script(a_config().watches["applications"], "cdc_sync"))
+    ats.execute("ROLLBACK")
+
+
+def test_a_log_with_somebodys_trigger_is_refused(ats: Ats) -> None:
+    install_triggers(ats, a_config())
+    run(
+        ats,
+        "CREATE TRIGGER planted BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
+        " EXECUTE PROCEDURE suppress_redundant_updates_trigger()",
+    )
+
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=r"cdc_sync\.changes has triggers or rules"):
+        install_triggers(ats, a_config())
+
+
+# The nightly pg_dump of the watched tables' owner goes on, whoever installed the scripts.
+
+
+TABLE = QualifiedName("public", "applications")
+
+
+@pytest.fixture
+def owner(new_role: NewRole, ats: Ats) -> str:
+    """The role of the ATS: owns all tables of the database, and is no superuser."""
+    name = new_role()
+    run(ats, "GRANT CREATE ON SCHEMA public TO {owner}", owner=name)
+    for (table,) in rows(ats, "SELECT 'public.' || quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"):
+        run(ats, "ALTER TABLE {table} OWNER TO {owner}", table=table, owner=name)
+    return name
+
+
+def states(ats: Ats, config: Config) -> dict[str, str]:
+    return {f"{on}: {name}": state for _, _, name, on, _, state in rows(ats, verify(config.watches)) if state != "ok"}
+
+
+def test_the_owner_dumps_what_a_superuser_installed(ats: Ats, database: str, owner: str) -> None:
+    assert dump(dsn_of(database, owner)).returncode == 0
+
+    install_triggers(ats, a_config())
+
+    dumped = dump(dsn_of(database, owner))
+    assert (dumped.returncode, dumped.stderr) == (0, "")
+    assert "cdc_sync_applications_row" in dumped.stdout
+    assert states(ats, a_config()) == {}
+
+
+async def test_the_owner_dumps_a_store_that_the_daemon_made(
+    ats: Ats, database: str, owner: str, new_role: NewRole
+) -> None:
+    daemon = new_role()
+    run(ats, "CREATE SCHEMA cdc_sync AUTHORIZATION {daemon}", daemon=daemon)
+
+    store = Store(await PostgresDriver.open(dsn_of(database, daemon), tables=[TABLE]))
+    await store.driver.close()
+
+    dumped = dump(dsn_of(database, owner))
+    assert (dumped.returncode, dumped.stderr) == (0, "")
+
+
+# A daemon with exactly what `sql grants` prints can do all that the daemon does.
+
+
+RELATED = {
+    "columns": {
+        "source": "source",
+        "status": {
+            "sql": "coalesce((SELECT r.reason FROM public.rejections r WHERE r.application = t.id), t.status)",
+            "depends_on": ["id", "status"],
+        },
+    },
+    "related": [{"table": "public.rejections", "key": ["application"]}],
+}
+
+
+@pytest.fixture
+def daemon(ats: Ats, new_role: NewRole) -> str:
+    ats.execute("CREATE TABLE public.rejections (application bigint, reason text, remark text)")
+    ats.execute("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC")
+    ats.execute("DO $$ BEGIN EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database()); END $$")
+    return new_role()
+
+
+def daemons(ats: Ats, database: str, daemon: str, **watch: Any) -> Config:
+    """The configuration of a daemon that logs in as the role, with everything done that a DBA does for it."""
+    config = a_config(dsn_of(database, daemon), **watch)
+    install_triggers(ats, config)
+    grant(ats, config, daemon)
+    return config
+
+
+@pytest.mark.parametrize(
+    "section",
+    [RELATED, {"where": {"sql": "t.source IS NULL", "depends_on": ["source"]}, "extra": {"delay": "deleted_at"}}],
+    ids=str,
+)
+async def test_in_notify_mode(database: str, ats: Ats, daemon: str, tmp_path: Path, section: dict[str, Any]) -> None:
+    for number in range(1, 4):
+        insert(ats, number, f"a{number}")
+    config = daemons(ats, database, daemon, **section)
+    async with rig(config, tmp_path) as watch:
+        assert watch.drain.installed == Installation((), has_log=True)
+        await watch.adopt()
+        bell = Bell(watch.intake.sessions.pool)
+        await bell.follow()
+        assert bell.is_armed
+        await watch.intake.sessions.lasting.listen(WATCH, watch.drain.rung.set, lambda _: None)
+        watch.drain.rung.clear()
+        update(ats, 1, status="hired")
+        delete(ats, 2)
+        await eventually(watch.drain.rung.is_set, "the bell has rung")
+        await watch.drain.catch_up()
+        assert (await watch.sweep()).repaired == {}
+        await watch.pass_grace()
+        await bell.disarm()
+
+        assert await watch.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
+
+
+async def test_a_watch_without_triggers_adopts_beside_a_schema_that_its_role_may_not_use(
+    ats: Ats, database: str, new_role: NewRole, tmp_path: Path
+) -> None:
+    """The schema belongs to another daemon."""
+    others = some_config("", {"others": {"table": "public.others", "key": ["id"], "columns": COLUMNS}})
+    ats.execute("CREATE TABLE public.others (LIKE public.applications)")
+    install_triggers(ats, others)
+    daemon = new_role()
+    ats.execute(f"GRANT SELECT ON public.applications TO {daemon}".encode())
+    insert(ats, 1, "a1")
+    async with rig(a_config(dsn_of(database, daemon)), tmp_path) as watch:
+        await watch.adopt()
+        update(ats, 1, status="hired")
+        await watch.sweep()
+        assert await watch.deliver() == [("a1", "hired", "J1")]

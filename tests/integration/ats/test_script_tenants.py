@@ -11,7 +11,7 @@ from psycopg import sql
 from support.dumping import dump
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, one, rows, run
-from support.watched import COLUMNS, run_script, some_config
+from support.watched import COLUMNS, run_script
 from typer.testing import CliRunner, Result
 
 from cdc_sync.ats.granting import grants, revokes
@@ -102,20 +102,6 @@ def test_an_expression_without_depends_on_is_refused_once_for_all_tenants() -> N
         assert [each.path for each in refused.value.problems] == ["watches.customers.where"]
 
 
-def test_a_function_installs_a_new_tenant(vendor: Ats) -> None:
-    run_script(vendor, functions_for_tenants(configured(tenants=())))
-    with vendor.transaction():
-        create(vendor, "tenant_43")
-        vendor.execute("SELECT cdc_sync.install_customers('tenant_43')")
-        assert one(vendor, "SHOW client_min_messages") == "notice"
-        assert one(vendor, "SHOW lock_timeout") == "0"
-    assert wrong(vendor, configured(tenants=["tenant_43"])) == []
-    change(vendor, "tenant_43")
-    assert one(vendor, "SELECT watch FROM cdc_sync.changes") == "customers@tenant_43"
-    run_script(vendor, uninstall())
-    assert one(vendor, "SELECT to_regnamespace('cdc_sync') IS NULL")
-
-
 def test_a_function_has_the_rights_of_who_calls_it(vendor: Ats, new_role: NewRole, open_session: OpenSession) -> None:
     role = new_role()
     run_script(vendor, functions_for_tenants(configured(tenants=())))
@@ -168,55 +154,59 @@ def test_the_grants_of_a_thousand_tenants_are_short(vendor: Ats, new_role: NewRo
     assert all(one(vendor, may_read, [role, table]) for table in tables)
     run_script(vendor, revokes(configured(), role))
     assert not any(one(vendor, may_read, [role, table]) for table in tables)
-    many = configured(tenants=[f"tenant_{number}" for number in range(1000)])
-    assert len(grants(many, role)) < 30_000
-    assert len(revokes(many, role)) < 60_000
+    assert len(grants(configured(tenants=[f"tenant_{number}" for number in range(1000)]), role)) < 30_000
 
 
-class TestCommandLine:
-    def test_a_pattern_means_some_of_them(self, command: Command, vendor: Ats) -> None:
-        assert command("install", "--apply", "--watch", "customers@tenant_%").output == "done\n"
-        assert {row[0] for row in wrong(vendor, configured())} == {f"customers@{name}" for name in ("user", ODD)}
-        assert command("verify", "--apply", "--watch", "customers@tenant_*").exit_code == 0
-        assert command("verify", "--apply").exit_code == 1
-        assert command("uninstall", "--apply", "--watch", "customers@tenant_%").output == "done\n"
-        assert {row[-1] for row in wrong(vendor, configured())} == {"missing"}
+def test_a_pattern_means_some_of_them(command: Command, vendor: Ats) -> None:
+    assert command("install", "--apply", "--watch", "customers@tenant_%").output == "done\n"
+    assert {row[0] for row in wrong(vendor, configured())} == {f"customers@{name}" for name in ("user", ODD)}
+    assert command("verify", "--apply", "--watch", "customers@tenant_*").exit_code == 0
+    assert command("verify", "--apply").exit_code == 1
+    assert command("uninstall", "--apply", "--watch", "customers@tenant_%").output == "done\n"
+    assert {row[-1] for row in wrong(vendor, configured())} == {"missing"}
 
-    def test_a_tenant_that_is_named_is_not_looked_for(self, tmp_path: Path) -> None:
-        config = tmp_path / "cdc-sync.yaml"
-        config.write_text(_document("postgresql://nobody@127.0.0.1:1/nothing"))
-        done = CliRunner().invoke(app, ["--config", str(config), "sql", "install", "--watch", "customers@tenant_43"])
-        assert done.exit_code == 0
-        assert "cdc_sync_customers$tenant_43_row" in done.output or "'tenant_43'" in done.output
-        assert CliRunner().invoke(app, ["--config", str(config), "sql", "install"]).exit_code != 0
 
-    def test_a_tenant_that_fails_is_named_and_the_others_are_done(self, command: Command, vendor: Ats) -> None:
-        vendor.execute("DROP TABLE tenant_1.stages")
-        done = command("install", "--apply")
-        assert done.exit_code != 0
-        assert "customers@tenant_1: " in done.output
-        assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_1"}
+def test_a_tenant_that_is_named_is_not_looked_for(tmp_path: Path) -> None:
+    config = tmp_path / "cdc-sync.yaml"
+    config.write_text(_document("postgresql://nobody@127.0.0.1:1/nothing"))
+    done = CliRunner().invoke(app, ["--config", str(config), "sql", "install", "--watch", "customers@tenant_43"])
+    assert done.exit_code == 0
+    assert "cdc_sync_customers$tenant_43_row" in done.output or "'tenant_43'" in done.output
+    assert CliRunner().invoke(app, ["--config", str(config), "sql", "install"]).exit_code != 0
 
-    def test_a_function_grants_what_the_daemon_needs(
-        self, command: Command, vendor: Ats, tmp_path: Path, new_role: NewRole, open_session: OpenSession
-    ) -> None:
-        daemon, database = new_role(), vendor.info.dsn
-        (tmp_path / "cdc-sync.yaml").write_text(_document(dsn_of(database, daemon)))
-        run_script(vendor, command("install", "--function").output)
 
-        with vendor.transaction():
-            vendor.execute("SELECT cdc_sync.install_customers('tenant_1'), cdc_sync.install_customers('tenant_2')")
-            assert one(vendor, "SELECT current_user::text = session_user::text")
+def test_a_tenant_that_fails_is_named_and_the_others_are_done(command: Command, vendor: Ats) -> None:
+    vendor.execute("DROP TABLE tenant_1.stages")
+    done = command("install", "--apply")
+    assert done.exit_code != 0
+    assert "customers@tenant_1: " in done.output
+    assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_1"}
 
-        assert wrong(vendor, configured(tenants=["tenant_1", "tenant_2"])) == []
-        session = open_session(user=daemon, password=daemon)
-        for tenant in ("tenant_1", "tenant_2"):
-            change(vendor, tenant)
-            run(session, "SELECT hellowork_id, status FROM {tenant}.applications", tenant=tenant)
-            run(session, "SELECT last_value FROM cdc_sync.missed_customers${tenant}", tenant=tenant)
-        assert one(session, "SELECT count(*) FROM cdc_sync.changes") == 2
-        done = command("verify", "--apply", "--dsn", database, "--watch", "customers@tenant_1")
-        assert done.exit_code == 0
+
+def test_a_function_grants_what_the_daemon_needs(
+    command: Command, vendor: Ats, tmp_path: Path, new_role: NewRole, open_session: OpenSession
+) -> None:
+    daemon, database = new_role(), vendor.info.dsn
+    (tmp_path / "cdc-sync.yaml").write_text(_document(dsn_of(database, daemon)))
+    run_script(vendor, command("install", "--function").output)
+
+    with vendor.transaction():
+        vendor.execute("SELECT cdc_sync.install_customers('tenant_1'), cdc_sync.install_customers('tenant_2')")
+        assert one(vendor, "SELECT current_user::text = session_user::text")
+        assert one(vendor, "SHOW client_min_messages") == "notice"
+        assert one(vendor, "SHOW lock_timeout") == "0"
+
+    assert wrong(vendor, configured(tenants=["tenant_1", "tenant_2"])) == []
+    session = open_session(user=daemon, password=daemon)
+    for tenant in ("tenant_1", "tenant_2"):
+        change(vendor, tenant)
+        run(session, "SELECT hellowork_id, status FROM {tenant}.applications", tenant=tenant)
+        run(session, "SELECT last_value FROM cdc_sync.missed_customers${tenant}", tenant=tenant)
+    assert one(session, "SELECT count(*) FROM cdc_sync.changes") == 2
+    done = command("verify", "--apply", "--dsn", database, "--watch", "customers@tenant_1")
+    assert done.exit_code == 0
+    run_script(vendor, uninstall())
+    assert one(vendor, "SELECT to_regnamespace('cdc_sync') IS NULL")
 
 
 OWNED = """
@@ -237,77 +227,35 @@ SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n
 """
 
 
-class TestAnotherOwner:
-    def test_a_table_without_a_schema_is_named_on_the_sessions_path_and_nothing_else(
-        self, vendor: Ats, new_role: NewRole
-    ) -> None:
-        owner = new_role()
-        watch = {"table": "of_customers", "key": ["id"], "columns": COLUMNS}
-        config = some_config("", {"w": watch})
-        vendor.execute("CREATE SCHEMA planted; GRANT USAGE ON SCHEMA planted TO PUBLIC")
-        vendor.execute("SET search_path = planted, public, pg_catalog")
-        vendor.execute(
-            "CREATE FUNCTION planted.set_config(text, name, boolean) RETURNS text LANGUAGE plpgsql AS"
-            " $$BEGIN RAISE 'planted'; END$$"
-        )
-
-        run_script(vendor, "".join(part.script for part in installation(config, owner)))
-
-        assert one(vendor, "SELECT count(*) FROM pg_catalog.pg_trigger WHERE tgname LIKE 'cdc_sync_w_%'") == 2
-        run_script(vendor, uninstall())
+# Who calls a tenants' function acts with his own rights: its owner could have him do anything.
 
 
-class TestAStrangersFunction:
-    """Who calls a tenants' function acts with his own rights: its owner could have him do anything."""
+@pytest.fixture
+def stranger(vendor: Ats, new_role: NewRole) -> str:
+    """A role that may create in our schema, which is there."""
+    role = new_role()
+    run(vendor, "CREATE SCHEMA cdc_sync; GRANT USAGE, CREATE ON SCHEMA cdc_sync TO {role}", role=role)
+    return role
 
-    @pytest.fixture
-    def stranger(self, vendor: Ats, new_role: NewRole) -> str:
-        """A role that may create in our schema, which is there."""
-        role = new_role()
-        run(vendor, "CREATE SCHEMA cdc_sync; GRANT USAGE, CREATE ON SCHEMA cdc_sync TO {role}", role=role)
-        return role
 
-    @staticmethod
-    def states(verified: Result) -> set[str]:
-        """What `verify` says of the function, if anything."""
-        assert isinstance(verified.exception, SystemExit | None), verified.exception
-        lines = [line for line in verified.output.splitlines() if "install_customers" in line]
-        return {line.partition(" ")[0] for line in lines}
+def test_is_refused_before_anything_is_made(
+    command: Command, vendor: Ats, stranger: str, open_session: OpenSession
+) -> None:
+    run(open_session(user=stranger, password=stranger), PLANTED)
 
-    def test_is_refused_before_anything_is_made(
-        self, command: Command, vendor: Ats, stranger: str, open_session: OpenSession
-    ) -> None:
-        run(open_session(user=stranger, password=stranger), PLANTED)
+    applied = command("install", "--function", "--apply")
+    with pytest.raises(psycopg.Error) as refused:
+        run_script(vendor, command("install", "--function").output)
+    vendor.execute("ROLLBACK")
 
-        applied = command("install", "--function", "--apply")
-        with pytest.raises(psycopg.Error) as refused:
-            run_script(vendor, command("install", "--function").output)
-        vendor.execute("ROLLBACK")
+    assert applied.exit_code == 1
+    assert "cdc_sync.install_customers" in str(refused.value.diag.message_primary)
+    for said in (str(applied.exception), str(refused.value)):
+        assert stranger in said
+    assert "DROP FUNCTION cdc_sync.install_customers(text)" in str(refused.value.diag.message_hint)
+    assert rows(vendor, ANYTHING_ELSE) == []
+    assert one(vendor, OF_FUNCTION) == stranger
 
-        assert applied.exit_code == 1
-        assert "cdc_sync.install_customers" in str(refused.value.diag.message_primary)
-        for said in (str(applied.exception), str(refused.value)):
-            assert stranger in said
-        assert "DROP FUNCTION cdc_sync.install_customers(text)" in str(refused.value.diag.message_hint)
-        assert rows(vendor, ANYTHING_ELSE) == []
-        assert one(vendor, OF_FUNCTION) == stranger
-
-        run(vendor, "DROP FUNCTION cdc_sync.install_customers(text)")
-        assert command("install", "--function", "--apply").output == "done\n"
-        assert one(vendor, OF_FUNCTION) == vendor.info.user
-
-    def test_is_shown_once_it_was_ours(self, command: Command, vendor: Ats, stranger: str) -> None:
-        """Even if its text is ours: he may change that at any time."""
-        assert command("install", "--function", "--apply").output == "done\n"
-        assert command("install", "--apply").output == "done\n"
-        verified = command("verify", "--apply")
-        assert (verified.exit_code, self.states(verified)) in [(0, set()), (0, {"ok"})]
-        run(vendor, "GRANT CREATE ON SCHEMA cdc_sync TO {role}", role=stranger)
-
-        run(vendor, "ALTER FUNCTION cdc_sync.install_customers(text) OWNER TO {role}", role=stranger)
-        run(vendor, "REVOKE ALL ON SCHEMA cdc_sync FROM {role}", role=stranger)
-
-        verified = command("verify", "--apply")
-        assert verified.exit_code == 1
-        assert self.states(verified) <= {"different"}
-        assert self.states(verified)
+    run(vendor, "DROP FUNCTION cdc_sync.install_customers(text)")
+    assert command("install", "--function", "--apply").output == "done\n"
+    assert one(vendor, OF_FUNCTION) == vendor.info.user

@@ -1,7 +1,6 @@
 """What the triggers write into the change log, operation by operation."""
 
 import pytest
-from support import strange
 from support.sessions import Ats, rows, run
 from support.versions import needs
 from support.watched import a_config, install_triggers, some_config
@@ -23,291 +22,198 @@ def installed(ats: Ats) -> Ats:
     return ats
 
 
-class TestStatements:
-    @pytest.mark.parametrize(
-        ("statement", "expected"),
-        [
-            ("INSERT INTO public.applications (id) VALUES (7)", [("I", ["7"])]),
-            ("UPDATE public.applications SET status = 'hired' WHERE id = 1", [("U", ["1"])]),
-            ("UPDATE public.applications SET status = NULL WHERE id = 1", [("U", ["1"])]),
-            ("UPDATE public.applications SET hellowork_id = 'other' WHERE id = 1", [("U", ["1"])]),
-            ("UPDATE public.applications SET deleted_at = now() WHERE id = 1", [("U", ["1"])]),
-            ("UPDATE public.applications SET id = 9 WHERE id = 1", [("U", ["1"]), ("U", ["9"])]),
-            ("DELETE FROM public.applications WHERE id = 1", [("D", ["1"])]),
-            ("TRUNCATE public.applications", [("T", None)]),
-        ],
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("INSERT INTO public.applications (id) VALUES (7)", [("I", ["7"])]),
+        ("UPDATE public.applications SET status = 'hired' WHERE id = 1", [("U", ["1"])]),
+        ("UPDATE public.applications SET status = NULL WHERE id = 1", [("U", ["1"])]),
+        ("UPDATE public.applications SET deleted_at = now() WHERE id = 1", [("U", ["1"])]),
+        ("UPDATE public.applications SET id = 9 WHERE id = 1", [("U", ["1"]), ("U", ["9"])]),
+        ("DELETE FROM public.applications WHERE id = 1", [("D", ["1"])]),
+        ("TRUNCATE public.applications", [("T", None)]),
+        ("UPDATE public.applications SET updated_at = now(), created_at = now(), notes = 'called'", []),
+        ("UPDATE public.applications SET status = status, job_id = job_id, hellowork_id = hellowork_id", []),
+        ("DELETE FROM public.applications WHERE false", []),
+        ("INSERT INTO public.applications (id) VALUES (1) ON CONFLICT DO NOTHING", []),
+    ],
+)
+def test_each_operation_records_its_key_and_what_changes_nothing_that_is_compared_none(
+    installed: Ats, statement: str, expected: list[tuple[str, list[str]]]
+) -> None:
+    run(installed, statement)
+
+    assert recorded(installed) == expected
+
+
+def test_an_upsert_records_what_it_did(installed: Ats) -> None:
+    installed.execute(
+        "INSERT INTO public.applications (id, status) VALUES (1, 'applied'), (2, 'hired'), (8, 'new')"
+        " ON CONFLICT (id) DO UPDATE SET status = excluded.status"
     )
-    def test_each_operation_records_its_key(
-        self, installed: Ats, statement: str, expected: list[tuple[str, list[str]]]
-    ) -> None:
-        run(installed, statement)
 
-        assert recorded(installed) == expected
+    assert recorded(installed) == [("I", ["8"]), ("U", ["2"])]
 
-    @pytest.mark.parametrize(
-        "statement",
-        [
-            "UPDATE public.applications SET notes = 'called'",
-            "UPDATE public.applications SET updated_at = now(), created_at = now(), source = 'x'",
-            "UPDATE public.applications SET status = status, job_id = job_id, hellowork_id = hellowork_id",
-            "UPDATE public.applications SET status = 'hired' WHERE false",
-            "DELETE FROM public.applications WHERE false",
-            "INSERT INTO public.applications (id) VALUES (1) ON CONFLICT DO NOTHING",
-        ],
+
+def test_copy_records_every_row(installed: Ats) -> None:
+    with installed.cursor().copy("COPY public.applications (id, status) FROM STDIN") as copy:
+        for number in range(11, 14):
+            copy.write_row((number, "imported"))
+
+    assert recorded(installed) == [("I", ["11"]), ("I", ["12"]), ("I", ["13"])]
+
+
+def test_merge_records_each_branch(installed: Ats) -> None:
+    needs(installed, 15, "MERGE")
+    installed.execute(
+        """
+        MERGE INTO public.applications t USING (VALUES (1, 'hired'), (2, 'gone'), (9, 'new')) AS s (id, status)
+           ON s.id = t.id
+         WHEN MATCHED AND s.status = 'gone' THEN DELETE
+         WHEN MATCHED THEN UPDATE SET status = s.status
+         WHEN NOT MATCHED THEN INSERT (id, status) VALUES (s.id, s.status)
+        """
     )
-    def test_what_changes_nothing_that_is_compared_records_nothing(self, installed: Ats, statement: str) -> None:
-        run(installed, statement)
 
-        assert recorded(installed) == []
-
-    def test_an_upsert_records_what_it_did(self, installed: Ats) -> None:
-        installed.execute(
-            "INSERT INTO public.applications (id, status) VALUES (1, 'applied'), (2, 'hired'), (8, 'new')"
-            " ON CONFLICT (id) DO UPDATE SET status = excluded.status"
-        )
-
-        assert recorded(installed) == [("I", ["8"]), ("U", ["2"])]
-
-    def test_copy_records_every_row(self, installed: Ats) -> None:
-        with installed.cursor().copy("COPY public.applications (id, status) FROM STDIN") as copy:
-            for number in range(11, 14):
-                copy.write_row((number, "imported"))
-
-        assert recorded(installed) == [("I", ["11"]), ("I", ["12"]), ("I", ["13"])]
-
-    def test_merge_records_each_branch(self, installed: Ats) -> None:
-        needs(installed, 15, "MERGE")
-        installed.execute(
-            """
-            MERGE INTO public.applications t USING (VALUES (1, 'hired'), (2, 'gone'), (9, 'new')) AS s (id, status)
-               ON s.id = t.id
-             WHEN MATCHED AND s.status = 'gone' THEN DELETE
-             WHEN MATCHED THEN UPDATE SET status = s.status
-             WHEN NOT MATCHED THEN INSERT (id, status) VALUES (s.id, s.status)
-            """
-        )
-
-        assert recorded(installed) == [("D", ["2"]), ("I", ["9"]), ("U", ["1"])]
-
-    def test_two_rows_that_swap_their_keys_record_all_of_them(self, installed: Ats) -> None:
-        installed.execute("ALTER TABLE public.applications DROP CONSTRAINT applications_pkey")
-        installed.execute("UPDATE public.applications SET id = 3 - id WHERE id IN (1, 2)")
-
-        assert recorded(installed) == [("U", ["1"]), ("U", ["1"]), ("U", ["2"]), ("U", ["2"])]
-
-    def test_a_cascade_records_what_it_took_along(self, ats: Ats) -> None:
-        ats.execute("CREATE TABLE jobs (id int PRIMARY KEY)")
-        ats.execute("CREATE TABLE candidacies (id int, job int REFERENCES jobs ON DELETE CASCADE ON UPDATE CASCADE)")
-        columns = {"application_id": "id", "status": "job", "job_id": "job", "created": {"sql": "now()"}}
-        install_triggers(ats, some_config("", {"w": {"table": "candidacies", "key": ["id"], "columns": columns}}))
-        ats.execute("INSERT INTO jobs VALUES (1), (2)")
-        ats.execute("INSERT INTO candidacies VALUES (10, 1), (20, 2)")
-        recorded(ats)
-
-        ats.execute("UPDATE jobs SET id = 3 WHERE id = 1")
-        assert recorded(ats) == [("U", ["10"])]
-        ats.execute("DELETE FROM jobs")
-        assert recorded(ats) == [("D", ["10"]), ("D", ["20"])]
+    assert recorded(installed) == [("D", ["2"]), ("I", ["9"]), ("U", ["1"])]
 
 
-class TestTriggersOfTheAts:
-    def test_a_column_that_a_before_trigger_changes_is_noticed(self, installed: Ats) -> None:
-        installed.execute(
-            "CREATE FUNCTION derive() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN NEW.status := upper(NEW.notes); RETURN NEW; END $$"
-        )
-        installed.execute(
-            "CREATE TRIGGER derive BEFORE UPDATE ON public.applications FOR EACH ROW EXECUTE PROCEDURE derive()"
-        )
+def test_two_rows_that_swap_their_keys_record_all_of_them(installed: Ats) -> None:
+    installed.execute("ALTER TABLE public.applications DROP CONSTRAINT applications_pkey")
+    installed.execute("UPDATE public.applications SET id = 3 - id WHERE id IN (1, 2)")
 
-        installed.execute("UPDATE public.applications SET notes = 'hired' WHERE id = 1")
+    assert recorded(installed) == [("U", ["1"]), ("U", ["1"]), ("U", ["2"]), ("U", ["2"])]
 
-        assert recorded(installed) == [("U", ["1"])]
 
-    @pytest.mark.parametrize(
-        ("kind", "since", "status"),
-        [
-            ("STORED", 12, "label"),
-            # A trigger does not see its value, which is computed when it is read.
-            ("VIRTUAL", 18, {"sql": "upper(t.notes)", "depends_on": ["notes"]}),
-        ],
-        ids=str,
+def test_a_cascade_records_what_it_took_along(ats: Ats) -> None:
+    ats.execute("CREATE TABLE jobs (id int PRIMARY KEY)")
+    ats.execute("CREATE TABLE candidacies (id int, job int REFERENCES jobs ON DELETE CASCADE ON UPDATE CASCADE)")
+    columns = {"application_id": "id", "status": "job", "job_id": "job", "created": {"sql": "now()"}}
+    install_triggers(ats, some_config("", {"w": {"table": "candidacies", "key": ["id"], "columns": columns}}))
+    ats.execute("INSERT INTO jobs VALUES (1), (2)")
+    ats.execute("INSERT INTO candidacies VALUES (10, 1), (20, 2)")
+    recorded(ats)
+
+    ats.execute("UPDATE jobs SET id = 3 WHERE id = 1")
+    assert recorded(ats) == [("U", ["10"])]
+    ats.execute("DELETE FROM jobs")
+    assert recorded(ats) == [("D", ["10"]), ("D", ["20"])]
+
+
+def test_a_column_that_a_before_trigger_changes_is_noticed(installed: Ats) -> None:
+    installed.execute(
+        "CREATE FUNCTION derive() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN NEW.status := upper(NEW.notes); RETURN NEW; END $$"
     )
-    def test_a_generated_column_is_noticed(self, ats: Ats, kind: str, since: int, status: object) -> None:
-        needs(ats, since, f"{kind.lower()} generated columns")
-        run(ats, "ALTER TABLE public.applications ADD label text GENERATED ALWAYS AS (upper(notes)) {kind}", kind=kind)
-        install_triggers(ats, a_config(columns={"status": status}))
-        ats.execute("INSERT INTO public.applications (id, notes) VALUES (1, 'new')")
-        recorded(ats)
-
-        ats.execute("UPDATE public.applications SET notes = 'NEW'")
-        assert recorded(ats) == ([] if kind == "STORED" else [("U", ["1"])])  # to compare rows tells it is no change
-        ats.execute("UPDATE public.applications SET notes = 'hired'")
-        assert recorded(ats) == [("U", ["1"])]
-
-
-class TestNames:
-    @pytest.fixture
-    def strange_table(self, ats: Ats) -> Ats:
-        strange.create(ats)
-        install_triggers(ats, some_config("", {"strange": strange.WATCH_SECTION}))
-        strange.insert(ats)
-        return ats
-
-    def test_quoted_names_with_anything_in_them(self, strange_table: Ats) -> None:
-        ats = strange_table
-        assert recorded(ats) == [("I", [strange.KEY, "1"])]
-
-        for column in (strange.STATUS, '"order"', '"User"'):
-            run(ats, "UPDATE {table} SET {column} = 'b'", table=strange.TABLE, column=column)
-            assert recorded(ats) == [("U", [strange.KEY, "1"])]
-        run(ats, "DELETE FROM {table}", table=strange.TABLE)
-        assert recorded(ats) == [("D", [strange.KEY, "1"])]
-
-
-class TestTypes:
-    """Values are compared as they are stored: json and point have no equality, and that of numeric is lenient."""
-
-    @pytest.mark.parametrize(
-        ("type_", "before", "same", "after"),
-        [
-            ("json", '{"a": 1}', '{"a": 1}', '{"a": 2}'),
-            ("json", '{"a": 1}', '{"a": 1}', '{"a":  1}'),
-            ("jsonb", '{"a": 1}', '{ "a" : 1 }', '{"a": 2}'),
-            ("point", "(1,2)", "(1,2)", "(1,3)"),
-            ("char(8)", "new", "new  ", "New"),
-            ("text", "hired", "hired", "Hired"),
-            ("numeric", "1.0", "1.0", "1.00"),
-            ("text[]", "{a,b}", "{a,b}", "{b,a}"),
-            ("text", "x" * 5000, "x" * 5000, "x" * 4999 + "y"),
-        ],
+    installed.execute(
+        "CREATE TRIGGER derive BEFORE UPDATE ON public.applications FOR EACH ROW EXECUTE PROCEDURE derive()"
     )
-    def test_a_change_of_any_type_is_seen(self, ats: Ats, type_: str, before: str, same: str, after: str) -> None:
-        run(ats, "ALTER TABLE public.applications ADD odd {type_}", type_=type_)
-        # Not compressed, so that the long text is stored out of line.
-        if type_ == "text":
-            ats.execute("ALTER TABLE public.applications ALTER odd SET STORAGE EXTERNAL")
-        install_triggers(ats, a_config(columns={"status": "odd"}))
-        run(ats, "INSERT INTO public.applications (id, odd) VALUES (1, %s::{type_})", [before], type_=type_)
-        recorded(ats)
 
-        run(ats, "UPDATE public.applications SET odd = %s::{type_}", [same], type_=type_)
-        ats.execute("UPDATE public.applications SET notes = 'touched'")
-        assert recorded(ats) == []
-        run(ats, "UPDATE public.applications SET odd = %s::{type_}", [after], type_=type_)
-        assert recorded(ats) == [("U", ["1"])]
+    installed.execute("UPDATE public.applications SET notes = 'hired' WHERE id = 1")
 
-    def test_an_expression_is_compared_by_its_columns(self, ats: Ats) -> None:
-        ats.execute("ALTER TABLE public.applications ADD hired boolean, ADD note int")
-        expression = {"sql": "CASE WHEN t.hired THEN 'hired' ELSE 'open' END", "depends_on": ["hired"]}
-        install_triggers(ats, a_config(columns={"status": expression}))
-        ats.execute("INSERT INTO public.applications (id) VALUES (1)")
-        recorded(ats)
-
-        ats.execute("UPDATE public.applications SET note = 1, status = 'x'")
-        assert recorded(ats) == []
-        ats.execute("UPDATE public.applications SET hired = true")
-        assert recorded(ats) == [("U", ["1"])]
+    assert recorded(installed) == [("U", ["1"])]
 
 
-class TestRelatedTables:
-    @pytest.fixture
-    def related(self, ats: Ats) -> Ats:
-        ats.execute("CREATE TABLE public.rejections (id int, application bigint, reason text)")
-        ats.execute("CREATE TABLE public.stages (id int, label text)")
-        ats.execute("INSERT INTO public.rejections VALUES (1, 10, 'x')")
-        ats.execute("INSERT INTO public.stages VALUES (1, 'new'), (2, 'old')")
-        tables = [{"table": "public.rejections", "key": ["application"]}, {"table": "public.stages", "key": []}]
-        install_triggers(ats, a_config(related=tables))
-        return ats
+@pytest.mark.parametrize(
+    ("kind", "since", "status"),
+    [
+        ("STORED", 12, "label"),
+        # A trigger does not see its value, which is computed when it is read.
+        ("VIRTUAL", 18, {"sql": "upper(t.notes)", "depends_on": ["notes"]}),
+    ],
+    ids=str,
+)
+def test_a_generated_column_is_noticed(ats: Ats, kind: str, since: int, status: object) -> None:
+    needs(ats, since, f"{kind.lower()} generated columns")
+    run(ats, "ALTER TABLE public.applications ADD label text GENERATED ALWAYS AS (upper(notes)) {kind}", kind=kind)
+    install_triggers(ats, a_config(columns={"status": status}))
+    ats.execute("INSERT INTO public.applications (id, notes) VALUES (1, 'new')")
+    recorded(ats)
 
-    def test_a_table_that_concerns_all_asks_once_in_a_transaction(self, related: Ats) -> None:
-        with related.transaction():
-            related.execute("UPDATE public.stages SET label = label || '!'")
-            related.execute("INSERT INTO public.stages SELECT i, 'x' FROM generate_series(3, 9) i")
-        related.execute("DELETE FROM public.stages WHERE id > 2")
-
-        assert recorded(related) == [("D", None), ("U", None)]
-
-    def test_rows_with_a_key_are_recorded_beside_it(self, related: Ats) -> None:
-        with related.transaction():
-            related.execute("UPDATE public.stages SET label = label || '!'")
-            related.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
-            related.execute("UPDATE public.stages SET label = label || '?'")
-
-        assert recorded(related) == [("I", ["1"]), ("I", ["2"]), ("U", None)]
-
-    def test_what_asked_and_was_rolled_back_has_not_asked(self, related: Ats) -> None:
-        with related.transaction():
-            related.execute("SAVEPOINT one; UPDATE public.stages SET label = 'never'; ROLLBACK TO one")
-            related.execute("UPDATE public.stages SET label = 'renamed'")
-
-        assert recorded(related) == [("U", None)]
-
-    @pytest.mark.parametrize(
-        ("statement", "expected"),
-        [
-            ("INSERT INTO public.rejections VALUES (2, 20, 'y')", [("I", ["20"])]),
-            ("INSERT INTO public.rejections VALUES (2, NULL, 'y')", [("I", [None])]),
-            ("UPDATE public.rejections SET reason = 'z'", [("U", ["10"])]),
-            ("UPDATE public.rejections SET reason = reason", []),
-            ("UPDATE public.rejections SET application = 30", [("U", ["10"]), ("U", ["30"])]),
-            ("DELETE FROM public.rejections", [("D", ["10"])]),
-            ("TRUNCATE public.rejections", [("T", None)]),
-            ("INSERT INTO public.stages VALUES (3, 'hired')", [("I", None)]),
-            ("UPDATE public.stages SET label = 'renamed' WHERE id = 1", [("U", None)]),
-            ("DELETE FROM public.stages WHERE id = 2", [("D", None)]),
-            ("TRUNCATE public.stages", [("T", None)]),
-        ],
-    )
-    def test_its_rows_lead_to_the_application_or_else_to_all(
-        self, related: Ats, statement: str, expected: list[tuple[str, list[str]]]
-    ) -> None:
-        run(related, statement)
-
-        assert recorded(related) == expected
-
-    @pytest.mark.parametrize(
-        ("statement", "expected"),
-        [
-            ("UPDATE public.stages SET touched = now()", []),
-            ("UPDATE public.stages SET label = 'renamed' WHERE id = 1", [("U", None)]),
-            ("INSERT INTO public.stages VALUES (3, 'hired')", [("I", None)]),
-            ("DELETE FROM public.stages WHERE id = 2", [("D", None)]),
-            ("UPDATE public.rejections SET touched = now()", []),
-            ("UPDATE public.rejections SET reason = 'z', touched = now()", [("U", ["10"])]),
-            ("UPDATE public.rejections SET application = 30", [("U", ["10"]), ("U", ["30"])]),
-        ],
-    )
-    def test_of_its_updates_those_of_named_columns_and_of_the_key_count(
-        self, related: Ats, statement: str, expected: list[tuple[str, list[str]]]
-    ) -> None:
-        related.execute("ALTER TABLE public.stages ADD touched timestamptz")
-        related.execute("ALTER TABLE public.rejections ADD touched timestamptz")
-        tables = [
-            {"table": "public.rejections", "key": ["application"], "columns": ["reason"]},
-            {"table": "public.stages", "key": [], "columns": ["label"]},
-        ]
-        install_triggers(related, a_config(related=tables))
-
-        run(related, statement)
-
-        assert recorded(related) == expected
+    ats.execute("UPDATE public.applications SET notes = 'NEW'")
+    assert recorded(ats) == ([] if kind == "STORED" else [("U", ["1"])])  # to compare rows tells it is no change
+    ats.execute("UPDATE public.applications SET notes = 'hired'")
+    assert recorded(ats) == [("U", ["1"])]
 
 
-class TestPartitions:
-    @pytest.fixture
-    def partitioned(self, ats: Ats) -> Ats:
-        needs(ats, 11, "row triggers on partitioned tables")
-        ats.execute("CREATE TABLE parts (id int, status text, zone int) PARTITION BY LIST (zone)")
-        ats.execute("CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1)")
-        columns = {"application_id": "id", "status": "status", "job_id": "zone", "created": {"sql": "now()"}}
-        install_triggers(ats, some_config("", {"w": {"table": "parts", "key": ["id"], "columns": columns}}))
-        ats.execute("CREATE TABLE parts_2 PARTITION OF parts FOR VALUES IN (2)")
-        ats.execute("INSERT INTO parts VALUES (1, 'new', 1), (2, 'new', 2)")
-        return ats
+# Values are compared as they are stored: json and point have no equality, and that of numeric is lenient.
 
-    def test_rows_of_every_partition_are_recorded(self, partitioned: Ats) -> None:
-        assert recorded(partitioned) == [("I", ["1"]), ("I", ["2"])]
-        partitioned.execute("UPDATE parts_2 SET status = 'hired'")
-        assert recorded(partitioned) == [("U", ["2"])]
+
+@pytest.mark.parametrize(
+    ("type_", "before", "same", "after"),
+    [
+        ("json", '{"a": 1}', '{"a": 1}', '{"a":  1}'),
+        ("jsonb", '{"a": 1}', '{ "a" : 1 }', '{"a": 2}'),
+        ("point", "(1,2)", "(1,2)", "(1,3)"),
+        ("numeric", "1.0", "1.0", "1.00"),
+        ("text", "x" * 5000, "x" * 5000, "x" * 4999 + "y"),
+    ],
+)
+def test_a_change_of_any_type_is_seen(ats: Ats, type_: str, before: str, same: str, after: str) -> None:
+    run(ats, "ALTER TABLE public.applications ADD odd {type_}", type_=type_)
+    # Not compressed, so that the long text is stored out of line.
+    if type_ == "text":
+        ats.execute("ALTER TABLE public.applications ALTER odd SET STORAGE EXTERNAL")
+    install_triggers(ats, a_config(columns={"status": "odd"}))
+    run(ats, "INSERT INTO public.applications (id, odd) VALUES (1, %s::{type_})", [before], type_=type_)
+    recorded(ats)
+
+    run(ats, "UPDATE public.applications SET odd = %s::{type_}", [same], type_=type_)
+    ats.execute("UPDATE public.applications SET notes = 'touched'")
+    assert recorded(ats) == []
+    run(ats, "UPDATE public.applications SET odd = %s::{type_}", [after], type_=type_)
+    assert recorded(ats) == [("U", ["1"])]
+
+
+@pytest.fixture
+def related(ats: Ats) -> Ats:
+    ats.execute("CREATE TABLE public.rejections (id int, application bigint, reason text, touched date)")
+    ats.execute("CREATE TABLE public.stages (id int, label text, code text)")
+    ats.execute("INSERT INTO public.rejections VALUES (1, 10, 'x')")
+    ats.execute("INSERT INTO public.stages VALUES (1, 'new'), (2, 'old')")
+    rejections = {"table": "public.rejections", "key": ["application"], "columns": ["reason"]}
+    install_triggers(ats, a_config(related=[rejections, {"table": "public.stages", "key": []}]))
+    return ats
+
+
+def test_a_table_that_concerns_all_asks_once_in_a_transaction(related: Ats) -> None:
+    with related.transaction():
+        related.execute("UPDATE public.stages SET label = label || '!'")
+        related.execute("INSERT INTO public.stages SELECT i, 'x' FROM generate_series(3, 9) i")
+        related.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
+        related.execute("UPDATE public.stages SET label = label || '?'")
+    related.execute("DELETE FROM public.stages WHERE id > 2")
+
+    assert recorded(related) == [("D", None), ("I", ["1"]), ("I", ["2"]), ("U", None)]
+
+
+def test_what_asked_and_was_rolled_back_has_not_asked(related: Ats) -> None:
+    with related.transaction():
+        related.execute("SAVEPOINT one; UPDATE public.stages SET label = 'never'; ROLLBACK TO one")
+        related.execute("UPDATE public.stages SET label = 'renamed'")
+
+    assert recorded(related) == [("U", None)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("INSERT INTO public.rejections VALUES (2, 20, 'y')", [("I", ["20"])]),
+        ("INSERT INTO public.rejections VALUES (2, NULL, 'y')", [("I", [None])]),
+        ("UPDATE public.rejections SET reason = 'z'", [("U", ["10"])]),
+        ("UPDATE public.rejections SET reason = reason, touched = now()", []),
+        ("UPDATE public.rejections SET application = 30", [("U", ["10"]), ("U", ["30"])]),
+        ("DELETE FROM public.rejections", [("D", ["10"])]),
+        ("TRUNCATE public.rejections", [("T", None)]),
+        ("INSERT INTO public.stages VALUES (3, 'hired')", [("I", None)]),
+        ("UPDATE public.stages SET code = 'x' WHERE id = 1", [("U", None)]),
+        ("DELETE FROM public.stages WHERE id = 2", [("D", None)]),
+        ("TRUNCATE public.stages", [("T", None)]),
+    ],
+)
+def test_its_rows_lead_to_the_application_or_else_to_all(
+    related: Ats, statement: str, expected: list[tuple[str, list[str]]]
+) -> None:
+    run(related, statement)
+
+    assert recorded(related) == expected

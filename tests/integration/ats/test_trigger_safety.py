@@ -1,6 +1,7 @@
 """The triggers cannot make the ATS's own statement fail, whatever becomes of what they write to."""
 
 import time
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -27,102 +28,87 @@ def warnings(ats: Ats) -> list[str]:
     return heard
 
 
-class TestFailures:
-    @pytest.mark.parametrize(
-        ("harm", "reason"),
-        [
-            ("DROP TABLE cdc_sync.changes", 'relation "cdc_sync.changes" does not exist'),
-            ("ALTER SCHEMA cdc_sync RENAME TO other", "does not exist"),
-            ("DROP SEQUENCE cdc_sync.bell", 'relation "cdc_sync.bell" does not exist'),
-            ("ALTER TABLE cdc_sync.changes ADD CHECK (false)", "violates check constraint"),
-            ("ALTER TABLE cdc_sync.changes ADD extra int NOT NULL", "null value in column"),
-        ],
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        ("DROP TABLE cdc_sync.changes", 'relation "cdc_sync.changes" does not exist'),
+        ("ALTER SCHEMA cdc_sync RENAME TO other", "does not exist"),
+        ("DROP SEQUENCE cdc_sync.bell", 'relation "cdc_sync.bell" does not exist'),
+        ("ALTER TABLE cdc_sync.changes ADD CHECK (false)", "violates check constraint"),
+        ("ALTER TABLE cdc_sync.changes ADD extra int NOT NULL", "null value in column"),
+    ],
+)
+def test_failures_become_a_warning(installed: Ats, warnings: list[str], harm: str, reason: str) -> None:
+    run(installed, harm)
+
+    installed.execute("INSERT INTO public.applications (id, status) VALUES (1, 'new'), (2, 'new')")
+    installed.execute("UPDATE public.applications SET status = 'hired' WHERE id = 1")
+    installed.execute("DELETE FROM public.applications WHERE id = 2")
+    assert rows(installed, "SELECT id, status FROM public.applications") == [(1, "hired")]
+    installed.execute("TRUNCATE public.applications")
+
+    assert len(warnings) == 4  # one for each transaction, and not for each row
+    warning, *_ = warnings
+    assert warning.startswith("WARNING: cdc_sync: changes of public.applications were not recorded: ")
+    assert reason in warning
+    if "SCHEMA" not in harm:
+        assert one(installed, MISSED) == 4
+
+
+def test_failures_of_one_watch_do_not_pause_another_in_the_same_session(ats: Ats, warnings: list[str]) -> None:
+    config = a_config()
+    watches = dict.fromkeys((WATCH, "broken"), config.watches[WATCH])
+    install_triggers(ats, config.model_copy(update={"watches": watches}))
+    ats.execute("CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$")
+    ats.execute(
+        "CREATE TRIGGER fails BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
+        " WHEN (NEW.watch = 'broken') EXECUTE PROCEDURE fails()"
     )
-    def test_become_a_warning(self, installed: Ats, warnings: list[str], harm: str, reason: str) -> None:
-        run(installed, harm)
 
-        installed.execute("INSERT INTO public.applications (id, status) VALUES (1, 'new'), (2, 'new')")
-        installed.execute("UPDATE public.applications SET status = 'hired' WHERE id = 1")
-        installed.execute("DELETE FROM public.applications WHERE id = 2")
-        assert rows(installed, "SELECT id, status FROM public.applications") == [(1, "hired")]
-        installed.execute("TRUNCATE public.applications")
+    ats.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
 
-        assert len(warnings) == 4  # one for each transaction, and not for each row
-        warning, *_ = warnings
-        assert warning.startswith("WARNING: cdc_sync: changes of public.applications were not recorded: ")
-        assert reason in warning
-        if "SCHEMA" not in harm:
-            assert one(installed, MISSED) == 4
+    assert rows(ats, RECORDED) == [("I", ["1"]), ("I", ["2"])]
+    assert one(ats, MISSED) == 0
+    assert len(warnings) == 1
 
-    def test_are_over_with_the_transaction(self, installed: Ats, warnings: list[str]) -> None:
-        installed.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
-        installed.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
-        installed.execute("ALTER TABLE cdc_sync.away RENAME TO changes")
 
-        installed.execute("INSERT INTO public.applications (id) VALUES (3)")
+def test_a_related_tables_failure_ends_recording_for_the_whole_watch(ats: Ats, warnings: list[str]) -> None:
+    ats.execute("CREATE TABLE public.rejections (application bigint)")
+    install_triggers(ats, a_config(related=[{"table": "public.rejections", "key": ["application"]}]))
+    ats.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
+    ats.execute("BEGIN; INSERT INTO public.rejections VALUES (1)")
+    ats.execute("ALTER TABLE cdc_sync.away RENAME TO changes")
 
-        assert rows(installed, RECORDED) == [("I", ["3"])]
-        assert one(installed, MISSED) == 1
-        assert len(warnings) == 1
+    ats.execute("INSERT INTO public.applications (id) VALUES (2); COMMIT")
+    ats.execute("INSERT INTO public.applications (id) VALUES (3)")
 
-    def test_of_one_watch_do_not_pause_another_in_the_same_session(self, ats: Ats, warnings: list[str]) -> None:
-        config = a_config()
-        watches = dict.fromkeys((WATCH, "broken"), config.watches[WATCH])
-        install_triggers(ats, config.model_copy(update={"watches": watches}))
-        ats.execute("CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$")
-        ats.execute(
-            "CREATE TRIGGER fails BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
-            " WHEN (NEW.watch = 'broken') EXECUTE PROCEDURE fails()"
-        )
+    assert rows(ats, RECORDED) == [("I", ["3"])]
+    assert one(ats, MISSED) == 1
+    assert len(warnings) == 1
 
-        ats.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
 
-        assert rows(ats, RECORDED) == [("I", ["1"]), ("I", ["2"])]
-        assert one(ats, MISSED) == 0
-        assert len(warnings) == 1
+def test_a_locked_log_is_waited_for_once_in_a_transaction(installed: Ats, other: Ats, warnings: list[str]) -> None:
+    other.execute("BEGIN; LOCK TABLE cdc_sync.changes")
+    started = time.monotonic()
 
-    def test_of_a_related_table_end_recording_for_the_whole_watch(self, ats: Ats, warnings: list[str]) -> None:
-        ats.execute("CREATE TABLE public.rejections (application bigint)")
-        install_triggers(ats, a_config(related=[{"table": "public.rejections", "key": ["application"]}]))
-        ats.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
-        ats.execute("BEGIN; INSERT INTO public.rejections VALUES (1)")
-        ats.execute("ALTER TABLE cdc_sync.away RENAME TO changes")
+    installed.execute("INSERT INTO public.applications (status) SELECT 'x' FROM generate_series(1, 100)")
 
-        ats.execute("INSERT INTO public.applications (id) VALUES (2); COMMIT")
-
-        assert rows(ats, RECORDED) == []
-        assert one(ats, MISSED) == 1
-        assert len(warnings) == 1
-
-    def test_a_locked_log_is_waited_for_once_in_a_transaction(
-        self, installed: Ats, other: Ats, warnings: list[str]
-    ) -> None:
-        other.execute("BEGIN; LOCK TABLE cdc_sync.changes")
-        started = time.monotonic()
-
-        installed.execute("INSERT INTO public.applications (status) SELECT 'x' FROM generate_series(1, 100)")
-
-        assert 0.5 <= time.monotonic() - started < 10
-        assert one(installed, MISSED) == 1
-        (warning,) = warnings
-        assert "lock timeout" in warning
+    assert 0.5 <= time.monotonic() - started < 10
+    assert one(installed, MISSED) == 1
+    (warning,) = warnings
+    assert "lock timeout" in warning
 
 
 @pytest.mark.parametrize(("own", "seen"), [("0", "500ms"), ("20ms", "20ms"), ("9s", "500ms")])
-def test_a_lock_on_the_log_is_waited_for_no_longer_than_the_session_waits(installed: Ats, own: str, seen: str) -> None:
-    installed.execute("CREATE TABLE public.seen (setting text)")
-    installed.execute(
-        "CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$BEGIN INSERT INTO public.seen VALUES (current_setting('lock_timeout')); RETURN NEW; END$$"
-    )
-    installed.execute(
-        "CREATE TRIGGER see BEFORE INSERT ON cdc_sync.changes FOR EACH ROW EXECUTE PROCEDURE public.see()"
-    )
+def test_the_first_row_waits_for_the_log_no_longer_than_the_session_and_no_row_after_it_for_any_lock(
+    installed: Ats, own: str, seen: str
+) -> None:
+    installed.execute("ALTER TABLE cdc_sync.changes ADD patience text DEFAULT current_setting('lock_timeout')")
     installed.execute(f"SET lock_timeout = '{own}'")
 
-    installed.execute("INSERT INTO public.applications (id) VALUES (1)")
+    installed.execute("INSERT INTO public.applications (id) VALUES (1), (2), (3)")
 
-    assert rows(installed, "SELECT setting FROM public.seen") == [(seen,)]
+    assert rows(installed, "SELECT patience FROM cdc_sync.changes") == [(seen,), ("0",), ("0",)]
 
 
 def test_the_sessions_own_lock_timeout_is_as_it_was(installed: Ats, other: Ats) -> None:
@@ -130,7 +116,7 @@ def test_the_sessions_own_lock_timeout_is_as_it_was(installed: Ats, other: Ats) 
     installed.execute("SET lock_timeout = '9s'")
     installed.execute("BEGIN")
     installed.execute("SET LOCAL lock_timeout = '7s'")
-    installed.execute("INSERT INTO public.applications (id) VALUES (1)")
+    installed.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
     assert one(installed, "SHOW lock_timeout") == "7s"
     installed.execute("COMMIT")
     assert one(installed, "SHOW lock_timeout") == "9s"
@@ -156,11 +142,8 @@ class TestMigrations:
         [
             "ADD COLUMN more text DEFAULT 'x'",
             "DROP COLUMN notes",
-            "ALTER notes TYPE varchar(99)",
-            "ALTER status SET NOT NULL",
             "RENAME TO candidacies",
             "SET SCHEMA archive",
-            "DISABLE TRIGGER ALL",
         ],
     )
     def test_most_are_possible(self, table: Ats, warnings: list[str], migration: str) -> None:
@@ -171,7 +154,7 @@ class TestMigrations:
         name = "candidacies" if "candidacies" in migration else "applications"
         run(table, "UPDATE {name} SET status = 'hired'", name=name)
 
-        assert rows(table, RECORDED) == ([] if "DISABLE" in migration else [("U", ["1"])])
+        assert rows(table, RECORDED) == [("U", ["1"])]
         assert warnings == []
 
     @pytest.mark.parametrize("migration", ["ALTER status TYPE varchar(99)", "ALTER id TYPE int"])
@@ -213,80 +196,214 @@ class TestMigrations:
         assert rows(table, RECORDED) == [("U", ["1"])]
 
 
-FORBIDDEN = [
-    "SELECT * FROM cdc_sync.changes",
-    "INSERT INTO cdc_sync.changes VALUES ('applications', 'D', '{1}', now())",
-    "DELETE FROM cdc_sync.changes",
-    "TRUNCATE cdc_sync.changes",
-    (
-        "CREATE TRIGGER t BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
-        " EXECUTE PROCEDURE suppress_redundant_updates_trigger()"
-    ),
-    "CREATE TABLE cdc_sync.other (id int)",
-    "SELECT nextval('cdc_sync.missed_applications')",
-    "SELECT setval('cdc_sync.bell', 1)",
-    "SELECT cdc_sync.record_applications()",
-    "CREATE TRIGGER mine AFTER INSERT ON other FOR EACH ROW EXECUTE PROCEDURE cdc_sync.record_applications()",
-]
+# The first recorded row of a transaction is guarded by a subtransaction; the rows after it take no transaction id.
 
 
-class TestRights:
-    @pytest.fixture
-    def clerk(self, installed: Ats, new_role: NewRole, open_session: OpenSession) -> Ats:
-        """A session of a role that may write to the ATS's table, and nothing else."""
-        role = new_role()
-        run(installed, "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON public.applications TO {role}", role=role)
-        return open_session(user=role, password=role)
+COUNT = "SELECT count(*) FROM cdc_sync.changes"
 
-    def test_who_may_write_to_the_table_needs_no_others(self, installed: Ats, clerk: Ats) -> None:
-        clerk.execute("INSERT INTO public.applications (id) VALUES (1)")
-        clerk.execute("UPDATE public.applications SET status = 'hired'")
-        clerk.execute("DELETE FROM public.applications")
-        clerk.execute("TRUNCATE public.applications")
 
-        assert rows(installed, RECORDED) == [("I", ["1"]), ("U", ["1"]), ("D", ["1"]), ("T", None)]
+IDS = "SELECT count(DISTINCT xmin::text) FROM cdc_sync.changes"
+"""The ids that the log's rows were written with: the server's next id counts those of autovacuum, too."""
+FILL = "INSERT INTO public.applications (id, status) SELECT i, 'new' FROM generate_series(1, {n}) i"
+CHANGE_ALL = "UPDATE public.applications SET status = status || '.'"
 
-    def test_a_role_that_may_look_into_the_schema_gets_no_other_right(self, installed: Ats, clerk: Ats) -> None:
-        clerks = clerk.info.user
-        run(installed, "CREATE TABLE other (id int); ALTER TABLE other OWNER TO {clerk}", clerk=clerks)
-        run(installed, "GRANT USAGE ON SCHEMA cdc_sync TO {clerk}", clerk=clerks)
-        for statement in FORBIDDEN:
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                run(clerk, statement)
 
-    def test_functions_of_the_same_name_elsewhere_are_not_called(self, installed: Ats, clerk: Ats) -> None:
-        """The trigger runs with its owner's rights, so nothing that a writer can create may run in it."""
-        installed.execute("CREATE SCHEMA evil; GRANT ALL ON SCHEMA evil TO PUBLIC")
-        installed.execute("CREATE TABLE evil.calls (name text); GRANT ALL ON evil.calls TO PUBLIC")
-        for function in (
-            "pg_relation_size(regclass) RETURNS bigint",
-            "clock_timestamp() RETURNS timestamptz",
-            "to_json(anyelement) RETURNS json",
-            "pg_notify(text, text) RETURNS text",
-            "current_setting(text) RETURNS text",
-            "current_setting(text, boolean) RETURNS text",
-            "set_config(text, text, boolean) RETURNS text",
-            "date_part(text, timestamptz) RETURNS double precision",
-            "nextval(regclass) RETURNS bigint",
-        ):
-            body = "BEGIN INSERT INTO evil.calls VALUES ('called'); RETURN NULL; END"
-            run(clerk, "CREATE FUNCTION evil.{f} LANGUAGE plpgsql AS $${body}$$", f=function, body=body)
-        clerk.execute("CREATE FUNCTION evil.always(bigint, int) RETURNS boolean LANGUAGE sql AS 'SELECT true'")
-        clerk.execute("CREATE OPERATOR evil.>= (leftarg = bigint, rightarg = int, procedure = evil.always)")
-        clerk.execute(
-            "CREATE FUNCTION evil.never(text, text) RETURNS boolean LANGUAGE plpgsql AS"
-            " $$BEGIN INSERT INTO evil.calls VALUES ('never'); RETURN false; END$$"
-        )
-        for operator in ("=", "<>", "<", ">="):
-            run(clerk, "CREATE OPERATOR evil.{o} (leftarg = text, rightarg = text, procedure = evil.never)", o=operator)
-        clerk.execute("CREATE DOMAIN evil.float8 AS text CHECK (evil.never(VALUE, VALUE))")
-        clerk.execute("CREATE DOMAIN evil.text AS pg_catalog.text CHECK (evil.never(VALUE, VALUE))")
-        clerk.execute("CREATE TEMP TABLE changes (LIKE evil.calls)")
-        clerk.execute("SET search_path = evil, pg_catalog, public")
-        installed.execute("SELECT setval('cdc_sync.bell', extract(epoch FROM now())::bigint + 60)")
+@pytest.fixture
+def table(ats: Ats) -> Ats:
+    run(ats, FILL, n="1000")
+    install_triggers(ats, a_config())
+    return ats
 
-        clerk.execute("INSERT INTO public.applications (id) VALUES (1)")
-        clerk.execute("UPDATE public.applications SET status = 'hired'")
 
-        assert rows(installed, RECORDED) == [("I", ["1"]), ("U", ["1"])]
-        assert rows(installed, "SELECT * FROM evil.calls") == []
+def ids_used(ats: Ats, *statements: str) -> int:
+    """The transaction ids that one transaction takes."""
+    with ats.transaction():
+        for statement in statements:
+            ats.execute(statement.encode())
+    used: int = one(ats, IDS)
+    return used
+
+
+@pytest.mark.parametrize(
+    "statement", [CHANGE_ALL, "UPDATE public.applications SET id = id + 5000", "DELETE FROM public.applications"]
+)
+def test_a_bulk_takes_one_beside_its_own(table: Ats, statement: str) -> None:
+    assert ids_used(table, statement) == 2
+    assert one(table, COUNT) >= 1000
+
+
+def test_a_transaction_of_many_statements_too(table: Ats) -> None:
+    one_more = (
+        "UPDATE public.applications SET status = 'hired' WHERE id = (SELECT min(id) FROM {} WHERE status = 'new')"
+    )
+
+    assert ids_used(table, *[one_more.format("public.applications")] * 100) == 2
+    assert one(table, COUNT) == 100
+
+
+def test_a_savepoint_that_is_rolled_back_takes_the_guard_with_it(table: Ats, other: Ats) -> None:
+    """The lock on the log is gone then, so somebody may take it, and the next row must be guarded again."""
+    table.execute("BEGIN; SAVEPOINT one")
+    table.execute(CHANGE_ALL.encode())
+    table.execute("ROLLBACK TO one")
+    other.execute("BEGIN; LOCK TABLE cdc_sync.changes")
+
+    table.execute(CHANGE_ALL.encode())
+    table.execute("COMMIT")
+    other.execute("COMMIT")
+
+    assert one(table, "SELECT count(*) FROM public.applications WHERE status = 'new.'") == 1000
+    assert (one(table, COUNT), one(table, MISSED)) == (0, 1)
+
+
+def test_what_came_before_a_savepoint_is_kept(table: Ats) -> None:
+    with table.transaction():
+        table.execute("UPDATE public.applications SET status = 'hired' WHERE id IN (1, 2)")
+        table.execute("SAVEPOINT one; UPDATE public.applications SET status = 'never' WHERE id IN (3, 4)")
+        table.execute("ROLLBACK TO one")
+        table.execute("UPDATE public.applications SET status = 'hired' WHERE id = 5")
+        table.execute("SAVEPOINT two; UPDATE public.applications SET status = 'hired' WHERE id = 6; RELEASE two")
+
+    assert sorted(rows(table, RECORDED)) == [("U", [key]) for key in "1256"]
+
+
+def test_nobody_can_lock_or_alter_the_log_meanwhile(table: Ats, other: Ats) -> None:
+    table.execute("BEGIN")
+    table.execute("UPDATE public.applications SET status = 'hired' WHERE id = 1")
+    other.execute("SET lock_timeout = '50ms'")
+
+    for harm in (
+        "DROP TABLE cdc_sync.changes",
+        "ALTER TABLE cdc_sync.changes ADD CHECK (false)",
+        "BEGIN; LOCK TABLE cdc_sync.changes IN SHARE MODE",
+        "CREATE RULE r AS ON INSERT TO cdc_sync.changes DO INSTEAD NOTHING",
+    ):
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            run(other, harm)
+        other.rollback()
+
+    table.execute(CHANGE_ALL.encode())
+    table.execute("COMMIT")
+    assert one(table, COUNT) == 1001
+
+
+def test_a_right_that_is_revoked_in_mid_transaction_fails_the_statement(
+    ats: Ats, other: Ats, new_role: NewRole
+) -> None:
+    """PostgreSQL takes no lock for it, so it cannot be excluded: docs/for-dbas.md says so."""
+    run(ats, FILL, n="10")
+    install_triggers(ats, a_config())
+    owner = new_role()
+    run(ats, "GRANT CREATE, USAGE ON SCHEMA cdc_sync TO {owner}", owner=owner)
+    run(ats, "GRANT ALL ON ALL SEQUENCES IN SCHEMA cdc_sync TO {owner}", owner=owner)
+    run(ats, "GRANT INSERT, SELECT ON cdc_sync.changes TO {owner}", owner=owner)
+    run(ats, "ALTER FUNCTION cdc_sync.record_applications() OWNER TO {owner}", owner=owner)
+    ats.execute("BEGIN; UPDATE public.applications SET status = 'hired' WHERE id = 1")
+    run(other, "REVOKE INSERT ON cdc_sync.changes FROM {owner}", owner=owner)
+
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        ats.execute("UPDATE public.applications SET status = 'hired' WHERE id = 2")
+
+    ats.execute("ROLLBACK")
+    ats.execute(CHANGE_ALL.encode())  # the first row of a transaction is guarded
+    assert one(ats, MISSED) == 1
+    ats.execute("ALTER FUNCTION cdc_sync.record_applications() OWNER TO CURRENT_USER")  # its role is dropped
+
+
+def test_a_transaction_that_alters_the_log_itself_fails_its_own_statement(table: Ats) -> None:
+    table.execute("BEGIN; UPDATE public.applications SET status = 'hired' WHERE id = 1")
+    table.execute("ALTER TABLE cdc_sync.changes ADD CHECK (false) NOT VALID")
+
+    with pytest.raises(psycopg.errors.CheckViolation):
+        table.execute("UPDATE public.applications SET status = 'hired' WHERE id = 2")
+
+    table.execute("ROLLBACK")
+    table.execute(CHANGE_ALL.encode())
+    assert (one(table, COUNT), one(table, MISSED)) == (1000, 0)
+
+
+# When the triggers ring: only while somebody waits to be woken.
+
+
+Rung = Callable[[], int]
+CHANGE = "UPDATE public.applications SET status = status || '.'"
+
+
+@pytest.fixture
+def rung(ats: Ats, open_session: OpenSession) -> Rung:
+    """How often the bell, which is armed, has rung since it was asked last."""
+    ats.execute("INSERT INTO public.applications (id, status) VALUES (1, 'new'), (2, 'new')")
+    install_triggers(ats, a_config())
+    arm(ats, 60)
+    listener = open_session()
+    listener.execute("LISTEN cdc_sync")
+
+    def count() -> int:
+        # A commit queues its notification before it returns, and a reply comes after the notifications before it.
+        listener.execute("SELECT")
+        return len(list(listener.notifies(timeout=0)))
+
+    return count
+
+
+def arm(ats: Ats, seconds: int) -> None:
+    ats.execute("SELECT setval('cdc_sync.bell', extract(epoch FROM clock_timestamp())::bigint + %s)", [seconds])
+
+
+def test_what_is_not_recorded_does_not_ring(ats: Ats, rung: Rung) -> None:
+    ats.execute("UPDATE public.applications SET notes = 'x'")
+    with ats.transaction(force_rollback=True):
+        ats.execute(CHANGE)
+
+    assert rung() == 0
+
+
+def test_a_lease_that_ran_out_is_as_if_disarmed(ats: Ats, rung: Rung) -> None:
+    arm(ats, -1)
+
+    ats.execute(CHANGE)
+
+    assert rung() == 0
+
+
+def test_a_session_that_has_a_lock_timeout_does_not_ring(ats: Ats, rung: Rung) -> None:
+    """In its COMMIT it would wait for NOTIFY's lock for no longer than that, and the COMMIT would fail."""
+    ats.execute("SET lock_timeout = '1h'")
+
+    ats.execute(CHANGE)
+    assert rung() == 0
+
+    ats.execute("SET lock_timeout = 0")
+    ats.execute(CHANGE)
+    assert rung() == 1
+
+
+def test_what_was_rolled_back_to_a_savepoint_rings_with_the_next_change(ats: Ats, rung: Rung) -> None:
+    with ats.transaction():
+        ats.execute("SAVEPOINT one; UPDATE public.applications SET status = 'never'; ROLLBACK TO one")
+        ats.execute(CHANGE)
+
+    assert rung() == 1
+
+
+def test_without_wakeup_it_never_rings(ats: Ats, rung: Rung) -> None:
+    install_triggers(ats, a_config(capture={"wakeup": "none"}))
+
+    ats.execute(CHANGE)
+
+    assert rung() == 0
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_transaction_with_an_older_snapshot_sees_the_bell_as_it_is(
+    ats: Ats, other: Ats, rung: Rung, level: str
+) -> None:
+    arm(ats, -1)
+    with other.transaction():
+        other.execute(f"SET TRANSACTION ISOLATION LEVEL {level}".encode())
+        other.execute("SELECT count(*) FROM public.applications")
+        arm(ats, 60)
+
+        other.execute(CHANGE)
+
+    assert rung() == 1

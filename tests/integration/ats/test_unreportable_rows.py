@@ -7,9 +7,15 @@ import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.rig import OpenRig, Rig
-from support.sessions import Ats
+from support.sessions import Ats, run
+from support.source import opened
+from support.watched import a_config
 
+from cdc_sync.ats import unreadable
+from cdc_sync.ats.connection import Pool, Rows
+from cdc_sync.ats.errors import SourceError
 from cdc_sync.core.events import RowSkipped
+from cdc_sync.core.rows import Row
 
 LACKING = [
     ({"status": None}, "it has no status"),
@@ -28,83 +34,77 @@ async def skipped(rig: Rig) -> dict[str, str]:
     return {skip.key[0]: skip.reason or "" for skip in await rig.store.report.skipped(WATCH, 100)}
 
 
-class TestRecord:
-    @pytest.mark.parametrize(("lack", "reason"), LACKING, ids=str)
-    async def test_a_row_that_lacks_something_is_skipped_and_said_once_until_it_is_repaired(
-        self, ats: Ats, open_rig: OpenRig, lack: dict[str, Any], reason: str
-    ) -> None:
-        async with open_rig() as rig:
-            await rig.adopt()
-            columns = {**WHOLE, **lack}
-            insert(ats, 1, columns.pop("hellowork_id"), columns.pop("status"), **columns)
-            insert(ats, 2, "a2")
+@pytest.mark.parametrize(("lack", "reason"), LACKING, ids=str)
+async def test_a_row_that_lacks_something_is_skipped_and_said_once_until_it_is_repaired(
+    ats: Ats, open_rig: OpenRig, lack: dict[str, Any], reason: str
+) -> None:
+    async with open_rig() as rig:
+        await rig.adopt()
+        columns = {**WHOLE, **lack}
+        insert(ats, 1, columns.pop("hellowork_id"), columns.pop("status"), **columns)
+        insert(ats, 2, "a2")
 
-            await rig.drain.catch_up()
+        await rig.drain.catch_up()
 
-            assert await rig.deliver() == [("a2", "applied", "J1")]
-            (said,) = rig.heard(RowSkipped)
-            assert reason in said.reason
-            assert await skipped(rig) == {"1": said.reason}
-            update(ats, 1, deleted_at=None, notes="touched")
-            await rig.intake.keys({("1",): 0}, "notify")
-            for _ in range(2):
-                assert (await rig.sweep()).repaired == {}
-            assert len(rig.heard(RowSkipped)) == 1
+        assert await rig.deliver() == [("a2", "applied", "J1")]
+        (said,) = rig.heard(RowSkipped)
+        assert reason in said.reason
+        assert await skipped(rig) == {"1": said.reason}
+        update(ats, 1, deleted_at=None, notes="touched")
+        await rig.intake.keys({("1",): 0}, "notify")
+        for _ in range(2):
+            assert (await rig.sweep()).repaired == {}
+        assert len(rig.heard(RowSkipped)) == 1
 
-            update(ats, 1, **WHOLE, notes="repaired")
-            await rig.intake.keys({("1",): 0}, "notify")
-            assert await skipped(rig) == {}
-            assert await rig.deliver() == [("a1", "applied", "J1")]
+        update(ats, 1, **WHOLE, notes="repaired")
+        await rig.intake.keys({("1",): 0}, "notify")
+        assert await skipped(rig) == {}
+        assert await rig.deliver() == [("a1", "applied", "J1")]
 
-    @pytest.mark.parametrize("fast", [True, False])
-    async def test_it_is_cleared_when_the_row_goes(self, ats: Ats, open_rig: OpenRig, *, fast: bool) -> None:
-        insert(ats, 1, "a1", None)
-        async with open_rig() as rig:
-            await rig.adopt()
-            if not fast:
-                ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
-            delete(ats, 1)
-            await (rig.drain.catch_up() if fast else rig.sweep())
 
-            assert await skipped(rig) == {}
-            assert await rig.deliver() == []
+@pytest.mark.parametrize("fast", [True, False])
+async def test_it_is_cleared_when_the_row_goes(ats: Ats, open_rig: OpenRig, *, fast: bool) -> None:
+    insert(ats, 1, "a1", None)
+    async with open_rig() as rig:
+        await rig.adopt()
+        if not fast:
+            ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
+        delete(ats, 1)
+        await (rig.drain.catch_up() if fast else rig.sweep())
+
+        assert await skipped(rig) == {}
+        assert await rig.deliver() == []
 
 
 TOO_LONG = "the application's id has more than 300 characters"
 TOO_DEEP = "cannot stand in a URL's path"
 
 
-class TestIds:
-    """Ids that no real application has. To examine one of 10,000 characters took 0.4 s, so 100 stopped all watches."""
+# Ids that no real application has. To examine one of 10,000 characters took 0.4 s, so 100 stopped all watches.
 
-    @pytest.mark.parametrize("column", ["hellowork_id", "status_api_url"])
-    async def test_those_that_are_too_long_or_encoded_too_often_delay_no_other_row(
-        self, ats: Ats, open_rig: OpenRig, column: str
-    ) -> None:
-        url = "https://ats-partner.hellowork.com/v1/applications/{}/status"
 
-        def add(number: int, id_: str) -> None:
-            is_url = column == "status_api_url"
-            given = {column: url.format(id_.replace("%", "%25"))} if is_url else {}
-            insert(ats, number, None if is_url else id_, **given)
+async def test_those_that_are_too_long_or_encoded_too_often_delay_no_other_row(ats: Ats, open_rig: OpenRig) -> None:
+    def add(number: int, id_: str) -> None:
+        url = f"https://ats-partner.hellowork.com/v1/applications/{id_.replace('%', '%25')}/status"
+        insert(ats, number, None, status_api_url=url)
 
-        mapped = {"application_id": None, "status_url": column} if column == "status_api_url" else {}
-        add(1, "%" + "25" * 4_900)
-        async with open_rig(columns=mapped) as rig:
-            await rig.adopt()
-            add(2, "%" + "25" * 4_900 + "41")
-            add(3, "%2525252541")
-            add(4, "4" * 301)
-            add(5, "a5")
-            await rig.drain.catch_up()
+    mapped = {"application_id": None, "status_url": "status_api_url"}
+    add(1, "%" + "25" * 4_900)
+    async with open_rig(columns=mapped) as rig:
+        await rig.adopt()
+        add(2, "%" + "25" * 4_900 + "41")
+        add(3, "%2525252541")
+        add(4, "4" * 301)
+        add(5, "a5")
+        await rig.drain.catch_up()
 
-            assert await rig.deliver() == [("a5", "applied", "J1")]
-            reasons = await skipped(rig)
-            assert [reasons[key][: len(TOO_LONG)] for key in ("1", "2", "4")] == [TOO_LONG] * 3
-            assert TOO_DEEP in reasons["3"]
-            for _ in range(2):
-                assert (await rig.sweep()).repaired == {}
-            assert len(rig.heard(RowSkipped)) == 4
+        assert await rig.deliver() == [("a5", "applied", "J1")]
+        reasons = await skipped(rig)
+        assert [reasons[key][: len(TOO_LONG)] for key in ("1", "2", "4")] == [TOO_LONG] * 3
+        assert TOO_DEEP in reasons["3"]
+        for _ in range(2):
+            assert (await rig.sweep()).repaired == {}
+        assert len(rig.heard(RowSkipped)) == 4
 
 
 class TestBlank:
@@ -148,35 +148,311 @@ class TestBlank:
             assert await rig.deliver() == [("a1", "deleted", "J2")]
 
 
-class TestLabels:
-    @pytest.mark.parametrize("fast", [True, False])
-    async def test_of_ignored_ones_the_end_is_still_told(self, ats: Ats, open_rig: OpenRig, *, fast: bool) -> None:
-        insert(ats, 1, "a1", "new")
-        insert(ats, 2, "a2", "internal")
-        async with open_rig(status={"map": {"new": "sent"}, "unmapped": "ignore"}) as rig:
-            await rig.adopt()
-            update(ats, 1, status="internal")
-            await rig.drain.catch_up()
-            if not fast:
-                ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
-            delete(ats, 1)
-            delete(ats, 2)
-            await (rig.drain.catch_up() if fast else rig.sweep())
-            await rig.pass_grace()
-
-            assert await rig.deliver() == [("a1", "deleted", "J1")], "of a2 HelloWork was never told"
-
-    async def test_a_sweep_learns_of_an_ignored_ones_new_row(self, ats: Ats, open_rig: OpenRig) -> None:
-        insert(ats, 1, "a1", "new")
-        async with open_rig(status={"map": {"new": "sent"}, "unmapped": "ignore"}) as rig:
-            await rig.adopt()
+@pytest.mark.parametrize("fast", [True, False])
+async def test_of_applications_with_an_ignored_label_the_end_is_still_told(
+    ats: Ats, open_rig: OpenRig, *, fast: bool
+) -> None:
+    insert(ats, 1, "a1", "new")
+    insert(ats, 2, "a2", "internal")
+    async with open_rig(status={"map": {"new": "sent"}, "unmapped": "ignore"}) as rig:
+        await rig.adopt()
+        update(ats, 1, status="internal")
+        await rig.drain.catch_up()
+        if not fast:
             ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
-            delete(ats, 1)
-            insert(ats, 2, "a1", "internal")
-            assert (await rig.sweep()).repaired == {}
-            ats.execute("ALTER TABLE public.applications ENABLE TRIGGER ALL")
-            delete(ats, 2)
-            await rig.drain.catch_up()
-            await rig.pass_grace()
+        delete(ats, 1)
+        delete(ats, 2)
+        await (rig.drain.catch_up() if fast else rig.sweep())
+        await rig.pass_grace()
 
-            assert await rig.deliver() == [("a1", "deleted", "J1")]
+        assert await rig.deliver() == [("a1", "deleted", "J1")], "of a2 HelloWork was never told"
+
+
+async def test_a_sweep_learns_of_an_ignored_ones_new_row(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1", "new")
+    async with open_rig(status={"map": {"new": "sent"}, "unmapped": "ignore"}) as rig:
+        await rig.adopt()
+        ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
+        delete(ats, 1)
+        insert(ats, 2, "a1", "internal")
+        assert (await rig.sweep()).repaired == {}
+        ats.execute("ALTER TABLE public.applications ENABLE TRIGGER ALL")
+        delete(ats, 2)
+        await rig.drain.catch_up()
+        await rig.pass_grace()
+
+        assert await rig.deliver() == [("a1", "deleted", "J1")]
+
+
+# Rows on which an expression fails, in each way that leads into the store: the others go on.
+
+
+FAILS = "it cannot be read: division by zero"
+FRAGILE: dict[str, Any] = {
+    "columns": {
+        "status": {
+            "sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.status END",
+            "depends_on": ["notes", "status"],
+        }
+    }
+}
+FRAGILE_ID: dict[str, Any] = {
+    "columns": {
+        "application_id": {
+            "sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.hellowork_id END",
+            "depends_on": ["notes", "hellowork_id"],
+        }
+    }
+}
+
+
+POLL = {"mode": "poll", "watermark": "updated_at"}
+
+
+async def test_a_poll_passes_them_and_sends_them_once_they_are_corrected(ats: Ats, open_rig: OpenRig) -> None:
+    for number in range(1, 21):
+        insert(ats, number, f"a{number}")
+    async with open_rig(install=False, capture=POLL, **FRAGILE) as rig:
+        poll = await rig.poll()
+        update(ats, 3, 11, 17, notes="bad", status="lost")
+        update(ats, 4, 20, status="hired")
+        for _ in range(3):
+            await poll.catch_up()
+        assert await rig.deliver() == [("a20", "hired", "J1"), ("a4", "hired", "J1")]
+        assert await skipped(rig) == {"3": FAILS, "11": FAILS, "17": FAILS}
+        assert len(rig.heard(RowSkipped)) == 3, "each is said once"
+
+        update(ats, 11, notes=None, status="found")
+        await poll.catch_up()
+        assert await rig.deliver() == [("a11", "found", "J1")]
+        assert (await skipped(rig)).keys() == {"3", "17"}
+
+
+@pytest.mark.parametrize("fragile", [FRAGILE, FRAGILE_ID], ids=["status", "id"])
+async def test_a_sweep_neither_loses_nor_deletes_their_applications(
+    ats: Ats, open_rig: OpenRig, fragile: dict[str, Any]
+) -> None:
+    ids = [f"a{number}" for number in range(1, 11)]
+    for number, id_ in enumerate(ids, 1):
+        insert(ats, number, id_)
+    async with open_rig(**fragile) as rig:
+        await rig.adopt()
+        update(ats, 2, 9, notes="bad")
+        update(ats, 5, status="hired")
+        ats.execute("DELETE FROM cdc_sync.changes")
+        for expected in ([("a5", "hired", "J1")], []):
+            await rig.sweep()
+            await rig.pass_grace()
+            assert await rig.deliver() == expected
+            assert (await skipped(rig)).keys() == {"2", "9"}
+            known = await rig.store.capture.known(WATCH, ids)
+            assert {id_: of.in_scope for id_, of in known.items()} == dict.fromkeys(ids, True)
+        # One is deleted for good, one is corrected.
+        delete(ats, 2)
+        update(ats, 9, notes=None)
+        ats.execute("DELETE FROM cdc_sync.changes")
+        await rig.sweep()
+        await rig.pass_grace()
+        assert await rig.deliver() == [("a2", "deleted", "J1")]
+        await rig.sweep()
+        assert await skipped(rig) == {}
+
+
+async def test_a_suspicion_is_not_believed_while_the_row_is_there_unread(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with open_rig(**FRAGILE_ID) as rig:
+        await rig.adopt()
+        delete(ats, 1)
+        await rig.drain.catch_up()
+        insert(ats, 1, "a1", notes="bad")
+        await rig.pass_grace()
+        assert await rig.deliver() == []
+        assert (await rig.store.capture.known(WATCH, ["a1"]))["a1"].in_scope
+        update(ats, 1, notes=None, status="hired")
+        await rig.drain.catch_up()
+        assert await rig.deliver() == [("a1", "hired", "J1")]
+
+
+async def test_an_older_row_hides_no_live_one(ats: Ats, open_rig: OpenRig) -> None:
+    for number in range(1, 6):
+        insert(ats, number, f"a{number}")
+    async with open_rig(**FRAGILE) as rig:
+        await rig.adopt()
+        update(ats, 3, notes="bad", deleted_at="2024-01-02")
+        insert(ats, 103, "a3", status="hired")
+        await rig.drain.catch_up()
+        await rig.pass_grace()
+        assert await rig.deliver() == [("a3", "hired", "J1")]
+
+
+async def test_out_of_scope_they_are_no_error_and_no_deletion_follows(ats: Ats, open_rig: OpenRig) -> None:
+    for number in range(1, 6):
+        insert(ats, number, f"a{number}")
+    async with open_rig(where={"sql": "t.job_id <> 'other'", "depends_on": ["job_id"]}, **FRAGILE) as rig:
+        await rig.adopt()
+        update(ats, 3, notes="bad", job_id="other")
+        insert(ats, 200, "a200", notes="bad", job_id="other")
+        await rig.drain.catch_up()
+        await rig.sweep()
+        assert await skipped(rig) == {}
+        delete(ats, 3)
+        await rig.drain.catch_up()
+        await rig.pass_grace()
+        assert await rig.deliver() == []
+
+
+async def test_a_row_whose_url_alone_fails_is_found_by_its_id(ats: Ats, open_rig: OpenRig) -> None:
+    url = {"sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text END", "depends_on": ["notes"]}
+    for number in range(1, 6):
+        insert(ats, number, f"a{number}")
+    async with open_rig(columns={"status_url": url}) as rig:
+        await rig.adopt()
+        with ats.transaction():
+            delete(ats, 3)
+            insert(ats, 103, "a3", notes="bad")
+        await rig.drain.catch_up()
+        await rig.pass_grace()
+        assert await rig.deliver() == []
+        insert(ats, 7, " ", notes="bad")
+        await rig.drain.catch_up()
+        assert "7" in await skipped(rig), "it may be an application: nobody knows its id"
+
+
+# Rows on which an expression fails: what is read of them and of the others.
+
+
+FRAGILE_STATUS: dict[str, Any] = {
+    "status": {"sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.status END"}
+}
+
+
+def insert_many(ats: Ats, number: int) -> None:
+    run(
+        ats,
+        "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at, updated_at)"
+        " SELECT i, 'a' || i, 's', 'j', now(), now() FROM generate_series(1, %s) AS i",
+        [number],
+    )
+
+
+def spoil(ats: Ats, condition: str) -> None:
+    run(ats, "UPDATE public.applications SET notes = 'bad' WHERE {condition}", condition=condition)
+
+
+class Statements:
+    """Counts the statements that read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.number = 0
+        read = Pool.read
+
+        async def counted(*arguments: Any) -> Rows:
+            self.number += 1
+            return await read(*arguments)
+
+        monkeypatch.setattr(Pool, "read", counted)
+
+    def since(self) -> int:
+        """How many there were since the last call."""
+        number, self.number = self.number, 0
+        return number
+
+
+def bad(rows: list[Row]) -> set[str]:
+    return {row.key[0] for row in rows if row.unreadable}
+
+
+async def test_a_page_that_cannot_be_read_is_read_row_by_row_once(
+    database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert_many(ats, 150)
+    spoil(ats, "id IN (10, 50, 99)")
+    async with opened(a_config(database, columns=FRAGILE_STATUS)) as source:
+        statements = Statements(monkeypatch)
+
+        page = await source.reader.page(None, 150)
+
+        assert len(page.rows) == 150
+        assert bad(page.rows) == {"10", "50", "99"}
+        # The page, its keys, their rows together, and each; the six pieces of each bad one, and a row that is read.
+        assert statements.since() <= 3 + 150 + 3 * (6 + 2)
+        again = await source.reader.page(None, 150)
+        assert bad(again.rows) == {"10", "50", "99"}
+        assert statements.since() <= 3 + 3 * (1 + 6), "it is known which rows to read alone"
+
+
+async def test_too_many_unreadable_rows_stop_the_watch(
+    database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unreadable, "_MOST", 25)
+    insert_many(ats, 60)
+    spoil(ats, "id <= 25")
+    async with opened(a_config(database, columns=FRAGILE_STATUS)) as source:
+        first = await source.reader.page(None, 24)
+        with pytest.raises(SourceError) as raised:
+            await source.reader.page(first.last, 24)
+        assert raised.value.message.endswith(
+            "25 rows cannot be read. Of the row 25: it cannot be read: division by zero."
+        )
+
+
+async def test_bytes_that_are_no_text_are_a_rows_own_where_the_database_knows_its_encoding(
+    database: str, ats: Ats
+) -> None:
+    insert(ats, 1, "a1", notes="e9")
+    insert(ats, 2, "a2", notes="41")
+    columns = {"status": {"sql": "convert_from(decode(t.notes, 'hex'), 'UTF8')"}}
+    async with opened(a_config(database, columns=columns)) as source:
+        bad_row, row = sorted(await source.rows(), key=lambda row: row.key)
+
+        assert row.status == "A"
+        assert bad_row.unreadable == "it cannot be read: invalid byte sequence for encoding …: …"
+
+
+CHECKED = """
+CREATE OR REPLACE FUNCTION public.checked(note text) RETURNS text LANGUAGE plpgsql AS $$BEGIN
+    IF note = 'bad' THEN RAISE 'no status for "%"', note USING ERRCODE = '{sqlstate}'; END IF;
+    RETURN 'fine';
+END$$
+"""
+
+
+async def test_an_error_of_a_functions_own_sqlstate_is_its_rows_own_and_one_of_the_servers_is_not(
+    database: str, ats: Ats
+) -> None:
+    run(ats, CHECKED, sqlstate="HW001")
+    insert(ats, 1, "a1", notes="bad")
+    insert(ats, 2, "a2", notes="good")
+    config = a_config(database, columns={"status": {"sql": "public.checked(t.notes)"}})
+    async with opened(config) as source:
+        bad_row, row = sorted(await source.rows(), key=lambda row: row.key)
+
+        assert row.status == "fine"
+        assert bad_row.unreadable == "it cannot be read: no status for …"
+        run(ats, CHECKED, sqlstate="53200")
+        with pytest.raises(SourceError, match="no status for"):
+            await source.reader.by_key([("1",), ("2",)])
+
+    run(ats, CHECKED, sqlstate="HW001")
+    run(ats, "UPDATE public.applications SET notes = 'bad'")
+    async with opened(config) as source:
+        with pytest.raises(SourceError, match="No row that was tried can be read"):
+            await source.reader.page(None, 10)
+
+
+@pytest.mark.parametrize("composite", [False, True])
+async def test_an_application_is_found_among_rows_whose_id_cannot_be_read(
+    database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch, *, composite: bool
+) -> None:
+    insert_many(ats, 2500)
+    spoil(ats, "id IN (1, 1700)")
+    id_ = "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.hellowork_id END"
+    key = ["id", "hellowork_id"] if composite else ["id"]
+    async with opened(a_config(database, key=key, columns={"application_id": {"sql": id_}})) as source:
+        for _ in range(2):
+            read = await source.reader.by_application(["a2400", "a3"])
+            assert {row.application_id for row in read.rows} == {"a2400", "a3"}
+        statements = Statements(monkeypatch)
+        await source.reader.by_application(["a2400"])
+        assert statements.since() <= 30, "it is known which rows to leave out"

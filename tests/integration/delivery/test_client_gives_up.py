@@ -43,6 +43,12 @@ def wait_until_nothing_is_left(peer: Peer) -> None:
     wait_until(lambda: not peer.left(), "the kernel to give up", WITHIN)
 
 
+def assert_dropped(connection: socket.socket) -> None:
+    read, end = everything_from(connection)
+    assert not is_whole(read)
+    assert end != "open"
+
+
 @both
 @pytest.mark.parametrize(
     ("size", "cancelled_after"), [(BIG, CANCELLED_AFTER), (HUGE, None)], ids=["cancelled", "timeout"]
@@ -55,9 +61,7 @@ def test_a_request_that_the_other_end_does_not_read_is_dropped_with_its_call(
         connection = peer.take()
         assert caller.outcome() == ("cancelled" if cancelled_after else TIMED_OUT, 0)
         assert peer.left() == []
-        read, end = everything_from(connection)
-        assert not is_whole(read)
-        assert end != "open"
+        assert_dropped(connection)
 
 
 @both
@@ -74,9 +78,7 @@ def test_so_is_one_on_a_connection_that_served_before(*, tls: bool) -> None:
         peer.listener.settimeout(0)
         with pytest.raises(BlockingIOError):  # it was the same connection
             peer.listener.accept()
-        read, end = everything_from(connection)
-        assert not is_whole(read)
-        assert end != "open"
+        assert_dropped(connection)
 
 
 @both
@@ -93,30 +95,17 @@ def test_so_is_one_that_is_refused_before_it_was_read(*, tls: bool) -> None:
 
 
 @both
-def test_the_kernel_drops_the_request_of_a_process_that_is_killed(*, tls: bool) -> None:
-    with a_peer(tls=tls) as peer, calling_process(WITHIN) as caller:
-        caller.begin(peer.url, BIG)
-        connection = peer.take()
-        wait_until_it_sends(connection)
-        caller.process.kill()
-        caller.process.wait(WITHIN)
-        assert peer.left() == []
-        read, end = everything_from(connection)
-        assert not is_whole(read)
-        assert end != "open"
-
-
-@both
-def test_the_kernel_drops_the_request_of_a_process_that_is_stopped(*, tls: bool) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_kernel_drops_the_request_of_a_process_that_is_killed_or_stopped(
+    *, tls: bool, number: signal.Signals
+) -> None:
     with a_peer(tls=tls) as peer, calling_process(2.0) as caller:
         caller.begin(peer.url, BIG)
         connection = peer.take()
         wait_until_it_sends(connection)
-        caller.process.send_signal(signal.SIGSTOP)
+        caller.process.send_signal(number)
         wait_until_nothing_is_left(peer)
-        read, end = everything_from(connection)
-        assert not is_whole(read)
-        assert end != "open"
+        assert_dropped(connection)
 
 
 def test_a_connection_that_is_still_being_made_is_given_up() -> None:

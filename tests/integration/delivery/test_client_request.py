@@ -1,13 +1,26 @@
 """The request as it leaves, to the byte."""
 
+import asyncio
+import os
+import ssl
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
+import yaml
+from support import wire
 from support.builders import CREATED, NOW
-from support.emulated import Emulator
+from support.configurations import LEAST, a_config
+from support.emulated import Emulator, EmulatorOptions
 from support.sending import an_entry
 from support.wire import UPDATED, saying, wire_server
 
 from cdc_sync import __version__
+from cdc_sync.cli.check import check_endpoint
 from cdc_sync.core.content import Content, request
+from cdc_sync.core.findings import Finding
 from cdc_sync.core.replies import Reply
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, build
 from cdc_sync.delivery.client import Client
@@ -68,15 +81,11 @@ async def test_the_documented_calls(client: Client, source: str, body: bytes) ->
 @pytest.mark.parametrize(
     ("application_id", "segment"),
     [
-        ("a/b", "a%2Fb"),
         ("../../admin", "..%2F..%2Fadmin"),
         ("100%", "100%25"),
         ("a%2Fb", "a%252Fb"),
-        (" a b ", "%20a%20b%20"),
         ("Zoé €😀", "Zo%C3%A9%20%E2%82%AC%F0%9F%98%80"),
         ("?x=1&y#z;+", "%3Fx%3D1%26y%23z%3B%2B"),
-        ("A-z_0.9~", "A-z_0.9~"),
-        ("...", "..."),
     ],
 )
 async def test_an_id_cannot_leave_its_place_in_the_path(
@@ -134,3 +143,207 @@ async def test_a_body_waits_for_no_permission() -> None:
 
     assert reply.status == 200
     assert wire.request[1]["expect"] == "100-continue"
+
+
+# TLS: only a certificate that is trusted, and that bears the host's name, is talked to.
+
+
+CERTIFICATE = Path(wire.__file__).with_name("localhost.pem")
+
+CALL = """
+import asyncio, sys
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT
+from cdc_sync.delivery.client import Client
+from support.sending import an_entry
+async def main():
+    async with Client({DEFAULT_ACCOUNT: {}}, timeout=20, connections=1) as client:
+        print((await client.call(an_entry(base_url=sys.argv[1])))[0])
+asyncio.run(main())
+"""
+"""A call by a process of its own: whom it trusts is settled when it starts."""
+
+
+@pytest.fixture
+def tls() -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATE)
+    return context
+
+
+async def call_trusting(certificate: Path, base_url: str) -> str:
+    environment = {**os.environ, "SSL_CERT_FILE": str(certificate), "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CALL, base_url, env=environment, stdout=subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    return output.decode()
+
+
+async def test_a_certificate_that_nobody_vouches_for(client: Client, tls: ssl.SSLContext) -> None:
+    async with wire_server(saying(UPDATED), name="localhost", tls=tls) as server:
+        reply, _ = await client.call(an_entry(base_url=server.url))
+
+    assert reply.failure is not None
+    assert reply.failure.startswith("TLS: the certificate is not trusted (")
+    assert "self-signed certificate" in reply.failure
+    assert server.requests == []
+
+
+async def test_a_certificate_that_is_trusted(tls: ssl.SSLContext) -> None:
+    async with wire_server(saying(UPDATED), name="localhost", tls=tls) as server:
+        assert "status=200" in await call_trusting(CERTIFICATE, server.url)
+
+    assert len(server.requests) == 1
+
+
+async def test_a_certificate_for_another_name(tls: ssl.SSLContext) -> None:
+    async with wire_server(saying(UPDATED), name="127.0.0.1", tls=tls) as server:
+        said = await call_trusting(CERTIFICATE, server.url)
+
+    assert "TLS: the certificate is not trusted (" in said
+    assert "127.0.0.1" in said
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("greeting", "failure"),
+    [
+        (b"", "no connection to 127.0.0.1:{port} ("),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\nThis is a plain HTTP port", "TLS: wrong version number"),
+    ],
+)
+async def test_the_other_end_speaks_no_tls(client: Client, greeting: bytes, failure: str) -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        reply, _ = await client.call(an_entry(base_url=f"https://127.0.0.1:{port}"))
+
+    assert reply.failure is not None
+    assert reply.failure.startswith(failure.format(port=port))
+
+
+# What `cdc-sync check` finds of HelloWork's API, step by step, and that it tells it nothing.
+
+
+HEADERS = {"X-Api-Key": "planted-secret"}
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+async def found(base_url: str, **hellowork: object) -> dict[str, Finding]:
+    changes = {f"hellowork.{name}": value for name, value in {"base_url": base_url, **hellowork}.items()}
+    findings: list[Finding] = []
+    await check_endpoint(a_config(changes), findings.append)
+    return {finding.check: finding for finding in findings}
+
+
+def wrong(findings: Mapping[str, Finding]) -> dict[str, str]:
+    return {name: finding.state for name, finding in findings.items() if finding.state != "ok"}
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+
+
+async def test_it_is_there_and_was_told_nothing() -> None:
+    async with Emulator(EmulatorOptions(required_headers=HEADERS)) as emulator:
+        findings = await found(emulator.url, headers=HEADERS)
+
+        assert emulator.calls == []
+    assert wrong(findings) == {}
+    assert set(findings) == {"endpoint", "endpoint-clock", "headers"}
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_one_head_without_secrets_is_all_that_is_asked(tls: ssl.SSLContext) -> None:
+    async with wire_server(saying(NOT_FOUND), name="localhost", tls=tls) as server:
+        findings = await found(f"{server.url}/ats", headers=HEADERS)
+
+        ((line, headers, body),) = [server.request]
+    assert wrong(findings) == {}
+    assert line == "HEAD /ats HTTP/1.1"
+    assert body == b""
+    assert not {"x-api-key", "authorization", "cookie"} & set(headers)
+
+
+async def test_a_name_that_is_not_known() -> None:
+    findings = await found("https://nowhere.invalid")
+
+    assert wrong(findings) == {"endpoint": "failed", "headers": "warning"}
+    assert "--head https://nowhere.invalid" in (findings["endpoint"].remedy or "")
+    assert "X-Api-Key" in (findings["headers"].remedy or "")
+
+
+async def test_a_check_of_a_certificate_that_nobody_vouches_for(tls: ssl.SSLContext) -> None:
+    async with wire_server(saying(NOT_FOUND), name="localhost", tls=tls) as server:
+        findings = await found(server.url)
+
+        assert server.requests == []
+    assert wrong(findings) == {"endpoint": "failed"}
+    assert "self-signed certificate" in findings["endpoint"].message
+    assert "ca-certificates" in (findings["endpoint"].remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", "warning"),
+        (b"SSH-2.0-OpenSSH_9.7\r\n", "failed"),
+        (b"", "failed"),
+    ],
+)
+async def test_what_does_not_answer_well(answer: bytes, state: str) -> None:
+    async with wire_server(saying(answer)) as server:
+        findings = await found(server.url)
+
+    assert wrong(findings) == {"endpoint": state}
+    assert "curl " in (findings["endpoint"].remedy or "")
+
+
+async def test_whoever_does_not_answer_is_not_waited_for_for_ever() -> None:
+    async def silence(_: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+
+    async with wire_server(silence) as server:
+        findings = await found(server.url, timeout="200ms")
+
+    assert wrong(findings) == {"endpoint": "failed"}
+    assert "Timeout" in findings["endpoint"].message
+
+
+async def test_the_clock_of_the_other_side() -> None:
+    dated = NOT_FOUND.replace(b"\r\n\r\n", b"\r\nDate: Tue, 15 Nov 1994 08:12:31 GMT\r\n\r\n")
+    async with wire_server(saying(dated)) as server:
+        findings = await found(server.url)
+
+    assert wrong(findings) == {"endpoint-clock": "warning"}
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_allowed_hosts_are_asked_too() -> None:
+    findings: list[Finding] = []
+    async with Emulator() as emulator:
+        changes = {"hellowork.base_url": emulator.url, "hellowork.allowed_hosts": ["nowhere.invalid", "localhost"]}
+        await check_endpoint(a_config(changes), findings.append)
+
+    (failed,) = (finding for finding in findings if finding.state != "ok")
+    assert failed.check == "endpoint"
+    assert "nowhere.invalid" in failed.message
+
+
+async def test_a_watch_without_headers_beside_others_that_have_some() -> None:
+    findings: list[Finding] = []
+    watch = yaml.safe_load(LEAST)["watches"]["applications"]
+    changes = {
+        "hellowork.base_url": "https://nowhere.invalid",
+        "hellowork.headers": {},
+        "watches.others": {**watch, "hellowork": {"headers": HEADERS}},
+    }
+    await check_endpoint(a_config(changes), findings.append)
+
+    (headers,) = (finding for finding in findings if finding.check == "headers")
+    assert headers.state == "warning"
+    assert headers.message.startswith("calls for applications carry no headers")

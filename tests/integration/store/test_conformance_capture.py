@@ -1,30 +1,47 @@
-"""What capture keeps in the store: rows and keys, scope, suspicions, skips, positions, and a sweep's question."""
+"""What observations become, what capture keeps in the store, and applications that move between two watches."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 import pytest
+from support import acting
 from support.builders import (
     HOUR,
+    MINUTE,
     NOW,
     SECOND,
     WATCH,
+    a_baseline,
     a_batch,
+    a_content,
     a_suspicion,
     an_observation,
     moved,
     some_rules,
 )
-from support.store_backends import OpenStore
 from support.store_steps import (
+    Begun,
+    acknowledge,
     adopt,
+    begin_call,
+    begin_calls,
+    bury,
+    entry_of,
     events_of,
     known_one,
+    lose_answer,
     observe,
     results_of,
+    story_of,
+    told_status,
+    waiting_entry,
 )
 
-from cdc_sync.core.outbox import Skip, Suspicion
-from cdc_sync.core.rows import Key
+from cdc_sync.core.batch import Applied, ApplyResult, Heir, Resolved
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.outbox import Entry, Skip, Suspicion
+from cdc_sync.core.rows import Key, Observation, OutOfScope, Reportable
+from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store import Store
 
 
@@ -43,25 +60,6 @@ class TestKeys:
         assert (await known_one(store)).key == ("row 2",)
         assert await unresolved(store, ("a1",)) == {}
         assert await unresolved(store, ("row 2",)) == {"a1": NOW}
-
-    @pytest.mark.parametrize("key", [("1", "2"), ("a,b", 'c"d'), ("é🎉", ""), ("[", "]", "\\"), ("1",)])
-    async def test_a_key_may_have_several_columns_and_any_text(self, store: Store, key: tuple[str, ...]) -> None:
-        await adopt(store, "other")
-        await observe(store, moved(an_observation(), *key))
-
-        assert (await known_one(store)).key == key
-        assert await unresolved(store, key) == {"a1": NOW}
-
-
-class TestScope:
-    async def test_an_application_leaves_the_scope_without_a_call(self, store: Store) -> None:
-        await adopt(store, "a1", "a2")
-
-        assert await results_of(store, some_rules(), a_batch(out_of_scope=["a1", "never seen"])) == []
-
-        assert not (await known_one(store, "a1")).in_scope
-        assert (await known_one(store, "a2")).in_scope
-        assert await store.capture.known(WATCH, ["never seen"]) == {}
 
 
 class TestSuspicions:
@@ -103,14 +101,6 @@ class TestSuspicions:
 
 
 class TestSkips:
-    async def test_a_row_that_cannot_be_reported_is_kept_with_its_reason(self, store: Store) -> None:
-        skips = [Skip(("2",), None, "the application's id is empty"), Skip(("1", "x"), "a1", "it has no status")]
-
-        await store.capture.apply(some_rules(), a_batch(skips=skips))
-
-        assert await store.report.skipped(WATCH, 10) == sorted(skips, key=lambda skip: skip.key)
-        assert len(await store.report.skipped(WATCH, 1)) == 1
-
     async def test_a_row_that_can_be_reported_again_is_forgotten(self, store: Store) -> None:
         kept = Skip(("2",), "a2", "it has no status")
         await store.capture.apply(some_rules(), a_batch(skips=[Skip(("1",), "a1", "it has no status"), kept]))
@@ -120,30 +110,15 @@ class TestSkips:
         assert await store.report.skipped(WATCH, 10) == [kept]
 
 
-class TestPositions:
-    async def test_a_batch_brings_them_along(self, store: Store, open_store: OpenStore) -> None:
-        await store.capture.apply(
-            some_rules(), a_batch(positions={"watermark": "2023-01-10 09:00:00.123456", "fence": "1"})
-        )
-        await store.capture.apply(some_rules(), a_batch(positions={"fence": "2"}))
-        await store.driver.close()
+async def test_a_batch_brings_positions_along(store: Store) -> None:
+    for positions in ({"watermark": "2023-01-10 09:00:00.123456", "fence": "1"}, {"fence": "2"}):
+        await store.capture.apply(some_rules(), a_batch(positions=positions))
 
-        assert await (await open_store()).capture.positions(WATCH) == {
-            "watermark": "2023-01-10 09:00:00.123456",
-            "fence": "2",
-        }
+    assert await store.capture.positions(WATCH) == {"watermark": "2023-01-10 09:00:00.123456", "fence": "2"}
 
 
 class TestUnmet:
     """A sweep marks what it meets in a bitmap; what is not marked may be gone."""
-
-    @staticmethod
-    async def of(store: Store, *met: str, watch: str = WATCH) -> list[str]:
-        highest = await store.capture.highest_number()
-        bitmap = bytearray(highest // 8 + 1)
-        for known in (await store.capture.known(watch, met)).values():
-            bitmap[known.number >> 3] |= 1 << (known.number & 7)
-        return sorted([id_ async for part in store.capture.unmet(watch, bytes(bitmap), highest, 7) for id_ in part])
 
     @pytest.mark.parametrize("others", [0, 100])
     async def test_they_are_returned_in_parts_and_of_the_watch_alone(self, store: Store, others: int) -> None:
@@ -161,3 +136,224 @@ class TestUnmet:
 
         assert sorted(id_ for part in parts for id_ in part) == ids[-3:]
         assert len(parts) >= 3
+
+
+async def test_every_field_of_a_content_is_kept(store: Store) -> None:
+    content = a_content("reçu 🎉 '\"", "2022-001-développeur", deleted=True)._replace(
+        created=-62_135_596_800_000,  # the first and the last instant that HelloWork's dates can write
+        event_date=253_402_300_799_999,
+        source='{"sourceId": "CVCatcherWebsite", "n": 1.10}',
+        extra='{"communicationDelay": 3}',
+    )
+
+    await observe(store, replace(an_observation(), content=content))
+    assert (await waiting_entry(store)).content == content
+
+    await acknowledge(store, await begin_call(store))
+    assert (await known_one(store)).snapshot == content
+
+
+async def test_a_new_content_starts_its_retries_afresh_but_stays_attempted(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, an_observation(status="seen"))
+    called = await begin_call(store)
+    await lose_answer(store, called, again_at=NOW + 10 * MINUTE)
+
+    await observe(store, an_observation(status="hired"), at=NOW + SECOND)
+
+    entry = await waiting_entry(store)
+    assert (entry.attempts, entry.first_attempt_at, entry.reason) == (0, None, None)
+    assert (entry.queued_at, entry.due_at) == (NOW + SECOND, NOW + SECOND)
+    assert entry.revision > called.revision
+    assert entry.attempted
+    assert [event.detail.get("replaced") for event in await story_of(store)] == [False, None, True]
+
+
+@pytest.mark.parametrize("application_id", ["1", "é 🎉", 'a"b', "a'b", "a\\b", "%", "[1]", "{}", "x" * 300, " 1"])
+async def test_any_id_names_its_application_and_no_other(store: Store, application_id: str) -> None:
+    await adopt(store, application_id, "other")
+
+    await observe(store, an_observation(application_id, "hired"))
+
+    assert (await begin_call(store)).application_id == application_id
+    assert list(await store.capture.known("applications", [application_id])) == [application_id]
+
+
+async def test_a_large_baseline_is_one_step(store: Store) -> None:
+    ids = [f"a{number}" for number in range(5000)]
+
+    await adopt(store, *ids)
+
+    known = await store.capture.known("applications", ids)
+    assert len(known) == 5000
+    assert len({one.number for one in known.values()}) == 5000
+
+
+async def test_a_batch_that_cannot_be_recorded_leaves_nothing_behind(store: Store) -> None:
+    twice = a_baseline(an_observation("a1"), *(moved(an_observation("a2"), row) for row in ("row 1", "row 2")))
+
+    with pytest.raises(StoreError):
+        await store.capture.apply(some_rules(), twice._replace(positions={"baseline": "a2"}))
+
+    assert await store.capture.known("applications", ["a1", "a2"]) == {}
+    assert await store.capture.positions("applications") == {}
+
+
+async def test_a_batch_without_news_is_not_written(store: Store) -> None:
+    await adopt(store, "a1", "a2")
+    await observe(store, an_observation("a2", "seen"))
+    rows: list[Observation] = [an_observation("a1"), an_observation("a2", "seen"), OutOfScope(None, ("nobody's",))]
+
+    assert await store.capture.apply(some_rules(), a_batch(*rows)._replace(replica={"replica": "7"})) == Applied()
+    assert (await store.capture.apply(some_rules(), a_batch(an_observation("a1", key=("row 2",))))).written is False
+    assert await store.capture.positions(WATCH) == {}
+
+    applied = await store.capture.apply(
+        some_rules(), a_batch(an_observation("a1", "seen"))._replace(replica={"replica": "7"})
+    )
+    assert applied.written
+    assert await store.capture.positions(WATCH) == {"replica": "7"}
+
+
+class TestACorrectedRow:
+    """It says what waits already, and something else of what rides along."""
+
+    async def test_corrects_a_dead_letter_which_stays_one(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await bury(store, an_observation(status="hired"))
+        before = await waiting_entry(store, "a1")
+        corrected = replace(an_observation(status="hired"), content=RIGHT)
+
+        assert await observe(store, corrected) == []
+
+        entry = await waiting_entry(store, "a1")
+        assert entry.content == RIGHT._replace(event_date=before.content.event_date)
+        assert entry._replace(content=before.content, revision=before.revision) == before
+        assert await acting.retry_dead(store, None, NOW) == [(WATCH, "a1")]
+        (sent,) = await begin_calls(store, endpoint=endpoint_of(RIGHT.url))
+        assert sent.content == entry.content
+
+    async def test_is_sent_instead_of_what_waits_and_no_sooner(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await observe(store, an_observation(status="hired"), rules=some_rules(default_settle=MINUTE))
+
+        await observe(
+            store, replace(an_observation(status="hired"), content=RIGHT), rules=some_rules(), at=NOW + SECOND
+        )
+
+        assert await begin_calls(store, NOW + MINUTE - 1, endpoint=endpoint_of(RIGHT.url)) == []
+        assert endpoint_of(RIGHT.url) in await store.delivery.endpoints()
+        (sent,) = await begin_calls(store, NOW + MINUTE, endpoint=endpoint_of(RIGHT.url))
+        assert (sent.content.source, sent.content.url) == (RIGHT.source, RIGHT.url)
+        assert (await store.operation.fuses())[WATCH].changes == 1
+
+
+RIGHT = a_content("hired", base_url="https://right.example")._replace(
+    source='"partner"', created=NOW - 1, extra='{"x": 1}'
+)
+
+
+ARCHIVE = "archive"
+
+
+async def seen_in_archive(
+    store: Store, *observations: Reportable, others: tuple[str, ...] = (WATCH,)
+) -> list[ApplyResult]:
+    """What the archive's watch makes of rows, which has the same credentials as others."""
+    return await results_of(store, some_rules(ARCHIVE), a_batch(*observations)._replace(others=others))
+
+
+async def left_to_archive(store: Store, application_id: str = "a1") -> None:
+    """The answer to a suspicion, after a look at the archive's table."""
+    moved = Resolved(application_id, NOW, None, elsewhere=Heir(ARCHIVE))
+    await store.capture.apply(some_rules(), a_batch(moved, origin="deletion"))
+
+
+class TestTheOtherWatch:
+    async def test_adopts_the_acknowledged_state(self, store: Store) -> None:
+        await adopt(store, "a1")
+
+        (result,) = await seen_in_archive(store, an_observation())
+
+        assert result.decision == "adopt"
+        assert await told_status(store, watch=ARCHIVE) == "applied"
+        assert await entry_of(store, watch=ARCHIVE) is None
+
+    async def test_compares_with_the_newest_of_several_states(self, store: Store) -> None:
+        await adopt(store, "a1", watch="former", at=NOW - SECOND)
+        await adopt(store, "a1")
+        await observe(store, an_observation(status="hired"))
+        await acknowledge(store, await begin_call(store))
+
+        await seen_in_archive(store, an_observation(), others=("former", WATCH))
+
+        assert await entry_of(store, watch=ARCHIVE) is not None
+
+    async def test_finds_states_among_more_records_than_one_statement_searches(self, store: Store) -> None:
+        ids = [f"a{number}" for number in range(30)]
+        await adopt(store, *ids)
+        strangers = [f"w{number}" for number in range(1000)]
+
+        found = await store.capture.known_elsewhere(ARCHIVE, [*strangers, WATCH], ids)
+
+        assert found.keys() == set(ids)
+        assert await store.capture.known_elsewhere(WATCH, [*strangers, WATCH], ids) == {}, "it knows them itself"
+
+
+class TestTwoEntries:
+    @pytest.mark.parametrize("is_attempted", [False, True])
+    async def test_a_newer_state_replaces_the_other_watchs_entry(self, store: Store, *, is_attempted: bool) -> None:
+        await adopt(store, "a1")
+        await observe(store, an_observation(status="hired"))
+        if is_attempted:
+            await lose_answer(store, await begin_call(store))
+
+        await seen_in_archive(store, an_observation(status="offer"))
+
+        assert await entry_of(store) is None
+        entry = await waiting_entry(store, watch=ARCHIVE)
+        assert (entry.due_at, entry.attempted) == (NOW, is_attempted)
+        assert "moved" in await events_of(store)
+
+    @pytest.mark.parametrize("ends", [acknowledge, lose_answer])
+    async def test_a_newer_state_replaces_what_is_under_way_too(
+        self, store: Store, ends: Callable[[Store, Entry], Awaitable[None]]
+    ) -> None:
+        await adopt(store, "a1")
+        await observe(store, an_observation(status="hired"))
+        under_way = await begin_call(store)
+
+        moved = a_batch(an_observation(status="offer"))._replace(others=(WATCH,))
+        await store.capture.apply(some_rules(ARCHIVE), moved, Begun(under_way))
+        await ends(store, under_way)
+
+        assert await entry_of(store) is None
+        entry = await waiting_entry(store, watch=ARCHIVE)
+        assert (entry.due_at, entry.attempted) == (NOW, True)
+
+
+class TestTheHeir:
+    async def test_begins_from_what_hellowork_acknowledged_last(self, store: Store) -> None:
+        await adopt(store, "a1", watch=ARCHIVE)
+        await observe(store, an_observation(status="hired"))
+        await acknowledge(store, await begin_call(store))
+
+        await left_to_archive(store)
+
+        assert await told_status(store, watch=ARCHIVE) == "hired"
+        assert await store.capture.next_suspicion(ARCHIVE) == NOW
+
+
+class TestTheFormerWatch:
+    async def test_forgets_the_application(self, store: Store) -> None:
+        await adopt(store, "a1", "a2")
+        await observe(store, an_observation(status="hired"))
+        await store.capture.apply(some_rules(), a_suspicion("a1", due_at=NOW))
+
+        await left_to_archive(store)
+
+        assert (await store.capture.known(WATCH, ["a1", "a2"])).keys() == {"a2"}
+        assert await entry_of(store) is None
+        assert await store.capture.next_suspicion(WATCH) is None
+        assert (await store.report.counts())[WATCH].known == 1
+        assert (await events_of(store))[-1] == "moved"

@@ -1,8 +1,12 @@
-"""What a person asks for: release, discard, retry, resend."""
+"""What a person asks for, the requests that carry it to the leader, and what the fuse holds for a person."""
 
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 from support import acting
 from support.builders import (
@@ -13,12 +17,14 @@ from support.builders import (
     TRANSITIONS,
     WATCH,
     a_baseline,
+    a_batch,
     a_content,
     an_observation,
     rules_by_row,
     some_rules,
 )
-from support.requests import forgotten
+from support.requests import executed, forgotten
+from support.store_backends import OpenStore, PostgresBackend
 from support.store_steps import (
     acknowledge,
     adopt,
@@ -30,19 +36,24 @@ from support.store_steps import (
     known_one,
     observe,
     reject,
+    results_of,
     told_status,
     waiting_entry,
 )
 
-from cdc_sync.core.batch import HistoryEntry
+from cdc_sync.core.batch import ApplyResult, HistoryEntry
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Fuse, transition
+from cdc_sync.core.diff import Enqueue, Fuse, transition
 from cdc_sync.core.events import PersonActed
+from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.outbox import EntryState
+from cdc_sync.core.replies import ALL_ENDPOINTS
+from cdc_sync.core.rows import Reportable
 from cdc_sync.store import Store, acts
-from cdc_sync.store.acts import Discard, Send
+from cdc_sync.store.acts import DEADLINE, Discard, Forget, Pause, Request, Resend, Resume, Send
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.encoding import state_columns
+from cdc_sync.store.postgres import PostgresDriver
 from cdc_sync.store.protocol import HeldGroup
 
 LATER = NOW + MINUTE
@@ -80,17 +91,6 @@ class TestRelease:
 
         assert len(await acting.release_held(store, None, LATER, account=account)) == 1
         assert await left(store) == kept
-
-    async def test_held_entries_are_sent_and_the_fuse_is_whole(self, store: Store) -> None:
-        await hold(store, "a1", "a2")
-
-        assert len(await acting.release_held(store, None, LATER)) == 2
-
-        claimed = await begin_calls(store, LATER)
-        assert [entry.application_id for entry in claimed] == ["a1", "a2"]
-        assert [entry.reason for entry in claimed] == [None, None]
-        assert await store.operation.fuses() == {WATCH: Fuse(decided_at=LATER)}
-        assert await events_of(store) == ["held", "released"]
 
 
 class TestHeldGroups:
@@ -159,20 +159,6 @@ class TestHeldGroups:
 
 
 class TestDiscard:
-    async def test_held_entries_are_taken_as_acknowledged(self, store: Store) -> None:
-        await hold(store, "a1", "d1")
-
-        assert await acting.discard(store, "held", None, LATER) == [(WATCH, "a1"), (WATCH, "d1")]
-
-        assert await begin_calls(store, LATER) == []
-        (record,) = await store.report.records("d1", None)
-        assert (record.snapshot, record.acknowledged_at) == (
-            a_content("hired", application_id="d1", deleted=True),
-            LATER,
-        )
-        assert not await is_blown(store)
-        assert await events_of(store) == ["held", "discarded"]
-
     async def test_a_record_says_so_until_another_state_is_acknowledged(self, store: Store) -> None:
         await bury(store, an_observation("a1"))
         (before,) = await store.report.records("a1", None)
@@ -183,7 +169,7 @@ class TestDiscard:
         (acknowledged,) = await store.report.records("a1", None)
 
         assert [each.discarded for each in (before, discarded, acknowledged)] == [False, True, False]
-        assert discarded.snapshot == a_content("applied")
+        assert (discarded.snapshot, discarded.acknowledged_at) == (a_content("applied"), LATER)
 
     @pytest.mark.parametrize("state", ["held", "dead"])
     async def test_the_account_that_has_the_application_stays_its_account(
@@ -301,8 +287,6 @@ class TestRetry:
         await acting.retry_dead(store, None, LATER, ids=["a1"])
 
         assert list(await store.delivery.endpoints()) == [ENDPOINT]
-        assert not (await waiting_entry(store)).attempted
-        assert (await begin_call(store, LATER)).application_id == "a1"
 
     async def test_what_has_no_url_to_call_stays_a_dead_letter(self, store: Store) -> None:
         await observe(store, an_observation(base_url="gopher://example", refused="its URL may not be called"))
@@ -314,17 +298,6 @@ class TestRetry:
 
 
 class TestResend:
-    async def test_the_snapshot_is_enqueued_once_more(self, store: Store) -> None:
-        await adopt(store, "a1", "a2")
-
-        assert await acting.resend(store, None, ["a1", "never seen"], LATER) == [(WATCH, "a1")]
-
-        entry = await begin_call(store, LATER)
-        assert (entry.content, entry.kinds) == (a_content(), frozenset())
-        assert await entry_of(store, "a2") is None
-        await acknowledge(store, entry)
-        assert await events_of(store) == ["resend", "acknowledged"]
-
     async def test_what_waits_already_goes_out_now(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"), rules=some_rules(default_settle=MINUTE))
@@ -428,3 +401,294 @@ class TestForgettingAnApplication:
         (line,) = await store.report.story("", None, 10)
         assert line == HistoryEntry(LATER, "", "", "forgotten", {"who": "julia", "count": count})
         assert await self.forget(store, "secret-1") == 0
+
+
+ELSEWHERE = "https://one.example:443"
+
+
+def by(action: str) -> PersonActed:
+    """An operator."""
+    return PersonActed(NOW, action, "julia", 1)
+
+
+async def ask(store: Store, request: Request[Any], within: float = DEADLINE) -> str:
+    """Add a request, as another process does."""
+    return await store.operation.add_request(request, within)
+
+
+async def execute_all(store: Store) -> int:
+    """Execute the waiting requests; returns how many rows were looked at."""
+    number = 0
+    while await store.operation.execute_next(captured=()) is not None:
+        number += 1
+    return number
+
+
+async def rows_of(store: Store) -> list[tuple[Any, ...]]:
+    """The requests that are there."""
+
+    async def work(transaction: Transaction) -> list[tuple[Any, ...]]:
+        rows = []
+        while waiting := await transaction.rows("next_request"):
+            rows += waiting
+            await transaction.run("remove_request", id=waiting[0][0])
+        return rows
+
+    return await store.driver.transact(work)
+
+
+class TestOrder:
+    async def test_they_are_executed_as_they_were_asked(self, store: Store) -> None:
+        for request in (Pause(ELSEWHERE, by("pause")), Resume(ALL_ENDPOINTS, by("resume")), Pause("b", by("pause"))):
+            await ask(store, request)
+
+        assert await execute_all(store) == 3
+
+        assert await store.operation.paused() == {"b"}
+
+    async def test_who_executes_one_learns_what_was_done(self, store: Store) -> None:
+        await ask(store, Pause(ELSEWHERE, by("pause")))
+        await ask(store, Resend(WATCH, ("nobody",), by("resend")))
+        await ask(store, Forget(WATCH, by("forget")))
+
+        done = [await store.operation.execute_next(captured=[WATCH]) for _ in range(4)]
+
+        assert done == [[by("pause")], [], [], None]
+
+
+class TestDeadline:
+    async def test_an_expired_one_is_never_executed(self, store: Store) -> None:
+        id_ = await ask(store, Pause(ELSEWHERE, by("pause")), within=0.01)
+        await asyncio.sleep(0.05)
+
+        await execute_all(store)
+
+        assert await store.operation.paused() == frozenset()
+        assert await store.operation.remove_request(id_) is None
+
+    @pytest.mark.parametrize("minutes", [1, 60])
+    async def test_a_clock_that_was_set_back_does_not_put_it_off(self, store: Store, minutes: int) -> None:
+        await ask(store, Pause(ELSEWHERE, by("pause")))
+        await shift(store, minutes * 60_000)
+
+        await execute_all(store)
+
+        assert await store.operation.paused() == frozenset()
+
+    async def test_what_killed_commands_left_is_pruned(self, store: Store) -> None:
+        await executed(store, Pause(ELSEWHERE, by("pause")))
+        await ask(store, Pause("old", by("pause")))
+        await shift(store, -10 * 60_000)
+        await ask(store, Pause("new", by("pause")))
+
+        await store.operation.prune(NOW, 10, 10)
+
+        assert [json.loads(arguments)["endpoint"] for _, _, arguments, _ in await rows_of(store)] == ["new"]
+
+
+async def shift(store: Store, by_: int) -> None:
+    """Let the requests have been asked later, by so many milliseconds."""
+    moved = f"UPDATE {'cdc_sync.' if store.driver.clock.shared else ''}request SET asked_at = asked_at + {by_}, "  # noqa: S608
+    await outside(store, moved + f"expires_at = expires_at + {by_}")
+
+
+async def outside(store: Store, statement: str, values: Sequence[Any] = ()) -> None:
+    """Run a statement of the test's own."""
+
+    async def work(transaction: Any) -> None:
+        if store.driver.clock.shared:
+            await transaction._connection.execute(statement.replace("?", "%s").encode(), values)
+        else:
+            transaction.connection.execute(statement, values)
+
+    await store.driver.transact(work)
+
+
+class TestRefusal:
+    async def test_leaves_nothing_but_the_answer(self, store: Store) -> None:
+        await hold(store, "a1")
+
+        with pytest.raises(OperationError, match="a daemon works the watch"):
+            await executed(store, Forget(WATCH, by("forget")), captured=[WATCH])
+
+        assert (await waiting_entry(store, "a1")).state == "held"
+
+    async def test_goes_to_a_command_of_another_version(self, store: Store) -> None:
+        table = "cdc_sync.request" if store.driver.clock.shared else "request"
+        insert = f"INSERT INTO {table} (id, what, arguments, asked_at, expires_at) VALUES (?, ?, ?, 0, {1 << 50})"  # noqa: S608
+        asked = {
+            "unknown": ("paint", "{}"),
+            "less": ("pause", '{"endpoint": "x"}'),
+            "restricted": ("resume", json.dumps({"endpoint": "", "by": vars_of(by("resume")), "only": "red"})),
+            "broken": ("pause", "{"),
+        }
+        for id_, (what, arguments) in asked.items():
+            await outside(store, insert, (id_, what, arguments))
+        await acting.pause(store, ELSEWHERE)
+
+        assert await execute_all(store) == len(asked)
+
+        for id_, (what, _) in asked.items():
+            answer = json.loads(await store.operation.remove_request(id_) or "{}")
+            assert f"({what})" in answer["refused"]
+        assert await store.operation.paused() == {ELSEWHERE}
+
+
+def vars_of(acted: PersonActed) -> dict[str, Any]:
+    """A person's action as JSON has it."""
+    return {name: getattr(acted, name) for name in ("at", "action", "who", "count", "on")}
+
+
+class TestFailure:
+    async def test_of_the_store_leaves_the_request_waiting(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        await hold(store, "a1")
+        held = tuple(await store.operation.chosen("held", None))
+        id_ = await ask(store, Send("held", None, held, by("release")))
+
+        async def fail(*_: Any) -> None:
+            raise StoreError("store-unusable", "the disk is full")
+
+        with monkeypatch.context() as failing:
+            failing.setattr(acts, "add_history", fail)
+            with pytest.raises(StoreError, match="full"):
+                await store.operation.execute_next(captured=())
+        assert (await waiting_entry(store, "a1")).state == "held", "nothing of it is kept"
+        assert not await store.operation.is_answered(id_)
+
+        await execute_all(store)
+
+        assert (await waiting_entry(store, "a1")).state == "pending"
+
+
+async def test_a_command_that_is_stopped_while_it_takes_its_request_back_stops_nobody(dsn_of_store: str) -> None:
+    """Its session may keep the request's row for long."""
+    store = Store(await PostgresDriver.open(dsn_of_store))
+    try:
+        id_ = await ask(store, Pause(ELSEWHERE, by("pause")))
+        with psycopg.connect(dsn_of_store) as stopped:
+            stopped.execute("SELECT answer FROM cdc_sync.request WHERE id = %s FOR UPDATE", (id_,))
+            async with asyncio.timeout(20):
+                assert await store.operation.execute_next(captured=()) is None
+                await ask(store, Resume(ELSEWHERE, by("resume")))
+                assert await store.operation.execute_next(captured=())
+    finally:
+        await store.driver.close()
+
+
+@pytest.fixture
+def dsn_of_store(store_database: str) -> str:
+    return PostgresBackend(store_database).dsn
+
+
+TWO_CHANGES = some_rules(max_changes=2)
+REASON = "more than 2 changes at once (fuse.max_changes)"
+
+
+async def states(store: Store, *ids: str) -> list[str]:
+    return [(await waiting_entry(store, one)).state for one in ids]
+
+
+async def change(store: Store, *ids: str, at: int = NOW, watch: str = WATCH) -> list[ApplyResult]:
+    """Let applications change, of which two may."""
+    rows = [an_observation(one, "hired") for one in ids]
+    return await observe(store, *rows, rules=some_rules(watch, max_changes=2), at=at)
+
+
+async def fuse_of(store: Store, watch: str = WATCH) -> Fuse:
+    return (await store.operation.fuses())[watch]
+
+
+async def test_changes_beyond_it_are_held_with_the_reason_until_all_are_undone(store: Store) -> None:
+    await adopt(store, "a1", "a2", "a3", "a4")
+    await change(store, "a1", "a2")
+    assert await store.operation.fuses() == {WATCH: Fuse(at=NOW, changes=2)}
+
+    news = await change(store, "a3", "a4")
+
+    held = Enqueue(frozenset({"status"}))
+    assert news == [ApplyResult(one, held, "held", REASON) for one in ("a3", "a4")]
+    assert (await waiting_entry(store, "a3")).reason == REASON
+    assert [entry.application_id for entry in await begin_calls(store)] == ["a1", "a2"]
+    assert await events_of(store, "a3") == ["held"]
+    await observe(store, an_observation("a3"), rules=TWO_CHANGES)
+    fuse = await fuse_of(store)
+    assert (fuse.blown_at, fuse.reason) == (NOW, REASON)
+
+    await observe(store, an_observation("a4"), rules=TWO_CHANGES)
+
+    fuse = await fuse_of(store)
+    assert (fuse.blown_at, fuse.reason) == (None, None)
+
+
+async def test_changes_are_counted_over_batches_and_restarts_and_by_watch(store: Store, open_store: OpenStore) -> None:
+    await adopt(store, "a1", "a2", "a3")
+    await adopt(store, "a1", watch="spontaneous")
+    await change(store, "a1")
+    await change(store, "a2", at=NOW + MINUTE)
+    await store.driver.close()
+
+    later = await open_store()
+    await change(later, "a3", at=NOW + 2 * MINUTE)
+    await change(later, "a1", at=NOW + 2 * MINUTE, watch="spontaneous")
+
+    assert await states(later, "a1", "a2", "a3") == ["pending", "pending", "held"]
+    assert (await waiting_entry(later, "a1", "spontaneous")).state == "pending"
+
+
+async def dies(store: Store) -> None:
+    await observe(store, an_observation("a3", refused="the URL may not be called"), rules=TWO_CHANGES)
+
+
+async def is_acknowledged(store: Store) -> None:
+    """HelloWork has received what is held, by an earlier call."""
+    await acting.release_held(store, WATCH, NOW, ids=["a3"])
+    entry = next(entry for entry in await begin_calls(store) if entry.application_id == "a3")
+    nothing = some_rules(max_changes=0)
+    await observe(store, an_observation("a3", "hired", deleted=True), rules=nothing, under_way=[entry])
+    await observe(store, an_observation("a3", "hired"), rules=nothing, under_way=[entry])
+    assert await states(store, "a3") == ["held"]
+    await acknowledge(store, entry)
+    assert await entry_of(store, "a3") is None
+
+
+@pytest.mark.parametrize("happens", [dies, is_acknowledged])
+async def test_it_is_whole_again_when_nothing_is_held(
+    store: Store, happens: Callable[[Store], Awaitable[None]]
+) -> None:
+    await adopt(store, "a1", "a2", "a3")
+    await change(store, "a1", "a2", "a3")
+
+    await happens(store)
+
+    assert (await fuse_of(store)).blown_at is None
+
+
+async def test_it_can_be_blown_beforehand(store: Store) -> None:
+    await adopt(store, "a1")
+
+    await store.capture.blow_fuse(WATCH, "the map has changed", NOW)
+    await change(store, "a1")
+
+    entry = await waiting_entry(store, "a1")
+    assert (entry.state, entry.reason) == ("held", "the map has changed")
+    assert len(await acting.release_held(store, WATCH, NOW)) == 1
+    assert (await fuse_of(store)).blown_at is None
+
+
+async def test_what_a_person_released_counts_as_new_when_it_changes_again(store: Store) -> None:
+    """Else a second mass change of the same applications would go out uncounted."""
+    ids = ("a1", "a2", "a3", "a4", "a5")
+    await adopt(store, *ids)
+    await change(store, *ids)
+    await acting.release_held(store, WATCH, NOW + MINUTE)
+
+    await observe(store, *(an_observation(one, "rejected") for one in ids), rules=TWO_CHANGES, at=NOW + 2 * MINUTE)
+
+    assert sorted(await states(store, *ids)) == ["held"] * 3 + ["pending"] * 2
+
+
+DOUBT = "row-level security of public.applications may hide rows from cdc_sync"
+
+
+async def doubt(store: Store, *observations: Reportable) -> list[ApplyResult]:
+    return await results_of(store, some_rules(), a_batch(*observations, origin="deletion", doubt=DOUBT))

@@ -38,7 +38,7 @@ from cdc_sync.core.replies import DeadLetter, Finished, Health
 from cdc_sync.core.rows import OutOfScope, Unreportable
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
-from cdc_sync.store.protocol import CALL_STEP, CallCounts, Condition, Record, WatchCounts
+from cdc_sync.store.protocol import CALL_STEP, CallCounts, Record, WatchCounts
 
 EVERYTHING = 10**9
 """More events than there are."""
@@ -205,11 +205,6 @@ class TestRecords:
         assert await store.report.records("a1", "spontaneous") == []
 
 
-async def kept(store: Store) -> list[tuple[str | None, int]]:
-    """The history of the applications a0 to a5: whose, and when."""
-    return [(event.application_id, event.at) for n in range(6) for event in await store.report.story(f"a{n}", None, 10)]
-
-
 class TestSearch:
     async def found(self, store: Store, text: str, watch: str | None = None, limit: int = 20) -> list[tuple[Any, ...]]:
         return [(hit.watch, hit.application_id, hit.key) for hit in await store.report.search(text, watch, limit)]
@@ -219,16 +214,11 @@ class TestSearch:
 
         assert await self.found(store, "hw-1") == [(WATCH, "hw-1", ("7",))]
 
-    async def test_a_row_key_of_several_columns_is_found_as_it_is_shown(self, store: Store) -> None:
-        await observe(store, an_observation("hw-1", key=("a", "b")), an_observation("hw-2", key=("a", "c")))
+    @pytest.mark.parametrize("key", [("17",), ("a,b/c",), ('["17"]',), ('é"\\',), ("a", "b")])
+    async def test_a_row_is_found_by_its_key_as_it_is_shown(self, store: Store, key: tuple[str, ...]) -> None:
+        await observe(store, an_observation("hw-1", key=key), an_observation("hw-2", key=("a", "c")))
 
-        assert await self.found(store, "a/b") == [(WATCH, "hw-1", ("a", "b"))]
-
-    @pytest.mark.parametrize("key", ["17", "a,b/c", '["17"]', 'é"\\'])
-    async def test_a_row_key_of_one_column_is_found_as_it_is(self, store: Store, key: str) -> None:
-        await observe(store, an_observation("hw-1", key=(key,)), an_observation("hw-2", key=("18",)))
-
-        assert await self.found(store, key) == [(WATCH, "hw-1", (key,))]
+        assert await self.found(store, "/".join(key)) == [(WATCH, "hw-1", key)]
 
     async def test_a_key_may_be_of_several_rows(self, store: Store) -> None:
         await observe(store, an_observation("hw-1é", key=("7",)))
@@ -251,18 +241,6 @@ class TestSearch:
         await adopt(store, "hw-1")
 
         assert await store.report.search(text, None, 20) == []
-
-
-class TestHistory:
-    async def test_of_a_history_that_is_too_long_the_newest_is_kept_whatever_its_age(self, store: Store) -> None:
-        for number in range(6):
-            await observe(store, an_observation(f"a{number}"), at=NOW + number)
-
-        assert await store.operation.prune(NOW, 2, 3) == 3
-        assert await store.operation.prune(NOW, 2, 3) == 1
-        assert await store.operation.prune(NOW, 2, 3) == 0
-
-        assert await kept(store) == [("a4", NOW + 4), ("a5", NOW + 5)]
 
 
 class TestEndsOfCalls:
@@ -313,19 +291,6 @@ class TestEndsOfCalls:
 
         await store.operation.prune(step + 2 * CALL_STEP, EVERYTHING, 10)
         assert await store.report.call_counts(0) == counts[2:]
-
-
-class TestConditions:
-    async def test_what_is_wrong_is_known_to_the_next_one(self, store: Store, open_store: OpenStore) -> None:
-        await store.operation.set_conditions({"triggers": "They are missing: cdc-sync sql install"}, NOW + 1)
-        await store.operation.set_conditions({"database": "It is down"}, NOW)
-        await store.driver.close()
-        store = await open_store()
-
-        assert await store.operation.conditions() == [
-            Condition("database", "It is down", NOW),
-            Condition("triggers", "They are missing: cdc-sync sql install", NOW + 1),
-        ]
 
 
 class TestRepairs:

@@ -5,11 +5,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from support import acting
 from support.builders import NOW, WATCH, a_baseline, a_batch, a_content, an_observation, moved, some_rules
-from support.store_steps import acknowledge, adopt, begin_call, bury, known_one, observe
+from support.store_steps import acknowledge, adopt, begin_call, known_one, observe
 
-from cdc_sync.core.outbox import Verified
+from cdc_sync.core.outbox import Skip, Verified
 from cdc_sync.core.rows import Key
 from cdc_sync.store import Store
 from cdc_sync.store.encoding import key_text
@@ -82,21 +81,18 @@ class TestVerifying:
 
         assert await store.capture.compare(WATCH, digests(("a1",), ("a2",))) == [IN_FULL, IN_FULL]
 
-    async def test_a_baseline_may_bring_it(self, store: Store) -> None:
-        await store.capture.apply(
-            some_rules(), a_baseline(replace(an_observation(), digest=DIGEST), an_observation("a2"))
-        )
-
-        assert await passes(store)
-        assert await store.capture.compare(WATCH, digests(("a2",))) == [IN_FULL]
-
     @pytest.mark.parametrize(
         "key", [("1", "2"), ("a,b", 'c"d'), ("é🎉", ""), ("[", "]", "\\"), ("1",), ("\x01\t\x7f",)]
     )
     async def test_a_key_may_have_several_columns_and_any_text(self, store: Store, key: Key) -> None:
-        await store.capture.apply(some_rules(), a_baseline(moved(replace(an_observation(), digest=DIGEST), *key)))
+        row = moved(replace(an_observation(), digest=DIGEST), *key)
+        await store.capture.apply(some_rules(), a_baseline(row, an_observation("a2")))
 
-        assert await store.capture.compare(WATCH, digests(key)) == [(await known_one(store)).number]
+        known = await known_one(store)
+        assert known.key == key
+        assert await store.capture.compare(WATCH, digests(key, ("a2",))) == [known.number, IN_FULL]
+        gone = a_batch(skips=[Skip(key, None, None)])._replace(skipped={})
+        assert (await store.capture.apply(some_rules(), gone)).unresolved == {"a1": NOW}
 
     async def test_two_records_of_one_row(self, store: Store) -> None:
         """The row has changed its id, and back: each of the two has what it was verified with."""
@@ -133,13 +129,6 @@ class TestForgetting:
         await acknowledge(known, await begin_call(known))
 
         assert not await passes(known), "A, B, and A again, which nobody saw"
-
-    async def test_an_operators_discard(self, known: Store) -> None:
-        await bury(known, an_observation(status="hired"))
-        assert not await passes(known)
-        await acting.discard(known, "dead", WATCH, NOW)
-
-        assert not await passes(known)
 
 
 class TestOtherRows:

@@ -1,7 +1,6 @@
 """The scheduled jobs that remove what is too old."""
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 import pytest
 from support.builders import NOW, WATCH, an_observation, some_rules
@@ -11,34 +10,19 @@ from cdc_sync.ats.errors import SourceError
 from cdc_sync.daemon import chores
 from cdc_sync.daemon.chores import forget_deleted, prune
 from cdc_sync.store import Store
-from cdc_sync.store.sqlite import SqliteDriver
-
-EVENTS = 12_000
 
 
-async def a_long_history(path: Path) -> Store:
-    """One event of each of many applications, a millisecond apart."""
-    store = Store(SqliteDriver(path))
-    rules = some_rules(max_changes=EVENTS)
-    await observe(store, *(an_observation(f"a{number}") for number in range(EVENTS - 1)), rules=rules)
-    await observe(store, an_observation("last"), rules=rules, at=NOW + 1)
-    return store
+async def test_of_a_history_that_is_too_long_the_newest_is_kept_whatever_its_age(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chores, "_PRUNED_AT_ONCE", 3)
+    ids = [f"a{number}" for number in range(6)]
+    for number, id_ in enumerate(ids):
+        await observe(store, an_observation(id_), at=NOW + number)
 
+    await prune(store, NOW, keep=2)
 
-async def kept(store: Store, *names: str) -> list[str]:
-    """Which of these applications still have a history."""
-    return [name for name in names if await store.report.story(name, None, 10)]
-
-
-class TestPruning:
-    async def test_keeps_no_more_than_allowed_however_young_they_are(self, tmp_path: Path) -> None:
-        store = await a_long_history(tmp_path / "state.db")
-
-        await prune(store, 0, keep=500)
-
-        oldest = EVENTS - 500
-        assert await kept(store, f"a{oldest - 1}", f"a{oldest}", "last") == [f"a{oldest}", "last"]
-        await store.driver.close()
+    assert [id_ for id_ in ids if await store.report.story(id_, None, 10)] == ["a4", "a5"]
 
 
 async def delete(store: Store, *ids: str, watch: str = WATCH, at: int = NOW) -> None:
@@ -52,11 +36,6 @@ async def delete(store: Store, *ids: str, watch: str = WATCH, at: int = NOW) -> 
 async def known(store: Store, *ids: str) -> list[str]:
     """Which of these applications the store knows anything of."""
     return [id_ for id_ in ids if await store.report.records(id_, None) or await store.report.story(id_, None, 1)]
-
-
-async def no_row(_: str, __: Sequence[str]) -> Collection[str]:
-    """The ATS has no row of any application."""
-    return ()
 
 
 class TestForgettingDeleted:

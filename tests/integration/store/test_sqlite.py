@@ -1,4 +1,4 @@
-"""What is special about the embedded store: its file, its durability, and what is said when the file is no good."""
+"""What is special about the embedded store: its file and its lock, its durability, and what is said of a bad file."""
 
 import asyncio
 import os
@@ -6,17 +6,20 @@ import re
 import sqlite3
 import stat
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.builders import NOW, WATCH, an_observation
+from support.configurations import a_config
 from support.store_process import store_process
 from support.store_steps import adopt, observe, told_status, waiting_entry
 
+from cdc_sync.cli.check import check_store
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.findings import Finding
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Access, Transaction
@@ -25,7 +28,7 @@ from cdc_sync.store.leader import Leader
 from cdc_sync.store.sqlite import SqliteDriver, copy_store
 from cdc_sync.store.sqlite.driver import SqliteTransaction
 from cdc_sync.store.sqlite.leading import leading
-from cdc_sync.store.sqlite.schema import connect_copy, locked
+from cdc_sync.store.sqlite.schema import connect_copy, holder_of, locked
 
 PAGE = 4096
 
@@ -293,3 +296,105 @@ async def test_a_daemon_that_is_called_away_leaves_no_store_open(path: Path) -> 
             await end([task])
         await asyncio.get_running_loop().shutdown_default_executor()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("store")]
+
+
+def test_a_second_daemon_is_refused_and_the_first_is_named(path: Path) -> None:
+    with store_process("lock", path) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "locked\n"
+
+        with pytest.raises(StoreError, match=rf"process {first.pid}\) .*{path}\. Stop it first"):
+            locked(path).__enter__()
+
+        assert holder_of(path) == first.pid
+
+
+def test_kill_9_frees_the_lock(path: Path) -> None:
+    with store_process("lock", path) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "locked\n"
+        first.kill()
+        first.wait()
+
+        assert holder_of(path) is None
+        with locked(path):
+            assert holder_of(path) == os.getpid()
+
+
+def test_somebody_who_only_looks_never_keeps_a_daemon_from_starting(path: Path) -> None:
+    with locked(path):
+        pass
+    with store_process("glance", path) as onlooker:
+        assert onlooker.stdout is not None
+        assert onlooker.stdout.readline() == "glancing\n"
+
+        for _ in range(3000):
+            with locked(path):
+                pass
+
+
+@pytest.mark.usefixtures("generous_umask")
+def test_the_lock_file_is_its_owners_alone(path: Path) -> None:
+    with locked(path):
+        (file,) = path.parent.iterdir()
+
+    assert mode(file) == 0o600
+
+
+async def found(path: Path) -> dict[str, Finding]:
+    findings: list[Finding] = []
+    await check_store(a_config({"state.path": str(path)}), findings.append, ())
+    return {finding.check: finding for finding in findings}
+
+
+def wrong(findings: Mapping[str, Finding]) -> dict[str, str]:
+    return {name: finding.state for name, finding in findings.items() if finding.state != "ok"}
+
+
+async def test_no_store_yet(tmp_path: Path) -> None:
+    findings = await found(tmp_path / "state.db")
+
+    assert wrong(findings) == {}
+    assert "at its first start" in findings["store"].message
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_store_without_a_daemon(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = Store(SqliteDriver(path))
+    await store.databases.bind("ats of cluster 1")
+
+    findings = await found(path)
+
+    await store.driver.close()
+    assert wrong(findings) == {}
+    assert "nobody: no daemon runs" in findings["store-lock"].message
+
+
+async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    findings = await found(tmp_path / "nowhere" / "state.db")
+
+    assert wrong(findings) == {"store": "failed"}
+    assert "install -d -m 0700 -o" in (findings["store"].remedy or "")
+
+
+@pytest.fixture
+def nobody(tmp_path: Path) -> Iterator[None]:
+    """This process as a user without rights on the folder, whoever runs the tests."""
+    if os.geteuid():
+        tmp_path.chmod(0o500)
+        yield
+        tmp_path.chmod(0o700)
+    else:
+        tmp_path.chmod(0o711)
+        os.seteuid(65534)
+        yield
+        os.seteuid(0)
+
+
+@pytest.mark.usefixtures("nobody")
+async def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    findings = await found(tmp_path / "state.db")
+
+    assert wrong(findings) == {"store": "failed"}
+    assert "chown " in (findings["store"].remedy or "")

@@ -138,16 +138,6 @@ class TestNews:
             "another host",
         )
 
-    def test_a_url_that_may_not_be_called_makes_a_dead_letter_with_the_reason(self) -> None:
-        (entry,) = plan(an_observation(base_url="https://evil.example")).enqueued
-
-        assert entry.state == "dead"
-        assert entry.reason == (
-            "the URL 'https://evil.example/v1/applications/a1/status' may not be called: its origin "
-            "https://evil.example:443 is neither base_url's nor in hellowork.allowed_hosts; if calls may go there, add "
-            "'evil.example' to that list"
-        )
-
     def test_dates_rise(self) -> None:
         rules = replace(RULES, ordered_dates=True)
         row = an_observation(status="hired", event_date=NOW - MINUTE, changed_at=NOW + SECOND)

@@ -18,14 +18,8 @@ INSTANTS = st.integers(FIRST, LAST)
     ("instant", "text"),
     [
         (1_673_341_200_000, "2023-01-10T09:00:00.000Z"),
-        (1_672_563_600_000, "2023-01-01T09:00:00.000Z"),
-        (0, "1970-01-01T00:00:00.000Z"),
         (-1, "1969-12-31T23:59:59.999Z"),
-        (1, "1970-01-01T00:00:00.001Z"),
-        (1_704_067_199_999, "2023-12-31T23:59:59.999Z"),
-        (1_704_067_200_000, "2024-01-01T00:00:00.000Z"),
         (1_709_164_800_000, "2024-02-29T00:00:00.000Z"),
-        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
         (FIRST, "0001-01-01T00:00:00.000Z"),
         (LAST, "9999-12-31T23:59:59.999Z"),
     ],
@@ -45,14 +39,9 @@ def test_a_written_date_reads_back_as_the_same_instant(instant: int) -> None:
 @pytest.mark.parametrize(
     ("text", "instant"),
     [
-        ("0", 0),
         ("999", 0),
-        ("1000", 1),
         ("-1", -1),
         ("-1000", -1),
-        ("-1001", -2),
-        ("1673341200000000", 1_673_341_200_000),
-        ("1673341200000999", 1_673_341_200_000),
         (str(FIRST * 1000), FIRST),
         (str(LAST * 1000 + 999), LAST),
     ],
@@ -64,12 +53,8 @@ def test_microseconds_are_rounded_down_on_both_sides_of_the_epoch(text: str, ins
 @pytest.mark.parametrize(
     ("moment", "instant"),
     [
-        (datetime(1970, 1, 1, tzinfo=UTC), 0),
         (datetime(1970, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))), 0),
-        (datetime(1970, 1, 1, microsecond=1_999, tzinfo=UTC), 1),
         (datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), -1),
-        (datetime(1, 1, 1, tzinfo=UTC), FIRST),
-        (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), LAST),
     ],
 )
 def test_aware_datetimes(moment: datetime, instant: int) -> None:
@@ -79,9 +64,7 @@ def test_aware_datetimes(moment: datetime, instant: int) -> None:
 @pytest.mark.parametrize(
     ("length", "expected"),
     [
-        (timedelta(), 0),
         (timedelta(days=7), 604_800_000),
-        (timedelta(milliseconds=500), 500),
         (timedelta(microseconds=1_999), 1),
         (timedelta(microseconds=-1), -1),
     ],

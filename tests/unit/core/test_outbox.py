@@ -4,33 +4,14 @@ from dataclasses import replace
 
 import pytest
 from support.builders import a_content, a_known_entry, some_rules
+from support.sending import an_entry
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.outbox import Entry, Known, KnownEntry, completed, former_row
+from cdc_sync.core.outbox import Applying, Known, KnownEntry, completed, former_row
 from cdc_sync.core.rows import Observation, Reportable, Row, Unreportable
 
 URL = "https://ats-partner.hellowork.com/v1/applications/1/status"
-TOLD = Content("NEW", "j1", deleted=False, created=0, event_date=0, source=None, extra=None, url=URL)
-QUEUED = Content("HIRED", "j1", deleted=False, created=0, event_date=0, source=None, extra=None, url=URL)
-
-
-def an_entry(*, attempted: bool) -> Entry:
-    """An entry that the fuse holds."""
-    return Entry(
-        watch="applications",
-        application_id="1",
-        content=QUEUED,
-        kinds=frozenset({"status"}),
-        state="held",
-        revision=7,
-        queued_at=1,
-        due_at=2,
-        attempted=attempted,
-        attempts=0,
-        first_attempt_at=None,
-        not_found_since=None,
-        reason="more than 1000 changes at once",
-    )
+TOLD, QUEUED = a_content("NEW"), a_content("HIRED")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +43,7 @@ def test_the_latest_state_is_the_pending_entry_else_the_snapshot(
     ids=["of its row", "as it was", "moved", "another watch moved"],
 )
 def test_an_entry_is_addressed_as_the_configuration_says_now(built: dict[str, str], url: str) -> None:
-    before = an_entry(attempted=False)
+    before = an_entry("1", base_url="https://ats-partner.hellowork.com")
 
     entry = before.addressed(built)
 
@@ -131,3 +112,11 @@ def test_a_row_that_has_its_id_again_is_the_applications() -> None:
     found = meaning(ROW._replace(application_id="a1"))
     assert isinstance(found, Reportable)
     assert found.application_id == "a1"
+
+
+def test_a_later_entry_of_the_same_revision_is_not_the_one_whose_call_had_begun() -> None:
+    entry = an_entry("1", base_url="https://ats-partner.hellowork.com")
+    applying = Applying(entry.watch, [entry.application_id], {entry.id: entry})
+
+    assert applying.has_begun(*entry.id, entry.revision, entry.content.status)
+    assert not applying.has_begun(*entry.id, entry.revision, "another status")

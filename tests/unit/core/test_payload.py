@@ -6,19 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.builders import a_content
 
 from cdc_sync.core.content import Content, request
 
-CONTENT = Content(
-    status="NEW_STATUS",
-    job_id="2022-001-developer",
-    deleted=False,
-    created=1_672_563_600_000,
-    event_date=1_673_341_200_000,
-    source='"hellowork.com"',
-    extra=None,
-    url="https://ats-partner.hellowork.com/v1/applications/1/status",
-)
+CONTENT = a_content("NEW_STATUS", source='"hellowork.com"')
 
 
 def body(content: Content) -> bytes:

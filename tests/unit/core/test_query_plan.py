@@ -27,7 +27,6 @@ BITMAP = {
         (a_scan("""("Id HW" = 'x')"""), {"by_id": '"Id HW"'}, True),
         (a_scan("(lower(url) = 'x')"), {"by_id": None}, True),
         (a_scan(None), {"by_id": "id"}, False),  # all of it, in its order
-        (SEQ, {}, False),
         (BITMAP, {"by_id": "id"}, True),
         ({"Node Type": "Append", "Plans": [a_scan("(id = 1)"), a_scan("(id = 1)")]}, {"by_id": "id"}, True),
         ({"Node Type": "Append", "Plans": [a_scan("(id = 1)"), SEQ]}, {"by_id": "id"}, False),  # one partition

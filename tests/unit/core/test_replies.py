@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.builders import BASE_URL
+from support.sending import an_entry
 
-from cdc_sync.core.content import Content
-from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import (
     Acked,
     CallResult,
@@ -25,30 +25,7 @@ NOW = 1_700_000_000_000
 POLICY = RetryPolicy(first=1_000, max=15 * MINUTE, give_up_after=7 * DAY, not_found_for=15 * MINUTE)
 # The third attempt's ceiling is 4 s; half of it is waited.
 CHANCE, BACKOFF = 0.5, 2_000
-ENTRY = Entry(
-    watch="applications",
-    application_id="1",
-    content=Content(
-        status="HIRED",
-        job_id="j1",
-        deleted=False,
-        created=0,
-        event_date=0,
-        source=None,
-        extra=None,
-        url="https://ats-partner.hellowork.com/v1/applications/1/status",
-    ),
-    kinds=frozenset({"status"}),
-    state="pending",
-    revision=1,
-    queued_at=NOW - DAY,
-    due_at=NOW,
-    attempted=True,
-    attempts=3,
-    first_attempt_at=NOW - DAY,
-    not_found_since=None,
-    reason=None,
-)
+ENTRY = an_entry(base_url=BASE_URL)._replace(attempts=3, first_attempt_at=NOW - DAY)
 
 YOUNG = NOW - 7 * DAY + 1
 EXPIRED = NOW - 7 * DAY

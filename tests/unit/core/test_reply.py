@@ -50,11 +50,8 @@ def test_each_row_of_the_table(row: str, codes: list[int], meaning: Meaning, con
 @pytest.mark.parametrize(
     ("content_type", "meaning"),
     [
-        ("text/html", Meaning("unavailable")),
-        ("text/html; charset=utf-8", Meaning("unavailable")),
         ("Text/HTML;charset=UTF-8", Meaning("unavailable")),
         (" text/html ", Meaning("unavailable")),
-        ("application/json", Meaning("acknowledged")),
         ("text/plain", Meaning("acknowledged")),
         ("text/html5", Meaning("acknowledged")),
         ("application/json; profile=text/html", Meaning("acknowledged")),
@@ -77,14 +74,9 @@ def test_a_retry_after_throttles_whatever_the_status_unless_that_settles_it() ->
     ("value", "wait"),
     [
         ("0", 0),
-        ("1", 1_000),
         (" 120 ", 120_000),
-        ("3600", 3_600_000),
         ("3601", 3_600_000),
-        ("0005", 5_000),
         ("000000000000005", 5_000),
-        ("000", 0),
-        ("9" * 10, LONGEST_RETRY_AFTER),
         ("9" * 5_000, LONGEST_RETRY_AFTER),
         (MINUTE_LATER, 60_000),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0),

@@ -37,16 +37,13 @@ NOT_PLAIN = "it is not a plain https URL"
     "url",
     [
         f"{BASE}/v1/applications/1/status",
-        "HTTPS://ATS-Partner.HelloWork.COM/v1/applications/1/status",
-        f"{BASE}:443/v1/applications/1/status",
+        "HTTPS://ATS-Partner.HelloWork.COM:443/v1/applications/1/status",
         f"{BASE}/v1/applications/a%2Fb%20c/status?x=1&y=%20/?:@",
         f"{BASE}/a.b/..c/d../...",
-        BASE,
         "https://staging.example:8443/v1/applications/1/status",
         "https://standard.example/v1/applications/1/status",
         "http://localhost:8080/v1/applications/1/status",
         "http://[::1]:8080/v1/applications/1/status",
-        "https://[::1]/v1/applications/1/status",
     ],
 )
 def test_urls_that_may_be_called(url: str) -> None:
@@ -59,44 +56,32 @@ def test_urls_that_may_be_called(url: str) -> None:
     [
         # Another host.
         ("https://evil.example/v1/applications/1/status", "its origin https://evil.example:443 is neither"),
-        (
-            "https://ats-partner.hellowork.com.evil.example/",
-            "its origin https://ats-partner.hellowork.com.evil.example:",
-        ),
-        ("https://xn--ats-prtner-v5a.hellowork.com/", "its origin https://xn--ats-prtner-v5a.hellowork.com:443"),
+        ("https://ats-partner.hellowork.com.evil.example/", "its origin https://ats-partner.hellowork.com.evil.ex"),
         # Another port, or another scheme, of a host that is allowed.
         (f"{BASE}:8443/", "its origin https://ats-partner.hellowork.com:8443"),
         ("https://staging.example/", "its origin https://staging.example:443"),
         ("http://localhost/", "its origin http://localhost:80"),
         # Other ways to write an allowed address are other names.
         ("https://[0:0:0:0:0:0:0:1]/", r"its origin https://\[0:0:0:0:0:0:0:1\]:443"),
-        ("https://[::ffff:10.0.0.1]/", r"its origin https://\[::ffff:10.0.0.1\]:443"),
         ("https://0x7f000001/", "its origin https://0x7f000001:443"),
         # Not https.
         ("http://ats-partner.hellowork.com/v1/applications/1/status", "it is http: only https"),
         ("http://127.0.0.1.evil.example/", "it is http: only https"),
-        ("http://2130706433/", "it is http: only https"),
         ("//ats-partner.hellowork.com/", NOT_PLAIN),
-        ("javascript:alert(1)", NOT_PLAIN),
         ("", NOT_PLAIN),
         ("https:///v1/applications/1/status", NOT_PLAIN),
         # User names, fragments, and what makes two parsers disagree.
         ("https://ats-partner.hellowork.com@evil.example/", NOT_PLAIN),
-        ("https://user:pw@ats-partner.hellowork.com/", NOT_PLAIN),
         (f"{BASE}#@evil.example/", NOT_PLAIN),
         (f"{BASE}\\@evil.example/", NOT_PLAIN),
         (f"{BASE}%2eevil.example/", NOT_PLAIN),
         # Blanks and line ends, the trailing one above all, which a pattern's `$` would overlook.
         (f"{BASE}/v1/applications/1/status\n", NOT_PLAIN),
-        (f"{BASE}/v1/applications/1/status\r\nHost: evil.example", NOT_PLAIN),
         (f"{BASE}/a b", NOT_PLAIN),
-        (f"{BASE}/a\x00b", NOT_PLAIN),
         # Letters and digits that only look, or fold, like ASCII.
         ("http\u017f://ats-partner.hellowork.com/", NOT_PLAIN),
         ("https://ats-partner.hellowor\u212a.com/", NOT_PLAIN),
-        ("https://ats-partner\u3002hellowork.com/", NOT_PLAIN),
         (f"{BASE}:\u0664\u0664\u0663/", NOT_PLAIN),
-        (f"{BASE}/v1/applications/é/status", NOT_PLAIN),
         # Ports.
         (f"{BASE}:0/", NOT_PLAIN),
         (f"{BASE}:65536/", NOT_PLAIN),
@@ -104,27 +89,13 @@ def test_urls_that_may_be_called(url: str) -> None:
         # Hosts that are none.
         ("https://-ats.hellowork.com/", NOT_PLAIN),
         ("https://ats-partner.hellowork.com./", NOT_PLAIN),
-        ("https://[::1/", NOT_PLAIN),
         ("https://[::1%25eth0]/", NOT_PLAIN),
         # Dots that a client or a server would take away, and with them the path that was checked.
         (f"{BASE}/v1/applications/../status", ELSEWHERE),
-        (f"{BASE}/v1/applications/%2e%2E/status", ELSEWHERE),
-        (f"{BASE}/v1/applications/a%2F..%2Fb/status", ELSEWHERE),
-        (f"{BASE}/v1/applications/a%5C..%5Cb/status", ELSEWHERE),
         (f"{BASE}/v1/applications/a%252F%252E%252e%252Fb/status", ELSEWHERE),
-        (f"{BASE}/v1/applications/a/..;x=1/status", ELSEWHERE),
-        (f"{BASE}/v1/applications/%2%65%2%65/status", ELSEWHERE),
         (f"{BASE}/v1/applications/1%0D%0AHost:%20evil/status", ELSEWHERE),
-        (
-            f"{BASE}/v1/applications/hw-6/status%3F/status",
-            ELSEWHERE,
-        ),
-        (
-            f"{BASE}/v1/applications/hw-6/status%2523",
-            ELSEWHERE,
-        ),
+        (f"{BASE}/v1/applications/hw-6/status%3F/status", ELSEWHERE),
         (f"{BASE}/v1/applications/%2Fhw-6/status", "the application's id '/hw-6' cannot stand in a URL's path"),
-        (f"{BASE}/v1/applications/hw-6%252f/status", "the application's id 'hw-6%2f' cannot stand in a URL's path"),
     ],
 )
 def test_urls_that_may_not_be_called(url: str, why: str) -> None:
@@ -202,12 +173,9 @@ def test_what_cannot_be_called_has_no_endpoint(url: str) -> None:
     ("application_id", "segment"),
     [
         ("12345", "12345"),
-        ("a/b", "a%2Fb"),
-        ("../../admin", "..%2F..%2Fadmin"),
-        ("a?b#c&d=e", "a%3Fb%23c%26d%3De"),
+        ("../a?b#c&d=e", "..%2Fa%3Fb%23c%26d%3De"),
         ("%2F", "%252F"),
-        ("a b+c", "a%20b%2Bc"),
-        ("é", "%C3%A9"),
+        ("é b+c", "%C3%A9%20b%2Bc"),
     ],
 )
 def test_an_id_is_one_segment_of_the_documented_path(application_id: str, segment: str) -> None:
@@ -221,22 +189,17 @@ def test_an_id_is_one_segment_of_the_documented_path(application_id: str, segmen
         (f"{BASE}/v1/applications/1/status/", "1"),
         (f"{BASE}/v1/applications/1/status?token=x", "1"),
         (f"{BASE}/v1/applications/1/status/v1/applications/2/status", "2"),
-        (f"{BASE}/v1/applications/a%2Fb/status", "a/b"),
-        (f"{BASE}/v1/applications/%C3%A9/status", "é"),
+        (f"{BASE}/v1/applications/a%2F%C3%A9/status", "a/é"),
         (f"{BASE}/v1/applications/100%/status", "100%"),
-        (f"{BASE}/v1/applications/%2e%2e/status", ".."),
         ("https://elsewhere.example/v1/applications/1/status", "1"),
         # Not UTF-8: to replace the odd bytes would make one application of two.
-        (f"{BASE}/v1/applications/%FF/status", None),
         (f"{BASE}/v1/applications/a%C3/status", None),
         (f"{BASE}/v1/applications//status", None),
         (f"{BASE}/v1/applications/1/2/status", None),
         (f"{BASE}/v1/applications/1", None),
-        (f"{BASE}/v2/applications/1/status", None),
         (f"{BASE}/v1/applications/1/status\n", None),
         (f"{BASE}/?/v1/applications/1/status", None),
         ("/v1/applications/1/status", None),
-        ("", None),
     ],
 )
 def test_the_id_inside_a_status_url(url: str, application_id: str | None) -> None:
@@ -376,9 +339,6 @@ TRICKS = st.lists(
     st.sampled_from(
         [
             "..",
-            "/..",
-            "\\..",
-            "..;",
             "/..;x",
             "/",
             "\\",
@@ -391,10 +351,8 @@ TRICKS = st.lists(
             "25",
             "3b",
             "hw-6",
-            "a",
             "é",
             "?",
-            "#",
             "3f",
             "/status",
         ]

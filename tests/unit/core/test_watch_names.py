@@ -10,20 +10,16 @@ NAMES = ("applications", "applications@tenant_42", "applications@tenant_421", "A
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [
-        ("applications", ["applications"]),
         ("applications@tenant_42", ["applications@tenant_42"]),
         ("applications@tenant_4%", ["applications@tenant_42", "applications@tenant_421"]),
         ("*@tenant_*1", ["applications@tenant_421"]),
         ("applications@tenant-42", []),
-        ("applications@tenant%42", ["applications@tenant_42"]),
         ("%été", ["Applications@été"]),
         ("a@100%", ["a@100%"]),
         ("a@[x]?", ["a@[x]?"]),
         ("a@[a-z]?", []),
         ("a%", [name for name in NAMES if name.startswith("a")]),
         ("%%**", list(NAMES)),
-        ("a@100%%", ["a@100%"]),
-        ("applications%@%tenant_421", ["applications@tenant_421"]),
         ("applications@tenant_42%2", []),
         ("%@%@%", []),
         ("", []),
@@ -36,8 +32,6 @@ def test_a_pattern_means_names(pattern: str, found: list[str]) -> None:
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (0, ""),
-        (2, "w0, w1"),
         (10, ", ".join(f"w{n}" for n in range(10))),
         (11, "w0, w1, w2, w3, w4, w5, w6, w7, w8, w9 and 1 more"),
     ],

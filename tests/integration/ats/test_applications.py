@@ -1,0 +1,466 @@
+"""An application is its id, not its row: rows come, go, double and change their ids."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.applications import delete, insert, update
+from support.builders import WATCH
+from support.eventually import eventually
+from support.rig import OpenRig, Rig
+from support.sessions import Ats, one, rows, run
+from support.store_steps import events_of, known_one
+
+from cdc_sync.ats.database import Steps
+from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.status_rules import STATUS_RULES, measure_edit, to_text
+from cdc_sync.core.batch import Applied, BesideApply
+from cdc_sync.core.events import Decided, StatusRulesChanged
+from cdc_sync.core.outbox import Applying
+from cdc_sync.core.rows import StatusRules
+
+
+async def settled(rig: Rig) -> None:
+    """Whatever is repeated now changes nothing, is said to nobody and is no repair."""
+    said = len(rig.heard(Decided))
+    for _ in range(3):
+        assert (await rig.sweep()).repaired == {}
+        await rig.pass_grace()
+    assert await rig.deliver() == []
+    assert len(rig.heard(Decided)) == said
+
+
+# A candidate goes to another job: the row is deleted, and another inserted.
+
+
+async def test_a_move_in_one_transaction_is_no_deletion(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1", "interview")
+    async with open_rig() as rig:
+        await rig.adopt()
+        with ats.transaction():
+            delete(ats, 1)
+            insert(ats, 2, "a1", "interview", job_id="J2")
+
+        await rig.drain.catch_up()
+
+        assert await rig.deliver() == [("a1", "interview", "J2")]
+        assert (await known_one(rig.store)).key == ("2",)
+        await settled(rig)
+        assert "suspected" not in await events_of(rig.store)
+
+
+async def test_a_move_in_two_transactions_within_the_grace_is_no_deletion(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+        delete(ats, 1)
+        await rig.drain.catch_up()
+        assert await rig.deliver() == []
+        insert(ats, 2, "a1", job_id="J2")
+        await rig.drain.catch_up()
+
+        assert await rig.deliver() == [("a1", "applied", "J2")]
+        assert await rig.pass_grace() == 1
+        await settled(rig)
+
+
+async def test_two_applications_may_swap_their_rows(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1", job_id="J1")
+    insert(ats, 2, "a2", job_id="J2")
+    async with open_rig() as rig:
+        await rig.adopt()
+        ats.execute("UPDATE public.applications SET hellowork_id = CASE id WHEN 1 THEN 'a2' ELSE 'a1' END")
+        await rig.drain.catch_up()
+
+        assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "applied", "J1")]
+        await settled(rig)
+
+
+# Several rows with one id: one of them speaks, and always the same one.
+
+
+async def test_of_live_rows_the_one_created_last_speaks(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1", job_id="newer", created_at="2024-02-01")
+    insert(ats, 2, "a1", job_id="older", created_at="2024-01-01")
+    async with open_rig() as rig:
+        await rig.adopt()
+        assert await rig.told("a1") == {"a1": ("applied", "newer")}
+        await settled(rig)
+
+        update(ats, 2, status="edited")
+        await rig.drain.catch_up()
+        assert await rig.deliver() == []
+        delete(ats, 1)
+        await rig.drain.catch_up()
+        assert await rig.deliver() == [("a1", "edited", "older")]
+        await settled(rig)
+
+
+async def test_equal_rows_of_one_application_do_not_flicker(ats: Ats, open_rig: OpenRig) -> None:
+    for number in (1, 2):
+        insert(ats, number, "a1", job_id=f"J{number}", created_at="2024-01-01")
+    async with open_rig() as rig:
+        await rig.adopt()
+        assert await rig.told("a1") == {"a1": ("applied", "J2")}
+        for number in (1, 2):
+            ats.execute("UPDATE public.applications SET deleted_at = NULL, notes = 'x' WHERE id = %s", [number])
+            await rig.intake.keys({(str(number),): 0}, "notify")
+
+        assert await rig.deliver() == []
+        await settled(rig)
+
+
+async def test_the_last_of_them_to_go_takes_the_application_along(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1", created_at="2024-01-01")
+    insert(ats, 2, "a1", created_at="2024-01-02")
+    async with open_rig() as rig:
+        await rig.adopt()
+        for number in (2, 1):
+            assert await rig.deliver() == []
+            delete(ats, number)
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+
+        assert await rig.deliver() == [("a1", "deleted", "J1")]
+        await settled(rig)
+
+
+async def test_a_row_whose_key_changes_is_the_same_application(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+        ats.execute("UPDATE public.applications SET id = 77")
+        await rig.drain.catch_up()
+        await rig.pass_grace()
+
+        assert await rig.deliver() == []
+        assert (await known_one(rig.store)).key == ("77",)
+        await settled(rig)
+
+
+async def test_a_row_that_gets_another_id_leaves_one_application_and_begins_another(
+    ats: Ats, open_rig: OpenRig
+) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+        update(ats, 1, hellowork_id="a2")
+        await rig.drain.catch_up()
+        assert await rig.deliver() == [("a2", "applied", "J1")]
+        await rig.pass_grace()
+
+        assert await rig.deliver() == [("a1", "deleted", "J1")]
+        await settled(rig)
+
+
+@pytest.mark.parametrize("id_", [None, ".."])
+async def test_a_row_that_loses_its_id_is_no_deletion(ats: Ats, open_rig: OpenRig, id_: str | None) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+        update(ats, 1, hellowork_id=id_)
+        await rig.drain.catch_up()
+        await rig.pass_grace()
+
+        assert await rig.deliver() == []
+        await settled(rig)
+
+
+# Deletions are believed after their grace, and after a fresh read that agrees.
+
+
+async def test_a_deletion_is_told_with_the_last_known_job(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1", "interview", job_id="J7")
+    async with open_rig() as rig:
+        await rig.adopt()
+        delete(ats, 1)
+        await rig.drain.catch_up()
+        assert await rig.deletions.confirm_due() == 0, "not before the grace is over"
+        assert await rig.deliver() == []
+
+        assert await rig.pass_grace() == 1
+
+        (entry,) = await rig.entries()
+        assert entry.kinds == {"deleted", "status"}
+        assert await rig.deliver() == [("a1", "deleted", "J7")]
+        assert await rig.pass_grace() == 0
+
+
+async def test_a_suspicion_survives_a_restart_and_is_confirmed_in_batches(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with open_rig() as rig:
+        await rig.adopt()
+        delete(ats, 1, 2)
+        await rig.drain.catch_up()
+
+    async with open_rig(steps=Steps(confirmed=1)) as rig:
+        assert await rig.pass_grace() == 2
+        assert await rig.deliver() == [("a1", "deleted", "J1"), ("a2", "deleted", "J1")]
+
+
+@pytest.mark.parametrize("column", ["deleted_at", "gone"])
+async def test_a_soft_deletion_waits_for_its_grace(ats: Ats, open_rig: OpenRig, column: str) -> None:
+    ats.execute("ALTER TABLE public.applications ADD gone boolean")
+    insert(ats, 1, "a1")
+    async with open_rig(columns={"deleted": column}) as rig:
+        await rig.adopt()
+        gone: dict[str, Any] = {column: True if column == "gone" else "2024-01-01"}
+        update(ats, 1, **gone)
+        await rig.drain.catch_up()
+        assert await rig.deliver() == []
+        await rig.pass_grace()
+
+        assert await rig.deliver() == [("a1", "deleted", "J1")]
+        assert (await rig.sweep()).repaired == {}
+
+
+async def test_a_row_that_leaves_where_is_no_deletion(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}) as rig:
+        await rig.adopt()
+        update(ats, 1, notes="test")
+        await rig.drain.catch_up()
+        await rig.pass_grace()
+        assert await rig.deliver() == []
+        assert (await rig.sweep()).repaired == {}
+
+        update(ats, 1, status="hired")
+        await rig.drain.catch_up()
+        assert await rig.deliver() == []
+        update(ats, 1, notes=None)
+        await rig.drain.catch_up()
+        assert await rig.deliver() == [("a1", "hired", "J1")]
+
+
+# An edit of `key` to other columns: no row has the keys of before that the store and the change log hold.
+
+
+KEY = ["id", "hellowork_id"]
+
+
+async def test_changes_that_were_recorded_before_it_are_found_by_the_sweep(ats: Ats, open_rig: OpenRig) -> None:
+    for number in (1, 2):
+        insert(ats, number, f"a{number}")
+    async with open_rig() as rig:
+        await rig.adopt()
+        update(ats, 1, status="hired")
+        delete(ats, 2)
+    async with open_rig(install=False, key=KEY) as rig:
+        await rig.adopt()
+        await rig.drain.catch_up()
+        await rig.sweep()
+        await rig.pass_grace()
+
+        assert await rig.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
+
+
+# Each step of capture is one apply, beside which no call of its applications begins.
+
+
+class Deliveries(BesideApply):
+    """A sender of which only its part in an apply is there."""
+
+    def __init__(self) -> None:
+        self.begun: list[Applying] = []
+        self.ended: list[tuple[Applying, Applied | None]] = []
+
+    def begin_apply(self, watch: str, application_ids: Sequence[str]) -> Applying:
+        assert watch == WATCH
+        applying = Applying(watch, application_ids)
+        self.begun.append(applying)
+        return applying
+
+    def end_apply(self, applying: Applying, applied: Applied | None) -> None:
+        self.ended.append((applying, applied))
+
+    @property
+    def of(self) -> list[list[str]]:
+        """The applications of each apply that has ended."""
+        assert self.begun == [applying for applying, _ in self.ended]
+        return [sorted(applying.application_ids) for applying in self.begun]
+
+
+def intake_of(rig: Rig, deliveries: Deliveries) -> Intake:
+    return Intake(replace(rig.intake.parts, beside_apply=deliveries), rig.intake.sessions, rig.intake.reader.mapping)
+
+
+async def test_what_all_rows_together_tell_is_a_second_apply(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with open_rig() as rig:
+        await rig.adopt()
+        delete(ats, 1)
+        insert(ats, 3, "a1", job_id="J2")
+        update(ats, 2, status="hired")
+        deliveries = Deliveries()
+
+        (applied,) = await intake_of(rig, deliveries).keys({("1",): 0, ("2",): 0, ("3",): 0}, "notify")
+
+        assert deliveries.of == [["a1", "a2"], ["a1"]]
+        assert [result.application_id for result in applied.results] == ["a2", "a1"]
+        assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "hired", "J1")]
+
+
+# An ATS without HelloWork's id: the id stands in a side table, and finding an application costs no read of a table.
+
+
+MADE = 3
+"""How often the side table is read while its three indexes are made, when it is empty."""
+
+ROWS, DELETED = 10_000, 10  # of few rows PostgreSQL would rather read them all
+
+SIDE = """
+ALTER TABLE public.applications DROP COLUMN hellowork_id;
+CREATE TABLE public.links (application bigint PRIMARY KEY REFERENCES public.applications (id) ON DELETE CASCADE,
+                           hellowork_id text NOT NULL UNIQUE, url text);
+CREATE INDEX ON public.links (lower(substring(url COLLATE "C" from '/v1/applications/([^/]+)/status/?(?:[?].*)?$')));
+INSERT INTO public.applications (id, status, job_id, created_at, updated_at)
+SELECT i, 'new', 'J1', now(), now() FROM generate_series(1, {rows}) AS i;
+INSERT INTO public.links (application, hellowork_id) SELECT i, 'hw-' || i FROM generate_series(1, {rows}) AS i;
+"""
+
+
+def looked_up(column: str) -> dict[str, Any]:
+    sql = f"(SELECT l.{column} FROM public.links l WHERE l.application = t.id)"  # noqa: S608 - a test's own column
+    return {"sql": sql, "depends_on": ["id"]}
+
+
+def reads(ats: Ats) -> dict[str, tuple[int, int]]:
+    """How often each table was read as a whole, and how many rows were read in that way."""
+    query = "SELECT relname, seq_scan, seq_tup_read FROM pg_stat_user_tables WHERE relname IN ('applications', 'links')"
+    return {name: (scans, tuples) for name, scans, tuples in rows(ats, query)}
+
+
+async def ended(ats: Ats, looked_up: int) -> int:
+    """Wait for the counts of sessions that have ended; returns how often the table's key has been looked up."""
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    await eventually(lambda: one(ats, others) == 0, "the sessions have ended")
+    looks = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'applications_pkey'"
+    await eventually(lambda: one(ats, looks) >= looked_up, "their counts")
+    return int(one(ats, looks))
+
+
+async def test_a_deletion_reads_no_table_as_a_whole(ats: Ats, open_rig: OpenRig) -> None:
+    run(ats, SIDE, rows=str(ROWS))
+    columns = {"application_id": looked_up("hellowork_id"), "status_url": looked_up("url")}
+    watch: Any = {"columns": columns, "related": [{"table": "public.links", "key": ["application"]}]}
+    await eventually(lambda: reads(ats)["links"][0] >= MADE, "the counts of what has made the table")
+    async with open_rig(**watch) as rig:
+        await rig.adopt()
+    looked, before = await ended(ats, 1), reads(ats)
+    async with open_rig(install=False, **watch) as rig:
+        for id_ in range(1, DELETED + 1):
+            delete(ats, id_)
+            await rig.drain.catch_up()
+        assert await rig.pass_grace() == DELETED
+        assert {id_ for id_, status, _ in await rig.deliver() if status == "deleted"} == {
+            f"hw-{number}" for number in range(1, DELETED + 1)
+        }
+    await ended(ats, looked + DELETED)
+
+    assert reads(ats) == before
+
+
+# An edited section `status` is noticed, measured and held before anything of it is sent.
+
+
+BEFORE = {"map": {"applied": "sent", "hired": "hired"}}
+AFTER = {"map": {"applied": "received", "hired": "hired"}}
+OLD = to_text(StatusRules(BEFORE["map"], "send", "deleted"))
+FUSE = {"max_changes": 3, "max_deletions": 3, "window": "10m"}
+
+
+async def adopted(ats: Ats, open_rig: OpenRig, number: int, **watch: Any) -> None:
+    """So many applications are known, and the daemon has ended."""
+    for each in range(1, number + 1):
+        insert(ats, each, f"a{each}")
+    async with open_rig(fuse=FUSE, **watch) as rig:
+        await start(rig)
+
+
+async def start(rig: Rig) -> list[StatusRulesChanged]:
+    """What a start does before it captures; returns what it says of the rules."""
+    await rig.adopt()
+    await measure_edit(rig.intake)
+    return rig.heard(StatusRulesChanged)
+
+
+async def test_as_many_as_the_fuse_believes_are_said_and_sent(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 3, status=BEFORE)
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=3, held=False)]
+
+        await rig.sweep()
+
+        assert [(entry.application_id, entry.content.status) for entry in await rig.entries()] == [
+            ("a1", "received"),
+            ("a2", "received"),
+            ("a3", "received"),
+        ]
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert await start(rig) == [], "it is noticed once"
+
+
+async def test_of_more_not_a_single_one_is_sent(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 4, status=BEFORE)
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=4, held=True)]
+
+        await rig.sweep()
+
+        assert await rig.entries() == []
+        held = await rig.entries("held")
+        assert {entry.application_id for entry in held} == {f"a{number}" for number in range(1, 5)}
+        assert len({entry.reason for entry in held}) == 1
+
+
+async def test_what_changed_by_itself_meanwhile_does_not_count(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 4, status=BEFORE)
+    for number in range(1, 5):
+        update(ats, number, status="hired")
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=0, held=False)]
+
+
+async def test_what_would_be_adopted_does_not_count(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 4, status={"map": {"hired": "hired"}, "unmapped": "ignore"}, first_status="adopt")
+    async with open_rig(fuse=FUSE, status={"map": {"hired": "hired"}}, first_status="adopt") as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=0, held=False)]
+
+
+async def test_rows_without_a_job_count_by_their_last_known_one(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 4, status=BEFORE)
+    update(ats, 1, 2, 3, 4, job_id=None)
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=4, held=True)]
+
+
+async def test_a_known_application_counts_only_at_the_row_that_represented_it(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 1, status=BEFORE)
+    insert(ats, 10, "a1", created_at="2020-01-01")
+    insert(ats, 11, "a1", created_at="2999-01-01")
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        await measure_edit(rig.intake)
+        assert rig.heard(StatusRulesChanged) == [StatusRulesChanged(WATCH, touched=1, held=False)]
+
+
+async def test_what_would_be_sent_for_the_first_time_counts(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 1, status=BEFORE)
+    insert(ats, 2, "a2")
+    async with open_rig(fuse=FUSE, status=AFTER, first_status="send") as rig:
+        await measure_edit(rig.intake)
+        assert rig.heard(StatusRulesChanged) == [StatusRulesChanged(WATCH, touched=2, held=False)]
+
+
+async def test_dying_before_the_end_it_is_noticed_again(ats: Ats, open_rig: OpenRig) -> None:
+    await adopted(ats, open_rig, 4, status=BEFORE)
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        await start(rig)
+        # As if it had died before the new rules were kept.
+        await rig.intake.place({STATUS_RULES: OLD})
+        first = (await rig.store.operation.fuses())[WATCH]
+    async with open_rig(fuse=FUSE, status=AFTER) as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=4, held=True)]
+        assert (await rig.store.operation.fuses())[WATCH] == first

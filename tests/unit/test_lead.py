@@ -1,0 +1,274 @@
+"""A lead and its parts: which watches may send, conditions, pruning, tenants, credentials, and the heart beat."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from support.builders import WATCH
+from support.configurations import a_config
+from support.eventually import eventually
+from support.leading import a_lead, a_process
+
+from cdc_sync.ats.discovery import Discovery
+from cdc_sync.config import Config
+from cdc_sync.core.events import (
+    CaptureLate,
+    CaptureStarted,
+    ClockAgrees,
+    ClockSkewed,
+    Event,
+    HeartBeat,
+    PendingReread,
+    TenantAccepted,
+    TenantRefused,
+    WatchConnected,
+    WatchEnded,
+    WatchLost,
+    WatchStandsBy,
+)
+from cdc_sync.core.failures import StoreError
+from cdc_sync.daemon import chores
+from cdc_sync.daemon import tenants as looking
+from cdc_sync.daemon.chores import pruning, save_conditions
+from cdc_sync.daemon.process import unless
+from cdc_sync.daemon.running import Daemon
+from cdc_sync.daemon.tenants import Tenants
+from cdc_sync.delivery.client import Client
+from cdc_sync.delivery.endpoints import SenderSettings
+from cdc_sync.event_loop import end
+from cdc_sync.store.protocol import WatchCounts
+
+
+class UnforeseenError(Exception):
+    """A part fails."""
+
+
+async def test_a_watch_that_another_stores_daemon_captures_sends_nothing() -> None:
+    """That daemon may have sent a newer state."""
+    process = a_process(a_config(), lambda _: None)
+    async with a_lead(process) as leading:
+        process.emit(PendingReread(WATCH, 0))
+        assert WATCH in leading._may_send
+
+        process.emit(WatchStandsBy(WATCH, "another daemon captures it"))
+
+        assert WATCH not in leading._may_send
+
+
+@pytest.mark.parametrize(("code", "sends"), [("unreachable", True), (None, True), ("store-another-database", False)])
+async def test_a_watch_sends_while_its_database_is_down_but_not_if_it_is_another(
+    code: str | None,
+    sends: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """The entries are still those of that database. Its watches wait when they have connected again."""
+    process = a_process(a_config(), lambda _: None)
+    async with a_lead(process) as leading:
+        process.emit(PendingReread(WATCH, 0))
+
+        process.emit(WatchLost(WATCH, "it is gone", misconfigured=False, code=code))
+
+        assert (WATCH in leading._may_send) is sends
+
+
+async def test_a_watch_that_begins_again_or_has_ended_waits_for_its_rows() -> None:
+    process = a_process(a_config(), lambda _: None)
+    async with a_lead(process) as leading:
+        for event in (WatchConnected(WATCH, "notify", 180_000), WatchEnded(WATCH)):
+            process.emit(PendingReread(WATCH, 0))
+            process.emit(event)
+            assert WATCH not in leading._may_send
+
+
+async def test_a_beat_has_what_is_pending_if_that_is_known() -> None:
+    said: list[Event] = []
+    process = a_process(a_config(), said.append)
+    daemon = Daemon(process, lambda: process.config, lambda _: None)
+
+    await daemon.beat()
+    process.counts = {WATCH: WatchCounts(pending=3), "others": WatchCounts(pending=4)}
+    await daemon.beat()
+
+    assert said == [HeartBeat(None), HeartBeat(7)]
+
+
+async def test_a_failure_beside_the_lead_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd then starts another one, which is better than a daemon without a heart beat."""
+
+    async def fail(_: Daemon) -> None:
+        raise UnforeseenError
+
+    monkeypatch.setattr(Daemon, "beat", fail)
+    process = a_process(a_config({"database.dsn": "host=127.0.0.1 port=1 connect_timeout=2"}), print)
+    async with asyncio.timeout(30):
+        with pytest.raises(BaseExceptionGroup) as failed:
+            await Daemon(process, lambda: process.config, lambda _: None).run(10.0)
+
+    assert [type(each) for each in failed.value.exceptions] == [UnforeseenError]
+
+
+async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A refusal counts if it was of the credentials that the sender has: they must be those of the client."""
+    turns = dict[str, int]()
+    turn = 0
+
+    async def used(self: Client, other: Client) -> None:
+        turns["client"] = turn
+        await use_client(self, other)
+        await asyncio.sleep(0)  # until its former connections are closed
+
+    use_client = Client.use
+    monkeypatch.setattr(Client, "use", used)
+    config = a_config({"hellowork.headers": {"X-Api-Key": "new"}})
+    async with a_lead(a_process(a_config(), lambda _: None)) as leading:
+        use = leading.sender.use
+
+        def set_up(settings: SenderSettings) -> None:
+            turns["sender"] = turn
+            use(settings)
+
+        monkeypatch.setattr(leading.sender, "use", set_up)
+        using = asyncio.create_task(leading._use(config))
+        while not using.done():
+            turn += 1
+            await asyncio.sleep(0)
+        await using
+
+    assert turns["client"] == turns["sender"]
+
+
+async def test_a_condition_that_could_not_be_saved_is_saved_though_no_event_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = a_process(a_config(), lambda _: None)
+    async with a_lead(process) as leading:
+        store = leading.store
+        await store.operation.set_conditions({f"watch {WATCH}": "not connected yet"}, 0)
+        process.emit(CaptureStarted(WATCH))
+        refused = asyncio.Event()
+
+        async def refuse(_: Mapping[str, str | None], __: int) -> None:
+            refused.set()
+            raise StoreError("store-unusable", "busy")
+
+        async def saved() -> set[str]:
+            return {condition.name for condition in await store.operation.conditions()}
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store.operation, "set_conditions", refuse)
+            saving = asyncio.create_task(save_conditions(process, store))
+            await refused.wait()
+        assert await saved() == {f"watch {WATCH}"}
+
+        async def is_saved(*names: str) -> bool:
+            return await saved() == set(names)
+
+        await eventually(is_saved, "the end of the past condition", within=20)
+        process.emit(CaptureLate(WATCH, 60.0))
+        await eventually(lambda: is_saved(f"lag {WATCH}"), "the new condition", within=20)
+        await end([saving])
+
+
+@pytest.mark.parametrize("seen", [ClockSkewed(-86_400.0, shared=False), ClockAgrees()])
+async def test_a_clock_that_was_set_back_does_not_delay_it(seen: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = a_process(a_config(), lambda _: None)
+    pruned = asyncio.Semaphore(0)
+
+    async def prune(*_: int) -> int:
+        pruned.release()
+        return 0
+
+    async with a_lead(process) as leading:
+        monkeypatch.setattr(leading.store.operation, "prune", prune)
+        with pruning(leading.store, process.config) as leading._pruning:
+            await pruned.acquire()
+            # As a clock does that is set back by a day.
+            leading._pruning.modify(next_run_time=datetime.now(UTC) + timedelta(days=1))
+
+            process.emit(seen)
+
+            async with asyncio.timeout(10):
+                await pruned.acquire()
+            in_ten_minutes = datetime.now(UTC) + timedelta(minutes=10, seconds=1)
+            await eventually(lambda: leading._pruning.next_run_time < in_ten_minutes, "the next time")
+        process.emit(seen)  # when it is over, too
+
+
+def with_template(**hosts: str) -> Config:
+    """A configuration with a template, and with these databases."""
+    template: dict[str, Any] = {
+        "table": "t",
+        "key": ["id"],
+        "columns": {"application_id": "a", "status": "b", "job_id": "c", "created": "d"},
+        "for_each": {"schemas": "%", "databases": list(hosts)},
+    }
+    databases = {name: {"dsn": f"host={host}"} for name, host in hosts.items()}
+    return a_config({"databases": databases, "watches": {"applications": template}})
+
+
+async def test_what_a_look_finds_wrong_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    emitted: list[Event] = []
+    config, refused = with_template(one="a"), {"applications@one.x": "no file"}
+
+    async def look(*_: object) -> Discovery:
+        return Discovery(config, refused, {})
+
+    monkeypatch.setattr(looking, "discover", look)
+    tenants = Tenants(a_process(config, emitted.append))
+    for _ in range(2):
+        await tenants.look(config, ())
+    refused = {}
+    for _ in range(2):
+        await tenants.look(config, ())
+
+    assert emitted == [
+        TenantRefused("applications@one.x", "no file"),
+        TenantAccepted("applications@one.x"),
+    ]
+
+
+async def test_the_signal_that_ends_the_daemon_ends_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look(*_: object) -> Discovery:
+        """As psycopg, which lets one cancellation pass while it waits for a server that does not answer."""
+        with suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+        with suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    monkeypatch.setattr(looking, "discover", look)
+    config, stopping = with_template(one="a"), asyncio.Event()
+    asyncio.get_running_loop().call_soon(stopping.set)
+
+    async with asyncio.timeout(10):
+        assert await unless(stopping, Tenants(a_process(config, print)).look(config, ())) is None
+
+
+async def test_a_lead_ends_during_a_look_when_a_part_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And without an answer to the look."""
+
+    async def look(*_: object) -> Discovery:
+        looked.set()
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    async def fail(*_: object) -> None:
+        await looked.wait()
+        raise UnforeseenError
+
+    looked = asyncio.Event()
+    monkeypatch.setattr(looking, "discover", look)
+    monkeypatch.setattr(looking, "LOOK_FOR_TENANTS", 0.0)
+    monkeypatch.setattr(chores.Pulse, "look", fail)
+    config = with_template(one="a")
+    process = a_process(config, print)
+    async with a_lead(process) as leading, asyncio.timeout(10):
+        with pytest.raises(BaseExceptionGroup) as failed:
+            await leading.work()
+
+    assert [type(each) for each in failed.value.exceptions] == [UnforeseenError]
