@@ -152,7 +152,7 @@ async def _reread(intake: Intake, keys: Mapping[str, Key]) -> None:
         found = await intake.resolve(dict.fromkeys(suspected, now))
         gone = [each.application_id for each in found if each.is_deletion]
         answered_at = intake.clock() + intake.rules.deletion_grace + ANSWERED_WITHIN
-        await intake.store.capture.postpone(watch, gone, answered_at)
+        await intake.store.capture.let_wait(watch, gone, answered_at)
 
 
 async def _confirm_again(intake: Intake, application_ids: Collection[str]) -> None:
@@ -160,9 +160,9 @@ async def _confirm_again(intake: Intake, application_ids: Collection[str]) -> No
     now, watch = intake.clock(), intake.rules.watch
     known = await intake.store.capture.known(watch, list(application_ids))
     deletions = [
-        Suspicion(id_, of.pending.content.event_date, now)
+        Suspicion(id_, entry.content.event_date, now)
         for id_, of in known.items()
-        if of.state == "pending" and of.pending is not None and of.pending.content.deleted
+        if (entry := of.entry) is not None and entry.state == "pending" and entry.content.deleted
     ]
     if deletions:
         # If they cannot be answered now, they are asked about again.
@@ -208,7 +208,7 @@ async def _adopt_page(intake: Intake, position: BaselinePosition, *, rows_are_ne
         applied = await intake.apply(
             "baseline",
             observations=intake.interpreted(page),
-            unseen=intake.rules.baseline,
+            first_status=intake.rules.baseline,
             positions={BASELINE: reached.to_text()},
             rows_are_new=rows_are_new,
         )

@@ -7,7 +7,7 @@ from contextlib import suppress
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.reading import Read
 from cdc_sync.ats.rows_elsewhere import Elsewhere, UnreadElsewhereError
-from cdc_sync.core.batch import Resolved
+from cdc_sync.core.batch import Heir, Resolved
 from cdc_sync.core.events import DeletionsDecided, DeletionsWait
 from cdc_sync.core.outbox import Known, Suspicion, former_row
 from cdc_sync.core.rows import Observation, WatchRules
@@ -110,20 +110,21 @@ class Deletions:
     async def _decide(self, resolved: Sequence[Resolved], elsewhere: Elsewhere | None) -> None:
         """Answer suspicions, after a look at other watches' tables."""
         resolved = [_compared(each, elsewhere) if each.is_deletion else each for each in resolved]
-        self.left_some_unanswered = any(each.is_unanswered for each in resolved)
+        self.left_some_unanswered = any(each.elsewhere == "unknown" for each in resolved)
         hidden_by = self._intake.hidden_by | (frozenset() if elsewhere is None else elsewhere.hidden_by)
         await self._intake.apply("deletion", resolved=resolved, doubt=self._intake.doubt(hidden_by))
-        for heir in {each.elsewhere for each in resolved if each.elsewhere is not None}:
+        for heir in {each.elsewhere.watch for each in resolved if isinstance(each.elsewhere, Heir)}:
             self.parts.others.hand_over(heir)
 
 
 def _compared(deletion: Resolved, elsewhere: Elsewhere | None) -> Resolved:
     """A deletion after a look at other watches' tables; None: one of these cannot be read."""
     if elsewhere is None or deletion.application_id in elsewhere.unseen:
-        return deletion._replace(is_unanswered=True)
+        return deletion._replace(elsewhere="unknown")
     if deletion.application_id in elsewhere.unreported:
-        return deletion._replace(is_kept=True)
-    return deletion._replace(elsewhere=elsewhere.watch_of.get(deletion.application_id))
+        return deletion._replace(elsewhere="unreported")
+    heir = elsewhere.watch_of.get(deletion.application_id)
+    return deletion if heir is None else deletion._replace(elsewhere=Heir(heir))
 
 
 def former_rows(read: Read, known: Mapping[str, Known], rules: WatchRules) -> dict[str, Observation]:

@@ -162,7 +162,7 @@ class Intake:
         positions.
         """
         parts, position = self.parts, self.reader.pool.guard.text
-        fields = {"unseen": parts.rules.first_status, "doubt": self.doubt(self.hidden_by), **found}
+        fields = {"first_status": parts.rules.first_status, "doubt": self.doubt(self.hidden_by), **found}
         # With the news: after a restart, no server without them is read.
         fields["replica"] = {REPLICA: position} if position else {}
         batch = Batch(origin, parts.clock(), skipped=self.skipped, others=parts.others.of(parts.name), **fields)
@@ -173,7 +173,7 @@ class Intake:
             self.named = _with_keys_of(batch, self.named)
         if has_news and self.table.is_of_tenant:
             await self.table.look()
-        first = await self.store.capture.apply(self.rules, batch, parts.calls)
+        first = await self.store.capture.apply(self.rules, batch, parts.beside_apply)
         if first.suspected:
             self.suspected.set()
         self._report(first, origin)
@@ -182,7 +182,7 @@ class Intake:
         if not first.unresolved:
             return first
         resolved = await self.resolve(first.unresolved)
-        second = await self.apply(origin, resolved=resolved, unseen=batch.unseen, positions=batch.positions)
+        second = await self.apply(origin, resolved=resolved, first_status=batch.first_status, positions=batch.positions)
         return first._replace(
             results=[*first.results, *second.results],
             suspected=first.suspected | second.suspected,

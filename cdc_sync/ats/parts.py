@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from cdc_sync.ats.database import STEPS, Database, Steps
 from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.config import Watch
-from cdc_sync.core.batch import NO_CALLS, Calls
+from cdc_sync.core.batch import NO_CALLS, BesideApply
 from cdc_sync.core.events import Emit
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.core.zone import EventDates
@@ -24,7 +24,7 @@ class WatchParts:
     Attributes:
         rules: the core's form of the watch's configuration.
         clock: this daemon's, in milliseconds since the epoch.
-        calls: the sender's, beside an apply.
+        beside_apply: the sender.
         event_dates: how those of the last changed rows fit.
     """
 
@@ -35,7 +35,7 @@ class WatchParts:
     others: OtherWatches
     observe: Emit
     clock: Callable[[], int]
-    calls: Calls = NO_CALLS
+    beside_apply: BesideApply = NO_CALLS
     event_dates: EventDates = field(default_factory=EventDates)
     want_sweep: Callable[[], None] = nothing
     dry_run: bool = False

@@ -36,9 +36,9 @@ def mark(marks: bytearray, met: Iterable[int]) -> None:
 
 
 async def unmet_records(intake: Intake, marks: bytes, last: int) -> AsyncIterator[list[str]]:
-    """See `store.capture.Capture.unseen`; in smaller parts, as what is known of each is as large as its row."""
+    """See `store.capture.Capture.unmet`; in smaller parts, as what is known of each is as large as its row."""
     size = intake.parts.steps.confirmed
-    async for found in intake.store.capture.unseen(intake.rules.watch, marks, last, intake.parts.steps.searched):
+    async for found in intake.store.capture.unmet(intake.rules.watch, marks, last, intake.parts.steps.searched):
         for first in range(0, max(len(found), 1), size):
             yield found[first : first + size]
 
@@ -215,7 +215,7 @@ def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:
     """What to keep of a row that does not differ; None if it is unknown, or its entry is pending."""
     match row:
         case Reportable(application_id, key, content, _, str(digest)) if application_id in known:
-            return None if known[application_id].pending else Verified(application_id, key, digest, content)
+            return None if known[application_id].entry else Verified(application_id, key, digest, content)
         case Ignored(application_id, key, str(digest)) if application_id in known:
             return Verified(application_id, key, digest, None)
     return None

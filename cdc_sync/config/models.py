@@ -15,10 +15,9 @@ from cdc_sync.config.problems import Path, wrong_parts
 from cdc_sync.config.values import Section
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.content import milliseconds
-from cdc_sync.core.diff import FusePolicy
 from cdc_sync.core.outbox import ANSWERED_WITHIN
 from cdc_sync.core.replies import RetryPolicy
-from cdc_sync.core.rows import StatusRules, WatchRules
+from cdc_sync.core.rows import FusePolicy, StatusRules, WatchRules
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, AllowedHosts, endpoint_name, endpoint_of
 
 

@@ -12,13 +12,14 @@ A deletion is only suspected at first. A fresh read after the grace decides, in 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Decision, Enqueue, Fuse, Unseen, blow, count, decide, has_counted, in_order
+from cdc_sync.core.diff import Decision, Enqueue, Fuse, blow, count, decide, has_counted, in_order
 from cdc_sync.core.outbox import Applying, Entry, EntryState, Known, Skip, Suspicion, completed
 from cdc_sync.core.reasons import coded, fields_of
 from cdc_sync.core.rows import (
+    FirstStatus,
     Ignored,
     Key,
     Observation,
@@ -35,11 +36,20 @@ ASKED_AGAIN_AFTER = 10_000
 """Milliseconds until a suspicion that could not be answered is looked at again."""
 
 
+_EVENTS: Mapping[EntryState, str] = {"pending": "queued", "held": "held", "dead": "dead-lettered"}
+"""Events of the history: what becomes of a new entry."""
+
 LEFT_SCOPE, LOST_ID, MOVED = "out of scope", "id lost", "moved"
 """Events of the history: why a watch makes no calls for an application any more."""
 
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+class Heir(NamedTuple):
+    """Another watch, whose table has a live row of an application: it goes on with it."""
+
+    watch: str
 
 
 class Resolved(NamedTuple):
@@ -50,19 +60,16 @@ class Resolved(NamedTuple):
         canonical: the row that represents it (`rows.current`). Without rows: the one that did, if it has lost its id
             (`outbox.former_row`).
         keys: of the rows.
-        elsewhere: another watch whose table has a live row with the id and the account, while this one's has none.
-        is_unanswered: whether the suspicion stays, since that is not known, or that watch has not seen its row yet.
-        is_kept: whether such a row causes no call, so that only this watch can find its end: the suspicion ends, and
-            the record stays.
+        elsewhere: what other watches' tables have of the id and the account, while this one's has no live row.
+            `unknown`: one cannot be read, or its watch has not seen the row yet, so the suspicion stays. `unreported`:
+            a row that causes no call, so that only this watch can find its end: the suspicion ends, the record stays.
     """
 
     application_id: str
     changed_at: int
     canonical: Observation | None
     keys: frozenset[Key] = frozenset()
-    elsewhere: str | None = None
-    is_unanswered: bool = False
-    is_kept: bool = False
+    elsewhere: Literal["nothing", "unknown", "unreported"] | Heir = "nothing"
 
     @property
     def is_deletion(self) -> bool:
@@ -75,8 +82,8 @@ class Batch(NamedTuple):
     """One step of capture, applied together with the position that it reached.
 
     Attributes:
-        unseen: what happens to unknown applications. With the origin `baseline`, `adopt` also adopts known ones again:
-            two rows of one application do not differ from each other, unless the first is gone.
+        first_status: what happens to unknown applications. With the origin `baseline`, `adopt` also adopts known ones
+            again: two rows of one application do not differ from each other, unless the first is gone.
         observations: at most one per key.
         gone: keys of rows that no longer exist, and when each may have gone.
         resolved: with the origin `deletion` they answer suspicions.
@@ -92,7 +99,7 @@ class Batch(NamedTuple):
 
     origin: Origin
     now: int
-    unseen: Unseen
+    first_status: FirstStatus
     observations: Sequence[Observation] = ()
     gone: Mapping[Key, int] = NOTHING
     resolved: Sequence[Resolved] = ()
@@ -117,7 +124,7 @@ States = Mapping[str, Content]
 Fuses = Mapping[str, Fuse]
 """The fuses of a watch's accounts, by name."""
 
-_NEVER_SEEN = Known(0, (), in_scope=False, snapshot=None, pending=None)
+_NEVER_SEEN = Known(0, (), in_scope=False, snapshot=None, entry=None)
 
 
 class ApplyResult(NamedTuple):
@@ -151,7 +158,7 @@ class Applied(NamedTuple):
     replaced: Sequence[tuple[str, str]] = ()
 
 
-class Calls:
+class BesideApply:
     """The sender beside an apply. This one sends nothing."""
 
     def begin_apply(self, watch: str, application_ids: Sequence[str]) -> Applying:
@@ -162,7 +169,7 @@ class Calls:
         """Take over what the apply has enqueued; None: it failed."""
 
 
-NO_CALLS = Calls()
+NO_CALLS = BesideApply()
 
 
 class HistoryEntry(NamedTuple):
@@ -235,17 +242,42 @@ class BatchPlan:
 
     def resolve(self, resolved: Resolved) -> None:
         """Decide about an application by all of its rows."""
-        id_, row = resolved.application_id, resolved.canonical
-        known = self.before.get(id_, _NEVER_SEEN)
-        latest = known.latest
-        is_answer = self.batch.origin == "deletion"
-        if is_answer and not self._is_answered(resolved, known):
-            return
+        known = self.before.get(resolved.application_id, _NEVER_SEEN)
+        if self.batch.origin == "deletion":
+            self._answer(resolved, known)
+        else:
+            self._decide_by_rows(resolved, known)
+
+    def _answer(self, resolved: Resolved, known: Known) -> None:
+        """Answer a suspicion, or ask again later."""
+        id_, entry = resolved.application_id, known.entry
+        is_pending = entry is not None and entry.state == "pending"
+        again = Suspicion(id_, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
+        match resolved.elsewhere:
+            case "unknown":
+                self.postponed.append(again)
+                if is_pending:
+                    # The entry may be older than what HelloWork has.
+                    self.waiting.append(again)
+            case Heir() if is_pending and known.is_attempted:
+                # Its call may be under way, and must end first.
+                self.postponed.append(again)
+            case Heir(heir):
+                self.answered.append(id_)
+                self._leave_to(heir, resolved, known)
+            case "unreported":
+                self.answered.append(id_)
+            case _:
+                self.answered.append(id_)
+                self._decide_by_rows(resolved, known)
+
+    def _decide_by_rows(self, resolved: Resolved, known: Known) -> None:
+        id_, row, latest = resolved.application_id, resolved.canonical, known.latest
         if row is not None and row.application_id == id_:
             self.observe(row, is_move=known.key not in resolved.keys)
         elif latest is None or not known.in_scope:
             return
-        elif not is_answer:
+        elif self.batch.origin != "deletion":
             if not latest.deleted:
                 self._suspect(id_, resolved.changed_at)
         elif row is None:
@@ -254,29 +286,13 @@ class BatchPlan:
             # An unreadable row may well have its id, and stays.
             self._leave_scope(id_, LOST_ID)
 
-    def _is_answered(self, resolved: Resolved, known: Known) -> bool:
-        """Whether this watch alone answers a suspicion; else see what another one's table means for it."""
-        id_, heir = resolved.application_id, resolved.elsewhere
-        may_be_under_way = known.state == "pending" and known.pending is not None and known.pending.attempted
-        if resolved.is_unanswered or (heir is not None and may_be_under_way):
-            again = Suspicion(id_, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
-            self.postponed.append(again)
-            # The entry may be older than what HelloWork has. One that may be under way must end first.
-            if resolved.is_unanswered and known.state == "pending":
-                self.waiting.append(again)
-            return False
-        self.answered.append(id_)
-        if heir is not None:
-            self._leave_to(heir, resolved, known)
-        return heir is None and not resolved.is_kept
-
     def _leave_to(self, heir: str, resolved: Resolved, known: Known) -> None:
         """Leave the application to another watch."""
         id_, row = resolved.application_id, resolved.canonical
         if isinstance(row, Reportable):
             # It is marked as deleted: without a record, each sweep would suspect it.
             self._adopt(row, known)
-            if known.pending is not None:
+            if known.entry is not None:
                 self.cancelled.append(id_)
         elif known.latest is None:
             return
@@ -311,7 +327,7 @@ class BatchPlan:
                 self.moved.append(row)
 
     def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
-        id_, pending = row.application_id, known.pending
+        id_, entry = row.application_id, known.entry
         if row.content.deleted:
             if self.batch.origin not in ("baseline", "deletion") and not (known.latest and known.latest.deleted):
                 self._suspect(id_, row.changed_at)
@@ -330,7 +346,7 @@ class BatchPlan:
             self.cancelled.append(id_)
             self._note_change("cancelled", id_, known, row.content)
             self.results.append(ApplyResult(id_, decision))
-        elif pending is not None and not self._refusal(row) and not row.content.same_metadata(pending.content):
+        elif entry is not None and not self._refusal(row) and not row.content.same_metadata(entry.content):
             # A retried dead letter of a refused row would be refused again.
             self.refreshed.append(row)
 
@@ -339,17 +355,18 @@ class BatchPlan:
         return row.refused or self.rules.allowed.refusal(row.content.url)
 
     def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
-        batch, content = self.batch, row.content
-        unseen = batch.unseen
-        if known is _NEVER_SEEN and (acknowledged := self.elsewhere.get(row.application_id)) is not None:
-            # Another watch's application has this state at HelloWork, by the same account.
-            is_same = content.same_as(acknowledged) and content.account == acknowledged.account
-            unseen = "adopt" if is_same else unseen
-        decision = decide(content, known.snapshot, known.pending, unseen)
-        if batch.origin == "baseline" and batch.unseen == "adopt" and not is_move and known.pending is None:
-            # Two rows of one application, on two pages: the second does not differ from the first.
-            return "adopt" if isinstance(decision, Enqueue) else decision
-        return decision
+        batch, entry = self.batch, known.entry
+        is_known_elsewhere = known is _NEVER_SEEN and self._is_acknowledged_elsewhere(row)
+        decision = decide(row.content, known.snapshot, entry, "adopt" if is_known_elsewhere else batch.first_status)
+        is_of_baseline = batch.origin == "baseline" and batch.first_status == "adopt"
+        is_second_row_of_baseline = is_of_baseline and not is_move and entry is None and isinstance(decision, Enqueue)
+        # Two rows of one application, on two pages: the second does not differ from the first.
+        return "adopt" if is_second_row_of_baseline else decision
+
+    def _is_acknowledged_elsewhere(self, row: Reportable) -> bool:
+        """Whether another watch's application has this state at HelloWork, by the same account."""
+        acknowledged, content = self.elsewhere.get(row.application_id), row.content
+        return acknowledged is not None and content.same_as(acknowledged) and content.account == acknowledged.account
 
     def _adopt(self, row: Reportable, known: Known) -> None:
         """Take a row's state as acknowledged."""
@@ -367,47 +384,48 @@ class BatchPlan:
 
     def _enqueue(self, row: Reportable, known: Known, decision: Enqueue) -> ApplyResult:
         batch, rules, content, id_ = self.batch, self.rules, row.content, row.application_id
-        pending = known.pending
+        before = known.entry
         if rules.ordered_dates:
             # An adopted state's date was never sent.
-            content = in_order(content, row.changed_at, known.snapshot if known.is_acknowledged else None, pending)
-        state: EntryState = "dead"
-        event, reason = "dead-lettered", self._refusal(row)
-        if reason is None:
-            reason = self._hold(content, known)
-            state, event = ("pending", "queued") if reason is None else ("held", "held")
+            content = in_order(content, row.changed_at, known.snapshot if known.is_acknowledged else None, before)
+        state, reason = self._admit(row, known)
         due_at = batch.now + rules.settle.get(content.status, rules.default_settle)
-        attempted = pending is not None and pending.attempted
-        entry = Entry(
-            rules.watch, id_, content, decision.kinds, state, known.revision + 1, batch.now, due_at, attempted
-        )
+        attempted = known.is_attempted
+        revision = 1 if before is None else before.revision + 1
+        entry = Entry(rules.watch, id_, content, decision.kinds, state, revision, batch.now, due_at, attempted)
         self.enqueued.append(entry._replace(reason=reason))
-        further = {"kinds": sorted(decision.kinds), "replaced": pending is not None, "due_at": due_at + batch.shift}
+        further = {"kinds": sorted(decision.kinds), "replaced": before is not None, "due_at": due_at + batch.shift}
         if content.event_date != row.content.event_date:
             further |= {"event_date": content.event_date, "event_date_of_row": row.content.event_date}
         if reason:
             further |= fields_of(reason)
-        self._note_change(event, id_, known, content, **further)
+        self._note_change(_EVENTS[state], id_, known, content, **further)
         return ApplyResult(id_, decision, state, reason)
 
-    def _hold(self, content: Content, known: Known) -> str | None:
-        """Why a person must decide about an entry; None if it is sent."""
-        batch, fuse = self.batch, self.fuse
-        is_deletion = content.deleted and not (known.pending and known.pending.content.deleted)
+    def _admit(self, row: Reportable, known: Known) -> tuple[EntryState, str | None]:
+        """A new entry's state, and why it is not sent. The fuse counts it, unless it was counted, or waits anyway."""
+        batch, fuse, content, entry = self.batch, self.fuse, row.content, known.entry
+        refusal = self._refusal(row)
+        if refusal is not None:
+            return "dead", refusal
+        is_deletion = content.deleted and not (entry and entry.content.deleted)
         if is_deletion and batch.doubt is not None:
-            return batch.doubt  # it neither blows the fuse nor counts
+            return "held", batch.doubt
         # A suspected deletion is held with an intact fuse; the row's return ends the suspicion.
-        if known.state == "held" and (content.deleted or fuse.blown_at is not None):
-            return known.reason or ""
-        is_replaced = known.state == "pending" and not is_deletion and not fuse.holds_all
-        if is_replaced and has_counted(fuse, self.rules.fuse, batch.now, known.queued_at):
-            return None
-        return self._count(content.account, deletion=is_deletion)
+        if entry and entry.state == "held" and (content.deleted or fuse.blown_at is not None):
+            return "held", entry.reason
+        if fuse.holds_all:
+            return "held", fuse.reason
+        pending_since = entry.queued_at if entry and entry.state == "pending" else None
+        if not is_deletion and has_counted(fuse, self.rules.fuse, batch.now, pending_since):
+            return "pending", None
+        reason = self._count(content.account, deletion=is_deletion)
+        return ("pending" if reason is None else "held"), reason
 
     def _count(self, account: str, *, deletion: bool) -> str | None:
         """Count an entry, by its account first if the watch has several; why it is held."""
         policy, now = self.rules.fuse, self.batch.now
-        if self.rules.account is None and not self.fuse.holds_all:
+        if self.rules.account is None:
             of_account = self.of_accounts.get(account) or self.fuses_before.get(account, Fuse())
             self.of_accounts[account], reason = count(of_account, policy, now, deletion=deletion)
             if reason is not None:

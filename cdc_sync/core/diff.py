@@ -1,11 +1,11 @@
 """Two decisions: does an observation need a call (diff), and does a person decide first (fuse)?
 
-The diff compares with `base`: the pending entry's content, or without one the snapshot (last acknowledged state).
+The diff compares with `base`: the entry's content, or without one the snapshot (last acknowledged state).
 
 1. observed = base: nothing to do.
-2. observed = snapshot, and the pending entry was never attempted: the change was reverted in time, cancel it.
+2. observed = snapshot, and the entry was never attempted: the change was reverted in time, cancel it.
 3. observed = snapshot, but the entry *was* attempted: HelloWork may have received it. Replace it by the observed state.
-4. Anything else: enqueue, or replace the pending entry; the newest state wins.
+4. Anything else: enqueue, or replace the entry; the newest state wins.
 
 The fuse counts an account's new entries within a watch, and deletions among them; ten times as many pass for the whole
 watch. An entry that replaces a pending one counts too, once in a window: while HelloWork is away, a mass change may
@@ -15,47 +15,42 @@ find one for each application.
 from typing import Literal, NamedTuple
 
 from cdc_sync.core.content import LATEST, Content, Kind
+from cdc_sync.core.outbox import KnownEntry
 from cdc_sync.core.reasons import coded
-
-Unseen = Literal["send", "adopt"]
+from cdc_sync.core.rows import FirstStatus, FusePolicy
 
 
 class Enqueue(NamedTuple):
-    """Enqueue the state; it replaces a pending entry."""
+    """Enqueue the state; it replaces the entry, if there is one."""
 
     kinds: frozenset[Kind]
 
 
 Decision = Literal["nothing", "adopt", "cancel"] | Enqueue
-"""Nothing: HelloWork or the pending entry has this state already. Adopt: take it as acknowledged, without a call.
+"""Nothing: HelloWork or the entry has this state already. Adopt: take it as acknowledged, without a call.
 Cancel: the change was reverted before it was sent.
 """
 
 
-class PendingEntry(NamedTuple):
-    """The part of an outbox entry on which decisions depend."""
-
-    content: Content
-    attempted: bool
-
-
-def decide(observed: Content, snapshot: Content | None, pending: PendingEntry | None, unseen: Unseen) -> Decision:
+def decide(
+    observed: Content, snapshot: Content | None, entry: KnownEntry | None, first_status: FirstStatus
+) -> Decision:
     """Decide what follows from an observation.
 
     Args:
         observed: the application as the ATS's database has it now.
         snapshot: None if nothing was acknowledged or adopted.
-        pending: the application's outbox entry, in any state.
-        unseen: for an application without snapshot and entry.
+        entry: the application's, in any state.
+        first_status: for an application without snapshot and entry.
     """
-    base = snapshot if pending is None else pending.content
+    base = snapshot if entry is None else entry.content
     if base is None:
-        return "adopt" if unseen == "adopt" else Enqueue(kinds_between(None, observed))
+        return "adopt" if first_status == "adopt" else Enqueue(kinds_between(None, observed))
     if observed.same_as(base):
         return "nothing"
-    if pending is None or snapshot is None or not observed.same_as(snapshot):
+    if entry is None or snapshot is None or not observed.same_as(snapshot):
         return Enqueue(kinds_between(snapshot, observed))
-    return Enqueue(kinds_between(base, observed)) if pending.attempted else "cancel"
+    return Enqueue(kinds_between(base, observed)) if entry.attempted else "cancel"
 
 
 def kinds_between(snapshot: Content | None, observed: Content) -> frozenset[Kind]:
@@ -88,7 +83,7 @@ def transition(snapshot: Content | None, observed: Content) -> str:
     return job if snapshot.status == observed.status else f"{status}, {job}"
 
 
-def in_order(content: Content, changed_at: int, acknowledged: Content | None, pending: PendingEntry | None) -> Content:
+def in_order(content: Content, changed_at: int, acknowledged: Content | None, entry: KnownEntry | None) -> Content:
     """The content with a later date than any that HelloWork may have received, which may order by them.
 
     A row's own date may be older: that of a reverted status, or midnight.
@@ -97,31 +92,14 @@ def in_order(content: Content, changed_at: int, acknowledged: Content | None, pe
         content: as the row gives it.
         changed_at: when the row changed.
         acknowledged: the snapshot; None if it was adopted, so that its date was never sent.
-        pending: the entry that is replaced.
+        entry: the one that is replaced.
     """
-    maybe_received = [acknowledged, pending.content if pending and pending.attempted else None]
+    maybe_received = [acknowledged, entry.content if entry and entry.attempted else None]
     received = max((each.event_date for each in maybe_received if each is not None), default=None)
     if received is None or content.event_date > received:
         return content
     # Nothing can be later than the last expressible date.
     return content._replace(event_date=min(max(changed_at, received + 1, content.created), LATEST))
-
-
-_ACCOUNTS = 10
-"""Times an account's limits: those of a watch with several."""
-
-
-class FusePolicy(NamedTuple):
-    """How many new entries, and deletions among them, pass within `window` milliseconds."""
-
-    max_changes: int
-    max_deletions: int
-    window: int
-
-    @property
-    def of_all_accounts(self) -> "FusePolicy":
-        """The policy for a watch whose rows name their accounts."""
-        return FusePolicy(_ACCOUNTS * self.max_changes, _ACCOUNTS * self.max_deletions, self.window)
 
 
 class Fuse(NamedTuple):
@@ -150,12 +128,11 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[
     A held entry fills nothing, so the next ordinary change finds room. But draining restarts: a mass change that goes
     on is held to its end. A clock that was set back empties the buckets.
     """
-    if fuse.holds_all:
-        return fuse, fuse.reason or ""
     elapsed = now - fuse.at
     left = 1 - elapsed / policy.window if 0 <= elapsed < policy.window else 0
     changes = max(fuse.changes - (1 - left) * policy.max_changes, 0.0) if left else 0.0
     deletions = max(fuse.deletions - (1 - left) * policy.max_deletions, 0.0) if left else 0.0
+    reason = None
     if deletion and deletions + 1 > policy.max_deletions:
         reason = coded(
             "fuse-deletions", "more than %(limit)s deletions at once (fuse.max_deletions)", limit=policy.max_deletions
@@ -167,8 +144,10 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[
         )
         changes = policy.max_changes
     else:
-        return Fuse(now, changes + 1, deletions + deletion, *fuse[3:]), None  # by position: it is done for each entry
-    return blow(fuse._replace(at=now, changes=changes, deletions=deletions), now, reason), reason
+        changes += 1
+        deletions += deletion
+    counted = fuse._replace(at=now, changes=changes, deletions=deletions)
+    return counted if reason is None else blow(counted, now, reason), reason
 
 
 def has_counted(fuse: Fuse, policy: FusePolicy, now: int, queued_at: int | None) -> bool:

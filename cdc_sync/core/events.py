@@ -265,7 +265,7 @@ class DeletionsDecided(WatchEvent):
 
 
 class BaselineProgress(WatchEvent):
-    """`rows` applications are known; `estimate` is the planner's guess at the table's rows (0: none)."""
+    """`rows` have been read; `estimate` is the planner's guess at the table's rows (0: none)."""
 
     rows: int
     estimate: int

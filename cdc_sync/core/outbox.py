@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Self
 
 from cdc_sync.core.content import Content, Kind
-from cdc_sync.core.diff import PendingEntry
 from cdc_sync.core.rows import Key, Observation, Row, Unreportable, WatchRules, from_microseconds, interpret
 from cdc_sync.core.status_url import build
 
@@ -69,13 +68,25 @@ class Entry(NamedTuple):
         return self._replace(content=self.content._replace(url=url))
 
 
+class KnownEntry(NamedTuple):
+    """What decisions know of an application's entry; fields are as in `Entry`."""
+
+    content: Content
+    attempted: bool
+    state: EntryState
+    revision: int
+    queued_at: int
+    reason: str | None = None
+
+
 class Known(NamedTuple):
-    """All that the store knows of one application; the last four fields are its entry's.
+    """All that the store knows of one application.
 
     Attributes:
         number: dense enough to be a place in a bitmap.
         key: of the row that represented it last; `in_scope` is that row's.
         snapshot: the last acknowledged or adopted state.
+        entry: in any state.
         is_acknowledged: whether the snapshot was acknowledged, or discarded by a person.
     """
 
@@ -83,17 +94,18 @@ class Known(NamedTuple):
     key: Key
     in_scope: bool
     snapshot: Content | None
-    pending: PendingEntry | None
+    entry: KnownEntry | None
     is_acknowledged: bool = False
-    state: EntryState | None = None
-    reason: str | None = None
-    queued_at: int | None = None
-    revision: int = 0
 
     @property
     def latest(self) -> Content | None:
         """The state that HelloWork has once everything is sent."""
-        return self.snapshot if self.pending is None else self.pending.content
+        return self.snapshot if self.entry is None else self.entry.content
+
+    @property
+    def is_attempted(self) -> bool:
+        """Whether HelloWork may have received its entry, or what that has replaced."""
+        return self.entry is not None and self.entry.attempted
 
     def is_represented_by(self, key: Key) -> bool:
         """Whether the row with this key represents it, and is in scope."""

@@ -11,8 +11,8 @@
 
 While an endpoint is open or paused, nothing is sent before `until`; then a single call is the probe ([decision
 16](../../docs/decisions/0016-fewest-attempts-first.md)). A call that was under way when the state changed is a
-straggler: it lengthens the wait only if its reply asks for a longer one, and ends it only if it succeeds, but never a
-wait that HelloWork asked for.
+straggler: it lengthens the wait only if its reply asks for a longer one, and any answer ends it, but never a wait that
+HelloWork asked for.
 """
 
 from collections.abc import Collection, Mapping

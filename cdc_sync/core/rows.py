@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 
 from cdc_sync.core import status_url
 from cdc_sync.core.content import FIRST, LATEST, Content
-from cdc_sync.core.diff import FusePolicy, Unseen
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, LONGEST_ID, AllowedHosts
 
@@ -29,7 +28,26 @@ Key = tuple[str, ...]
 Origin = Literal["notify", "poll", "sweep", "baseline", "deletion", "resend"]
 """The part of capture that saw a change."""
 
+FirstStatus = Literal["send", "adopt"]
+
 Unmapped = Literal["send", "ignore", "reject"]
+
+
+_ACCOUNTS = 10
+"""Times an account's limits: those of a watch with several."""
+
+
+class FusePolicy(NamedTuple):
+    """How many new entries, and deletions among them, pass within `window` milliseconds."""
+
+    max_changes: int
+    max_deletions: int
+    window: int
+
+    @property
+    def of_all_accounts(self) -> "FusePolicy":
+        """The policy for a watch whose rows name their accounts."""
+        return FusePolicy(_ACCOUNTS * self.max_changes, _ACCOUNTS * self.max_deletions, self.window)
 
 
 class StatusRules(NamedTuple):
@@ -56,8 +74,8 @@ class WatchRules:
 
     watch: str
     status: StatusRules
-    baseline: Unseen
-    first_status: Unseen
+    baseline: FirstStatus
+    first_status: FirstStatus
     settle: Mapping[str, int]
     default_settle: int
     deletion_grace: int

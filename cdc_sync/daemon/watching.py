@@ -22,7 +22,7 @@ from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config, format_duration
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core import events
-from cdc_sync.core.batch import Calls
+from cdc_sync.core.batch import BesideApply
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
 from cdc_sync.daemon.process import Process
@@ -203,12 +203,12 @@ async def _confirm(intake: Intake) -> None:
 class Watches:
     """The watches, and the databases that they share; none runs until `start`."""
 
-    def __init__(self, process: Process, store: Store, config: Config, calls: Calls, begin: Begin) -> None:
+    def __init__(self, process: Process, store: Store, config: Config, beside_apply: BesideApply, begin: Begin) -> None:
         self._process = process
         self._config = config
         self._databases = {name: make_database(config, name, store) for name in config.all_databases}
         self._others = OtherWatches()
-        self._calls = calls
+        self._beside_apply = beside_apply
         self._begin = begin
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -246,7 +246,7 @@ class Watches:
             others=self._others,
             observe=self._process.emit,
             clock=database.store.driver.clock,
-            calls=self._calls,
+            beside_apply=self._beside_apply,
             dry_run=self._process.dry_run,
         )
         return WatchWorker(parts)

@@ -5,7 +5,7 @@ that admits no call keeps its probe alone. The lanes of an endpoint take turns.
 
 An application is in memory once for each account, and once for each watch. Of every due entry one of these holds:
 
-- it is in memory (`flying`), or has replaced one that is there and whose call has begun (`begun`): the completion of
+- it is in memory (`entries`), or has replaced one that is there and whose call has begun (`calling`): the completion of
   that call says when to read its lane;
 - its lane is being read, or is read once the entry is due (`Lanes.unread`);
 - its application is in memory for another watch of the same account: its lane is read after that (`behind`).
@@ -15,7 +15,7 @@ An application is in memory once for each account, and once for each watch. Of e
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
@@ -53,7 +53,7 @@ class Lanes:
     Attributes:
         may_send: whether a watch may send now.
         unread: when to read each lane, in the order of their turns.
-        share: of the room, for each endpoint.
+        share: of the room, for each endpoint; as it was divided last.
     """
 
     endpoints: Endpoints
@@ -84,26 +84,33 @@ class Lanes:
         """What may be sent of a lane now."""
         return "none" if self.waits(lane) else self.endpoints.admits(self.endpoints.of(lane))
 
-    def limits(self, loaded: Collection[Endpoint]) -> dict[Lane, int]:
-        """How much to read now; `loaded` endpoints have entries in memory."""
+    def due(self) -> dict[Endpoint, list[Lane]]:
+        """The lanes that may be read now, by endpoint."""
         now, due = self.endpoints.now(), defaultdict[Endpoint, list[Lane]](list)
         for lane, at in self.unread.items():
             if at <= now and self.admits(lane) != "none":
                 due[self.endpoints.of(lane)].append(lane)
+        return due
+
+    def divide(self, number: int) -> None:
+        """Divide the room among so many endpoints."""
         room = _ROOM * self.endpoints.settings.concurrency
-        self.share = max(room // max(len({*due, *loaded}), 1), _LEAST)
+        self.share = max(room // max(number, 1), _LEAST)
+
+    def limits(self, due: Mapping[Endpoint, Sequence[Lane]]) -> dict[Lane, int]:
+        """How much to read now of the lanes that are `due`."""
         limits = dict[Lane, int]()
         for endpoint, lanes in due.items():
-            if room := self._room(endpoint):
-                limits.update(dict.fromkeys(lanes[:room], max(room // len(lanes), 1)))
+            if left := self._left(endpoint):
+                limits.update(dict.fromkeys(lanes[:left], max(left // len(lanes), 1)))
         return limits
 
-    def _room(self, endpoint: Endpoint) -> int:
-        """For how many entries of an endpoint; none while half of its share is taken: few cost as much as many."""
+    def _left(self, endpoint: Endpoint) -> int:
+        """How many entries of an endpoint to read; none while half of its share is taken: few cost as much as many."""
         if self.endpoints.admits(endpoint) == "probe":
             return 0 if endpoint.ready else 1
-        room = self.share - len(endpoint.ready)
-        return 0 if 2 * room < self.share else room
+        left = self.share - len(endpoint.ready)
+        return 0 if 2 * left < self.share else left
 
 
 @dataclass(slots=True)
@@ -111,34 +118,34 @@ class Memory:
     """See the module's text. Nothing here waits: each method is one step of the event loop.
 
     Attributes:
-        flying: the entries in memory.
-        begun: those whose call has begun, and is not completed.
-        applying: the ids of applications about which an apply decides.
-        behind: the applications of `flying`, each with other watches' lanes that have an entry of it.
+        entries: the entries in memory.
+        calling: those whose call has begun, and is not completed.
+        deciding: the ids of applications about which an apply decides.
+        behind: the applications of `entries`, each with other watches' lanes that have an entry of it.
         loaded: the endpoints with entries whose call has not begun, in the order of their turns.
     """
 
     endpoints: Endpoints
     lanes: Lanes
-    flying: dict[EntryId, Entry] = field(default_factory=dict)
-    begun: dict[EntryId, Entry] = field(default_factory=dict)
-    applying: Counter[str] = field(default_factory=Counter)
+    entries: dict[EntryId, Entry] = field(default_factory=dict)
+    calling: dict[EntryId, Entry] = field(default_factory=dict)
+    deciding: Counter[str] = field(default_factory=Counter)
     behind: dict[Application, set[Lane]] = field(default_factory=dict)
     loaded: dict[Endpoint, None] = field(default_factory=dict)
 
     # Beside an apply.
 
     def begin_apply(self, watch: str, application_ids: Collection[str]) -> Applying:
-        """See `core.batch.Calls`."""
-        self.applying.update(application_ids)
-        return Applying(watch, tuple(application_ids), dict(self.begun))
+        """See `core.batch.BesideApply`."""
+        self.deciding.update(application_ids)
+        return Applying(watch, tuple(application_ids), dict(self.calling))
 
     def end_apply(self, applying: Applying, applied: Applied | None) -> None:
-        """See `core.batch.Calls`. Entries of its applications whose calls have not begun leave memory in any case."""
-        self.applying.subtract(applying.application_ids)
+        """See `core.batch.BesideApply`. What has not begun of its applications leaves memory in any case."""
+        self.deciding.subtract(applying.application_ids)
         for id_ in applying.application_ids:
-            if not self.applying[id_]:
-                del self.applying[id_]
+            if not self.deciding[id_]:
+                del self.deciding[id_]
             self._forget_if_ready((applying.watch, id_))
         if applied is None:
             return
@@ -161,9 +168,11 @@ class Memory:
 
     # Reading.
 
-    def wanted(self) -> dict[Lane, Wanted]:
+    def take_wanted(self) -> dict[Lane, Wanted]:
         """What to read now. These lanes have had their turn: the answer says when the next one is."""
-        limits = self.lanes.limits(self.loaded)
+        due = self.lanes.due()
+        self.lanes.divide(len({*due, *self.loaded}))
+        limits = self.lanes.limits(due)
         besides = self._in_memory() if limits else {}
         wanted = dict[Lane, Wanted]()
         for lane, limit in limits.items():
@@ -175,14 +184,14 @@ class Memory:
     def _in_memory(self) -> defaultdict[str, list[str]]:
         """By watch, the applications that need not be read: in memory, or behind what is."""
         found: defaultdict[str, list[str]] = defaultdict(list)
-        for entry in self.flying.values():
+        for entry in self.entries.values():
             found[entry.watch].append(entry.application_id)
         for (_, application_id), lanes in self.behind.items():
             for _, watch in lanes:
                 found[watch].append(application_id)
         return found
 
-    def found(self, found: DueEntries | None) -> None:
+    def take_in(self, found: DueEntries | None) -> None:
         """Take what was read into memory. None: it could not be read; a look follows."""
         if found is None:
             return
@@ -195,15 +204,15 @@ class Memory:
     def _enter(self, entry: Entry, lane: Lane) -> None:
         """Take a due entry into memory, or see to it that its lane is read again."""
         of, application = entry.id, _application_of(entry)
-        if of in self.flying:
+        if of in self.entries:
             return  # a completion says when to read it
         if application in self.behind:
             self.behind[application].add(lane)
-        elif entry.application_id in self.applying or not self._has_place(lane):
+        elif entry.application_id in self.deciding or not self._has_place(lane):
             self.lanes.read_at(lane, AT_ONCE)
         else:
             endpoint = self.endpoints.of(lane)
-            self.flying[of] = endpoint.ready[of] = entry
+            self.entries[of] = endpoint.ready[of] = entry
             self.behind[application] = set()
             self.loaded[endpoint] = None
 
@@ -226,7 +235,7 @@ class Memory:
                     break
         if chosen is None or of is None:
             return None
-        entry = self.begun[of] = chosen.ready.pop(of)
+        entry = self.calling[of] = chosen.ready.pop(of)
         del self.loaded[chosen]
         if chosen.ready:
             self.loaded[chosen] = None  # at the end of the turns
@@ -235,7 +244,7 @@ class Memory:
 
     def _first(self, endpoint: Endpoint) -> EntryId | None:
         """The first entry about whose application no apply decides."""
-        return next((each for each in endpoint.ready if each[1] not in self.applying), None)
+        return next((each for each in endpoint.ready if each[1] not in self.deciding), None)
 
     def pace_wait(self) -> float:
         """Seconds until a rate limit allows a call; infinite if none waits for that."""
@@ -245,7 +254,7 @@ class Memory:
 
     def completed(self, of: EntryId) -> None:
         """The result of an entry's call is in the store."""
-        del self.begun[of]
+        del self.calling[of]
         self._leave(of)
 
     # Leaving memory.
@@ -258,11 +267,11 @@ class Memory:
                     self._forget(of)
 
     def _forget_if_ready(self, of: EntryId) -> None:
-        if of in self.flying and of not in self.begun:
+        if of in self.entries and of not in self.calling:
             self._forget(of)
 
     def _forget(self, of: EntryId) -> None:
-        lane = lane_of(self.flying[of])
+        lane = lane_of(self.entries[of])
         endpoint = self.endpoints.of(lane)
         del endpoint.ready[of]
         if not endpoint.ready:
@@ -272,5 +281,5 @@ class Memory:
 
     def _leave(self, of: EntryId) -> None:
         """An application has left memory: read the lanes that have something else of it."""
-        for lane in self.behind.pop(_application_of(self.flying.pop(of))):
+        for lane in self.behind.pop(_application_of(self.entries.pop(of))):
             self.lanes.read_at(lane, AT_ONCE)

@@ -25,12 +25,10 @@ One `Sender` runs once.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Collection, Coroutine
-from typing import Any
+from collections.abc import Callable, Collection
 
 from cdc_sync.core import events
-from cdc_sync.core.batch import Applied
-from cdc_sync.core.batch import Calls as BesideApply
+from cdc_sync.core.batch import Applied, BesideApply
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Applying, Entry
 from cdc_sync.delivery.calling import Calls
@@ -81,8 +79,8 @@ class Sender(BesideApply):
         self._calls = Calls(caller, self._endpoints, observe, self.recheck, chance)
         self._turns = Turns(outbox, self._memory, observe, self._turned, look_every=look_every, retry=store_retry)
         self._group = asyncio.TaskGroup()
-        self._tasks: set[asyncio.Task[None]] = set()
-        """That of the turns, and the workers."""
+        self._workers: set[asyncio.Task[None]] = set()
+        self._turning: asyncio.Task[None] | None = None
         self._once = False
         """Whether to try only what is due at the beginning, once."""
         self._stopping = False
@@ -98,10 +96,10 @@ class Sender(BesideApply):
 
     def _dispatch(self) -> None:
         """Let workers look for calls that may begin: one for each entry whose call has not begun."""
-        ready = len(self._memory.flying) - len(self._memory.begun)
-        workers = len(self._tasks) - 1
-        for _ in range(min(self._endpoints.settings.concurrency - workers, ready)):
-            self._start(self._work())
+        ready = len(self._memory.entries) - len(self._memory.calling)
+        free = self._endpoints.settings.concurrency - len(self._workers)
+        for _ in range(min(free, ready)):
+            self._start_worker()
 
     async def _work(self) -> None:
         """Call as long as a call may begin. No pause comes between its beginning and the check that it may."""
@@ -121,11 +119,11 @@ class Sender(BesideApply):
     # Beside an apply.
 
     def begin_apply(self, watch: str, application_ids: Collection[str]) -> Applying:
-        """See `core.batch.Calls`."""
+        """See `core.batch.BesideApply`."""
         return self._memory.begin_apply(watch, application_ids)
 
     def end_apply(self, applying: Applying, applied: Applied | None) -> None:
-        """See `core.batch.Calls`."""
+        """See `core.batch.BesideApply`."""
         self._memory.end_apply(applying, applied)
         if applied is None:
             self._turns.look()
@@ -166,7 +164,8 @@ class Sender(BesideApply):
         self._is_over.clear()
         try:
             async with self._group:
-                self._start(self._turns.run(self._have_calls_ended, once=self._once))
+                turns = self._turns.run(self._have_calls_ended, once=self._once)
+                self._turning = self._group.create_task(turns)
         finally:
             self._is_over.set()
 
@@ -190,10 +189,11 @@ class Sender(BesideApply):
         self._end()
         over = asyncio.ensure_future(self._is_over.wait())
         await asyncio.wait([over], timeout=grace)
-        for task in list(self._tasks):
-            task.cancel()
+        for task in (self._turning, *self._workers):
+            if task is not None:
+                task.cancel()
         await over
-        return bool(self._memory.begun)
+        return bool(self._memory.calling)
 
     def _end(self) -> None:
         """Begin no more calls."""
@@ -213,15 +213,16 @@ class Sender(BesideApply):
                 endpoints.unreported.discard(endpoint)
                 self._calls.report(endpoint.name, endpoint.health)
         self._dispatch()
-        if self._once and not (memory.flying or memory.applying or self._turns.is_woken):
+        if self._once and not (memory.entries or memory.deciding or self._turns.is_woken):
             self._end()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start a task, unless the sender does not run, or ends by a failure or a cancellation."""
+    def _start_worker(self) -> None:
+        """Start a worker, unless the sender does not run, or ends by a failure or a cancellation."""
+        work = self._work()
         try:
             task = self._group.create_task(work)
         except RuntimeError:
             work.close()
             return
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._workers.add(task)
+        task.add_done_callback(self._workers.discard)

@@ -136,10 +136,10 @@ class Turns:
             self._look_at = endpoints.monotonic() + self._look_every
             for lane, due_at in (await self._outbox.lanes()).items():
                 self._memory.lanes.read_at(lane, due_at)
-        if wanted := self._memory.wanted():
+        if wanted := self._memory.take_wanted():
             now = endpoints.clock()
             latest = now + endpoints.settings.horizon
-            await self._outbox.due(wanted, min(now, endpoints.until), latest, self._memory.found)
+            await self._outbox.due(wanted, min(now, endpoints.until), latest, self._memory.take_in)
             self.wake()  # there may be more
 
     async def _complete(self) -> None:

@@ -1,6 +1,7 @@
 """The store: snapshot, outbox, dead letters, history and capture positions, in one of two databases.
 
-Each method is one transaction, durable when it returns. What a crash costs, step by step:
+What a method writes is durable when it returns; `apply` and `complete` write in one transaction each. What a crash
+costs, step by step:
 
 - before `apply` returns: the observations' keys come again, from the change log or after the watermark;
 - after `apply`, before the change log's commit or the position's next use: the keys come again and change nothing;

@@ -21,7 +21,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
-from cdc_sync.core.outbox import EntryId, EntryState
+from cdc_sync.core.outbox import Entry, EntryId, EntryState
 from cdc_sync.core.reasons import Reason, fields_of
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
@@ -32,6 +32,7 @@ from cdc_sync.store.encoding import (
     account_mark,
     as_json,
     content_from,
+    enqueue_columns,
     entry_from,
     fuse_from,
     fuse_text,
@@ -272,9 +273,12 @@ class Resend(Request[list[EntryId]]):
             for of, (content, state) in known.items()
             if state is None and content is not None and _is_callable(content)
         }
-        await act.transaction.write("hasten", [(*of, due_at) for of in hastened])
-        rest = "", "pending", due_at, due_at, None
-        await act.send("enqueue", [(*of, *state_columns(each), *rest, each.endpoint) for of, each in again.items()])
+        await act.transaction.write("set_entry_due", [(*of, due_at) for of in hastened])
+        entries = [
+            Entry(*of, content, frozenset(), "pending", 1, due_at, due_at, attempted=False)
+            for of, content in again.items()
+        ]
+        await act.send("enqueue", [(each.watch, *enqueue_columns(each)) for each in entries])
         return await act.note("resend", {**hastened, **again})
 
 
@@ -455,7 +459,7 @@ async def forget_records(transaction: Transaction, records: Sequence[EntryId]) -
     await transaction.write("forget_application", records)
     await transaction.write("answer", records)
     for watch, number in sorted(Counter(watch for watch, _ in records).items()):
-        await transaction.write("tally", [(-number, None, None, watch)])
+        await transaction.write("tally", [(watch, -number, None, None)])
 
 
 async def forget_traces(transaction: Transaction, of: Sequence[EntryId]) -> None:

@@ -15,7 +15,7 @@ from cdc_sync.core.batch import (
     Applied,
     Batch,
     BatchPlan,
-    Calls,
+    BesideApply,
     Fuses,
     HistoryEntry,
     States,
@@ -25,7 +25,7 @@ from cdc_sync.core.batch import (
 )
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse, blow
-from cdc_sync.core.outbox import ANSWERED_WITHIN, NOWHERE, Applying, Entry, Known, Suspicion, Verified
+from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.delivery import mend
@@ -33,6 +33,7 @@ from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, page
 from cdc_sync.store.encoding import (
     address_columns,
     content_from,
+    enqueue_columns,
     entry_from,
     fuse_from,
     fuse_text,
@@ -51,10 +52,10 @@ class Capture(Role):
         async for rows in pages(self.driver, "entries_after", watch, at_once):
             yield {application_id: key_from(text) for application_id, state, text in rows if state == "pending"}
 
-    async def postpone(self, watch: str, application_ids: Sequence[str], due_at: int) -> None:
+    async def let_wait(self, watch: str, application_ids: Sequence[str], due_at: int) -> None:
         """Let these pending entries wait until a time."""
         rows = [(watch, application_id, due_at) for application_id in sorted(application_ids)]
-        await self.driver.write("hasten", rows)
+        await self.driver.write("set_entry_due", rows)
 
     async def positions(self, watch: str) -> dict[str, str]:
         """The watch's capture positions by name."""
@@ -67,7 +68,7 @@ class Capture(Role):
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of these applications."""
         rows = await self.driver.ask("before", watch=watch, ids=list(application_ids), rows=[])
-        return {row[1]: known_from(row) for row in rows}
+        return dict(map(known_from, rows))
 
     async def known_elsewhere(self, watch: str, others: Sequence[str], application_ids: Sequence[str]) -> States:
         """The newest state in other watches of those of these applications that this watch has not recorded.
@@ -87,16 +88,13 @@ class Capture(Role):
     async def compare(self, watch: str, digests: str) -> list[int]:
         """A number for each row of a page of digests (`ats.mapping`), in order.
 
-        The record's, if it was verified with this digest and has no pending entry. 0: nothing to do. -1: read it.
+        The record's, if it was verified with this digest and has no entry. 0: nothing to do. -1: read it.
         """
         found: list[int] = json.loads(await self.driver.value("compare", watch=watch, digests=digests) or "[]")
         return found
 
     async def verify(self, watch: str, verified: Sequence[Verified]) -> None:
-        """Keep the digests of unchanged rows, until a change or another row of the record.
-
-        PostgreSQL leaves out rows that a batch holds.
-        """
+        """Keep the digests of unchanged rows, until a change or another row of the record."""
         of_nothing = (None, None, None)
         rows = [
             (watch, each.application_id, key_text(each.key), each.digest, *(each.content or of_nothing)[:3])
@@ -104,7 +102,7 @@ class Capture(Role):
         ]
         await self.driver.write("verify", rows)
 
-    async def unseen(self, watch: str, bitmap: bytes, last: int, at_once: int) -> AsyncIterator[list[str]]:
+    async def unmet(self, watch: str, bitmap: bytes, last: int, at_once: int) -> AsyncIterator[list[str]]:
         """The watch's applications, numbered 1 to `last`, without a set bit in a sweep's bitmap.
 
         In parts of at most `at_once` records, without deleted ones and those out of scope. The cost grows with the
@@ -117,17 +115,17 @@ class Capture(Role):
         """The highest record number; 0 if there is none."""
         return int(await self.driver.value("highest_number"))
 
-    async def apply(self, rules: WatchRules, batch: Batch, calls: Calls = NO_CALLS) -> Applied:
+    async def apply(self, rules: WatchRules, batch: Batch, beside: BesideApply = NO_CALLS) -> Applied:
         """Decide about a batch and write it; meanwhile no call of its applications begins."""
         batch = batch._replace(shift=self.driver.clock.shift)
         watch, ids, elsewhere = rules.watch, batch.application_ids, NOTHING
-        if ids and batch.others and batch.unseen == "send":
+        if ids and batch.others and batch.first_status == "send":
             # Outside the transaction. What changes meanwhile is compared when the other watch hands it over.
             elsewhere = await self.known_elsewhere(watch, batch.others, ids)
         # Without a pause before the transaction's place in the order is fixed.
-        applying = calls.begin_apply(watch, ids)
+        applying = beside.begin_apply(watch, ids)
         work = partial(_apply, rules=rules, batch=batch, elsewhere=elsewhere, applying=applying)
-        return await self.driver.transact(work, partial(calls.end_apply, applying))
+        return await self.driver.transact(work, partial(beside.end_apply, applying))
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
         """Suspicions after their grace, oldest first; also those due over `horizon` ms ahead, by a wrong clock."""
@@ -208,8 +206,15 @@ async def _before(transaction: Transaction, watch: str, batch: Batch, applying: 
     rows = [(key_text(each.key), each.application_id or "") for each in old]
     rows += [(key_text(key), "") for key in batch.gone]
     found = await transaction.rows("before", watch=watch, ids=ids, rows=rows)
-    begun = {row[1]: applying.has_begun(watch, row[1], row[15], row[10]) for row in found}
-    return {row[1]: known_from(row, has_begun=begun[row[1]]) for row in found}
+    return {id_: _with_begun(known, watch, id_, applying) for id_, known in map(known_from, found)}
+
+
+def _with_begun(known: Known, watch: str, application_id: str, applying: Applying) -> Known:
+    """An entry whose call has begun counts as attempted."""
+    entry = known.entry
+    if entry is None or not applying.has_begun(watch, application_id, entry.revision, entry.content.status):
+        return known
+    return known._replace(entry=entry._replace(attempted=True))
 
 
 async def _fuses(transaction: Transaction, watch: str, accounts: Collection[str]) -> tuple[Fuse, Fuses]:
@@ -238,7 +243,7 @@ def _attempted(before: Mapping[str, Known], rivals: Sequence[Entry], applying: A
     """
     begun = {each.id for each in rivals if applying.has_begun(*each.id, each.revision, each.content.status)}
     found = {each.application_id for each in rivals if each.attempted or each.id in begun}
-    return found | {id_ for id_, known in before.items() if known.pending is not None and known.pending.attempted}
+    return found | {id_ for id_, known in before.items() if known.is_attempted}
 
 
 async def _new_suspicions(transaction: Transaction, watch: str, plan: BatchPlan) -> list[Suspicion]:
@@ -271,7 +276,7 @@ def _changes(plan: BatchPlan, now: int, at: int) -> _Changes:
         ("acknowledge", [(one.application_id, *state_columns(one.content), at, True) for one in plan.acknowledged]),
         ("remove", [(id_,) for id_ in (*plan.cancelled, *plan.forgotten)]),
         ("forget_application", [(id_,) for id_ in plan.forgotten]),
-        ("enqueue", [_enqueued(one) for one in plan.enqueued]),
+        ("enqueue", [enqueue_columns(one) for one in plan.enqueued]),
         ("refresh", [(one.application_id, *address_columns(one.content)) for one in plan.refreshed]),
     ]
 
@@ -288,8 +293,8 @@ def _outcomes(plan: BatchPlan, attempted: Collection[str], suspected: Sequence[S
         ("mark_attempted", [(id_,) for id_ in sorted(changed.intersection(attempted))]),
         ("leave_scope", [(id_,) for id_ in sorted(plan.out_of_scope)]),
         ("answer", [(id_,) for id_ in plan.answered]),
-        ("postpone", [(one.application_id, one.due_at) for one in plan.postponed]),
-        ("hasten", [(one.application_id, one.due_at + ANSWERED_WITHIN) for one in plan.waiting]),
+        ("set_suspicion_due", [(one.application_id, one.due_at) for one in plan.postponed]),
+        ("set_entry_due", [(one.application_id, one.due_at + ANSWERED_WITHIN) for one in plan.waiting]),
         ("suspect", [(one.application_id, one.at, one.due_at) for one in suspected]),
         ("unskip", [(key_text(skip.key),) for skip in plan.skips if skip.reason is None]),
         ("skip", [(key_text(skip.key), skip.application_id, as_text(skip.reason), at) for skip in skipped]),
@@ -298,18 +303,10 @@ def _outcomes(plan: BatchPlan, attempted: Collection[str], suspected: Sequence[S
     ]
 
 
-def _enqueued(one: Entry) -> Row:
-    """The columns of the statement `enqueue` after the watch."""
-    kinds, reason = " ".join(sorted(one.kinds)), one.reason and as_text(one.reason)
-    endpoint = NOWHERE if one.state == "dead" else one.content.endpoint
-    state = kinds, one.state, one.queued_at, one.due_at, reason, endpoint
-    return one.application_id, *state_columns(one.content), *state
-
-
 async def _tally(transaction: Transaction, watch: str, plan: BatchPlan, at: int, fuse: Fuse) -> None:
     """Write the watch's numbers. All records are made here, and removed here or by a person."""
     new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
     is_changed = any(one.decision != "adopt" for one in plan.results)
     if new or is_changed:
         counted = None if plan.fuse == fuse else fuse_text(plan.fuse)
-        await transaction.write("tally", [(new, at if is_changed else None, counted, watch)])
+        await transaction.write("tally", [(watch, new, at if is_changed else None, counted)])

@@ -120,8 +120,8 @@ Access = Literal["own", "requests", "read"]
 class Driver(ABC):
     """A database's jobs run in order, each in one transaction; those that wait together share a commit.
 
-    If a job fails, its group is undone, and each job runs once more, alone: a failing write must not fail a job that
-    only reads. Once the database is lost, all jobs fail.
+    If a job fails, its group is undone, and each job of several runs once more, alone: a failing write must not fail a
+    job that only reads. Once the database is lost, all jobs fail.
 
     Attributes:
         name: for people: a path, or a DSN without its password.
@@ -240,7 +240,7 @@ class Driver(ABC):
         return jobs
 
     async def _run(self, jobs: Sequence[_Job]) -> None:
-        """Run jobs in one transaction; after a failure each of them is next, alone."""
+        """Run jobs in one transaction; after a failure each of several is next, alone."""
         try:
             results = await self._commit(partial(_run_group, [job.work for job in jobs]))
         except asyncio.CancelledError:

@@ -7,8 +7,8 @@ from functools import cache
 from typing import Any
 
 from cdc_sync.core.content import Content, Kind
-from cdc_sync.core.diff import Fuse, PendingEntry
-from cdc_sync.core.outbox import Entry, Known
+from cdc_sync.core.diff import Fuse
+from cdc_sync.core.outbox import NOWHERE, Entry, Known, KnownEntry
 from cdc_sync.core.reasons import as_text, from_text
 from cdc_sync.core.replies import Health
 from cdc_sync.core.rows import Key
@@ -66,25 +66,30 @@ def _content(status: str, job_id: str, deleted: object, metadata: str) -> Conten
     return Content(status, job_id, bool(deleted), *rest, sent.get("account", DEFAULT_ACCOUNT))
 
 
-def known_from(columns: Columns, *, has_begun: bool = False) -> Known:
-    """What is known of an application, from the columns of the statement `before`.
+def known_from(columns: Columns) -> tuple[str, Known]:
+    """An application's id and what is known of it, from the columns of the statement `before`."""
+    number, application_id, row_key, in_scope, *rest = columns
+    status, job_id, deleted, metadata, acknowledged_at, adopted, *of_entry = rest
+    snapshot = content_from(status, job_id, deleted, metadata)
+    is_acknowledged = acknowledged_at is not None and not adopted
+    entry = _known_entry_from(of_entry)
+    return application_id, Known(number, key_from(row_key), bool(in_scope), snapshot, entry, is_acknowledged)
 
-    `has_begun`: the entry's call has begun.
-    """
-    number, _, row_key, in_scope, *state, acknowledged_at, adopted = columns[:10]
-    waits, attempted, revision, entry_state, reason, queued_at = content_from(*columns[10:14]), *columns[14:]
-    return Known(
-        number,
-        key_from(row_key),
-        bool(in_scope),
-        content_from(*state),
-        None if waits is None else PendingEntry(waits, bool(attempted) or has_begun),
-        acknowledged_at is not None and not adopted,
-        entry_state,
-        reason and from_text(reason),
-        queued_at,
-        revision or 0,
-    )
+
+def _known_entry_from(columns: Columns) -> KnownEntry | None:
+    status, job_id, deleted, metadata, attempted, revision, state, reason, queued_at = columns
+    content = content_from(status, job_id, deleted, metadata)
+    if content is None:
+        return None
+    return KnownEntry(content, bool(attempted), state, revision, queued_at, reason and from_text(reason))
+
+
+def enqueue_columns(entry: Entry) -> Columns:
+    """The columns of the statement `enqueue` after the watch."""
+    kinds, reason = " ".join(sorted(entry.kinds)), entry.reason and as_text(entry.reason)
+    endpoint = NOWHERE if entry.state == "dead" else entry.content.endpoint
+    state = kinds, entry.state, entry.queued_at, entry.due_at, reason, endpoint
+    return entry.application_id, *state_columns(entry.content), *state
 
 
 def entry_from(columns: Columns) -> Entry:

@@ -13,7 +13,7 @@ from cdc_sync.store.driver import Driver
 from cdc_sync.store.leader import Leader
 
 LOOKS_EVERY = 1.0
-"""Seconds between tries of the lock, and between looks whether the store is still there."""
+"""Seconds between a standby's looks at the lead, and between a leader's whether the store is still there."""
 
 
 @dataclass(frozen=True, slots=True)

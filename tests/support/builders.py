@@ -8,9 +8,19 @@ from dataclasses import replace
 
 from cdc_sync.core.batch import Batch, Resolved
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import FusePolicy, Unseen
-from cdc_sync.core.outbox import Skip
-from cdc_sync.core.rows import Key, Observation, Origin, OutOfScope, Reportable, StatusRules, Unreportable, WatchRules
+from cdc_sync.core.outbox import EntryState, KnownEntry, Skip
+from cdc_sync.core.rows import (
+    FirstStatus,
+    FusePolicy,
+    Key,
+    Observation,
+    Origin,
+    OutOfScope,
+    Reportable,
+    StatusRules,
+    Unreportable,
+    WatchRules,
+)
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, AllowedHosts, build
 
 SECOND = 1000
@@ -142,11 +152,18 @@ def rules_by_row(*, max_changes: int = 1000) -> WatchRules:
     return replace(some_rules(max_changes=max_changes), account=None, accounts=frozenset({"acme", "beta"}))
 
 
+def a_known_entry(
+    content: Content, *, attempted: bool = False, state: EntryState = "pending", queued_at: int = NOW
+) -> KnownEntry:
+    """What decisions know of an application's entry."""
+    return KnownEntry(content, attempted, state, 1, queued_at)
+
+
 def a_batch(
     *found: Observation | Resolved,
     now: int = NOW,
     origin: Origin = "notify",
-    unseen: Unseen = "send",
+    first_status: FirstStatus = "send",
     skips: Sequence[Skip] = (),
     out_of_scope: Sequence[str] = (),
     answered: Sequence[str] = (),
@@ -159,7 +176,7 @@ def a_batch(
         found: rows, and what all rows of an application say together.
         now: the time.
         origin: which part of capture it is.
-        unseen: what an application gets of which nothing is known.
+        first_status: what an application gets of which nothing is known.
         skips: rows that cannot be reported; without a reason, rows that are gone and could not.
         out_of_scope: applications whose row, of the key that `an_observation` gives it, is out of scope.
         answered: applications that no row carries any more, after the grace.
@@ -173,7 +190,7 @@ def a_batch(
     return Batch(
         origin="deletion" if answered else origin,
         now=now,
-        unseen=unseen,
+        first_status=first_status,
         observations=rows,
         gone=gone,
         resolved=[
@@ -194,4 +211,4 @@ def a_suspicion(*ids: str, at: int = NOW, due_at: int = NOW + 5 * SECOND, key: K
 
 def a_baseline(*observations: Observation | Resolved, now: int = NOW) -> Batch:
     """The first start's silent adoption."""
-    return a_batch(*observations, now=now, origin="baseline", unseen="adopt")
+    return a_batch(*observations, now=now, origin="baseline", first_status="adopt")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cdc_sync.core.batch import ApplyResult, Batch, Calls, HistoryEntry, Resolved
+from cdc_sync.core.batch import ApplyResult, Batch, BesideApply, HistoryEntry, Resolved
 from cdc_sync.core.outbox import Applying, Entry, Known, Wanted
 from cdc_sync.core.replies import Acked, DeadLetter, Finished, Retry, begun
 from cdc_sync.core.rows import Reportable, WatchRules
@@ -48,7 +48,7 @@ async def begin_call(store: Store, at: int = NOW) -> Entry:
     return entry
 
 
-class Begun(Calls):
+class Begun(BesideApply):
     """A sender whose calls with these entries have begun."""
 
     def __init__(self, *entries: Entry) -> None:

@@ -43,7 +43,7 @@ def test_an_entry_belongs_to_its_own_endpoint(tails: list[str]) -> None:
         lane_of(entry): [each for each in entries.values() if lane_of(each) == lane_of(entry)]
         for entry in entries.values()
     }
-    memory.found(DueEntries(found, {}))
+    memory.take_in(DueEntries(found, {}))
 
     placed = {of[1]: endpoint.name for endpoint in endpoints.all.values() for of in endpoint.ready}
     assert placed == {number: endpoint_of(entry.content.url) for number, entry in entries.items()}

@@ -48,7 +48,7 @@ class Rig:
         lane = memory.lane_of(next(iter(entries)))
         self.memory.lanes.unread[lane] = 0
         del self.memory.lanes.unread[lane]
-        self.memory.found(DueEntries({lane: list(entries)}, {lane: next_at}))
+        self.memory.take_in(DueEntries({lane: list(entries)}, {lane: next_at}))
 
     def use(self, **settings: Any) -> list[str]:
         self.memory.forget()
@@ -64,7 +64,11 @@ class Rig:
 
     @property
     def wanted(self) -> dict[str, int]:
-        return {watch: limit for (_, watch), limit in self.memory.lanes.limits(self.memory.loaded).items()}
+        """How much of each watch would be read now."""
+        unread = dict(self.memory.lanes.unread)
+        wanted = self.memory.take_wanted()
+        self.memory.lanes.unread = unread
+        return {watch: of.limit for (_, watch), of in wanted.items()}
 
     def due(self, *watches: str, endpoint: str = ORIGIN) -> None:
         for watch in watches:
@@ -99,11 +103,11 @@ class TestAccounts:
         gone = rig.use(accounts={"b"})
 
         assert gone == [endpoint_of("a")]
-        assert (rig.memory.flying, rig.begin(), rig.wanted) == ({}, None, {})
+        assert (rig.memory.entries, rig.begin(), rig.wanted) == ({}, None, {})
         applying = rig.memory.begin_apply("w", ["a2"])
         rig.memory.end_apply(applying, Applied(entries=entries_of("w", "a2", account="a")))
         rig.read(entries_of("w", "a1", account="a"))
-        assert (rig.memory.flying, rig.begin(), rig.modes) == ({}, None, {})
+        assert (rig.memory.entries, rig.begin(), rig.modes) == ({}, None, {})
         rig.use(accounts={"a"})
         assert rig.wanted.keys() == {"w"}
 
@@ -115,9 +119,9 @@ class TestRoom:
         rig.due(*watches)
 
         for _ in range(3):
-            wanted = rig.memory.wanted()
+            wanted = rig.memory.take_wanted()
             turns.update(watch for _, watch in wanted)
-            rig.memory.found(DueEntries(dict.fromkeys(wanted, ()), dict.fromkeys(wanted, NOW)))
+            rig.memory.take_in(DueEntries(dict.fromkeys(wanted, ()), dict.fromkeys(wanted, NOW)))
 
         assert turns == dict.fromkeys(watches, 2)
 
@@ -146,7 +150,7 @@ class TestRoom:
         assert rig.wanted == {"a": 1}
         rig.read(entries_of("a", "a1", "a2"))
 
-        assert [entry.application_id for entry in rig.memory.flying.values()] == ["a1"]
+        assert [entry.application_id for entry in rig.memory.entries.values()] == ["a1"]
         assert rig.wanted == {}
 
 
@@ -155,7 +159,7 @@ def known(number: int) -> Rig:
     names = [f"w{each}" for each in range(number)]
     endpoints = {endpoint_of(name): Health() for name in names}
     rig = Rig(endpoints, accounts=frozenset(names), expected=set(endpoints), concurrency=100)
-    rig.memory.wanted()
+    rig.memory.take_wanted()
     return rig
 
 

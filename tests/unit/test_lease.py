@@ -138,7 +138,7 @@ class TestWatching:
     ) -> None:
         watched.watching.see(row, 8)
         watched.has_ended_after(LENGTH - 0.1, row)
-        assert watched.watching.silent_for < 0
+        assert watched.watching.both_unchanged_for < watched.watching.lease
         watched.has_ended_after(0.1, row)
 
-        assert watched.watching.silent_for >= 0
+        assert watched.watching.both_unchanged_for >= watched.watching.lease

@@ -1,9 +1,9 @@
 """The lead of a store in PostgreSQL: the session that writes is the session that holds the lock.
 
-The leader renews its row in that session. A standby tries the lock each second. A leader whose row has not changed for
-its lease is silent: its session is ended, since a process that is stopped inside a transaction holds everything for
-good. Who gets the lock waits until the row has been unchanged for the lease, unless the former leader has surely ended:
-its calls may still be on their way. All of this is measured by each process's own monotonic clock.
+The leader renews its row in that session. A standby looks at it each second. A leader whose row has not changed for its
+lease is silent: its session is ended, since a process that is stopped inside a transaction holds everything for good.
+A standby tries the lock only once the row has been unchanged for the lease, or the former leader has surely ended: its
+calls may still be on their way. All of this is measured by each process's own monotonic clock.
 
 The lease is counted from before a renewal was sent, so it ends for the leader before it does for others. A leader that
 cannot renew it loses the lead a margin before its end. If it is stopped meanwhile, SIGALRM ends the process before its
@@ -141,46 +141,53 @@ class PostgresLead(Lead):
 
 @dataclass(slots=True)
 class _Watching:
-    """For how long the leader's row has been unchanged, as seen from here.
+    """For how long the leader's row, and the holder of the lock, have been unchanged, as seen from here.
 
     Attributes:
-        lease: of a session that holds the lock without a row.
+        own_lease: of a session that holds the lock without a row.
         row: the leader's row.
-        holder: the process of the session that holds the lock.
-        since: when the row was seen for the first time.
-        held_since: when the two were.
+        lock_pid: the process of the session that holds the lock.
+        row_since: when the row was seen for the first time.
+        both_since: when the two were.
         looked_at: when they were seen for the last time.
     """
 
-    lease: float
+    own_lease: float
     row: Leader | None = None
-    holder: int | None = None
-    since: float = 0.0
-    held_since: float = 0.0
+    lock_pid: int | None = None
+    row_since: float = 0.0
+    both_since: float = 0.0
     looked_at: float = -math.inf
 
-    def see(self, row: Leader | None, holder: int | None) -> None:
+    def see(self, row: Leader | None, lock_pid: int | None) -> None:
         """Take in what was read just now."""
         now = time.monotonic()
-        was_stopped = now - self.looked_at > _SEEN_WITHIN
-        if row != self.row or was_stopped:
-            self.since = now
-        if row != self.row or holder != self.holder or was_stopped:
-            self.held_since = now
-        self.row, self.holder, self.looked_at = row, holder, now
+        is_new = row != self.row or now - self.looked_at > _SEEN_WITHIN
+        if is_new:
+            self.row_since = now
+        if is_new or lock_pid != self.lock_pid:
+            self.both_since = now
+        self.row, self.lock_pid, self.looked_at = row, lock_pid, now
 
     @property
-    def silent_for(self) -> float:
-        """Seconds since the end of a lease in which neither row nor holder changed; negative before it."""
-        lease = self.lease if self.row is None else self.row.lease
-        return time.monotonic() - self.held_since - lease
+    def lease(self) -> float:
+        """Of who leads."""
+        return self.own_lease if self.row is None else self.row.lease
+
+    @property
+    def row_unchanged_for(self) -> float:
+        """Seconds."""
+        return time.monotonic() - self.row_since
+
+    @property
+    def both_unchanged_for(self) -> float:
+        """Seconds."""
+        return time.monotonic() - self.both_since
 
     @property
     def has_ended(self) -> bool:
         """Whether no call of the row's leader can be under way."""
-        if self.row is None or self.row.has_surely_ended:
-            return True
-        return time.monotonic() - self.since >= self.row.lease
+        return self.row is None or self.row.has_surely_ended or self.row_unchanged_for >= self.lease
 
 
 @asynccontextmanager
@@ -221,19 +228,19 @@ async def _take(driver: PostgresDriver, ours: Leader, standing_by: StandingBy) -
     """
     watching = _Watching(ours.lease)
     while True:
-        watching.see(*await driver.transact(_leader_and_holder))
+        watching.see(*await driver.transact(_leader_and_lock_pid))
         if watching.has_ended and await _try_to_lead(driver):
-            row, _ = await driver.transact(_leader_and_holder)
+            row, _ = await driver.transact(_leader_and_lock_pid)
             if row == watching.row:
                 return
             await driver.value("give_up_lead")  # another one has led meanwhile
         not_taken_over = await _end_silent(driver, watching)
-        is_led = watching.row is not None and watching.holder == watching.row.backend
+        is_led = watching.row is not None and watching.lock_pid == watching.row.backend
         await standing_by(Standby(Store(driver), watching.row, ours, not is_led, not_taken_over))
         await asyncio.sleep(LOOKS_EVERY)
 
 
-async def _leader_and_holder(transaction: Transaction) -> tuple[Leader | None, int | None]:
+async def _leader_and_lock_pid(transaction: Transaction) -> tuple[Leader | None, int | None]:
     """The leader's row, and the process of the session that holds the lock."""
     return await leader_in(transaction), await value(transaction, "lock_holder")
 
@@ -245,12 +252,12 @@ async def _try_to_lead(driver: PostgresDriver) -> bool:
 
 async def _end_silent(driver: PostgresDriver, watching: _Watching) -> StoreError | None:
     """End the session of a silent leader, or of another holder of the lock; returns why that is not possible."""
-    leader, holder = watching.row, watching.holder
-    if holder is None or watching.silent_for < 0:
+    leader, lock_pid = watching.row, watching.lock_pid
+    if lock_pid is None or watching.both_unchanged_for < watching.lease:
         return None
     row = "" if leader is None else f"{leader.holder} {leader.beat}"
-    rows = await driver.ask("end_holder", backend=holder, row=row)
-    if watching.silent_for < _ENDS_WITHIN:
+    rows = await driver.ask("end_holder", backend=lock_pid, row=row)
+    if watching.both_unchanged_for < watching.lease + _ENDS_WITHIN:
         return None
     daemon = "a process" if leader is None else leader.shown
     for process, role, own_role, is_ended in rows:

@@ -208,7 +208,7 @@ UPDATE @outbox AS o SET metadata = x.metadata, endpoint = x.endpoint, revision =
 -- name: add_endpoint(endpoint text)
 INSERT INTO @endpoint (endpoint) SELECT x.endpoint FROM @rows WHERE TRUE ON CONFLICT DO NOTHING;
 
--- name: tally(new bigint, changed_at bigint, fuse text, watch text)
+-- name: tally(watch text, new bigint, changed_at bigint, fuse text)
 UPDATE @watch AS w
    SET known = w.known + x.new, changed_at = coalesce(x.changed_at, w.changed_at), fuse = coalesce(x.fuse, w.fuse)
   FROM @rows WHERE w.name = x.watch;
@@ -234,7 +234,7 @@ INSERT INTO @suspicion (watch, application_id, at, due_at)
 SELECT x.watch, x.application_id, x.at, x.due_at FROM @rows WHERE TRUE
 ON CONFLICT (watch, application_id) DO NOTHING;
 
--- name: postpone(watch text, application_id text, due_at bigint)
+-- name: set_suspicion_due(watch text, application_id text, due_at bigint)
 UPDATE @suspicion AS p SET due_at = x.due_at
   FROM @rows WHERE p.watch = x.watch AND p.application_id = x.application_id;
 
@@ -391,7 +391,7 @@ SELECT s.watch, s.application_id, s.status, s.job_id, s.deleted, s.metadata, o.s
  WHERE s.application_id @in(ids) AND s.watch @in(watches)
  ORDER BY s.watch, s.application_id;
 
--- name: hasten(watch text, application_id text, due_at bigint)
+-- name: set_entry_due(watch text, application_id text, due_at bigint)
 UPDATE @outbox AS o SET due_at = x.due_at
   FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
 

@@ -15,7 +15,7 @@ from support.store_steps import events_of, known_one
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.status_rules import STATUS_RULES, measure_edit, to_text
-from cdc_sync.core.batch import Applied, Calls
+from cdc_sync.core.batch import Applied, BesideApply
 from cdc_sync.core.events import Decided, StatusRulesChanged
 from cdc_sync.core.outbox import Applying
 from cdc_sync.core.rows import StatusRules
@@ -259,7 +259,7 @@ async def test_changes_that_were_recorded_before_it_are_found_by_the_sweep(ats: 
 # Each step of capture is one apply, beside which no call of its applications begins.
 
 
-class Deliveries(Calls):
+class Deliveries(BesideApply):
     """A sender of which only its part in an apply is there."""
 
     def __init__(self) -> None:
@@ -283,7 +283,7 @@ class Deliveries(Calls):
 
 
 def intake_of(rig: Rig, deliveries: Deliveries) -> Intake:
-    return Intake(replace(rig.intake.parts, calls=deliveries), rig.intake.sessions, rig.intake.reader.mapping)
+    return Intake(replace(rig.intake.parts, beside_apply=deliveries), rig.intake.sessions, rig.intake.reader.mapping)
 
 
 async def test_what_all_rows_together_tell_is_a_second_apply(ats: Ats, open_rig: OpenRig) -> None:

@@ -30,7 +30,7 @@ from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.lookout import Bell, Ears
 from cdc_sync.ats.notify import ChangeLog, NotifyCapture, have_ended, take_id
-from cdc_sync.core.batch import Applied, Batch, Calls
+from cdc_sync.core.batch import Applied, Batch, BesideApply
 from cdc_sync.core.events import BellLeftAlone, CaptureStarted, CaughtUp, ChangesMissed, Event
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding
@@ -102,8 +102,8 @@ async def test_a_connection_that_is_lost_before_the_changes_are_deleted_is_unrea
         insert(ats, 1, "a1")
         apply = rig.store.capture.apply
 
-        async def lose_it(rules: WatchRules, batch: Batch, calls: Calls) -> Applied:
-            applied = await apply(rules, batch, calls)
+        async def lose_it(rules: WatchRules, batch: Batch, beside: BesideApply) -> Applied:
+            applied = await apply(rules, batch, beside)
             end_sessions(ats, "application_name = 'cdc-sync' AND datname = current_database()")
             return applied
 
@@ -655,9 +655,9 @@ async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: 
 
         update(ats, 1, status="interview")
         await rig.drain.catch_up()
-        pending = (await rig.store.capture.known(WATCH, ["a1"]))["a1"].pending
-        assert pending is not None
-        assert pending.content.status == "interview"
+        entry = (await rig.store.capture.known(WATCH, ["a1"]))["a1"].entry
+        assert entry is not None
+        assert entry.content.status == "interview"
 
 
 # An ATS that commits in two phases (XA): PostgreSQL does not prepare a transaction that has notified.

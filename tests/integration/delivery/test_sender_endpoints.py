@@ -400,7 +400,7 @@ async def test_a_third_customer_goes_at_full_speed(desk: Delivery) -> None:
     half = desk.settings.concurrency // 2
     assert customers.calls["slow"] <= half, "a slow one takes half of the calls at most"
     assert customers.calls["refused"] <= half, "those that had begun when the first was refused"
-    in_memory = Counter(entry.watch for entry in sender._memory.flying.values())
+    in_memory = Counter(entry.watch for entry in sender._memory.entries.values())
     assert in_memory["refused"] == 0, "what cannot be sent takes no room"
 
 

@@ -37,7 +37,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.batch import Applied, ApplyResult, Resolved
+from cdc_sync.core.batch import Applied, ApplyResult, Heir, Resolved
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry, Skip, Suspicion
 from cdc_sync.core.rows import Key, Observation, OutOfScope, Reportable
@@ -117,7 +117,7 @@ async def test_a_batch_brings_positions_along(store: Store) -> None:
     assert await store.capture.positions(WATCH) == {"watermark": "2023-01-10 09:00:00.123456", "fence": "2"}
 
 
-class TestUnseen:
+class TestUnmet:
     """A sweep marks what it meets in a bitmap; what is not marked may be gone."""
 
     @pytest.mark.parametrize("others", [0, 100])
@@ -132,7 +132,7 @@ class TestUnseen:
             bitmap[known.number >> 3] |= 1 << (known.number & 7)
         await adopt(store, "b1")  # it came later
 
-        parts = [part async for part in store.capture.unseen(WATCH, bytes(bitmap), highest, 7)]
+        parts = [part async for part in store.capture.unmet(WATCH, bytes(bitmap), highest, 7)]
 
         assert sorted(id_ for part in parts for id_ in part) == ids[-3:]
         assert len(parts) >= 3
@@ -265,7 +265,7 @@ async def seen_in_archive(
 
 async def left_to_archive(store: Store, application_id: str = "a1") -> None:
     """The answer to a suspicion, after a look at the archive's table."""
-    moved = Resolved(application_id, NOW, None, elsewhere=ARCHIVE)
+    moved = Resolved(application_id, NOW, None, elsewhere=Heir(ARCHIVE))
     await store.capture.apply(some_rules(), a_batch(moved, origin="deletion"))
 
 

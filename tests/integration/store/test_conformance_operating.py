@@ -268,7 +268,7 @@ class TestForgetAccount:
         assert await forget_account(store, "acme") == 1
 
         known = await known_one(store)
-        assert (known.state, known.snapshot, known.is_acknowledged) == (state, None, False)
+        assert (known.entry and known.entry.state, known.snapshot, known.is_acknowledged) == (state, None, False)
         if state == "held":
             await acting.release_held(store, None, LATER)
         if state == "dead":

@@ -179,8 +179,8 @@ class TestEveryState:
     async def test_a_decision_finds_the_pending_entry(self, store: Store, before: Tables) -> None:
         for row in before["outbox"]:
             known = (await store.capture.known(row["watch"], [row["application_id"]]))[row["application_id"]]
-            assert known.pending is not None
-            assert (known.pending.content, known.pending.attempted) == (content(row), bool(row["attempted"]))
+            assert known.entry is not None
+            assert (known.entry.content, known.entry.attempted) == (content(row), bool(row["attempted"]))
 
     async def test_the_numbers_are_the_same(self, store: Store, before: Tables) -> None:
         counts = await store.report.counts()

@@ -257,13 +257,13 @@ class Deliveries(RuleBasedStateMachine):
             assert of_one.latest is not None
             assert State.of(of_one.latest) == application.recorded[-1], "what was recorded will be told"
             assert (None if of_one.snapshot is None else State.of(of_one.snapshot)) == application.sure
-            if of_one.pending is None:
+            if of_one.entry is None:
                 application.asked_for = None
                 assert not application.unsure, "what may have been heard is never dropped"
                 assert application.let_go or application.heard == application.sure
             else:
-                assert (of_one.pending.attempted or one in self.calls) == bool(application.unsure)
-                self.is_worth_a_call(application, State.of(of_one.pending.content))
+                assert (of_one.entry.attempted or one in self.calls) == bool(application.unsure)
+                self.is_worth_a_call(application, State.of(of_one.entry.content))
 
     @invariant()
     def sweep_misses_nothing(self) -> None:

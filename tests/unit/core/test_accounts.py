@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from support.builders import ENDPOINT, NOW, a_batch, a_content, an_observation, some_rules
+from support.builders import ENDPOINT, NOW, a_batch, a_content, a_known_entry, an_observation, some_rules
 
 from cdc_sync.core.batch import Batch, BatchPlan, Resolved, accounts_of, plan_batch
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Fuse, PendingEntry
+from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Known
 from cdc_sync.core.rows import Observation, Reportable, Row, Unreportable, WatchRules, interpret
 from cdc_sync.core.status_url import account_of, endpoint_name
@@ -22,8 +22,8 @@ def a_row(account: str | None, *, job_id: str = "J1", deleted: bool = False) -> 
 
 
 def known(snapshot: Content | None = None, pending: Content | None = None) -> Known:
-    entry = None if pending is None else PendingEntry(pending, attempted=False)
-    return Known(1, ("a1",), True, snapshot, entry, True, None if pending is None else "pending", None, NOW)  # noqa: FBT003 - as above
+    entry = None if pending is None else a_known_entry(pending)
+    return Known(1, ("a1",), True, snapshot, entry, True)  # noqa: FBT003 - as above
 
 
 def plan(

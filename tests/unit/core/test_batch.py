@@ -7,21 +7,23 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import MINUTE, NOW, SECOND, WATCH, a_content, an_observation, some_rules
+from support.builders import MINUTE, NOW, SECOND, WATCH, a_content, a_known_entry, an_observation, some_rules
 
 from cdc_sync.core.batch import (
     ASKED_AGAIN_AFTER,
     ApplyResult,
     Batch,
     BatchPlan,
+    Heir,
     Resolved,
     different,
     plan_batch,
 )
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Decision, Enqueue, Fuse, PendingEntry, Unseen
-from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion
+from cdc_sync.core.diff import Decision, Enqueue, Fuse
+from cdc_sync.core.outbox import EntryState, Known, KnownEntry, Skip, Suspicion
 from cdc_sync.core.rows import (
+    FirstStatus,
     Ignored,
     Key,
     Observation,
@@ -39,13 +41,13 @@ DELETED = Enqueue(frozenset({"deleted"}))
 
 def known(
     acknowledged: Content | None = None,
-    pending: PendingEntry | None = None,
+    entry: KnownEntry | None = None,
     *,
     key: Key = ("a1",),
     in_scope: bool = True,
     is_acknowledged: bool = True,
 ) -> Known:
-    return Known(1, key, in_scope, acknowledged, pending, is_acknowledged)
+    return Known(1, key, in_scope, acknowledged, entry, is_acknowledged)
 
 
 def before(
@@ -61,8 +63,8 @@ def before(
     """An application that HelloWork knows, and its entry if there is one."""
     if pending is None:
         return known(acknowledged, **others)  # type: ignore[arg-type] # passed on as they come
-    found = known(acknowledged, PendingEntry(pending, attempted), **others)  # type: ignore[arg-type] # as above
-    return found._replace(state=state, reason=reason, queued_at=queued_at)
+    entry = a_known_entry(pending, attempted=attempted, state=state, queued_at=queued_at)
+    return known(acknowledged, entry._replace(reason=reason), **others)  # type: ignore[arg-type] # as above
 
 
 def plan(
@@ -71,13 +73,13 @@ def plan(
     rules: WatchRules = RULES,
     fuse: Fuse | None = None,
     origin: Origin = "notify",
-    unseen: Unseen = "send",
+    first_status: FirstStatus = "send",
     others: Mapping[str, Known] | None = None,
     **batch: object,
 ) -> BatchPlan:
     """What a batch changes where `a1` is known so."""
     everything = {**({} if a1 is None else {"a1": a1}), **(others or {})}
-    step = Batch(origin, NOW, unseen, observations, **batch)  # type: ignore[arg-type] # passed on as they come
+    step = Batch(origin, NOW, first_status, observations, **batch)  # type: ignore[arg-type] # passed on as they come
     return plan_batch(rules, step, everything, fuse or Fuse())
 
 
@@ -183,7 +185,7 @@ class TestBaseline:
     def test_what_differs_from_an_adopted_row_is_adopted(self) -> None:
         row = an_observation(status="hired")
 
-        found = plan(row, a1=before(a_content()), origin="baseline", unseen="adopt")
+        found = plan(row, a1=before(a_content()), origin="baseline", first_status="adopt")
 
         assert (found.acknowledged, found.results) == ([row], [ApplyResult("a1", "adopt")])
         assert found.history == []
@@ -191,7 +193,7 @@ class TestBaseline:
     def test_a_row_without_id_is_skipped_in_a_page_of_unknown_applications(self) -> None:
         row = an_observation()
 
-        found = plan(Unreportable(None, ("2",), "it has no id"), row, origin="baseline", unseen="adopt")
+        found = plan(Unreportable(None, ("2",), "it has no id"), row, origin="baseline", first_status="adopt")
 
         assert (found.adopted, found.skips) == ([row], [Skip(("2",), None, "it has no id")])
 
@@ -201,7 +203,7 @@ class TestBaseline:
     def test_a_second_row_is_adopted_unless_the_first_has_gone(self, keys: tuple[str, ...], decision: object) -> None:
         row = an_observation(status="hired", key=("2",))
 
-        found = plan(a1=before(a_content()), origin="baseline", unseen="adopt", resolved=[resolved(row, *keys)])
+        found = plan(a1=before(a_content()), origin="baseline", first_status="adopt", resolved=[resolved(row, *keys)])
 
         assert [each.decision for each in found.results] == [decision]
         assert found.moved == [row]
@@ -209,7 +211,7 @@ class TestBaseline:
     def test_what_waits_for_its_first_call_is_not_adopted(self) -> None:
         row = an_observation(status="hired")
 
-        found = plan(row, a1=before(None, a_content()), origin="baseline", unseen="adopt")
+        found = plan(row, a1=before(None, a_content()), origin="baseline", first_status="adopt")
 
         assert [each.content.status for each in found.enqueued] == ["hired"]
 
@@ -349,7 +351,7 @@ class TestAnsweredSuspicions:
         assert (found.out_of_scope, found.results) == ([], [])
 
     def test_an_application_that_another_watch_has_is_left_to_it(self) -> None:
-        moved = Resolved("a1", NOW, None, elsewhere="archive")
+        moved = Resolved("a1", NOW, None, elsewhere=Heir("archive"))
         found = plan(a1=before(a_content()), origin="deletion", resolved=[moved])
 
         assert (found.answered, found.forgotten, found.results) == (["a1"], ["a1"], [])
@@ -359,7 +361,7 @@ class TestAnsweredSuspicions:
     @pytest.mark.parametrize("pending", [None, a_content("hired")])
     def test_its_row_that_is_marked_as_deleted_is_taken_as_acknowledged(self, pending: Content | None) -> None:
         marked = an_observation(deleted=True)
-        moved = Resolved("a1", NOW, marked, elsewhere="archive")
+        moved = Resolved("a1", NOW, marked, elsewhere=Heir("archive"))
         found = plan(a1=before(a_content(), pending), origin="deletion", resolved=[moved])
 
         assert (found.answered, found.forgotten, found.enqueued) == (["a1"], [], [])
@@ -369,13 +371,13 @@ class TestAnsweredSuspicions:
 
     def test_a_row_that_was_marked_as_deleted_from_the_first_is_adopted(self) -> None:
         marked = an_observation(deleted=True)
-        moved = Resolved("a1", NOW, marked, elsewhere="archive")
+        moved = Resolved("a1", NOW, marked, elsewhere=Heir("archive"))
         found = plan(origin="deletion", resolved=[moved])
 
         assert (found.adopted, found.acknowledged, found.enqueued) == ([marked], [], [])
 
     def test_a_record_stays_while_another_watch_has_a_row_without_a_call(self) -> None:
-        kept = Resolved("a1", NOW, None, is_kept=True)
+        kept = Resolved("a1", NOW, None, elsewhere="unreported")
         found = plan(a1=before(a_content()), origin="deletion", resolved=[kept])
 
         assert found.answered == ["a1"]
@@ -388,16 +390,15 @@ class TestAnsweredSuspicions:
     def test_a_call_that_may_be_under_way_ends_first(
         self, state: EntryState, *, attempted: bool, is_forgotten: bool
     ) -> None:
-        entry = PendingEntry(a_content("hired"), attempted)
-        a1 = before(a_content())._replace(pending=entry, state=state)
-        found = plan(a1=a1, origin="deletion", resolved=[Resolved("a1", NOW, None, elsewhere="archive")])
+        a1 = before(a_content(), a_content("hired"), attempted=attempted, state=state)
+        found = plan(a1=a1, origin="deletion", resolved=[Resolved("a1", NOW, None, elsewhere=Heir("archive"))])
 
         assert bool(found.forgotten) == is_forgotten
         assert bool(found.postponed) != is_forgotten
         assert not found.is_empty
 
     def test_a_suspicion_stays_while_another_table_cannot_be_asked(self) -> None:
-        unanswered = Resolved("a1", NOW - 1, None, is_unanswered=True)
+        unanswered = Resolved("a1", NOW - 1, None, elsewhere="unknown")
         found = plan(a1=before(a_content()), origin="deletion", resolved=[unanswered])
 
         assert (found.answered, found.results, found.is_empty) == ([], [], False)
@@ -406,8 +407,8 @@ class TestAnsweredSuspicions:
 
     @pytest.mark.parametrize(("state", "waits"), [("pending", True), ("held", False)])
     def test_so_does_a_pending_entry(self, state: EntryState, *, waits: bool) -> None:
-        a1 = before(a_content())._replace(pending=PendingEntry(a_content("hired"), attempted=True), state=state)
-        unanswered = Resolved("a1", NOW - 1, None, is_unanswered=True)
+        a1 = before(a_content(), a_content("hired"), attempted=True, state=state)
+        unanswered = Resolved("a1", NOW - 1, None, elsewhere="unknown")
         found = plan(a1=a1, origin="deletion", resolved=[unanswered])
 
         assert found.waiting == (found.postponed if waits else [])
@@ -424,7 +425,7 @@ class TestAnsweredSuspicions:
         assert found.history[0].event == "held"
 
     def test_nothing_is_forgotten_of_what_was_never_reported(self) -> None:
-        moved = Resolved("a1", NOW, None, elsewhere="archive")
+        moved = Resolved("a1", NOW, None, elsewhere=Heir("archive"))
         found = plan(a1=before(), origin="deletion", resolved=[moved])
 
         assert (found.answered, found.forgotten, found.history) == (["a1"], [], [])
@@ -632,14 +633,12 @@ def applied(world: Mapping[str, Known], found: BatchPlan) -> dict[str, Known]:
         one = after[row.application_id]
         after[row.application_id] = one._replace(snapshot=row.content)
     for id_ in found.cancelled:
-        after[id_] = after[id_]._replace(pending=None, state=None, reason=None, queued_at=None)
+        after[id_] = after[id_]._replace(entry=None)
     for entry in found.enqueued:
         one = after[entry.application_id]
-        attempted = one.pending is not None and one.pending.attempted
-        waiting = PendingEntry(entry.content, attempted)
-        after[entry.application_id] = one._replace(
-            pending=waiting, state=entry.state, reason=entry.reason, queued_at=entry.queued_at
-        )
+        attempted = one.is_attempted
+        waiting = KnownEntry(entry.content, attempted, entry.state, entry.revision, entry.queued_at, entry.reason)
+        after[entry.application_id] = one._replace(entry=waiting)
     for id_ in found.out_of_scope:
         after[id_] = after[id_]._replace(in_scope=False)
     return after

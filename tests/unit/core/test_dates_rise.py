@@ -3,10 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import CREATED, NOW, SECOND, a_content
+from support.builders import CREATED, NOW, SECOND, a_content, a_known_entry
 
 from cdc_sync.core.content import LATEST, Content
-from cdc_sync.core.diff import PendingEntry, in_order
+from cdc_sync.core.diff import in_order
+from cdc_sync.core.outbox import KnownEntry
 
 ACKNOWLEDGED = a_content("rejected", event_date=NOW)
 CHANGED_AT = NOW + 5 * SECOND
@@ -38,7 +39,7 @@ DATES = st.integers(0, LATEST - 100)
 def test_dates_rise_over_any_story(story: list[tuple[int, int, bool, bool]]) -> None:
     """Each state is attempted or not, and acknowledged or not, before the next takes its place."""
     acknowledged: Content | None = None
-    pending: PendingEntry | None = None
+    pending: KnownEntry | None = None
     received: list[int] = []
     for own, changed_at, is_attempted, is_acknowledged in story:
         content = in_order(dated(own), changed_at, acknowledged, pending)
@@ -56,4 +57,4 @@ def test_dates_rise_over_any_story(story: list[tuple[int, int, bool, bool]]) -> 
                 acknowledged, pending = content, None
                 continue
         was_attempted = pending is not None and pending.attempted
-        pending = PendingEntry(content, attempted=is_attempted or was_attempted)
+        pending = a_known_entry(content, attempted=is_attempted or was_attempted)

@@ -3,10 +3,12 @@
 from itertools import product
 
 import pytest
-from support.builders import TRANSITIONS
+from support.builders import TRANSITIONS, a_known_entry
 
 from cdc_sync.core.content import Content, Kind
-from cdc_sync.core.diff import Decision, Enqueue, PendingEntry, Unseen, decide, transition
+from cdc_sync.core.diff import Decision, Enqueue, decide, transition
+from cdc_sync.core.outbox import KnownEntry
+from cdc_sync.core.rows import FirstStatus
 
 CONTENTS = [
     Content(status, job_id, deleted, 0, 0, None, None, "https://ats-partner.hellowork.com/v1/applications/1/status")
@@ -14,22 +16,22 @@ CONTENTS = [
 ]
 A, B, C = CONTENTS[0], CONTENTS[4], CONTENTS[6]
 TOLD = [None, *CONTENTS]
-WAITING = [None, *(PendingEntry(content, attempted) for content, attempted in product(CONTENTS, (False, True)))]
-CHOICES: tuple[Unseen, ...] = ("send", "adopt")
+WAITING = [None, *(a_known_entry(content, attempted=each) for content, each in product(CONTENTS, (False, True)))]
+CHOICES: tuple[FirstStatus, ...] = ("send", "adopt")
 
 
 def what(content: Content) -> tuple[str, str, bool]:
     return content.status, content.job_id, content.deleted
 
 
-def by_the_rules(observed: Content, told: Content | None, waiting: PendingEntry | None, unseen: Unseen) -> str:
+def by_the_rules(observed: Content, told: Content | None, waiting: KnownEntry | None, first_status: FirstStatus) -> str:
     """The design's words, in its order."""
     base = waiting.content if waiting else told
     if base and what(observed) == what(base):
         return "nothing"
     if told and waiting and what(observed) == what(told):
         return "enqueue" if waiting.attempted else "cancel"
-    if base is None and unseen == "adopt":
+    if base is None and first_status == "adopt":
         return "adopt"
     return "enqueue"
 
@@ -52,14 +54,14 @@ def test_every_case_of_a_small_world_is_decided_by_the_rules() -> None:
     [
         (A, None, B, {"status"}),
         (A, None, C, {"status", "job"}),
-        (A, PendingEntry(B, attempted=True), A, {"status"}),
-        (A, PendingEntry(B, attempted=False), C, {"status", "job"}),
-        (None, PendingEntry(B, attempted=False), A, {"first"}),
+        (A, a_known_entry(B, attempted=True), A, {"status"}),
+        (A, a_known_entry(B, attempted=False), C, {"status", "job"}),
+        (None, a_known_entry(B, attempted=False), A, {"first"}),
         (None, None, A, {"first"}),
     ],
 )
 def test_a_decision_says_what_is_other_than_was_acknowledged(
-    told: Content | None, waiting: PendingEntry | None, observed: Content, kinds: set[Kind]
+    told: Content | None, waiting: KnownEntry | None, observed: Content, kinds: set[Kind]
 ) -> None:
     assert decide(observed, told, waiting, "send") == Enqueue(frozenset(kinds))
 

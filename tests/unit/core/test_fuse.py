@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.core.diff import Fuse, FusePolicy, blow, count, has_counted
+from cdc_sync.core.diff import Fuse, blow, count, has_counted
+from cdc_sync.core.rows import FusePolicy
 
 NOW = 1_700_000_000_000
 POLICY = FusePolicy(max_changes=3, max_deletions=1, window=1_000)

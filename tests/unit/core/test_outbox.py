@@ -3,12 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from support.builders import a_content, some_rules
+from support.builders import a_content, a_known_entry, some_rules
 from support.sending import an_entry
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import PendingEntry
-from cdc_sync.core.outbox import Applying, Known, completed, former_row
+from cdc_sync.core.outbox import Applying, Known, KnownEntry, completed, former_row
 from cdc_sync.core.rows import Observation, Reportable, Row, Unreportable
 
 URL = "https://ats-partner.hellowork.com/v1/applications/1/status"
@@ -16,18 +15,18 @@ TOLD, QUEUED = a_content("NEW"), a_content("HIRED")
 
 
 @pytest.mark.parametrize(
-    ("snapshot", "pending", "latest"),
+    ("snapshot", "entry", "latest"),
     [
         (None, None, None),
         (TOLD, None, TOLD),
-        (TOLD, PendingEntry(QUEUED, attempted=False), QUEUED),
-        (None, PendingEntry(QUEUED, attempted=True), QUEUED),
+        (TOLD, a_known_entry(QUEUED, attempted=False), QUEUED),
+        (None, a_known_entry(QUEUED, attempted=True), QUEUED),
     ],
 )
 def test_the_latest_state_is_the_pending_entry_else_the_snapshot(
-    snapshot: Content | None, pending: PendingEntry | None, latest: Content | None
+    snapshot: Content | None, entry: KnownEntry | None, latest: Content | None
 ) -> None:
-    assert Known(number=1, key=("1",), in_scope=True, snapshot=snapshot, pending=pending).latest == latest
+    assert Known(number=1, key=("1",), in_scope=True, snapshot=snapshot, entry=entry).latest == latest
 
 
 @pytest.mark.parametrize(
@@ -52,8 +51,8 @@ def test_an_entry_is_addressed_as_the_configuration_says_now(built: dict[str, st
     assert entry._replace(content=entry.content._replace(url=URL)) == before
 
 
-def known_with(told: Content | None, waiting: PendingEntry | None = None) -> dict[str, Known]:
-    return {"1": Known(1, ("7",), in_scope=True, snapshot=told, pending=waiting)}
+def known_with(told: Content | None, waiting: KnownEntry | None = None) -> dict[str, Known]:
+    return {"1": Known(1, ("7",), in_scope=True, snapshot=told, entry=waiting)}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +61,7 @@ def known_with(told: Content | None, waiting: PendingEntry | None = None) -> dic
         ({}, None),
         (known_with(None), None),
         (known_with(QUEUED._replace(job_id="J1")), "J1"),
-        (known_with(QUEUED._replace(job_id="J1"), PendingEntry(QUEUED._replace(job_id="J2"), attempted=False)), "J2"),
+        (known_with(QUEUED._replace(job_id="J1"), a_known_entry(QUEUED._replace(job_id="J2"), attempted=False)), "J2"),
     ],
     ids=["unknown", "never sent", "acknowledged", "pending"],
 )
@@ -85,7 +84,7 @@ ROW = Row(("7",), True, None, None, "applied", "J1", f"{CREATED * 1000}", None, 
 
 def meaning(row: Row, snapshot: Content | None = KNOWN) -> Observation | None:
     """What a row means that has the key of the application "a1"."""
-    known = Known(1, ("7",), in_scope=True, snapshot=snapshot, pending=None)
+    known = Known(1, ("7",), in_scope=True, snapshot=snapshot, entry=None)
     return former_row(row, "a1", known, some_rules(), read_at=CREATED)
 
 

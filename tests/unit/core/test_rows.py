@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import FusePolicy
 from cdc_sync.core.rows import (
+    FusePolicy,
     Ignored,
     OutOfScope,
     Reportable,
