@@ -205,13 +205,12 @@ async def _adopt_page(intake: Intake, position: BaselinePosition, *, rows_are_ne
     reached = position._replace(done=page.last is None, after=page.last, known=known)
     async with intake.lock:
         intake.observe(events.ChangesRead(intake.parts.name, "baseline", len(page.rows)))
-        applied = await intake.apply(
-            "baseline",
+        batch = intake.batch("baseline")._replace(
             observations=intake.interpreted(page),
-            unseen=intake.rules.baseline,
             positions={BASELINE: reached.to_text()},
             rows_are_new=rows_are_new,
         )
+        applied = await intake.apply(batch)
     queued = sum(isinstance(result.decision, Enqueue) for result in applied.results)
     return reached._replace(queued=position.queued + queued)
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 from cdc_sync import __version__
 from cdc_sync.ats import row_security
@@ -132,7 +131,7 @@ class Intake:
                     continue
                 self.observe(events.ChangesRead(self.rules.watch, origin, len(found) + len(gone)))
                 observations = [interpret(row, self.rules, times.get(row.key, read.at)) for row in read.rows]
-                applied.append(await self.apply(origin, observations=observations, gone=gone))
+                applied.append(await self.apply(self.batch(origin)._replace(observations=observations, gone=gone)))
             return applied
 
     async def compared(self) -> None:
@@ -143,8 +142,11 @@ class Intake:
 
     async def place(self, positions: Mapping[str, str]) -> None:
         """Save capture positions only."""
+        if not positions:
+            return
         async with self.lock:
-            await self.apply("poll", positions=positions)
+            batch = self.batch("poll")._replace(positions=positions)  # without rows, no origin matters
+            await self.store.capture.apply(self.rules, batch, self.parts.calls)
 
     def request_sweep(self) -> None:
         """Ask for a sweep that finds changes which no event names. A start sweeps anyway."""
@@ -155,39 +157,53 @@ class Intake:
         """A page's rows; none changed later than it was read."""
         return [interpret(row, self.rules, read.at) for row in read.rows]
 
-    async def apply(self, origin: Origin, **found: Any) -> Applied:
+    def batch(self, origin: Origin) -> Batch:
+        """A batch of no rows yet, to be applied now."""
+        parts, position = self.parts, self.reader.pool.guard.text
+        return Batch(
+            origin,
+            parts.clock(),
+            self.rules.baseline if origin == "baseline" else self.rules.first_status,
+            skipped=self.skipped,
+            # With the news: after a restart, no server without them is read.
+            replica={REPLICA: position} if position else {},
+            doubt=self.doubt(self.hidden_by),
+            others=parts.others.of(parts.name),
+        )
+
+    async def apply(self, batch: Batch) -> Applied:
         """Apply a batch, and in a second step, with the positions, applications whose rows must all be read first.
 
-        `found` has further fields of the batch. If the second reading fails, the first step stays applied, without the
-        positions.
+        If the second reading fails, the first step stays applied, without the positions.
         """
-        parts, position = self.parts, self.reader.pool.guard.text
-        fields = {"unseen": parts.rules.first_status, "doubt": self.doubt(self.hidden_by), **found}
-        # With the news: after a restart, no server without them is read.
-        fields["replica"] = {REPLICA: position} if position else {}
-        batch = Batch(origin, parts.clock(), skipped=self.skipped, others=parts.others.of(parts.name), **fields)
-        has_news = bool(batch.observations or batch.gone or batch.resolved)
-        if not (has_news or batch.positions):
-            return Applied()
-        if self.named is not None and origin != "sweep":
-            self.named = _with_keys_of(batch, self.named)
-        if has_news and self.table.is_of_tenant:
-            await self.table.look()
-        first = await self.store.capture.apply(self.rules, batch, parts.calls)
-        if first.suspected:
-            self.suspected.set()
-        self._report(first, origin)
-        if parts.watch.columns.event_date is not None and origin in _CHANGES:
-            self._see_dates(batch, first)
+        first = await self._apply_once(batch)
         if not first.unresolved:
             return first
         resolved = await self.resolve(first.unresolved)
-        second = await self.apply(origin, resolved=resolved, unseen=batch.unseen, positions=batch.positions)
+        rest = self.batch(batch.origin)._replace(resolved=resolved, positions=batch.positions)
+        second = await self._apply_once(rest)
         return first._replace(
             results=[*first.results, *second.results],
             suspected=first.suspected | second.suspected,
             written=first.written or second.written,
         )
+
+    async def _apply_once(self, batch: Batch) -> Applied:
+        """Apply one step, and report its results."""
+        has_news = bool(batch.observations or batch.gone or batch.resolved)
+        if not (has_news or batch.positions):
+            return Applied()
+        if self.named is not None and batch.origin != "sweep":
+            self.named = _with_keys_of(batch, self.named)
+        if has_news and self.table.is_of_tenant:
+            await self.table.look()
+        applied = await self.store.capture.apply(self.rules, batch, self.parts.calls)
+        if applied.suspected:
+            self.suspected.set()
+        self._report(applied, batch.origin)
+        if self.parts.watch.columns.event_date is not None and batch.origin in _CHANGES:
+            self._see_dates(batch, applied)
+        return applied
 
     async def resolve(self, unresolved: Mapping[str, int]) -> list[Resolved]:
         """Read all rows of these applications; each id comes with the time of its change."""

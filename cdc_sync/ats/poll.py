@@ -157,7 +157,7 @@ class PollCapture(Capture):
         intake = self.intake
         async with intake.lock:
             page = await self.reader.page(place, self.parts.steps.polled)
-            applied = await intake.apply("poll", observations=intake.interpreted(page))
+            applied = await intake.apply(intake.batch("poll")._replace(observations=intake.interpreted(page)))
             if applied.written or applied.unresolved:
                 intake.observe(ChangesRead(self.parts.name, "poll", len(page.rows)))
         return page.last

@@ -88,7 +88,7 @@ class Sweep:
         stale = (skipped_before & intake.skipped.keys()) - self._skipped
         if stale:
             async with intake.lock:
-                await intake.apply("sweep", gone=dict.fromkeys(stale, self._at))
+                await intake.apply(intake.batch("sweep")._replace(gone=dict.fromkeys(stale, self._at)))
         intake.requests -= requests
         await intake.compared()
         self._note_progress()
@@ -203,9 +203,10 @@ class Sweep:
             self._intake.named = set()
             absent = await self._absent(unmet) if unmet else {}
             missed = self._missed(absent)
+            gone = [Resolved(id_, self._at, None) for id_ in absent]
             async with self._intake.lock:
-                gone = [Resolved(id_, self._at, None) for id_ in absent]
-                suspected = (await self._intake.apply("sweep", resolved=gone)).suspected
+                applied = await self._intake.apply(self._intake.batch("sweep")._replace(resolved=gone))
+            suspected = applied.suspected
             if suspected & missed and self._sees_deletions:
                 await self._count({"gone": len(suspected & missed)})
             self._note_progress()

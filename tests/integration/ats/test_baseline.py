@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -18,11 +17,11 @@ from support.store_steps import events_of
 
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.core.batch import Applied
+from cdc_sync.core.batch import Applied, Batch
 from cdc_sync.core.content import request
 from cdc_sync.core.events import BaselineDone, BaselineProgress, Decided
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.rows import LONGEST_JSON, LONGEST_TEXT, Origin
+from cdc_sync.core.rows import LONGEST_JSON, LONGEST_TEXT
 from cdc_sync.core.status_url import id_refusal
 from cdc_sync.emulator.validation import violations
 
@@ -201,10 +200,10 @@ async def adopt_pages(pages: int, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> 
     """Lose the connection after so many pages."""
     apply, count = rig.intake.apply, iter(range(100))
 
-    async def apply_or_fail(origin: Origin, **found: Any) -> Applied:
-        if origin == "baseline" and next(count) == pages:
+    async def apply_or_fail(batch: Batch) -> Applied:
+        if batch.origin == "baseline" and next(count) == pages:
             raise SourceError("unreachable", "lost")
-        return await apply(origin, **found)
+        return await apply(batch)
 
     with monkeypatch.context() as patched:
         patched.setattr(rig.intake, "apply", apply_or_fail)
@@ -220,12 +219,12 @@ async def test_what_changes_behind_its_back_is_in_the_log(
     async with open_rig() as rig:
         apply, turns = rig.intake.apply, iter(range(10))
 
-        async def eventful(origin: Origin, **found: Any) -> Applied:
-            if origin == "baseline" and next(turns) == 1:
+        async def eventful(batch: Batch) -> Applied:
+            if batch.origin == "baseline" and next(turns) == 1:
                 update(ats, 1, 9, status="hired")
                 delete(ats, 2, 8)
                 insert(ats, 0, "a0")
-            return await apply(origin, **found)
+            return await apply(batch)
 
         monkeypatch.setattr(rig.intake, "apply", eventful)
         await rig.adopt()
