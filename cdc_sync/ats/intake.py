@@ -7,7 +7,7 @@ are read and applied in a second transaction.
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
 from cdc_sync import __version__
@@ -39,10 +39,12 @@ from cdc_sync.core.rows import (
 from cdc_sync.core.zone import Dated
 
 _REMEMBERED_SKIPS = 100_000
-_REMEMBERED_NAMES = 20_000
 _CHANGES = frozenset({"notify", "poll", "sweep"})
 _QUEUED: Mapping[EntryState, events.Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
 _OUTCOMES: Mapping[Decision, events.Outcome] = {"cancel": "cancelled", "adopt": "adopted"}
+
+MOST_CAPTURED = 20_000
+"""The number of keys from which `Intake.captured_meanwhile` is incomplete."""
 
 
 class Intake:
@@ -56,7 +58,8 @@ class Intake:
         watched: the lookout's part.
         seen: its last examined state.
         shape_of_digests: what a row's digest depends on beside the data: see `shape`.
-        named: keys that the capture has named since a sweep began with a page; None if too many, or no sweep runs.
+        captured_meanwhile: keys that others than the sweep have applied since it began with a page, up to
+            `MOST_CAPTURED`, then not all of them; None if no sweep runs.
         suspected: set when a deletion is suspected.
         skipped: unreportable rows in the store: each is reported once.
         table: whether it is still the same.
@@ -79,7 +82,7 @@ class Intake:
         self.requests = 0
         # Another version may interpret rows differently.
         self.shape_of_digests = f"{__version__} {shape(self.reader.statements.by_keys.pages[1], parts.rules)}"
-        self.named: set[Key] | None = None
+        self.captured_meanwhile: set[Key] | None = None
         self.suspected = asyncio.Event()
         self.skipped: dict[Key, str] = {}
         self.table = TenantTable(parts, mapping.facts, sessions.pool)
@@ -176,25 +179,32 @@ class Intake:
 
         If the second reading fails, the first step stays applied, without the positions.
         """
-        first = await self._apply_once(batch)
-        if not first.unresolved:
-            return first
-        resolved = await self.resolve(first.unresolved)
-        rest = self.batch(batch.origin)._replace(resolved=resolved, positions=batch.positions)
-        second = await self._apply_once(rest)
-        return first._replace(
-            results=[*first.results, *second.results],
-            suspected=first.suspected | second.suspected,
-            written=first.written or second.written,
-        )
+        applied = await self._apply_once(batch)
+        resolved: list[Resolved] = []
+        if applied.unresolved:
+            resolved = await self.resolve(applied.unresolved)
+            rest = self.batch(batch.origin)._replace(resolved=resolved, positions=batch.positions)
+            second = await self._apply_once(rest)
+            applied = applied._replace(
+                results=[*applied.results, *second.results],
+                suspected=applied.suspected | second.suspected,
+                written=applied.written or second.written,
+            )
+        if batch.origin != "sweep":
+            # Not before: a sweep's page that begins meanwhile must find them too.
+            self._note_captured([*batch.gone, *(row.key for row in batch.observations)])
+            self._note_captured([key for each in (*batch.resolved, *resolved) for key in each.keys])
+        return applied
+
+    def _note_captured(self, keys: Collection[Key]) -> None:
+        if self.captured_meanwhile is not None and len(self.captured_meanwhile) < MOST_CAPTURED:
+            self.captured_meanwhile.update(keys)
 
     async def _apply_once(self, batch: Batch) -> Applied:
         """Apply one step, and report its results."""
         has_news = bool(batch.observations or batch.gone or batch.resolved)
         if not (has_news or batch.positions):
             return Applied()
-        if self.named is not None and batch.origin != "sweep":
-            self.named = _with_keys_of(batch, self.named)
         if has_news and self.table.is_of_tenant:
             await self.table.look()
         applied = await self.store.capture.apply(self.rules, batch, self.parts.calls)
@@ -238,12 +248,6 @@ class Intake:
             # The baseline reports a number of adoptions.
             if outcome != "adopted" or origin != "baseline":
                 observe(events.Decided(watch, result.application_id, origin, outcome, result.reason))
-
-
-def _with_keys_of(batch: Batch, named: set[Key]) -> set[Key] | None:
-    """The named keys, with those of a batch; None if they are too many."""
-    named.update(batch.gone, (each.key for each in batch.observations))
-    return named if len(named) <= _REMEMBERED_NAMES else None
 
 
 def shape(statement: str, rules: WatchRules) -> str:
