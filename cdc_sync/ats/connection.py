@@ -277,7 +277,7 @@ class Pool(AsyncConnectionPool[Connection]):
         return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
 
     async def read(self, doing: str, query: Callable[[Connection], Awaitable[Rows]], turn: Turn = AT_ONCE) -> Rows:
-        """The rows of a statement `with_position`; a server that stays behind is a `SourceError`."""
+        """The rows of a statement `with_position`, without it; a server that stays behind is a `SourceError`."""
         until = time.monotonic() + self.guard.behind_for
         while True:
             rows = await self.ask(doing, query, turn=turn)
@@ -289,7 +289,7 @@ class Pool(AsyncConnectionPool[Connection]):
                     raise
                 await asyncio.sleep(_AGAIN_AFTER)
             else:
-                return rows
+                return [row[:-1] for row in rows]
 
 
 class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):

@@ -263,9 +263,7 @@ class Lookout:
         begun = time.monotonic()
         counted = self._next_to_count(listening)
         names = [missed_of(one.name) for one in counted]
-        ((with_changes, counts, _),) = await self._pool.read(
-            _READING, partial(rows_of, query=_LOOK, parameters=(names,))
-        )
+        ((with_changes, counts),) = await self._pool.read(_READING, partial(rows_of, query=_LOOK, parameters=(names,)))
         self._took = time.monotonic() - begun
         is_shown = begun - self._shown_at >= _SHOWN_EVERY
         if is_shown:

@@ -82,7 +82,7 @@ class ChangeLog:
     async def read(self, limit: int) -> Changes:
         """Read up to `limit` changes."""
         batch = partial(rows_of, query=self._batch, parameters=(limit,), prepare=True)
-        ((text, _),) = await self._pool.read(_DOING, batch)
+        ((text,),) = await self._pool.read(_DOING, batch)
         listed, size, *places = json.loads(text)
         listed = listed or []
         times: dict[Key, int] = {}

@@ -67,7 +67,7 @@ class WatermarkReader:
     async def look(self) -> SnapshotReading:
         """Read the server's transactions; seldom, since on a primary it takes a transaction id."""
         asking = partial(rows_of, query=_LOOK)
-        ((instant, xmin, xmax, _),) = await self._reader.pool.read("reading the server's snapshot", asking)
+        ((instant, xmin, xmax),) = await self._reader.pool.read("reading the server's snapshot", asking)
         return SnapshotReading(instant, xmin, xmax)
 
     def watermark_at(self, fence: int) -> str:

@@ -198,7 +198,7 @@ class Reader:
         if not fetched:
             return Page([], 0, None)
         last = fetched[-1]
-        at, *marks, _, _ = last[-3 - walk.marks :]
+        at, *marks, _ = last[-2 - walk.marks :]
         is_last = len(fetched) < size and not read.is_cut
         return Page(read.rows, at, None if is_last else (*marks, *self.mapping.key(last)))
 
@@ -208,7 +208,7 @@ class Reader:
         found = await unless_a_row_fails(self._fetch(query, parameters, self.pool.turns))
         if found is None:
             return None
-        ((text, rows, at, *last, _),) = found
+        ((text, rows, at, *last),) = found
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
     async def _fetch(self, query: str, parameters: Sequence[Any], turn: Turn = AT_ONCE) -> Rows:
@@ -230,7 +230,7 @@ class Reader:
             sent = id_, url, status, job, created, event_date, source, deleted == 1, extra
             row = Row(tuple(columns[:split]), in_scope == 1, *sent, columns[width], None, False, account)  # noqa: FBT003
             rows.append(row)
-        is_cut = bool(fetched) and (fetched[-1][-2] or 0) >= LARGEST
+        is_cut = bool(fetched) and (fetched[-1][-1] or 0) >= LARGEST
         return Read(rows, int(fetched[0][width + 1]) if fetched else 0, is_cut=is_cut)
 
 
