@@ -93,14 +93,14 @@ def sender_settings(config: Config) -> SenderSettings:
 
 
 class Leading:
-    """See the module's text."""
+    """See the module's text; it works until `over` is set."""
 
     _pruning: Job
 
-    def __init__(self, process: Process, lead: Lead, config: Config, tenants: Tenants) -> None:
+    def __init__(self, process: Process, lead: Lead, config: Config, tenants: Tenants, over: asyncio.Event) -> None:
         self.store = store = lead.store
         self._process = process
-        self._over = process.over
+        self._over = over
         self._lead = lead
         self._config = config
         self._tenants = tenants

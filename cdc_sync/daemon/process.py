@@ -74,11 +74,6 @@ class Process:
         self.admin.use(config)
         self.over.set()
 
-    def begin_stage(self) -> asyncio.Event:
-        """Begin a stage; returns its `over`."""
-        self.over = asyncio.Event()
-        return self.over
-
     def stop(self) -> None:
         """End the process in order."""
         self.stopping.set()
