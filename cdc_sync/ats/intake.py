@@ -81,7 +81,7 @@ class Intake:
         self.lock = asyncio.Lock()
         self.requests = 0
         # Another version may interpret rows differently.
-        self.shape_of_digests = f"{__version__} {shape(self.reader.statements.by_keys.pages[1], parts.rules)}"
+        self.shape_of_digests = f"{__version__} {shape(self.reader.statements.by_keys.following.rows, parts.rules)}"
         self.captured_meanwhile: set[Key] | None = None
         self.suspected = asyncio.Event()
         self.skipped: dict[Key, str] = {}
