@@ -227,7 +227,8 @@ class Pool(AsyncConnectionPool[Connection]):
 
     Attributes:
         refused: why a server that answered refused the last connection.
-        turns: of sweeps, baselines, confirming and slow reads, which leave a connection for quick ones.
+        turns: of sweeps, baselines, confirming and slow reads. Of two connections or more, these leave one for quick
+            reads.
     """
 
     def __init__(self, dsn: str, guard: ReplicaGuard, size: int) -> None:

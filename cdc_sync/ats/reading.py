@@ -72,7 +72,7 @@ class Reader:
     """Reads one watch's table through its mapping.
 
     A row on which an expression fails is returned as `unreadable`. Rows have digests if a `shape` is given. Reads of
-    many rows take turns, and leave a connection for reads by key.
+    many rows take turns (`Pool.turns`).
 
     Raises:
         SourceError: by each method, if the database does not answer: a failed read is never an empty answer.

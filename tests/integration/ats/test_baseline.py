@@ -154,7 +154,7 @@ async def test_a_baseline_adopts_many_rows_in_pages_without_a_call(ats: Ats, ope
     async with open_rig(steps=Steps()) as rig:
         position = await rig.adopt()
 
-        assert (position.done, position.known, position.queued) == (True, 5000, 0)
+        assert (position.done, position.rows, position.queued) == (True, 5000, 0)
         assert await rig.deliver() == []
         page = Steps().adopted
         assert [progress.rows for progress in rig.heard(BaselineProgress)] == [*range(page, 5001, page), 5000]
@@ -172,7 +172,7 @@ async def test_a_baseline_is_made_once(ats: Ats, open_rig: OpenRig) -> None:
         await rig.adopt()
     insert(ats, 2, "a2")
     async with open_rig() as rig:
-        assert (await rig.adopt()).known == 1
+        assert (await rig.adopt()).rows == 1
 
         assert rig.heard(BaselineProgress) == []
         await rig.drain.catch_up()
@@ -189,7 +189,7 @@ async def test_a_baseline_goes_on_after_a_failure_in_the_middle(
     async with open_rig() as rig:
         position = await rig.adopt()
 
-        assert (position.done, position.known) == (True, 8)
+        assert (position.done, position.rows) == (True, 8)
         pages = [progress.rows for progress in rig.heard(BaselineProgress)]
         assert pages == [8], "what was recorded is not read again"
         assert (await rig.store.report.counts())[WATCH].known == 8
@@ -245,7 +245,7 @@ async def test_a_restart_reports_none_of_them_twice(
         await adopt_pages(1, rig, monkeypatch)
         assert len(await rig.deliver()) == 3
     async with open_rig(baseline="send") as rig:
-        assert (await rig.adopt()).known == 5
+        assert (await rig.adopt()).rows == 5
         assert len(await rig.deliver()) == 2
 
 
