@@ -130,6 +130,8 @@ class EventMetrics:
         }
         self._complete_until: dict[str, float] = {}
         """When each watch's last complete read, or it itself, began; not if another store's daemon captures it."""
+        self._watches = set[str]()
+        """Those that this daemon captures, or would capture if another store's did not."""
         self._seen = defaultdict[str, dict[str, float]](dict)
         """What events say of each watch, by gauge."""
         for outcome in ("applied", "refused"):
@@ -171,18 +173,24 @@ class EventMetrics:
 
     def _count(self, name: str, watch: str, *values: str) -> Any:
         """A counter or histogram; its label `watch` is empty if there are many."""
-        return self._of[name].labels(watch if len(self._seen[_STANDBY]) <= FEW else "", *values)
+        return self._of[name].labels("" if self._are_many else watch, *values)
+
+    @property
+    def _are_many(self) -> bool:
+        return len(self._watches) > FEW
 
     def _see(self, name: str, watch: str, number: float) -> None:
         self._seen[name][watch] = number
 
     def _reached(self, watch: str, *, connected: int) -> None:
         """This daemon captures it, and knows whether its database is connected."""
+        self._watches.add(watch)
         self._see(_CONNECTED, watch, connected)
         self._see(_STANDBY, watch, 0)
         self._complete_until.setdefault(watch, self._clock())
 
     def _stands_by(self, event: events.WatchStandsBy) -> None:
+        self._watches.add(event.watch)
         self._see(_CONNECTED, event.watch, 0)
         self._see(_STANDBY, event.watch, 1)
         self._complete_until.pop(event.watch, None)
@@ -193,14 +201,15 @@ class EventMetrics:
         self._complete_until[watch] = max(self._complete_until.get(watch, began), began)
 
     def _begin(self, watches: Collection[str]) -> None:
+        self._watches.update(watches)
         for watch in watches:
             self._reached(watch, connected=0)
-        for watch in watches:
             for name, samples in _FROM_0.items():
                 for values in samples:
                     self._count(name, watch, *values)
 
     def _end(self, watches: Collection[str]) -> None:
+        self._watches.difference_update(watches)
         for of in (self._complete_until, *self._seen.values()):
             for watch in of.keys() & watches:
                 del of[watch]
@@ -211,12 +220,12 @@ class EventMetrics:
 
     def _follow(self, _: events.LeadLost | events.StandsBy) -> None:
         self._of["cdc_sync_leading"].set(0)
-        self._end(set(self._seen[_STANDBY]))  # the leader knows
+        self._end(set(self._watches))  # the leader knows
 
     def _reloaded(self, event: events.Reloaded) -> None:
         self._of["cdc_sync_reloads"].labels("applied").inc()
         # One that begins again still lags.
-        self._end(self._seen[_STANDBY].keys() - event.watches)
+        self._end(self._watches.difference(event.watches))
         self._begin(event.watches)
 
     def _sweep_done(self, event: events.SweepDone) -> None:
@@ -247,20 +256,21 @@ class EventMetrics:
 
     def _show_watches(self, watches: Collection[Json], conditions: Conditions) -> None:
         connected, standby = self._seen[_CONNECTED], self._seen[_STANDBY]
-        is_many = max(len(watches), len(standby)) > FEW
-        if is_many:  # one that stands by need not be connected
+        # The store may have more: a leader's, or those no longer configured.
+        are_many = self._are_many or len(watches) > FEW
+        if are_many:  # one that stands by need not be connected
             connected = {watch: number for watch, number in connected.items() if not standby[watch]}
         seen: dict[str, Mapping[str, float]] = {
             **self._seen,
             _CONNECTED: connected,
             "cdc_sync_capture_lag_seconds": self.lags(),
-            "cdc_sync_rows_may_be_hidden": {watch: f"row security {watch}" in conditions for watch in standby},
+            "cdc_sync_rows_may_be_hidden": {watch: f"row security {watch}" in conditions for watch in self._watches},
         }
         shown: dict[tuple[str, ...], Mapping[str, float]] = {(name,): numbers for name, numbers in seen.items()}
         for labels, field in _OF_WATCH.items():
             shown[labels] = {watch["watch"]: _number(watch[field]) for watch in watches}
         for (name, *values), numbers in shown.items():
-            joined = {"": _JOINED.get(name, sum)(numbers.values())} if is_many and numbers else numbers
+            joined = {"": _JOINED.get(name, sum)(numbers.values())} if are_many and numbers else numbers
             for watch, number in joined.items():
                 self._of[name].labels(watch, *values).set(number)
 

@@ -40,18 +40,19 @@ class BaselinePosition(NamedTuple):
 
     Attributes:
         after: the last key adopted.
-        known: rows so far.
+        rows: read so far; the store's text calls them `known`.
         queued: calls so far; after a failure, those of a page may be missing.
     """
 
     done: bool = False
     after: Key | None = None
-    known: int = 0
+    rows: int = 0
     queued: int = 0
 
     def to_text(self) -> str:
         """As the store keeps it."""
-        return json.dumps(self._asdict(), ensure_ascii=False)
+        fields = {"done": self.done, "after": self.after, "known": self.rows, "queued": self.queued}
+        return json.dumps(fields, ensure_ascii=False)
 
     @classmethod
     def from_text(cls, text: str | None) -> "BaselinePosition | None":
@@ -191,7 +192,7 @@ async def adopt(capture: Capture) -> BaselinePosition:
     rows_are_new = position.after is None and not await parts.store.capture.knows_any(parts.name)
     while True:
         position = await _adopt_page(intake, position, rows_are_new=rows_are_new)
-        intake.observe(events.BaselineProgress(parts.name, position.known, intake.reader.mapping.facts.estimate))
+        intake.observe(events.BaselineProgress(parts.name, position.rows, intake.reader.mapping.facts.estimate))
         if position.done:
             break
     known = await parts.store.report.known_of(parts.name)
@@ -201,17 +202,16 @@ async def adopt(capture: Capture) -> BaselinePosition:
 
 async def _adopt_page(intake: Intake, position: BaselinePosition, *, rows_are_new: bool) -> BaselinePosition:
     page = await intake.reader.page(position.after, intake.parts.steps.adopted, intake.shape_of_digests)
-    known = position.known + len(page.rows)
-    reached = position._replace(done=page.last is None, after=page.last, known=known)
+    rows = position.rows + len(page.rows)
+    reached = position._replace(done=page.last is None, after=page.last, rows=rows)
     async with intake.lock:
         intake.observe(events.ChangesRead(intake.parts.name, "baseline", len(page.rows)))
-        applied = await intake.apply(
-            "baseline",
+        batch = intake.batch("baseline")._replace(
             observations=intake.interpreted(page),
-            first_status=intake.rules.baseline,
             positions={BASELINE: reached.to_text()},
             rows_are_new=rows_are_new,
         )
+        applied = await intake.apply(batch)
     queued = sum(isinstance(result.decision, Enqueue) for result in applied.results)
     return reached._replace(queued=position.queued + queued)
 

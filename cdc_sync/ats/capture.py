@@ -49,7 +49,7 @@ class Capture(ABC):
 
     @abstractmethod
     async def catch_up(self) -> None:
-        """Apply every change committed before this call."""
+        """Apply every change committed before this call; a dry run reads the change log no further than one batch."""
 
     async def jobs(self) -> Jobs:
         """The endless jobs."""

@@ -29,7 +29,7 @@ _BIG = 10_000
 async def key_index(one: Checked) -> Finding:
     """Whether an index gives the pages of a sweep in their order."""
     columns = composed("{}", map(sql.Identifier, one.watch.key))
-    plan = await _plan(one, sql.SQL(one.statements.by_keys.pages[0]), None, 1000)
+    plan = await _plan(one, sql.SQL(one.statements.by_keys.first.rows), None, 1000)
     return _finding(one, "key-index", _making_index(one, columns, one.facts), served=plan_is_in_order(plan))
 
 

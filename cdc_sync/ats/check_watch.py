@@ -146,7 +146,7 @@ async def _columns(one: Checked) -> Finding:
 
 
 async def _policies(one: Checked) -> Finding:
-    await on_own_path(one.connection, one.statements.by_keys.pages[0], [None, 0])
+    await on_own_path(one.connection, one.statements.by_keys.first.rows, [None, 0])
     if hides := await row_security.hiding(one.connection):
         scripts = "\n".join(each.remedy for each in hides)
         return one.found("row-security/hides", scripts, reason=row_security.warning(hides))

@@ -227,7 +227,8 @@ class Pool(AsyncConnectionPool[Connection]):
 
     Attributes:
         refused: why a server that answered refused the last connection.
-        turns: of sweeps, baselines, confirming and slow reads, which leave a connection for quick ones.
+        turns: of sweeps, baselines, confirming and slow reads. Of two connections or more, these leave one for quick
+            reads.
     """
 
     def __init__(self, dsn: str, guard: ReplicaGuard, size: int) -> None:
@@ -277,7 +278,7 @@ class Pool(AsyncConnectionPool[Connection]):
         return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
 
     async def read(self, doing: str, query: Callable[[Connection], Awaitable[Rows]], turn: Turn = AT_ONCE) -> Rows:
-        """The rows of a statement `with_position`; a server that stays behind is a `SourceError`."""
+        """The rows of a statement `with_position`, without it; a server that stays behind is a `SourceError`."""
         until = time.monotonic() + self.guard.behind_for
         while True:
             rows = await self.ask(doing, query, turn=turn)
@@ -289,7 +290,7 @@ class Pool(AsyncConnectionPool[Connection]):
                     raise
                 await asyncio.sleep(_AGAIN_AFTER)
             else:
-                return rows
+                return [row[:-1] for row in rows]
 
 
 class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):

@@ -112,7 +112,8 @@ class Deletions:
         resolved = [_compared(each, elsewhere) if each.is_deletion else each for each in resolved]
         self.left_some_unanswered = any(each.elsewhere == "unknown" for each in resolved)
         hidden_by = self._intake.hidden_by | (frozenset() if elsewhere is None else elsewhere.hidden_by)
-        await self._intake.apply("deletion", resolved=resolved, doubt=self._intake.doubt(hidden_by))
+        batch = self._intake.batch("deletion")._replace(resolved=resolved, doubt=self._intake.doubt(hidden_by))
+        await self._intake.apply(batch)
         for heir in {each.elsewhere.watch for each in resolved if isinstance(each.elsewhere, Heir)}:
             self.parts.others.hand_over(heir)
 

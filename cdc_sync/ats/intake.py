@@ -7,9 +7,8 @@ are read and applied in a second transaction.
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from typing import Any
 
 from cdc_sync import __version__
 from cdc_sync.ats import row_security
@@ -40,10 +39,12 @@ from cdc_sync.core.rows import (
 from cdc_sync.core.zone import Dated
 
 _REMEMBERED_SKIPS = 100_000
-_REMEMBERED_NAMES = 20_000
 _CHANGES = frozenset({"notify", "poll", "sweep"})
 _QUEUED: Mapping[EntryState, events.Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
 _OUTCOMES: Mapping[Decision, events.Outcome] = {"cancel": "cancelled", "adopt": "adopted"}
+
+MOST_CAPTURED = 20_000
+"""The number of keys from which `Intake.captured_meanwhile` is incomplete."""
 
 
 class Intake:
@@ -57,7 +58,8 @@ class Intake:
         watched: the lookout's part.
         seen: its last examined state.
         shape_of_digests: what a row's digest depends on beside the data: see `shape`.
-        named: keys that the capture has named since a sweep began with a page; None if too many, or no sweep runs.
+        captured_meanwhile: keys that others than the sweep have applied since it began with a page, up to
+            `MOST_CAPTURED`, then not all of them; None if no sweep runs.
         suspected: set when a deletion is suspected.
         skipped: unreportable rows in the store: each is reported once.
         table: whether it is still the same.
@@ -79,8 +81,8 @@ class Intake:
         self.lock = asyncio.Lock()
         self.requests = 0
         # Another version may interpret rows differently.
-        self.shape_of_digests = f"{__version__} {shape(self.reader.statements.by_keys.pages[1], parts.rules)}"
-        self.named: set[Key] | None = None
+        self.shape_of_digests = f"{__version__} {shape(self.reader.statements.by_keys.following.rows, parts.rules)}"
+        self.captured_meanwhile: set[Key] | None = None
         self.suspected = asyncio.Event()
         self.skipped: dict[Key, str] = {}
         self.table = TenantTable(parts, mapping.facts, sessions.pool)
@@ -132,7 +134,7 @@ class Intake:
                     continue
                 self.observe(events.ChangesRead(self.rules.watch, origin, len(found) + len(gone)))
                 observations = [interpret(row, self.rules, times.get(row.key, read.at)) for row in read.rows]
-                applied.append(await self.apply(origin, observations=observations, gone=gone))
+                applied.append(await self.apply(self.batch(origin)._replace(observations=observations, gone=gone)))
             return applied
 
     async def compared(self) -> None:
@@ -143,8 +145,11 @@ class Intake:
 
     async def place(self, positions: Mapping[str, str]) -> None:
         """Save capture positions only."""
+        if not positions:
+            return
         async with self.lock:
-            await self.apply("poll", positions=positions)
+            batch = self.batch("poll")._replace(positions=positions)  # without rows, no origin matters
+            await self.store.capture.apply(self.rules, batch, self.parts.beside_apply)
 
     def request_sweep(self) -> None:
         """Ask for a sweep that finds changes which no event names. A start sweeps anyway."""
@@ -155,39 +160,60 @@ class Intake:
         """A page's rows; none changed later than it was read."""
         return [interpret(row, self.rules, read.at) for row in read.rows]
 
-    async def apply(self, origin: Origin, **found: Any) -> Applied:
+    def batch(self, origin: Origin) -> Batch:
+        """A batch of no rows yet, to be applied now."""
+        parts, position = self.parts, self.reader.pool.guard.text
+        return Batch(
+            origin,
+            parts.clock(),
+            self.rules.baseline if origin == "baseline" else self.rules.first_status,
+            skipped=self.skipped,
+            # With the news: after a restart, no server without them is read.
+            replica={REPLICA: position} if position else {},
+            doubt=self.doubt(self.hidden_by),
+            others=parts.others.of(parts.name),
+        )
+
+    async def apply(self, batch: Batch) -> Applied:
         """Apply a batch, and in a second step, with the positions, applications whose rows must all be read first.
 
-        `found` has further fields of the batch. If the second reading fails, the first step stays applied, without the
-        positions.
+        If the second reading fails, the first step stays applied, without the positions.
         """
-        parts, position = self.parts, self.reader.pool.guard.text
-        fields = {"first_status": parts.rules.first_status, "doubt": self.doubt(self.hidden_by), **found}
-        # With the news: after a restart, no server without them is read.
-        fields["replica"] = {REPLICA: position} if position else {}
-        batch = Batch(origin, parts.clock(), skipped=self.skipped, others=parts.others.of(parts.name), **fields)
+        applied = await self._apply_once(batch)
+        resolved: list[Resolved] = []
+        if applied.unresolved:
+            resolved = await self.resolve(applied.unresolved)
+            rest = self.batch(batch.origin)._replace(resolved=resolved, positions=batch.positions)
+            second = await self._apply_once(rest)
+            applied = applied._replace(
+                results=[*applied.results, *second.results],
+                suspected=applied.suspected | second.suspected,
+                written=applied.written or second.written,
+            )
+        if batch.origin != "sweep":
+            # Not before: a sweep's page that begins meanwhile must find them too.
+            self._note_captured([*batch.gone, *(row.key for row in batch.observations)])
+            self._note_captured([key for each in (*batch.resolved, *resolved) for key in each.keys])
+        return applied
+
+    def _note_captured(self, keys: Collection[Key]) -> None:
+        if self.captured_meanwhile is not None and len(self.captured_meanwhile) < MOST_CAPTURED:
+            self.captured_meanwhile.update(keys)
+
+    async def _apply_once(self, batch: Batch) -> Applied:
+        """Apply one step, and report its results."""
         has_news = bool(batch.observations or batch.gone or batch.resolved)
         if not (has_news or batch.positions):
             return Applied()
-        if self.named is not None and origin != "sweep":
-            self.named = _with_keys_of(batch, self.named)
         if has_news and self.table.is_of_tenant:
             await self.table.look()
-        first = await self.store.capture.apply(self.rules, batch, parts.beside_apply)
-        if first.suspected:
+        applied = await self.store.capture.apply(self.rules, batch, self.parts.beside_apply)
+        if applied.suspected:
             self.suspected.set()
-        self._report(first, origin)
-        if parts.watch.columns.event_date is not None and origin in _CHANGES:
-            self._see_dates(batch, first)
-        if not first.unresolved:
-            return first
-        resolved = await self.resolve(first.unresolved)
-        second = await self.apply(origin, resolved=resolved, first_status=batch.first_status, positions=batch.positions)
-        return first._replace(
-            results=[*first.results, *second.results],
-            suspected=first.suspected | second.suspected,
-            written=first.written or second.written,
-        )
+        self._report(applied, batch.origin)
+        if self.parts.watch.columns.event_date is not None and batch.origin in _CHANGES:
+            self._see_dates(batch, applied)
+        return applied
 
     async def resolve(self, unresolved: Mapping[str, int]) -> list[Resolved]:
         """Read all rows of these applications; each id comes with the time of its change."""
@@ -222,12 +248,6 @@ class Intake:
             # The baseline reports a number of adoptions.
             if outcome != "adopted" or origin != "baseline":
                 observe(events.Decided(watch, result.application_id, origin, outcome, result.reason))
-
-
-def _with_keys_of(batch: Batch, named: set[Key]) -> set[Key] | None:
-    """The named keys, with those of a batch; None if they are too many."""
-    named.update(batch.gone, (each.key for each in batch.observations))
-    return named if len(named) <= _REMEMBERED_NAMES else None
 
 
 def shape(statement: str, rules: WatchRules) -> str:

@@ -1,7 +1,8 @@
 """Looks at a database for all its watches, by one statement each; idle watches query nothing.
 
 - **a look** at the change log shows which watches have changes, and how often changes were not recorded. There is one
-  every `drain_interval`, and one every few milliseconds while changes are so many that they do not ring.
+  every `drain_interval`, or every `poll_interval` where changes cannot ring, and one every 20 ms while they are so many
+  that they do not.
 - **a round**, every 30 seconds, reads a digest of what each watch depends on. If that is new, the watch verifies its
   triggers, looks for policies, and sweeps.
 """
@@ -263,9 +264,7 @@ class Lookout:
         begun = time.monotonic()
         counted = self._next_to_count(listening)
         names = [missed_of(one.name) for one in counted]
-        ((with_changes, counts, _),) = await self._pool.read(
-            _READING, partial(rows_of, query=_LOOK, parameters=(names,))
-        )
+        ((with_changes, counts),) = await self._pool.read(_READING, partial(rows_of, query=_LOOK, parameters=(names,)))
         self._took = time.monotonic() - begun
         is_shown = begun - self._shown_at >= _SHOWN_EVERY
         if is_shown:

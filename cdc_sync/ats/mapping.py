@@ -48,7 +48,11 @@ CREATED, DELETED = "columns.created", "columns.deleted"
 _FITTING = {CREATED: {*_DATES}, "columns.event_date": {*_DATES}, DELETED: {*_DATES, _BOOL}}
 
 _TEXTS = (APPLICATION_ID, STATUS_URL, "columns.status", "columns.job_id", "columns.account")
-_READ = (*_TEXTS, CREATED, "columns.event_date", "columns.source", DELETED)
+_READ = (
+    *(APPLICATION_ID, STATUS_URL, "columns.status", "columns.job_id"),
+    *(CREATED, "columns.event_date", "columns.source", DELETED, "columns.account"),
+)
+"""The places behind the scope, in the order of `core.rows.Row`, the account last; the further fields follow."""
 
 _UNDECISIVE = {WHERE, "columns.event_date"}
 """What does not count for a digest. Creation date, source and further fields do: they can make a row unreportable."""

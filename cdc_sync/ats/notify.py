@@ -82,7 +82,7 @@ class ChangeLog:
     async def read(self, limit: int) -> Changes:
         """Read up to `limit` changes."""
         batch = partial(rows_of, query=self._batch, parameters=(limit,), prepare=True)
-        ((text, _),) = await self._pool.read(_DOING, batch)
+        ((text,),) = await self._pool.read(_DOING, batch)
         listed, size, *places = json.loads(text)
         listed = listed or []
         times: dict[Key, int] = {}
@@ -227,7 +227,7 @@ class NotifyCapture(Capture):
             raise ChangedError
 
     async def catch_up(self) -> None:
-        """See `Capture`. It ends with a batch that is not full."""
+        """See `Capture`. It ends with a batch that is not full, or, in a dry run, with the first."""
         if not self.installed.has_log:
             return
         async with self._lock:
@@ -253,7 +253,7 @@ class NotifyCapture(Capture):
         self.intake.observe(events.CaughtUp(self.parts.name, seconds))
 
     async def step(self) -> bool:
-        """Apply a batch of changes; returns whether there may be more."""
+        """Apply a batch of changes; returns whether to read another: a dry run would read the same one again."""
         self.rung.clear()
         changes = await self.log.read(self.parts.steps.drained)
         if self._arms:

@@ -67,7 +67,7 @@ class WatermarkReader:
     async def look(self) -> SnapshotReading:
         """Read the server's transactions; seldom, since on a primary it takes a transaction id."""
         asking = partial(rows_of, query=_LOOK)
-        ((instant, xmin, xmax, _),) = await self._reader.pool.read("reading the server's snapshot", asking)
+        ((instant, xmin, xmax),) = await self._reader.pool.read("reading the server's snapshot", asking)
         return SnapshotReading(instant, xmin, xmax)
 
     def watermark_at(self, fence: int) -> str:
@@ -157,7 +157,7 @@ class PollCapture(Capture):
         intake = self.intake
         async with intake.lock:
             page = await self.reader.page(place, self.parts.steps.polled)
-            applied = await intake.apply("poll", observations=intake.interpreted(page))
+            applied = await intake.apply(intake.batch("poll")._replace(observations=intake.interpreted(page)))
             if applied.written or applied.unresolved:
                 intake.observe(ChangesRead(self.parts.name, "poll", len(page.rows)))
         return page.last

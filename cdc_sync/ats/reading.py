@@ -72,7 +72,7 @@ class Reader:
     """Reads one watch's table through its mapping.
 
     A row on which an expression fails is returned as `unreadable`. Rows have digests if a `shape` is given. Reads of
-    many rows take turns, and leave a connection for reads by key.
+    many rows take turns (`Pool.turns`).
 
     Raises:
         SourceError: by each method, if the database does not answer: a failed read is never an empty answer.
@@ -88,7 +88,7 @@ class Reader:
 
     async def hidden_by(self) -> frozenset[Hiding]:
         """The policies that may hide rows of the table now; reads no row."""
-        return (await self._confirmed(self.statements.by_keys.pages[0], [None, 0])).hidden_by
+        return (await self._confirmed(self.statements.by_keys.first.rows, [None, 0])).hidden_by
 
     async def by_key(self, keys: Collection[Key], shape: str | None = None, *, confirming: bool = False) -> Read:
         """The rows of these keys; a key that the columns cannot hold has none."""
@@ -184,31 +184,30 @@ class Reader:
 
     async def walk(self, walk: Walk, place: Key, size: int, shape: str | None = None) -> Page:
         """The next `size` rows of a walk, or fewer large ones, from its marks on or behind its marks and a key."""
-        behind = len(place) > walk.marks
-        query, parameters = walk.pages[behind], [shape, *place, size]
+        page = walk.following if len(place) > walk.marks else walk.first
         try:
-            fetched = await self._fetch(query, parameters, self.pool.turns)
+            fetched = await self._fetch(page.rows, [shape, *place, size], self.pool.turns)
             read = self._read_of(fetched)
         except RowError:
             size = min(size, _AT_ONCE)
-            fetched = await self._fetch(walk.keys[behind], [*place, size], self.pool.turns)
+            fetched = await self._fetch(page.keys, [*place, size], self.pool.turns)
             if not fetched:
                 raise  # without rows it is none's
             read = await self.by_key(list(map(self.mapping.key, fetched)), shape)
         if not fetched:
             return Page([], 0, None)
         last = fetched[-1]
-        at, *marks, _, _ = last[-3 - walk.marks :]
+        at, *marks, _ = last[-2 - walk.marks :]
         is_last = len(fetched) < size and not read.is_cut
         return Page(read.rows, at, None if is_last else (*marks, *self.mapping.key(last)))
 
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
         """The same rows' digests; None if an expression fails, so that they must be read."""
-        query, parameters = self.statements.digests[after is not None], [shape, *(after or ()), size]
-        found = await unless_a_row_fails(self._fetch(query, parameters, self.pool.turns))
+        query = self.statements.first_digests if after is None else self.statements.following_digests
+        found = await unless_a_row_fails(self._fetch(query, [shape, *(after or ()), size], self.pool.turns))
         if found is None:
             return None
-        ((text, rows, at, *last, _),) = found
+        ((text, rows, at, *last),) = found
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
     async def _fetch(self, query: str, parameters: Sequence[Any], turn: Turn = AT_ONCE) -> Rows:
@@ -223,14 +222,13 @@ class Reader:
     def _read_of(self, fetched: Rows) -> Read:
         """The rows of a statement."""
         width, split, rows = self.mapping.width, len(self.mapping.key_columns), list[Row]()
+        first_extra = split + 10
         for columns in fetched:
-            in_scope, id_, url, status, job, account, created, event_date, source, deleted = columns[split : split + 10]
-            extra = tuple(columns[split + 10 : width])
-            # By position: it runs for each row.
-            sent = id_, url, status, job, created, event_date, source, deleted == 1, extra
-            row = Row(tuple(columns[:split]), in_scope == 1, *sent, columns[width], None, False, account)  # noqa: FBT003
-            rows.append(row)
-        is_cut = bool(fetched) and (fetched[-1][-2] or 0) >= LARGEST
+            in_scope, id_, url, status, job, created, event_date, source, deleted, account = columns[split:first_extra]
+            key, extra, digest = columns[:split], columns[first_extra:width], columns[width]
+            texts = id_, url, status, job, created, event_date, source
+            rows.append(Row(key, in_scope == 1, *texts, deleted == 1, extra, digest, account=account))
+        is_cut = bool(fetched) and (fetched[-1][-1] or 0) >= LARGEST
         return Read(rows, int(fetched[0][width + 1]) if fetched else 0, is_cut=is_cut)
 
 

@@ -27,20 +27,32 @@ _SQL = expressions.sections("reading.sql")
 CLOCK = sql.SQL(_SQL["clock"])
 
 
+class Paging(NamedTuple):
+    """Statements that read a page.
+
+    Attributes:
+        rows: the parameters are the shape, the place, and the most rows.
+        keys: of the same rows the keys, without the configuration's expressions.
+
+    Both end with the clock, the marks, and the bytes up to the row.
+    """
+
+    rows: str
+    keys: str
+
+
 class Walk(NamedTuple):
-    """Statements that read a table page by page; of two the second begins behind a place.
+    """How a table is read page by page.
 
     Attributes:
         marks: how many columns precede the key in a place.
-        pages: rows; the parameters are the shape, the place, and the most rows.
-        keys: of the same rows the keys, without the configuration's expressions.
-
-    Behind both come the clock, the marks, and the bytes up to the row.
+        first: a page from the marks on.
+        following: a page behind the marks and a key.
     """
 
     marks: int
-    pages: list[str]
-    keys: list[str]
+    first: Paging
+    following: Paging
 
 
 class Statements:
@@ -55,7 +67,8 @@ class Statements:
         id_is_given: whether a row has a given application id, of `id_type`; None if none is mapped.
         url_is_given: the same by the status URL.
         by_keys: the walk in key order.
-        digests: its pages of digests: one text, how many rows, the clock, and the last key.
+        first_digests: its first page's digests: one text, how many rows, the clock, and the last key.
+        following_digests: those of a page behind a key.
     """
 
     def __init__(self, mapping: Mapping) -> None:
@@ -75,7 +88,7 @@ class Statements:
         keys = self.select(*mapping.key_texts, CLOCK)
         last = composed("{} WHERE {} ORDER BY {} LIMIT %s", keys, mapping.has_key, _key_order(mapping, ">"))
         self.last_keys = with_position(last, parts + 1)
-        self.digests = [with_position(page, 3 + parts) for page in self._digests()]
+        self.first_digests, self.following_digests = (with_position(page, 3 + parts) for page in self._digests())
 
     def walk(self, *marks: sql.Composable, type_: str = "") -> Walk:
         """The walk in the order of the key, or of a mark and the key; a mark comes behind the clock, as text."""
@@ -84,12 +97,12 @@ class Statements:
         keys = self.select(*self._mapping.key_texts, CLOCK, *texts)
         pages = walk(self._mapping, rows, *marks, type_=type_)
         of_keys = walk(self._mapping, keys, *marks, type_=type_)
-        width = len(self._names) + 1
-        return Walk(
-            len(marks),
-            [_bounded(page, self._width + len(marks)) for page in pages],
-            [_bounded(page, width + len(marks)) for page in of_keys],
+        width = len(self._names) + 1 + len(marks)
+        first, following = (
+            Paging(_bounded(page, self._width + len(marks)), _bounded(page_of_keys, width))
+            for page, page_of_keys in zip(pages, of_keys, strict=True)
         )
+        return Walk(len(marks), first, following)
 
     def where(self, condition: sql.Composable) -> str:
         """The rows for which a condition holds, in key order, however large."""

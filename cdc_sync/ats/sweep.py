@@ -1,7 +1,7 @@
 """The sweep: full reconciliation of the table with the snapshot, in constant memory and short transactions.
 
 It walks the table in key order. When the capture has caught up, a row that still differs as the page had it is read
-again and applied. It was missed if the capture has not named its key meanwhile: then it is counted by cause, unless a
+again and applied. It was missed if nothing else has applied its key meanwhile: then it is counted by cause, unless a
 sweep was requested for it (`Intake.requests`). A bitmap marks each record that was met; an unmarked live record is a
 suspected deletion.
 
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
 from cdc_sync.ats.capture import Capture
-from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.intake import MOST_CAPTURED, Intake
 from cdc_sync.ats.mapping import keys_of
 from cdc_sync.ats.reading import Digests, Page, Read
 from cdc_sync.core.batch import Batch, Resolved, different
@@ -64,6 +64,8 @@ class Sweep:
         self._marks = bytearray()
         self._repaired: Counter[str] = Counter()
         self._skipped: set[Key] = set()
+        # See `Intake.captured_meanwhile`.
+        self._captured: set[Key] = set()
         self._began = time.monotonic()
         self.worked = 0.0
 
@@ -72,7 +74,7 @@ class Sweep:
         try:
             return await self._run()
         finally:
-            self._intake.named = None
+            self._intake.captured_meanwhile = None
 
     async def _run(self) -> SweepDone:
         intake = self._intake
@@ -88,7 +90,7 @@ class Sweep:
         stale = (skipped_before & intake.skipped.keys()) - self._skipped
         if stale:
             async with intake.lock:
-                await intake.apply("sweep", gone=dict.fromkeys(stale, self._at))
+                await intake.apply(intake.batch("sweep")._replace(gone=dict.fromkeys(stale, self._at)))
         intake.requests -= requests
         await intake.compared()
         self._note_progress()
@@ -99,9 +101,12 @@ class Sweep:
     def _note_progress(self) -> None:
         self.worked = time.monotonic() - self._began
 
+    def _begin_page(self) -> None:
+        self._captured = self._intake.captured_meanwhile = set()
+
     async def _compare_page(self, after: Key | None) -> Key | None:
         """Compare the next page; returns where the one after it begins."""
-        self._intake.named = set()
+        self._begin_page()
         reader = self._intake.reader
         page: Digests | Page | None = await reader.digests(after, self._steps.compared, self._shape)
         if isinstance(page, Digests) and await self._pass_over(page):
@@ -165,9 +170,10 @@ class Sweep:
         await self._catch_up()
         different = self._different(rows, await self._known(rows))
         rows = [row for row in rows if row.key in different]
-        missed = self._missed({row.application_id: row.key for row in rows if row.application_id is not None})
         deleted = {row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted}
-        for applied in await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep"):
+        parts = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
+        missed = self._missed({row.application_id: row.key for row in rows if row.application_id is not None})
+        for applied in parts:
             found = [result.decision for result in applied.results if result.application_id in missed]
             repaired.update(cause for decision in found for cause in _causes(decision))
             # No result counts them before their grace.
@@ -175,9 +181,10 @@ class Sweep:
         await self._count(+repaired)
 
     def _missed(self, keys: Mapping[str, Key]) -> set[str]:
-        """Those of these applications whose keys the capture has not named since the page began."""
-        named = self._intake.named
-        return set() if named is None else {id_ for id_, key in keys.items() if key not in named}
+        """Those of these applications whose keys nothing else has applied since the page began."""
+        if len(self._captured) >= MOST_CAPTURED:
+            return set()  # any of them may be
+        return {id_ for id_, key in keys.items() if key not in self._captured}
 
     async def _absent(self, unmet: list[str]) -> dict[str, Key]:
         """The unmet applications with a row that seems gone, each with its key.
@@ -200,14 +207,14 @@ class Sweep:
     async def _find_gone(self, last: int) -> None:
         """Suspect unmet live records."""
         async for unmet in unmet_records(self._intake, bytes(self._marks), last):
-            self._intake.named = set()
+            self._begin_page()
             absent = await self._absent(unmet) if unmet else {}
-            missed = self._missed(absent)
+            gone = [Resolved(id_, self._at, None) for id_ in absent]
             async with self._intake.lock:
-                gone = [Resolved(id_, self._at, None) for id_ in absent]
-                suspected = (await self._intake.apply("sweep", resolved=gone)).suspected
-            if suspected & missed and self._sees_deletions:
-                await self._count({"gone": len(suspected & missed)})
+                applied = await self._intake.apply(self._intake.batch("sweep")._replace(resolved=gone))
+            missed = applied.suspected & self._missed(absent)
+            if missed and self._sees_deletions:
+                await self._count({"gone": len(missed)})
             self._note_progress()
 
 

@@ -91,7 +91,7 @@ class UnreadableRows:
     async def _insist_on_readable(self, row: Row, error: RowError) -> None:
         """Find a row that can be read at either end of the table; raise if there is none."""
         reading = self._statements.by_key
-        for query in (self._statements.by_keys.keys[0], self._statements.last_keys):
+        for query in (self._statements.by_keys.first.keys, self._statements.last_keys):
             for key in map(self._mapping.key, await self._fetch(query, [_AT_EACH_END])):
                 asking = self._fetch(reading, [None, *columns_of([key])])
                 if await unless_a_row_fails(asking):

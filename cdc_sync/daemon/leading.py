@@ -93,19 +93,19 @@ def sender_settings(config: Config) -> SenderSettings:
 
 
 class Leading:
-    """See the module's text."""
+    """See the module's text; it works until `over` is set."""
 
     _pruning: Job
 
-    def __init__(self, process: Process, lead: Lead, config: Config, tenants: Tenants) -> None:
+    def __init__(self, process: Process, lead: Lead, config: Config, tenants: Tenants, over: asyncio.Event) -> None:
         self.store = store = lead.store
         self._process = process
-        self._over = process.over
+        self._over = over
         self._lead = lead
         self._config = config
         self._tenants = tenants
         self._tasks: set[asyncio.Task[None]] = set()
-        """What works until the end; one that ends by itself has failed."""
+        """What works until the end."""
         self._may_send: set[str] = set()
         self._follows_pauses = asyncio.Event()
         """Set once the operators' pauses were read: no call begins before."""
@@ -161,10 +161,11 @@ class Leading:
             finally:
                 # The calls first: a former leader has little time for that.
                 await end([sending])
-                if self._lead.holding.done():
+                is_lost = self._lead.holding.done()
+                if is_lost:  # SIGALRM, at the end of its lease, must not end a process that leads no more
                     self._lead.no_more_calls()
                 await end(self._tasks)
-        raise_failures(self._failed)
+        raise_failures(self._ended_alone)
 
     async def _work_until_over(self) -> None:
         self._begin(chores.save_conditions(self._process, self.store))
@@ -176,9 +177,10 @@ class Leading:
         self.watches.start(self._config)
         following = self._begin(self._follow_tenants())
         await self._over.wait()
-        if not self._failed:
+        if not self._ended_alone:
             await end([following, *self.watches.tasks])
-            if not await self.sender.stop(GRACE):
+            is_call_open = await self.sender.stop(GRACE)
+            if not is_call_open:
                 with suppress(StoreError):  # then what is pending counts as attempted from now on
                     await self.store.delivery.stopped_cleanly()
 
@@ -196,7 +198,7 @@ class Leading:
                 failed = await unless(self._over, self._catch_up_and_send())
             finally:
                 await end(self._tasks)
-        raise_failures(self._failed)
+        raise_failures(self._ended_alone)
         if failed is None:
             raise AssertionError("only a part that failed ends it")
         return failed
@@ -225,7 +227,8 @@ class Leading:
             self._over.set()
 
     @property
-    def _failed(self) -> list[asyncio.Task[None]]:
+    def _ended_alone(self) -> list[asyncio.Task[None]]:
+        """What should work until the end, and did not: it has failed."""
         return [task for task in (self._lead.holding, *self._tasks) if task.done() and not task.cancelled()]
 
     # The parts.

@@ -63,7 +63,7 @@ async def _work(process: Process, lead: Lead, calls: Counter[str]) -> OnceResult
     unasked, refused = tenants.found.unasked, tenants.found.refused
     for error in unasked.values() if not config.watches else ():
         raise error
-    failed = await Leading(process, lead, config, tenants).work_once()
+    failed = await Leading(process, lead, config, tenants, process.over).work_once()
     counts = (await store.report.counts()).values()
     return OnceResult(
         calls,

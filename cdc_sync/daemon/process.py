@@ -18,11 +18,11 @@ from cdc_sync.store.protocol import WatchCounts
 
 T = TypeVar("T")
 
-_MORE_THAN_A_STATE = frozenset(
-    {events.WatchConnected, events.WatchEnded, events.CaptureStarted, events.LeadTaken}
-    | {events.BaselineProgress, events.BaselineDone}
-)
-"""Events that are news though they change no condition. All others of conditions are emitted at each look or try."""
+_STATES = conditions.KIND_OF.keys() - {
+    *(events.WatchConnected, events.WatchEnded, events.CaptureStarted, events.LeadTaken),
+    *(events.BaselineProgress, events.BaselineDone),
+}
+"""Events that say a state again at each look or try; the others of conditions are news each time."""
 
 
 class Process:
@@ -59,13 +59,14 @@ class Process:
         self._dispatch = Dispatch(*self._consumers, *lead)
 
     def emit(self, event: Event) -> None:
-        """Report an event, if it is news."""
+        """Report an event; a state only if it changes a condition."""
         after = conditions.fold(self.conditions, event)
-        if after is not self.conditions:
+        is_changed = after is not self.conditions
+        if type(event) in _STATES and not is_changed:
+            return
+        if is_changed:
             self.conditions = after
             self.conditions_changed.set()
-        elif type(event) in conditions.KIND_OF and type(event) not in _MORE_THAN_A_STATE:
-            return
         self._dispatch.emit(event)
 
     def use(self, config: Config) -> None:
@@ -73,11 +74,6 @@ class Process:
         self.config = config
         self.admin.use(config)
         self.over.set()
-
-    def begin_stage(self) -> asyncio.Event:
-        """Begin a stage; returns its `over`."""
-        self.over = asyncio.Event()
-        return self.over
 
     def stop(self) -> None:
         """End the process in order."""

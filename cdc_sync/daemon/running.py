@@ -105,7 +105,7 @@ class Daemon:
             StoreError: the store cannot be used.
         """
         process = self._process
-        over = process.begin_stage()
+        process.over = over = asyncio.Event()
         try:
             with ungrouped(AnotherDatabaseError, StoreError):
                 async with AsyncExitStack() as stack:
@@ -167,16 +167,18 @@ class Daemon:
 
     async def _lead_as_configured(self, lead: Lead, began: Callable[[tuple[str, ...]], Event]) -> None:
         process = self._process
-        over = process.begin_stage()
+        process.over = over = asyncio.Event()
         lead.holding.add_done_callback(lambda _: over.set())
         process.conditions = conditions.starting(tuple(process.config.watches))
         tenants = Tenants(process)
+        # Only a signal interrupts it. A reload, or the loss of the lead, ends the work below as it begins: so each lead
+        # is reported.
         config = await unless(process.stopping, tenants.look_first(process.config, lead.store))
         if config is None:
             return
         watches = tuple(config.watches)
         process.conditions = {**process.conditions, **conditions.starting(watches)}
-        self._leading = leading = Leading(process, lead, config, tenants)
+        self._leading = leading = Leading(process, lead, config, tenants, over)
         try:
             self._admin.use(config)
             self._admin.show(lead.store, leading.watches.without_live_row)

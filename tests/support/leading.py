@@ -33,7 +33,7 @@ async def a_lead(process: Process, driver: SqliteDriver | None = None) -> AsyncI
     tenants = Tenants(process)
     tenants.found = Discovery(process.config, {}, {})
     try:
-        yield Leading(process, lead, process.config, tenants)
+        yield Leading(process, lead, process.config, tenants, process.over)
     finally:
         await end([lead.holding])
         await driver.close()

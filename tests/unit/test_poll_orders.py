@@ -17,8 +17,8 @@ from support.transactions import Event, ServerModel
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.poll import PollCapture
 from cdc_sync.ats.reading import Page
-from cdc_sync.core.batch import Applied
-from cdc_sync.core.rows import Key, Row
+from cdc_sync.core.batch import Applied, Batch
+from cdc_sync.core.rows import Key, Origin, Row
 from cdc_sync.core.watermark import SnapshotReading
 
 LOOKBACK = 3
@@ -98,7 +98,10 @@ class Intake:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
 
-    async def apply(self, _: str, **__: object) -> Applied:
+    def batch(self, origin: Origin) -> Batch:
+        return Batch(origin, 0, "send")
+
+    async def apply(self, _: Batch) -> Applied:
         return Applied()
 
     def interpreted(self, page: Page) -> list[Row]:

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -18,11 +17,11 @@ from support.store_steps import events_of
 
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.core.batch import Applied
+from cdc_sync.core.batch import Applied, Batch
 from cdc_sync.core.content import request
 from cdc_sync.core.events import BaselineDone, BaselineProgress, Decided
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.rows import LONGEST_JSON, LONGEST_TEXT, Origin
+from cdc_sync.core.rows import LONGEST_JSON, LONGEST_TEXT
 from cdc_sync.core.status_url import id_refusal
 from cdc_sync.emulator.validation import violations
 
@@ -155,7 +154,7 @@ async def test_a_baseline_adopts_many_rows_in_pages_without_a_call(ats: Ats, ope
     async with open_rig(steps=Steps()) as rig:
         position = await rig.adopt()
 
-        assert (position.done, position.known, position.queued) == (True, 5000, 0)
+        assert (position.done, position.rows, position.queued) == (True, 5000, 0)
         assert await rig.deliver() == []
         page = Steps().adopted
         assert [progress.rows for progress in rig.heard(BaselineProgress)] == [*range(page, 5001, page), 5000]
@@ -173,7 +172,7 @@ async def test_a_baseline_is_made_once(ats: Ats, open_rig: OpenRig) -> None:
         await rig.adopt()
     insert(ats, 2, "a2")
     async with open_rig() as rig:
-        assert (await rig.adopt()).known == 1
+        assert (await rig.adopt()).rows == 1
 
         assert rig.heard(BaselineProgress) == []
         await rig.drain.catch_up()
@@ -190,7 +189,7 @@ async def test_a_baseline_goes_on_after_a_failure_in_the_middle(
     async with open_rig() as rig:
         position = await rig.adopt()
 
-        assert (position.done, position.known) == (True, 8)
+        assert (position.done, position.rows) == (True, 8)
         pages = [progress.rows for progress in rig.heard(BaselineProgress)]
         assert pages == [8], "what was recorded is not read again"
         assert (await rig.store.report.counts())[WATCH].known == 8
@@ -201,10 +200,10 @@ async def adopt_pages(pages: int, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> 
     """Lose the connection after so many pages."""
     apply, count = rig.intake.apply, iter(range(100))
 
-    async def apply_or_fail(origin: Origin, **found: Any) -> Applied:
-        if origin == "baseline" and next(count) == pages:
+    async def apply_or_fail(batch: Batch) -> Applied:
+        if batch.origin == "baseline" and next(count) == pages:
             raise SourceError("unreachable", "lost")
-        return await apply(origin, **found)
+        return await apply(batch)
 
     with monkeypatch.context() as patched:
         patched.setattr(rig.intake, "apply", apply_or_fail)
@@ -220,12 +219,12 @@ async def test_what_changes_behind_its_back_is_in_the_log(
     async with open_rig() as rig:
         apply, turns = rig.intake.apply, iter(range(10))
 
-        async def eventful(origin: Origin, **found: Any) -> Applied:
-            if origin == "baseline" and next(turns) == 1:
+        async def eventful(batch: Batch) -> Applied:
+            if batch.origin == "baseline" and next(turns) == 1:
                 update(ats, 1, 9, status="hired")
                 delete(ats, 2, 8)
                 insert(ats, 0, "a0")
-            return await apply(origin, **found)
+            return await apply(batch)
 
         monkeypatch.setattr(rig.intake, "apply", eventful)
         await rig.adopt()
@@ -246,7 +245,7 @@ async def test_a_restart_reports_none_of_them_twice(
         await adopt_pages(1, rig, monkeypatch)
         assert len(await rig.deliver()) == 3
     async with open_rig(baseline="send") as rig:
-        assert (await rig.adopt()).known == 5
+        assert (await rig.adopt()).rows == 5
         assert len(await rig.deliver()) == 2
 
 

@@ -176,6 +176,40 @@ async def test_what_the_capture_named_is_repaired_all_the_same(ats: Ats, open_ri
         assert ("a4", "unrecorded", "J1") in await rig.deliver()
 
 
+async def test_what_was_captured_while_a_page_began_is_no_repair(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first row no longer represents its application: a sweep always reads it, and here with a later change."""
+    async with open_rig() as rig:
+        insert(ats, 1, "a1")
+        await rig.adopt()
+        insert(ats, 2, "a1", status="seen")
+        await rig.drain.catch_up()
+        assert (await rig.sweep()).repaired == {}
+
+        reader = rig.intake.reader
+        digests, by_application = reader.digests, reader.by_application
+        has_begun, sweeps = asyncio.Event(), list[asyncio.Task[SweepDone]]()
+        overtaken = Overtaken(rig, lambda: update(ats, 2, status="hired"))
+
+        async def begun(after: Key | None, size: int, shape: str) -> Digests | None:
+            has_begun.set()
+            return await digests(after, size, shape)
+
+        async def overtaking(application_ids: Collection[str]) -> Read:
+            if not sweeps:
+                sweeps.append(asyncio.create_task(rig.sweep(overtaken)))
+                await has_begun.wait()
+            return await by_application(application_ids)
+
+        monkeypatch.setattr(reader, "digests", begun)
+        monkeypatch.setattr(reader, "by_application", overtaking)
+        update(ats, 1, job_id="J2")
+        await rig.drain.catch_up()
+
+        assert (await sweeps[0]).repaired == {}
+
+
 async def test_held_and_dead_entries_are_as_good_as_sent(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig(fuse={"max_changes": 1, "max_deletions": 1}) as rig:
         await filled(ats, rig)
