@@ -27,7 +27,6 @@ from cdc_sync.store.acts import (
     Resend,
     Resume,
     Send,
-    execute,
     in_steps,
 )
 
@@ -132,7 +131,7 @@ async def _decide(store: Store, action: str, form: Form, by: PersonActed) -> lis
     state: EntryState = "held" if action.startswith("/fuse/") else "dead"
     for chosen in _chosen(form):
         entries = await store.operation.chosen(state, watch, chosen)
-        found += await in_steps(lambda some: execute(store.driver, request(state, watch, some, by), by.at), entries)
+        found += await in_steps(lambda some: store.operation.execute(request(state, watch, some, by), by.at), entries)
     return found
 
 
@@ -145,7 +144,7 @@ async def _resend(store: Store, form: Form, by: PersonActed, without_live_row: W
     except SourceError as error:
         raise _conflict("rows-unread", reason=error.message) from error
     there = [id_ for id_ in ids if id_ not in gone]
-    found = await in_steps(lambda some: execute(store.driver, Resend(watch, some, by), by.at), there)
+    found = await in_steps(lambda some: store.operation.execute(Resend(watch, some, by), by.at), there)
     if not found:
         raise _conflict("not-resent")
     return found
@@ -156,5 +155,5 @@ async def _pause_or_resume(store: Store, kind: type[Pause], form: Form, by: Pers
     endpoint = form.get("endpoint")
     if endpoint is not None and not await store.delivery.has_endpoint(endpoint):
         raise _conflict("no-endpoint", endpoint=repr(endpoint))
-    paused = await execute(store.driver, kind(endpoint or ALL_ENDPOINTS, by), by.at)
+    paused = await store.operation.execute(kind(endpoint or ALL_ENDPOINTS, by), by.at)
     return Done(1, {"paused": sorted(paused)})

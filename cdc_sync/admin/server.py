@@ -240,12 +240,9 @@ class AdminServer:
         action = request.path.rpartition("/")[2]
         by = PersonActed(now, action, who, 1, form.get("endpoint") or form.get("watch"))
         done = await act(store, request.path, form, by, watches, self._without_live_row)
-        by = replace(by, count=done.number)
-        if done.number:
-            self.observe(by)
         if not _is_browser(request):
             return web.json_response(done.answer)
-        self._acts.append(by)
+        self._acts.append(replace(by, count=done.number))
         raise web.HTTPSeeOther(self._address(request, "/"))
 
     def _address(self, request: web.Request, path: str, **query: str) -> str:

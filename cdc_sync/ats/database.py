@@ -138,6 +138,7 @@ class Database:
     try_at: float = field(default=0.0, init=False)
     sweeping: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, SWEEPS_AT_ONCE), init=False)
     _failed_in_a_row: int = field(default=0, init=False)
+    _are_kept: bool = field(default=False, init=False)
 
     @property
     def shown_name(self) -> str | None:
@@ -172,9 +173,20 @@ class Database:
             sessions.users -= 1
             await self._leave(sessions)
 
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Keep the sessions open while no watch uses them."""
+        self._are_kept = True
+        try:
+            yield
+        finally:
+            self._are_kept = False
+            if self._sessions is not None:
+                await self._leave(self._sessions)
+
     async def _leave(self, sessions: Sessions) -> None:
         """Close sessions that nobody uses."""
-        if sessions.users:
+        if sessions.users or (self._are_kept and not sessions.held.done()):
             return
         if self._sessions is sessions:
             self._sessions = None

@@ -80,7 +80,7 @@ class Asking:
     async def _execute_if_nobody_leads(self) -> None:
         try:
             async with opened_alone(self._config) as store:
-                while await store.operation.execute_next(captured=None) is not None:
+                while await store.operation.execute_next(captured=None):
                     pass
         except StoreError as error:
             if error.code != "store-in-use":

@@ -15,6 +15,7 @@ from cdc_sync.cli.console import print_text
 from cdc_sync.cli.context import (
     WatchOption,
     YesOption,
+    acting,
     configured,
     confirm,
     has_tenant,
@@ -180,6 +181,8 @@ async def adopt_database(
 ) -> None:
     """Let the store belong to the database that is configured now, after a move or a restore. With the daemon down."""
     name = the_database(configured(context), name)
+    async with opened_alone(configured(context)):
+        pass  # names a daemon at work before the question, and brings an earlier version's store up to date
     async with opened(context) as (whole, store):
         config = whole.of_database(name)
         before = await store.databases.identity(name), await store.databases.hosts(name)
@@ -193,5 +196,6 @@ async def adopt_database(
     async with opened_alone(whole) as store:
         stored = {watch: await store.capture.positions(watch) for watch in config.watches}
         positions = {watch: {**positions_elsewhere(of), FROM_DATABASE: name} for watch, of in stored.items() if of}
-        await store.databases.rebind(identity, hosts, positions, name)
+        by = acting(store, "adopt-database", name or None)
+        await store.databases.rebind(identity, hosts, positions, by)
     say("done")

@@ -14,6 +14,7 @@ import typer
 
 from cdc_sync.admin.story import facts
 from cdc_sync.admin.watches import Json
+from cdc_sync.ats.errors import SourceError
 from cdc_sync.cli.console import print_table, print_text
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, with_tenants
 from cdc_sync.config import Config
@@ -27,6 +28,7 @@ from cdc_sync.core.watch_names import listed
 from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.watching import Watches
 from cdc_sync.store import Store
+from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.opening import leading_copy
 from cdc_sync.store.operation import EXAMPLES
 
@@ -50,13 +52,14 @@ async def plan(
 ) -> None:
     """Show what would be sent now, held, or sent later, and why. Changes nothing; works beside the daemon."""
     config = await with_tenants(configured(context), watch)
-    found = await rehearsed(config, chosen(config, watch))
+    names = chosen(config, watch)
+    found = await rehearsed(config, names)
     items = found.items
     for error, failed in found.failed.items():
         say(f"{listed(failed)}: {error}", err=True)
     if as_json:
         print_json(items)
-    else:
+    elif found.without_failed(names):
         totals = Counter(item["when"] for item in items).most_common()
         print_text("plan", notes=dict.fromkeys(found.notes), items=items, totals=totals)
         _show([[item] for item in items] if every else _grouped(items), len(items))
@@ -102,6 +105,11 @@ class Found:
     notes: list[str] = field(default_factory=list)
     failed: dict[str, list[str]] = field(default_factory=partial(defaultdict, list))
 
+    def without_failed(self, names: Collection[str]) -> list[str]:
+        """Those of these watches that could be planned."""
+        failed = {name for of_error in self.failed.values() for name in of_error}
+        return [name for name in names if name not in failed]
+
     def note(self, event: Event) -> None:
         """Note what an event says to people."""
         match event:
@@ -124,7 +132,6 @@ async def rehearsed(config: Config, names: Collection[str]) -> Found:
     """Do the daemon's work of these watches on a copy of the store.
 
     Raises:
-        SourceError, AnotherDatabaseError: every watch has failed.
         StoreError: the store cannot be used.
     """
     found = Found()
@@ -133,11 +140,12 @@ async def rehearsed(config: Config, names: Collection[str]) -> Found:
         store = lead.store
         began, paused = store.driver.clock.for_people(), await store.operation.paused()
         found.notes.extend(f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused))
-        await Watches(process, store, config, NO_CALLS, asyncio.create_task).catch_up(config, names)
-        failed = {name for of_error in found.failed.values() for name in of_error}
-        for name in names:
-            if name not in failed:
-                found.items.extend(await _items(store, name, began, paused))
+        try:
+            await Watches(process, store, config, NO_CALLS, asyncio.create_task).catch_up(config, names)
+        except (SourceError, AnotherDatabaseError) as error:  # of the last watch; the others' are noted
+            found.failed[str(error)] += found.without_failed(names)
+        for name in found.without_failed(names):
+            found.items.extend(await _items(store, name, began, paused))
     return found
 
 

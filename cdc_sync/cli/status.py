@@ -20,13 +20,14 @@ from cdc_sync.cli.context import (
     print_json,
     say,
 )
-from cdc_sync.config import Config, HostPort
+from cdc_sync.config import Config
 from cdc_sync.core.conditions import is_for_a_person
 from cdc_sync.core.status_url import LONGEST_ID
 from cdc_sync.core.watch_names import listed
 from cdc_sync.store import Store
 from cdc_sync.store.opening import place_of
 from cdc_sync.store.protocol import MOST_HITS, meant
+from cdc_sync.store.sqlite.schema import holder_of
 
 _MOST_HEALTHY = 50
 """Most listed watches without problems."""
@@ -53,7 +54,7 @@ async def status(
     Watches with problems come first.
     """
     if healthy:
-        wrong = _what_is_wrong(configured(context).admin.listen)
+        wrong = _what_is_wrong(configured(context))
         say(wrong or "healthy")
         raise typer.Exit(1 if wrong else 0)
     async with opened(context, watch) as (config, store):
@@ -90,8 +91,11 @@ def _print_watches(config: Config, watches: list[Json]) -> None:
     print_table(columns, rows)
 
 
-def _what_is_wrong(listen: HostPort | None) -> str | None:
-    """Why a new process might help; None if the daemon answers, or has no address for that."""
+def _what_is_wrong(config: Config) -> str | None:
+    """Why a new process might help; None if the daemon has the store, and answers."""
+    if config.state.backend == "sqlite" and holder_of(config.state.path) is None:
+        return f"no daemon works on the store {config.state.path}"
+    listen = config.admin.listen
     if listen is None or not listen.port:
         return None
     try:

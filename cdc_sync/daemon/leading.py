@@ -99,6 +99,7 @@ class Leading:
 
     def __init__(self, process: Process, lead: Lead, config: Config, tenants: Tenants, over: asyncio.Event) -> None:
         self.store = store = lead.store
+        store.operation.observe = process.emit
         self._process = process
         self._over = over
         self._lead = lead
@@ -247,10 +248,8 @@ class Leading:
         while True:
             is_asked = False
             with suppress(StoreError):  # capture and delivery report it; a request that fails keeps no pause waiting
-                while (done := await self.store.operation.execute_next(self._config.watches)) is not None:
+                while await self.store.operation.execute_next(self._config.watches):
                     is_asked, pause = True, _MORE_REQUESTS
-                    for acted in done:
-                        self._process.emit(acted)
             with suppress(StoreError):
                 self.sender.pause(await self.store.operation.paused())
                 self._follows_pauses.set()

@@ -171,12 +171,24 @@ class WatchWorker:
         if self._parts.database.failure is not None:
             raise self._parts.database.failure.with_traceback(None)  # one try for all of its watches
         intake = await stack.enter_async_context(connect(self._parts))
-        # Missing triggers are no failure.
-        meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
-        capture = await begin(intake, meanwhile)
-        await capture.catch_up()
-        await Sweep(capture, capture.catch_up).run()
+        await _explained(intake, _compare(intake))
         return intake
+
+
+async def _compare(intake: Intake) -> None:
+    # Missing triggers are no failure.
+    meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
+    capture = await begin(intake, meanwhile)
+    await capture.catch_up()
+    await Sweep(capture, capture.catch_up).run()
+
+
+async def _explained(intake: Intake, work: Coroutine[Any, Any, None]) -> None:
+    """Do work of a watch; of lost sessions each watch has the same error."""
+    try:
+        await intake.sessions.unless_lost(work)
+    except SourceError as error:
+        raise await intake.sessions.why_lost(error) from None
 
 
 def _failure(error: SourceError | StoreError | OSError) -> Failure:
@@ -284,28 +296,27 @@ class Watches:
             SourceError, AnotherDatabaseError: of the last watch, if every watch failed.
         """
         self._use(config)
-        failures: dict[WatchWorker, Failure] = {}
+        failed = set[WatchWorker]()
+
+        @contextmanager
+        def noting(worker: WatchWorker) -> Iterator[None]:
+            """Report a watch's failure: it ends neither the others' work nor their sessions."""
+            try:
+                yield
+            except (SourceError, AnotherDatabaseError, OSError) as error:
+                failed.add(worker)
+                if len(failed) == len(names):
+                    raise _failure(error) from None
+                worker.report(_failure(error))
+
         for database in self._databases.values():
             workers = [self._worker(name) for name in names if self._database(name) is database]
-            async with AsyncExitStack() as stack:
+            async with database.kept(), AsyncExitStack() as stack:
                 intakes: dict[WatchWorker, Intake] = {}
                 for worker in workers:
-                    with _noting(worker, failures):
+                    with noting(worker):
                         intakes[worker] = await worker.catch_up(stack)
                 for worker, intake in intakes.items():
-                    with _noting(worker, failures):
-                        await _confirm(intake)
-        for number, (worker, failure) in enumerate(failures.items(), 1):
-            if number == len(names):
-                raise failure
-            worker.report(failure)
-        return len(failures)
-
-
-@contextmanager
-def _noting(worker: WatchWorker, failures: dict[WatchWorker, Failure]) -> Iterator[None]:
-    """Keep a watch's failure for later: it ends neither the others' work nor their sessions."""
-    try:
-        yield
-    except (SourceError, AnotherDatabaseError, OSError) as error:
-        failures[worker] = _failure(error)
+                    with noting(worker):
+                        await _explained(intake, _confirm(intake))
+        return len(failed)

@@ -26,7 +26,7 @@ from cdc_sync.core.reasons import Reason, fields_of
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.driver import Driver, Row, Transaction, add_history, note, value, watches_of
+from cdc_sync.store.driver import Row, Transaction, add_history, note, value, watches_of
 from cdc_sync.store.encoding import (
     ANY_ACCOUNT,
     account_mark,
@@ -143,12 +143,6 @@ class Request(ABC, Generic[A]):
         Raises:
             OperationError: it is refused, before anything of it is written.
         """
-
-
-async def execute(driver: Driver, request: Request[A], now: int) -> A:
-    """Execute a request of the process that holds the store's lock, at people's time `now`."""
-    due_at = driver.clock.due(now)
-    return await driver.transact(lambda t: request.execute(Act(t, request.by, now, due_at, None)))
 
 
 SeenEntry = tuple[str, str, int]

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 
+from cdc_sync.core.batch import HistoryEntry
+from cdc_sync.core.events import PersonActed
 from cdc_sync.core.findings import host_name
-from cdc_sync.store.driver import Role, Transaction, job, note, value
+from cdc_sync.store.driver import Role, Transaction, add_history, job, note, value
 from cdc_sync.store.errors import another_database
 from cdc_sync.store.protocol import FROM_DATABASE, database_note
 
@@ -52,13 +54,16 @@ class Databases(Role):
         identity: str,
         hosts: Sequence[str],
         positions: Mapping[str, Mapping[str, str]],
-        database: str = "",
+        by: PersonActed,
     ) -> None:
-        """Bind a configured name to another database, with these capture positions by watch."""
+        """Bind a configured name, on which a person acts, to another database, with these positions by watch."""
+        database = by.on or ""
         rows = [(watch, name, value) for watch, of in sorted(positions.items()) for name, value in of.items()]
         await transaction.run("set_about", name=database_note("database", database), value=identity)
         await _set_hosts(transaction, hosts, database)
         await transaction.write("set_position", rows)
+        detail = {"who": by.who, "database": database, "identity": identity}
+        await add_history(transaction, [HistoryEntry(by.at, "", "", "database-adopted", detail)])
 
     async def set_captured_from(self, watch: str, database: str) -> None:
         """Record the new name of a watch's database."""

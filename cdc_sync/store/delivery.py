@@ -116,8 +116,11 @@ class Delivery(Role):
         return dict(found)
 
     async def has_endpoint(self, name: str) -> bool:
-        """Whether an endpoint is known, or paused."""
-        return name in await self.endpoints() or name in await self.driver.transact(paused)
+        """Whether an endpoint is known, paused, or one of a configured account at a known origin."""
+        known = await self.endpoints()
+        origins = {endpoint.partition(" [")[0] for endpoint in known}
+        is_possible = name.partition(" [")[0] in origins and account_of(name) in (await self.configured()).accounts
+        return name in known or is_possible or name in await self.driver.transact(paused)
 
     @job
     async def note_configured(

@@ -6,12 +6,14 @@ from typing import Any
 from uuid import uuid4
 
 from cdc_sync.core.diff import Fuse
-from cdc_sync.core.events import PersonActed
+from cdc_sync.core.events import Emit, PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import as_text, from_text, joined
 from cdc_sync.store.acts import (
     EVERYTHING,
     NUMBERS,
+    A,
+    Act,
     Captured,
     Chosen,
     Request,
@@ -22,7 +24,7 @@ from cdc_sync.store.acts import (
     paused,
     written,
 )
-from cdc_sync.store.driver import Role, Transaction, by_first, job, value, watches_of
+from cdc_sync.store.driver import Driver, Role, Transaction, by_first, job, no_effect, value, watches_of
 from cdc_sync.store.encoding import as_json, fuse_from
 from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup
 
@@ -39,7 +41,14 @@ class Operation(Role):
 
     A command removes its request in the end. If that had no answer, it is never executed. A killed command leaves its
     request, which is executed before its deadline or never, by the clock of the store's database alone.
+
+    Attributes:
+        observe: gets what people did here, as soon as it is durable, also if who waits for it was cancelled.
     """
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(driver)
+        self.observe: Emit = no_effect
 
     async def add_request(self, request: Request[Any], within: float) -> str:
         """Add a request that expires after so many seconds; returns its id."""
@@ -63,21 +72,38 @@ class Operation(Role):
         await transaction.run("remove_request", id=id_)
         return answer
 
-    @job
-    async def execute_next(self, transaction: Transaction, captured: Captured) -> list[PersonActed] | None:
-        """Execute and answer the oldest waiting request; returns what was done, None if there is no request.
+    async def execute(self, request: Request[A], now: int) -> A:
+        """Execute a request of the process that holds the store's lock, at people's time `now`."""
+
+        async def work(transaction: Transaction) -> tuple[A, list[PersonActed]]:
+            act = Act(transaction, request.by, now, self.driver.clock.due(now), None)
+            return await request.execute(act), act.done
+
+        answer, _ = await self.driver.transact(work, lambda ended: self._report(ended and ended[1]))
+        return answer
+
+    async def execute_next(self, captured: Captured) -> bool:
+        """Execute and answer the oldest waiting request; returns False if there is none.
 
         Only who holds the store's lock may do this; `captured`: see there.
         """
-        done = None
-        for id_, what, arguments, is_in_time in await transaction.rows("next_request"):
-            if is_in_time:
-                answer, done = await answered(transaction, what, arguments, self.driver.clock, captured)
-                await transaction.run("answer_request", id=id_, answer=as_json(answer))
-            else:
-                await transaction.run("remove_request", id=id_)
-                done = []
-        return done
+
+        async def work(transaction: Transaction) -> list[PersonActed] | None:
+            done = None
+            for id_, what, arguments, is_in_time in await transaction.rows("next_request"):
+                if is_in_time:
+                    answer, done = await answered(transaction, what, arguments, self.driver.clock, captured)
+                    await transaction.run("answer_request", id=id_, answer=as_json(answer))
+                else:
+                    await transaction.run("remove_request", id=id_)
+                    done = []
+            return done
+
+        return await self.driver.transact(work, self._report) is not None
+
+    def _report(self, done: list[PersonActed] | None) -> None:
+        for acted in done or ():
+            self.observe(acted)
 
     async def fuses(self) -> dict[str, Fuse]:
         """The fuses that ever counted anything, by watch."""

@@ -122,7 +122,8 @@ class Report(Role):
         A key of several columns is `a/b`, as it is shown.
         """
         keys = [key_text((text,)), key_text(tuple(text.split("/")))]
-        rows = await transaction.rows("hits", watches=await watches_of(transaction, watch), id=text, keys=keys)
+        which = {"watches": await watches_of(transaction, watch), "id": text, "keys": keys, "limit": limit}
+        rows = await transaction.rows("hits", **which)
         found = dict[tuple[str, str], Hit]()
         for name, id_, row_key, reason in [row for row in rows if row[1] == text] or rows:
             found.setdefault((name, id_ or row_key), Hit(name, id_, key_from(row_key), from_text(reason)))

@@ -14,7 +14,6 @@ from cdc_sync.store.acts import (
     Resend,
     Resume,
     Send,
-    execute,
     in_steps,
 )
 
@@ -31,7 +30,7 @@ async def release_held(
 ) -> list[EntryId]:
     """Release held entries."""
     entries = await store.operation.chosen("held", watch, chosen(**which))
-    return await in_steps(lambda part: execute(store.driver, Send("held", watch, part, by), now), entries)
+    return await in_steps(lambda part: store.operation.execute(Send("held", watch, part, by), now), entries)
 
 
 async def discard(
@@ -39,7 +38,7 @@ async def discard(
 ) -> list[EntryId]:
     """Discard held or dead entries."""
     entries = await store.operation.chosen(state, watch, chosen(**which))
-    return await in_steps(lambda part: execute(store.driver, Discard(state, watch, part, by), now), entries)
+    return await in_steps(lambda part: store.operation.execute(Discard(state, watch, part, by), now), entries)
 
 
 async def retry_dead(
@@ -47,14 +46,14 @@ async def retry_dead(
 ) -> list[EntryId]:
     """Retry dead letters."""
     letters = await store.operation.chosen("dead", watch, chosen(ids=ids))
-    return await in_steps(lambda some: execute(store.driver, Send("dead", None, some, by), now), letters)
+    return await in_steps(lambda some: store.operation.execute(Send("dead", None, some, by), now), letters)
 
 
 async def resend(
     store: Store, watch: str | None, ids: Sequence[str], now: int, *, by: PersonActed = SOMEBODY
 ) -> list[EntryId]:
     """Resend applications."""
-    return await in_steps(lambda some: execute(store.driver, Resend(watch, some, by), now), ids)
+    return await in_steps(lambda some: store.operation.execute(Resend(watch, some, by), now), ids)
 
 
 async def pause(store: Store, endpoint: str) -> list[str]:
@@ -68,4 +67,4 @@ async def resume(store: Store, endpoint: str) -> list[str]:
 
 
 async def _at_once(store: Store, act: Request[list[str]]) -> list[str]:
-    return await execute(store.driver, act, store.driver.clock.for_people())
+    return await store.operation.execute(act, store.driver.clock.for_people())

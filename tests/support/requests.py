@@ -12,7 +12,7 @@ A = TypeVar("A")
 async def executed(store: Store, request: Request[A], captured: Captured = None) -> A:
     """Add a request, execute all that wait, and return its answer."""
     id_ = await store.operation.add_request(request, DEADLINE)
-    while await store.operation.execute_next(captured) is not None:
+    while await store.operation.execute_next(captured):
         pass
     answer = await store.operation.remove_request(id_)
     assert answer is not None

@@ -555,8 +555,10 @@ SELECT watch, application_id, row_key, NULL AS reason
 UNION ALL
 SELECT watch, application_id, row_key, NULL FROM @snapshot WHERE watch @in(watches) AND row_key @in(keys)
 UNION ALL
-SELECT watch, application_id, row_key, reason
-  FROM @skipped WHERE application_id = :id AND (watch || '') @in(watches)
+-- Many rows may have one refused id.
+SELECT * FROM (SELECT watch, application_id, row_key, reason
+                 FROM @skipped WHERE application_id = :id AND (watch || '') @in(watches)
+                LIMIT :limit) AS of_id
 UNION ALL
 SELECT watch, application_id, row_key, reason FROM @skipped WHERE watch @in(watches) AND row_key @in(keys);
 

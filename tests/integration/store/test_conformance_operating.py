@@ -44,7 +44,7 @@ from support.store_steps import (
 from cdc_sync.core.batch import ApplyResult, HistoryEntry
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Enqueue, Fuse, transition
-from cdc_sync.core.events import PersonActed
+from cdc_sync.core.events import Event, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
@@ -76,7 +76,7 @@ async def is_blown(store: Store, watch: str = WATCH) -> bool:
 
 async def forget_account(store: Store, account: str) -> int:
     """Forget an account that is no longer configured; returns how many entries and records."""
-    return await acts.execute(store.driver, acts.ForgetAccount(account, 0, acting.SOMEBODY), LATER)
+    return await store.operation.execute(acts.ForgetAccount(account, 0, acting.SOMEBODY), LATER)
 
 
 class TestRelease:
@@ -331,7 +331,7 @@ class TestReplacedMeanwhile:
 
         act = (Discard if discards else Send)("held", None, seen, acting.SOMEBODY)
 
-        assert await acts.execute(store.driver, act, LATER) == [(WATCH, "a1")]
+        assert await store.operation.execute(act, LATER) == [(WATCH, "a1")]
         assert await left(store) == ["a2"]
 
 
@@ -361,7 +361,7 @@ class TestForgetting:
     async def test_nothing_of_it_is_left_and_all_of_the_others(self, store: Store) -> None:
         await hold(store, "hw-1", "hw-2")
         await hold(store, "hw-1", watch="other")
-        await store.databases.rebind("a database", ["a-host:5432"], {WATCH: {"somewhere": "1"}})
+        await store.databases.rebind("a database", ["a-host:5432"], {WATCH: {"somewhere": "1"}}, acting.SOMEBODY)
 
         assert await forgotten(store, WATCH, self.BY)
 
@@ -378,7 +378,7 @@ class TestForgettingAnApplication:
 
     async def forget(self, store: Store, application_id: str, watch: str | None = None) -> int:
         request = acts.ForgetApplication(application_id, watch, self.BY)
-        return await acts.execute(store.driver, request, LATER)
+        return await store.operation.execute(request, LATER)
 
     async def test_other_watches_keep_it(self, store: Store) -> None:
         for watch in (WATCH, "other"):
@@ -419,7 +419,7 @@ async def ask(store: Store, request: Request[Any], within: float = DEADLINE) -> 
 async def execute_all(store: Store) -> int:
     """Execute the waiting requests; returns how many rows were looked at."""
     number = 0
-    while await store.operation.execute_next(captured=()) is not None:
+    while await store.operation.execute_next(captured=()):
         number += 1
     return number
 
@@ -451,9 +451,11 @@ class TestOrder:
         await ask(store, Resend(WATCH, ("nobody",), by("resend")))
         await ask(store, Forget(WATCH, by("forget")))
 
-        done = [await store.operation.execute_next(captured=[WATCH]) for _ in range(4)]
+        done: list[Event] = []
+        store.operation.observe = done.append
+        assert [await store.operation.execute_next(captured=[WATCH]) for _ in range(4)] == [True, True, True, False]
 
-        assert done == [[by("pause")], [], [], None]
+        assert done == [by("pause")]
 
 
 class TestDeadline:
@@ -568,7 +570,7 @@ async def test_a_command_that_is_stopped_while_it_takes_its_request_back_stops_n
         with psycopg.connect(dsn_of_store) as stopped:
             stopped.execute("SELECT answer FROM cdc_sync.request WHERE id = %s FOR UPDATE", (id_,))
             async with asyncio.timeout(20):
-                assert await store.operation.execute_next(captured=()) is None
+                assert not await store.operation.execute_next(captured=())
                 await ask(store, Resume(ELSEWHERE, by("resume")))
                 assert await store.operation.execute_next(captured=())
     finally:

@@ -30,7 +30,7 @@ from support.store_steps import (
 )
 
 from cdc_sync.core.batch import Resolved
-from cdc_sync.core.events import WatchUnconfigured
+from cdc_sync.core.events import PersonActed, WatchUnconfigured
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Skip, Suspicion
 from cdc_sync.core.reasons import Reason, coded
@@ -59,11 +59,14 @@ class TestIdentity:
         assert await store.databases.identity("main") == "8000/other"
         with pytest.raises(AnotherDatabaseError):
             await store.databases.bind("9999/ats", "main", "databases.all")
-        await store.databases.rebind("9999/ats", ["db-3:5432"], {WATCH: {"replica": ""}}, "main")
+        by = PersonActed(NOW, "adopt-database", "julia", 1, "main")
+        await store.databases.rebind("9999/ats", ["db-3:5432"], {WATCH: {"replica": ""}}, by)
         await store.databases.bind("9999/ats", "main", "databases.all")
         assert await store.databases.hosts("main") == ("db-3:5432",)
         assert await store.databases.identity() == "7312/ats"
         assert await store.capture.positions(WATCH) == {"replica": ""}
+        (line,) = await store.report.story("", None, 10)
+        assert (line.event, line.detail["who"], line.detail["database"]) == ("database-adopted", "julia", "main")
 
     async def test_it_remembers_the_session_by_which_a_watch_is_captured(self, store: Store) -> None:
         assert await store.databases.begin_capture(WATCH, "first") is None
