@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from collections.abc import Mapping as Named
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import yaml
@@ -10,7 +11,7 @@ import yaml
 from cdc_sync.ats import expressions, row_security
 from cdc_sync.ats.check_plans import id_index, key_index, url_index, watermark_index
 from cdc_sync.ats.checked import PARTITIONED, TABLES, Checked, how, like, listed
-from cdc_sync.ats.connection import Connection, on_own_path, rows_of
+from cdc_sync.ats.connection import Connection, asking, on_own_path, rows_of
 from cdc_sync.ats.depends_on import used, why_not
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import look_up, table_facts
@@ -59,7 +60,8 @@ async def _table(one: Checked) -> Finding:
 
 
 async def _related(one: Checked, related: Related) -> Finding:
-    seen = await look_up(one.connection, related.table)
+    async with asking(f"looking up the table {related.table}"):
+        seen = await look_up(one.connection, related.table)
     if seen is None:
         return one.found("related/missing", table=related.table, similar=like(related.table.name))
     if missing := [name for name in (*related.key, *related.columns) if name not in seen.columns]:
@@ -157,7 +159,8 @@ async def _triggers(one: Checked) -> Finding:
     never = untriggered(one.facts.kind, one.version)
     if never is not None:
         return one.found("triggers/never-fire", never.remedy, table=one.facts.qualified, reason=never.reason)
-    if unseen := [name for name in expressions.compared(one.watch) or () if name in one.facts.virtual]:
+    compared = [expressions.columns_of(each) or () for each in expressions.compared_by_place(one.watch).values()]
+    if unseen := [name for name in {*one.watch.key, *chain(*compared)} if name in one.facts.virtual]:
         return one.found("triggers/unseen", table=one.facts.qualified, columns=listed(unseen))
     installed = await installation(one.connection, one.name, one.watch)
     if not installed.problems:

@@ -318,7 +318,9 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
                         return connection
                     before = server
         except (psycopg.Error, SourceError) as error:
-            pool.refused = error if isinstance(error, SourceError) else translate(error, "connecting")
+            refused = error if isinstance(error, SourceError) else translate(error, "connecting")
+            # Whatever its code: nothing was read of a row.
+            pool.refused = SourceError(refused.code, refused.message) if isinstance(refused, RowError) else refused
             raise
 
 

@@ -197,8 +197,8 @@ class Reader:
         if not fetched:
             return Page([], 0, None)
         last = fetched[-1]
-        at, *marks, _ = last[-2 - walk.marks :]
-        is_last = len(fetched) < size and not read.is_cut
+        at, *marks, so_far = last[-2 - walk.marks :]
+        is_last = len(fetched) < size and (so_far or 0) < LARGEST
         return Page(read.rows, at, None if is_last else (*marks, *self.mapping.key(last)))
 
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:

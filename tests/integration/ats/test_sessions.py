@@ -34,6 +34,7 @@ from cdc_sync.ats.facts import server_facts
 from cdc_sync.ats.notify import NotifyCapture
 from cdc_sync.ats.reading import confirmed
 from cdc_sync.ats.session import ANSWERS_WITHIN, Process, Session, _lock_number, own_session
+from cdc_sync.ats.unreadable import convertible
 from cdc_sync.config.models import watch_rules
 from cdc_sync.config.sessions import POOL_SIZE, session_settings
 from cdc_sync.core.events import CaptureStarted, Event, WatchLost
@@ -52,6 +53,27 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     store = Store(SqliteDriver(tmp_path / "state.db"))
     yield store
     await store.driver.close()
+
+
+async def test_a_connection_that_is_refused_says_nothing_of_a_row(database: str, ats: Ats, new_role: NewRole) -> None:
+    """Otherwise a key would seem to be one that no row can have."""
+    role = new_role()
+    async with pooled(dsn_of(database, role)) as pool:
+        run(ats, "REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC")
+        end_sessions(ats, "usename = %s", [role])
+        pool.timeout = 1.0
+
+        async def all_refused() -> bool:
+            try:
+                await pool.fetch("SELECT 1", (), "asking")
+            except SourceError:
+                return pool.refused is not None
+            return False
+
+        while not await all_refused():  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(0.1)
+        with pytest.raises(SourceError, match="pg_control_system"):
+            await convertible(pool, [("1",)], [sql.SQL("bigint")])
 
 
 async def test_one_that_joins_sessions_looks_whether_the_server_is_behind_what_it_read(
