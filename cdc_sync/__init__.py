@@ -1,3 +1,3 @@
 """Keeps HelloWork informed of what happens in a legacy ATS's PostgreSQL database."""
 
-__version__ = "0.2.1"
+__version__ = "0.3.0"
