@@ -24,6 +24,16 @@ def test_a_role_that_may_not_create_the_tables_is_told_who_can(notify: Installat
     assert notify.run("run", "--once").code == 0
 
 
+def test_uninstalling_keeps_the_store_unless_it_is_meant(notify: Installation) -> None:
+    notify.share_store()
+    kept = notify.run("sql", "uninstall", "--apply", "--dsn", notify.dsn)
+    assert kept.code == 0
+    assert "cdc-sync sql uninstall --store" in kept.stderr
+    assert notify.ats.execute("SELECT to_regclass('cdc_sync.snapshot') IS NOT NULL").fetchone() == (True,)
+    assert notify.run("sql", "uninstall", "--store", "--apply", "--dsn", notify.dsn).code == 0
+    assert notify.ats.execute("SELECT to_regnamespace('cdc_sync')").fetchone() == (None,)
+
+
 def test_nothing_is_sent_while_it_is_away_and_it_mends_itself(notify: Installation, restartable_server: Server) -> None:
     notify.variables["STATE_DSN"] = restartable_server.dsn
     notify.configure(state={"backend": "postgres", "dsn": "${STATE_DSN}"})

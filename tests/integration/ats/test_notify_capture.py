@@ -578,6 +578,23 @@ async def test_drains_without_being_rung_for_now_and_then(ats: Ats, open_rig: Op
             await eventually(lambda: is_queued(rig, "a1"), "the entry")
 
 
+async def test_a_ring_during_a_drain_is_not_lost(ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_rig(capture=NEVER) as rig:
+        await rig.adopt()
+        step = rig.drain.step
+
+        async def step_and_ring() -> bool:
+            monkeypatch.undo()
+            more = await step()
+            insert(ats, 1, "a1")
+            rig.drain.rung.set()
+            return more
+
+        monkeypatch.setattr(rig.drain, "step", step_and_ring)
+        async with running(rig.drain.run()):
+            await eventually(lambda: is_queued(rig, "a1"), "the entry")
+
+
 # What the triggers could not record is repaired by a sweep that sees all of it, and said once.
 
 

@@ -66,6 +66,31 @@ async def test_one_that_joins_sessions_looks_whether_the_server_is_behind_what_i
                 pass
 
 
+async def test_one_that_joins_while_the_last_other_leaves_keeps_the_sessions(
+    database: str, ats: Ats, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = Database(database, store)
+    meets, goes_on, meet = asyncio.Event(), asyncio.Event(), ReplicaGuard.meet
+
+    async def slow(guard: ReplicaGuard, connection: Connection) -> None:
+        meets.set()
+        await goes_on.wait()
+        await meet(guard, connection)
+
+    async def joins() -> None:
+        async with shared.sessions("second") as sessions, sessions.pool.connection() as connection:
+            await connection.execute("SELECT 1")
+
+    async with shared.sessions("first"):
+        monkeypatch.setattr(ReplicaGuard, "meet", slow)
+        joining = asyncio.create_task(joins())
+        await meets.wait()
+    goes_on.set()
+    await joining
+
+    await eventually(lambda: one(ats, _SESSIONS) == 0, "all are closed")
+
+
 async def test_one_that_reads_on_without_its_lock_is_stopped(database: str, ats: Ats, store: Store) -> None:
     shared = Database(database, store)
     async with AsyncExitStack() as stack:
@@ -195,6 +220,30 @@ async def test_what_the_system_refuses_is_said_and_tried_again(
 
         assert "The operating system refuses what the watch needs" in lost(said)[0].message
         assert not lost(said)[0].misconfigured
+
+
+async def test_watches_that_the_system_refuses_a_connection_retry_together(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+
+    async def connect(_: Database) -> Sessions:
+        happened.append("try")
+        await asyncio.sleep(0.1)  # as a connection takes
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def report(event: Event) -> None:
+        assert isinstance(event, WatchLost)
+        happened.append("lost")
+
+    parts = parts_of(a_config("host=localhost"), store, report, Clock())
+    monkeypatch.setattr(Database, "_connect", connect)
+    working = [asyncio.create_task(WatchWorker(parts).run()) for _ in range(3)]
+
+    await eventually(lambda: happened.count("try") == 3, "the third try")
+
+    assert happened[:8] == ["try", "lost", "lost", "lost"] * 2
+    await end(working)
 
 
 # A watch whose connections die without a word, in the middle of a page: it notices, connects anew, and goes on.
