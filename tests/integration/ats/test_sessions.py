@@ -482,6 +482,15 @@ async def test_a_session_that_turns_out_to_be_shared_is_given_up(database: str, 
         await eventually(lambda: one(ats, _LEFT) == 0, "the lock to be gone")
 
 
+async def test_a_session_that_is_shared_from_the_first_is_refused(database: str, ats: Ats, binary: str) -> None:
+    with pgbouncer(binary, database, "transaction") as dsn:
+        for _ in range(2):
+            with pytest.raises(SourceError, match=r"Let database\.dsn lead directly to PostgreSQL"):
+                async with session(dsn, WATCH):
+                    pass
+        assert one(ats, _LEFT) == 0, "the pooler has kept its session, and no lock is in it"
+
+
 async def test_a_pool_in_session_mode_works_and_is_given_back_clean(database: str, ats: Ats, binary: str) -> None:
     with pgbouncer(binary, database, "session", server_reset_query="") as dsn:
         for _ in range(3):  # the pooler keeps the session, and cleans nothing up

@@ -206,6 +206,20 @@ FRAGILE_ID: dict[str, Any] = {
 }
 
 
+FRAGILE_JOB: dict[str, Any] = {
+    "columns": {
+        "job_id": {
+            "sql": "CASE t.notes WHEN 'bad' THEN (SELECT g::text FROM generate_series(1, 2) AS g) ELSE t.job_id END",
+            "depends_on": ["notes", "job_id"],
+        }
+    }
+}
+FRAGILE_SCOPE: dict[str, Any] = {
+    "where": {"sql": "t.notes IS DISTINCT FROM 'bad' OR 1 / (length(t.notes) - 3) > 0", "depends_on": ["notes"]}
+}
+FRAGILE_ONES = {"status": FRAGILE, "id": FRAGILE_ID, "job": FRAGILE_JOB, "scope": FRAGILE_SCOPE}
+
+
 POLL = {"mode": "poll", "watermark": "updated_at"}
 _2024 = 1_704_067_200_000
 
@@ -229,7 +243,7 @@ async def test_a_poll_passes_them_and_sends_them_once_they_are_corrected(ats: At
         assert (await skipped(rig)).keys() == {"3", "17"}
 
 
-@pytest.mark.parametrize("fragile", [FRAGILE, FRAGILE_ID], ids=["status", "id"])
+@pytest.mark.parametrize("fragile", FRAGILE_ONES.values(), ids=FRAGILE_ONES)
 async def test_a_sweep_neither_loses_nor_deletes_their_applications(
     ats: Ats, open_rig: OpenRig, fragile: dict[str, Any]
 ) -> None:
