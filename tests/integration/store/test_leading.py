@@ -18,7 +18,6 @@ from psycopg.conninfo import make_conninfo
 from support.leading_process import UNKNOWN, LeadingProcess, leading_process
 from support.proxy import proxy_to
 from support.sessions import Ats, one, rows
-from support.store_backends import PostgresBackend
 from support.waiting import wait_until
 
 from cdc_sync.store import Store
@@ -33,17 +32,6 @@ SHORT = -4.0
 """The longest call of a leader with a lease of 6 s."""
 
 LEASE = lease_for(SHORT)
-
-
-@pytest.fixture
-def dsn(store_database: str) -> str:
-    return PostgresBackend(store_database).dsn
-
-
-@pytest.fixture
-def dba(dsn: str) -> Iterator[Ats]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        yield connection
 
 
 @contextmanager
