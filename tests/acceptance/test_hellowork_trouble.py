@@ -49,23 +49,3 @@ def _was_tried(daemon: DaemonProcess, application_id: str) -> bool:
 def _is_pending(installation: Installation, application_id: str, status: str) -> bool:
     (story,) = json.loads(installation.run("explain", application_id, "--json").stdout)
     return bool(story["entry"] and story["entry"]["content"]["status"] == status)
-
-
-def test_retry_after_is_honoured_by_the_whole_endpoint_and_by_the_next_daemon(notify: Installation) -> None:
-    notify.add("hw-1")
-    notify.add("hw-2")
-    throttled = {"kind": "status", "status": 429, "headers": {"Retry-After": "10"}}
-    notify.hellowork.will({**throttled, "application_id": "hw-1"})
-    with notify.daemon() as daemon:
-        notify.change("hw-1", status="SEEN")
-        daemon.wait_until_not_ready("throttled")
-        notify.change("hw-2", status="SEEN")
-        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 2, "two entries waiting")
-        assert daemon.stop() == 0
-    with notify.daemon(ready=False) as daemon:
-        notify.settle(daemon)
-        daemon.wait_until_ready()
-    refused, *later = notify.hellowork.calls
-    assert {call.application_id for call in later} == {"hw-1", "hw-2", "hw-sentinel"}
-    assert all(call.received - refused.received >= 9.9 for call in later)
-    assert len(later) == 3

@@ -14,7 +14,6 @@ from psycopg.conninfo import make_conninfo
 from support.daemon_process import DaemonProcess
 from support.installation import JOB, Installation, plainly
 from support.numbered_work import NumberedWork, older_after_newer, overlaps
-from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.postgres import Cluster, fresh_database
 from support.waiting import wait_until
 
@@ -129,25 +128,6 @@ def leads_as_everybody_says(
     assert shown in str(second.wait_for_event("standing by"))
     assert len(second.events_named("standing by")) == 1
     assert second.report()["conditions"] == []
-
-
-def test_a_transaction_pooler_before_the_store_is_refused(apart: Installation) -> None:
-    binary = pgbouncer_binary()
-    if binary is None:
-        pytest.skip("there is no pgbouncer here (Debian: apt-get install pgbouncer)")
-    direct = apart.variables["STATE_DSN"]
-    with pgbouncer(binary, direct, "transaction") as dsn:
-        apart.variables["STATE_DSN"] = dsn
-        for arguments in (["run"], ["run", "--once"]):
-            refused = apart.run(*arguments)
-            assert refused.code == 1
-            assert "state.dsn" in plainly(refused)
-            assert "pooler" in plainly(refused)
-            assert "Traceback" not in refused.output
-        # The pooler has kept its sessions: no lock is in them.
-        apart.variables["STATE_DSN"] = direct
-        with apart.daemon() as daemon:
-            apart.settle(daemon)
 
 
 def test_a_leader_whose_session_is_broken_while_it_calls_loses_nothing(apart: Installation) -> None:

@@ -136,6 +136,7 @@ def test_each_command_says_the_same_with_the_daemon_up_and_down(
         assert (forgotten.code, forgotten.stdout, forgotten.stderr) == (0, "applications is forgotten\n", "")
 
 
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
 def test_a_stopped_daemon_does_nothing_of_it_later(notify: Installation, backend: str) -> None:
     # With a shared store, its lease outlasts the deadline.
     notify.configure(hellowork={"timeout": "30s"})

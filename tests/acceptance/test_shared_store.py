@@ -10,18 +10,14 @@ from cdc_sync.demo.postgres import Server
 pytestmark = pytest.mark.timeout(300)  # many processes, one after the other
 
 
-def test_a_role_that_may_not_create_the_tables_is_told_who_can(notify: Installation) -> None:
-    notify.configure(state={"backend": "postgres"})
-    for arguments in (["run"], ["status"]):
-        refused = notify.run(*arguments)
-        assert refused.code == 1
-        assert "cdc-sync sql install --store" in refused.stderr
-    assert notify.run("sql", "install", "--store", "--apply", "--dsn", notify.dsn).code == 0
-    refused = notify.run("run")
-    assert refused.code == 1
-    assert "cdc-sync sql grants --store" in refused.stderr
-    assert notify.run("sql", "grants", "--store", "--apply", "--dsn", notify.dsn).code == 0
-    assert notify.run("run", "--once").code == 0
+def test_uninstalling_keeps_the_store_unless_it_is_meant(notify: Installation) -> None:
+    notify.share_store()
+    kept = notify.run("sql", "uninstall", "--apply", "--dsn", notify.dsn)
+    assert kept.code == 0
+    assert "cdc-sync sql uninstall --store" in kept.stderr
+    assert notify.ats.execute("SELECT to_regclass('cdc_sync.snapshot') IS NOT NULL").fetchone() == (True,)
+    assert notify.run("sql", "uninstall", "--store", "--apply", "--dsn", notify.dsn).code == 0
+    assert notify.ats.execute("SELECT to_regnamespace('cdc_sync')").fetchone() == (None,)
 
 
 def test_nothing_is_sent_while_it_is_away_and_it_mends_itself(notify: Installation, restartable_server: Server) -> None:

@@ -32,13 +32,6 @@ def vendor(notify: Installation) -> Installation:
     return notify
 
 
-@pytest.fixture
-def polling(poll: Installation) -> Installation:
-    """The same in poll mode."""
-    follow_customers(poll)
-    return poll
-
-
 def follow_customers(installation: Installation, **sections: Any) -> None:
     """Configure a template of the schemas `tenant_…` beside the watch `applications`, in the same mode."""
     template = {**a_watch(installation.mode), "table": "applications", "for_each": {"schemas": r"tenant\_%"}}
@@ -205,36 +198,6 @@ def test_a_schema_that_is_dropped_or_renamed_sends_no_deletion(vendor: Installat
         assert left["known"] >= 5
         told_of = {call.path.rpartition("/v1/applications/")[2] for call in hellowork.calls}
         assert told_of == {"4-0/status", f"{SENTINEL}/status"}
-
-
-def test_commands_mean_tenants_by_name_or_pattern(polling: Installation) -> None:
-    hellowork = polling.hellowork
-    for number in (1, 2, 41, 42):
-        create(polling, f"tenant_{number}", f"hw-{number}")
-    assert polling.run("run", "--once").code == 0
-    for number in (1, 2, 41, 42):
-        change(polling, f"tenant_{number}", f"hw-{number}", "SEEN")
-
-    planned = polling.run("plan", "--watch", "customers@tenant_4%", "--all")
-    assert [line for line in ("hw-1", "hw-2", "hw-41", "hw-42") if line in planned.stdout] == ["hw-41", "hw-42"]
-    nobody = polling.run("plan", "--watch", "customers@tenant_9*")
-    assert nobody.code == 2
-
-    hellowork.will({"kind": "status", "status": 422, "times": 4})
-    assert polling.run("run", "--once").code == 1
-    listed = polling.run("dead-letters", "list", "--watch", "*4*", "--json").stdout
-    assert [each in listed for each in ("hw-1", "hw-2", "hw-41", "hw-42")] == [False, False, True, True]
-    retried = polling.run("dead-letters", "retry", "--all", "--yes", "--watch", "customers@tenant_4%")
-    assert retried.stdout.splitlines() == [
-        "to be sent again: customers@tenant_41 hw-41",
-        "to be sent again: customers@tenant_42 hw-42",
-    ]
-    assert polling.run("run", "--once").code == 0
-
-    assert polling.run("forget", "customers@tenant_42", "--yes").code == 2, "its tenant is there"
-    polling.ats.execute("DROP SCHEMA tenant_42 CASCADE")
-    assert polling.run("forget", "customers@tenant_42", "--yes").stdout == "customers@tenant_42 is forgotten\n"
-    assert "customers@tenant_42" not in polling.run("status").stdout
 
 
 def test_the_example_works_on_tables_of_its_shape(poll: Installation, tmp_path_factory: Any) -> None:

@@ -1,7 +1,5 @@
 """Never two daemons at one thing: one watch, one port. Daemons of one store: `test_leader.py`."""
 
-import socket
-
 from support.installation import JOB, Installation
 
 
@@ -24,12 +22,3 @@ def test_a_second_daemon_with_another_store_waits_for_the_watch(installation: In
         second.settle(waiting)
         assert waiting.stop() == 0
     assert installation.hellowork.told("hw-1") == [("SEEN", JOB), ("HIRED", JOB)]
-
-
-def test_a_port_that_is_taken_is_said(notify: Installation) -> None:
-    second = notify.another("second")
-    second.configure(admin={"listen": f"127.0.0.1:{notify.admin_port}"})
-    with socket.create_server(("127.0.0.1", notify.admin_port)):
-        refused = second.run("run")
-    assert refused.code == 1
-    assert f"admin.listen 127.0.0.1:{notify.admin_port} cannot be listened on" in refused.stderr

@@ -16,29 +16,6 @@ def rename(installation: Installation, old: str, new: str) -> None:
     installation.install()
 
 
-def test_a_renamed_watch_is_told_of_and_its_old_name_brings_back_what_was_missed(notify: Installation) -> None:
-    notify.add("hw-1")
-    with notify.daemon() as daemon:
-        assert not daemon.events_named(SAID)
-        assert daemon.stop() == 0
-    notify.change("hw-1", status="SEEN")
-    rename(notify, "applications", "candidates")
-
-    with notify.daemon() as daemon:
-        (left,) = daemon.events_named(SAID)
-        assert (left["watch"], left["level"]) == ("applications", "warning")
-        assert (left["known"], left["pending"], left["held"], left["dead_letters"]) == (2, 0, 0, 0)
-        assert daemon.stop() == 0
-    assert notify.hellowork.told("hw-1") == [], "which is why it is told of"
-
-    rename(notify, "candidates", "applications")
-    with notify.daemon() as daemon:
-        notify.settle(daemon)
-        assert [event["watch"] for event in daemon.events_named(SAID)] == ["candidates"]
-        assert daemon.stop() == 0
-    assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
-
-
 def test_what_they_left_is_seen_waits_and_is_decided_about(notify: Installation) -> None:
     for name in ("hw-1", "hw-2", "hw-3"):
         notify.add(name)

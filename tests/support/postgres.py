@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from cdc_sync.demo.postgres import Server, server
+from cdc_sync.demo.postgres import server
 from support.binaries import server_binaries
 from support.daemon_process import free_port
 
@@ -35,11 +35,6 @@ _HAS_STRATEGIES = 150000
 def on_loopback() -> Mapping[str, str]:
     """A server's settings to listen on TCP, too."""
     return {"listen_addresses": "127.0.0.1", "port": str(free_port())}
-
-
-def by_tcp(server: Server) -> str:
-    """The DSN of a server that listens `on_loopback`."""
-    return make_conninfo(server.dsn, host="127.0.0.1")
 
 
 @dataclass(frozen=True, slots=True)

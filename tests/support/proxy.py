@@ -60,12 +60,6 @@ class Proxy:
         for gates in self._gates:
             gates.shut(_BOTH)
 
-    def flow(self) -> None:
-        """Let it pass, what was held back first."""
-        self._shut = ()
-        for gates in self._gates:
-            gates.open()
-
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Connect one client."""
         there = await self._connect()

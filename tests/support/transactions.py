@@ -5,7 +5,6 @@ An id is handed out at a transaction's first write. A snapshot's xmin and xmax k
 write.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -52,14 +51,3 @@ class ServerModel:
     def xmin(self) -> int:
         """A snapshot's."""
         return min([self.xmax(), *self.writing.values()])
-
-
-def interleavings(threads: tuple[tuple[Event, ...], ...]) -> Iterator[tuple[Event, ...]]:
-    """Every order of all threads' events that keeps each thread's own order."""
-    if not any(threads):
-        yield ()
-    for number, thread in enumerate(threads):
-        if thread:
-            rest = (*threads[:number], thread[1:], *threads[number + 1 :])
-            for others in interleavings(rest):
-                yield (thread[0], *others)

@@ -33,21 +33,6 @@ async def test_a_reason_from_outside_is_one_line_and_steers_no_terminal(admin: A
     assert answer.text == "endpoint: paused: \\x1b]0;x\\x07\\nready\\x9b2J\\u202e\n"
 
 
-async def test_a_fuse_that_is_blown(admin: Admin) -> None:
-    rules = some_rules(max_changes=1)
-    await admin.store.capture.apply(rules, a_batch(an_observation("a1"), an_observation("a2")))
-
-    answer = await admin.get("/readyz")
-
-    assert answer.status == 503
-    assert answer.text == (
-        "fuse applications: blown, more than 1 changes at once (fuse.max_changes); see `cdc-sync fuse show`\n"
-    )
-
-    await acting.release_held(admin.store, None, NOW + SECOND)
-    assert (await admin.get("/readyz")).status == 200
-
-
 async def test_a_deletion_that_is_held_by_itself(admin: Admin) -> None:
     await admin.store.capture.apply(
         some_rules(), a_batch(an_observation("a1", deleted=True), origin="deletion", doubt="rows may be hidden")

@@ -3,7 +3,7 @@
 import json
 import os
 
-from support.builders import ENDPOINT, NOW, a_batch, an_observation, some_rules
+from support.builders import ENDPOINT, NOW
 from support.looking import Admin, fill
 
 from cdc_sync.admin.report import status_report
@@ -62,20 +62,3 @@ async def test_the_report(admin: Admin) -> None:
     assert report["skipped_rows"] == [
         {"watch": "applications", "application_id": "a1", "key": ["a1", "2"], "reason": "HTTP 400: no"}
     ]
-
-
-async def test_a_watch_that_is_configured_no_more(admin: Admin) -> None:
-    former = some_rules("former")
-    await admin.store.capture.apply(
-        former, a_batch(an_observation("f1"), positions={"baseline": '{"done": true, "known": 1}'})
-    )
-
-    report = json.loads((await admin.get("/api/status")).text)
-
-    assert [(watch["watch"], watch["configured"]) for watch in report["watches"]] == [
-        ("applications", True),
-        ("former", False),
-    ]
-    watch = report["watches"][1]
-    assert (watch["table"], watch["mode"], watch["known"], watch["pending"]) == (None, None, 1, 1)
-    assert watch["baseline"] == {"state": "done", "rows": 1}

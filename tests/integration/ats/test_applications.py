@@ -1,12 +1,13 @@
 """An application is its id, not its row: rows come, go, double and change their ids."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.applications import delete, insert, update
-from support.builders import WATCH
+from support.builders import HOUR, WATCH
 from support.eventually import eventually
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, one, rows, run
@@ -19,6 +20,7 @@ from cdc_sync.core.batch import Applied, BesideApply
 from cdc_sync.core.events import Decided, StatusRulesChanged
 from cdc_sync.core.outbox import Applying
 from cdc_sync.core.rows import StatusRules
+from cdc_sync.event_loop import end
 
 
 async def settled(rig: Rig) -> None:
@@ -232,6 +234,22 @@ async def test_a_row_that_leaves_where_is_no_deletion(ats: Ats, open_rig: OpenRi
         update(ats, 1, notes=None)
         await rig.drain.catch_up()
         assert await rig.deliver() == [("a1", "hired", "J1")]
+
+
+@pytest.mark.parametrize("hours", [2, -100], ids=["forward", "backward"])
+async def test_a_suspicion_is_answered_soon_after_the_clock_was_set(ats: Ats, open_rig: OpenRig, hours: int) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig(deletion_grace="1h") as rig:
+        await rig.adopt()
+        delete(ats, 1)
+        await rig.drain.catch_up()
+        confirming = asyncio.create_task(rig.deletions.confirm())
+        await asyncio.sleep(0.2)  # it rests
+        rig.clock.forward(hours * HOUR)
+
+        await eventually(rig.entries, "the entry")
+
+        await end({confirming})
 
 
 # An edit of `key` to other columns: no row has the keys of before that the store and the change log hold.

@@ -29,7 +29,7 @@ from cdc_sync.ats.connection import Pool, pooled
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.lookout import Bell, Ears
-from cdc_sync.ats.notify import ChangeLog, NotifyCapture, have_ended, take_id
+from cdc_sync.ats.notify import ChangeLog, Changes, NotifyCapture, have_ended, take_id
 from cdc_sync.core.batch import Applied, Batch, BesideApply
 from cdc_sync.core.events import BellLeftAlone, CaptureStarted, CaughtUp, ChangesMissed, Event
 from cdc_sync.core.failures import StoreError
@@ -575,6 +575,24 @@ async def test_drains_without_being_rung_for_now_and_then(ats: Ats, open_rig: Op
         async with running(rig.drain.run()):
             insert(ats, 1, "a1")
 
+            await eventually(lambda: is_queued(rig, "a1"), "the entry")
+
+
+async def test_a_ring_during_a_drain_is_not_lost(ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_rig(capture=NEVER) as rig:
+        await rig.adopt()
+        read = ChangeLog.read
+
+        async def read_and_ring(log: ChangeLog, limit: int) -> Changes:
+            monkeypatch.undo()
+            changes = await read(log, limit)
+            insert(ats, 1, "a1")
+            rig.drain.rung.set()
+            return changes
+
+        monkeypatch.setattr(type(rig.drain.lookout), "listen", lambda *_: None)  # a look would find the change too
+        monkeypatch.setattr(ChangeLog, "read", read_and_ring)
+        async with running(rig.drain.run()):
             await eventually(lambda: is_queued(rig, "a1"), "the entry")
 
 

@@ -88,6 +88,31 @@ async def test_one_that_joins_sessions_looks_whether_the_server_is_behind_what_i
                 pass
 
 
+async def test_one_that_joins_while_the_last_other_leaves_keeps_the_sessions(
+    database: str, ats: Ats, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = Database(database, store)
+    meets, goes_on, meet = asyncio.Event(), asyncio.Event(), ReplicaGuard.meet
+
+    async def slow(guard: ReplicaGuard, connection: Connection) -> None:
+        meets.set()
+        await goes_on.wait()
+        await meet(guard, connection)
+
+    async def joins() -> None:
+        async with shared.sessions("second") as sessions, sessions.pool.connection() as connection:
+            await connection.execute("SELECT 1")
+
+    async with shared.sessions("first"):
+        monkeypatch.setattr(ReplicaGuard, "meet", slow)
+        joining = asyncio.create_task(joins())
+        await meets.wait()
+    goes_on.set()
+    await joining
+
+    await eventually(lambda: one(ats, _SESSIONS) == 0, "all are closed")
+
+
 async def test_one_that_reads_on_without_its_lock_is_stopped(database: str, ats: Ats, store: Store) -> None:
     shared = Database(database, store)
     async with AsyncExitStack() as stack:
@@ -217,6 +242,30 @@ async def test_what_the_system_refuses_is_said_and_tried_again(
 
         assert "The operating system refuses what the watch needs" in lost(said)[0].message
         assert not lost(said)[0].misconfigured
+
+
+async def test_watches_that_the_system_refuses_a_connection_retry_together(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+
+    async def connect(_: Database) -> Sessions:
+        happened.append("try")
+        await asyncio.sleep(0.1)  # as a connection takes
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def report(event: Event) -> None:
+        assert isinstance(event, WatchLost)
+        happened.append("lost")
+
+    parts = parts_of(a_config("host=localhost"), store, report, Clock())
+    monkeypatch.setattr(Database, "_connect", connect)
+    working = [asyncio.create_task(WatchWorker(parts).run()) for _ in range(3)]
+
+    await eventually(lambda: happened.count("try") == 3, "the third try")
+
+    assert happened[:8] == ["try", "lost", "lost", "lost"] * 2
+    await end(working)
 
 
 # A watch whose connections die without a word, in the middle of a page: it notices, connects anew, and goes on.
@@ -453,6 +502,15 @@ async def test_a_session_that_turns_out_to_be_shared_is_given_up(database: str, 
         assert error.kind == "misconfigured"
         assert "lets several clients use one session" in str(error)
         await eventually(lambda: one(ats, _LEFT) == 0, "the lock to be gone")
+
+
+async def test_a_session_that_is_shared_from_the_first_is_refused(database: str, ats: Ats, binary: str) -> None:
+    with pgbouncer(binary, database, "transaction") as dsn:
+        for _ in range(2):
+            with pytest.raises(SourceError, match=r"Let database\.dsn lead directly to PostgreSQL"):
+                async with session(dsn, WATCH):
+                    pass
+        assert one(ats, _LEFT) == 0, "the pooler has kept its session, and no lock is in it"
 
 
 async def test_a_pool_in_session_mode_works_and_is_given_back_clean(database: str, ats: Ats, binary: str) -> None:

@@ -387,6 +387,22 @@ async def test_only_the_sweep_that_was_asked_for_finds_what_it_was_asked_for(sta
         assert await rig.store.operation.repairs() == {WATCH: {"job": 2, "asked_for": 3}}
 
 
+async def test_of_one_that_was_asked_for_while_another_was_under_way_the_next_one_finds_the_rest(
+    staged: Ats, open_rig: OpenRig
+) -> None:
+    async with open_rig(**STAGED) as rig:
+        await rig.adopt()
+        change_unnoticed(
+            staged, 2
+        )  # on the first page: the fast path takes its turn then, and the second is read ahead
+        stages = iter([(1, 9)])
+        asked = Overtaken(rig, nothing, lambda: rename(staged, *next(stages, ())))
+        assert (await rig.sweep(asked)).repaired == {"asked_for": 2}
+        assert (await rig.sweep()).repaired == {"asked_for": 1}
+        change_unnoticed(staged, 6)
+        assert (await rig.sweep()).repaired == {"job": 1}
+
+
 # A sweep passes over rows that are as they were, and over nothing else.
 
 
@@ -616,6 +632,24 @@ async def test_a_sweep_takes_a_tenth_of_the_time_at_most(
 
         took = paged.given[PAGES - 1] - paged.asked[0]
         assert paged.asked[PAGES] - paged.asked[0] >= 10 * took * NEARLY
+
+
+async def test_a_sweep_that_is_asked_for_during_another_one_follows_it(
+    open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_rig(install=False, capture={"sweep": "1000h"}) as rig:
+        await rig.adopt()
+        worker, sweep, begun = WatchWorker(rig.intake.parts), Sweep.run, list[Sweep]()
+
+        async def asked_for_meanwhile(each: Sweep) -> SweepDone:
+            if not begun:
+                worker.want_sweep()
+            begun.append(each)
+            return await sweep(each)
+
+        monkeypatch.setattr(Sweep, "run", asked_for_meanwhile)
+        async with sweeping(worker, rig):
+            await eventually(lambda: len(rig.heard(SweepDone)) == 2, "a second sweep")
 
 
 async def test_of_one_database_few_watches_sweep_at_once(open_rig: OpenRig) -> None:

@@ -206,7 +206,22 @@ FRAGILE_ID: dict[str, Any] = {
 }
 
 
+FRAGILE_JOB: dict[str, Any] = {
+    "columns": {
+        "job_id": {
+            "sql": "CASE t.notes WHEN 'bad' THEN (SELECT g::text FROM generate_series(1, 2) AS g) ELSE t.job_id END",
+            "depends_on": ["notes", "job_id"],
+        }
+    }
+}
+FRAGILE_SCOPE: dict[str, Any] = {
+    "where": {"sql": "t.notes IS DISTINCT FROM 'bad' OR 1 / (length(t.notes) - 3) > 0", "depends_on": ["notes"]}
+}
+FRAGILE_ONES = {"status": FRAGILE, "id": FRAGILE_ID, "job": FRAGILE_JOB, "scope": FRAGILE_SCOPE}
+
+
 POLL = {"mode": "poll", "watermark": "updated_at"}
+_2024 = 1_704_067_200_000
 
 
 async def test_a_poll_passes_them_and_sends_them_once_they_are_corrected(ats: Ats, open_rig: OpenRig) -> None:
@@ -228,7 +243,7 @@ async def test_a_poll_passes_them_and_sends_them_once_they_are_corrected(ats: At
         assert (await skipped(rig)).keys() == {"3", "17"}
 
 
-@pytest.mark.parametrize("fragile", [FRAGILE, FRAGILE_ID], ids=["status", "id"])
+@pytest.mark.parametrize("fragile", FRAGILE_ONES.values(), ids=FRAGILE_ONES)
 async def test_a_sweep_neither_loses_nor_deletes_their_applications(
     ats: Ats, open_rig: OpenRig, fragile: dict[str, Any]
 ) -> None:
@@ -317,6 +332,30 @@ async def test_a_row_whose_url_alone_fails_is_found_by_its_id(ats: Ats, open_rig
         insert(ats, 7, " ", notes="bad")
         await rig.drain.catch_up()
         assert "7" in await skipped(rig), "it may be an application: nobody knows its id"
+
+
+@pytest.mark.parametrize("end", ["deleted", "corrected"])
+async def test_what_ends_one_while_a_sweep_catches_up_is_dated(ats: Ats, open_rig: OpenRig, end: str) -> None:
+    failing = "CASE t.notes WHEN 'bad' THEN now() + make_interval(secs => 1 / (length(t.notes) - 3)) END"
+    for number in range(1, 6):
+        insert(ats, number, f"a{number}")
+    async with open_rig(install=False, columns={"event_date": {"sql": failing, "depends_on": ["notes"]}}) as rig:
+        await rig.adopt()
+        await rig.sweep()
+        update(ats, 3, notes="bad", status="hired")
+
+        class Meanwhile:
+            async def catch_up(self) -> None:
+                if end == "deleted":
+                    delete(ats, 3)
+                else:
+                    update(ats, 3, notes=None)
+
+        for _ in range(2):
+            await rig.sweep(Meanwhile())
+        await rig.pass_grace()
+        (entry,) = await rig.entries()
+        assert entry.content.event_date > _2024
 
 
 # Rows on which an expression fails: what is read of them and of the others.

@@ -204,6 +204,18 @@ async def test_the_wait_outlives_the_process(tmp_path: Path, hellowork: Emulator
         assert await told_status(desk.store) == "seen"
 
 
+async def test_a_wait_that_only_a_wrong_clock_can_have_set_is_no_wait(desk: Delivery, hellowork: Emulator) -> None:
+    desk.clock.ahead = 1_000_000 * HOUR
+    hellowork.inject(Status(status=503))
+    await desk.queue(hellowork.url, "a1")
+    await desk.send_once(policy=SLOW)
+    desk.clock.ahead = 0
+
+    await desk.send_once(policy=SLOW)
+
+    assert await told_status(desk.store) == "seen"
+
+
 # A store that fails: nothing is sent that could not be recorded, and nothing is lost.
 
 

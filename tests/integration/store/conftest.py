@@ -2,8 +2,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 from support.postgres import Cluster, fresh_database
+from support.sessions import Ats
 from support.store_backends import BACKENDS, Backend, OpenStore, PostgresBackend, SqliteBackend
 
 from cdc_sync.store import Store
@@ -14,6 +16,19 @@ def store_database(cluster: Cluster) -> Iterator[str]:
     """A database for the stores of many tests, one after the other."""
     with fresh_database(cluster) as dsn:
         yield dsn
+
+
+@pytest.fixture
+def dsn(store_database: str) -> str:
+    """Of an empty store in that database."""
+    return PostgresBackend(store_database).dsn
+
+
+@pytest.fixture
+def dba(dsn: str) -> Iterator[Ats]:
+    """A session of a superuser there."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        yield connection
 
 
 @pytest.fixture(params=BACKENDS)

@@ -24,7 +24,7 @@ from support.builders import (
     some_rules,
 )
 from support.requests import executed, forgotten
-from support.store_backends import OpenStore, PostgresBackend
+from support.store_backends import OpenStore
 from support.store_steps import (
     acknowledge,
     adopt,
@@ -562,12 +562,12 @@ class TestFailure:
         assert (await waiting_entry(store, "a1")).state == "pending"
 
 
-async def test_a_command_that_is_stopped_while_it_takes_its_request_back_stops_nobody(dsn_of_store: str) -> None:
+async def test_a_command_that_is_stopped_while_it_takes_its_request_back_stops_nobody(dsn: str) -> None:
     """Its session may keep the request's row for long."""
-    store = Store(await PostgresDriver.open(dsn_of_store))
+    store = Store(await PostgresDriver.open(dsn))
     try:
         id_ = await ask(store, Pause(ELSEWHERE, by("pause")))
-        with psycopg.connect(dsn_of_store) as stopped:
+        with psycopg.connect(dsn) as stopped:
             stopped.execute("SELECT answer FROM cdc_sync.request WHERE id = %s FOR UPDATE", (id_,))
             async with asyncio.timeout(20):
                 assert not await store.operation.execute_next(captured=())
@@ -575,11 +575,6 @@ async def test_a_command_that_is_stopped_while_it_takes_its_request_back_stops_n
                 assert await store.operation.execute_next(captured=())
     finally:
         await store.driver.close()
-
-
-@pytest.fixture
-def dsn_of_store(store_database: str) -> str:
-    return PostgresBackend(store_database).dsn
 
 
 TWO_CHANGES = some_rules(max_changes=2)

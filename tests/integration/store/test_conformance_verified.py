@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from support.builders import NOW, WATCH, a_baseline, a_batch, a_content, an_observation, moved, some_rules
-from support.store_steps import acknowledge, adopt, begin_call, known_one, observe
+from support.store_steps import adopt, known_one, observe
 
 from cdc_sync.core.outbox import Skip, Verified
 from cdc_sync.core.rows import Key
@@ -122,13 +122,6 @@ class TestForgetting:
         await observe(known, an_observation())
 
         assert not await passes(known), "though it is as it was again, but for what waits"
-
-    async def test_a_pending_change_and_an_acknowledged_one(self, known: Store) -> None:
-        await observe(known, an_observation(status="hired"))
-        assert not await passes(known)
-        await acknowledge(known, await begin_call(known))
-
-        assert not await passes(known), "A, B, and A again, which nobody saw"
 
 
 class TestOtherRows:

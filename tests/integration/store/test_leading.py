@@ -17,14 +17,12 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from support.leading_process import UNKNOWN, LeadingProcess, leading_process
 from support.proxy import proxy_to
-from support.sessions import Ats, end_sessions, one, rows
-from support.store_backends import PostgresBackend
+from support.sessions import Ats, one, rows
 from support.waiting import wait_until
 
-from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.postgres.leading import alone, lease_for
+from cdc_sync.store.postgres.leading import lease_for
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.statements import LOCK
 
@@ -34,20 +32,6 @@ SHORT = -4.0
 """The longest call of a leader with a lease of 6 s."""
 
 LEASE = lease_for(SHORT)
-
-AT_ONCE = 30.0
-"""Seconds on a busy machine; a lease of the tests that ask for this is 60 s."""
-
-
-@pytest.fixture
-def dsn(store_database: str) -> str:
-    return PostgresBackend(store_database).dsn
-
-
-@pytest.fixture
-def dba(dsn: str) -> Iterator[Ats]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        yield connection
 
 
 @contextmanager
@@ -94,30 +78,6 @@ class TestBothStores:
             assert not leader.has_surely_ended
             first.stop()
         assert await beside.report.leader() is None
-
-    def test_a_standby_takes_over_at_once_from_one_that_stops(self, name: str) -> None:
-        with leader_of(name) as first, leading_process(name) as second:
-            assert second.next("stands by") == standby_of(first.pid)
-
-            first.stop()
-            begun = time.monotonic()
-            second.next("leads")
-
-            assert seconds_since(begun) < AT_ONCE
-
-    def test_a_standby_takes_over_at_once_from_a_process_of_its_host_that_was_killed(self, name: str) -> None:
-        with leader_of(name) as first, leading_process(name) as second:
-            second.next("stands by")
-
-            first.kill()
-            begun = time.monotonic()
-            second.next("leads")
-
-            assert seconds_since(begun) < AT_ONCE
-
-
-def standby_of(leader: int, **others: object) -> dict[str, object]:
-    return {"what": "stands by", "leader": leader, "differs": False, "is_free": False, "blocked": None, **others}
 
 
 def test_who_loses_the_file_of_its_lock_leads_no_more(tmp_path: Path) -> None:
@@ -190,12 +150,6 @@ class TestPostgres:
             before = one(dba, "SELECT beat FROM cdc_sync.leader")
             wait_until(lambda: one(dba, "SELECT beat FROM cdc_sync.leader") > before + 1, "it renews its lease")
 
-    def test_one_that_loses_its_session_leads_no_more(self, dsn: str, dba: Ats) -> None:
-        with leader_of(dsn) as first:
-            end_sessions(dba, "pid = (SELECT backend FROM cdc_sync.leader)")
-
-            assert first.next("failed")["code"] == "store-lead-lost"
-
     async def test_one_that_does_not_reach_the_store_gives_up_before_its_lease_ends(self, dsn: str) -> None:
         async with proxy_to(dsn) as proxy:
             with leading_process(proxy.dsn, longest_call=SHORT) as first:
@@ -208,14 +162,6 @@ class TestPostgres:
                 assert lost["code"] == "store-lead-lost"
                 assert seconds_since(silent) < LEASE - 2, "a margin is left to end its calls"
                 assert first.ended() == 0
-
-    async def test_a_command_works_with_the_lock_while_no_daemon_leads(self, dsn: str) -> None:
-        async with alone(dsn) as store:
-            assert await store.report.leader() is None
-        with leader_of(dsn) as first:
-            with pytest.raises(StoreError, match=f"process {first.pid} on ") as raised:
-                await alone(dsn).__aenter__()
-            assert raised.value.code == "store-in-use"
 
 
 def wait_for_another_leader(dba: Ats, process: int) -> None:

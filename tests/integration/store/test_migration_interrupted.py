@@ -1,10 +1,9 @@
 """The migration of an old store is all or nothing, whoever dies in the middle, and never done under an older daemon."""
 
 import asyncio
-import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -19,7 +18,6 @@ from support.sessions import Ats, end_sessions, rows
 from support.upgrading import OldFile, OldSchema
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.demo.postgres import Server
 from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresDriver, scripts
 from cdc_sync.store.sqlite.schema import connect
@@ -138,21 +136,6 @@ class TestASchema:
                 is_done = await can_be_opened(data)
                 assert is_done or data.tables() == before
             assert old not in OLD or at > 1
-        assert data.schema() == SCHEMA
-
-    @pytest.mark.skipif(not OLD, reason="no schema is older than this version's")
-    async def test_a_crash_of_the_server_leaves_it_as_it_was(self, restartable_server: Server) -> None:
-        data = OldSchema(OLD[0], restartable_server.dsn)
-        before = data.tables()
-        with suppress(psycopg.OperationalError):  # of the sessions that were looking on
-            async with in_the_middle(restartable_server.dsn) as (_, (opening,)):
-                restartable_server.stop(signal.SIGQUIT)
-        with pytest.raises(StoreError):
-            await opening
-        restartable_server.start()
-
-        assert data.tables() == before
-        await (await data.open()).driver.close()
         assert data.schema() == SCHEMA
 
     @pytest.mark.parametrize("old", OLD, ids=lambda old: old.name)

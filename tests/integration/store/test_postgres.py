@@ -16,7 +16,6 @@ from support.builders import NOW, WATCH, an_observation, some_rules
 from support.configurations import a_config
 from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.postgres import Cluster
-from support.store_backends import PostgresBackend
 from support.store_steps import (
     adopt,
     begin_call,
@@ -39,11 +38,6 @@ from cdc_sync.store.statements import SCHEMA
 Open = Callable[[], Awaitable[Store]]
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture
-def dsn(store_database: str) -> str:
-    return PostgresBackend(store_database).dsn
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """The one session of a store in PostgreSQL: the order of jobs and effects, groups, and how it is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
-import psycopg
 import pytest
 from support.eventually import in_time
 from support.proxy import proxy_to
 from support.sessions import Ats, rows
-from support.store_backends import PostgresBackend
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import driver
@@ -18,17 +16,6 @@ from cdc_sync.store.postgres import PostgresDriver
 from cdc_sync.store.postgres.leading import _try_to_lead
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def dsn(store_database: str) -> str:
-    return PostgresBackend(store_database).dsn
-
-
-@pytest.fixture
-def dba(dsn: str) -> Iterator[Ats]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

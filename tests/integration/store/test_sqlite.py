@@ -309,18 +309,6 @@ def test_a_second_daemon_is_refused_and_the_first_is_named(path: Path) -> None:
         assert holder_of(path) == first.pid
 
 
-def test_kill_9_frees_the_lock(path: Path) -> None:
-    with store_process("lock", path) as first:
-        assert first.stdout is not None
-        assert first.stdout.readline() == "locked\n"
-        first.kill()
-        first.wait()
-
-        assert holder_of(path) is None
-        with locked(path):
-            assert holder_of(path) == os.getpid()
-
-
 def test_somebody_who_only_looks_never_keeps_a_daemon_from_starting(path: Path) -> None:
     with locked(path):
         pass

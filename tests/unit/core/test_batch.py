@@ -179,6 +179,8 @@ class TestNews:
         assert plan(row).skips == [Skip(("a1",), "a1", "it has no job id")]
         (entry,) = plan(row, a1=before(a_content(job_id="J7"))).enqueued
         assert (entry.content.status, entry.content.job_id) == ("hired", "J7")
+        same = replace(row, incomplete=an_observation(job_id=""))
+        assert plan(same, a1=before(a_content(job_id="J7"))).is_empty, "that a job is gone is no change of job"
 
 
 class TestBaseline:
