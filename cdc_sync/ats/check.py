@@ -6,6 +6,7 @@ LIMIT 0 are enough. All are read-only but those of `depends_on`, which are rolle
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
+from cdc_sync import own_path
 from cdc_sync.ats.check_watch import check_watch
 from cdc_sync.ats.checked import found
 from cdc_sync.ats.connection import Connection, ReplicaGuard, connected, look_at_own_schemas, rows_of
@@ -102,7 +103,9 @@ async def _standby(config: Config, facts: ServerFacts, report: Tell) -> None:
 async def _search_path(connection: Connection, user: str, report: Tell) -> None:
     """Report each schema of the search_path in which others may make what an unqualified name could mean."""
     async with asking_shortly(connection, "asking who may create in the schemas of the search_path"):
-        await look_at_own_schemas(connection)  # behind a pooler the session may be another one by now
+        # Behind a pooler the session may be another one by now.
+        await connection.execute(own_path.session_start().encode())
+        await look_at_own_schemas(connection)
         creators: dict[str, list[str] | None] = dict(await rows_of(connection, catalog("creators")))
     if not any(creators.values()):
         report(found("search-path/owners", schemas=", ".join(creators) or "none"))

@@ -160,7 +160,7 @@ async def _triggers(one: Checked) -> Finding:
     if never is not None:
         return one.found("triggers/never-fire", never.remedy, table=one.facts.qualified, reason=never.reason)
     compared = [expressions.columns_of(each) or () for each in expressions.compared_by_place(one.watch).values()]
-    if unseen := [name for name in {*one.watch.key, *chain(*compared)} if name in one.facts.virtual]:
+    if unseen := [name for name in dict.fromkeys((*one.watch.key, *chain(*compared))) if name in one.facts.virtual]:
         return one.found("triggers/unseen", table=one.facts.qualified, columns=listed(unseen))
     installed = await installation(one.connection, one.name, one.watch)
     if not installed.problems:

@@ -57,6 +57,7 @@ class Sessions:
         held: runs the lookout, and ends, by an error, when one of the two sessions is lost.
         stack: closes them.
         hosts: those of the DSN.
+        was_used: whether a watch was let through to the server.
     """
 
     lasting: Session
@@ -67,6 +68,7 @@ class Sessions:
     stack: AsyncExitStack
     hosts: Sequence[str]
     users: int = 0
+    was_used: bool = False
 
     @property
     def server(self) -> ServerFacts:
@@ -163,6 +165,7 @@ class Database:
             guard = sessions.pool.guard
             guard.load(positions.get(POSITION))
             await sessions.pool.ask("asking which server this is", guard.meet)
+            sessions.was_used = True
             yield sessions
         except SourceError as error:
             why = await sessions.why_lost(error)
@@ -175,7 +178,7 @@ class Database:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Keep the sessions open while no watch uses them."""
+        """Keep the sessions open while no watch uses them; not those that a watch's stored position has barred."""
         self._are_kept = True
         try:
             yield
@@ -186,7 +189,7 @@ class Database:
 
     async def _leave(self, sessions: Sessions) -> None:
         """Close sessions that nobody uses."""
-        if sessions.users or (self._are_kept and not sessions.held.done()):
+        if sessions.users or (self._are_kept and sessions.was_used and not sessions.held.done()):
             return
         if self._sessions is sessions:
             self._sessions = None

@@ -59,7 +59,7 @@ async def plan(
         say(f"{listed(failed)}: {error}", err=True)
     if as_json:
         print_json(items)
-    elif found.without_failed(names):
+    elif not found.failed or found.without_failed(names):
         totals = Counter(item["when"] for item in items).most_common()
         print_text("plan", notes=dict.fromkeys(found.notes), items=items, totals=totals)
         _show([[item] for item in items] if every else _grouped(items), len(items))

@@ -174,7 +174,7 @@ class Daemon:
         # Only a signal interrupts it. A reload, or the loss of the lead, ends the work below as it begins: so each lead
         # is reported.
         config = await unless(process.stopping, tenants.look_first(process.config, lead.store))
-        if config is None:
+        if config is None or process.stopping.is_set():
             return
         watches = tuple(config.watches)
         process.conditions = {**process.conditions, **conditions.starting(watches)}

@@ -14,7 +14,7 @@ from cdc_sync.core.batch import HistoryEntry, described
 from cdc_sync.core.outbox import DueEntries, Entry, EntryId, Lane, Wanted
 from cdc_sync.core.reasons import as_text, fields_of
 from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry
-from cdc_sync.core.status_url import DEFAULT_ACCOUNT, account_of
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT, account_of, endpoint_name
 from cdc_sync.store.acts import CONFIGURED, paused
 from cdc_sync.store.driver import Effect, Role, Transaction, add_history, job, no_effect, note, pages, value
 from cdc_sync.store.encoding import (
@@ -119,8 +119,10 @@ class Delivery(Role):
         """Whether an endpoint is known, paused, or one of a configured account at a known origin."""
         known = await self.endpoints()
         origins = {endpoint.partition(" [")[0] for endpoint in known}
-        is_possible = name.partition(" [")[0] in origins and account_of(name) in (await self.configured()).accounts
-        return name in known or is_possible or name in await self.driver.transact(paused)
+        origin, account = name.partition(" [")[0], account_of(name)
+        is_possible = origin in origins and account in (await self.configured()).accounts
+        is_name = name == endpoint_name(origin, account)
+        return name in known or (is_possible and is_name) or name in await self.driver.transact(paused)
 
     @job
     async def note_configured(

@@ -98,7 +98,7 @@ async def opened_alone(config: Config) -> AsyncIterator[Store]:
     if _is_shared(config):
         from cdc_sync.store.postgres.leading import alone  # noqa: PLC0415 - see the header
 
-        async with alone(store_dsn(config)) as shared:
+        async with alone(store_dsn(config), tables_beside(config)) as shared:
             yield shared
     else:
         _insist_on_file(config)

@@ -27,6 +27,7 @@ from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import LOOKS_EVERY, Lead, Standby, StandingBy, held
 from cdc_sync.store.leader import Leader, lead, leader_in
 from cdc_sync.store.postgres.driver import PostgresDriver
+from cdc_sync.store.postgres.schema import insist_on_store
 
 BEAT = 2.0
 """Seconds between renewals."""
@@ -267,13 +268,14 @@ async def _end_silent(driver: PostgresDriver, watching: _Watching) -> StoreError
 
 
 @asynccontextmanager
-async def alone(dsn: str) -> AsyncIterator[Store]:
-    """The store with its lock, while no daemon leads.
+async def alone(dsn: str, tables: Iterable[QualifiedName]) -> AsyncIterator[Store]:
+    """The store with its lock, while no daemon leads; an earlier version's is migrated, none is made.
 
     Raises:
         StoreError: one does, or the store cannot be used.
     """
-    driver = await PostgresDriver.open(dsn)
+    await insist_on_store(dsn)
+    driver = await PostgresDriver.open(dsn, tables=tables)
     try:
         if not await driver.value("try_lead"):
             leader = await driver.transact(leader_in)

@@ -203,6 +203,8 @@ def holder_of(path: Path) -> int | None:
     """The process id of the store's daemon, 0 if unknown; None without one."""
     try:
         file = os.open(lock_path(path), os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        return 0  # somebody else's, who may hold it
     except OSError:
         return None
     try:

@@ -30,6 +30,7 @@ from cdc_sync.core.findings import Finding
 from cdc_sync.core.replies import DeadLetter, Finished, Retry
 from cdc_sync.store import Store
 from cdc_sync.store.postgres import PostgresDriver, scripts
+from cdc_sync.store.postgres.leading import alone
 from cdc_sync.store.postgres.schema import copy_to_sqlite
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.schema import connect_copy
@@ -113,6 +114,13 @@ class TestUpgrading:
             connection.execute("UPDATE cdc_sync.daemon SET alive_until = clock_timestamp() - interval '1 second'")
 
         await Store(await PostgresDriver.open(database)).driver.close()
+
+    async def test_a_command_makes_no_store(self, database: str) -> None:
+        with pytest.raises(StoreError, match="start the daemon once"):
+            async with alone(database, []):
+                pass
+        with dba(database) as connection:
+            assert connection.execute("SELECT to_regnamespace('cdc_sync')").fetchone() == (None,)
 
     @pytest.mark.parametrize("version", [5, SCHEMA - 1, SCHEMA + 1])
     async def test_a_schema_that_was_never_released_is_refused(self, database: str, version: int) -> None:
