@@ -44,7 +44,7 @@ _QUEUED: Mapping[EntryState, events.Outcome] = {"pending": "queued", "held": "he
 _OUTCOMES: Mapping[Decision, events.Outcome] = {"cancel": "cancelled", "adopt": "adopted"}
 
 MOST_CAPTURED = 20_000
-"""The number of keys from which `Intake.captured_meanwhile` is incomplete."""
+"""The number of names from which `Intake.captured_meanwhile` is incomplete."""
 
 
 class Intake:
@@ -58,8 +58,8 @@ class Intake:
         watched: the lookout's part.
         seen: its last examined state.
         shape_of_digests: what a row's digest depends on beside the data: see `shape`.
-        captured_meanwhile: keys that others than the sweep have applied since it began with a page, up to
-            `MOST_CAPTURED`, then not all of them; None if no sweep runs.
+        captured_meanwhile: keys and applications that others than the sweep have applied since it began with a page,
+            up to `MOST_CAPTURED`, then not all of them; None if no sweep runs.
         suspected: set when a deletion is suspected.
         skipped: unreportable rows in the store: each is reported once.
         table: whether it is still the same.
@@ -82,7 +82,7 @@ class Intake:
         self.requests = 0
         # Another version may interpret rows differently.
         self.shape_of_digests = f"{__version__} {shape(self.reader.statements.by_keys.following.rows, parts.rules)}"
-        self.captured_meanwhile: set[Key] | None = None
+        self.captured_meanwhile: set[Key | str] | None = None
         self.suspected = asyncio.Event()
         self.skipped: dict[Key, str] = {}
         self.table = TenantTable(parts, mapping.facts, sessions.pool)
@@ -192,13 +192,13 @@ class Intake:
             )
         if batch.origin != "sweep":
             # Not before: a sweep's page that begins meanwhile must find them too.
-            self._note_captured([*batch.gone, *(row.key for row in batch.observations)])
+            self._note_captured([*batch.gone, *(row.key for row in batch.observations), *batch.application_ids])
             self._note_captured([key for each in (*batch.resolved, *resolved) for key in each.keys])
         return applied
 
-    def _note_captured(self, keys: Collection[Key]) -> None:
+    def _note_captured(self, named: Collection[Key | str]) -> None:
         if self.captured_meanwhile is not None and len(self.captured_meanwhile) < MOST_CAPTURED:
-            self.captured_meanwhile.update(keys)
+            self.captured_meanwhile.update(named)
 
     async def _apply_once(self, batch: Batch) -> Applied:
         """Apply one step, and report its results."""

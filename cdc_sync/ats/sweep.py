@@ -1,9 +1,9 @@
 """The sweep: full reconciliation of the table with the snapshot, in constant memory and short transactions.
 
 It walks the table in key order. When the capture has caught up, a row that still differs as the page had it is read
-again and applied. It was missed if nothing else has applied its key meanwhile: then it is counted by cause, unless a
-sweep was requested for it (`Intake.requests`). A bitmap marks each record that was met; an unmarked live record is a
-suspected deletion.
+again and applied. It was missed if the capture does not name it by then: then it is counted by cause, unless a sweep
+was requested for it (`Intake.requests`). A bitmap marks each record that was met; an unmarked live record is a suspected
+deletion.
 
 **Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). Rows with the digest of the record's last
 verification are not read, except those with a pending entry, and all rows of a page on which an expression fails.
@@ -65,7 +65,7 @@ class Sweep:
         self._repaired: Counter[str] = Counter()
         self._skipped: set[Key] = set()
         # See `Intake.captured_meanwhile`.
-        self._captured: set[Key] = set()
+        self._captured: set[Key | str] = set()
         self._began = time.monotonic()
         self.worked = 0.0
 
@@ -172,6 +172,8 @@ class Sweep:
         rows = [row for row in rows if row.key in different]
         deleted = {row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted}
         parts = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
+        if any(applied.written for applied in parts):
+            await self._catch_up()  # the capture names by now what it has not missed
         missed = self._missed({row.application_id: row.key for row in rows if row.application_id is not None})
         for applied in parts:
             found = [result.decision for result in applied.results if result.application_id in missed]
@@ -181,10 +183,10 @@ class Sweep:
         await self._count(+repaired)
 
     def _missed(self, keys: Mapping[str, Key]) -> set[str]:
-        """Those of these applications whose keys nothing else has applied since the page began."""
+        """Those of these applications of which nothing else has been applied since the page began."""
         if len(self._captured) >= MOST_CAPTURED:
             return set()  # any of them may be
-        return {id_ for id_, key in keys.items() if key not in self._captured}
+        return {id_ for id_, key in keys.items() if self._captured.isdisjoint((id_, key))}
 
     async def _absent(self, unmet: list[str]) -> dict[str, Key]:
         """The unmet applications with a row that seems gone, each with its key.
@@ -212,6 +214,8 @@ class Sweep:
             gone = [Resolved(id_, self._at, None) for id_ in absent]
             async with self._intake.lock:
                 applied = await self._intake.apply(self._intake.batch("sweep")._replace(resolved=gone))
+            if applied.suspected:
+                await self._catch_up()
             missed = applied.suspected & self._missed(absent)
             if missed and self._sees_deletions:
                 await self._count({"gone": len(missed)})

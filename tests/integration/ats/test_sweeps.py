@@ -210,6 +210,29 @@ async def test_what_was_captured_while_a_page_began_is_no_repair(
         assert (await sweeps[0]).repaired == {}
 
 
+async def test_what_changed_before_the_sweep_read_it_is_no_repair(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first row no longer represents its application: a sweep always reads it, and the other one with it."""
+    async with open_rig() as rig:
+        insert(ats, 1, "a1")
+        await rig.adopt()
+        insert(ats, 2, "a1", status="seen")
+        await rig.drain.catch_up()
+        assert (await rig.sweep()).repaired == {}
+        by_application = rig.intake.reader.by_application
+
+        async def changed_before(application_ids: Collection[str]) -> Read:
+            update(ats, 2, status="hired")
+            return await by_application(application_ids)
+
+        monkeypatch.setattr(rig.intake.reader, "by_application", changed_before)
+
+        assert (await rig.sweep()).repaired == {}
+
+        assert ("a1", "hired", "J1") in await rig.deliver()
+
+
 async def test_held_and_dead_entries_are_as_good_as_sent(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig(fuse={"max_changes": 1, "max_deletions": 1}) as rig:
         await filled(ats, rig)
