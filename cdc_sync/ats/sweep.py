@@ -2,8 +2,8 @@
 
 It walks the table in key order. When the capture has caught up, a row that still differs as the page had it is read
 again and applied. It was missed if the capture does not name it by then: then it is counted by cause, unless a sweep
-was requested for it (`Intake.requests`). A bitmap marks each record that was met; an unmarked live record is a suspected
-deletion.
+was requested for it (`Intake.requests`). A bitmap marks each record that was met; an unmarked live record is a
+suspected deletion.
 
 **Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). Rows with the digest of the record's last
 verification are not read, except those with a pending entry, and all rows of a page on which an expression fails.
@@ -134,7 +134,7 @@ class Sweep:
         return True
 
     async def _count(self, repaired: Mapping[str, int]) -> None:
-        """Count repairs at once: after an interruption, the rows no longer differ."""
+        """Count repairs; an interruption before this loses the count, and no repair."""
         if repaired:
             if self._intake.requests:
                 repaired = {ASKED_FOR: sum(repaired.values())}
