@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PrivateAttr, TypeAdapter
 
+_SPACES = b" " * 65_536
+
 Seconds = Annotated[float, Field(ge=0, le=3_600)]
 # People write `{"Retry-After": 2}`.
 _HeaderValue = Annotated[str, Field(strict=False, coerce_numbers_to_str=True)]
@@ -86,6 +88,13 @@ class SlowBody(Fault):
     seconds: Seconds = 10.0
 
 
+class HugeBody(Fault):
+    """The call is processed; its answer is padded with spaces to so many bytes."""
+
+    kind: Literal["huge_body"] = "huge_body"
+    size: Annotated[int, Field(ge=1_000, le=1_000_000_000)] = 10_000_000
+
+
 class HalfAnswer(Fault):
     """The call is processed; half of the announced body is sent."""
 
@@ -106,7 +115,7 @@ class Redirect(Fault):
     location: str
 
 
-_Single = Status | Delay | Hang | Reset | LostAnswer | SlowBody | HalfAnswer | Html | Redirect
+_Single = Status | Delay | Hang | Reset | LostAnswer | SlowBody | HugeBody | HalfAnswer | Html | Redirect
 
 
 class Random(Fault):
@@ -204,17 +213,22 @@ async def play(fault: Fault | None, normal: web.Response | None, request: web.Ba
         _close(request, orderly=isinstance(fault, Hang))
         # aiohttp needs a response; the connection is closed.
         return web.Response()
-    if not isinstance(fault, SlowBody | HalfAnswer):
+    if not isinstance(fault, SlowBody | HugeBody | HalfAnswer):
         return normal
     body = normal.body if isinstance(normal.body, bytes) else b""
     response = web.StreamResponse(status=normal.status, headers=normal.headers)
-    response.content_length = len(body)
+    response.content_length = max(len(body), fault.size if isinstance(fault, HugeBody) else 0)
     await response.prepare(request)
     match fault:
         case SlowBody():
             for position in range(len(body)):
                 await asyncio.sleep(fault.seconds / len(body))
                 await response.write(body[position : position + 1])
+        case HugeBody():
+            await response.write(body)
+            for left in range(response.content_length - len(body), 0, -len(_SPACES)):
+                # Waits for the client: the body is never all in memory.
+                await response.write(_SPACES[:left])
         case HalfAnswer():
             await response.write(body[: len(body) // 2])
             _close(request, orderly=True)

@@ -179,6 +179,7 @@ async def admin_server(
             emit = observe or admin.emit
             made = AdminServer(config, admin.metrics, lambda: admin.conditions, lambda: now, emit, places)
             made.show(store, without_live_row)
+            store.operation.observe = emit
             async with made.serving() as server:
                 admin.url = server.url or ""
                 admin.use = server.use
