@@ -29,20 +29,27 @@ def written_out() -> Schema:
 
 
 def reference() -> str:
-    return "\n".join([_HEADER, *_section("", written_out())])
+    return "\n".join([_HEADER, *_section("", written_out(), {})])
 
 
-def _section(path: str, keys: Schema) -> Iterator[str]:
+def _section(path: str, keys: Schema, told: dict[str, str]) -> Iterator[str]:
+    """A section and those below it; `told` has the path of the section in which each item stood first."""
     below = {name: _below(key) for name, key in keys.items()}
-    plain = [_item(name, key) for name, key in keys.items() if below[name] is None]
-    yield from [*plain, ""] if plain else []
+    items = {name: _item(name, key) for name, key in keys.items() if below[name] is None}
+    first = {name: told.setdefault(item, path) for name, item in items.items()}
+    yield from (item for name, item in items.items() if first[name] == path)
+    for earlier in dict.fromkeys(first.values()):
+        if earlier != path:
+            names = ", ".join(f"**`{name}`**" for name in items if first[name] == earlier)
+            yield f"- {names}: as in `{earlier}`."
+    yield from [""] if items else []
     for name, section in below.items():
         if section is not None:
             ending, inner = section
             here = f"{path}.{name}{ending}" if path else f"{name}{ending}"
             yield f"## `{here}`\n"
             yield textwrap.fill(keys[name]["description"], _WIDTH) + "\n"
-            yield from _section(here, inner)
+            yield from _section(here, inner, told)
 
 
 def _below(key: Schema) -> tuple[str, Schema] | None:

@@ -79,16 +79,16 @@ class Capture(Section):
         watermark: In poll mode, the column by which changed rows are found: a timestamp or date that the ATS sets at
             every change, best indexed. Required then.
         poll_interval: The pause between two polls, or with `wakeup: none` between two drains; 10ms or more. The default
-            costs next to nothing if the watermark is indexed. After a long poll the pause is nine times the poll's
-            length, up to a minute.
+            costs next to nothing if the watermark is indexed. The pause is nine times the last poll's length if that is
+            more, up to a minute.
         lookback: In poll mode, how far behind the newest finished transaction rows are read again: a row's timestamp is
             earlier than its commit by as much as its transaction lasted before its first write, and as application
             servers' clocks are behind. A row read again costs only a comparison.
         drain_interval: In notify mode, how often the daemon looks at the change log without a notification; 10ms or
             more. One small statement looks for all watches of a database. A change that did not notify waits for it.
         sweep: How often every row is compared with what HelloWork acknowledged. Sweeps alone find deletions in poll
-            mode, rows changed without their timestamp, and changes while triggers were off. On a big table they run
-            less often, so as to take at most a tenth of the time.
+            mode, rows changed without their timestamp, and changes while triggers were off. After one the next waits
+            for nine times its length, at least.
         replicated: In notify mode, whether the triggers also fire for changes that come by logical replication (ENABLE
             ALWAYS), and for sessions with session_replication_role = replica. Without it sweeps find such changes.
         max_backlog: In notify mode, the size of the change log (bytes, 64KiB or more) beyond which the triggers stop
