@@ -236,7 +236,9 @@ class Daemon:
             process.emit(events.ReloadRefused(refusal))
             return
         self._used(config)
-        process.use(config)
+        process.config = config
+        self._admin.use(config)
+        process.over.set()
         if self._leading is None:
             process.emit(events.Reloaded(()))
 
