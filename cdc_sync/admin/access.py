@@ -32,7 +32,7 @@ from cdc_sync.config import Admin
 from cdc_sync.core.events import Emit, TokenRefused
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.reasons import Reason, coded
-from cdc_sync.listening import comes_from_ourselves, names_loopback
+from cdc_sync.core.status_url import names_loopback
 from cdc_sync.packaged import data
 
 HEALTH = frozenset({"/healthz", "/readyz"})
@@ -138,5 +138,7 @@ def _insist_on_ourselves(request: web.Request) -> None:
         sites |= {"none"}
         if request.headers.get("Sec-Fetch-Dest") == "document":
             sites |= {"same-site", "cross-site"}
-    if not comes_from_ourselves(request, sites):
+    origin = request.headers.get("Origin")
+    is_ours = origin is None or origin.partition("://")[2] == request.headers.get("Host")
+    if not is_ours or request.headers.get("Sec-Fetch-Site", "same-origin") not in sites:
         raise RefusedError(403, "origin-foreign")
