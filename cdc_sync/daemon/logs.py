@@ -143,13 +143,8 @@ class Repeats(logging.Filter):
         if now < free_at:
             self._seen[subject] = free_at, times + 1
             return False
-        self._seen.pop(subject, None)
-        # Those of the last minute need no limit: each had a line.
-        while len(self._seen) >= _MANY_SUBJECTS:
-            oldest = next(iter(self._seen))
-            if now < self._seen[oldest][0]:
-                break
-            del self._seen[oldest]
+        if len(self._seen) >= _MANY_SUBJECTS:
+            self._seen = {of: seen for of, seen in self._seen.items() if now < seen[0]}
         self._seen[subject] = now + _MINUTE, 0
         if times:
             record.__dict__["fields"]["times"] = times + 1
