@@ -32,7 +32,7 @@ from cdc_sync.config import Admin
 from cdc_sync.core.events import Emit, TokenRefused
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.reasons import Reason, coded
-from cdc_sync.listening import comes_from_ourselves, names_loopback
+from cdc_sync.core.status_url import names_loopback
 from cdc_sync.packaged import data
 
 HEALTH = frozenset({"/healthz", "/readyz"})
@@ -79,13 +79,19 @@ class Access:
         """Who brings the token; None if the request needs none. Raises `RefusedError` or `HTTPException`."""
         _insist_on_ourselves(request)
         login, given = _credentials(request.headers.get("Authorization", ""))
-        if self.token and _equal(given, self.token):
+        # It takes the same time wherever they differ.
+        if self.token and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self.token.encode()):
             return self._who(request, login)
         is_wrong = bool(self.token and given)
         if is_wrong:
             self.observe(TokenRefused(request.remote or "unknown"))
         if not self.token or request.path in HEALTH:
-            self._insist_on_loopback(request)
+            # No browser leaves Host out; an HTTP/1.0 health check may.
+            host = request.headers.get("Host")
+            if self.is_loopback and host is not None and not names_loopback(host):
+                raise web.HTTPMisdirectedRequest(
+                    text=f"{host!r} is no name of this machine's loopback: ask for 127.0.0.1, [::1] or localhost.\n"
+                )
             return None
         if is_wrong:
             await asyncio.sleep(WRONG_ANSWERED_AFTER)
@@ -93,15 +99,6 @@ class Access:
             text="admin.token is needed, as the password of any user (Basic) or as `Authorization: Bearer …`\n",
             headers={"WWW-Authenticate": _CHALLENGE},
         )
-
-    def _insist_on_loopback(self, request: web.Request) -> None:
-        """Raise `HTTPMisdirectedRequest` if a server on loopback is asked for by another name."""
-        # No browser leaves Host out; an HTTP/1.0 health check may.
-        host = request.headers.get("Host")
-        if self.is_loopback and host is not None and not names_loopback(host):
-            raise web.HTTPMisdirectedRequest(
-                text=f"{host!r} is no name of this machine's loopback: ask for 127.0.0.1, [::1] or localhost.\n"
-            )
 
     def _who(self, request: web.Request, login: str) -> Reason:
         """Whom a trusted proxy names; else by the token, and the name that was given with it."""
@@ -141,10 +138,7 @@ def _insist_on_ourselves(request: web.Request) -> None:
         sites |= {"none"}
         if request.headers.get("Sec-Fetch-Dest") == "document":
             sites |= {"same-site", "cross-site"}
-    if not comes_from_ourselves(request, sites):
+    origin = request.headers.get("Origin")
+    is_ours = origin is None or origin.partition("://")[2] == request.headers.get("Host")
+    if not is_ours or request.headers.get("Sec-Fetch-Site", "same-origin") not in sites:
         raise RefusedError(403, "origin-foreign")
-
-
-def _equal(given: str, expected: str) -> bool:
-    """Compare in constant time."""
-    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode())

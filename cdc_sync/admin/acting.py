@@ -20,15 +20,7 @@ from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import EntryId, EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store
-from cdc_sync.store.acts import (
-    Chosen,
-    Discard,
-    Pause,
-    Resend,
-    Resume,
-    Send,
-    in_steps,
-)
+from cdc_sync.store.acts import Chosen, Discard, Pause, Resend, Resume, Send, in_steps
 
 LARGEST_FORM = 8 * 1024
 """Bytes of a request's body."""
@@ -115,22 +107,18 @@ def _insist_on_one(form: Form, *names: str) -> None:
         raise _conflict("unnamed", fields=", ".join([*names, "all"]))
 
 
-def _chosen(form: Form) -> list[Chosen]:
-    """Which entries, by transition, and how many of each were seen."""
+async def _decide(store: Store, action: str, form: Form, by: PersonActed) -> list[EntryId]:
+    """Decide about entries, by transition, as many of each as were seen."""
+    request, watch, found = _DECISIONS[action], form.get("watch"), list[EntryId]()
+    state: EntryState = "held" if action.startswith("/fuse/") else "dead"
+    ids = tuple(form.getall("application_id", ())) or None
     transitions: Sequence[str | None] = form.getall("transition", [None])
     numbers = form.getall("number", [])
     if len(numbers) not in {0, len(transitions)} or not all(map(_NUMBER.fullmatch, numbers)):
         raise _conflict("numbers")
     limits: Sequence[int | None] = list(map(int, numbers)) or [None] * len(transitions)
-    ids = tuple(form.getall("application_id", ())) or None
-    return [Chosen(ids=ids, transition=of, limit=limit) for of, limit in zip(transitions, limits, strict=True)]
-
-
-async def _decide(store: Store, action: str, form: Form, by: PersonActed) -> list[EntryId]:
-    request, watch, found = _DECISIONS[action], form.get("watch"), list[EntryId]()
-    state: EntryState = "held" if action.startswith("/fuse/") else "dead"
-    for chosen in _chosen(form):
-        entries = await store.operation.chosen(state, watch, chosen)
+    for transition, limit in zip(transitions, limits, strict=True):
+        entries = await store.operation.chosen(state, watch, Chosen(ids=ids, transition=transition, limit=limit))
         found += await in_steps(lambda some: store.operation.execute(request(state, watch, some, by), by.at), entries)
     return found
 

@@ -96,30 +96,17 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-class Latency:
-    """The mean seconds from queueing a call to its end."""
-
-    def __init__(self) -> None:
-        self._calls, self._seconds = 0, 0.0
-
-    def add(self, seconds: float) -> None:
-        """One more call has ended."""
-        self._calls += 1
-        self._seconds += seconds
-
-    def take(self) -> float | None:
-        """The mean since the last time; None without a call."""
-        calls, seconds = self._calls, self._seconds
-        self._calls, self._seconds = 0, 0.0
-        return seconds / calls if calls else None
-
-
 class EventMetrics:
-    """The process's metrics; `latency` is for the page's chart."""
+    """The process's metrics.
+
+    Attributes:
+        calls: how many have ended.
+        waited: seconds from queueing to their ends, in all.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self.latency = Latency()
+        self.calls, self.waited = 0, 0.0
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._of: dict[str, Any] = {
@@ -149,9 +136,7 @@ class EventMetrics:
             events.ReloadRefused: lambda _: of["cdc_sync_reloads"].labels("refused").inc(),
             events.TenantsFound: lambda e: self._begin(e.watches),
             events.WatchEnded: lambda e: self._end({e.watch}),
-            events.WatchConnected: lambda e: self._reached(e.watch, connected=1),
-            events.WatchLost: lambda e: self._reached(e.watch, connected=0),
-            events.WatchStandsBy: self._stands_by,
+            **dict.fromkeys((events.WatchConnected, events.WatchLost, events.WatchStandsBy), self._tried),
             # The baseline has a condition of its own.
             events.BaselineProgress: lambda e: self._complete(e.watch, 0),
             events.CaughtUp: lambda e: self._complete(e.watch, e.seconds),
@@ -173,27 +158,25 @@ class EventMetrics:
 
     def _count(self, name: str, watch: str, *values: str) -> Any:
         """A counter or histogram; its label `watch` is empty if there are many."""
-        return self._of[name].labels("" if self._are_many else watch, *values)
-
-    @property
-    def _are_many(self) -> bool:
-        return len(self._watches) > FEW
+        return self._of[name].labels("" if len(self._watches) > FEW else watch, *values)
 
     def _see(self, name: str, watch: str, number: float) -> None:
         self._seen[name][watch] = number
 
-    def _reached(self, watch: str, *, connected: int) -> None:
-        """This daemon captures it, and knows whether its database is connected."""
+    def _tried(self, event: events.WatchConnected | events.WatchLost | events.WatchStandsBy) -> None:
+        """A watch is connected, or not, or another store's daemon captures it."""
+        self._capture(event.watch)
+        self._see(_CONNECTED, event.watch, isinstance(event, events.WatchConnected))
+        if isinstance(event, events.WatchStandsBy):
+            self._see(_STANDBY, event.watch, 1)
+            del self._complete_until[event.watch]
+
+    def _capture(self, watch: str) -> None:
+        """This daemon captures it, and is not connected yet."""
         self._watches.add(watch)
-        self._see(_CONNECTED, watch, connected)
+        self._see(_CONNECTED, watch, 0)
         self._see(_STANDBY, watch, 0)
         self._complete_until.setdefault(watch, self._clock())
-
-    def _stands_by(self, event: events.WatchStandsBy) -> None:
-        self._watches.add(event.watch)
-        self._see(_CONNECTED, event.watch, 0)
-        self._see(_STANDBY, event.watch, 1)
-        self._complete_until.pop(event.watch, None)
 
     def _complete(self, watch: str, seconds: float) -> None:
         """A look that took so long finds what was committed before it began."""
@@ -201,9 +184,9 @@ class EventMetrics:
         self._complete_until[watch] = max(self._complete_until.get(watch, began), began)
 
     def _begin(self, watches: Collection[str]) -> None:
-        self._watches.update(watches)
+        self._watches.update(watches)  # before the first label
         for watch in watches:
-            self._reached(watch, connected=0)
+            self._capture(watch)
             for name, samples in _FROM_0.items():
                 for values in samples:
                     self._count(name, watch, *values)
@@ -238,7 +221,8 @@ class EventMetrics:
         self._count("cdc_sync_calls", event.watch, event.outcome).inc()
         self._count("cdc_sync_call_seconds", event.watch).observe(event.seconds)
         self._count("cdc_sync_queue_seconds", event.watch).observe(event.waited)
-        self.latency.add(event.waited + event.seconds)
+        self.calls += 1
+        self.waited += event.waited + event.seconds
 
     def exposed(self, report: Json, clock: Clock, conditions: Conditions) -> bytes:
         """The text of `/metrics` at a status report."""
@@ -247,7 +231,12 @@ class EventMetrics:
             for name in texts:
                 of[name].clear()
         self._show_watches(report["watches"], conditions)
-        self._show_endpoints(report["endpoints"])
+        for each in report["endpoints"]:
+            name, late, is_paused = each["endpoint"], each["late_seconds"], each["sending_paused"]
+            of["cdc_sync_delivery_lag_seconds"].labels(name).set(0 if is_paused else late or 0)
+            of["cdc_sync_sending_paused"].labels(name).set(is_paused)
+            # Without an entry no call could end the alarm.
+            of["cdc_sync_endpoint_healthy"].labels(name).set(each["mode"] == "healthy" or late is None)
         of["cdc_sync_build_info"].labels(__version__).set(1)
         of["cdc_sync_clock_skew_seconds"].set(clock.skew / 1000 if clock.shared else 0)
         of["cdc_sync_conditions"].set(len(wrong(conditions)))
@@ -257,7 +246,7 @@ class EventMetrics:
     def _show_watches(self, watches: Collection[Json], conditions: Conditions) -> None:
         connected, standby = self._seen[_CONNECTED], self._seen[_STANDBY]
         # The store may have more: a leader's, or those no longer configured.
-        are_many = self._are_many or len(watches) > FEW
+        are_many = max(len(self._watches), len(watches)) > FEW
         if are_many:  # one that stands by need not be connected
             connected = {watch: number for watch, number in connected.items() if not standby[watch]}
         seen: dict[str, Mapping[str, float]] = {
@@ -273,11 +262,3 @@ class EventMetrics:
             joined = {"": _JOINED.get(name, sum)(numbers.values())} if are_many and numbers else numbers
             for watch, number in joined.items():
                 self._of[name].labels(watch, *values).set(number)
-
-    def _show_endpoints(self, endpoints: Collection[Json]) -> None:
-        for each in endpoints:
-            name, late, is_paused = each["endpoint"], each["late_seconds"], each["sending_paused"]
-            self._of["cdc_sync_delivery_lag_seconds"].labels(name).set(0 if is_paused else late or 0)
-            self._of["cdc_sync_sending_paused"].labels(name).set(is_paused)
-            # Without an entry no call could end the alarm.
-            self._of["cdc_sync_endpoint_healthy"].labels(name).set(each["mode"] == "healthy" or late is None)

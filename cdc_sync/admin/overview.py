@@ -45,6 +45,8 @@ class Trends:
 
     def __init__(self, metrics: EventMetrics) -> None:
         self._metrics = metrics
+        self._calls, self._waited = metrics.calls, metrics.waited
+        """At the last sample."""
         self.lag: Bars = {}
         self.latency: Bars = {}
         self.pending: Bars = {}
@@ -54,8 +56,10 @@ class Trends:
         pending = sum(counts.pending for counts in (await store.report.counts()).values())
         self.lag = _with(self.lag, max(self._metrics.lags().values(), default=0.0), now)
         self.pending = _with(self.pending, pending, now)
-        if (latency := self._metrics.latency.take()) is not None:
-            self.latency = _with(self.latency, latency, now)
+        calls, waited = self._metrics.calls - self._calls, self._metrics.waited - self._waited
+        self._calls, self._waited = self._metrics.calls, self._metrics.waited
+        if calls:
+            self.latency = _with(self.latency, waited / calls, now)
 
 
 def _with(bars: Bars, value: float, now: int) -> Bars:

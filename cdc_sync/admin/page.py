@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 
 from cdc_sync import __version__
 from cdc_sync.admin.overview import BAR, BARS, HOURS, LISTED
+from cdc_sync.admin.watches import watch_of
 from cdc_sync.core.conditions import kind_of
 from cdc_sync.core.content import from_datetime, iso
 from cdc_sync.core.reasons import Reason
@@ -87,9 +88,8 @@ class Language:
 
     def condition(self, name: str) -> Markup:
         """The subject of a condition."""
-        kind = kind_of(name)
-        subject = name[len(kind) + 1 :]
-        return self.reason(Reason(name, f"condition {kind}{' of' if subject else ''}", {"subject": subject}))
+        subject = watch_of(name)
+        return self.reason(Reason(name, f"condition {kind_of(name)}{' of' if subject else ''}", {"subject": subject}))
 
     def word(self, kind: str, word: str) -> Markup:
         """A word that the store keeps, such as an event of the history."""

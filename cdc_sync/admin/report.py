@@ -4,7 +4,7 @@ Functions raise `StoreError`.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from cdc_sync.admin.watches import Json
@@ -62,13 +62,22 @@ async def _watches(config: Config, store: Store, now: int) -> list[Json]:
     positions = await store.report.positions_of_all(BASELINE, OVER_EARLIER_WORK)
     found = []
     for name in (*config.watches, *sorted(counts.keys() - config.watches.keys())):
-        fuse = fuses.get(name, Fuse())
+        has, at, fuse = counts.get(name, WatchCounts()), positions.get(name, {}), fuses.get(name, Fuse())
+        oldest = has.oldest_queued_at
         found.append(
             {
                 "watch": name,
                 **_configured(config, name),
-                **_baseline(positions.get(name, {})),
-                **_counts(counts.get(name, WatchCounts()), now),
+                "baseline": _baseline(at.get(BASELINE)),
+                "over_earlier_work": OVER_EARLIER_WORK in at,
+                "known": has.known,
+                "last_change_at": None if has.changed_at is None else iso(has.changed_at),
+                "pending": has.pending,
+                "oldest_pending_seconds": None if oldest is None else max(now - oldest, 0) / 1000,
+                "held": has.held,
+                "dead_letters": has.dead,
+                "skipped": has.skipped,
+                "suspected_deletions": has.suspected,
                 # With an intact fuse: of a suspected deletion.
                 "held_reason": held[name].reason if name in held else None,
                 "fuse": "whole" if fuse.blown_at is None else "blown",
@@ -89,26 +98,11 @@ def _configured(config: Config, name: str) -> Json:
     }
 
 
-def _baseline(positions: Mapping[str, str]) -> Json:
-    baseline: Json = {"state": "not begun", "rows": 0}
-    if BASELINE in positions:
-        position = json.loads(positions[BASELINE])
-        baseline = {"state": "done" if position["done"] else "running", "rows": position["known"]}
-    return {"baseline": baseline, "over_earlier_work": OVER_EARLIER_WORK in positions}
-
-
-def _counts(counts: WatchCounts, now: int) -> Json:
-    changed, oldest = counts.changed_at, counts.oldest_queued_at
-    return {
-        "known": counts.known,
-        "last_change_at": None if changed is None else iso(changed),
-        "pending": counts.pending,
-        "oldest_pending_seconds": None if oldest is None else max(now - oldest, 0) / 1000,
-        "held": counts.held,
-        "dead_letters": counts.dead,
-        "skipped": counts.skipped,
-        "suspected_deletions": counts.suspected,
-    }
+def _baseline(position: str | None) -> Json:
+    if position is None:
+        return {"state": "not begun", "rows": 0}
+    saved = json.loads(position)
+    return {"state": "done" if saved["done"] else "running", "rows": saved["known"]}
 
 
 async def _endpoints(store: Store, now: int) -> list[Json]:

@@ -1,6 +1,7 @@
 """The admin server: `/healthz`, `/readyz`, `/metrics`, `/api/status`, and the page with its actions."""
 
 import asyncio
+import errno
 import logging
 import os
 from collections import deque
@@ -14,6 +15,7 @@ from typing import Any, Self, cast
 from urllib.parse import urlencode
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -32,7 +34,6 @@ from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.visible import visible
 from cdc_sync.event_loop import end, regularly
-from cdc_sync.listening import bugs_alone, listening_at
 from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.protocol import Condition
@@ -52,7 +53,14 @@ _by: ContextVar[Reason | None] = ContextVar("by")
 """Who brought the token with the admitted request."""
 
 _logger = logging.getLogger(__name__)
-_logger.addFilter(bugs_alone)
+
+
+def _bugs_alone(record: logging.LogRecord) -> bool:
+    """Requests that are no HTTP are not logged, or a port scanner fills the log."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError))
+
+
+_logger.addFilter(_bugs_alone)
 
 
 class AdminError(OperationError):
@@ -71,7 +79,8 @@ class AdminServer:
 
     Attributes:
         clock: milliseconds since the epoch.
-        places: most connections; a scraper, checks and a few browsers take a dozen.
+        places: most connections; a scraper, checks and a few browsers take a dozen. A new one takes the place of the
+            oldest, so silent ones keep nobody out.
         url: once it listens.
     """
 
@@ -127,8 +136,7 @@ class AdminServer:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(runner.cleanup)
             try:
-                displaced = partial(self.observe, ConnectionDisplaced())
-                listening = await listening_at(server, listen.host, listen.port, self.places, displaced)
+                listening = await self._listen(server, listen)
             except OSError as error:
                 raise AdminError(listen, error.strerror) from error
             stack.callback(listening.close)
@@ -136,6 +144,25 @@ class AdminServer:
             sampling = asyncio.create_task(regularly(self._sample, _SAMPLED_EVERY))
             stack.push_async_callback(end, [sampling])
             yield self
+
+    async def _listen(self, server: web.Server, listen: HostPort) -> asyncio.Server:
+        """Listen; a burst may exceed the places until the next connection.
+
+        Raises:
+            OSError: the address does not permit it.
+        """
+
+        def connected() -> web.RequestHandler:
+            for oldest in server.connections[: max(len(server.connections) + 1 - self.places, 0)]:
+                if oldest.transport is not None and not oldest.transport.is_closing():
+                    self.observe(ConnectionDisplaced())
+                    oldest.transport.abort()
+            return server()
+
+        try:
+            return await asyncio.get_running_loop().create_server(connected, listen.host, listen.port)
+        except UnicodeError as error:
+            raise OSError(errno.EINVAL, f"{listen.host} is no host name") from error
 
     async def _sample(self) -> None:
         with suppress(StoreError):

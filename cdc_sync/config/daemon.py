@@ -24,17 +24,19 @@ def _dsn(dsn: SecretStr) -> SecretStr:
     return dsn
 
 
-def _is_url(url: SecretStr) -> bool:
-    return re.match(f"https?://|.*{UNRESOLVED}", url.get_secret_value()) is not None
-
-
 Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
 
 Token = Annotated[
     SecretStr, values.must(lambda token: re.fullmatch("[!-~]{16,}", token.get_secret_value()), _LONG_ENOUGH)
 ]
 
-Url = Annotated[SecretStr, values.must(_is_url, "expected a URL that begins with http:// or https://")]
+Url = Annotated[
+    SecretStr,
+    values.must(
+        lambda url: re.match(f"https?://|.*{UNRESOLVED}", url.get_secret_value()),
+        "expected a URL that begins with http:// or https://",
+    ),
+]
 
 
 class Database(Section):

@@ -172,9 +172,9 @@ class References(NamedTuple):
         Raises:
             SettingError: it has none.
         """
-        return self._file(body.removeprefix("file:")) if body.startswith("file:") else self._variable(body)
-
-    def _file(self, written: str) -> str:
+        if not body.startswith("file:"):
+            return self._variable(body)
+        written = body.removeprefix("file:")
         file = self.folder / re.sub(r"\$\{([^{}]*)\}", lambda match: self._variable(match[1]), written)
         try:
             text = read_text(file)

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path as FilePath
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from cdc_sync.config.document import (
     UNRESOLVED,
@@ -88,12 +87,15 @@ def _read(text: str, references: References, lacking: dict[Path, str] | None) ->
     problems = [_problem(document, path, message) for path, message in document.twice + no_value]
     try:
         # Where secrets may be missing, none is needed.
-        config = Config.model_validate(document.values, context=references if lacking is None else _unresolved)
+        reveal = references if lacking is None else lambda _: UNRESOLVED
+        config = Config.model_validate(document.values, context=reveal)
     except ValidationError as error:
-        found = [(_path_of(details), details["msg"]) for details in error.errors()]
-        # A missing value is not validated too: it would be reported twice.
-        wrong = [each for each in found if not any(each[0][: len(path)] == path for path, _ in no_value)]
-        return problems + [_problem(document, path, message) for path, message in wrong]
+        for details in error.errors():
+            where = tuple(key for key in details["loc"] if key != "[key]")
+            # A missing value is not validated too: it would be reported twice.
+            if not any(where[: len(path)] == path for path, _ in no_value):
+                problems.append(_problem(document, where, details["msg"]))
+        return problems
     return problems or config
 
 
@@ -116,14 +118,6 @@ def _replaced(references: References, no_value: list[tuple[Path, str]], text: st
 def is_secret(path: Path) -> bool:
     """Whether a value at a path is one: a connection string, the token, a webhook, a header."""
     return path[-1:] in {("token",), ("dsn",)} or path == ("notify", "url") or path[-2:-1] == ("headers",)
-
-
-def _unresolved(_: str) -> str:
-    return UNRESOLVED
-
-
-def _path_of(details: ErrorDetails) -> Path:
-    return tuple(key for key in details["loc"] if key != "[key]")
 
 
 def _problem(document: Document, path: Path, message: str) -> Problem:

@@ -1,7 +1,6 @@
 """Errors of a value and of a configuration. None shows a value of the file, which may be a secret."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import NamedTuple, TypeAlias
 
 from pydantic import ValidationError
@@ -65,12 +64,6 @@ class ConfigurationError(Exception):
             visible(f"{self.name}:{problem.line}: {problem}" if problem.line else f"{self.name}: {problem}")
             for problem in self.problems
         )
-
-
-def did_you_mean(text: str, known: Iterable[str]) -> str:
-    """A question after a message, if something known is similar; else nothing."""
-    close = get_close_matches(text, known, n=1)
-    return f'; did you mean "{close[0]}"?' if close else ""
 
 
 def path_text(path: Path) -> str:

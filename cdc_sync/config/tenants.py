@@ -5,7 +5,7 @@ template, so that a thousand of them take little memory.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from psycopg.sql import Identifier, Literal
@@ -51,20 +51,17 @@ def databases_of(config: Config, template: Watch) -> tuple[str, ...]:
 
 def tenants_named(config: Config, names: Iterable[str]) -> dict[str, list[Tenant]]:
     """The tenants for whom watches of these names are made, by template; other names stand for none."""
-    known = tuple(names)
-    return {template: list(_tenants_of(config, template, known)) for template in config.templates}
-
-
-def _tenants_of(config: Config, template: str, names: Iterable[str]) -> Iterator[Tenant]:
-    watch, prefix = config.templates[template], f"{template}{SEPARATOR}"
-    for_each, databases = watch.for_each, databases_of(config, watch)
+    found: dict[str, list[Tenant]] = {template: [] for template in config.templates}
+    databases = {template: databases_of(config, watch) for template, watch in config.templates.items()}
     for name in names:
-        if for_each is None or not name.startswith(prefix):
+        template, _, rest = name.partition(SEPARATOR)
+        watch = config.templates.get(template)
+        if watch is None or watch.for_each is None or not rest:
             continue
-        rest = name.removeprefix(prefix)
-        database, _, schema = rest.partition(".") if for_each.databases else (None, "", rest)
-        if database in (None, *databases) and _is_like(schema, for_each.schemas):
-            yield Tenant(database, schema or None)
+        database, _, schema = rest.partition(".") if watch.for_each.databases else (None, "", rest)
+        if database in (None, *databases[template]) and _is_like(schema, watch.for_each.schemas):
+            found[template].append(Tenant(database, schema or None))
+    return found
 
 
 def _is_like(schema: str, pattern: str | None) -> bool:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Annotated, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -25,7 +26,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from cdc_sync.config.problems import SettingError, did_you_mean, wrong_parts
+from cdc_sync.config.problems import SettingError, wrong_parts
 from cdc_sync.core.identifiers import QualifiedName, parse_column, parse_qualified
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
@@ -75,7 +76,8 @@ class Section(pydantic.BaseModel):
         """An error's message, without the value."""
         if found["type"] != "extra_forbidden":
             return found["msg"].removeprefix("Value error, ")
-        return f"unknown key{did_you_mean(str(found['loc'][-1]), cls._keys())}"
+        close = get_close_matches(str(found["loc"][-1]), cls._keys(), n=1)
+        return f'unknown key; did you mean "{close[0]}"?' if close else "unknown key"
 
 
 def must(hold: Callable[[Any], object], expected: str) -> AfterValidator:

@@ -6,13 +6,12 @@ from datetime import timedelta
 from functools import cache
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field
 
 from cdc_sync.config import values
 from cdc_sync.config.columns import Columns, Condition, Extra, ExtraName
 from cdc_sync.config.document import is_for_each_tenant
 from cdc_sync.config.hellowork import OwnHelloWork
-from cdc_sync.config.problems import SettingError
 from cdc_sync.config.values import Section
 
 _WITHOUT_SUMMER_TIME = {"CET", "EET", "MET", "WET"}
@@ -26,13 +25,9 @@ def _zones() -> frozenset[str]:
     return frozenset(zoneinfo.available_timezones() - _WITHOUT_SUMMER_TIME)
 
 
-def _time_zone(name: str) -> str:
-    if name not in _zones():
-        raise SettingError("expected a place of the IANA database, such as Europe/Paris")
-    return name
-
-
-TimeZone = Annotated[str, AfterValidator(_time_zone)]
+TimeZone = Annotated[
+    str, values.must(lambda name: name in _zones(), "expected a place of the IANA database, such as Europe/Paris")
+]
 
 Interval = Annotated[
     values.Duration, values.must(lambda length: length >= timedelta(milliseconds=10), "must be at least 10ms")
@@ -109,8 +104,7 @@ class Capture(Section):
     @property
     def needs(self) -> Needs:
         """What it needs of the ATS's database, for `check`, `sql install` and `sql grants`."""
-        by_mode = {"notify": Needs(log=True), "poll": Needs(watermark=self.watermark)}
-        return by_mode[self.mode]
+        return Needs(log=True) if self.mode == "notify" else Needs(watermark=self.watermark)
 
     _poll_needs_a_watermark = values.refuse(
         "watermark",
@@ -186,10 +180,6 @@ class Override(Section):
     status: Status = Field(default_factory=Status)
     timezone: TimeZone | None = None
     hellowork: OwnHelloWork = Field(default_factory=OwnHelloWork)
-
-
-def _is_of_tenants(header: SecretStr) -> bool:
-    return is_for_each_tenant(header.get_secret_value())
 
 
 class Watch(Section):
@@ -285,6 +275,9 @@ class Watch(Section):
     )
     _files_are_of_tenants = values.refuse(
         "hellowork",
-        lambda hellowork, given: given["for_each"] is None and any(map(_is_of_tenants, hellowork.headers.values())),
+        lambda hellowork, given: (
+            given["for_each"] is None
+            and any(is_for_each_tenant(value.get_secret_value()) for value in hellowork.headers.values())
+        ),
         "expected for_each beside it: {tenant} stands for nothing",
     )

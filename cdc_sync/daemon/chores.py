@@ -135,29 +135,24 @@ class Pulse:
 
     async def look(self, config: Config) -> None:
         """Look once; also count what the store has of each watch."""
-        self._look_at_clock()
-        self._look_at_captures(config)
-        process, store = self._process, self._store
+        process, store, emit = self._process, self._store, self._process.emit
+        # A difference of this machine's clock delays nothing.
+        clock = store.driver.clock
+        found = clock.skew
+        skew = found if abs(found) > WORTH_REPORTING else 0
+        if abs(skew - self._skew) > WORTH_REPORTING:
+            self._skew = skew
+            emit(events.ClockSkewed(skew / 1000, clock.shared) if skew else events.ClockAgrees())
+        lags = process.metrics.lags()
+        for name, watch in config.watches.items():
+            limit = _PATIENCE + KINDS[watch.capture.mode].longest_silence(watch.capture)
+            is_late = lags.get(name, 0.0) > limit
+            emit(events.CaptureLate(name, limit) if is_late else events.CaptureInTime(name))
         try:
             process.counts = await store.report.counts()
             await self._look_at_deliveries()
         except StoreError:  # the sender reports it
             process.counts = None
-
-    def _look_at_clock(self) -> None:
-        """Report a new difference of this machine's clock; it delays nothing."""
-        clock = self._store.driver.clock
-        skew = found if abs(found := clock.skew) > WORTH_REPORTING else 0
-        if abs(skew - self._skew) > WORTH_REPORTING:
-            self._skew = skew
-            self._process.emit(events.ClockSkewed(skew / 1000, clock.shared) if skew else events.ClockAgrees())
-
-    def _look_at_captures(self, config: Config) -> None:
-        lags, emit = self._process.metrics.lags(), self._process.emit
-        for name, watch in config.watches.items():
-            limit = _PATIENCE + KINDS[watch.capture.mode].longest_silence(watch.capture)
-            is_late = lags.get(name, 0.0) > limit
-            emit(events.CaptureLate(name, limit) if is_late else events.CaptureInTime(name))
 
     async def _look_at_deliveries(self) -> None:
         store, emit = self._store, self._process.emit

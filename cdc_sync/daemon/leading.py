@@ -162,8 +162,8 @@ class Leading:
             finally:
                 # The calls first: a former leader has little time for that.
                 await end([sending])
-                is_lost = self._lead.holding.done()
-                if is_lost:  # SIGALRM, at the end of its lease, must not end a process that leads no more
+                if self._lead.holding.done():
+                    # SIGALRM, at the end of its lease, must not end a process that leads no more.
                     self._lead.no_more_calls()
                 await end(self._tasks)
         raise_failures(self._ended_alone)

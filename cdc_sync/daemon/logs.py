@@ -27,7 +27,7 @@ from cdc_sync.core.watch_names import SEPARATOR, listed
 from cdc_sync.packaged import data
 
 LOGGER = logging.getLogger("cdc_sync")
-"""Writes our own lines; the `fields` of a record are beside its message."""
+"""Writes our own lines; the `fields` of a record are beside its message, and `subject` is for `Repeats`."""
 
 Fields = dict[str, object]
 
@@ -66,11 +66,6 @@ def configure(log: Log, environ: Mapping[str, str]) -> None:
     logging.basicConfig(level=max(level, WARNING), handlers=[handler], force=True)
     LOGGER.setLevel(level)
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
-
-
-def write(level: int, message: str, fields: Fields, subject: object = None) -> None:
-    """Write a line of our own; lines with the same `subject`, if it is not None, come once a minute at most."""
-    LOGGER.log(level, message, extra={"fields": fields, "subject": subject})
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
@@ -136,7 +131,10 @@ class Repeats(logging.Filter):
     def filter(self, record: LogRecord) -> bool:
         """Whether a record has a line."""
         if record.name != LOGGER.name:
-            _describe(record)
+            # Without the exception's text, which may quote a DSN or a row.
+            exception = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+            record.fields = {"library": record.name, "exception": exception}
+            record.subject = (record.name, exception, record.getMessage().partition("\n")[0])
         subject = record.__dict__.get("subject")
         if subject is None:
             return True
@@ -145,28 +143,12 @@ class Repeats(logging.Filter):
         if now < free_at:
             self._seen[subject] = free_at, times + 1
             return False
-        self._seen.pop(subject, None)
-        self._forget_past(now)
+        if len(self._seen) >= _MANY_SUBJECTS:
+            self._seen = {of: seen for of, seen in self._seen.items() if now < seen[0]}
         self._seen[subject] = now + _MINUTE, 0
         if times:
             record.__dict__["fields"]["times"] = times + 1
         return True
-
-    def _forget_past(self, now: float) -> None:
-        """Each subject of the last minute had a line, so their number needs no limit."""
-        while len(self._seen) >= _MANY_SUBJECTS:
-            oldest = next(iter(self._seen))
-            free_at, _ = self._seen[oldest]
-            if now < free_at:
-                return
-            del self._seen[oldest]
-
-
-def _describe(record: LogRecord) -> None:
-    """Give a library's record fields and a subject: without the exception's text, which may quote a DSN or a row."""
-    exception = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
-    record.fields = {"library": record.name, "exception": exception}
-    record.subject = (record.name, exception, record.getMessage().partition("\n")[0])
 
 
 _TEXTS = data("daemon/logs.yaml")
@@ -191,23 +173,25 @@ def handlers(shown_elsewhere: Iterable[type[Event]] = ()) -> Handlers:
 
 def _writer(of: type[Any], line: Mapping[str, Any], level_of: Callable[[str, Any], int]) -> Handler:
     """What writes a type's line."""
-    by, form_of = line.get("by"), _FORMS.get
+    by = line.get("by")
     hidden = {"message", by, *line.get("without", ()), *re.findall(r"{(\w+)}", str(line["message"]))}
-    names = [field.name for field in fields_of(of) if field.name not in hidden]
-    shown = [(name, _TEXTS["fields"].get(name, name), form_of(name, _shown)) for name in names]
+    shown = [field.name for field in fields_of(of) if field.name not in hidden]
+    name_of = _TEXTS["fields"].get
 
     def handle(event: Any) -> None:
         case = None if by is None else getattr(event, by)
         level = level_of(_of_case(line["level"], case), event)
         if not LOGGER.isEnabledFor(level):
             return
-        fields: Fields = {called: form(getattr(event, name)) for name, called, form in shown}
+        fields: Fields = {name_of(name, name): _shown(name, getattr(event, name)) for name in shown}
         if of is events.CallEnded:
-            _describe_call(fields, event)
+            fields["ms"] = round(event.seconds * 1000)
+            if event.outcome == "acknowledged":
+                del fields["reply"]
         text = _of_case(line["message"], case).format(remedy=REMEDY, **vars(event))
         repeats = _of_case(line.get("repeats"), case)
         subject = None if repeats is None else (of, *(getattr(event, name) for name in repeats))
-        write(level, text, fields, subject)
+        LOGGER.log(level, text, extra={"fields": fields, "subject": subject})
 
     return handle
 
@@ -241,24 +225,22 @@ class _Levels:
 
     def of(self, name: str, event: Any) -> int:
         """The level of an event's line."""
-        level = self._by_rule(name, event)
-        return max(level, INFO) if isinstance(event, _BACK + _MENDED) and self._ends_loss(event) else level
-
-    def _by_rule(self, name: str, event: Any) -> int:
         match name:
             case "milestone":
                 # Another line lists tenants; what is lost may be lost again before it works.
                 is_on_the_way = isinstance(event, _ON_THE_WAY) and event.watch in self._lost
-                return DEBUG if SEPARATOR in event.watch or is_on_the_way else INFO
+                level = DEBUG if SEPARATOR in event.watch or is_on_the_way else INFO
             case "loss":
-                return self._of_loss(event)
+                level = self._of_loss(event)
             case "attempt":
-                return INFO if event.attempt == 1 else DEBUG
+                level = INFO if event.attempt == 1 else DEBUG
             case "sweep" if event.repaired.keys() - {events.ASKED_FOR}:
-                return WARNING
+                level = WARNING
             case "sweep":
-                return INFO if event.repaired else DEBUG
-        return LEVELS[name]
+                level = INFO if event.repaired else DEBUG
+            case _:
+                level = LEVELS[name]
+        return max(level, INFO) if isinstance(event, _BACK + _MENDED) and self._ends_loss(event) else level
 
     def _of_loss(self, event: events.WatchLost) -> int:
         loss = replace(event, watch="")
@@ -276,25 +258,17 @@ class _Levels:
         return loss not in self._lost.values()
 
 
-def _short(seconds: float) -> str | None:
-    return str(timedelta(seconds=round(seconds))) if seconds else None
-
-
-def _if_any(value: object) -> object:
-    return value or None
-
-
-_FORMS: Mapping[str, Callable[[Any], object]] = {
-    "at": iso,
-    "server_version": lambda version: version // 10_000,
-    **dict.fromkeys(("limit", "pause", "wait"), _short),
-    **dict.fromkeys(("database", "dry_run", "estimate"), _if_any),
-}
-"""The forms of some fields' values. A value of None is left out."""
-
-
-def _shown(value: Any) -> object:
-    """The form of any other field's value."""
+def _shown(name: str, value: Any) -> object:
+    """The form of a field's value; a value of None is left out."""
+    match name:
+        case "at":
+            value = iso(value)
+        case "server_version":
+            value //= 10_000
+        case "limit" | "pause" | "wait":
+            value = str(timedelta(seconds=round(value))) if value else None
+        case "database" | "dry_run" | "estimate":
+            value = value or None
     match value:
         case tuple():
             return listed(value, ",") or None
@@ -303,13 +277,6 @@ def _shown(value: Any) -> object:
     return value
 
 
-def _describe_call(fields: Fields, event: events.CallEnded) -> None:
-    """Whole milliseconds; an answer only if the call failed."""
-    fields["ms"] = round(event.seconds * 1000)
-    if event.outcome == "acknowledged":
-        del fields["reply"]
-
-
 def _reload_refused(event: events.ReloadRefused) -> None:
     for problem in event.problems:
-        write(ERROR, f"not reloaded, the configuration in use stays: {problem}", {})
+        LOGGER.error("not reloaded, the configuration in use stays: %s", problem, extra={"fields": {}})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cdc_sync.config import Config
 from cdc_sync.core import events
-from cdc_sync.core.events import Consumer
+from cdc_sync.core.events import Consumer, Handlers
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.replies import is_paused
 from cdc_sync.daemon.leading import Leading
@@ -49,8 +49,8 @@ async def run_once(
         if isinstance(event, events.CallEnded) or event.outcome == "dead":
             calls[event.outcome] += 1
 
-    counting: Consumer = lambda: {events.CallEnded: count, events.Decided: count}  # noqa: E731 - a consumer
-    process = Process(config, [*consumers, counting], show, dry_run=dry_run)
+    counting: Handlers = {events.CallEnded: count, events.Decided: count}
+    process = Process(config, [*consumers, lambda: counting], show, dry_run=dry_run)
     async with opened_lead(process, _insist_on_lead) as lead:
         lead.holding.add_done_callback(lambda _: process.over.set())
         with ungrouped(StoreError):
@@ -61,8 +61,8 @@ async def _work(process: Process, lead: Lead, calls: Counter[str]) -> OnceResult
     tenants, store = Tenants(process), lead.store
     config = await tenants.look_first(process.config, store)
     unasked, refused = tenants.found.unasked, tenants.found.refused
-    for error in unasked.values() if not config.watches else ():
-        raise error
+    if unasked and not config.watches:
+        raise next(iter(unasked.values()))
     failed = await Leading(process, lead, config, tenants, process.over).work_once()
     counts = (await store.report.counts()).values()
     return OnceResult(

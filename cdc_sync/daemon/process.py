@@ -69,12 +69,6 @@ class Process:
             self.conditions_changed.set()
         self._dispatch.emit(event)
 
-    def use(self, config: Config) -> None:
-        """Use another configuration; the present stage ends."""
-        self.config = config
-        self.admin.use(config)
-        self.over.set()
-
     def stop(self) -> None:
         """End the process in order."""
         self.stopping.set()

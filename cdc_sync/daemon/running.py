@@ -11,6 +11,7 @@ the other configuration. Meanwhile it keeps the lead and serves the page.
 
 import asyncio
 import os
+import resource
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -28,7 +29,6 @@ from cdc_sync.daemon.notices import LOOK_EVERY, Notices
 from cdc_sync.daemon.process import Process, opened_lead, unless
 from cdc_sync.daemon.tenants import Tenants
 from cdc_sync.event_loop import end, raise_failures, regularly, ungrouped
-from cdc_sync.listening import allow_all_descriptors
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.lead import Lead, Standby
 from cdc_sync.store.opening import store_dsn
@@ -236,9 +236,19 @@ class Daemon:
             process.emit(events.ReloadRefused(refusal))
             return
         self._used(config)
-        process.use(config)
+        process.config = config
+        self._admin.use(config)
+        process.over.set()
         if self._leading is None:
             process.emit(events.Reloaded(()))
+
+
+def allow_all_descriptors() -> None:
+    """Raise the process's soft limit of open files, which systemd sets to 1,024, to the hard one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # A sandbox that forbids it (systemd's filter @resources) has a deliberate limit.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def changes_that_need_a_restart(now: Config, then: Config) -> tuple[str, ...]:

@@ -52,17 +52,14 @@ class WatchWorker:
     """Keeps one watch running."""
 
     def __init__(self, parts: WatchParts) -> None:
-        self._parts = replace(parts, want_sweep=self.want_sweep)
         self._sweep_wanted = asyncio.Event()
+        """A sweep shall begin as soon as the spacing of sweeps allows."""
+        self._parts = replace(parts, want_sweep=self._sweep_wanted.set)
         # What the store refused of a sweep, only a sweep writes again.
         self._sweep_failed = False
         self._failures = 0
         """In a row."""
         self._next_sweep_from = 0.0
-
-    def want_sweep(self) -> None:
-        """Sweep as soon as the spacing of sweeps allows."""
-        self._sweep_wanted.set()
 
     async def run(self) -> None:
         """Work for ever; wait while a database, a store or the system refuses.
@@ -78,17 +75,14 @@ class WatchWorker:
             except (SourceError, StoreError, OSError) as error:
                 if isinstance(error, AnotherDatabaseError) and self._parts.database.is_only:
                     raise
-                wait = self._wait_after(error)
+                self._failures += 1
+                database = self._parts.database
+                if error is database.failure:  # all of its watches try again together
+                    wait = database.try_at - asyncio.get_running_loop().time()
+                else:
+                    wait = wait_after(error, self._failures)
                 self.report(_failure(error))
                 await asyncio.sleep(wait)
-
-    def _wait_after(self, error: Failure | OSError) -> float:
-        """Seconds until the next try; all watches retry together after a failure of their database."""
-        self._failures += 1
-        database = self._parts.database
-        if error is database.failure:
-            return database.try_at - asyncio.get_running_loop().time()
-        return wait_after(error, self._failures)
 
     def report(self, failure: Failure) -> None:
         """Report a failure."""
@@ -115,25 +109,24 @@ class WatchWorker:
             capture = await begin(intake, meanwhile)
             jobs = await capture.jobs()
             jobs["sessions"] = intake.sessions.until_lost
-            jobs["sweeps"] = partial(self._begin_and_sweep, capture)
+            jobs["sweeps"] = partial(self._sweeps, capture)
             jobs["deletions"] = Deletions(intake).confirm
             # A store's error explains more than a source's.
             with ungrouped(AnotherDatabaseError, StoreError, SourceError, OSError, ChangedError):
                 await supervise({f"{parts.name}: {job}": work for job, work in jobs.items()})
 
-    async def _begin_and_sweep(self, capture: Capture) -> None:
-        # Ready: capture works, and earlier commits are applied.
-        await capture.catch_up()
-        if not self._sweep_failed:
-            self._store_works()
-        self._parts.observe(events.CaptureStarted(self._parts.name))
-        await self._sweeps(capture)
-
     def _store_works(self) -> None:
         self._parts.observe(events.StoreRecovered(self._parts.name))
 
     async def _sweeps(self, capture: Capture) -> None:
-        """Sweep at the start, at each interval and on request, within the sweeps' share of the time."""
+        """Report that capture has started; then sweep at once, at each interval and on request.
+
+        The sweeps have their share of the time.
+        """
+        await capture.catch_up()  # earlier commits are applied
+        if not self._sweep_failed:
+            self._store_works()
+        self._parts.observe(events.CaptureStarted(self._parts.name))
         interval = self._parts.watch.capture.sweep.total_seconds()
         clock = asyncio.get_running_loop().time
         until_next = interval * random.random()  # noqa: S311 - spreads the watches' sweeps
@@ -305,9 +298,10 @@ class Watches:
                 yield
             except (SourceError, AnotherDatabaseError, OSError) as error:
                 failed.add(worker)
+                failure = _failure(error)
                 if len(failed) == len(names):
-                    raise _failure(error) from None
-                worker.report(_failure(error))
+                    raise failure from None
+                worker.report(failure)
 
         for database in self._databases.values():
             workers = [self._worker(name) for name in names if self._database(name) is database]

@@ -17,8 +17,8 @@ from aiohttp import web
 from cdc_sync import signals
 from cdc_sync.config import HostPort
 from cdc_sync.core.failures import OperationError
+from cdc_sync.core.status_url import names_loopback
 from cdc_sync.emulator.validation import violations
-from cdc_sync.listening import names_loopback
 
 CALLS = "/_emulator/calls"
 
@@ -120,7 +120,6 @@ class Emulator:
         return await self.answer(await _read(request), request)
 
     def _list(self, host: str) -> web.Response:
-        # A page may have pointed its own name at the loopback.
         if names_loopback(self._host) and not names_loopback(host):
             return refusal(421, f"{host!r} is no name of this machine's loopback: ask for 127.0.0.1 or localhost")
         return web.json_response([call.as_json() for call in self.calls])

@@ -1,10 +1,10 @@
-"""The limit of open files that a server gives itself."""
+"""The limit of open files that the daemon gives itself."""
 
 import resource
 
 import pytest
 
-from cdc_sync import listening
+from cdc_sync.daemon.running import allow_all_descriptors
 
 
 def test_a_sandbox_that_forbids_to_raise_the_limit_keeps_nothing_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,6 +14,6 @@ def test_a_sandbox_that_forbids_to_raise_the_limit_keeps_nothing_from_starting(m
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(resource, "setrlimit", forbidden)
 
-    listening.allow_all_descriptors()
+    allow_all_descriptors()
 
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before

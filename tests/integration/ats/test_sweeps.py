@@ -652,7 +652,7 @@ async def test_a_sweep_takes_a_tenth_of_the_time_at_most(
         async with sweeping(worker, rig):
             await eventually(lambda: rig.heard(SweepDone), "a sweep")
             if wanted:
-                worker.want_sweep()
+                worker._sweep_wanted.set()
             await eventually(lambda: len(paged.asked) > PAGES, "the next one's first page")
 
         took = paged.given[PAGES - 1] - paged.asked[0]
@@ -668,7 +668,7 @@ async def test_a_sweep_that_is_asked_for_during_another_one_follows_it(
 
         async def asked_for_meanwhile(each: Sweep) -> SweepDone:
             if not begun:
-                worker.want_sweep()
+                worker._sweep_wanted.set()
             begun.append(each)
             return await sweep(each)
 

@@ -20,6 +20,7 @@ from cdc_sync.core.status_url import (
     id_in,
     id_refusal,
     is_loopback,
+    names_loopback,
 )
 
 OUT_OF_PLACE = "cannot stand in a URL's path: a proxy that decodes the path would lead it elsewhere"
@@ -161,6 +162,21 @@ def test_a_refusal_names_the_entry_that_would_allow_it(url: str, entry: str) -> 
 )  # fmt: skip
 def test_loopback(host: str, *, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("header", "loopback"),
+    [
+        ("127.0.0.1:8765", True),
+        ("LocalHost", True),
+        ("[::1]:8765", True),
+        ("pointed.here.example:8765", False),
+        ("", False),
+        ("[::1", False),
+    ],
+)
+def test_a_host_header_names_this_machine_or_not(header: str, loopback: bool) -> None:  # noqa: FBT001 - a parameter
+    assert names_loopback(header) is loopback
 
 
 @pytest.mark.parametrize("url", ["", "ftp://a/", "https://a@b/", f"{BASE}\n", "http\u017f://a/"])
