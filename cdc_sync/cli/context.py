@@ -144,8 +144,10 @@ async def in_tables(
 
 
 def acting(store: Store, action: str, on: str | None = None) -> PersonActed:
-    """A person's action now."""
-    return PersonActed(store.driver.clock.for_people(), action, _operator(), 1, on)
+    """A person's action now: of this process's user, and of the one before sudo."""
+    name, sudo = user(), os.environ.get("SUDO_USER")
+    who = visible(f"{sudo} as {name}" if sudo and sudo != name else name)
+    return PersonActed(store.driver.clock.for_people(), action, who, 1, on)
 
 
 def user() -> str:
@@ -154,12 +156,6 @@ def user() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
-
-
-def _operator() -> str:
-    """The user, and the one before sudo."""
-    name, sudo = user(), os.environ.get("SUDO_USER")
-    return visible(f"{sudo} as {name}" if sudo and sudo != name else name)
 
 
 def chosen(config: Config, watch: str | None) -> list[str]:

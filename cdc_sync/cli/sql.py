@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -112,10 +112,7 @@ class Target:
 
     async def put_out(self, script: str | Iterable[Part], *, apply: bool) -> None:
         """Print a script, or run it."""
-        if apply:
-            await _run(self.connection(), script, store=self.store)
-        else:
-            _print(script)
+        await _put_out(script, self.connection() if apply else None, store=self.store)
 
     async def selected(self, watch: str | None) -> Config:
         """The configuration with the watches of a name or a pattern (None: all).
@@ -205,18 +202,16 @@ async def uninstall(  # noqa: PLR0917 - typer's options
     """
     if watch is not None and (store or everything):
         raise misused("only one of --watch, --all and --store")
-    script: str | Iterable[Part] = store_scripts.uninstall() if store else scripts.uninstall(watch)
-    if not everything:
-        target = _target(context, dsn, store=store, database=database)
-        if watch is not None and is_pattern(watch):
-            script = [Part(name, scripts.uninstall(name)) for name in (await target.selected(watch)).watches]
-        await target.put_out(script, apply=apply)
-    elif not apply:
-        _print(script)
-    elif dsn is None:
+    if everything and apply and dsn is None:
         raise misused("no configuration is read with --all: name the connection", "--dsn")
-    else:
-        await _run(dsn, script, store=store)
+    script: str | Iterable[Part] = store_scripts.uninstall() if store else scripts.uninstall(watch)
+    if everything:
+        await _put_out(script, dsn if apply else None, store=store)
+        return
+    target = _target(context, dsn, store=store, database=database)
+    if watch is not None and is_pattern(watch):
+        script = [Part(name, scripts.uninstall(name)) for name in (await target.selected(watch)).watches]
+    await target.put_out(script, apply=apply)
 
 
 @sql.command()
@@ -237,13 +232,18 @@ async def verify(  # noqa: PLR0917 - typer's options
     """A query that compares what is installed with what `install` would install, or shows what is left of it."""
     # Remains are found without a configuration.
     target = partial(_target, context, dsn, database=database)
+    watches: Mapping[str, Watch] = {}
     if expect == "absent":
-        query, watches = verifying.absent(watch), dict[str, Watch]()
+        query = verifying.absent(watch)
     else:
         config = await target().selected(watch)
-        query, watches = _comparison(target(), config, watch, owner), dict(config.watches)
+        watches = config.watches
+        # A watch of its own has nothing to do with the templates' functions.
+        refuse_undeclared(watches if watch is not None else {**config.templates, **watches})
+        functions = None if watch is not None else scripts.tenant_functions(config, owner, target().user)
+        query = verifying.verify(watches, functions, is_all=watch is None)
     if not apply:
-        _print(verifying.as_script(query, watches))
+        await _put_out(verifying.as_script(query, watches), None, store=False)
         return
     async with connected(dsn or target().connection()) as connection:
         seen = await verified(connection, query)
@@ -252,16 +252,6 @@ async def verify(  # noqa: PLR0917 - typer's options
     print_text("verified", seen=shown, expect=expect, watch=watch, others=len(seen) - len(shown))
     if any(each.state != "ok" for each in seen):
         raise typer.Exit(1)
-
-
-def _comparison(target: Target, config: Config, watch: str | None, owner: str | None) -> str:
-    """The query that compares what is installed with what `install` would install, of a watch or of all."""
-    if watch is not None:
-        refuse_undeclared(config.watches)
-        return verifying.verify(config.watches, is_all=False)
-    refuse_undeclared({**config.templates, **config.watches})
-    functions = scripts.tenant_functions(config, owner, target.user)
-    return verifying.verify(config.watches, functions)
 
 
 @sql.command()
@@ -285,7 +275,8 @@ async def grants(  # noqa: PLR0917 - typer's options
         await target.put_out(script, apply=apply)
         return
     config = await target.selected(watch)
-    await target.put_out(granting.revokes(config, user) if revoke else granting.grants(config, user), apply=apply)
+    script = granting.revokes(config, user) if revoke else granting.grants(config, user)
+    await target.put_out(script, apply=apply)
     if apply and not revoke:
         # PostgreSQL has only warned of these.
         queries = [granting.missing_grants(name, watch, user) for name, watch in config.watches.items()]
@@ -316,22 +307,18 @@ async def id_table(  # noqa: PLR0917 - typer's options
     await target.put_out(script, apply=apply)
 
 
-def _print(script: str | Iterable[Part]) -> None:
-    for part in scripts.for_psql(_parts(script)):
-        put_out(part)
-
-
-def _parts(script: str | Iterable[Part]) -> Iterable[Part]:
-    return [Part(None, script)] if isinstance(script, str) else script
-
-
-async def _run(dsn: str, script: str | Iterable[Part], *, store: bool) -> None:
-    """Run a script, and say of which watches it failed: the others are done."""
+async def _put_out(script: str | Iterable[Part], dsn: str | None, *, store: bool) -> None:
+    """Print a script, or run it by this connection, and say of which watches it failed: the others are done."""
+    parts = [Part(None, script)] if isinstance(script, str) else script
+    if dsn is None:
+        for text_of_part in scripts.for_psql(parts):
+            put_out(text_of_part)
+        return
     failed: dict[str, OperationError] = {}
     async with connected(dsn) as connection:
         await connection.execute("SET client_min_messages = warning")
         connection.add_notice_handler(lambda notice: say(f"{notice.severity}: {notice.message_primary}", err=True))
-        for part in _parts(script):
+        for part in parts:
             try:
                 # In the connection's encoding: in another, a name's last byte might swallow its quote.
                 await connection.execute(part.script.encode(connection.info.encoding))
