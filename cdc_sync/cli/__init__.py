@@ -25,9 +25,9 @@ EX_CONFIG = 78
 """sysexits.h; systemd must not restart."""
 
 _IN_ORDER = """
-run check init plan labels status explain:status resend:decisions pause:operator resume:operator
+run check init plan labels status explain:status resend:operator pause:operator resume:operator
 backup:operator adopt-database:operator forget:operator emulator:demo demo sql
-dead-letters:decisions fuse:decisions config:init files:init
+dead-letters:operator fuse:operator config:init files:init
 """
 _MODULES = {name: module or name for name, _, module in (each.partition(":") for each in _IN_ORDER.split())}
 """Each command's module, in the order of the help."""

@@ -8,7 +8,7 @@ import os
 import pwd
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -45,14 +45,6 @@ def confirm(what: str, *, yes: bool) -> None:
         raise misused(f"{what} Nothing is done yet: there is no terminal to ask on, so say --yes")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the event loop's would wait for the answer
     typer.confirm(visible(f"{what} Go on?"), abort=True, err=True)
-
-
-def complain(application_ids: Collection[str], why: str) -> None:
-    """Say why nothing was done with these applications, and end with 1, if there are any."""
-    for application_id in sorted(application_ids):
-        say(f"{application_id} {why.format(application_id)}", err=True)
-    if application_ids:
-        raise typer.Exit(1)
 
 
 @contextmanager
