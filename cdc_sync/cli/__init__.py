@@ -33,9 +33,6 @@ _MODULES = {name: module or name for name, _, module in (each.partition(":") for
 """Each command's module, in the order of the help."""
 
 
-_BEFORE_THE_COMMAND = {"--config", "--version"}
-
-
 class _Commands(TyperGroup):
     """Loads a command when it is used: a daemon keeps what it has loaded."""
 
@@ -68,7 +65,7 @@ class _Commands(TyperGroup):
         try:
             found = super().invoke(ctx)
         except Exception as error:  # NoSuchOption of typer's click
-            if (option := getattr(error, "option_name", None)) in _BEFORE_THE_COMMAND:
+            if (option := getattr(error, "option_name", None)) in {"--config", "--version"}:
                 raise misused(f"{option} stands before the command") from None
             raise
         if iscoroutine(found):

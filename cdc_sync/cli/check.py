@@ -14,7 +14,6 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -35,7 +34,7 @@ from cdc_sync.config.tenants import tenants_named
 from cdc_sync.core.content import from_datetime
 from cdc_sync.core.events import Event
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import Finding, State, Tell, Texts, check_clock, clock_skew, found
+from cdc_sync.core.findings import Finding, State, Tell, check_clock, clock_skew, found
 from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.daemon.logs import LINES
@@ -47,6 +46,9 @@ from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.opening import opened_beside, place_of
 from cdc_sync.wall_clock import wall_clock
+
+_found = partial(found, data("cli/check.yaml"))
+"""A finding with a text of `check.yaml`."""
 
 _SCRIPT = re.compile(r"\bcdc-sync sql (install|uninstall|grants|verify)\b(?! --(database|store))")
 """A command on one database."""
@@ -99,19 +101,15 @@ class Report:
         """Collect a finding."""
         self.findings.append(finding)
         if self._shows and (finding.state != "ok" or finding.watch not in self.many):
-            _show(finding)
+            about = " ".join(filter(None, (finding.database, finding.watch, finding.check)))
+            say(f"{finding.state:7}  {about}: {finding.message}")
+            for line in (finding.remedy or "").splitlines():
+                say(f"         → {line}")
 
 
 def _configuration(state: State, problem: Problem) -> Finding:
     place = problem.path or "the file"
     return Finding("configuration", state, str(problem), problem.remedy or f"Correct {place} in the configuration.")
-
-
-def _show(finding: Finding) -> None:
-    about = " ".join(filter(None, (finding.database, finding.watch, finding.check)))
-    say(f"{finding.state:7}  {about}: {finding.message}")
-    for line in (finding.remedy or "").splitlines():
-        say(f"         → {line}")
 
 
 async def _check(config: Config, watch: str | None, report: Report) -> None:
@@ -156,10 +154,6 @@ def of_database(tell: Tell, config: Config, name: str, finding: Finding) -> None
     remedy = finding.remedy and finding.remedy.replace("database.dsn", dsn)
     remedy = remedy and _SCRIPT.sub(rf"\g<0> --database {name}", remedy)
     tell(finding._replace(database=name, message=finding.message.replace("database.dsn", dsn), remedy=remedy))
-
-
-def _found(name: str, watch: str | None = None, **facts: Any) -> Finding:
-    return found(cast("Texts", data("cli/check.yaml")), name, watch=watch, **facts)
 
 
 def finding(check: str, state: State, text: str, watch: str | None = None, more: str = "") -> Finding:

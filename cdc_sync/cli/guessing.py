@@ -69,8 +69,10 @@ def _score(table: Table) -> int:
 
 def propose(table: Table, seen: Survey, others: Iterable[Table] = ()) -> Proposal:
     """Propose a watch of a table; `others` look like a table of applications too."""
-    values = _taken(table, seen.tables)
-    watermark = values.pop("watermark", None)
+    changed = _dated(table, "changed")
+    watermark = None if changed is None else changed.name
+    sure = {"created": _dated(table, "created"), "event_date": _of_event(table), "job_id": _job(table, seen.tables)}
+    values = {field: column.name for field, column in sure.items() if column is not None}
     undecided = [f"table: {other.name} looks like it too" for other in others]
     if not table.key:
         undecided.append("key: nothing makes a column unique in the database; it must be, and never NULL")
@@ -85,17 +87,6 @@ def propose(table: Table, seen: Survey, others: Iterable[Table] = ()) -> Proposa
     if mode == "poll" and watermark is not None:
         undecided.append(f"watermark: does the ATS set {written(watermark)} at every change?")
     return Proposal(table, table.key or (table.columns[0].name,), values, watermark, mode, tuple(undecided))
-
-
-def _taken(table: Table, tables: tuple[Table, ...]) -> dict[str, str]:
-    """What is sure."""
-    found = {
-        "created": _dated(table, "created"),
-        "event_date": _of_event(table),
-        "watermark": _dated(table, "changed"),
-        "job_id": _job(table, tables),
-    }
-    return {field: column.name for field, column in found.items() if column is not None}
 
 
 def _dated(table: Table, kind: Literal["created", "changed"]) -> Column | None:

@@ -22,7 +22,7 @@ from cdc_sync.core.batch import NO_CALLS
 from cdc_sync.core.content import Content, iso
 from cdc_sync.core.diff import transition
 from cdc_sync.core.events import BaselineDone, DeletionsWait, Event, StatusRulesChanged, WatchLost
-from cdc_sync.core.outbox import Entry, EntryState, Skip
+from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.core.replies import is_paused
 from cdc_sync.core.watch_names import listed
 from cdc_sync.daemon.process import Process
@@ -62,7 +62,11 @@ async def plan(
     elif not found.failed or found.without_failed(names):
         totals = Counter(item["when"] for item in items).most_common()
         print_text("plan", notes=dict.fromkeys(found.notes), items=items, totals=totals)
-        _show([[item] for item in items] if every else _grouped(items), len(items))
+        groups = [[item] for item in items] if every else _grouped(items)
+        more = len(items) - sum(map(len, groups))
+        columns = ("watch", "number", "action", "transition", "because", "for example")
+        if groups:
+            print_table(columns, map(_cells, groups), f"… and {more} more (--all lists every one)" if more else None)
     if found.failed:
         raise typer.Exit(1)
 
@@ -73,13 +77,6 @@ def _grouped(items: list[Json]) -> list[list[Json]]:
     for item in items:
         groups[item["watch"], item["when"], item["transition"], item["reason"]].append(item)
     return sorted(groups.values(), key=len, reverse=True)[:_SHOWN]
-
-
-def _show(groups: list[list[Json]], number: int) -> None:
-    columns = ("watch", "number", "action", "transition", "because", "for example")
-    more = number - sum(map(len, groups))
-    if groups:
-        print_table(columns, map(_cells, groups), f"… and {more} more (--all lists every one)" if more else None)
 
 
 def _cells(group: list[Json]) -> tuple[object, ...]:
@@ -156,20 +153,11 @@ async def _items(store: Store, watch: str, began: int, paused: Collection[str]) 
     known = await store.capture.known(watch, [each.application_id for each in entries])
     now, skips = store.driver.clock.for_people(), await store.report.skipped(watch, _MOST)
     news = [_item(each, known[each.application_id].snapshot, now, paused) for each in entries]
-    return news + [_skipped(watch, skip) for skip in skips]
-
-
-def _skipped(watch: str, skip: Skip) -> Json:
-    about = {"watch": watch, "application_id": skip.application_id, "action": "skip", "when": "skip"}
-    return {
-        **about,
-        "transition": None,
-        "kinds": [],
-        "told": None,
-        "observed": None,
-        "reason": skip.reason,
-        "due_at": None,
-    }
+    return news + [
+        {"watch": watch, "application_id": skip.application_id, "action": "skip", "when": "skip"}
+        | {"transition": None, "kinds": [], "told": None, "observed": None, "reason": skip.reason, "due_at": None}
+        for skip in skips
+    ]
 
 
 def _item(entry: Entry, snapshot: Content | None, now: int, paused: Collection[str]) -> Json:

@@ -69,8 +69,7 @@ AnyWatchOption = Annotated[
 OwnerOption = Annotated[
     str | None,
     typer.Option(
-        metavar="ROLE",
-        help="The role that shall own schema, log and functions. Else the owner of the watched tables.",
+        metavar="ROLE", help="The role that shall own schema, log and functions. Else the owner of the watched tables."
     ),
 ]
 
