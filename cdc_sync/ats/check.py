@@ -41,7 +41,7 @@ async def check_database(
         config: as `Config.of_database` gives it.
         clock: this machine's, in milliseconds since the epoch.
         report: takes each finding.
-        read: the store's replica position, by watch.
+        read: the store's replica positions, by watch, of other databases' too.
         sessions: the daemon's at the server; None if this is its only database.
         only: the watches to check; None for all.
     """
@@ -58,8 +58,9 @@ async def check_database(
             report(await _connections(connection, sessions or sessions_at_server(config, *config.all_databases)))
             report(await _clock(connection, clock))
             await _standby(config, facts, report)
-            for name, position in (read or {}).items():
-                report(_replica_position(facts, name, position))
+            for name in config.watches:
+                if read is not None and name in read:
+                    report(_replica_position(facts, name, read[name]))
             for finding in _wakeups(config, facts):
                 report(finding)
             for name, watch in config.watches.items():

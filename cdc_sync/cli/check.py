@@ -125,8 +125,7 @@ async def _check(config: Config, watch: str | None, report: Report) -> None:
         tell_of_it = partial(of_database, tell, config, name)
         tell_of_it(encryption("encryption", f"{config.section_of(name)}.dsn", database.dsn.get_secret_value()))
         of_it, sessions = config.of_database(name), sessions_at_server(config, name)
-        read = {watch: position for watch, position in positions.items() if watch in of_it.watches}
-        if await check_database(of_it, wall_clock, tell_of_it, read, sessions, only=only) is not None:
+        if await check_database(of_it, wall_clock, tell_of_it, positions, sessions, only=only) is not None:
             await check_identity(config, name, tell_of_it)
     await check_endpoint(config, tell)
 
@@ -193,7 +192,7 @@ async def check_store(config: Config, tell: Tell, refused: Collection[str]) -> d
             tell(_found("store/usable", place=place_of(config)))
             await _check_content(config, store, tell, refused)
             positions = await store.report.positions_of_all(POSITION)
-            return {watch: of[POSITION] for watch, of in positions.items() if watch in config.watches}
+            return {watch: of[POSITION] for watch, of in positions.items()}
     except StoreError as error:
         tell(raised("store", error))
         return {}

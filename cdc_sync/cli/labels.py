@@ -6,12 +6,12 @@ import typer
 from psycopg import sql
 
 from cdc_sync.admin.watches import Json
-from cdc_sync.ats.connection import Connection, asking, connected, rows_on_own_path
+from cdc_sync.ats.connection import asking, connected, rows_on_own_path
 from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.cli.console import print_table
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, with_tenants
-from cdc_sync.config import Config, Watch
+from cdc_sync.config import Config
 from cdc_sync.config.meanings import code_meant
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core.rows import StatusRules, map_status
@@ -46,24 +46,20 @@ async def labels(context: typer.Context, watch: WatchOption = None, as_json: Jso
 
 async def _labels_of(config: Config, name: str) -> list[Json]:
     """A watch's labels, the most frequent first, status.map's without rows last. Raises `SourceError`."""
-    rules, database = watch_rules(config, name).status, config.all_databases[config.database_name(name)]
+    watch, rules = config.watches[name], watch_rules(config, name).status
+    database = config.all_databases[config.database_name(name)]
     async with connected(database.dsn.get_secret_value()) as connection:
-        counts = dict.fromkeys(rules.map, 0) | await _counts(connection, config.watches[name], rules)
-    in_order = sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))
-    return [{"watch": name, **_item(rules, *counted)} for counted in in_order]
-
-
-async def _counts(connection: Connection, watch: Watch, rules: StatusRules) -> Counter[str]:
-    mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
-    label, most = mapping.expressions["columns.status"], _MOST + len(rules.map)
-    query = sql.SQL(_COUNT).format(label=label, table=mapping.table, scope=mapping.scope, most=most)
-    async with asking(f"counting the labels of {watch.table}"):
-        rows = await rows_on_own_path(connection, query, (list(rules.map),))
-    counts: Counter[str] = Counter()
+        mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
+        label, most = mapping.expressions["columns.status"], _MOST + len(rules.map)
+        query = sql.SQL(_COUNT).format(label=label, table=mapping.table, scope=mapping.scope, most=most)
+        async with asking(f"counting the labels of {watch.table}"):
+            rows = await rows_on_own_path(connection, query, (list(rules.map),))
+    counts = Counter(dict.fromkeys(rules.map, 0))
     for text, number in rows:
         # As in `map_status`, NULL and blanks are one label.
         counts["" if text is None or text.isspace() else text] += number
-    return counts
+    in_order = sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))
+    return [{"watch": name, **_item(rules, *counted)} for counted in in_order]
 
 
 def _item(rules: StatusRules, label: str, rows: int) -> Json:

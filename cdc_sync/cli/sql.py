@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Annotated, Literal
@@ -74,25 +73,29 @@ OwnerOption = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
 class Target:
-    """What a script is for, and where it would run.
+    """What a script is for, and where it would run: the installer's connection, named (`dsn`) or configured.
 
     Attributes:
         config: of one database, unless for the store; secrets may be missing.
         section: of the configuration, with the daemon's `dsn`.
         user: the daemon's.
-        dsn: the installer's connection, named or configured.
-        missing: why the configured one has no value.
-        store: whether it is for the store.
     """
 
-    config: Config
-    section: str
-    user: str | None
-    dsn: str
-    missing: str | None
-    store: bool
+    def __init__(
+        self, context: typer.Context, dsn: str | None, *, store: bool = False, database: str | None = None
+    ) -> None:
+        lacking: dict[tuple[str | int, ...], str] = {}
+        config = load(context.obj, os.environ, lacking)
+        if store and config.state.dsn is not None:
+            self.section, self.config, configured = "state", config, store_dsn(config)
+        else:
+            name = the_database(config, database)
+            self.section, self.config = config.section_of(name), config.of_database(name)
+            configured = self.config.database.dsn.get_secret_value()
+        self.user = user_of(configured)
+        self._dsn, self._store = dsn or configured, store
+        self._missing = None if dsn is not None else lacking.get((*self.section.split("."), "dsn"))
 
     def role(self, named: str | None) -> str:
         """The daemon's role: the named one, else the user."""
@@ -102,16 +105,16 @@ class Target:
 
     def connection(self) -> str:
         """The installer's connection; raises `OperationError` if a reference in it has no value."""
-        if self.missing is not None:
+        if self._missing is not None:
             raise OperationError(
-                f"{self.section}.dsn is not known: {self.missing}. Name the installer's connection with --dsn, or "
+                f"{self.section}.dsn is not known: {self._missing}. Name the installer's connection with --dsn, or "
                 "print the script without --apply; of a template, with --watch TEMPLATE@TENANT."
             )
-        return self.dsn
+        return self._dsn
 
     async def put_out(self, script: str | Iterable[Part], *, apply: bool) -> None:
         """Print a script, or run it."""
-        await _put_out(script, self.connection() if apply else None, store=self.store)
+        await _put_out(script, self.connection() if apply else None, store=self._store)
 
     async def selected(self, watch: str | None) -> Config:
         """The configuration with the watches of a name or a pattern (None: all).
@@ -133,19 +136,6 @@ class Target:
         return config.with_watches({name: config.watches[name] for name in chosen(config, watch)})
 
 
-def _target(context: typer.Context, dsn: str | None, *, store: bool = False, database: str | None = None) -> Target:
-    lacking: dict[tuple[str | int, ...], str] = {}
-    config = load(context.obj, os.environ, lacking)
-    if store and config.state.dsn is not None:
-        section, configured = "state", store_dsn(config)
-    else:
-        name = the_database(config, database)
-        section, config = config.section_of(name), config.of_database(name)
-        configured = config.database.dsn.get_secret_value()
-    missing = None if dsn is not None else lacking.get((*section.split("."), "dsn"))
-    return Target(config, section, user_of(configured), dsn or configured, missing, store)
-
-
 @sql.command()
 async def install(  # noqa: PLR0917 - typer's options
     context: typer.Context,
@@ -162,7 +152,7 @@ async def install(  # noqa: PLR0917 - typer's options
     """What capture.mode notify needs: a log of changed keys, and triggers."""
     if sum((watch is not None, function, store)) > 1:
         raise misused("only one of --watch, --function and --store")
-    target = _target(context, dsn, store=store, database=database)
+    target = Target(context, dsn, store=store, database=database)
     script: str | Iterable[Part]
     if store:
         script = store_scripts.install(tables_beside(target.config))
@@ -207,7 +197,7 @@ async def uninstall(  # noqa: PLR0917 - typer's options
     if everything:
         await _put_out(script, dsn if apply else None, store=store)
         return
-    target = _target(context, dsn, store=store, database=database)
+    target = Target(context, dsn, store=store, database=database)
     if watch is not None and is_pattern(watch):
         script = [Part(name, scripts.uninstall(name)) for name in (await target.selected(watch)).watches]
     await target.put_out(script, apply=apply)
@@ -230,7 +220,7 @@ async def verify(  # noqa: PLR0917 - typer's options
 ) -> None:
     """A query that compares what is installed with what `install` would install, or shows what is left of it."""
     # Remains are found without a configuration.
-    target = partial(_target, context, dsn, database=database)
+    target = partial(Target, context, dsn, database=database)
     watches: Mapping[str, Watch] = {}
     if expect == "absent":
         query = verifying.absent(watch)
@@ -267,7 +257,7 @@ async def grants(  # noqa: PLR0917 - typer's options
     database: DatabaseOption = None,
 ) -> None:
     """The least privileges of the role that the daemon runs as."""
-    target = _target(context, dsn, store=store, database=database)
+    target = Target(context, dsn, store=store, database=database)
     user = target.role(role)
     if store:
         script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
@@ -298,7 +288,7 @@ async def id_table(  # noqa: PLR0917 - typer's options
     database: DatabaseOption = None,
 ) -> None:
     """A side table for HelloWork's ids, for an ATS that has no place for them."""
-    target = _target(context, dsn, database=database)
+    target = Target(context, dsn, database=database)
     names = chosen(target.config, watch)
     if len(names) != 1:
         raise misused(f"expected one watch; there is {listed(names) or 'none yet'}", "--watch")
