@@ -6,15 +6,16 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+import psycopg
 import yaml
 
 from cdc_sync.ats import expressions, row_security
 from cdc_sync.ats.check_plans import id_index, key_index, url_index, watermark_index
 from cdc_sync.ats.checked import PARTITIONED, TABLES, Checked, how, like, listed
 from cdc_sync.ats.connection import Connection, asking, on_own_path, rows_of
-from cdc_sync.ats.depends_on import used, why_not
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.facts import look_up, table_facts
+from cdc_sync.ats.expressions import catalog, composed
+from cdc_sync.ats.facts import TableFacts, bounds, look_up, table_facts
 from cdc_sync.ats.granting import missing_grants
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.ats.recorders import PARTITIONED_SINCE, untriggered
@@ -25,6 +26,9 @@ from cdc_sync.config.meanings import is_bare_number
 from cdc_sync.config.watch import Related
 from cdc_sync.core.findings import Finding, Tell
 from cdc_sync.core.identifiers import written
+
+# A comparison with NULL gives every expression a type that a view's column can have.
+_VIEW = "CREATE TEMPORARY VIEW cdc_sync_expression AS SELECT {} IS NOT NULL AS is_there FROM {} AS t"
 
 
 async def check_watch(connection: Connection, name: str, watch: Watch, report: Tell) -> None:
@@ -77,12 +81,33 @@ async def _depends_on(one: Checked) -> None:
     mapped = expressions.by_place(one.watch)
     expected = {place: each for place, each in mapped.items() if isinstance(each, SqlColumn)}
     try:
-        columns = {place: (await used(one.connection, one.facts, each)).columns for place, each in expected.items()}
+        columns = {place: await used(one.connection, one.facts, each) for place, each in expected.items()}
     except SourceError as error:
-        one.report(one.found("depends-on/unknown", reason=why_not(error)))
+        # In the server's own words: they quote the expression, and no row.
+        cause = error.__cause__
+        own = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
+        one.report(one.found("depends-on/unknown", reason=own or error.message))
     else:
         if expected:
             one.report(_declared(one, expected, columns))
+
+
+async def used(connection: Connection, table: TableFacts, expression: SqlColumn) -> tuple[str, ...]:
+    """The watched table's columns that an expression uses; a whole row has all of them.
+
+    PostgreSQL notes which columns a view's rule uses. So the expression becomes a temporary view, in a transaction that
+    is rolled back.
+
+    Raises:
+        SourceError: the expression is wrong, the role may create no temporary view, or the server is a standby.
+    """
+    watched = expressions.name(table.schema, table.name)
+    view = composed(_VIEW, expressions.expression(expression), watched)
+    async with asking("finding the columns of an expression"), connection.transaction(force_rollback=True):
+        await connection.execute(bounds("READ WRITE"))
+        await on_own_path(connection, view, ())
+        ((columns,),) = await rows_of(connection, catalog("used_by_view"), {"table": table.oid})
+    return tuple(columns)
 
 
 def _declared(one: Checked, expected: Named[str, SqlColumn], columns: Named[str, tuple[str, ...]]) -> Finding:

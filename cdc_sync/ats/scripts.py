@@ -3,30 +3,28 @@
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
-from types import MappingProxyType
 from typing import NamedTuple
 
 from psycopg import sql
 
 from cdc_sync import own_path
 from cdc_sync.ats.by_schema import BySchema, by_schema
-from cdc_sync.ats.depends_on import refuse_undeclared
-from cdc_sync.ats.expressions import among, composed, render, sections, template
+from cdc_sync.ats.expressions import among, composed, render, sections, template, undeclared
 from cdc_sync.ats.expressions import table as quoted
 from cdc_sync.ats.granting import granting_watch
 from cdc_sync.ats.recorders import (
     BELL,
     LONGEST_LABEL,
     Recorder,
-    Trigger,
     bell_of,
     function_of,
     missed_of,
     noticed,
     recorder,
+    tables_of,
     tables_of_all,
 )
-from cdc_sync.config import Config, Watch
+from cdc_sync.config import Config, ConfigurationError, Problem, Watch
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import SEPARATOR
@@ -58,9 +56,24 @@ def installation(config: Config, owner: str | None = None) -> Iterator[Part]:
     refuse_undeclared(watches)
     of_file = {name: watch for name, watch in watches.items() if SEPARATOR not in name}
     tenants = {name: watch for name, watch in watches.items() if name not in of_file}
-    yield Part(None, _head(watches, owner) + (_transaction(_steps(of_file, owner), of_file) if of_file else ""))
+    of_all = _transaction(_steps(of_file, owner), tables_of_all(of_file)) if of_file else ""
+    yield Part(None, _head(watches, owner) + of_all)
     if tenants:
         yield from _of_tenants(config, tenants, owner)
+
+
+def refuse_undeclared(watches: Mapping[str, Watch]) -> None:
+    """Raise `ConfigurationError` with the compared expressions without `depends_on`, of watches in notify mode."""
+    # A tenant's section is the template's.
+    places = {
+        f"watches.{name.partition(SEPARATOR)[0]}.{place}": None
+        for name, watch in noticed(watches).items()
+        for place in undeclared(watch)
+    }
+    what = "notify mode needs depends_on here, the columns that the triggers compare"
+    remedy = "paste the list that `cdc-sync check` prints"
+    if places:
+        raise ConfigurationError("the configuration", [Problem(place, None, what, remedy) for place in places])
 
 
 def _of_tenants(config: Config, tenants: Mapping[str, Watch], owner: str | None) -> Iterator[Part]:
@@ -73,7 +86,7 @@ def _of_tenants(config: Config, tenants: Mapping[str, Watch], owner: str | None)
         if function is not None and (schema := function.of.schema_of(name)) is not None:
             yield Part(name, f"{function.call('pg_temp', schema)}\n")
         else:
-            yield Part(name, _transaction(_steps({name: watch}, owner), {name: watch}))
+            yield Part(name, _transaction(_steps({name: watch}, owner), tables_of(watch)))
 
 
 def _head(watches: Mapping[str, Watch], owner: str | None) -> str:
@@ -91,9 +104,9 @@ def _kind(name: str) -> str:
     return f"{template}{separator}*" if separator else name
 
 
-def _transaction(steps: Iterable[str], watches: Mapping[str, Watch] = MappingProxyType({})) -> str:
-    """A transaction of the steps for these watches."""
-    return "\n" + own_path.in_transaction(f"{_PARTS['quietly']}\n{''.join(steps)}", tables_of_all(watches))
+def _transaction(steps: Iterable[str], tables: Iterable[QualifiedName] = ()) -> str:
+    """A transaction of the steps, which name these tables."""
+    return "\n" + own_path.in_transaction(f"{_PARTS['quietly']}\n{''.join(steps)}", tables)
 
 
 def _steps(watches: Mapping[str, Watch], owner: str | None) -> Iterator[str]:
@@ -137,17 +150,14 @@ def _watch(of: Recorder, owner: str | None) -> Iterator[str]:
     for table, triggers in groupby(of.triggers, attrgetter("table")):
         if owner is not None:
             yield "\n" + render(_PARTS["as_tables_owner"], own_path.oid_of(table)) + "\n"
-        yield own_path.naming(table, "".join(_trigger(trigger, of) for trigger in triggers))
+        made = ""
+        for trigger in triggers:
+            its = {**names, "trigger": sql.SQL(trigger.name), "table": quoted(table)}
+            made += render(_PARTS[trigger.kind], **its, argument=sql.SQL(trigger.argument)) + "\n"
+            made += render(_PARTS["always"], **its) + "\n" if of.always else ""
+        yield own_path.naming(table, made)
     if owner is not None:
         yield render(_PARTS["as_owner"], sql.Identifier(owner)) + "\n"
-
-
-def _trigger(trigger: Trigger, of: Recorder) -> str:
-    """The statements that make a trigger."""
-    names = {"trigger": sql.SQL(trigger.name), "table": quoted(trigger.table)}
-    made = render(_PARTS[trigger.kind], **names, function=sql.SQL(of.function), argument=sql.SQL(trigger.argument))
-    always = render(_PARTS["always"], **names) + "\n" if of.always else ""
-    return f"{made}\n{always}"
 
 
 def _locks(tables: Iterable[QualifiedName], functions: sql.Composable) -> dict[str, sql.Composable]:

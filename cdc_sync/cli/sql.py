@@ -11,13 +11,11 @@ import psycopg
 import typer
 from pydantic import SecretStr
 
-from cdc_sync.ats import granting, scripts, side_table, verifying
+from cdc_sync.ats import granting, scripts, side_table, triggers
 from cdc_sync.ats.connection import connected, rows_of
-from cdc_sync.ats.depends_on import refuse_undeclared
 from cdc_sync.ats.errors import translate, unwritable
 from cdc_sync.ats.recorders import noticed
 from cdc_sync.ats.scripts import Part
-from cdc_sync.ats.triggers import verified
 from cdc_sync.cli.console import print_text, text
 from cdc_sync.cli.context import (
     DatabaseOption,
@@ -223,19 +221,19 @@ async def verify(  # noqa: PLR0917 - typer's options
     target = partial(Target, context, dsn, database=database)
     watches: Mapping[str, Watch] = {}
     if expect == "absent":
-        query = verifying.absent(watch)
+        query = triggers.absent(watch)
     else:
         config = await target().selected(watch)
         watches = config.watches
         # A watch of its own has nothing to do with the templates' functions.
-        refuse_undeclared(watches if watch is not None else {**config.templates, **watches})
+        scripts.refuse_undeclared(watches if watch is not None else {**config.templates, **watches})
         functions = None if watch is not None else scripts.tenant_functions(config, owner, target().user)
-        query = verifying.verify(watches, functions, is_all=watch is None)
+        query = triggers.verify(watches, functions, is_all=watch is None)
     if not apply:
-        await _put_out(verifying.as_script(query, watches), None, store=False)
+        await _put_out(triggers.as_script(query, watches), None, store=False)
         return
     async with connected(dsn or target().connection()) as connection:
-        seen = await verified(connection, query)
+        seen = await triggers.verified(connection, query)
     # Of many watches only problems.
     shown = [each for each in seen if each.state != "ok"] if len(watches) > MOST_LISTED else seen
     print_text("verified", seen=shown, expect=expect, watch=watch, others=len(seen) - len(shown))

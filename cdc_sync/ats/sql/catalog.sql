@@ -45,8 +45,8 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
  LIMIT 5000
 
 -- name: used_by_view
--- What the temporary view of an expression uses: the table's columns, and other relations. A reference to a whole row
--- (column 0) is no dependency of its own; it stands in the rule.
+-- The table's columns that the temporary view of an expression uses. A reference to a whole row (column 0) is no
+-- dependency of its own; it stands in the rule.
 SELECT ARRAY(SELECT a.attname::text
                FROM pg_catalog.pg_attribute a
               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -54,14 +54,7 @@ SELECT ARRAY(SELECT a.attname::text
                                    WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = rule.oid
                                      AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = c.oid)
                      OR strpos(rule.ev_action::text, ':varattno 0 :vartype ' || c.reltype || ' ') > 0)
-              ORDER BY a.attnum),
-       ARRAY(SELECT DISTINCT format('%%I.%%I', n.nspname, o.relname)
-               FROM pg_catalog.pg_depend d
-               JOIN pg_catalog.pg_class o ON o.oid = d.refobjid AND o.relkind <> 'S'
-               JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace
-              WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = rule.oid
-                AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid NOT IN (c.oid, rule.ev_class)
-              ORDER BY 1)
+              ORDER BY a.attnum)
   FROM pg_catalog.pg_class c, pg_catalog.pg_rewrite rule
  WHERE c.oid = %(table)s AND rule.ev_class = to_regclass('pg_temp.cdc_sync_expression')
 
