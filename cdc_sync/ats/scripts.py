@@ -84,7 +84,7 @@ def _of_tenants(config: Config, tenants: Mapping[str, Watch], owner: str | None)
     for name, watch in tenants.items():
         function = functions[name.partition(SEPARATOR)[0]]
         if function is not None and (schema := function.of.schema_of(name)) is not None:
-            yield Part(name, f"{function.call('pg_temp', schema)}\n")
+            yield Part(name, render("SELECT pg_temp.{}({});\n", sql.Identifier(function.name), schema))
         else:
             yield Part(name, _transaction(_steps({name: watch}, owner), tables_of(watch)))
 
@@ -207,10 +207,6 @@ class TenantFunction(NamedTuple):
             placeholder=self.of.placeholder,
             usage=f"SELECT cdc_sync.{self.name}('the schema');",
         )
-
-    def call(self, schema: str, tenant: str) -> str:
-        """The statement that installs a tenant."""
-        return render("SELECT {}.{}({});", sql.SQL(schema), sql.Identifier(self.name), tenant)
 
 
 def tenant_function(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cdc_sync.ats.facts import Column
-from cdc_sync.ats.survey import Label, Survey, Table, label_behind, mapped, related
+from cdc_sync.ats.survey import Label, Survey, Table, in_yaml, label_behind
 from cdc_sync.config.columns import Columns
 from cdc_sync.config.meanings import is_personal, known, mentions, place_among
 from cdc_sync.core.identifiers import QualifiedName, written
@@ -148,11 +148,13 @@ def listing(table: Table, tables: Iterable[Table], samples: Mapping[str, Iterabl
 
 
 def expressions(table: Table, tables: Iterable[Table]) -> list[str]:
-    """The labels behind foreign keys, ready for the file."""
+    """The labels behind foreign keys, ready for the file; their tables have nothing of the watched one's key."""
     lines = list[str]()
     for column, label in status_like(table, tables):
         if label is not None:
-            lines += [mapped("status", label.sql, column.name), f"related: [{related(label.table)}]"]
+            query, used = in_yaml(label.sql, style='"'), in_yaml(written(column.name))
+            lines.append(f"status: {{sql: {query}, depends_on: [{used}]}}")
+            lines.append(f"related: [{{table: {in_yaml(str(label.table))}, key: []}}]")
     return lines
 
 
