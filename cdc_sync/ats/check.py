@@ -4,7 +4,7 @@ Each is a short transaction, whose settings end with it: a pooler may hand the s
 LIMIT 0 are enough. All are read-only but those of `depends_on`, which are rolled back.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from cdc_sync import own_path
 from cdc_sync.ats.check_watch import check_watch
@@ -51,7 +51,9 @@ async def check_database(
     psql = f"psql '{'…' if shown == HIDDEN else shown}'" if dsn.strip() else "psql"
     try:
         async with connected(dsn) as connection:
-            report(_version(connection))
+            version = connection.info.server_version // 10_000
+            what = "old" if version < _OLDEST else "new" if version > _NEWEST else "known"
+            report(found(f"server/{what}", version=version, oldest=_OLDEST))
             facts = await _server(connection, shown, psql, report)
             await _search_path(connection, facts.user, report)
             report(await _session(dsn))
@@ -61,8 +63,7 @@ async def check_database(
             for name in config.watches:
                 if read is not None and name in read:
                     report(_replica_position(facts, name, read[name]))
-            for finding in _wakeups(config, facts):
-                report(finding)
+            _wakeups(config, facts, report)
             for name, watch in config.watches.items():
                 if only is None or name in only:
                     await check_watch(connection, name, watch, report)
@@ -71,12 +72,6 @@ async def check_database(
     except SourceError as error:
         report(found("connection/failed", reason=error.message, psql=psql))
         return None
-
-
-def _version(connection: Connection) -> Finding:
-    version = connection.info.server_version // 10_000
-    what = "old" if version < _OLDEST else "new" if version > _NEWEST else "known"
-    return found(f"server/{what}", version=version, oldest=_OLDEST)
 
 
 async def _server(connection: Connection, shown: str, psql: str, report: Tell) -> ServerFacts:
@@ -156,12 +151,12 @@ def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
     return found("replica-position/reached", watch=watch)
 
 
-def _wakeups(config: Config, facts: ServerFacts) -> Iterator[Finding]:
-    """Whether a NOTIFY could harm a PREPARE or COMMIT of the ATS."""
+def _wakeups(config: Config, facts: ServerFacts, report: Tell) -> None:
+    """Report whether a NOTIFY could harm a PREPARE or COMMIT of the ATS."""
     rings = any(watch.capture.wakeup == "notify" for watch in noticed(config.watches).values())
     harmed = {"prepared-transactions": facts.prepares_transactions, "synchronous-standbys": facts.waits_for_standbys}
     for check, harms in harmed.items():
-        yield found(f"{check}/{'harmed' if harms and rings else 'harmless'}")
+        report(found(f"{check}/{'harmed' if harms and rings else 'harmless'}"))
 
 
 async def _left_over(connection: Connection, config: Config, report: Tell) -> None:

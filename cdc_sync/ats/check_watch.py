@@ -45,17 +45,13 @@ async def check_watch(connection: Connection, name: str, watch: Watch, report: T
         return
     await _depends_on(one)
     if one.may_read:
-        await _check_reading(one)
+        await one.holds("row-security", _policies)
+        await one.holds("key-index", key_index)
+        await one.holds("application-id-index", id_index)
+        await one.holds("application-id-index", url_index)
+        await one.holds("watermark-index", watermark_index)
     if watch.capture.needs.log:
         await one.holds("triggers", _triggers)
-
-
-async def _check_reading(one: Checked) -> None:
-    await one.holds("row-security", _policies)
-    await one.holds("key-index", key_index)
-    await one.holds("application-id-index", id_index)
-    await one.holds("application-id-index", url_index)
-    await one.holds("watermark-index", watermark_index)
 
 
 async def _table(one: Checked) -> Finding:

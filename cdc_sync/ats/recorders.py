@@ -119,8 +119,7 @@ def tables_of_all(watches: Mapping[str, Watch]) -> list[QualifiedName]:
 
 def relations_of(name: str, watch: Watch) -> list[QualifiedName]:
     """The relations that the recording of a watch's changes depends on."""
-    own = ("changes", missed_of(name))
-    return [*tables_of(watch), *(QualifiedName("cdc_sync", each) for each in own)]
+    return [*tables_of(watch), QualifiedName("cdc_sync", "changes"), QualifiedName("cdc_sync", missed_of(name))]
 
 
 def untriggered(kind: str, version: int) -> Untriggered | None:

@@ -77,12 +77,12 @@ def refuse_undeclared(watches: Mapping[str, Watch]) -> None:
 
 
 def _of_tenants(config: Config, tenants: Mapping[str, Watch], owner: str | None) -> Iterator[Part]:
+    functions = tenant_functions(config, owner)
     kinds = dict.fromkeys(name.partition(SEPARATOR)[0] for name in tenants)
-    functions = {kind: tenant_function(config, kind, owner) for kind in kinds}
-    made = "".join(function.create("pg_temp") for function in functions.values() if function is not None)
+    made = "".join(functions[kind].create("pg_temp") for kind in kinds if kind in functions)
     yield Part(None, f"\n{_PARTS['tenants']}\n{made}")
     for name, watch in tenants.items():
-        function = functions[name.partition(SEPARATOR)[0]]
+        function = functions.get(name.partition(SEPARATOR)[0])
         if function is not None and (schema := function.of.schema_of(name)) is not None:
             yield Part(name, render("SELECT pg_temp.{}({});\n", sql.Identifier(function.name), schema))
         else:
@@ -90,18 +90,17 @@ def _of_tenants(config: Config, tenants: Mapping[str, Watch], owner: str | None)
 
 
 def _head(watches: Mapping[str, Watch], owner: str | None) -> str:
-    most = {_kind(name): f"{_kind(name)}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items()}
+    most = dict[str, str]()
+    for name, watch in watches.items():
+        template_name, separator, _ = name.partition(SEPARATOR)
+        kind = f"{template_name}{separator}*" if separator else name
+        most[kind] = f"{kind}: {watch.capture.max_backlog:,} bytes"
     whose = "the owner of the watched tables" if owner is None else f"the role {visible(owner)}"
     return render(
         template("install.sql"),
         owner=sql.SQL(whose),
         backlog=sql.SQL(", ".join(most.values())),
     )
-
-
-def _kind(name: str) -> str:
-    template, separator, _ = name.partition(SEPARATOR)
-    return f"{template}{separator}*" if separator else name
 
 
 def _transaction(steps: Iterable[str], tables: Iterable[QualifiedName] = ()) -> str:
@@ -172,7 +171,7 @@ def _locks(tables: Iterable[QualifiedName], functions: sql.Composable) -> dict[s
 def functions_for_tenants(config: Config, owner: str | None = None, role: str | None = None) -> str:
     """The script that makes the templates' functions, which grant to the daemon's role, too; empty without any."""
     refuse_undeclared(config.templates)
-    functions = tenant_functions(config, owner, role)
+    functions = tenant_functions(config, owner, role).values()
     if not functions:
         return ""
     beginning = _beginning({}, among(function.name for function in functions), owner)
@@ -209,13 +208,8 @@ class TenantFunction(NamedTuple):
         )
 
 
-def tenant_function(
-    config: Config, name: str, owner: str | None = None, role: str | None = None
-) -> TenantFunction | None:
-    """A template's function; None if its tenants differ by more than a schema."""
-    kind = config.templates.get(name)
-    if kind is None or not kind.capture.needs.log:
-        return None
+def tenant_functions(config: Config, owner: str | None = None, role: str | None = None) -> dict[str, TenantFunction]:
+    """The functions of templates in notify mode, by name; there is none if tenants differ by more than a schema."""
 
     def script(watch_name: str, watch: Watch) -> str:
         steps = "".join(_steps({watch_name: watch}, owner))
@@ -223,13 +217,8 @@ def tenant_function(
             return steps
         return f"{steps}\n{_PARTS['as_installer']}\n{granting_watch(watch_name, watch, sql.Identifier(role))}\n"
 
-    found = by_schema(config, name, script)
-    return None if found is None else TenantFunction(found)
-
-
-def tenant_functions(config: Config, owner: str | None = None, role: str | None = None) -> list[TenantFunction]:
-    """The functions of all templates that have one."""
-    return [each for name in config.templates if (each := tenant_function(config, name, owner, role)) is not None]
+    found = {name: by_schema(config, name, script) for name in noticed(config.templates)}
+    return {name: TenantFunction(of) for name, of in found.items() if of is not None}
 
 
 def uninstall(watch: str | None = None) -> str:

@@ -65,7 +65,7 @@ _NOTHING = f"({', '.join(['NULL::text'] * (len(_Wanted._fields) - 1))}, true)"
 
 
 def verify(
-    watches: Mapping[str, Watch], for_tenants: Sequence[TenantFunction] | None = None, *, is_all: bool = True
+    watches: Mapping[str, Watch], for_tenants: Collection[TenantFunction] | None = None, *, is_all: bool = True
 ) -> str:
     """The query that compares what is installed with what `install` would install.
 
@@ -82,16 +82,12 @@ def verify(
     of_functions = composed("~ {}", "^record_" if for_tenants is None else "^(record|install)_")
     if not is_all:
         of_functions = among(map(function_of, watches))
+    lines = (composed("({})", map(sql.Literal, each)).as_string() for each in wanted)
     return render(
         template("verify.sql"),
-        wanted=sql.SQL(",\n    ".join(_line(each) for each in wanted) or _NOTHING),
+        wanted=sql.SQL(",\n    ".join(lines) or _NOTHING),
         of_functions=of_functions,
     )
-
-
-def _line(of: _Wanted) -> str:
-    found = (of.watch, of.kind, of.name, of.function, of.on_table, of.made, of.fires, of.may_be_missing)
-    return composed("({})", map(sql.Literal, found)).as_string()
 
 
 def _of_watch(of: Recorder) -> Iterator[_Wanted]:
