@@ -25,7 +25,7 @@ EX_CONFIG = 78
 """sysexits.h; systemd must not restart."""
 
 _IN_ORDER = """
-run check init plan labels status explain:status resend:operator pause:operator resume:operator
+run check init plan labels:plan status explain:status resend:operator pause:operator resume:operator
 backup:operator adopt-database:operator forget:operator emulator:demo demo sql
 dead-letters:operator fuse:operator config:init files:init
 """

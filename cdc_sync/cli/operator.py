@@ -36,15 +36,14 @@ from cdc_sync.cli.context import (
     the_database,
     writing,
 )
-from cdc_sync.config import Config
 from cdc_sync.config.models import accounts
 from cdc_sync.core.content import iso
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.outbox import Entry, EntryId, EntryState
+from cdc_sync.core.outbox import Entry, EntryId
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.store import acts
-from cdc_sync.store.acts import Chosen, SeenEntry
+from cdc_sync.store.acts import Chosen
 from cdc_sync.store.opening import opened_alone, place_of
 from cdc_sync.store.protocol import FROM_DATABASE, HeldGroup, Only
 from cdc_sync.store.sqlite import copy_store
@@ -80,7 +79,7 @@ _DECISIONS = {
     "retry": _Decision(acts.Send, "sent again", "to be sent again"),
     "discard": _Decision(acts.Discard, "taken as acknowledged, without a call", "discarded"),
 }
-"""By the command's name."""
+"""By the command's name; about those of the entries that are still as they were read."""
 
 
 @fuse.command()
@@ -144,7 +143,8 @@ async def decide_held(
     decision = _DECISIONS[str(context.info_name)]
     if entries:
         confirm(f"{'; '.join([*shown, *more])} will be {decision.follows}.", yes=yes)
-    done = await _decide(context, config, "held", watch, entries)
+    async with asking(config, str(context.info_name), watch) as asked:
+        done = await asked.ask_in_steps(partial(decision.request, "held", watch, by=asked.by), entries)
     say(f"{len(done)} {decision.done}")
     why = "is not held, or not as was asked for; `cdc-sync explain {}` shows what is known of it"
     _complain(set(ids or ()) - {id_ for _, id_ in done}, why)
@@ -186,18 +186,10 @@ async def decide_dead(
     decision = _DECISIONS[str(context.info_name)]
     if every:
         confirm(f"{len(entries)} dead letters will be {decision.follows}.", yes=yes)
-    done = await _decide(context, config, "dead", watch, entries)
+    async with asking(config, str(context.info_name), watch) as asked:
+        done = await asked.ask_in_steps(partial(decision.request, "dead", watch, by=asked.by), entries)
     _say_done(decision.done, done)
     _complain(set(ids or ()) - {id_ for _, id_ in done}, "has no dead letter; `cdc-sync explain {}` shows its history")
-
-
-async def _decide(
-    context: typer.Context, config: Config, state: EntryState, watch: str | None, entries: list[SeenEntry]
-) -> list[EntryId]:
-    """Decide, by the command's name, about those of these entries that are still as they were read; returns which."""
-    action = str(context.info_name)
-    async with asking(config, action, watch) as asked:
-        return await asked.ask_in_steps(partial(_DECISIONS[action].request, state, watch, by=asked.by), entries)
 
 
 def _complain(application_ids: Collection[str], why: str) -> None:
