@@ -7,7 +7,6 @@ from itertools import chain
 from typing import Any
 
 import psycopg
-import yaml
 
 from cdc_sync.ats import expressions, row_security
 from cdc_sync.ats.check_plans import id_index, key_index, url_index, watermark_index
@@ -22,6 +21,7 @@ from cdc_sync.ats.recorders import PARTITIONED_SINCE, untriggered
 from cdc_sync.ats.triggers import installation
 from cdc_sync.config import SqlColumn, Watch
 from cdc_sync.config.columns import bare_column
+from cdc_sync.config.json_schema import block
 from cdc_sync.config.meanings import is_bare_number
 from cdc_sync.config.watch import Related
 from cdc_sync.core.findings import Finding, Tell
@@ -196,5 +196,4 @@ def _as_yaml(columns: Named[str, tuple[str, ...]]) -> str:
         section, _, field = place.partition(".")
         parent = document.setdefault(section, {}) if field else document
         parent[field or section] = {"depends_on": list(map(written, names))}
-    dumped: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None)
-    return f"# in the watch, beside each sql:\n{dumped.rstrip()}"
+    return f"# in the watch, beside each sql:\n{block(document)}"

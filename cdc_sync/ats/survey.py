@@ -1,4 +1,4 @@
-"""A database's tables, and labels behind foreign keys, for `cdc-sync init` and `check`; no daemon loads this module."""
+"""A database's tables, and labels behind foreign keys, for `cdc-sync init`; no daemon loads this module."""
 
 from collections.abc import Iterable
 from contextlib import suppress
