@@ -225,10 +225,13 @@ async def verify(  # noqa: PLR0917 - typer's options
     else:
         config = await target().selected(watch)
         watches = config.watches
-        # A watch of its own has nothing to do with the templates' functions.
-        scripts.refuse_undeclared(watches if watch is not None else {**config.templates, **watches})
-        functions = None if watch is not None else scripts.tenant_functions(config, owner, target().user).values()
-        query = triggers.verify(watches, functions, is_all=watch is None)
+        if watch is not None:
+            scripts.refuse_undeclared(watches)
+            query = triggers.verify(watches, is_all=False)
+        else:
+            scripts.refuse_undeclared({**config.templates, **watches})
+            functions = scripts.tenant_functions(config, owner, target().user)
+            query = triggers.verify(watches, functions.values())
     if not apply:
         await _put_out(triggers.as_script(query, watches), None, store=False)
         return
