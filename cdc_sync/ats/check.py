@@ -27,24 +27,25 @@ _CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 
 async def check_database(
-    config: Config,
+    whole: Config,
+    name: str,
     clock: Callable[[], int],
     report: Tell,
-    read: Mapping[str, str] | None = None,
-    sessions: Sessions | None = None,
     *,
-    only: Collection[str] | None = None,
-) -> str | None:
-    """Report on a database of the ATS; returns its identity, None if it cannot be reached.
+    read: Mapping[str, str],
+    only: Collection[str],
+) -> bool:
+    """Report on a database of the ATS; returns whether it can be reached.
 
     Args:
-        config: as `Config.of_database` gives it.
+        whole: the configuration of all databases.
+        name: the database's.
         clock: this machine's, in milliseconds since the epoch.
         report: takes each finding.
-        read: the store's replica positions, by watch, of other databases' too.
-        sessions: the daemon's at the server; None if this is its only database.
-        only: the watches to check; None for all.
+        read: the store's replica positions, by watch.
+        only: the watches to check.
     """
+    config = whole.of_database(name)
     dsn = config.database.dsn.get_secret_value()
     # The reader replaces what may not be shown.
     shown = config.database.shown()
@@ -57,21 +58,21 @@ async def check_database(
             facts = await _server(connection, shown, psql, report)
             await _search_path(connection, facts.user, report)
             report(await _session(dsn))
-            report(await _connections(connection, sessions or sessions_at_server(config, *config.all_databases)))
+            report(await _connections(connection, sessions_at_server(whole, name)))
             report(await _clock(connection, clock))
             await _standby(config, facts, report)
-            for name in config.watches:
-                if read is not None and name in read:
-                    report(_replica_position(facts, name, read[name]))
+            for watch_name in config.watches:
+                if watch_name in read:
+                    report(_replica_position(facts, watch_name, read[watch_name]))
             _wakeups(config, facts, report)
-            for name, watch in config.watches.items():
-                if only is None or name in only:
-                    await check_watch(connection, name, watch, report)
+            for watch_name, watch in config.watches.items():
+                if watch_name in only:
+                    await check_watch(connection, watch_name, watch, report)
             await _left_over(connection, config, report)
-            return facts.identity
+            return True
     except SourceError as error:
         report(found("connection/failed", reason=error.message, psql=psql))
-        return None
+        return False
 
 
 async def _server(connection: Connection, shown: str, psql: str, report: Tell) -> ServerFacts:

@@ -29,7 +29,6 @@ from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, pr
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
 from cdc_sync.config.models import account_of, accounts
-from cdc_sync.config.sessions import sessions_at_server
 from cdc_sync.config.tenants import tenants_named
 from cdc_sync.core.content import from_datetime
 from cdc_sync.core.events import Event
@@ -124,8 +123,7 @@ async def _check(config: Config, watch: str | None, report: Report) -> None:
     for name, database in config.all_databases.items():
         tell_of_it = partial(of_database, tell, config, name)
         tell_of_it(encryption("encryption", f"{config.section_of(name)}.dsn", database.dsn.get_secret_value()))
-        of_it, sessions = config.of_database(name), sessions_at_server(config, name)
-        if await check_database(of_it, wall_clock, tell_of_it, positions, sessions, only=only) is not None:
+        if await check_database(config, name, wall_clock, tell_of_it, read=positions, only=only):
             await check_identity(config, name, tell_of_it)
     await check_endpoint(config, tell)
 

@@ -6,7 +6,8 @@
 SELECT ARRAY(SELECT DISTINCT watch::text FROM cdc_sync.changes),
        (SELECT json_object_agg(c.relname, CASE WHEN has_sequence_privilege(c.oid, 'SELECT')
                                THEN coalesce(pg_sequence_last_value(c.oid::regclass), 0) END)::text
-          FROM pg_class c WHERE c.relnamespace = to_regnamespace('cdc_sync') AND c.relkind = 'S' AND c.relname = ANY (%s::name[]))
+          FROM pg_class c
+         WHERE c.relnamespace = to_regnamespace('cdc_sync') AND c.relkind = 'S' AND c.relname = ANY (%s::name[]))
 
 -- name: count
 SELECT last_value FROM {}
