@@ -36,11 +36,6 @@ class IdTable(NamedTuple):
         has_url = url is not None and (url.table, url.key) == (side.table, side.key)
         return cls(side, url.column if url is not None and has_url else None, is_configured=True)
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that the daemon reads."""
-        return (*self.side.key, self.side.column, *([] if self.url is None else [self.url]))
-
     def configuration(self, watch: Watch) -> str:
         """The watch's keys for this table, as YAML."""
         keys = zip(self.side.key, watch.key, strict=True)
@@ -63,7 +58,8 @@ def script(watch: Watch, role: str) -> str:
     """The script that creates a watch's side table, for the daemon's role to read."""
     ids = IdTable.of(watch)
     to_fill = granting(ids.side.table, "SELECT, INSERT, UPDATE", (), sql.Identifier("the_writer"))
-    granted = granting(ids.side.table, "SELECT", ids.columns, sql.Identifier(role))
+    daemon_reads = (*ids.side.key, ids.side.column, *([] if ids.url is None else [ids.url]))
+    granted = granting(ids.side.table, "SELECT", daemon_reads, sql.Identifier(role))
     made = render(
         template("id_table.sql"),
         **_statements(ids, watch.key),
