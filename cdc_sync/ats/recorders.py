@@ -146,7 +146,7 @@ def function_of(watch: str) -> str:
     return f"record_{label_of(watch)}"
 
 
-def trigger_of(watch: str, kind: str, number: int = 0) -> str:
+def trigger_of(watch: str, kind: str, number: int) -> str:
     """A trigger of a watch on one of its tables; related tables have a number."""
     return f"cdc_sync_{label_of(watch)}{f'${number}' if number else ''}_{kind}"
 
