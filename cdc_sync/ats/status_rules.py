@@ -30,8 +30,12 @@ async def measure_edit(intake: Intake) -> None:
         touched = await _touched(intake, StatusRules(**json.loads(before)))
         held = touched > rules.fuse.max_changes
         if held:
-            why = "the section status has changed, and %(number)s applications would be sent with another status"
-            await store.capture.blow_fuse(rules.watch, coded("remapped", why, number=touched), intake.clock())
+            why = coded(
+                "remapped",
+                "the section status has changed, and %(number)s applications would be sent with another status",
+                number=touched,
+            )
+            await store.capture.blow_fuse(rules.watch, why, intake.clock())
         intake.observe(StatusRulesChanged(rules.watch, touched, held))
     await intake.place({STATUS_RULES: now})
 
