@@ -69,11 +69,11 @@ def new_name(table: QualifiedName) -> sql.Composed:
 
 
 def packaged_sql(path: str) -> str:
-    """A file of SQL of the package, with the condition ON_OWN_PATH(c) written out."""
-    return text(path).replace("ON_OWN_PATH(c)", _parts()["condition"])
+    """A file of SQL of the package. ON_OWN_PATH(c) is written out: whether the own path leads to `c`, a pg_class."""
+    condition = f"c.oid = {_parts()['in_own_schemas']}".replace("{name}", "c.relname")
+    return text(path).replace("ON_OWN_PATH(c)", condition)
 
 
 @cache
 def _parts() -> Mapping[str, str]:
-    found = sections(text("own_path.sql"))
-    return {name: body.replace("ON_OWN_PATH(c)", found["condition"]) for name, body in found.items()}
+    return sections(text("own_path.sql"))

@@ -25,11 +25,12 @@ DO $cdc_sync$ BEGIN
     PERFORM pg_catalog.set_config('search_path', pg_catalog.current_setting('cdc_sync.own_path'), true);
 END $cdc_sync$;
 
+-- The relation to which the login's own search_path leads; pg_table_is_visible() would ask the pinned one.
 -- name: in_own_schemas
-(SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace,
+(SELECT o.oid FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace s ON s.oid = o.relnamespace,
                pg_catalog.current_setting('cdc_sync.own_schemas', true) AS own (schemas)
-         WHERE c.relname = {name} AND n.nspname = ANY (own.schemas::name[])
-         ORDER BY pg_catalog.array_position(own.schemas::name[], n.nspname) LIMIT 1)
+         WHERE o.relname = {name} AND s.nspname = ANY (nullif(own.schemas, '')::name[])
+         ORDER BY pg_catalog.array_position(nullif(own.schemas, '')::name[], s.nspname) LIMIT 1)
 
 -- Whether ALTER DEFAULT PRIVILEGES of a role gives others more than reading: it would be rights on all that it makes here.
 -- name: gives_by_default
@@ -49,14 +50,3 @@ EXISTS (SELECT FROM pg_default_acl CROSS JOIN aclexplode(defaclacl) WHERE pg_get
 (SELECT pg_catalog.format('%I.%I', path.schema, {name})
        FROM pg_catalog.unnest(pg_catalog.current_setting('cdc_sync.own_schemas')::name[]) WITH ORDINALITY AS path (schema, place)
       WHERE path.schema NOT LIKE 'pg\_%' ORDER BY path.place LIMIT 1)
-
--- A condition on `c`, a pg_class: whether the login's own search_path leads to it. pg_table_is_visible() would ask the
--- pinned one. In the other .sql files: ON_OWN_PATH(c).
--- name: condition
-c.oid = (SELECT o.oid
-           FROM pg_catalog.pg_class o
-           JOIN pg_catalog.pg_namespace s ON s.oid = o.relnamespace
-          WHERE o.relname = c.relname
-            AND s.nspname = ANY (nullif(pg_catalog.current_setting('cdc_sync.own_schemas', true), '')::name[])
-          ORDER BY pg_catalog.array_position(nullif(pg_catalog.current_setting('cdc_sync.own_schemas', true), '')::name[], s.nspname)
-          LIMIT 1)

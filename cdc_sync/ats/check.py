@@ -4,7 +4,7 @@ Each is a short transaction, whose settings end with it: a pooler may hand the s
 LIMIT 0 are enough. All are read-only but those of `depends_on`, which are rolled back.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from cdc_sync import own_path
 from cdc_sync.ats.check_watch import check_watch
@@ -27,55 +27,52 @@ _CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 
 async def check_database(
-    config: Config,
+    whole: Config,
+    name: str,
     clock: Callable[[], int],
     report: Tell,
-    read: Mapping[str, str] | None = None,
-    sessions: Sessions | None = None,
     *,
-    only: Collection[str] | None = None,
-) -> str | None:
-    """Report on a database of the ATS; returns its identity, None if it cannot be reached.
+    read: Mapping[str, str],
+    only: Collection[str],
+) -> bool:
+    """Report on a database of the ATS; returns whether it can be reached.
 
     Args:
-        config: as `Config.of_database` gives it.
+        whole: the configuration of all databases.
+        name: the database's.
         clock: this machine's, in milliseconds since the epoch.
         report: takes each finding.
-        read: the store's replica position, by watch.
-        sessions: the daemon's at the server; None if this is its only database.
-        only: the watches to check; None for all.
+        read: the store's replica positions, by watch.
+        only: the watches to check.
     """
+    config = whole.of_database(name)
     dsn = config.database.dsn.get_secret_value()
     # The reader replaces what may not be shown.
     shown = config.database.shown()
     psql = f"psql '{'…' if shown == HIDDEN else shown}'" if dsn.strip() else "psql"
     try:
         async with connected(dsn) as connection:
-            report(_version(connection))
+            version = connection.info.server_version // 10_000
+            what = "old" if version < _OLDEST else "new" if version > _NEWEST else "known"
+            report(found(f"server/{what}", version=version, oldest=_OLDEST))
             facts = await _server(connection, shown, psql, report)
             await _search_path(connection, facts.user, report)
             report(await _session(dsn))
-            report(await _connections(connection, sessions or sessions_at_server(config, *config.all_databases)))
+            report(await _connections(connection, sessions_at_server(whole, name)))
             report(await _clock(connection, clock))
             await _standby(config, facts, report)
-            for name, position in (read or {}).items():
-                report(_replica_position(facts, name, position))
-            for finding in _wakeups(config, facts):
-                report(finding)
-            for name, watch in config.watches.items():
-                if only is None or name in only:
-                    await check_watch(connection, name, watch, report)
+            for watch_name in config.watches:
+                if watch_name in read:
+                    report(_replica_position(facts, watch_name, read[watch_name]))
+            _wakeups(config, facts, report)
+            for watch_name, watch in config.watches.items():
+                if watch_name in only:
+                    await check_watch(connection, watch_name, watch, report)
             await _left_over(connection, config, report)
-            return facts.identity
+            return True
     except SourceError as error:
         report(found("connection/failed", reason=error.message, psql=psql))
-        return None
-
-
-def _version(connection: Connection) -> Finding:
-    version = connection.info.server_version // 10_000
-    what = "old" if version < _OLDEST else "new" if version > _NEWEST else "known"
-    return found(f"server/{what}", version=version, oldest=_OLDEST)
+        return False
 
 
 async def _server(connection: Connection, shown: str, psql: str, report: Tell) -> ServerFacts:
@@ -155,12 +152,12 @@ def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
     return found("replica-position/reached", watch=watch)
 
 
-def _wakeups(config: Config, facts: ServerFacts) -> Iterator[Finding]:
-    """Whether a NOTIFY could harm a PREPARE or COMMIT of the ATS."""
+def _wakeups(config: Config, facts: ServerFacts, report: Tell) -> None:
+    """Report whether a NOTIFY could harm a PREPARE or COMMIT of the ATS."""
     rings = any(watch.capture.wakeup == "notify" for watch in noticed(config.watches).values())
     harmed = {"prepared-transactions": facts.prepares_transactions, "synchronous-standbys": facts.waits_for_standbys}
     for check, harms in harmed.items():
-        yield found(f"{check}/{'harmed' if harms and rings else 'harmless'}")
+        report(found(f"{check}/{'harmed' if harms and rings else 'harmless'}"))
 
 
 async def _left_over(connection: Connection, config: Config, report: Tell) -> None:

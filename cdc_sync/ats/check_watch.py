@@ -1,30 +1,41 @@
 """Checks of one watch, without those that depend on a failed one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Mapping as Named
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
-import yaml
+import psycopg
+from psycopg import sql
 
 from cdc_sync.ats import expressions, row_security
-from cdc_sync.ats.check_plans import id_index, key_index, url_index, watermark_index
 from cdc_sync.ats.checked import PARTITIONED, TABLES, Checked, how, like, listed
-from cdc_sync.ats.connection import Connection, asking, on_own_path, rows_of
-from cdc_sync.ats.depends_on import used, why_not
+from cdc_sync.ats.connection import Connection, asking, on_own_path, rows_of, rows_on_own_path
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.facts import look_up, table_facts
+from cdc_sync.ats.expressions import catalog, composed
+from cdc_sync.ats.facts import TableFacts, bounds, look_up, table_facts
 from cdc_sync.ats.granting import missing_grants
 from cdc_sync.ats.mapping import Mapping
+from cdc_sync.ats.poll import watermark_type
 from cdc_sync.ats.recorders import PARTITIONED_SINCE, untriggered
+from cdc_sync.ats.statements import id_in_url, in_side_table, is_given_url
 from cdc_sync.ats.triggers import installation
-from cdc_sync.config import SqlColumn, Watch
+from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
 from cdc_sync.config.columns import bare_column
+from cdc_sync.config.json_schema import block
 from cdc_sync.config.meanings import is_bare_number
 from cdc_sync.config.watch import Related
-from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.core.findings import Finding, Plan, Tell, plan_indexes, plan_is_in_order, plan_schemas, plan_seeks
 from cdc_sync.core.identifiers import written
+
+_Of: TypeAlias = Callable[[sql.Composable], sql.Composable]
+
+_BIG = 10_000
+"""Estimated rows that are a burden to read every few seconds."""
+
+# A comparison with NULL gives every expression a type that a view's column can have.
+_VIEW = "CREATE TEMPORARY VIEW cdc_sync_expression AS SELECT {} IS NOT NULL AS is_there FROM {} AS t"
 
 
 async def check_watch(connection: Connection, name: str, watch: Watch, report: Tell) -> None:
@@ -41,17 +52,13 @@ async def check_watch(connection: Connection, name: str, watch: Watch, report: T
         return
     await _depends_on(one)
     if one.may_read:
-        await _check_reading(one)
+        await one.holds("row-security", _policies)
+        await one.holds("key-index", _key_index)
+        await one.holds("application-id-index", _id_index)
+        await one.holds("application-id-index", _url_index)
+        await one.holds("watermark-index", _watermark_index)
     if watch.capture.needs.log:
         await one.holds("triggers", _triggers)
-
-
-async def _check_reading(one: Checked) -> None:
-    await one.holds("row-security", _policies)
-    await one.holds("key-index", key_index)
-    await one.holds("application-id-index", id_index)
-    await one.holds("application-id-index", url_index)
-    await one.holds("watermark-index", watermark_index)
 
 
 async def _table(one: Checked) -> Finding:
@@ -77,12 +84,33 @@ async def _depends_on(one: Checked) -> None:
     mapped = expressions.by_place(one.watch)
     expected = {place: each for place, each in mapped.items() if isinstance(each, SqlColumn)}
     try:
-        columns = {place: (await used(one.connection, one.facts, each)).columns for place, each in expected.items()}
+        columns = {place: await used(one.connection, one.facts, each) for place, each in expected.items()}
     except SourceError as error:
-        one.report(one.found("depends-on/unknown", reason=why_not(error)))
+        # In the server's own words: they quote the expression, and no row.
+        cause = error.__cause__
+        own = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
+        one.report(one.found("depends-on/unknown", reason=own or error.message))
     else:
         if expected:
             one.report(_declared(one, expected, columns))
+
+
+async def used(connection: Connection, table: TableFacts, expression: SqlColumn) -> tuple[str, ...]:
+    """The watched table's columns that an expression uses; a whole row has all of them.
+
+    PostgreSQL notes which columns a view's rule uses. So the expression becomes a temporary view, in a transaction that
+    is rolled back.
+
+    Raises:
+        SourceError: the expression is wrong, the role may create no temporary view, or the server is a standby.
+    """
+    watched = expressions.name(table.schema, table.name)
+    view = composed(_VIEW, expressions.expression(expression), watched)
+    async with asking("finding the columns of an expression"), connection.transaction(force_rollback=True):
+        await connection.execute(bounds("READ WRITE"))
+        await on_own_path(connection, view, ())
+        ((columns,),) = await rows_of(connection, catalog("used_by_view"), {"table": table.oid})
+    return tuple(columns)
 
 
 def _declared(one: Checked, expected: Named[str, SqlColumn], columns: Named[str, tuple[str, ...]]) -> Finding:
@@ -175,5 +203,96 @@ def _as_yaml(columns: Named[str, tuple[str, ...]]) -> str:
         section, _, field = place.partition(".")
         parent = document.setdefault(section, {}) if field else document
         parent[field or section] = {"depends_on": list(map(written, names))}
-    dumped: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None)
-    return f"# in the watch, beside each sql:\n{dumped.rstrip()}"
+    return f"# in the watch, beside each sql:\n{block(document)}"
+
+
+# Whether indexes serve the daemon's own statements. The planner answers: EXPLAIN without sequential scans and sorts, so
+# that the table's size today does not matter.
+
+
+async def _key_index(one: Checked) -> Finding:
+    """Whether an index gives the pages of a sweep in their order."""
+    columns = composed("{}", map(sql.Identifier, one.watch.key))
+    plan = await _plan(one, sql.SQL(one.statements.by_keys.first.rows), None, 1000)
+    return _finding(one, "key-index", _making_index(one, columns, one.facts), served=plan_is_in_order(plan))
+
+
+async def _id_index(one: Checked) -> Finding | None:
+    """Whether an index finds an application's rows by its id."""
+    mapped, is_given = one.watch.columns.application_id, one.statements.is_given_id
+    return None if mapped is None else await _application_id_index(one, "its id", mapped, is_given, lambda id_: id_)
+
+
+async def _url_index(one: Checked) -> Finding | None:
+    """Whether an index finds an application's rows by its status URL."""
+    mapped, by = one.watch.columns.status_url, "the id in its status URL"
+    return None if mapped is None else await _application_id_index(one, by, mapped, is_given_url, id_in_url)
+
+
+async def _application_id_index(one: Checked, by: str, mapped: Column, is_given: _Of, indexed: _Of) -> Finding:
+    side = expressions.side_table(one.watch, mapped)
+    table = one.facts if side is None else await table_facts(one.connection, side.table)
+    column = side.column if side is not None else mapped.name if isinstance(mapped, PlainColumn) else None
+    if side is None:
+        query = _where(one, is_given(expressions.expression(mapped)))
+    else:
+        query = composed("SELECT {}", in_side_table(side, is_given))
+    making = _making_index(one, None if column is None else indexed(sql.Identifier(column)), table)
+    # NULL has every type; for an empty list the planner would look for nothing.
+    return _finding(one, "application-id-index", making, served=await _seeks(one, query, None), by=by)
+
+
+async def _watermark_index(one: Checked) -> Finding | None:
+    """Whether an index finds the rows behind the watermark."""
+    if (watermark := one.watch.capture.needs.watermark) is None:
+        return None
+    mark, type_ = expressions.column(watermark), watermark_type(one.mapping, watermark)
+    since = _where(one, composed("{} {} %s::{}", mark, expressions.operator(">="), sql.SQL(type_)))
+    about = {"column": written(watermark), "pause": one.watch.capture.poll_interval.total_seconds()}
+    making = _making_index(one, sql.Identifier(watermark), one.facts)
+    missing = "burden" if one.facts.estimate >= _BIG else "missing"
+    served = await _seeks(one, since, "infinity")
+    return _finding(one, "watermark-index", making, served=served, missing=missing, **about)
+
+
+def _where(one: Checked, condition: sql.Composable) -> sql.Composed:
+    # No order, which another index could provide by reading the whole table.
+    return composed("SELECT FROM {} WHERE {}", one.mapping.table, condition)
+
+
+async def _plan(one: Checked, query: sql.Composable, *values: Any) -> Plan:
+    await one.connection.execute(catalog("only_by_index"))
+    explain = composed("EXPLAIN (VERBOSE, FORMAT JSON) {}", query)
+    (((explained,),),) = await rows_on_own_path(one.connection, explain, values)
+    plan: Plan = explained["Plan"]
+    return plan
+
+
+async def _seeks(one: Checked, query: sql.Composable, value: Any) -> bool:
+    """Whether an index serves a query's condition."""
+    plan = await _plan(one, query, value)
+    met = {"indexes": list(plan_indexes(plan)), "schemas": list(plan_schemas(plan))}
+    leading = await rows_of(one.connection, catalog("leading_columns"), met)
+    return plan_seeks(plan, dict(leading))
+
+
+def _finding(
+    one: Checked, check: str, making: str | None, *, served: bool, missing: str = "missing", **about: Any
+) -> Finding:
+    if served:
+        return one.found(f"{check}/there", **about)
+    rows = one.facts.estimate
+    size = f"about {rows} rows now" if rows else "an unknown number of rows"
+    return one.found(f"{check}/{missing}", making, size=size, **about)
+
+
+def _making_index(one: Checked, on: sql.Composable | None, facts: TableFacts) -> str | None:
+    """What creates an index; None for an expression of the configuration."""
+    table = sql.Identifier(facts.schema, facts.name)
+    if facts.kind not in TABLES:
+        return f"{table.as_string()} is no table: let its owner create the index on the table beneath it."
+    if on is None:
+        return None
+    if facts.kind == PARTITIONED and one.version < PARTITIONED_SINCE:
+        return composed("CREATE INDEX ON … ({});   -- of each partition of {}", on, table).as_string()
+    return composed("CREATE INDEX{} ON {} ({});", sql.SQL(how(facts)), table, on).as_string()

@@ -1,14 +1,14 @@
 """The scripts that grant the daemon's role what it needs, and take it back."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
 from psycopg import sql
 
 from cdc_sync import own_path
-from cdc_sync.ats.by_schema import BySchema, by_schema
-from cdc_sync.ats.expressions import Columns, among, composed, render, sections, template, watched
+from cdc_sync.ats.by_schema import by_schema
+from cdc_sync.ats.expressions import among, composed, render, sections, template, watched
 from cdc_sync.ats.expressions import table as quoted
 from cdc_sync.ats.recorders import BELL, missed_of, tables_of, tables_of_all
 from cdc_sync.config import Config, Watch
@@ -66,10 +66,16 @@ def missing_grants(name: str, watch: Watch, role: str | None = None) -> str:
 
 def _needs(name: str, watch: Watch, role: sql.Composable) -> Iterator[_Need]:
     """What a role needs for a watch."""
-    for table, columns in _tables(watch):
+    needed, watermark = watched(watch), watch.capture.needs.watermark
+    if needed is not None and watermark is not None:
+        needed = tuple(dict.fromkeys((*needed, watermark)))
+    # Which of the related tables' columns an expression reads, only the server knows.
+    for table, columns in [(watch.table, needed or ()), *((each.table, ()) for each in watch.related)]:
         if table.schema is not None:
             yield _schema(table.schema, role)
-        yield _columns(table, columns or (), role)
+        part = _PARTS["has_columns" if columns else "has_some_column"]
+        has = composed(part, table=own_path.oid_of(table), columns=map(sql.Literal, columns), role=role)
+        yield _Need(_on("SELECT", table, columns), has, table)
     if watch.capture.needs.log:
         yield _schema("cdc_sync", role)._replace(what="USAGE ON SCHEMA cdc_sync")
         yield _relation("table", "changes", ("SELECT", "DELETE", "TRUNCATE"), role)
@@ -79,12 +85,6 @@ def _needs(name: str, watch: Watch, role: sql.Composable) -> Iterator[_Need]:
 
 def _schema(schema: str, role: sql.Composable) -> _Need:
     return _Need(_usage(schema), composed(_PARTS["has_schema"], schema=schema, role=role))
-
-
-def _columns(table: QualifiedName, columns: Sequence[str], role: sql.Composable) -> _Need:
-    part = _PARTS["has_columns" if columns else "has_some_column"]
-    has = composed(part, table=own_path.oid_of(table), columns=map(sql.Literal, columns), role=role)
-    return _Need(_on("SELECT", table, columns), has, table)
 
 
 def _usage(schema: str) -> str:
@@ -129,32 +129,21 @@ def _of_watches(config: Config, statements: Callable[[str, Watch], str]) -> str:
     """Statements for each watch; for tenants that differ by their schema only once, in a loop."""
     loops = {name: of for name in config.templates if (of := by_schema(config, name, statements)) is not None}
     schemas = {name: list[str]() for name in loops}
-    single = ""
+    script = ""
     for name, watch in config.watches.items():
         kind = name.partition(SEPARATOR)[0]
         schema = loops[kind].schema_of(name) if kind in loops else None
         if schema is None:
-            single += f"\n-- Watch {visible(name)}\n{statements(name, watch)}\n"
+            script += f"\n-- Watch {visible(name)}\n{statements(name, watch)}\n"
         else:
             schemas[kind].append(schema)
-    return single + "".join(_loop(loops[kind], found) for kind, found in schemas.items() if found)
-
-
-def _loop(of: BySchema, schemas: Iterable[str]) -> str:
-    """The statements of a template for all these schemas."""
-    return render(
-        template("each_schema.sql"),
-        kind=sql.SQL(of.prefix),
-        schemas=map(sql.Literal, schemas),
-        statements=sql.SQL(render("$cdc_sync${}$cdc_sync$", sql.SQL(of.script))),
-        placeholder=of.placeholder,
-    )
-
-
-def _tables(watch: Watch) -> list[tuple[QualifiedName, Columns]]:
-    """The columns that a watch reads, by table, its own first."""
-    needed, watermark = watched(watch), watch.capture.needs.watermark
-    if needed is not None and watermark is not None:
-        needed = tuple(dict.fromkeys((*needed, watermark)))
-    # Which of the others' columns an expression reads, only the server knows.
-    return [(watch.table, needed), *((each.table, None) for each in watch.related)]
+    for kind, of in loops.items():
+        if schemas[kind]:
+            script += render(
+                template("each_schema.sql"),
+                kind=sql.SQL(of.prefix),
+                schemas=map(sql.Literal, schemas[kind]),
+                statements=sql.SQL(render("$cdc_sync${}$cdc_sync$", sql.SQL(of.script))),
+                placeholder=of.placeholder,
+            )
+    return script

@@ -15,7 +15,6 @@ from cdc_sync.ats import expressions
 from cdc_sync.ats.errors import texts
 from cdc_sync.ats.expressions import Columns, compared, composed, render, sections, template
 from cdc_sync.config import Watch
-from cdc_sync.config.watch import Related
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import SEPARATOR
@@ -77,7 +76,10 @@ class Recorder(NamedTuple):
 
 
 class _Recorded(NamedTuple):
-    """How the rows of one table are recorded: its key, the columns that count, and its number (0: the watched one)."""
+    """How the rows of one table are recorded: its key, the columns that count (None: all), and its number.
+
+    The watched one has the number 0.
+    """
 
     table: QualifiedName
     key: tuple[str, ...]
@@ -85,19 +87,12 @@ class _Recorded(NamedTuple):
     number: int
 
 
-def _compared_of_related(related: Related) -> Columns:
-    """The columns of a related table that count, and its key; all if none is named."""
-    return tuple(dict.fromkeys((*related.key, *related.columns))) if related.columns else None
-
-
 def recorder(name: str, watch: Watch) -> Recorder:
     """What records a watch's changes."""
-    own = _Recorded(watch.table, watch.key, compared(watch), 0)
-    related = [
-        _Recorded(of.table, of.key, _compared_of_related(of), number)
-        for number, of in enumerate(watch.related, start=1)
-    ]
-    tables, capture = [own, *related], watch.capture
+    tables, capture = [_Recorded(watch.table, watch.key, compared(watch), 0)], watch.capture
+    for number, of_related in enumerate(watch.related, start=1):
+        named = tuple(dict.fromkeys((*of_related.key, *of_related.columns))) if of_related.columns else None
+        tables.append(_Recorded(of_related.table, of_related.key, named, number))
     triggers = [
         Trigger(trigger_of(name, kind, of.number), of.table, str(of.number or ""), kind)
         for of in tables
@@ -124,8 +119,7 @@ def tables_of_all(watches: Mapping[str, Watch]) -> list[QualifiedName]:
 
 def relations_of(name: str, watch: Watch) -> list[QualifiedName]:
     """The relations that the recording of a watch's changes depends on."""
-    own = ("changes", missed_of(name))
-    return [*tables_of(watch), *(QualifiedName("cdc_sync", each) for each in own)]
+    return [*tables_of(watch), QualifiedName("cdc_sync", "changes"), QualifiedName("cdc_sync", missed_of(name))]
 
 
 def untriggered(kind: str, version: int) -> Untriggered | None:
@@ -152,7 +146,7 @@ def function_of(watch: str) -> str:
     return f"record_{label_of(watch)}"
 
 
-def trigger_of(watch: str, kind: str, number: int = 0) -> str:
+def trigger_of(watch: str, kind: str, number: int) -> str:
     """A trigger of a watch on one of its tables; related tables have a number."""
     return f"cdc_sync_{label_of(watch)}{f'${number}' if number else ''}_{kind}"
 
@@ -169,7 +163,8 @@ def missed_of(watch: str) -> str:
 
 def _body(name: str, tables: Sequence[_Recorded], max_backlog: int, *, rings: bool) -> str:
     """The function's text."""
-    keys = _keys(tables[0]) if len(tables) == 1 else _keys_of_several(tables)
+    # Of several, by the table on which the trigger stands.
+    keys = _keys(tables[0]) if len(tables) == 1 else "".join(map(_branch, tables)) + "        END IF;\n"
     return render(
         template("recorder_body.sql"),
         watch=name,
@@ -179,11 +174,6 @@ def _body(name: str, tables: Sequence[_Recorded], max_backlog: int, *, rings: bo
         keys=sql.SQL(keys),
         ring=composed(_PARTS["ring"] + "\n", watch=name) if rings else sql.SQL(""),
     )
-
-
-def _keys_of_several(tables: Iterable[_Recorded]) -> str:
-    """What finds the keys, by the table on which the trigger stands."""
-    return "".join(map(_branch, tables)) + "        END IF;\n"
 
 
 def _branch(of: _Recorded) -> str:

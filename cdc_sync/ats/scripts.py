@@ -3,30 +3,28 @@
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
-from types import MappingProxyType
 from typing import NamedTuple
 
 from psycopg import sql
 
 from cdc_sync import own_path
 from cdc_sync.ats.by_schema import BySchema, by_schema
-from cdc_sync.ats.depends_on import refuse_undeclared
-from cdc_sync.ats.expressions import among, composed, render, sections, template
+from cdc_sync.ats.expressions import among, composed, render, sections, template, undeclared
 from cdc_sync.ats.expressions import table as quoted
 from cdc_sync.ats.granting import granting_watch
 from cdc_sync.ats.recorders import (
     BELL,
     LONGEST_LABEL,
     Recorder,
-    Trigger,
     bell_of,
     function_of,
     missed_of,
     noticed,
     recorder,
+    tables_of,
     tables_of_all,
 )
-from cdc_sync.config import Config, Watch
+from cdc_sync.config import Config, ConfigurationError, Problem, Watch
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import SEPARATOR
@@ -58,26 +56,45 @@ def installation(config: Config, owner: str | None = None) -> Iterator[Part]:
     refuse_undeclared(watches)
     of_file = {name: watch for name, watch in watches.items() if SEPARATOR not in name}
     tenants = {name: watch for name, watch in watches.items() if name not in of_file}
-    yield Part(None, _head(watches, owner) + (_transaction(_steps(of_file, owner), of_file) if of_file else ""))
+    of_all = _transaction(_steps(of_file, owner), tables_of_all(of_file)) if of_file else ""
+    yield Part(None, _head(watches, owner) + of_all)
     if tenants:
         yield from _of_tenants(config, tenants, owner)
 
 
+def refuse_undeclared(watches: Mapping[str, Watch]) -> None:
+    """Raise `ConfigurationError` with the compared expressions without `depends_on`, of watches in notify mode."""
+    # A tenant's section is the template's.
+    places = {
+        f"watches.{name.partition(SEPARATOR)[0]}.{place}": None
+        for name, watch in noticed(watches).items()
+        for place in undeclared(watch)
+    }
+    what = "notify mode needs depends_on here, the columns that the triggers compare"
+    remedy = "paste the list that `cdc-sync check` prints"
+    if places:
+        raise ConfigurationError("the configuration", [Problem(place, None, what, remedy) for place in places])
+
+
 def _of_tenants(config: Config, tenants: Mapping[str, Watch], owner: str | None) -> Iterator[Part]:
+    functions = tenant_functions(config, owner)
     kinds = dict.fromkeys(name.partition(SEPARATOR)[0] for name in tenants)
-    functions = {kind: tenant_function(config, kind, owner) for kind in kinds}
-    made = "".join(function.create("pg_temp") for function in functions.values() if function is not None)
+    made = "".join(functions[kind].create("pg_temp") for kind in kinds if kind in functions)
     yield Part(None, f"\n{_PARTS['tenants']}\n{made}")
     for name, watch in tenants.items():
-        function = functions[name.partition(SEPARATOR)[0]]
+        function = functions.get(name.partition(SEPARATOR)[0])
         if function is not None and (schema := function.of.schema_of(name)) is not None:
-            yield Part(name, f"{function.call('pg_temp', schema)}\n")
+            yield Part(name, render("SELECT pg_temp.{}({});\n", sql.Identifier(function.name), schema))
         else:
-            yield Part(name, _transaction(_steps({name: watch}, owner), {name: watch}))
+            yield Part(name, _transaction(_steps({name: watch}, owner), tables_of(watch)))
 
 
 def _head(watches: Mapping[str, Watch], owner: str | None) -> str:
-    most = {_kind(name): f"{_kind(name)}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items()}
+    most = dict[str, str]()
+    for name, watch in watches.items():
+        template_name, separator, _ = name.partition(SEPARATOR)
+        kind = f"{template_name}{separator}*" if separator else name
+        most[kind] = f"{kind}: {watch.capture.max_backlog:,} bytes"
     whose = "the owner of the watched tables" if owner is None else f"the role {visible(owner)}"
     return render(
         template("install.sql"),
@@ -86,14 +103,9 @@ def _head(watches: Mapping[str, Watch], owner: str | None) -> str:
     )
 
 
-def _kind(name: str) -> str:
-    template, separator, _ = name.partition(SEPARATOR)
-    return f"{template}{separator}*" if separator else name
-
-
-def _transaction(steps: Iterable[str], watches: Mapping[str, Watch] = MappingProxyType({})) -> str:
-    """A transaction of the steps for these watches."""
-    return "\n" + own_path.in_transaction(f"{_PARTS['quietly']}\n{''.join(steps)}", tables_of_all(watches))
+def _transaction(steps: Iterable[str], tables: Iterable[QualifiedName] = ()) -> str:
+    """A transaction of the steps, which name these tables."""
+    return "\n" + own_path.in_transaction(f"{_PARTS['quietly']}\n{''.join(steps)}", tables)
 
 
 def _steps(watches: Mapping[str, Watch], owner: str | None) -> Iterator[str]:
@@ -137,17 +149,14 @@ def _watch(of: Recorder, owner: str | None) -> Iterator[str]:
     for table, triggers in groupby(of.triggers, attrgetter("table")):
         if owner is not None:
             yield "\n" + render(_PARTS["as_tables_owner"], own_path.oid_of(table)) + "\n"
-        yield own_path.naming(table, "".join(_trigger(trigger, of) for trigger in triggers))
+        made = ""
+        for trigger in triggers:
+            its = {**names, "trigger": sql.SQL(trigger.name), "table": quoted(table)}
+            made += render(_PARTS[trigger.kind], **its, argument=sql.SQL(trigger.argument)) + "\n"
+            made += render(_PARTS["always"], **its) + "\n" if of.always else ""
+        yield own_path.naming(table, made)
     if owner is not None:
         yield render(_PARTS["as_owner"], sql.Identifier(owner)) + "\n"
-
-
-def _trigger(trigger: Trigger, of: Recorder) -> str:
-    """The statements that make a trigger."""
-    names = {"trigger": sql.SQL(trigger.name), "table": quoted(trigger.table)}
-    made = render(_PARTS[trigger.kind], **names, function=sql.SQL(of.function), argument=sql.SQL(trigger.argument))
-    always = render(_PARTS["always"], **names) + "\n" if of.always else ""
-    return f"{made}\n{always}"
 
 
 def _locks(tables: Iterable[QualifiedName], functions: sql.Composable) -> dict[str, sql.Composable]:
@@ -162,7 +171,7 @@ def _locks(tables: Iterable[QualifiedName], functions: sql.Composable) -> dict[s
 def functions_for_tenants(config: Config, owner: str | None = None, role: str | None = None) -> str:
     """The script that makes the templates' functions, which grant to the daemon's role, too; empty without any."""
     refuse_undeclared(config.templates)
-    functions = tenant_functions(config, owner, role)
+    functions = tenant_functions(config, owner, role).values()
     if not functions:
         return ""
     beginning = _beginning({}, among(function.name for function in functions), owner)
@@ -198,18 +207,9 @@ class TenantFunction(NamedTuple):
             usage=f"SELECT cdc_sync.{self.name}('the schema');",
         )
 
-    def call(self, schema: str, tenant: str) -> str:
-        """The statement that installs a tenant."""
-        return render("SELECT {}.{}({});", sql.SQL(schema), sql.Identifier(self.name), tenant)
 
-
-def tenant_function(
-    config: Config, name: str, owner: str | None = None, role: str | None = None
-) -> TenantFunction | None:
-    """A template's function; None if its tenants differ by more than a schema."""
-    kind = config.templates.get(name)
-    if kind is None or not kind.capture.needs.log:
-        return None
+def tenant_functions(config: Config, owner: str | None = None, role: str | None = None) -> dict[str, TenantFunction]:
+    """The functions of templates in notify mode, by name; there is none if tenants differ by more than a schema."""
 
     def script(watch_name: str, watch: Watch) -> str:
         steps = "".join(_steps({watch_name: watch}, owner))
@@ -217,13 +217,8 @@ def tenant_function(
             return steps
         return f"{steps}\n{_PARTS['as_installer']}\n{granting_watch(watch_name, watch, sql.Identifier(role))}\n"
 
-    found = by_schema(config, name, script)
-    return None if found is None else TenantFunction(found)
-
-
-def tenant_functions(config: Config, owner: str | None = None, role: str | None = None) -> list[TenantFunction]:
-    """The functions of all templates that have one."""
-    return [each for name in config.templates if (each := tenant_function(config, name, owner, role)) is not None]
+    found = {name: by_schema(config, name, script) for name in noticed(config.templates)}
+    return {name: TenantFunction(of) for name, of in found.items() if of is not None}
 
 
 def uninstall(watch: str | None = None) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import yaml
 from psycopg import sql
 
 from cdc_sync import own_path
@@ -11,6 +10,7 @@ from cdc_sync.ats.expressions import SideTable, composed, name, render, side_tab
 from cdc_sync.ats.granting import granting
 from cdc_sync.ats.statements import id_in_url
 from cdc_sync.config import Watch
+from cdc_sync.config.json_schema import block
 from cdc_sync.core.identifiers import LONGEST, QualifiedName, written
 from cdc_sync.core.visible import visible
 
@@ -36,37 +36,30 @@ class IdTable(NamedTuple):
         has_url = url is not None and (url.table, url.key) == (side.table, side.key)
         return cls(side, url.column if url is not None and has_url else None, is_configured=True)
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that the daemon reads."""
-        return (*self.side.key, self.side.column, *([] if self.url is None else [self.url]))
-
     def configuration(self, watch: Watch) -> str:
         """The watch's keys for this table, as YAML."""
         keys = zip(self.side.key, watch.key, strict=True)
         on = " AND ".join(f"h.{written(own)} = t.{written(key)}" for own, key in keys)
         looked_up = "(SELECT h.{column} FROM {table} h WHERE {on})"
         columns = {"application_id": self.side.column, "status_url": self.url}
-        document = {
-            "columns": {
-                field: {
-                    "sql": looked_up.format(column=written(column), table=self.side.table, on=on),
-                    "depends_on": list(map(written, watch.key)),
-                }
-                for field, column in columns.items()
-                if column is not None
-            },
-            "related": [{"table": str(self.side.table), "key": list(map(written, self.side.key))}],
+        mapped = {
+            field: {
+                "sql": looked_up.format(column=written(column), table=self.side.table, on=on),
+                "depends_on": list(map(written, watch.key)),  # YAML would refer to the same list
+            }
+            for field, column in columns.items()
+            if column is not None
         }
-        dumped: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None)
-        return dumped.rstrip("\n")
+        related = [{"table": str(self.side.table), "key": list(map(written, self.side.key))}]
+        return block({"columns": mapped, "related": related})
 
 
 def script(watch: Watch, role: str) -> str:
     """The script that creates a watch's side table, for the daemon's role to read."""
     ids = IdTable.of(watch)
     to_fill = granting(ids.side.table, "SELECT, INSERT, UPDATE", (), sql.Identifier("the_writer"))
-    granted = granting(ids.side.table, "SELECT", ids.columns, sql.Identifier(role))
+    daemon_reads = (*ids.side.key, ids.side.column, *([] if ids.url is None else [ids.url]))
+    granted = granting(ids.side.table, "SELECT", daemon_reads, sql.Identifier(role))
     made = render(
         template("id_table.sql"),
         **_statements(ids, watch.key),

@@ -12,16 +12,7 @@ from cdc_sync.ats.reading import Read
 from cdc_sync.core.events import StatusRulesChanged
 from cdc_sync.core.outbox import Known, completed
 from cdc_sync.core.reasons import coded
-from cdc_sync.core.rows import (
-    Key,
-    Observation,
-    Reportable,
-    Row,
-    StatusRules,
-    WatchRules,
-    interpret,
-    map_status,
-)
+from cdc_sync.core.rows import Key, Observation, Reportable, Row, StatusRules, WatchRules, interpret, map_status
 
 STATUS_RULES = "status-rules"
 """The position with the rules from labels to statuses."""
@@ -39,7 +30,12 @@ async def measure_edit(intake: Intake) -> None:
         touched = await _touched(intake, StatusRules(**json.loads(before)))
         held = touched > rules.fuse.max_changes
         if held:
-            await store.capture.blow_fuse(rules.watch, _why_held(touched), intake.clock())
+            why = coded(
+                "remapped",
+                "the section status has changed, and %(number)s applications would be sent with another status",
+                number=touched,
+            )
+            await store.capture.blow_fuse(rules.watch, why, intake.clock())
         intake.observe(StatusRulesChanged(rules.watch, touched, held))
     await intake.place({STATUS_RULES: now})
 
@@ -48,14 +44,6 @@ def to_text(rules: StatusRules) -> str:
     """As the store keeps them: the same text for the same rules in any order."""
     fields = {"map": dict(rules.map), "unmapped": rules.unmapped, "deleted": rules.deleted}
     return json.dumps(fields, ensure_ascii=False, sort_keys=True)
-
-
-def _why_held(touched: int) -> str:
-    return coded(
-        "remapped",
-        "the section status has changed, and %(number)s applications would be sent with another status",
-        number=touched,
-    )
 
 
 async def _touched(intake: Intake, before: StatusRules) -> int:
@@ -73,14 +61,10 @@ async def _touched(intake: Intake, before: StatusRules) -> int:
 async def _touched_of(intake: Intake, page: Read, before: StatusRules) -> int:
     """How many of them are represented by a row of this page; unknown ones, if they are sent, by any of their rows."""
     rules = intake.rules
-    rows = [interpret(row, rules, page.at) for row in page.rows if _is_remapped(row, rules.status, before)]
+    remapped = [row for row in page.rows if row.in_scope and _status(row, rules.status) != _status(row, before)]
+    rows = [interpret(row, rules, page.at) for row in remapped]
     known = await intake.store.capture.known(rules.watch, [id_ for row in rows if (id_ := row.application_id)])
     return sum(_is_touched(row, rules, known.get(row.application_id or "")) for row in rows)
-
-
-def _is_remapped(row: Row, now: StatusRules, before: StatusRules) -> bool:
-    """Whether a row is in scope, and the edit gives it another status."""
-    return row.in_scope and _status(row, now) != _status(row, before)
 
 
 def _status(row: Row, rules: StatusRules) -> object:

@@ -1,4 +1,4 @@
-"""A database's tables, and labels behind foreign keys, for `cdc-sync init` and `check`; no daemon loads this module."""
+"""A database's tables, and labels behind foreign keys, for `cdc-sync init`; no daemon loads this module."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -99,7 +99,8 @@ def label_behind(column: Column, tables: Iterable[Table]) -> Label | None:
     if reference is None or lookup is None or lookup.has_people:
         return None
     texts = [each for each in lookup.columns if each.kind in {"text", "json"} and lookup.key != (each.name,)]
-    places = {place: each for each in reversed(texts) if (place := _place_of_label(each)) is not None}
+    untyped = [each for each in reversed(texts) if "type" not in each.name.lower()]
+    places = {place: each for each in untyped if (place := place_among(each.name, "labels")) is not None}
     if not places:
         return None
     label = places[min(places)]
@@ -108,21 +109,6 @@ def label_behind(column: Column, tables: Iterable[Table]) -> Label | None:
         value = f"coalesce({', '.join(f'{value} ->> {language!r}' for language in _LANGUAGES)})"
     where = f"s.{written(reference.key)} = t.{written(column.name)}"
     return Label(f"(SELECT {value} FROM {lookup.name} s WHERE {where})", lookup.name, label.name)  # noqa: S608 - for a file
-
-
-def _place_of_label(column: Column) -> int | None:
-    return None if "type" in column.name.lower() else place_among(column.name, "labels")
-
-
-def mapped(field: str, sql_: str, depends_on: str) -> str:
-    """A key of `columns` with an expression that uses one column, as the file has it."""
-    quoted_sql = in_yaml(sql_, style='"')
-    return f"{field}: {{sql: {quoted_sql}, depends_on: [{in_yaml(written(depends_on))}]}}"
-
-
-def related(table: QualifiedName) -> str:
-    """An entry of `related` for a table that has nothing of the watched one's key, as the file has it."""
-    return f"{{table: {in_yaml(str(table))}, key: []}}"
 
 
 def in_yaml(value: str, style: str | None = None) -> str:

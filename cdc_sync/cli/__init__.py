@@ -25,15 +25,12 @@ EX_CONFIG = 78
 """sysexits.h; systemd must not restart."""
 
 _IN_ORDER = """
-run check init plan labels status explain:status resend:decisions pause:operator resume:operator
+run check init plan labels:plan status explain:status resend:operator pause:operator resume:operator
 backup:operator adopt-database:operator forget:operator emulator:demo demo sql
-dead-letters:decisions fuse:decisions config:init files:init
+dead-letters:operator fuse:operator config:init files:init
 """
 _MODULES = {name: module or name for name, _, module in (each.partition(":") for each in _IN_ORDER.split())}
 """Each command's module, in the order of the help."""
-
-
-_BEFORE_THE_COMMAND = {"--config", "--version"}
 
 
 class _Commands(TyperGroup):
@@ -68,7 +65,7 @@ class _Commands(TyperGroup):
         try:
             found = super().invoke(ctx)
         except Exception as error:  # NoSuchOption of typer's click
-            if (option := getattr(error, "option_name", None)) in _BEFORE_THE_COMMAND:
+            if (option := getattr(error, "option_name", None)) in {"--config", "--version"}:
                 raise misused(f"{option} stands before the command") from None
             raise
         if iscoroutine(found):

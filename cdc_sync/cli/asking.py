@@ -51,8 +51,16 @@ class Asking:
             StoreError: the store cannot be used; or the leader has not answered (`request-unanswered`), and never will.
         """
         id_ = await self.store.operation.add_request(request, DEADLINE)
+        now = try_at = time.monotonic()
+        until = now + DEADLINE
         try:
-            await self._await_answer(id_)
+            while now < until and not await self.store.operation.is_answered(id_):
+                if now >= try_at:
+                    await self._execute_if_nobody_leads()
+                    try_at = now + _TRIES_LOCK_EVERY
+                else:
+                    await asyncio.sleep(_LOOKS_EVERY)
+                now = time.monotonic()
         finally:
             answer = await self.store.operation.remove_request(id_)
         if answer is None:
@@ -65,17 +73,6 @@ class Asking:
     ) -> list[EntryId]:
         """Have requests about some of these executed, one after the other; see `in_steps`."""
         return await in_steps(lambda some: self.ask(request(some)), of)
-
-    async def _await_answer(self, id_: str) -> None:
-        now = try_at = time.monotonic()
-        until = now + DEADLINE
-        while now < until and not await self.store.operation.is_answered(id_):
-            if now >= try_at:
-                await self._execute_if_nobody_leads()
-                try_at = now + _TRIES_LOCK_EVERY
-            else:
-                await asyncio.sleep(_LOOKS_EVERY)
-            now = time.monotonic()
 
     async def _execute_if_nobody_leads(self) -> None:
         try:

@@ -14,7 +14,6 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -30,12 +29,11 @@ from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, pr
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
 from cdc_sync.config.models import account_of, accounts
-from cdc_sync.config.sessions import sessions_at_server
 from cdc_sync.config.tenants import tenants_named
 from cdc_sync.core.content import from_datetime
 from cdc_sync.core.events import Event
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import Finding, State, Tell, Texts, check_clock, clock_skew, found
+from cdc_sync.core.findings import Finding, State, Tell, check_clock, clock_skew, found
 from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.daemon.logs import LINES
@@ -47,6 +45,9 @@ from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.opening import opened_beside, place_of
 from cdc_sync.wall_clock import wall_clock
+
+_found = partial(found, data("cli/check.yaml"))
+"""A finding with a text of `check.yaml`."""
 
 _SCRIPT = re.compile(r"\bcdc-sync sql (install|uninstall|grants|verify)\b(?! --(database|store))")
 """A command on one database."""
@@ -99,19 +100,15 @@ class Report:
         """Collect a finding."""
         self.findings.append(finding)
         if self._shows and (finding.state != "ok" or finding.watch not in self.many):
-            _show(finding)
+            about = " ".join(filter(None, (finding.database, finding.watch, finding.check)))
+            say(f"{finding.state:7}  {about}: {finding.message}")
+            for line in (finding.remedy or "").splitlines():
+                say(f"         → {line}")
 
 
 def _configuration(state: State, problem: Problem) -> Finding:
     place = problem.path or "the file"
     return Finding("configuration", state, str(problem), problem.remedy or f"Correct {place} in the configuration.")
-
-
-def _show(finding: Finding) -> None:
-    about = " ".join(filter(None, (finding.database, finding.watch, finding.check)))
-    say(f"{finding.state:7}  {about}: {finding.message}")
-    for line in (finding.remedy or "").splitlines():
-        say(f"         → {line}")
 
 
 async def _check(config: Config, watch: str | None, report: Report) -> None:
@@ -126,9 +123,7 @@ async def _check(config: Config, watch: str | None, report: Report) -> None:
     for name, database in config.all_databases.items():
         tell_of_it = partial(of_database, tell, config, name)
         tell_of_it(encryption("encryption", f"{config.section_of(name)}.dsn", database.dsn.get_secret_value()))
-        of_it, sessions = config.of_database(name), sessions_at_server(config, name)
-        read = {watch: position for watch, position in positions.items() if watch in of_it.watches}
-        if await check_database(of_it, wall_clock, tell_of_it, read, sessions, only=only) is not None:
+        if await check_database(config, name, wall_clock, tell_of_it, read=positions, only=only):
             await check_identity(config, name, tell_of_it)
     await check_endpoint(config, tell)
 
@@ -156,10 +151,6 @@ def of_database(tell: Tell, config: Config, name: str, finding: Finding) -> None
     remedy = finding.remedy and finding.remedy.replace("database.dsn", dsn)
     remedy = remedy and _SCRIPT.sub(rf"\g<0> --database {name}", remedy)
     tell(finding._replace(database=name, message=finding.message.replace("database.dsn", dsn), remedy=remedy))
-
-
-def _found(name: str, watch: str | None = None, **facts: Any) -> Finding:
-    return found(cast("Texts", data("cli/check.yaml")), name, watch=watch, **facts)
 
 
 def finding(check: str, state: State, text: str, watch: str | None = None, more: str = "") -> Finding:
@@ -199,7 +190,7 @@ async def check_store(config: Config, tell: Tell, refused: Collection[str]) -> d
             tell(_found("store/usable", place=place_of(config)))
             await _check_content(config, store, tell, refused)
             positions = await store.report.positions_of_all(POSITION)
-            return {watch: of[POSITION] for watch, of in positions.items() if watch in config.watches}
+            return {watch: of[POSITION] for watch, of in positions.items()}
     except StoreError as error:
         tell(raised("store", error))
         return {}

@@ -8,7 +8,7 @@ import os
 import pwd
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -45,14 +45,6 @@ def confirm(what: str, *, yes: bool) -> None:
         raise misused(f"{what} Nothing is done yet: there is no terminal to ask on, so say --yes")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the event loop's would wait for the answer
     typer.confirm(visible(f"{what} Go on?"), abort=True, err=True)
-
-
-def complain(application_ids: Collection[str], why: str) -> None:
-    """Say why nothing was done with these applications, and end with 1, if there are any."""
-    for application_id in sorted(application_ids):
-        say(f"{application_id} {why.format(application_id)}", err=True)
-    if application_ids:
-        raise typer.Exit(1)
 
 
 @contextmanager
@@ -144,8 +136,10 @@ async def in_tables(
 
 
 def acting(store: Store, action: str, on: str | None = None) -> PersonActed:
-    """A person's action now."""
-    return PersonActed(store.driver.clock.for_people(), action, _operator(), 1, on)
+    """A person's action now: of this process's user, and of the one before sudo."""
+    name, sudo = user(), os.environ.get("SUDO_USER")
+    who = visible(f"{sudo} as {name}" if sudo and sudo != name else name)
+    return PersonActed(store.driver.clock.for_people(), action, who, 1, on)
 
 
 def user() -> str:
@@ -154,12 +148,6 @@ def user() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
-
-
-def _operator() -> str:
-    """The user, and the one before sudo."""
-    name, sudo = user(), os.environ.get("SUDO_USER")
-    return visible(f"{sudo} as {name}" if sudo and sudo != name else name)
 
 
 def chosen(config: Config, watch: str | None) -> list[str]:

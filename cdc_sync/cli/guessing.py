@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cdc_sync.ats.facts import Column
-from cdc_sync.ats.survey import Label, Survey, Table, label_behind, mapped, related
+from cdc_sync.ats.survey import Label, Survey, Table, in_yaml, label_behind
 from cdc_sync.config.columns import Columns
 from cdc_sync.config.meanings import is_personal, known, mentions, place_among
 from cdc_sync.core.identifiers import QualifiedName, written
@@ -69,8 +69,10 @@ def _score(table: Table) -> int:
 
 def propose(table: Table, seen: Survey, others: Iterable[Table] = ()) -> Proposal:
     """Propose a watch of a table; `others` look like a table of applications too."""
-    values = _taken(table, seen.tables)
-    watermark = values.pop("watermark", None)
+    changed = _dated(table, "changed")
+    watermark = None if changed is None else changed.name
+    sure = {"created": _dated(table, "created"), "event_date": _of_event(table), "job_id": _job(table, seen.tables)}
+    values = {field: column.name for field, column in sure.items() if column is not None}
     undecided = [f"table: {other.name} looks like it too" for other in others]
     if not table.key:
         undecided.append("key: nothing makes a column unique in the database; it must be, and never NULL")
@@ -85,17 +87,6 @@ def propose(table: Table, seen: Survey, others: Iterable[Table] = ()) -> Proposa
     if mode == "poll" and watermark is not None:
         undecided.append(f"watermark: does the ATS set {written(watermark)} at every change?")
     return Proposal(table, table.key or (table.columns[0].name,), values, watermark, mode, tuple(undecided))
-
-
-def _taken(table: Table, tables: tuple[Table, ...]) -> dict[str, str]:
-    """What is sure."""
-    found = {
-        "created": _dated(table, "created"),
-        "event_date": _of_event(table),
-        "watermark": _dated(table, "changed"),
-        "job_id": _job(table, tables),
-    }
-    return {field: column.name for field, column in found.items() if column is not None}
 
 
 def _dated(table: Table, kind: Literal["created", "changed"]) -> Column | None:
@@ -157,11 +148,13 @@ def listing(table: Table, tables: Iterable[Table], samples: Mapping[str, Iterabl
 
 
 def expressions(table: Table, tables: Iterable[Table]) -> list[str]:
-    """The labels behind foreign keys, ready for the file."""
+    """The labels behind foreign keys, ready for the file; their tables have nothing of the watched one's key."""
     lines = list[str]()
     for column, label in status_like(table, tables):
         if label is not None:
-            lines += [mapped("status", label.sql, column.name), f"related: [{related(label.table)}]"]
+            query, used = in_yaml(label.sql, style='"'), in_yaml(written(column.name))
+            lines.append(f"status: {{sql: {query}, depends_on: [{used}]}}")
+            lines.append(f"related: [{{table: {in_yaml(str(label.table))}, key: []}}]")
     return lines
 
 

@@ -24,21 +24,15 @@ from cdc_sync.core.watch_names import listed
 
 _WIDTH = 118
 
-DsnOption = Annotated[str, typer.Option(metavar="DSN", help="The ATS's database, as in database.dsn.")]
-TableOption = Annotated[str | None, typer.Option(metavar="TABLE", help="The applications table.")]
-StateOption = Annotated[str, typer.Option(metavar="PATH", help="The store's file.")]
-OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.", show_default=False)
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
-
 
 async def init(
-    dsn: DsnOption,
-    table: TableOption = None,
-    state: StateOption = "/var/lib/cdc-sync/state.db",
-    output: OutputOption = None,
-    force: ForceOption = False,
+    dsn: Annotated[str, typer.Option(metavar="DSN", help="The ATS's database, as in database.dsn.")],
+    table: Annotated[str | None, typer.Option(metavar="TABLE", help="The applications table.")] = None,
+    state: Annotated[str, typer.Option(metavar="PATH", help="The store's file.")] = "/var/lib/cdc-sync/state.db",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Look at a database, and write a commented first configuration. Changes nothing.
 

@@ -1,6 +1,6 @@
-"""`cdc-sync plan`: the daemon's next calls, and why.
+"""What would be sent, and why: `cdc-sync plan`, for each application; `labels`, for each label of the status column.
 
-The watches catch up as in a dry run, on a copy of the store. What the copy's outbox has then would be sent.
+For a plan the watches catch up as in a dry run, on a copy of the store. What the copy's outbox has then would be sent.
 """
 
 import asyncio
@@ -11,19 +11,26 @@ from functools import partial
 from typing import Annotated, get_args
 
 import typer
+from psycopg import sql
 
 from cdc_sync.admin.story import facts
 from cdc_sync.admin.watches import Json
+from cdc_sync.ats.connection import asking, connected, rows_on_own_path
 from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.facts import table_facts
+from cdc_sync.ats.mapping import Mapping
 from cdc_sync.cli.console import print_table, print_text
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, with_tenants
 from cdc_sync.config import Config
+from cdc_sync.config.meanings import code_meant
+from cdc_sync.config.models import watch_rules
 from cdc_sync.core.batch import NO_CALLS
 from cdc_sync.core.content import Content, iso
 from cdc_sync.core.diff import transition
 from cdc_sync.core.events import BaselineDone, DeletionsWait, Event, StatusRulesChanged, WatchLost
-from cdc_sync.core.outbox import Entry, EntryState, Skip
+from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.core.replies import is_paused
+from cdc_sync.core.rows import StatusRules, map_status
 from cdc_sync.core.watch_names import listed
 from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.watching import Watches
@@ -62,7 +69,11 @@ async def plan(
     elif not found.failed or found.without_failed(names):
         totals = Counter(item["when"] for item in items).most_common()
         print_text("plan", notes=dict.fromkeys(found.notes), items=items, totals=totals)
-        _show([[item] for item in items] if every else _grouped(items), len(items))
+        groups = [[item] for item in items] if every else _grouped(items)
+        more = len(items) - sum(map(len, groups))
+        columns = ("watch", "number", "action", "transition", "because", "for example")
+        if groups:
+            print_table(columns, map(_cells, groups), f"… and {more} more (--all lists every one)" if more else None)
     if found.failed:
         raise typer.Exit(1)
 
@@ -73,13 +84,6 @@ def _grouped(items: list[Json]) -> list[list[Json]]:
     for item in items:
         groups[item["watch"], item["when"], item["transition"], item["reason"]].append(item)
     return sorted(groups.values(), key=len, reverse=True)[:_SHOWN]
-
-
-def _show(groups: list[list[Json]], number: int) -> None:
-    columns = ("watch", "number", "action", "transition", "because", "for example")
-    more = number - sum(map(len, groups))
-    if groups:
-        print_table(columns, map(_cells, groups), f"… and {more} more (--all lists every one)" if more else None)
 
 
 def _cells(group: list[Json]) -> tuple[object, ...]:
@@ -156,20 +160,11 @@ async def _items(store: Store, watch: str, began: int, paused: Collection[str]) 
     known = await store.capture.known(watch, [each.application_id for each in entries])
     now, skips = store.driver.clock.for_people(), await store.report.skipped(watch, _MOST)
     news = [_item(each, known[each.application_id].snapshot, now, paused) for each in entries]
-    return news + [_skipped(watch, skip) for skip in skips]
-
-
-def _skipped(watch: str, skip: Skip) -> Json:
-    about = {"watch": watch, "application_id": skip.application_id, "action": "skip", "when": "skip"}
-    return {
-        **about,
-        "transition": None,
-        "kinds": [],
-        "told": None,
-        "observed": None,
-        "reason": skip.reason,
-        "due_at": None,
-    }
+    return news + [
+        {"watch": watch, "application_id": skip.application_id, "action": "skip", "when": "skip"}
+        | {"transition": None, "kinds": [], "told": None, "observed": None, "reason": skip.reason, "due_at": None}
+        for skip in skips
+    ]
 
 
 def _item(entry: Entry, snapshot: Content | None, now: int, paused: Collection[str]) -> Json:
@@ -190,3 +185,67 @@ def _item(entry: Entry, snapshot: Content | None, now: int, paused: Collection[s
         "reason": entry.reason,
         "due_at": iso(entry.due_at) if action == "send" else None,
     }
+
+
+# Labels.
+
+_MOST_LABELS = 1_000
+"""Most labels of a watch beside status.map's: a column with more is no status."""
+
+_COUNT = """
+SELECT * FROM (SELECT {label} AS label, pg_catalog.count(*) AS number FROM {table} WHERE {scope} GROUP BY 1) AS counted
+ ORDER BY coalesce(pg_catalog.btrim(label::text), '') OPERATOR(pg_catalog.=) ''
+          OR label::text OPERATOR(pg_catalog.=) ANY (%s::text[]) DESC, number DESC
+ LIMIT {most}
+"""
+
+_SENDS_NOTHING = {
+    "ignore": "nothing (status.unmapped)",
+    "dead-letter": "nothing: a dead letter",
+    "skip": "nothing: a row without a status cannot be reported",
+}
+"""What the table shows instead of a status, by the action."""
+
+
+async def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
+    """Show each label of the status column, how many rows have it, and what is sent for it. Reads no other column."""
+    config = await with_tenants(configured(context), watch)
+    found = [item for name in chosen(config, watch) for item in await _labels_of(config, name)]
+    if as_json:
+        print_json(found)
+    else:
+        print_table(("watch", "label", "rows", "sent", "in status.map", "remark"), map(_cells_of_label, found))
+
+
+async def _labels_of(config: Config, name: str) -> list[Json]:
+    """A watch's labels, the most frequent first, status.map's without rows last. Raises `SourceError`."""
+    watch, rules = config.watches[name], watch_rules(config, name).status
+    database = config.all_databases[config.database_name(name)]
+    async with connected(database.dsn.get_secret_value()) as connection:
+        mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
+        label, most = mapping.expressions["columns.status"], _MOST_LABELS + len(rules.map)
+        query = sql.SQL(_COUNT).format(label=label, table=mapping.table, scope=mapping.scope, most=most)
+        async with asking(f"counting the labels of {watch.table}"):
+            rows = await rows_on_own_path(connection, query, (list(rules.map),))
+    counts = Counter(dict.fromkeys(rules.map, 0))
+    for text, number in rows:
+        # As in `map_status`, NULL and blanks are one label.
+        counts["" if text is None or text.isspace() else text] += number
+    in_order = sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))
+    return [{"watch": name, **_label(rules, *counted)} for counted in in_order]
+
+
+def _label(rules: StatusRules, label: str, rows: int) -> Json:
+    action, sent, mapped = "ignore", None, map_status(rules, label)
+    if mapped is not None:
+        status, refused = mapped
+        action = "dead-letter" if refused is not None else "send" if status else "skip"
+        sent = status if action == "send" else None
+    return {"label": label, "rows": rows, "action": action, "sent": sent, "mapped": label in rules.map}
+
+
+def _cells_of_label(item: Json) -> tuple[object, ...]:
+    label, sent = item["label"] or "(NULL or blank)", item["sent"] or _SENDS_NOTHING[item["action"]]
+    code = item["sent"] and code_meant(item["sent"])
+    remark = f"HelloWork writes {code}" if code else None if item["rows"] else "no row has it"
+    return item["watch"], label, item["rows"], sent, "yes" if item["mapped"] else "", remark

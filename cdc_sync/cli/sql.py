@@ -2,8 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import islice
 from typing import Annotated, Literal
@@ -12,13 +11,11 @@ import psycopg
 import typer
 from pydantic import SecretStr
 
-from cdc_sync.ats import granting, scripts, side_table, verifying
+from cdc_sync.ats import granting, scripts, side_table, triggers
 from cdc_sync.ats.connection import connected, rows_of
-from cdc_sync.ats.depends_on import refuse_undeclared
 from cdc_sync.ats.errors import translate, unwritable
 from cdc_sync.ats.recorders import noticed
 from cdc_sync.ats.scripts import Part
-from cdc_sync.ats.triggers import verified
 from cdc_sync.cli.console import print_text, text
 from cdc_sync.cli.context import (
     DatabaseOption,
@@ -69,31 +66,34 @@ AnyWatchOption = Annotated[
 OwnerOption = Annotated[
     str | None,
     typer.Option(
-        metavar="ROLE",
-        help="The role that shall own schema, log and functions. Else the owner of the watched tables.",
+        metavar="ROLE", help="The role that shall own schema, log and functions. Else the owner of the watched tables."
     ),
 ]
 
 
-@dataclass(frozen=True, slots=True)
 class Target:
-    """What a script is for, and where it would run.
+    """What a script is for, and where it would run: the installer's connection, named (`dsn`) or configured.
 
     Attributes:
         config: of one database, unless for the store; secrets may be missing.
         section: of the configuration, with the daemon's `dsn`.
         user: the daemon's.
-        dsn: the installer's connection, named or configured.
-        missing: why the configured one has no value.
-        store: whether it is for the store.
     """
 
-    config: Config
-    section: str
-    user: str | None
-    dsn: str
-    missing: str | None
-    store: bool
+    def __init__(
+        self, context: typer.Context, dsn: str | None, *, store: bool = False, database: str | None = None
+    ) -> None:
+        lacking: dict[tuple[str | int, ...], str] = {}
+        config = load(context.obj, os.environ, lacking)
+        if store and config.state.dsn is not None:
+            self.section, self.config, configured = "state", config, store_dsn(config)
+        else:
+            name = the_database(config, database)
+            self.section, self.config = config.section_of(name), config.of_database(name)
+            configured = self.config.database.dsn.get_secret_value()
+        self.user = user_of(configured)
+        self._dsn, self._store = dsn or configured, store
+        self._missing = None if dsn is not None else lacking.get((*self.section.split("."), "dsn"))
 
     def role(self, named: str | None) -> str:
         """The daemon's role: the named one, else the user."""
@@ -103,19 +103,16 @@ class Target:
 
     def connection(self) -> str:
         """The installer's connection; raises `OperationError` if a reference in it has no value."""
-        if self.missing is not None:
+        if self._missing is not None:
             raise OperationError(
-                f"{self.section}.dsn is not known: {self.missing}. Name the installer's connection with --dsn, or "
+                f"{self.section}.dsn is not known: {self._missing}. Name the installer's connection with --dsn, or "
                 "print the script without --apply; of a template, with --watch TEMPLATE@TENANT."
             )
-        return self.dsn
+        return self._dsn
 
     async def put_out(self, script: str | Iterable[Part], *, apply: bool) -> None:
         """Print a script, or run it."""
-        if apply:
-            await _run(self.connection(), script, store=self.store)
-        else:
-            _print(script)
+        await _put_out(script, self.connection() if apply else None, store=self._store)
 
     async def selected(self, watch: str | None) -> Config:
         """The configuration with the watches of a name or a pattern (None: all).
@@ -137,19 +134,6 @@ class Target:
         return config.with_watches({name: config.watches[name] for name in chosen(config, watch)})
 
 
-def _target(context: typer.Context, dsn: str | None, *, store: bool = False, database: str | None = None) -> Target:
-    lacking: dict[tuple[str | int, ...], str] = {}
-    config = load(context.obj, os.environ, lacking)
-    if store and config.state.dsn is not None:
-        section, configured = "state", store_dsn(config)
-    else:
-        name = the_database(config, database)
-        section, config = config.section_of(name), config.of_database(name)
-        configured = config.database.dsn.get_secret_value()
-    missing = None if dsn is not None else lacking.get((*section.split("."), "dsn"))
-    return Target(config, section, user_of(configured), dsn or configured, missing, store)
-
-
 @sql.command()
 async def install(  # noqa: PLR0917 - typer's options
     context: typer.Context,
@@ -166,7 +150,7 @@ async def install(  # noqa: PLR0917 - typer's options
     """What capture.mode notify needs: a log of changed keys, and triggers."""
     if sum((watch is not None, function, store)) > 1:
         raise misused("only one of --watch, --function and --store")
-    target = _target(context, dsn, store=store, database=database)
+    target = Target(context, dsn, store=store, database=database)
     script: str | Iterable[Part]
     if store:
         script = store_scripts.install(tables_beside(target.config))
@@ -205,18 +189,16 @@ async def uninstall(  # noqa: PLR0917 - typer's options
     """
     if watch is not None and (store or everything):
         raise misused("only one of --watch, --all and --store")
-    script: str | Iterable[Part] = store_scripts.uninstall() if store else scripts.uninstall(watch)
-    if not everything:
-        target = _target(context, dsn, store=store, database=database)
-        if watch is not None and is_pattern(watch):
-            script = [Part(name, scripts.uninstall(name)) for name in (await target.selected(watch)).watches]
-        await target.put_out(script, apply=apply)
-    elif not apply:
-        _print(script)
-    elif dsn is None:
+    if everything and apply and dsn is None:
         raise misused("no configuration is read with --all: name the connection", "--dsn")
-    else:
-        await _run(dsn, script, store=store)
+    script: str | Iterable[Part] = store_scripts.uninstall() if store else scripts.uninstall(watch)
+    if everything:
+        await _put_out(script, dsn if apply else None, store=store)
+        return
+    target = Target(context, dsn, store=store, database=database)
+    if watch is not None and is_pattern(watch):
+        script = [Part(name, scripts.uninstall(name)) for name in (await target.selected(watch)).watches]
+    await target.put_out(script, apply=apply)
 
 
 @sql.command()
@@ -236,32 +218,30 @@ async def verify(  # noqa: PLR0917 - typer's options
 ) -> None:
     """A query that compares what is installed with what `install` would install, or shows what is left of it."""
     # Remains are found without a configuration.
-    target = partial(_target, context, dsn, database=database)
+    target = partial(Target, context, dsn, database=database)
+    watches: Mapping[str, Watch] = {}
     if expect == "absent":
-        query, watches = verifying.absent(watch), dict[str, Watch]()
+        query = triggers.absent(watch)
     else:
         config = await target().selected(watch)
-        query, watches = _comparison(target(), config, watch, owner), dict(config.watches)
+        watches = config.watches
+        if watch is not None:
+            scripts.refuse_undeclared(watches)
+            query = triggers.verify(watches, is_all=False)
+        else:
+            scripts.refuse_undeclared({**config.templates, **watches})
+            functions = scripts.tenant_functions(config, owner, target().user)
+            query = triggers.verify(watches, functions.values())
     if not apply:
-        _print(verifying.as_script(query, watches))
+        await _put_out(triggers.as_script(query, watches), None, store=False)
         return
     async with connected(dsn or target().connection()) as connection:
-        seen = await verified(connection, query)
+        seen = await triggers.verified(connection, query)
     # Of many watches only problems.
     shown = [each for each in seen if each.state != "ok"] if len(watches) > MOST_LISTED else seen
     print_text("verified", seen=shown, expect=expect, watch=watch, others=len(seen) - len(shown))
     if any(each.state != "ok" for each in seen):
         raise typer.Exit(1)
-
-
-def _comparison(target: Target, config: Config, watch: str | None, owner: str | None) -> str:
-    """The query that compares what is installed with what `install` would install, of a watch or of all."""
-    if watch is not None:
-        refuse_undeclared(config.watches)
-        return verifying.verify(config.watches, is_all=False)
-    refuse_undeclared({**config.templates, **config.watches})
-    functions = scripts.tenant_functions(config, owner, target.user)
-    return verifying.verify(config.watches, functions)
 
 
 @sql.command()
@@ -278,14 +258,15 @@ async def grants(  # noqa: PLR0917 - typer's options
     database: DatabaseOption = None,
 ) -> None:
     """The least privileges of the role that the daemon runs as."""
-    target = _target(context, dsn, store=store, database=database)
+    target = Target(context, dsn, store=store, database=database)
     user = target.role(role)
     if store:
         script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
         await target.put_out(script, apply=apply)
         return
     config = await target.selected(watch)
-    await target.put_out(granting.revokes(config, user) if revoke else granting.grants(config, user), apply=apply)
+    script = granting.revokes(config, user) if revoke else granting.grants(config, user)
+    await target.put_out(script, apply=apply)
     if apply and not revoke:
         # PostgreSQL has only warned of these.
         queries = [granting.missing_grants(name, watch, user) for name, watch in config.watches.items()]
@@ -308,7 +289,7 @@ async def id_table(  # noqa: PLR0917 - typer's options
     database: DatabaseOption = None,
 ) -> None:
     """A side table for HelloWork's ids, for an ATS that has no place for them."""
-    target = _target(context, dsn, database=database)
+    target = Target(context, dsn, database=database)
     names = chosen(target.config, watch)
     if len(names) != 1:
         raise misused(f"expected one watch; there is {listed(names) or 'none yet'}", "--watch")
@@ -316,22 +297,18 @@ async def id_table(  # noqa: PLR0917 - typer's options
     await target.put_out(script, apply=apply)
 
 
-def _print(script: str | Iterable[Part]) -> None:
-    for part in scripts.for_psql(_parts(script)):
-        put_out(part)
-
-
-def _parts(script: str | Iterable[Part]) -> Iterable[Part]:
-    return [Part(None, script)] if isinstance(script, str) else script
-
-
-async def _run(dsn: str, script: str | Iterable[Part], *, store: bool) -> None:
-    """Run a script, and say of which watches it failed: the others are done."""
+async def _put_out(script: str | Iterable[Part], dsn: str | None, *, store: bool) -> None:
+    """Print a script, or run it by this connection, and say of which watches it failed: the others are done."""
+    parts = [Part(None, script)] if isinstance(script, str) else script
+    if dsn is None:
+        for text_of_part in scripts.for_psql(parts):
+            put_out(text_of_part)
+        return
     failed: dict[str, OperationError] = {}
     async with connected(dsn) as connection:
         await connection.execute("SET client_min_messages = warning")
         connection.add_notice_handler(lambda notice: say(f"{notice.severity}: {notice.message_primary}", err=True))
-        for part in _parts(script):
+        for part in parts:
             try:
                 # In the connection's encoding: in another, a name's last byte might swallow its quote.
                 await connection.execute(part.script.encode(connection.info.encoding))

@@ -12,14 +12,7 @@ from cdc_sync.admin.report import status_report
 from cdc_sync.admin.story import EVENTS, stories
 from cdc_sync.admin.watches import Json, part_of, troubles, worst_first
 from cdc_sync.cli.console import print_table, print_text, text
-from cdc_sync.cli.context import (
-    JsonOption,
-    WatchOption,
-    configured,
-    opened,
-    print_json,
-    say,
-)
+from cdc_sync.cli.context import JsonOption, WatchOption, configured, opened, print_json, say
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import is_for_a_person
 from cdc_sync.core.status_url import LONGEST_ID

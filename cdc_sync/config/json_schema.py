@@ -39,6 +39,12 @@ class _Generator(GenerateJsonSchema):
         return str(dft) if isinstance(dft, HostPort) else super().encode_default(dft)
 
 
+def block(document: Any) -> str:
+    """A document as YAML, as people write it: its innermost lists and mappings each on one line."""
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None)
+    return text.rstrip("\n")
+
+
 def flow(value: Any, style: str | None = None) -> str:
     """A value as YAML on one line, its texts in the given kind of quotes."""
     text: str = yaml.safe_dump(

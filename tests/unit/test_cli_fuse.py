@@ -10,7 +10,7 @@ import pytest
 from support.builders import a_batch, an_observation, some_rules
 from typer.testing import CliRunner, Result
 
-from cdc_sync.cli import app, decisions
+from cdc_sync.cli import app, operator
 from cdc_sync.cli.asking import asking
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
@@ -53,7 +53,7 @@ def test_what_means_something_else_at_the_answer_is_left(
     decide: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     monkeypatch.setattr(
-        decisions, "confirm", lambda *_, **__: hold(tmp_path / "state.db", an_observation("h2", "hired"))
+        operator, "confirm", lambda *_, **__: hold(tmp_path / "state.db", an_observation("h2", "hired"))
     )
 
     answered = decide(action)
@@ -71,7 +71,7 @@ def test_what_is_held_after_the_look_is_left(
         hold(tmp_path / "state.db", an_observation("h3"))
         return asking(*arguments)
 
-    monkeypatch.setattr(decisions, "asking", late)
+    monkeypatch.setattr(operator, "asking", late)
 
     assert decide("release", "--yes").stdout == "0 released\n"
 

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 import typer
 
-from cdc_sync.cli.sql import _target
+from cdc_sync.cli.sql import Target
 from cdc_sync.config import Config, ConfigurationError, SqlColumn, parse
 from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.models import account_of, accounts
@@ -160,7 +160,7 @@ def test_a_group_without_its_secret_leads_to_no_database(tmp_path: Path) -> None
     file.write_text(text + TEMPLATE.replace("{schemas:", "{databases: [customers], schemas:"))
     context = cast("typer.Context", SimpleNamespace(obj=file))
 
-    target = _target(context, None, database="customer_1")
+    target = Target(context, None, database="customer_1")
     with pytest.raises(OperationError, match=r"databases\.customers\.dsn is not known: .*NOT_THERE"):
         target.connection()
     assert UNRESOLVED in target.config.database.dsn.get_secret_value()

@@ -10,12 +10,12 @@ from typing import get_args
 import pytest
 import yaml
 
-from cdc_sync.ats import check, check_plans, check_watch, checked
+from cdc_sync.ats import check, check_watch, checked
 from cdc_sync.cli import check as command
 from cdc_sync.core.findings import State
 
 _MODULES = {
-    "ats/findings.yaml": (check, check_plans, check_watch, checked),
+    "ats/findings.yaml": (check, check_watch, checked),
     "cli/check.yaml": (command,),
 }
 

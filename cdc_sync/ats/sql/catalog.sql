@@ -4,123 +4,104 @@
 -- name: server
 SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), {identity}, {position},
        current_setting('max_prepared_transactions')::int > 0,
-       btrim(current_setting('synchronous_standby_names')) <> '',
-       current_user::text, current_database()::text, current_setting('TimeZone'),
-       (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+       btrim(current_setting('synchronous_standby_names')) <> '', current_user::text,
+       current_database()::text, current_setting('TimeZone'),
+       (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
 
 -- name: creators
 -- The schemas of the login's own path but PostgreSQL's, each with the roles that may CREATE in it, but for who could do so
 -- anyway: its owner, members of that, superusers.
 SELECT quote_ident(n.nspname),
        array_agg(DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END)
-           FILTER (WHERE g.privilege_type = 'CREATE'
-                     AND CASE WHEN g.grantee = 0 THEN true
-                              ELSE NOT r.rolsuper AND r.rolname <> current_user
-                                   AND NOT pg_catalog.pg_has_role(g.grantee, n.nspowner, 'USAGE') END)
-  FROM pg_catalog.pg_namespace n
-  LEFT JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS g ON true
-  LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
+           FILTER (WHERE g.privilege_type = 'CREATE' AND CASE WHEN g.grantee = 0 THEN true
+                   ELSE NOT r.rolsuper AND r.rolname <> current_user
+                        AND NOT pg_catalog.pg_has_role(g.grantee, n.nspowner, 'USAGE') END)
+  FROM pg_namespace n LEFT JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS g ON true
+  LEFT JOIN pg_roles r ON r.oid = g.grantee
  WHERE n.nspname = ANY (current_setting('cdc_sync.own_schemas')::name[]) AND n.nspname !~ '^pg_'
- GROUP BY n.nspname
- ORDER BY n.nspname
+ GROUP BY n.nspname ORDER BY n.nspname
 
 -- name: relation
 -- `to_regclass` would refuse to look into a schema that the role may not use.
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.reltuples, 0)::bigint
-  FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relname = %(name)s
    AND CASE WHEN %(schema)s::text IS NULL THEN ON_OWN_PATH(c) ELSE n.nspname = %(schema)s END
 
 -- name: relations
 -- A table that was never analysed has -1 rows, and before PostgreSQL 14 as many as an empty one.
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
-       CASE WHEN c.reltuples > 0 OR (c.reltuples = 0 AND current_setting('server_version_num')::int >= 140000)
-            THEN c.reltuples::bigint END
-  FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       CASE WHEN c.reltuples > 0 THEN c.reltuples::bigint
+            WHEN c.reltuples = 0 AND current_setting('server_version_num')::int >= 140000 THEN 0 END
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind::text = ANY (%(kinds)s) AND NOT c.relispartition
    AND n.nspname NOT IN ('information_schema', 'cdc_sync') AND n.nspname NOT LIKE 'pg\_%%'
- ORDER BY n.nspname, c.relname
- LIMIT 5000
+ ORDER BY n.nspname, c.relname LIMIT 5000
 
 -- name: used_by_view
--- What the temporary view of an expression uses: the table's columns, and other relations. A reference to a whole row
--- (column 0) is no dependency of its own; it stands in the rule.
-SELECT ARRAY(SELECT a.attname::text
-               FROM pg_catalog.pg_attribute a
-              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-                AND (a.attnum IN (SELECT d.refobjsubid FROM pg_catalog.pg_depend d
-                                   WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = rule.oid
-                                     AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = c.oid)
-                     OR strpos(rule.ev_action::text, ':varattno 0 :vartype ' || c.reltype || ' ') > 0)
-              ORDER BY a.attnum),
-       ARRAY(SELECT DISTINCT format('%%I.%%I', n.nspname, o.relname)
-               FROM pg_catalog.pg_depend d
-               JOIN pg_catalog.pg_class o ON o.oid = d.refobjid AND o.relkind <> 'S'
-               JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace
-              WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = rule.oid
-                AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid NOT IN (c.oid, rule.ev_class)
-              ORDER BY 1)
-  FROM pg_catalog.pg_class c, pg_catalog.pg_rewrite rule
+-- The table's columns that the temporary view of an expression uses. A reference to a whole row (column 0) is no
+-- dependency of its own; it stands in the rule.
+SELECT ARRAY(
+    SELECT a.attname::text FROM pg_attribute a
+     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+       AND (strpos(rule.ev_action::text, ':varattno 0 :vartype ' || c.reltype || ' ') > 0
+            OR a.attnum IN (SELECT d.refobjsubid FROM pg_depend d
+                             WHERE d.classid = 'pg_rewrite'::regclass AND d.objid = rule.oid
+                               AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid))
+     ORDER BY a.attnum)
+  FROM pg_class c, pg_rewrite rule
  WHERE c.oid = %(table)s AND rule.ev_class = to_regclass('pg_temp.cdc_sync_expression')
 
 -- name: tenants
 -- The schemas that a template's pattern matches and that have its table, of many templates at once.
 SELECT wanted.template, n.nspname::text
-  FROM unnest(%(templates)s::text[], %(patterns)s::text[], %(tables)s::text[]) AS wanted (template, pattern, relation)
-  JOIN pg_catalog.pg_class c ON c.relname = wanted.relation::name
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  FROM unnest(%(templates)s::text[], %(patterns)s::text[], %(tables)s::text[])
+       AS wanted (template, pattern, relation)
+  JOIN pg_class c ON c.relname = wanted.relation::name JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname::text LIKE wanted.pattern AND c.relkind::text = ANY (%(kinds)s) AND NOT c.relispartition
    AND n.nspname NOT IN ('information_schema', 'cdc_sync') AND n.nspname NOT LIKE 'pg\_%%'
 
 -- name: columns
 -- A domain is followed down to its base type: arrays of domains exist since PostgreSQL 11 only.
 WITH RECURSIVE base (relation, number, name, mandatory, virtual, type, typmod) AS (
-    SELECT a.attrelid, a.attnum, a.attname, a.attnotnull, coalesce(to_jsonb(a) ->> 'attgenerated' = 'v', false),
-           a.atttypid, a.atttypmod
-      FROM pg_catalog.pg_attribute a
-     WHERE a.attrelid = ANY (%(tables)s) AND a.attnum > 0 AND NOT a.attisdropped
+    SELECT a.attrelid, a.attnum, a.attname, a.attnotnull,
+           coalesce(to_jsonb(a) ->> 'attgenerated' = 'v', false), a.atttypid, a.atttypmod
+      FROM pg_attribute a WHERE a.attrelid = ANY (%(tables)s) AND a.attnum > 0 AND NOT a.attisdropped
     UNION ALL
     SELECT b.relation, b.number, b.name, b.mandatory, b.virtual, t.typbasetype, t.typtypmod
-      FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type
-     WHERE t.typtype = 'd'
+      FROM base b JOIN pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
 )
-SELECT d.relation, d.number, d.name::text, pg_catalog.format_type(d.type, d.typmod), t.typtype = 'e', d.mandatory,
+SELECT d.relation, d.number, d.name::text, pg_catalog.format_type(d.type, d.typmod), t.typtype = 'e',
+       d.mandatory,
        -- The `=` of the type's default B-tree. Types without one of their own (varchar, enums, arrays) use PostgreSQL's.
-       coalesce((SELECT n.nspname::text
-                   FROM pg_catalog.pg_opclass c
-                   JOIN pg_catalog.pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
-                   JOIN pg_catalog.pg_amop e ON e.amopfamily = c.opcfamily AND e.amopstrategy = 3
-                        AND e.amoplefttype = c.opcintype AND e.amoprighttype = c.opcintype
-                   JOIN pg_catalog.pg_operator o ON o.oid = e.amopopr
-                   JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
-                  WHERE c.opcintype = d.type AND c.opcdefault), 'pg_catalog'), d.virtual
-  FROM base d
-  JOIN pg_catalog.pg_type t ON t.oid = d.type AND t.typtype <> 'd'
+       coalesce((
+           SELECT n.nspname::text
+             FROM pg_opclass c JOIN pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
+             JOIN pg_amop e ON e.amopfamily = c.opcfamily AND e.amopstrategy = 3
+              AND e.amoplefttype = c.opcintype AND e.amoprighttype = c.opcintype
+             JOIN pg_operator o ON o.oid = e.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace
+            WHERE c.opcintype = d.type AND c.opcdefault), 'pg_catalog'), d.virtual
+  FROM base d JOIN pg_type t ON t.oid = d.type AND t.typtype <> 'd'
 
 -- name: indexes
 -- The unique ones: the names of an index's columns in its order, without those that it only carries along (INCLUDE, since PostgreSQL 11).
 -- Before PostgreSQL 12 a table WITH OIDS may have one of a system column.
 SELECT i.indrelid, i.indexrelid, i.indisprimary, parts.names
-  FROM pg_catalog.pg_index i
- CROSS JOIN LATERAL (
+  FROM pg_index i CROSS JOIN LATERAL (
     SELECT array_agg(a.attname::text ORDER BY part.position) AS names
       FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS part (number, position)
-      JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = part.number
-     WHERE part.position <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)
- ) parts
+      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = part.number
+     WHERE part.position <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)) parts
  WHERE i.indrelid = ANY (%(tables)s) AND i.indisvalid AND parts.names IS NOT NULL
    AND i.indisunique AND i.indpred IS NULL AND 0 < ALL (i.indkey::int2[])
 
 -- name: references
 SELECT DISTINCT ON (f.conrelid, own.attname)
        f.conrelid, own.attname::text, json_build_array(n.nspname, c.relname, other.attname)
-  FROM pg_catalog.pg_constraint f
-  JOIN pg_catalog.pg_class c ON c.oid = f.confrelid
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_catalog.pg_attribute own ON own.attrelid = f.conrelid AND own.attnum = f.conkey[1]
-  JOIN pg_catalog.pg_attribute other ON other.attrelid = f.confrelid AND other.attnum = f.confkey[1]
+  FROM pg_constraint f
+  JOIN pg_class c ON c.oid = f.confrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_attribute own ON own.attrelid = f.conrelid AND own.attnum = f.conkey[1]
+  JOIN pg_attribute other ON other.attrelid = f.confrelid AND other.attnum = f.confkey[1]
  WHERE f.contype = 'f' AND f.conrelid = ANY (%(tables)s) AND cardinality(f.conkey) = 1
 
 -- name: tables
@@ -129,52 +110,45 @@ WITH columns (relation, number, name, type, is_enum, not_null, operators, virtua
      indexes (relation, index, is_primary, names) AS ({indexes}),
      referring (relation, name, reference) AS ({references})
 SELECT relation, json_build_array(
-           (SELECT coalesce(json_agg(i.names ORDER BY NOT i.is_primary, i.index), '[]') FROM indexes i
-             WHERE i.relation = columns.relation),
-           json_object_agg(name, json_build_object('type', type, 'is_enum', is_enum, 'not_null', not_null,
-               'operators', operators, 'virtual', virtual, 'reference', reference) ORDER BY number))::text
-  FROM columns
-  LEFT JOIN referring USING (relation, name)
- GROUP BY relation
+           (SELECT coalesce(json_agg(i.names ORDER BY NOT i.is_primary, i.index), '[]')
+              FROM indexes i WHERE i.relation = columns.relation),
+           json_object_agg(name, json_build_object(
+               'type', type, 'is_enum', is_enum, 'not_null', not_null, 'operators', operators,
+               'virtual', virtual, 'reference', reference) ORDER BY number))::text
+  FROM columns LEFT JOIN referring USING (relation, name) GROUP BY relation
 
 -- name: hiding
 -- By the rules of PostgreSQL's check_enable_rls() and get_policies_for_relation() (src/backend/utils/misc/rls.c and
 -- src/backend/rewrite/rowsecurity.c), for the reading role. The catalog is open to every role.
 WITH touched AS (
-    SELECT c.oid, c.relname, c.relnamespace, c.relkind, c.relowner, c.relrowsecurity, c.relforcerowsecurity,
-           c.reloptions
-      FROM pg_catalog.pg_class c
-     WHERE c.oid IN (SELECT l.relation FROM pg_catalog.pg_locks l
+    SELECT c.oid, c.relname, c.relnamespace, c.relkind, c.relowner, c.relrowsecurity,
+           c.relforcerowsecurity, c.reloptions
+      FROM pg_class c
+     WHERE c.oid IN (SELECT l.relation FROM pg_locks l
                       WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation')
 ), reading AS (
-    SELECT r.oid, r.rolname
-      FROM pg_catalog.pg_roles r
-     WHERE NOT r.rolsuper AND NOT r.rolbypassrls
-       AND (r.rolname = current_user
-            OR r.oid IN (SELECT v.relowner FROM touched v
-                          WHERE v.relkind = 'v'
-                            AND NOT EXISTS (SELECT FROM pg_catalog.pg_options_to_table(v.reloptions) o
-                                             WHERE o.option_name = 'security_invoker' AND o.option_value::boolean)))
+    SELECT r.oid, r.rolname FROM pg_roles r
+     WHERE NOT r.rolsuper AND NOT r.rolbypassrls AND (
+        r.rolname = current_user OR r.oid IN (
+            SELECT v.relowner FROM touched v WHERE v.relkind = 'v' AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_options_to_table(v.reloptions) o
+                 WHERE o.option_name = 'security_invoker' AND o.option_value::boolean)))
 )
 SELECT pg_catalog.format('%I.%I', n.nspname, t.relname), pg_catalog.quote_ident(r.rolname), narrowing.names
-  FROM touched t
-  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
- CROSS JOIN reading r
- CROSS JOIN LATERAL (
+  FROM touched t JOIN pg_namespace n ON n.oid = t.relnamespace
+ CROSS JOIN reading r CROSS JOIN LATERAL (
     SELECT coalesce(bool_or(p.polpermissive AND p.qual = 'true'), false) AS shows_all,
-           coalesce(array_agg(p.polname ORDER BY p.polname) FILTER (WHERE NOT p.polpermissive AND p.qual <> 'true'),
-                    '{}')::text[] AS names
+           coalesce(array_agg(p.polname ORDER BY p.polname)
+                    FILTER (WHERE NOT p.polpermissive AND p.qual <> 'true'), '{}')::text[] AS names
       FROM (SELECT y.polname, y.polpermissive, pg_catalog.pg_get_expr(y.polqual, y.polrelid) AS qual
-              FROM pg_catalog.pg_policy y
-             WHERE y.polrelid = t.oid AND y.polcmd IN ('r', '*')
-               AND EXISTS (SELECT FROM unnest(y.polroles) AS named (role)
-                            WHERE CASE named.role WHEN 0 THEN true
-                                                  ELSE pg_catalog.pg_has_role(r.oid, named.role, 'USAGE') END)) p
+              FROM pg_policy y WHERE y.polrelid = t.oid AND y.polcmd IN ('r', '*') AND EXISTS (
+                SELECT FROM unnest(y.polroles) AS named (role) WHERE CASE named.role WHEN 0 THEN true
+                       ELSE pg_catalog.pg_has_role(r.oid, named.role, 'USAGE') END)) p
  ) narrowing
  WHERE t.relrowsecurity
    AND (t.relforcerowsecurity OR NOT pg_catalog.pg_has_role(r.oid, t.relowner, 'USAGE'))
    AND pg_catalog.has_any_column_privilege(r.oid, t.oid, 'SELECT')
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i JOIN touched parent ON parent.oid = i.inhparent
+   AND NOT EXISTS (SELECT FROM pg_inherits i JOIN touched parent ON parent.oid = i.inhparent
                     WHERE i.inhrelid = t.oid)
    AND (NOT narrowing.shows_all OR narrowing.names <> '{}')
  ORDER BY 1, 2
@@ -184,11 +158,11 @@ SELECT pg_catalog.format('%I.%I', n.nspname, t.relname), pg_catalog.quote_ident(
 -- Every role sees of all sessions which role and database they belong to, and their application_name. Our own are not
 -- counted: the daemon may be running. -1 is no limit; a superuser has none of his own, and may take the reserved ones.
 SELECT limits.name, limits.most, limits.has, quote_ident(r.rolname), limits.place = 3
-  FROM pg_catalog.pg_roles r, pg_catalog.pg_database d,
+  FROM pg_roles r, pg_database d,
        (SELECT count(*) FILTER (WHERE usename = current_user)::int AS of_role,
-               count(*) FILTER (WHERE datname = current_database())::int AS of_database, count(*)::int AS of_server
-          FROM pg_catalog.pg_stat_activity
-         WHERE datname IS NOT NULL AND NOT (usename = current_user
+               count(*) FILTER (WHERE datname = current_database())::int AS of_database,
+               count(*)::int AS of_server
+          FROM pg_stat_activity WHERE datname IS NOT NULL AND NOT (usename = current_user
                AND application_name IN (current_setting('application_name'), 'cdc-sync store'))) AS others,
        LATERAL (VALUES
          (1, 'the CONNECTION LIMIT of the role ' || quote_ident(r.rolname), CASE WHEN NOT rolsuper THEN rolconnlimit END, of_role),
@@ -198,20 +172,17 @@ SELECT limits.name, limits.most, limits.has, quote_ident(r.rolname), limits.plac
                          + coalesce(current_setting('reserved_connections', true), '0')::int END, of_server)
        ) AS limits (place, name, most, has)
  WHERE r.rolname = current_user AND d.datname = current_database() AND limits.most >= 0
- ORDER BY limits.most - limits.has, limits.most, limits.place
- LIMIT 1
+ ORDER BY limits.most - limits.has, limits.most, limits.place LIMIT 1
 
 -- name: only_by_index
 -- For a plan that is about the indexes that there are, and not about the table's size.
-SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off;
-SET LOCAL enable_mergejoin = off
+SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off;
+SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off
 
 -- name: leading_columns
 -- An index is in its table's schema; a thousand others may have one of that name.
 SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexdef(c.oid, 1, false) END
-  FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_index i ON i.indexrelid = c.oid
  WHERE c.relname = ANY (%(indexes)s::name[]) AND n.nspname = ANY (%(schemas)s::name[])
 
 -- name: unseen
@@ -219,18 +190,14 @@ SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexde
 WITH RECURSIVE tree (root, relation) AS (
     SELECT own.relation, own.relation FROM unnest(%(tables)s::oid[]) AS own (relation)
     UNION
-    SELECT tree.root, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
+    SELECT tree.root, i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.relation
 )
 SELECT 'heir', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
-  FROM tree
-  JOIN pg_catalog.pg_class root ON root.oid = tree.root AND root.oid = (%(tables)s::oid[])[1] AND root.relkind = 'r'
-  JOIN pg_catalog.pg_class c ON c.oid = tree.relation
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid <> ALL (%(tables)s::oid[])
+  FROM tree JOIN pg_class root ON root.oid = tree.root AND root.relkind = 'r'
+  JOIN pg_class c ON c.oid = tree.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE root.oid = (%(tables)s::oid[])[1] AND c.oid <> ALL (%(tables)s::oid[])
  UNION ALL
 SELECT DISTINCT 'subscribed', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
-  FROM tree
-  JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = tree.relation
-  JOIN pg_catalog.pg_class c ON c.oid = tree.root
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  FROM tree JOIN pg_subscription_rel s ON s.srrelid = tree.relation
+  JOIN pg_class c ON c.oid = tree.root JOIN pg_namespace n ON n.oid = c.relnamespace
  ORDER BY 1, 2

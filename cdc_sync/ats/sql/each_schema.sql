@@ -1,9 +1,6 @@
 
 -- Tenants of {kind}
-DO $cdc_sync$
-DECLARE
-    tenant text;
-BEGIN
+DO $cdc_sync$ DECLARE tenant text; BEGIN
     FOREACH tenant IN ARRAY ARRAY[{schemas}] LOOP
         EXECUTE replace(
 {statements},

@@ -98,16 +98,14 @@ REVOKE ALL ON FUNCTION {schema}.{name}(pg_catalog.text) FROM PUBLIC;
 
 -- name: of_all
     DROP TABLE IF EXISTS cdc_sync.changes;
-    BEGIN
-        DROP SCHEMA IF EXISTS cdc_sync;
+    BEGIN DROP SCHEMA IF EXISTS cdc_sync;
     EXCEPTION WHEN dependent_objects_still_exist THEN
         RAISE WARNING 'the schema cdc_sync stays, for it holds something else: see `cdc-sync sql uninstall --store`';
     END;
 
 -- name: of_watch
-    IF to_regclass('cdc_sync.changes') IS NOT NULL THEN
-        DELETE FROM cdc_sync.changes WHERE watch = {watch};
-    END IF;
+    IF to_regclass('cdc_sync.changes') IS NOT NULL
+    THEN DELETE FROM cdc_sync.changes WHERE watch = {watch}; END IF;
 
 -- Whether a role has what it needs; NULL if there is no such thing.
 -- name: has_schema

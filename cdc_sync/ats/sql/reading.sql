@@ -55,10 +55,9 @@ SELECT CASE WHEN server.is_standby
             THEN (SELECT extract(epoch FROM checkpoint_time)::bigint * 1000000 FROM pg_control_checkpoint())
             ELSE (extract(epoch FROM statement_timestamp()) * 1000000)::bigint END,
        txid_snapshot_xmin(txid_current_snapshot()),
-       CASE WHEN server.is_standby
-            THEN (SELECT (split_part(next_xid, ':', 1)::bigint << 32) + split_part(next_xid, ':', 2)::bigint
-                    FROM pg_control_checkpoint())
-            ELSE txid_current() + 1 END
+       CASE WHEN NOT server.is_standby THEN txid_current() + 1
+            ELSE (SELECT (split_part(next_xid, ':', 1)::bigint << 32) + split_part(next_xid, ':', 2)::bigint
+                    FROM pg_control_checkpoint()) END
   FROM (SELECT pg_is_in_recovery() AS is_standby OFFSET 0) AS server
 
 -- name: identity

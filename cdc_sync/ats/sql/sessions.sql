@@ -30,8 +30,7 @@ SET LOCAL idle_in_transaction_session_timeout = '30s';
 
 -- name: ours
 -- As JSON has it: psycopg reads no time in another DateStyle than ISO, and the role or the database may have one.
-SELECT pid, to_json(backend_start) #>> '{}'
-  FROM pg_stat_activity WHERE pid = pg_backend_pid()
+SELECT pid, to_json(backend_start) #>> '{}' FROM pg_stat_activity WHERE pid = pg_backend_pid()
 
 -- name: mark
 -- One statement each: behind a pooler two of them may meet two sessions.
@@ -55,25 +54,21 @@ SELECT l.pid, a.usename = current_user,
            coalesce('since ' || (to_json(a.backend_start) #>> '{}'), 'since when is not visible to this role'),
            'from ' || CASE WHEN a.client_addr IS NOT NULL THEN pg_catalog.host(a.client_addr)
                            WHEN a.client_port = -1 THEN 'the server''s own host' END)
-  FROM pg_catalog.pg_locks l
-  JOIN pg_catalog.pg_database d ON d.oid = l.database
-  LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
- WHERE l.locktype = 'advisory' AND d.datname = current_database() AND l.granted
-   AND l.classid = (%(number)s::bigint >> 32 & 4294967295)::oid AND l.objid = (%(number)s::bigint & 4294967295)::oid
-   AND l.objsubid = 1
+  FROM pg_locks l JOIN pg_database d ON d.oid = l.database LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'advisory' AND d.datname = current_database() AND l.granted AND l.objsubid = 1
+   AND l.classid = (%(number)s::bigint >> 32 & 4294967295)::oid
+   AND l.objid = (%(number)s::bigint & 4294967295)::oid
 
 -- name: end
 -- A process that holds a lock; the lock's condition is that of `holders`.
-SELECT pg_terminate_backend(a.pid)
-  FROM pg_stat_activity a
+SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
  WHERE a.pid = %(pid)s AND a.backend_start = %(started)s::timestamptz AND a.pid <> pg_backend_pid()
    AND EXISTS (SELECT FROM pg_locks l
                 WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.database = a.datid AND l.granted
-                  AND l.classid = (%(number)s::bigint >> 32 & 4294967295)::oid
-                  AND l.objid = (%(number)s::bigint & 4294967295)::oid AND l.objsubid = 1)
+                  AND l.objsubid = 1 AND l.classid = (%(number)s::bigint >> 32 & 4294967295)::oid
+                  AND l.objid = (%(number)s::bigint & 4294967295)::oid)
 
 -- name: end_own
 -- The pooler may have given us another session meanwhile, and our own one to somebody else.
-SELECT pg_terminate_backend(pid)
-  FROM pg_stat_activity
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE pid = %(pid)s AND backend_start = %(started)s::timestamptz AND (state = 'idle' OR pid = pg_backend_pid())

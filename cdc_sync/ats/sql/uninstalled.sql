@@ -4,11 +4,9 @@ DECLARE
     counter regclass;
 BEGIN
 {lock}
-    FOR counter IN
-        SELECT oid FROM pg_class WHERE relnamespace = to_regnamespace('cdc_sync') AND relkind = 'S' AND relname {sequences}
-    LOOP
-        EXECUTE format('DROP SEQUENCE %s', counter);
-    END LOOP;
+    FOR counter IN SELECT oid FROM pg_class
+        WHERE relnamespace = to_regnamespace('cdc_sync') AND relkind = 'S' AND relname {sequences}
+    LOOP EXECUTE format('DROP SEQUENCE %s', counter); END LOOP;
 {rest}
 {busy}
 END $cdc_sync$;

@@ -29,7 +29,7 @@ def clock() -> int:
 async def found(config: Config, told: Any = clock) -> dict[str, Finding]:
     """What is found, by the check's name; there is one watch."""
     findings: list[Finding] = []
-    await check_database(config, told, findings.append)
+    await check_database(config, "", told, findings.append, read={}, only=config.watches)
     return {finding.check: finding for finding in findings}
 
 
@@ -312,7 +312,7 @@ async def test_ids_and_urls_of_a_side_table_are_looked_for_there(installed: Inst
     url = {"sql": "(SELECT l.url FROM public.links l WHERE l.application = t.id)", "depends_on": ["id"]}
     config = installed.install(columns={**SIDE["columns"], "status_url": url}, related=SIDE["related"], **NOTIFY)
     findings: list[Finding] = []
-    await check_database(config, clock, findings.append)
+    await check_database(config, "", clock, findings.append, read={}, only=config.watches)
 
     by_id, by_url = (finding for finding in findings if finding.check == "application-id-index")
 

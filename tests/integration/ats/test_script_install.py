@@ -19,7 +19,7 @@ from cdc_sync.ats.connection import connected, pooled
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.notify import ChangeLog
 from cdc_sync.ats.scripts import install
-from cdc_sync.ats.verifying import verify
+from cdc_sync.ats.triggers import verify
 from cdc_sync.config import Config, Watch
 
 TRIGGERS = """

@@ -22,7 +22,7 @@ from cdc_sync.ats.notify import ChangeLog
 from cdc_sync.ats.recorders import missed_of
 from cdc_sync.ats.scripts import Part, for_psql, install, uninstall
 from cdc_sync.ats.survey import survey
-from cdc_sync.ats.verifying import absent, verify
+from cdc_sync.ats.triggers import absent, verify
 from cdc_sync.config import Config, PlainColumn
 from cdc_sync.core.identifiers import LONGEST, QualifiedName, written
 from cdc_sync.core.visible import UNSAFE

@@ -21,8 +21,7 @@ from cdc_sync.ats import side_table
 from cdc_sync.ats.granting import grants
 from cdc_sync.ats.lookout import Bell
 from cdc_sync.ats.scripts import install, uninstall
-from cdc_sync.ats.triggers import Installation
-from cdc_sync.ats.verifying import verify
+from cdc_sync.ats.triggers import Installation, verify
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store import Store

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from cdc_sync.ats.granting import grants, revokes
 from cdc_sync.ats.scripts import functions_for_tenants, installation, uninstall
-from cdc_sync.ats.verifying import verify
+from cdc_sync.ats.triggers import verify
 from cdc_sync.cli import app
 from cdc_sync.config import Config, ConfigurationError, parse
 from cdc_sync.config.tenants import Tenant, expanded
