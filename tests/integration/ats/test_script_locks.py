@@ -76,9 +76,7 @@ def test_the_ats_may_hold_one_table_and_go_on_to_another(
     assert one(ats, TRIGGERS) == (0 if script == "uninstall" else 4)
 
 
-def test_scripts_that_run_at_once_take_turns(
-    ats: Ats, new_role: NewRole, at_once: Callable[[list[str]], None]
-) -> None:
+def test_scripts_that_run_at_once_take_turns(ats: Ats, new_role: NewRole, at_once: Callable[[list[str]], None]) -> None:
     ats.execute("CREATE TABLE public.others (LIKE public.applications INCLUDING ALL)")
     configs = [a_config(table=table) for table in ("public.applications", "public.others")]
     role = new_role()
