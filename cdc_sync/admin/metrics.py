@@ -101,12 +101,12 @@ class EventMetrics:
 
     Attributes:
         calls: how many have ended.
-        waited: seconds from queueing to their ends, in all.
+        seconds: from queueing to their ends, in all.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self.calls, self.waited = 0, 0.0
+        self.calls, self.seconds = 0, 0.0
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._of: dict[str, Any] = {
@@ -136,7 +136,9 @@ class EventMetrics:
             events.ReloadRefused: lambda _: of["cdc_sync_reloads"].labels("refused").inc(),
             events.TenantsFound: lambda e: self._begin(e.watches),
             events.WatchEnded: lambda e: self._end({e.watch}),
-            **dict.fromkeys((events.WatchConnected, events.WatchLost, events.WatchStandsBy), self._tried),
+            events.WatchConnected: lambda e: self._reached(e.watch, connected=1),
+            events.WatchLost: lambda e: self._reached(e.watch, connected=0),
+            events.WatchStandsBy: self._stands_by,
             # The baseline has a condition of its own.
             events.BaselineProgress: lambda e: self._complete(e.watch, 0),
             events.CaughtUp: lambda e: self._complete(e.watch, e.seconds),
@@ -163,20 +165,19 @@ class EventMetrics:
     def _see(self, name: str, watch: str, number: float) -> None:
         self._seen[name][watch] = number
 
-    def _tried(self, event: events.WatchConnected | events.WatchLost | events.WatchStandsBy) -> None:
-        """A watch is connected, or not, or another store's daemon captures it."""
-        self._capture(event.watch)
-        self._see(_CONNECTED, event.watch, isinstance(event, events.WatchConnected))
-        if isinstance(event, events.WatchStandsBy):
-            self._see(_STANDBY, event.watch, 1)
-            del self._complete_until[event.watch]
-
-    def _capture(self, watch: str) -> None:
-        """This daemon captures it, and is not connected yet."""
+    def _reached(self, watch: str, *, connected: int) -> None:
+        """This daemon captures it, and knows whether its database is connected."""
         self._watches.add(watch)
-        self._see(_CONNECTED, watch, 0)
+        self._see(_CONNECTED, watch, connected)
         self._see(_STANDBY, watch, 0)
         self._complete_until.setdefault(watch, self._clock())
+
+    def _stands_by(self, event: events.WatchStandsBy) -> None:
+        """Another store's daemon captures it."""
+        self._watches.add(event.watch)
+        self._see(_CONNECTED, event.watch, 0)
+        self._see(_STANDBY, event.watch, 1)
+        self._complete_until.pop(event.watch, None)
 
     def _complete(self, watch: str, seconds: float) -> None:
         """A look that took so long finds what was committed before it began."""
@@ -186,7 +187,7 @@ class EventMetrics:
     def _begin(self, watches: Collection[str]) -> None:
         self._watches.update(watches)  # before the first label
         for watch in watches:
-            self._capture(watch)
+            self._reached(watch, connected=0)
             for name, samples in _FROM_0.items():
                 for values in samples:
                     self._count(name, watch, *values)
@@ -222,7 +223,7 @@ class EventMetrics:
         self._count("cdc_sync_call_seconds", event.watch).observe(event.seconds)
         self._count("cdc_sync_queue_seconds", event.watch).observe(event.waited)
         self.calls += 1
-        self.waited += event.waited + event.seconds
+        self.seconds += event.waited + event.seconds
 
     def exposed(self, report: Json, clock: Clock, conditions: Conditions) -> bytes:
         """The text of `/metrics` at a status report."""

@@ -45,7 +45,7 @@ class Trends:
 
     def __init__(self, metrics: EventMetrics) -> None:
         self._metrics = metrics
-        self._calls, self._waited = metrics.calls, metrics.waited
+        self._calls, self._seconds = metrics.calls, metrics.seconds
         """At the last sample."""
         self.lag: Bars = {}
         self.latency: Bars = {}
@@ -56,8 +56,8 @@ class Trends:
         pending = sum(counts.pending for counts in (await store.report.counts()).values())
         self.lag = _with(self.lag, max(self._metrics.lags().values(), default=0.0), now)
         self.pending = _with(self.pending, pending, now)
-        calls, waited = self._metrics.calls - self._calls, self._metrics.waited - self._waited
-        self._calls, self._waited = self._metrics.calls, self._metrics.waited
+        calls, waited = self._metrics.calls - self._calls, self._metrics.seconds - self._seconds
+        self._calls, self._seconds = self._metrics.calls, self._metrics.seconds
         if calls:
             self.latency = _with(self.latency, waited / calls, now)
 

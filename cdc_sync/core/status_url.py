@@ -85,7 +85,7 @@ class AllowedHosts:
         )
 
 
-@lru_cache(maxsize=256)  # called for each row and each call, with few hosts
+@lru_cache(maxsize=256)  # called for each row, call and request, mostly with few hosts
 def is_loopback(host: str) -> bool:
     """Whether a URL's host is this machine: `localhost`, 127.0.0.0/8 or `[::1]`."""
     if host.lower() == "localhost":
@@ -97,7 +97,7 @@ def is_loopback(host: str) -> bool:
 
 
 def names_loopback(host: str) -> bool:
-    """Whether a `Host` header names this machine: a page may have pointed its own name here."""
+    """Whether a `Host` header, or an address, names this machine: a page may have pointed its own name here."""
     try:
         return is_loopback(urlsplit(f"//{host}").hostname or "")
     except ValueError:

@@ -143,8 +143,10 @@ class Repeats(logging.Filter):
         if now < free_at:
             self._seen[subject] = free_at, times + 1
             return False
-        if len(self._seen) >= _MANY_SUBJECTS:
-            self._seen = {of: seen for of, seen in self._seen.items() if now < seen[0]}
+        self._seen.pop(subject, None)
+        # Each subject of the last minute had a line, so their number needs no limit.
+        while len(self._seen) >= _MANY_SUBJECTS and next(iter(self._seen.values()))[0] <= now:
+            del self._seen[next(iter(self._seen))]
         self._seen[subject] = now + _MINUTE, 0
         if times:
             record.__dict__["fields"]["times"] = times + 1

@@ -123,7 +123,8 @@ class WatchWorker:
 
         The sweeps have their share of the time.
         """
-        await capture.catch_up()  # earlier commits are applied
+        # Ready: capture works, and earlier commits are applied.
+        await capture.catch_up()
         if not self._sweep_failed:
             self._store_works()
         self._parts.observe(events.CaptureStarted(self._parts.name))

@@ -1,11 +1,11 @@
+DO $cdc_sync$ BEGIN PERFORM pg_advisory_xact_lock(hashtext('cdc-sync scripts')); END $cdc_sync$; -- scripts take turns
 -- Once the schema is there, and so nobody else can fill it, what is in the way is said. Then what the ATS could notice is locked,
 -- after the first lock with a patience of 10 ms: so no deadlock with it is ever found. Then what was installed before is dropped.
 DO $cdc_sync$
 DECLARE
 {declare_locks}
     owners CONSTANT name[] := ARRAY({owners});
-    owner CONSTANT name := owners[1];
-    wrong record;
+    owner CONSTANT name := owners[1]; wrong record;
 BEGIN
     IF to_regnamespace('cdc_sync') IS NULL AND pg_has_role(session_user, owner, 'MEMBER')
     THEN EXECUTE format('CREATE SCHEMA cdc_sync AUTHORIZATION %I', owner); END IF;

@@ -5,7 +5,7 @@
 --           not recorded), the function record_<watch>, and on each table two triggers cdc_sync_*. Nothing else.
 -- Owner     of all of it is {owner}.
 -- Locks     each watched table and its partitions for milliseconds: writes wait, and reads where triggers are replaced. The
---           first lock is waited for up to 3 s, and statements queue behind it; each other one 10 ms; else nothing is changed.
+--           first is waited for up to 3 s, and statements queue behind it; each other 10 ms; else nothing changes. Scripts take turns.
 -- Costs     an UPDATE of other columns a call that compares; a change that matters one INSERT into the log, in the ATS's own
 --           transaction, and while the daemon is idle one NOTIFY a transaction.
 -- Fails     an error in a trigger becomes a WARNING, and the daemon compares all rows. A lock on the log is waited for 0.5 s.

@@ -2,3 +2,4 @@
 -- DROP ROLE goes through, if the role has nothing else. Run it as the owner of the tables and of the database.
 
 {begin}
+DO $cdc_sync$ BEGIN PERFORM pg_advisory_xact_lock(hashtext('cdc-sync scripts')); END $cdc_sync$; -- scripts take turns

@@ -1,3 +1,4 @@
+DO $cdc_sync$ BEGIN PERFORM pg_advisory_xact_lock(hashtext('cdc-sync scripts')); END $cdc_sync$; -- scripts take turns
 DO $cdc_sync$
 DECLARE
 {declare_locks}

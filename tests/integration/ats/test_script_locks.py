@@ -7,10 +7,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from support.roles import NewRole
 from support.sessions import Ats, OpenSession, one, rows
 from support.versions import needs
 from support.watched import a_config, install_triggers, run_script, some_config
 
+from cdc_sync.ats.granting import grants, revokes
 from cdc_sync.ats.scripts import install, uninstall
 
 RELATED = [{"table": "public.rejections", "key": ["application_id"]}]
@@ -33,6 +35,18 @@ def dba(open_session: OpenSession) -> Iterator[Callable[[str], Future[Any]]]:
     """Run a script as a DBA does, and go on."""
     with ThreadPoolExecutor() as pool:
         yield lambda script: pool.submit(open_session().execute, script.encode())
+
+
+@pytest.fixture
+def at_once(open_session: OpenSession) -> Callable[[list[str]], None]:
+    """Run scripts at once, each in a session of its own."""
+
+    def run(scripts: list[str]) -> None:
+        sessions = [open_session() for _ in scripts]
+        with ThreadPoolExecutor(len(scripts)) as pool:
+            list(pool.map(run_script, sessions, scripts))
+
+    return run
 
 
 def locked(dba: Ats, script: str) -> dict[str, str]:
@@ -60,6 +74,19 @@ def test_the_ats_may_hold_one_table_and_go_on_to_another(
         script_ends.result()
     run_script(ats, uninstall() if script == "uninstall" else install(config))
     assert one(ats, TRIGGERS) == (0 if script == "uninstall" else 4)
+
+
+def test_scripts_that_run_at_once_take_turns(ats: Ats, new_role: NewRole, at_once: Callable[[list[str]], None]) -> None:
+    ats.execute("CREATE TABLE public.others (LIKE public.applications INCLUDING ALL)")
+    configs = [a_config(table=table) for table in ("public.applications", "public.others")]
+    role = new_role()
+
+    at_once([install(config) for config in configs] * 4)
+    assert one(ats, TRIGGERS) == 2  # of the last one
+
+    at_once([grants(a_config(), role), install(a_config())] * 4)
+    at_once([revokes(a_config(), role), uninstall()] * 4)
+    assert one(ats, TRIGGERS) == 0
 
 
 def test_it_gives_up_if_a_table_stays_busy(ats: Ats, other: Ats) -> None:
