@@ -3,10 +3,9 @@
 import json
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import cache
 from typing import Any
 
-from cdc_sync.core.content import Content, Kind
+from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import NOWHERE, Entry, Known, KnownEntry
 from cdc_sync.core.reasons import as_text, from_text
@@ -56,7 +55,7 @@ def is_discarded(metadata: str | None) -> bool:
 
 
 def content_from(status: str | None, job_id: str, deleted: object, metadata: str) -> Content | None:
-    """The inverse of `state_columns`; None if there is no content."""
+    """The inverse of `state_columns`; None without a state."""
     return None if status is None else _content(status, job_id, deleted, metadata)
 
 
@@ -68,20 +67,15 @@ def _content(status: str, job_id: str, deleted: object, metadata: str) -> Conten
 
 def known_from(columns: Columns) -> tuple[str, Known]:
     """An application's id and what is known of it, from the columns of the statement `before`."""
-    number, application_id, row_key, in_scope, *rest = columns
-    status, job_id, deleted, metadata, acknowledged_at, adopted, *of_entry = rest
-    snapshot = content_from(status, job_id, deleted, metadata)
+    number, application_id, row_key, in_scope, *acknowledged = columns[:8]
+    acknowledged_at, adopted, *enqueued = columns[8:14]
+    attempted, revision, state, reason, queued_at = columns[14:]
     is_acknowledged = acknowledged_at is not None and not adopted
-    entry = _known_entry_from(of_entry)
-    return application_id, Known(number, key_from(row_key), bool(in_scope), snapshot, entry, is_acknowledged)
-
-
-def _known_entry_from(columns: Columns) -> KnownEntry | None:
-    status, job_id, deleted, metadata, attempted, revision, state, reason, queued_at = columns
-    content = content_from(status, job_id, deleted, metadata)
-    if content is None:
-        return None
-    return KnownEntry(content, bool(attempted), state, revision, queued_at, reason and from_text(reason))
+    entry, content = None, content_from(*enqueued)
+    if content is not None:
+        entry = KnownEntry(content, bool(attempted), state, revision, queued_at, reason and from_text(reason))
+    known = Known(number, key_from(row_key), bool(in_scope), content_from(*acknowledged), entry, is_acknowledged)
+    return application_id, known
 
 
 def enqueue_columns(entry: Entry) -> Columns:
@@ -97,14 +91,8 @@ def entry_from(columns: Columns) -> Entry:
     watch, id_, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at = columns[:11]
     attempted, attempts, first, not_found, reason = columns[11:]
     content, tries = _content(status, job_id, deleted, metadata), (bool(attempted), attempts, first, not_found)
-    why = reason and from_text(reason)
-    return Entry(watch, id_, content, kinds_from(kinds), state, revision, queued_at, due_at, *tries, why)
-
-
-@cache
-def kinds_from(text: str) -> frozenset[Kind]:
-    """An entry's kinds, from its column."""
-    return frozenset(text.split())  # type: ignore[arg-type] # they are written from kinds
+    of_change = frozenset(kinds.split()), state, revision
+    return Entry(watch, id_, content, *of_change, queued_at, due_at, *tries, reason and from_text(reason))
 
 
 def health_from(text: str) -> Health:

@@ -11,7 +11,6 @@ from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.core.reasons import Reason, from_text, restored
 from cdc_sync.store.driver import Role, Transaction, by_first, job, watches_of
 from cdc_sync.store.encoding import Columns, content_from, entry_from, is_discarded, key_from, key_text
-from cdc_sync.store.leader import Leader, leader_in
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, Hit, Record, WatchCounts
 
 _NEWEST = 20_000
@@ -49,11 +48,6 @@ class Report(Role):
         for watch, name, value in await self.driver.ask("counts"):
             found.setdefault(watch, Counter())[name] += value + (name == "oldest_queued_at") * shift
         return {watch: WatchCounts(**numbers) for watch, numbers in found.items()}
-
-    async def leader(self) -> Leader | None:
-        """The daemon that leads; None without one."""
-        leader = await self.driver.transact(leader_in)
-        return leader if leader is not None and not leader.stopped and await self.driver.leads() else None
 
     async def known_of(self, watch: str) -> int:
         """How many applications of a watch are known."""

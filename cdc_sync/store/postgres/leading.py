@@ -24,8 +24,7 @@ from cdc_sync.store import Store
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction, value
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import LOOKS_EVERY, Lead, Standby, StandingBy, held
-from cdc_sync.store.leader import Leader, lead, leader_in
+from cdc_sync.store.lead import LOOKS_EVERY, Lead, Leader, Standby, StandingBy, begin_to_lead, held, leader_in
 from cdc_sync.store.postgres.driver import PostgresDriver
 from cdc_sync.store.postgres.schema import insist_on_store
 
@@ -213,10 +212,10 @@ async def leading(
         # A machine that was suspended while it stood by has lost time, and the former leader went on.
         await driver.begin_clock()
         asked = _seconds()
-        leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
+        leader = await begin_to_lead(driver, ours)
         lease.renewed(asked, leader.lease)
-        async with held(PostgresLead(driver, leader, lease)) as found:
-            yield found
+        async with held(PostgresLead(driver, leader, lease)) as lead:
+            yield lead
     finally:
         lease.end()
         await driver.close()
