@@ -318,7 +318,8 @@ class ForgetAccount(Request[int]):
         of_numbers = {"after": self.after, "last": self.after + NUMBERS}
         records = await transaction.rows("records_of_account", mark=mark, **of_numbers)
         # What is acknowledged next for another account's entry needs the record.
-        await transaction.write("unacknowledge", sorted(of for *of, has_entry in records if has_entry))
+        nothing = None, None, None, None, None, False
+        await transaction.write("acknowledge", [(*of, *nothing) for *of, has_entry in sorted(records) if has_entry])
         await forget_records(transaction, sorted((watch, id_) for watch, id_, has_entry in records if not has_entry))
         act.count(removed + len(records))
         return removed + len(records)

@@ -261,7 +261,7 @@ def _changes(plan: BatchPlan, at: int) -> _Changes:
         ("look_again", [(*each, plan.batch.now) for each in plan.handed_over.items()]),
         ("hand_over", list(plan.handed_over.items())),
         ("seen_new", [(one.application_id, key_text(one.key)) for one in plan.new]),
-        ("adopt_new", [(one.application_id, key, *state, at, one.digest) for key, state, one in adopted]),
+        ("adopt_new", [(one.application_id, key, *state, at, True, one.digest) for key, state, one in adopted]),
         ("move", [(one.application_id, key_text(one.key)) for one in plan.moved]),
         ("acknowledge", [(one.application_id, *state_columns(one.content), at, True) for one in plan.acknowledged]),
         ("remove", [(id_,) for id_ in (*plan.cancelled, *plan.forgotten)]),
