@@ -61,9 +61,6 @@ _NO_LIMIT = 1 << 40
 _FORGOTTEN = "outbox", "suspicions", "positions", "repairs", "skipped", "snapshots", "history", "fuses", "watch"
 """What is removed of a watch, by the statements `forget_…`; its row keeps others from it, and goes last."""
 
-_NO_OTHERS = ConfigDict(extra="forbid")
-"""A newer command's argument may restrict what is meant, and must not be ignored."""
-
 Captured = Collection[str] | None
 """The watches that the leader captures; None where a command acts without a leader: then no call is under way."""
 
@@ -132,7 +129,8 @@ class Act:
 class Request(ABC, Generic[A]):
     """A kind of request, with its arguments; `A` is its answer."""
 
-    __pydantic_config__ = _NO_OTHERS
+    # A newer command's argument may restrict what is meant, and must not be ignored.
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     by: PersonActed
 
@@ -315,8 +313,8 @@ class ForgetAccount(Request[int]):
         mark = account_mark(self.account)
         removed: int = await value(transaction, "entries_of_account", mark=mark)
         await transaction.run("forget_entries_of_account", mark=mark)
-        of_numbers = {"after": self.after, "last": self.after + NUMBERS}
-        records = await transaction.rows("records_of_account", mark=mark, **of_numbers)
+        last = self.after + NUMBERS
+        records = await transaction.rows("records_of_account", mark=mark, after=self.after, last=last)
         # What is acknowledged next for another account's entry needs the record.
         nothing = None, None, None, None, None, False
         await transaction.write("acknowledge", [(*of, *nothing) for *of, has_entry in sorted(records) if has_entry])

@@ -150,13 +150,11 @@ class Driver(ABC):
         Raises:
             StoreError: nothing of it is kept, unless the answer to the commit was lost.
         """
-        answer: T = await self._put(self._jobs, work, effect)
-        return answer
+        return await self._put(self._jobs, work, effect)
 
     async def transact_first(self, work: Work[T]) -> T:
         """The same before the jobs that wait, and alone."""
-        answer: T = await self._put(self._first, work, no_effect)
-        return answer
+        return await self._put(self._first, work, no_effect)
 
     async def ask(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """A statement's rows."""
@@ -205,7 +203,7 @@ class Driver(ABC):
         self.lost = self.lost or error
         self.is_lost.set()
 
-    def _put(self, waiting: deque[_Job], work: Work[Any], effect: Effect[Any]) -> asyncio.Future[Any]:
+    def _put(self, waiting: deque[_Job], work: Work[T], effect: Effect[T]) -> asyncio.Future[T]:
         job = _Job(work, effect, asyncio.get_running_loop().create_future())
         waiting.append(job)
         if self._working is None or self._working.done():

@@ -82,7 +82,14 @@ async def opened_beside(config: Config, access: Access = "read") -> AsyncIterato
     Raises:
         StoreError: it cannot be used, or does not exist yet.
     """
-    driver = await _opened(config, access)
+    driver: Driver
+    if _is_shared(config):
+        from cdc_sync.store.postgres import PostgresDriver  # noqa: PLC0415 - see the header
+
+        driver = await PostgresDriver.open(store_dsn(config), access)
+    else:
+        _insist_on_file(config)
+        driver = SqliteDriver(config.state.path, access)
     try:
         yield Store(driver)
     finally:
@@ -106,15 +113,6 @@ async def opened_alone(config: Config) -> AsyncIterator[Store]:
         with locked(config.state.path):
             async with opened_beside(config, "own") as store:
                 yield store
-
-
-async def _opened(config: Config, access: Access) -> Driver:
-    if _is_shared(config):
-        from cdc_sync.store.postgres import PostgresDriver  # noqa: PLC0415 - see the header
-
-        return await PostgresDriver.open(store_dsn(config), access)
-    _insist_on_file(config)
-    return SqliteDriver(config.state.path, access)
 
 
 def _insist_on_file(config: Config) -> None:

@@ -27,7 +27,9 @@ class Report(Role):
     async def entries(self, transaction: Transaction, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
         """Outbox entries in a state, oldest first."""
         if watch is None:
-            watches = (await _with_entries(transaction, state))[:limit]
+            # Those with the oldest entries: no more can be among the result.
+            rows = await transaction.rows("with_entries", state=state)
+            watches = [name for oldest, name in sorted(row for row in rows if row[0] is not None)][:limit]
         else:
             watches = await watches_of(transaction, watch)
         found = [
@@ -145,12 +147,6 @@ class Report(Role):
     def _for_people(self, entry: Entry) -> Entry:
         shift = self.driver.clock.shift
         return entry._replace(queued_at=entry.queued_at + shift, due_at=entry.due_at + shift) if shift else entry
-
-
-async def _with_entries(transaction: Transaction, state: EntryState) -> list[str]:
-    """The watches with entries in a state, in the order of their oldest ones."""
-    rows = await transaction.rows("with_entries", state=state)
-    return [name for oldest, name in sorted(row for row in rows if row[0] is not None)]
 
 
 def _event(row: Columns) -> HistoryEntry:

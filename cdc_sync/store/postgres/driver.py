@@ -167,22 +167,19 @@ class PostgresDriver(Driver):
             copy.shutdown(socket.SHUT_RDWR)
 
     async def _commit(self, run: RunGroup) -> list[Any]:
+        connection = self._connection
         try:
+            # A pipeline saves a round trip for each of a dozen statements. Reading an answer raises earlier statements'
+            # errors. psycopg's own transaction would wait for BEGIN and COMMIT.
             with translating(self.dsn), self._in_time():
-                return await self._transact(run)
+                async with connection.pipeline():
+                    await connection.execute(self._begin)
+                    await connection.execute(_PINNED)
+                    results = await run(PostgresTransaction(connection))
+                    await connection.execute(b"COMMIT")
         except Exception as error:
             await self._roll_back(error)
             raise
-
-    async def _transact(self, run: RunGroup) -> list[Any]:
-        connection = self._connection
-        # A pipeline saves a round trip for each of a dozen statements. Reading an answer raises earlier statements'
-        # errors. psycopg's own transaction would wait for BEGIN and COMMIT.
-        async with connection.pipeline():
-            await connection.execute(self._begin)
-            await connection.execute(_PINNED)
-            results = await run(PostgresTransaction(connection))
-            await connection.execute(b"COMMIT")
         return results
 
     async def _roll_back(self, error: Exception) -> None:

@@ -23,7 +23,7 @@ from support.waiting import wait_until
 from cdc_sync.store import Store
 from cdc_sync.store.lead import present_leader
 from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.postgres.leading import lease_for
+from cdc_sync.store.postgres.leading import Lease
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.statements import LOCK
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(120)
 SHORT = -4.0
 """The longest call of a leader with a lease of 6 s."""
 
-LEASE = lease_for(SHORT)
+LEASE = Lease(SHORT).length
 
 
 @contextmanager
