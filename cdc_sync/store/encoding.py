@@ -7,7 +7,7 @@ from typing import Any
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
-from cdc_sync.core.outbox import NOWHERE, Entry, Known, KnownEntry
+from cdc_sync.core.outbox import NOWHERE, Entry, Known
 from cdc_sync.core.reasons import as_text, from_text
 from cdc_sync.core.replies import Health
 from cdc_sync.core.rows import Key
@@ -67,14 +67,11 @@ def _content(status: str, job_id: str, deleted: object, metadata: str) -> Conten
 
 def known_from(columns: Columns) -> tuple[str, Known]:
     """An application's id and what is known of it, from the columns of the statement `before`."""
-    number, application_id, row_key, in_scope, *acknowledged = columns[:8]
-    acknowledged_at, adopted, *enqueued = columns[8:14]
-    attempted, revision, state, reason, queued_at = columns[14:]
+    number, application_id, row_key, in_scope, *state, acknowledged_at, adopted = columns[:10]
+    of_entry = columns[10:]
+    entry = None if of_entry[0] is None else entry_from(of_entry)
     is_acknowledged = acknowledged_at is not None and not adopted
-    entry, content = None, content_from(*enqueued)
-    if content is not None:
-        entry = KnownEntry(content, bool(attempted), state, revision, queued_at, reason and from_text(reason))
-    known = Known(number, key_from(row_key), bool(in_scope), content_from(*acknowledged), entry, is_acknowledged)
+    known = Known(number, key_from(row_key), bool(in_scope), content_from(*state), entry, is_acknowledged)
     return application_id, known
 
 

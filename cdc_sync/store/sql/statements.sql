@@ -65,7 +65,7 @@ UPDATE @watch SET session = :session WHERE name = :watch;
 -- name: before
 -- By application, and by rows that belonged to another application.
 SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
-       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.revision, o.state, o.reason, o.queued_at
+       s.adopted, @entry
   FROM (SELECT f.number FROM @each(ids) i
          CROSS JOIN @found snapshot f WHERE f.watch = :watch AND f.application_id = i.value
          UNION ALL
