@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -93,10 +92,11 @@ class Act:
 
     async def mend_fuses(self, watch: str | None) -> None:
         """Note the decision in the blown fuses of these watches; those without a held entry are whole again."""
-        transaction, decided = self.transaction, await watches_of(self.transaction, watch)
-        blown = {name: fuse for name, text in await transaction.rows("fuses") if (fuse := fuse_from(text)).blown_at}
-        for name in blown.keys() & decided:
-            fuse = blown[name]
+        transaction, decided = self.transaction, set(await watches_of(self.transaction, watch))
+        for name, text in await transaction.rows("fuses"):
+            fuse = fuse_from(text)
+            if name not in decided or fuse.blown_at is None:
+                continue
             if not await value(transaction, "held_left", watch=name):
                 fuse = Fuse()
                 await transaction.run("forget_fuses", watch=name)
@@ -398,22 +398,12 @@ KINDS: Final[dict[str, type[Request[Any]]]] = {
 """All kinds, by the name in the table: there are no others."""
 
 
-@cache
-def _arguments(kind: type[Request[Any]]) -> TypeAdapter[Request[Any]]:
-    return TypeAdapter(kind)
-
-
-def written(request: Request[Any]) -> tuple[str, str]:
-    """A request's kind and its arguments."""
-    return type(request).__name__, _arguments(type(request)).dump_json(request).decode()
-
-
 async def answered(
     transaction: Transaction, what: str, arguments: str, clock: Clock, captured: Captured
 ) -> tuple[dict[str, Any], list[PersonActed]]:
-    """Execute a request that is `written`; returns its answer, and what was done."""
+    """Execute a request of a kind with these arguments, as JSON; returns its answer, and what was done."""
     try:
-        request = _arguments(KINDS[what]).validate_json(arguments)
+        request = TypeAdapter[Request[Any]](KINDS[what]).validate_json(arguments)
     except (KeyError, ValidationError):
         return {"refused": message("request-unknown", what=what)}, []
     now = clock.for_people()

@@ -117,12 +117,10 @@ class Delivery(Role):
 
     async def has_endpoint(self, name: str) -> bool:
         """Whether an endpoint is known, paused, or one of a configured account at a known origin."""
-        known = await self.endpoints()
+        known, configured = await self.endpoints(), await self.configured()
         origins = {endpoint.partition(" [")[0] for endpoint in known}
-        origin, account = name.partition(" [")[0], account_of(name)
-        is_possible = origin in origins and account in (await self.configured()).accounts
-        is_name = name == endpoint_name(origin, account)
-        return name in known or (is_possible and is_name) or name in await self.driver.transact(paused)
+        possible = {endpoint_name(origin, account) for origin in origins for account in configured.accounts}
+        return name in {*known, *possible} or name in await self.driver.transact(paused)
 
     @job
     async def note_configured(

@@ -212,7 +212,23 @@ class Driver(ABC):
 
     async def _work(self) -> None:
         while self.lost is None and (self._first or self._jobs):
-            await self._run(self._next())
+            jobs = self._next()
+            try:
+                results = await self._commit(partial(_run_group, [job.work for job in jobs]))
+            except asyncio.CancelledError:
+                self._jobs.extendleft(reversed(jobs))  # `close` lets them fail
+                raise
+            except Exception as error:  # noqa: BLE001 - a job's own errors too: they are handed to its caller
+                # Each of several is next, alone.
+                self._jobs.extendleft(reversed(jobs))
+                for job in jobs:
+                    job.alone = True
+                if len(jobs) == 1 and self.lost is None:
+                    self._jobs.popleft().fail(error)
+            else:
+                for job, result in zip(jobs, results, strict=False):
+                    job.end(result)
+                self._jobs.extendleft(reversed(jobs[len(results) :]))
         if self.lost is not None:
             self._fail_all(self.lost)
 
@@ -236,24 +252,6 @@ class Driver(ABC):
         while self._jobs and len(jobs) < _LARGEST_GROUP and not (jobs[0].alone or self._jobs[0].alone):
             jobs.append(self._jobs.popleft())
         return jobs
-
-    async def _run(self, jobs: Sequence[_Job]) -> None:
-        """Run jobs in one transaction; after a failure each of several is next, alone."""
-        try:
-            results = await self._commit(partial(_run_group, [job.work for job in jobs]))
-        except asyncio.CancelledError:
-            self._jobs.extendleft(reversed(jobs))  # `close` lets them fail
-            raise
-        except Exception as error:  # noqa: BLE001 - a job's own errors too: they are handed to its caller
-            self._jobs.extendleft(reversed(jobs))
-            for job in jobs:
-                job.alone = True
-            if len(jobs) == 1 and self.lost is None:
-                self._jobs.popleft().fail(error)
-        else:
-            for job, result in zip(jobs, results, strict=False):
-                job.end(result)
-            self._jobs.extendleft(reversed(jobs[len(results) :]))
 
 
 async def _run_group(works: Sequence[Work[Any]], transaction: Transaction) -> list[Any]:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 from cdc_sync.core.content import iso
 from cdc_sync.core.failures import StoreError
@@ -190,11 +190,8 @@ class Lead:
         """No call is under way, and none begins."""
 
 
-L = TypeVar("L", bound=Lead)
-
-
 @asynccontextmanager
-async def held(lead: L) -> AsyncIterator[L]:
+async def held(lead: Lead) -> AsyncIterator[Lead]:
     """Begin to send; after an end in order, when no call is under way, the leader's row says so."""
     try:
         await lead.store.delivery.begin_sending()

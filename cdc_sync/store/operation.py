@@ -5,6 +5,8 @@ from itertools import groupby
 from typing import Any
 from uuid import uuid4
 
+from pydantic import TypeAdapter
+
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import Emit, PersonActed
 from cdc_sync.core.outbox import EntryState
@@ -22,7 +24,6 @@ from cdc_sync.store.acts import (
     forget_records,
     forget_traces,
     paused,
-    written,
 )
 from cdc_sync.store.driver import Driver, Role, Transaction, by_first, job, no_effect, value, watches_of
 from cdc_sync.store.encoding import as_json, fuse_from
@@ -52,8 +53,9 @@ class Operation(Role):
 
     async def add_request(self, request: Request[Any], within: float) -> str:
         """Add a request that expires after so many seconds; returns its id."""
-        id_, (what, arguments) = uuid4().hex, written(request)
-        await self.driver.run("add_request", id=id_, what=what, arguments=arguments, within=round(within * 1000))
+        id_, what, milliseconds = uuid4().hex, type(request), round(within * 1000)
+        arguments = TypeAdapter(what).dump_json(request).decode()
+        await self.driver.run("add_request", id=id_, what=what.__name__, arguments=arguments, within=milliseconds)
         return id_
 
     async def is_answered(self, id_: str) -> bool:

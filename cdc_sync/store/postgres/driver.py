@@ -17,7 +17,7 @@ from cdc_sync.config.dsn import shown
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.driver import Access, Driver, Row, RunGroup, Transaction, value
+from cdc_sync.store.driver import Access, Driver, Row, RunGroup
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.postgres.schema import Connection, connect, insist_on_schema, migrate, translating
 from cdc_sync.store.statements import statements
@@ -149,11 +149,6 @@ class PostgresDriver(Driver):
         """Begin the store's time at the server's, or at the newest event if that is later."""
         server = await self.value("clock")
         self.clock = Clock(max(server, await self.value("newest_event")), server)
-
-    async def compare_clock(self, transaction: Transaction) -> None:
-        """Compare our clock with the server's."""
-        before = self.clock()
-        self.clock.compare(await value(transaction, "clock"), before)
 
     async def close(self) -> None:
         """See `Driver`."""

@@ -124,12 +124,13 @@ class PostgresLead(Lead):
         raise store_error("store-lead-lost", place=driver.name)
 
     async def _renew(self) -> None:
-        asked, length = _seconds(), self._lease.length
+        asked, length, clock = _seconds(), self._lease.length, self._driver.clock
 
         async def work(transaction: Transaction) -> None:
             of = self.leader
             await transaction.run("renew", holder=of.holder, lease=length, configuration=of.configuration)
-            await self._driver.compare_clock(transaction)
+            before = clock()
+            clock.compare(await value(transaction, "clock"), before)
 
         timer = asyncio.get_running_loop().call_later(max(self._lease.left, 0), self._driver.cut)
         try:
@@ -194,7 +195,7 @@ async def leading(
     standing_by: StandingBy,
     *,
     tables: Iterable[QualifiedName] = (),
-) -> AsyncIterator[PostgresLead]:
+) -> AsyncIterator[Lead]:
     """Stand by until this process leads, then lead.
 
     Raises:

@@ -28,6 +28,9 @@ o.watch @in(watches)
 -- The row `t` is about the application of `x`.
 t.watch = x.watch AND t.application_id = x.application_id
 
+-- name: @listed
+(watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows)
+
 -- name: @has_entry
 EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
 
@@ -97,21 +100,17 @@ SELECT @entry FROM @each_pair(ids) i
  CROSS JOIN @found outbox o WHERE o.watch = i.first AND o.application_id = i.second;
 
 -- name: remove(watch text, application_id text)
-DELETE FROM @outbox WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+DELETE FROM @outbox WHERE @listed;
 
 -- name: forget_application(watch text, application_id text)
-DELETE FROM @snapshot WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+DELETE FROM @snapshot WHERE @listed;
 
 -- name: forget_lines(watch text, application_id text)
 -- The first condition has an index.
-DELETE FROM @history
- WHERE application_id IN (SELECT x.application_id FROM @rows)
-   AND (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+DELETE FROM @history WHERE application_id IN (SELECT x.application_id FROM @rows) AND @listed;
 
 -- name: forget_rows(watch text, application_id text)
-DELETE FROM @skipped
- WHERE application_id IN (SELECT x.application_id FROM @rows)
-   AND (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+DELETE FROM @skipped WHERE application_id IN (SELECT x.application_id FROM @rows) AND @listed;
 
 -- name: left_of_application
 -- A row for each row about an application: the watch, and whether it is its record.
@@ -230,7 +229,7 @@ INSERT INTO @suspicion @given ON CONFLICT (watch, application_id) DO NOTHING;
 UPDATE @suspicion AS t SET due_at = x.due_at FROM @rows WHERE @same;
 
 -- name: answer(watch text, application_id text)
-DELETE FROM @suspicion WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+DELETE FROM @suspicion WHERE @listed;
 
 -- name: due_suspicions
 SELECT application_id, at, due_at FROM @suspicion
