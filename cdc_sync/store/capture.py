@@ -1,4 +1,4 @@
-"""The store for capture: what is known, and batches of observations.
+"""The store for capture: the databases, what is known, and batches of observations.
 
 The transaction that writes an observation also decides about it (decision 4). Otherwise the sender could send an entry
 between its reading and its cancelling. The decisions are the core's (`plan_batch`); here is how they are written.
@@ -24,11 +24,13 @@ from cdc_sync.core.batch import (
 )
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse, blow
+from cdc_sync.core.events import PersonActed
+from cdc_sync.core.findings import host_name
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.delivery import mend
-from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, pages, value
+from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, note, pages, value
 from cdc_sync.store.encoding import (
     address_columns,
     content_from,
@@ -41,6 +43,8 @@ from cdc_sync.store.encoding import (
     known_from,
     state_columns,
 )
+from cdc_sync.store.errors import another_database
+from cdc_sync.store.protocol import FROM_DATABASE
 
 
 class Capture(Role):
@@ -152,6 +156,83 @@ class Capture(Role):
         fuse = fuse_from(await value(transaction, "fuse", watch=watch))
         blown = blow(fuse, now, reason)._replace(holds_all=True)
         await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
+
+
+class Databases(Role):
+    """Which database each configured one is, and who captures it. The section `database` has the name ""."""
+
+    @job
+    async def bind(
+        self, transaction: Transaction, identity: str, database: str = "", section: str = "database"
+    ) -> None:
+        """Bind a configured name ("" is the section `database`) to a database.
+
+        Its `section` of the configuration is for the error.
+
+        Raises:
+            AnotherDatabaseError: it is bound to another one.
+        """
+        name = _note_of("database", database)
+        bound = await note(transaction, name)
+        if not bound:
+            await transaction.run("set_about", name=name, value=identity)
+        elif bound != identity:
+            raise another_database(self.driver.name, database, section, bound, identity)
+
+    async def identity(self, database: str = "") -> str | None:
+        """The database to which a configured name is bound."""
+        found: str | None = await self.driver.value("about", name=_note_of("database", database))
+        return found
+
+    async def hosts(self, database: str = "") -> tuple[str, ...]:
+        """The hosts by which a database was reached last; empty if unknown."""
+        hosts = json.loads(await self.driver.value("about", name=_note_of("hosts", database)) or "{}")
+        # Earlier versions wrote a socket's folder.
+        return tuple(host_name(*host.rsplit(":", 1)) for host in hosts.get("hosts", ()))
+
+    async def set_hosts(self, hosts: Sequence[str], database: str = "") -> None:
+        """Set a database's hosts."""
+        await self.driver.transact(lambda t: _set_hosts(t, hosts, database))
+
+    @job
+    async def rebind(
+        self,
+        transaction: Transaction,
+        identity: str,
+        hosts: Sequence[str],
+        positions: Mapping[str, Mapping[str, str]],
+        by: PersonActed,
+    ) -> None:
+        """Bind a configured name, on which a person acts, to another database, with these positions by watch."""
+        database = by.on or ""
+        rows = [(watch, name, value) for watch, of in sorted(positions.items()) for name, value in of.items()]
+        await transaction.run("set_about", name=_note_of("database", database), value=identity)
+        await _set_hosts(transaction, hosts, database)
+        await transaction.write("set_position", rows)
+        detail = {"who": by.who, "database": database, "identity": identity}
+        await add_history(transaction, [HistoryEntry(by.at, "", "", "database-adopted", detail)])
+
+    async def set_captured_from(self, watch: str, database: str) -> None:
+        """Record the new name of a watch's database."""
+        await self.driver.write("set_position", [(watch, FROM_DATABASE, database)])
+
+    @job
+    async def begin_capture(self, transaction: Transaction, watch: str, session: str) -> str | None:
+        """Record, in a shared store, this daemon's session on the ATS's database; returns the watch's one before."""
+        await transaction.run("add_watch", watch=watch)
+        before: str | None = await value(transaction, "session", watch=watch)
+        await transaction.run("set_session", watch=watch, session=session)
+        return before
+
+
+def _note_of(what: str, database: str) -> str:
+    """The note of a database's identity ("database") or last hosts ("hosts")."""
+    return f"{what} {database}".rstrip()
+
+
+async def _set_hosts(transaction: Transaction, hosts: Sequence[str], database: str) -> None:
+    noted = json.dumps({"hosts": hosts}, ensure_ascii=False)
+    await transaction.run("set_about", name=_note_of("hosts", database), value=noted)
 
 
 async def _apply(
