@@ -173,17 +173,13 @@ class PostgresDriver(Driver):
                     results = await run(PostgresTransaction(connection))
                     await connection.execute(b"COMMIT")
         except Exception as error:
-            await self._roll_back(error)
+            try:
+                with translating(self.dsn), self._in_time():
+                    await connection.rollback()
+            except StoreError as failure:  # the session is lost
+                self.lose(error if isinstance(error, StoreError) else failure)
             raise
         return results
-
-    async def _roll_back(self, error: Exception) -> None:
-        """Roll back after an error; without a connection that can, the session is lost."""
-        try:
-            with translating(self.dsn), self._in_time():
-                await self._connection.rollback()
-        except StoreError as failure:
-            self.lose(error if isinstance(error, StoreError) else failure)
 
     @contextmanager
     def _in_time(self) -> Iterator[None]:
