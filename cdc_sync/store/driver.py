@@ -61,8 +61,12 @@ async def add_history(transaction: Transaction, lines: Iterable[HistoryEntry]) -
     await transaction.write("add_history", [(*line[:-1], as_json(line.detail)) for line in lines])
 
 
-async def watches_of(transaction: Transaction, watch: str | Collection[str] | None) -> list[str]:
-    """These watches, this one, or those that match this pattern; None: all in the store."""
+Watches = str | Collection[str] | None
+"""These watches, this one, or those that match this pattern; None: all in the store."""
+
+
+async def watches_of(transaction: Transaction, watch: Watches) -> list[str]:
+    """The names of these watches."""
     if watch is not None and not isinstance(watch, str):
         return list(watch)
     if watch is not None and not {"%", "*"}.intersection(watch):

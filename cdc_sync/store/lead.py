@@ -19,12 +19,12 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
-from cdc_sync.store.clock import boot_id
 from cdc_sync.store.driver import Driver, Transaction
 
 LOOKS_EVERY = 1.0
 """Seconds between a standby's looks at the lead, and between a leader's whether the store is still there."""
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _STATE, _STARTED = 0, 19
 """The places of a process's state and start among the fields behind its name in /proc/PID/stat."""
@@ -107,7 +107,7 @@ def _place_of(process: int) -> str:
 def _host() -> str:
     """This boot and this namespace of process numbers: containers of one host have several. Empty if unknown."""
     try:
-        boot, namespace = boot_id(), Path("/proc/self/ns/pid").readlink()
+        boot, namespace = _BOOT_ID.read_text(encoding="ascii").strip(), Path("/proc/self/ns/pid").readlink()
     except OSError:
         return ""
     return f"{boot} {namespace}" if boot else ""

@@ -1,6 +1,6 @@
 """The store for operators and the daemon's housekeeping: what is held, requests, and small notes."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 from uuid import uuid4
@@ -25,7 +25,7 @@ from cdc_sync.store.acts import (
     forget_traces,
     paused,
 )
-from cdc_sync.store.driver import Driver, Role, Transaction, by_first, job, no_effect, value, watches_of
+from cdc_sync.store.driver import Driver, Role, Transaction, Watches, by_first, job, no_effect, value, watches_of
 from cdc_sync.store.encoding import as_json, fuse_from
 from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup
 
@@ -113,7 +113,7 @@ class Operation(Role):
 
     @job
     async def held_groups(
-        self, transaction: Transaction, watch: str | Collection[str] | None, chosen: Chosen = EVERYTHING
+        self, transaction: Transaction, watch: Watches, chosen: Chosen = EVERYTHING
     ) -> list[HeldGroup]:
         """The chosen held entries, by watch, the largest group first."""
         shift = self.driver.clock.shift
@@ -127,11 +127,7 @@ class Operation(Role):
 
     @job
     async def chosen(
-        self,
-        transaction: Transaction,
-        state: EntryState,
-        watch: str | Collection[str] | None,
-        chosen: Chosen = EVERYTHING,
+        self, transaction: Transaction, state: EntryState, watch: Watches, chosen: Chosen = EVERYTHING
     ) -> list[SeenEntry]:
         """The chosen entries in a state, the oldest first."""
         which = chosen.within(await watches_of(transaction, watch))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ class TestSurelyEnded:
 
     def test_nothing_is_known_where_the_boot_is_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """As under systemd with ProcSubset=pid: then all hosts would look like one."""
-        monkeypatch.setattr(lead, "boot_id", lambda: "")
+        monkeypatch.setattr(lead, "_BOOT_ID", Path("/proc/there/is/none"))
 
         found = Leader.here("")
 
