@@ -29,9 +29,11 @@ o.watch @in(watches)
 t.watch = x.watch AND t.application_id = x.application_id
 
 -- name: @listed
+-- An application of the rows.
 (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows)
 
 -- name: @has_entry
+-- The application of the record `s` has an entry.
 EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
 
 -- name: @to_be_forgotten
@@ -39,6 +41,7 @@ EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s
 s.deleted AND s.acknowledged_at < :before AND NOT @has_entry
 
 -- name: @of_lane
+-- The entry `o` waits in the lane.
 o.state = 'pending' AND o.endpoint = :endpoint AND o.watch = :watch
 
 -- name: @prunable
