@@ -32,9 +32,7 @@ Cancel: the change was reverted before it was sent.
 """
 
 
-def decide(
-    observed: Content, snapshot: Content | None, entry: Entry | None, first_status: FirstStatus
-) -> Decision:
+def decide(observed: Content, snapshot: Content | None, entry: Entry | None, first_status: FirstStatus) -> Decision:
     """Decide what follows from an observation.
 
     Args:
