@@ -28,6 +28,11 @@ o.watch @in(watches)
 -- The row `t` is about the application of `x`.
 t.watch = x.watch AND t.application_id = x.application_id
 
+-- name: @still_so
+-- The record `t` is as the row was when it was compared.
+@same AND t.row_key = x.row_key AND t.in_scope
+   AND (x.status IS NULL OR (t.status = x.status AND t.job_id = x.job_id AND t.deleted = x.deleted))
+
 -- name: @listed
 -- An application of the rows.
 (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows)
@@ -185,9 +190,7 @@ ON CONFLICT (watch, application_id) DO NOTHING;
 UPDATE @snapshot AS t SET in_scope = FALSE FROM @rows WHERE @same AND t.in_scope;
 
 -- name: verify(watch text, application_id text, row_key text, digest text, status text, job_id text, deleted boolean)
-UPDATE @snapshot AS t SET verified = x.digest FROM @rows
- WHERE @same AND t.row_key = x.row_key AND t.in_scope
-   AND (x.status IS NULL OR (t.status = x.status AND t.job_id = x.job_id AND t.deleted = x.deleted));
+UPDATE @snapshot AS t SET verified = x.digest FROM @rows WHERE @still_so;
 
 -- name: enqueue(watch text, application_id text, status text, job_id text, deleted boolean, metadata text, kinds text, state text, revision bigint, queued_at bigint, due_at bigint, attempted boolean, attempts bigint, reason text, endpoint text)
 -- What was attempted stays so.

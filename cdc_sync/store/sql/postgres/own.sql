@@ -54,11 +54,7 @@ SELECT @clock;
 -- Row by row: see `@found`.
 WITH found AS (
     SELECT l.number, x.digest
-      FROM @rows
-     CROSS JOIN LATERAL (SELECT s.number FROM @snapshot s
-                          WHERE s.watch = x.watch AND s.application_id = x.application_id AND s.row_key = x.row_key
-                            AND s.in_scope AND (x.status IS NULL OR (s.status = x.status AND s.job_id = x.job_id
-                                                                     AND s.deleted = x.deleted)) OFFSET 0) AS l
+      FROM @rows CROSS JOIN LATERAL (SELECT t.number FROM @snapshot t WHERE @still_so OFFSET 0) AS l
 )
 UPDATE @snapshot AS s SET verified = found.digest
   FROM found WHERE s.number = found.number AND s.number = ANY (ARRAY(SELECT number FROM found));
