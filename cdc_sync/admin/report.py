@@ -16,6 +16,7 @@ from cdc_sync.core.content import iso
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.replies import is_paused
 from cdc_sync.store import Store
+from cdc_sync.store.lead import present_leader
 from cdc_sync.store.protocol import Condition, WatchCounts
 
 RECENT = 20
@@ -30,7 +31,7 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
     noted = {each.name: each for each in await store.operation.conditions()}
     noted |= {each.name: each for each in here if each.name not in noted or noted[each.name].message != each.message}
     conditions = [{**asdict(each), "since": iso(each.since)} for each in noted.values()]
-    leader = await store.report.leader()
+    leader = await present_leader(store)
     skipped = await store.report.skipped_of_each(config.watches, RECENT)
     return {
         "at": iso(now),

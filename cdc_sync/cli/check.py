@@ -43,6 +43,7 @@ from cdc_sync.daemon.watching import make_database
 from cdc_sync.packaged import data
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
+from cdc_sync.store.lead import present_leader
 from cdc_sync.store.opening import opened_beside, place_of
 from cdc_sync.wall_clock import wall_clock
 
@@ -208,7 +209,7 @@ def check_files(path: Path) -> Finding:
 
 
 async def _check_content(config: Config, store: Store, tell: Tell, refused: Collection[str]) -> None:
-    leader = await store.report.leader()
+    leader = await present_leader(store)
     by = "nobody: no daemon runs" if leader is None else f"the daemon (process {leader.process}) on {leader.host}"
     tell(Finding("store-lock", "ok", f"the store is in use by {by}"))
     for former in await store.report.unconfigured({*config.watches, *refused}):

@@ -15,7 +15,7 @@ find one for each application.
 from typing import Literal, NamedTuple
 
 from cdc_sync.core.content import LATEST, Content, Kind
-from cdc_sync.core.outbox import KnownEntry
+from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import FirstStatus, FusePolicy
 
@@ -32,9 +32,7 @@ Cancel: the change was reverted before it was sent.
 """
 
 
-def decide(
-    observed: Content, snapshot: Content | None, entry: KnownEntry | None, first_status: FirstStatus
-) -> Decision:
+def decide(observed: Content, snapshot: Content | None, entry: Entry | None, first_status: FirstStatus) -> Decision:
     """Decide what follows from an observation.
 
     Args:
@@ -83,7 +81,7 @@ def transition(snapshot: Content | None, observed: Content) -> str:
     return job if snapshot.status == observed.status else f"{status}, {job}"
 
 
-def in_order(content: Content, changed_at: int, acknowledged: Content | None, entry: KnownEntry | None) -> Content:
+def in_order(content: Content, changed_at: int, acknowledged: Content | None, entry: Entry | None) -> Content:
     """The content with a later date than any that HelloWork may have received, which may order by them.
 
     A row's own date may be older: that of a reverted status, or midnight.

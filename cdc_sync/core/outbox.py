@@ -68,17 +68,6 @@ class Entry(NamedTuple):
         return self._replace(content=self.content._replace(url=url))
 
 
-class KnownEntry(NamedTuple):
-    """What decisions know of an application's entry; fields are as in `Entry`."""
-
-    content: Content
-    attempted: bool
-    state: EntryState
-    revision: int
-    queued_at: int
-    reason: str | None = None
-
-
 class Known(NamedTuple):
     """All that the store knows of one application.
 
@@ -94,7 +83,7 @@ class Known(NamedTuple):
     key: Key
     in_scope: bool
     snapshot: Content | None
-    entry: KnownEntry | None
+    entry: Entry | None
     is_acknowledged: bool = False
 
     @property

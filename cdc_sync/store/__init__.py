@@ -10,8 +10,7 @@ costs, step by step:
   row goes back is sent in that state.
 """
 
-from cdc_sync.store.capture import Capture
-from cdc_sync.store.databases import Databases
+from cdc_sync.store.capture import Capture, Databases
 from cdc_sync.store.delivery import Delivery
 from cdc_sync.store.driver import Driver
 from cdc_sync.store.operation import Operation

@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -61,9 +60,6 @@ _NO_LIMIT = 1 << 40
 _FORGOTTEN = "outbox", "suspicions", "positions", "repairs", "skipped", "snapshots", "history", "fuses", "watch"
 """What is removed of a watch, by the statements `forget_…`; its row keeps others from it, and goes last."""
 
-_NO_OTHERS = ConfigDict(extra="forbid")
-"""A newer command's argument may restrict what is meant, and must not be ignored."""
-
 Captured = Collection[str] | None
 """The watches that the leader captures; None where a command acts without a leader: then no call is under way."""
 
@@ -96,10 +92,11 @@ class Act:
 
     async def mend_fuses(self, watch: str | None) -> None:
         """Note the decision in the blown fuses of these watches; those without a held entry are whole again."""
-        transaction, decided = self.transaction, await watches_of(self.transaction, watch)
-        blown = {name: fuse for name, text in await transaction.rows("fuses") if (fuse := fuse_from(text)).blown_at}
-        for name in blown.keys() & decided:
-            fuse = blown[name]
+        transaction, decided = self.transaction, set(await watches_of(self.transaction, watch))
+        for name, text in await transaction.rows("fuses"):
+            fuse = fuse_from(text)
+            if name not in decided or fuse.blown_at is None:
+                continue
             if not await value(transaction, "held_left", watch=name):
                 fuse = Fuse()
                 await transaction.run("forget_fuses", watch=name)
@@ -132,7 +129,8 @@ class Act:
 class Request(ABC, Generic[A]):
     """A kind of request, with its arguments; `A` is its answer."""
 
-    __pydantic_config__ = _NO_OTHERS
+    # A newer command's argument may restrict what is meant, and must not be ignored.
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     by: PersonActed
 
@@ -315,10 +313,11 @@ class ForgetAccount(Request[int]):
         mark = account_mark(self.account)
         removed: int = await value(transaction, "entries_of_account", mark=mark)
         await transaction.run("forget_entries_of_account", mark=mark)
-        of_numbers = {"after": self.after, "last": self.after + NUMBERS}
-        records = await transaction.rows("records_of_account", mark=mark, **of_numbers)
+        last = self.after + NUMBERS
+        records = await transaction.rows("records_of_account", mark=mark, after=self.after, last=last)
         # What is acknowledged next for another account's entry needs the record.
-        await transaction.write("unacknowledge", sorted(of for *of, has_entry in records if has_entry))
+        nothing = None, None, None, None, None, False
+        await transaction.write("acknowledge", [(*of, *nothing) for *of, has_entry in sorted(records) if has_entry])
         await forget_records(transaction, sorted((watch, id_) for watch, id_, has_entry in records if not has_entry))
         act.count(removed + len(records))
         return removed + len(records)
@@ -399,22 +398,12 @@ KINDS: Final[dict[str, type[Request[Any]]]] = {
 """All kinds, by the name in the table: there are no others."""
 
 
-@cache
-def _arguments(kind: type[Request[Any]]) -> TypeAdapter[Request[Any]]:
-    return TypeAdapter(kind)
-
-
-def written(request: Request[Any]) -> tuple[str, str]:
-    """A request's kind and its arguments."""
-    return type(request).__name__, _arguments(type(request)).dump_json(request).decode()
-
-
 async def answered(
     transaction: Transaction, what: str, arguments: str, clock: Clock, captured: Captured
 ) -> tuple[dict[str, Any], list[PersonActed]]:
-    """Execute a request that is `written`; returns its answer, and what was done."""
+    """Execute a request of a kind with these arguments, as JSON; returns its answer, and what was done."""
     try:
-        request = _arguments(KINDS[what]).validate_json(arguments)
+        request = TypeAdapter[Request[Any]](KINDS[what]).validate_json(arguments)
     except (KeyError, ValidationError):
         return {"refused": message("request-unknown", what=what)}, []
     now = clock.for_people()

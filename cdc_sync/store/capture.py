@@ -1,4 +1,4 @@
-"""The store for capture: what is known, and batches of observations.
+"""The store for capture: the databases, what is known, and batches of observations.
 
 The transaction that writes an observation also decides about it (decision 4). Otherwise the sender could send an entry
 between its reading and its cancelling. The decisions are the core's (`plan_batch`); here is how they are written.
@@ -16,7 +16,6 @@ from cdc_sync.core.batch import (
     Batch,
     BatchPlan,
     BesideApply,
-    Fuses,
     HistoryEntry,
     States,
     accounts_of,
@@ -25,11 +24,13 @@ from cdc_sync.core.batch import (
 )
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse, blow
+from cdc_sync.core.events import PersonActed
+from cdc_sync.core.findings import host_name
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.delivery import mend
-from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, pages, value
+from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, note, pages, value
 from cdc_sync.store.encoding import (
     address_columns,
     content_from,
@@ -42,6 +43,8 @@ from cdc_sync.store.encoding import (
     known_from,
     state_columns,
 )
+from cdc_sync.store.errors import another_database
+from cdc_sync.store.protocol import FROM_DATABASE
 
 
 class Capture(Role):
@@ -139,8 +142,7 @@ class Capture(Role):
 
     async def suspect_again(self, watch: str, suspicions: Sequence[Suspicion]) -> None:
         """Suspect deletions whose entries are still pending."""
-        rows = [(watch, each.application_id, each.at, each.due_at) for each in suspicions]
-        await self.driver.write("suspect", rows)
+        await self.driver.write("suspect", [(watch, *each) for each in suspicions])
 
     async def next_suspicion(self, watch: str) -> int | None:
         """When the next suspicion's grace ends."""
@@ -156,36 +158,104 @@ class Capture(Role):
         await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
 
 
+class Databases(Role):
+    """Which database each configured one is, and who captures it. The section `database` has the name ""."""
+
+    @job
+    async def bind(
+        self, transaction: Transaction, identity: str, database: str = "", section: str = "database"
+    ) -> None:
+        """Bind a configured name ("" is the section `database`) to a database.
+
+        Its `section` of the configuration is for the error.
+
+        Raises:
+            AnotherDatabaseError: it is bound to another one.
+        """
+        name = _note_of("database", database)
+        bound = await note(transaction, name)
+        if not bound:
+            await transaction.run("set_about", name=name, value=identity)
+        elif bound != identity:
+            raise another_database(self.driver.name, database, section, bound, identity)
+
+    async def identity(self, database: str = "") -> str | None:
+        """The database to which a configured name is bound."""
+        found: str | None = await self.driver.value("about", name=_note_of("database", database))
+        return found
+
+    async def hosts(self, database: str = "") -> tuple[str, ...]:
+        """The hosts by which a database was reached last; empty if unknown."""
+        hosts = json.loads(await self.driver.value("about", name=_note_of("hosts", database)) or "{}")
+        # Earlier versions wrote a socket's folder.
+        return tuple(host_name(*host.rsplit(":", 1)) for host in hosts.get("hosts", ()))
+
+    async def set_hosts(self, hosts: Sequence[str], database: str = "") -> None:
+        """Set a database's hosts."""
+        await self.driver.transact(lambda t: _set_hosts(t, hosts, database))
+
+    @job
+    async def rebind(
+        self,
+        transaction: Transaction,
+        identity: str,
+        hosts: Sequence[str],
+        positions: Mapping[str, Mapping[str, str]],
+        by: PersonActed,
+    ) -> None:
+        """Bind a configured name, on which a person acts, to another database, with these positions by watch."""
+        database = by.on or ""
+        rows = [(watch, name, value) for watch, of in sorted(positions.items()) for name, value in of.items()]
+        await transaction.run("set_about", name=_note_of("database", database), value=identity)
+        await _set_hosts(transaction, hosts, database)
+        await transaction.write("set_position", rows)
+        detail = {"who": by.who, "database": database, "identity": identity}
+        await add_history(transaction, [HistoryEntry(by.at, "", "", "database-adopted", detail)])
+
+    async def set_captured_from(self, watch: str, database: str) -> None:
+        """Record the new name of a watch's database."""
+        await self.driver.write("set_position", [(watch, FROM_DATABASE, database)])
+
+    @job
+    async def begin_capture(self, transaction: Transaction, watch: str, session: str) -> str | None:
+        """Record, in a shared store, this daemon's session on the ATS's database; returns the watch's one before."""
+        await transaction.run("add_watch", watch=watch)
+        before: str | None = await value(transaction, "session", watch=watch)
+        await transaction.run("set_session", watch=watch, session=session)
+        return before
+
+
+def _note_of(what: str, database: str) -> str:
+    """The note of a database's identity ("database") or last hosts ("hosts")."""
+    return f"{what} {database}".rstrip()
+
+
+async def _set_hosts(transaction: Transaction, hosts: Sequence[str], database: str) -> None:
+    noted = json.dumps({"hosts": hosts}, ensure_ascii=False)
+    await transaction.run("set_about", name=_note_of("hosts", database), value=noted)
+
+
 async def _apply(
     transaction: Transaction, *, rules: WatchRules, batch: Batch, elsewhere: States, applying: Applying
 ) -> Applied:
     """Decide about a batch and write it. `elsewhere`: see `plan_batch`."""
     watch = rules.watch
     before = await _before(transaction, watch, batch, applying)
-    fuse, of_accounts = await _fuses(transaction, watch, accounts_of(rules, batch, before))
+    await transaction.run("add_watch", watch=watch)
+    fuse = fuse_from(await value(transaction, "fuse", watch=watch))
+    accounts = sorted(accounts_of(rules, batch, before))
+    counted = await transaction.rows("fuses_of_accounts", watch=watch, accounts=accounts)
+    of_accounts = {account: fuse_from(text) for account, text in counted}
     plan = plan_batch(rules, batch, before, fuse, elsewhere, of_accounts=of_accounts)
     if plan.is_empty:
         return Applied(unresolved=plan.unresolved)
     rivals = await _remove_rivals(transaction, batch, plan)
-    suspected = await _new_suspicions(transaction, watch, plan)
     attempted = _attempted(before, rivals, applying)
-    at = batch.now + batch.shift
-    for name, rows in (*_changes(plan, batch.now, at), *_outcomes(plan, attempted, suspected, at)):
-        await transaction.write(name, [(watch, *row) for row in rows])
-    entries = [each for each in plan.enqueued if each.state == "pending"]
-    endpoints = {each.content.endpoint for each in plan.refreshed} | {each.content.endpoint for each in entries}
-    await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(endpoints)])
-    await add_history(transaction, [*plan.history, *_lines(watch, batch, rivals, suspected)])
-    await _tally(transaction, watch, plan, at, fuse)
-    if fuse.blown_at is not None:
-        await mend(transaction, watch)
-    sent = [each._replace(attempted=True) if each.application_id in attempted else each for each in entries]
-    return _applied(plan, sent, suspected, rivals)
-
-
-def _applied(
-    plan: BatchPlan, sent: Sequence[Entry], suspected: Sequence[Suspicion], rivals: Sequence[Entry]
-) -> Applied:
+    ids = [one.application_id for one in plan.suspicions]
+    already = {id_ for (id_,) in await transaction.rows("suspected", watch=watch, ids=ids)}
+    suspected = [one for one in plan.suspicions if one.application_id not in already]
+    await _write(transaction, plan, fuse, attempted, suspected, rivals)
+    sent = [one._replace(attempted=one.application_id in attempted) for one in plan.enqueued if one.state == "pending"]
     return Applied(
         plan.results,
         sent,
@@ -199,30 +269,17 @@ def _applied(
 
 
 async def _before(transaction: Transaction, watch: str, batch: Batch, applying: Applying) -> dict[str, Known]:
-    """What is known of the batch's applications and rows."""
-    ids = batch.application_ids
+    """What is known of the batch's applications and rows. An entry whose call has begun counts as attempted."""
     # Each row with its id, to find another application that the row represented last.
     old = () if batch.rows_are_new else batch.observations
     rows = [(key_text(each.key), each.application_id or "") for each in old]
     rows += [(key_text(key), "") for key in batch.gone]
-    found = await transaction.rows("before", watch=watch, ids=ids, rows=rows)
-    return {id_: _with_begun(known, watch, id_, applying) for id_, known in map(known_from, found)}
-
-
-def _with_begun(known: Known, watch: str, application_id: str, applying: Applying) -> Known:
-    """An entry whose call has begun counts as attempted."""
-    entry = known.entry
-    if entry is None or not applying.has_begun(watch, application_id, entry.revision, entry.content.status):
-        return known
-    return known._replace(entry=entry._replace(attempted=True))
-
-
-async def _fuses(transaction: Transaction, watch: str, accounts: Collection[str]) -> tuple[Fuse, Fuses]:
-    """The watch's fuse, and those of these accounts. The watch gets its row."""
-    await transaction.run("add_watch", watch=watch)
-    fuse = fuse_from(await value(transaction, "fuse", watch=watch))
-    counted = await transaction.rows("fuses_of_accounts", watch=watch, accounts=sorted(accounts))
-    return fuse, {account: fuse_from(text) for account, text in counted}
+    found = dict(map(known_from, await transaction.rows("before", watch=watch, ids=batch.application_ids, rows=rows)))
+    for id_, known in found.items():
+        entry = known.entry
+        if entry is not None and applying.has_begun(watch, id_, entry.revision, entry.content.status):
+            found[id_] = known._replace(entry=entry._replace(attempted=True))
+    return found
 
 
 async def _remove_rivals(transaction: Transaction, batch: Batch, plan: BatchPlan) -> list[Entry]:
@@ -246,32 +303,47 @@ def _attempted(before: Mapping[str, Known], rivals: Sequence[Entry], applying: A
     return found | {id_ for id_, known in before.items() if known.is_attempted}
 
 
-async def _new_suspicions(transaction: Transaction, watch: str, plan: BatchPlan) -> list[Suspicion]:
-    """Those of applications that were not suspected before."""
-    ids = [one.application_id for one in plan.suspicions]
-    already = {id_ for (id_,) in await transaction.rows("suspected", watch=watch, ids=ids)}
-    return [one for one in plan.suspicions if one.application_id not in already]
-
-
-def _lines(watch: str, batch: Batch, rivals: Sequence[Entry], suspected: Sequence[Suspicion]) -> list[HistoryEntry]:
-    """What a batch adds to the histories beside what its plan does."""
-    at, detail = batch.now + batch.shift, {"by": batch.origin}
+async def _write(  # noqa: PLR0917 - what was decided
+    transaction: Transaction,
+    plan: BatchPlan,
+    fuse: Fuse,
+    attempted: Collection[str],
+    suspected: Sequence[Suspicion],
+    rivals: Sequence[Entry],
+) -> None:
+    """Write a plan; `fuse` is the watch's before."""
+    watch, batch = plan.rules.watch, plan.batch
+    at = batch.now + batch.shift
+    for name, rows in (*_changes(plan, at), *_outcomes(plan, attempted, suspected, at)):
+        await transaction.write(name, [(watch, *row) for row in rows])
+    endpoints = {each.content.endpoint for each in plan.refreshed}
+    endpoints |= {each.content.endpoint for each in plan.enqueued if each.state == "pending"}
+    await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(endpoints)])
     lines = [moved(each.watch, each.application_id, watch, batch) for each in rivals]
-    return lines + [HistoryEntry(at, watch, one.application_id, "suspected", detail) for one in suspected]
+    detail = {"by": batch.origin}
+    lines += [HistoryEntry(at, watch, one.application_id, "suspected", detail) for one in suspected]
+    await add_history(transaction, [*plan.history, *lines])
+    # All records are made here, and removed here or by a person.
+    new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
+    changed_at = at if any(one.decision != "adopt" for one in plan.results) else None
+    counted = None if plan.fuse == fuse else fuse_text(plan.fuse)
+    await transaction.write("tally", [(watch, new, changed_at, counted)])
+    if fuse.blown_at is not None:
+        await mend(transaction, watch)
 
 
 _Changes = list[tuple[str, Sequence[Row]]]
 """Statements in their order, each with its rows, without the watch."""
 
 
-def _changes(plan: BatchPlan, now: int, at: int) -> _Changes:
+def _changes(plan: BatchPlan, at: int) -> _Changes:
     """What becomes known of applications, and what is to be sent; `at` is the batch's time, for people."""
     adopted = [(key_text(one.key), state_columns(one.content), one) for one in plan.adopted]
     return [
-        ("look_again", [(*each, now) for each in plan.handed_over.items()]),
+        ("look_again", [(*each, plan.batch.now) for each in plan.handed_over.items()]),
         ("hand_over", list(plan.handed_over.items())),
         ("seen_new", [(one.application_id, key_text(one.key)) for one in plan.new]),
-        ("adopt_new", [(one.application_id, key, *state, at, one.digest) for key, state, one in adopted]),
+        ("adopt_new", [(one.application_id, key, *state, at, True, one.digest) for key, state, one in adopted]),
         ("move", [(one.application_id, key_text(one.key)) for one in plan.moved]),
         ("acknowledge", [(one.application_id, *state_columns(one.content), at, True) for one in plan.acknowledged]),
         ("remove", [(id_,) for id_ in (*plan.cancelled, *plan.forgotten)]),
@@ -295,18 +367,9 @@ def _outcomes(plan: BatchPlan, attempted: Collection[str], suspected: Sequence[S
         ("answer", [(id_,) for id_ in plan.answered]),
         ("set_suspicion_due", [(one.application_id, one.due_at) for one in plan.postponed]),
         ("set_entry_due", [(one.application_id, one.due_at + ANSWERED_WITHIN) for one in plan.waiting]),
-        ("suspect", [(one.application_id, one.at, one.due_at) for one in suspected]),
+        ("suspect", suspected),
         ("unskip", [(key_text(skip.key),) for skip in plan.skips if skip.reason is None]),
         ("skip", [(key_text(skip.key), skip.application_id, as_text(skip.reason), at) for skip in skipped]),
         ("set_position", list(plan.positions.items())),
         ("set_account_fuse", [(name, fuse_text(each)) for name, each in sorted(plan.of_accounts.items())]),
     ]
-
-
-async def _tally(transaction: Transaction, watch: str, plan: BatchPlan, at: int, fuse: Fuse) -> None:
-    """Write the watch's numbers. All records are made here, and removed here or by a person."""
-    new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
-    is_changed = any(one.decision != "adopt" for one in plan.results)
-    if new or is_changed:
-        counted = None if plan.fuse == fuse else fuse_text(plan.fuse)
-        await transaction.write("tally", [(watch, new, at if is_changed else None, counted)])

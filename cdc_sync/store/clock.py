@@ -8,7 +8,6 @@ several hosts agree.
 """
 
 import time
-from pathlib import Path
 
 from cdc_sync.core.findings import WORTH_REPORTING
 from cdc_sync.wall_clock import wall_clock
@@ -16,20 +15,10 @@ from cdc_sync.wall_clock import wall_clock
 _TICKS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Other systems than Linux do not count suspended time."""
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
 
 def uptime() -> int:
     """Milliseconds since the boot, suspended time included."""
     return time.clock_gettime_ns(_TICKS) // 1_000_000
-
-
-def boot_id() -> str:
-    """Which boot this is; empty if unknown."""
-    try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
 
 
 class Clock:

@@ -117,12 +117,10 @@ class Delivery(Role):
 
     async def has_endpoint(self, name: str) -> bool:
         """Whether an endpoint is known, paused, or one of a configured account at a known origin."""
-        known = await self.endpoints()
+        known, configured = await self.endpoints(), await self.configured()
         origins = {endpoint.partition(" [")[0] for endpoint in known}
-        origin, account = name.partition(" [")[0], account_of(name)
-        is_possible = origin in origins and account in (await self.configured()).accounts
-        is_name = name == endpoint_name(origin, account)
-        return name in known or (is_possible and is_name) or name in await self.driver.transact(paused)
+        possible = {endpoint_name(origin, account) for origin in origins for account in configured.accounts}
+        return name in {*known, *possible} or name in await self.driver.transact(paused)
 
     @job
     async def note_configured(
@@ -209,7 +207,7 @@ class _Ends:
         of, result, sent = end.entry.id, end.result, end.entry
         self.calls[at - at % CALL_STEP, result.outcome] += 1
         is_same = current is not None and current.content.same_as(sent.content)
-        reply, more = end.reply, dict[str, Any]()
+        event, detail = "answered", {**end.reply, "attempt": sent.attempts, "to": described(sent.content)}
         if isinstance(result, Acked):
             self.acknowledged.append((*of, *state_columns(sent.content), at, False))
             if current is not None:
@@ -219,18 +217,17 @@ class _Ends:
             # HelloWork may have received what a newer content has replaced.
             if current is not None:
                 self.kept.append(current._replace(attempted=True))
-            event, more = "answered", {"replaced": True}
+            detail["replaced"] = True
         elif isinstance(result, Retry):
-            again = sent._replace(content=current.content, due_at=result.due_at, reason=reply.get("reason"))
+            again = sent._replace(content=current.content, due_at=result.due_at, reason=detail.get("reason"))
             first = None if result.restarts else sent.first_attempt_at
             self.kept.append(again._replace(first_attempt_at=first, not_found_since=result.not_found_since))
-            event, more = "answered", {"again_at": result.due_at + at - end.at}
+            detail["again_at"] = result.due_at + at - end.at
         else:
             self.kept.append(sent._replace(content=current.content, state="dead", reason=result.reason))
-            event, reply = "dead-lettered", {**reply, "reason": result.reason}
-        # A success needs no French.
-        why = {} if event == "acknowledged" else fields_of(reply["reason"])
-        detail = {**reply, **why, "attempt": sent.attempts, "to": described(sent.content), **more}
+            event, detail["reason"] = "dead-lettered", result.reason
+        if event != "acknowledged":  # a success needs no French
+            detail |= fields_of(detail["reason"])
         self.history.append(HistoryEntry(at, *of, event, detail))
 
     def _add_acknowledged(self, sent: Entry, current: Entry, *, is_same: bool) -> None:
@@ -258,8 +255,8 @@ class _Ends:
 
 def _attempt(entry: Entry) -> tuple[Any, ...]:
     """The columns of the statement `end_attempt`."""
-    of, times = (entry.watch, entry.application_id), (entry.due_at, entry.first_attempt_at, entry.not_found_since)
-    return *of, entry.attempted, entry.attempts, entry.state, *times, as_text(entry.reason)
+    times = entry.due_at, entry.first_attempt_at, entry.not_found_since
+    return *entry.id, entry.attempted, entry.attempts, entry.state, *times, as_text(entry.reason)
 
 
 async def _complete(
@@ -276,12 +273,9 @@ async def _complete(
     await write("add_endpoint", [(entry.content.endpoint,) for entry in ends.redirected])
     await write("acknowledge", ends.acknowledged)
     await add_history(transaction, ends.history)
-    await write("set_health", [(name, _health_text(health[name])) for name in sorted(health)])
+    stored = {name: replace(health[name], reason=as_text(health[name].reason)) for name in sorted(health)}
+    await write("set_health", [(name, json.dumps(asdict(each))) for name, each in stored.items()])
     await write("count_calls", [(*of, ends.calls[of]) for of in sorted(ends.calls)])
     for watch in sorted(ends.freed):
         await mend(transaction, watch)
     return ends.again
-
-
-def _health_text(health: Health) -> str:
-    return json.dumps(asdict(replace(health, reason=as_text(health.reason))))

@@ -61,8 +61,12 @@ async def add_history(transaction: Transaction, lines: Iterable[HistoryEntry]) -
     await transaction.write("add_history", [(*line[:-1], as_json(line.detail)) for line in lines])
 
 
-async def watches_of(transaction: Transaction, watch: str | Collection[str] | None) -> list[str]:
-    """These watches, this one, or those that match this pattern; None: all in the store."""
+Watches = str | Collection[str] | None
+"""These watches, this one, or those that match this pattern; None: all in the store."""
+
+
+async def watches_of(transaction: Transaction, watch: Watches) -> list[str]:
+    """The names of these watches."""
     if watch is not None and not isinstance(watch, str):
         return list(watch)
     if watch is not None and not {"%", "*"}.intersection(watch):
@@ -86,8 +90,6 @@ def no_effect(_: object) -> None:
 
 RunGroup = Callable[[Transaction], Coroutine[Any, Any, list[Any]]]
 """Runs the first jobs of a group; returns their results."""
-
-_LARGEST_GROUP = 256
 
 _GROUP_LASTS = 0.5
 """Seconds after which a group takes no further job: a renewal goes before those that wait."""
@@ -150,13 +152,11 @@ class Driver(ABC):
         Raises:
             StoreError: nothing of it is kept, unless the answer to the commit was lost.
         """
-        answer: T = await self._put(self._jobs, work, effect)
-        return answer
+        return await self._put(self._jobs, work, effect)
 
     async def transact_first(self, work: Work[T]) -> T:
         """The same before the jobs that wait, and alone."""
-        answer: T = await self._put(self._first, work, no_effect)
-        return answer
+        return await self._put(self._first, work, no_effect)
 
     async def ask(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """A statement's rows."""
@@ -205,7 +205,7 @@ class Driver(ABC):
         self.lost = self.lost or error
         self.is_lost.set()
 
-    def _put(self, waiting: deque[_Job], work: Work[Any], effect: Effect[Any]) -> asyncio.Future[Any]:
+    def _put(self, waiting: deque[_Job], work: Work[T], effect: Effect[T]) -> asyncio.Future[T]:
         job = _Job(work, effect, asyncio.get_running_loop().create_future())
         waiting.append(job)
         if self._working is None or self._working.done():
@@ -214,7 +214,23 @@ class Driver(ABC):
 
     async def _work(self) -> None:
         while self.lost is None and (self._first or self._jobs):
-            await self._run(self._next())
+            jobs = self._next()
+            try:
+                results = await self._commit(partial(_run_group, [job.work for job in jobs]))
+            except asyncio.CancelledError:
+                self._jobs.extendleft(reversed(jobs))  # `close` lets them fail
+                raise
+            except Exception as error:  # noqa: BLE001 - a job's own errors too: they are handed to its caller
+                # Each of several is next, alone.
+                self._jobs.extendleft(reversed(jobs))
+                for job in jobs:
+                    job.alone = True
+                if len(jobs) == 1 and self.lost is None:
+                    self._jobs.popleft().fail(error)
+            else:
+                for job, result in zip(jobs, results, strict=False):
+                    job.end(result)
+                self._jobs.extendleft(reversed(jobs[len(results) :]))
         if self.lost is not None:
             self._fail_all(self.lost)
 
@@ -235,27 +251,9 @@ class Driver(ABC):
         if self._first:
             return [self._first.popleft()]
         jobs = [self._jobs.popleft()]
-        while self._jobs and len(jobs) < _LARGEST_GROUP and not (jobs[0].alone or self._jobs[0].alone):
+        while self._jobs and not (jobs[0].alone or self._jobs[0].alone):
             jobs.append(self._jobs.popleft())
         return jobs
-
-    async def _run(self, jobs: Sequence[_Job]) -> None:
-        """Run jobs in one transaction; after a failure each of several is next, alone."""
-        try:
-            results = await self._commit(partial(_run_group, [job.work for job in jobs]))
-        except asyncio.CancelledError:
-            self._jobs.extendleft(reversed(jobs))  # `close` lets them fail
-            raise
-        except Exception as error:  # noqa: BLE001 - a job's own errors too: they are handed to its caller
-            self._jobs.extendleft(reversed(jobs))
-            for job in jobs:
-                job.alone = True
-            if len(jobs) == 1 and self.lost is None:
-                self._jobs.popleft().fail(error)
-        else:
-            for job, result in zip(jobs, results, strict=False):
-                job.end(result)
-            self._jobs.extendleft(reversed(jobs[len(results) :]))
 
 
 async def _run_group(works: Sequence[Work[Any]], transaction: Transaction) -> list[Any]:

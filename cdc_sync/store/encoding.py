@@ -3,12 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import cache
 from typing import Any
 
-from cdc_sync.core.content import Content, Kind
+from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
-from cdc_sync.core.outbox import NOWHERE, Entry, Known, KnownEntry
+from cdc_sync.core.outbox import NOWHERE, Entry, Known
 from cdc_sync.core.reasons import as_text, from_text
 from cdc_sync.core.replies import Health
 from cdc_sync.core.rows import Key
@@ -56,7 +55,7 @@ def is_discarded(metadata: str | None) -> bool:
 
 
 def content_from(status: str | None, job_id: str, deleted: object, metadata: str) -> Content | None:
-    """The inverse of `state_columns`; None if there is no content."""
+    """The inverse of `state_columns`; None without a state."""
     return None if status is None else _content(status, job_id, deleted, metadata)
 
 
@@ -68,27 +67,19 @@ def _content(status: str, job_id: str, deleted: object, metadata: str) -> Conten
 
 def known_from(columns: Columns) -> tuple[str, Known]:
     """An application's id and what is known of it, from the columns of the statement `before`."""
-    number, application_id, row_key, in_scope, *rest = columns
-    status, job_id, deleted, metadata, acknowledged_at, adopted, *of_entry = rest
-    snapshot = content_from(status, job_id, deleted, metadata)
+    number, application_id, row_key, in_scope, *state, acknowledged_at, adopted = columns[:10]
+    of_entry = columns[10:]
+    entry = None if of_entry[0] is None else entry_from(of_entry)
     is_acknowledged = acknowledged_at is not None and not adopted
-    entry = _known_entry_from(of_entry)
-    return application_id, Known(number, key_from(row_key), bool(in_scope), snapshot, entry, is_acknowledged)
-
-
-def _known_entry_from(columns: Columns) -> KnownEntry | None:
-    status, job_id, deleted, metadata, attempted, revision, state, reason, queued_at = columns
-    content = content_from(status, job_id, deleted, metadata)
-    if content is None:
-        return None
-    return KnownEntry(content, bool(attempted), state, revision, queued_at, reason and from_text(reason))
+    known = Known(number, key_from(row_key), bool(in_scope), content_from(*state), entry, is_acknowledged)
+    return application_id, known
 
 
 def enqueue_columns(entry: Entry) -> Columns:
-    """The columns of the statement `enqueue` after the watch."""
+    """The columns of the statement `enqueue` after the watch: of a new entry, which was not attempted."""
     kinds, reason = " ".join(sorted(entry.kinds)), entry.reason and as_text(entry.reason)
     endpoint = NOWHERE if entry.state == "dead" else entry.content.endpoint
-    state = kinds, entry.state, entry.queued_at, entry.due_at, reason, endpoint
+    state = kinds, entry.state, 1, entry.queued_at, entry.due_at, False, 0, reason, endpoint
     return entry.application_id, *state_columns(entry.content), *state
 
 
@@ -97,14 +88,8 @@ def entry_from(columns: Columns) -> Entry:
     watch, id_, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at = columns[:11]
     attempted, attempts, first, not_found, reason = columns[11:]
     content, tries = _content(status, job_id, deleted, metadata), (bool(attempted), attempts, first, not_found)
-    why = reason and from_text(reason)
-    return Entry(watch, id_, content, kinds_from(kinds), state, revision, queued_at, due_at, *tries, why)
-
-
-@cache
-def kinds_from(text: str) -> frozenset[Kind]:
-    """An entry's kinds, from its column."""
-    return frozenset(text.split())  # type: ignore[arg-type] # they are written from kinds
+    of_change = frozenset(kinds.split()), state, revision
+    return Entry(watch, id_, content, *of_change, queued_at, due_at, *tries, reason and from_text(reason))
 
 
 def health_from(text: str) -> Health:

@@ -3,6 +3,7 @@
 The shared store is imported only where it is used: it takes memory.
 """
 
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,10 +20,9 @@ from cdc_sync.core.watch_names import SEPARATOR
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Access, Driver
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import Lead, StandingBy, held
-from cdc_sync.store.leader import Leader, digest_of
+from cdc_sync.store.lead import Lead, Leader, StandingBy, held
 from cdc_sync.store.sqlite.driver import SqliteDriver
-from cdc_sync.store.sqlite.leading import leading as leading_sqlite
+from cdc_sync.store.sqlite.driver import leading as leading_sqlite
 from cdc_sync.store.sqlite.schema import connect_copy, locked
 
 
@@ -51,7 +51,8 @@ def configuration_of(config: Config) -> str:
     # Without tenants, which each daemon finds by itself.
     watches = {name: watch for name, watch in config.watches.items() if SEPARATOR not in name} | dict(config.templates)
     of_watches = {name: watch.model_dump(mode="json", warnings=False) for name, watch in watches.items()}
-    return digest_of(json.dumps([of_file, of_watches], sort_keys=True, default=str))
+    text = json.dumps([of_file, of_watches], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @asynccontextmanager
@@ -81,7 +82,14 @@ async def opened_beside(config: Config, access: Access = "read") -> AsyncIterato
     Raises:
         StoreError: it cannot be used, or does not exist yet.
     """
-    driver = await _opened(config, access)
+    driver: Driver
+    if _is_shared(config):
+        from cdc_sync.store.postgres import PostgresDriver  # noqa: PLC0415 - see the header
+
+        driver = await PostgresDriver.open(store_dsn(config), access)
+    else:
+        _insist_on_file(config)
+        driver = SqliteDriver(config.state.path, access)
     try:
         yield Store(driver)
     finally:
@@ -105,15 +113,6 @@ async def opened_alone(config: Config) -> AsyncIterator[Store]:
         with locked(config.state.path):
             async with opened_beside(config, "own") as store:
                 yield store
-
-
-async def _opened(config: Config, access: Access) -> Driver:
-    if _is_shared(config):
-        from cdc_sync.store.postgres import PostgresDriver  # noqa: PLC0415 - see the header
-
-        return await PostgresDriver.open(store_dsn(config), access)
-    _insist_on_file(config)
-    return SqliteDriver(config.state.path, access)
 
 
 def _insist_on_file(config: Config) -> None:

@@ -1,9 +1,11 @@
 """The store for operators and the daemon's housekeeping: what is held, requests, and small notes."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 from uuid import uuid4
+
+from pydantic import TypeAdapter
 
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import Emit, PersonActed
@@ -22,9 +24,8 @@ from cdc_sync.store.acts import (
     forget_records,
     forget_traces,
     paused,
-    written,
 )
-from cdc_sync.store.driver import Driver, Role, Transaction, by_first, job, no_effect, value, watches_of
+from cdc_sync.store.driver import Driver, Role, Transaction, Watches, by_first, job, no_effect, value, watches_of
 from cdc_sync.store.encoding import as_json, fuse_from
 from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup
 
@@ -52,8 +53,9 @@ class Operation(Role):
 
     async def add_request(self, request: Request[Any], within: float) -> str:
         """Add a request that expires after so many seconds; returns its id."""
-        id_, (what, arguments) = uuid4().hex, written(request)
-        await self.driver.run("add_request", id=id_, what=what, arguments=arguments, within=round(within * 1000))
+        id_, what, milliseconds = uuid4().hex, type(request), round(within * 1000)
+        arguments = TypeAdapter(what).dump_json(request).decode()
+        await self.driver.run("add_request", id=id_, what=what.__name__, arguments=arguments, within=milliseconds)
         return id_
 
     async def is_answered(self, id_: str) -> bool:
@@ -111,7 +113,7 @@ class Operation(Role):
 
     @job
     async def held_groups(
-        self, transaction: Transaction, watch: str | Collection[str] | None, chosen: Chosen = EVERYTHING
+        self, transaction: Transaction, watch: Watches, chosen: Chosen = EVERYTHING
     ) -> list[HeldGroup]:
         """The chosen held entries, by watch, the largest group first."""
         shift = self.driver.clock.shift
@@ -125,11 +127,7 @@ class Operation(Role):
 
     @job
     async def chosen(
-        self,
-        transaction: Transaction,
-        state: EntryState,
-        watch: str | Collection[str] | None,
-        chosen: Chosen = EVERYTHING,
+        self, transaction: Transaction, state: EntryState, watch: Watches, chosen: Chosen = EVERYTHING
     ) -> list[SeenEntry]:
         """The chosen entries in a state, the oldest first."""
         which = chosen.within(await watches_of(transaction, watch))

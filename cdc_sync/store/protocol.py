@@ -12,11 +12,6 @@ FROM_DATABASE = "database"
 """The capture position with a watch's database; the section `database` has no name."""
 
 
-def database_note(what: str, database: str) -> str:
-    """The note of a database's identity ("database") or last hosts ("hosts"); "" is the section `database`."""
-    return f"{what} {database}".rstrip()
-
-
 @dataclass(frozen=True, slots=True)
 class Condition:
     """Something that is wrong now, with its remedy."""

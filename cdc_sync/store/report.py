@@ -11,7 +11,6 @@ from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.core.reasons import Reason, from_text, restored
 from cdc_sync.store.driver import Role, Transaction, by_first, job, watches_of
 from cdc_sync.store.encoding import Columns, content_from, entry_from, is_discarded, key_from, key_text
-from cdc_sync.store.leader import Leader, leader_in
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, Hit, Record, WatchCounts
 
 _NEWEST = 20_000
@@ -28,7 +27,9 @@ class Report(Role):
     async def entries(self, transaction: Transaction, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
         """Outbox entries in a state, oldest first."""
         if watch is None:
-            watches = (await _with_entries(transaction, state))[:limit]
+            # Those with the oldest entries: no more can be among the result.
+            rows = await transaction.rows("with_entries", state=state)
+            watches = [name for oldest, name in sorted(row for row in rows if row[0] is not None)][:limit]
         else:
             watches = await watches_of(transaction, watch)
         found = [
@@ -49,11 +50,6 @@ class Report(Role):
         for watch, name, value in await self.driver.ask("counts"):
             found.setdefault(watch, Counter())[name] += value + (name == "oldest_queued_at") * shift
         return {watch: WatchCounts(**numbers) for watch, numbers in found.items()}
-
-    async def leader(self) -> Leader | None:
-        """The daemon that leads; None without one."""
-        leader = await self.driver.transact(leader_in)
-        return leader if leader is not None and not leader.stopped and await self.driver.leads() else None
 
     async def known_of(self, watch: str) -> int:
         """How many applications of a watch are known."""
@@ -151,12 +147,6 @@ class Report(Role):
     def _for_people(self, entry: Entry) -> Entry:
         shift = self.driver.clock.shift
         return entry._replace(queued_at=entry.queued_at + shift, due_at=entry.due_at + shift) if shift else entry
-
-
-async def _with_entries(transaction: Transaction, state: EntryState) -> list[str]:
-    """The watches with entries in a state, in the order of their oldest ones."""
-    rows = await transaction.rows("with_entries", state=state)
-    return [name for oldest, name in sorted(row for row in rows if row[0] is not None)]
 
 
 def _event(row: Columns) -> HistoryEntry:

@@ -14,6 +14,7 @@
 | `JOIN @found t a WHERE …`, on one line | `JOIN t AS a ON …` | `LATERAL`: see decision 18 |
 | `FROM @rows`, `x.id` | nothing, and a parameter: one row is written at a time | unnested arrays |
 | `SELECT … FROM @rows` | `VALUES (…)`: see decision 18       | as above                        |
+| `INSERT INTO @t @given` | the columns of its head, and their values | the same                |
 
 A statement for many rows names its columns and their types: `-- name: remove(watch text, application_id text)`.
 `sql/DATABASE/own.sql` has what differs, and overrides a statement by its name.
@@ -140,17 +141,15 @@ def text(file: str) -> str:
 
 
 def _rendered(body: str, columns: _Columns, database: Database) -> Statement:
-    body = _one_row(body, columns) if database == "sqlite" else _many_rows(body, columns)
+    names, values = ", ".join(name for name, _ in columns), ", ".join(f"x.{name}" for name, _ in columns)
+    body = body.replace("@given", f"({names}) SELECT {values} FROM @rows WHERE TRUE")  # noqa: S608 - our own
+    if database == "sqlite":
+        places = {name: f"?{place}" for place, (name, _) in enumerate(columns, start=1)}
+        body = _ROWS.sub("", _VALUES.sub(r"VALUES (\1)", body))
+        body = _COLUMN.sub(lambda column: places[column[1]], body)
+    else:
+        arrays = ", ".join(f":{name}::{kind}[]" for name, kind in columns)
+        body = body.replace("@rows", f"unnest({arrays}) AS x ({names})")
     for pattern, replacement in _REWRITES[database].items():
         body = re.sub(pattern, replacement, body)
     return Statement(body, columns)
-
-
-def _one_row(body: str, columns: _Columns) -> str:
-    places = {name: f"?{place}" for place, (name, _) in enumerate(columns, start=1)}
-    return _COLUMN.sub(lambda column: places[column[1]], _ROWS.sub("", _VALUES.sub(r"VALUES (\1)", body)))
-
-
-def _many_rows(body: str, columns: _Columns) -> str:
-    arrays = ", ".join(f":{name}::{kind}[]" for name, kind in columns)
-    return body.replace("@rows", f"unnest({arrays}) AS x ({', '.join(name for name, _ in columns)})")

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from cdc_sync.core.batch import Batch, Resolved
 from cdc_sync.core.content import Content
-from cdc_sync.core.outbox import EntryState, KnownEntry, Skip
+from cdc_sync.core.outbox import Entry, EntryState, Skip
 from cdc_sync.core.rows import (
     FirstStatus,
     FusePolicy,
@@ -154,9 +154,9 @@ def rules_by_row(*, max_changes: int = 1000) -> WatchRules:
 
 def a_known_entry(
     content: Content, *, attempted: bool = False, state: EntryState = "pending", queued_at: int = NOW
-) -> KnownEntry:
+) -> Entry:
     """What decisions know of an application's entry."""
-    return KnownEntry(content, attempted, state, 1, queued_at)
+    return Entry(WATCH, "a1", content, frozenset(), state, 1, queued_at, queued_at, attempted)
 
 
 def a_batch(

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.store.lead import Lead, Standby
-from cdc_sync.store.leader import Leader
+from cdc_sync.store.lead import Lead, Leader, Standby
 from cdc_sync.store.postgres.leading import leading as leading_postgres
-from cdc_sync.store.sqlite.leading import leading as leading_sqlite
+from cdc_sync.store.sqlite.driver import leading as leading_sqlite
 from support.modules import running
 
 UNKNOWN = "another-boot pid:[1] 1"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,8 @@ from support.configurations import WATCH, a_config
 
 from cdc_sync.config import Config
 from cdc_sync.config.tenants import Tenant, expanded
-from cdc_sync.store import leader
-from cdc_sync.store import leader as leaders
-from cdc_sync.store.leader import Leader
+from cdc_sync.store import lead
+from cdc_sync.store.lead import Leader
 from cdc_sync.store.opening import configuration_of
 
 HERE = Leader.here("")
@@ -31,7 +31,7 @@ def child() -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def led_by(process: int) -> Leader:
-    return replace(HERE, process=process, place=leaders._place_in(leaders._stat_of(process)))
+    return replace(HERE, process=process, place=lead._place_of(process))
 
 
 class TestSurelyEnded:
@@ -81,7 +81,7 @@ class TestSurelyEnded:
 
     def test_nothing_is_known_where_the_boot_is_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """As under systemd with ProcSubset=pid: then all hosts would look like one."""
-        monkeypatch.setattr(leader, "boot_id", lambda: "")
+        monkeypatch.setattr(lead, "_BOOT_ID", Path("/proc/there/is/none"))
 
         found = Leader.here("")
 
@@ -94,7 +94,7 @@ class TestSurelyEnded:
     ) -> None:
         """As under systemd with ProtectProc=invisible, if it is another user's."""
         led = led_by(child.pid)
-        monkeypatch.setattr(leader, "_stat_of", _hidden)
+        monkeypatch.setattr(lead, "_place_of", _hidden)
 
         assert not led.has_surely_ended
         child.kill()

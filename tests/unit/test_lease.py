@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from cdc_sync.store.clock import uptime
-from cdc_sync.store.leader import Leader
+from cdc_sync.store.lead import Leader
 from cdc_sync.store.postgres import leading
 from cdc_sync.store.postgres.leading import Lease, _Watching
 

@@ -17,7 +17,7 @@ from cdc_sync.config.dsn import shown
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.driver import Access, Driver, Row, RunGroup, Transaction, value
+from cdc_sync.store.driver import Access, Driver, Row, RunGroup
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.postgres.schema import Connection, connect, insist_on_schema, migrate, translating
 from cdc_sync.store.statements import statements
@@ -150,11 +150,6 @@ class PostgresDriver(Driver):
         server = await self.value("clock")
         self.clock = Clock(max(server, await self.value("newest_event")), server)
 
-    async def compare_clock(self, transaction: Transaction) -> None:
-        """Compare our clock with the server's."""
-        before = self.clock()
-        self.clock.compare(await value(transaction, "clock"), before)
-
     async def close(self) -> None:
         """See `Driver`."""
         self.cut()
@@ -167,31 +162,24 @@ class PostgresDriver(Driver):
             copy.shutdown(socket.SHUT_RDWR)
 
     async def _commit(self, run: RunGroup) -> list[Any]:
-        try:
-            with translating(self.dsn), self._in_time():
-                return await self._transact(run)
-        except Exception as error:
-            await self._roll_back(error)
-            raise
-
-    async def _transact(self, run: RunGroup) -> list[Any]:
         connection = self._connection
-        # A pipeline saves a round trip for each of a dozen statements. Reading an answer raises earlier statements'
-        # errors. psycopg's own transaction would wait for BEGIN and COMMIT.
-        async with connection.pipeline():
-            await connection.execute(self._begin)
-            await connection.execute(_PINNED)
-            results = await run(PostgresTransaction(connection))
-            await connection.execute(b"COMMIT")
-        return results
-
-    async def _roll_back(self, error: Exception) -> None:
-        """Roll back after an error; without a connection that can, the session is lost."""
         try:
+            # A pipeline saves a round trip for each of a dozen statements. Reading an answer raises earlier statements'
+            # errors. psycopg's own transaction would wait for BEGIN and COMMIT.
             with translating(self.dsn), self._in_time():
-                await self._connection.rollback()
-        except StoreError as failure:
-            self.lose(error if isinstance(error, StoreError) else failure)
+                async with connection.pipeline():
+                    await connection.execute(self._begin)
+                    await connection.execute(_PINNED)
+                    results = await run(PostgresTransaction(connection))
+                    await connection.execute(b"COMMIT")
+        except Exception as error:
+            try:
+                with translating(self.dsn), self._in_time():
+                    await connection.rollback()
+            except StoreError as failure:  # the session is lost
+                self.lose(error if isinstance(error, StoreError) else failure)
+            raise
+        return results
 
     @contextmanager
     def _in_time(self) -> Iterator[None]:

@@ -18,16 +18,16 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
+from cdc_sync.config.dsn import shown
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store import Store
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction, value
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import LOOKS_EVERY, Lead, Standby, StandingBy, held
-from cdc_sync.store.leader import Leader, lead, leader_in
+from cdc_sync.store.lead import LOOKS_EVERY, Lead, Leader, Standby, StandingBy, begin_to_lead, held, leader_in
 from cdc_sync.store.postgres.driver import PostgresDriver
-from cdc_sync.store.postgres.schema import insist_on_store
+from cdc_sync.store.postgres.schema import connect, translating, version_of
 
 BEAT = 2.0
 """Seconds between renewals."""
@@ -45,13 +45,11 @@ _ENDS_WITHIN = 5.0
 """Seconds for a session that was asked to end."""
 
 
-def lease_for(longest_call: float) -> float:
-    """Seconds of the lease of a leader whose calls' bytes may leave its host for so many seconds."""
-    return longest_call + _BEYOND_A_CALL
-
-
 class Lease:
-    """How long this process may lead, by the machine's uptime, suspended time included."""
+    """How long this process may lead, by the machine's uptime, suspended time included.
+
+    A call's bytes may leave this host for `longest_call` seconds.
+    """
 
     def __init__(self, longest_call: float) -> None:
         self._longest_call = longest_call
@@ -60,7 +58,7 @@ class Lease:
     @property
     def length(self) -> float:
         """Seconds, from the next renewal on."""
-        return lease_for(self._longest_call)
+        return self._longest_call + _BEYOND_A_CALL
 
     @property
     def left(self) -> float:
@@ -126,18 +124,20 @@ class PostgresLead(Lead):
         raise store_error("store-lead-lost", place=driver.name)
 
     async def _renew(self) -> None:
-        asked, length = _seconds(), self._lease.length
+        asked, length, clock = _seconds(), self._lease.length, self._driver.clock
+
+        async def work(transaction: Transaction) -> None:
+            of = self.leader
+            await transaction.run("renew", holder=of.holder, lease=length, configuration=of.configuration)
+            before = clock()
+            clock.compare(await value(transaction, "clock"), before)
+
         timer = asyncio.get_running_loop().call_later(max(self._lease.left, 0), self._driver.cut)
         try:
-            await self._driver.transact_first(self._renewed)
+            await self._driver.transact_first(work)
         finally:
             timer.cancel()
         self._lease.renewed(asked, length)
-
-    async def _renewed(self, transaction: Transaction) -> None:
-        of, lease = self.leader, self._lease.length
-        await transaction.run("renew", holder=of.holder, lease=lease, configuration=of.configuration)
-        await self._driver.compare_clock(transaction)
 
 
 @dataclass(slots=True)
@@ -176,11 +176,6 @@ class _Watching:
         return self.own_lease if self.row is None else self.row.lease
 
     @property
-    def row_unchanged_for(self) -> float:
-        """Seconds."""
-        return time.monotonic() - self.row_since
-
-    @property
     def both_unchanged_for(self) -> float:
         """Seconds."""
         return time.monotonic() - self.both_since
@@ -188,7 +183,8 @@ class _Watching:
     @property
     def has_ended(self) -> bool:
         """Whether no call of the row's leader can be under way."""
-        return self.row is None or self.row.has_surely_ended or self.row_unchanged_for >= self.lease
+        is_silent = time.monotonic() - self.row_since >= self.lease
+        return self.row is None or self.row.has_surely_ended or is_silent
 
 
 @asynccontextmanager
@@ -199,24 +195,24 @@ async def leading(
     standing_by: StandingBy,
     *,
     tables: Iterable[QualifiedName] = (),
-) -> AsyncIterator[PostgresLead]:
+) -> AsyncIterator[Lead]:
     """Stand by until this process leads, then lead.
 
     Raises:
         StoreError: the store cannot be used.
     """
-    lease, within = Lease(longest_call), lease_for(longest_call) / 3
-    driver = await PostgresDriver.open(dsn, answers_within=within, tables=tables)
+    lease = Lease(longest_call)
+    driver = await PostgresDriver.open(dsn, answers_within=lease.length / 3, tables=tables)
     try:
         ours = replace(ours, lease=lease.length, backend=driver.backend)
         await _take(driver, ours, standing_by)
         # A machine that was suspended while it stood by has lost time, and the former leader went on.
         await driver.begin_clock()
         asked = _seconds()
-        leader = await driver.transact(lambda t: lead(t, ours, driver.clock.for_people()))
+        leader = await begin_to_lead(driver, ours)
         lease.renewed(asked, leader.lease)
-        async with held(PostgresLead(driver, leader, lease)) as found:
-            yield found
+        async with held(PostgresLead(driver, leader, lease)) as lead:
+            yield lead
     finally:
         lease.end()
         await driver.close()
@@ -274,7 +270,11 @@ async def alone(dsn: str, tables: Iterable[QualifiedName]) -> AsyncIterator[Stor
     Raises:
         StoreError: one does, or the store cannot be used.
     """
-    await insist_on_store(dsn)
+    async with await connect(dsn) as connection:
+        with translating(dsn):
+            version = await version_of(connection)
+    if not version:
+        raise store_error("store-not-set-up/postgres", place=shown(dsn))
     driver = await PostgresDriver.open(dsn, tables=tables)
     try:
         if not await driver.value("try_lead"):

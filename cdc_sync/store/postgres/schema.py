@@ -105,19 +105,6 @@ async def insist_on_schema(connection: Connection, place: str) -> None:
         raise store_error("store-not-set-up/postgres", place=place)
 
 
-async def insist_on_store(dsn: str) -> None:
-    """Refuse a database without a store, of any version.
-
-    Raises:
-        StoreError: it has none, or cannot be used.
-    """
-    async with await connect(dsn) as connection:
-        with translating(dsn):
-            version = await version_of(connection)
-    if not version:
-        raise store_error("store-not-set-up/postgres", place=shown(dsn))
-
-
 async def version_of(connection: Connection) -> int:
     """The number of the schema; 0 without a store."""
     ((there,),) = await (await connection.execute("SELECT to_regclass('cdc_sync.about') IS NOT NULL")).fetchall()

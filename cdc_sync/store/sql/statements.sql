@@ -24,6 +24,35 @@ o.watch @in(watches)
    AND (CAST(:transition AS text) IS NULL OR :transition = @transition)
    AND (CAST(:mark AS text) IS NULL OR (replace(o.metadata, :mark, '') <> o.metadata) = :marked)
 
+-- name: @same
+-- The row `t` is about the application of `x`.
+t.watch = x.watch AND t.application_id = x.application_id
+
+-- name: @still_so
+-- The record `t` is as the row was when it was compared.
+@same AND t.row_key = x.row_key AND t.in_scope
+   AND (x.status IS NULL OR (t.status = x.status AND t.job_id = x.job_id AND t.deleted = x.deleted))
+
+-- name: @listed
+-- An application of the rows.
+(watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows)
+
+-- name: @has_entry
+-- The application of the record `s` has an entry.
+EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
+
+-- name: @to_be_forgotten
+-- Deletions that were acknowledged before then.
+s.deleted AND s.acknowledged_at < :before AND NOT @has_entry
+
+-- name: @of_lane
+-- The entry `o` waits in the lane.
+o.state = 'pending' AND o.endpoint = :endpoint AND o.watch = :watch
+
+-- name: @prunable
+SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
+ WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep
+
 -- name: @inherits
 -- The record `s` of the heir of x begins from the state of the record `f`, which HelloWork acknowledged last. An adopted
 -- deletion is none.
@@ -47,13 +76,11 @@ UPDATE @watch SET session = :session WHERE name = :watch;
 -- name: before
 -- By application, and by rows that belonged to another application.
 SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
-       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.revision, o.state, o.reason, o.queued_at
-  FROM (SELECT f.number
-          FROM @each(ids) i
+       s.adopted, @entry
+  FROM (SELECT f.number FROM @each(ids) i
          CROSS JOIN @found snapshot f WHERE f.watch = :watch AND f.application_id = i.value
          UNION ALL
-        SELECT f.number
-          FROM @each_pair(rows) j
+        SELECT f.number FROM @each_pair(rows) j
          CROSS JOIN @found snapshot f WHERE f.watch = :watch AND f.row_key = j.first AND f.application_id <> j.second
        ) AS found
  CROSS JOIN @found snapshot s WHERE s.number = found.number
@@ -71,33 +98,27 @@ SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o
 
 -- name: rivals
 -- Found by their records: each entry has one.
-SELECT @entry
-  FROM @each(ids) i
+SELECT @entry FROM @each(ids) i
  CROSS JOIN @found snapshot s WHERE s.application_id = i.value
  CROSS JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
  WHERE o.state = 'pending' AND (o.watch || '') @in(watches);
 
 -- name: current
-SELECT @entry
-  FROM @each_pair(ids) i
+SELECT @entry FROM @each_pair(ids) i
  CROSS JOIN @found outbox o WHERE o.watch = i.first AND o.application_id = i.second;
 
 -- name: remove(watch text, application_id text)
-DELETE FROM @outbox WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+DELETE FROM @outbox WHERE @listed;
 
 -- name: forget_application(watch text, application_id text)
-DELETE FROM @snapshot WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+DELETE FROM @snapshot WHERE @listed;
 
 -- name: forget_lines(watch text, application_id text)
 -- The first condition has an index.
-DELETE FROM @history
- WHERE application_id IN (SELECT x.application_id FROM @rows)
-   AND (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+DELETE FROM @history WHERE application_id IN (SELECT x.application_id FROM @rows) AND @listed;
 
 -- name: forget_rows(watch text, application_id text)
-DELETE FROM @skipped
- WHERE application_id IN (SELECT x.application_id FROM @rows)
-   AND (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+DELETE FROM @skipped WHERE application_id IN (SELECT x.application_id FROM @rows) AND @listed;
 
 -- name: left_of_application
 -- A row for each row about an application: the watch, and whether it is its record.
@@ -109,65 +130,51 @@ SELECT watch, FALSE FROM @history WHERE application_id = :id AND watch @in(watch
 
 -- name: unfinished
 -- A watch in which HelloWork is still to receive something of an application, and its entry's state.
-SELECT s.watch, o.state
-  FROM @snapshot s
+SELECT s.watch, o.state FROM @snapshot s
   LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
   LEFT JOIN @suspicion p ON p.watch = s.watch AND p.application_id = s.application_id
  WHERE s.application_id = :id AND s.watch @in(watches)
    AND (o.state IS NOT NULL OR p.watch IS NOT NULL OR (s.in_scope AND NOT s.deleted))
- ORDER BY s.watch
- LIMIT 1;
+ ORDER BY s.watch LIMIT 1;
 
 -- name: deleted_before
--- Applications whose deletion was acknowledged before then, some numbers at a time.
-SELECT s.watch, s.application_id
-  FROM @snapshot s
- WHERE s.number > :after AND s.number <= :last AND s.deleted AND s.acknowledged_at < :before
-   AND NOT EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
+-- Some numbers at a time.
+SELECT s.watch, s.application_id FROM @snapshot s
+ WHERE s.number > :after AND s.number <= :last AND @to_be_forgotten
  ORDER BY s.watch, s.application_id;
 
 -- name: still_deleted
 -- The same, of these.
-SELECT s.watch, s.application_id
-  FROM @snapshot s
- WHERE s.watch = :watch AND s.application_id @in(ids) AND s.deleted AND s.acknowledged_at < :before
-   AND NOT EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
+SELECT s.watch, s.application_id FROM @snapshot s
+ WHERE s.watch = :watch AND s.application_id @in(ids) AND @to_be_forgotten
  ORDER BY s.application_id;
 
 -- name: prunable
-SELECT count(*) FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
- WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep;
+SELECT count(*) FROM (@prunable) AS found;
 
 -- name: prune
-DELETE FROM @history
- WHERE number IN (SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
-                   WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep);
+DELETE FROM @history WHERE number IN (@prunable);
 
 -- name: seen_new(watch text, application_id text, row_key text)
-INSERT INTO @snapshot (watch, application_id, row_key) SELECT x.watch, x.application_id, x.row_key FROM @rows;
+INSERT INTO @snapshot @given;
 
--- name: adopt_new(watch text, application_id text, row_key text, status text, job_id text, deleted boolean, metadata text, at bigint, verified text)
-INSERT INTO @snapshot (watch, application_id, row_key, status, job_id, deleted, metadata, acknowledged_at, adopted,
-                       verified)
-SELECT x.watch, x.application_id, x.row_key, x.status, x.job_id, x.deleted, x.metadata, x.at, TRUE, x.verified
-  FROM @rows;
+-- name: adopt_new(watch text, application_id text, row_key text, status text, job_id text, deleted boolean, metadata text, acknowledged_at bigint, adopted boolean, verified text)
+INSERT INTO @snapshot @given;
 
 -- name: move(watch text, application_id text, row_key text)
-UPDATE @snapshot AS s SET row_key = x.row_key, in_scope = TRUE
-  FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
+UPDATE @snapshot AS t SET row_key = x.row_key, in_scope = TRUE FROM @rows WHERE @same;
 
 -- name: acknowledge(watch text, application_id text, status text, job_id text, deleted boolean, metadata text, at bigint, adopted boolean)
-UPDATE @snapshot AS s
+UPDATE @snapshot AS t
    SET status = x.status, job_id = x.job_id, deleted = x.deleted, metadata = x.metadata, acknowledged_at = x.at,
        adopted = x.adopted
-  FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
+  FROM @rows WHERE @same;
 
 -- name: hand_over(watch text, application_id text, heir text)
 UPDATE @snapshot AS s
    SET status = f.status, job_id = f.job_id, deleted = f.deleted, metadata = f.metadata,
        acknowledged_at = f.acknowledged_at, adopted = f.adopted
-  FROM @rows, @snapshot f
- WHERE @inherits;
+  FROM @rows, @snapshot f WHERE @inherits;
 
 -- name: look_again(watch text, application_id text, heir text, at bigint)
 -- Before `hand_over`, and where that changes the state: the heir reads its row at once and compares.
@@ -180,21 +187,14 @@ SELECT x.heir, x.application_id, x.at, x.at
 ON CONFLICT (watch, application_id) DO NOTHING;
 
 -- name: leave_scope(watch text, application_id text)
-UPDATE @snapshot AS s SET in_scope = FALSE
-  FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id AND s.in_scope;
+UPDATE @snapshot AS t SET in_scope = FALSE FROM @rows WHERE @same AND t.in_scope;
 
 -- name: verify(watch text, application_id text, row_key text, digest text, status text, job_id text, deleted boolean)
-UPDATE @snapshot AS s SET verified = x.digest
-  FROM @rows
- WHERE s.watch = x.watch AND s.application_id = x.application_id AND s.row_key = x.row_key AND s.in_scope
-   AND (x.status IS NULL OR (s.status = x.status AND s.job_id = x.job_id AND s.deleted = x.deleted));
+UPDATE @snapshot AS t SET verified = x.digest FROM @rows WHERE @still_so;
 
--- name: enqueue(watch text, application_id text, status text, job_id text, deleted boolean, metadata text, kinds text, state text, at bigint, due_at bigint, reason text, endpoint text)
-INSERT INTO @outbox AS o (watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at,
-                          due_at, attempted, attempts, reason, endpoint)
-SELECT x.watch, x.application_id, x.status, x.job_id, x.deleted, x.metadata, x.kinds, x.state, 1, x.at, x.due_at, FALSE,
-       0, x.reason, x.endpoint
-  FROM @rows WHERE TRUE
+-- name: enqueue(watch text, application_id text, status text, job_id text, deleted boolean, metadata text, kinds text, state text, revision bigint, queued_at bigint, due_at bigint, attempted boolean, attempts bigint, reason text, endpoint text)
+-- What was attempted stays so.
+INSERT INTO @outbox AS o @given
 ON CONFLICT (watch, application_id) DO UPDATE
    SET status = excluded.status, job_id = excluded.job_id, deleted = excluded.deleted, metadata = excluded.metadata,
        kinds = excluded.kinds, state = excluded.state, revision = o.revision + 1, queued_at = excluded.queued_at,
@@ -202,11 +202,11 @@ ON CONFLICT (watch, application_id) DO UPDATE
        reason = excluded.reason, endpoint = excluded.endpoint;
 
 -- name: refresh(watch text, application_id text, metadata text, endpoint text)
-UPDATE @outbox AS o SET metadata = x.metadata, endpoint = x.endpoint, revision = o.revision + 1
-  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
+UPDATE @outbox AS t SET metadata = x.metadata, endpoint = x.endpoint, revision = t.revision + 1
+  FROM @rows WHERE @same;
 
 -- name: add_endpoint(endpoint text)
-INSERT INTO @endpoint (endpoint) SELECT x.endpoint FROM @rows WHERE TRUE ON CONFLICT DO NOTHING;
+INSERT INTO @endpoint @given ON CONFLICT DO NOTHING;
 
 -- name: tally(watch text, new bigint, changed_at bigint, fuse text)
 UPDATE @watch AS w
@@ -220,8 +220,7 @@ UPDATE @watch SET fuse = :fuse WHERE name = :watch;
 SELECT account, fuse FROM @account_fuse WHERE watch = :watch AND account @in(accounts);
 
 -- name: set_account_fuse(watch text, account text, fuse text)
-INSERT INTO @account_fuse (watch, account, fuse) SELECT x.watch, x.account, x.fuse FROM @rows WHERE TRUE
-ON CONFLICT (watch, account) DO UPDATE SET fuse = excluded.fuse;
+INSERT INTO @account_fuse @given ON CONFLICT (watch, account) DO UPDATE SET fuse = excluded.fuse;
 
 -- name: prune_fuses
 DELETE FROM @account_fuse WHERE NOT account @in(accounts);
@@ -230,22 +229,18 @@ DELETE FROM @account_fuse WHERE NOT account @in(accounts);
 DELETE FROM @account_fuse WHERE watch = :watch;
 
 -- name: suspect(watch text, application_id text, at bigint, due_at bigint)
-INSERT INTO @suspicion (watch, application_id, at, due_at)
-SELECT x.watch, x.application_id, x.at, x.due_at FROM @rows WHERE TRUE
-ON CONFLICT (watch, application_id) DO NOTHING;
+INSERT INTO @suspicion @given ON CONFLICT (watch, application_id) DO NOTHING;
 
 -- name: set_suspicion_due(watch text, application_id text, due_at bigint)
-UPDATE @suspicion AS p SET due_at = x.due_at
-  FROM @rows WHERE p.watch = x.watch AND p.application_id = x.application_id;
+UPDATE @suspicion AS t SET due_at = x.due_at FROM @rows WHERE @same;
 
 -- name: answer(watch text, application_id text)
-DELETE FROM @suspicion WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
+DELETE FROM @suspicion WHERE @listed;
 
 -- name: due_suspicions
 SELECT application_id, at, due_at FROM @suspicion
  WHERE watch = :watch AND (due_at <= :now OR due_at > :latest)
- ORDER BY due_at, application_id
- LIMIT :limit;
+ ORDER BY due_at, application_id LIMIT :limit;
 
 -- name: suspected
 SELECT application_id FROM @suspicion WHERE watch = :watch AND application_id @in(ids);
@@ -254,8 +249,7 @@ SELECT application_id FROM @suspicion WHERE watch = :watch AND application_id @i
 SELECT min(due_at) FROM @suspicion WHERE watch = :watch;
 
 -- name: skip(watch text, row_key text, application_id text, reason text, at bigint)
-INSERT INTO @skipped (watch, row_key, application_id, reason, at)
-SELECT x.watch, x.row_key, x.application_id, x.reason, x.at FROM @rows WHERE TRUE
+INSERT INTO @skipped @given
 ON CONFLICT (watch, row_key) DO UPDATE
    SET application_id = excluded.application_id, reason = excluded.reason, at = excluded.at;
 
@@ -263,32 +257,29 @@ ON CONFLICT (watch, row_key) DO UPDATE
 DELETE FROM @skipped WHERE (watch, row_key) IN (SELECT x.watch, x.row_key FROM @rows);
 
 -- name: set_position(watch text, name text, value text)
-INSERT INTO @position (watch, name, value) SELECT x.watch, x.name, x.value FROM @rows WHERE TRUE
-ON CONFLICT (watch, name) DO UPDATE SET value = excluded.value;
+INSERT INTO @position @given ON CONFLICT (watch, name) DO UPDATE SET value = excluded.value;
 
 -- name: positions
 SELECT name, value FROM @position WHERE watch = :watch;
 
 -- name: add_history(at bigint, watch text, application_id text, event text, detail text)
-INSERT INTO @history (at, watch, application_id, event, detail)
-SELECT x.at, x.watch, x.application_id, x.event, x.detail FROM @rows;
+INSERT INTO @history @given;
 
 -- name: end_attempt(watch text, application_id text, attempted boolean, attempts bigint, state text, due_at bigint, first_attempt_at bigint, not_found_since bigint, reason text)
-UPDATE @outbox AS o
+UPDATE @outbox AS t
    SET attempted = x.attempted, attempts = x.attempts, state = x.state, due_at = x.due_at,
        first_attempt_at = x.first_attempt_at, not_found_since = x.not_found_since, reason = x.reason
-  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
+  FROM @rows WHERE @same;
 
 -- name: mark_attempted(watch text, application_id text)
-UPDATE @outbox AS o SET attempted = TRUE FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
+UPDATE @outbox AS t SET attempted = TRUE FROM @rows WHERE @same;
 
 -- name: count_calls(step bigint, outcome text, count bigint)
-INSERT INTO @call_count AS c (step, outcome, count) SELECT x.step, x.outcome, x.count FROM @rows WHERE TRUE
+INSERT INTO @call_count AS c @given
 ON CONFLICT (step, outcome) DO UPDATE SET count = c.count + excluded.count;
 
 -- name: set_health(endpoint text, health text)
-INSERT INTO @endpoint (endpoint, health) SELECT x.endpoint, x.health FROM @rows WHERE TRUE
-ON CONFLICT (endpoint) DO UPDATE SET health = excluded.health;
+INSERT INTO @endpoint @given ON CONFLICT (endpoint) DO UPDATE SET health = excluded.health;
 
 -- name: forget_health(endpoint text)
 UPDATE @endpoint SET health = '{}' WHERE endpoint IN (SELECT x.endpoint FROM @rows);
@@ -305,68 +296,52 @@ SELECT endpoint, health FROM @endpoint;
 -- name: lanes
 -- From watch to watch, one step in the index for each, however many entries wait.
 WITH RECURSIVE lane (endpoint, watch) AS (
-    SELECT e.endpoint,
-           (SELECT o.watch FROM @outbox o
-             WHERE o.state = 'pending' AND o.endpoint = e.endpoint
-             ORDER BY o.watch LIMIT 1)
+    SELECT e.endpoint, (SELECT o.watch FROM @outbox o WHERE o.state = 'pending' AND o.endpoint = e.endpoint
+                         ORDER BY o.watch LIMIT 1)
       FROM @endpoint e
     UNION ALL
-    SELECT l.endpoint,
-           (SELECT o.watch FROM @outbox o
-             WHERE o.state = 'pending' AND o.endpoint = l.endpoint AND o.watch > l.watch
-             ORDER BY o.watch LIMIT 1)
-      FROM lane l
-     WHERE l.watch IS NOT NULL
+    SELECT l.endpoint, (SELECT o.watch FROM @outbox o
+                         WHERE o.state = 'pending' AND o.endpoint = l.endpoint AND o.watch > l.watch
+                         ORDER BY o.watch LIMIT 1)
+      FROM lane l WHERE l.watch IS NOT NULL
 )
-SELECT l.endpoint, l.watch,
-       (SELECT o.due_at FROM @outbox o
-         WHERE o.state = 'pending' AND o.endpoint = l.endpoint AND o.watch = l.watch
-         ORDER BY o.due_at LIMIT 1)
-  FROM lane l
- WHERE l.watch IS NOT NULL;
+SELECT l.endpoint, l.watch, (SELECT o.due_at FROM @outbox o
+                              WHERE o.state = 'pending' AND o.endpoint = l.endpoint AND o.watch = l.watch
+                              ORDER BY o.due_at LIMIT 1)
+  FROM lane l WHERE l.watch IS NOT NULL;
 
 -- name: pending_in
-SELECT count(*) FROM @outbox WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch;
+SELECT count(*) FROM @outbox o WHERE @of_lane;
 
 -- name: due
 -- Ordered as the index, and by nothing else: a tie-break would sort all due entries. A probe reads them all, for the
 -- least attempted, but only once after each wait of the endpoint. Due times of a wrong clock come last.
 SELECT * FROM (
 SELECT @entry FROM @outbox o
- WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch AND due_at <= :now
-   AND NOT application_id @in(besides)
+ WHERE @of_lane AND o.due_at <= :now AND NOT o.application_id @in(besides)
    AND (NOT CAST(:probing AS boolean)
-        OR attempts = (SELECT min(attempts) FROM @outbox
-                        WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch AND due_at <= :now
-                          AND NOT application_id @in(besides)))
- ORDER BY due_at LIMIT :limit) AS in_time
+        OR o.attempts = (SELECT min(o.attempts) FROM @outbox o
+                          WHERE @of_lane AND o.due_at <= :now AND NOT o.application_id @in(besides)))
+ ORDER BY o.due_at LIMIT :limit) AS in_time
 UNION ALL
 SELECT * FROM (
-SELECT @entry FROM @outbox o
- WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch AND due_at > :latest
-   AND NOT application_id @in(besides)
- ORDER BY due_at LIMIT :limit) AS by_a_wrong_clock
+SELECT @entry FROM @outbox o WHERE @of_lane AND o.due_at > :latest AND NOT o.application_id @in(besides)
+ ORDER BY o.due_at LIMIT :limit) AS by_a_wrong_clock
  LIMIT :limit;
 
 -- name: next_due
-SELECT min(due_at) FROM @outbox
- WHERE state = 'pending' AND endpoint = :endpoint AND watch = :watch AND due_at > :now AND due_at <= :latest;
+SELECT min(o.due_at) FROM @outbox o WHERE @of_lane AND o.due_at > :now AND o.due_at <= :latest;
 
 -- name: in_state
-SELECT o.watch, o.application_id, o.revision
-  FROM @outbox o
- WHERE o.state = :state AND @chosen
- ORDER BY o.queued_at, o.watch, o.application_id
- LIMIT :limit;
+SELECT o.watch, o.application_id, o.revision FROM @outbox o WHERE o.state = :state AND @chosen
+ ORDER BY o.queued_at, o.watch, o.application_id LIMIT :limit;
 
 -- name: held_groups
 -- The same selection, by one walk through the held entries; each group's oldest entries are the examples.
 WITH held AS (
 SELECT o.watch, o.application_id, o.queued_at, coalesce(o.reason, '') AS reason, @transition AS transition
-  FROM @outbox o
- WHERE o.state = 'held' AND @chosen
- ORDER BY o.queued_at, o.watch, o.application_id
- LIMIT :limit),
+  FROM @outbox o WHERE o.state = 'held' AND @chosen
+ ORDER BY o.queued_at, o.watch, o.application_id LIMIT :limit),
 numbered AS (
 SELECT watch, transition, application_id, count(*) OVER of_group AS number, min(queued_at) OVER of_group AS since,
        min(reason) OVER of_group AS reason, max(reason) OVER of_group AS other_reason,
@@ -374,15 +349,13 @@ SELECT watch, transition, application_id, count(*) OVER of_group AS number, min(
   FROM held
 WINDOW of_group AS (PARTITION BY watch, transition))
 SELECT watch, transition, number, since, reason, other_reason, application_id
-  FROM numbered
- WHERE place <= :examples
- ORDER BY watch, number DESC, transition, place;
+  FROM numbered WHERE place <= :examples ORDER BY watch, number DESC, transition, place;
 
 -- name: revive(watch text, application_id text, due_at bigint, endpoint text)
-UPDATE @outbox AS o
+UPDATE @outbox AS t
    SET state = 'pending', due_at = x.due_at, attempts = 0, first_attempt_at = NULL, not_found_since = NULL,
        reason = NULL, endpoint = x.endpoint
-  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
+  FROM @rows WHERE @same;
 
 -- name: snapshots
 SELECT s.watch, s.application_id, s.status, s.job_id, s.deleted, s.metadata, o.state
@@ -392,8 +365,7 @@ SELECT s.watch, s.application_id, s.status, s.job_id, s.deleted, s.metadata, o.s
  ORDER BY s.watch, s.application_id;
 
 -- name: set_entry_due(watch text, application_id text, due_at bigint)
-UPDATE @outbox AS o SET due_at = x.due_at
-  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
+UPDATE @outbox AS t SET due_at = x.due_at FROM @rows WHERE @same;
 
 -- name: held_left
 SELECT count(*) FROM (SELECT 1 AS one FROM @outbox WHERE state = 'held' AND watch = :watch LIMIT 1) AS found;
@@ -402,12 +374,11 @@ SELECT count(*) FROM (SELECT 1 AS one FROM @outbox WHERE state = 'held' AND watc
 SELECT name, fuse FROM @watch WHERE fuse IS NOT NULL;
 
 -- name: add_repairs(watch text, cause text, count bigint)
-INSERT INTO @repair AS r (watch, cause, count) SELECT x.watch, x.cause, x.count FROM @rows WHERE TRUE
+INSERT INTO @repair AS r @given
 ON CONFLICT (watch, cause) DO UPDATE SET count = r.count + excluded.count;
 
--- name: set_condition(name text, message text, now bigint)
-INSERT INTO @condition (name, message, since) SELECT x.name, x.message, x.now FROM @rows WHERE TRUE
-ON CONFLICT (name) DO UPDATE SET message = excluded.message;
+-- name: set_condition(name text, message text, since bigint)
+INSERT INTO @condition @given ON CONFLICT (name) DO UPDATE SET message = excluded.message;
 
 -- name: clear_condition(name text)
 DELETE FROM @condition WHERE name IN (SELECT x.name FROM @rows);
@@ -418,13 +389,12 @@ SELECT name, message, since FROM @condition ORDER BY since, name;
 -- name: leader
 SELECT holder, host, process, place, since, lease, beat, backend, configuration, stopped FROM @leader;
 
--- name: lead
-INSERT INTO @leader (one, holder, host, process, place, since, lease, beat, backend, configuration, stopped)
-VALUES (1, :holder, :host, :process, :place, :since, :lease, 0, :backend, :configuration, FALSE)
+-- name: lead(one integer, holder text, host text, process integer, place text, since bigint, lease float8, beat bigint, backend integer, configuration text, stopped boolean)
+INSERT INTO @leader @given
 ON CONFLICT (one) DO UPDATE
    SET holder = excluded.holder, host = excluded.host, process = excluded.process, place = excluded.place,
-       since = excluded.since, lease = excluded.lease, beat = 0, backend = excluded.backend,
-       configuration = excluded.configuration, stopped = FALSE;
+       since = excluded.since, lease = excluded.lease, beat = excluded.beat, backend = excluded.backend,
+       configuration = excluded.configuration, stopped = excluded.stopped;
 
 -- name: stop_leading
 UPDATE @leader SET stopped = TRUE WHERE holder = :holder;
@@ -440,10 +410,7 @@ VALUES (:id, :what, :arguments, @clock, @clock + :within);
 -- One that was asked in the future is void, too: the clock was set back, and its deadline would come late. Its command
 -- cannot take it back while it is executed; one that is taken back is left out.
 SELECT id, what, arguments, @clock BETWEEN asked_at AND expires_at
-  FROM @request
- WHERE answer IS NULL
- ORDER BY number
- LIMIT 1 @unlocked;
+  FROM @request WHERE answer IS NULL ORDER BY number LIMIT 1 @unlocked;
 
 -- name: answer_request
 UPDATE @request SET answer = :answer, answered_at = @clock WHERE id = :id;
@@ -481,16 +448,12 @@ SELECT name FROM @watch;
 SELECT (SELECT min(o.queued_at) FROM @outbox o WHERE o.state = :state AND o.watch = w.name), w.name FROM @watch w;
 
 -- name: entries
-SELECT @entry
-  FROM @outbox o
- WHERE o.state = :state AND o.watch = :watch
- ORDER BY o.queued_at, o.application_id
- LIMIT :limit;
+SELECT @entry FROM @outbox o WHERE o.state = :state AND o.watch = :watch
+ ORDER BY o.queued_at, o.application_id LIMIT :limit;
 
 -- name: oldest
 SELECT @entry
-  FROM (SELECT w.name AS watch, (SELECT i.application_id
-                                   FROM @outbox i
+  FROM (SELECT w.name AS watch, (SELECT i.application_id FROM @outbox i
                                   WHERE i.state = :state AND i.watch = w.name
                                   ORDER BY i.queued_at, i.application_id LIMIT 1) AS application_id
           FROM @watch w) AS wanted
@@ -517,10 +480,8 @@ SELECT watch, 'suspected', count(*) FROM @suspicion GROUP BY watch;
 -- In any state, so that the primary key gives the order and a page costs a page.
 SELECT o.application_id, o.state,
        (SELECT s.row_key FROM @snapshot s WHERE s.watch = o.watch AND s.application_id = o.application_id)
-  FROM @outbox o
- WHERE o.watch = :watch AND o.application_id > :after
- ORDER BY o.application_id
- LIMIT :limit;
+  FROM @outbox o WHERE o.watch = :watch AND o.application_id > :after
+ ORDER BY o.application_id LIMIT :limit;
 
 -- name: known_of
 SELECT known FROM @watch WHERE name = :watch;
@@ -542,8 +503,7 @@ SELECT s.watch, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata
  ORDER BY s.watch;
 
 -- name: skipped_alone
-SELECT k.watch, k.row_key, k.reason
-  FROM @skipped k
+SELECT k.watch, k.row_key, k.reason FROM @skipped k
  WHERE k.application_id = :id AND k.watch @in(watches)
    AND NOT EXISTS (SELECT 1 FROM @snapshot s WHERE s.watch = k.watch AND s.application_id = k.application_id)
  ORDER BY k.watch, k.row_key;
@@ -563,26 +523,22 @@ UNION ALL
 SELECT watch, application_id, row_key, reason FROM @skipped WHERE watch @in(watches) AND row_key @in(keys);
 
 -- name: story
-SELECT at, watch, application_id, event, detail
-  FROM @history
+SELECT at, watch, application_id, event, detail FROM @history
  WHERE application_id = :id AND (CAST(:watch AS text) IS NULL OR watch = :watch)
- ORDER BY number DESC
- LIMIT :limit;
+ ORDER BY number DESC LIMIT :limit;
 
 -- name: recent_ends
 -- Of any age those that have an index; SQLite uses it only if its condition stands here word for word. Acknowledgements are
 -- searched among the newest events only: nearly every second event is one. `detail` as text: JSON may hold an escaped
 -- U+0000, which PostgreSQL does not parse.
 SELECT * FROM (
-SELECT at, watch, application_id, event, detail, number
-  FROM @history
+SELECT at, watch, application_id, event, detail, number FROM @history
  WHERE event IN ('answered', 'dead-lettered')
    AND NOT (:failed AND event = 'answered' AND detail LIKE '%"acknowledged":%')
  ORDER BY number DESC LIMIT :limit) AS failures
 UNION ALL
 SELECT * FROM (
-SELECT at, watch, application_id, event, detail, number
-  FROM @history
+SELECT at, watch, application_id, event, detail, number FROM @history
  WHERE event = 'acknowledged' AND NOT :failed AND number > (SELECT max(number) FROM @history) - :among
  ORDER BY number DESC LIMIT :limit) AS acknowledged;
 
@@ -593,12 +549,10 @@ SELECT step, outcome, count FROM @call_count WHERE step > :after ORDER BY step;
 SELECT watch, cause, count FROM @repair ORDER BY watch, cause;
 
 -- name: in_scope_after
-SELECT s.application_id, s.number
-  FROM @snapshot s
+SELECT s.application_id, s.number FROM @snapshot s
   LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
  WHERE s.watch = :watch AND s.application_id > :after AND s.in_scope AND NOT coalesce(o.deleted, s.deleted)
- ORDER BY s.application_id
- LIMIT :limit;
+ ORDER BY s.application_id LIMIT :limit;
 
 -- name: highest_number
 SELECT coalesce(max(number), 0) FROM @snapshot;
@@ -621,15 +575,8 @@ DELETE FROM @outbox WHERE watch = :watch;
 
 -- name: records_of_account
 -- By the account in their metadata, some numbers at a time.
-SELECT s.watch, s.application_id,
-       EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id)
-  FROM @snapshot s
+SELECT s.watch, s.application_id, @has_entry FROM @snapshot s
  WHERE s.number > :after AND s.number <= :last AND replace(s.metadata, :mark, '') <> s.metadata;
-
--- name: unacknowledge(watch text, application_id text)
-UPDATE @snapshot AS s
-   SET status = NULL, job_id = NULL, deleted = NULL, metadata = NULL, acknowledged_at = NULL, adopted = FALSE
-  FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
 
 -- name: entries_of_account
 SELECT count(*) FROM @outbox WHERE replace(metadata, :mark, '') <> metadata;
@@ -638,8 +585,8 @@ SELECT count(*) FROM @outbox WHERE replace(metadata, :mark, '') <> metadata;
 DELETE FROM @outbox WHERE replace(metadata, :mark, '') <> metadata;
 
 -- name: forget_snapshots
-DELETE FROM @snapshot WHERE watch = :watch AND application_id IN
-    (SELECT application_id FROM @snapshot WHERE watch = :watch LIMIT :limit);
+DELETE FROM @snapshot
+ WHERE watch = :watch AND application_id IN (SELECT application_id FROM @snapshot WHERE watch = :watch LIMIT :limit);
 
 -- name: forget_skipped
 DELETE FROM @skipped WHERE watch = :watch AND row_key IN

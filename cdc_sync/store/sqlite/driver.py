@@ -1,29 +1,37 @@
-"""The store's driver for SQLite: one connection, used by one thread beside the event loop (decision 5).
+"""The store in an SQLite file: its driver, and the lead, which is the file's lock.
 
-A group has no savepoints: they would copy every changed page (decision 18).
+The driver has one connection, used by one thread beside the event loop (decision 5). A group has no savepoints: they
+would copy every changed page (decision 18). The lock ends with its process, also by kill -9.
 """
 
 import asyncio
 import json
 import os
 import sqlite3
-from collections.abc import Coroutine, Sequence
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cdc_sync.core.failures import StoreError
+from cdc_sync.store import Store
 from cdc_sync.store.clock import Clock
 from cdc_sync.store.driver import Access, Driver, Row, RunGroup
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.sqlite.schema import connect, guarded, holder_of, lock_path, translating
+from cdc_sync.store.lead import LOOKS_EVERY, Lead, Leader, Standby, StandingBy, begin_to_lead, held, leader_in
+from cdc_sync.store.sqlite.schema import connect, guarded, holder_of, lock_path, translating, try_lock
 from cdc_sync.store.statements import statements
 from cdc_sync.wall_clock import wall_clock
 
 T = TypeVar("T")
 
 _STATEMENTS = statements("sqlite")
+
+_MADE_WITHIN = 5.0
+"""Seconds for a leader that has just started to make the store, or to bring it up to date."""
 
 
 @dataclass(slots=True)
@@ -148,7 +156,26 @@ async def _to_its_end(task: "asyncio.Task[T]") -> T:
         raise
 
 
-async def opened(path: Path) -> SqliteDriver:
+@asynccontextmanager
+async def leading(path: Path, ours: Leader, standing_by: StandingBy) -> AsyncIterator[Lead]:
+    """Stand by until this process leads, then lead.
+
+    Raises:
+        StoreError: the store cannot be used.
+    """
+    lock = await _take(path, ours, standing_by)
+    try:
+        driver = await _opened(path)
+        try:
+            async with held(Lead(driver, await begin_to_lead(driver, ours))) as lead:
+                yield lead
+        finally:
+            await driver.close()
+    finally:
+        os.close(lock)
+
+
+async def _opened(path: Path) -> SqliteDriver:
     """Open a store as its leader, in a thread. Who is cancelled meanwhile waits, and leaves nothing open.
 
     Raises:
@@ -161,3 +188,35 @@ async def opened(path: Path) -> SqliteDriver:
         if opening.exception() is None:
             await opening.result().close()
         raise
+
+
+async def _take(path: Path, ours: Leader, standing_by: StandingBy) -> int:
+    """Stand by until the lock is ours; returns its descriptor."""
+    if (lock := try_lock(path)) is not None:
+        return lock
+    read = await _opened_to_read(path)
+    try:
+        while (lock := try_lock(path)) is None:
+            await standing_by(Standby(Store(read), await read.transact(leader_in), ours))
+            await asyncio.sleep(LOOKS_EVERY)
+        return lock
+    finally:
+        await read.close()
+
+
+async def _opened_to_read(path: Path) -> SqliteDriver:
+    """The store, to be read beside its leader.
+
+    Raises:
+        StoreError: the leader is of an earlier version, and has to end first.
+    """
+    give_up_at = time.monotonic() + _MADE_WITHIN
+    while True:
+        try:
+            return SqliteDriver(path, "read")
+        except StoreError as error:
+            if error.code not in {"store-not-set-up", "store-unopenable"}:
+                raise
+            if time.monotonic() > give_up_at:
+                raise store_error("store-upgrade", store=path, process=holder_of(path) or "unknown") from error
+        await asyncio.sleep(LOOKS_EVERY)

@@ -28,8 +28,21 @@ def connect(path: Path, access: Access = "own") -> sqlite3.Connection:
     Raises:
         StoreError: the file is no store, was written by a newer version, or cannot be opened.
     """
-    connection = open_file(path, access)
+    uri = path.absolute().as_uri()
+    try:
+        if access != "read":
+            # Ids and statuses are private; the WAL's files take this mode.
+            path.touch(mode=0o600, exist_ok=True)
+        connection = _connection_to(f"{uri}?mode=ro" if access == "read" else uri)
+    except (OSError, sqlite3.Error) as error:
+        name = "store-unopenable/read-only" if access == "read" else "store-unopenable"
+        raise store_error(name, store=path, message=error) from error
     with guarded(path, connection):
+        if access == "own":
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        # KiB, instead of 2 MB, which would stay in our memory; the kernel caches the rest.
+        connection.execute("PRAGMA cache_size = -512")
         version = version_of(connection, path)
         if version < SCHEMA and access != "own":
             raise store_error("store-not-set-up", store=path)
@@ -63,30 +76,6 @@ def copying() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise store_error("store-copy", message=error) from error
-
-
-def open_file(path: Path, access: Access) -> sqlite3.Connection:
-    """Open the file, whatever its content.
-
-    Raises:
-        StoreError: it cannot be opened.
-    """
-    uri = path.absolute().as_uri()
-    try:
-        if access != "read":
-            # Ids and statuses are private; the WAL's files take this mode.
-            path.touch(mode=0o600, exist_ok=True)
-        connection = _connection_to(f"{uri}?mode=ro" if access == "read" else uri)
-    except (OSError, sqlite3.Error) as error:
-        name = "store-unopenable/read-only" if access == "read" else "store-unopenable"
-        raise store_error(name, store=path, message=error) from error
-    with guarded(path, connection):
-        if access == "own":
-            connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        # KiB, instead of 2 MB, which would stay in our memory; the kernel caches the rest.
-        connection.execute("PRAGMA cache_size = -512")
-    return connection
 
 
 def _connection_to(uri: str) -> sqlite3.Connection:

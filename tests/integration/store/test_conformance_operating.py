@@ -136,7 +136,7 @@ class TestHeldGroups:
         async def put(transaction: Transaction) -> None:
             if told is not None:
                 await transaction.write("acknowledge", [(WATCH, "a1", *state_columns(told), NOW, False)])
-            row = (WATCH, "a1", *state_columns(observed), "", "held", NOW, NOW, "", ENDPOINT)
+            row = (WATCH, "a1", *state_columns(observed), "", "held", 1, NOW, NOW, False, 0, "", ENDPOINT)
             await transaction.write("enqueue", [row])
 
         await store.driver.transact(put)

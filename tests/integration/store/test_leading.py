@@ -21,8 +21,9 @@ from support.sessions import Ats, one, rows
 from support.waiting import wait_until
 
 from cdc_sync.store import Store
+from cdc_sync.store.lead import present_leader
 from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.postgres.leading import lease_for
+from cdc_sync.store.postgres.leading import Lease
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.statements import LOCK
 
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.timeout(120)
 SHORT = -4.0
 """The longest call of a leader with a lease of 6 s."""
 
-LEASE = lease_for(SHORT)
+LEASE = Lease(SHORT).length
 
 
 @contextmanager
@@ -66,18 +67,18 @@ def seconds_since(begun: float) -> float:
 
 class TestBothStores:
     async def test_the_row_says_who_leads(self, name: str, beside: Store) -> None:
-        assert await beside.report.leader() is None
+        assert await present_leader(beside) is None
         with leading_process(name, configuration="a digest") as first:
             assert first.next("leads")["may_call"]
 
-            leader = await beside.report.leader()
+            leader = await present_leader(beside)
             assert leader is not None
             assert (leader.process, leader.host) == (first.pid, platform.node())
             assert abs(leader.since - beside.driver.clock.for_people()) < 60_000
             assert leader.configuration == "a digest"
             assert not leader.has_surely_ended
             first.stop()
-        assert await beside.report.leader() is None
+        assert await present_leader(beside) is None
 
 
 def test_who_loses_the_file_of_its_lock_leads_no_more(tmp_path: Path) -> None:

@@ -23,11 +23,9 @@ from cdc_sync.core.findings import Finding
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Access, Transaction
-from cdc_sync.store.lead import Standby
-from cdc_sync.store.leader import Leader
+from cdc_sync.store.lead import Leader, Standby
 from cdc_sync.store.sqlite import SqliteDriver, copy_store
-from cdc_sync.store.sqlite.driver import SqliteTransaction
-from cdc_sync.store.sqlite.leading import leading
+from cdc_sync.store.sqlite.driver import SqliteTransaction, leading
 from cdc_sync.store.sqlite.schema import connect_copy, holder_of, locked
 
 PAGE = 4096

@@ -21,7 +21,7 @@ from cdc_sync.core.batch import (
 )
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Decision, Enqueue, Fuse
-from cdc_sync.core.outbox import EntryState, Known, KnownEntry, Skip, Suspicion
+from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion
 from cdc_sync.core.rows import (
     FirstStatus,
     Ignored,
@@ -41,7 +41,7 @@ DELETED = Enqueue(frozenset({"deleted"}))
 
 def known(
     acknowledged: Content | None = None,
-    entry: KnownEntry | None = None,
+    entry: Entry | None = None,
     *,
     key: Key = ("a1",),
     in_scope: bool = True,
@@ -639,7 +639,7 @@ def applied(world: Mapping[str, Known], found: BatchPlan) -> dict[str, Known]:
     for entry in found.enqueued:
         one = after[entry.application_id]
         attempted = one.is_attempted
-        waiting = KnownEntry(entry.content, attempted, entry.state, entry.revision, entry.queued_at, entry.reason)
+        waiting = entry._replace(attempted=attempted)
         after[entry.application_id] = one._replace(entry=waiting)
     for id_ in found.out_of_scope:
         after[id_] = after[id_]._replace(in_scope=False)

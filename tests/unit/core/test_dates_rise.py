@@ -7,7 +7,7 @@ from support.builders import CREATED, NOW, SECOND, a_content, a_known_entry
 
 from cdc_sync.core.content import LATEST, Content
 from cdc_sync.core.diff import in_order
-from cdc_sync.core.outbox import KnownEntry
+from cdc_sync.core.outbox import Entry
 
 ACKNOWLEDGED = a_content("rejected", event_date=NOW)
 CHANGED_AT = NOW + 5 * SECOND
@@ -39,7 +39,7 @@ DATES = st.integers(0, LATEST - 100)
 def test_dates_rise_over_any_story(story: list[tuple[int, int, bool, bool]]) -> None:
     """Each state is attempted or not, and acknowledged or not, before the next takes its place."""
     acknowledged: Content | None = None
-    pending: KnownEntry | None = None
+    pending: Entry | None = None
     received: list[int] = []
     for own, changed_at, is_attempted, is_acknowledged in story:
         content = in_order(dated(own), changed_at, acknowledged, pending)

@@ -7,7 +7,7 @@ from support.builders import TRANSITIONS, a_known_entry
 
 from cdc_sync.core.content import Content, Kind
 from cdc_sync.core.diff import Decision, Enqueue, decide, transition
-from cdc_sync.core.outbox import KnownEntry
+from cdc_sync.core.outbox import Entry
 from cdc_sync.core.rows import FirstStatus
 
 CONTENTS = [
@@ -24,7 +24,7 @@ def what(content: Content) -> tuple[str, str, bool]:
     return content.status, content.job_id, content.deleted
 
 
-def by_the_rules(observed: Content, told: Content | None, waiting: KnownEntry | None, first_status: FirstStatus) -> str:
+def by_the_rules(observed: Content, told: Content | None, waiting: Entry | None, first_status: FirstStatus) -> str:
     """The design's words, in its order."""
     base = waiting.content if waiting else told
     if base and what(observed) == what(base):
@@ -61,7 +61,7 @@ def test_every_case_of_a_small_world_is_decided_by_the_rules() -> None:
     ],
 )
 def test_a_decision_says_what_is_other_than_was_acknowledged(
-    told: Content | None, waiting: KnownEntry | None, observed: Content, kinds: set[Kind]
+    told: Content | None, waiting: Entry | None, observed: Content, kinds: set[Kind]
 ) -> None:
     assert decide(observed, told, waiting, "send") == Enqueue(frozenset(kinds))
 

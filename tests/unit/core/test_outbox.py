@@ -7,7 +7,7 @@ from support.builders import a_content, a_known_entry, some_rules
 from support.sending import an_entry
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.outbox import Applying, Known, KnownEntry, completed, former_row
+from cdc_sync.core.outbox import Applying, Entry, Known, completed, former_row
 from cdc_sync.core.rows import Observation, Reportable, Row, Unreportable
 
 URL = "https://ats-partner.hellowork.com/v1/applications/1/status"
@@ -24,7 +24,7 @@ TOLD, QUEUED = a_content("NEW"), a_content("HIRED")
     ],
 )
 def test_the_latest_state_is_the_pending_entry_else_the_snapshot(
-    snapshot: Content | None, entry: KnownEntry | None, latest: Content | None
+    snapshot: Content | None, entry: Entry | None, latest: Content | None
 ) -> None:
     assert Known(number=1, key=("1",), in_scope=True, snapshot=snapshot, entry=entry).latest == latest
 
@@ -51,7 +51,7 @@ def test_an_entry_is_addressed_as_the_configuration_says_now(built: dict[str, st
     assert entry._replace(content=entry.content._replace(url=URL)) == before
 
 
-def known_with(told: Content | None, waiting: KnownEntry | None = None) -> dict[str, Known]:
+def known_with(told: Content | None, waiting: Entry | None = None) -> dict[str, Known]:
     return {"1": Known(1, ("7",), in_scope=True, snapshot=told, entry=waiting)}
 
 

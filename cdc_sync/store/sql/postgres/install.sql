@@ -27,9 +27,7 @@ DECLARE
 BEGIN
     -- Two daemons may start at once.
     PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('cdc-sync store'));
-    IF pg_catalog.to_regnamespace('cdc_sync') IS NULL THEN
-        CREATE SCHEMA cdc_sync;
-    END IF;
+    IF pg_catalog.to_regnamespace('cdc_sync') IS NULL THEN CREATE SCHEMA cdc_sync; END IF;
     IF pg_catalog.to_regclass('cdc_sync.about') IS NOT NULL THEN
         SELECT value INTO version FROM cdc_sync.about WHERE name = 'schema';
     END IF;

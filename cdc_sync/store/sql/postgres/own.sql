@@ -12,8 +12,7 @@ UPDATE @leader SET beat = beat + 1, lease = :lease, configuration = :configurati
 
 -- name: @holder
 -- The process of the session that holds the lock. Every role sees locks.
-(SELECT l.pid
-   FROM pg_locks l
+(SELECT l.pid FROM pg_locks l
   WHERE l.locktype = 'advisory' AND l.classid = @lock AND l.objid = 0 AND l.objsubid = 2 AND l.granted
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 
@@ -44,11 +43,9 @@ SELECT json_agg(
                 ELSE -1
                 END) ORDER BY e.place)::text
   FROM json_array_elements_text(:digests::json) WITH ORDINALITY AS e (value, place)
-  LEFT JOIN LATERAL (SELECT number FROM @snapshot i
-                      WHERE i.watch = :watch AND i.row_key = substr(e.value, 17) AND i.verified = left(e.value, 16)
-                        AND NOT EXISTS (SELECT FROM @outbox o
-                                         WHERE o.watch = i.watch AND o.application_id = i.application_id)
-                     OFFSET 0) AS s ON TRUE;
+  LEFT JOIN LATERAL (SELECT s.number FROM @snapshot s
+                      WHERE s.watch = :watch AND s.row_key = substr(e.value, 17) AND s.verified = left(e.value, 16)
+                        AND NOT @has_entry OFFSET 0) AS s ON TRUE;
 
 -- name: clock
 SELECT @clock;
@@ -57,16 +54,11 @@ SELECT @clock;
 -- Row by row: see `@found`.
 WITH found AS (
     SELECT l.number, x.digest
-      FROM @rows
-     CROSS JOIN LATERAL (SELECT s.number FROM @snapshot s
-                          WHERE s.watch = x.watch AND s.application_id = x.application_id AND s.row_key = x.row_key
-                            AND s.in_scope AND (x.status IS NULL OR (s.status = x.status AND s.job_id = x.job_id
-                                                                     AND s.deleted = x.deleted)) OFFSET 0) AS l
+      FROM @rows CROSS JOIN LATERAL (SELECT t.number FROM @snapshot t WHERE @still_so OFFSET 0) AS l
 )
 UPDATE @snapshot AS s SET verified = found.digest
   FROM found WHERE s.number = found.number AND s.number = ANY (ARRAY(SELECT number FROM found));
 
 -- name: skipped_of_each
-SELECT k.watch, k.row_key, k.application_id, k.reason
-  FROM @each(watches) w
+SELECT k.watch, k.row_key, k.application_id, k.reason FROM @each(watches) w
  CROSS JOIN LATERAL (SELECT * FROM @skipped i WHERE i.watch = w.value ORDER BY i.row_key LIMIT :limit) AS k;

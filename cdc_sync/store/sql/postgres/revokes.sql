@@ -10,13 +10,8 @@ BEGIN
         REVOKE ALL ON {tables} FROM {role};
     END IF;
     IF EXISTS (SELECT FROM pg_class CROSS JOIN aclexplode(relacl)
-                WHERE relnamespace = ours AND pg_get_userbyid(grantee) = {name})
-    THEN
-        RETURN;
-    END IF;
-    IF ours IS NOT NULL THEN
-        REVOKE USAGE ON SCHEMA cdc_sync FROM {role};
-    END IF;
+                WHERE relnamespace = ours AND pg_get_userbyid(grantee) = {name}) THEN RETURN; END IF;
+    IF ours IS NOT NULL THEN REVOKE USAGE ON SCHEMA cdc_sync FROM {role}; END IF;
     EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM %I', current_database(), {name});
 END $cdc_sync$;
 COMMIT;

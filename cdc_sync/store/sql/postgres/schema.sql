@@ -14,8 +14,6 @@ CREATE TRIGGER snapshot_verified
 ALTER TABLE cdc_sync.snapshot SET (fillfactor = 90);
 -- A queue, empty most of the time: vacuum by number, not by share.
 ALTER TABLE cdc_sync.outbox SET (
-    autovacuum_vacuum_scale_factor = 0,
-    autovacuum_vacuum_threshold = 1000,
-    autovacuum_analyze_scale_factor = 0,
-    autovacuum_analyze_threshold = 10000
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000
 );

@@ -28,10 +28,8 @@ INSERT INTO watch (name, fuse, known, changed_at)
 SELECT names.watch,
        CASE WHEN fuse.state IS NOT NULL THEN json_object(
            'at', json_extract(fuse.state, '$.window_start'),
-           'changes', json_extract(fuse.state, '$.changes'),
-           'deletions', json_extract(fuse.state, '$.deletions'),
-           'blown_at', json_extract(fuse.state, '$.blown_at'),
-           'reason', json_extract(fuse.state, '$.reason'),
+           'changes', json_extract(fuse.state, '$.changes'), 'deletions', json_extract(fuse.state, '$.deletions'),
+           'blown_at', json_extract(fuse.state, '$.blown_at'), 'reason', json_extract(fuse.state, '$.reason'),
            'holds_all', json(CASE WHEN json_extract(fuse.state, '$.blown_at') IS NULL THEN 'false' ELSE 'true' END)) END,
        (SELECT count(*) FROM snapshot WHERE snapshot.watch = names.watch), old_tally.changed_at
   FROM (SELECT watch FROM snapshot UNION SELECT watch FROM fuse UNION SELECT watch FROM position) AS names

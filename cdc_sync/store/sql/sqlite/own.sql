@@ -17,11 +17,10 @@ SELECT json_group_array(
   FROM json_each(:digests) e
   LEFT JOIN @snapshot s
     ON s.watch = :watch AND s.row_key = substr(e.value, 17) AND s.verified = substr(e.value, 1, 16)
-   AND NOT EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id);
+   AND NOT @has_entry;
 
 -- name: skipped_of_each
-SELECT k.watch, k.row_key, k.application_id, k.reason
-  FROM @each(watches) w
+SELECT k.watch, k.row_key, k.application_id, k.reason FROM @each(watches) w
  CROSS JOIN @skipped k
     ON k.watch = w.value
    AND k.row_key IN (SELECT i.row_key FROM @skipped i WHERE i.watch = w.value ORDER BY i.row_key LIMIT :limit);
