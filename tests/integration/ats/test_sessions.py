@@ -4,7 +4,7 @@ import asyncio
 import errno
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -55,11 +55,20 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await store.driver.close()
 
 
-async def test_a_connection_that_is_refused_says_nothing_of_a_row(database: str, ats: Ats, new_role: NewRole) -> None:
+@pytest.fixture
+def nobody_may_ask_for_the_system(ats: Ats) -> Iterator[Callable[[], None]]:
+    """Take a right that each new connection needs from everybody; it is given back, for the database is reused."""
+    yield lambda: run(ats, "REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC")
+    run(ats, "GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO PUBLIC")
+
+
+async def test_a_connection_that_is_refused_says_nothing_of_a_row(
+    database: str, ats: Ats, new_role: NewRole, nobody_may_ask_for_the_system: Callable[[], None]
+) -> None:
     """Otherwise a key would seem to be one that no row can have."""
     role = new_role()
     async with pooled(dsn_of(database, role)) as pool:
-        run(ats, "REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC")
+        nobody_may_ask_for_the_system()
         end_sessions(ats, "usename = %s", [role])
         pool.timeout = 1.0
 
