@@ -262,7 +262,11 @@ class Lookout:
         if self._arms():
             await self.bell.follow()
         begun = time.monotonic()
-        counted = self._next_to_count(listening)
+        # The counts of all watches are read in turns.
+        pages = -(-len(listening) // _COUNTED_AT_ONCE)
+        first = self._looks % pages * _COUNTED_AT_ONCE
+        self._looks += 1
+        counted = [one for one, _ in listening[first : first + _COUNTED_AT_ONCE]]
         names = [missed_of(one.name) for one in counted]
         ((with_changes, counts),) = await self._pool.read(_READING, partial(rows_of, query=_LOOK, parameters=(names,)))
         self._took = time.monotonic() - begun
@@ -294,13 +298,6 @@ class Lookout:
 
     def _listening(self) -> list[tuple[Watched, Ears]]:
         return [(one, one.ears) for one in self._watched.values() if one.ears is not None]
-
-    def _next_to_count(self, listening: Sequence[tuple[Watched, Ears]]) -> list[Watched]:
-        """The watches whose counts this look reads: all of them in turns."""
-        pages = -(-len(listening) // _COUNTED_AT_ONCE)
-        first = self._looks % pages * _COUNTED_AT_ONCE
-        self._looks += 1
-        return [one for one, _ in listening[first : first + _COUNTED_AT_ONCE]]
 
     async def _counted(self, watched: Watched, missed: int | None) -> None:
         """Take over a watch's count."""
