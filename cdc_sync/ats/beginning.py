@@ -98,26 +98,15 @@ async def _look(intake: Intake) -> None:
     await intake.look_for_policies(first=True)
 
 
-async def open_capture(intake: Intake) -> Capture:
-    """Make a watch's capture."""
-    return await KINDS[intake.parts.watch.capture.mode].open(intake)
-
-
 async def begin(intake: Intake, meanwhile: str) -> Capture:
-    """Adopt a watch's rows, and make its capture ready.
-
-    May raise `SourceError`, also when the sessions are lost, and `StoreError`.
+    """Adopt a watch's rows, and make its capture ready; may raise `SourceError` and `StoreError`.
 
     `meanwhile` names what finds changes where triggers are missing.
     """
-    return await intake.sessions.unless_lost(_begin(intake, meanwhile))
-
-
-async def _begin(intake: Intake, meanwhile: str) -> Capture:
     parts = intake.parts
-    mode, version = parts.watch.capture.mode, intake.sessions.server.version
+    mode, version = parts.watch.capture.mode, intake.sessions.lookout.server.version
     parts.observe(events.WatchConnected(parts.name, mode, version, parts.database.shown_name))
-    capture = await open_capture(intake)
+    capture = await KINDS[mode].open(intake)
     capture.report_problems(meanwhile)
     await adopt(capture)
     await measure_edit(intake)

@@ -32,7 +32,7 @@ class Capture(ABC):
         self.intake, self.parts, self.pool = intake, intake.parts, intake.sessions.pool
         self.watched, self.lookout = intake.watched, intake.sessions.lookout
         # Another watch may refresh the shared facts meanwhile.
-        self.server = intake.sessions.server
+        self.server = self.lookout.server
 
     @classmethod
     @abstractmethod

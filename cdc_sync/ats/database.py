@@ -5,6 +5,7 @@ watch's lock, so the pool closes too. The first watch to come back connects, the
 """
 
 import asyncio
+import json
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
@@ -15,9 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from cdc_sync.ats.connection import POSITION, Pool, ReplicaGuard, pooled
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.facts import ServerFacts, hosts_of, server_facts
+from cdc_sync.ats.facts import hosts_of, server_facts
 from cdc_sync.ats.lookout import Lookout
-from cdc_sync.ats.session import ANSWERS_WITHIN, Process, Session, StandbyError, own_session, primary_session
+from cdc_sync.ats.session import Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
@@ -57,7 +58,6 @@ class Sessions:
         held: runs the lookout, and ends, by an error, when one of the two sessions is lost.
         stack: closes them.
         hosts: those of the DSN.
-        was_used: whether a watch was let through to the server.
     """
 
     lasting: Session
@@ -68,12 +68,6 @@ class Sessions:
     stack: AsyncExitStack
     hosts: Sequence[str]
     users: int = 0
-    was_used: bool = False
-
-    @property
-    def server(self) -> ServerFacts:
-        """The server's facts."""
-        return self.lookout.server
 
     async def until_lost(self) -> None:
         """Wait until the sessions are lost, then raise `SourceError`."""
@@ -111,8 +105,6 @@ class Database:
         size: connections of the pool, at most.
         name: in the configuration; "" for the section `database`.
         section: the one with its `dsn`, for messages.
-        prove_every: seconds between proofs that the lasting session is alive.
-        answers_within: seconds that such a proof may take.
         is_only: if the only one is the wrong one, the daemon ends.
         failure: why no watch can have sessions.
         try_at: when they retry after it, by the event loop's clock.
@@ -128,8 +120,6 @@ class Database:
     size: int = POOL_SIZE
     name: str = ""
     section: str = "database"
-    prove_every: float = 15.0
-    answers_within: float = ANSWERS_WITHIN
     is_only: bool = True
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _sessions: Sessions | None = field(default=None, init=False)
@@ -140,7 +130,6 @@ class Database:
     try_at: float = field(default=0.0, init=False)
     sweeping: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, SWEEPS_AT_ONCE), init=False)
     _failed_in_a_row: int = field(default=0, init=False)
-    _are_kept: bool = field(default=False, init=False)
 
     @property
     def shown_name(self) -> str | None:
@@ -161,11 +150,10 @@ class Database:
         """
         sessions = await self._join()
         try:
-            positions = await self.recognise(watch, sessions.server.identity, sessions.hosts)
+            positions = await self.recognise(watch, sessions.lookout.server.identity, sessions.hosts)
             guard = sessions.pool.guard
             guard.load(positions.get(POSITION))
             await sessions.pool.ask("asking which server this is", guard.meet)
-            sessions.was_used = True
             yield sessions
         except SourceError as error:
             why = await sessions.why_lost(error)
@@ -174,26 +162,10 @@ class Database:
             raise why.with_traceback(None) from None
         finally:
             sessions.users -= 1
-            await self._leave(sessions)
-
-    @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
-        """Keep the sessions open while no watch uses them; not those that a watch's stored position has barred."""
-        self._are_kept = True
-        try:
-            yield
-        finally:
-            self._are_kept = False
-            if self._sessions is not None:
-                await self._leave(self._sessions)
-
-    async def _leave(self, sessions: Sessions) -> None:
-        """Close sessions that nobody uses."""
-        if sessions.users or (self._are_kept and sessions.was_used and not sessions.held.done()):
-            return
-        if self._sessions is sessions:
-            self._sessions = None
-        await asyncio.shield(self._close(sessions.stack.aclose()))
+            if not sessions.users:
+                if self._sessions is sessions:
+                    self._sessions = None
+                await asyncio.shield(self._close(sessions.stack.aclose()))
 
     @asynccontextmanager
     async def turn(self, watch: str, sessions: Sessions) -> AsyncIterator[None]:
@@ -202,8 +174,11 @@ class Database:
         The session of the store's former leader, or an earlier one of this daemon, is ended if it still has the lock.
         """
         session = sessions.locked
-        before = await self.store.databases.begin_capture(watch, session.process.as_text())
-        earlier = [*self._earlier, *([Process.from_text(before)] if before else [])]
+        before = await self.store.databases.begin_capture(watch, json.dumps(session.process._asdict()))
+        earlier = [*self._earlier]
+        if before:
+            former = json.loads(before)
+            earlier.append(Process(former["pid"], former["started"]))
         try:
             await session.lock(watch, *(each for each in earlier if each != session.process))
             yield
@@ -220,8 +195,6 @@ class Database:
             try:
                 sessions = self._sessions
                 if sessions is None or sessions.held.done():
-                    if sessions is not None:
-                        await self._leave(sessions)
                     if self._closing:
                         # The server may not have connections for both.
                         await asyncio.wait(self._closing)
@@ -302,7 +275,7 @@ class Database:
         return task
 
     async def _hold(self, sessions: Collection[Session], lookout: Lookout) -> None:
-        holding = {asyncio.create_task(each.hold(self.prove_every, within=self.answers_within)) for each in sessions}
+        holding = {asyncio.create_task(each.hold()) for each in sessions}
         holding.add(asyncio.create_task(lookout.run(), name="looking for all watches"))
         try:
             done, _ = await asyncio.wait(holding, return_when=asyncio.FIRST_COMPLETED)

@@ -141,8 +141,10 @@ class Statements:
 
     def is_given_id(self, value: sql.Composable) -> sql.Composable:
         """Whether a value is one of the given ids, in its own type, so that its index serves."""
+        mapped, columns = self._mapping.watch.columns.application_id, self._mapping.facts.columns
+        schema = columns[mapped.name].operators if isinstance(mapped, PlainColumn) else POSTGRESQLS_OWN
         compared = composed("{}::text" if self.id_type == TEXT else "{}", value)
-        return composed("{} {} ANY (%s::{}[])", compared, operator("=", self._id_operators()), self.id_type)
+        return composed("{} {} ANY (%s::{}[])", compared, operator("=", schema), self.id_type)
 
     def _id_type(self) -> sql.Composable:
         mapped = self._mapping.watch.columns.application_id
@@ -152,10 +154,6 @@ class Statements:
             type_ = self._mapping.type_of(APPLICATION_ID)
             return sql.SQL(type_ if type_ in _COMPARED else "text")
         return TEXT
-
-    def _id_operators(self) -> str:
-        mapped, columns = self._mapping.watch.columns.application_id, self._mapping.facts.columns
-        return columns[mapped.name].operators if isinstance(mapped, PlainColumn) else POSTGRESQLS_OWN
 
     def _url_is_given(self) -> sql.Composable | None:
         columns = self._mapping.watch.columns

@@ -112,7 +112,7 @@ class WatchWorker:
         async with connect(parts) as intake:
             every = format_duration(watch.capture.sweep)
             meanwhile = coded("sweeps-find", "What that misses, sweeps find, every %(every)s.", every=every)
-            capture = await begin(intake, meanwhile)
+            capture = await intake.sessions.unless_lost(begin(intake, meanwhile))
             jobs = await capture.jobs()
             jobs["sessions"] = intake.sessions.until_lost
             jobs["sweeps"] = partial(self._begin_and_sweep, capture)
@@ -311,7 +311,7 @@ class Watches:
 
         for database in self._databases.values():
             workers = [self._worker(name) for name in names if self._database(name) is database]
-            async with database.kept(), AsyncExitStack() as stack:
+            async with AsyncExitStack() as stack:
                 intakes: dict[WatchWorker, Intake] = {}
                 for worker in workers:
                     with noting(worker):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
-from cdc_sync.ats.beginning import BaselinePosition, adopt, connect, open_capture
+from cdc_sync.ats.beginning import KINDS, BaselinePosition, adopt, connect
 from cdc_sync.ats.capture import Capture
 from cdc_sync.ats.database import STEPS, Database, Steps
 from cdc_sync.ats.deletions import Deletions
@@ -182,7 +182,8 @@ async def rig(config: Config, folder: Path, steps: Steps = STEPS) -> AsyncIterat
     try:
         async with AsyncExitStack() as stack:
             intake = await _connected(stack, parts)
-            yield Rig(intake, await open_capture(intake), Deletions(intake), clock, said, wishes)
+            capture = await KINDS[parts.watch.capture.mode].open(intake)
+            yield Rig(intake, capture, Deletions(intake), clock, said, wishes)
     finally:
         await store.driver.close()
 
