@@ -77,7 +77,10 @@ class Capture(ABC):
         # A failure from the baseline is repeated by the next look if it lasts.
         self.watched.error = None
         while True:
-            await self.watched.has_changed()
+            await self.watched.changed.wait()
+            self.watched.changed.clear()
+            if self.watched.error is not None:
+                raise self.watched.error
             await self.look_closer()
 
     def report_problems(self, meanwhile: str) -> None:  # noqa: B027 - most kinds lack nothing

@@ -13,10 +13,10 @@ import sys
 import time
 from collections import abc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partialmethod
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, sql
@@ -157,9 +157,9 @@ class ReplicaGuard:
             return  # one server's latest snapshot counts
         self.position, self.text = now, text
 
-    async def meet(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
+    async def meet(self, connection: Connection) -> None:
         """Check a connection's server and database, and stay on the first server."""
-        ((text, identity),) = await (await connection.execute(NOW_AND_IDENTITY)).fetchall()
+        ((text, identity),) = await rows_of(connection, NOW_AND_IDENTITY)
         if self.identity not in ("", identity):
             raise source_error("two-databases", one=identity, another=self.identity)
         self.check(text)
@@ -209,13 +209,6 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-Turn: TypeAlias = AbstractAsyncContextManager[object]
-"""What is held while a connection is."""
-
-AT_ONCE: Turn = nullcontext()
-"""No turn."""
-
-
 class Pool(AsyncConnectionPool[Connection]):
     """Connections for reads. One is enough: no task takes a second while it holds one.
 
@@ -244,11 +237,12 @@ class Pool(AsyncConnectionPool[Connection]):
         self.refused: SourceError | None = None
         self.turns = asyncio.Semaphore(max(size - 1, 1))
 
-    async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]], turn: Turn = AT_ONCE) -> T:
+    async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]], *, takes_turn: bool = False) -> T:
         """Ask on a connection, and again while others hold a lock; raises `SourceError`.
 
         In between it has neither connection nor turn, so nobody queues behind it.
         """
+        turn = self.turns if takes_turn else nullcontext()
         pause, until = _AGAIN_AFTER, time.monotonic() + ANSWERS_WITHIN
         while True:
             try:
@@ -268,11 +262,13 @@ class Pool(AsyncConnectionPool[Connection]):
         """The rows of one statement."""
         return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
 
-    async def read(self, doing: str, query: Callable[[Connection], Awaitable[Rows]], turn: Turn = AT_ONCE) -> Rows:
+    async def read(
+        self, doing: str, query: Callable[[Connection], Awaitable[Rows]], *, takes_turn: bool = False
+    ) -> Rows:
         """The rows of a statement `with_position`, without it; a server that stays behind is a `SourceError`."""
         until = time.monotonic() + self.guard.behind_for
         while True:
-            rows = await self.ask(doing, query, turn)
+            rows = await self.ask(doing, query, takes_turn=takes_turn)
             with_it = next(number for number, row in enumerate(rows) if row[-1] is not None)
             try:
                 self.guard.advance(str(rows.pop(with_it)[-1]))

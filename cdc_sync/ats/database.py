@@ -10,8 +10,7 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from cdc_sync.ats.connection import POSITION, Pool, ReplicaGuard, pooled
@@ -97,12 +96,13 @@ class Sessions:
         return lost if isinstance(lost, SourceError) else error
 
 
-@dataclass(slots=True, eq=False)
 class Database:
     """The ATS's database, as one daemon uses it.
 
-    Attributes:
+    Args:
         size: connections of the pool, at most.
+
+    Attributes:
         name: in the configuration; "" for the section `database`.
         section: the one with its `dsn`, for messages.
         is_only: if the only one is the wrong one, the daemon ends.
@@ -115,21 +115,27 @@ class Database:
         StoreError: by both: the store cannot be used.
     """
 
-    dsn: str = field(repr=False)
-    store: Store
-    size: int = POOL_SIZE
-    name: str = ""
-    section: str = "database"
-    is_only: bool = True
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
-    _sessions: Sessions | None = field(default=None, init=False)
-    _closing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
-    # Behind a silent network the server keeps a session and its locks for long. This daemon may end its own.
-    _earlier: deque[Process] = field(default_factory=partial(deque, maxlen=_REMEMBERED), init=False)
-    failure: Exception | None = field(default=None, init=False)
-    try_at: float = field(default=0.0, init=False)
-    sweeping: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, SWEEPS_AT_ONCE), init=False)
-    _failed_in_a_row: int = field(default=0, init=False)
+    def __init__(
+        self,
+        dsn: str,
+        store: Store,
+        size: int = POOL_SIZE,
+        name: str = "",
+        section: str = "database",
+        *,
+        is_only: bool = True,
+    ) -> None:
+        self.store, self.name, self.section, self.is_only = store, name, section, is_only
+        self.failure: Exception | None = None
+        self.try_at = 0.0
+        self.sweeping = asyncio.Semaphore(SWEEPS_AT_ONCE)
+        self._dsn, self._size = dsn, size
+        self._failed_in_a_row = 0
+        self._lock = asyncio.Lock()
+        self._sessions: Sessions | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        # Behind a silent network the server keeps a session and its locks for long. This daemon may end its own.
+        self._earlier: deque[Process] = deque(maxlen=_REMEMBERED)
 
     @property
     def shown_name(self) -> str | None:
@@ -211,15 +217,15 @@ class Database:
 
     async def _connect(self) -> Sessions:
         async with AsyncExitStack() as stack:
-            lasting = locked = await stack.enter_async_context(own_session(self.dsn))
-            server, hosts = await server_facts(lasting.connection), hosts_of(self.dsn, lasting.connection)
+            lasting = locked = await stack.enter_async_context(own_session(self._dsn))
+            server, hosts = await server_facts(lasting.connection), hosts_of(self._dsn, lasting.connection)
             # One error for all watches; a name that is new to the store may be the wrong one for each.
             if await self.store.databases.identity(self.name) is not None:
                 await self._recognise(server.identity, hosts)
             # Only reads with news bind: without its primary, a standby never receives the others' position.
-            pool = await stack.enter_async_context(pooled(self.dsn, ReplicaGuard(server.identity), size=self.size))
+            pool = await stack.enter_async_context(pooled(self._dsn, ReplicaGuard(server.identity), size=self._size))
             if server.in_recovery:
-                primary = await stack.enter_async_context(primary_session(self.dsn))
+                primary = await stack.enter_async_context(primary_session(self._dsn))
                 locked = lasting if primary is None else primary
             lookout = Lookout(pool, server)
             held = asyncio.create_task(self._hold({lasting, locked}, lookout), name="holding the watches' locks")

@@ -99,7 +99,8 @@ class Watched:
         missed: how many changes were never recorded; None if unknown.
         counted: set when `missed` changes.
         rechecks: whether it looks closer after each round.
-        changed: set when there is something to look closer at.
+        changed: set when there is something to look closer at, or an error.
+        error: the lookout's, which the watch raises.
     """
 
     name: str
@@ -111,13 +112,6 @@ class Watched:
     rechecks: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     error: Exception | None = None
-
-    async def has_changed(self) -> None:
-        """Wait for something to look closer at; raises the lookout's error."""
-        await self.changed.wait()
-        self.changed.clear()
-        if self.error is not None:
-            raise self.error
 
     def fail(self, error: Exception) -> None:
         """Let the watch know of an error."""

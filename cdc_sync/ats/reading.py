@@ -7,7 +7,7 @@ none of the table's first and last ones, or if a thousand rows cannot be read, t
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,13 +17,11 @@ from psycopg.errors import CharacterNotInRepertoire
 
 from cdc_sync.ats import expressions, row_security
 from cdc_sync.ats.connection import (
-    AT_ONCE,
     OWN_PATH,
     PINNED_PATH,
     Connection,
     Pool,
     Rows,
-    Turn,
     rows_of,
     rows_on_own_path,
     with_position,
@@ -65,8 +63,9 @@ class Read:
 
     rows: list[Row]
     at: int
-    hidden_by: frozenset[Hiding] = field(default=frozenset(), kw_only=True)
-    is_cut: bool = field(default=False, kw_only=True)
+    _: KW_ONLY
+    hidden_by: frozenset[Hiding] = frozenset()
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +202,11 @@ class Reader:
         """The next `size` rows of a walk, or fewer large ones, from its marks on or behind its marks and a key."""
         page = walk.following if len(place) > walk.marks else walk.first
         try:
-            fetched = await self.fetch(page.rows, [shape, *place, size], self.pool.turns)
+            fetched = await self.fetch(page.rows, [shape, *place, size], takes_turn=True)
             read = self._read_of(fetched)
         except RowError:
             size = min(size, _AT_ONCE)
-            fetched = await self.fetch(page.keys, [*place, size], self.pool.turns)
+            fetched = await self.fetch(page.keys, [*place, size], takes_turn=True)
             if not fetched:
                 raise  # without rows it is none's
             read = await self.by_key(list(map(self.mapping.key, fetched)), shape)
@@ -221,15 +220,16 @@ class Reader:
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
         """The same rows' digests; None if an expression fails, so that they must be read."""
         query = self.statements.first_digests if after is None else self.statements.following_digests
-        found = await unless_a_row_fails(self.fetch(query, [shape, *(after or ()), size], self.pool.turns))
+        found = await unless_a_row_fails(self.fetch(query, [shape, *(after or ()), size], takes_turn=True))
         if found is None:
             return None
         ((text, rows, at, *last),) = found
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
-    async def fetch(self, query: str, parameters: Sequence[Any], turn: Turn = AT_ONCE) -> Rows:
+    async def fetch(self, query: str, parameters: Sequence[Any], *, takes_turn: bool = False) -> Rows:
         """The rows of a statement `with_position`, maybe with expressions of the configuration."""
-        return await self.pool.read(self._doing, partial(self._rows_of, query=query, parameters=parameters), turn)
+        asking = partial(self._rows_of, query=query, parameters=parameters)
+        return await self.pool.read(self._doing, asking, takes_turn=takes_turn)
 
     async def _confirmed(self, query: str, parameters: Sequence[Any]) -> Read:
         """The rows of a statement; confirming."""
@@ -370,7 +370,7 @@ async def confirmed(pool: Pool, doing: str, query: str, parameters: Sequence[Any
         hidden_by = frozenset(await row_security.hiding(connection))
         return found
 
-    return await pool.read(doing, read, pool.turns), hidden_by
+    return await pool.read(doing, read, takes_turn=True), hidden_by
 
 
 async def prepared(pool: Pool, watch: Watch) -> Mapping:

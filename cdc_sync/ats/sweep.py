@@ -13,7 +13,7 @@ An interrupted sweep starts again.
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cdc_sync.ats.capture import Capture
 from cdc_sync.ats.intake import MOST_CAPTURED
@@ -38,17 +38,14 @@ def mark(marks: bytearray, met: Iterable[int]) -> None:
 class Sweep:
     """One sweep.
 
-    Args:
-        catch_up: lets the capture catch up.
-
     Attributes:
         worked: seconds until the last step, without a wait for a lost connection's end.
     """
 
-    def __init__(self, capture: Capture, catch_up: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, capture: Capture) -> None:
         self._intake, self._watch, self._steps = capture.intake, capture.parts.name, capture.parts.steps
         self._sees_deletions = capture.sees_deletions
-        self._catch_up = catch_up
+        self._catch_up = capture.catch_up
         self._shape = capture.intake.shape_of_digests
         self._rows = 0
         # The database's clock at the last page.

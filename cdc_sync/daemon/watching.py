@@ -142,7 +142,7 @@ class WatchWorker:
             await asyncio.sleep(max(self._next_sweep_from - clock(), 0))
             async with self._parts.database.sweeping:
                 self._sweep_wanted.clear()
-                started, sweep = clock(), Sweep(capture, capture.catch_up)
+                started, sweep = clock(), Sweep(capture)
                 try:
                     await sweep.run()
                 except StoreError:
@@ -180,7 +180,7 @@ async def _compare(intake: Intake) -> None:
     meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
     capture = await begin(intake, meanwhile)
     await capture.catch_up()
-    await Sweep(capture, capture.catch_up).run()
+    await Sweep(capture).run()
 
 
 async def _explained(intake: Intake, work: Coroutine[Any, Any, None]) -> None:

@@ -126,7 +126,10 @@ class Rig:
 
     async def sweep(self, fast: CatchesUp | None = None) -> SweepDone:
         """One sweep; the capture catches up unless another one is given."""
-        return await Sweep(self.capture, (fast or self.capture).catch_up).run()
+        sweep = Sweep(self.capture)
+        if fast is not None:
+            sweep._catch_up = fast.catch_up
+        return await sweep.run()
 
     async def pass_grace(self) -> int:
         """Let the deletion grace pass and answer what is suspected; returns how many suspicions that were."""

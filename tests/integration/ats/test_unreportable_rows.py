@@ -386,9 +386,9 @@ class Statements:
         self.number = 0
         read = Pool.read
 
-        async def counted(*arguments: Any) -> Rows:
+        async def counted(*arguments: Any, **named: Any) -> Rows:
             self.number += 1
-            return await read(*arguments)
+            return await read(*arguments, **named)
 
         monkeypatch.setattr(Pool, "read", counted)
 
