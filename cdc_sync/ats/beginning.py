@@ -86,16 +86,8 @@ async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
         stack.callback(sessions.lookout.leave, intake.watched)
         parts.others.join(parts.name, intake.reader, intake.suspected)
         stack.callback(parts.others.leave, parts.name)
-        await sessions.unless_lost(_look(intake))
+        await sessions.unless_lost(intake.load())
         yield intake
-
-
-async def _look(intake: Intake) -> None:
-    await intake.sessions.lookout.join(intake.watched)
-    # Every later look is at least as recent.
-    intake.seen = intake.watched.state
-    await intake.load()
-    await intake.look_for_policies(first=True)
 
 
 async def begin(intake: Intake, meanwhile: str) -> Capture:

@@ -82,22 +82,23 @@ class Intake:
         self.swept_at = 0
 
     async def load(self) -> None:
-        """Load the results of an earlier run."""
+        """Look at the tables, and load the results of an earlier run."""
+        await self.sessions.lookout.join(self.watched)
+        # Every later look is at least as recent.
+        self.seen = self.watched.state
         positions = await self.store.capture.positions(self.rules.watch)
         skips = await self.store.report.skipped(self.rules.watch, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
         # Another daemon may have saved news before this one took the watch.
         self.reader.pool.guard.load(positions.get(REPLICA))
         await self.place(await self.table.recognise(positions.get(TABLE)))
+        self.see_hiding(await self.reader.hidden_by(), always=True)
 
-    async def look_for_policies(self, *, first: bool = False) -> bool:
-        """Check whether row-level security may hide rows; report a change, or with `first` the present state.
-
-        Returns whether some policy no longer hides rows.
-        """
+    async def look_for_policies(self) -> bool:
+        """Check whether row-level security may hide rows; returns whether some policy no longer does."""
         async with self.lock:
             before = self.hidden_by
-            self.see_hiding(await self.reader.hidden_by(), always=first)
+            self.see_hiding(await self.reader.hidden_by())
             return bool(before - self.hidden_by)
 
     def see_hiding(self, hidden_by: frozenset[Hiding], *, always: bool = False) -> None:
