@@ -171,7 +171,7 @@ async def without_live_row(database: Database, name: str, watch: Watch, applicat
     alive = [id_ for id_, of in known.items() if of.latest is not None and not of.latest.deleted]
     if not alive:
         return set()
-    found = await _rows(database, name, watch, alive)
+    found = by_application((await read_apart(database, name, watch, alive)).rows, alive)
     return set(alive) - {id_ for id_, rows in found.items() if any(not row.deleted for row in rows)}
 
 
@@ -182,8 +182,4 @@ async def with_row(database: Database, name: str, watch: Watch, application_ids:
         SourceError: the table cannot be read.
         StoreError: the store cannot be used, or the database is not the store's.
     """
-    return set(await _rows(database, name, watch, application_ids))
-
-
-async def _rows(database: Database, name: str, watch: Watch, application_ids: Collection[str]) -> dict[str, list[Row]]:
-    return by_application((await read_apart(database, name, watch, application_ids)).rows, application_ids)
+    return set(by_application((await read_apart(database, name, watch, application_ids)).rows, application_ids))

@@ -261,8 +261,7 @@ async def _held_by(connection: Connection, watch: str) -> SourceError:
 
 async def being_captured(connection: Connection, watches: Collection[str]) -> set[str]:
     """Those of the watches that any daemon captures here, by their locks."""
-    numbers = {watch: _lock_number(watch) for watch in watches}
-    return {watch for watch, number in numbers.items() if await _row(connection, "holders", {"number": number})}
+    return {watch for watch in watches if await _row(connection, "holders", {"number": _lock_number(watch)})}
 
 
 def _lock_number(watch: str) -> int:
