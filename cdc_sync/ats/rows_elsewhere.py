@@ -81,7 +81,7 @@ class OtherWatches:
         unreported: dict[str, Found] = {}
         hidden_by: frozenset[Hiding] = frozenset()
         for name in self.of(watch):
-            database = self._databases[self._config.database_name(name)]
+            database, rules = self._databases[self._config.database_name(name)], watch_rules(self._config, name)
             read = await self._ask(database, name, accounts)
             hidden_by |= read.hidden_by
             alive = _alive(read, accounts, self._account_of[name])
@@ -90,7 +90,6 @@ class OtherWatches:
             recorded = {id_ for id_, of in known.items() if of.in_scope}
             heirs |= dict.fromkeys(recorded, Heir(name))
             # It is about to see those that it will report, and must compare them with this watch's state.
-            rules = watch_rules(self._config, name)
             for id_, rows in by_application(read.rows, alive - recorded).items():
                 if isinstance(resolved(id_, read.at, rows, rules).canonical, Reportable):
                     unseen[id_] = "unknown"
