@@ -86,38 +86,19 @@ async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
         stack.callback(sessions.lookout.leave, intake.watched)
         parts.others.join(parts.name, intake.reader, intake.suspected)
         stack.callback(parts.others.leave, parts.name)
-        await sessions.unless_lost(_look(intake))
+        await sessions.unless_lost(intake.load())
         yield intake
 
 
-async def _look(intake: Intake) -> None:
-    await intake.sessions.lookout.join(intake.watched)
-    # Every later look is at least as recent.
-    intake.seen = intake.watched.state
-    await intake.load()
-    await intake.look_for_policies(first=True)
-
-
-async def open_capture(intake: Intake) -> Capture:
-    """Make a watch's capture."""
-    return await KINDS[intake.parts.watch.capture.mode].open(intake)
-
-
 async def begin(intake: Intake, meanwhile: str) -> Capture:
-    """Adopt a watch's rows, and make its capture ready.
-
-    May raise `SourceError`, also when the sessions are lost, and `StoreError`.
+    """Adopt a watch's rows, and make its capture ready; may raise `SourceError` and `StoreError`.
 
     `meanwhile` names what finds changes where triggers are missing.
     """
-    return await intake.sessions.unless_lost(_begin(intake, meanwhile))
-
-
-async def _begin(intake: Intake, meanwhile: str) -> Capture:
     parts = intake.parts
-    mode, version = parts.watch.capture.mode, intake.sessions.server.version
+    mode, version = parts.watch.capture.mode, intake.sessions.lookout.server.version
     parts.observe(events.WatchConnected(parts.name, mode, version, parts.database.shown_name))
-    capture = await open_capture(intake)
+    capture = await KINDS[mode].open(intake)
     capture.report_problems(meanwhile)
     await adopt(capture)
     await measure_edit(intake)

@@ -32,7 +32,7 @@ class Capture(ABC):
         self.intake, self.parts, self.pool = intake, intake.parts, intake.sessions.pool
         self.watched, self.lookout = intake.watched, intake.sessions.lookout
         # Another watch may refresh the shared facts meanwhile.
-        self.server = intake.sessions.server
+        self.server = self.lookout.server
 
     @classmethod
     @abstractmethod
@@ -77,7 +77,10 @@ class Capture(ABC):
         # A failure from the baseline is repeated by the next look if it lasts.
         self.watched.error = None
         while True:
-            await self.watched.has_changed()
+            await self.watched.changed.wait()
+            self.watched.changed.clear()
+            if self.watched.error is not None:
+                raise self.watched.error
             await self.look_closer()
 
     def report_problems(self, meanwhile: str) -> None:  # noqa: B027 - most kinds lack nothing

@@ -13,10 +13,10 @@ import sys
 import time
 from collections import abc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partialmethod
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncCursor, sql
@@ -30,7 +30,6 @@ from cdc_sync.config.sessions import ANSWERS_WITHIN, POOL_SIZE, completed, sessi
 
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
-Cursor = AsyncCursor[tuple[Any, ...]]
 Rows = list[tuple[Any, ...]]
 Query = str | bytes | sql.SQL | sql.Composed
 Parameters = Sequence[Any] | abc.Mapping[str, Any]
@@ -41,16 +40,18 @@ _TRIES = 4
 _AGAIN_AFTER = 0.1
 """Seconds until a read is repeated at a server that is behind."""
 
+_CONNECTS_WITHIN = 15.0
+"""Seconds for a pool's first connection."""
+
 _FREE_WITHIN = ANSWERS_WITHIN - 60
 """Seconds to wait for a connection: the only one may be reading a long page."""
 
 _LONGEST_PAUSE = 5.0
 """Most seconds until a locked read is repeated: each failure is a line in the server's log."""
 
-OWN_PATH, _OWN_SCHEMAS, PINNED_PATH = (
-    sections("sessions.sql")[name] for name in ("own_path", "own_schemas", "pinned_path")
-)
+_SQL = sections("sessions.sql")
 
+OWN_PATH, PINNED_PATH = _SQL["own_path"], _SQL["pinned_path"]
 
 POSITION = "replica"
 """The position's name in the store."""
@@ -156,18 +157,14 @@ class ReplicaGuard:
             return  # one server's latest snapshot counts
         self.position, self.text = now, text
 
-    async def meet(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
+    async def meet(self, connection: Connection) -> None:
         """Check a connection's server and database, and stay on the first server."""
-        ((text, identity),) = await (await connection.execute(NOW_AND_IDENTITY)).fetchall()
+        ((text, identity),) = await rows_of(connection, NOW_AND_IDENTITY)
         if self.identity not in ("", identity):
             raise source_error("two-databases", one=identity, another=self.identity)
         self.check(text)
         if self.position is None:
             self.advance(text)
-
-    def is_on(self, server: str) -> bool:
-        """Whether a server is the one that was read last, or none was."""
-        return self.position is None or server == self.position.server
 
 
 def conninfo(dsn: str) -> str:
@@ -212,13 +209,6 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-Turn: TypeAlias = AbstractAsyncContextManager[object]
-"""What is held while a connection is."""
-
-AT_ONCE: Turn = nullcontext()
-"""No turn."""
-
-
 class Pool(AsyncConnectionPool[Connection]):
     """Connections for reads. One is enough: no task takes a second while it holds one.
 
@@ -247,21 +237,16 @@ class Pool(AsyncConnectionPool[Connection]):
         self.refused: SourceError | None = None
         self.turns = asyncio.Semaphore(max(size - 1, 1))
 
-    async def ask(
-        self,
-        doing: str,
-        what: Callable[[Connection], Awaitable[T]],
-        within: float = ANSWERS_WITHIN,
-        turn: Turn = AT_ONCE,
-    ) -> T:
+    async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]], *, takes_turn: bool = False) -> T:
         """Ask on a connection, and again while others hold a lock; raises `SourceError`.
 
         In between it has neither connection nor turn, so nobody queues behind it.
         """
+        turn = self.turns if takes_turn else nullcontext()
         pause, until = _AGAIN_AFTER, time.monotonic() + ANSWERS_WITHIN
         while True:
             try:
-                async with turn, asking(doing, within), self.connection() as connection:
+                async with turn, asking(doing), self.connection() as connection:
                     return await what(connection)
             except SourceError as error:
                 if isinstance(error.__cause__, PoolTimeout) and self.refused is not None:
@@ -277,11 +262,13 @@ class Pool(AsyncConnectionPool[Connection]):
         """The rows of one statement."""
         return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
 
-    async def read(self, doing: str, query: Callable[[Connection], Awaitable[Rows]], turn: Turn = AT_ONCE) -> Rows:
+    async def read(
+        self, doing: str, query: Callable[[Connection], Awaitable[Rows]], *, takes_turn: bool = False
+    ) -> Rows:
         """The rows of a statement `with_position`, without it; a server that stays behind is a `SourceError`."""
         until = time.monotonic() + self.guard.behind_for
         while True:
-            rows = await self.ask(doing, query, turn=turn)
+            rows = await self.ask(doing, query, takes_turn=takes_turn)
             with_it = next(number for number, row in enumerate(rows) if row[-1] is not None)
             try:
                 self.guard.advance(str(rows.pop(with_it)[-1]))
@@ -307,10 +294,11 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
                     await connection.execute(session_settings(connection.info.server_version))
                     ((position, _),) = await rows_of(connection, NOW_AND_IDENTITY)
                     server = ReplicaPosition.from_text(position).server
+                    read_last = pool.guard.position
                     # Twice the same other one: the address leads there now.
-                    if left == 0 or server == before or pool.guard.is_on(server):
+                    if left == 0 or server == before or read_last is None or server == read_last.server:
                         await pool.guard.meet(connection)
-                        ((process, _),) = await rows_of(connection, sections("sessions.sql")["configure"])
+                        ((process, _),) = await rows_of(connection, _SQL["configure"])
                         if process == connection.info.backend_pid:
                             connection.prepare_threshold = sys.maxsize  # only on request
                         pool.refused = None
@@ -325,16 +313,14 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
 
 
 @asynccontextmanager
-async def pooled(
-    dsn: str, guard: ReplicaGuard | None = None, *, size: int = POOL_SIZE, connects_within: float = 15.0
-) -> AsyncIterator[Pool]:
-    """A pool of at most `size` connections, the first within `connects_within` seconds."""
+async def pooled(dsn: str, guard: ReplicaGuard | None = None, *, size: int = POOL_SIZE) -> AsyncIterator[Pool]:
+    """A pool of at most `size` connections."""
     pool = Pool(dsn, guard or ReplicaGuard(), size)
     try:
         try:
-            await pool.open(wait=True, timeout=connects_within)
+            await pool.open(wait=True, timeout=_CONNECTS_WITHIN)
         except PoolTimeout as error:
-            raise pool.refused or source_error("unreachable/first", within=connects_within) from error
+            raise pool.refused or source_error("unreachable/first", within=_CONNECTS_WITHIN) from error
         yield pool
     finally:
         await pool.close(timeout=2)
@@ -349,7 +335,7 @@ async def rows_of(
 
 async def on_own_path(
     connection: Connection, query: Query, parameters: Parameters | None = None, *, prepare: bool | None = None
-) -> Cursor:
+) -> AsyncCursor[tuple[Any, ...]]:
     """Run a statement with expressions of the configuration, whose names mean what they mean to the login.
 
     What is ours in such a statement is written out: `OPERATOR(pg_catalog.=)`, `pg_catalog.left(…)`.
@@ -364,7 +350,7 @@ async def on_own_path(
 
 async def look_at_own_schemas(connection: Connection) -> None:
     """Find out again which schemas the login's own path leads to; the statements then look for tables there."""
-    await on_own_path(connection, _OWN_SCHEMAS)
+    await on_own_path(connection, _SQL["own_schemas"])
 
 
 async def rows_on_own_path(

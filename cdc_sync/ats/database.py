@@ -5,19 +5,19 @@ watch's lock, so the pool closes too. The first watch to come back connects, the
 """
 
 import asyncio
+import json
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from cdc_sync.ats.connection import POSITION, Pool, ReplicaGuard, pooled
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.facts import ServerFacts, hosts_of, server_facts
+from cdc_sync.ats.facts import hosts_of, server_facts
 from cdc_sync.ats.lookout import Lookout
-from cdc_sync.ats.session import ANSWERS_WITHIN, Process, Session, StandbyError, own_session, primary_session
+from cdc_sync.ats.session import Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
@@ -57,7 +57,6 @@ class Sessions:
         held: runs the lookout, and ends, by an error, when one of the two sessions is lost.
         stack: closes them.
         hosts: those of the DSN.
-        was_used: whether a watch was let through to the server.
     """
 
     lasting: Session
@@ -68,12 +67,6 @@ class Sessions:
     stack: AsyncExitStack
     hosts: Sequence[str]
     users: int = 0
-    was_used: bool = False
-
-    @property
-    def server(self) -> ServerFacts:
-        """The server's facts."""
-        return self.lookout.server
 
     async def until_lost(self) -> None:
         """Wait until the sessions are lost, then raise `SourceError`."""
@@ -103,16 +96,15 @@ class Sessions:
         return lost if isinstance(lost, SourceError) else error
 
 
-@dataclass(slots=True, eq=False)
 class Database:
     """The ATS's database, as one daemon uses it.
 
-    Attributes:
+    Args:
         size: connections of the pool, at most.
+
+    Attributes:
         name: in the configuration; "" for the section `database`.
         section: the one with its `dsn`, for messages.
-        prove_every: seconds between proofs that the lasting session is alive.
-        answers_within: seconds that such a proof may take.
         is_only: if the only one is the wrong one, the daemon ends.
         failure: why no watch can have sessions.
         try_at: when they retry after it, by the event loop's clock.
@@ -123,24 +115,27 @@ class Database:
         StoreError: by both: the store cannot be used.
     """
 
-    dsn: str = field(repr=False)
-    store: Store
-    size: int = POOL_SIZE
-    name: str = ""
-    section: str = "database"
-    prove_every: float = 15.0
-    answers_within: float = ANSWERS_WITHIN
-    is_only: bool = True
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
-    _sessions: Sessions | None = field(default=None, init=False)
-    _closing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
-    # Behind a silent network the server keeps a session and its locks for long. This daemon may end its own.
-    _earlier: deque[Process] = field(default_factory=partial(deque, maxlen=_REMEMBERED), init=False)
-    failure: Exception | None = field(default=None, init=False)
-    try_at: float = field(default=0.0, init=False)
-    sweeping: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, SWEEPS_AT_ONCE), init=False)
-    _failed_in_a_row: int = field(default=0, init=False)
-    _are_kept: bool = field(default=False, init=False)
+    def __init__(
+        self,
+        dsn: str,
+        store: Store,
+        size: int = POOL_SIZE,
+        name: str = "",
+        section: str = "database",
+        *,
+        is_only: bool = True,
+    ) -> None:
+        self.store, self.name, self.section, self.is_only = store, name, section, is_only
+        self.failure: Exception | None = None
+        self.try_at = 0.0
+        self.sweeping = asyncio.Semaphore(SWEEPS_AT_ONCE)
+        self._dsn, self._size = dsn, size
+        self._failed_in_a_row = 0
+        self._lock = asyncio.Lock()
+        self._sessions: Sessions | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        # Behind a silent network the server keeps a session and its locks for long. This daemon may end its own.
+        self._earlier: deque[Process] = deque(maxlen=_REMEMBERED)
 
     @property
     def shown_name(self) -> str | None:
@@ -161,11 +156,10 @@ class Database:
         """
         sessions = await self._join()
         try:
-            positions = await self.recognise(watch, sessions.server.identity, sessions.hosts)
+            positions = await self.recognise(watch, sessions.lookout.server.identity, sessions.hosts)
             guard = sessions.pool.guard
             guard.load(positions.get(POSITION))
             await sessions.pool.ask("asking which server this is", guard.meet)
-            sessions.was_used = True
             yield sessions
         except SourceError as error:
             why = await sessions.why_lost(error)
@@ -174,26 +168,10 @@ class Database:
             raise why.with_traceback(None) from None
         finally:
             sessions.users -= 1
-            await self._leave(sessions)
-
-    @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
-        """Keep the sessions open while no watch uses them; not those that a watch's stored position has barred."""
-        self._are_kept = True
-        try:
-            yield
-        finally:
-            self._are_kept = False
-            if self._sessions is not None:
-                await self._leave(self._sessions)
-
-    async def _leave(self, sessions: Sessions) -> None:
-        """Close sessions that nobody uses."""
-        if sessions.users or (self._are_kept and sessions.was_used and not sessions.held.done()):
-            return
-        if self._sessions is sessions:
-            self._sessions = None
-        await asyncio.shield(self._close(sessions.stack.aclose()))
+            if not sessions.users:
+                if self._sessions is sessions:
+                    self._sessions = None
+                await asyncio.shield(self._close(sessions.stack.aclose()))
 
     @asynccontextmanager
     async def turn(self, watch: str, sessions: Sessions) -> AsyncIterator[None]:
@@ -202,8 +180,11 @@ class Database:
         The session of the store's former leader, or an earlier one of this daemon, is ended if it still has the lock.
         """
         session = sessions.locked
-        before = await self.store.databases.begin_capture(watch, session.process.as_text())
-        earlier = [*self._earlier, *([Process.from_text(before)] if before else [])]
+        before = await self.store.databases.begin_capture(watch, json.dumps(session.process._asdict()))
+        earlier = [*self._earlier]
+        if before:
+            former = json.loads(before)
+            earlier.append(Process(former["pid"], former["started"]))
         try:
             await session.lock(watch, *(each for each in earlier if each != session.process))
             yield
@@ -220,8 +201,6 @@ class Database:
             try:
                 sessions = self._sessions
                 if sessions is None or sessions.held.done():
-                    if sessions is not None:
-                        await self._leave(sessions)
                     if self._closing:
                         # The server may not have connections for both.
                         await asyncio.wait(self._closing)
@@ -238,15 +217,15 @@ class Database:
 
     async def _connect(self) -> Sessions:
         async with AsyncExitStack() as stack:
-            lasting = locked = await stack.enter_async_context(own_session(self.dsn))
-            server, hosts = await server_facts(lasting.connection), hosts_of(self.dsn, lasting.connection)
+            lasting = locked = await stack.enter_async_context(own_session(self._dsn))
+            server, hosts = await server_facts(lasting.connection), hosts_of(self._dsn, lasting.connection)
             # One error for all watches; a name that is new to the store may be the wrong one for each.
             if await self.store.databases.identity(self.name) is not None:
                 await self._recognise(server.identity, hosts)
             # Only reads with news bind: without its primary, a standby never receives the others' position.
-            pool = await stack.enter_async_context(pooled(self.dsn, ReplicaGuard(server.identity), size=self.size))
+            pool = await stack.enter_async_context(pooled(self._dsn, ReplicaGuard(server.identity), size=self._size))
             if server.in_recovery:
-                primary = await stack.enter_async_context(primary_session(self.dsn))
+                primary = await stack.enter_async_context(primary_session(self._dsn))
                 locked = lasting if primary is None else primary
             lookout = Lookout(pool, server)
             held = asyncio.create_task(self._hold({lasting, locked}, lookout), name="holding the watches' locks")
@@ -302,7 +281,7 @@ class Database:
         return task
 
     async def _hold(self, sessions: Collection[Session], lookout: Lookout) -> None:
-        holding = {asyncio.create_task(each.hold(self.prove_every, within=self.answers_within)) for each in sessions}
+        holding = {asyncio.create_task(each.hold()) for each in sessions}
         holding.add(asyncio.create_task(lookout.run(), name="looking for all watches"))
         try:
             done, _ = await asyncio.wait(holding, return_when=asyncio.FIRST_COMPLETED)

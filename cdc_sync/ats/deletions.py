@@ -1,16 +1,15 @@
 """Suspected deletions, and their answers: after the grace, by a fresh read of all rows of their applications."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from cdc_sync.ats.intake import Intake
-from cdc_sync.ats.reading import Read
 from cdc_sync.ats.rows_elsewhere import Elsewhere, UnreadElsewhereError
-from cdc_sync.core.batch import Heir, Resolved
+from cdc_sync.core.batch import Heir
 from cdc_sync.core.events import DeletionsDecided, DeletionsWait
-from cdc_sync.core.outbox import Known, Suspicion, former_row
-from cdc_sync.core.rows import Observation, WatchRules
+from cdc_sync.core.outbox import Suspicion, former_row
+from cdc_sync.core.rows import Observation
 
 LONGEST_REST = 600.0
 """Seconds between looks while no deletion is suspected, at most; a suspicion ends the rest."""
@@ -84,10 +83,19 @@ class Deletions:
             missing = [each.application_id for each in resolved if each.canonical is None]
             left = await self._former_rows(missing) if missing else {}
             resolved = [each._replace(canonical=left.get(each.application_id, each.canonical)) for each in resolved]
-            await self._decide(resolved, elsewhere)
+            found = elsewhere.found
+            resolved = [
+                each._replace(elsewhere=found.get(each.application_id, "nothing")) if each.is_deletion else each
+                for each in resolved
+            ]
+            self.left_some_unanswered = any(each.elsewhere == "unknown" for each in resolved)
+            doubt = self._intake.doubt(self._intake.hidden_by | elsewhere.hidden_by)
+            await self._intake.apply(self._intake.batch("deletion")._replace(resolved=resolved, doubt=doubt))
+            for heir in {each.elsewhere.watch for each in resolved if isinstance(each.elsewhere, Heir)}:
+                self.parts.others.hand_over(heir)
 
-    async def _ask_elsewhere(self, application_ids: Collection[str]) -> Elsewhere | None:
-        """What the tables of the other watches with the same account have; None if one cannot be read."""
+    async def _ask_elsewhere(self, application_ids: Collection[str]) -> Elsewhere:
+        """What the tables of the other watches with the same account have; if one cannot be read, nobody knows."""
         parts = self.parts
         known = await parts.store.capture.known(parts.name, list(application_ids))
         own = parts.rules.account
@@ -96,7 +104,7 @@ class Deletions:
             found = await parts.others.with_live_row(parts.name, accounts)
         except UnreadElsewhereError as error:
             parts.observe(DeletionsWait(parts.name, error.message))
-            return None
+            return Elsewhere(dict.fromkeys(application_ids, "unknown"), frozenset())
         parts.observe(DeletionsDecided(parts.name))
         return found
 
@@ -105,35 +113,10 @@ class Deletions:
         known = await self.parts.store.capture.known(self.parts.name, application_ids)
         read = await self._intake.reader.by_key({before.key for before in known.values()}, confirming=True)
         self._intake.see_hiding(self._intake.hidden_by | read.hidden_by)
-        return former_rows(read, known, self.parts.rules)
-
-    async def _decide(self, resolved: Sequence[Resolved], elsewhere: Elsewhere | None) -> None:
-        """Answer suspicions, after a look at other watches' tables."""
-        resolved = [_compared(each, elsewhere) if each.is_deletion else each for each in resolved]
-        self.left_some_unanswered = any(each.elsewhere == "unknown" for each in resolved)
-        hidden_by = self._intake.hidden_by | (frozenset() if elsewhere is None else elsewhere.hidden_by)
-        batch = self._intake.batch("deletion")._replace(resolved=resolved, doubt=self._intake.doubt(hidden_by))
-        await self._intake.apply(batch)
-        for heir in {each.elsewhere.watch for each in resolved if isinstance(each.elsewhere, Heir)}:
-            self.parts.others.hand_over(heir)
-
-
-def _compared(deletion: Resolved, elsewhere: Elsewhere | None) -> Resolved:
-    """A deletion after a look at other watches' tables; None: one of these cannot be read."""
-    if elsewhere is None or deletion.application_id in elsewhere.unseen:
-        return deletion._replace(elsewhere="unknown")
-    if deletion.application_id in elsewhere.unreported:
-        return deletion._replace(elsewhere="unreported")
-    heir = elsewhere.watch_of.get(deletion.application_id)
-    return deletion if heir is None else deletion._replace(elsewhere=Heir(heir))
-
-
-def former_rows(read: Read, known: Mapping[str, Known], rules: WatchRules) -> dict[str, Observation]:
-    """The rows, read by key, that still are their applications' own; see `core.outbox.former_row`."""
-    rows, found = {row.key: row for row in read.rows}, dict[str, Observation]()
-    for id_, before in known.items():
-        row = rows.get(before.key)
-        own = None if row is None else former_row(row, id_, before, rules, read.at)
-        if own is not None:
-            found[id_] = own
-    return found
+        rows, found = {row.key: row for row in read.rows}, dict[str, Observation]()
+        for id_, before in known.items():
+            row = rows.get(before.key)
+            own = None if row is None else former_row(row, id_, before, self.parts.rules, read.at)
+            if own is not None:
+                found[id_] = own
+        return found

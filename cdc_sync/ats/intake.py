@@ -7,7 +7,7 @@ are read and applied in a second transaction.
 import asyncio
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from cdc_sync import __version__
@@ -27,15 +27,7 @@ from cdc_sync.core import events
 from cdc_sync.core.batch import Applied, Batch, Resolved
 from cdc_sync.core.diff import Decision, Enqueue
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.rows import (
-    Key,
-    Observation,
-    Origin,
-    Reportable,
-    WatchRules,
-    by_application,
-    interpret,
-)
+from cdc_sync.core.rows import Key, Observation, Origin, Reportable, WatchRules, by_application, interpret
 from cdc_sync.core.zone import Dated
 
 _REMEMBERED_SKIPS = 100_000
@@ -90,22 +82,23 @@ class Intake:
         self.swept_at = 0
 
     async def load(self) -> None:
-        """Load the results of an earlier run."""
+        """Look at the tables, and load the results of an earlier run."""
+        await self.sessions.lookout.join(self.watched)
+        # Every later look is at least as recent.
+        self.seen = self.watched.state
         positions = await self.store.capture.positions(self.rules.watch)
         skips = await self.store.report.skipped(self.rules.watch, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
         # Another daemon may have saved news before this one took the watch.
         self.reader.pool.guard.load(positions.get(REPLICA))
         await self.place(await self.table.recognise(positions.get(TABLE)))
+        self.see_hiding(await self.reader.hidden_by(), always=True)
 
-    async def look_for_policies(self, *, first: bool = False) -> bool:
-        """Check whether row-level security may hide rows; report a change, or with `first` the present state.
-
-        Returns whether some policy no longer hides rows.
-        """
+    async def look_for_policies(self) -> bool:
+        """Check whether row-level security may hide rows; returns whether some policy no longer does."""
         async with self.lock:
             before = self.hidden_by
-            self.see_hiding(await self.reader.hidden_by(), always=first)
+            self.see_hiding(await self.reader.hidden_by())
             return bool(before - self.hidden_by)
 
     def see_hiding(self, hidden_by: frozenset[Hiding], *, always: bool = False) -> None:
@@ -190,15 +183,12 @@ class Intake:
                 suspected=applied.suspected | second.suspected,
                 written=applied.written or second.written,
             )
-        if batch.origin != "sweep":
-            # Not before: a sweep's page that begins meanwhile must find them too.
-            self._note_captured([*batch.gone, *(row.key for row in batch.observations), *batch.application_ids])
-            self._note_captured([key for each in (*batch.resolved, *resolved) for key in each.keys])
+        # Not before: a sweep's page that begins meanwhile must find them too.
+        captured = None if batch.origin == "sweep" else self.captured_meanwhile
+        if captured is not None and len(captured) < MOST_CAPTURED:
+            captured.update(batch.gone, batch.application_ids, (row.key for row in batch.observations))
+            captured.update(key for each in (*batch.resolved, *resolved) for key in each.keys)
         return applied
-
-    def _note_captured(self, named: Collection[Key | str]) -> None:
-        if self.captured_meanwhile is not None and len(self.captured_meanwhile) < MOST_CAPTURED:
-            self.captured_meanwhile.update(named)
 
     async def _apply_once(self, batch: Batch) -> Applied:
         """Apply one step, and report its results."""

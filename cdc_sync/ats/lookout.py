@@ -99,7 +99,8 @@ class Watched:
         missed: how many changes were never recorded; None if unknown.
         counted: set when `missed` changes.
         rechecks: whether it looks closer after each round.
-        changed: set when there is something to look closer at.
+        changed: set when there is something to look closer at, or an error.
+        error: the lookout's, which the watch raises.
     """
 
     name: str
@@ -111,13 +112,6 @@ class Watched:
     rechecks: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     error: Exception | None = None
-
-    async def has_changed(self) -> None:
-        """Wait for something to look closer at; raises the lookout's error."""
-        await self.changed.wait()
-        self.changed.clear()
-        if self.error is not None:
-            raise self.error
 
     def fail(self, error: Exception) -> None:
         """Let the watch know of an error."""
@@ -262,7 +256,11 @@ class Lookout:
         if self._arms():
             await self.bell.follow()
         begun = time.monotonic()
-        counted = self._next_to_count(listening)
+        # The counts of all watches are read in turns.
+        pages = -(-len(listening) // _COUNTED_AT_ONCE)
+        first = self._looks % pages * _COUNTED_AT_ONCE
+        self._looks += 1
+        counted = [one for one, _ in listening[first : first + _COUNTED_AT_ONCE]]
         names = [missed_of(one.name) for one in counted]
         ((with_changes, counts),) = await self._pool.read(_READING, partial(rows_of, query=_LOOK, parameters=(names,)))
         self._took = time.monotonic() - begun
@@ -294,13 +292,6 @@ class Lookout:
 
     def _listening(self) -> list[tuple[Watched, Ears]]:
         return [(one, one.ears) for one in self._watched.values() if one.ears is not None]
-
-    def _next_to_count(self, listening: Sequence[tuple[Watched, Ears]]) -> list[Watched]:
-        """The watches whose counts this look reads: all of them in turns."""
-        pages = -(-len(listening) // _COUNTED_AT_ONCE)
-        first = self._looks % pages * _COUNTED_AT_ONCE
-        self._looks += 1
-        return [one for one, _ in listening[first : first + _COUNTED_AT_ONCE]]
 
     async def _counted(self, watched: Watched, missed: int | None) -> None:
         """Take over a watch's count."""

@@ -36,8 +36,6 @@ _TIMESTAMP = 1114
 _TIMESTAMPTZ = 1184
 _DATES = {_DATE: "date", _TIMESTAMP: "timestamp", _TIMESTAMPTZ: "timestamptz"}
 _TEXT = 25
-_NUMBERS = frozenset({"smallint", "integer", "bigint", "uuid"})
-"""Types whose texts are never blank, and have nothing to escape in JSON."""
 
 _SQL = expressions.sections("reading.sql")
 
@@ -79,9 +77,9 @@ class Mapping:
         self.table, self.scope = _table(facts), _scope(watch)
         self.key_columns = [expressions.column(name) for name in watch.key]
         self.has_key = sql.SQL(" AND ").join(composed("{} IS NOT NULL", key) for key in self.key_columns)
-        self.key_type_names = [facts.columns[name].type for name in watch.key]
-        self.key_types = list(map(expressions.fragment, self.key_type_names))
-        self.key_texts = list(map(expressions.key_text, self.key_columns, self.key_type_names))
+        key_types = [facts.columns[name].type for name in watch.key]
+        self.key_types = list(map(expressions.fragment, key_types))
+        self.key_texts = list(map(expressions.key_text, self.key_columns, key_types))
         self.operators = [facts.columns[name].operators for name in watch.key]
         self.key_operators = expressions.common_schema(self.operators)
         self.expressions = self._all_read()
@@ -108,7 +106,11 @@ class Mapping:
             raise source_error("not-a-table", table=name)
         if missing := [column for column in watch.key if column not in facts.columns]:
             raise source_error("key-missing", column=missing[0], table=name, columns=", ".join(facts.columns))
-        await check_time_zone(connection, watch.timezone)
+        async with asking("looking up the time zone"):
+            try:
+                await connection.execute("SELECT timestamp 'epoch' AT TIME ZONE %s", (watch.timezone,))
+            except psycopg.errors.InvalidParameterValue as error:
+                raise source_error("time-zone-unknown", zone=watch.timezone) from error
         mapped = {place: each for place, each in expressions.by_place(watch).items() if place != WHERE}
         values = map(expressions.expression, mapped.values())
         query = composed("SELECT {} FROM {} WHERE {} LIMIT 0", values, _table(facts), _scope(watch))
@@ -129,7 +131,12 @@ class Mapping:
         if place in _TEXTS:
             return _cut(composed("{}::text", value), LONGEST_TEXT)
         if place in {CREATED, "columns.event_date"}:
-            return self.instant(value, _DATES[oid or 0])
+            # PostgreSQL's last years cannot be converted: one such row would fail every read.
+            bounds, type_ = "least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')", _DATES[oid or 0]
+            instant = composed(bounds, value, sql.SQL(type_))
+            if type_ != "timestamptz":
+                instant = composed("{}::timestamp AT TIME ZONE {}", instant, self.watch.timezone)
+            return composed(_SQL["instant"], value, instant)
         if oid == _TIMESTAMPTZ:
             # HelloWork's format, whatever the session's time zone.
             value = composed("""pg_catalog.to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""", value)
@@ -137,14 +144,6 @@ class Mapping:
             # A bare literal, text in a SELECT list, has no type inside a call.
             value = composed("{}::text", value)
         return _cut(composed("pg_catalog.to_json({})::text", value), LONGEST_JSON)
-
-    def instant(self, value: sql.Composable, type_: str) -> sql.Composed:
-        """A date as microseconds since the epoch, as text."""
-        # PostgreSQL's last years cannot be converted: one such row would fail every read.
-        instant = composed("least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')", value, sql.SQL(type_))
-        if type_ != "timestamptz":
-            instant = composed("{}::timestamp AT TIME ZONE {}", instant, self.watch.timezone)
-        return composed(_SQL["instant"], value, instant)
 
     def type_of(self, place: str) -> str | None:
         """The type of what stands at a place as SQL writes it; None if it is none of PostgreSQL's own."""
@@ -155,10 +154,7 @@ class Mapping:
         """Whether a mapped id or URL is NULL or blank, as in `core.rows`."""
         if mapped is None:
             return sql.SQL("true")
-        value = expressions.expression(mapped)
-        if isinstance(mapped, PlainColumn) and self.facts.columns[mapped.name].type in _NUMBERS:
-            return composed("({} IS NULL)", value)
-        trimmed = composed("pg_catalog.btrim({}::text, {})", value, BLANKS)
+        trimmed = composed("pg_catalog.btrim({}::text, {})", expressions.expression(mapped), BLANKS)
         return composed("(coalesce({}, '') OPERATOR(pg_catalog.=) '')", trimmed)
 
     def digests_element(self) -> sql.Composed:
@@ -178,11 +174,6 @@ class Mapping:
     def key(self, columns: Sequence[Any]) -> Key:
         """The key of a fetched row."""
         return tuple(columns[: len(self.key_columns)])
-
-
-def columns_of(keys: Sequence[Key]) -> list[list[str]]:
-    """Keys as parameters, a list for each part."""
-    return [list(parts) for parts in zip(*keys, strict=True)]
 
 
 def keys_of(digests: str, places: list[int]) -> list[Key] | None:
@@ -212,29 +203,19 @@ def _cut(text: sql.Composed, longest: int) -> sql.Composed:
     return composed("pg_catalog.left({}, {})", text, longest + 1)
 
 
-async def check_time_zone(connection: Connection, name: str) -> None:
-    """Raise `SourceError` if the server does not know the zone's name."""
-    async with asking("looking up the time zone"):
-        try:
-            await connection.execute("SELECT timestamp 'epoch' AT TIME ZONE %s", (name,))
-        except psycopg.errors.InvalidParameterValue as error:
-            raise source_error("time-zone-unknown", zone=name) from error
-
-
 def _check_types(mapped: dict[str, Column], types: dict[str, int]) -> None:
-    found = {place: oid for place, oid in types.items() if oid not in _FITTING.get(place, {oid})}
-    wrong = [f"{place} {_unfitting(place, mapped[place], oid)}" for place, oid in found.items()]
+    """Raise `SourceError` for types that do not fit, with what to write instead."""
+    wrong = list[str]()
+    for place, oid in types.items():
+        if oid in _FITTING.get(place, {oid}):
+            continue
+        known, one = psycopg.adapters.types.get(oid), mapped[place]
+        found = known.name if known else f"a type of the database's own (oid {oid})"
+        named = one.name if isinstance(one, PlainColumn) else "…"
+        also, instead = ("a boolean, ", f"{named} = …") if place == DELETED else ("", "to_timestamp(…)")
+        wrong.append(
+            f"{place} must be {also}a date or a timestamp, not {found}; for another representation use "
+            f'{{sql: "{instead}", depends_on: [{named}]}}'
+        )
     if wrong:
         raise source_error("configuration-mismatch", wrong="; ".join(wrong))
-
-
-def _unfitting(place: str, mapped: Column, oid: int) -> str:
-    """Why a type does not fit, and what to write instead."""
-    known = psycopg.adapters.types.get(oid)
-    found = known.name if known else f"a type of the database's own (oid {oid})"
-    named = mapped.name if isinstance(mapped, PlainColumn) else "…"
-    also, instead = ("a boolean, ", f"{named} = …") if place == DELETED else ("", "to_timestamp(…)")
-    return (
-        f"must be {also}a date or a timestamp, not {found}; for another representation use "
-        f'{{sql: "{instead}", depends_on: [{named}]}}'
-    )

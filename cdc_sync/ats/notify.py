@@ -42,9 +42,6 @@ _SQL = sections("changelog.sql")
 
 _DOING = "reading the change log cdc_sync.changes"
 
-_TAKE_ID = "SELECT txid_current()"
-_OLDEST = "SELECT txid_snapshot_xmin(txid_current_snapshot())"
-
 _ENDED_EVERY = 0.5
 """Seconds between checks whether transactions have ended."""
 
@@ -123,27 +120,19 @@ class ChangeLog:
         await self._pool.ask(_DOING, shorten)
 
 
-async def take_id(pool: Pool) -> int:
-    """A transaction id above those of all present writers; a standby assigns none.
-
-    Once a snapshot's xmin has passed it, what they wrote is visible or gone. A snapshot's xmax may be too low (decision
-    3).
-    """
-    ((taken,),) = await pool.fetch(_TAKE_ID, (), "taking a transaction id")
-    return int(taken)
-
-
 async def all_ended(pool: Pool) -> None:
-    """Wait until every present writer has ended, however long that takes."""
-    taken = await take_id(pool)
-    while not await have_ended(pool, taken):  # noqa: ASYNC110 - the server announces it to nobody
+    """Wait until every present writer has ended, however long that takes; not on a standby, which assigns no ids.
+
+    Once a snapshot's xmin has passed a new transaction id, what they wrote is visible or gone. A snapshot's xmax may be
+    too low (decision 3).
+    """
+    ((taken,),) = await pool.fetch("SELECT txid_current()", (), "taking a transaction id")
+    snapshot_xmin = "SELECT txid_snapshot_xmin(txid_current_snapshot())"
+    while True:
+        ((oldest,),) = await pool.fetch(snapshot_xmin, (), "reading the server's snapshot")
+        if oldest > taken:
+            return
         await asyncio.sleep(_ENDED_EVERY)
-
-
-async def have_ended(pool: Pool, taken: int) -> bool:
-    """Whether all transactions below an id have ended."""
-    ((oldest,),) = await pool.fetch(_OLDEST, (), "reading the server's snapshot")
-    return int(oldest) > taken
 
 
 class NotifyCapture(Capture):
@@ -163,7 +152,7 @@ class NotifyCapture(Capture):
         self._arms = self._may_ring and not parts.dry_run
         every = configured.drain_interval if self._may_ring else configured.poll_interval
         self._look_every = every.total_seconds()
-        self.log = ChangeLog(intake.sessions.pool, parts.name, consume=not parts.dry_run)
+        self.log = ChangeLog(self.pool, parts.name, consume=not parts.dry_run)
         self.rung = asyncio.Event()
         # A sweep's read and a ring's read would wait for each other's row locks.
         self._lock = asyncio.Lock()
@@ -239,18 +228,16 @@ class NotifyCapture(Capture):
     async def run(self) -> None:
         """Read the log for ever."""
         self.rung.set()
-        self.lookout.listen(self.watched, Ears(self._look_every, self._arms, self.rung.set, self._looked))
+        name, observe = self.parts.name, self.intake.observe
+        ears = Ears(self._look_every, self._arms, self.rung.set, lambda took: observe(events.CaughtUp(name, took)))
+        self.lookout.listen(self.watched, ears)
         try:
             while True:
                 await self.rung.wait()
                 await self.catch_up()
         finally:
             self.watched.ears = None
-            self.intake.sessions.lasting.stop_listening(self.parts.name)
-
-    def _looked(self, seconds: float) -> None:
-        """A look has shown no changes."""
-        self.intake.observe(events.CaughtUp(self.parts.name, seconds))
+            self.intake.sessions.lasting.stop_listening(name)
 
     async def step(self) -> bool:
         """Apply a batch of changes; returns whether to read another: a dry run would read the same one again."""
@@ -270,8 +257,10 @@ class NotifyCapture(Capture):
             return True
         if changes.number and not self.lookout.bell.is_armed:
             self.rung.set()  # the next change, which may be there already, does not ring
-        if changes.size >= self._max_backlog // 16:
-            await self._give_back(changes.size)
+        is_due = time.monotonic() - self._gave_back_at >= self.parts.steps.give_back_every
+        if is_due and changes.size >= self._max_backlog // 16:
+            self._gave_back_at = time.monotonic()
+            await self.log.give_back(nearly_full=changes.size >= self._max_backlog // 2)
         return False
 
     async def watch_missed(self) -> None:
@@ -299,11 +288,6 @@ class NotifyCapture(Capture):
             self.parts.want_sweep()
             await self.intake.place({MISSED: str(number)})
             answered = number
-
-    async def _give_back(self, size: int) -> None:
-        if time.monotonic() - self._gave_back_at >= self.parts.steps.give_back_every:
-            self._gave_back_at = time.monotonic()
-            await self.log.give_back(nearly_full=size >= self._max_backlog // 2)
 
 
 async def look_for_triggers(intake: Intake) -> Installation:

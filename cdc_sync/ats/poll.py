@@ -148,12 +148,17 @@ class PollCapture(Capture):
             place: Key | None = (self.watermark,)
             while place is not None:
                 place = await self._page(place)
-            await self._advance(reading)
+            self._fence = look(self._fence, reading)
+            if self._fence.instant is not None:
+                self.watermark = self.reader.watermark_at(self._fence.instant)
+                if time.monotonic() >= self._place_at:
+                    self._place_at = time.monotonic() + self.parts.steps.place_every
+                    await self.intake.place({POSITION: self.watermark})
             self._took = time.monotonic() - started
             self.intake.observe(CaughtUp(self.parts.name, self._took))
 
     async def _page(self, place: Key) -> Key | None:
-        """Apply a page; its rows changed no later than their reading."""
+        """Apply a page, whose rows changed no later than their reading; returns where the next one begins."""
         intake = self.intake
         async with intake.lock:
             page = await self.reader.page(place, self.parts.steps.polled)
@@ -161,15 +166,6 @@ class PollCapture(Capture):
             if applied.written or applied.unresolved:
                 intake.observe(ChangesRead(self.parts.name, "poll", len(page.rows)))
         return page.last
-
-    async def _advance(self, reading: SnapshotReading) -> None:
-        self._fence = look(self._fence, reading)
-        if self._fence.instant is None:
-            return
-        self.watermark = self.reader.watermark_at(self._fence.instant)
-        if time.monotonic() >= self._place_at:
-            self._place_at = time.monotonic() + self.parts.steps.place_every
-            await self.intake.place({POSITION: self.watermark})
 
     async def run(self) -> None:
         """Poll for ever, `poll_interval` after the last poll, or later after a slow one."""

@@ -1,38 +1,53 @@
 """Reading rows: by key, by application, and in pages.
 
 A read that proves that a row is gone is `confirming`: it includes what may have hidden the row.
+
+A row on which an expression of the configuration fails is read alone, and blocks no others. If no row can be read, also
+none of the table's first and last ones, or if a thousand rows cannot be read, the configuration is wrong.
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
+import psycopg
 from psycopg import sql
+from psycopg.errors import CharacterNotInRepertoire
 
 from cdc_sync.ats import expressions, row_security
 from cdc_sync.ats.connection import (
-    AT_ONCE,
     OWN_PATH,
     PINNED_PATH,
     Connection,
     Pool,
     Rows,
-    Turn,
     rows_of,
     rows_on_own_path,
+    with_position,
 )
-from cdc_sync.ats.errors import RowError, unless_a_row_fails
+from cdc_sync.ats.errors import RowError, SourceError, row_error_text, unless_a_row_fails
+from cdc_sync.ats.expressions import composed
 from cdc_sync.ats.facts import table_facts
-from cdc_sync.ats.mapping import APPLICATION_ID, STATUS_URL, Mapping, columns_of
+from cdc_sync.ats.mapping import APPLICATION_ID, CREATED, DELETED, STATUS_URL, WHERE, Mapping
 from cdc_sync.ats.row_security import Hiding
-from cdc_sync.ats.statements import LARGEST, TEXT, Statements, Walk
-from cdc_sync.ats.unreadable import UnreadableRows, convertible
+from cdc_sync.ats.statements import CLOCK, LARGEST, TEXT, Statements, Walk
 from cdc_sync.config import Watch
-from cdc_sync.core.rows import Key, Row
+from cdc_sync.core.reasons import coded
+from cdc_sync.core.rows import BLANKS, Key, Row
 
 _AT_ONCE = 200
 """Rows of a page of which one may be unreadable."""
+
+_AT_EACH_END = 20
+"""Rows at either end of the table, of which one must be readable."""
+
+_MOST = 1_000
+"""With so many unreadable rows the watch stops."""
+
+_IDS = frozenset({APPLICATION_ID, STATUS_URL})
+_PIECES = (WHERE, APPLICATION_ID, STATUS_URL, CREATED, DELETED)
+"""What decides whose row it is, and whether another row of its application stands before it."""
 
 _BEGIN_CONFIRMING = expressions.sections("reading.sql")["begin_confirming"]
 
@@ -48,8 +63,9 @@ class Read:
 
     rows: list[Row]
     at: int
-    hidden_by: frozenset[Hiding] = field(default=frozenset(), kw_only=True)
-    is_cut: bool = field(default=False, kw_only=True)
+    _: KW_ONLY
+    hidden_by: frozenset[Hiding] = frozenset()
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +100,7 @@ class Reader:
         self.statements = Statements(mapping)
         self._doing = f"reading {mapping.watch.table}"
         self._rows_of = rows_of if mapping.is_plain else rows_on_own_path
-        self.unreadable = UnreadableRows(pool, mapping, self.statements, self._fetch)
+        self.unreadable = UnreadableRows(self)
 
     async def hidden_by(self) -> frozenset[Hiding]:
         """The policies that may hide rows of the table now; reads no row."""
@@ -120,7 +136,7 @@ class Reader:
             yield await self._alone(key, shape, confirming=confirming), [key]
 
     async def _by_key(self, keys: Sequence[Key], shape: str | None, *, confirming: bool) -> Read:
-        query, parameters = self.statements.by_key, [shape, *map(list, zip(*keys, strict=True))]
+        query, parameters = self.statements.by_key, [shape, *_columns_of(keys)]
         if confirming:
             return await self._confirmed(query, parameters)
         # To parse and to plan it takes five times as long as to run it.
@@ -159,7 +175,7 @@ class Reader:
     ) -> Read:
         """The rows for which a condition on some places holds, also if a statement fails on a row; confirming."""
         query = self.statements.where(condition)
-        found = await unless_a_row_fails(self._confirmed(query, [None, *columns_of(values)]))
+        found = await unless_a_row_fails(self._confirmed(query, [None, *_columns_of(values)]))
         if found is not None:
             return found
         possible = await convertible(self.pool, values, [type_])
@@ -186,11 +202,11 @@ class Reader:
         """The next `size` rows of a walk, or fewer large ones, from its marks on or behind its marks and a key."""
         page = walk.following if len(place) > walk.marks else walk.first
         try:
-            fetched = await self._fetch(page.rows, [shape, *place, size], self.pool.turns)
+            fetched = await self.fetch(page.rows, [shape, *place, size], takes_turn=True)
             read = self._read_of(fetched)
         except RowError:
             size = min(size, _AT_ONCE)
-            fetched = await self._fetch(page.keys, [*place, size], self.pool.turns)
+            fetched = await self.fetch(page.keys, [*place, size], takes_turn=True)
             if not fetched:
                 raise  # without rows it is none's
             read = await self.by_key(list(map(self.mapping.key, fetched)), shape)
@@ -204,15 +220,16 @@ class Reader:
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
         """The same rows' digests; None if an expression fails, so that they must be read."""
         query = self.statements.first_digests if after is None else self.statements.following_digests
-        found = await unless_a_row_fails(self._fetch(query, [shape, *(after or ()), size], self.pool.turns))
+        found = await unless_a_row_fails(self.fetch(query, [shape, *(after or ()), size], takes_turn=True))
         if found is None:
             return None
         ((text, rows, at, *last),) = found
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
-    async def _fetch(self, query: str, parameters: Sequence[Any], turn: Turn = AT_ONCE) -> Rows:
+    async def fetch(self, query: str, parameters: Sequence[Any], *, takes_turn: bool = False) -> Rows:
         """The rows of a statement `with_position`, maybe with expressions of the configuration."""
-        return await self.pool.read(self._doing, partial(self._rows_of, query=query, parameters=parameters), turn)
+        asking = partial(self._rows_of, query=query, parameters=parameters)
+        return await self.pool.read(self._doing, asking, takes_turn=takes_turn)
 
     async def _confirmed(self, query: str, parameters: Sequence[Any]) -> Read:
         """The rows of a statement; confirming."""
@@ -230,6 +247,109 @@ class Reader:
             rows.append(Row(key, in_scope == 1, *texts, deleted == 1, extra, digest, account=account))
         is_cut = bool(fetched) and (fetched[-1][-1] or 0) >= LARGEST
         return Read(rows, int(fetched[0][width + 1]) if fetched else 0, is_cut=is_cut)
+
+
+class UnreadableRows:
+    """Examines a watch's rows that cannot be read alone, and remembers them.
+
+    Attributes:
+        met: their keys, each with the places of the pieces that cannot be read.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.met: dict[Key, frozenset[str]] = {}
+        self._reader, self._mapping, self._statements = reader, reader.mapping, reader.statements
+
+    async def examine(self, key: Key, error: RowError) -> tuple[list[Row], int]:
+        """What can be read of a row whose reading failed, if there is one, and the database's clock.
+
+        Raises:
+            SourceError: not this row is wrong, but the configuration.
+        """
+        if isinstance(error.__cause__, CharacterNotInRepertoire) and not self._mapping.knows_its_encoding:
+            # With an encoding in database.dsn every row can be read.
+            raise error.followed_by(f"It is so of the row {'/'.join(key)}.") from error.__cause__
+        there = await convertible(self._reader.pool, [key], self._mapping.key_types)
+        clock = await self._piece(key, CLOCK) if there else []
+        read = self._mapping.expressions
+        pieces = {place: await unless_a_row_fails(self._piece(key, read[place])) for place in _PIECES if clock}
+        if not clock or [] in pieces.values():
+            self.met.pop(key, None)
+            return [], 0
+        failing = frozenset(place for place, found in pieces.items() if found is None)
+        row = _row(key, {place: found[0][0] for place, found in pieces.items() if found}, failing, error)
+        if key not in self.met:
+            await self._insist_on_readable(row, error)
+        self.met[key] = failing
+        if len(self.met) >= _MOST:
+            raise _stopped(f"{_MOST} rows cannot be read.", row, error) from error.__cause__
+        return [row], clock[0][0]
+
+    async def keys_where(self, condition: sql.Composable, places: Collection[str], values: Sequence[Key]) -> list[Key]:
+        """The keys of the rows for which a condition on some places holds, as far as these can be read."""
+        without = [key for key, failing in self.met.items() if not failing.isdisjoint(places)]
+        parameters = _columns_of(values)
+        if without:
+            # Only CASE orders the evaluation.
+            condition = composed("CASE WHEN {} THEN false ELSE {} END", self._statements.key_is_given, condition)
+            parameters = [*_columns_of(without), *parameters]
+        found = await self._reader.fetch(self._statements.keys_where(condition), parameters)
+        return list(map(self._mapping.key, found))
+
+    async def _piece(self, key: Key, piece: sql.Composable) -> Rows:
+        """A piece of a row; empty without such a row."""
+        query = composed("{} WHERE {} LIMIT 1", self._statements.select(piece), self._statements.key_is_given)
+        return await self._reader.fetch(with_position(query, 1), _columns_of([key]))
+
+    async def _insist_on_readable(self, row: Row, error: RowError) -> None:
+        """Find a row that can be read at either end of the table; raise if there is none."""
+        reading = self._statements.by_key
+        for query in (self._statements.by_keys.first.keys, self._statements.last_keys):
+            for key in map(self._mapping.key, await self._reader.fetch(query, [_AT_EACH_END])):
+                asking = self._reader.fetch(reading, [None, *_columns_of([key])])
+                if await unless_a_row_fails(asking):
+                    return
+        raise _stopped("No row that was tried can be read.", row, error) from error.__cause__
+
+
+def _row(key: Key, read: dict[str, Any], failing: frozenset[str], error: RowError) -> Row:
+    """A row by the pieces that could be read. One that may be in scope, live or the latest is."""
+    return Row(
+        key,
+        in_scope=read.get(WHERE, 1) == 1,
+        application_id=read.get(APPLICATION_ID),
+        status_url=read.get(STATUS_URL),
+        status=None,
+        job_id=None,
+        created=read.get(CREATED),
+        event_date=None,
+        source=None,
+        deleted=read.get(DELETED) == 1,
+        extra=(),
+        unreadable=coded("unreadable", "it cannot be read: %(message)s", message=row_error_text(error)),
+        id_unreadable=not failing.isdisjoint(_IDS) and not (read.get(APPLICATION_ID) or "").strip(BLANKS),
+    )
+
+
+def _stopped(why: str, row: Row, error: RowError) -> SourceError:
+    return error.followed_by(f"{why} Of the row {'/'.join(row.key)}: {row.unreadable}.")
+
+
+async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Composable]) -> list[Key]:
+    """The keys that these types, one for each part, can hold; any other is in no row.
+
+    A related table may keep a number as text.
+    """
+    query, found = composed("SELECT {}", [composed("%s::{}", type_) for type_ in types]), list[Key]()
+    for key in keys:
+        try:
+            await pool.fetch(query, key, "asking whether a key can exist")
+            found.append(key)
+        except RowError as error:
+            # A type that is gone says nothing of a key.
+            if isinstance(error.__cause__, psycopg.ProgrammingError):
+                raise
+    return found
 
 
 async def confirmed(pool: Pool, doing: str, query: str, parameters: Sequence[Any]) -> tuple[Rows, frozenset[Hiding]]:
@@ -250,7 +370,7 @@ async def confirmed(pool: Pool, doing: str, query: str, parameters: Sequence[Any
         hidden_by = frozenset(await row_security.hiding(connection))
         return found
 
-    return await pool.read(doing, read, pool.turns), hidden_by
+    return await pool.read(doing, read, takes_turn=True), hidden_by
 
 
 async def prepared(pool: Pool, watch: Watch) -> Mapping:
@@ -260,6 +380,11 @@ async def prepared(pool: Pool, watch: Watch) -> Mapping:
         return await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
 
     return await pool.ask(f"preparing to read {watch.table}", prepare)
+
+
+def _columns_of(keys: Sequence[Key]) -> list[list[str]]:
+    """Keys as parameters, a list for each part."""
+    return [list(parts) for parts in zip(*keys, strict=True)]
 
 
 def _whole(parts: Sequence[Read]) -> Read:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import reduce
 from typing import NamedTuple
 
-from cdc_sync.ats.connection import Connection
+from cdc_sync.ats.connection import Connection, rows_of
 from cdc_sync.ats.errors import reason
 from cdc_sync.ats.expressions import catalog
 from cdc_sync.core.reasons import Reason
@@ -36,8 +36,8 @@ class Hiding(NamedTuple):
 
 async def hiding(connection: Connection) -> tuple[Hiding, ...]:
     """The tables with policies that may have hidden rows from this open transaction."""
-    rows = await (await connection.execute(catalog("hiding"))).fetchall()
-    return tuple(Hiding(table, role, tuple(restrictive)) for table, role, restrictive in rows)
+    found = await rows_of(connection, catalog("hiding"))
+    return tuple(Hiding(table, role, tuple(restrictive)) for table, role, restrictive in found)
 
 
 def described(found: Iterable[Hiding]) -> Reason:

@@ -9,7 +9,7 @@ server.
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from cdc_sync.ats.database import Database
 from cdc_sync.ats.errors import SourceError
@@ -17,7 +17,7 @@ from cdc_sync.ats.reading import Read, Reader, prepared
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import account_of, watch_rules
-from cdc_sync.core.batch import Resolved
+from cdc_sync.core.batch import Heir, Resolved
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Reportable, Row, WatchRules, by_application, current, interpret
@@ -32,19 +32,18 @@ class UnreadElsewhereError(OperationError):
         self.message = message
 
 
+Found: TypeAlias = Literal["unknown", "unreported"] | Heir
+
+
 class Elsewhere(NamedTuple):
     """What other watches' tables have.
 
     Attributes:
-        watch_of: a watch with a live row, by application.
-        unseen: applications of such rows that their watch is about to see, and must compare with this one's state.
-        unreported: applications of such rows that cause no call: their watch has no record of them.
+        found: of each application with a live row, what `Resolved.elsewhere` has.
         hidden_by: the policies that may have hidden rows.
     """
 
-    watch_of: Mapping[str, str]
-    unseen: frozenset[str]
-    unreported: frozenset[str]
+    found: Mapping[str, Found]
     hidden_by: frozenset[Hiding]
 
 
@@ -77,24 +76,27 @@ class OtherWatches:
             UnreadElsewhereError: one cannot be asked.
             StoreError: the store cannot be used.
         """
-        watch_of: dict[str, str] = {}
-        unseen: set[str] = set()
-        unreported: set[str] = set()
+        heirs: dict[str, Found] = {}
+        unseen: dict[str, Found] = {}
+        unreported: dict[str, Found] = {}
         hidden_by: frozenset[Hiding] = frozenset()
         for name in self.of(watch):
-            database = self._databases[self._config.database_name(name)]
+            database, rules = self._databases[self._config.database_name(name)], watch_rules(self._config, name)
             read = await self._ask(database, name, accounts)
             hidden_by |= read.hidden_by
             alive = _alive(read, accounts, self._account_of[name])
-            unknown = await self._unknown(database, name, alive)
-            watch_of |= dict.fromkeys(alive - unknown, name)
-            soon = self._reportable(name, read, unknown)
-            unseen |= soon
-            unreported |= unknown - soon
+            known = await database.store.capture.known(name, list(alive)) if alive else {}
+            # The watch has no record of the others, or only one of a row that is out of scope.
+            recorded = {id_ for id_, of in known.items() if of.in_scope}
+            heirs |= dict.fromkeys(recorded, Heir(name))
+            # It is about to see those that it will report, and must compare them with this watch's state.
+            for id_, rows in by_application(read.rows, alive - recorded).items():
+                if isinstance(resolved(id_, read.at, rows, rules).canonical, Reportable):
+                    unseen[id_] = "unknown"
+                else:
+                    unreported[id_] = "unreported"
         # One watch that knows an application is enough.
-        unseen -= watch_of.keys()
-        unreported -= watch_of.keys() | unseen
-        return Elsewhere(watch_of, frozenset(unseen), frozenset(unreported), hidden_by)
+        return Elsewhere({**unreported, **unseen, **heirs}, hidden_by)
 
     def join(self, watch: str, reader: Reader, suspected: asyncio.Event) -> None:
         """A watch is captured: it is asked by its reader; `hand_over` sets the event."""
@@ -108,20 +110,6 @@ class OtherWatches:
         """A watch was left an application: if this process captures it, it compares its row at once."""
         if watch in self._running:
             self._running[watch][1].set()
-
-    async def _unknown(self, database: Database, name: str, application_ids: Collection[str]) -> set[str]:
-        """Those of these applications that a watch has no record of, or only of a row that is out of scope."""
-        known = await database.store.capture.known(name, list(application_ids)) if application_ids else {}
-        return set(application_ids) - {id_ for id_, of in known.items() if of.in_scope}
-
-    def _reportable(self, name: str, read: Read, unknown: Collection[str]) -> set[str]:
-        """Those of these applications that a watch will report."""
-        if not unknown:
-            return set()
-        rules = watch_rules(self._config, name)
-        found = by_application(read.rows, unknown).items()
-        each_resolved = [resolved(id_, read.at, rows, rules) for id_, rows in found]
-        return {each.application_id for each in each_resolved if isinstance(each.canonical, Reportable)}
 
     async def _ask(self, database: Database, name: str, application_ids: Collection[str]) -> Read:
         try:
@@ -182,7 +170,7 @@ async def without_live_row(database: Database, name: str, watch: Watch, applicat
     alive = [id_ for id_, of in known.items() if of.latest is not None and not of.latest.deleted]
     if not alive:
         return set()
-    found = await _rows(database, name, watch, alive)
+    found = by_application((await read_apart(database, name, watch, alive)).rows, alive)
     return set(alive) - {id_ for id_, rows in found.items() if any(not row.deleted for row in rows)}
 
 
@@ -193,8 +181,4 @@ async def with_row(database: Database, name: str, watch: Watch, application_ids:
         SourceError: the table cannot be read.
         StoreError: the store cannot be used, or the database is not the store's.
     """
-    return set(await _rows(database, name, watch, application_ids))
-
-
-async def _rows(database: Database, name: str, watch: Watch, application_ids: Collection[str]) -> dict[str, list[Row]]:
-    return by_application((await read_apart(database, name, watch, application_ids)).rows, application_ids)
+    return set(by_application((await read_apart(database, name, watch, application_ids)).rows, application_ids))

@@ -9,12 +9,11 @@ refused if it has another's, if a second connection meets it too, or if it loses
 
 import asyncio
 import hashlib
-import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -29,6 +28,9 @@ CHANNEL = "cdc_sync"
 
 ANSWERS_WITHIN = 10.0
 """Seconds for the session to answer."""
+
+PROVED_EVERY = 15.0
+"""Seconds between proofs that the session is alive."""
 
 _ENDS_WITHIN = 2.0
 """Seconds for a terminated session to release its lock."""
@@ -50,22 +52,9 @@ class Process(NamedTuple):
     pid: int
     started: str
 
-    @classmethod
-    def from_text(cls, text: str) -> Self:
-        """From `as_text`."""
-        fields = json.loads(text)
-        return cls(fields["pid"], fields["started"])
-
-    def as_text(self) -> str:
-        """The text that the store keeps."""
-        return json.dumps(self._asdict())
-
 
 class StandbyError(SourceError):
     """Another daemon captures the watch; this one stands by."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("standby", message)
 
 
 class Session:
@@ -89,7 +78,7 @@ class Session:
         self._wanted = 0
         self._hearing: asyncio.Timeout | None = None
 
-    async def lock(self, watch: str, *before: Process | None) -> None:
+    async def lock(self, watch: str, *before: Process) -> None:
         """Take the watch's lock: be its only capture on this database, over all hosts and stores.
 
         A process `before`, which its daemon no longer uses, is ended if it holds the lock.
@@ -103,7 +92,7 @@ class Session:
             await self._unlock()
             if number in self._locked or await self._try_lock(number):
                 return
-            for process in filter(None, before):
+            for process in before:
                 if await self._end(process, number):
                     with suppress(TimeoutError):
                         async with asyncio.timeout(_ENDS_WITHIN):
@@ -122,19 +111,12 @@ class Session:
             async with asyncio.timeout(_ENDS_WITHIN), self._turn():
                 await self._unlock()
 
-    async def listen(
-        self,
-        watch: str,
-        ring: Callable[[], None],
-        proved: Callable[[float], None],
-        *,
-        within: float = ANSWERS_WITHIN,
-    ) -> None:
+    async def listen(self, watch: str, ring: Callable[[], None], proved: Callable[[float], None]) -> None:
         """Call `ring` at each of the watch's notifications while `hold` runs, and now, for changes before LISTEN.
 
         `proved` gets, now and at each proof, the used share of the server's NOTIFY queue.
         """
-        async with self._turn(), asking(_HOLDING, within=within):
+        async with self._turn(), asking(_HOLDING, within=ANSWERS_WITHIN):
             await self.connection.execute(f"LISTEN {CHANNEL}")
             usage = await self.prove()
         self._listeners[watch] = ring, proved
@@ -145,17 +127,17 @@ class Session:
         """Stop calling `ring` for the watch."""
         self._listeners.pop(watch, None)
 
-    async def hold(self, prove_every: float, *, within: float = ANSWERS_WITHIN) -> None:
+    async def hold(self, prove_every: float = PROVED_EVERY) -> None:
         """Receive notifications for ever; raise when the connection is lost, and the locks with it.
 
-        It raises at once if the server ends the connection. There is a proof every `prove_every` seconds; without an
-        answer it raises after `within`.
+        It raises at once if the server ends the connection. There is a proof every `prove_every` seconds, which the
+        server must answer.
         """
         prove_at = time.monotonic() + prove_every
         while True:
             async with self._lock, asking(_HOLDING, within=None):
                 await self._hear_until(prove_at)
-                async with asking(_HOLDING, within=within):
+                async with asking(_HOLDING, within=ANSWERS_WITHIN):
                     await self._unlock()
                     if time.monotonic() >= prove_at:
                         usage = await self.prove()
@@ -165,7 +147,7 @@ class Session:
 
     async def prove(self) -> float:
         """Check that the session is still ours alone, and return the used share of the server's NOTIFY queue."""
-        token, usage = await self._ask("marked") or (None, 0.0)
+        token, usage = await _row(self.connection, "marked") or (None, 0.0)
         if token != self._token:
             raise source_error("pooled")
         return float(usage)
@@ -175,7 +157,7 @@ class Session:
         if self.is_pooled and not self.connection.closed:
             with suppress(psycopg.Error, TimeoutError):
                 async with asyncio.timeout(_ENDS_WITHIN):
-                    await self._ask("end_own", self.process._asdict())
+                    await _row(self.connection, "end_own", self.process._asdict())
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -201,12 +183,9 @@ class Session:
         finally:
             self._hearing = None
 
-    async def _ask(self, statement: str, parameters: Any = ()) -> tuple[Any, ...] | None:
-        return await _row(self.connection, statement, parameters)
-
     async def _try_lock(self, number: int) -> bool:
         self._given_up.add(number)  # until the answer shows whether it is held
-        row = await self._ask("lock", (number, self._token))
+        row = await _row(self.connection, "lock", (number, self._token))
         if row is None:
             raise source_error("pooled")
         self._given_up.discard(number)
@@ -217,13 +196,13 @@ class Session:
     async def _unlock(self) -> None:
         # For a lock that we do not have the server logs a warning.
         for number in list(self._given_up):
-            await self._ask("unlock", (number, self._token))
+            await _row(self.connection, "unlock", (number, self._token))
             self._given_up.discard(number)
 
     async def _end(self, process: Process, number: int) -> bool:
         """Ask a process that holds a lock to end; returns whether it was asked."""
         try:
-            return await self._ask("end", {**process._asdict(), "number": number}) is not None
+            return await _row(self.connection, "end", {**process._asdict(), "number": number}) is not None
         except psycopg.errors.InsufficientPrivilege:
             return False  # another role's
 
@@ -275,16 +254,14 @@ async def _held_by(connection: Connection, watch: str) -> SourceError:
     if row is None:
         return source_error("lock-taken", watch=watch)
     process, is_ours, description = row
-    who, end = visible(description), f"SELECT pg_terminate_backend({process});"
-    if is_ours:
-        return StandbyError(source_error("standby", watch=watch, who=who, end=end).message)
-    return source_error("lock-foreign", watch=watch, who=who, end=end)
+    code, kind = ("standby", StandbyError) if is_ours else ("lock-foreign", SourceError)
+    end = f"SELECT pg_terminate_backend({process});"
+    return source_error(code, kind, watch=watch, who=visible(description), end=end)
 
 
 async def being_captured(connection: Connection, watches: Collection[str]) -> set[str]:
     """Those of the watches that any daemon captures here, by their locks."""
-    numbers = {watch: _lock_number(watch) for watch in watches}
-    return {watch for watch, number in numbers.items() if await _row(connection, "holders", {"number": number})}
+    return {watch for watch in watches if await _row(connection, "holders", {"number": _lock_number(watch)})}
 
 
 def _lock_number(watch: str) -> int:

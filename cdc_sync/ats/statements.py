@@ -95,12 +95,13 @@ class Statements:
         texts = [expressions.key_text(mark) for mark in marks]
         rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, *texts)
         keys = self.select(*self._mapping.key_texts, CLOCK, *texts)
-        pages = walk(self._mapping, rows, *marks, type_=type_)
-        of_keys = walk(self._mapping, keys, *marks, type_=type_)
-        width = len(self._names) + 1 + len(marks)
+        width, of_keys = self._width + len(marks), len(self._names) + 1 + len(marks)
         first, following = (
-            Paging(_bounded(page, self._width + len(marks)), _bounded(page_of_keys, width))
-            for page, page_of_keys in zip(pages, of_keys, strict=True)
+            Paging(
+                rows=_bounded(composed("{} {}", rows, page), width),
+                keys=_bounded(composed("{} {}", keys, page), of_keys),
+            )
+            for page in _pages(self._mapping, *marks, type_=type_)
         )
         return Walk(len(marks), first, following)
 
@@ -125,8 +126,8 @@ class Statements:
         elements = self.select(element, *(composed("{} AS {}", text, name) for text, name in keys))
         # Aggregates see a sorted subquery's rows in its order (PostgreSQL, "Aggregate Functions").
         last = [composed("(pg_catalog.array_agg(page.{}))[pg_catalog.count(*)]", name) for name in self._names]
-        page = "SELECT pg_catalog.json_agg(page.element)::text, pg_catalog.count(*), {}, {} FROM ({}) AS page"
-        return [composed(page, CLOCK, last, each) for each in walk(self._mapping, elements)]
+        page = "SELECT pg_catalog.json_agg(page.element)::text, pg_catalog.count(*), {}, {} FROM ({} {}) AS page"
+        return [composed(page, CLOCK, last, elements, each) for each in _pages(self._mapping)]
 
     def _key_is_given(self) -> sql.Composable:
         # In a SELECT, so that the planner does not see how many: then it makes one plan for any number, and keeps it.
@@ -141,8 +142,10 @@ class Statements:
 
     def is_given_id(self, value: sql.Composable) -> sql.Composable:
         """Whether a value is one of the given ids, in its own type, so that its index serves."""
+        mapped, columns = self._mapping.watch.columns.application_id, self._mapping.facts.columns
+        schema = columns[mapped.name].operators if isinstance(mapped, PlainColumn) else POSTGRESQLS_OWN
         compared = composed("{}::text" if self.id_type == TEXT else "{}", value)
-        return composed("{} {} ANY (%s::{}[])", compared, operator("=", self._id_operators()), self.id_type)
+        return composed("{} {} ANY (%s::{}[])", compared, operator("=", schema), self.id_type)
 
     def _id_type(self) -> sql.Composable:
         mapped = self._mapping.watch.columns.application_id
@@ -152,10 +155,6 @@ class Statements:
             type_ = self._mapping.type_of(APPLICATION_ID)
             return sql.SQL(type_ if type_ in _COMPARED else "text")
         return TEXT
-
-    def _id_operators(self) -> str:
-        mapped, columns = self._mapping.watch.columns.application_id, self._mapping.facts.columns
-        return columns[mapped.name].operators if isinstance(mapped, PlainColumn) else POSTGRESQLS_OWN
 
     def _url_is_given(self) -> sql.Composable | None:
         columns = self._mapping.watch.columns
@@ -200,12 +199,11 @@ def id_in_url(url: sql.Composable) -> sql.Composed:
     return expressions.fragment(_SQL["id_in_url"]).format(url)
 
 
-def walk(
-    mapping: Mapping, select: sql.Composable, *marks: sql.Composable, type_: str = ""
-) -> tuple[sql.Composed, sql.Composed]:
-    """The first rows in key order, or from a mark of a type on, which precedes the key, and those behind a place.
+def _pages(mapping: Mapping, *marks: sql.Composable, type_: str = "") -> tuple[sql.Composed, sql.Composed]:
+    """What follows SELECT … FROM … for the first rows in key order, and for those behind a place.
 
-    The last parameter is how many.
+    With a mark of a type, which precedes the key, the first ones are those from the mark on. The last parameter is how
+    many.
     """
     types = [sql.SQL(type_) for _ in marks]
     # A comparison of rows has one operator: that of a mark's date, too.
@@ -216,8 +214,8 @@ def walk(
     from_mark = [composed("{} {} %s::{}", one, operator(">="), each) for one, each in zip(marks, types, strict=True)]
     first = sql.SQL(" AND ").join([*from_mark, mapping.has_key])
     sorting = [*marks, *_key_order(mapping)]
-    page = "{} WHERE {} ORDER BY {} LIMIT %s"
-    return composed(page, select, first, sorting), composed(page, select, behind, sorting)
+    page = "WHERE {} ORDER BY {} LIMIT %s"
+    return composed(page, first, sorting), composed(page, behind, sorting)
 
 
 def _key_order(mapping: Mapping, symbol: str = "<") -> list[sql.Composed]:

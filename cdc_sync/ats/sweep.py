@@ -13,10 +13,10 @@ An interrupted sweep starts again.
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cdc_sync.ats.capture import Capture
-from cdc_sync.ats.intake import MOST_CAPTURED, Intake
+from cdc_sync.ats.intake import MOST_CAPTURED
 from cdc_sync.ats.mapping import keys_of
 from cdc_sync.ats.reading import Digests, Page, Read
 from cdc_sync.core.batch import Batch, Resolved, different
@@ -35,28 +35,17 @@ def mark(marks: bytearray, met: Iterable[int]) -> None:
             marks[place] |= 1 << (number & 7)
 
 
-async def unmet_records(intake: Intake, marks: bytes, last: int) -> AsyncIterator[list[str]]:
-    """See `store.capture.Capture.unmet`; in smaller parts, as what is known of each is as large as its row."""
-    size = intake.parts.steps.confirmed
-    async for found in intake.store.capture.unmet(intake.rules.watch, marks, last, intake.parts.steps.searched):
-        for first in range(0, max(len(found), 1), size):
-            yield found[first : first + size]
-
-
 class Sweep:
     """One sweep.
-
-    Args:
-        catch_up: lets the capture catch up.
 
     Attributes:
         worked: seconds until the last step, without a wait for a lost connection's end.
     """
 
-    def __init__(self, capture: Capture, catch_up: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, capture: Capture) -> None:
         self._intake, self._watch, self._steps = capture.intake, capture.parts.name, capture.parts.steps
         self._sees_deletions = capture.sees_deletions
-        self._catch_up = catch_up
+        self._catch_up = capture.catch_up
         self._shape = capture.intake.shape_of_digests
         self._rows = 0
         # The database's clock at the last page.
@@ -71,28 +60,25 @@ class Sweep:
 
     async def run(self) -> SweepDone:
         """Compare everything once; may raise `SourceError` and `StoreError`."""
-        try:
-            return await self._run()
-        finally:
-            self._intake.captured_meanwhile = None
-
-    async def _run(self) -> SweepDone:
         intake = self._intake
         skipped_before, requests = set(intake.skipped), intake.requests
-        # Records made later come from a row that was read.
-        last = await intake.store.capture.highest_number()
-        self._marks = bytearray((last >> 3) + 1)
-        self._at = intake.store.driver.clock.for_people()
-        after = await self._compare_page(None)
-        while after is not None:
-            after = await self._compare_page(after)
-        await self._find_gone(last)
-        stale = (skipped_before & intake.skipped.keys()) - self._skipped
-        if stale:
-            async with intake.lock:
-                await intake.apply(intake.batch("sweep")._replace(gone=dict.fromkeys(stale, self._at)))
-        intake.requests -= requests
-        await intake.compared()
+        try:
+            # Records made later come from a row that was read.
+            last = await intake.store.capture.highest_number()
+            self._marks = bytearray((last >> 3) + 1)
+            self._at = intake.store.driver.clock.for_people()
+            after = await self._compare_page(None)
+            while after is not None:
+                after = await self._compare_page(after)
+            await self._find_gone(last)
+            stale = (skipped_before & intake.skipped.keys()) - self._skipped
+            if stale:
+                async with intake.lock:
+                    await intake.apply(intake.batch("sweep")._replace(gone=dict.fromkeys(stale, self._at)))
+            intake.requests -= requests
+            await intake.compared()
+        finally:
+            intake.captured_meanwhile = None
         self._note_progress()
         done = SweepDone(self._watch, self._rows, self.worked, dict(self._repaired))
         intake.observe(done)
@@ -208,18 +194,25 @@ class Sweep:
 
     async def _find_gone(self, last: int) -> None:
         """Suspect unmet live records."""
-        async for unmet in unmet_records(self._intake, bytes(self._marks), last):
-            self._begin_page()
-            absent = await self._absent(unmet) if unmet else {}
-            gone = [Resolved(id_, self._at, None) for id_ in absent]
-            async with self._intake.lock:
-                applied = await self._intake.apply(self._intake.batch("sweep")._replace(resolved=gone))
-            if applied.suspected:
-                await self._catch_up()
-            missed = applied.suspected & self._missed(absent)
-            if missed and self._sees_deletions:
-                await self._count({"gone": len(missed)})
+        store, steps = self._intake.store.capture, self._steps
+        async for unmet in store.unmet(self._watch, bytes(self._marks), last, steps.searched):
             self._note_progress()
+            # In smaller parts, as what is known of each is as large as its row.
+            for first in range(0, len(unmet), steps.confirmed):
+                await self._suspect(unmet[first : first + steps.confirmed])
+                self._note_progress()
+
+    async def _suspect(self, unmet: list[str]) -> None:
+        self._begin_page()
+        absent = await self._absent(unmet)
+        gone = [Resolved(id_, self._at, None) for id_ in absent]
+        async with self._intake.lock:
+            applied = await self._intake.apply(self._intake.batch("sweep")._replace(resolved=gone))
+        if applied.suspected:
+            await self._catch_up()
+        missed = applied.suspected & self._missed(absent)
+        if missed and self._sees_deletions:
+            await self._count({"gone": len(missed)})
 
 
 def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:

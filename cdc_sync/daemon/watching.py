@@ -106,7 +106,7 @@ class WatchWorker:
         async with connect(parts) as intake:
             every = format_duration(watch.capture.sweep)
             meanwhile = coded("sweeps-find", "What that misses, sweeps find, every %(every)s.", every=every)
-            capture = await begin(intake, meanwhile)
+            capture = await intake.sessions.unless_lost(begin(intake, meanwhile))
             jobs = await capture.jobs()
             jobs["sessions"] = intake.sessions.until_lost
             jobs["sweeps"] = partial(self._sweeps, capture)
@@ -136,7 +136,7 @@ class WatchWorker:
             await asyncio.sleep(max(self._next_sweep_from - clock(), 0))
             async with self._parts.database.sweeping:
                 self._sweep_wanted.clear()
-                started, sweep = clock(), Sweep(capture, capture.catch_up)
+                started, sweep = clock(), Sweep(capture)
                 try:
                     await sweep.run()
                 except StoreError:
@@ -174,7 +174,7 @@ async def _compare(intake: Intake) -> None:
     meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
     capture = await begin(intake, meanwhile)
     await capture.catch_up()
-    await Sweep(capture, capture.catch_up).run()
+    await Sweep(capture).run()
 
 
 async def _explained(intake: Intake, work: Coroutine[Any, Any, None]) -> None:
@@ -306,7 +306,7 @@ class Watches:
 
         for database in self._databases.values():
             workers = [self._worker(name) for name in names if self._database(name) is database]
-            async with database.kept(), AsyncExitStack() as stack:
+            async with AsyncExitStack() as stack:
                 intakes: dict[WatchWorker, Intake] = {}
                 for worker in workers:
                     with noting(worker):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
-from cdc_sync.ats.beginning import BaselinePosition, adopt, connect, open_capture
+from cdc_sync.ats.beginning import KINDS, BaselinePosition, adopt, connect
 from cdc_sync.ats.capture import Capture
 from cdc_sync.ats.database import STEPS, Database, Steps
 from cdc_sync.ats.deletions import Deletions
@@ -126,7 +126,10 @@ class Rig:
 
     async def sweep(self, fast: CatchesUp | None = None) -> SweepDone:
         """One sweep; the capture catches up unless another one is given."""
-        return await Sweep(self.capture, (fast or self.capture).catch_up).run()
+        sweep = Sweep(self.capture)
+        if fast is not None:
+            sweep._catch_up = fast.catch_up
+        return await sweep.run()
 
     async def pass_grace(self) -> int:
         """Let the deletion grace pass and answer what is suspected; returns how many suspicions that were."""
@@ -182,7 +185,8 @@ async def rig(config: Config, folder: Path, steps: Steps = STEPS) -> AsyncIterat
     try:
         async with AsyncExitStack() as stack:
             intake = await _connected(stack, parts)
-            yield Rig(intake, await open_capture(intake), Deletions(intake), clock, said, wishes)
+            capture = await KINDS[parts.watch.capture.mode].open(intake)
+            yield Rig(intake, capture, Deletions(intake), clock, said, wishes)
     finally:
         await store.driver.close()
 

@@ -19,6 +19,6 @@ async def session(dsn: str, watch: str, last: LastSession | None = None) -> Asyn
     """Connect and lock the watch; `last` is the session before, and takes the new one."""
     last = last or LastSession()
     async with own_session(dsn) as own:
-        await own.lock(watch, last.process)
+        await own.lock(watch, *filter(None, [last.process]))
         last.process = own.process
         yield own

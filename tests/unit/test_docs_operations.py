@@ -24,8 +24,8 @@ PAGE = (DOCS / "operations.md").read_text(encoding="utf-8")
 ALERTS = PACKAGE / "files" / "alerts.yaml"
 DASHBOARD = PACKAGE / "files" / "grafana-dashboard.json"
 
-# Raised by name, as it is for a StandbyError, or where a driver's error has a meaning of its own.
-_RAISED = re.compile(r'\b(?:SourceError|super\(\).__init__)\(\s*"([a-z-]+)",')
+# Raised by name, or where a driver's error has a meaning of its own.
+_RAISED = re.compile(r'\bSourceError\(\s*"([a-z-]+)",')
 
 
 def codes_in(file: Path) -> set[str]:

@@ -87,6 +87,8 @@ class Reader:
 class Lookout:
     """Asks for nobody else."""
 
+    server = None
+
     async def transactions(self, every: float, look: Callable[[], Awaitable[SnapshotReading]]) -> SnapshotReading:
         assert every >= 0
         return await look()
@@ -116,7 +118,7 @@ class Intake:
     rules = types.SimpleNamespace(watch="applications")
     watched = None
     seen = types.SimpleNamespace(setup=None)
-    sessions = types.SimpleNamespace(pool=None, server=None, lookout=Lookout())
+    sessions = types.SimpleNamespace(pool=None, lookout=Lookout())
     parts = types.SimpleNamespace(
         name="applications",
         steps=Steps(look_every=0.0, place_every=0.0),

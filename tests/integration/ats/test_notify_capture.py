@@ -29,7 +29,7 @@ from cdc_sync.ats.connection import Pool, pooled
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.lookout import Bell, Ears
-from cdc_sync.ats.notify import ChangeLog, Changes, NotifyCapture, have_ended, take_id
+from cdc_sync.ats.notify import ChangeLog, Changes, NotifyCapture, all_ended
 from cdc_sync.core.batch import Applied, Batch, BesideApply
 from cdc_sync.core.events import BellLeftAlone, CaptureStarted, CaughtUp, ChangesMissed, Event
 from cdc_sync.core.failures import StoreError
@@ -707,8 +707,9 @@ async def test_works_without_wakeup_and_holds_the_fence(two_phase_server: str, o
     ats = open_own_session()
     prepare_a_change(ats, "none")
     async with pooled(two_phase_server) as pool:
-        taken = await take_id(pool)
-        assert not await have_ended(pool, taken)
+        waiting = asyncio.create_task(all_ended(pool))
+        await asyncio.wait([waiting], timeout=1)
+        assert not waiting.done()
         assert one(ats, COUNT) == 0
         # The session goes on with transactions of its own, whose first rows are guarded again.
         ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a3')")
@@ -716,7 +717,7 @@ async def test_works_without_wakeup_and_holds_the_fence(two_phase_server: str, o
 
         ats.execute("COMMIT PREPARED 'first phase'")
 
-        assert await have_ended(pool, taken)
+        await waiting
         assert one(ats, COUNT) == 3
 
 

@@ -32,9 +32,8 @@ from cdc_sync.ats.database import Database, Sessions
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import server_facts
 from cdc_sync.ats.notify import NotifyCapture
-from cdc_sync.ats.reading import confirmed
-from cdc_sync.ats.session import ANSWERS_WITHIN, Process, Session, _lock_number, own_session
-from cdc_sync.ats.unreadable import convertible
+from cdc_sync.ats.reading import confirmed, convertible
+from cdc_sync.ats.session import Process, Session, _lock_number, own_session
 from cdc_sync.config.models import watch_rules
 from cdc_sync.config.sessions import POOL_SIZE, session_settings
 from cdc_sync.core.events import CaptureStarted, Event, WatchLost
@@ -355,13 +354,13 @@ class Bell:
 
 @asynccontextmanager
 async def listening(
-    dsn: str, prove_every: float = QUIET, watch: str = "applications", *, within: float = ANSWERS_WITHIN
+    dsn: str, prove_every: float = QUIET, watch: str = "applications"
 ) -> AsyncIterator[tuple[Bell, asyncio.Task[None], Connection]]:
     """A listener that has begun: its first ring has been heard."""
     bell = Bell()
     async with session(dsn, watch) as own:
         await own.listen(watch, bell.ring, bell.proved)
-        task = asyncio.create_task(own.hold(prove_every, within=within))
+        task = asyncio.create_task(own.hold(prove_every))
         try:
             yield bell, task, own.connection
         finally:
@@ -382,13 +381,13 @@ async def errors_in_silence(database: str, number: int, directions: tuple[Direct
     """How a listener, a holder, and a listener that begins only then end when the network falls silent."""
     async with (
         proxy_to(database) as proxy,
-        listening(proxy.dsn, prove_every=0.1, watch=f"listener{number}", within=0.3) as (_, listener, _),
+        listening(proxy.dsn, prove_every=0.1, watch=f"listener{number}") as (_, listener, _),
         session(proxy.dsn, f"holder{number}") as held,
         own_session(proxy.dsn) as idle,
     ):
-        holder = asyncio.create_task(held.hold(prove_every=0.1, within=0.3))
+        holder = asyncio.create_task(held.hold(prove_every=0.1))
         proxy.fall_silent(*directions)
-        beginner = asyncio.create_task(idle.listen("beginner", Bell().ring, Bell().proved, within=0.3))
+        beginner = asyncio.create_task(idle.listen("beginner", Bell().ring, Bell().proved))
         return list(await asyncio.gather(*(how_it_ended(task, within=30) for task in (listener, holder, beginner))))
 
 
@@ -425,8 +424,9 @@ async def test_locks_are_taken_and_given_back_while_it_listens(database: str, at
         await asyncio.gather(holding, return_exceptions=True)
 
 
-async def test_a_connection_that_falls_silent_is_noticed(database: str) -> None:
+async def test_a_connection_that_falls_silent_is_noticed(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In both directions or in one only, and from the first statement on."""
+    monkeypatch.setattr(module, "ANSWERS_WITHIN", 2.0)
     silences: tuple[tuple[Direction, ...], ...] = ((), ("requests",), ("answers",))
 
     # They take their time: before they give up, the driver tries to cancel its statement, for ten seconds.

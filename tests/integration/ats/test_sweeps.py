@@ -283,7 +283,9 @@ class Interrupted:
 
         patched.setattr(reader, "parts_by_key", parts)
         rig = self._rig
-        return await Sweep(rig.capture, lambda: self._step(rig.drain.catch_up)).run()
+        sweep = Sweep(rig.capture)
+        sweep._catch_up = lambda: self._step(rig.drain.catch_up)
+        return await sweep.run()
 
     async def _step(self, do: Callable[[], Awaitable[Any]]) -> Any:
         if self.steps == self._at:

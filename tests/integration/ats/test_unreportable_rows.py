@@ -11,7 +11,7 @@ from support.sessions import Ats, run
 from support.source import opened
 from support.watched import a_config
 
-from cdc_sync.ats import unreadable
+from cdc_sync.ats import reading
 from cdc_sync.ats.connection import Pool, Rows
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.core.events import RowSkipped
@@ -386,9 +386,9 @@ class Statements:
         self.number = 0
         read = Pool.read
 
-        async def counted(*arguments: Any) -> Rows:
+        async def counted(*arguments: Any, **named: Any) -> Rows:
             self.number += 1
-            return await read(*arguments)
+            return await read(*arguments, **named)
 
         monkeypatch.setattr(Pool, "read", counted)
 
@@ -424,7 +424,7 @@ async def test_a_page_that_cannot_be_read_is_read_row_by_row_once(
 async def test_too_many_unreadable_rows_stop_the_watch(
     database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unreadable, "_MOST", 25)
+    monkeypatch.setattr(reading, "_MOST", 25)
     insert_many(ats, 60)
     spoil(ats, "id <= 25")
     async with opened(a_config(database, columns=FRAGILE_STATUS)) as source:
