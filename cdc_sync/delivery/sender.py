@@ -109,7 +109,7 @@ class Sender(BesideApply):
         self._memory = Memory(self._endpoints, Lanes(self._endpoints, may_send))
         self._calls = Calls(caller, self._endpoints, observe, self.recheck, chance)
         self._group = asyncio.TaskGroup()
-        self._workers: set[asyncio.Task[None]] = set()
+        self._workers: list[asyncio.Task[None]] = []
         self._turning: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         """Whether another turn follows at once."""
@@ -135,16 +135,16 @@ class Sender(BesideApply):
     def _dispatch(self) -> None:
         """Let workers look for calls that may begin: one for each entry whose call has not begun."""
         ready = len(self._memory.entries) - len(self._memory.calling)
+        # One that has just ended takes no place: it has not seen what changed since.
+        self._workers = [worker for worker in self._workers if not worker.done()]
         free = self._endpoints.settings.concurrency - len(self._workers)
         for _ in range(min(free, ready)):
             work = self._work()
             try:
-                task = self._group.create_task(work)
+                self._workers.append(self._group.create_task(work))
             except RuntimeError:  # the sender does not run, or ends by a failure or a cancellation
                 work.close()
                 return
-            self._workers.add(task)
-            task.add_done_callback(self._workers.discard)
 
     async def _work(self) -> None:
         """Call as long as a call may begin. No pause comes between its beginning and the checks that it may."""
