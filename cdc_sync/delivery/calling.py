@@ -80,17 +80,18 @@ class Calls:
         endpoints.unsaved[endpoint.name] = health
         self.changed()
         if health.mode != before.mode or (health.mode != "healthy" and health.reason != before.reason):
-            self._report(endpoint.name, health)
+            self._report(endpoint)
 
     def report_learned(self, pending: Collection[str]) -> None:
         """Report the health that the store had of an endpoint, once it is among those with something pending."""
         for endpoint in [each for each in self.endpoints.unreported if each.name in pending]:
             self.endpoints.unreported.discard(endpoint)
-            self._report(endpoint.name, endpoint.health)
+            self._report(endpoint)
 
-    def _report(self, name: str, health: Health) -> None:
+    def _report(self, endpoint: Endpoint) -> None:
+        health = endpoint.health
         wait = max(health.until - self.endpoints.clock(), 0) / 1000
-        self.observe(events.EndpointChanged(name, health.mode, health.reason, wait))
+        self.observe(events.EndpointChanged(endpoint.name, health.mode, health.reason, wait))
 
 
 _REDIRECT = "HTTP %(status)s, a redirect, which is never followed (is hellowork.base_url right?)"
