@@ -196,6 +196,7 @@ class Sender(BesideApply):
                         await self._woken.wait()
 
     async def _turn(self) -> None:
+        """Complete what has ended, look at all lanes if it is time, and read what is due."""
         endpoints, memory = self._endpoints, self._memory
         if self._ended:
             await self._complete()
@@ -208,9 +209,8 @@ class Sender(BesideApply):
             for lane, due_at in (await self._outbox.lanes()).items():
                 memory.lanes.read_at(lane, due_at)
         if wanted := memory.take_wanted():
-            now = endpoints.clock()
-            latest = now + endpoints.settings.horizon
-            await self._outbox.due(wanted, min(now, endpoints.until), latest, memory.take_in)
+            latest = endpoints.clock() + endpoints.settings.horizon
+            await self._outbox.due(wanted, endpoints.now(), latest, memory.take_in)
             self._woken.set()  # there may be more
 
     async def _complete(self) -> None:
