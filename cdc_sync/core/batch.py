@@ -20,6 +20,7 @@ from cdc_sync.core.outbox import Applying, Entry, EntryState, Known, Skip, Suspi
 from cdc_sync.core.reasons import coded, fields_of
 from cdc_sync.core.rows import (
     FirstStatus,
+    FusePolicy,
     Ignored,
     Key,
     Observation,
@@ -35,6 +36,9 @@ from cdc_sync.core.status_url import build
 ASKED_AGAIN_AFTER = 10_000
 """Milliseconds until a suspicion that could not be answered is looked at again."""
 
+
+_ACCOUNTS = 10
+"""Times an account's limits: those of a watch whose rows name their accounts."""
 
 _EVENTS: Mapping[EntryState, str] = {"pending": "queued", "held": "held", "dead": "dead-lettered"}
 """Events of the history: what becomes of a new entry."""
@@ -241,17 +245,13 @@ class BatchPlan:
         return not (of_applications or of_suspicions or self.skips or self.positions)
 
     def resolve(self, resolved: Resolved) -> None:
-        """Decide about an application by all of its rows."""
-        known = self.before.get(resolved.application_id, _NEVER_SEEN)
-        if self.batch.origin == "deletion":
-            self._answer(resolved, known)
-        else:
+        """Decide about an application by all of its rows: answer its suspicion if it has one, or ask again later."""
+        id_ = resolved.application_id
+        known = self.before.get(id_, _NEVER_SEEN)
+        if self.batch.origin != "deletion":
             self._decide_by_rows(resolved, known)
-
-    def _answer(self, resolved: Resolved, known: Known) -> None:
-        """Answer a suspicion, or ask again later."""
-        id_, entry = resolved.application_id, known.entry
-        is_pending = entry is not None and entry.state == "pending"
+            return
+        is_pending = known.entry is not None and known.entry.state == "pending"
         again = Suspicion(id_, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
         match resolved.elsewhere:
             case "unknown":
@@ -355,18 +355,18 @@ class BatchPlan:
         return row.refused or self.rules.allowed.refusal(row.content.url)
 
     def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
-        batch, entry = self.batch, known.entry
-        is_known_elsewhere = known is _NEVER_SEEN and self._is_acknowledged_elsewhere(row)
-        decision = decide(row.content, known.snapshot, entry, "adopt" if is_known_elsewhere else batch.first_status)
+        batch, content, entry = self.batch, row.content, known.entry
+        first_status = batch.first_status
+        if known is _NEVER_SEEN:
+            # Another watch's application may have this state at HelloWork, by the same account.
+            acknowledged = self.elsewhere.get(row.application_id)
+            if acknowledged and content.same_as(acknowledged) and content.account == acknowledged.account:
+                first_status = "adopt"
+        decision = decide(content, known.snapshot, entry, first_status)
         is_of_baseline = batch.origin == "baseline" and batch.first_status == "adopt"
         is_second_row_of_baseline = is_of_baseline and not is_move and entry is None and isinstance(decision, Enqueue)
         # Two rows of one application, on two pages: the second does not differ from the first.
         return "adopt" if is_second_row_of_baseline else decision
-
-    def _is_acknowledged_elsewhere(self, row: Reportable) -> bool:
-        """Whether another watch's application has this state at HelloWork, by the same account."""
-        acknowledged, content = self.elsewhere.get(row.application_id), row.content
-        return acknowledged is not None and content.same_as(acknowledged) and content.account == acknowledged.account
 
     def _adopt(self, row: Reportable, known: Known) -> None:
         """Take a row's state as acknowledged."""
@@ -432,7 +432,7 @@ class BatchPlan:
                 reason = coded("fuse-account", "%(reason)s, of the account %(account)s", reason=reason, account=account)
                 self.fuse = blow(self.fuse, now, reason)
                 return reason
-            policy = policy.of_all_accounts
+            policy = FusePolicy(_ACCOUNTS * policy.max_changes, _ACCOUNTS * policy.max_deletions, policy.window)
         self.fuse, reason = count(self.fuse, policy, now, deletion=deletion)
         return reason
 
@@ -443,15 +443,12 @@ class BatchPlan:
     def _leave_scope(self, application_id: str, event: str) -> None:
         """No call is made for the application any more; its history has the reason."""
         self.out_of_scope.append(application_id)
-        self._note(event, application_id)
+        self.history.append(_line(self.rules.watch, application_id, event, self.batch, {}))
 
     def _note_change(self, event: str, application_id: str, known: Known, content: Content, **further: object) -> None:
         """Add what changes to the application's history."""
         before = described(known.snapshot) if known.snapshot else None
-        self._note(event, application_id, **{"from": before, "to": described(content)}, **further)
-
-    def _note(self, event: str, application_id: str, **detail: object) -> None:
-        """Add a line to the application's history."""
+        detail = {"from": before, "to": described(content), **further}
         self.history.append(_line(self.rules.watch, application_id, event, self.batch, detail))
 
 
@@ -538,18 +535,14 @@ def _unresolved(
     """Applications whose row is gone or has another id, and those with another row than before, or two."""
     changed = {**gone, **{each.key: each.changed_at for each in observations}}
     owners = {each.key: each.application_id for each in observations}
-    unresolved = {
-        id_: changed[known.key]
-        for id_, known in before.items()
-        if known.key in changed and owners.get(known.key) != id_ and _is_alive(known)
-    }
+    unresolved = dict[str, int]()
+    for id_, known in before.items():
+        is_alive = known.in_scope and known.latest is not None and not known.latest.deleted
+        if is_alive and known.key in changed and owners.get(known.key) != id_:
+            unresolved[id_] = changed[known.key]
     keys = {id_: known.key for id_, known in before.items()}
     for each in observations:
         id_or_none = each.application_id
         if id_or_none is not None and keys.setdefault(id_or_none, each.key) != each.key:
             unresolved[id_or_none] = each.changed_at
     return unresolved
-
-
-def _is_alive(known: Known) -> bool:
-    return known.in_scope and known.latest is not None and not known.latest.deleted

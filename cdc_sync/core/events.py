@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, dataclass_transform
 
-from cdc_sync.core.replies import Mode
+from cdc_sync.core.replies import CallOutcome, Mode
 from cdc_sync.core.rows import Origin
 
 
@@ -378,7 +378,7 @@ class CallEnded(WatchEvent):
     """A call to HelloWork has ended."""
 
     application_id: str
-    outcome: Literal["acknowledged", "retry", "dead"]
+    outcome: CallOutcome
     reply: str
     attempt: int
     seconds: float

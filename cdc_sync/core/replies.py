@@ -126,16 +126,6 @@ def ceiling(policy: RetryPolicy, failures: int) -> int:
     return min(policy.max, policy.first << min(failures - 1, 62))
 
 
-def backoff(policy: RetryPolicy, failures: int, chance: float) -> int:
-    """Full jitter: calls that failed together do not return together. `chance`: random, 0 ≤ chance < 1."""
-    return int(ceiling(policy, failures) * chance)
-
-
-def probe_after(policy: RetryPolicy, failures: int, chance: float) -> int:
-    """Equal jitter: at least half the ceiling, for an endpoint's single probe."""
-    return int(ceiling(policy, failures) * (0.5 + chance / 2))
-
-
 # Entries.
 
 CallOutcome = Literal["acknowledged", "retry", "dead"]
@@ -207,11 +197,12 @@ def result_of(  # noqa: PLR0911 - a decision table, one return per row
 ) -> CallResult:
     """Decide an entry's outcome.
 
-    `entry` is as it was `begun`; `reason` is the reply in words, `chance` as of `backoff`.
+    `entry` is as it was `begun`; `reason` is the reply in words; `chance` is random, 0 ≤ chance < 1.
     """
     if meaning.kind == "acknowledged":
         return Acked()
-    again = now + backoff(policy, max(entry.attempts, 1), chance)
+    # Full jitter: calls that failed together do not return together.
+    again = now + int(ceiling(policy, max(entry.attempts, 1)) * chance)
     match meaning.kind:
         case "rejected":
             return DeadLetter(reason)
@@ -296,8 +287,10 @@ def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *,
             return Health("healthy", failures, reason=reason)
         failures = max(failures, FAILURES_TO_OPEN)
         doublings = failures - FAILURES_TO_OPEN + 1
+    # Equal jitter: the single probe waits for half the ceiling at least.
+    probe_after = int(ceiling(policy, doublings) * (0.5 + chance / 2))
     # A wait of 0 seconds, or until a past date, would cause a storm of calls.
-    wait = meaning.wait or min(probe_after(policy, doublings, chance), _longest(mode))
+    wait = meaning.wait or min(probe_after, _longest(mode))
     return Health(mode, failures, now + wait, reason)
 
 

@@ -30,12 +30,6 @@ Origin = Literal["notify", "poll", "sweep", "baseline", "deletion", "resend"]
 
 FirstStatus = Literal["send", "adopt"]
 
-Unmapped = Literal["send", "ignore", "reject"]
-
-
-_ACCOUNTS = 10
-"""Times an account's limits: those of a watch with several."""
-
 
 class FusePolicy(NamedTuple):
     """How many new entries, and deletions among them, pass within `window` milliseconds."""
@@ -44,17 +38,12 @@ class FusePolicy(NamedTuple):
     max_deletions: int
     window: int
 
-    @property
-    def of_all_accounts(self) -> "FusePolicy":
-        """The policy for a watch whose rows name their accounts."""
-        return FusePolicy(_ACCOUNTS * self.max_changes, _ACCOUNTS * self.max_deletions, self.window)
-
 
 class StatusRules(NamedTuple):
     """How labels become statuses: section `status` of a watch."""
 
     map: Mapping[str, str]
-    unmapped: Unmapped
+    unmapped: Literal["send", "ignore", "reject"]
     deleted: str
 
 
@@ -181,12 +170,8 @@ def content_of(observation: Observation | None) -> Content | None:
     return row.content if isinstance(row, Reportable) else None
 
 
-Mapped = tuple[str, str | None]
-"""The status to send, and why it must not be sent."""
-
-
-def map_status(rules: StatusRules, label: str | None, *, deleted: bool = False) -> Mapped | None:
-    """The status for a label; None if the label is ignored.
+def map_status(rules: StatusRules, label: str | None, *, deleted: bool = False) -> tuple[str, str | None] | None:
+    """The status to send for a label, and why it must not be sent; None if the label is ignored.
 
     NULL and blanks are the one label "", which has a status only if the map has it.
     """

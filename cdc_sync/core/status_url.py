@@ -58,7 +58,10 @@ class AllowedHosts:
         origin, path = _parts(url)
         reason = self._origin_refusal(origin)
         if path and reason is None:
-            reason = _path_refusal(url, path)
+            if _is_trap(path, _ROUNDS + 1, _TRAPS_OF_A_PATH):  # the URL encodes the id once more
+                reason = coded("url-path", "a proxy that decodes its path would lead it elsewhere")
+            elif (application_id := id_in(url)) is not None:
+                reason = id_refusal(application_id)
         if reason is None:
             return None
         return coded("url-refused", "the URL %(url)s may not be called: %(reason)s", url=repr(url), reason=reason)
@@ -191,10 +194,3 @@ def _is_trap(text: str, rounds: int, traps: re.Pattern[str]) -> bool:
         if text == encoded:
             return traps.search(text) is not None
     return True
-
-
-def _path_refusal(url: str, path: str) -> str | None:
-    if _is_trap(path, _ROUNDS + 1, _TRAPS_OF_A_PATH):  # the URL encodes the id once more
-        return coded("url-path", "a proxy that decodes its path would lead it elsewhere")
-    application_id = id_in(url)
-    return None if application_id is None else id_refusal(application_id)

@@ -1,6 +1,6 @@
 """One call: its address, its reply, and what that means for its entry and for its endpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,17 +43,18 @@ class Calls:
         entry = begun(entry, endpoints.clock()).addressed(endpoints.settings.built)
         try:
             refusal = endpoints.settings.allowed.refusal(entry.content.url)
-            end = self._refused(entry, refusal) if refusal else await self._call(entry, endpoint)
+            if refusal:
+                end = Finished(entry, DeadLetter(refusal), {"reason": refusal}, endpoints.clock())
+            else:
+                end = await self._call(entry, endpoint)
         finally:
             seconds = endpoints.monotonic() - started
             endpoints.end(endpoint, seconds)
         waited = max((end.at - entry.queued_at) / 1000 - seconds, 0.0)  # the two terms come from two clocks
-        why, of = end.reply["reason"], (entry.watch, entry.application_id)
-        self.observe(events.CallEnded(*of, end.result.outcome, why, entry.attempts, seconds, waited))
+        outcome, why = end.result.outcome, end.reply["reason"]
+        ended = events.CallEnded(entry.watch, entry.application_id, outcome, why, entry.attempts, seconds, waited)
+        self.observe(ended)
         return end._replace(reply={**end.reply, "seconds": round(seconds, 4)})
-
-    def _refused(self, entry: Entry, reason: str) -> Finished:
-        return Finished(entry, DeadLetter(reason), {"reason": reason}, self.endpoints.clock())
 
     async def _call(self, entry: Entry, endpoint: Endpoint) -> Finished:
         settings = self.endpoints.settings
@@ -79,12 +80,18 @@ class Calls:
         endpoints.unsaved[endpoint.name] = health
         self.changed()
         if health.mode != before.mode or (health.mode != "healthy" and health.reason != before.reason):
-            self.report(endpoint.name, health)
+            self._report(endpoint)
 
-    def report(self, name: str, health: Health) -> None:
-        """Report an endpoint's health."""
+    def report_learned(self, pending: Collection[str]) -> None:
+        """Report the health that the store had of an endpoint, once it is among those with something pending."""
+        for endpoint in [each for each in self.endpoints.unreported if each.name in pending]:
+            self.endpoints.unreported.discard(endpoint)
+            self._report(endpoint)
+
+    def _report(self, endpoint: Endpoint) -> None:
+        health = endpoint.health
         wait = max(health.until - self.endpoints.clock(), 0) / 1000
-        self.observe(events.EndpointChanged(name, health.mode, health.reason, wait))
+        self.observe(events.EndpointChanged(endpoint.name, health.mode, health.reason, wait))
 
 
 _REDIRECT = "HTTP %(status)s, a redirect, which is never followed (is hellowork.base_url right?)"

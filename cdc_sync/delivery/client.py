@@ -300,7 +300,9 @@ def _in_words(error: Exception) -> Reason:  # noqa: PLR0911 - a table, one retur
         case aiohttp.ClientConnectorSSLError():
             return coded("tls", "TLS: %(cause)s", cause=_ssl_reason(error))
         case aiohttp.ClientConnectorError():
-            place, cause = f"{error.host}:{error.port}", _os_reason(error.os_error)
+            # asyncio's text has the address, not the reason.
+            cause = os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
+            place = f"{error.host}:{error.port}"
             return coded("unconnectable", "no connection to %(place)s (%(cause)s)", place=place, cause=cause)
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | aiohttp.ClientOSError():
             return coded("lost-before-answer", "the connection was lost before the answer")
@@ -313,11 +315,6 @@ def _in_words(error: Exception) -> Reason:  # noqa: PLR0911 - a table, one retur
             return coded("no-final-reply", "more than %(most)s interim replies (1xx) and no final one", most=most)
         case _:
             return coded("call-failed", "the call failed (%(cause)s)", cause=type(error).__name__)
-
-
-def _os_reason(error: OSError) -> str:
-    # asyncio's text has the address, not the reason.
-    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _ssl_reason(error: aiohttp.ClientConnectorSSLError) -> str:

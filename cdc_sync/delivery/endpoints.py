@@ -55,27 +55,6 @@ class SenderSettings:
     expected: Collection[str] = ()
 
 
-@dataclass(slots=True)
-class Pace:
-    """Spaces calls by a rate limit. Times are seconds of a monotonic clock.
-
-    Attributes:
-        next_at: when the next call may be made.
-    """
-
-    next_at: float = 0.0
-
-    def take(self, now: float, rate: float) -> None:
-        """Count a call that is made."""
-        # From the planned time: else late wake-ups would lower the rate.
-        was_planned = now - self.next_at <= min(_LATENESS, 1 / rate)
-        self.next_at = (self.next_at if was_planned else now) + 1 / rate
-
-    def wait(self, now: float) -> float:
-        """Seconds until the next call may be made."""
-        return max(self.next_at - now, 0.0)
-
-
 @dataclass(slots=True, eq=False)
 class Endpoint:
     """One endpoint as the sender knows it.
@@ -84,6 +63,7 @@ class Endpoint:
         name: scheme, host and port, and the account.
         ready: the entries in memory whose calls have not begun, in the order of their turns.
         under_way: how many calls.
+        next_at: when the next call may begin by a rate limit, in seconds of the monotonic clock.
         most: calls at once: few while it recovers.
         is_quick: whether its last answer came soon.
     """
@@ -92,7 +72,7 @@ class Endpoint:
     health: Health = HEALTHY
     ready: dict[EntryId, Entry] = field(default_factory=dict)
     under_way: int = 0
-    pace: Pace = field(default_factory=Pace)
+    next_at: float = 0.0
     most: int = sys.maxsize
     is_quick: bool = False
 
@@ -131,8 +111,9 @@ class Endpoints:
     until: int = sys.maxsize
 
     def of(self, lane: Lane) -> Endpoint:
-        """A lane's endpoint."""
-        return self._named(lane[0])
+        """A lane's endpoint, which is new if it had no entry before."""
+        name, _ = lane
+        return self.all.get(name) or self.all.setdefault(name, Endpoint(name))
 
     def is_configured(self, endpoint: str) -> bool:
         """Whether an endpoint's account is configured."""
@@ -143,7 +124,7 @@ class Endpoints:
         for name, health in healths.items():
             if not self.is_configured(name):
                 continue
-            endpoint = self._named(name)
+            endpoint = self.all.setdefault(name, Endpoint(name))
             endpoint.heed(with_other_credentials(health))
             if health.mode != "healthy":
                 self.unreported.add(endpoint)
@@ -169,7 +150,7 @@ class Endpoints:
 
     def may_call(self, endpoint: Endpoint) -> bool:
         """Whether a call may begin."""
-        if self.settings.rate is not None and endpoint.pace.wait(self.monotonic()):
+        if self.settings.rate is not None and self.monotonic() < endpoint.next_at:
             return False
         half = (self.settings.concurrency + 1) // 2
         if len(self.all) > 1 and not endpoint.is_quick and endpoint.under_way >= half:
@@ -181,7 +162,10 @@ class Endpoints:
         self.under_way += 1
         endpoint.under_way += 1
         if self.settings.rate is not None:
-            endpoint.pace.take(self.monotonic(), self.settings.rate)
+            now, between = self.monotonic(), 1 / self.settings.rate
+            # From the planned time: else late wake-ups would lower the rate.
+            is_in_time = now - endpoint.next_at <= min(_LATENESS, between)
+            endpoint.next_at = (endpoint.next_at if is_in_time else now) + between
 
     def end(self, endpoint: Endpoint, seconds: float) -> None:
         """A call has ended, after so many seconds."""
@@ -208,7 +192,4 @@ class Endpoints:
 
     def _expect(self) -> None:
         for name in self.settings.expected:
-            self._named(name)
-
-    def _named(self, name: str) -> Endpoint:
-        return self.all.get(name) or self.all.setdefault(name, Endpoint(name))
+            self.all.setdefault(name, Endpoint(name))

@@ -15,7 +15,7 @@ An application is in memory once for each account, and once for each watch. Of e
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
@@ -40,10 +40,6 @@ Application = tuple[str, str]
 def lane_of(entry: Entry) -> Lane:
     """An entry's lane."""
     return entry.content.endpoint, entry.watch
-
-
-def _application_of(entry: Entry) -> Application:
-    return entry.content.account, entry.application_id
 
 
 @dataclass(slots=True)
@@ -84,33 +80,24 @@ class Lanes:
         """What may be sent of a lane now."""
         return "none" if self.waits(lane) else self.endpoints.admits(self.endpoints.of(lane))
 
-    def due(self) -> dict[Endpoint, list[Lane]]:
-        """The lanes that may be read now, by endpoint."""
+    def limits(self, loaded: Collection[Endpoint]) -> dict[Lane, int]:
+        """How much to read now, by lane. Their endpoints and the `loaded` ones divide the room."""
         now, due = self.endpoints.now(), defaultdict[Endpoint, list[Lane]](list)
         for lane, at in self.unread.items():
             if at <= now and self.admits(lane) != "none":
                 due[self.endpoints.of(lane)].append(lane)
-        return due
-
-    def divide(self, number: int) -> None:
-        """Divide the room among so many endpoints."""
         room = _ROOM * self.endpoints.settings.concurrency
-        self.share = max(room // max(number, 1), _LEAST)
-
-    def limits(self, due: Mapping[Endpoint, Sequence[Lane]]) -> dict[Lane, int]:
-        """How much to read now of the lanes that are `due`."""
+        self.share = max(room // max(len({*due, *loaded}), 1), _LEAST)
         limits = dict[Lane, int]()
         for endpoint, lanes in due.items():
-            if left := self._left(endpoint):
+            left = self.share - len(endpoint.ready)
+            if self.endpoints.admits(endpoint) == "probe":
+                left = 0 if endpoint.ready else 1
+            elif 2 * left < self.share:
+                left = 0  # to read few costs as much as to read many
+            if left:
                 limits.update(dict.fromkeys(lanes[:left], max(left // len(lanes), 1)))
         return limits
-
-    def _left(self, endpoint: Endpoint) -> int:
-        """How many entries of an endpoint to read; none while half of its share is taken: few cost as much as many."""
-        if self.endpoints.admits(endpoint) == "probe":
-            return 0 if endpoint.ready else 1
-        left = self.share - len(endpoint.ready)
-        return 0 if 2 * left < self.share else left
 
 
 @dataclass(slots=True)
@@ -153,43 +140,35 @@ class Memory:
             self._forget_if_ready(of)
         for endpoint in applied.corrected:
             self.lanes.read_at((endpoint, applying.watch), AT_ONCE)
+        now = self.endpoints.now()
         for entry in applied.entries:
-            self._enqueued(entry)
-
-    def _enqueued(self, entry: Entry) -> None:
-        """Take a new entry into memory, if it is due, and its lane is read up and has room."""
-        lane, now = lane_of(entry), self.endpoints.now()
-        is_read_up = self.lanes.unread.get(lane, math.inf) > now
-        has_room = not self.lanes.waits(lane) and len(self.endpoints.of(lane).ready) < self.lanes.share
-        if entry.due_at <= now and is_read_up and has_room:
-            self._enter(entry, lane)
-        else:
-            self.lanes.read_at(lane, entry.due_at)
+            lane = lane_of(entry)
+            is_read_up = self.lanes.unread.get(lane, math.inf) > now
+            has_room = not self.lanes.waits(lane) and len(self.endpoints.of(lane).ready) < self.lanes.share
+            if entry.due_at <= now and is_read_up and has_room:
+                self._enter(entry, lane)
+            else:
+                self.lanes.read_at(lane, entry.due_at)
 
     # Reading.
 
     def take_wanted(self) -> dict[Lane, Wanted]:
         """What to read now. These lanes have had their turn: the answer says when the next one is."""
-        due = self.lanes.due()
-        self.lanes.divide(len({*due, *self.loaded}))
-        limits = self.lanes.limits(due)
-        besides = self._in_memory() if limits else {}
-        wanted = dict[Lane, Wanted]()
+        limits, wanted = self.lanes.limits(self.loaded), dict[Lane, Wanted]()
+        if not limits:
+            return wanted
+        # By watch, the applications that need not be read: in memory, or behind what is.
+        besides: defaultdict[str, list[str]] = defaultdict(list)
+        for entry in self.entries.values():
+            besides[entry.watch].append(entry.application_id)
+        for (_, application_id), lanes in self.behind.items():
+            for _, watch in lanes:
+                besides[watch].append(application_id)
         for lane, limit in limits.items():
             del self.lanes.unread[lane]
             probing = self.endpoints.of(lane).health.mode in ("open", "paused")
             wanted[lane] = Wanted(limit, besides.get(lane[1], ()), probing)
         return wanted
-
-    def _in_memory(self) -> defaultdict[str, list[str]]:
-        """By watch, the applications that need not be read: in memory, or behind what is."""
-        found: defaultdict[str, list[str]] = defaultdict(list)
-        for entry in self.entries.values():
-            found[entry.watch].append(entry.application_id)
-        for (_, application_id), lanes in self.behind.items():
-            for _, watch in lanes:
-                found[watch].append(application_id)
-        return found
 
     def take_in(self, found: DueEntries | None) -> None:
         """Take what was read into memory. None: it could not be read; a look follows."""
@@ -203,22 +182,21 @@ class Memory:
 
     def _enter(self, entry: Entry, lane: Lane) -> None:
         """Take a due entry into memory, or see to it that its lane is read again."""
-        of, application = entry.id, _application_of(entry)
+        of, application = entry.id, (entry.content.account, entry.application_id)
         if of in self.entries:
             return  # a completion says when to read it
         if application in self.behind:
             self.behind[application].add(lane)
-        elif entry.application_id in self.deciding or not self._has_place(lane):
-            self.lanes.read_at(lane, AT_ONCE)
-        else:
-            endpoint = self.endpoints.of(lane)
-            self.entries[of] = endpoint.ready[of] = entry
-            self.behind[application] = set()
-            self.loaded[endpoint] = None
-
-    def _has_place(self, lane: Lane) -> bool:
+            return
         admitted = self.lanes.admits(lane)
-        return admitted == "all" or (admitted == "probe" and not self.endpoints.of(lane).ready)
+        has_place = admitted == "all" or (admitted == "probe" and not self.endpoints.of(lane).ready)
+        if entry.application_id in self.deciding or not has_place:
+            self.lanes.read_at(lane, AT_ONCE)
+            return
+        endpoint = self.endpoints.of(lane)
+        self.entries[of] = endpoint.ready[of] = entry
+        self.behind[application] = set()
+        self.loaded[endpoint] = None
 
     # Calls.
 
@@ -229,7 +207,11 @@ class Memory:
             return None
         for endpoint in self.loaded:
             is_fewer = chosen is None or endpoint.under_way < chosen.under_way
-            if is_fewer and endpoints.may_call(endpoint) and (first := self._first(endpoint)) is not None:
+            if not is_fewer or not endpoints.may_call(endpoint):
+                continue
+            # The first entry about whose application no apply decides.
+            first = next((each for each in endpoint.ready if each[1] not in self.deciding), None)
+            if first is not None:
                 chosen, of = endpoint, first
                 if not chosen.under_way:
                     break
@@ -242,15 +224,14 @@ class Memory:
         endpoints.begin(chosen)
         return entry, chosen
 
-    def _first(self, endpoint: Endpoint) -> EntryId | None:
-        """The first entry about whose application no apply decides."""
-        return next((each for each in endpoint.ready if each[1] not in self.deciding), None)
-
-    def pace_wait(self) -> float:
-        """Seconds until a rate limit allows a call; infinite if none waits for that."""
-        rate, moment = self.endpoints.settings.rate, self.endpoints.monotonic()
-        waits = [] if rate is None else [endpoint.pace.wait(moment) for endpoint in self.loaded]
-        return min(filter(None, waits), default=math.inf)
+    def seconds_left(self) -> float:
+        """Seconds until a lane may be read, or a rate limit allows a call; infinite if nothing waits for that."""
+        left = (self.lanes.next_at() - self.endpoints.clock()) / 1000
+        if self.endpoints.settings.rate is not None:
+            moment = self.endpoints.monotonic()
+            waits = [endpoint.next_at - moment for endpoint in self.loaded if endpoint.next_at > moment]
+            left = min([left, *waits])
+        return left
 
     def completed(self, of: EntryId) -> None:
         """The result of an entry's call is in the store."""
@@ -281,5 +262,6 @@ class Memory:
 
     def _leave(self, of: EntryId) -> None:
         """An application has left memory: read the lanes that have something else of it."""
-        for lane in self.behind.pop(_application_of(self.entries.pop(of))):
+        entry = self.entries.pop(of)
+        for lane in self.behind.pop((entry.content.account, entry.application_id)):
             self.lanes.read_at(lane, AT_ONCE)

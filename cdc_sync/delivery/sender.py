@@ -4,15 +4,17 @@
                              ▲
                              └── what an apply has just enqueued
 
-- A turn with the store (`turns`) completes what has ended, for many calls at once, and reads ahead, so that the next
-  entry to call is in memory (`memory`). Nothing of that is written.
+- A turn with the store completes what has ended, for many calls at once, and reads ahead, so that the next entry to
+  call is in memory (`memory`). Nothing of that is written. The store runs its jobs in order, so there is one turn at a
+  time; other calls' ends collect for the next one. After a turn that failed all is tried again; what had ended stays in
+  memory meanwhile.
 - Up to `concurrency` workers call. Each takes an entry and begins its call in one step of the event loop, and ends when
   no call may begin. `Sender._dispatch` makes further ones whenever that may have changed.
 
 The store's transactions change memory by effects, which run in the order of their commits
 (`store.driver.Driver.transact`): an entry leaves memory after its completion, and before a later read's result enters.
 
-**A call begins** (`Sender._begin`) if its entry is in memory and no apply decides about its application;
+**A call begins** (`Sender._work`) if its entry is in memory and no apply decides about its application;
 `Endpoints.may_call` and `may_begin` allow it; the last turn with the store worked; and fewer than `concurrency` are
 under way.
 **It is repeated or given up** as `core.replies` decides by its reply. It is repeated, too, if its result is not in the
@@ -23,21 +25,47 @@ One `Sender` runs once.
 """
 
 import asyncio
+import math
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeVar
 
 from cdc_sync.core import events
 from cdc_sync.core.batch import Applied, BesideApply
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import Applying, Entry
+from cdc_sync.core.outbox import Applying, DueEntries, Lane, Wanted
+from cdc_sync.core.replies import Finished, Health
 from cdc_sync.delivery.calling import Calls
 from cdc_sync.delivery.client import Caller
-from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings
+from cdc_sync.delivery.endpoints import Endpoints, SenderSettings
 from cdc_sync.delivery.memory import Lanes, Memory
-from cdc_sync.delivery.turns import Outbox, Turns
 from cdc_sync.event_loop import ungrouped
 from cdc_sync.wall_clock import wall_clock
+
+T = TypeVar("T")
+_Effect = Callable[[T | None], None]
+
+
+class Outbox(Protocol):
+    """The part of the store that the sender uses; see `store.delivery.Delivery`."""
+
+    async def due(
+        self, wanted: Mapping[Lane, Wanted], now: int, latest: int, effect: _Effect[DueEntries]
+    ) -> DueEntries:
+        """See `Delivery`."""
+
+    async def lanes(self) -> dict[Lane, int]:
+        """See `Delivery`."""
+
+    async def healths(self) -> dict[str, Health]:
+        """See `Delivery`."""
+
+    async def complete(
+        self, finished: Sequence[Finished], health: Mapping[str, Health], effect: _Effect[dict[Lane, int]]
+    ) -> dict[Lane, int]:
+        """See `Delivery`."""
 
 
 class Sender(BesideApply):
@@ -72,15 +100,25 @@ class Sender(BesideApply):
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        self._outbox = outbox
         self._observe = observe
         self._may_begin = may_begin
+        self._look_every = look_every
+        self._store_retry = store_retry
         self._endpoints = Endpoints(settings, clock, monotonic)
         self._memory = Memory(self._endpoints, Lanes(self._endpoints, may_send))
         self._calls = Calls(caller, self._endpoints, observe, self.recheck, chance)
-        self._turns = Turns(outbox, self._memory, observe, self._turned, look_every=look_every, retry=store_retry)
         self._group = asyncio.TaskGroup()
-        self._workers: set[asyncio.Task[None]] = set()
+        self._workers: list[asyncio.Task[None]] = []
         self._turning: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
+        """Whether another turn follows at once."""
+        self._ended: list[Finished] = []
+        """The calls to complete in the next turn."""
+        self._look_at = -math.inf
+        """When to look at all lanes, by the monotonic clock."""
+        self._has_learned = False
+        self._store_works = True
         self._once = False
         """Whether to try only what is due at the beginning, once."""
         self._stopping = False
@@ -97,24 +135,107 @@ class Sender(BesideApply):
     def _dispatch(self) -> None:
         """Let workers look for calls that may begin: one for each entry whose call has not begun."""
         ready = len(self._memory.entries) - len(self._memory.calling)
+        # One that has just ended takes no place: it has not seen what changed since.
+        self._workers = [worker for worker in self._workers if not worker.done()]
         free = self._endpoints.settings.concurrency - len(self._workers)
         for _ in range(min(free, ready)):
-            self._start_worker()
+            work = self._work()
+            try:
+                self._workers.append(self._group.create_task(work))
+            except RuntimeError:  # the sender does not run, or ends by a failure or a cancellation
+                work.close()
+                return
 
     async def _work(self) -> None:
-        """Call as long as a call may begin. No pause comes between its beginning and the check that it may."""
-        while (begun := self._begin()) is not None:
-            self._turns.complete(await self._calls.make(*begun))
+        """Call as long as a call may begin. No pause comes between its beginning and the checks that it may."""
+        # Nothing is sent that may not be recorded.
+        while not self._stopping and self._store_works and self._may_begin():
+            begun = self._memory.begin()
+            if begun is None:
+                return
+            if self._endpoints.settings.rate:
+                self._woken.set()  # the next turn waits for the next call's time
+            end = await self._calls.make(*begun)
+            self._ended.append(end)
+            self._woken.set()
             self._dispatch()  # the reply may let several begin
 
-    def _begin(self) -> tuple[Entry, Endpoint] | None:
-        """Begin the next call, if one may begin."""
-        if self._stopping or not self._turns.work or not self._may_begin():
-            return None  # nothing is sent that may not be recorded
-        begun = self._memory.begin()
-        if begun is not None and self._endpoints.settings.rate:
-            self._turns.wake()  # it waits for the next one's time
-        return begun
+    # Turns with the store.
+
+    async def _take_turns(self) -> None:
+        """Take turns until the last call has ended and is completed.
+
+        Raises:
+            StoreError: in a run that tries once, the store failed.
+        """
+        endpoints, memory = self._endpoints, self._memory
+        while True:
+            self._woken.clear()
+            try:
+                await self._turn()
+                self._report_store(None)
+            except StoreError as error:
+                self._report_store(error)
+                if self._once:
+                    raise
+                await asyncio.sleep(self._store_retry)
+                self._look_at = -math.inf
+                self._woken.set()
+            if endpoints.unreported:
+                self._calls.report_learned({name for name, _ in memory.lanes.unread})
+            self._dispatch()
+            if self._once and not (memory.entries or memory.deciding or self._woken.is_set()):
+                self._stopping = True
+                self._woken.set()
+            if self._stopping and not endpoints.under_way and not self._ended:
+                return
+            if not self._woken.is_set():
+                look = self._look_at - endpoints.monotonic()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(min(look, memory.seconds_left()), 0.0)):
+                        await self._woken.wait()
+
+    async def _turn(self) -> None:
+        """Complete what has ended, look at all lanes if it is time, and read what is due."""
+        endpoints, memory = self._endpoints, self._memory
+        if self._ended:
+            await self._complete()
+        if not self._has_learned:
+            endpoints.learn(await self._outbox.healths())
+            self._has_learned = True
+        if endpoints.monotonic() >= self._look_at:
+            # Before the answer, so that a look that is wanted meanwhile is not lost.
+            self._look_at = endpoints.monotonic() + self._look_every
+            for lane, due_at in (await self._outbox.lanes()).items():
+                memory.lanes.read_at(lane, due_at)
+        if wanted := memory.take_wanted():
+            latest = endpoints.clock() + endpoints.settings.horizon
+            await self._outbox.due(wanted, endpoints.now(), latest, memory.take_in)
+            self._woken.set()  # there may be more
+
+    async def _complete(self) -> None:
+        """Complete calls. Their entries leave memory, and what is still pending of their applications is read."""
+        endpoints, memory = self._endpoints, self._memory
+        ended, self._ended = self._ended, []
+        healths, endpoints.unsaved = endpoints.unsaved, {}
+
+        def completed(pending: Mapping[Lane, int] | None) -> None:
+            if pending is None:
+                self._ended = ended + self._ended
+                endpoints.unsaved = healths | endpoints.unsaved
+                return
+            for end in ended:
+                memory.completed(end.entry.id)
+            for lane, due_at in pending.items():
+                memory.lanes.read_at(lane, due_at)
+
+        await self._outbox.complete(ended, healths, completed)
+
+    def _report_store(self, error: StoreError | None) -> None:
+        """Report the first turn that fails, and the first one that works again."""
+        worked, self._store_works = self._store_works, error is None
+        if worked != self._store_works:
+            self._observe(events.StoreFailed(error.message, code=error.code) if error else events.StoreRecovered())
 
     # Beside an apply.
 
@@ -126,9 +247,9 @@ class Sender(BesideApply):
         """See `core.batch.BesideApply`."""
         self._memory.end_apply(applying, applied)
         if applied is None:
-            self._turns.look()
+            self._look_at = -math.inf
         self._dispatch()
-        self._turns.wake()
+        self._woken.set()
 
     # What changes from outside.
 
@@ -137,12 +258,13 @@ class Sender(BesideApply):
         self._memory.forget()
         for name in self._endpoints.use(settings):
             self._observe(events.EndpointGone(name))
-        self._turns.wake()
+        self._woken.set()
 
     def look(self) -> None:
         """Read the outbox again: somebody else has written it. Entries whose calls have not begun leave memory."""
         self._memory.forget()
-        self._turns.look()
+        self._look_at = -math.inf
+        self._woken.set()
 
     def pause(self, paused: Collection[str]) -> None:
         """Pause calls to these endpoints (see `ALL_ENDPOINTS`), and resume them to others."""
@@ -155,7 +277,7 @@ class Sender(BesideApply):
     def recheck(self) -> None:
         """What may be sent has changed: what may not leaves memory, and what may is read."""
         self._memory.forget(lambda lane: self._memory.lanes.admits(lane) == "none")
-        self._turns.wake()
+        self._woken.set()
 
     # Life.
 
@@ -164,8 +286,7 @@ class Sender(BesideApply):
         self._is_over.clear()
         try:
             async with self._group:
-                turns = self._turns.run(self._have_calls_ended, once=self._once)
-                self._turning = self._group.create_task(turns)
+                self._turning = self._group.create_task(self._take_turns())
         finally:
             self._is_over.set()
 
@@ -186,7 +307,8 @@ class Sender(BesideApply):
 
         Returns whether one was cut off, or its result is not in the store.
         """
-        self._end()
+        self._stopping = True
+        self._woken.set()
         over = asyncio.ensure_future(self._is_over.wait())
         await asyncio.wait([over], timeout=grace)
         for task in (self._turning, *self._workers):
@@ -194,35 +316,3 @@ class Sender(BesideApply):
                 task.cancel()
         await over
         return bool(self._memory.calling)
-
-    def _end(self) -> None:
-        """Begin no more calls."""
-        self._stopping = True
-        self._turns.wake()
-
-    def _have_calls_ended(self) -> bool:
-        """Whether no call is under way, and none begins any more."""
-        return self._stopping and not self._endpoints.under_way
-
-    def _turned(self) -> None:
-        """A turn with the store is over."""
-        endpoints, memory = self._endpoints, self._memory
-        if endpoints.unreported:
-            pending = {name for name, _ in memory.lanes.unread}
-            for endpoint in [each for each in endpoints.unreported if each.name in pending]:
-                endpoints.unreported.discard(endpoint)
-                self._calls.report(endpoint.name, endpoint.health)
-        self._dispatch()
-        if self._once and not (memory.entries or memory.deciding or self._turns.is_woken):
-            self._end()
-
-    def _start_worker(self) -> None:
-        """Start a worker, unless the sender does not run, or ends by a failure or a cancellation."""
-        work = self._work()
-        try:
-            task = self._group.create_task(work)
-        except RuntimeError:
-            work.close()
-            return
-        self._workers.add(task)
-        task.add_done_callback(self._workers.discard)

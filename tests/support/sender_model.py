@@ -108,6 +108,7 @@ class World:
         self.tally: dict[str, int] = defaultdict(int)
         self.last_called: list[str] = []
         self.rival_lock = asyncio.Lock()
+        self.cancelled: list[Application] = []
 
     # HelloWork.
 
@@ -159,6 +160,9 @@ class World:
 
     async def open(self) -> None:
         """Start, after a crash or an end."""
+        for each in self.cancelled:
+            each.is_dirty = True  # the store may have been closed before its apply: a start sweeps
+        self.cancelled.clear()
         self.store = await self.backend.open()
         self.transact = self.store.driver.transact
         self.store.driver.transact = self.slowly  # type: ignore[method-assign] # the fault that is injected
@@ -345,6 +349,7 @@ class World:
             # Rivals' applies are waited for: else their order is not known.
             if fate < 0.15 and some[0].watch in WATCHES:
                 applying.cancel()
+                self.cancelled += some
                 self.tally["cancelled callers"] += 1
             elif fate < 0.6:
                 await applying

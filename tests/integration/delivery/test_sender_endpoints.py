@@ -1,7 +1,6 @@
 """An endpoint that refuses us, asks us to wait, or is down: left alone as a whole, and asked by single calls."""
 
 import asyncio
-import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,15 +15,16 @@ from support.builders import HOUR, SECOND, WATCH, a_batch, an_observation, some_
 from support.emulated import Emulator
 from support.eventually import eventually
 from support.faults import Delay, Fault, Html, Reset, Status
-from support.sending import LOOPBACK, QUICK, SLOW, Delivery, delivery
+from support.sending import LOOPBACK, QUICK, SETTINGS, SLOW, Delivery, delivery
 
 from cdc_sync.core.conditions import NONE, Conditions, fold
 from cdc_sync.core.events import EndpointChanged, Event, SendingPaused, SendingResumed
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import ALL_ENDPOINTS, FAILURES_TO_OPEN, Reply
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.delivery.endpoints import Pace
+from cdc_sync.delivery.endpoints import Endpoints
 from cdc_sync.delivery.sender import Sender
+from cdc_sync.wall_clock import wall_clock
 
 IDS = tuple(f"a{number:02}" for number in range(20))
 MANY = tuple(f"a{number:02}" for number in range(80))
@@ -328,23 +328,39 @@ async def test_each_endpoint_has_its_own(desk: Delivery) -> None:
         assert last - first < 3.2
 
 
-def test_one_call_then_the_next_one_in_its_time() -> None:
-    pace = Pace()
-    assert pace.wait(1000.0) == 0.0
-    pace.take(1000.0, 4.0)
+class Paced:
+    """An endpoint with a rate limit, and a monotonic clock that a test moves."""
 
-    assert math.isclose(pace.wait(1000.2), 0.05)
-    assert pace.wait(1000.25) == 0.0
+    def __init__(self, rate: float) -> None:
+        self.now = 1000.0
+        self.endpoints = Endpoints(replace(SETTINGS, rate=rate), wall_clock, lambda: self.now)
+        self.endpoint = self.endpoints.of(("https://one.example:443", "w"))
+
+    def may_call(self, now: float) -> bool:
+        self.now = now
+        return self.endpoints.may_call(self.endpoint)
+
+    def call(self) -> None:
+        assert self.may_call(self.now)
+        self.endpoints.begin(self.endpoint)
+        self.endpoints.end(self.endpoint, 0.0)
+
+
+def test_one_call_then_the_next_one_in_its_time() -> None:
+    paced = Paced(rate=4.0)
+
+    paced.call()
+
+    assert [paced.may_call(moment) for moment in (1000.0, 1000.2, 1000.25)] == [False, False, True]
 
 
 def test_late_calls_do_not_lower_the_rate() -> None:
-    pace, now = Pace(), 1000.0
+    paced = Paced(rate=10.0)
     for _ in range(100):
-        assert pace.wait(now) == 0.0
-        pace.take(now, 10.0)
-        now += pace.wait(now) + 0.03
+        paced.call()
+        paced.now = paced.endpoint.next_at + 0.03
 
-    assert now - 1000.0 < 100 / 10.0 + 0.2
+    assert paced.now - 1000.0 < 100 / 10.0 + 0.2
 
 
 # A customer whose key is refused, and one whose endpoint is slow, cost a third one nothing.

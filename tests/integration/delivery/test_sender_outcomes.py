@@ -1,7 +1,7 @@
 """The design's table "What a reply means", row by row: what is in the outbox afterwards, and what is told of it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +10,18 @@ from support.builders import HOUR, MINUTE, SECOND, WATCH
 from support.emulated import Emulator, EmulatorOptions
 from support.eventually import eventually
 from support.faults import Delay, Fault, HalfAnswer, Html, LostAnswer, Redirect, Reset, Status
-from support.sending import SLOW, Delivery, delivery
+from support.sending import SETTINGS, SLOW, Delivery, an_entry, delivery
 from support.store_steps import entry_of, events_of, story_of, told_status, waiting_entry
 
+from cdc_sync.core.batch import Applied
 from cdc_sync.core.events import CallEnded, EndpointChanged, Event, StoreFailed, StoreRecovered
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.replies import RetryPolicy
+from cdc_sync.core.outbox import DueEntries, Lane, Wanted
+from cdc_sync.core.replies import Finished, Health, RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts
+from cdc_sync.delivery.client import Client
+from cdc_sync.delivery.sender import Sender
+from cdc_sync.store.driver import Effect
 
 KEEPS_AT_IT = replace(SLOW, give_up_after=HOUR, not_found_for=MINUTE)
 
@@ -280,6 +285,55 @@ async def test_it_goes_on_as_soon_as_the_store_can_be_read(desk: Delivery, hello
 
     assert len(hellowork.calls) == len(IDS)
     assert of_the_store(desk) == [FAILED, RECOVERED]
+
+
+class Recovering:
+    """An empty store: the second look at it fails, and the third one is answered when a test says so."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.is_asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def healths(self) -> dict[str, Health]:
+        return {}
+
+    async def lanes(self) -> dict[Lane, int]:
+        self.looks += 1
+        if self.looks == 2:
+            raise StoreError("store-unusable", "the disk is full")
+        if self.looks == 3:
+            self.is_asked.set()
+            await self.may_answer.wait()
+        return {}
+
+    async def due(self, wanted: Mapping[Lane, Wanted], now: int, latest: int, effect: Effect[DueEntries]) -> DueEntries:
+        raise AssertionError
+
+    async def complete(
+        self, finished: Sequence[Finished], health: Mapping[str, Health], effect: Effect[dict[Lane, int]]
+    ) -> dict[Lane, int]:
+        effect({})
+        return {}
+
+
+async def test_what_is_enqueued_while_the_store_recovers_is_called(client: Client, hellowork: Emulator) -> None:
+    """The only worker's place is free at once, when it has found that it may not call."""
+    outbox = Recovering()
+    sender = Sender(
+        outbox, client, replace(SETTINGS, concurrency=1), lambda _: None, look_every=HOUR / SECOND, store_retry=0.0
+    )
+    running = asyncio.create_task(sender.run())
+    await eventually(lambda: outbox.looks == 1, "the first look")
+    sender.look()
+    await outbox.is_asked.wait()
+
+    applying = sender.begin_apply(WATCH, ["a1"])
+    sender.end_apply(applying, Applied(entries=[an_entry(base_url=hellowork.url)]))
+    outbox.may_answer.set()
+
+    await hellowork.wait_for_calls(1, timeout=5)
+    await sender.stop()
+    await running
 
 
 @pytest.mark.parametrize("step", ["read", "complete", "look"])
