@@ -36,6 +36,8 @@ _TIMESTAMP = 1114
 _TIMESTAMPTZ = 1184
 _DATES = {_DATE: "date", _TIMESTAMP: "timestamp", _TIMESTAMPTZ: "timestamptz"}
 _TEXT = 25
+_NEVER_BLANK = frozenset({"smallint", "integer", "bigint", "uuid"})
+"""Types whose texts are never blank: whether one is NULL an index can answer."""
 
 _SQL = expressions.sections("reading.sql")
 
@@ -154,7 +156,10 @@ class Mapping:
         """Whether a mapped id or URL is NULL or blank, as in `core.rows`."""
         if mapped is None:
             return sql.SQL("true")
-        trimmed = composed("pg_catalog.btrim({}::text, {})", expressions.expression(mapped), BLANKS)
+        value = expressions.expression(mapped)
+        if isinstance(mapped, PlainColumn) and self.facts.columns[mapped.name].type in _NEVER_BLANK:
+            return composed("({} IS NULL)", value)
+        trimmed = composed("pg_catalog.btrim({}::text, {})", value, BLANKS)
         return composed("(coalesce({}, '') OPERATOR(pg_catalog.=) '')", trimmed)
 
     def digests_element(self) -> sql.Composed:

@@ -95,11 +95,11 @@ class Statements:
         texts = [expressions.key_text(mark) for mark in marks]
         rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, *texts)
         keys = self.select(*self._mapping.key_texts, CLOCK, *texts)
-        width, of_keys = self._width + len(marks), len(self._names) + 1 + len(marks)
+        width, width_of_keys = self._width + len(marks), len(self._names) + 1 + len(marks)
         first, following = (
             Paging(
                 rows=_bounded(composed("{} {}", rows, page), width),
-                keys=_bounded(composed("{} {}", keys, page), of_keys),
+                keys=_bounded(composed("{} {}", keys, page), width_of_keys),
             )
             for page in _pages(self._mapping, *marks, type_=type_)
         )

@@ -39,13 +39,14 @@ class Sweep:
     """One sweep.
 
     Attributes:
+        catch_up: its capture's.
         worked: seconds until the last step, without a wait for a lost connection's end.
     """
 
     def __init__(self, capture: Capture) -> None:
         self._intake, self._watch, self._steps = capture.intake, capture.parts.name, capture.parts.steps
         self._sees_deletions = capture.sees_deletions
-        self._catch_up = capture.catch_up
+        self.catch_up = capture.catch_up
         self._shape = capture.intake.shape_of_digests
         self._rows = 0
         # The database's clock at the last page.
@@ -153,13 +154,13 @@ class Sweep:
     async def _repair(self, rows: list[Observation]) -> None:
         """Let the capture catch up; read again and apply the rows that still differ, and count the missed ones."""
         repaired = Counter[str]()
-        await self._catch_up()
+        await self.catch_up()
         different = self._different(rows, await self._known(rows))
         rows = [row for row in rows if row.key in different]
         deleted = {row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted}
         parts = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
         if any(applied.written for applied in parts):
-            await self._catch_up()  # the capture names by now what it has not missed
+            await self.catch_up()  # the capture names by now what it has not missed
         missed = self._missed({row.application_id: row.key for row in rows if row.application_id is not None})
         for applied in parts:
             found = [result.decision for result in applied.results if result.application_id in missed]
@@ -187,7 +188,7 @@ class Sweep:
         absent = {id_: each for id_, each in known.items() if id_ not in there and each.key not in unreadable}
         if not absent:
             return {}
-        await self._catch_up()
+        await self.catch_up()
         after = await store.capture.known(self._watch, list(absent))
         suspected = await store.capture.suspected(self._watch, list(absent))
         return {id_: now.key for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected}
@@ -209,7 +210,7 @@ class Sweep:
         async with self._intake.lock:
             applied = await self._intake.apply(self._intake.batch("sweep")._replace(resolved=gone))
         if applied.suspected:
-            await self._catch_up()
+            await self.catch_up()
         missed = applied.suspected & self._missed(absent)
         if missed and self._sees_deletions:
             await self._count({"gone": len(missed)})

@@ -164,6 +164,8 @@ class WatchWorker:
         """
         if self._parts.database.failure is not None:
             raise self._parts.database.failure.with_traceback(None)  # one try for all of its watches
+        # A watch that cannot be captured leaves the sessions open for the others.
+        await stack.enter_async_context(self._parts.database.sessions(self._parts.name))
         intake = await stack.enter_async_context(connect(self._parts))
         await _explained(intake, _compare(intake))
         return intake

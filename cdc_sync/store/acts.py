@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -316,8 +317,7 @@ class ForgetAccount(Request[int]):
         last = self.after + NUMBERS
         records = await transaction.rows("records_of_account", mark=mark, after=self.after, last=last)
         # What is acknowledged next for another account's entry needs the record.
-        nothing = None, None, None, None, None, False
-        await transaction.write("acknowledge", [(*of, *nothing) for *of, has_entry in sorted(records) if has_entry])
+        await transaction.write("unacknowledge", sorted(of for *of, has_entry in records if has_entry))
         await forget_records(transaction, sorted((watch, id_) for watch, id_, has_entry in records if not has_entry))
         act.count(removed + len(records))
         return removed + len(records)
@@ -398,12 +398,18 @@ KINDS: Final[dict[str, type[Request[Any]]]] = {
 """All kinds, by the name in the table: there are no others."""
 
 
+@cache
+def arguments_of(kind: type[Request[Any]]) -> TypeAdapter[Request[Any]]:
+    """What writes and reads a kind's arguments."""
+    return TypeAdapter(kind)
+
+
 async def answered(
     transaction: Transaction, what: str, arguments: str, clock: Clock, captured: Captured
 ) -> tuple[dict[str, Any], list[PersonActed]]:
     """Execute a request of a kind with these arguments, as JSON; returns its answer, and what was done."""
     try:
-        request = TypeAdapter[Request[Any]](KINDS[what]).validate_json(arguments)
+        request = arguments_of(KINDS[what]).validate_json(arguments)
     except (KeyError, ValidationError):
         return {"refused": message("request-unknown", what=what)}, []
     now = clock.for_people()

@@ -327,7 +327,8 @@ async def _write(  # noqa: PLR0917 - what was decided
     new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
     changed_at = at if any(one.decision != "adopt" for one in plan.results) else None
     counted = None if plan.fuse == fuse else fuse_text(plan.fuse)
-    await transaction.write("tally", [(watch, new, changed_at, counted)])
+    if new or changed_at is not None or counted is not None:
+        await transaction.write("tally", [(watch, new, changed_at, counted)])
     if fuse.blown_at is not None:
         await mend(transaction, watch)
 

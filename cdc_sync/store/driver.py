@@ -91,6 +91,9 @@ def no_effect(_: object) -> None:
 RunGroup = Callable[[Transaction], Coroutine[Any, Any, list[Any]]]
 """Runs the first jobs of a group; returns their results."""
 
+_LARGEST_GROUP = 256
+"""Jobs of one transaction: if one of them fails, each has a transaction of its own."""
+
 _GROUP_LASTS = 0.5
 """Seconds after which a group takes no further job: a renewal goes before those that wait."""
 
@@ -251,7 +254,7 @@ class Driver(ABC):
         if self._first:
             return [self._first.popleft()]
         jobs = [self._jobs.popleft()]
-        while self._jobs and not (jobs[0].alone or self._jobs[0].alone):
+        while self._jobs and len(jobs) < _LARGEST_GROUP and not (jobs[0].alone or self._jobs[0].alone):
             jobs.append(self._jobs.popleft())
         return jobs
 

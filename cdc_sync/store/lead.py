@@ -10,7 +10,7 @@ import platform
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -128,7 +128,7 @@ async def present_leader(store: Store) -> Leader | None:
 async def begin_to_lead(driver: Driver, ours: Leader) -> Leader:
     """Write the leader's row; returns it."""
     leader = replace(ours, since=driver.clock.for_people())
-    await driver.write("lead", [(1, *astuple(leader))])
+    await driver.run("lead", **asdict(leader))
     return leader
 
 

@@ -5,8 +5,6 @@ from itertools import groupby
 from typing import Any
 from uuid import uuid4
 
-from pydantic import TypeAdapter
-
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import Emit, PersonActed
 from cdc_sync.core.outbox import EntryState
@@ -21,6 +19,7 @@ from cdc_sync.store.acts import (
     Request,
     SeenEntry,
     answered,
+    arguments_of,
     forget_records,
     forget_traces,
     paused,
@@ -54,7 +53,7 @@ class Operation(Role):
     async def add_request(self, request: Request[Any], within: float) -> str:
         """Add a request that expires after so many seconds; returns its id."""
         id_, what, milliseconds = uuid4().hex, type(request), round(within * 1000)
-        arguments = TypeAdapter(what).dump_json(request).decode()
+        arguments = arguments_of(what).dump_json(request).decode()
         await self.driver.run("add_request", id=id_, what=what.__name__, arguments=arguments, within=milliseconds)
         return id_
 

@@ -128,7 +128,7 @@ class Rig:
         """One sweep; the capture catches up unless another one is given."""
         sweep = Sweep(self.capture)
         if fast is not None:
-            sweep._catch_up = fast.catch_up
+            sweep.catch_up = fast.catch_up
         return await sweep.run()
 
     async def pass_grace(self) -> int:

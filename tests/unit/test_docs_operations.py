@@ -24,7 +24,7 @@ PAGE = (DOCS / "operations.md").read_text(encoding="utf-8")
 ALERTS = PACKAGE / "files" / "alerts.yaml"
 DASHBOARD = PACKAGE / "files" / "grafana-dashboard.json"
 
-# Raised by name, or where a driver's error has a meaning of its own.
+# Raised where a driver's error has a meaning of its own.
 _RAISED = re.compile(r'\bSourceError\(\s*"([a-z-]+)",')
 
 

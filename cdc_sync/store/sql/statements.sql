@@ -50,6 +50,7 @@ s.deleted AND s.acknowledged_at < :before AND NOT @has_entry
 o.state = 'pending' AND o.endpoint = :endpoint AND o.watch = :watch
 
 -- name: @prunable
+-- The numbers of lines of the history that are too old, or too many.
 SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
  WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep
 
@@ -389,12 +390,13 @@ SELECT name, message, since FROM @condition ORDER BY since, name;
 -- name: leader
 SELECT holder, host, process, place, since, lease, beat, backend, configuration, stopped FROM @leader;
 
--- name: lead(one integer, holder text, host text, process integer, place text, since bigint, lease float8, beat bigint, backend integer, configuration text, stopped boolean)
-INSERT INTO @leader @given
+-- name: lead
+INSERT INTO @leader (one, holder, host, process, place, since, lease, beat, backend, configuration, stopped)
+VALUES (1, :holder, :host, :process, :place, :since, :lease, 0, :backend, :configuration, FALSE)
 ON CONFLICT (one) DO UPDATE
    SET holder = excluded.holder, host = excluded.host, process = excluded.process, place = excluded.place,
-       since = excluded.since, lease = excluded.lease, beat = excluded.beat, backend = excluded.backend,
-       configuration = excluded.configuration, stopped = excluded.stopped;
+       since = excluded.since, lease = excluded.lease, beat = 0, backend = excluded.backend,
+       configuration = excluded.configuration, stopped = FALSE;
 
 -- name: stop_leading
 UPDATE @leader SET stopped = TRUE WHERE holder = :holder;
@@ -577,6 +579,11 @@ DELETE FROM @outbox WHERE watch = :watch;
 -- By the account in their metadata, some numbers at a time.
 SELECT s.watch, s.application_id, @has_entry FROM @snapshot s
  WHERE s.number > :after AND s.number <= :last AND replace(s.metadata, :mark, '') <> s.metadata;
+
+-- name: unacknowledge(watch text, application_id text)
+UPDATE @snapshot AS s
+   SET status = NULL, job_id = NULL, deleted = NULL, metadata = NULL, acknowledged_at = NULL, adopted = FALSE
+  FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
 
 -- name: entries_of_account
 SELECT count(*) FROM @outbox WHERE replace(metadata, :mark, '') <> metadata;

@@ -717,7 +717,8 @@ async def test_works_without_wakeup_and_holds_the_fence(two_phase_server: str, o
 
         ats.execute("COMMIT PREPARED 'first phase'")
 
-        await waiting
+        async with asyncio.timeout(60):
+            await waiting
         assert one(ats, COUNT) == 3
 
 

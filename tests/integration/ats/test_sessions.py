@@ -4,7 +4,7 @@ import asyncio
 import errno
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -377,7 +377,9 @@ async def how_it_ended(task: asyncio.Task[None], within: float) -> SourceError:
     return error
 
 
-async def errors_in_silence(database: str, number: int, directions: tuple[Direction, ...]) -> list[SourceError]:
+async def errors_in_silence(
+    database: str, number: int, directions: tuple[Direction, ...], are_impatient: Callable[[], Awaitable[None]]
+) -> list[SourceError]:
     """How a listener, a holder, and a listener that begins only then end when the network falls silent."""
     async with (
         proxy_to(database) as proxy,
@@ -386,6 +388,7 @@ async def errors_in_silence(database: str, number: int, directions: tuple[Direct
         own_session(proxy.dsn) as idle,
     ):
         holder = asyncio.create_task(held.hold(prove_every=0.1))
+        await are_impatient()
         proxy.fall_silent(*directions)
         beginner = asyncio.create_task(idle.listen("beginner", Bell().ring, Bell().proved))
         return list(await asyncio.gather(*(how_it_ended(task, within=30) for task in (listener, holder, beginner))))
@@ -426,12 +429,17 @@ async def test_locks_are_taken_and_given_back_while_it_listens(database: str, at
 
 async def test_a_connection_that_falls_silent_is_noticed(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In both directions or in one only, and from the first statement on."""
-    monkeypatch.setattr(module, "ANSWERS_WITHIN", 2.0)
     silences: tuple[tuple[Direction, ...], ...] = ((), ("requests",), ("answers",))
+
+    all_have_begun = asyncio.Barrier(len(silences))
+
+    async def are_impatient() -> None:
+        await all_have_begun.wait()
+        monkeypatch.setattr(module, "ANSWERS_WITHIN", 0.5)
 
     # They take their time: before they give up, the driver tries to cancel its statement, for ten seconds.
     errors = await asyncio.gather(
-        *(errors_in_silence(database, number, directions) for number, directions in enumerate(silences))
+        *(errors_in_silence(database, number, directions, are_impatient) for number, directions in enumerate(silences))
     )
 
     for listener, holder, beginner in errors:

@@ -284,7 +284,7 @@ class Interrupted:
         patched.setattr(reader, "parts_by_key", parts)
         rig = self._rig
         sweep = Sweep(rig.capture)
-        sweep._catch_up = lambda: self._step(rig.drain.catch_up)
+        sweep.catch_up = lambda: self._step(rig.drain.catch_up)
         return await sweep.run()
 
     async def _step(self, do: Callable[[], Awaitable[Any]]) -> Any:
