@@ -25,12 +25,15 @@ DO $cdc_sync$ BEGIN
     PERFORM pg_catalog.set_config('search_path', pg_catalog.current_setting('cdc_sync.own_path'), true);
 END $cdc_sync$;
 
--- The relation to which the login's own search_path leads; pg_table_is_visible() would ask the pinned one.
+-- The relation to which the login's own search_path leads; pg_table_is_visible() would ask the pinned one. Each schema is
+-- asked by itself: thousands of others may have a table of this name.
 -- name: in_own_schemas
-(SELECT o.oid FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace s ON s.oid = o.relnamespace,
-               pg_catalog.current_setting('cdc_sync.own_schemas', true) AS own (schemas)
-         WHERE o.relname = {name} AND s.nspname = ANY (nullif(own.schemas, '')::name[])
-         ORDER BY pg_catalog.array_position(nullif(own.schemas, '')::name[], s.nspname) LIMIT 1)
+(SELECT found.oid FROM (
+        SELECT own.place, (SELECT o.oid FROM pg_catalog.pg_class o WHERE o.relname = {name} AND o.relnamespace = (
+                           SELECT s.oid FROM pg_catalog.pg_namespace s WHERE s.nspname = own.schema)) AS oid
+          FROM pg_catalog.unnest(nullif(pg_catalog.current_setting('cdc_sync.own_schemas', true), '')::name[])
+               WITH ORDINALITY AS own (schema, place)) AS found
+  WHERE found.oid IS NOT NULL ORDER BY found.place LIMIT 1)
 
 -- Whether ALTER DEFAULT PRIVILEGES of a role gives others more than reading: it would be rights on all that it makes here.
 -- name: gives_by_default
