@@ -11,7 +11,6 @@ from support.builders import HOUR, WATCH
 from support.eventually import eventually
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, one, rows, run
-from support.store_steps import events_of, known_one
 
 from cdc_sync.ats.database import Steps
 from cdc_sync.ats.intake import Intake
@@ -31,40 +30,6 @@ async def settled(rig: Rig) -> None:
         await rig.pass_grace()
     assert await rig.deliver() == []
     assert len(rig.heard(Decided)) == said
-
-
-# A candidate goes to another job: the row is deleted, and another inserted.
-
-
-async def test_a_move_in_one_transaction_is_no_deletion(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1", "interview")
-    async with open_rig() as rig:
-        await rig.adopt()
-        with ats.transaction():
-            delete(ats, 1)
-            insert(ats, 2, "a1", "interview", job_id="J2")
-
-        await rig.drain.catch_up()
-
-        assert await rig.deliver() == [("a1", "interview", "J2")]
-        assert (await known_one(rig.store)).key == ("2",)
-        await settled(rig)
-        assert "suspected" not in await events_of(rig.store)
-
-
-async def test_a_move_in_two_transactions_within_the_grace_is_no_deletion(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    async with open_rig() as rig:
-        await rig.adopt()
-        delete(ats, 1)
-        await rig.drain.catch_up()
-        assert await rig.deliver() == []
-        insert(ats, 2, "a1", job_id="J2")
-        await rig.drain.catch_up()
-
-        assert await rig.deliver() == [("a1", "applied", "J2")]
-        assert await rig.pass_grace() == 1
-        await settled(rig)
 
 
 async def test_two_applications_may_swap_their_rows(ats: Ats, open_rig: OpenRig) -> None:
@@ -128,19 +93,6 @@ async def test_the_last_of_them_to_go_takes_the_application_along(ats: Ats, open
         await settled(rig)
 
 
-async def test_a_row_whose_key_changes_is_the_same_application(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    async with open_rig() as rig:
-        await rig.adopt()
-        ats.execute("UPDATE public.applications SET id = 77")
-        await rig.drain.catch_up()
-        await rig.pass_grace()
-
-        assert await rig.deliver() == []
-        assert (await known_one(rig.store)).key == ("77",)
-        await settled(rig)
-
-
 async def test_a_row_that_gets_another_id_leaves_one_application_and_begins_another(
     ats: Ats, open_rig: OpenRig
 ) -> None:
@@ -172,23 +124,6 @@ async def test_a_row_that_loses_its_id_is_no_deletion(ats: Ats, open_rig: OpenRi
 # Deletions are believed after their grace, and after a fresh read that agrees.
 
 
-async def test_a_deletion_is_told_with_the_last_known_job(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1", "interview", job_id="J7")
-    async with open_rig() as rig:
-        await rig.adopt()
-        delete(ats, 1)
-        await rig.drain.catch_up()
-        assert await rig.deletions.confirm_due() == 0, "not before the grace is over"
-        assert await rig.deliver() == []
-
-        assert await rig.pass_grace() == 1
-
-        (entry,) = await rig.entries()
-        assert entry.kinds == {"deleted", "status"}
-        assert await rig.deliver() == [("a1", "deleted", "J7")]
-        assert await rig.pass_grace() == 0
-
-
 async def test_a_suspicion_survives_a_restart_and_is_confirmed_in_batches(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     insert(ats, 2, "a2")
@@ -200,22 +135,6 @@ async def test_a_suspicion_survives_a_restart_and_is_confirmed_in_batches(ats: A
     async with open_rig(steps=Steps(confirmed=1)) as rig:
         assert await rig.pass_grace() == 2
         assert await rig.deliver() == [("a1", "deleted", "J1"), ("a2", "deleted", "J1")]
-
-
-@pytest.mark.parametrize("column", ["deleted_at", "gone"])
-async def test_a_soft_deletion_waits_for_its_grace(ats: Ats, open_rig: OpenRig, column: str) -> None:
-    ats.execute("ALTER TABLE public.applications ADD gone boolean")
-    insert(ats, 1, "a1")
-    async with open_rig(columns={"deleted": column}) as rig:
-        await rig.adopt()
-        gone: dict[str, Any] = {column: True if column == "gone" else "2024-01-01"}
-        update(ats, 1, **gone)
-        await rig.drain.catch_up()
-        assert await rig.deliver() == []
-        await rig.pass_grace()
-
-        assert await rig.deliver() == [("a1", "deleted", "J1")]
-        assert (await rig.sweep()).repaired == {}
 
 
 async def test_a_row_that_leaves_where_is_no_deletion(ats: Ats, open_rig: OpenRig) -> None:

@@ -166,19 +166,6 @@ async def test_a_baseline_adopts_many_rows_in_pages_without_a_call(ats: Ats, ope
         assert (await rig.sweep()).repaired == {}
 
 
-async def test_a_baseline_is_made_once(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    async with open_rig() as rig:
-        await rig.adopt()
-    insert(ats, 2, "a2")
-    async with open_rig() as rig:
-        assert (await rig.adopt()).rows == 1
-
-        assert rig.heard(BaselineProgress) == []
-        await rig.drain.catch_up()
-        assert await rig.deliver() == [("a2", "applied", "J1")]
-
-
 async def test_a_baseline_goes_on_after_a_failure_in_the_middle(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,19 +221,6 @@ async def test_what_changes_behind_its_back_is_in_the_log(
         await rig.pass_grace()
         assert await rig.deliver() == [("a2", "deleted", "J1")], "a8 was never known"
         assert (await rig.sweep()).repaired == {}
-
-
-async def test_a_restart_reports_none_of_them_twice(
-    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(1, 6):
-        insert(ats, number, f"a{number}")
-    async with open_rig(baseline="send") as rig:
-        await adopt_pages(1, rig, monkeypatch)
-        assert len(await rig.deliver()) == 3
-    async with open_rig(baseline="send") as rig:
-        assert (await rig.adopt()).rows == 5
-        assert len(await rig.deliver()) == 2
 
 
 @pytest.mark.parametrize(("apart", "live"), [(1, "first"), (5, "last")])

@@ -21,7 +21,6 @@ from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.reading import Digests
 from cdc_sync.ats.row_security import Hiding
-from cdc_sync.core.events import RowsHidden, RowsVisible
 from cdc_sync.core.rows import Key
 
 HIDE_1 = """
@@ -52,52 +51,6 @@ def open_daemons_rig(database: str, ats: Ats, role: str, tmp_path: Path) -> Open
         return rig(config, tmp_path)
 
     return open_daemons_rig
-
-
-async def test_a_policy_of_a_moment_ago(ats: Ats, open_daemons_rig: OpenDaemonsRig) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
-    async with open_daemons_rig() as watch:
-        await watch.adopt()
-        run(ats, HIDE_1)
-        update(ats, 1, 2, status="hired")
-        await watch.sweep()
-        assert await watch.pass_grace() == 1
-
-        assert await watch.deliver() == [("a2", "hired", "J1")], "what is seen goes on"
-        (held,) = await watch.entries("held")
-        assert (held.application_id, held.content.deleted) == ("a1", True)
-        assert held.reason is not None
-        assert "row-level security of public.applications may hide rows" in held.reason
-        (said,) = watch.heard(RowsHidden)
-        assert "CREATE POLICY" in said.message
-
-
-async def test_what_is_seen_again_was_never_gone(ats: Ats, open_daemons_rig: OpenDaemonsRig) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
-    async with open_daemons_rig() as watch:
-        await watch.adopt()
-        await watch.look_closer()
-        run(ats, HIDE_1)
-        await watch.sweep()
-        await watch.pass_grace()
-        await watch.look_closer()
-        await watch.look_closer()
-        assert (len(await watch.entries("held")), watch.sweeps_wanted) == (1, 1), "of the new policy"
-
-        run(ats, SHOW)
-        await watch.look_closer()
-        assert watch.sweeps_wanted == 2
-        await watch.sweep()
-
-        assert await watch.entries("held") == []
-        assert len(watch.heard(RowsHidden)) == 1
-        assert len(watch.heard(RowsVisible)) == 2, "at the beginning, and now"
-        delete(ats, 2)
-        await watch.drain.catch_up()
-        await watch.pass_grace()
-        assert await watch.deliver() == [("a2", "deleted", "J1")]
 
 
 async def test_a_doubt_lasts_until_the_next_look(ats: Ats, open_daemons_rig: OpenDaemonsRig, role: str) -> None:

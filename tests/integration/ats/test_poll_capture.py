@@ -72,19 +72,6 @@ async def test_a_change_becomes_an_entry_though_nothing_is_installed_or_can_be_w
         assert 0 < caught_up.seconds < 60
 
 
-async def test_what_is_read_again_is_no_news(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    async with polling(open_rig, lookback="1h") as (rig, poll):
-        update(ats, 1, status="hired")
-        assert len(await calls(rig, poll)) == 1
-        said = len(rig.said)
-
-        for _ in range(3):
-            assert await calls(rig, poll) == []
-
-        assert {type(observation) for observation in rig.said[said:]} == {CaughtUp}, "and is not spoken of"
-
-
 async def test_the_watermark_waits_for_it_and_then_goes_on(ats: Ats, other: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     async with polling(open_rig) as (rig, poll):
@@ -129,21 +116,6 @@ async def test_none_at_all_is_left_to_the_sweep(ats: Ats, open_rig: OpenRig) -> 
 
         assert (await rig.sweep(poll)).repaired == {"status": 2}
         assert await rig.deliver() == [("a1", "unmarked", "J1"), ("a2", "forgotten", "J1")]
-
-
-async def test_goes_on_where_it_was(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
-    async with polling(open_rig) as (_, poll):
-        await moved(poll)
-        reached = poll.watermark
-    update(ats, 2, status="hired")
-    delete(ats, 1)
-    async with polling(open_rig) as (rig, poll):
-        assert poll.watermark == reached
-
-        assert await calls(rig, poll) == [("a2", "hired", "J1")]
-        assert (await rig.sweep(poll)).repaired == {}
 
 
 async def test_a_poll_that_fails_leaves_the_watermark(ats: Ats, open_rig: OpenRig) -> None:

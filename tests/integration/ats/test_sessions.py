@@ -454,15 +454,6 @@ async def test_comes_whenever_it_is_asked_for(database: str) -> None:
             assert not running
 
 
-async def test_a_second_worker_of_the_watch_is_refused(database: str) -> None:
-    async with session(database, "applications"):
-        with pytest.raises(SourceError, match="Another cdc-sync works the watch applications") as raised:
-            async with session(database, "applications"):
-                pass
-
-    assert raised.value.kind == "unreachable"
-
-
 # Behind a pooler: a session that several clients use is no place for a lock, and nothing is left behind in it.
 
 
