@@ -40,7 +40,6 @@ def test_all_is_well_before_the_first_start_and_beside_the_daemon(installation: 
         installation.change("hw-1", status="SEEN")
         installation.settle(daemon)
         assert not daemon.events_named("lost")
-        assert daemon.stop() == 0
 
 
 def the_metrics_follow_the_work(daemon: DaemonProcess, installation: Installation) -> None:

@@ -62,4 +62,3 @@ def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
         )
         daemon.wait_until_ready()
         assert "a-revoked-key" not in daemon.logged
-        assert daemon.stop() == 0

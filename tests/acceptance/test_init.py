@@ -154,4 +154,3 @@ def test_run_refuses_while_something_is_undecided_and_what_only_looks_works(noti
         notify.configure(undecided=["key: none"])
         daemon.send_signal(signal.SIGHUP)
         daemon.wait_for_event("undecided[0]: key: none")
-        assert daemon.stop() == 0

@@ -41,7 +41,6 @@ def test_a_watch_more_and_a_watch_less(notify: Installation) -> None:
             ("applications", True),
             ("candidates", False),
         ]
-        assert daemon.stop() == 0
 
 
 def test_a_configuration_with_mistakes_is_refused_with_all_of_them(notify: Installation) -> None:
@@ -66,7 +65,6 @@ def test_a_configuration_with_mistakes_is_refused_with_all_of_them(notify: Insta
         notify.config.write_text(valid)
         daemon.reload()
         daemon.wait_until_ready()
-        assert daemon.stop() == 0
 
 
 def test_nothing_is_lost_or_repeated_however_often_it_is_reloaded_under_load(notify: Installation) -> None:
@@ -89,4 +87,3 @@ def test_nothing_is_lost_or_repeated_however_often_it_is_reloaded_under_load(not
         assert older_after_newer(hellowork.calls) == []
         keys = [call.idempotency_key for call in hellowork.calls if call.status == 200]
         assert len(keys) == len(set(keys)), "a call under way was repeated"
-        assert daemon.stop() == 0

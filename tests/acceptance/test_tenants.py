@@ -232,7 +232,6 @@ def test_the_example_works_on_tables_of_its_shape(poll: Installation, tmp_path_f
             )
         calls_are(daemon, poll.hellowork, "customer_17", "Screened")
         calls_are(daemon, poll.hellowork, "customer_42", "seen_by_recruiter")
-        assert daemon.stop() == 0
 
 
 def exchange(installation: Installation) -> None:
@@ -277,7 +276,6 @@ def test_schemas_that_exchanged_their_names_wait_for_a_person(vendor: Installati
         change(vendor, "tenant_1", "a", "SEEN")
         calls_are(daemon, vendor.hellowork, "a", "SEEN")
         assert statuses(vendor.hellowork, "b", "c") == [[], []]
-        assert daemon.stop() == 0
 
 
 def test_the_deletions_that_are_found_in_a_restored_table_are_held(vendor: Installation) -> None:
@@ -303,4 +301,3 @@ def test_the_deletions_that_are_found_in_a_restored_table_are_held(vendor: Insta
         delete(vendor, "tenant_1", "b")
         calls_are(daemon, vendor.hellowork, "b", "deleted")
         assert statuses(vendor.hellowork, "c") == [[]]
-        assert daemon.stop() == 0

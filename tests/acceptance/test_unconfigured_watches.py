@@ -48,7 +48,6 @@ def test_what_they_left_is_seen_waits_and_is_decided_about(notify: Installation)
     with notify.daemon() as daemon:
         notify.settle(daemon)
         assert notify.hellowork.told("hw-1") == notify.hellowork.told("hw-2") == [("SEEN", JOB)]
-        assert daemon.stop() == 0
 
 
 def test_it_is_forgotten_when_somebody_says_so_and_its_return_begins_with_a_baseline(notify: Installation) -> None:
@@ -76,4 +75,3 @@ def test_it_is_forgotten_when_somebody_says_so_and_its_return_begins_with_a_base
         notify.settle(daemon)
         notify.change("hw-1", status="HIRED")
         daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("HIRED", JOB)], "the next change's call")
-        assert daemon.stop() == 0
