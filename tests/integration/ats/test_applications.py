@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.applications import delete, insert, update
+from support.applications import delete, fill, insert, update
 from support.builders import HOUR, WATCH
 from support.eventually import eventually
 from support.rig import OpenRig, Rig
@@ -36,11 +36,8 @@ async def test_two_applications_may_swap_their_rows(ats: Ats, open_rig: OpenRig)
     insert(ats, 1, "a1", job_id="J1")
     insert(ats, 2, "a2", job_id="J2")
     async with open_rig() as rig:
-        await rig.adopt()
         ats.execute("UPDATE public.applications SET hellowork_id = CASE id WHEN 1 THEN 'a2' ELSE 'a1' END")
-        await rig.drain.catch_up()
-
-        assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "applied", "J1")]
+        assert await rig.calls() == [("a1", "applied", "J2"), ("a2", "applied", "J1")]
         await settled(rig)
 
 
@@ -51,16 +48,13 @@ async def test_of_live_rows_the_one_created_last_speaks(ats: Ats, open_rig: Open
     insert(ats, 1, "a1", job_id="newer", created_at="2024-02-01")
     insert(ats, 2, "a1", job_id="older", created_at="2024-01-01")
     async with open_rig() as rig:
-        await rig.adopt()
         assert await rig.told("a1") == {"a1": ("applied", "newer")}
         await settled(rig)
 
         update(ats, 2, status="edited")
-        await rig.drain.catch_up()
-        assert await rig.deliver() == []
+        assert await rig.calls() == []
         delete(ats, 1)
-        await rig.drain.catch_up()
-        assert await rig.deliver() == [("a1", "edited", "older")]
+        assert await rig.calls() == [("a1", "edited", "older")]
         await settled(rig)
 
 
@@ -68,7 +62,6 @@ async def test_equal_rows_of_one_application_do_not_flicker(ats: Ats, open_rig: 
     for number in (1, 2):
         insert(ats, number, "a1", job_id=f"J{number}", created_at="2024-01-01")
     async with open_rig() as rig:
-        await rig.adopt()
         assert await rig.told("a1") == {"a1": ("applied", "J2")}
         for number in (1, 2):
             ats.execute("UPDATE public.applications SET deleted_at = NULL, notes = 'x' WHERE id = %s", [number])
@@ -82,7 +75,6 @@ async def test_the_last_of_them_to_go_takes_the_application_along(ats: Ats, open
     insert(ats, 1, "a1", created_at="2024-01-01")
     insert(ats, 2, "a1", created_at="2024-01-02")
     async with open_rig() as rig:
-        await rig.adopt()
         for number in (2, 1):
             assert await rig.deliver() == []
             delete(ats, number)
@@ -98,13 +90,9 @@ async def test_a_row_that_gets_another_id_leaves_one_application_and_begins_anot
 ) -> None:
     insert(ats, 1, "a1")
     async with open_rig() as rig:
-        await rig.adopt()
         update(ats, 1, hellowork_id="a2")
-        await rig.drain.catch_up()
-        assert await rig.deliver() == [("a2", "applied", "J1")]
-        await rig.pass_grace()
-
-        assert await rig.deliver() == [("a1", "deleted", "J1")]
+        assert await rig.calls() == [("a2", "applied", "J1")]
+        assert await rig.later_calls() == [("a1", "deleted", "J1")]
         await settled(rig)
 
 
@@ -112,12 +100,9 @@ async def test_a_row_that_gets_another_id_leaves_one_application_and_begins_anot
 async def test_a_row_that_loses_its_id_is_no_deletion(ats: Ats, open_rig: OpenRig, id_: str | None) -> None:
     insert(ats, 1, "a1")
     async with open_rig() as rig:
-        await rig.adopt()
         update(ats, 1, hellowork_id=id_)
         await rig.drain.catch_up()
-        await rig.pass_grace()
-
-        assert await rig.deliver() == []
+        assert await rig.later_calls() == []
         await settled(rig)
 
 
@@ -125,10 +110,8 @@ async def test_a_row_that_loses_its_id_is_no_deletion(ats: Ats, open_rig: OpenRi
 
 
 async def test_a_suspicion_survives_a_restart_and_is_confirmed_in_batches(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
+    fill(ats, 2)
     async with open_rig() as rig:
-        await rig.adopt()
         delete(ats, 1, 2)
         await rig.drain.catch_up()
 
@@ -140,26 +123,21 @@ async def test_a_suspicion_survives_a_restart_and_is_confirmed_in_batches(ats: A
 async def test_a_row_that_leaves_where_is_no_deletion(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     async with open_rig(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}) as rig:
-        await rig.adopt()
         update(ats, 1, notes="test")
         await rig.drain.catch_up()
-        await rig.pass_grace()
-        assert await rig.deliver() == []
+        assert await rig.later_calls() == []
         assert (await rig.sweep()).repaired == {}
 
         update(ats, 1, status="hired")
-        await rig.drain.catch_up()
-        assert await rig.deliver() == []
+        assert await rig.calls() == []
         update(ats, 1, notes=None)
-        await rig.drain.catch_up()
-        assert await rig.deliver() == [("a1", "hired", "J1")]
+        assert await rig.calls() == [("a1", "hired", "J1")]
 
 
 @pytest.mark.parametrize("hours", [2, -100], ids=["forward", "backward"])
 async def test_a_suspicion_is_answered_soon_after_the_clock_was_set(ats: Ats, open_rig: OpenRig, hours: int) -> None:
     insert(ats, 1, "a1")
     async with open_rig(deletion_grace="1h") as rig:
-        await rig.adopt()
         delete(ats, 1)
         await rig.drain.catch_up()
         confirming = asyncio.create_task(rig.deletions.confirm())
@@ -178,19 +156,14 @@ KEY = ["id", "hellowork_id"]
 
 
 async def test_changes_that_were_recorded_before_it_are_found_by_the_sweep(ats: Ats, open_rig: OpenRig) -> None:
-    for number in (1, 2):
-        insert(ats, number, f"a{number}")
+    fill(ats, 2)
     async with open_rig() as rig:
-        await rig.adopt()
         update(ats, 1, status="hired")
         delete(ats, 2)
     async with open_rig(install=False, key=KEY) as rig:
-        await rig.adopt()
         await rig.drain.catch_up()
         await rig.sweep()
-        await rig.pass_grace()
-
-        assert await rig.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
+        assert await rig.later_calls() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
 
 
 # Each step of capture is one apply, beside which no call of its applications begins.
@@ -224,10 +197,8 @@ def intake_of(rig: Rig, deliveries: Deliveries) -> Intake:
 
 
 async def test_what_all_rows_together_tell_is_a_second_apply(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
+    fill(ats, 2)
     async with open_rig() as rig:
-        await rig.adopt()
         delete(ats, 1)
         insert(ats, 3, "a1", job_id="J2")
         update(ats, 2, status="hired")
@@ -284,8 +255,8 @@ async def test_a_deletion_reads_no_table_as_a_whole(ats: Ats, open_rig: OpenRig)
     columns = {"application_id": looked_up("hellowork_id"), "status_url": looked_up("url")}
     watch: Any = {"columns": columns, "related": [{"table": "public.links", "key": ["application"]}]}
     await eventually(lambda: reads(ats)["links"][0] >= MADE, "the counts of what has made the table")
-    async with open_rig(**watch) as rig:
-        await rig.adopt()
+    async with open_rig(**watch):
+        pass
     looked, before = await ended(ats, 1), reads(ats)
     async with open_rig(install=False, **watch) as rig:
         for id_ in range(1, DELETED + 1):
@@ -311,15 +282,13 @@ FUSE = {"max_changes": 3, "max_deletions": 3, "window": "10m"}
 
 async def adopted(ats: Ats, open_rig: OpenRig, number: int, **watch: Any) -> None:
     """So many applications are known, and the daemon has ended."""
-    for each in range(1, number + 1):
-        insert(ats, each, f"a{each}")
+    fill(ats, number)
     async with open_rig(fuse=FUSE, **watch) as rig:
         await start(rig)
 
 
 async def start(rig: Rig) -> list[StatusRulesChanged]:
     """What a start does before it captures; returns what it says of the rules."""
-    await rig.adopt()
     await measure_edit(rig.intake)
     return rig.heard(StatusRulesChanged)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from support.applications import delete, insert, update
+from support.applications import delete, fill, insert, update
 from support.builders import WATCH
 from support.eventually import eventually
 from support.rig import Nothing, OpenRig, Rig, rig
@@ -62,8 +62,7 @@ async def test_a_doubt_lasts_until_the_next_look(ats: Ats, open_daemons_rig: Ope
         delete(ats, 2)
         await watch.drain.catch_up()
         run(ats, "ALTER ROLE {role} BYPASSRLS", role=role)
-        await watch.pass_grace()
-        assert await watch.deliver() == []
+        assert await watch.later_calls() == []
         assert len(await watch.entries("held")) == 1
 
 
@@ -343,8 +342,7 @@ async def test_a_read_that_fails_is_no_deletion(
     config = a_config(dsn_of(database, role), capture=capture)
     install_triggers(ats, a_config(database))
     grant(ats, config, role)
-    for number in range(1, ROWS + 1):
-        insert(ats, number, f"a{number}")
+    fill(ats, ROWS)
 
     def harm_it() -> None:
         if breaks:
@@ -367,9 +365,7 @@ async def test_a_read_that_fails_is_no_deletion(
         run(ats, mends, role=role)
     async with rig(config, tmp_path, steps) as watch:
         await watch.sweep(Nothing())
-        await watch.pass_grace()
-
-        assert [id_ for id_, _, _ in await watch.deliver()] == [f"a{ROWS}"]
+        assert [id_ for id_, _, _ in await watch.later_calls()] == [f"a{ROWS}"]
 
 
 @pytest.mark.parametrize(
@@ -383,10 +379,8 @@ async def test_a_read_that_fails_is_no_deletion(
 @pytest.mark.parametrize("mode", ["notify", "poll"])
 async def test_an_empty_table_goes_through_the_fuse(ats: Ats, open_rig: OpenRig, mode: str, how: str) -> None:
     capture = {"mode": mode, "watermark": "updated_at"}
-    for number in range(1, ROWS + 1):
-        insert(ats, number, f"a{number}")
+    fill(ats, ROWS)
     async with open_rig(install=mode == "notify", capture=capture, fuse={"max_deletions": 2}) as watch:
-        await watch.adopt()
         run(ats, how)
         if mode == "notify":
             await watch.drain.catch_up()
@@ -400,10 +394,8 @@ async def test_an_empty_table_goes_through_the_fuse(ats: Ats, open_rig: OpenRig,
 
 async def test_a_table_that_is_back_before_a_person_looks_takes_its_deletions_back(ats: Ats, open_rig: OpenRig) -> None:
     """As after a reload by DELETE and INSERT, or a restore."""
-    for number in range(1, ROWS + 1):
-        insert(ats, number, f"a{number}")
+    fill(ats, ROWS)
     async with open_rig(install=False, fuse={"max_deletions": 2}) as watch:
-        await watch.adopt()
         run(ats, "ALTER TABLE public.applications RENAME TO old; CREATE TABLE public.applications (LIKE public.old)")
         await watch.sweep(Nothing())
         await watch.pass_grace()

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.applications import insert, update
+from support.applications import fill, insert, update
 from support.binaries import server_binaries
 from support.builders import WATCH
 from support.eventually import eventually, in_time
@@ -59,7 +59,6 @@ async def test_between_record_and_commit_the_change_comes_again_and_is_said_once
     ats: Ats, open_rig: OpenRig, *, sent: bool
 ) -> None:
     async with open_rig() as rig:
-        await rig.adopt()
         insert(ats, 1, "a1")
         with pytest.raises(CrashError):
             await die(rig, *([rig.deliver] if sent else []))
@@ -75,13 +74,11 @@ async def test_between_record_and_commit_the_change_comes_again_and_is_said_once
 
 async def test_a_related_table_with_a_key_asks_for_none(ats: Ats, open_rig: OpenRig) -> None:
     ats.execute("CREATE TABLE public.rejections (application bigint, reason text)")
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
+    fill(ats, 2)
     rejected = "EXISTS (SELECT FROM public.rejections r WHERE r.application = t.id)"
     status = {"sql": f"CASE WHEN {rejected} THEN 'rejected' ELSE t.status END", "depends_on": ["id", "status"]}
     related = [{"table": "public.rejections", "key": ["application"]}]
     async with open_rig(columns={"status": status}, related=related) as rig:
-        await rig.adopt()
         ats.execute("INSERT INTO public.rejections VALUES (2, 'no'), (NULL, 'nobody'), (99, 'unknown')")
 
         await rig.drain.catch_up()
@@ -92,7 +89,6 @@ async def test_a_related_table_with_a_key_asks_for_none(ats: Ats, open_rig: Open
 
 async def test_a_log_that_keeps_what_is_deleted_is_an_error_the_second_time(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig() as rig:
-        await rig.adopt()
         insert(ats, 1, "a1")
         keep = "CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
         run(ats, keep)
@@ -233,10 +229,8 @@ async def test_one_that_vacuum_may_not_clean_is_given_back_when_it_is_half_full(
 async def test_no_writer_waits_for_it_and_it_waits_for_none(
     ats: Ats, other: Ats, open_session: OpenSession, open_rig: OpenRig
 ) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
+    fill(ats, 2)
     async with open_rig(capture=BOUND) as rig:
-        await rig.adopt()
         left = take(ats, MOST, vacuumed=False)
         other.execute("BEGIN")
         update(other, 1, status="hired")
@@ -283,7 +277,6 @@ async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[list[async
 @asynccontextmanager
 async def notify_mode(rig: Rig) -> AsyncIterator[NotifyCapture]:
     """All the loops of notify mode, with nothing that would find a change without the bell."""
-    await rig.adopt()
     async with running(*(job() for job in (await rig.drain.jobs()).values())):
         yield rig.drain
 
@@ -376,17 +369,14 @@ async def test_the_end_disarms(ats: Ats, open_rig: OpenRig) -> None:
 
 
 async def test_drains_without_being_rung_for_now_and_then(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(capture={"wakeup": "none", "poll_interval": "20ms"}) as rig:
-        await rig.adopt()
-        async with running(rig.drain.run()):
-            insert(ats, 1, "a1")
+    async with open_rig(capture={"wakeup": "none", "poll_interval": "20ms"}) as rig, running(rig.drain.run()):
+        insert(ats, 1, "a1")
 
-            await eventually(lambda: is_queued(rig, "a1"), "the entry")
+        await eventually(lambda: is_queued(rig, "a1"), "the entry")
 
 
 async def test_a_ring_during_a_drain_is_not_lost(ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_rig(capture=NEVER) as rig:
-        await rig.adopt()
         read = ChangeLog.read
 
         async def read_and_ring(log: ChangeLog, limit: int) -> Changes:
@@ -431,7 +421,6 @@ def missed(rig: Rig) -> list[int]:
 async def test_not_before_the_transaction_has_ended(ats: Ats, other: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     async with open_rig(capture=SOON) as rig:
-        await rig.adopt()
         ats.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
         other.execute("BEGIN")
         update(other, 1, status="hired")
@@ -456,8 +445,8 @@ async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: 
         " SELECT i, 'a' || i, 'NEW', 'j', now() FROM generate_series(1, %s) i",
         [number],
     )
-    async with open_rig(capture=FULL) as rig:
-        await rig.adopt()
+    async with open_rig(capture=FULL):
+        pass
 
     ats.execute("UPDATE public.applications SET status = 'hired' WHERE id <= %s", [recorded])
     assert one(ats, "SELECT pg_relation_size('cdc_sync.changes')") > SMALL_BACKLOG
