@@ -1,4 +1,4 @@
-"""A wall clock that is set: no wait begins, ends or lasts longer for it. See `test_leader_on_hosts.py` too."""
+"""A wall clock that is set: no wait begins, ends or lasts longer for it. `make torture-cluster` has several."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""docs/operations.md: set up as a service, upgraded, and back to the old version, by the commands as they stand there.
+"""docs/operations.md: a service is upgraded, and taken back to the old version, by the commands as they stand there.
 
 The host is a folder, and the service is `cdc-sync run`: tests/systemd follows the same page under a booted systemd.
 """
@@ -152,17 +152,6 @@ def update(ats: psycopg.Connection, application_id: str, status: str) -> None:
     ats.execute(
         "UPDATE applications SET status = %s, updated_at = now() WHERE hellowork_id = %s", (status, application_id)
     )
-
-
-def test_the_service_is_configured_and_started(host: Host, ats: psycopg.Connection, hellowork: HelloWork) -> None:
-    a_command(host.folder / "bin")
-    commands, secrets = steps(PAGE, "Configure and start it")
-
-    host.follow(commands, secrets.text)
-
-    change(ats, hellowork, "hw-1", "interview")
-    host.stop()
-    assert len(hellowork.calls) == 1
 
 
 def test_an_upgrade_and_the_way_back(host: Host, ats: psycopg.Connection, hellowork: HelloWork, tmp_path: Path) -> None:

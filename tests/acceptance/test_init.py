@@ -5,7 +5,7 @@ import signal
 import pytest
 import yaml
 from support.daemon_process import COMMAND, Finished
-from support.installation import PASSWORD, Installation, plainly
+from support.installation import PASSWORD, Installation
 
 FRENCH = """
 CREATE TABLE public.etapes (id serial PRIMARY KEY, libelle text);
@@ -121,17 +121,6 @@ def test_a_file_is_not_overwritten(french: Installation) -> None:
     full = init(french, "--output", "/dev/full", "--force")
     assert full.code == 1
     assert "/dev/full cannot be written: No space left on device" in full.stderr
-
-
-def test_wrong_answers_are_told(french: Installation) -> None:
-    for arguments, code, said in (
-        (["--table", "candidature"], 1, "has no table candidature"),
-        (["--table", "a.b.c"], 2, "is no table's name"),
-    ):
-        refused = init(french, *arguments)
-
-        assert (refused.code, refused.stdout) == (code, ""), arguments
-        assert said in plainly(refused)
 
 
 def test_run_refuses_while_something_is_undecided_and_what_only_looks_works(notify: Installation) -> None:

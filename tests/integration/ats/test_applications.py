@@ -1,8 +1,6 @@
 """An application is its id, not its row: rows come, go, double and change their ids."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,11 +11,8 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats, one, rows, run
 
 from cdc_sync.ats.database import Steps
-from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.status_rules import STATUS_RULES, measure_edit, to_text
-from cdc_sync.core.batch import Applied, BesideApply
 from cdc_sync.core.events import Decided, StatusRulesChanged
-from cdc_sync.core.outbox import Applying
 from cdc_sync.core.rows import StatusRules
 from cdc_sync.event_loop import end
 
@@ -164,51 +159,6 @@ async def test_changes_that_were_recorded_before_it_are_found_by_the_sweep(ats: 
         await rig.drain.catch_up()
         await rig.sweep()
         assert await rig.later_calls() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
-
-
-# Each step of capture is one apply, beside which no call of its applications begins.
-
-
-class Deliveries(BesideApply):
-    """A sender of which only its part in an apply is there."""
-
-    def __init__(self) -> None:
-        self.begun: list[Applying] = []
-        self.ended: list[tuple[Applying, Applied | None]] = []
-
-    def begin_apply(self, watch: str, application_ids: Sequence[str]) -> Applying:
-        assert watch == WATCH
-        applying = Applying(watch, application_ids)
-        self.begun.append(applying)
-        return applying
-
-    def end_apply(self, applying: Applying, applied: Applied | None) -> None:
-        self.ended.append((applying, applied))
-
-    @property
-    def of(self) -> list[list[str]]:
-        """The applications of each apply that has ended."""
-        assert self.begun == [applying for applying, _ in self.ended]
-        return [sorted(applying.application_ids) for applying in self.begun]
-
-
-def intake_of(rig: Rig, deliveries: Deliveries) -> Intake:
-    return Intake(replace(rig.intake.parts, beside_apply=deliveries), rig.intake.sessions, rig.intake.reader.mapping)
-
-
-async def test_what_all_rows_together_tell_is_a_second_apply(ats: Ats, open_rig: OpenRig) -> None:
-    fill(ats, 2)
-    async with open_rig() as rig:
-        delete(ats, 1)
-        insert(ats, 3, "a1", job_id="J2")
-        update(ats, 2, status="hired")
-        deliveries = Deliveries()
-
-        (applied,) = await intake_of(rig, deliveries).keys({("1",): 0, ("2",): 0, ("3",): 0}, "notify")
-
-        assert deliveries.of == [["a1", "a2"], ["a1"]]
-        assert [result.application_id for result in applied.results] == ["a2", "a1"]
-        assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "hired", "J1")]
 
 
 # An ATS without HelloWork's id: the id stands in a side table, and finding an application costs no read of a table.
