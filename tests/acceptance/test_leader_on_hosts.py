@@ -163,26 +163,6 @@ class TestPathToTheStoreCut:
         cluster_of.check(takeovers=1)
 
 
-class TestThreeDaemons:
-    def test_one_that_is_frozen_while_it_waits_to_lead_keeps_nobody_from_it(self, cluster_of: Cluster) -> None:
-        """It was started first, so it looks at the lock first."""
-        with cluster_of.daemons() as (leader, second), cluster_of.third.daemon(ready=False) as third:
-            third.wait_until_standby()
-            with cluster_of.work.going_on():
-                cluster_of.wait_for_calls_of(1, leader)
-                leader.kill()
-                killed = time.monotonic()
-                wait_until(lambda: time.monotonic() > killed + 3, "the standbys to wait for the end of its calls")
-                second.suspend()
-                cluster_of.wait_for_calls_of(3, third)
-                second.send_signal(signal.SIGCONT)
-                second.wait_until_standby()
-                cluster_of.wait_for_calls_of(3, third)
-                assert cluster_of.calls_of(2) == 0
-            cluster_of.wait_until_known(third)
-        cluster_of.check(takeovers=1)
-
-
 class TestContainers:
     """In each, the daemon is the first process: the other's number means itself, and no signal ends it by default."""
 

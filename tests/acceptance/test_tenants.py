@@ -1,28 +1,22 @@
 """Templates: a watch for each tenant's schema, while tenants are created, renamed, dropped and broken."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from psycopg import sql
 from support.daemon_process import RELOADED, DaemonProcess
 from support.hellowork_server import HelloWork
 from support.installation import (
-    API_KEY,
     JOB,
     SENTINEL,
     Installation,
-    a_hurry,
     a_watch,
     calls_are,
-    merged,
     plainly,
 )
 
 FOUND, GONE = "found tenants", "tenants are gone"
 LOOKED_WITHIN = 60.0
-_EXAMPLE = Path(__file__).parents[2] / "config" / "many-customers.yaml"
 
 
 @pytest.fixture
@@ -172,40 +166,6 @@ def test_a_schema_that_is_dropped_or_renamed_sends_no_deletion(vendor: Installat
         assert left["known"] >= 5
         told_of = {call.path.rpartition("/v1/applications/")[2] for call in hellowork.calls}
         assert told_of == {"4-0/status", f"{SENTINEL}/status"}
-
-
-def test_the_example_works_on_tables_of_its_shape(poll: Installation, tmp_path_factory: Any) -> None:
-    keys = tmp_path_factory.mktemp("keys")
-    own = {section: value for section, value in poll.document.items() if section != "watches"}
-    poll.document = merged(yaml.safe_load(_EXAMPLE.read_text(encoding="utf-8")), own)
-    poll.configure(
-        watches={
-            "applications": {
-                "hellowork": {"headers": {"X-Api-Key": f"${{file:{keys}/{{tenant}}}}"}},
-                "capture": a_hurry("poll"),
-            }
-        }
-    )
-    for schema in ("customer_17", "customer_42"):
-        (keys / schema).write_text(f"{API_KEY}\n")
-        create(poll, schema)
-        poll.ats.execute(
-            sql.SQL(
-                "CREATE TABLE {0}.stages (id int PRIMARY KEY, label text);"
-                "INSERT INTO {0}.stages VALUES (1, 'Read'), (2, 'Screened'); GRANT SELECT ON {0}.stages TO {1};"
-                "ALTER TABLE {0}.applications ADD COLUMN stage_id int"
-            ).format(sql.Identifier(schema), sql.Identifier(poll.role))
-        )
-        poll.add(schema, table=f"{schema}.applications")
-    with poll.daemon() as daemon:
-        for schema in ("customer_17", "customer_42"):
-            poll.ats.execute(
-                sql.SQL("UPDATE {}.applications SET stage_id = 2, updated_at = clock_timestamp()").format(
-                    sql.Identifier(schema)
-                )
-            )
-        calls_are(daemon, poll.hellowork, "customer_17", "Screened")
-        calls_are(daemon, poll.hellowork, "customer_42", "seen_by_recruiter")
 
 
 def exchange(installation: Installation) -> None:

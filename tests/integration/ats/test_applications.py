@@ -228,6 +228,7 @@ BEFORE = {"map": {"applied": "sent", "hired": "hired"}}
 AFTER = {"map": {"applied": "received", "hired": "hired"}}
 OLD = to_text(StatusRules(BEFORE["map"], "send", "deleted"))
 FUSE = {"max_changes": 3, "max_deletions": 3, "window": "10m"}
+ANOTHER_ROW = "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at) VALUES"
 
 
 async def adopted(ats: Ats, open_rig: OpenRig, number: int, **watch: Any) -> None:
@@ -272,42 +273,29 @@ async def test_of_more_not_a_single_one_is_sent(ats: Ats, open_rig: OpenRig) -> 
         assert len({entry.reason for entry in held}) == 1
 
 
-async def test_what_changed_by_itself_meanwhile_does_not_count(ats: Ats, open_rig: OpenRig) -> None:
+@pytest.mark.parametrize(
+    ("meanwhile", "rules", "touched"),
+    [
+        ("UPDATE public.applications SET status = 'hired'", {}, 0),
+        ("UPDATE public.applications SET job_id = NULL", {}, 4),
+        (f"{ANOTHER_ROW} (10, 'a1', 'applied', 'J1', '2020-01-01'), (11, 'a1', 'applied', 'J1', '2999-01-01')", {}, 4),
+        (f"{ANOTHER_ROW} (5, 'a5', 'applied', 'J1', '2024-01-01')", {"first_status": "send"}, 5),
+    ],
+    ids=["changed by itself", "without a job", "other rows of a known one", "sent for the first time"],
+)
+async def test_what_an_edit_alone_would_have_sent_counts(
+    ats: Ats, open_rig: OpenRig, meanwhile: str, rules: dict[str, Any], touched: int
+) -> None:
     await adopted(ats, open_rig, 4, status=BEFORE)
-    for number in range(1, 5):
-        update(ats, number, status="hired")
-    async with open_rig(fuse=FUSE, status=AFTER) as rig:
-        assert await start(rig) == [StatusRulesChanged(WATCH, touched=0, held=False)]
+    run(ats, meanwhile)
+    async with open_rig(fuse=FUSE, status=AFTER, **rules) as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=touched, held=touched > 0)]
 
 
 async def test_what_would_be_adopted_does_not_count(ats: Ats, open_rig: OpenRig) -> None:
     await adopted(ats, open_rig, 4, status={"map": {"hired": "hired"}, "unmapped": "ignore"}, first_status="adopt")
     async with open_rig(fuse=FUSE, status={"map": {"hired": "hired"}}, first_status="adopt") as rig:
         assert await start(rig) == [StatusRulesChanged(WATCH, touched=0, held=False)]
-
-
-async def test_rows_without_a_job_count_by_their_last_known_one(ats: Ats, open_rig: OpenRig) -> None:
-    await adopted(ats, open_rig, 4, status=BEFORE)
-    update(ats, 1, 2, 3, 4, job_id=None)
-    async with open_rig(fuse=FUSE, status=AFTER) as rig:
-        assert await start(rig) == [StatusRulesChanged(WATCH, touched=4, held=True)]
-
-
-async def test_a_known_application_counts_only_at_the_row_that_represented_it(ats: Ats, open_rig: OpenRig) -> None:
-    await adopted(ats, open_rig, 1, status=BEFORE)
-    insert(ats, 10, "a1", created_at="2020-01-01")
-    insert(ats, 11, "a1", created_at="2999-01-01")
-    async with open_rig(fuse=FUSE, status=AFTER) as rig:
-        await measure_edit(rig.intake)
-        assert rig.heard(StatusRulesChanged) == [StatusRulesChanged(WATCH, touched=1, held=False)]
-
-
-async def test_what_would_be_sent_for_the_first_time_counts(ats: Ats, open_rig: OpenRig) -> None:
-    await adopted(ats, open_rig, 1, status=BEFORE)
-    insert(ats, 2, "a2")
-    async with open_rig(fuse=FUSE, status=AFTER, first_status="send") as rig:
-        await measure_edit(rig.intake)
-        assert rig.heard(StatusRulesChanged) == [StatusRulesChanged(WATCH, touched=2, held=False)]
 
 
 async def test_dying_before_the_end_it_is_noticed_again(ats: Ats, open_rig: OpenRig) -> None:

@@ -213,19 +213,6 @@ async def test_a_file_that_vacuum_has_cleaned_is_given_back(ats: Ats, open_rig: 
         assert one(ats, SIZE) == 0
 
 
-async def test_one_that_vacuum_may_not_clean_is_given_back_when_it_is_half_full(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(capture=BOUND) as rig:
-        ats.execute("ALTER TABLE cdc_sync.changes SET (autovacuum_enabled = false)")
-        left = take(ats, A_QUARTER, vacuumed=False)
-        await rig.drain.catch_up()
-        assert one(ats, SIZE) == left
-        assert take(ats, MOST, vacuumed=False) >= BACKLOG // 2
-
-        await rig.drain.catch_up()
-
-        assert one(ats, SIZE) == 0
-
-
 async def test_no_writer_waits_for_it_and_it_waits_for_none(
     ats: Ats, other: Ats, open_session: OpenSession, open_rig: OpenRig
 ) -> None:
@@ -322,18 +309,6 @@ async def test_while_changes_come_fast_commits_take_no_lock_for_us(
 
 async def is_status(rig: Rig, status: str) -> bool:
     return any(entry.content.status == status for entry in await rig.entries())
-
-
-async def test_a_writer_that_does_not_ring_is_found_by_the_next_look(ats: Ats, other: Ats, open_rig: OpenRig) -> None:
-    """One with a lock_timeout: its COMMIT must not wait for NOTIFY's lock."""
-    insert(ats, 1, "a1")
-    other.execute("SET lock_timeout = '1h'")
-    async with open_rig(capture={"drain_interval": "100ms"}) as rig, notify_mode(rig) as doorbell:
-        await eventually(lambda: doorbell.lookout.bell.is_armed, "the bell is armed")
-
-        update(other, 1, status="silent")
-
-        await eventually(lambda: is_status(rig, "silent"), "the entry")
 
 
 async def test_triggers_of_an_earlier_version_are_heard_by_looks(ats: Ats, open_rig: OpenRig) -> None:

@@ -204,18 +204,6 @@ async def test_what_changed_before_the_sweep_read_it_is_no_repair(
         assert ("a1", "hired", "J1") in await rig.deliver()
 
 
-async def test_held_and_dead_entries_are_as_good_as_sent(ats: Ats, open_rig: OpenRig) -> None:
-    fill(ats, 10)
-    async with open_rig(fuse={"max_changes": 1, "max_deletions": 1}) as rig:
-        update(ats, 1, 2, 3, status="hired")
-        delete(ats, 4, 5, 6)
-        await rig.drain.catch_up()
-        await rig.pass_grace()
-        assert len(await rig.entries("held")) == 5
-
-        assert (await rig.sweep()).repaired == {}
-
-
 # A sweep that is interrupted starts again.
 
 
