@@ -623,7 +623,7 @@ async def test_a_replica_is_not_read_while_a_transaction_is_open_whose_end_was_s
     """Its xmax is high enough by then: a later transaction has ended there."""
     with sessions(restartable_server.dsn) as on_primary, sessions(standby.dsn) as on_standby:
         ats, slow, replica = on_primary(), on_primary(), on_standby()
-        guard = ReplicaGuard()
+        guard = ReplicaGuard(behind_for=0.2)
         slow.execute("BEGIN; INSERT INTO public.applications (hellowork_id) VALUES ('slow')")
         run(ats, "INSERT INTO public.applications (hellowork_id) VALUES ('quick')")
         await eventually(lambda: one(replica, HAS, ["quick"]), "the replica has the quick one")
