@@ -60,7 +60,6 @@ def test_a_row_whose_account_is_not_configured_is_reported_once_it_is(shared: In
         reload(shared, daemon, hellowork={"accounts": {"gamma": account("gamma")}})
         daemon.wait_until(lambda: whose(shared, "hw-1") == [("SEEN", "gamma")], "the call of the new account")
         assert whose(shared, "hw-2") == []
-        assert daemon.stop() == 0
 
 
 def test_another_account_alone_causes_no_call_and_a_deletion_goes_to_the_account_that_knows_it(

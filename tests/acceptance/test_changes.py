@@ -65,7 +65,6 @@ def test_the_first_start_is_silent_and_every_real_change_after_it_is_told(instal
         installation.settle(daemon)
         for name in ("hw-soft", "hw-hard"):
             assert installation.hellowork.told(name) == [("deleted", JOB), ("NEW", JOB)]
-        assert daemon.stop() == 0
 
 
 def test_what_is_no_change_is_not_told(installation: Installation) -> None:

@@ -6,32 +6,6 @@ import signal
 from support.installation import JOB, Installation
 
 
-def test_status_tells_the_same_from_outside_and_inside(notify: Installation) -> None:
-    notify.add("hw-1")
-    notify.add("hw-2")
-    early = notify.run("status", "--json")
-    assert early.code == 1
-    assert "does not exist yet" in early.stderr
-    planned = notify.run("plan")
-    assert planned.code == 0
-    assert "it would adopt 3 applications without a call" in planned.stdout
-    assert "Nothing would be sent." in planned.stdout
-    with notify.daemon() as daemon:
-        report = json.loads(notify.run("status", "--json").stdout)
-        assert report["daemon"]["running"] is True
-        assert report["conditions"] == []
-        served = daemon.report()
-        assert served.keys() == report.keys()
-        assert served["daemon"] == report["daemon"]
-        assert served["watches"] == report["watches"]
-        (watch,) = report["watches"]
-        assert (watch["watch"], watch["known"], watch["pending"], watch["held"]) == ("applications", 3, 0, 0)
-        assert watch["baseline"] == {"state": "done", "rows": 3}
-        assert daemon.stop() == 0
-    status = json.loads(notify.run("status", "--json").stdout)
-    assert status["daemon"] == {"running": False, "process": None}
-
-
 def test_a_plan_and_an_explanation_tell_what_was_told_and_what_would_be(notify: Installation) -> None:
     notify.add("hw-1")
     notify.add("hw-2")
@@ -101,27 +75,3 @@ def test_whether_the_daemon_is_alive(notify: Installation) -> None:
         assert said == f"the daemon does not answer on 127.0.0.1:{notify.admin_port}: timed out\n"
         daemon.kill()
     assert asked() == (1, store)
-
-
-def test_sending_is_paused_and_resumed(notify: Installation) -> None:
-    notify.add("hw-1")
-    with notify.daemon() as daemon:
-        assert (
-            notify.run("pause").stdout
-            == "sending is paused: calls under way end, the rest waits for `cdc-sync resume`\n"
-        )
-        assert "sending: paused by an operator" in daemon.wait_until_not_ready("sending")
-        notify.change("hw-1", status="SEEN")
-        daemon.wait_until(lambda: daemon.report()["watches"][0]["pending"] == 1, "the change")
-        assert daemon.stop() == 0
-    once = notify.run("run", "--once")
-    assert (once.code, once.stdout.split(";")[1]) == (1, " 1 pending, 0 held, 0 dead letters\n")
-    with notify.daemon(ready=False) as daemon:
-        daemon.wait_until_not_ready("sending")
-        assert "sending: paused by an operator" in notify.run("status").stdout
-        assert not notify.hellowork.calls
-        assert notify.run("resume").stdout == "sending is resumed\n"
-        notify.settle(daemon)
-        daemon.wait_until_ready()
-        assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
-    assert notify.run("pause", "https://nobody.example:443").code == 2

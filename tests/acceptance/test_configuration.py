@@ -5,25 +5,6 @@ from pathlib import Path
 from support.daemon_process import COMMAND
 from support.installation import Installation
 
-MISTAKES = """\
-database:
-  dsn: "postgresql://cdc_sync:planted-dsn-password@/ats"
-  pasword: planted-misplaced-password
-hellowork:
-  headers: {X-Api-Key: "${NO_SUCH_VARIABLE}"}
-"""
-
-
-def test_every_mistake_is_told_at_once_and_no_secret_is(notify: Installation) -> None:
-    file = notify.folder / "mistakes.yaml"
-    file.write_text(MISTAKES)
-    refused = notify.run("config", "validate", config=file)
-    assert (refused.code, refused.stdout) == (78, "")
-    places = ["watches", f"{file}:3: database.pasword", f"{file}:5: hellowork.headers.X-Api-Key"]
-    assert all(place in refused.stderr for place in places)
-    assert "planted" not in refused.output
-    assert "Traceback" not in refused.output
-
 
 def test_the_configuration_is_found_by_option_then_environment(notify: Installation) -> None:
     command = [*COMMAND, "config", "validate"]

@@ -51,27 +51,3 @@ def test_a_person_is_asked_and_where_there_is_no_terminal_yes_is_wanted(notify: 
     assert notify.run("fuse", "release", "--only", "deletions").stdout == "0 released\n"  # nothing to ask about
     resent = notify.run("resend", "hw-sentinel", "--yes")
     assert (resent.stdout, resent.stderr) == ("to be sent: applications hw-sentinel\n", "")
-
-
-def test_what_a_person_did_is_in_the_history_in_the_log_once_and_in_a_metric(notify: Installation) -> None:
-    notify.configure_watch(fuse={"max_changes": 1})
-    change(notify, "SEEN")  # of which two are held
-    julia = {"SUDO_USER": "julia"}
-    assert notify.run("pause").code == 0
-
-    with notify.daemon(ready=False) as daemon:
-        daemon.wait_for_event("this daemon leads")
-        assert notify.run("fuse", "discard", "--yes", variables=julia).code == 0
-        assert notify.run("pause").code == 0
-        daemon.wait_until(lambda: daemon.events_named("a person acted: pause"), "the pause in the log")
-        (discarded,) = daemon.events_named("a person acted: discard")
-        assert (discarded["who"].partition(" as ")[0], discarded["count"]) == ("julia", 2)
-        assert len(daemon.events_named("a person acted: pause")) == 1, "the other one was done without a daemon"
-        assert notify.run("resume", variables=julia).code == 0
-        daemon.wait_until(lambda: daemon.events_named("a person acted: resume"), "the end of the pause in the log")
-        metrics = daemon.get("/metrics")[1]
-        for action, number in (("discard", 1), ("pause", 1), ("resume", 1), ("release", 0)):
-            assert f'cdc_sync_human_actions_total{{action="{action}"}} {number}.0' in metrics
-        assert daemon.stop() == 0
-    (held,) = {e for e in ("hw-2", "hw-3") if "discarded" in notify.run("explain", e).stdout} - {"hw-2"}
-    assert "who julia as " in notify.run("explain", held).stdout

@@ -10,12 +10,11 @@ def limit(installation: Installation, connections: int) -> None:
     installation.ats.execute(statement.format(sql.Identifier(installation.role), sql.Literal(connections)))
 
 
-def test_a_daemon_that_gets_no_connection_says_what_the_server_says(installation: Installation) -> None:
-    limit(installation, 1)
-    with installation.daemon(ready=False) as daemon:
+def test_a_daemon_that_gets_no_connection_says_what_the_server_says(notify: Installation) -> None:
+    limit(notify, 1)
+    with notify.daemon(ready=False) as daemon:
         reason = daemon.wait_until_not_ready("too many connections for role")
         assert "CONNECTION LIMIT" in reason
-        limit(installation, 2)
+        limit(notify, 2)
         daemon.wait_until_ready()
-        installation.settle(daemon)
-        assert daemon.stop() == 0
+        notify.settle(daemon)

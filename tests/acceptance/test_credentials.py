@@ -13,19 +13,10 @@ def add_watch(installation: Installation, name: str, **sections: Any) -> None:
     """A second watch of a table like the first one's, with an application of its own."""
     table = sql.Identifier("public", name)
     installation.ats.execute(sql.SQL("CREATE TABLE {} (LIKE public.applications INCLUDING ALL)").format(table))
-    insert = (
-        "INSERT INTO {} (hellowork_id, status, job_id, created_at, updated_at) VALUES (%s, 'NEW', %s, now(), now())"
-    )
-    installation.ats.execute(sql.SQL(insert).format(table), (f"hw-{name}", JOB))
+    installation.add(f"hw-{name}", table=f"public.{name}")
     first = installation.document["watches"]["applications"]
     installation.configure(watches={name: {**first, "table": f"public.{name}", **sections}})
     installation.install()
-
-
-def change(installation: Installation, name: str, status: str) -> None:
-    """Change the application of the second watch."""
-    update = sql.SQL("UPDATE {} SET status = %s, updated_at = clock_timestamp()")
-    installation.ats.execute(update.format(sql.Identifier("public", name)), (status,))
 
 
 def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
@@ -39,7 +30,7 @@ def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
     notify.add("hw-1")
     paused = f"{notify.hellowork.url} [candidates]"
     with notify.daemon() as daemon:
-        change(notify, "candidates", "SEEN")
+        notify.change("hw-candidates", table="public.candidates", status="SEEN")
         # A customer's account is a condition, and the daemon stays ready.
         daemon.wait_until(lambda: f"endpoint {paused}: paused" in daemon.readiness()[1], "the condition")
         assert daemon.readiness()[0] == 200
@@ -62,4 +53,3 @@ def test_a_revoked_key_pauses_the_calls_of_its_customer_only(
         )
         daemon.wait_until_ready()
         assert "a-revoked-key" not in daemon.logged
-        assert daemon.stop() == 0

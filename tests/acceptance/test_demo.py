@@ -108,20 +108,13 @@ def test_passes(mode: Mode, temporary: Path) -> None:
     assert_nothing_left(temporary)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)],
-)
-def test_leaves_nothing_when_it_is_ended_in_the_middle(number: signal.Signals, code: int, temporary: Path) -> None:
+def test_leaves_nothing_when_it_is_killed_in_the_middle(temporary: Path) -> None:
     with started() as process:
         read_until(process, "✓ +HW-1002 is hired")
         assert any("postgres" in line for line in inhabitants(temporary))
         assert any("cdc_sync --config" in line for line in inhabitants(temporary))
-        process.send_signal(number)
-        assert process.stdout is not None
-        assert "Traceback" not in process.stdout.read()
-        assert process.wait() == code
-        # Killed, it cannot wait for those who tidy up.
+        process.kill()
+        # It cannot wait for those who tidy up.
         wait_until(lambda: not inhabitants(temporary) and not list(temporary.iterdir()), "the end of what was started")
 
 

@@ -5,7 +5,7 @@ import signal
 import pytest
 import yaml
 from support.daemon_process import COMMAND, Finished
-from support.installation import PASSWORD, Installation, plainly
+from support.installation import PASSWORD, Installation
 
 FRENCH = """
 CREATE TABLE public.etapes (id serial PRIMARY KEY, libelle text);
@@ -123,17 +123,6 @@ def test_a_file_is_not_overwritten(french: Installation) -> None:
     assert "/dev/full cannot be written: No space left on device" in full.stderr
 
 
-def test_wrong_answers_are_told(french: Installation) -> None:
-    for arguments, code, said in (
-        (["--table", "candidature"], 1, "has no table candidature"),
-        (["--table", "a.b.c"], 2, "is no table's name"),
-    ):
-        refused = init(french, *arguments)
-
-        assert (refused.code, refused.stdout) == (code, ""), arguments
-        assert said in plainly(refused)
-
-
 def test_run_refuses_while_something_is_undecided_and_what_only_looks_works(notify: Installation) -> None:
     notify.add("hw-1")
     assert notify.run("run", "--once").code == 0
@@ -154,4 +143,3 @@ def test_run_refuses_while_something_is_undecided_and_what_only_looks_works(noti
         notify.configure(undecided=["key: none"])
         daemon.send_signal(signal.SIGHUP)
         daemon.wait_for_event("undecided[0]: key: none")
-        assert daemon.stop() == 0

@@ -28,4 +28,3 @@ def test_a_tripped_fuse_is_told_by_one_message(poll: Installation, tmp_path: Pat
             assert held.endswith(" held for a decision, see `cdc-sync fuse show`")
             daemon.wait_until(lambda: kept(tmp_path / "kept") == webhook.messages, "the same by the command")
             assert "a-planted-secret" not in daemon.logged
-            assert daemon.stop() == 0

@@ -149,7 +149,7 @@ def test_the_traps_work(traps: Traps) -> None:
             assert any(each.startswith(f"{trap} in public") for each in traps.sprung()), trap
 
 
-@pytest.fixture(params=[BEHIND, BEFORE], ids=["behind", "before"])
+@pytest.fixture
 def scripted(
     request: pytest.FixtureRequest, tmp_path: Path, traps: Traps, hellowork: HelloWork
 ) -> Iterator[Installation]:
@@ -194,7 +194,9 @@ uninstall --all
 """
 
 
-@pytest.mark.parametrize("by", ["hand", "--apply"])
+@pytest.mark.parametrize(
+    ("scripted", "by"), [(BEHIND, "hand"), (BEFORE, "hand"), (BEFORE, "--apply")], indirect=["scripted"]
+)
 def test_no_script_calls_what_is_planted(scripted: Installation, traps: Traps, by: str) -> None:
     """As they are printed, in the DBA's session, and by the program."""
     scripted.reconnect()

@@ -86,7 +86,9 @@ def stopped(daemon: DaemonProcess) -> Iterator[None]:
         daemon.send_signal(signal.SIGCONT)
 
 
-@pytest.mark.parametrize("is_up", [True, False], ids=["up", "down"])
+@pytest.mark.parametrize(
+    ("backend", "is_up"), [("sqlite", True), ("postgres", False)], ids=["up", "down"], indirect=["backend"]
+)
 def test_each_command_says_the_same_with_the_daemon_up_and_down(
     notify: Installation, backend: str, *, is_up: bool
 ) -> None:

@@ -5,6 +5,7 @@ import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 
 import psycopg
@@ -33,21 +34,12 @@ class Second:
         """How the daemon's role connects, as the configuration has it: the password is in the environment."""
         return make_conninfo(dsn or self.dsn, user=self.installation.role, password="${ATS_PASSWORD}")
 
-    def add(self, application_id: str) -> None:
-        """Insert a row."""
-        self.ats.execute(
-            "INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)"
-            " VALUES (%s, 'NEW', %s, '2023-01-01 09:00:00Z', clock_timestamp())",
-            (application_id, JOB),
-        )
-
-    def change(self, application_id: str, status: str) -> None:
-        """Update a row."""
-        changed = self.ats.execute(
-            "UPDATE public.applications SET status = %s, updated_at = clock_timestamp() WHERE hellowork_id = %s",
-            (status, application_id),
-        )
-        assert changed.rowcount == 1
+    @property
+    def rows(self) -> Installation:
+        """What changes the rows of the second database."""
+        other = copy(self.installation)
+        other.ats = self.ats
+        return other
 
     def install(self) -> None:
         """What a DBA does for the second database."""
@@ -79,7 +71,7 @@ def two(notify: Installation, cluster: Cluster) -> Iterator[Second]:
     """Two databases on one server."""
     notify.add("hw-1")
     with fresh_database(cluster) as dsn, second_of(notify, dsn) as second:
-        second.add("hw-2")
+        second.rows.add("hw-2")
         yield second
 
 
@@ -93,7 +85,7 @@ def with_a_server(tmp_path: Path, database: str, restartable_server: Server, hel
             role, password = sql.Identifier(made.role), sql.Literal(PASSWORD)
             dba.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password))
         with second_of(made, restartable_server.dsn) as second:
-            second.add("hw-2")
+            second.rows.add("hw-2")
             yield second
 
 
@@ -117,7 +109,7 @@ def leave_pending(second: Second, application_id: str, status: str) -> None:
     """Have a change in the outbox, while no daemon runs."""
     installation = second.installation
     assert installation.run("pause").code == 0
-    second.change(application_id, status)
+    second.rows.change(application_id, status=status)
     installation.run("run", "--once")
     assert installation.run("resume").code == 0
     assert installation.hellowork.told(application_id) == []
@@ -207,7 +199,7 @@ def test_a_reload_adds_a_database_and_removes_it(two: Second) -> None:
         )
         assert daemon.reload()["watches"].endswith("others")
         daemon.wait_until_ready()
-        two.change("hw-2", "SEEN")
+        two.rows.change("hw-2", status="SEEN")
         installation.change("hw-1", status="SEEN")
         calls_are(daemon, two.installation.hellowork, "hw-2", "SEEN")
         calls_are(daemon, two.installation.hellowork, "hw-1", "SEEN")
@@ -259,6 +251,6 @@ def test_commands_ask_which_database_is_meant(two: Second) -> None:
     assert run("sql", "verify", "--database", "second", "--apply", "--dsn", two.dsn).code == 0
     assert run("sql", "verify", "--database", "first", "--apply", "--dsn", two.dsn).code == 1
     assert run("run", "--once").code == 0
-    two.change("hw-2", "SEEN")
+    two.rows.change("hw-2", status="SEEN")
     planned = json.loads(run("plan", "--json").stdout)
     assert [(item["watch"], item["application_id"]) for item in planned] == [("others", "hw-2")]

@@ -42,4 +42,3 @@ def test_a_standby_is_polled_and_may_be_promoted(on_own_server: Installation, st
         assert on_own_server.hellowork.told("hw-1") == [("SEEN", JOB), ("HIRED", JOB)]
         on_own_server.delete("hw-1")
         daemon.wait_until(lambda: on_own_server.hellowork.told("hw-1")[2:] == [("deleted", JOB)], "a sweep's deletion")
-        assert daemon.stop() == 0

@@ -47,7 +47,6 @@ def test_a_disk_that_takes_no_more_stops_everything_until_it_does(notify: Instal
             daemon.wait_for_event(said)
             # The sender may have met it as well.
             assert [event.get("watch") for event in daemon.events_named(said)].count("applications") == 1
-        assert daemon.stop() == 0
 
 
 def deleted(store: Path) -> None:
@@ -94,4 +93,3 @@ def test_a_new_store_in_the_place_of_a_lost_one_says_what_that_means(notify: Ins
         assert not daemon.events_named("worked before"), "it is said once"
         remark = "was captured before, with another store: this one took the rows that it found as acknowledged"
         assert remark in notify.run("status").stdout
-        assert daemon.stop() == 0

@@ -1,28 +1,22 @@
 """Templates: a watch for each tenant's schema, while tenants are created, renamed, dropped and broken."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from psycopg import sql
 from support.daemon_process import RELOADED, DaemonProcess
 from support.hellowork_server import HelloWork
 from support.installation import (
-    API_KEY,
     JOB,
     SENTINEL,
     Installation,
-    a_hurry,
     a_watch,
     calls_are,
-    merged,
     plainly,
 )
 
 FOUND, GONE = "found tenants", "tenants are gone"
 LOOKED_WITHIN = 60.0
-_EXAMPLE = Path(__file__).parents[2] / "config" / "many-customers.yaml"
 
 
 @pytest.fixture
@@ -50,33 +44,7 @@ def create(installation: Installation, schema: str, *application_ids: str) -> No
         ).format(name, role)
     )
     for application_id in application_ids:
-        add(installation, schema, application_id)
-
-
-def add(installation: Installation, schema: str, application_id: str, status: str = "NEW", **columns: Any) -> None:
-    """Insert a row into a customer's table."""
-    values = {"hellowork_id": application_id, "status": status, "job_id": JOB, "created_at": "2023-01-01Z", **columns}
-    installation.ats.execute(
-        sql.SQL("INSERT INTO {}.applications ({}, updated_at) VALUES ({}, clock_timestamp())").format(
-            sql.Identifier(schema),
-            sql.SQL(", ").join(map(sql.Identifier, values)),
-            sql.SQL(", ").join(map(sql.Literal, values.values())),
-        )
-    )
-
-
-def change(installation: Installation, schema: str, application_id: str, status: str) -> None:
-    """Update an application's row, as the ATS does."""
-    update = sql.SQL("UPDATE {}.applications SET status = {}, updated_at = clock_timestamp() WHERE hellowork_id = {}")
-    assert installation.ats.execute(update.format(sql.Identifier(schema), status, application_id)).rowcount == 1
-
-
-def delete(installation: Installation, schema: str, application_id: str) -> None:
-    """Delete an application's row."""
-    query = sql.SQL("DELETE FROM {}.applications WHERE hellowork_id = {}").format(
-        sql.Identifier(schema), application_id
-    )
-    assert installation.ats.execute(query).rowcount == 1
+        installation.add(application_id, table=f"{schema}.applications")
 
 
 def install(installation: Installation) -> None:
@@ -124,7 +92,7 @@ def test_tenants_come_are_renamed_and_go_while_the_daemon_runs(vendor: Installat
         (started,) = daemon.events_named("started")
         assert started["watches"] == "applications,customers@tenant_1,customers@tenant_2,customers@tenant_3"
         for schema, application_id in (("tenant_1", "a"), ("tenant_2", "b"), ("tenant_3", "c")):
-            change(vendor, schema, application_id, "SEEN")
+            vendor.change(application_id, table=f"{schema}.applications", status="SEEN")
             calls_are(daemon, hellowork, application_id, "SEEN")
 
         with vendor.ats.transaction():  # a look between two would find a part of it
@@ -137,22 +105,22 @@ def test_tenants_come_are_renamed_and_go_while_the_daemon_runs(vendor: Installat
         gone = daemon.wait_for_event(GONE)
         assert (gone["watches"], gone["level"]) == (went, "warning")
         daemon.wait_until_ready()
-        change(vendor, "tenant_4", "d", "SEEN")
+        vendor.change("d", table="tenant_4.applications", status="SEEN")
         calls_are(daemon, hellowork, "d", "SEEN")
-        change(vendor, "tenant_5", "b", "HIRED")
+        vendor.change("b", table="tenant_5.applications", status="HIRED")
         calls_are(daemon, hellowork, "b", "SEEN", "HIRED")
 
         # What comes back goes on with what is known: nothing is sent for rows that are as they were.
         vendor.ats.execute("ALTER SCHEMA tenant_5 RENAME TO tenant_2")
         create(vendor, "tenant_3")
-        add(vendor, "tenant_3", "c", "SEEN")
+        vendor.add("c", "SEEN", table="tenant_3.applications")
         install(vendor)
         changed = reload(daemon)
         assert (changed["begun"], changed["ended"]) == ("customers@tenant_2,customers@tenant_3", "customers@tenant_5")
         daemon.wait_until_ready()
-        change(vendor, "tenant_3", "c", "HIRED")
+        vendor.change("c", table="tenant_3.applications", status="HIRED")
         calls_are(daemon, hellowork, "c", "SEEN", "HIRED")
-        change(vendor, "tenant_2", "b", "LEFT")
+        vendor.change("b", table="tenant_2.applications", status="LEFT")
         daemon.wait_until(lambda: hellowork.told("b")[-1:] == [("LEFT", JOB)], "b's last status")
         vendor.settle(daemon)
         assert statuses(hellowork, "a", "c", "d", "x") == [["SEEN"], ["SEEN", "HIRED"], ["SEEN"], []]
@@ -171,7 +139,7 @@ def test_a_schema_that_is_dropped_or_renamed_sends_no_deletion(vendor: Installat
     install(vendor)
     with vendor.daemon() as daemon:
         for number in (1, 2, 3):
-            delete(vendor, f"tenant_{number}", f"{number}-0")
+            vendor.delete(f"{number}-0", table=f"tenant_{number}.applications")
         daemon.wait_for_report(
             lambda report: sum(watch["suspected_deletions"] for watch in report["watches"]) == 3, "the suspicions"
         )
@@ -185,7 +153,7 @@ def test_a_schema_that_is_dropped_or_renamed_sends_no_deletion(vendor: Installat
         assert reload(daemon)["ended"] == ",".join(sorted(lost))
         daemon.wait_until_ready()
         # Whatever the others do, and for longer than the grace.
-        delete(vendor, "tenant_4", "4-0")
+        vendor.delete("4-0", table="tenant_4.applications")
         calls_are(daemon, hellowork, "4-0", "deleted")
         assert {call.path.rpartition("/v1/applications/")[2] for call in hellowork.calls} == {"4-0/status"}
         assert daemon.stop() == 0
@@ -198,41 +166,6 @@ def test_a_schema_that_is_dropped_or_renamed_sends_no_deletion(vendor: Installat
         assert left["known"] >= 5
         told_of = {call.path.rpartition("/v1/applications/")[2] for call in hellowork.calls}
         assert told_of == {"4-0/status", f"{SENTINEL}/status"}
-
-
-def test_the_example_works_on_tables_of_its_shape(poll: Installation, tmp_path_factory: Any) -> None:
-    keys = tmp_path_factory.mktemp("keys")
-    own = {section: value for section, value in poll.document.items() if section != "watches"}
-    poll.document = merged(yaml.safe_load(_EXAMPLE.read_text(encoding="utf-8")), own)
-    poll.configure(
-        watches={
-            "applications": {
-                "hellowork": {"headers": {"X-Api-Key": f"${{file:{keys}/{{tenant}}}}"}},
-                "capture": a_hurry("poll"),
-            }
-        }
-    )
-    for schema in ("customer_17", "customer_42"):
-        (keys / schema).write_text(f"{API_KEY}\n")
-        create(poll, schema)
-        poll.ats.execute(
-            sql.SQL(
-                "CREATE TABLE {0}.stages (id int PRIMARY KEY, label text);"
-                "INSERT INTO {0}.stages VALUES (1, 'Read'), (2, 'Screened'); GRANT SELECT ON {0}.stages TO {1};"
-                "ALTER TABLE {0}.applications ADD COLUMN stage_id int"
-            ).format(sql.Identifier(schema), sql.Identifier(poll.role))
-        )
-        add(poll, schema, schema)
-    with poll.daemon() as daemon:
-        for schema in ("customer_17", "customer_42"):
-            poll.ats.execute(
-                sql.SQL("UPDATE {}.applications SET stage_id = 2, updated_at = clock_timestamp()").format(
-                    sql.Identifier(schema)
-                )
-            )
-        calls_are(daemon, poll.hellowork, "customer_17", "Screened")
-        calls_are(daemon, poll.hellowork, "customer_42", "seen_by_recruiter")
-        assert daemon.stop() == 0
 
 
 def exchange(installation: Installation) -> None:
@@ -274,10 +207,9 @@ def test_schemas_that_exchanged_their_names_wait_for_a_person(vendor: Installati
 
         exchange(vendor)
         daemon.wait_until_ready()
-        change(vendor, "tenant_1", "a", "SEEN")
+        vendor.change("a", table="tenant_1.applications", status="SEEN")
         calls_are(daemon, vendor.hellowork, "a", "SEEN")
         assert statuses(vendor.hellowork, "b", "c") == [[], []]
-        assert daemon.stop() == 0
 
 
 def test_the_deletions_that_are_found_in_a_restored_table_are_held(vendor: Installation) -> None:
@@ -295,12 +227,11 @@ def test_the_deletions_that_are_found_in_a_restored_table_are_held(vendor: Insta
         said = daemon.wait_for_event("the table is another one than before")
         assert (said["watch"], said["level"]) == ("customers@tenant_1", "warning")
         daemon.wait_for_report(lambda report: sum(watch["held"] for watch in report["watches"]) == 1, "the held one")
-        change(vendor, "tenant_1", "a", "SEEN")
+        vendor.change("a", table="tenant_1.applications", status="SEEN")
         calls_are(daemon, vendor.hellowork, "a", "SEEN")
         assert statuses(vendor.hellowork, "b", "c") == [[], []]
 
         # From now on it is the tenant's table: a deletion is one again.
-        delete(vendor, "tenant_1", "b")
+        vendor.delete("b", table="tenant_1.applications")
         calls_are(daemon, vendor.hellowork, "b", "deleted")
         assert statuses(vendor.hellowork, "c") == [[]]
-        assert daemon.stop() == 0

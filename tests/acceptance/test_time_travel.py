@@ -43,7 +43,6 @@ def test_a_restored_backup_is_held_until_a_person_decides(
         ours.settle(daemon)
         assert ours.hellowork.told("hw-20")[-1] == ("HIRED", JOB)
         assert ours.hellowork.told("anew") == [("NEW", JOB)]
-        assert daemon.stop() == 0
 
 
 def stopped(ours: Installation, server: Server) -> str:

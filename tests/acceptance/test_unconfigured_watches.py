@@ -1,11 +1,8 @@
 """Watches that the configuration has no longer, because they were renamed or removed, while the store knows them."""
 
 import json
-import signal
 
-from support.installation import JOB, Installation, plainly
-
-SAID = "the store knows a watch that the configuration does not have"
+from support.installation import JOB, Installation
 
 
 def rename(installation: Installation, old: str, new: str) -> None:
@@ -48,32 +45,3 @@ def test_what_they_left_is_seen_waits_and_is_decided_about(notify: Installation)
     with notify.daemon() as daemon:
         notify.settle(daemon)
         assert notify.hellowork.told("hw-1") == notify.hellowork.told("hw-2") == [("SEEN", JOB)]
-        assert daemon.stop() == 0
-
-
-def test_it_is_forgotten_when_somebody_says_so_and_its_return_begins_with_a_baseline(notify: Installation) -> None:
-    notify.add("hw-1")
-    configured = notify.run("forget", "applications", "--yes")
-    assert (configured.code, "take it out first" in plainly(configured)) == (2, True)
-    with notify.daemon() as daemon:
-        notify.settle(daemon)
-        rename(notify, "applications", "candidates")
-        daemon.send_signal(signal.SIGHUP)
-        daemon.wait_for_event(SAID)
-        asked = notify.run("forget", "applications")
-        assert (asked.code, "2 applications of applications will be forgotten" in plainly(asked)) == (2, True)
-
-        done = notify.run("forget", "applications", "--yes")
-
-        assert (done.code, done.stdout) == (0, "applications is forgotten\n")
-        daemon.wait_for_event("forget")
-        assert notify.run("explain", "hw-1", "--watch", "applications").code == 2
-        assert notify.run("forget", "applications", "--yes").code == 2
-        assert daemon.stop() == 0
-    notify.change("hw-1", status="SEEN")
-    rename(notify, "candidates", "applications")
-    with notify.daemon() as daemon:
-        notify.settle(daemon)
-        notify.change("hw-1", status="HIRED")
-        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("HIRED", JOB)], "the next change's call")
-        assert daemon.stop() == 0

@@ -22,6 +22,12 @@ def insert(ats: Ats, id_: int, application_id: str | None, status: str | None = 
     ats.execute(statement)
 
 
+def fill(ats: Ats, number: int) -> None:
+    """Insert so many applications: a1 with the key 1, and so on."""
+    for id_ in range(1, number + 1):
+        insert(ats, id_, f"a{id_}")
+
+
 def update(ats: Ats, *ids: int, touch: bool = True, **columns: Any) -> None:
     """Change rows; `touch` sets `updated_at`, as most code does and some forgets."""
     changes: list[sql.Composable] = [

@@ -35,6 +35,7 @@ SECRETS = (PASSWORD, API_KEY, TOKEN)
 
 SENTINEL = "hw-sentinel"
 JOB = "job-1"
+TABLE = "public.applications"
 
 _SHAPES = Path(__file__).parents[1] / "acceptance" / "shapes"
 _EXAMPLES = Path(__file__).parents[2] / "config"
@@ -235,7 +236,13 @@ class Installation:
         return int(row[0])
 
     def add(
-        self, application_id: str | None, status: str | None = "NEW", job_id: str | None = JOB, **columns: Any
+        self,
+        application_id: str | None,
+        status: str | None = "NEW",
+        job_id: str | None = JOB,
+        *,
+        table: str = TABLE,
+        **columns: Any,
     ) -> int:
         """Insert a row; returns its key."""
         values = {
@@ -246,8 +253,10 @@ class Installation:
             "updated_at": sql.SQL("clock_timestamp()"),
             **columns,
         }
-        statement = sql.SQL("INSERT INTO public.applications ({}) VALUES ({}) RETURNING id").format(
-            sql.SQL(", ").join(map(sql.Identifier, values)), sql.SQL(", ").join(map(_value, values.values()))
+        statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) RETURNING id").format(
+            _named(table),
+            sql.SQL(", ").join(map(sql.Identifier, values)),
+            sql.SQL(", ").join(map(_value, values.values())),
         )
         row = self.ats.execute(statement).fetchone()
         assert row is not None
@@ -261,18 +270,18 @@ class Installation:
             (prefix, JOB, number),
         )
 
-    def change(self, application_id: str, **columns: Any) -> None:
+    def change(self, application_id: str, *, table: str = TABLE, **columns: Any) -> None:
         """Update an application's row, as the ATS does: `updated_at` too."""
         values = {"updated_at": sql.SQL("clock_timestamp()"), **columns}
         assignments = [sql.SQL("{} = {}").format(sql.Identifier(name), _value(value)) for name, value in values.items()]
-        statement = sql.SQL("UPDATE public.applications SET {} WHERE hellowork_id = {}").format(
-            sql.SQL(", ").join(assignments), application_id
+        statement = sql.SQL("UPDATE {} SET {} WHERE hellowork_id = {}").format(
+            _named(table), sql.SQL(", ").join(assignments), application_id
         )
         assert self.ats.execute(statement).rowcount == 1
 
-    def delete(self, application_id: str) -> None:
-        deleted = self.ats.execute("DELETE FROM public.applications WHERE hellowork_id = %s", (application_id,))
-        assert deleted.rowcount == 1
+    def delete(self, application_id: str, *, table: str = TABLE) -> None:
+        statement = sql.SQL("DELETE FROM {} WHERE hellowork_id = {}").format(_named(table), application_id)
+        assert self.ats.execute(statement).rowcount == 1
 
     def check_traces(self) -> None:
         """Nothing of what ran is left, and no secret came out.
@@ -367,6 +376,10 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         for name, value in above.items()
     }
     return {**below, **both}
+
+
+def _named(table: str) -> sql.Identifier:
+    return sql.Identifier(*table.split("."))
 
 
 def _value(value: Any) -> sql.Composable:

@@ -118,9 +118,8 @@ class Rig:
         await self.capture.look_closer()
 
     async def poll(self) -> PollCapture:
-        """The capture of poll mode, after the baseline."""
+        """The capture of poll mode, ready to poll."""
         assert isinstance(self.capture, PollCapture)
-        await self.adopt()
         await self.capture.begin()
         return self.capture
 
@@ -145,6 +144,16 @@ class Rig:
         await acknowledge(self.store, *entries, at=self.clock())
         return sorted((entry.application_id, *_told(entry.content)) for entry in entries)
 
+    async def calls(self) -> list[Call]:
+        """What HelloWork hears of all that was committed before."""
+        await self.capture.catch_up()
+        return await self.deliver()
+
+    async def later_calls(self) -> list[Call]:
+        """What it hears once the deletion grace has passed."""
+        await self.pass_grace()
+        return await self.deliver()
+
     async def told(self, *ids: str) -> dict[str, tuple[str, str]]:
         """What HelloWork knows, or is taken to know: status and job by application."""
         known = await self.store.capture.known(WATCH, ids)
@@ -155,7 +164,7 @@ class Rig:
 
 
 OpenRig: TypeAlias = Callable[..., AbstractAsyncContextManager[Rig]]
-"""Connects the test's watch, configured as told; again for what a restart finds."""
+"""Connects the test's watch, configured as told, after its baseline; again for what a restart finds."""
 
 
 def _told(content: Content) -> tuple[str, str]:

@@ -28,11 +28,7 @@ SUITES = {
         "--ignore=tests/acceptance/test_demo.py",
     ],
     # SQL that versions may understand differently, and each shape of a schema once: short enough for every change.
-    # Memory does not depend on the version.
-    "sql": [
-        *("tests/integration/ats", _FIXTURE, *(f"tests/acceptance/test_{name}.py" for name in _OF_SQL.split())),
-        "--ignore=tests/integration/ats/test_walk_memory.py",
-    ],
+    "sql": ["tests/integration/ats", _FIXTURE, *(f"tests/acceptance/test_{name}.py" for name in _OF_SQL.split())],
 }
 
 

@@ -154,7 +154,6 @@ async def started(running: AsyncExitStack, open_rig: OpenRig, *, install: bool) 
     no_limit = {"max_changes": 100_000, "max_deletions": 100_000}
     opened = open_rig(install=install, timezone="Europe/Paris", columns={"deleted": None}, fuse=no_limit)
     rig = await running.enter_async_context(opened)
-    await rig.adopt()
     await rig.drain.begin()
     return rig
 

@@ -1,5 +1,5 @@
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,16 @@ def steps() -> Steps:
 
 @pytest.fixture
 def open_rig(database: str, ats: Ats, tmp_path: Path, steps: Steps) -> OpenRig:
-    def open_rig(*, install: bool = True, steps: Steps = steps, **watch: Any) -> AbstractAsyncContextManager[Rig]:
+    @asynccontextmanager
+    async def open_rig(
+        *, install: bool = True, adopt: bool = True, steps: Steps = steps, **watch: Any
+    ) -> AsyncIterator[Rig]:
         config = a_config(database, **watch)
         if install:
             install_triggers(ats, config)
-        return rig(config, tmp_path, steps)
+        async with rig(config, tmp_path, steps) as made:
+            if adopt:
+                await made.adopt()
+            yield made
 
     return open_rig

@@ -1,24 +1,18 @@
 """An application is its id, not its row: rows come, go, double and change their ids."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.applications import delete, insert, update
+from support.applications import delete, fill, insert, update
 from support.builders import HOUR, WATCH
 from support.eventually import eventually
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, one, rows, run
-from support.store_steps import events_of, known_one
 
 from cdc_sync.ats.database import Steps
-from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.status_rules import STATUS_RULES, measure_edit, to_text
-from cdc_sync.core.batch import Applied, BesideApply
 from cdc_sync.core.events import Decided, StatusRulesChanged
-from cdc_sync.core.outbox import Applying
 from cdc_sync.core.rows import StatusRules
 from cdc_sync.event_loop import end
 
@@ -33,49 +27,12 @@ async def settled(rig: Rig) -> None:
     assert len(rig.heard(Decided)) == said
 
 
-# A candidate goes to another job: the row is deleted, and another inserted.
-
-
-async def test_a_move_in_one_transaction_is_no_deletion(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1", "interview")
-    async with open_rig() as rig:
-        await rig.adopt()
-        with ats.transaction():
-            delete(ats, 1)
-            insert(ats, 2, "a1", "interview", job_id="J2")
-
-        await rig.drain.catch_up()
-
-        assert await rig.deliver() == [("a1", "interview", "J2")]
-        assert (await known_one(rig.store)).key == ("2",)
-        await settled(rig)
-        assert "suspected" not in await events_of(rig.store)
-
-
-async def test_a_move_in_two_transactions_within_the_grace_is_no_deletion(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    async with open_rig() as rig:
-        await rig.adopt()
-        delete(ats, 1)
-        await rig.drain.catch_up()
-        assert await rig.deliver() == []
-        insert(ats, 2, "a1", job_id="J2")
-        await rig.drain.catch_up()
-
-        assert await rig.deliver() == [("a1", "applied", "J2")]
-        assert await rig.pass_grace() == 1
-        await settled(rig)
-
-
 async def test_two_applications_may_swap_their_rows(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1", job_id="J1")
     insert(ats, 2, "a2", job_id="J2")
     async with open_rig() as rig:
-        await rig.adopt()
         ats.execute("UPDATE public.applications SET hellowork_id = CASE id WHEN 1 THEN 'a2' ELSE 'a1' END")
-        await rig.drain.catch_up()
-
-        assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "applied", "J1")]
+        assert await rig.calls() == [("a1", "applied", "J2"), ("a2", "applied", "J1")]
         await settled(rig)
 
 
@@ -86,16 +43,13 @@ async def test_of_live_rows_the_one_created_last_speaks(ats: Ats, open_rig: Open
     insert(ats, 1, "a1", job_id="newer", created_at="2024-02-01")
     insert(ats, 2, "a1", job_id="older", created_at="2024-01-01")
     async with open_rig() as rig:
-        await rig.adopt()
         assert await rig.told("a1") == {"a1": ("applied", "newer")}
         await settled(rig)
 
         update(ats, 2, status="edited")
-        await rig.drain.catch_up()
-        assert await rig.deliver() == []
+        assert await rig.calls() == []
         delete(ats, 1)
-        await rig.drain.catch_up()
-        assert await rig.deliver() == [("a1", "edited", "older")]
+        assert await rig.calls() == [("a1", "edited", "older")]
         await settled(rig)
 
 
@@ -103,7 +57,6 @@ async def test_equal_rows_of_one_application_do_not_flicker(ats: Ats, open_rig: 
     for number in (1, 2):
         insert(ats, number, "a1", job_id=f"J{number}", created_at="2024-01-01")
     async with open_rig() as rig:
-        await rig.adopt()
         assert await rig.told("a1") == {"a1": ("applied", "J2")}
         for number in (1, 2):
             ats.execute("UPDATE public.applications SET deleted_at = NULL, notes = 'x' WHERE id = %s", [number])
@@ -117,7 +70,6 @@ async def test_the_last_of_them_to_go_takes_the_application_along(ats: Ats, open
     insert(ats, 1, "a1", created_at="2024-01-01")
     insert(ats, 2, "a1", created_at="2024-01-02")
     async with open_rig() as rig:
-        await rig.adopt()
         for number in (2, 1):
             assert await rig.deliver() == []
             delete(ats, number)
@@ -128,31 +80,14 @@ async def test_the_last_of_them_to_go_takes_the_application_along(ats: Ats, open
         await settled(rig)
 
 
-async def test_a_row_whose_key_changes_is_the_same_application(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    async with open_rig() as rig:
-        await rig.adopt()
-        ats.execute("UPDATE public.applications SET id = 77")
-        await rig.drain.catch_up()
-        await rig.pass_grace()
-
-        assert await rig.deliver() == []
-        assert (await known_one(rig.store)).key == ("77",)
-        await settled(rig)
-
-
 async def test_a_row_that_gets_another_id_leaves_one_application_and_begins_another(
     ats: Ats, open_rig: OpenRig
 ) -> None:
     insert(ats, 1, "a1")
     async with open_rig() as rig:
-        await rig.adopt()
         update(ats, 1, hellowork_id="a2")
-        await rig.drain.catch_up()
-        assert await rig.deliver() == [("a2", "applied", "J1")]
-        await rig.pass_grace()
-
-        assert await rig.deliver() == [("a1", "deleted", "J1")]
+        assert await rig.calls() == [("a2", "applied", "J1")]
+        assert await rig.later_calls() == [("a1", "deleted", "J1")]
         await settled(rig)
 
 
@@ -160,40 +95,18 @@ async def test_a_row_that_gets_another_id_leaves_one_application_and_begins_anot
 async def test_a_row_that_loses_its_id_is_no_deletion(ats: Ats, open_rig: OpenRig, id_: str | None) -> None:
     insert(ats, 1, "a1")
     async with open_rig() as rig:
-        await rig.adopt()
         update(ats, 1, hellowork_id=id_)
         await rig.drain.catch_up()
-        await rig.pass_grace()
-
-        assert await rig.deliver() == []
+        assert await rig.later_calls() == []
         await settled(rig)
 
 
 # Deletions are believed after their grace, and after a fresh read that agrees.
 
 
-async def test_a_deletion_is_told_with_the_last_known_job(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1", "interview", job_id="J7")
-    async with open_rig() as rig:
-        await rig.adopt()
-        delete(ats, 1)
-        await rig.drain.catch_up()
-        assert await rig.deletions.confirm_due() == 0, "not before the grace is over"
-        assert await rig.deliver() == []
-
-        assert await rig.pass_grace() == 1
-
-        (entry,) = await rig.entries()
-        assert entry.kinds == {"deleted", "status"}
-        assert await rig.deliver() == [("a1", "deleted", "J7")]
-        assert await rig.pass_grace() == 0
-
-
 async def test_a_suspicion_survives_a_restart_and_is_confirmed_in_batches(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
+    fill(ats, 2)
     async with open_rig() as rig:
-        await rig.adopt()
         delete(ats, 1, 2)
         await rig.drain.catch_up()
 
@@ -202,45 +115,24 @@ async def test_a_suspicion_survives_a_restart_and_is_confirmed_in_batches(ats: A
         assert await rig.deliver() == [("a1", "deleted", "J1"), ("a2", "deleted", "J1")]
 
 
-@pytest.mark.parametrize("column", ["deleted_at", "gone"])
-async def test_a_soft_deletion_waits_for_its_grace(ats: Ats, open_rig: OpenRig, column: str) -> None:
-    ats.execute("ALTER TABLE public.applications ADD gone boolean")
-    insert(ats, 1, "a1")
-    async with open_rig(columns={"deleted": column}) as rig:
-        await rig.adopt()
-        gone: dict[str, Any] = {column: True if column == "gone" else "2024-01-01"}
-        update(ats, 1, **gone)
-        await rig.drain.catch_up()
-        assert await rig.deliver() == []
-        await rig.pass_grace()
-
-        assert await rig.deliver() == [("a1", "deleted", "J1")]
-        assert (await rig.sweep()).repaired == {}
-
-
 async def test_a_row_that_leaves_where_is_no_deletion(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     async with open_rig(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}) as rig:
-        await rig.adopt()
         update(ats, 1, notes="test")
         await rig.drain.catch_up()
-        await rig.pass_grace()
-        assert await rig.deliver() == []
+        assert await rig.later_calls() == []
         assert (await rig.sweep()).repaired == {}
 
         update(ats, 1, status="hired")
-        await rig.drain.catch_up()
-        assert await rig.deliver() == []
+        assert await rig.calls() == []
         update(ats, 1, notes=None)
-        await rig.drain.catch_up()
-        assert await rig.deliver() == [("a1", "hired", "J1")]
+        assert await rig.calls() == [("a1", "hired", "J1")]
 
 
 @pytest.mark.parametrize("hours", [2, -100], ids=["forward", "backward"])
 async def test_a_suspicion_is_answered_soon_after_the_clock_was_set(ats: Ats, open_rig: OpenRig, hours: int) -> None:
     insert(ats, 1, "a1")
     async with open_rig(deletion_grace="1h") as rig:
-        await rig.adopt()
         delete(ats, 1)
         await rig.drain.catch_up()
         confirming = asyncio.create_task(rig.deletions.confirm())
@@ -259,66 +151,14 @@ KEY = ["id", "hellowork_id"]
 
 
 async def test_changes_that_were_recorded_before_it_are_found_by_the_sweep(ats: Ats, open_rig: OpenRig) -> None:
-    for number in (1, 2):
-        insert(ats, number, f"a{number}")
+    fill(ats, 2)
     async with open_rig() as rig:
-        await rig.adopt()
         update(ats, 1, status="hired")
         delete(ats, 2)
     async with open_rig(install=False, key=KEY) as rig:
-        await rig.adopt()
         await rig.drain.catch_up()
         await rig.sweep()
-        await rig.pass_grace()
-
-        assert await rig.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
-
-
-# Each step of capture is one apply, beside which no call of its applications begins.
-
-
-class Deliveries(BesideApply):
-    """A sender of which only its part in an apply is there."""
-
-    def __init__(self) -> None:
-        self.begun: list[Applying] = []
-        self.ended: list[tuple[Applying, Applied | None]] = []
-
-    def begin_apply(self, watch: str, application_ids: Sequence[str]) -> Applying:
-        assert watch == WATCH
-        applying = Applying(watch, application_ids)
-        self.begun.append(applying)
-        return applying
-
-    def end_apply(self, applying: Applying, applied: Applied | None) -> None:
-        self.ended.append((applying, applied))
-
-    @property
-    def of(self) -> list[list[str]]:
-        """The applications of each apply that has ended."""
-        assert self.begun == [applying for applying, _ in self.ended]
-        return [sorted(applying.application_ids) for applying in self.begun]
-
-
-def intake_of(rig: Rig, deliveries: Deliveries) -> Intake:
-    return Intake(replace(rig.intake.parts, beside_apply=deliveries), rig.intake.sessions, rig.intake.reader.mapping)
-
-
-async def test_what_all_rows_together_tell_is_a_second_apply(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
-    async with open_rig() as rig:
-        await rig.adopt()
-        delete(ats, 1)
-        insert(ats, 3, "a1", job_id="J2")
-        update(ats, 2, status="hired")
-        deliveries = Deliveries()
-
-        (applied,) = await intake_of(rig, deliveries).keys({("1",): 0, ("2",): 0, ("3",): 0}, "notify")
-
-        assert deliveries.of == [["a1", "a2"], ["a1"]]
-        assert [result.application_id for result in applied.results] == ["a2", "a1"]
-        assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "hired", "J1")]
+        assert await rig.later_calls() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
 
 
 # An ATS without HelloWork's id: the id stands in a side table, and finding an application costs no read of a table.
@@ -365,8 +205,8 @@ async def test_a_deletion_reads_no_table_as_a_whole(ats: Ats, open_rig: OpenRig)
     columns = {"application_id": looked_up("hellowork_id"), "status_url": looked_up("url")}
     watch: Any = {"columns": columns, "related": [{"table": "public.links", "key": ["application"]}]}
     await eventually(lambda: reads(ats)["links"][0] >= MADE, "the counts of what has made the table")
-    async with open_rig(**watch) as rig:
-        await rig.adopt()
+    async with open_rig(**watch):
+        pass
     looked, before = await ended(ats, 1), reads(ats)
     async with open_rig(install=False, **watch) as rig:
         for id_ in range(1, DELETED + 1):
@@ -388,19 +228,18 @@ BEFORE = {"map": {"applied": "sent", "hired": "hired"}}
 AFTER = {"map": {"applied": "received", "hired": "hired"}}
 OLD = to_text(StatusRules(BEFORE["map"], "send", "deleted"))
 FUSE = {"max_changes": 3, "max_deletions": 3, "window": "10m"}
+ANOTHER_ROW = "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at) VALUES"
 
 
 async def adopted(ats: Ats, open_rig: OpenRig, number: int, **watch: Any) -> None:
     """So many applications are known, and the daemon has ended."""
-    for each in range(1, number + 1):
-        insert(ats, each, f"a{each}")
+    fill(ats, number)
     async with open_rig(fuse=FUSE, **watch) as rig:
         await start(rig)
 
 
 async def start(rig: Rig) -> list[StatusRulesChanged]:
     """What a start does before it captures; returns what it says of the rules."""
-    await rig.adopt()
     await measure_edit(rig.intake)
     return rig.heard(StatusRulesChanged)
 
@@ -434,42 +273,29 @@ async def test_of_more_not_a_single_one_is_sent(ats: Ats, open_rig: OpenRig) -> 
         assert len({entry.reason for entry in held}) == 1
 
 
-async def test_what_changed_by_itself_meanwhile_does_not_count(ats: Ats, open_rig: OpenRig) -> None:
+@pytest.mark.parametrize(
+    ("meanwhile", "rules", "touched"),
+    [
+        ("UPDATE public.applications SET status = 'hired'", {}, 0),
+        ("UPDATE public.applications SET job_id = NULL", {}, 4),
+        (f"{ANOTHER_ROW} (10, 'a1', 'applied', 'J1', '2020-01-01'), (11, 'a1', 'applied', 'J1', '2999-01-01')", {}, 4),
+        (f"{ANOTHER_ROW} (5, 'a5', 'applied', 'J1', '2024-01-01')", {"first_status": "send"}, 5),
+    ],
+    ids=["changed by itself", "without a job", "other rows of a known one", "sent for the first time"],
+)
+async def test_what_an_edit_alone_would_have_sent_counts(
+    ats: Ats, open_rig: OpenRig, meanwhile: str, rules: dict[str, Any], touched: int
+) -> None:
     await adopted(ats, open_rig, 4, status=BEFORE)
-    for number in range(1, 5):
-        update(ats, number, status="hired")
-    async with open_rig(fuse=FUSE, status=AFTER) as rig:
-        assert await start(rig) == [StatusRulesChanged(WATCH, touched=0, held=False)]
+    run(ats, meanwhile)
+    async with open_rig(fuse=FUSE, status=AFTER, **rules) as rig:
+        assert await start(rig) == [StatusRulesChanged(WATCH, touched=touched, held=touched > 0)]
 
 
 async def test_what_would_be_adopted_does_not_count(ats: Ats, open_rig: OpenRig) -> None:
     await adopted(ats, open_rig, 4, status={"map": {"hired": "hired"}, "unmapped": "ignore"}, first_status="adopt")
     async with open_rig(fuse=FUSE, status={"map": {"hired": "hired"}}, first_status="adopt") as rig:
         assert await start(rig) == [StatusRulesChanged(WATCH, touched=0, held=False)]
-
-
-async def test_rows_without_a_job_count_by_their_last_known_one(ats: Ats, open_rig: OpenRig) -> None:
-    await adopted(ats, open_rig, 4, status=BEFORE)
-    update(ats, 1, 2, 3, 4, job_id=None)
-    async with open_rig(fuse=FUSE, status=AFTER) as rig:
-        assert await start(rig) == [StatusRulesChanged(WATCH, touched=4, held=True)]
-
-
-async def test_a_known_application_counts_only_at_the_row_that_represented_it(ats: Ats, open_rig: OpenRig) -> None:
-    await adopted(ats, open_rig, 1, status=BEFORE)
-    insert(ats, 10, "a1", created_at="2020-01-01")
-    insert(ats, 11, "a1", created_at="2999-01-01")
-    async with open_rig(fuse=FUSE, status=AFTER) as rig:
-        await measure_edit(rig.intake)
-        assert rig.heard(StatusRulesChanged) == [StatusRulesChanged(WATCH, touched=1, held=False)]
-
-
-async def test_what_would_be_sent_for_the_first_time_counts(ats: Ats, open_rig: OpenRig) -> None:
-    await adopted(ats, open_rig, 1, status=BEFORE)
-    insert(ats, 2, "a2")
-    async with open_rig(fuse=FUSE, status=AFTER, first_status="send") as rig:
-        await measure_edit(rig.intake)
-        assert rig.heard(StatusRulesChanged) == [StatusRulesChanged(WATCH, touched=2, held=False)]
 
 
 async def test_dying_before_the_end_it_is_noticed_again(ats: Ats, open_rig: OpenRig) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.applications import delete, insert, update
+from support.applications import delete, fill, insert, update
 from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats
@@ -86,7 +86,6 @@ async def told(open_rig: OpenRig, ats: Ats) -> tuple[Mapping[str, Entry], Mappin
     async with open_rig(
         baseline="send", columns={"source": "source"}, extra={"more": {"column": "more"}}, deletion_grace="1ms"
     ) as rig:
-        await rig.adopt()
         first = by_application(await rig.entries())
         said = {skip.key[0]: skip.reason or "" for skip in await rig.store.report.skipped(WATCH, 100)}
         await rig.deliver()
@@ -120,7 +119,7 @@ async def test_huge_values_are_bounded_where_they_are_read_and_said(ats: Ats, op
     insert(ats, 2, "a2", source="s" * (LONGEST_JSON + 10))
     insert(ats, 3, "3" * (LONGEST_TEXT + 1))
     insert(ats, 4, "a4", "x" * LONGEST_TEXT)
-    async with open_rig(baseline="send", columns={"source": "source"}) as rig:
+    async with open_rig(adopt=False, baseline="send", columns={"source": "source"}) as rig:
         (huge,) = (await rig.intake.reader.by_key([("1",)])).rows
         assert len(huge.status or "") == LONGEST_TEXT + 1
 
@@ -151,7 +150,7 @@ def steps() -> Steps:
 async def test_a_baseline_adopts_many_rows_in_pages_without_a_call(ats: Ats, open_rig: OpenRig) -> None:
     ats.execute(MANY)
     ats.execute("ANALYZE public.applications")
-    async with open_rig(steps=Steps()) as rig:
+    async with open_rig(adopt=False, steps=Steps()) as rig:
         position = await rig.adopt()
 
         assert (position.done, position.rows, position.queued) == (True, 5000, 0)
@@ -166,27 +165,13 @@ async def test_a_baseline_adopts_many_rows_in_pages_without_a_call(ats: Ats, ope
         assert (await rig.sweep()).repaired == {}
 
 
-async def test_a_baseline_is_made_once(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    async with open_rig() as rig:
-        await rig.adopt()
-    insert(ats, 2, "a2")
-    async with open_rig() as rig:
-        assert (await rig.adopt()).rows == 1
-
-        assert rig.heard(BaselineProgress) == []
-        await rig.drain.catch_up()
-        assert await rig.deliver() == [("a2", "applied", "J1")]
-
-
 async def test_a_baseline_goes_on_after_a_failure_in_the_middle(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(1, 9):
-        insert(ats, number, f"a{number}")
-    async with open_rig() as rig:
+    fill(ats, 8)
+    async with open_rig(adopt=False) as rig:
         await adopt_pages(2, rig, monkeypatch)
-    async with open_rig() as rig:
+    async with open_rig(adopt=False) as rig:
         position = await rig.adopt()
 
         assert (position.done, position.rows) == (True, 8)
@@ -214,9 +199,8 @@ async def adopt_pages(pages: int, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_what_changes_behind_its_back_is_in_the_log(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(1, 10):
-        insert(ats, number, f"a{number}")
-    async with open_rig() as rig:
+    fill(ats, 9)
+    async with open_rig(adopt=False) as rig:
         apply, turns = rig.intake.apply, iter(range(10))
 
         async def eventful(batch: Batch) -> Applied:
@@ -228,25 +212,9 @@ async def test_what_changes_behind_its_back_is_in_the_log(
 
         monkeypatch.setattr(rig.intake, "apply", eventful)
         await rig.adopt()
-        await rig.drain.catch_up()
-
-        assert await rig.deliver() == [("a0", "applied", "J1"), ("a1", "hired", "J1")], "a9 was adopted as hired"
-        await rig.pass_grace()
-        assert await rig.deliver() == [("a2", "deleted", "J1")], "a8 was never known"
+        assert await rig.calls() == [("a0", "applied", "J1"), ("a1", "hired", "J1")], "a9 was adopted as hired"
+        assert await rig.later_calls() == [("a2", "deleted", "J1")], "a8 was never known"
         assert (await rig.sweep()).repaired == {}
-
-
-async def test_a_restart_reports_none_of_them_twice(
-    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(1, 6):
-        insert(ats, number, f"a{number}")
-    async with open_rig(baseline="send") as rig:
-        await adopt_pages(1, rig, monkeypatch)
-        assert len(await rig.deliver()) == 3
-    async with open_rig(baseline="send") as rig:
-        assert (await rig.adopt()).rows == 5
-        assert len(await rig.deliver()) == 2
 
 
 @pytest.mark.parametrize(("apart", "live"), [(1, "first"), (5, "last")])
@@ -259,14 +227,13 @@ async def test_a_row_left_behind_by_a_move_is_no_call(ats: Ats, open_rig: OpenRi
     for number in numbers:
         is_live = (number == numbers[0]) == (live == "first")
         insert(ats, number, "a1", job_id="new" if is_live else "old", deleted_at=None if is_live else "2024-01-01")
-    async with open_rig() as rig:
+    async with open_rig(adopt=False) as rig:
         position = await rig.adopt()
 
         assert position.queued == 0
         assert await rig.told("a1") == {"a1": ("applied", "new")}
         assert (await rig.sweep()).repaired == {}
-        await rig.pass_grace()
-        assert await rig.deliver() == []
+        assert await rig.later_calls() == []
 
 
 # An application that was adopted on one page is met again, in another row, on a later one.
@@ -275,14 +242,11 @@ async def test_a_row_left_behind_by_a_move_is_no_call(ats: Ats, open_rig: OpenRi
 async def test_a_move_between_pages_is_a_change_if_the_first_row_is_gone(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(1, 5):
-        insert(ats, number, f"a{number}", job_id="J1")
-    async with open_rig() as rig:
+    fill(ats, 4)
+    async with open_rig(adopt=False) as rig:
         await adopt_pages(1, rig, monkeypatch)
         delete(ats, 1)
         insert(ats, 9, "a1", job_id="J2")
 
         await rig.adopt()
-        await rig.drain.catch_up()
-
-        assert await rig.deliver() == [("a1", "applied", "J2")]
+        assert await rig.calls() == [("a1", "applied", "J2")]

@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
-from support.applications import insert
-from support.eventually import eventually
 from support.roles import NewRole, dsn_of
-from support.sessions import Ats, rows, run
+from support.sessions import Ats, run
 from support.versions import needs
 from support.watch_session import session
 from support.watched import COLUMNS, a_config, grant, install_triggers, some_config
@@ -56,24 +54,6 @@ class Installed:
 @pytest.fixture
 def installed(database: str, ats: Ats, new_role: NewRole) -> Installed:
     return Installed(database, ats, new_role())
-
-
-@pytest.mark.parametrize("watch", [NOTIFY, POLL], ids=["notify", "poll"])
-async def test_all_is_well_and_nothing_is_changed_or_left(installed: Installed, watch: Mapping[str, Any]) -> None:
-    config = installed.install(**watch)
-    insert(installed.ats, 1, "hw-1")
-
-    findings = await found(config)
-
-    assert wrong(findings) == {}
-    assert {"connection", "session", "table", "columns", "key", "privileges", "row-security"} <= set(findings)
-    assert ("triggers" in findings) == (watch is NOTIFY)
-    assert ("watermark-index" in findings) == (watch is POLL)
-    assert all(finding.remedy is None for finding in findings.values())
-    if watch is NOTIFY:
-        assert rows(installed.ats, "SELECT count(*) FROM cdc_sync.changes") == [(1,)]
-    query = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
-    await eventually(lambda: rows(installed.ats, query, (installed.role,)) == [(0,)], "its sessions have ended")
 
 
 BROKEN: list[Any] = [

@@ -78,18 +78,15 @@ async def test_a_change_needs_no_sweep_and_a_deletion_waits_for_the_next_one(
 ) -> None:
     create(ats, case.type_, case.key)
     async with open_rig(**KEYED) as rig:
-        await rig.adopt()
         (read,) = (await known_one(rig.store)).key
         with_setting(ats, case.setting, "UPDATE public.keyed SET status = 'hired'")
         assert one(ats, "SELECT row_key[1] FROM cdc_sync.changes") != read, "nothing to test"
-        await rig.drain.catch_up()
-        assert await rig.deliver() == [("a1", "hired", "J1")]
+        assert await rig.calls() == [("a1", "hired", "J1")]
 
         run(ats, "DELETE FROM public.keyed")
         await rig.drain.catch_up()
         assert (await rig.sweep()).repaired == {"gone": 1}
-        await rig.pass_grace()
-        assert await rig.deliver() == [("a1", "deleted", "J1")]
+        assert await rig.later_calls() == [("a1", "deleted", "J1")]
         assert (await known_one(rig.store)).key == (read,), "what the store has is as it was"
 
 
@@ -132,7 +129,6 @@ async def test_a_key_is_walked_digested_read_and_recorded_alike(
     create(ats, type_, *reversed(keys))
     expected = [(key,) for key in keys]
     async with open_rig(**KEYED) as rig:
-        await rig.adopt()
         page = await rig.intake.reader.digests(None, 100, SHAPE)
         assert page is not None
         assert await walk(rig) == expected
@@ -151,15 +147,12 @@ async def test_a_key_that_reads_like_another_ones_harms_nobody(ats: Ats, open_ri
     """Of a range of dates DateStyle tells which number is the month: the deletion of a1 looks like one of a2."""
     create(ats, "daterange", "[2024-02-01,2024-03-05)", "[2024-01-02,2024-05-03)")
     async with open_rig(**KEYED) as rig:
-        await rig.adopt()
         with_setting(ats, "datestyle = 'SQL, DMY'", "DELETE FROM public.keyed WHERE id = 'a1'")
         assert one(ats, "SELECT row_key[1] FROM cdc_sync.changes") == "[01/02/2024,05/03/2024)"
 
         await rig.drain.catch_up()
-        await rig.pass_grace()
-        assert await rig.deliver() == []
+        assert await rig.later_calls() == []
 
         assert (await rig.sweep()).repaired == {"gone": 1}
-        await rig.pass_grace()
-        assert await rig.deliver() == [("a1", "deleted", "J1")]
+        assert await rig.later_calls() == [("a1", "deleted", "J1")]
         assert await events_of(rig.store, "a2") == []

@@ -11,7 +11,7 @@ from support.watched import a_config, install_triggers, some_config
 
 from cdc_sync.ats.connection import Pool, pooled
 from cdc_sync.ats.facts import server_facts
-from cdc_sync.ats.lookout import BUSY, LEASE, WINDOW, Bell, Ears, Lookout, Watched
+from cdc_sync.ats.lookout import LEASE, Bell, Ears, Lookout, Watched
 from cdc_sync.ats.recorders import relations_of
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
@@ -273,32 +273,6 @@ async def test_it_is_armed_for_a_lease_and_renewed_in_time(belled: Pool, ats: At
     clock.now += LEASE / 6
     await bell.follow()
     assert one(ats, LEFT) > LEASE - 5
-
-
-async def test_many_changes_disarm_it_until_they_are_few_again(belled: Pool, ats: Ats) -> None:
-    clock = Clock()
-    bell = Bell(belled, clock)
-    await bell.follow()
-    clock.now += LEASE / 6
-
-    await bell.count(round(BUSY * WINDOW) - 1)
-    assert not bell.is_busy
-    await bell.count(1)
-    assert (bell.is_busy, bell.is_armed) == (True, False), "a burst is seen as it begins"
-    assert one(ats, LEFT) <= 0
-    await bell.follow()
-    assert not bell.is_armed, "they are many"
-
-    clock.now += WINDOW / 2
-    await bell.follow()
-    assert not bell.is_armed, "the window is not over"
-    clock.now += WINDOW / 2
-    await bell.follow()
-    assert not bell.is_armed, "they were many in the window before"
-    clock.now += WINDOW
-    await bell.follow()
-    assert (bell.is_busy, bell.is_armed) == (False, True)
-    assert one(ats, LEFT) > 0
 
 
 async def test_while_changes_are_many_it_is_kept_disarmed(belled: Pool, ats: Ats) -> None:

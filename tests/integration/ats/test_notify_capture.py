@@ -1,7 +1,6 @@
 """Capture by notify: what is in the log is read and recorded, once, whatever dies in between."""
 
 import asyncio
-import random
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -11,14 +10,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.applications import delete, insert, update
+from support.applications import fill, insert, update
 from support.binaries import server_binaries
 from support.builders import WATCH
 from support.eventually import eventually, in_time
 from support.log_batches import batch
 from support.postgres import SETTINGS, create_ats
 from support.rig import Clock, OpenRig, Rig, nothing, parts_of
-from support.sessions import Ats, OpenSession, end_sessions, one, rows, run, sessions
+from support.sessions import Ats, OpenSession, one, rows, run, sessions
 from support.store_steps import events_of
 from support.versions import needs
 from support.waiting import wait_until
@@ -30,11 +29,8 @@ from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.lookout import Bell, Ears
 from cdc_sync.ats.notify import ChangeLog, Changes, NotifyCapture, all_ended
-from cdc_sync.core.batch import Applied, Batch, BesideApply
-from cdc_sync.core.events import BellLeftAlone, CaptureStarted, CaughtUp, ChangesMissed, Event
-from cdc_sync.core.failures import StoreError
+from cdc_sync.core.events import BellLeftAlone, CaptureStarted, ChangesMissed, Event
 from cdc_sync.core.findings import Finding
-from cdc_sync.core.rows import WatchRules
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.demo.postgres import Server
 from cdc_sync.demo.postgres import server as embedded_server
@@ -47,23 +43,6 @@ LOG = "SELECT count(*) FROM cdc_sync.changes"
 
 class CrashError(Exception):
     """The daemon dies here."""
-
-
-async def test_a_change_becomes_an_entry_and_leaves_the_log(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
-    async with open_rig() as rig:
-        await rig.adopt()
-        update(ats, 1, status="hired")
-        insert(ats, 3, "a3", "applied", job_id="J3")
-
-        await rig.drain.catch_up()
-
-        assert await rig.deliver() == [("a1", "hired", "J1"), ("a3", "applied", "J3")]
-        assert one(ats, LOG) == 0
-        (caught_up,) = rig.heard(CaughtUp)
-        assert caught_up.watch == "applications"
-        assert 0 < caught_up.seconds < 60
 
 
 async def die(rig: Rig, *steps: Callable[[], Awaitable[object]]) -> None:
@@ -80,7 +59,6 @@ async def test_between_record_and_commit_the_change_comes_again_and_is_said_once
     ats: Ats, open_rig: OpenRig, *, sent: bool
 ) -> None:
     async with open_rig() as rig:
-        await rig.adopt()
         insert(ats, 1, "a1")
         with pytest.raises(CrashError):
             await die(rig, *([rig.deliver] if sent else []))
@@ -94,139 +72,13 @@ async def test_between_record_and_commit_the_change_comes_again_and_is_said_once
         assert await events_of(rig.store) == ["queued", "acknowledged"]
 
 
-async def test_a_connection_that_is_lost_before_the_changes_are_deleted_is_unreachable(
-    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with open_rig() as rig:
-        await rig.adopt()
-        insert(ats, 1, "a1")
-        apply = rig.store.capture.apply
-
-        async def lose_it(rules: WatchRules, batch: Batch, beside: BesideApply) -> Applied:
-            applied = await apply(rules, batch, beside)
-            end_sessions(ats, "application_name = 'cdc-sync' AND datname = current_database()")
-            return applied
-
-        monkeypatch.setattr(rig.store.capture, "apply", lose_it)
-        with pytest.raises(SourceError) as raised:
-            await rig.drain.catch_up()
-
-        assert raised.value.kind == "unreachable"
-        assert one(ats, LOG) == 1
-
-
-async def test_a_store_that_fails_keeps_the_log(ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with open_rig() as rig:
-        await rig.adopt()
-        insert(ats, 1, "a1")
-        with monkeypatch.context() as patched:
-            patched.setattr(rig.store.capture, "apply", failing_store)
-            with pytest.raises(StoreError):
-                await rig.drain.catch_up()
-        assert one(ats, LOG) == 1
-
-        await rig.drain.catch_up()
-
-        assert await rig.deliver() == [("a1", "applied", "J1")]
-
-
-async def failing_store(*_: object) -> None:
-    raise StoreError("store-unusable", "no space left")
-
-
-@pytest.mark.parametrize("seed", range(2))
-async def test_any_interleaving_ends_in_the_tables_state(
-    ats: Ats, open_session: OpenSession, open_rig: OpenRig, seed: int
-) -> None:
-    """Each session works on rows of its own, so that nobody waits for a lock."""
-    chance = random.Random(seed)  # noqa: S311 - a schedule
-    for number in range(1, 13):
-        insert(ats, number, f"a{number}", "0")
-    async with open_rig() as rig:
-        await rig.adopt()
-        writers = [Writer(open_session(), range(first, first + 3), chance) for first in (1, 4, 7, 10)]
-        for _ in range(120):
-            chance.choice(writers).step()
-            if chance.random() < 0.2:
-                await rig.drain.catch_up()
-                await rig.deliver()
-        for writer in writers:
-            writer.end()
-
-        await rig.drain.catch_up()
-        await rig.deliver()
-        await rig.pass_grace()
-        await rig.deliver()
-
-        ids = [f"a{number}" for number in range(1, 13)]
-        there = {id_: (status, job) for id_, status, job in rows(ats, STATES)}
-        assert {id_: told for id_, told in (await rig.told(*ids)).items() if told[0] != "deleted"} == there
-        assert (await rig.sweep()).repaired == {}
-
-
-STATES = "SELECT hellowork_id, status, job_id FROM public.applications WHERE deleted_at IS NULL"
-
-
-class Writer:
-    """A session that begins, changes, commits and rolls back by chance."""
-
-    def __init__(self, session: Ats, ids: range, chance: random.Random) -> None:
-        self._session = session
-        self._ids = ids
-        self._chance = chance
-
-    def step(self) -> None:
-        number = self._chance.choice(self._ids)
-        steps: list[Callable[[], object]] = [
-            self._begin_or_end,
-            lambda: update(self._session, number, status=str(self._chance.randrange(3))),
-            lambda: update(self._session, number, job_id=f"J{self._chance.randrange(2)}"),
-            lambda: delete(self._session, number),
-            lambda: self._insert(number),
-        ]
-        self._chance.choice(steps)()
-
-    def end(self) -> None:
-        self._session.execute("COMMIT" if self._in_transaction else "SELECT")
-
-    @property
-    def _in_transaction(self) -> bool:
-        return self._session.info.transaction_status is psycopg.pq.TransactionStatus.INTRANS
-
-    def _begin_or_end(self) -> None:
-        end = self._chance.choice(["COMMIT", "COMMIT", "ROLLBACK"])
-        run(self._session, end if self._in_transaction else "BEGIN")
-
-    def _insert(self, number: int) -> None:
-        delete(self._session, number)
-        insert(self._session, number, f"a{number}", "0")
-
-
-async def test_truncate_asks_for_a_sweep(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
-    async with open_rig() as rig:
-        await rig.adopt()
-        ats.execute("TRUNCATE public.applications")
-        insert(ats, 3, "a2", job_id="J2")
-
-        await rig.drain.catch_up()
-        assert rig.sweeps_wanted == 1
-        assert (await rig.sweep()).repaired == {"asked_for": 1}
-        assert await rig.deliver() == [("a2", "applied", "J2")]
-        await rig.pass_grace()
-        assert await rig.deliver() == [("a1", "deleted", "J1")]
-
-
 async def test_a_related_table_with_a_key_asks_for_none(ats: Ats, open_rig: OpenRig) -> None:
     ats.execute("CREATE TABLE public.rejections (application bigint, reason text)")
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
+    fill(ats, 2)
     rejected = "EXISTS (SELECT FROM public.rejections r WHERE r.application = t.id)"
     status = {"sql": f"CASE WHEN {rejected} THEN 'rejected' ELSE t.status END", "depends_on": ["id", "status"]}
     related = [{"table": "public.rejections", "key": ["application"]}]
     async with open_rig(columns={"status": status}, related=related) as rig:
-        await rig.adopt()
         ats.execute("INSERT INTO public.rejections VALUES (2, 'no'), (NULL, 'nobody'), (99, 'unknown')")
 
         await rig.drain.catch_up()
@@ -235,25 +87,8 @@ async def test_a_related_table_with_a_key_asks_for_none(ats: Ats, open_rig: Open
         assert await rig.deliver() == [("a2", "rejected", "J1")]
 
 
-async def test_the_log_is_emptied_whatever_the_sessions_date_style_is(ats: Ats, open_rig: OpenRig) -> None:
-    """A date as text with a zone's abbreviation may be no date for PostgreSQL, or one hours away."""
-    for number in range(1, 6):
-        insert(ats, number, f"a{number}")
-    for setting in ("datestyle = 'German'", "timezone = 'Asia/Jakarta'"):
-        run(ats, "ALTER DATABASE {name} SET {setting}", name=ats.info.dbname, setting=setting)
-    async with open_rig(steps=Steps(drained=2)) as rig:
-        await rig.adopt()
-        update(ats, *range(1, 6), status="hired")
-
-        await rig.drain.catch_up()
-
-        assert one(ats, LOG) == 0
-        assert len(await rig.entries()) == 5
-
-
 async def test_a_log_that_keeps_what_is_deleted_is_an_error_the_second_time(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig() as rig:
-        await rig.adopt()
         insert(ats, 1, "a1")
         keep = "CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
         run(ats, keep)
@@ -271,39 +106,6 @@ async def test_a_log_that_keeps_what_is_deleted_is_an_error_the_second_time(ats:
         await rig.drain.step()
 
         assert one(ats, LOG) == 0
-
-
-async def test_a_script_that_locks_table_and_log_is_no_victim_of_a_deadlock(
-    ats: Ats, other: Ats, open_rig: OpenRig
-) -> None:
-    async with open_rig() as rig:
-        await rig.adopt()
-        insert(ats, 1, "a1")
-        other.execute("BEGIN; LOCK TABLE public.applications")
-        reading = asyncio.create_task(rig.drain.step())
-        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        await eventually(lambda: one(ats, waits), "the daemon waits for the table")
-        # Longer than deadlock_timeout: PostgreSQL would look for a deadlock, and end whoever waits.
-        await asyncio.sleep(1.2)
-        await asyncio.to_thread(other.execute, "LOCK TABLE cdc_sync.changes IN ACCESS EXCLUSIVE MODE")
-        other.execute("COMMIT")
-
-        await reading
-
-        assert len(await rig.entries()) == 1
-
-
-async def test_the_log_is_only_looked_at_in_a_dry_run(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig() as rig:
-        await rig.adopt()
-        for number in range(1, 4):
-            insert(ats, number, f"a{number}")
-        log = ChangeLog(rig.intake.sessions.pool, WATCH, consume=False)
-
-        async with batch(log, 2) as changes:
-            assert len(changes.times) == 2
-
-        assert one(ats, LOG) == 3
 
 
 # A batch whose daemon is suspended, or lost, holds nothing at the server; it deletes nothing but its own changes.
@@ -411,26 +213,11 @@ async def test_a_file_that_vacuum_has_cleaned_is_given_back(ats: Ats, open_rig: 
         assert one(ats, SIZE) == 0
 
 
-async def test_one_that_vacuum_may_not_clean_is_given_back_when_it_is_half_full(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(capture=BOUND) as rig:
-        ats.execute("ALTER TABLE cdc_sync.changes SET (autovacuum_enabled = false)")
-        left = take(ats, A_QUARTER, vacuumed=False)
-        await rig.drain.catch_up()
-        assert one(ats, SIZE) == left
-        assert take(ats, MOST, vacuumed=False) >= BACKLOG // 2
-
-        await rig.drain.catch_up()
-
-        assert one(ats, SIZE) == 0
-
-
 async def test_no_writer_waits_for_it_and_it_waits_for_none(
     ats: Ats, other: Ats, open_session: OpenSession, open_rig: OpenRig
 ) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
+    fill(ats, 2)
     async with open_rig(capture=BOUND) as rig:
-        await rig.adopt()
         left = take(ats, MOST, vacuumed=False)
         other.execute("BEGIN")
         update(other, 1, status="hired")
@@ -477,7 +264,6 @@ async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[list[async
 @asynccontextmanager
 async def notify_mode(rig: Rig) -> AsyncIterator[NotifyCapture]:
     """All the loops of notify mode, with nothing that would find a change without the bell."""
-    await rig.adopt()
     async with running(*(job() for job in (await rig.drain.jobs()).values())):
         yield rig.drain
 
@@ -525,18 +311,6 @@ async def is_status(rig: Rig, status: str) -> bool:
     return any(entry.content.status == status for entry in await rig.entries())
 
 
-async def test_a_writer_that_does_not_ring_is_found_by_the_next_look(ats: Ats, other: Ats, open_rig: OpenRig) -> None:
-    """One with a lock_timeout: its COMMIT must not wait for NOTIFY's lock."""
-    insert(ats, 1, "a1")
-    other.execute("SET lock_timeout = '1h'")
-    async with open_rig(capture={"drain_interval": "100ms"}) as rig, notify_mode(rig) as doorbell:
-        await eventually(lambda: doorbell.lookout.bell.is_armed, "the bell is armed")
-
-        update(other, 1, status="silent")
-
-        await eventually(lambda: is_status(rig, "silent"), "the entry")
-
-
 async def test_triggers_of_an_earlier_version_are_heard_by_looks(ats: Ats, open_rig: OpenRig) -> None:
     """They know nothing of the common bell."""
     insert(ats, 1, "a1")
@@ -570,17 +344,14 @@ async def test_the_end_disarms(ats: Ats, open_rig: OpenRig) -> None:
 
 
 async def test_drains_without_being_rung_for_now_and_then(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(capture={"wakeup": "none", "poll_interval": "20ms"}) as rig:
-        await rig.adopt()
-        async with running(rig.drain.run()):
-            insert(ats, 1, "a1")
+    async with open_rig(capture={"wakeup": "none", "poll_interval": "20ms"}) as rig, running(rig.drain.run()):
+        insert(ats, 1, "a1")
 
-            await eventually(lambda: is_queued(rig, "a1"), "the entry")
+        await eventually(lambda: is_queued(rig, "a1"), "the entry")
 
 
 async def test_a_ring_during_a_drain_is_not_lost(ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_rig(capture=NEVER) as rig:
-        await rig.adopt()
         read = ChangeLog.read
 
         async def read_and_ring(log: ChangeLog, limit: int) -> Changes:
@@ -625,7 +396,6 @@ def missed(rig: Rig) -> list[int]:
 async def test_not_before_the_transaction_has_ended(ats: Ats, other: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     async with open_rig(capture=SOON) as rig:
-        await rig.adopt()
         ats.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
         other.execute("BEGIN")
         update(other, 1, status="hired")
@@ -650,8 +420,8 @@ async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: 
         " SELECT i, 'a' || i, 'NEW', 'j', now() FROM generate_series(1, %s) i",
         [number],
     )
-    async with open_rig(capture=FULL) as rig:
-        await rig.adopt()
+    async with open_rig(capture=FULL):
+        pass
 
     ats.execute("UPDATE public.applications SET status = 'hired' WHERE id <= %s", [recorded])
     assert one(ats, "SELECT pg_relation_size('cdc_sync.changes')") > SMALL_BACKLOG

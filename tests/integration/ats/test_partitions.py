@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from support.applications import delete, insert, update
+from support.applications import delete, fill, insert, update
 from support.builders import WATCH
 from support.eventually import eventually
 from support.postgres import Cluster
@@ -28,8 +28,7 @@ def parts(ats: Ats) -> Ats:
         "CREATE TABLE public.j2 PARTITION OF public.applications FOR VALUES IN ('J2');"
         "CREATE TABLE public.j3 (LIKE plain)",
     )
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
+    fill(ats, 2)
     insert(ats, 3, "a3", job_id="J2")
     return ats
 
@@ -42,8 +41,7 @@ def parts_with_triggers(parts: Ats) -> Ats:
 
 async def swept_for(watch: Rig) -> list[tuple[str, str, str]]:
     """What HelloWork hears of something that no trigger told. Nothing was missed: it is found as it should be."""
-    await watch.drain.catch_up()
-    assert await watch.deliver() == []
+    assert await watch.calls() == []
     await watch.look_closer()
     assert watch.sweeps_wanted == 1
     assert (await watch.sweep()).repaired.keys() == {"asked_for"}
@@ -63,7 +61,6 @@ async def test_what_removes_a_partitions_rows_is_noticed(
     parts_with_triggers: Ats, open_rig: OpenRig, statement: str
 ) -> None:
     async with open_rig() as watch:
-        await watch.adopt()
         await watch.look_closer()
         run(parts_with_triggers, statement)
 
@@ -72,7 +69,6 @@ async def test_what_removes_a_partitions_rows_is_noticed(
 
 async def test_a_partition_that_is_attached_with_rows_is_noticed(parts_with_triggers: Ats, open_rig: OpenRig) -> None:
     async with open_rig() as watch:
-        await watch.adopt()
         await watch.look_closer()
         run(
             parts_with_triggers,
@@ -83,8 +79,7 @@ async def test_a_partition_that_is_attached_with_rows_is_noticed(parts_with_trig
         assert await swept_for(watch) == [("a4", "new", "J3")]
 
         update(parts_with_triggers, 4, status="hired")
-        await watch.drain.catch_up()
-        assert await watch.deliver() == [("a4", "hired", "J3")], "it has the triggers, too"
+        assert await watch.calls() == [("a4", "hired", "J3")], "it has the triggers, too"
         assert watch.trigger_problems == ()
 
 
@@ -98,13 +93,11 @@ async def test_what_it_takes_from_a_related_table_is_noticed(ats: Ats, open_rig:
         "CREATE TABLE public.y25 PARTITION OF public.rejections FOR VALUES IN (2025);"
         "INSERT INTO public.rejections VALUES (1, 2024), (2, 2025)",
     )
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
+    fill(ats, 2)
     rejected = "CASE WHEN EXISTS (SELECT FROM public.rejections r WHERE r.application = t.id) THEN 'rejected' END"
     related = [{"table": "public.rejections", "key": ["application"]}]
     status = {"sql": f"coalesce({rejected}, t.status)", "depends_on": ["id", "status"]}
     async with open_rig(columns={"status": status}, related=related) as watch:
-        await watch.adopt()
         await watch.look_closer()
         run(ats, statement)
 
@@ -115,14 +108,11 @@ async def test_a_key_that_two_partitions_have_keeps_its_rows_apart(parts_with_tr
     # No constraint keeps a key that lacks the partitioning column from that.
     insert(parts_with_triggers, 1, "a4", job_id="J2")
     async with open_rig() as watch:
-        await watch.adopt()
         run(parts_with_triggers, "UPDATE public.j2 SET status = 'hired' WHERE id = 1")
-        await watch.drain.catch_up()
-        assert await watch.deliver() == [("a4", "hired", "J2")]
+        assert await watch.calls() == [("a4", "hired", "J2")]
         run(parts_with_triggers, "DELETE FROM public.j1 WHERE id = 1")
         await watch.drain.catch_up()
-        await watch.pass_grace()
-        assert await watch.deliver() == [("a1", "deleted", "J1")]
+        assert await watch.later_calls() == [("a1", "deleted", "J1")]
         assert (await watch.sweep()).repaired == {}
 
 
@@ -137,8 +127,7 @@ async def test_without_triggers(parts: Ats, open_rig: OpenRig) -> None:
         await watch.look_closer()
         assert watch.sweeps_wanted == 1
         await watch.sweep(poll)
-        await watch.pass_grace()
-        assert await watch.deliver() == [("a1", "deleted", "J1"), ("a2", "deleted", "J1")]
+        assert await watch.later_calls() == [("a1", "deleted", "J1"), ("a2", "deleted", "J1")]
 
 
 # A table from which others inherit: their rows are its rows, but its triggers are not theirs.
@@ -161,17 +150,14 @@ async def test_with_triggers_of_its_own_nothing_is_left_to_sweeps(heir: Ats, ope
     insert(heir, 1, "a1")
     async with open_rig(related=HEIR) as watch:
         assert watch.trigger_problems == ()
-        await watch.adopt()
         update(heir, 1, 7, status="hired")
-        await watch.drain.catch_up()
-        assert await watch.deliver() == [("a1", "hired", "J1"), ("a7", "hired", "J1")]
+        assert await watch.calls() == [("a1", "hired", "J1"), ("a7", "hired", "J1")]
 
         run(heir, "WITH old AS (DELETE FROM ONLY applications RETURNING *) INSERT INTO archived SELECT * FROM old")
         await watch.drain.catch_up()
         delete(heir, 7)
         await watch.drain.catch_up()
-        await watch.pass_grace()
-        assert await watch.deliver() == [("a7", "deleted", "J1")], "a row that was moved to it is no deletion"
+        assert await watch.later_calls() == [("a7", "deleted", "J1")], "a row that was moved to it is no deletion"
         assert (await watch.sweep()).repaired == {}
 
         run(heir, "TRUNCATE public.archived")
@@ -191,7 +177,6 @@ def publisher(cluster: Cluster, ats: Ats) -> Iterator[Ats]:
 async def test_every_change_is_captured(ats: Ats, publisher: Ats, open_rig: OpenRig) -> None:
     async with open_rig(capture={"replicated": True}) as watch:
         assert watch.trigger_problems == ()
-        await watch.adopt()
         bell = Bell(watch.intake.sessions.pool)
         await bell.follow()
         await watch.intake.sessions.lasting.listen(WATCH, watch.drain.rung.set, lambda _: None)
@@ -202,15 +187,13 @@ async def test_every_change_is_captured(ats: Ats, publisher: Ats, open_rig: Open
         if major(publisher) >= 11:  # 10 does not deliver what a worker of replication notifies
             await eventually(watch.drain.rung.is_set, "what replication brings rings the bell")
         await eventually(lambda: one(ats, COUNT) == 2, "both rows are here")
-        await watch.drain.catch_up()
-        assert await watch.deliver() == [("a1", "applied", "J1"), ("a2", "applied", "J1")]
+        assert await watch.calls() == [("a1", "applied", "J1"), ("a2", "applied", "J1")]
 
         update(publisher, 1, status="hired")
         delete(publisher, 2)
         await eventually(lambda: one(ats, COUNT) == 1, "the deletion is here")
         await watch.drain.catch_up()
-        await watch.pass_grace()
-        assert await watch.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
+        assert await watch.later_calls() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
 
         run(publisher, "TRUNCATE public.applications")
         if major(publisher) >= 11:  # 10 does not replicate it
@@ -224,11 +207,9 @@ async def test_sweeps_find_what_ordinary_triggers_do_not_see(ats: Ats, publisher
         (problem,) = watch.trigger_problems
         assert problem.startswith("public.applications is fed by logical replication")
         assert problem.endswith("set capture.replicated: true")
-        await watch.adopt()
         insert(publisher, 1, "a1")
         await eventually(lambda: one(ats, COUNT) == 1, "the row is here")
-        await watch.drain.catch_up()
-        assert await watch.deliver() == []
+        assert await watch.calls() == []
 
         await watch.sweep()
 

@@ -8,10 +8,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from support.applications import delete, insert, update
+from support.applications import delete, fill, insert, update
 from support.builders import WATCH
 from support.eventually import eventually
-from support.rig import Call, OpenRig, Rig
+from support.rig import OpenRig, Rig
 from support.sessions import Ats, one, rows, run, sessions
 from support.source import Source, opened
 from support.standby import standby_of
@@ -39,12 +39,6 @@ async def polling(open_rig: OpenRig, *, lookback: str = "0s", **watch: Any) -> A
         yield rig, await rig.poll()
 
 
-async def calls(rig: Rig, poll: PollCapture) -> list[Call]:
-    """What a poll has HelloWork told."""
-    await poll.catch_up()
-    return await rig.deliver()
-
-
 async def moved(poll: PollCapture) -> None:
     """Poll until the watermark has moved: other tests' transactions hold it too."""
     before = poll.watermark
@@ -60,29 +54,15 @@ async def test_a_change_becomes_an_entry_though_nothing_is_installed_or_can_be_w
     ats: Ats, open_rig: OpenRig
 ) -> None:
     run(ats, "ALTER DATABASE {name} SET default_transaction_read_only = on", name=ats.info.dbname)
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
-    async with polling(open_rig) as (rig, poll):
+    fill(ats, 2)
+    async with polling(open_rig) as (rig, _):
         update(ats, 1, status="hired")
         insert(ats, 3, "a3", job_id="J3")
 
-        assert await calls(rig, poll) == [("a1", "hired", "J1"), ("a3", "applied", "J3")]
+        assert await rig.calls() == [("a1", "hired", "J1"), ("a3", "applied", "J3")]
         (caught_up,) = rig.heard(CaughtUp)
         assert caught_up.watch == "applications"
         assert 0 < caught_up.seconds < 60
-
-
-async def test_what_is_read_again_is_no_news(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    async with polling(open_rig, lookback="1h") as (rig, poll):
-        update(ats, 1, status="hired")
-        assert len(await calls(rig, poll)) == 1
-        said = len(rig.said)
-
-        for _ in range(3):
-            assert await calls(rig, poll) == []
-
-        assert {type(observation) for observation in rig.said[said:]} == {CaughtUp}, "and is not spoken of"
 
 
 async def test_the_watermark_waits_for_it_and_then_goes_on(ats: Ats, other: Ats, open_rig: OpenRig) -> None:
@@ -107,16 +87,16 @@ async def passes(poll: PollCapture, moment: str) -> bool:
 
 
 async def test_equal_ones_over_several_pages(ats: Ats, open_rig: OpenRig) -> None:
-    async with polling(open_rig, steps=Steps(polled=3, look_every=0.0, place_every=0.0)) as (rig, poll):
+    async with polling(open_rig, steps=Steps(polled=3, look_every=0.0, place_every=0.0)) as (rig, _):
         moment = one(ats, "SELECT clock_timestamp()")
         for number in range(1, 11):
             insert(ats, number, f"a{number}", updated_at=moment)
-        assert len(await calls(rig, poll)) == 10
+        assert len(await rig.calls()) == 10
 
         insert(ats, 0, "a0", updated_at=moment)
         insert(ats, 11, "a11", updated_at=moment)
 
-        assert [id_ for id_, _, _ in await calls(rig, poll)] == ["a0", "a11"]
+        assert [id_ for id_, _, _ in await rig.calls()] == ["a0", "a11"]
 
 
 async def test_none_at_all_is_left_to_the_sweep(ats: Ats, open_rig: OpenRig) -> None:
@@ -125,25 +105,10 @@ async def test_none_at_all_is_left_to_the_sweep(ats: Ats, open_rig: OpenRig) -> 
     async with polling(open_rig) as (rig, poll):
         update(ats, 1, status="unmarked", updated_at=None)
         update(ats, 2, status="forgotten", touch=False)
-        assert await calls(rig, poll) == []
+        assert await rig.calls() == []
 
         assert (await rig.sweep(poll)).repaired == {"status": 2}
         assert await rig.deliver() == [("a1", "unmarked", "J1"), ("a2", "forgotten", "J1")]
-
-
-async def test_goes_on_where_it_was(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
-    async with polling(open_rig) as (_, poll):
-        await moved(poll)
-        reached = poll.watermark
-    update(ats, 2, status="hired")
-    delete(ats, 1)
-    async with polling(open_rig) as (rig, poll):
-        assert poll.watermark == reached
-
-        assert await calls(rig, poll) == [("a2", "hired", "J1")]
-        assert (await rig.sweep(poll)).repaired == {}
 
 
 async def test_a_poll_that_fails_leaves_the_watermark(ats: Ats, open_rig: OpenRig) -> None:
@@ -157,22 +122,19 @@ async def test_a_poll_that_fails_leaves_the_watermark(ats: Ats, open_rig: OpenRi
         assert await rig.store.capture.positions(WATCH) == before
         ats.execute("ALTER TABLE public.elsewhere RENAME TO applications")
 
-        assert await calls(rig, poll) == [("a1", "applied", "J1")]
+        assert await rig.calls() == [("a1", "applied", "J1")]
 
 
 async def test_a_soft_deletion_waits_for_its_grace_and_a_hard_one_for_the_sweep(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
+    fill(ats, 2)
     async with polling(open_rig) as (rig, poll):
         update(ats, 1, deleted_at="2024-01-01")
         delete(ats, 2)
-        assert await calls(rig, poll) == []
-        await rig.pass_grace()
-        assert await rig.deliver() == [("a1", "deleted", "J1")]
+        assert await rig.calls() == []
+        assert await rig.later_calls() == [("a1", "deleted", "J1")]
 
         assert (await rig.sweep(poll)).repaired == {}, "polls see no hard deletion, so none was missed"
-        await rig.pass_grace()
-        assert await rig.deliver() == [("a2", "deleted", "J1")]
+        assert await rig.later_calls() == [("a2", "deleted", "J1")]
 
 
 # Polls that take long come seldom: a forgotten transaction holds the fence, and each reads all that changed since.

@@ -263,13 +263,6 @@ async def test_a_text_that_is_no_dsn() -> None:
         assert (await refusal(dsn)).kind == "misconfigured"
 
 
-async def test_a_port_where_nobody_listens() -> None:
-    error = await refusal(f"host=127.0.0.1 port=1 dbname=ats password='{SECRET}' connect_timeout=2")
-
-    assert error.kind == "unreachable"
-    assert "Connection refused" in str(error)
-
-
 async def test_a_database_that_does_not_exist(server: str) -> None:
     error = await refusal(make_conninfo(server, dbname="no_such_database"))
 
@@ -308,17 +301,3 @@ async def test_passwords(restartable_server: Server) -> None:
     assert error.kind == "misconfigured"
     assert "no pg_hba.conf entry" in str(error)
     assert ".pgpass" not in str(error)
-
-
-async def test_a_server_that_stops_while_it_is_used(restartable_server: Server) -> None:
-    async with connected(restartable_server.dsn) as connection:
-        restartable_server.stop()
-
-        with pytest.raises(SourceError) as raised:
-            await server_facts(connection)
-        assert raised.value.kind == "unreachable"
-    assert (await refusal(restartable_server.dsn)).kind == "unreachable"
-
-    restartable_server.start()
-    async with connected(restartable_server.dsn) as connection:
-        assert not (await server_facts(connection)).in_recovery

@@ -6,10 +6,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.applications import delete, insert, update
-from support.builders import WATCH
+from support.applications import insert, update
 from support.dumping import dump
-from support.eventually import eventually
 from support.rig import rig
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, one, rows, run
@@ -19,9 +17,8 @@ from support.watched import COLUMNS, a_config, grant, install_triggers, run_scri
 
 from cdc_sync.ats import side_table
 from cdc_sync.ats.granting import grants
-from cdc_sync.ats.lookout import Bell
 from cdc_sync.ats.scripts import install, uninstall
-from cdc_sync.ats.triggers import Installation, verify
+from cdc_sync.ats.triggers import verify
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store import Store
@@ -458,65 +455,6 @@ async def test_the_owner_dumps_a_store_that_the_daemon_made(
 
     dumped = dump(dsn_of(database, owner))
     assert (dumped.returncode, dumped.stderr) == (0, "")
-
-
-# A daemon with exactly what `sql grants` prints can do all that the daemon does.
-
-
-RELATED = {
-    "columns": {
-        "source": "source",
-        "status": {
-            "sql": "coalesce((SELECT r.reason FROM public.rejections r WHERE r.application = t.id), t.status)",
-            "depends_on": ["id", "status"],
-        },
-    },
-    "related": [{"table": "public.rejections", "key": ["application"]}],
-}
-
-
-@pytest.fixture
-def daemon(ats: Ats, new_role: NewRole) -> str:
-    ats.execute("CREATE TABLE public.rejections (application bigint, reason text, remark text)")
-    ats.execute("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC")
-    ats.execute("DO $$ BEGIN EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database()); END $$")
-    return new_role()
-
-
-def daemons(ats: Ats, database: str, daemon: str, **watch: Any) -> Config:
-    """The configuration of a daemon that logs in as the role, with everything done that a DBA does for it."""
-    config = a_config(dsn_of(database, daemon), **watch)
-    install_triggers(ats, config)
-    grant(ats, config, daemon)
-    return config
-
-
-@pytest.mark.parametrize(
-    "section",
-    [RELATED, {"where": {"sql": "t.source IS NULL", "depends_on": ["source"]}, "extra": {"delay": "deleted_at"}}],
-    ids=str,
-)
-async def test_in_notify_mode(database: str, ats: Ats, daemon: str, tmp_path: Path, section: dict[str, Any]) -> None:
-    for number in range(1, 4):
-        insert(ats, number, f"a{number}")
-    config = daemons(ats, database, daemon, **section)
-    async with rig(config, tmp_path) as watch:
-        assert watch.drain.installed == Installation((), has_log=True)
-        await watch.adopt()
-        bell = Bell(watch.intake.sessions.pool)
-        await bell.follow()
-        assert bell.is_armed
-        await watch.intake.sessions.lasting.listen(WATCH, watch.drain.rung.set, lambda _: None)
-        watch.drain.rung.clear()
-        update(ats, 1, status="hired")
-        delete(ats, 2)
-        await eventually(watch.drain.rung.is_set, "the bell has rung")
-        await watch.drain.catch_up()
-        assert (await watch.sweep()).repaired == {}
-        await watch.pass_grace()
-        await bell.disarm()
-
-        assert await watch.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
 
 
 async def test_a_watch_without_triggers_adopts_beside_a_schema_that_its_role_may_not_use(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from support.applications import delete, insert, update
+from support.applications import delete, fill, insert, update
 from support.builders import WATCH
 from support.eventually import eventually
 from support.rig import Nothing, OpenRig, Rig, nothing
@@ -35,14 +35,6 @@ def off(ats: Ats) -> None:
     ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
 
 
-async def filled(ats: Ats, rig: Rig, number: int = 10) -> None:
-    """That many applications, adopted."""
-    for id_ in range(1, number + 1):
-        insert(ats, id_, f"a{id_}")
-    await rig.adopt()
-    await rig.drain.catch_up()
-
-
 class Overtaken:
     """A fast path before and after whose turn something happens."""
 
@@ -58,8 +50,8 @@ class Overtaken:
 
 
 async def test_each_cause_of_a_repair_is_counted(ats: Ats, open_rig: OpenRig) -> None:
+    fill(ats, 10)
     async with open_rig() as rig:
-        await filled(ats, rig)
         update(ats, 10, status="hired")
         await rig.drain.catch_up()
         off(ats)
@@ -78,31 +70,15 @@ async def test_each_cause_of_a_repair_is_counted(ats: Ats, open_rig: OpenRig) ->
         assert (await rig.store.operation.repairs())[WATCH] == done.repaired
         assert rig.heard(SweepDone) == [done]
         assert [id_ for id_, _, _ in await rig.deliver()] == ["a1", "a11", "a2", "a3", "a4"]
-        await rig.pass_grace()
-        assert [id_ for id_, _, _ in await rig.deliver()] == ["a5", "a6", "a7"]
-
-
-async def test_what_the_fast_path_has_is_not_counted(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig() as rig:
-        await filled(ats, rig)
-        update(ats, 1, status="hired")
-        insert(ats, 11, "a11")
-        delete(ats, 5)
-        update(ats, 6, deleted_at="2024-01-01")
-
-        assert (await rig.sweep()).repaired == {}, "the sweep lets it catch up first"
-
-        assert [id_ for id_, _, _ in await rig.deliver()] == ["a1", "a11"]
-        await rig.pass_grace()
-        assert [id_ for id_, _, _ in await rig.deliver()] == ["a5", "a6"]
+        assert [id_ for id_, _, _ in await rig.later_calls()] == ["a5", "a6", "a7"]
 
 
 async def test_what_changes_while_a_sweep_walks_is_no_repair(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind it, ahead of it, and under its feet."""
+    fill(ats, 10)
     async with open_rig() as rig:
-        await filled(ats, rig)
         digests, turns = rig.intake.reader.digests, iter(range(10))
 
         async def eventful(*arguments: object) -> object:
@@ -121,10 +97,8 @@ async def test_what_changes_while_a_sweep_walks_is_no_repair(
         assert (await rig.sweep()).repaired == {}
         monkeypatch.undo()
 
-        await rig.drain.catch_up()
-        assert [id_ for id_, _, _ in await rig.deliver()] == ["a0", "a1", "a20", "a9"]
-        await rig.pass_grace()
-        assert [id_ for id_, _, _ in await rig.deliver()] == ["a2", "a8"]
+        assert [id_ for id_, _, _ in await rig.calls()] == ["a0", "a1", "a20", "a9"]
+        assert [id_ for id_, _, _ in await rig.later_calls()] == ["a2", "a8"]
         assert (await rig.sweep()).repaired == {}
 
 
@@ -133,8 +107,8 @@ async def test_rows_that_move_out_of_a_sweeps_way_are_no_repair(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, *, seen: bool
 ) -> None:
     """To the part done, and behind the end; the fast path sees it at once, or only when it is asked to."""
+    fill(ats, 9)
     async with open_rig() as rig:
-        await filled(ats, rig, 9)
         digests, turns = rig.intake.reader.digests, iter(range(10))
 
         async def eventful(*arguments: object) -> object:
@@ -157,14 +131,13 @@ async def test_rows_that_move_out_of_a_sweeps_way_are_no_repair(
         assert next(turns) == 3, "the last page was the third"
         assert await rig.store.capture.suspected(WATCH, ["a7", "a8"]) == set()
         assert await rig.deliver() == [("a7", "applied", "J2")]
-        await rig.pass_grace()
-        assert await rig.deliver() == []
+        assert await rig.later_calls() == []
 
 
 async def test_what_the_capture_named_is_repaired_all_the_same(ats: Ats, open_rig: OpenRig) -> None:
     """It was recorded once, and changed without the triggers before the sweep read it."""
+    fill(ats, 10)
     async with open_rig() as rig:
-        await filled(ats, rig)
         update(ats, 4, status="recorded")
 
         def unrecorded() -> None:
@@ -180,9 +153,8 @@ async def test_what_was_captured_while_a_page_began_is_no_repair(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first row no longer represents its application: a sweep always reads it, and here with a later change."""
+    insert(ats, 1, "a1")
     async with open_rig() as rig:
-        insert(ats, 1, "a1")
-        await rig.adopt()
         insert(ats, 2, "a1", status="seen")
         await rig.drain.catch_up()
         assert (await rig.sweep()).repaired == {}
@@ -214,9 +186,8 @@ async def test_what_changed_before_the_sweep_read_it_is_no_repair(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first row no longer represents its application: a sweep always reads it, and the other one with it."""
+    insert(ats, 1, "a1")
     async with open_rig() as rig:
-        insert(ats, 1, "a1")
-        await rig.adopt()
         insert(ats, 2, "a1", status="seen")
         await rig.drain.catch_up()
         assert (await rig.sweep()).repaired == {}
@@ -231,18 +202,6 @@ async def test_what_changed_before_the_sweep_read_it_is_no_repair(
         assert (await rig.sweep()).repaired == {}
 
         assert ("a1", "hired", "J1") in await rig.deliver()
-
-
-async def test_held_and_dead_entries_are_as_good_as_sent(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(fuse={"max_changes": 1, "max_deletions": 1}) as rig:
-        await filled(ats, rig)
-        update(ats, 1, 2, 3, status="hired")
-        delete(ats, 4, 5, 6)
-        await rig.drain.catch_up()
-        await rig.pass_grace()
-        assert len(await rig.entries("held")) == 5
-
-        assert (await rig.sweep()).repaired == {}
 
 
 # A sweep that is interrupted starts again.
@@ -294,15 +253,6 @@ class Interrupted:
         return await do()
 
 
-async def filled_unnoticed(ats: Ats, rig: Rig, number: int = ROWS) -> None:
-    """That many applications, adopted, and the triggers disabled: only sweeps find what happens."""
-    for id_ in range(1, number + 1):
-        insert(ats, id_, f"a{id_}")
-    await rig.adopt()
-    await rig.drain.catch_up()
-    ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
-
-
 async def interrupted(rig: Rig, ats: Ats, at: int) -> None:
     """A sweep that gets as far as step `at`."""
     sweeping = Interrupted(rig, ats, at)
@@ -320,8 +270,9 @@ def harm(ats: Ats) -> None:
 
 @pytest.mark.parametrize("at", [0, 4, 8, 12])
 async def test_after_any_step_it_repairs_everything_once(ats: Ats, open_rig: OpenRig, at: int) -> None:
+    fill(ats, ROWS)
     async with open_rig() as rig:
-        await filled_unnoticed(ats, rig)
+        off(ats)
         harm(ats)
         await interrupted(rig, ats, at)
     async with open_rig() as rig:
@@ -332,8 +283,7 @@ async def test_after_any_step_it_repairs_everything_once(ats: Ats, open_rig: Ope
         counted = (await rig.store.operation.repairs())[WATCH]
         assert counted.items() <= {"status": 1, "job": 1, "gone": 2}.items()
         assert [id_ for id_, _, _ in await rig.deliver()] == ["a1", "a9"]
-        await rig.pass_grace()
-        assert [id_ for id_, _, _ in await rig.deliver()] == ["a2", "a6"]
+        assert [id_ for id_, _, _ in await rig.later_calls()] == ["a2", "a6"]
         whole = await rig.sweep()
         assert (whole.rows, whole.repaired) == (ROWS - 2, {})
 
@@ -351,7 +301,8 @@ async def test_no_transaction_outlives_a_page(ats: Ats, open_rig: OpenRig, monke
             )
         )
 
-    async with open_rig() as rig:
+    fill(ats, ROWS)
+    async with open_rig(adopt=False) as rig:
         with monkeypatch.context() as patched:
             page = rig.intake.reader.page
 
@@ -360,7 +311,8 @@ async def test_no_transaction_outlives_a_page(ats: Ats, open_rig: OpenRig, monke
                 return await page(after, size, shape)
 
             patched.setattr(rig.intake.reader, "page", watched)
-            await filled_unnoticed(ats, rig)
+            await rig.adopt()
+        off(ats)
         harm(ats)
         sweeping = Interrupted(rig, ats)
         sweeping.before_pages = look
@@ -400,7 +352,6 @@ def change_unnoticed(ats: Ats, number: int) -> None:
 
 async def test_only_the_sweep_that_was_asked_for_finds_what_it_was_asked_for(staged: Ats, open_rig: OpenRig) -> None:
     async with open_rig(**STAGED) as rig:
-        await rig.adopt()
         change_unnoticed(staged, 1)
         assert (await rig.sweep()).repaired == {"job": 1}
         rename(staged, 2, 3)
@@ -418,7 +369,6 @@ async def test_of_one_that_was_asked_for_while_another_was_under_way_the_next_on
     staged: Ats, open_rig: OpenRig
 ) -> None:
     async with open_rig(**STAGED) as rig:
-        await rig.adopt()
         change_unnoticed(
             staged, 2
         )  # on the first page: the fast path takes its turn then, and the second is read ahead
@@ -438,23 +388,21 @@ NUMBER = 12
 
 @dataclass
 class Reads:
-    """Keys of rows that a sweep read in full."""
+    """Keys of rows that a sweep read, but for their digests."""
 
     rig: Rig
-    keys: list[str] = field(default_factory=list)
-    pages: int = 0
+    keys: set[str] = field(default_factory=set)
     before: Callable[[], None] = nothing
 
     async def sweep(self) -> SweepDone:
         reader = self.rig.intake.reader
         page, parts = reader.page, reader.parts_by_key
-        self.keys, self.pages = [], 0
+        self.keys = set()
 
         async def walked(after: Key | None, size: int, shape: str) -> Page:
             self.before()
             found = await page(after, size, shape)
-            self.pages += 1
-            self.keys += [row.key[0] for row in found.rows]
+            self.keys |= {row.key[0] for row in found.rows}
             return found
 
         async def by_key(
@@ -463,7 +411,7 @@ class Reads:
             if shape is not None:
                 self.before()
             async for read, answered in parts(keys, confirming=confirming, shape=shape):
-                self.keys += [] if shape is None else [row.key[0] for row in read.rows]
+                self.keys |= {row.key[0] for row in read.rows}
                 yield read, answered
 
         with pytest.MonkeyPatch.context() as patched:
@@ -472,47 +420,30 @@ class Reads:
             return await self.rig.sweep(Nothing())
 
 
-async def filled_and_read(ats: Ats, rig: Rig) -> Reads:
-    for id_ in range(1, NUMBER + 1):
-        insert(ats, id_, f"a{id_}")
-    await rig.adopt()
-    return Reads(rig)
-
-
-async def test_after_a_baseline_no_row_is_read(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig(install=False) as rig:
-        reads = await filled_and_read(ats, rig)
-
-        done = await reads.sweep()
-
-        assert (done.rows, done.repaired, reads.keys) == (NUMBER, {}, [])
-
-
 async def test_a_row_that_changed_is_read_until_it_is_told(ats: Ats, open_rig: OpenRig) -> None:
+    fill(ats, NUMBER)
     async with open_rig(install=False) as rig:
-        reads = await filled_and_read(ats, rig)
+        reads = Reads(rig)
         update(ats, 3, status="hired")
 
         assert (await reads.sweep()).repaired == {"status": 1}
-        assert reads.keys == ["3"]
+        assert reads.keys == {"3"}
         await reads.sweep()
-        assert reads.keys == ["3"], "it waits"
+        assert reads.keys == {"3"}, "it waits"
         await rig.deliver()
         await reads.sweep()
-        assert reads.keys == ["3"], "what was told is compared once, and verified"
+        assert reads.keys == {"3"}, "what was told is compared once, and verified"
         await reads.sweep()
-        assert reads.keys == []
+        assert reads.keys == set()
 
 
 async def test_a_change_that_was_told_and_is_undone_unseen_is_found(ats: Ats, open_rig: OpenRig) -> None:
     """The row is as it was when it was verified, and HelloWork knows something else."""
+    fill(ats, NUMBER)
     async with open_rig() as rig:
-        await filled_and_read(ats, rig)
-        await rig.drain.catch_up()
         update(ats, 3, status="hired")
-        await rig.drain.catch_up()
-        assert await rig.deliver() == [("a3", "hired", "J1")]
-        ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
+        assert await rig.calls() == [("a3", "hired", "J1")]
+        off(ats)
         update(ats, 3, status="applied")
 
         assert (await rig.sweep()).repaired == {"status": 1}
@@ -521,8 +452,9 @@ async def test_a_change_that_was_told_and_is_undone_unseen_is_found(ats: Ats, op
 
 async def test_what_is_read_is_read_in_parts(ats: Ats, open_rig: OpenRig) -> None:
     changed = (1, 2, 3, 4, 6, 7, 8)
+    fill(ats, NUMBER)
     async with open_rig(install=False, steps=Steps(compared=5, read=2)) as rig:
-        reads = await filled_and_read(ats, rig)
+        reads = Reads(rig)
         update(ats, *changed, 11, 12, status="hired")
 
         done = await reads.sweep()
@@ -533,15 +465,16 @@ async def test_what_is_read_is_read_in_parts(ats: Ats, open_rig: OpenRig) -> Non
         )
         for _ in range(2):
             assert (await reads.sweep()).repaired == {}
-        assert reads.keys == []
+        assert reads.keys == set()
 
 
 @pytest.mark.parametrize(("then", "counted"), [({"status": "applied"}, {}), ({"status": "rejected"}, {"status": 1})])
 async def test_a_row_that_changes_between_its_digest_and_its_reading(
     ats: Ats, open_rig: OpenRig, then: dict[str, Any], counted: dict[str, int]
 ) -> None:
+    fill(ats, NUMBER)
     async with open_rig(install=False) as rig:
-        reads = await filled_and_read(ats, rig)
+        reads = Reads(rig)
         update(ats, 3, status="hired")
         reads.before = lambda: update(ats, 3, **then)
 
@@ -564,8 +497,9 @@ async def test_a_row_that_changes_between_its_digest_and_its_reading(
 async def test_another_configuration_or_version_compares_every_row(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any] | str
 ) -> None:
-    async with open_rig(install=False) as rig:
-        await filled_and_read(ats, rig)
+    fill(ats, NUMBER)
+    async with open_rig(install=False):
+        pass
     if isinstance(changed, str):
         monkeypatch.setattr(intake_module, "__version__", changed)
     async with open_rig(install=False, **(changed if isinstance(changed, dict) else {})) as rig:
@@ -576,19 +510,20 @@ async def test_another_configuration_or_version_compares_every_row(
         await rig.deliver()
         await reads.sweep()
         await reads.sweep()
-        assert reads.keys == []
+        assert reads.keys == set()
 
 
 async def test_rows_whose_label_is_ignored(ats: Ats, open_rig: OpenRig) -> None:
+    fill(ats, NUMBER)
     async with open_rig(install=False, status={"map": {"applied": "seen"}, "unmapped": "ignore"}) as rig:
-        reads = await filled_and_read(ats, rig)
+        reads = Reads(rig)
         update(ats, 3, status="internal")
         await reads.sweep()
-        assert reads.keys == ["3"]
+        assert reads.keys == {"3"}
 
         await reads.sweep()
 
-        assert reads.keys == []
+        assert reads.keys == set()
         delete(ats, 3)
         assert (await reads.sweep()).repaired == {"gone": 1}
 
@@ -648,7 +583,6 @@ async def test_a_sweep_takes_a_tenth_of_the_time_at_most(
     wanted: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     async with open_rig(install=False, capture={"sweep": "1h" if wanted else "1ms"}) as rig:
-        await rig.adopt()
         paged = Paged(rig, monkeypatch)
         worker = WatchWorker(rig.intake.parts)
         async with sweeping(worker, rig):
@@ -665,7 +599,6 @@ async def test_a_sweep_that_is_asked_for_during_another_one_follows_it(
     open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_rig(install=False, capture={"sweep": "1000h"}) as rig:
-        await rig.adopt()
         worker, sweep, begun = WatchWorker(rig.intake.parts), Sweep.run, list[Sweep]()
 
         async def asked_for_meanwhile(each: Sweep) -> SweepDone:
@@ -681,7 +614,6 @@ async def test_a_sweep_that_is_asked_for_during_another_one_follows_it(
 
 async def test_of_one_database_few_watches_sweep_at_once(open_rig: OpenRig) -> None:
     async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
-        await rig.adopt()
         turns = rig.intake.parts.database.sweeping
         for _ in range(SWEEPS_AT_ONCE):
             await turns.acquire()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from support.applications import delete, insert, update
+from support.applications import delete, fill, insert, update
 from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, run
@@ -39,14 +39,11 @@ async def test_a_row_that_lacks_something_is_skipped_and_said_once_until_it_is_r
     ats: Ats, open_rig: OpenRig, lack: dict[str, Any], reason: str
 ) -> None:
     async with open_rig() as rig:
-        await rig.adopt()
         columns = {**WHOLE, **lack}
         insert(ats, 1, columns.pop("hellowork_id"), columns.pop("status"), **columns)
         insert(ats, 2, "a2")
 
-        await rig.drain.catch_up()
-
-        assert await rig.deliver() == [("a2", "applied", "J1")]
+        assert await rig.calls() == [("a2", "applied", "J1")]
         (said,) = rig.heard(RowSkipped)
         assert reason in said.reason
         assert await skipped(rig) == {"1": said.reason}
@@ -66,7 +63,6 @@ async def test_a_row_that_lacks_something_is_skipped_and_said_once_until_it_is_r
 async def test_it_is_cleared_when_the_row_goes(ats: Ats, open_rig: OpenRig, *, fast: bool) -> None:
     insert(ats, 1, "a1", None)
     async with open_rig() as rig:
-        await rig.adopt()
         if not fast:
             ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
         delete(ats, 1)
@@ -91,14 +87,11 @@ async def test_those_that_are_too_long_or_encoded_too_often_delay_no_other_row(a
     mapped = {"application_id": None, "status_url": "status_api_url"}
     add(1, "%" + "25" * 4_900)
     async with open_rig(columns=mapped) as rig:
-        await rig.adopt()
         add(2, "%" + "25" * 4_900 + "41")
         add(3, "%2525252541")
         add(4, "4" * 301)
         add(5, "a5")
-        await rig.drain.catch_up()
-
-        assert await rig.deliver() == [("a5", "applied", "J1")]
+        assert await rig.calls() == [("a5", "applied", "J1")]
         reasons = await skipped(rig)
         assert [reasons[key][: len(TOO_LONG)] for key in ("1", "2", "4")] == [TOO_LONG] * 3
         assert TOO_DEEP in reasons["3"]
@@ -118,12 +111,9 @@ class TestBlank:
             insert(ats, number, blank, status_api_url=blank)
         insert(ats, 51, "a51")
         async with open_rig(columns=self.BOTH) as rig:
-            await rig.adopt()
             update(ats, *range(1, 21), status="hired")
             update(ats, 51, status="hired", status_api_url=blank)
-            await rig.drain.catch_up()
-
-            assert await rig.deliver() == [("a51", "hired", "J1")]
+            assert await rig.calls() == [("a51", "hired", "J1")]
             assert (await rig.sweep()).repaired == {}
             assert await skipped(rig) == {}
             assert rig.heard(RowSkipped) == []
@@ -135,17 +125,14 @@ class TestBlank:
         url = "https://ats-partner.hellowork.com/v1/applications/a1/status"
         insert(ats, 1, "", status_api_url=url)
         async with open_rig(columns=self.BOTH) as rig:
-            await rig.adopt()
             with ats.transaction():  # to another job, by DELETE and INSERT
                 delete(ats, 1)
                 insert(ats, 2, " ", status_api_url=url, job_id="J2")
-            await rig.drain.catch_up()
-            assert await rig.deliver() == [("a1", "applied", "J2")]
+            assert await rig.calls() == [("a1", "applied", "J2")]
             assert (await rig.sweep()).repaired == {}
             delete(ats, 2)
             await rig.drain.catch_up()
-            await rig.pass_grace()
-            assert await rig.deliver() == [("a1", "deleted", "J2")]
+            assert await rig.later_calls() == [("a1", "deleted", "J2")]
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -155,7 +142,6 @@ async def test_of_applications_with_an_ignored_label_the_end_is_still_told(
     insert(ats, 1, "a1", "new")
     insert(ats, 2, "a2", "internal")
     async with open_rig(status={"map": {"new": "sent"}, "unmapped": "ignore"}) as rig:
-        await rig.adopt()
         update(ats, 1, status="internal")
         await rig.drain.catch_up()
         if not fast:
@@ -163,15 +149,12 @@ async def test_of_applications_with_an_ignored_label_the_end_is_still_told(
         delete(ats, 1)
         delete(ats, 2)
         await (rig.drain.catch_up() if fast else rig.sweep())
-        await rig.pass_grace()
-
-        assert await rig.deliver() == [("a1", "deleted", "J1")], "of a2 HelloWork was never told"
+        assert await rig.later_calls() == [("a1", "deleted", "J1")], "of a2 HelloWork was never told"
 
 
 async def test_a_sweep_learns_of_an_ignored_ones_new_row(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1", "new")
     async with open_rig(status={"map": {"new": "sent"}, "unmapped": "ignore"}) as rig:
-        await rig.adopt()
         ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
         delete(ats, 1)
         insert(ats, 2, "a1", "internal")
@@ -179,9 +162,7 @@ async def test_a_sweep_learns_of_an_ignored_ones_new_row(ats: Ats, open_rig: Ope
         ats.execute("ALTER TABLE public.applications ENABLE TRIGGER ALL")
         delete(ats, 2)
         await rig.drain.catch_up()
-        await rig.pass_grace()
-
-        assert await rig.deliver() == [("a1", "deleted", "J1")]
+        assert await rig.later_calls() == [("a1", "deleted", "J1")]
 
 
 # Rows on which an expression fails, in each way that leads into the store: the others go on.
@@ -225,8 +206,7 @@ _2024 = 1_704_067_200_000
 
 
 async def test_a_poll_passes_them_and_sends_them_once_they_are_corrected(ats: Ats, open_rig: OpenRig) -> None:
-    for number in range(1, 21):
-        insert(ats, number, f"a{number}")
+    fill(ats, 20)
     async with open_rig(install=False, capture=POLL, **FRAGILE) as rig:
         poll = await rig.poll()
         update(ats, 3, 11, 17, notes="bad", status="lost")
@@ -251,14 +231,12 @@ async def test_a_sweep_neither_loses_nor_deletes_their_applications(
     for number, id_ in enumerate(ids, 1):
         insert(ats, number, id_)
     async with open_rig(**fragile) as rig:
-        await rig.adopt()
         update(ats, 2, 9, notes="bad")
         update(ats, 5, status="hired")
         ats.execute("DELETE FROM cdc_sync.changes")
         for expected in ([("a5", "hired", "J1")], []):
             await rig.sweep()
-            await rig.pass_grace()
-            assert await rig.deliver() == expected
+            assert await rig.later_calls() == expected
             assert (await skipped(rig)).keys() == {"2", "9"}
             known = await rig.store.capture.known(WATCH, ids)
             assert {id_: of.in_scope for id_, of in known.items()} == dict.fromkeys(ids, True)
@@ -267,45 +245,35 @@ async def test_a_sweep_neither_loses_nor_deletes_their_applications(
         update(ats, 9, notes=None)
         ats.execute("DELETE FROM cdc_sync.changes")
         await rig.sweep()
-        await rig.pass_grace()
-        assert await rig.deliver() == [("a2", "deleted", "J1")]
+        assert await rig.later_calls() == [("a2", "deleted", "J1")]
         await rig.sweep()
         assert await skipped(rig) == {}
 
 
 async def test_a_suspicion_is_not_believed_while_the_row_is_there_unread(ats: Ats, open_rig: OpenRig) -> None:
-    insert(ats, 1, "a1")
-    insert(ats, 2, "a2")
+    fill(ats, 2)
     async with open_rig(**FRAGILE_ID) as rig:
-        await rig.adopt()
         delete(ats, 1)
         await rig.drain.catch_up()
         insert(ats, 1, "a1", notes="bad")
-        await rig.pass_grace()
-        assert await rig.deliver() == []
+        assert await rig.later_calls() == []
         assert (await rig.store.capture.known(WATCH, ["a1"]))["a1"].in_scope
         update(ats, 1, notes=None, status="hired")
-        await rig.drain.catch_up()
-        assert await rig.deliver() == [("a1", "hired", "J1")]
+        assert await rig.calls() == [("a1", "hired", "J1")]
 
 
 async def test_an_older_row_hides_no_live_one(ats: Ats, open_rig: OpenRig) -> None:
-    for number in range(1, 6):
-        insert(ats, number, f"a{number}")
+    fill(ats, 5)
     async with open_rig(**FRAGILE) as rig:
-        await rig.adopt()
         update(ats, 3, notes="bad", deleted_at="2024-01-02")
         insert(ats, 103, "a3", status="hired")
         await rig.drain.catch_up()
-        await rig.pass_grace()
-        assert await rig.deliver() == [("a3", "hired", "J1")]
+        assert await rig.later_calls() == [("a3", "hired", "J1")]
 
 
 async def test_out_of_scope_they_are_no_error_and_no_deletion_follows(ats: Ats, open_rig: OpenRig) -> None:
-    for number in range(1, 6):
-        insert(ats, number, f"a{number}")
+    fill(ats, 5)
     async with open_rig(where={"sql": "t.job_id <> 'other'", "depends_on": ["job_id"]}, **FRAGILE) as rig:
-        await rig.adopt()
         update(ats, 3, notes="bad", job_id="other")
         insert(ats, 200, "a200", notes="bad", job_id="other")
         await rig.drain.catch_up()
@@ -313,22 +281,18 @@ async def test_out_of_scope_they_are_no_error_and_no_deletion_follows(ats: Ats, 
         assert await skipped(rig) == {}
         delete(ats, 3)
         await rig.drain.catch_up()
-        await rig.pass_grace()
-        assert await rig.deliver() == []
+        assert await rig.later_calls() == []
 
 
 async def test_a_row_whose_url_alone_fails_is_found_by_its_id(ats: Ats, open_rig: OpenRig) -> None:
     url = {"sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text END", "depends_on": ["notes"]}
-    for number in range(1, 6):
-        insert(ats, number, f"a{number}")
+    fill(ats, 5)
     async with open_rig(columns={"status_url": url}) as rig:
-        await rig.adopt()
         with ats.transaction():
             delete(ats, 3)
             insert(ats, 103, "a3", notes="bad")
         await rig.drain.catch_up()
-        await rig.pass_grace()
-        assert await rig.deliver() == []
+        assert await rig.later_calls() == []
         insert(ats, 7, " ", notes="bad")
         await rig.drain.catch_up()
         assert "7" in await skipped(rig), "it may be an application: nobody knows its id"
@@ -337,10 +301,8 @@ async def test_a_row_whose_url_alone_fails_is_found_by_its_id(ats: Ats, open_rig
 @pytest.mark.parametrize("end", ["deleted", "corrected"])
 async def test_what_ends_one_while_a_sweep_catches_up_is_dated(ats: Ats, open_rig: OpenRig, end: str) -> None:
     failing = "CASE t.notes WHEN 'bad' THEN now() + make_interval(secs => 1 / (length(t.notes) - 3)) END"
-    for number in range(1, 6):
-        insert(ats, number, f"a{number}")
+    fill(ats, 5)
     async with open_rig(install=False, columns={"event_date": {"sql": failing, "depends_on": ["notes"]}}) as rig:
-        await rig.adopt()
         await rig.sweep()
         update(ats, 3, notes="bad", status="hired")
 
