@@ -37,7 +37,6 @@ GOOD = Evidence(
     aftermath=0,
     led=[1],
     frozen=[0],
-    repairs={},
     log='{"event": "stopped"}\n',
 )
 FIRST, SECOND = GOOD.calls
@@ -56,7 +55,6 @@ WRONG: dict[str, dict[str, Any]] = {
     "older after newer": {"calls": [SECOND, replace(FIRST, number=3, received=3)]},
     "repeats": {"calls": [*GOOD.calls, replace(SECOND, number=3, received=3)]},
     "only a sweep noticed": {"history": [BY_SWEEP]},
-    "repaired by sweeps": {"repairs": {"status": 1}},
     "dead letters": {"dead": ["new-1"]},
     "stuck": {"calls": [FIRST, LATE]},
     "ended without being stopped": {"frozen": [1]},
