@@ -39,23 +39,6 @@ def left(proposal: Proposal) -> set[str]:
     return {each.partition(":")[0] for each in proposal.undecided}
 
 
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [
-        ("odoo", "hr_applicant"),
-        ("french", "candidatures"),
-        ("rails", "job_applications"),
-        ("legacy", "CANDIDATURES"),
-        ("prisma", "Application"),
-        ("horilla", "recruitment_candidate"),
-        ("openats", "candidates"),
-    ],
-)
-def test_the_table_is_found(shape: str, expected: str) -> None:
-    assert rank(SHAPES[shape])[0].name.name == expected
-    assert len(rank(SHAPES[shape])) == 1
-
-
 def test_no_table_is_better_than_a_wrong_one() -> None:
     assert (
         rank([a_table("invoices", "id integer", "amount numeric"), a_table("users", "id integer", "email text")]) == []
