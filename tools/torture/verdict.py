@@ -19,7 +19,7 @@ from torture.population import AT_FIRST, UNCHANGED
 
 DELETED = "deleted"
 
-_HARMLESS = frozenset({None, "delay", "huge_body", "slow_body"})
+_HARMLESS = frozenset({None, "delay", "slow_body"})
 """Faults of processed calls with a late, complete answer."""
 
 _SPOILED = frozenset({"lost_answer", "half_answer"})
