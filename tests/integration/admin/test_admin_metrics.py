@@ -34,7 +34,6 @@ from cdc_sync.core.events import (
     SweepDone,
     TenantsFound,
     WatchConnected,
-    WatchLost,
 )
 from cdc_sync.core.outbox import Skip
 from cdc_sync.core.replies import CallOutcome, Health, Mode
@@ -119,17 +118,6 @@ async def test_an_endpoint_is_shown_as_the_store_has_it_also_after_a_restart(
     await admin.store.delivery.complete([], {ENDPOINT: Health(mode, 1, NOW + HOUR, "HTTP 401")})
 
     assert (await scrape(admin))[f'cdc_sync_endpoint_healthy{{endpoint="{ENDPOINT}"}}'] == healthy
-
-
-async def test_connections(admin: Admin) -> None:
-    samples = await read(admin, LeadTaken("2026-01-01T00:00:00Z", ("w", "v")))
-    assert (samples['cdc_sync_watch_connected{watch="w"}'], samples['cdc_sync_watch_connected{watch="v"}']) == (0, 0)
-
-    samples = await read(admin, WatchConnected("w", "poll", 180_000))
-    assert (samples['cdc_sync_watch_connected{watch="w"}'], samples['cdc_sync_watch_connected{watch="v"}']) == (1, 0)
-
-    samples = await read(admin, WatchLost("w", "no route to host", misconfigured=False))
-    assert samples['cdc_sync_watch_connected{watch="w"}'] == 0
 
 
 @pytest.mark.parametrize("over", [LeadLost("its session is lost"), StandsBy("process 7 leads")], ids=str)

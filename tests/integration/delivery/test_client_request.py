@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import yaml
 from support import wire
 from support.builders import CREATED, NOW
-from support.configurations import LEAST, a_config
+from support.configurations import a_config
 from support.emulated import Emulator
 from support.sending import an_entry
 from support.wire import UPDATED, saying, wire_server
@@ -313,18 +312,3 @@ async def test_allowed_hosts_are_asked_too() -> None:
     (failed,) = (finding for finding in findings if finding.state != "ok")
     assert failed.check == "endpoint"
     assert "nowhere.invalid" in failed.message
-
-
-async def test_a_watch_without_headers_beside_others_that_have_some() -> None:
-    findings: list[Finding] = []
-    watch = yaml.safe_load(LEAST)["watches"]["applications"]
-    changes = {
-        "hellowork.base_url": "https://nowhere.invalid",
-        "hellowork.headers": {},
-        "watches.others": {**watch, "hellowork": {"headers": HEADERS}},
-    }
-    await check_endpoint(a_config(changes), findings.append)
-
-    (headers,) = (finding for finding in findings if finding.check == "headers")
-    assert headers.state == "warning"
-    assert headers.message.startswith("calls for applications carry no headers")
