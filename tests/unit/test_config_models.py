@@ -1,40 +1,10 @@
 """What each key takes, what it is by default, and what it refuses."""
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
 import yaml
-from support.configurations import LEAST, WATCH, a_config, a_text, a_watch, problems_of
-
-from cdc_sync.core.identifiers import QualifiedName
-
-
-def test_what_can_be_given_is_read() -> None:
-    watch = a_watch(
-        {
-            "table": '"ATS"."Candidatures"',
-            "key": ["Id", '"Site"'],
-            "timezone": "Europe/Paris",
-            "where": "t.origin = 'hellowork'",
-            "related": [
-                {"table": "rejections", "key": ["application_id", "site"]},
-                {"table": "a.stages", "key": [], "columns": ["Label"]},
-            ],
-            "capture": {"mode": "poll", "watermark": '"MAJ"', "max_backlog": "64KiB", "poll_interval": "10ms"},
-            "status": {"map": {"Embauché": "hired"}, "unmapped": "reject", "deleted": "gone"},
-            "settle": {"rejected": "5m"},
-        }
-    )
-    assert watch.table == QualifiedName("ATS", "Candidatures")
-    assert watch.key == ("id", "Site")
-    assert [(other.table, other.key, other.columns) for other in watch.related] == [
-        (QualifiedName(None, "rejections"), ("application_id", "site"), ()),
-        (QualifiedName("a", "stages"), (), ("label",)),
-    ]
-    assert (watch.capture.watermark, watch.capture.max_backlog) == ("MAJ", 65536)
-    assert watch.status.map == {"Embauché": "hired"}
-    assert watch.settle == {"rejected": timedelta(minutes=5)}
+from support.configurations import LEAST, WATCH, a_config, a_text, problems_of
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from cdc_sync.core.events import (
     CaptureStarted,
     CaughtUp,
     ConnectionDisplaced,
-    Decided,
     Dispatch,
     Emit,
     Event,
@@ -222,19 +221,6 @@ class TestRetries:
             ("a2", "info"),
             ("a1", "info"),
         ]
-
-
-class TestFuse:
-    HELD = Decided(WATCH, "a1", "notify", "held", "more than 1000 changes at once")
-    QUEUED = Decided(WATCH, "a2", "notify", "queued")
-
-    def told(self, written: Written, *observations: Event) -> list[tuple[str, str]]:
-        return [(record["watch"], record["reason"]) for record in written.records(*observations, level="info")]
-
-    def test_that_is_blown_is_told_once(self, written: Written) -> None:
-        told = self.told(written, self.QUEUED, *[self.HELD] * 1000)
-
-        assert told == [(WATCH, "more than 1000 changes at once")]
 
 
 class TestWatch:

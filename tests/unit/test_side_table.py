@@ -30,13 +30,6 @@ def test_a_value_that_is_looked_up_by_a_key_of_several_columns_with_odd_names() 
     assert found(expression, "year", "no", table='"ATS".links', side_key=("y", '"N°"')) == expected
 
 
-def test_quotes_that_a_name_does_not_need_make_no_difference() -> None:
-    expression = """(SELECT l.hw FROM "customer_1".links l WHERE l."application" = t.id)"""
-    assert found(expression, table="customer_1.links") == SideTable(
-        QualifiedName("customer_1", "links"), "hw", ("application",)
-    )
-
-
 def test_a_table_of_each_tenant() -> None:
     sql = "(SELECT l.hw FROM {schema}.links l WHERE l.application = t.id)"
     columns = {**COLUMNS, "application_id": {"sql": sql, "depends_on": ["id"]}}

@@ -198,17 +198,13 @@ def test_an_id_is_one_segment_of_the_documented_path(application_id: str, segmen
     ("url", "application_id"),
     [
         (f"{BASE}/v1/applications/1/status", "1"),
-        (f"{BASE}/v1/applications/1/status/", "1"),
         (f"{BASE}/v1/applications/1/status?token=x", "1"),
         (f"{BASE}/v1/applications/1/status/v1/applications/2/status", "2"),
         (f"{BASE}/v1/applications/a%2F%C3%A9/status", "a/é"),
         (f"{BASE}/v1/applications/100%/status", "100%"),
-        ("https://elsewhere.example/v1/applications/1/status", "1"),
         # Not UTF-8: to replace the odd bytes would make one application of two.
         (f"{BASE}/v1/applications/a%C3/status", None),
         (f"{BASE}/v1/applications//status", None),
-        (f"{BASE}/v1/applications/1/2/status", None),
-        (f"{BASE}/v1/applications/1", None),
         (f"{BASE}/v1/applications/1/status\n", None),
         (f"{BASE}/?/v1/applications/1/status", None),
         ("/v1/applications/1/status", None),
