@@ -5,7 +5,7 @@ from support.builders import a_content, a_known_entry, some_rules
 from support.sending import an_entry
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.outbox import Known, Entry, former_row
+from cdc_sync.core.outbox import Entry, Known, former_row
 from cdc_sync.core.rows import Observation, Reportable, Row, Unreportable
 
 URL = "https://ats-partner.hellowork.com/v1/applications/1/status"
