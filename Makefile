@@ -115,10 +115,10 @@ torture-cluster: $(READY) ## The same for three daemons on three hosts; needs ro
 bench: $(READY) ## How fast it is, each figure beside a bare loop, in some minutes; BENCH_ARGS="--rounds 5"
 	@PYTHONPATH=tests:tools $(BIN)/python -m bench $(BENCH_ARGS)
 
-trace-change: $(READY) ## The path of one change: functions, store jobs, statements; TRACE_ARGS="--store postgres"
+trace-change: $(READY) ## The path of one change: functions, store jobs, statements; TRACE_ARGS="--changes 20"
 	@PYTHONPATH=tests:tools $(BIN)/python -m trace_change $(TRACE_ARGS)
 
-bench-trigger: $(READY) ## What the triggers cost, in instructions (valgrind); BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"
+bench-trigger: $(READY) ## What the triggers cost, in instructions (valgrind); CDC_SYNC_TEST_PGBIN=/usr/lib/postgresql/15/bin has it counted there
 	@PYTHONPATH=tests:tools $(BIN)/python -m bench --only trigger $(BENCH_ARGS)
 
 bench-tenants: $(READY) ## What 1,000 customers in one daemon cost, in half an hour; BENCH_ARGS="--schemas 200"

@@ -1,6 +1,5 @@
 """The page of many accounts in one table: those with problems by name, and the number of the others."""
 
-import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,13 +79,3 @@ def test_accounts_with_problems_are_named_and_the_others_counted(
     assert browser.run("return document.documentElement.lang") == language
     assert browser.run("return document.scrollingElement.scrollWidth") <= size[0], "nothing sticks out"
     check_accessibility(browser)
-
-
-def test_status_names_the_same(accounts: Scene) -> None:
-    said = accounts.installation.run("status").stdout
-    for name in REVOKED:
-        assert f"{accounts.hellowork.url} [{name}]: paused" in said
-    takes_calls = [each for each in accounts.daemon.report()["endpoints"] if each["mode"] == "healthy"]
-    assert f"{len(takes_calls)} more take calls" in said
-    assert f"{REMOVED}: 1" in said
-    assert json.loads(accounts.installation.run("status", "--json").stdout)["accounts_waiting"] == {REMOVED: 1}

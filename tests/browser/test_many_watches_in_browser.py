@@ -9,10 +9,9 @@ from typing import Any, Self
 import pytest
 from selenium.webdriver import Keys
 from support.builders import a_baseline, a_batch, an_observation, some_rules
-from support.chromium import DESK, LAPTOP, PATIENCE, PHONE, Browser
+from support.chromium import DESK, PATIENCE, PHONE, Browser
 from support.looking import Admin, admin_server
 from support.pages import check_accessibility, check_policy
-from support.store_steps import acknowledge, begin_call
 from support.waiting import wait_until
 
 STRANGE = "applications@Été <b>\"n° 1\" / 'x' & 100%"
@@ -69,12 +68,6 @@ def crowd(tmp_path: Path) -> Iterator[Crowd]:
         yield made
 
 
-async def _calls(admin: Admin) -> None:
-    for number in range(5):
-        await admin.store.capture.apply(some_rules(WATCHES[number]), a_batch(an_observation(f"hw-{number}", "seen")))
-        await acknowledge(admin.store, await begin_call(admin.store))
-
-
 async def _trouble(admin: Admin) -> None:
     for number in range(0, 700, 10):
         await admin.store.capture.apply(
@@ -91,18 +84,6 @@ def troubled(crowd: Crowd) -> Crowd:
     """Something is wrong with seventy-two of them."""
     crowd.do(_trouble)
     return crowd
-
-
-@pytest.mark.parametrize("language", ["en", "fr"])
-def test_all_is_well_with_a_thousand_watches_on_one_screen_of_a_laptop(
-    crowd: Crowd, browser: Browser, language: str
-) -> None:
-    crowd.do(_calls)
-    browser.look(size=LAPTOP)
-    browser.open(f"{crowd.admin.url}?language={language}")
-    browser.wait_for({"en": "1,000 watches without problems", "fr": "1 000 surveillances sans problème"}[language])
-    assert browser.run("return document.scrollingElement.scrollHeight") <= LAPTOP[1]
-    check_accessibility(browser)
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
@@ -135,14 +116,3 @@ def test_a_watch_is_looked_for_by_keyboard_and_stays_found(troubled: Crowd, brow
     wait_until(lambda: "attention" in browser.run(of_cells), "the dead letter", PATIENCE)
     assert browser.all("#watch")[0].get_attribute("value") == "été"
     check_policy(browser)
-
-
-def test_without_a_script_there_are_links_to_all_of_them(troubled: Crowd, browser: Browser) -> None:
-    browser.command("Emulation.setScriptExecutionDisabled", value=True)
-    try:
-        browser.open(troubled.admin.url)
-        browser.the("a[href='/?show=all']").click()
-        assert browser.url.endswith("/?show=all")
-        assert len(browser.all("table.watches tbody tr")) == len(WATCHES)
-    finally:
-        browser.command("Emulation.setScriptExecutionDisabled", value=False)

@@ -2,15 +2,13 @@
 
 import json
 import os
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import yaml
 from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import free_port
@@ -19,6 +17,7 @@ from support.hellowork_server import HelloWork
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, JOB, PASSWORD, Installation
 from support.postgres import SETTINGS, create_ats, on_loopback
+from support.waiting import wait_until
 
 from cdc_sync.demo.postgres import server
 from image.engine import BASE, Engine, base_image, engine, what_is_missing
@@ -89,14 +88,6 @@ def site(tmp_path_factory: pytest.TempPathFactory, hellowork: HelloWork) -> Iter
             yield made
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"still waiting: {what}"
-        time.sleep(0.1)
-
-
 def start(podman: Engine, image: str, site: Installation, name: str) -> None:
     podman.run(
         "run", "--detach", f"--name={name}", *HARDENED, "--tmpfs=/tmp", f"--env=HELLOWORK_API_KEY={API_KEY}",
@@ -125,18 +116,18 @@ def test_without_a_configuration_it_says_so(podman: Engine, image: str) -> None:
 def test_it_works_is_healthy_reloads_and_stops_as_process_1(podman: Engine, image: str, site: Installation) -> None:
     site.add("hw-1")
     start(podman, image, site, "first")
-    until(lambda: podman.try_to("healthcheck", "run", "first")[0] == 0, podman.try_to("logs", "first")[1])
-    until(lambda: "watching" in podman.run("logs", "first"), "the watch")
+    wait_until(lambda: podman.try_to("healthcheck", "run", "first")[0] == 0, podman.try_to("logs", "first")[1])
+    wait_until(lambda: "watching" in podman.run("logs", "first"), "the watch")
     site.change("hw-1", status="SEEN")
-    until(lambda: site.hellowork.told("hw-1") == [("SEEN", JOB)], "the call")
+    wait_until(lambda: site.hellowork.told("hw-1") == [("SEEN", JOB)], "the call")
     lines = [json.loads(line) for line in podman.run("logs", "first").splitlines()]
     assert [line["application_id"] for line in lines if line["event"] == "sent"] == ["hw-1"]
 
     site.configure_watch(status={"map": {"HIRED": "hired"}})
     podman.run("kill", "--signal=HUP", "first")
-    until(lambda: "is in use" in podman.run("logs", "first"), "the reload")
+    wait_until(lambda: "is in use" in podman.run("logs", "first"), "the reload")
     site.change("hw-1", status="HIRED")
-    until(lambda: site.hellowork.told("hw-1")[-1] == ("hired", JOB), "the call")
+    wait_until(lambda: site.hellowork.told("hw-1")[-1] == ("hired", JOB), "the call")
 
     podman.run("stop", "--time=10", "first")
     assert podman.run("inspect", "--format={{.State.ExitCode}}", "first").strip() == "0"
@@ -148,19 +139,9 @@ def test_what_happens_between_two_containers_is_told_by_the_second(
 ) -> None:
     site.change("hw-1", status="BETWEEN")
     start(podman, image, site, "second")
-    until(lambda: site.hellowork.told("hw-1")[-1] == ("BETWEEN", JOB), "the call")
+    wait_until(lambda: site.hellowork.told("hw-1")[-1] == ("BETWEEN", JOB), "the call")
     # The daemon is a child of the first process, which no signal to the container would stop with it.
     podman.run("exec", "second", "sh", "-c", "kill -STOP $(cat /proc/1/task/1/children)")
     code, said = podman.try_to("healthcheck", "run", "second")
     assert code == 1, said
     podman.run("kill", "--signal=KILL", "second")
-
-
-def test_the_configuration_can_be_asked_for_and_judged_without_a_daemon(
-    podman: Engine, image: str, site: Installation
-) -> None:
-    assert "watches:" in podman.run("run", "--rm", *HARDENED, image, "config", "example")
-    folder = f"--volume={site.folder}:/etc/cdc-sync:ro"
-    podman.run("run", "--rm", *HARDENED, f"--env=HELLOWORK_API_KEY={API_KEY}", folder, image, "config", "validate")
-    example = yaml.safe_load(podman.run("run", "--rm", *HARDENED, image, "config", "example"))
-    assert example["state"]["path"] == "/var/lib/cdc-sync/state.db"

@@ -1,7 +1,6 @@
 """`cdc-sync status` with a thousand watches: what a person should look at comes first, the rest is counted."""
 
 import asyncio
-import json
 from pathlib import Path
 
 import pytest
@@ -70,17 +69,3 @@ def test_those_with_problems_come_first_and_fifty_others(installed: Installed) -
     assert names[5:] == [f"w{number:02}" for number in range(52) if number not in (40, 50)]
     assert "… and 8 more" in said
     assert "--all lists them" in said
-
-
-@pytest.mark.parametrize(
-    ("pattern", "found"),
-    [
-        ("w5%", ["w50", *(f"w{number}" for number in range(51, 60))]),
-        ("*40", ["w40"]),
-        ("former@*", [*FORMER]),
-    ],
-)
-def test_a_part_by_name(installed: Installed, pattern: str, found: list[str]) -> None:
-    assert names_in_table(installed.run("status", "--watch", pattern).stdout) == found
-    report = json.loads(installed.run("status", "--watch", pattern, "--json").stdout)
-    assert sorted(watch["watch"] for watch in report["watches"]) == sorted(found)

@@ -1,8 +1,8 @@
 """Stores that earlier versions of cdc-sync wrote, for each schema that 0.1.0 and 0.2.0 had, and some between.
 
-`PYTHONPATH=tests python -m old_stores [NAME …]` makes them anew: it takes the code of each commit below out of the
-repository, runs that daemon against an embedded PostgreSQL and an HTTP endpoint until the store has one of everything,
-and ends it by kill -9. Beside each store lies what that version then sent of it, when it was started once more.
+Each was left by the daemon of a commit below, which worked until its store had one of everything and was ended by
+kill -9. Beside each store lies what that version then sent of it, when it was started once more. The program that made
+them is in the history (`git show 556b8bc3:tests/old_stores/__main__.py`); one more is made when a schema is released.
 """
 
 import gzip

@@ -46,9 +46,3 @@ def problems_of(text: str, environ: Mapping[str, str] | None = None) -> list[Pro
     with pytest.raises(ConfigurationError) as raised:
         parse(text, name="config.yaml", environ=environ or {})
     return list(raised.value.problems)
-
-
-def complaint(changes: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> str:
-    """The only thing wrong with the least configuration after the changes, in words."""
-    (problem,) = problems_of(a_text(changes), environ)
-    return str(problem)

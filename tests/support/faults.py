@@ -15,8 +15,6 @@ from typing import Annotated, Literal
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PrivateAttr, TypeAdapter
 
-_SPACES = b" " * 65_536
-
 Seconds = Annotated[float, Field(ge=0, le=3_600)]
 # People write `{"Retry-After": 2}`.
 _HeaderValue = Annotated[str, Field(strict=False, coerce_numbers_to_str=True)]
@@ -88,13 +86,6 @@ class SlowBody(Fault):
     seconds: Seconds = 10.0
 
 
-class HugeBody(Fault):
-    """The call is processed; its answer is padded with spaces to so many bytes."""
-
-    kind: Literal["huge_body"] = "huge_body"
-    size: Annotated[int, Field(ge=1_000, le=1_000_000_000)] = 10_000_000
-
-
 class HalfAnswer(Fault):
     """The call is processed; half of the announced body is sent."""
 
@@ -108,14 +99,7 @@ class Html(Fault):
     body: str = "<!doctype html><html><title>Sign in</title><body>Sign in to use this network.</body></html>"
 
 
-class Redirect(Fault):
-    """302 to another place; a client must not follow it."""
-
-    kind: Literal["redirect"] = "redirect"
-    location: str
-
-
-_Single = Status | Delay | Hang | Reset | LostAnswer | SlowBody | HugeBody | HalfAnswer | Html | Redirect
+_Single = Status | Delay | Hang | Reset | LostAnswer | SlowBody | HalfAnswer | Html
 
 
 class Random(Fault):
@@ -173,7 +157,7 @@ def lets_through(fault: Fault | None) -> bool:
     """Whether HelloWork processes the call."""
     if isinstance(fault, Status):
         return is_success(fault.status)
-    return not isinstance(fault, Hang | Reset | Html | Redirect)
+    return not isinstance(fault, Hang | Reset | Html)
 
 
 def spoiled(fault: Fault | None, normal: web.Response) -> web.Response | None:
@@ -185,8 +169,6 @@ def spoiled(fault: Fault | None, normal: web.Response) -> web.Response | None:
             return scripted
         case Html():
             return web.Response(text=fault.body, content_type="text/html")
-        case Redirect():
-            return web.Response(status=302, headers={"Location": fault.location})
         case Hang() | Reset() | LostAnswer():
             return None
         case _:
@@ -213,22 +195,17 @@ async def play(fault: Fault | None, normal: web.Response | None, request: web.Ba
         _close(request, orderly=isinstance(fault, Hang))
         # aiohttp needs a response; the connection is closed.
         return web.Response()
-    if not isinstance(fault, SlowBody | HugeBody | HalfAnswer):
+    if not isinstance(fault, SlowBody | HalfAnswer):
         return normal
     body = normal.body if isinstance(normal.body, bytes) else b""
     response = web.StreamResponse(status=normal.status, headers=normal.headers)
-    response.content_length = max(len(body), fault.size if isinstance(fault, HugeBody) else 0)
+    response.content_length = len(body)
     await response.prepare(request)
     match fault:
         case SlowBody():
             for position in range(len(body)):
                 await asyncio.sleep(fault.seconds / len(body))
                 await response.write(body[position : position + 1])
-        case HugeBody():
-            await response.write(body)
-            for left in range(response.content_length - len(body), 0, -len(_SPACES)):
-                # Waits for the client: the body is never all in memory.
-                await response.write(_SPACES[:left])
         case HalfAnswer():
             await response.write(body[: len(body) // 2])
             _close(request, orderly=True)

@@ -162,7 +162,6 @@ async def admin_server(
     token: str | None = None,
     title: str | None = None,
     prefix: str = "",
-    user_header: str | None = None,
     dsn: str = "",
     now: int = NOW,
     observe: Emit | None = None,
@@ -170,7 +169,7 @@ async def admin_server(
     without_live_row: WithoutLiveRow = all_have_a_row,
 ) -> AsyncIterator[Admin]:
     """Serve a store in this folder; the clock stands still."""
-    own = {"listen": listen, "token": token, "title": title, "prefix": prefix, "user_header": user_header}
+    own = {"listen": listen, "token": token, "title": title, "prefix": prefix}
     config = a_config({"database.dsn": dsn, **{f"admin.{name}": value for name, value in own.items()}})
     store = Store(SqliteDriver(folder / "state.db"))
     try:

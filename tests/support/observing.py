@@ -1,96 +1,57 @@
-"""An observation of every kind."""
+"""Events of every kind, in each of their shapes."""
+
+from collections.abc import Iterator, Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cdc_sync.core import events
 from support.builders import ENDPOINT, WATCH
 
-EXAMPLES: tuple[events.Event, ...] = (
-    events.DaemonStarted("1.0", (WATCH,), dry_run=False),
-    events.DaemonStarted("1.0", (WATCH, "others"), dry_run=True, admin="http://127.0.0.1:8765/"),
-    events.DaemonStopping("SIGTERM", 2),
-    events.DaemonStopped(),
-    events.ReloadStarted(),
-    events.Reloaded((WATCH,)),
-    events.ReloadRefused(("config.yaml:3: log.level: expected one of debug, info, warning, error",)),
-    events.WatchEnded(WATCH),
-    events.WatchUnconfigured("former", 120, 2, 1, 3, 4),
-    events.AccountsUnconfigured(("acme", "beta"), 3),
-    events.TenantsFound(("applications@tenant_1", "applications@tenant_2")),
-    events.TenantsGone(("applications@tenant_1",)),
-    events.TenantsMissing("applications"),
-    events.OverridesUnused("applications", ("tenant_1",)),
-    events.TenantsUnknown("main", "The database cannot be reached"),
-    events.TenantsKnown("main"),
-    events.TenantRefused("applications@tenant_1", "there is no such file"),
-    events.TenantAccepted("applications@tenant_1"),
-    events.HeartBeat(3),
-    events.HeartBeat(None),
-    events.WatchConnected(WATCH, "notify", 180_001),
-    events.PendingReread(WATCH, 12),
-    events.CaptureStarted(WATCH),
-    events.WatchLost(WATCH, "no route to host", misconfigured=False),
-    events.WatchLost(WATCH, "the table is missing", misconfigured=True),
-    events.WatchStandsBy(WATCH, "another one works it"),
-    events.TriggersMissing(WATCH, "install the triggers"),
-    events.TriggersFound(WATCH),
-    events.BellLeftAlone(WATCH, 2.0),
-    events.ZoneDoubted(WATCH, "the event dates of the last 3 changed rows are 1 h before the changes"),
-    events.ZoneTrusted(WATCH),
-    events.ChangesMissed(WATCH, 12, "the change log is full"),
-    events.DeletionsWait(WATCH, "an application may have moved to the table of the watch archive"),
-    events.DeletionsDecided(WATCH),
-    events.TableReplaced(WATCH, "tenant_1.applications"),
-    events.RowsHidden(WATCH, "let the owner create a policy"),
-    events.RowsVisible(WATCH),
-    events.BaselineProgress(WATCH, 20_000, 100_000),
-    events.BaselineProgress(WATCH, 20_000, 0),
-    events.BaselineDone(WATCH, 100_000, 0, 12.34),
-    events.BaselineDone(WATCH, 100_000, 7, 12.34),
-    events.ChangesRead(WATCH, "notify", 3),
-    events.CaughtUp(WATCH, 0.01),
-    events.NotifyQueueSeen(WATCH, 0.0),
-    events.CaptureLate(WATCH, 120.0),
-    events.CaptureInTime(WATCH),
-    events.DeliveryLate(ENDPOINT, 60.0),
-    events.DeliveryInTime(ENDPOINT),
-    events.ClockSkewed(600.0, shared=True),
-    events.ClockSkewed(-7200.0, shared=False),
-    events.ClockAgrees(),
-    events.Decided(WATCH, "a1", "notify", "queued"),
-    events.Decided(WATCH, "a1", "poll", "cancelled"),
-    events.Decided(WATCH, "a1", "sweep", "adopted"),
-    events.Decided(WATCH, "a1", "notify", "held", "more than 1000 changes at once"),
-    events.Decided(WATCH, "a1", "notify", "dead", "the label is not in status.map"),
-    events.RowSkipped(WATCH, "7", "a1", "it has no status"),
-    events.RowSkipped(WATCH, "7", None, "it has no id"),
-    events.SweepDone(WATCH, 1000, 1.5, {}),
-    events.SweepDone(WATCH, 1000, 1.5, {"missed": 2}),
-    events.CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, 0.0312, 0.2),
-    events.CallEnded(WATCH, "a1", "retry", "HTTP 503", 2, 0.0312, 0.2),
-    events.CallEnded(WATCH, "a1", "dead", "HTTP 400", 1, 0.0312, 0.2),
-    events.EndpointChanged(ENDPOINT, "healthy", None, 0.0),
-    events.NoticeFailed("HTTP 500"),
-    events.NoticeTaken(),
-    events.EndpointGone(f"{ENDPOINT} [{WATCH}]"),
-    events.PersonActed(1_764_489_600_000, "release", "julia as cdc-sync", 12, WATCH),
-    events.SendingPaused(None),
-    events.SendingPaused(ENDPOINT),
-    events.SendingResumed(ENDPOINT),
-    events.EndpointChanged(ENDPOINT, "throttled", "HTTP 429", 60.0),
-    events.EndpointChanged(ENDPOINT, "open", "HTTP 503", 1.5),
-    events.EndpointChanged(ENDPOINT, "paused", "HTTP 401", 3600.0),
-    events.StoreFailed("the disk is full"),
-    events.StoreRecovered(),
-    events.StandsBy("process 7 on ats-1 leads since 2026-01-01T00:00:00Z"),
-    events.StandbyDiffers(),
-    events.StandbyAgrees(),
-    events.LeadTaken("2026-01-01T00:00:00Z", (WATCH,)),
-    events.LeadLost("its session is lost"),
-    events.TakeOverBlocked("its sessions belong to another role", "store-take-over"),
-    events.TakeOverUnblocked(),
-    events.BaselineOverEarlierWork(WATCH),
-    events.StatusRulesChanged(WATCH, 2000, held=True),
-    events.StatusRulesChanged(WATCH, 3, held=False),
-    events.TokenRefused("192.0.2.7"),
-    events.ConnectionDisplaced(),
-)
+_NAMED = {
+    "watch": WATCH,
+    "endpoint": ENDPOINT,
+    "mode": "notify",
+    "action": "release",
+    "since": "2026-01-01T00:00:00Z",
+}
+"""Texts that are not any text, by the field's name."""
+
+
+def _kinds(of: type[events.Event] = events.Event) -> Iterator[type[events.Event]]:
+    """The classes of events that are made."""
+    below = [each for each in of.__subclasses__() if each.__module__ == events.__name__]
+    for each in below:
+        yield from _kinds(each)
+    if not below:
+        yield of
+
+
+def _values(name: str, of: Any) -> list[Any]:
+    """What a field of a type may be, the usual first."""
+    if isinstance(of, UnionType):
+        return [value for each in get_args(of) for value in _values(name, each)]
+    if get_origin(of) is Literal:
+        return list(get_args(of))
+    known: dict[Any, list[Any]] = {
+        str: [_NAMED.get(name, f"a {name}")],
+        int: [7, 0],
+        float: [1.5, 0.0],
+        bool: [True, False],
+        NoneType: [None],
+        tuple: [("one",)],
+        Mapping: [{"missed": 2}, {}],
+    }
+    return known[get_origin(of) or of]
+
+
+def _shapes(kind: type[events.Event]) -> Iterator[events.Event]:
+    """The usual one, and those with one field that is something else."""
+    values = {name: _values(name, of) for name, of in get_type_hints(kind).items()}
+    usual = {name: first for name, (first, *_) in values.items()}
+    yield kind(**usual)
+    for name, (_, *others) in values.items():
+        yield from (kind(**{**usual, name: other}) for other in others)
+
+
+EXAMPLES = tuple(shape for kind in _kinds() for shape in _shapes(kind))
 """At least one of each kind, and each of its shapes."""

@@ -1,8 +1,8 @@
-"""A network that falls silent while connections stay open. Clients come by a unix socket."""
+"""A network that falls silent, refuses, or cuts connections. Clients come by a unix socket."""
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -12,27 +12,44 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 _PORT = 5432
 
 Direction = Literal["requests", "answers"]
-_BOTH: tuple[Direction, ...] = ("requests", "answers")
+BOTH: tuple[Direction, ...] = ("requests", "answers")
 
 
-class _Gates:
-    """What passes on one connection, in each direction."""
+class Link:
+    """One connection through the proxy."""
 
-    def __init__(self, shut: tuple[Direction, ...]) -> None:
-        self._gates = {direction: asyncio.Event() for direction in _BOTH}
-        self.open()
-        self.shut(shut)
+    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+        self._ends = (client, server)
+        self._gates = {direction: asyncio.Event() for direction in BOTH}
+        self.resume()
 
-    def shut(self, directions: tuple[Direction, ...]) -> None:
+    def hold(self, directions: tuple[Direction, ...]) -> None:
+        """Hold back whatever comes; nobody is told, and nobody is hung up on."""
         for direction in directions:
             self._gates[direction].clear()
 
-    def open(self) -> None:
+    def resume(self) -> None:
         for gate in self._gates.values():
             gate.set()
 
-    async def passed(self, direction: Direction) -> None:
-        await self._gates[direction].wait()
+    def cut(self) -> None:
+        for end in self._ends:
+            end.transport.abort()
+
+    async def forward(self, direction: Direction, source: asyncio.StreamReader) -> None:
+        """Forward what comes from one end to the other, until it ends."""
+        target = self._ends[direction == "requests"]
+        try:
+            while content := await source.read(65536):
+                await self._gates[direction].wait()
+                target.write(content)
+                await target.drain()
+        except ConnectionError:
+            pass
+        finally:
+            target.close()
+            with suppress(ConnectionError):
+                await target.wait_closed()
 
 
 class Proxy:
@@ -40,36 +57,49 @@ class Proxy:
 
     Attributes:
         dsn: the server's DSN by way of the proxy.
+        links: its connections, without deafened ones.
+        refuses: whether it hangs up on new connections.
     """
 
     def __init__(self, target: dict[str, str | int | None], dsn: str) -> None:
         self.dsn = dsn
+        self.links: set[Link] = set()
+        self.refuses = False
         self._target = target
-        self._gates: list[_Gates] = []
         self._shut: tuple[Direction, ...] = ()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def fall_silent(self, *directions: Direction) -> None:
-        """Hold back whatever comes, in these directions or both; nobody is told, and nobody is hung up on."""
-        self._shut = directions or _BOTH
-        for gates in self._gates:
-            gates.shut(self._shut)
+        """Hold back whatever comes on connections of now and later, in these directions or both."""
+        self._shut = directions or BOTH
+        for link in self.links:
+            link.hold(self._shut)
 
-    def forget(self) -> None:
+    def deafen(self, directions: tuple[Direction, ...] = BOTH) -> None:
         """Fall silent on the connections that are there, as a firewall that has lost its table; new ones work."""
-        for gates in self._gates:
-            gates.shut(_BOTH)
+        for link in self.links:
+            link.hold(directions)
+        self.links.clear()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Connect one client."""
-        there = await self._connect()
-        gates = _Gates(self._shut)
-        self._gates.append(gates)
-        both = [
-            self._forward(reader, there[1], lambda: gates.passed("requests")),
-            self._forward(there[0], writer, lambda: gates.passed("answers")),
-        ]
-        self._tasks |= {asyncio.create_task(direction) for direction in both}
+        try:
+            if self.refuses:
+                raise ConnectionRefusedError
+            answers, server = await self._connect()
+        except OSError:
+            writer.transport.abort()
+            return
+        link = Link(writer, server)
+        link.hold(self._shut)
+        self.links.add(link)
+        for task in (
+            asyncio.create_task(link.forward("requests", reader)),
+            asyncio.create_task(link.forward("answers", answers)),
+        ):
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _: self.links.discard(link))
 
     async def end(self) -> None:
         for task in self._tasks:
@@ -81,21 +111,6 @@ class Proxy:
         if host.startswith("/"):
             return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         return await asyncio.open_connection(host, int(port))
-
-    async def _forward(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, passed: Callable[[], Awaitable[None]]
-    ) -> None:
-        try:
-            while content := await source.read(65536):
-                await passed()
-                target.write(content)
-                await target.drain()
-        except ConnectionError:
-            pass
-        finally:
-            target.close()
-            with suppress(ConnectionError):
-                await target.wait_closed()
 
 
 @asynccontextmanager

@@ -80,19 +80,17 @@ class Counted:
 
     Attributes:
         under_way: so many now.
-        most: so many at most until now.
         ended: how many have ended.
         starts: for each call, how many were under way with it, and how many had ended before.
     """
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
-        self.under_way = self.most = self.ended = 0
+        self.under_way = self.ended = 0
         self.starts: list[tuple[int, int]] = []
 
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         self.under_way += 1
-        self.most = max(self.most, self.under_way)
         self.starts.append((self.under_way, self.ended))
         try:
             return await self._caller.call(entry)
@@ -110,10 +108,6 @@ class Watched:
         self.fails: set[str] = set()
         self.complete_may_begin = asyncio.Event()
         self.complete_may_begin.set()
-
-    @property
-    def asked(self) -> int:
-        return self.reads + self.looks + self.completions
 
     async def due(self, wanted: Mapping[Lane, Wanted], now: int, latest: int, effect: Effect[DueEntries]) -> DueEntries:
         self.reads += 1

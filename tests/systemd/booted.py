@@ -8,7 +8,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, JOB, PASSWORD, Installation, merged
 from support.postgres import SETTINGS, create_ats, on_loopback
 from support.reader import ROOT, Step, steps
+from support.waiting import wait_until
 
 from cdc_sync.demo.postgres import server
 from systemd.machine import Machine, booted, root_file_system, what_is_missing
@@ -115,10 +116,7 @@ class Site:
     def configuration(self, **watch: Any) -> str:
         """The configuration, with secrets in files of their own."""
         document = {
-            "database": {
-                "dsn": f"host=127.0.0.1 port={self._port} dbname=postgres user={self._role}"
-                " password='${file:secrets/database-password}'"
-            },
+            "database": {"dsn": f"{self.place} password='${{file:secrets/database-password}}'"},
             "hellowork": {
                 "base_url": self.ats.hellowork.url,
                 "headers": {"X-Api-Key": "${file:secrets/hellowork-api-key}"},
@@ -157,20 +155,14 @@ class Site:
 
     def knows(self, application_id: str, status: str) -> None:
         """Wait until HelloWork's last word of an application is this."""
-        until(lambda: self.ats.hellowork.told(application_id)[-1:] == [(status, JOB)], f"{application_id}: {status}")
+        wait_until(
+            lambda: self.ats.hellowork.told(application_id)[-1:] == [(status, JOB)], f"{application_id}: {status}"
+        )
 
 
 def share(machine: Machine, path: str, text: str, group: str = "cdc-sync") -> None:
     """Write a file that root and a group may read."""
     machine.run("install", "-D", "-g", group, "-m", "0640", "/dev/stdin", path, given=text)
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"still waiting: {what}"
-        time.sleep(0.05)
 
 
 class TestThePackage:
@@ -224,9 +216,9 @@ class TestThePackage:
         share(machine, "/etc/cdc-sync/secrets/hellowork-api-key", API_KEY)
         site.ats.add("hw-1")
         machine.run("systemctl", "enable", "--now", UNIT)
-        until(lambda: "2 applications known, 0 calls" in machine.journal(UNIT), "the baseline")
+        wait_until(lambda: "2 applications known, 0 calls" in machine.journal(UNIT), "the baseline")
         site.tells("hw-1", "SEEN")
-        until(lambda: machine.unit(UNIT, "StatusText")["StatusText"] == "Leading: 0 pending", "the status")
+        wait_until(lambda: machine.unit(UNIT, "StatusText")["StatusText"] == "Leading: 0 pending", "the status")
         assert machine.unit(UNIT, "User", "NRestarts") == {"User": "cdc_sync", "NRestarts": "0"}
         assert machine.run("stat", "--format=%U %a", "/var/lib/cdc-sync/state.db").split() == ["cdc_sync", "600"]
 
@@ -250,7 +242,7 @@ class TestThePackage:
         before = machine.unit(UNIT, "MainPID")
         share(machine, CONFIG, site.configuration(status={"map": {"HIRED": "hired"}}))
         machine.run("systemctl", "reload", UNIT)
-        until(lambda: "is in use" in machine.journal(UNIT), "the reload")
+        wait_until(lambda: "is in use" in machine.journal(UNIT), "the reload")
         site.ats.change("hw-1", status="HIRED")
         site.knows("hw-1", "hired")
         assert machine.unit(UNIT, "MainPID", "ActiveState") == {**before, "ActiveState": "active"}
@@ -262,9 +254,9 @@ class TestThePackage:
         share(machine, "/etc/cdc-sync/keys/acme", "a-revoked-key")
         share(machine, CONFIG, yaml.safe_dump(document))
         machine.run("systemctl", "reload", UNIT)
-        until(lambda: machine.journal(UNIT).count("is in use") == 2, "the reload")
+        wait_until(lambda: machine.journal(UNIT).count("is in use") == 2, "the reload")
         site.ats.change("hw-1", status="WITH ANOTHER KEY")
-        until(lambda: "[acme]: paused" in machine.run("cdc-sync", "status", check=False), "the refusal")
+        wait_until(lambda: "[acme]: paused" in machine.run("cdc-sync", "status", check=False), "the refusal")
         share(machine, "/etc/cdc-sync/keys/acme", API_KEY)
         machine.run("systemctl", "reload", UNIT)
         site.knows("hw-1", "WITH ANOTHER KEY")
@@ -281,7 +273,9 @@ class TestThePackage:
         assert "frist_status" in journal
         # Who sends the signal by hand is told the same, by the daemon.
         machine.run("systemctl", "kill", "--signal=HUP", UNIT)
-        until(lambda: machine.journal(UNIT).count("not reloaded, the configuration in use stays") >= 2, "the refusal")
+        wait_until(
+            lambda: machine.journal(UNIT).count("not reloaded, the configuration in use stays") >= 2, "the refusal"
+        )
         site.tells("hw-1", "GOES ON")
         assert machine.unit(UNIT, "ActiveState")["ActiveState"] == "active"
         share(machine, CONFIG, site.configuration())
@@ -293,7 +287,7 @@ class TestThePackage:
         assert machine.unit(UNIT, "NRestarts")["NRestarts"] == "0", "an idle daemon does not hang"
         machine.run("systemctl", "kill", "--signal=STOP", UNIT)
         site.ats.change("hw-1", status="WHILE IT HUNG")
-        until(lambda: machine.unit(UNIT, "NRestarts")["NRestarts"] == "1", "the restart")
+        wait_until(lambda: machine.unit(UNIT, "NRestarts")["NRestarts"] == "1", "the restart")
         site.knows("hw-1", "WHILE IT HUNG")
         assert "watchdog" in machine.journal(UNIT).lower()
 
@@ -339,7 +333,7 @@ class TestThePackage:
         for name, value in SECRETS.items():
             share(machine, f"/etc/cdc-sync/acme/secrets/{name}", value, "cdc_sync_acme")
         machine.run("systemctl", "start", "cdc-sync@acme")
-        until(lambda: "applications known" in machine.journal("cdc-sync@acme"), "the tenant's baseline")
+        wait_until(lambda: "applications known" in machine.journal("cdc-sync@acme"), "the tenant's baseline")
         assert machine.unit("cdc-sync@acme", "User", "ActiveState") == {
             "User": "cdc_sync_acme",
             "ActiveState": "active",
@@ -429,7 +423,7 @@ class TestAnInstallationOf021:
             machine.write(f"/etc/cdc-sync/acme/secrets/{name}", value, "0600")
         machine.run("systemctl", "daemon-reload")
         machine.run("systemctl", "start", UNIT)
-        until(lambda: "applications known" in machine.journal(UNIT, "-I"), "the baseline")
+        wait_until(lambda: "applications known" in machine.journal(UNIT, "-I"), "the baseline")
         site.tells("hw-1", "BEFORE THE UPGRADE")
         machine.run("test", "-L", "/var/lib/cdc-sync")
         machine.run("rm", drop_in)

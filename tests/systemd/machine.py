@@ -14,10 +14,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+
+from support.waiting import wait_until
 
 PACKAGES = "systemd,systemd-sysv,dbus,procps,python3,ca-certificates"
 
@@ -156,7 +158,7 @@ def booted(root: Path, shared: Mapping[Path, str] = MappingProxyType({})) -> Ite
     )
     try:
         machine = Machine(_init_of(process))
-        _wait(lambda: machine.try_to("test", "-S", "/run/dbus/system_bus_socket")[0] == 0, "the machine's bus")
+        wait_until(lambda: machine.try_to("test", "-S", "/run/dbus/system_bus_socket")[0] == 0, "the machine's bus")
         machine.try_to("systemctl", "is-system-running", "--wait")
         yield machine
     finally:
@@ -174,7 +176,7 @@ def _init_of(process: "subprocess.Popen[str]") -> int:
         found[:] = [int(child) for child in children if _command(int(child)) == "systemd"]
         return bool(found)
 
-    _wait(look, "the machine's first process")
+    wait_until(look, "the machine's first process")
     return found[0]
 
 
@@ -183,14 +185,6 @@ def _command(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
-
-
-def _wait(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise MachineError(f"still waiting: {what}")
-        time.sleep(0.05)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

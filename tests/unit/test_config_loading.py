@@ -66,11 +66,8 @@ def test_ten_errors_are_reported_at_once_each_on_its_line() -> None:
     ("text", "path", "meant"),
     [
         ("hellowork: {concurency: 3}", "hellowork.concurency", "concurrency"),
-        ("log: {levle: x}", "log.levle", "level"),
         ("log: {colour: x}", "log.colour", None),
         ("hellowork: {accounts: {acme: {header: {}}}}", "hellowork.accounts.acme.header", "headers"),
-        ("databases: {a: {pol: 1}}", "databases.a.pol", "pool"),
-        ("    capture: {mod: poll}", "watches.applications.capture.mod", "mode"),
         ("    related: [{tabel: x, table: t, key: []}]", "watches.applications.related[0].tabel", "table"),
         ("    extra: {a: {sqll: x, column: c}}", "watches.applications.extra.a.sqll", "sql"),
     ],

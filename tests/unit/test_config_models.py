@@ -1,49 +1,18 @@
 """What each key takes, what it is by default, and what it refuses."""
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from support.configurations import WATCH, a_config, a_text, a_watch, problems_of
-
-from cdc_sync.core.identifiers import QualifiedName
-
-
-def test_what_can_be_given_is_read() -> None:
-    watch = a_watch(
-        {
-            "table": '"ATS"."Candidatures"',
-            "key": ["Id", '"Site"'],
-            "timezone": "Europe/Paris",
-            "where": "t.origin = 'hellowork'",
-            "related": [
-                {"table": "rejections", "key": ["application_id", "site"]},
-                {"table": "a.stages", "key": [], "columns": ["Label"]},
-            ],
-            "capture": {"mode": "poll", "watermark": '"MAJ"', "max_backlog": "64KiB", "poll_interval": "10ms"},
-            "status": {"map": {"Embauché": "hired"}, "unmapped": "reject", "deleted": "gone"},
-            "settle": {"rejected": "5m"},
-        }
-    )
-    assert watch.table == QualifiedName("ATS", "Candidatures")
-    assert watch.key == ("id", "Site")
-    assert [(other.table, other.key, other.columns) for other in watch.related] == [
-        (QualifiedName(None, "rejections"), ("application_id", "site"), ()),
-        (QualifiedName("a", "stages"), (), ("label",)),
-    ]
-    assert (watch.capture.watermark, watch.capture.max_backlog) == ("MAJ", 65536)
-    assert watch.status.map == {"Embauché": "hired"}
-    assert watch.settle == {"rejected": timedelta(minutes=5)}
+import yaml
+from support.configurations import LEAST, WATCH, a_config, a_text, problems_of
 
 
 @pytest.mark.parametrize(
     ("written", "kept"),
     [
-        ("https://hw.example/", "https://hw.example"),
         ("https://hw.example:8443/proxy//", "https://hw.example:8443/proxy"),
         ("https://proxy.example/v1", "https://proxy.example/v1"),
         ("http://localhost:8080", "http://localhost:8080"),
-        ("http://127.1.2.3", "http://127.1.2.3"),
         ("http://[::1]:80", "http://[::1]:80"),
     ],
 )
@@ -63,53 +32,29 @@ def test_a_token_that_others_could_guess_is_an_error(listen: str | None) -> None
     ("path", "value"),
     [
         ("hellowork.base_url", "http://hw.example"),
-        ("hellowork.base_url", "hw.example"),
-        *[
-            ("hellowork.base_url", f"https://{rest}")
-            for rest in (
-                "ats-partner.hellowork.com/v1/applications",
-                "hw.example/proxy/v1/applications/{applicationId}/status",
-            )
-        ],
+        ("hellowork.base_url", "https://hw.example/proxy/v1/applications/{applicationId}/status"),
         ("hellowork.base_url", "https://u:hunter2@hw.example"),
         ("hellowork.base_url", "https://hw.example?a=b"),
-        ("hellowork.allowed_hosts", "a.example"),
         ("hellowork.allowed_hosts", ["*.example.com"]),
-        ("hellowork.allowed_hosts", ["\u017fa"]),
         ("hellowork.timeout", "0s"),
         ("hellowork.concurrency", 0),
-        ("hellowork.concurrency", "1.5"),
-        ("hellowork.rate_limit", 0),
         ("hellowork.rate_limit", "1e999"),
-        ("hellowork.headers", ["a"]),
-        ("state.backend", "postgresql"),
         ("state.history", "0"),
-        ("admin.listen", "8765"),
         ("admin.listen", "::1:8765"),
-        ("admin.token", ""),
         ("admin.token", "0123456789 abcdef"),
         ("log.level", "warn"),
-        ("log", "debug"),
         (f"{WATCH}.table", "a.b.c"),
-        (f"{WATCH}.key", "id"),
         (f"{WATCH}.key", []),
         (f"{WATCH}.key", ["id", "ID"]),
         (f"{WATCH}.columns.status", "a b"),
-        (f"{WATCH}.columns.status", None),
         (f"{WATCH}.columns.status", {"sql": ""}),
-        (f"{WATCH}.where", ""),
         (f"{WATCH}.timezone", "Europe/Pari"),
         (f"{WATCH}.timezone", "../etc/passwd"),
         (f"{WATCH}.related", [{"table": "a", "key": ["x", "y"]}]),
         (f"{WATCH}.capture.mode", "listen"),
-        (f"{WATCH}.capture.watermark", "a-b"),
         (f"{WATCH}.capture.poll_interval", "9ms"),
-        (f"{WATCH}.capture.sweep", "0"),
         (f"{WATCH}.capture.max_backlog", "63KiB"),
-        (f"{WATCH}.status.map", ["a"]),
         (f"{WATCH}.status.unmapped", "drop"),
-        (f"{WATCH}.settle", "5m"),
-        (f"{WATCH}.extra", "x"),
         (f"{WATCH}.fuse.max_changes", 0),
     ],
 )
@@ -144,17 +89,7 @@ def test_a_value_that_a_key_does_not_take_is_an_error_of_that_key(path: str, val
         (f"{WATCH}.extra", {"a": {"column": "x", "sql": "y"}}, f"{WATCH}.extra.a"),
         (f"{WATCH}.extra", {"a": {"column": "x", "depends_on": ["y"]}}, f"{WATCH}.extra.a"),
         (f"{WATCH}.related", [{"table": "a"}], f"{WATCH}.related[0].key"),
-        (
-            "watches",
-            {
-                "Bad-Name": {
-                    "table": "a",
-                    "key": ["id"],
-                    "columns": {"application_id": "a", "status": "s", "job_id": "j", "created": "c"},
-                }
-            },
-            "watches.Bad-Name",
-        ),
+        ("watches", {"Bad-Name": yaml.safe_load(LEAST)["watches"]["applications"]}, "watches.Bad-Name"),
         ("watches", {}, "watches"),
     ],
 )

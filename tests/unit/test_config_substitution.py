@@ -94,12 +94,6 @@ def test_a_secret_may_be_any_text(secret: str) -> None:
     assert parse(text, name="c", environ={"S": dsn}).database.dsn.get_secret_value() == dsn
 
 
-@given(st.text())
-def test_any_value_is_replaced_or_reported(text: str) -> None:
-    result, errors = substitute(text, ENVIRON, Path("/nonexistent"))
-    assert errors or "${" not in text or result != text
-
-
 def test_the_value_behind_a_reference_is_never_shown() -> None:
     with pytest.raises(ConfigurationError) as raised:
         a_config({"hellowork.timeout": "${S}", "watches.applications.timezone": "${S}"}, {"S": "hunter2"})

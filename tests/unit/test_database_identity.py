@@ -1,7 +1,7 @@
 import pytest
 
 from cdc_sync.core.findings import host_name
-from cdc_sync.store.errors import another_database, elsewhere
+from cdc_sync.store.errors import elsewhere
 
 
 @pytest.mark.parametrize("host", ["", "localhost", "LOCALHOST.", "127.0.0.1", "::1", "/var/run/postgresql"])
@@ -20,11 +20,3 @@ class TestHosts:
 
     def test_one_host_of_several_is_enough(self) -> None:
         assert elsewhere("ats of cluster 1", self.BEFORE, ("db-3:5432", "db-2:5432")) is None
-
-    def test_the_setting_of_a_groups_database_is_the_groups(self) -> None:
-        message = elsewhere("ats of cluster 1", self.BEFORE, ("db-1:5433",), "customer_1", "databases.customers") or ""
-        other = another_database("store", "customer_1", "databases.customers", "ats of cluster 1", "ats of cluster 2")
-
-        for text in (message, other.message):
-            assert "databases.customers.dsn" in text
-            assert "cdc-sync adopt-database customer_1" in text

@@ -184,43 +184,28 @@ class TestFrench:
     )
 
     @pytest.mark.parametrize(("english", "french"), PAIRS)
-    def test_the_same_calls(self, english: Path, french: Path) -> None:
-        assert calls(english) == calls(french)
-
-    @pytest.mark.parametrize(("english", "french"), PAIRS)
-    def test_the_same_figures(self, english: Path, french: Path) -> None:
-        """In each section; whole numbers and decimals, and no more: 1,5 is 1.5 and 2 000 is 2,000."""
-        for number, (ours, theirs) in enumerate(zip(figures(english), figures(french), strict=True)):
-            assert ours == theirs, f"section {number}"
-
-    @pytest.mark.parametrize(("english", "french"), PAIRS)
-    def test_the_same_code(self, english: Path, french: Path) -> None:
-        assert blocks(english) == blocks(french)
-
-    @pytest.mark.parametrize(("english", "french"), PAIRS)
-    def test_the_same_links(self, english: Path, french: Path) -> None:
-        assert self.places(english) == self.places(french)
-
-    def places(self, page: Path) -> Counter[tuple[Path, str | int]]:
-        """Where a page leads to, by its English page and the number of the heading there; not pictures, nor itself in
-        the other language."""
-        translated = {french: english for english, french in (*self.PAIRS, (OPERATIONS, FRENCH_OPERATIONS))}
-        found = Counter[tuple[Path, str | int]]()
-        for target in links(page):
-            path, _, anchor = target.partition("#")
-            file = (page.parent / path).resolve() if path else page
-            english = translated.get(file, file)
-            if file.suffix != ".png" and (file == page or english != translated.get(page, page)):
-                found[english, anchors(file).index(anchor) if anchor else ""] += 1
-        return found
-
-    @pytest.mark.parametrize(("english", "french"), PAIRS)
-    def test_each_leads_to_the_other(self, english: Path, french: Path) -> None:
+    def test_it_says_the_same(self, english: Path, french: Path) -> None:
+        for part in (calls, figures, blocks, places):
+            assert part(english) == part(french), part.__name__
         assert french in leads_to(english)
         assert english in leads_to(french)
 
     def test_every_french_page_is_compared_but_the_brief_one(self) -> None:
         assert {french for _, french in self.PAIRS} == {FRENCH, *(DOCS / "fr").glob("*.md")} - {FRENCH_OPERATIONS}
+
+
+def places(page: Path) -> Counter[tuple[Path, str | int]]:
+    """Where a page leads to, by its English page and the number of the heading there; not pictures, nor itself in the
+    other language."""
+    translated = {french: english for english, french in (*TestFrench.PAIRS, (OPERATIONS, FRENCH_OPERATIONS))}
+    found = Counter[tuple[Path, str | int]]()
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        english = translated.get(file, file)
+        if file.suffix != ".png" and (file == page or english != translated.get(page, page)):
+            found[english, anchors(file).index(anchor) if anchor else ""] += 1
+    return found
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -230,7 +215,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def figures(page: Path) -> list[Counter[str]]:
-    """The numbers of each section of a page, of its text alone."""
+    """The numbers of each section of a page, of its text alone; 1,5 is 1.5 and 2 000 is 2,000."""
     text = re.sub(r"\]\([^)]*\)", "]", _INLINE.sub("", prose(page.read_text(encoding="utf-8"))))
     return [
         Counter(re.sub(r"[,.  \xa0](?=\d)", "", found) for found in re.findall(r"\d+(?:[,.  \xa0]\d+)*", section))

@@ -16,13 +16,11 @@ from support.observing import EXAMPLES
 
 from cdc_sync.config import Log
 from cdc_sync.core.events import (
-    BaselineDone,
     BaselineProgress,
     CallEnded,
     CaptureStarted,
     CaughtUp,
     ConnectionDisplaced,
-    Decided,
     Dispatch,
     Emit,
     Event,
@@ -118,11 +116,6 @@ def test_every_kind_has_one_line_without_empty_fields(written: Written, kind: Fo
 
         assert len(lines) == (0 if isinstance(example, UNSAID) else 1), example
         assert not re.search("None|null", "".join(lines)), example
-
-
-class TestJson:
-    def test_what_comes_from_outside_is_kept_as_it_is(self, written: Written) -> None:
-        assert written.record(RowSkipped(WATCH, HOSTILE, "Zoé", "why"))["key"] == HOSTILE
 
 
 @pytest.mark.parametrize("kind", ["text", "journal"])
@@ -230,19 +223,6 @@ class TestRetries:
         ]
 
 
-class TestFuse:
-    HELD = Decided(WATCH, "a1", "notify", "held", "more than 1000 changes at once")
-    QUEUED = Decided(WATCH, "a2", "notify", "queued")
-
-    def told(self, written: Written, *observations: Event) -> list[tuple[str, str]]:
-        return [(record["watch"], record["reason"]) for record in written.records(*observations, level="info")]
-
-    def test_that_is_blown_is_told_once(self, written: Written) -> None:
-        told = self.told(written, self.QUEUED, *[self.HELD] * 1000)
-
-        assert told == [(WATCH, "more than 1000 changes at once")]
-
-
 class TestWatch:
     """A watch that tries again and again."""
 
@@ -268,23 +248,6 @@ class TestWatch:
         told = self.events(written, *trying, *trying, *trying, self.CONNECTED, self.CAPTURING, self.SWEPT, self.MISTAKE)
 
         assert told == ["connected", "watching", "no such table", "swept", "no such table"]
-
-    def test_the_first_baseline_after_a_mistake_is_said(self, written: Written) -> None:
-        baseline = BaselineDone(WATCH, 9, 0, 0.1)
-
-        told = self.events(written, self.MISTAKE, self.CONNECTED, baseline, self.CAPTURING, self.SWEPT)
-
-        assert told == ["no such table", "9 applications known, 0 calls", "swept"]
-
-    def test_a_mended_watchs_repairs_stay_a_warning(self, written: Written) -> None:
-        records = written.records(self.MISTAKE, SweepDone(WATCH, 9, 0.1, {"status": 1}))
-
-        assert [record["level"] for record in records] == ["error", "warning"]
-
-    def test_tells_another_mistake(self, written: Written) -> None:
-        another = WatchLost(WATCH, "no such column", misconfigured=True)
-
-        assert self.events(written, self.MISTAKE, another, another) == ["no such table", "no such column"]
 
     @pytest.mark.parametrize("end", [CaptureStarted, WatchEnded, lambda watch: WatchStandsBy(watch, "another one")])
     def test_the_end_of_a_tenants_loss_has_a_line(self, written: Written, end: Callable[[str], Event]) -> None:
@@ -319,34 +282,6 @@ class TestDatabase:
         told = self.told(written, *map(self.lost, self.WATCHES), *map(CaptureStarted, self.WATCHES), self.lost(first))
 
         assert told == [("no route to host", first), ("watching", last), ("no route to host", first)]
-
-    def test_another_one_that_fails_alike_has_its_own_lines(self, written: Written) -> None:
-        told = self.told(
-            written, self.lost("one", "db1"), self.lost("two", "db2"), CaptureStarted("one"), CaptureStarted("two")
-        )
-
-        assert told == [
-            ("no route to host", "one"),
-            ("no route to host", "two"),
-            ("watching", "one"),
-            ("watching", "two"),
-        ]
-
-    def test_that_goes_down_again_before_all_are_back_is_still_down(self, written: Written) -> None:
-        told = self.told(
-            written, self.lost("one"), self.lost("two"), CaptureStarted("one"), self.lost("one"), CaptureStarted("two")
-        )
-
-        assert told == [("no route to host", "one")]
-
-
-def test_in_a_rehearsal_calls_have_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(Log(format="json"), {})
-    emit = Dispatch(lambda: handlers(shown_elsewhere=[CallEnded])).emit
-
-    emit(CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, 0.1, 0.1))
-
-    assert capsys.readouterr().err == ""
 
 
 class TestLibraries:
@@ -385,52 +320,10 @@ class TestLibraries:
         ]
 
 
-def test_more_subjects_than_are_remembered_for_long_still_have_a_line_a_minute() -> None:
-    now = [0.0]
-    repeats = Repeats(clock=lambda: now[0])
+@pytest.mark.parametrize("event", [TokenRefused, lambda _: ConnectionDisplaced()], ids=["token", "connection"])
+def test_what_strangers_do_at_the_admin_servers_door_has_a_line_a_minute(
+    written: Written, event: Callable[[str], Event]
+) -> None:
+    (record,) = written.records(*(event(f"2001:db8::{number}") for number in range(1_000)))
 
-    def is_written(number: int) -> bool:
-        return repeats.filter(logging.LogRecord("asyncio", logging.ERROR, "", 0, f"error {number}", None, None))
-
-    for second in range(0, 600, 10):
-        now[0] = float(second)
-        written = [is_written(number) for number in range(1_100)]
-        assert written == [second % 60 == 0] * 1_100
-    now[0] = 660.0
-    assert is_written(2_000)
-    assert len(repeats._seen) <= 1_000
-
-
-class TestDoor:
-    """What strangers do at the admin server's door, as often as they like."""
-
-    @pytest.mark.parametrize(
-        ("observation", "event"),
-        [
-            (TokenRefused("192.0.2.7"), "a wrong admin token was refused"),
-            (ConnectionDisplaced(), "the admin server's connections are used up"),
-        ],
-        ids=lambda value: type(value).__name__,
-    )
-    def test_it_has_a_warning_a_minute_with_its_number(
-        self, capsys: pytest.CaptureFixture[str], observation: Event, event: str
-    ) -> None:
-        now = [0.0]
-        configure(Log(format="json"), {})
-        (handler,) = logging.getLogger().handlers
-        handler.filters[:] = [Repeats(clock=lambda: now[0])]
-        emit = Dispatch(handlers).emit
-        emit(observation)
-        for number in range(999):
-            emit(TokenRefused(f"2001:db8::{number}") if isinstance(observation, TokenRefused) else observation)
-        now[0] = 60.0
-        emit(observation)
-
-        records = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-        assert [(record["level"], record.get("times")) for record in records] == [
-            ("warning", None),
-            ("warning", 1_000),
-        ]
-        assert all(record["event"].startswith(event) for record in records)
-        if isinstance(observation, TokenRefused):
-            assert {record["peer"] for record in records} == {"192.0.2.7"}
+    assert record["level"] == "warning"

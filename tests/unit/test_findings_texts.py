@@ -5,14 +5,12 @@ import re
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
 
 import pytest
 import yaml
 
 from cdc_sync.ats import check, check_watch, checked
 from cdc_sync.cli import check as command
-from cdc_sync.core.findings import State
 
 _MODULES = {
     "ats/findings.yaml": (check, check_watch, checked),
@@ -48,10 +46,3 @@ def test_every_text_is_used_and_every_used_one_is_there(of: str) -> None:
     used, names = _used(_MODULES[of]), _texts(of)
     assert {name for name in names if not any(re.fullmatch(pattern, name) for pattern in used)} == set()
     assert {pattern for pattern in used if not any(re.fullmatch(pattern, name) for name in names)} == set()
-
-
-@pytest.mark.parametrize("of", _MODULES)
-def test_every_text_has_one_state_and_what_is_well_has_no_remedy(of: str) -> None:
-    for name, text in _texts(of).items():
-        (state,) = set(get_args(State)) & set(text)
-        assert set(text) <= ({state} if state == "ok" else {state, "remedy"}), name

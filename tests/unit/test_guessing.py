@@ -4,7 +4,7 @@ import pytest
 from support.schemas import FRENCH, HORILLA, LEGACY, ODOO, OPENATS, PRISMA, RAILS, a_column, a_survey, a_table
 
 from cdc_sync.ats.survey import Table, label_behind
-from cdc_sync.cli.guessing import Proposal, expressions, propose, rank, referring, status_like
+from cdc_sync.cli.guessing import Proposal, expressions, propose, rank, referring
 from cdc_sync.config.meanings import is_personal
 from cdc_sync.core.identifiers import QualifiedName
 
@@ -37,23 +37,6 @@ def taken(proposal: Proposal) -> dict[str, str | None]:
 
 def left(proposal: Proposal) -> set[str]:
     return {each.partition(":")[0] for each in proposal.undecided}
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [
-        ("odoo", "hr_applicant"),
-        ("french", "candidatures"),
-        ("rails", "job_applications"),
-        ("legacy", "CANDIDATURES"),
-        ("prisma", "Application"),
-        ("horilla", "recruitment_candidate"),
-        ("openats", "candidates"),
-    ],
-)
-def test_the_table_is_found(shape: str, expected: str) -> None:
-    assert rank(SHAPES[shape])[0].name.name == expected
-    assert len(rank(SHAPES[shape])) == 1
 
 
 def test_no_table_is_better_than_a_wrong_one() -> None:
@@ -163,22 +146,6 @@ def test_a_lookups_own_key_is_no_label() -> None:
     assert label is not None
     assert label.column == "libelle"
     assert label_behind(column, [a_table("etape", "code_etape character(2)", "rang integer", key="code_etape")]) is None
-
-
-@pytest.mark.parametrize(
-    ("shape", "columns"),
-    [
-        ("odoo", {"stage_id"}),
-        ("french", {"étape_id"}),
-        ("rails", {"status"}),
-        ("legacy", {"CODESTATUT"}),
-        ("horilla", {"stage_id_id"}),
-        ("openats", {"current_stage_id", "status"}),
-    ],
-)
-def test_what_may_be_the_status_is_shown_with_labels(shape: str, columns: set[str]) -> None:
-    tables = SHAPES[shape]
-    assert {column.name for column, _ in status_like(rank(tables)[0], tables)} == columns
 
 
 def test_the_tables_that_refer_to_it_are_named() -> None:

@@ -13,8 +13,6 @@ CODES = known("hellowork")
         ("offered", "offred"),
         ("withdrawn", "whithdrawn"),
         ("Hired", "hired"),
-        ("to finalise", "to_finalize"),
-        ("seen-by-recruiter", "seen_by_recruiter"),
         ("rejected candidate", "rejected_candidate"),
     ],
 )

@@ -20,20 +20,16 @@ APART = {**SHARED, "state.dsn": "host=state"}
 @pytest.mark.parametrize(
     ("now", "then", "named"),
     [
-        ({"database.dsn": "host=ats"}, {"database.dsn": "host=other"}, []),
         (SHARED, {**SHARED, "database.dsn": "host=other"}, ["the store's DSN"]),
         (SHARED, {**SHARED, "state.dsn": "host=ats"}, []),
-        (APART, {**APART, "database.dsn": "host=other"}, []),
         (APART, {**APART, "state.dsn": "host=new"}, ["the store's DSN"]),
         (SHARED, {"state.backend": "postgres", "databases.main.dsn": "host=ats"}, []),
         (SHARED, {**SEVERAL, "state.dsn": "host=ats"}, []),
         ({**SEVERAL, "state.dsn": "host=s"}, {**SEVERAL, "state.dsn": "host=s", "databases.two.dsn": "host=new"}, []),
     ],
     ids=[
-        "the store is a file",
         "the store is there",
         "named now",
-        "the store is elsewhere",
         "the store moves",
         "the database has a name",
         "there are several",

@@ -11,6 +11,7 @@ from cdc_sync.core.events import (
     DaemonStopped,
     DaemonStopping,
     Dispatch,
+    Emit,
     HeartBeat,
     LeadTaken,
     Reloaded,
@@ -31,9 +32,12 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
         yield listening
 
 
-def test_systemd_hears_of_the_start_and_of_the_end(manager: socket.socket) -> None:
-    emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
+@pytest.fixture
+def emit(manager: socket.socket) -> Emit:
+    return Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
 
+
+def test_systemd_hears_of_the_start_and_of_the_end(manager: socket.socket, emit: Emit) -> None:
     emit(STARTED)
     emit(DaemonStopped())
     emit(DaemonStopping("SIGTERM", under_way=0))
@@ -42,9 +46,7 @@ def test_systemd_hears_of_the_start_and_of_the_end(manager: socket.socket) -> No
     assert manager.recv(200) == b"STOPPING=1\nSTATUS=Stopping on SIGTERM"
 
 
-def test_a_daemon_that_stands_by_is_ready_and_says_who_leads(manager: socket.socket) -> None:
-    emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
-
+def test_a_daemon_that_stands_by_is_ready_and_says_who_leads(manager: socket.socket, emit: Emit) -> None:
     emit(StandsBy("process 7 on ats-1 leads"))
     emit(HeartBeat(None))
     emit(STARTED)
@@ -56,8 +58,7 @@ def test_a_daemon_that_stands_by_is_ready_and_says_who_leads(manager: socket.soc
     assert manager.recv(200).startswith(b"WATCHDOG=1\nSTATUS=Leading: 0 pending")
 
 
-def test_systemd_hears_of_a_reload_and_when_it_began(manager: socket.socket) -> None:
-    emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
+def test_systemd_hears_of_a_reload_and_when_it_began(manager: socket.socket, emit: Emit) -> None:
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
     emit(STARTED)
@@ -75,8 +76,7 @@ def test_systemd_hears_of_a_reload_and_when_it_began(manager: socket.socket) -> 
     assert manager.recv(200) == b"READY=1\nSTATUS=Leading"
 
 
-def test_a_beat_feeds_the_watchdog_and_tells_how_it_stands(manager: socket.socket) -> None:
-    emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
+def test_a_beat_feeds_the_watchdog_and_tells_how_it_stands(manager: socket.socket, emit: Emit) -> None:
     emit(STARTED)
     manager.recv(200)
 
@@ -87,9 +87,7 @@ def test_a_beat_feeds_the_watchdog_and_tells_how_it_stands(manager: socket.socke
     assert manager.recv(900) == b"WATCHDOG=1\nSTATUS=Leading"
 
 
-def test_a_status_is_no_other_assignment_and_steers_no_terminal(manager: socket.socket) -> None:
-    emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
-
+def test_a_status_is_no_other_assignment_and_steers_no_terminal(manager: socket.socket, emit: Emit) -> None:
     emit(StandsBy("a\nMAINPID=1\x1b[2J\x9b\u202e\ud800"))
 
     ready, status = manager.recv(10_000).decode().split("\n")

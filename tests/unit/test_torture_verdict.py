@@ -37,7 +37,6 @@ GOOD = Evidence(
     aftermath=0,
     led=[1],
     frozen=[0],
-    repairs={},
     log='{"event": "stopped"}\n',
 )
 FIRST, SECOND = GOOD.calls
@@ -56,7 +55,6 @@ WRONG: dict[str, dict[str, Any]] = {
     "older after newer": {"calls": [SECOND, replace(FIRST, number=3, received=3)]},
     "repeats": {"calls": [*GOOD.calls, replace(SECOND, number=3, received=3)]},
     "only a sweep noticed": {"history": [BY_SWEEP]},
-    "repaired by sweeps": {"repairs": {"status": 1}},
     "dead letters": {"dead": ["new-1"]},
     "stuck": {"calls": [FIRST, LATE]},
     "ended without being stopped": {"frozen": [1]},
@@ -79,18 +77,3 @@ def test_a_kill_excuses_a_repeat_of_its_time_alone() -> None:
     assert verdict.faults(replace(repeated, spans=[Span("kill", 2.7, 2.7, 0)])) == {}
     assert "repeats" in verdict.faults(replace(repeated, spans=[Span("kill", 2.4, 2.4, 0)]))
     assert "repeats" in verdict.faults(replace(repeated, spans=[Span("network", 2.7, 2.7)]))
-
-
-def test_each_take_over_by_another_host_excuses_one_overlap() -> None:
-    calls = [FIRST, replace(SECOND, received=1.55, concurrent=True)]
-    overlapping = replace(GOOD, calls=calls, ledger={"new-1": [committed("S1", 1), committed("S2", 1.1)]})
-
-    assert "overlapping calls" in verdict.faults(replace(overlapping, led=[1, 0], frozen=[0, 0]))
-    assert verdict.faults(replace(overlapping, led=[1, 1], frozen=[0, 0])) == {}
-
-
-def test_only_a_lossy_failover_excuses_an_older_state() -> None:
-    late = replace(GOOD, calls=[SECOND, replace(FIRST, number=3, received=3)])
-
-    assert "older after newer" in verdict.faults(replace(late, spans=[Span("failover", 2.4, 2.6)]))
-    assert "older after newer" not in verdict.faults(replace(late, spans=[Span("lossy-failover", 2.4, 2.6)]))

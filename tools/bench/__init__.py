@@ -16,8 +16,8 @@ Causes of wrong figures, and what prevents them:
   bare client and the daemon call the same one.
 - **A bare loop may be badly made.** Each is the simplest program with the daemon's libraries, in a process of its own.
   It prepares bodies, headers and connections before the clock runs.
-- **A daemon cannot skip its flush.** Latency is shown beside a loop that keeps nothing, and beside one that writes a
-  line and calls fsync before each call, the least for a durable outbox. The budget is against the second.
+- **A daemon cannot skip its flush.** Latency is shown beside a loop that writes a line and calls fsync before each
+  call, the least for a durable outbox.
 - **A busy store server counts completely.** The CPU time of a PostgreSQL store is that of all its processes, ended ones
   included, from before the UPDATE until the last reply is kept.
 - **Clocks.** All times are of one monotonic clock of the machine. A latency begins when the writer sends COMMIT, and

@@ -3,9 +3,6 @@
 CONCURRENCY = 32
 """Calls under way at once, of the bare client and of the daemon."""
 
-STORE = "store"
-"""How the names of databases begin that hold a PostgreSQL store."""
-
 
 def id_of(table: str, row: int) -> str:
     """The application that a row of a table is about."""

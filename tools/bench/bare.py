@@ -1,7 +1,7 @@
 """The bare loops: the same physical work, in a process of its own, with no promises.
 
-- `listen DSN URL [FILE]`: for each notification on the channel `bare`, whose payload is an application's id, a call;
-  with a file, after a line about it is on the disk.
+- `listen DSN URL FILE`: for each notification on the channel `bare`, whose payload is an application's id, a call,
+  after a line about it is on the disk.
 - `post URL CALLS`: so many calls, a task for each, `CONCURRENCY` of them at once. It prepares all of them, begins when
   it reads a line, and ends when it reads another.
 
@@ -11,8 +11,6 @@ Each says `ready` when it is.
 import asyncio
 import os
 import sys
-from collections.abc import Callable
-from functools import partial
 
 import aiohttp
 import psycopg
@@ -24,13 +22,15 @@ from cdc_sync.core.content import Content, request
 _CREATED = 1_700_000_000_000
 
 
-async def listen(dsn: str, base_url: str, keep: Callable[[str], None]) -> None:
-    """Call at each notification, once it is kept."""
+async def listen(dsn: str, base_url: str, kept: str) -> None:
+    """Call at each notification, once it is kept in a file."""
+    file = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     async with _session() as session, await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         await connection.execute("LISTEN bare")
         _say("ready")
         async for notification in connection.notifies():
-            keep(notification.payload)
+            os.write(file, f"{notification.payload}\n".encode())
+            os.fsync(file)
             await _post(session, *_call(base_url, notification.payload))
 
 
@@ -74,11 +74,6 @@ def _call(base_url: str, application_id: str) -> tuple[URL, bytes, dict[str, str
     return URL(url, encoded=True), body, headers
 
 
-def _keep(file: int, application_id: str) -> None:
-    os.write(file, f"{application_id}\n".encode())
-    os.fsync(file)
-
-
 def _say(word: str) -> None:
     sys.stdout.write(f"{word}\n")
     sys.stdout.flush()
@@ -86,10 +81,8 @@ def _say(word: str) -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["listen", dsn, url]:
-            asyncio.run(listen(dsn, url, lambda _: None))
         case ["listen", dsn, url, file]:
-            asyncio.run(listen(dsn, url, partial(_keep, os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND))))
+            asyncio.run(listen(dsn, url, file))
         case ["post", url, number]:
             asyncio.run(post(url, int(number)))
         case _:

@@ -19,28 +19,21 @@ def p99(values: list[float]) -> float:
 
 
 def latency(site: Site, options: Options) -> list[Figure]:
-    """Commit to call, while the ATS changes a row now and then; beside loops with and without a flush."""
+    """Commit to call, while the ATS changes a row now and then."""
     ours: list[list[float]] = []
-    careless: list[list[float]] = []
-    careful: list[list[float]] = []
+    bares: list[list[float]] = []
     for _ in range(options.rounds):
         site.rest()
         ours.append(_one_by_one(site, options, "applications"))
-        with bare("listen", site.dsn, site.sink.url):
-            careless.append(_one_by_one(site, options, "notifying"))
         with bare("listen", site.dsn, site.sink.url, str(site.folder / "kept")):
-            careful.append(_one_by_one(site, options, "notifying"))
+            bares.append(_one_by_one(site, options, "notifying"))
     measure = f"commit to call, {1 / options.pause:.0f} changes/s, {site.rows:,} applications"
 
-    def line(name: str, of: Callable[[list[float]], float], least: float) -> list[Figure]:
-        rounds = [(of(mine), of(kept), of(lost)) for mine, kept, lost in zip(ours, careful, careless, strict=True)]
-        fsync = f"{measure}, {name}, the bare loop with an fsync per call"
-        return [
-            beside(f"{measure}, {name}", "ms", [(mine, lost) for mine, _, lost in rounds]),
-            beside(fsync, "ms", [(mine, kept) for mine, kept, _ in rounds], f"ratio ≤ {least}"),
-        ]
+    def line(name: str, of: Callable[[list[float]], float], least: float) -> Figure:
+        rounds = [(of(mine), of(theirs)) for mine, theirs in zip(ours, bares, strict=True)]
+        return beside(f"{measure}, {name}", "ms", rounds, f"ratio ≤ {least}")
 
-    return [*line("p50", median, 2), *line("p99", p99, 2.5)]
+    return [line("p50", median, 2), line("p99", p99, 2.5)]
 
 
 def _one_by_one(site: Site, options: Options, table: str) -> list[float]:
@@ -85,12 +78,9 @@ def slow_endpoint(site: Site, options: Options) -> list[Figure]:
     rounds: list[tuple[float, float]] = []
     for _ in range(options.rounds):
         site.rest()
-        rounds.append((_drained(site, options.bulk, options.slow), _posted(site, options.bulk, options.slow)[0]))
-    name = f"the same, {options.slow * 1000:.0f} ms endpoint"
-    beside_ceiling = [(rate, CONCURRENCY / options.slow) for rate, _ in rounds]
+        rounds.append((_drained(site, options.bulk, options.slow), CONCURRENCY / options.slow))
     return [
-        beside(f"{name}: beside its ceiling", "calls/s", beside_ceiling, "ratio ≥ 0.85"),
-        beside(f"{name}: beside the bare client", "calls/s", rounds),
+        beside(f"the same, {options.slow * 1000:.0f} ms endpoint: its ceiling", "calls/s", rounds, "ratio ≥ 0.85"),
     ]
 
 
@@ -104,9 +94,9 @@ def _drained(site: Site, rows: int, delay: float = 0.0) -> float:
     return rows * 1e9 / (last - committed)
 
 
-def _posted(site: Site, calls: int, delay: float = 0.0) -> tuple[float, float]:
+def _posted(site: Site, calls: int) -> tuple[float, float]:
     """The bare client's calls per second and CPU seconds."""
-    site.sink.reset(delay)
+    site.sink.reset()
     with bare("post", site.sink.url, str(calls)) as client:
         used = cpu_of(client.pid)
         begun = go(client)

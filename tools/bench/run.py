@@ -36,7 +36,6 @@ ROWS: Mapping[str, Row] = {
     "idle": Row(memory.idle, _SMALL, (_SMALL,)),
     "latency": Row(calls.latency, _MIDDLE, (_MIDDLE, _LARGE)),
     "drain": Row(calls.drain, _MIDDLE, (_SMALL, _MIDDLE, _LARGE)),
-    "draining": Row(memory.draining, _MIDDLE, (_MIDDLE,)),
     "slow": Row(calls.slow_endpoint, _MIDDLE, (_MIDDLE,)),
     # The last of its size: it is about all that was done with it.
     "known": Row(memory.with_many, _LARGE, (_LARGE,)),

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 from support.daemon_process import COMMAND, DaemonProcess, free_port
 
-from bench.agreed import CONCURRENCY, STORE
+from bench.agreed import CONCURRENCY
 from bench.sink import ON_OUR_PATH, Sink
 from cdc_sync.ats import scripts
 from cdc_sync.ats.granting import grants
@@ -200,7 +200,7 @@ def store_server(binaries: Binaries, **settings: str) -> Iterator[Server]:
 
 def new_store(of: Server) -> Mapping[str, str]:
     """The section `state` for a store in a new database."""
-    name = f"{STORE}_{next(_NUMBERS)}"
+    name = f"store_{next(_NUMBERS)}"
     with psycopg.connect(of.dsn, autocommit=True) as dba:
         dba.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(_DAEMON)))
     return {"backend": "postgres", "dsn": of.dsn_for(name, _DAEMON)}

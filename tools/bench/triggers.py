@@ -1,4 +1,4 @@
-"""What the triggers cost the ATS: instructions of its server for a statement, and transaction ids of a bulk update.
+"""What the triggers cost the ATS: instructions of its server for a statement.
 
 Neither the machine nor other work on it changes these figures. valgrind's callgrind counts in a single-user server, on
 tables and triggers of an ordinary server, without a daemon and with a disarmed bell. Every statement is a transaction.
@@ -13,10 +13,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -42,11 +41,8 @@ _SINGLE = {
 _BULK = "bulk update, watched column, per row"
 _BULK_UPDATE = "UPDATE {table} SET status = 'b' || random(), updated_at = now() WHERE id <= {rows}"
 _BULK_ROWS = 2_000
-_IDS_OF = 20_000
-"""Rows of the bulk update whose transaction ids are counted."""
 
 _CONFIG = Path(__file__).with_name("triggers.yaml").read_text(encoding="utf-8")
-_NEXT_ID = "SELECT txid_snapshot_xmax(txid_current_snapshot())"
 
 
 def triggers(rig: Rig, _: Options) -> list[Figure]:
@@ -59,45 +55,25 @@ def triggers(rig: Rig, _: Options) -> list[Figure]:
     binaries, valgrind = rig.binaries, shutil.which("valgrind")
     if valgrind is None:
         raise ValueError("the row `trigger` needs valgrind; install it, for instance: apt-get install valgrind")
-    with _watched_server(binaries, _BULK_ROWS, _SETTINGS) as (server, dba):
-        dba.close()
+    with _watched_server(binaries) as server:
         server.stop()
         bare, watched = (_count(valgrind, server, table) for table in _TABLES)
-    counts = [beside(f"trigger: {name}", "k instructions", [(watched[name], bare[name])]) for name in bare]
-    return [*counts, _ids_of_a_bulk(binaries, _IDS_OF)]
-
-
-def _ids_of_a_bulk(binaries: Binaries, rows: int) -> Figure:
-    """The transaction ids of one UPDATE of many rows."""
-    ids = list[int]()
-    with _watched_server(binaries, rows, {"autovacuum": "off"}) as (_, dba):
-        ids += [dba.execute(_NEXT_ID).fetchall()[0][0]]
-        for table in _TABLES:
-            dba.execute(sql.SQL(_BULK_UPDATE).format(table=sql.Identifier("public", table), rows=rows))
-            ids += [dba.execute(_NEXT_ID).fetchall()[0][0]]
-    before, between, after = ids
-    measure = f"trigger: transaction ids of an update of {rows:,} rows"
-    return beside(measure, "ids", [(after - between, between - before)])
+    return [beside(f"trigger: {name}", "k instructions", [(watched[name], bare[name])]) for name in bare]
 
 
 @contextmanager
-def _watched_server(
-    binaries: Binaries, rows: int, settings: Mapping[str, str]
-) -> Iterator[tuple[Server, psycopg.Connection[Any]]]:
-    """A server with the tables and triggers, without a daemon; and a superuser's session."""
-    with (
-        postgres_server(binaries, settings=settings) as server,
-        psycopg.connect(server.dsn, autocommit=True) as dba,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        for table in _TABLES:
-            name = sql.Identifier("public", table)
-            dba.execute(TABLE.format(table=name, name=sql.Literal(table), rows=sql.Literal(rows)))
-            dba.execute(sql.SQL("ANALYZE {}").format(name))
-        config = Path(folder) / "config.yaml"
-        config.write_text(_CONFIG.format(folder=folder))
-        dba.execute(scripts.install(load(config, {})).encode())
-        yield server, dba
+def _watched_server(binaries: Binaries) -> Iterator[Server]:
+    """A server with the tables and triggers, without a daemon."""
+    with postgres_server(binaries, settings=_SETTINGS) as server:
+        with psycopg.connect(server.dsn, autocommit=True) as dba, tempfile.TemporaryDirectory() as folder:
+            for table in _TABLES:
+                name = sql.Identifier("public", table)
+                dba.execute(TABLE.format(table=name, name=sql.Literal(table), rows=sql.Literal(_BULK_ROWS)))
+                dba.execute(sql.SQL("ANALYZE {}").format(name))
+            config = Path(folder) / "config.yaml"
+            config.write_text(_CONFIG.format(folder=folder))
+            dba.execute(scripts.install(load(config, {})).encode())
+        yield server
 
 
 def _count(valgrind: str, server: Server, table: str) -> dict[str, float]:

@@ -21,21 +21,13 @@ _QUIETLY = ("--no-save", "--no-package-lock", "--ignore-scripts", "--no-audit", 
 
 _FIXTURE = "tests/integration/test_database_fixture.py"
 _OF_SQL = "any_schema changes check planted_names recruitment_days row_security standby tenants physical_copies"
-SUITES = {
-    # Without what needs no PostgreSQL, and `cdc-sync demo`, which chooses its server itself.
-    "whole": [
-        *("tests/integration/ats", "tests/integration/test_embedded_postgres.py", _FIXTURE, "tests/acceptance"),
-        "--ignore=tests/acceptance/test_demo.py",
-    ],
-    # SQL that versions may understand differently, and each shape of a schema once: short enough for every change.
-    "sql": ["tests/integration/ats", _FIXTURE, *(f"tests/acceptance/test_{name}.py" for name in _OF_SQL.split())],
-}
+# SQL that versions may understand differently, and each shape of a schema once: short enough for every change.
+_SUITE = ["tests/integration/ats", _FIXTURE, *(f"tests/acceptance/test_{name}.py" for name in _OF_SQL.split())]
 
 
 def main() -> int:
     parser = parser_of("postgres_matrix")
     parser.add_argument("majors", nargs="*", type=int, metavar="MAJOR", help="10 to 18; all unless given")
-    parser.add_argument("--suite", choices=SUITES, default="whole", help="what is run (%(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="that test at once (%(default)s)")
     given = parser.parse_args()
     if unknown := set(given.majors) - RELEASES.keys():
@@ -45,7 +37,7 @@ def main() -> int:
         name = f"PostgreSQL {'.'.join(RELEASES[major].split('.')[:2])}"
         say(f"\n== {name} ==")
         environment = {name: value for name, value in os.environ.items() if name != RUNNING_SERVER}
-        tests = [sys.executable, "-m", "pytest", *SUITES[given.suite], "-q", "--numprocesses", str(given.workers)]
+        tests = [sys.executable, "-m", "pytest", *_SUITE, "-q", "--numprocesses", str(given.workers)]
         try:
             environment[BIN_FOLDER] = str(fetched(RELEASES[major]) / "bin")
             subprocess.run(tests, check=True, cwd=_ROOT, env=environment)

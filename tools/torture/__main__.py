@@ -27,7 +27,7 @@ SKIPPED = 77
 def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
-    faults = frozenset(given.only) - frozenset(given.without)
+    faults = frozenset(given.only)
     if given.hosts and given.inside is None:
         return _enter(arguments, seed, needs_clocks="clock" in faults)
     # The driver logs each transaction that it could not roll back.
@@ -36,11 +36,9 @@ def main(arguments: Sequence[str]) -> int:
         mode=given.mode,
         seconds=given.seconds,
         seed=seed,
-        writers=given.writers,
         store="postgres" if given.hosts else given.store,
         hosts=given.hosts,
         faults=faults,
-        watches=given.watches if given.hosts else 1,
         tenants=given.tenants if given.hosts else 0,
     )
     say(f"torture: {options}")
@@ -71,16 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mode", choices=("notify", "poll"), default="notify", help="how the daemons capture")
     parser.add_argument("--seconds", type=float, default=120, help="how long things happen (%(default)s)")
     parser.add_argument("--seed", type=int, help="repeat the plan of an earlier run")
-    parser.add_argument("--writers", type=int, default=4, help="the ATS's sessions at work (%(default)s)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the daemons' logs, and a store's file, there")
     parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite", help="state.backend (%(default)s)")
     parser.add_argument("--hosts", action="store_true", help="three daemons on hosts of their own; needs root")
     on_hosts = parser.add_argument_group("with --hosts")
-    on_hosts.add_argument("--watches", type=int, default=1, help="how many share the table (%(default)s)")
     on_hosts.add_argument("--tenants", type=int, default=0, help="schemas of tenants, each with a table, by a template")
     names = [*ON_HOSTS]
     on_hosts.add_argument("--only", nargs="+", choices=names, default=names, metavar="FAULT", help=", ".join(names))
-    on_hosts.add_argument("--without", nargs="+", choices=names, default=(), metavar="FAULT", help="leave these out")
     parser.add_argument(_INSIDE, help=argparse.SUPPRESS)
     return parser
 

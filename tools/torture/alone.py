@@ -11,10 +11,12 @@ from typing import Any
 import aiohttp
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
 from support.binaries import server_binaries
 from support.daemon_process import free_port
 from support.emulated import Emulator
 from support.postgres import on_loopback
+from support.proxy import BOTH, Direction, Proxy, proxy_to
 
 from cdc_sync.demo.postgres import Server
 from cdc_sync.demo.postgres import server as postgres_server
@@ -31,7 +33,6 @@ from torture.operator import RETRY, Operator
 from torture.options import Options
 from torture.pausing import pause
 from torture.place import Place
-from torture.proxy import BOTH, Direction, Proxy, proxy
 from torture.settling import adopt, become_idle
 
 _TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s ORDER BY random()"
@@ -113,13 +114,13 @@ class Alone(Place):
     async def open(self, stack: AsyncExitStack, http: aiohttp.ClientSession) -> None:
         """See `Place`."""
         self.emulator = await stack.enter_async_context(Emulator())
-        between = await stack.enter_async_context(proxy(self._server.port))
+        between = await stack.enter_async_context(proxy_to(self._server.dsn))
         daemon = Daemon(
             self.folder,
             http,
             document(
                 self.options,
-                dsn=f"postgresql://{ROLE}@127.0.0.1:{between.port}/postgres",
+                dsn=make_conninfo(between.dsn, user=ROLE),
                 hellowork=self.emulator.url,
                 state={"path": str(self._store)},
                 admin=f"127.0.0.1:{free_port()}",

@@ -32,7 +32,7 @@ def watches(options: Options) -> list[str]:
     """The names of the watches."""
     if options.tenants:
         return [f"{WATCH}@{tenant}" for tenant in tenants(options.tenants)]
-    return [WATCH] if options.watches == 1 else [f"{WATCH}_{number}" for number in range(1, options.watches + 1)]
+    return [WATCH]
 
 
 def document(options: Options, *, dsn: str, hellowork: str, state: Mapping[str, str], admin: str) -> dict[str, Any]:
@@ -42,13 +42,6 @@ def document(options: Options, *, dsn: str, hellowork: str, state: Mapping[str, 
     found = {WATCH: watch}
     if options.tenants:
         found = {WATCH: {**watch, "table": "applications", "for_each": {"schemas": r"tenant\_%"}}}
-    elif options.watches > 1:
-        # An application's rows are all of one watch.
-        part = f"ascii(right(t.hellowork_id, 1)) % {options.watches}"
-        found = {
-            name: {**watch, "where": {"sql": f"{part} = {place}", "depends_on": ["hellowork_id"]}}
-            for place, name in enumerate(watches(options))
-        }
     made["database"]["dsn"], made["hellowork"]["base_url"] = dsn, hellowork
     made["hellowork"] |= {"concurrency": CONCURRENCY, "timeout": f"{TIMEOUT:.0f}s"}
     made["admin"] = {"listen": admin, "token": TOKEN}

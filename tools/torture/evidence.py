@@ -33,7 +33,6 @@ class Evidence:
         aftermath: seconds for which they still do afterwards.
         led: how often each daemon took the lead.
         frozen: how often each daemon was ended by its alarm.
-        repairs: of sweeps, by cause, as the daemon reports them.
         log: a single daemon's.
     """
 
@@ -49,7 +48,6 @@ class Evidence:
     aftermath: float
     led: Sequence[int]
     frozen: Sequence[int]
-    repairs: Mapping[str, int]
     log: str
 
     @property
@@ -58,7 +56,7 @@ class Evidence:
         return len(self.led) == 1
 
 
-async def gathered(place: Place, repairs: Mapping[str, int]) -> Evidence:
+async def gathered(place: Place) -> Evidence:
     """What the ATS, HelloWork, the store and the daemons have in the end."""
     store, committed, daemons = await place.open_store(), ledger(place.dsn), place.fleet.daemons
     snapshots, history = dict[str, Content | None](), list[HistoryEntry]()
@@ -84,6 +82,5 @@ async def gathered(place: Place, repairs: Mapping[str, int]) -> Evidence:
         aftermath=place.aftermath,
         led=[daemon.led() for daemon in daemons],
         frozen=[daemon.frozen for daemon in daemons],
-        repairs=repairs,
         log=daemons[0].log() if len(daemons) == 1 else "",
     )

@@ -6,7 +6,7 @@ A single daemon is killed, at named points too, and restarted (`alone`). Beside 
 |---|---|
 | sessions | the daemon's sessions on the server end, one or all |
 | restart | the server restarts, in order or after a crash |
-| network | connections to the server are cut, refused, stalled or deaf (`proxy`) |
+| network | connections to the server are cut, refused, stalled or deaf (`support.proxy`) |
 | operator | somebody gives a command (`operator`) |
 | weather | HelloWork is slow, refuses, breaks, loses answers (`weather`) |
 

@@ -16,22 +16,18 @@ class Options:
         mode: how the daemons capture.
         seconds: how long things happen, without start and settling.
         seed: of the plan.
-        writers: sessions of the ATS.
         store: a file, or the ATS's database, which is restarted and cut off; on several hosts a server of its own.
         hosts: whether there are three daemons, each on a host.
         faults: some of `faults.ON_HOSTS`; a single daemon has all of `faults.ALONE`.
-        watches: how many share the table's rows; on several hosts.
         tenants: schemas with a table each, watched by a template; 0: one table, no template; on several hosts.
     """
 
     mode: Mode = "notify"
     seconds: float = 120
     seed: int = 0
-    writers: int = 4
     store: Backend = "sqlite"
     hosts: bool = False
     faults: frozenset[str] = frozenset()
-    watches: int = 1
     tenants: int = 0
 
     @property

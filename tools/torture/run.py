@@ -28,6 +28,9 @@ _ANSWERS_WITHIN = 10.0
 _BACK_WITHIN = 30.0
 """Seconds within which a daemon answers in the end; its start takes some on a loaded machine."""
 
+_WRITERS = 4
+"""Sessions of the ATS at work."""
+
 _MOST = 8
 """Shown complaints of a kind."""
 
@@ -92,7 +95,7 @@ async def _torture(place: Place) -> Outcome:
             longest_pause=place.longest_pause,
             numbered=options.hosts,
         )
-        for number in range(options.writers)
+        for number in range(_WRITERS)
     ]
     # A refused call makes a dead letter, which only an operator ends.
     weather = Weather(place.emulator, options.chance("weather"), refuses=not options.hosts)
@@ -123,12 +126,10 @@ async def _torture(place: Place) -> Outcome:
         missing = [f"daemon {n} does not answer" for n, d in enumerate(fleet.daemons, 1) if not await _answers(d)]
         settled.set()
     settling = time.monotonic() - begun
-    report = await fleet.report()
-    repairs = report["watches"][0]["sweep_repairs"] if report else {}
     for daemon in fleet.daemons:
         await daemon.terminate()
     ends = [end for daemon in fleet.daemons for end in daemon.surprises]
-    evidence = await gathered(place, repairs)
+    evidence = await gathered(place)
     wrong = [*missing, *(end for end in ends if FROZEN not in end), *place.complaints()]
     complaints["ends and commands"] = [each for each in wrong if place.excused is None or place.excused not in each]
     complaints |= verdict.faults(evidence)
@@ -136,7 +137,7 @@ async def _torture(place: Place) -> Outcome:
         complaints["log"] = [line for line in complaints.get("log", ()) if place.excused not in line]
     figures = {
         "mode, store, seed": f"{options.mode}, {options.store}, {options.seed}",
-        "watches": options.tenants or options.watches,
+        "watches": options.tenants or 1,
         "seconds to settle": round(settling, 1),
         "transactions": dict(sum((writer.done for writer in writers), Counter[str]()).most_common()),
         "faults": dict(Counter(span.fault for span in nemesis.spans)),
@@ -144,7 +145,6 @@ async def _torture(place: Place) -> Outcome:
         "daemons' ends": [dict(daemon.ends) for daemon in fleet.daemons],
         "ends by themselves": dict(Counter(ends)),
         **_of_calls(evidence),
-        "repaired by sweeps": dict(repairs),
     }
     return Outcome({kind: found for kind, found in complaints.items() if found}, figures, fleet.daemons[0].tail())
 

@@ -19,7 +19,7 @@ from torture.population import AT_FIRST, UNCHANGED
 
 DELETED = "deleted"
 
-_HARMLESS = frozenset({None, "delay", "huge_body", "slow_body"})
+_HARMLESS = frozenset({None, "delay", "slow_body"})
 """Faults of processed calls with a late, complete answer."""
 
 _SPOILED = frozenset({"lost_answer", "half_answer"})
@@ -77,7 +77,6 @@ def faults(evidence: Evidence) -> dict[str, list[str]]:
         "older after newer": _out_of_order(evidence),
         "repeats": _too_many_repeats(evidence),
         "only a sweep noticed": _missed(evidence),
-        "repaired by sweeps": _repaired(evidence),
         "dead letters": (f"{name}: is a dead letter" for name in evidence.dead),
         "stuck": _stuck(evidence),
         "ended without being stopped": _ended_without_reason(evidence),
@@ -323,12 +322,6 @@ def _missed(evidence: Evidence) -> Iterator[str]:
             missed = not excused and _is_old([entry for entry in before if _is(entry.state, event.detail["to"])], at)
         if missed:
             yield f"{event.application_id}: only a sweep noticed ({event.event}, {dict(event.detail)})"
-
-
-def _repaired(evidence: Evidence) -> Iterator[str]:
-    """By the daemon's metrics, sweeps of notify mode repaired nothing."""
-    if evidence.is_alone and evidence.mode == "notify" and evidence.repairs:
-        yield f"sweeps have repaired {dict(evidence.repairs)}"
 
 
 def _is(state: State, described: Mapping[str, Any]) -> bool:

@@ -7,9 +7,9 @@ functions in all threads, and the statements of psycopg and sqlite3 (`hooks`).
   the daemon has done nothing for 50 ms.
 - **Functions** are code objects: each counts once. A comprehension belongs to the function around it. A resumed
   coroutine counts: what awaits a change is on its path.
-- **Until the call arrives** are those of them that run between COMMIT and the call; the others keep its reply.
+- **Until the call arrives** run those of them between COMMIT and the call; the others keep its reply.
 - **A store job** is a call of its coroutines from outside `cdc_sync/store/`. Each is a transaction; with SQLite several
   may share a commit.
 - **Background work** (heartbeats, looks at the outbox, leases) has its own clocks. What most of several changes meet is
-  the path; the rest is listed as seen now and then. Counts are medians.
+  the path. Counts are medians.
 """

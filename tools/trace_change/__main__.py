@@ -10,15 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeAlias
 
 from bench.sink import ON_OUR_PATH, sink
-from bench.site import DURABLE, PATIENCE, Rig, Site, new_store, site, store_server
+from bench.site import DURABLE, PATIENCE, Rig, Site, site
 from command_line import say
-from support.binaries import binaries_in, server_binaries
+from support.binaries import server_binaries
 
 from cdc_sync.demo.postgres import Binaries, PostgresError, server
 
@@ -29,11 +28,6 @@ _PAUSE = 0.05
 
 _STILL = 50_000_000
 """Nanoseconds without work that mean rest."""
-
-_WIRING = ("cli/", "daemon/", "admin/")
-"""Where the daemon is put together, and logs and counts."""
-
-_AROUND = ("BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
 BUDGETS = {"files": (16, 12), "functions": (60, 45), "store jobs": (4, 3)}
 """Least and goal."""
@@ -64,34 +58,25 @@ class Trace:
         self.jobs: list[str] = [name for _, name in until(rests, "jobs")]
         self.statements: list[tuple[int, str, str]] = until(rests, "statements")
 
-    def number_of(self, where: str, *, around: bool) -> int:
-        """How many statements of one database are around transactions, or are not."""
-        texts = [text for _, of, text in self.statements if of == where]
-        return sum((text.upper().startswith(_AROUND) and ";" not in text) == around for text in texts)
-
 
 def main() -> int | str:
     parser = argparse.ArgumentParser(prog="python -m trace_change", description="The path of one change.")
-    parser.add_argument("--pgbin", metavar="FOLDER", help="the bin folder of the server to use")
-    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite", help="(%(default)s)")
     parser.add_argument("--changes", type=int, default=9, help="how many are traced (%(default)s)")
     given = parser.parse_args()
     try:
-        binaries = binaries_in(given.pgbin, "--pgbin") if given.pgbin else server_binaries()
-        say("\n".join(path(list(traced(binaries, given.changes, store=given.store)))))
+        say("\n".join(path(list(traced(server_binaries(), given.changes)))))
     except (PostgresError, ValueError) as error:
         return f"trace_change: {error}"
     return 0
 
 
-def traced(binaries: Binaries, number: int, *, store: str) -> Iterator[Trace]:
+def traced(binaries: Binaries, number: int) -> Iterator[Trace]:
     """The traces of so many changes."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cdc-sync-trace-")))
         takes_calls = stack.enter_context(sink())
         ats = stack.enter_context(server(binaries, settings=DURABLE))
-        state = new_store(stack.enter_context(store_server(binaries))) if store == "postgres" else None
-        place = stack.enter_context(site(Rig(ats, binaries, takes_calls), _ROWS, folder, state=state))
+        place = stack.enter_context(site(Rig(ats, binaries, takes_calls), _ROWS, folder))
         recording = folder / "recording.json"
         place.command = (sys.executable, "-m", "trace_change.hooks", str(recording))
         place.variables = {"PYTHONPATH": ON_OUR_PATH["PYTHONPATH"]}
@@ -139,20 +124,12 @@ def path(traces: Sequence[Trace]) -> Iterator[str]:
     numbers = {name: median(trace.jobs.count(name) for trace in traces) for trace in traces for name in trace.jobs}
     jobs = {name: number for name, number in numbers.items() if number >= 1}
     yield f"\nstore jobs: {', '.join(f'{name} {number:g}' for name, number in jobs.items())}"
-    rare = {function for trace in traces for function in trace.functions} - crossed
-    yield f"now and then, or in the background: {'; '.join(sorted(f'{file}: {name}' for file, name, _ in rare))}"
-    packages = Counter(file.partition("/")[0] for file, _, _ in crossed)
-    yield f"functions by package: {', '.join(f'{name} {number}' for name, number in packages.most_common())}\n"
-    apart = {each for each in crossed if not each[0].startswith(_WIRING)}
-    before = _in_most([trace.until_call for trace in traces])
-    counts: dict[str, float] = {"store jobs": sum(jobs.values())}
-    of = {"": crossed, " without cli, daemon, admin": apart, " until the call arrives": before}
-    for what, functions in of.items():
-        counts[f"files{what}"] = len({file for file, _, _ in functions})
-        counts[f"functions{what}"] = len(functions)
-    for where, around in product(("ats", "store"), (False, True)):
-        name = "BEGIN, COMMIT, savepoints, alone" if around else "statements"
-        counts[f"{name}: {where}"] = median(each.number_of(where, around=around) for each in traces)
+    counts: dict[str, float] = {"files": len(files), "functions": len(crossed), "store jobs": sum(jobs.values())}
+    counts["functions until the call arrives"] = len(_in_most([trace.until_call for trace in traces]))
+    for where in ("ats", "store"):
+        counts[f"statements: {where}"] = median(
+            sum(database == where for _, database, _ in trace.statements) for trace in traces
+        )
     yield f"| {'one change: medians of ' + str(len(traces)):40} | count | least | goal |"
     yield f"|{'-' * 42}|-------|-------|------|"
     for name, count in counts.items():

@@ -18,7 +18,6 @@ from types import CodeType, FrameType
 from typing import Any
 
 import psycopg
-from bench.agreed import STORE
 
 import cdc_sync
 from cdc_sync.cli import main
@@ -101,23 +100,23 @@ def record_sqlite(recorder: Recorder) -> None:
 def record_psycopg(recorder: Recorder) -> None:
     """Record statements by psycopg's private methods: it has no hook."""
 
-    def note(pgconn: Any, query: Any) -> None:
+    def note(query: Any) -> None:
         text = query.decode() if isinstance(query, bytes) else str(query)
-        recorder.sent("store" if pgconn.db.startswith(STORE.encode()) else "ats", text)
+        recorder.sent("ats", text)
 
     execute_send, send_prepared = psycopg.AsyncCursor._execute_send, psycopg.AsyncCursor._send_query_prepared
     exec_command = psycopg.AsyncConnection._exec_command
 
     def _execute_send(self: Any, query: Any, **named: Any) -> None:
-        note(self._pgconn, query.query)
+        note(query.query)
         execute_send(self, query, **named)
 
     def _send_query_prepared(self: Any, name: bytes, query: Any, **named: Any) -> None:
-        note(self._pgconn, query.query)
+        note(query.query)
         send_prepared(self, name, query, **named)
 
     def _exec_command(self: Any, command: Any, *arguments: Any) -> Any:
-        note(self.pgconn, command)
+        note(command)
         return (yield from exec_command(self, command, *arguments))
 
     psycopg.AsyncCursor._execute_send = _execute_send  # type: ignore[method-assign]

@@ -4,14 +4,12 @@ import asyncio
 import base64
 import json
 import re
-from collections.abc import AsyncIterator
 from itertools import product
-from pathlib import Path
 
 import pytest
 from support.builders import ENDPOINT, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 from support.configurations import a_config
-from support.looking import TOKEN, Admin, admin_server
+from support.looking import TOKEN, Admin
 from support.store_steps import bury, entry_of, waiting_entry
 
 from cdc_sync.core.events import PersonActed
@@ -24,12 +22,11 @@ EMPTY = "The field {} is empty or no text: fill it, or leave it out.\n"
 
 
 @pytest.fixture
-async def guarded(tmp_path: Path) -> AsyncIterator[Admin]:
+async def guarded(guarded: Admin) -> Admin:
     """A server with a token; two entries are held, two are dead letters."""
-    async with admin_server(tmp_path, token=TOKEN) as opened:
-        await bury(opened.store, an_observation("d1"), an_observation("d2"))
-        await opened.store.capture.apply(some_rules(max_changes=0), a_batch(an_observation("h1"), an_observation("h2")))
-        yield opened
+    await bury(guarded.store, an_observation("d1"), an_observation("d2"))
+    await guarded.store.capture.apply(some_rules(max_changes=0), a_batch(an_observation("h1"), an_observation("h2")))
+    return guarded
 
 
 async def states(admin: Admin) -> dict[str, str | None]:

@@ -30,21 +30,20 @@ async def test_a_wrong_token_is_refused_a_second_later_and_observed(tmp_path: Pa
     assert seen == [TokenRefused("127.0.0.1")] * 10
 
 
-async def test_wrong_tokens_keep_out_neither_health_checks_nor_who_has_the_right_one(tmp_path: Path) -> None:
+async def test_wrong_tokens_keep_out_neither_health_checks_nor_who_has_the_right_one(guarded: Admin) -> None:
     # With as many as the places that are left.
-    async with admin_server(tmp_path, token=TOKEN) as admin:
-        guessing = asyncio.gather(*(guess(admin) for _ in range(90)))
-        while not guessing.done():
-            for path in ("/healthz", "/readyz"):
-                assert (await admin.get(path)).status == 200
-                # Nor one that brings an old token, which it needs not.
-                assert (await admin.get(path, authorization=f"Bearer {WRONG}")).status == 200
-            assert await admin.browser().page("/api/status")
-        assert set(await guessing) == {401}
+    guessing = asyncio.gather(*(guess(guarded) for _ in range(90)))
+    while not guessing.done():
+        for path in ("/healthz", "/readyz"):
+            assert (await guarded.get(path)).status == 200
+            # Nor one that brings an old token, which it needs not.
+            assert (await guarded.get(path, authorization=f"Bearer {WRONG}")).status == 200
+        assert await guarded.browser().page("/api/status")
+    assert set(await guessing) == {401}
 
 
 FORM = "application/x-www-form-urlencoded"
-BEARER = f"Authorization: Bearer {TOKEN}\r\n"
+HEAD = f"POST /fuse/release HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
 BROKEN = {
     "no UTF-8": (400, f"Content-Type: {FORM}", b"token=\xff\xfe"),
     "half of a surrogate pair": (400, f"Content-Type: {FORM}", b"watch=%ED%A0%80"),
@@ -62,45 +61,36 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("kind", BROKEN)
 async def test_a_body_that_is_no_form_is_refused_without_a_line(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+    guarded: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
-    status, header, body = BROKEN[kind]
-    length = "" if "chunked" in header else f"Content-Length: {len(body)}\r\n"
-    head = f"POST /fuse/release HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{BEARER}{header}\r\n{length}\r\n"
-    async with admin_server(tmp_path, token=TOKEN) as admin:
-        answer = await admin.send(head.encode() + body)
+    for kind, (status, header, body) in BROKEN.items():
+        length = "" if "chunked" in header else f"Content-Length: {len(body)}\r\n"
+        answer = await guarded.send(f"{HEAD}Connection: close\r\n{header}\r\n{length}\r\n".encode() + body)
 
-    # Of a chunk that is none the parser says so, in another version.
-    assert answer.split(b" ")[1] == str(status).encode()
+        # Of a chunk that is none the parser says so, in another version.
+        assert answer.split(b" ")[1] == str(status).encode(), kind
+        assert b"Traceback" not in answer
     assert caplog.records == []
-    assert b"Traceback" not in answer
 
 
 @pytest.mark.parametrize("kind", [FORM, f"{FORM};charset=UTF-8", f'{FORM.upper()}; charset="utf-8"'])
-async def test_a_form_in_utf8_is_read(tmp_path: Path, kind: str) -> None:
+async def test_a_form_in_utf8_is_read(guarded: Admin, kind: str) -> None:
     body = "a=%C3%A9&b=é&all=1&c".encode()
-    head = f"POST /fuse/release HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{BEARER}Content-Type: {kind}\r\n"
-    async with admin_server(tmp_path, token=TOKEN) as admin:
-        answer = await admin.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    head = f"{HEAD}Connection: close\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
 
-    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert (await guarded.send(head.encode() + body)).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_who_goes_away_in_the_middle_of_a_form_leaves_no_line(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    guarded: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
-    head = f"POST /fuse/release HTTP/1.1\r\nHost: x\r\n{BEARER}Content-Type: {FORM}\r\n".encode()
-    head += b"Content-Length: 100\r\n\r\nwatch"
-    async with admin_server(tmp_path, token=TOKEN) as admin:
-        for _ in range(3):
-            _, writer = await asyncio.open_connection("127.0.0.1", admin.port)
-            writer.write(head)
-            await writer.drain()
-            assert (await admin.get("/healthz")).status == 200
-            writer.close()
-            await writer.wait_closed()
-        assert (await admin.get("/healthz")).status == 200
-
+    for _ in range(3):
+        _, writer = await asyncio.open_connection("127.0.0.1", guarded.port)
+        writer.write(f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 100\r\n\r\nwatch".encode())
+        await writer.drain()
+        assert (await guarded.get("/healthz")).status == 200
+        writer.close()
+        await writer.wait_closed()
+    assert (await guarded.get("/healthz")).status == 200
     assert caplog.records == []

@@ -12,7 +12,6 @@ from support.observing import EXAMPLES
 from support.requests import forgotten
 from support.store_steps import begin_call, reject
 
-from cdc_sync import __version__
 from cdc_sync.admin.metrics import CAUSES
 from cdc_sync.ats.sweep import _causes
 from cdc_sync.core.content import Kind
@@ -35,7 +34,6 @@ from cdc_sync.core.events import (
     SweepDone,
     TenantsFound,
     WatchConnected,
-    WatchLost,
 )
 from cdc_sync.core.outbox import Skip
 from cdc_sync.core.replies import CallOutcome, Health, Mode
@@ -85,26 +83,11 @@ async def test_a_watch_begins_at_0_before_anything_happens(admin: Admin) -> None
         assert samples[f'cdc_sync_queue_seconds_count{{watch="{watch}"}}'] == 0
 
 
-async def test_what_people_do_is_counted(admin: Admin) -> None:
-    samples = await read(admin, *[PersonActed(NOW, "retry", "somebody", 12)] * 2)
-
-    assert samples['cdc_sync_human_actions_total{action="retry"}'] == 2
-    assert samples['cdc_sync_human_actions_total{action="forget"}'] == 0
-
-
 def test_every_cause_that_sweeps_count_begins_at_0() -> None:
     decisions: list[Decision] = [Enqueue(frozenset(get_args(Kind))), "adopt", "cancel"]
 
     assert {*CAUSES} == {cause for decision in decisions for cause in _causes(decision)} | {"gone", ASKED_FOR}
     assert set(CAUSES) <= set(re.findall(r"`(\w+)`", (DOCS / "operations.md").read_text(encoding="utf-8")))
-
-
-async def test_every_name_has_the_prefix_of_the_program_or_of_a_process(admin: Admin) -> None:
-    samples = await read(admin, *EXAMPLES)
-
-    assert all(name.startswith(("cdc_sync_", "process_")) for name in samples)
-    assert not [name for name in samples if name.partition("{")[0].endswith("_created")]
-    assert samples[f'cdc_sync_build_info{{version="{__version__}"}}'] == 1
 
 
 async def test_what_waits(admin: Admin) -> None:
@@ -135,17 +118,6 @@ async def test_an_endpoint_is_shown_as_the_store_has_it_also_after_a_restart(
     await admin.store.delivery.complete([], {ENDPOINT: Health(mode, 1, NOW + HOUR, "HTTP 401")})
 
     assert (await scrape(admin))[f'cdc_sync_endpoint_healthy{{endpoint="{ENDPOINT}"}}'] == healthy
-
-
-async def test_connections(admin: Admin) -> None:
-    samples = await read(admin, LeadTaken("2026-01-01T00:00:00Z", ("w", "v")))
-    assert (samples['cdc_sync_watch_connected{watch="w"}'], samples['cdc_sync_watch_connected{watch="v"}']) == (0, 0)
-
-    samples = await read(admin, WatchConnected("w", "poll", 180_000))
-    assert (samples['cdc_sync_watch_connected{watch="w"}'], samples['cdc_sync_watch_connected{watch="v"}']) == (1, 0)
-
-    samples = await read(admin, WatchLost("w", "no route to host", misconfigured=False))
-    assert samples['cdc_sync_watch_connected{watch="w"}'] == 0
 
 
 @pytest.mark.parametrize("over", [LeadLost("its session is lost"), StandsBy("process 7 leads")], ids=str)

@@ -7,6 +7,7 @@ import pytest
 from support.calling_process import (
     LOOP,
     WITHIN,
+    CallingProcess,
     Peer,
     a_peer,
     calling_process,
@@ -31,16 +32,37 @@ HUGE = 8_000_000
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
-both = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+
+@pytest.fixture
+def tls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the calls are by https; the parameter names the event loop too."""
+    loop, _, scheme = request.param.partition(" ")
+    monkeypatch.setenv(LOOP, loop)
+    return bool(scheme == "https")
 
 
-@pytest.fixture(params=["asyncio", "uvloop"], autouse=True)
-def _event_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(LOOP, request.param)
+def over(*transports: str) -> pytest.MarkDecorator:
+    """Let a test make its calls over these."""
+    return pytest.mark.parametrize("tls", transports, indirect=True)
+
+
+over_each = over("asyncio http", "asyncio https", "uvloop http", "uvloop https")
+over_two = over("asyncio https", "uvloop http")
+"""Each event loop, and each scheme."""
 
 
 def wait_until_nothing_is_left(peer: Peer) -> None:
     wait_until(lambda: not peer.left(), "the kernel to give up", WITHIN)
+
+
+def served_once(peer: Peer, caller: CallingProcess) -> socket.socket:
+    """The connection of a call that was answered."""
+    caller.begin(peer.url, 0)
+    connection = peer.take()
+    request_from(connection)
+    connection.sendall(OK)
+    assert caller.outcome() == ("200", 1)
+    return connection
 
 
 def assert_dropped(connection: socket.socket) -> None:
@@ -49,7 +71,7 @@ def assert_dropped(connection: socket.socket) -> None:
     assert end != "open"
 
 
-@both
+@over_each
 @pytest.mark.parametrize(
     ("size", "cancelled_after"), [(BIG, CANCELLED_AFTER), (HUGE, None)], ids=["cancelled", "timeout"]
 )
@@ -64,14 +86,10 @@ def test_a_request_that_the_other_end_does_not_read_is_dropped_with_its_call(
         assert_dropped(connection)
 
 
-@both
+@over_two
 def test_so_is_one_on_a_connection_that_served_before(*, tls: bool) -> None:
     with a_peer(tls=tls) as peer, calling_process(ANSWERED_WITHIN) as caller:
-        caller.begin(peer.url, 0)
-        connection = peer.take()
-        request_from(connection)
-        connection.sendall(OK)
-        assert caller.outcome() == ("200", 1)
+        connection = served_once(peer, caller)
         caller.begin(peer.url, BIG)
         assert caller.outcome() == (TIMED_OUT, 0)
         assert peer.left() == []
@@ -81,7 +99,7 @@ def test_so_is_one_on_a_connection_that_served_before(*, tls: bool) -> None:
         assert_dropped(connection)
 
 
-@both
+@over_two
 def test_so_is_one_that_is_refused_before_it_was_read(*, tls: bool) -> None:
     with a_peer(tls=tls) as peer, calling_process(WITHIN) as caller:
         caller.begin(peer.url, BIG)
@@ -94,7 +112,7 @@ def test_so_is_one_that_is_refused_before_it_was_read(*, tls: bool) -> None:
         assert not is_whole(read)
 
 
-@both
+@over("uvloop https")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_kernel_drops_the_request_of_a_process_that_is_killed_or_stopped(
     *, tls: bool, number: signal.Signals
@@ -108,9 +126,10 @@ def test_the_kernel_drops_the_request_of_a_process_that_is_killed_or_stopped(
         assert_dropped(connection)
 
 
-def test_a_connection_that_is_still_being_made_is_given_up() -> None:
+@over("asyncio http", "uvloop http")
+def test_a_connection_that_is_still_being_made_is_given_up(*, tls: bool) -> None:
     # A backlog that is full: the kernel answers no further handshake, as on a silent path.
-    with a_peer(backlog=0) as peer, socket.socket() as first, calling_process(1.0) as caller:
+    with a_peer(tls=tls, backlog=0) as peer, socket.socket() as first, calling_process(1.0) as caller:
         first.connect(peer.listener.getsockname())
         caller.begin(peer.url, 0)
         assert caller.outcome() == (TIMED_OUT, 0)
@@ -121,10 +140,13 @@ def test_a_connection_that_is_still_being_made_is_given_up() -> None:
             peer.listener.accept()
 
 
-def test_so_is_one_whose_tls_handshake_is_not_answered() -> None:
-    with a_peer() as peer, calling_process(1.0) as caller:
-        caller.begin(peer.url.replace("http:", "https:"), BIG)
-        connection = peer.take()
+@over("asyncio https", "uvloop https")
+def test_so_is_one_whose_tls_handshake_is_not_answered(*, tls: bool) -> None:
+    with a_peer(tls=tls) as peer, calling_process(1.0) as caller:
+        caller.begin(peer.url, BIG)
+        connection, _ = peer.listener.accept()
+        connection.settimeout(WITHIN)
+        peer.taken.append(connection)
         assert caller.outcome() == (TIMED_OUT, 0)
         assert peer.left() == []
         _, end = everything_from(connection)
@@ -136,15 +158,11 @@ def wait_until_it_sends(connection: socket.socket) -> None:
     assert connection.recv(1)
 
 
-@both
+@over_two
 @pytest.mark.parametrize("killed", [False, True], ids=["timeout", "killed"])
 def test_nothing_is_kept_for_a_path_that_falls_silent(*, tls: bool, killed: bool) -> None:
     with own_network() as network, a_peer(tls=tls) as peer, calling_process(ANSWERED_WITHIN) as caller:
-        caller.begin(peer.url, 0)
-        connection = peer.take()
-        request_from(connection)
-        connection.sendall(OK)
-        assert caller.outcome() == ("200", 1)
+        connection = served_once(peer, caller)
         network.cut(peer.port)
         caller.begin(peer.url, BIG)
         if killed:

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import yaml
 from support import wire
 from support.builders import CREATED, NOW
-from support.configurations import LEAST, a_config
-from support.emulated import Emulator, EmulatorOptions
+from support.configurations import a_config
+from support.emulated import Emulator
 from support.sending import an_entry
 from support.wire import UPDATED, saying, wire_server
 
@@ -248,15 +247,6 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
 
 
-async def test_it_is_there_and_was_told_nothing() -> None:
-    async with Emulator(EmulatorOptions(required_headers=HEADERS)) as emulator:
-        findings = await found(emulator.url, headers=HEADERS)
-
-        assert emulator.calls == []
-    assert wrong(findings) == {}
-    assert set(findings) == {"endpoint", "endpoint-clock", "headers"}
-
-
 @pytest.mark.usefixtures("trusted")
 async def test_one_head_without_secrets_is_all_that_is_asked(tls: ssl.SSLContext) -> None:
     async with wire_server(saying(NOT_FOUND), name="localhost", tls=tls) as server:
@@ -275,16 +265,6 @@ async def test_a_name_that_is_not_known() -> None:
     assert wrong(findings) == {"endpoint": "failed", "headers": "warning"}
     assert "--head https://nowhere.invalid" in (findings["endpoint"].remedy or "")
     assert "X-Api-Key" in (findings["headers"].remedy or "")
-
-
-async def test_a_check_of_a_certificate_that_nobody_vouches_for(tls: ssl.SSLContext) -> None:
-    async with wire_server(saying(NOT_FOUND), name="localhost", tls=tls) as server:
-        findings = await found(server.url)
-
-        assert server.requests == []
-    assert wrong(findings) == {"endpoint": "failed"}
-    assert "self-signed certificate" in findings["endpoint"].message
-    assert "ca-certificates" in (findings["endpoint"].remedy or "")
 
 
 @pytest.mark.parametrize(
@@ -332,18 +312,3 @@ async def test_allowed_hosts_are_asked_too() -> None:
     (failed,) = (finding for finding in findings if finding.state != "ok")
     assert failed.check == "endpoint"
     assert "nowhere.invalid" in failed.message
-
-
-async def test_a_watch_without_headers_beside_others_that_have_some() -> None:
-    findings: list[Finding] = []
-    watch = yaml.safe_load(LEAST)["watches"]["applications"]
-    changes = {
-        "hellowork.base_url": "https://nowhere.invalid",
-        "hellowork.headers": {},
-        "watches.others": {**watch, "hellowork": {"headers": HEADERS}},
-    }
-    await check_endpoint(a_config(changes), findings.append)
-
-    (headers,) = (finding for finding in findings if finding.check == "headers")
-    assert headers.state == "warning"
-    assert headers.message.startswith("calls for applications carry no headers")

@@ -9,7 +9,7 @@ import pytest
 from support.builders import HOUR, MINUTE, SECOND, WATCH
 from support.emulated import Emulator, EmulatorOptions
 from support.eventually import eventually
-from support.faults import Delay, Fault, HalfAnswer, Html, LostAnswer, Redirect, Reset, Status
+from support.faults import Delay, Fault, HalfAnswer, Html, LostAnswer, Reset, Status
 from support.sending import SETTINGS, SLOW, Delivery, an_entry, delivery
 from support.store_steps import entry_of, events_of, story_of, told_status, waiting_entry
 
@@ -49,9 +49,8 @@ async def events(desk: Delivery) -> list[str]:
     return [event.event for event in await story_of(desk.store)]
 
 
-@pytest.mark.parametrize("fault", [status(200), status(204), status(200, Retry_After="60")], ids=name_of)
-async def test_acknowledged(desk: Delivery, hellowork: Emulator, fault: Fault) -> None:
-    await attempt(desk, hellowork, fault)
+async def test_acknowledged(desk: Delivery, hellowork: Emulator) -> None:
+    await attempt(desk, hellowork, status(200, Retry_After="60"))
 
     assert await told_status(desk.store) == "seen"
     assert await entry_of(desk.store) is None
@@ -79,8 +78,6 @@ async def test_unknown_for_too_long_it_becomes_a_dead_letter(desk: Delivery, hel
     ("fault", "least", "most"),
     [
         (status(429, Retry_After="7"), 7 * SECOND, 7 * SECOND),
-        (status(400, Retry_After="7"), 7 * SECOND, 7 * SECOND),
-        (status(429, Retry_After="99999999"), HOUR, HOUR),
         # The endpoint's own backoff: at least half of `retry.first`.
         (status(429), HOUR // 2, HOUR),
     ],
@@ -100,17 +97,7 @@ async def test_throttled(desk: Delivery, hellowork: Emulator, fault: Fault, leas
     assert [change.mode for change in desk.of_type(EndpointChanged)] == ["throttled"]
 
 
-UNAVAILABLE = [
-    *map(status, (408, 425, 500, 503, 999)),
-    Reset(),
-    LostAnswer(),
-    HalfAnswer(),
-    Html(),
-    Redirect(location="https://example.com/"),
-]
-
-
-@pytest.mark.parametrize("fault", UNAVAILABLE, ids=name_of)
+@pytest.mark.parametrize("fault", [status(503), Reset(), LostAnswer(), HalfAnswer(), Html()], ids=name_of)
 async def test_a_call_that_failed_for_now_is_tried_again(desk: Delivery, hellowork: Emulator, fault: Fault) -> None:
     await desk.queue(hellowork.url, "a1")
     hellowork.inject(fault)
@@ -138,14 +125,13 @@ async def test_failed_for_too_long_it_becomes_a_dead_letter(desk: Delivery, hell
     assert entry.reason.startswith("given up after 2 attempts: HTTP 502")
 
 
-@pytest.mark.parametrize("code", [400, 410, 422, 499])
-async def test_a_rejected_call_becomes_a_dead_letter_at_once(desk: Delivery, hellowork: Emulator, code: int) -> None:
-    await attempt(desk, hellowork, status(code))
+async def test_a_rejected_call_becomes_a_dead_letter_at_once(desk: Delivery, hellowork: Emulator) -> None:
+    await attempt(desk, hellowork, status(422))
 
     entry = await waiting_entry(desk.store)
     assert (entry.state, entry.attempts) == ("dead", 1)
     assert entry.reason is not None
-    assert entry.reason.startswith(f"HTTP {code}: ")
+    assert entry.reason.startswith("HTTP 422: ")
     assert await events(desk) == ["queued", "dead-lettered"]
     assert await told_status(desk.store) == "applied"
     assert (await desk.health(hellowork.url)).mode == "healthy"
@@ -381,11 +367,8 @@ async def test_stopped_before_it_began_it_sends_nothing(desk: Delivery, hellowor
     assert await events_of(desk.store) == ["queued"]
 
 
-@pytest.mark.parametrize("fault", [Delay(seconds=60)])
-async def test_given_up_it_leaves_what_was_under_way_to_the_next(
-    desk: Delivery, hellowork: Emulator, fault: Delay
-) -> None:
-    hellowork.inject(fault.model_copy(update={"application_id": IDS[0]}))
+async def test_given_up_it_leaves_what_was_under_way_to_the_next(desk: Delivery, hellowork: Emulator) -> None:
+    hellowork.inject(Delay(seconds=60, application_id=IDS[0]))
     await desk.queue(hellowork.url, *IDS)
     sender = desk.sender()
     running = asyncio.create_task(sender.run())

@@ -5,6 +5,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from support.postgres import Cluster, fresh_database
+from support.roles import roles
 from support.sessions import Ats
 from support.store_backends import BACKENDS, Backend, OpenStore, PostgresBackend, SqliteBackend
 
@@ -29,6 +30,13 @@ def dba(dsn: str) -> Iterator[Ats]:
     """A session of a superuser there."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def role(database: str) -> Iterator[str]:
+    """A role that may log in to a database of the test's own, and nothing else."""
+    with roles(database) as new_role:
+        yield new_role()
 
 
 @pytest.fixture(params=BACKENDS)

@@ -179,16 +179,6 @@ async def test_any_id_names_its_application_and_no_other(store: Store, applicati
     assert list(await store.capture.known("applications", [application_id])) == [application_id]
 
 
-async def test_a_large_baseline_is_one_step(store: Store) -> None:
-    ids = [f"a{number}" for number in range(5000)]
-
-    await adopt(store, *ids)
-
-    known = await store.capture.known("applications", ids)
-    assert len(known) == 5000
-    assert len({one.number for one in known.values()}) == 5000
-
-
 async def test_a_batch_that_cannot_be_recorded_leaves_nothing_behind(store: Store) -> None:
     twice = a_baseline(an_observation("a1"), *(moved(an_observation("a2"), row) for row in ("row 1", "row 2")))
 

@@ -17,7 +17,6 @@ from support.builders import (
     TRANSITIONS,
     WATCH,
     a_baseline,
-    a_batch,
     a_content,
     an_observation,
     rules_by_row,
@@ -36,7 +35,6 @@ from support.store_steps import (
     known_one,
     observe,
     reject,
-    results_of,
     told_status,
     waiting_entry,
 )
@@ -48,7 +46,6 @@ from cdc_sync.core.events import Event, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
-from cdc_sync.core.rows import Reportable
 from cdc_sync.store import Store, acts
 from cdc_sync.store.acts import DEADLINE, Discard, Forget, Pause, Request, Resend, Resume, Send
 from cdc_sync.store.driver import Transaction
@@ -114,18 +111,6 @@ class TestHeldGroups:
             HeldGroup(WATCH, "deleted", 1, NOW, deletions, ("d1",)),
         ]
         assert await store.operation.held_groups("spontaneous") == []
-
-    async def test_a_selection_is_grouped_as_it_is_released(self, store: Store) -> None:
-        await hold(store, "a1", "a2", "d1")
-
-        async def numbers(**which: Any) -> dict[str, int]:
-            groups = await store.operation.held_groups(WATCH, acting.chosen(**which))
-            return {group.transition: group.number for group in groups}
-
-        assert await numbers(limit=1) == {"applied → hired": 1}
-        assert await numbers(only="deletions") == {"deleted": 1}
-        assert await numbers(ids=["a2", "d1", "nobody"]) == {"applied → hired": 1, "deleted": 1}
-        assert await numbers(transition="deleted") == {"deleted": 1}
 
     @pytest.mark.parametrize(("told", "observed", "expected"), TRANSITIONS)
     async def test_the_store_and_the_core_name_a_transition_alike(
@@ -333,24 +318,6 @@ class TestReplacedMeanwhile:
 
         assert await store.operation.execute(act, LATER) == [(WATCH, "a1")]
         assert await left(store) == ["a2"]
-
-
-class TestWhatPeopleDid:
-    async def test_stands_in_the_history_with_the_person(self, store: Store) -> None:
-        await hold(store, "a1", "a2")
-        await acting.release_held(store, WATCH, LATER, limit=1, by=PersonActed(LATER, "release", "julia", 0))
-        await acting.discard(store, "held", WATCH, LATER, by=PersonActed(LATER, "discard", "tom", 0))
-        await acting.resend(store, WATCH, ["a2"], LATER, by=PersonActed(LATER, "resend", 'the "token"', 0))
-
-        told = [(e.event, e.detail.get("who")) for id_ in ("a1", "a2") for e in await store.report.story(id_, None, 9)]
-
-        assert told == [
-            ("held", None),
-            ("released", "julia"),
-            ("held", None),
-            ("discarded", "tom"),
-            ("resend", 'the "token"'),
-        ]
 
 
 class TestForgetting:
@@ -682,10 +649,3 @@ async def test_what_a_person_released_counts_as_new_when_it_changes_again(store:
     await observe(store, *(an_observation(one, "rejected") for one in ids), rules=TWO_CHANGES, at=NOW + 2 * MINUTE)
 
     assert sorted(await states(store, *ids)) == ["held"] * 3 + ["pending"] * 2
-
-
-DOUBT = "row-level security of public.applications may hide rows from cdc_sync"
-
-
-async def doubt(store: Store, *observations: Reportable) -> list[ApplyResult]:
-    return await results_of(store, some_rules(), a_batch(*observations, origin="deletion", doubt=DOUBT))

@@ -328,19 +328,6 @@ class TestManyWatches:
         assert list(await store.report.oldest("pending")) == [WATCH]
         assert await store.report.oldest("dead") == {}
 
-    async def test_entries_of_all_watches_come_by_age(self, store: Store) -> None:
-        for number, watch in enumerate(STRANGE):
-            for place in range(3):
-                batch = a_batch(an_observation(f"a{place}"), now=NOW + (10 * place + number) * SECOND)
-                await store.capture.apply(some_rules(watch), batch)
-
-        found = await store.report.entries("pending", None, 7)
-
-        assert [(entry.watch, entry.application_id) for entry in found] == [
-            *((watch, "a0") for watch in STRANGE),
-            *((watch, "a1") for watch in STRANGE[:2]),
-        ]
-
     async def test_positions_and_skipped_rows_come_with_their_watch(self, store: Store) -> None:
         for watch in STRANGE:
             rows = [Unreportable(f"{watch} {number}", (str(number),), "it has no status") for number in range(3)]

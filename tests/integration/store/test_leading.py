@@ -155,7 +155,7 @@ class TestPostgres:
         async with proxy_to(dsn) as proxy:
             with leading_process(proxy.dsn, longest_call=SHORT) as first:
                 await asyncio.to_thread(first.next, "leads")
-                proxy.forget()
+                proxy.deafen()
                 silent = time.monotonic()
 
                 lost = await asyncio.to_thread(first.next, "failed")

@@ -110,28 +110,6 @@ def ids_of(before: Tables, watch: str) -> list[str]:
 
 
 class TestEveryState:
-    def test_the_old_stores_hold_one_of_everything(self, old: OldStore, before: Tables) -> None:
-        pending = entries_of(before, "pending")
-
-        assert Counter(row["state"] for row in before["outbox"]) == {"pending": 7, "held": 3, "dead": 1}
-        never_tried = [row for row in pending if not row["attempts"]]
-        # The command of a person takes a second, in which one more entry was tried.
-        assert len(never_tried) == (2 if old.has_decisions else 3)
-        assert sum(bool(row.get("claimed") or row.get("claimed_by")) for row in before["outbox"]) == 1
-        assert len([row for row in pending if row["not_found_since"]]) == 1
-        assert {row["source"] is None for row in before["snapshot"] if row["status"]} == {True, False}
-        assert {row["extra"] is None for row in before["snapshot"] if row["status"]} == {True, False}
-        assert len([row for row in before["snapshot"] if row["status"] is None]) == 1
-        assert len([row for row in before["snapshot"] if not row["in_scope"]]) == 1
-        assert {bool(row["deleted"]) for row in before["snapshot"]} == {True, False}
-        tables = ["suspicion", "skipped", "position", "endpoint", "repair", "condition", "history"]
-        assert [table for table in tables if not before[table]] == []
-        assert before.get("call_count") != []
-        has_adopted = any((row["told_at"] or 0) < 0 for row in before["snapshot"])
-        assert has_adopted == (old.schema > 4 or old.commit.startswith("0e7d387"))
-        leased = {row["name"] for row in before.get("watch", []) if row.get("leased_by")}
-        assert leased == (set(WATCHES) if old.backend == "postgres" and 4 <= old.schema < 9 else set())
-
     async def test_the_store_has_this_versions_schema(self, old: OldStore, store: Store, data: OldData) -> None:
         assert data.schema() == SCHEMA
 

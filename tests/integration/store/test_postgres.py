@@ -15,7 +15,7 @@ from support import acting
 from support.builders import NOW, WATCH, an_observation, some_rules
 from support.configurations import a_config
 from support.pgbouncer import pgbouncer, pgbouncer_binary
-from support.postgres import Cluster
+from support.roles import dsn_of
 from support.store_steps import (
     adopt,
     begin_call,
@@ -134,18 +134,8 @@ class TestUpgrading:
 
 
 class TestTheRole:
-    @pytest.fixture
-    def role(self, cluster: Cluster, database: str) -> Iterator[str]:
-        name = f"cdc_sync_{uuid.uuid4().hex[:12]}"
-        with dba(database) as connection:
-            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
-            yield name
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (name,))
-            connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
-            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
-
     async def test_it_needs_the_scripts_and_no_more(self, database: str, role: str) -> None:
-        own = make_conninfo(database, user=role)
+        own = dsn_of(database, role)
         with pytest.raises(StoreError, match="Let the DBA run what `cdc-sync sql install --store` and"):
             Store(await PostgresDriver.open(own))
         findings: list[Finding] = []

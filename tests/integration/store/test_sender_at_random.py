@@ -13,7 +13,7 @@ import pytest
 from support.sender_model import run
 from support.store_backends import Backend, PostgresBackend, SqliteBackend
 
-SECONDS = float(os.environ.get("CDC_SYNC_TEST_SENDER_SECONDS", "10"))
+SECONDS = float(os.environ.get("CDC_SYNC_TEST_SENDER_SECONDS", "6"))
 """More for a search."""
 
 EXPECTED = {"changes", "calls", "settled", "cancelled callers", "lost answers"}

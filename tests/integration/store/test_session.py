@@ -203,7 +203,7 @@ class TestLoss:
         async with proxy_to(dsn) as proxy:
             store = await PostgresDriver.open(proxy.dsn, answers_within=1.0)
             jobs = Jobs(store)
-            proxy.forget()
+            proxy.deafen()
             jobs.begin("a", noting("a"))
             jobs.begin("b", noting("b"))
 

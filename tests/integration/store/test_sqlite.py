@@ -355,32 +355,3 @@ async def test_a_store_without_a_daemon(tmp_path: Path) -> None:
     await store.driver.close()
     assert wrong(findings) == {}
     assert "nobody: no daemon runs" in findings["store-lock"].message
-
-
-async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    findings = await found(tmp_path / "nowhere" / "state.db")
-
-    assert wrong(findings) == {"store": "failed"}
-    assert "install -d -m 0700 -o" in (findings["store"].remedy or "")
-
-
-@pytest.fixture
-def nobody(tmp_path: Path) -> Iterator[None]:
-    """This process as a user without rights on the folder, whoever runs the tests."""
-    if os.geteuid():
-        tmp_path.chmod(0o500)
-        yield
-        tmp_path.chmod(0o700)
-    else:
-        tmp_path.chmod(0o711)
-        os.seteuid(65534)
-        yield
-        os.seteuid(0)
-
-
-@pytest.mark.usefixtures("nobody")
-async def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
-    findings = await found(tmp_path / "state.db")
-
-    assert wrong(findings) == {"store": "failed"}
-    assert "chown " in (findings["store"].remedy or "")

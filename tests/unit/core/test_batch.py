@@ -176,9 +176,11 @@ class TestNews:
         jobless = an_observation(status="hired", job_id="")
         row = Unreportable("a1", ("a1",), "it has no job id", incomplete=jobless)
 
-        assert plan(row).skips == [Skip(("a1",), "a1", "it has no job id")]
+        assert plan(row).skips == plan(row, a1=before()).skips == [Skip(("a1",), "a1", "it has no job id")]
         (entry,) = plan(row, a1=before(a_content(job_id="J7"))).enqueued
         assert (entry.content.status, entry.content.job_id) == ("hired", "J7")
+        (entry,) = plan(row, a1=before(a_content(job_id="J7"), a_content(job_id="J8"))).enqueued
+        assert entry.content.job_id == "J8"
         same = replace(row, incomplete=an_observation(job_id=""))
         assert plan(same, a1=before(a_content(job_id="J7"))).is_empty, "that a job is gone is no change of job"
 
@@ -191,13 +193,6 @@ class TestBaseline:
 
         assert (found.acknowledged, found.results) == ([row], [ApplyResult("a1", "adopt")])
         assert found.history == []
-
-    def test_a_row_without_id_is_skipped_in_a_page_of_unknown_applications(self) -> None:
-        row = an_observation()
-
-        found = plan(Unreportable(None, ("2",), "it has no id"), row, origin="baseline", first_status="adopt")
-
-        assert (found.adopted, found.skips) == ([row], [Skip(("2",), None, "it has no id")])
 
     @pytest.mark.parametrize(
         ("keys", "decision"), [(("a1", "2"), "adopt"), (("2",), STATUS)], ids=["both are there", "the first has gone"]
@@ -278,13 +273,6 @@ class TestResolved:
 
         assert found.moved == [row]
         assert [each.decision for each in found.results] == [STATUS]
-
-    def test_a_move_alone_is_written_and_is_no_news(self) -> None:
-        row = an_observation(key=("2",))
-
-        found = plan(a1=before(a_content()), resolved=[resolved(row, "2")])
-
-        assert (found.moved, found.results, found.is_empty) == ([row], [], False)
 
     def test_a_row_that_is_in_scope_again(self) -> None:
         row = an_observation()
@@ -465,20 +453,6 @@ class TestScopeAndSkips:
         a1 = before(a_content(), key=("1",))
 
         assert plan(row, a1=a1, skipped={("1",): "it has no status"}).skips == [Skip(("1",), None, None)]
-
-
-class TestPositions:
-    def test_they_are_saved_even_without_news(self) -> None:
-        found = plan(positions={"watermark": "9"}, replica={"replica": "7"})
-
-        assert found.positions == {"watermark": "9", "replica": "7"}
-        assert not found.is_empty
-
-    def test_the_replicas_is_saved_with_news_only(self) -> None:
-        a1 = before(a_content())
-
-        assert plan(an_observation(), a1=a1, replica={"replica": "7"}).is_empty
-        assert plan(an_observation(status="hired"), a1=a1, replica={"replica": "7"}).positions == {"replica": "7"}
 
 
 class TestFuse:

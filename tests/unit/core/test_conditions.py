@@ -73,6 +73,8 @@ SILENT = TakeOverBlocked("its session cannot be ended", "store-take-over")
 BASELINE_DONE = BaselineDone("applications", known=7, queued=0, seconds=1.5)
 OPEN = EndpointChanged(API, "open", "503", 1.0)
 HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
+UNWRITTEN = StoreFailed("disk full", "applications")
+OF_THE_WATCH = (LOST, MISSING, HIDDEN, DOUBTED, LATE, BaselineProgress("applications", 7, 0), UNWRITTEN)
 PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
 
 
@@ -96,7 +98,6 @@ PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
         ([HIDDEN, RowsVisible("applications")], {}),
         ([DOUBTED, CAPTURING], {"zone applications": f"they are 1 h early. Remedy: {REMEDY}"}),
         ([DOUBTED, ZoneTrusted("applications")], {}),
-        ([DOUBTED, ENDED], {}),
         (
             [BaselineProgress("applications", 7, 0), BaselineProgress("applications", 9, 20)],
             {"baseline applications": "the baseline is running: 9 rows"},
@@ -109,10 +110,8 @@ PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
         ([StoreFailed("disk full"), StoreRecovered()], {}),
         ([StoreFailed("disk full", "a"), StoreFailed("disk full"), StoreRecovered()], {"store a": "disk full"}),
         ([StoreFailed("disk full", "a"), StoreRecovered("a")], {}),
-        ([StoreFailed("disk full", "a"), WatchEnded("a")], {}),
         ([LOST, OPEN, CAPTURING], {f"endpoint {API}": "open: 503"}),
-        ([LOST, MISSING, HIDDEN, OPEN, ENDED], {f"endpoint {API}": "open: 503"}),
-        ([BaselineProgress("applications", 7, 0), ENDED], {}),
+        ([*OF_THE_WATCH, OPEN, ENDED], {f"endpoint {API}": "open: 503"}),
         ([OPEN, TenantsFound(("new",))], {f"endpoint {API}": "open: 503", "watch new": "not connected yet"}),
         ([CONNECTED, MISSING, HIDDEN, LATE, STANDBY], STANDING_BY),
         ([OPEN, STANDBY, STANDBY], {f"endpoint {API}": "open: 503", **STANDING_BY}),
@@ -120,7 +119,6 @@ PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
         ([STANDBY, ENDED], {}),
         ([LATE], {"lag applications": "changes were last read completely more than 120 s ago"}),
         ([LATE, CaptureInTime("applications")], {}),
-        ([LATE, ENDED], {}),
         ([BEHIND, StandsBy("process 8 on ats-2 leads")], {"standby": "process 8 on ats-2 leads"}),
         ([BEHIND, LEADS], {}),
         ([StandbyDiffers()], {"configuration": "this daemon's configuration is another one than the leader's"}),

@@ -11,7 +11,6 @@ from cdc_sync.core.replies import (
 
 NOW = 1_445_412_480_000  # Wed, 21 Oct 2015 07:28:00 GMT
 MINUTE_LATER = "Wed, 21 Oct 2015 07:29:00 GMT"
-HTML = "text/html; charset=utf-8"
 
 # One line per row of the table; together they name every status code once.
 TABLE: list[tuple[str, list[int], Meaning]] = [

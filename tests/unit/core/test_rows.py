@@ -1,7 +1,7 @@
 """What a row says: every way in which it can be complete, odd, foreign or useless."""
 
 from dataclasses import replace
-from itertools import permutations, product
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -323,26 +323,6 @@ GONE_ELSEWHERE = ROW._replace(key=("gone elsewhere",), in_scope=False, deleted=T
 )
 def test_the_row_that_speaks_is_found_in_whatever_order_they_come(rows: list[Row], speaker: Row) -> None:
     assert {current(order) for order in permutations(rows)} == {speaker}
-
-
-ANY_ROWS = [
-    ROW._replace(in_scope=in_scope, deleted=deleted, created=created)
-    for in_scope, deleted, created in product((True, False), (True, False), ("1000", "2000", None))
-]
-
-
-@given(st.lists(st.sampled_from(ANY_ROWS), min_size=1, max_size=8), st.randoms(use_true_random=False))
-def test_the_choice_does_not_depend_on_the_order_of_unequal_rows(rows: list[Row], random: Any) -> None:
-    """However rows come, as long as equals stay in key order: as from several reads, merged."""
-    keyed = [row._replace(key=(str(number),)) for number, row in enumerate(rows)]
-    chosen = current(keyed)
-    groups = [[row for row in keyed if row._replace(key=()) == kind._replace(key=())] for kind in ANY_ROWS]
-
-    merged = []
-    while any(groups):
-        merged.append(random.choice([group for group in groups if group]).pop(0))
-
-    assert current(merged) == chosen
 
 
 @pytest.mark.parametrize(
