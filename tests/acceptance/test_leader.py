@@ -5,11 +5,17 @@ All daemons here are on this host; `test_leader_on_hosts.py` has hosts of their 
 
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from support.daemon_process import DaemonProcess
 from support.installation import JOB, Installation, plainly
+from support.numbered_work import NumberedWork, older_after_newer, overlaps
+from support.postgres import Cluster, fresh_database
+from support.waiting import wait_until
 
 BACKENDS = ("sqlite", "postgres")
 
@@ -20,6 +26,9 @@ A daemon that waited for the end of a lease would take 31, with `hellowork.timeo
 """
 
 
+APPLICATIONS = 8
+
+
 @pytest.fixture(params=BACKENDS)
 def stored(request: pytest.FixtureRequest, notify: Installation) -> Installation:
     """An installation with a store of each kind, and a lease that is long beside what a test waits."""
@@ -28,6 +37,19 @@ def stored(request: pytest.FixtureRequest, notify: Installation) -> Installation
     notify.configure(hellowork={"timeout": "10s"})
     notify.add("hw-1")
     return notify
+
+
+@pytest.fixture
+def apart(notify: Installation, cluster: Cluster) -> Iterator[Installation]:
+    """The same, with its store in a database of its own: sessions there are the store's alone."""
+    with fresh_database(cluster) as dsn:
+        ats, notify.dsn = notify.dsn, dsn
+        notify.share_store()
+        notify.dsn = ats
+        dbname = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+        notify.variables["STATE_DSN"] = make_conninfo(notify.variables["ATS_DSN"], dbname=dbname)
+        notify.configure(state={"dsn": "${STATE_DSN}"}, hellowork={"timeout": "1s"})
+        yield notify
 
 
 def beside(installation: Installation, name: str = "second") -> Installation:
@@ -108,6 +130,23 @@ def leads_as_everybody_says(
     assert second.report()["conditions"] == []
 
 
+def test_a_leader_whose_session_is_broken_while_it_calls_loses_nothing(apart: Installation) -> None:
+    work = NumberedWork(apart, APPLICATIONS)
+    standby = beside(apart)
+    with apart.daemon() as first, standby.daemon(ready=False) as second:
+        second.wait_until_standby()
+        for turn in range(3):
+            work.step()
+            first.wait_until(lambda: work.is_known_to(apart.hellowork), "the numbers so far")
+            break_session_while_calls_run(apart, work)
+            first.wait_until(lambda: losses(first, second) > turn, "the leader to notice")  # noqa: B023 - at once
+            work.step()
+        first.wait_until(lambda: work.is_known_to(apart.hellowork), "every change")
+        assert first.is_running  # it has started again, in the same process
+    assert older_after_newer(apart.hellowork.calls) == []
+    assert overlaps(apart.hellowork.calls) == []
+
+
 def test_a_call_that_had_begun_counts_although_its_endpoint_is_paused_and_its_row_went_back(
     stored: Installation,
 ) -> None:
@@ -151,3 +190,27 @@ def metric(daemon: DaemonProcess) -> float:
 
 def status_at_hellowork(installation: Installation) -> str | None:
     return installation.hellowork.state.get("hw-1", {}).get("status")
+
+
+def losses(*daemons: DaemonProcess) -> int:
+    return sum(len(daemon.events_named("lost the lead")) for daemon in daemons)
+
+
+def break_session_while_calls_run(installation: Installation, work: NumberedWork) -> None:
+    installation.hellowork.will({"kind": "delay", "seconds": 0.7, "times": 2 * APPLICATIONS})
+    seen = len(installation.hellowork.calls)
+    work.step()
+    wait_until(lambda: len(installation.hellowork.calls) > seen, "calls under way")
+    assert end_sessions_with_a_lock(installation)
+
+
+def end_sessions_with_a_lock(installation: Installation) -> int:
+    """End the sessions in the store's database that hold an advisory lock: the leader's; returns their number."""
+    with psycopg.connect(installation.dsn, autocommit=True) as dba:
+        state = psycopg.conninfo.conninfo_to_dict(installation.variables["STATE_DSN"])["dbname"]
+        ended = dba.execute(
+            "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+            " WHERE l.locktype = 'advisory' AND l.granted AND d.datname = %s",
+            (state,),
+        )
+        return len(ended.fetchall())

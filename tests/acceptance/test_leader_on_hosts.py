@@ -1,4 +1,4 @@
-"""A leader on another host: killed, frozen, cut off from the store or from HelloWork.
+"""A leader on another host: killed, frozen, cut off from the store or from HelloWork, with a clock that is set.
 
 Each daemon has a host of its own (`support/several_hosts.py`), so none can know that another one's process is gone.
 What HelloWork received decides: nothing older after newer, nothing lost, at most one overlap for each take-over.
@@ -7,6 +7,8 @@ What HelloWork received decides: nothing older after newer, nothing lost, at mos
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -17,10 +19,11 @@ from support.emulated import EmulatorOptions
 from support.hellowork_server import HelloWork
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, an_installation
-from support.leader_cluster import LEASE, Cluster
+from support.leader_cluster import APPLICATIONS, LEASE, Cluster
 from support.replicated import Replicated, replicated_on
-from support.several_hosts import DAEMONS, HELLOWORK, HELLOWORK_PORT, STORE, Hosts, several_hosts
+from support.several_hosts import DAEMONS, HELLOWORK, HELLOWORK_PORT, STORE, Direction, Hosts, several_hosts
 from support.waiting import wait_until
+from support.wall_clock import SettableClock, settable_clock
 from torture.ats import ROLE, create_role, install_store
 
 from cdc_sync.demo.postgres import Server
@@ -29,6 +32,8 @@ pytestmark = pytest.mark.timeout(180)
 
 LATENCY = 0.2
 """Seconds that HelloWork takes: calls are under way when something happens."""
+
+MINUTE, HOUR = 60, 3600
 
 
 @pytest.fixture
@@ -101,6 +106,23 @@ class TestKilled:
 
 
 class TestFrozen:
+    def test_one_that_goes_on_after_its_lease_makes_no_call(self, cluster_of: Cluster) -> None:
+        with cluster_of.daemons() as (leader, standby):
+            with cluster_of.work.going_on():
+                cluster_of.wait_for_calls_of(1, leader)
+                leader.suspend()
+                arrived = cluster_of.calls_of(1)
+                cluster_of.wait_for_calls_of(2, standby, more=40)
+                # A request that the kernel still had may have arrived.
+                last = cluster_of.calls_of(1)
+                assert last <= arrived + APPLICATIONS
+                leader.send_signal(signal.SIGCONT)
+                leader.wait_until_ended_or_standby()
+                cluster_of.wait_for_calls_of(2, standby, more=20)
+                assert cluster_of.calls_of(1) == last
+            cluster_of.wait_until_known(standby)
+        cluster_of.check(takeovers=1)
+
     def test_inside_a_transaction_of_the_store(self, cluster_of: Cluster) -> None:
         with cluster_of.daemons() as (leader, standby):
             cluster_of.work.step()
@@ -145,12 +167,14 @@ class TestPathToHelloWorkCut:
 
 
 class TestPathToTheStoreCut:
-    def test_the_standby_takes_over_and_no_process_ends(self, cluster_of: Cluster) -> None:
-        """Of the answers alone: what the leader renews arrives, and it does not know."""
+    @pytest.mark.parametrize("directions", [("answers",), ("requests", "answers")], ids="-".join)
+    def test_the_standby_takes_over_and_no_process_ends(
+        self, cluster_of: Cluster, directions: Sequence[Direction]
+    ) -> None:
         with cluster_of.daemons() as (leader, standby):
             with cluster_of.work.going_on():
                 cluster_of.wait_for_calls_of(1, leader)
-                with cluster_of.hosts.cut(1, STORE, ["answers"]):
+                with cluster_of.hosts.cut(1, STORE, directions):
                     cluster_of.wait_for_calls_of(2, standby, more=30)
                     last = cluster_of.calls_of(1)
                     assert leader.wait_until_not_ready("")
@@ -160,6 +184,59 @@ class TestPathToTheStoreCut:
                 assert cluster_of.calls_of(1) == last
             cluster_of.wait_until_known(standby)
             assert leader.is_running
+        cluster_of.check(takeovers=1)
+
+
+class TestClocks:
+    @pytest.fixture
+    def clocks(self, cluster_of: Cluster, tmp_path: Path) -> list[SettableClock]:
+        """One for each host."""
+        library = settable_clock()
+        made = [replace(library, file=tmp_path / f"wall-clock-{number}") for number in (1, 2)]
+        for clock, installation in zip(made, (cluster_of.first, cluster_of.second), strict=True):
+            clock.set(0)
+            installation.variables |= clock.variables
+        return made
+
+    def test_a_clock_that_is_set_makes_no_leader_and_ends_none(
+        self, cluster_of: Cluster, clocks: list[SettableClock]
+    ) -> None:
+        with cluster_of.daemons() as (leader, standby):
+            with cluster_of.work.going_on():
+                cluster_of.wait_for_calls_of(1, leader)
+                for seconds in (HOUR, -HOUR):
+                    for daemon, clock in zip((leader, standby), clocks, strict=True):
+                        clock.set(seconds)
+                        wait_for_clock(daemon, seconds)
+                        cluster_of.wait_for_calls_of(1, leader)
+                assert not leader.events_named("lost the lead")
+                assert not standby.events_named("this daemon leads")
+
+                leader.kill()
+                killed = time.monotonic()
+                cluster_of.wait_for_calls_of(2, standby)
+                assert time.monotonic() > killed + LEASE / 2
+            cluster_of.wait_until_known(standby)
+        cluster_of.check(takeovers=1)
+
+
+class TestThreeDaemons:
+    def test_one_that_is_frozen_while_it_waits_to_lead_keeps_nobody_from_it(self, cluster_of: Cluster) -> None:
+        """It was started first, so it looks at the lock first."""
+        with cluster_of.daemons() as (leader, second), cluster_of.third.daemon(ready=False) as third:
+            third.wait_until_standby()
+            with cluster_of.work.going_on():
+                cluster_of.wait_for_calls_of(1, leader)
+                leader.kill()
+                killed = time.monotonic()
+                wait_until(lambda: time.monotonic() > killed + 3, "the standbys to wait for the end of its calls")
+                second.suspend()
+                cluster_of.wait_for_calls_of(3, third)
+                second.send_signal(signal.SIGCONT)
+                second.wait_until_standby()
+                cluster_of.wait_for_calls_of(3, third)
+                assert cluster_of.calls_of(2) == 0
+            cluster_of.wait_until_known(third)
         cluster_of.check(takeovers=1)
 
 
@@ -186,6 +263,16 @@ class TestContainers:
                 leader.wait_until_standby()
             containers.wait_until_known(standby)
         containers.check(takeovers=1)
+
+
+def wait_for_clock(daemon: DaemonProcess, seconds: int) -> None:
+    """Wait until its log is dated so many seconds ahead."""
+
+    def is_ahead() -> bool:
+        ahead = datetime.fromisoformat(daemon.events[-1]["timestamp"]) - datetime.now(UTC)
+        return abs(ahead.total_seconds() - seconds) < MINUTE / 4
+
+    daemon.wait_until(is_ahead, f"a line dated {seconds} s ahead")
 
 
 def container() -> tuple[str, ...]:

@@ -19,10 +19,10 @@ APPLICATIONS = 12
 
 
 class Cluster:
-    """Two hosts for daemons, a store's server, the ATS's database, HelloWork; made by a test's fixture.
+    """Three hosts for daemons, a store's server, the ATS's database, HelloWork; made by a test's fixture.
 
     Attributes:
-        first, second: the daemons' installations, on hosts 1 and 2.
+        first, second, third: the daemons' installations, on hosts 1 to 3.
         work: the ATS's changes.
     """
 
@@ -32,7 +32,7 @@ class Cluster:
         self.hellowork = installation.hellowork
         self.ats = installation
         self.work = NumberedWork(installation, APPLICATIONS)
-        self.first, self.second = (hosts.place(installation, number) for number in (1, 2))
+        self.first, self.second, self.third = (hosts.place(installation, number) for number in (1, 2, 3))
 
     @contextmanager
     def daemons(self) -> Iterator[tuple[DaemonProcess, DaemonProcess]]:
