@@ -91,11 +91,6 @@ class Column(NamedTuple):
         plain = self.type.partition("(")[0]
         return "text" if self.is_enum else "instant" if plain.startswith("timestamp") else _KINDS.get(plain, "other")
 
-    @property
-    def has_zone(self) -> bool:
-        """Whether its values have a time zone."""
-        return self.type.endswith("with time zone")
-
 
 class TableFacts(NamedTuple):
     """A table in the catalog.

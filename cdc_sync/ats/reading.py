@@ -7,7 +7,7 @@ none of the table's first and last ones, or if a thousand rows cannot be read, t
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -63,9 +63,8 @@ class Read:
 
     rows: list[Row]
     at: int
-    _: KW_ONLY
-    hidden_by: frozenset[Hiding] = frozenset()
-    is_cut: bool = False
+    hidden_by: frozenset[Hiding] = field(default=frozenset(), kw_only=True)
+    is_cut: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def _is_of_job(name: str) -> bool:
 def _are_in_utc(table: Table, tables: Iterable[Table], dates: Iterable[str | None]) -> bool:
     """Whether these columns have a time zone, or a framework writes UTC."""
     used = [table.column(name or "") for name in dates]
-    has_zones = all(column is None or column.has_zone for column in used)
+    has_zones = all(column is None or column.type.endswith("with time zone") for column in used)
     return has_zones or any(other.name.name in _WRITES_UTC for other in tables)
 
 
