@@ -245,7 +245,7 @@ class BatchPlan:
         return not (of_applications or of_suspicions or self.skips or self.positions)
 
     def resolve(self, resolved: Resolved) -> None:
-        """Decide about an application by all of its rows: answer its suspicion if it has one, or ask again later."""
+        """Decide about an application by all of its rows; a batch of deletions answers its suspicion, or asks later."""
         id_ = resolved.application_id
         known = self.before.get(id_, _NEVER_SEEN)
         if self.batch.origin != "deletion":
@@ -356,13 +356,13 @@ class BatchPlan:
 
     def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
         batch, content, entry = self.batch, row.content, known.entry
-        first_status = batch.first_status
+        if_unknown = batch.first_status
         if known is _NEVER_SEEN:
             # Another watch's application may have this state at HelloWork, by the same account.
             acknowledged = self.elsewhere.get(row.application_id)
             if acknowledged and content.same_as(acknowledged) and content.account == acknowledged.account:
-                first_status = "adopt"
-        decision = decide(content, known.snapshot, entry, first_status)
+                if_unknown = "adopt"
+        decision = decide(content, known.snapshot, entry, if_unknown)
         is_of_baseline = batch.origin == "baseline" and batch.first_status == "adopt"
         is_second_row_of_baseline = is_of_baseline and not is_move and entry is None and isinstance(decision, Enqueue)
         # Two rows of one application, on two pages: the second does not differ from the first.

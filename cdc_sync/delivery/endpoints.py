@@ -63,7 +63,7 @@ class Endpoint:
         name: scheme, host and port, and the account.
         ready: the entries in memory whose calls have not begun, in the order of their turns.
         under_way: how many calls.
-        next_at: when the next call may begin by a rate limit, in seconds of the monotonic clock.
+        may_call_at: when the next call may begin by a rate limit, in seconds of the monotonic clock.
         most: calls at once: few while it recovers.
         is_quick: whether its last answer came soon.
     """
@@ -72,7 +72,7 @@ class Endpoint:
     health: Health = HEALTHY
     ready: dict[EntryId, Entry] = field(default_factory=dict)
     under_way: int = 0
-    next_at: float = 0.0
+    may_call_at: float = 0.0
     most: int = sys.maxsize
     is_quick: bool = False
 
@@ -150,7 +150,7 @@ class Endpoints:
 
     def may_call(self, endpoint: Endpoint) -> bool:
         """Whether a call may begin."""
-        if self.settings.rate is not None and self.monotonic() < endpoint.next_at:
+        if self.settings.rate is not None and self.monotonic() < endpoint.may_call_at:
             return False
         half = (self.settings.concurrency + 1) // 2
         if len(self.all) > 1 and not endpoint.is_quick and endpoint.under_way >= half:
@@ -164,8 +164,8 @@ class Endpoints:
         if self.settings.rate is not None:
             now, between = self.monotonic(), 1 / self.settings.rate
             # From the planned time: else late wake-ups would lower the rate.
-            is_in_time = now - endpoint.next_at <= min(_LATENESS, between)
-            endpoint.next_at = (endpoint.next_at if is_in_time else now) + between
+            is_in_time = now - endpoint.may_call_at <= min(_LATENESS, between)
+            endpoint.may_call_at = (endpoint.may_call_at if is_in_time else now) + between
 
     def end(self, endpoint: Endpoint, seconds: float) -> None:
         """A call has ended, after so many seconds."""

@@ -81,7 +81,7 @@ class Lanes:
         return "none" if self.waits(lane) else self.endpoints.admits(self.endpoints.of(lane))
 
     def limits(self, loaded: Collection[Endpoint]) -> dict[Lane, int]:
-        """How much to read now, by lane. Their endpoints and the `loaded` ones divide the room."""
+        """How much to read now, by lane. Their endpoints and the `loaded` ones divide the room into new shares."""
         now, due = self.endpoints.now(), defaultdict[Endpoint, list[Lane]](list)
         for lane, at in self.unread.items():
             if at <= now and self.admits(lane) != "none":
@@ -207,11 +207,7 @@ class Memory:
             return None
         for endpoint in self.loaded:
             is_fewer = chosen is None or endpoint.under_way < chosen.under_way
-            if not is_fewer or not endpoints.may_call(endpoint):
-                continue
-            # The first entry about whose application no apply decides.
-            first = next((each for each in endpoint.ready if each[1] not in self.deciding), None)
-            if first is not None:
+            if is_fewer and endpoints.may_call(endpoint) and (first := self._first(endpoint)) is not None:
                 chosen, of = endpoint, first
                 if not chosen.under_way:
                     break
@@ -224,12 +220,16 @@ class Memory:
         endpoints.begin(chosen)
         return entry, chosen
 
+    def _first(self, endpoint: Endpoint) -> EntryId | None:
+        """The first entry about whose application no apply decides."""
+        return next((each for each in endpoint.ready if each[1] not in self.deciding), None)
+
     def seconds_left(self) -> float:
         """Seconds until a lane may be read, or a rate limit allows a call; infinite if nothing waits for that."""
         left = (self.lanes.next_at() - self.endpoints.clock()) / 1000
         if self.endpoints.settings.rate is not None:
             moment = self.endpoints.monotonic()
-            waits = [endpoint.next_at - moment for endpoint in self.loaded if endpoint.next_at > moment]
+            waits = [endpoint.may_call_at - moment for endpoint in self.loaded if endpoint.may_call_at > moment]
             left = min([left, *waits])
         return left
 

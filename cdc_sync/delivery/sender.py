@@ -109,10 +109,10 @@ class Sender(BesideApply):
         self._memory = Memory(self._endpoints, Lanes(self._endpoints, may_send))
         self._calls = Calls(caller, self._endpoints, observe, self.recheck, chance)
         self._group = asyncio.TaskGroup()
-        self._workers: list[asyncio.Task[None]] = []
+        self._workers: set[asyncio.Task[None] | None] = set()
         self._turning: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
-        """Whether another turn follows at once."""
+        """Set if another turn follows at once."""
         self._ended: list[Finished] = []
         """The calls to complete in the next turn."""
         self._look_at = -math.inf
@@ -135,32 +135,42 @@ class Sender(BesideApply):
     def _dispatch(self) -> None:
         """Let workers look for calls that may begin: one for each entry whose call has not begun."""
         ready = len(self._memory.entries) - len(self._memory.calling)
-        # One that has just ended takes no place: it has not seen what changed since.
-        self._workers = [worker for worker in self._workers if not worker.done()]
         free = self._endpoints.settings.concurrency - len(self._workers)
         for _ in range(min(free, ready)):
             work = self._work()
             try:
-                self._workers.append(self._group.create_task(work))
+                worker = self._group.create_task(work)
             except RuntimeError:  # the sender does not run, or ends by a failure or a cancellation
                 work.close()
                 return
+            self._workers.add(worker)
 
     async def _work(self) -> None:
-        """Call as long as a call may begin. No pause comes between its beginning and the checks that it may."""
-        # Nothing is sent that may not be recorded.
-        while not self._stopping and self._store_works and self._may_begin():
-            begun = self._memory.begin()
-            if begun is None:
-                return
-            if self._endpoints.settings.rate:
-                self._woken.set()  # the next turn waits for the next call's time
-            end = await self._calls.make(*begun)
-            self._ended.append(end)
-            self._woken.set()
-            self._dispatch()  # the reply may let several begin
+        """Call as long as a call may begin, then leave the place to another worker at once.
+
+        No pause comes between a call's beginning and the checks that it may begin.
+        """
+        try:
+            # Nothing is sent that may not be recorded.
+            while not self._stopping and self._store_works and self._may_begin():
+                begun = self._memory.begin()
+                if begun is None:
+                    return
+                if self._endpoints.settings.rate:
+                    self._woken.set()  # the next turn waits for the next call's time
+                end = await self._calls.make(*begun)
+                self._ended.append(end)  # another list than before the call
+                self._woken.set()
+                self._dispatch()  # the reply may let several begin
+        finally:
+            self._workers.discard(asyncio.current_task())
 
     # Turns with the store.
+
+    def _look(self) -> None:
+        """Look at all lanes in the next turn, at once."""
+        self._look_at = -math.inf
+        self._woken.set()
 
     async def _take_turns(self) -> None:
         """Take turns until the last call has ended and is completed.
@@ -179,8 +189,7 @@ class Sender(BesideApply):
                 if self._once:
                     raise
                 await asyncio.sleep(self._store_retry)
-                self._look_at = -math.inf
-                self._woken.set()
+                self._look()
             if endpoints.unreported:
                 self._calls.report_learned({name for name, _ in memory.lanes.unread})
             self._dispatch()
@@ -247,9 +256,9 @@ class Sender(BesideApply):
         """See `core.batch.BesideApply`."""
         self._memory.end_apply(applying, applied)
         if applied is None:
-            self._look_at = -math.inf
-        self._dispatch()
+            self._look()
         self._woken.set()
+        self._dispatch()
 
     # What changes from outside.
 
@@ -263,8 +272,7 @@ class Sender(BesideApply):
     def look(self) -> None:
         """Read the outbox again: somebody else has written it. Entries whose calls have not begun leave memory."""
         self._memory.forget()
-        self._look_at = -math.inf
-        self._woken.set()
+        self._look()
 
     def pause(self, paused: Collection[str]) -> None:
         """Pause calls to these endpoints (see `ALL_ENDPOINTS`), and resume them to others."""

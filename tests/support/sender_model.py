@@ -348,8 +348,8 @@ class World:
             fate = self.chance.random()
             # Rivals' applies are waited for: else their order is not known.
             if fate < 0.15 and some[0].watch in WATCHES:
-                applying.cancel()
-                self.cancelled += some
+                if applying.cancel():
+                    self.cancelled += some
                 self.tally["cancelled callers"] += 1
             elif fate < 0.6:
                 await applying
@@ -383,6 +383,7 @@ class World:
             raise BrokenPromiseError(
                 f"lost: {[(each.id, each.states[-5:], each.states[each.place]) for each in missing]}"
             )
+        self.cancelled.clear()
         self.tally["settled"] += 1
         self.is_faulty = True
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
+from math import isclose
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import ALL_ENDPOINTS, FAILURES_TO_OPEN, Reply
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.delivery.endpoints import Endpoints
+from cdc_sync.delivery.memory import Lanes, Memory
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.wall_clock import wall_clock
 
@@ -344,11 +346,22 @@ def test_one_call_then_the_next_one_in_its_time() -> None:
     assert [paced.may_call(moment) for moment in (1000.0, 1000.2, 1000.25)] == [False, False, True]
 
 
+def test_the_sender_waits_for_the_next_call_s_time_and_no_longer() -> None:
+    paced = Paced(rate=4.0)
+    memory = Memory(paced.endpoints, Lanes(paced.endpoints, lambda _: True))
+
+    paced.call()
+    memory.loaded[paced.endpoint] = None
+    paced.now = 1000.2
+
+    assert isclose(memory.seconds_left(), 0.05)
+
+
 def test_late_calls_do_not_lower_the_rate() -> None:
     paced = Paced(rate=10.0)
     for _ in range(100):
         paced.call()
-        paced.now = paced.endpoint.next_at + 0.03
+        paced.now = paced.endpoint.may_call_at + 0.03
 
     assert paced.now - 1000.0 < 100 / 10.0 + 0.2
 
