@@ -22,7 +22,7 @@ SOURCES   := $(shell find cdc_sync systemd -type f -not -name '*.pyc')
 
 PY ?= python3.13
 
-.PHONY: help demo test unit test-python test-systemd test-image test-browser screenshots \
+.PHONY: help demo test followed unit test-python test-systemd test-image test-browser screenshots \
 	test-postgres-matrix check lint types imports dead-code format coverage \
 	upgrade-drill month mutations torture torture-cluster bench trace-change bench-trigger bench-tenants wheel sbom docs deb check-deb constraints clean
 
@@ -96,6 +96,10 @@ coverage: $(READY) ## Branch coverage of the pure core must be 100 %
 	$(BIN)/coverage run -m $(UNIT)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+followed: $(READY) $(INSTALLED)/.ready ## Follow the first steps, the installation and the upgrade as the documents have them
+	CDC_SYNC_TEST_COMMAND=$(CURDIR)/$(INSTALLED)/bin/cdc-sync $(BIN)/python -m pytest -n 3 $(PYTEST_ARGS) \
+		tests/acceptance/followed_documents.py tests/acceptance/followed_operations.py
 
 upgrade-drill: $(READY) ## From 0.1.0 and 0.2.0 at work to this version, and back; their programs come from this repository
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS) tests/acceptance/upgrade_drill.py

@@ -1,4 +1,4 @@
-"""Ends in order, and at once: nothing is lost, and nothing is told that did not happen. See `test_torture.py` too."""
+"""Ends in order, and at once: nothing is lost, and nothing is told that did not happen. See `make torture`, too."""
 
 import signal
 

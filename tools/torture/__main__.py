@@ -47,6 +47,9 @@ def main(arguments: Sequence[str]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         outcome = torture(options, folder, say)
     say(str(outcome))
+    if not (outcome.figures["calls"] and outcome.figures["faults"]):
+        say("nothing was shown: no call, or no fault")
+        return 1
     return 1 if outcome.complaints else 0
 
 
