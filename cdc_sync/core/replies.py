@@ -6,13 +6,13 @@
        ▲  │                              │
        │  ├──401, 403, 407──▶ paused     └──any answer──▶ healthy
        │  │                     └──probe: another answer──▶ healthy
-       │  └──429, Retry-After──▶ throttled ──its time is up──▶ healthy
+       │  └──429, or any Retry-After──▶ throttled ──its time is up──▶ healthy
        └──────────────────────────────────────────────────────────┘
 
 While an endpoint is open or paused, nothing is sent before `until`; then a single call is the probe ([decision
-16](../../docs/decisions/0016-fewest-attempts-first.md)). A call that was under way when the state changed is a
-straggler: it lengthens the wait only if its reply asks for a longer one, and any answer ends it, but never a wait that
-HelloWork asked for.
+16](../../docs/decisions/0016-fewest-attempts-first.md)). An answer is a reply that shows that the endpoint works:
+acknowledged, not found, rejected. A call that was under way when the state changed is a straggler. Its reply lengthens
+the wait only if it asks for a later time. If it is an answer, it ends the wait, unless the endpoint is throttled.
 """
 
 from collections.abc import Collection, Mapping
@@ -102,12 +102,12 @@ def _instant(date: str) -> int | None:
 # Retries.
 
 LONGEST_COUNTED = 15 * 60_000
-"""Of a time in which a delivery is due but not tried (its endpoint is paused, say), so many milliseconds count. So the
-first failure after a long pause gives nothing up.
+"""Milliseconds that count towards `give_up_after`, at most, of a time in which an entry is due but not tried (its
+endpoint is paused, say). So the first failure after a long pause gives nothing up.
 """
 
 LONGEST_UNASKED = 60_000
-"""The same after a 404. So one 404 before an outage and one after it give nothing up."""
+"""The same towards `not_found_for`. So one 404 before an outage and one after it give nothing up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +133,14 @@ CallOutcome = Literal["acknowledged", "retry", "dead"]
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """The content becomes the snapshot, the entry is removed."""
+    """The content becomes the snapshot. The entry is removed, unless a newer one has replaced it."""
 
     outcome: ClassVar[CallOutcome] = "acknowledged"
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Retry at `due_at`. `restarts`: the time that counts begins again."""
+    """Retry at `due_at`, with this time of the first 404. `restarts`: the time towards `give_up_after` begins again."""
 
     outcome: ClassVar[CallOutcome] = "retry"
     due_at: int
@@ -172,7 +172,7 @@ def longest_on_its_way(timeout: float) -> float:
 def begun(entry: Entry, now: int) -> Entry:
     """The entry with the attempt that begins now.
 
-    If it was due for longer than counts, its first attempt and its first 404 move on, up to now.
+    If it was due for longer than counts, the times of its first attempt and first 404 are moved later by the excess.
     """
     late, first, not_found = now - entry.due_at, entry.first_attempt_at, entry.not_found_since
     first = now if first is None else min(first + max(late - LONGEST_COUNTED, 0), now)
@@ -210,7 +210,7 @@ def result_of(  # noqa: PLR0911 - a decision table, one return per row
             # Not this entry's fault: it goes out as soon as the credentials are corrected.
             return Retry(now, restarts=True)
         case "throttled":
-            return Retry(now)
+            return Retry(now)  # its endpoint's wait holds it back
         case "not found":
             since = now if entry.not_found_since is None else entry.not_found_since
             if now - since < policy.not_found_for:
@@ -231,7 +231,7 @@ FAILURES_TO_OPEN = 5
 LONGEST_OPEN = 60_000
 """Milliseconds: an open circuit is probed at least every minute."""
 LONGEST_PAUSE = LONGEST_RETRY_AFTER
-"""Refused credentials are tried again at least every hour, whatever `retry.max` is."""
+"""Milliseconds: refused credentials, and a throttled endpoint, are tried again at least every hour."""
 _SLACK = 60_000
 """Milliseconds by which clocks of daemons with a shared store may differ without a wait looking wrong."""
 

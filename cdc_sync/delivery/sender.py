@@ -5,21 +5,24 @@
                              └── what an apply has just enqueued
 
 - A turn with the store completes what has ended, for many calls at once, and reads ahead, so that the next entry to
-  call is in memory (`memory`). Nothing of that is written. The store runs its jobs in order, so there is one turn at a
-  time; other calls' ends collect for the next one. After a turn that failed all is tried again; what had ended stays in
-  memory meanwhile.
-- Up to `concurrency` workers call. Each takes an entry and begins its call in one step of the event loop, and ends when
-  no call may begin. `Sender._dispatch` makes further ones whenever that may have changed.
+  call is in memory (`memory`). Reading ahead and beginning a call write nothing to the store. There is one turn at a
+  time: calls that end during a turn are completed in the next one. If a turn fails, its completions are kept and tried
+  again.
+- Up to `concurrency` workers call. A worker takes an entry and begins its call in one step of the event loop; it ends
+  when it finds no call that may begin. `Sender._dispatch` starts further ones whenever that may have changed.
 
-The store's transactions change memory by effects, which run in the order of their commits
+Each job of the store has an effect, which changes memory; effects run in the order of the commits
 (`store.driver.Driver.transact`): an entry leaves memory after its completion, and before a later read's result enters.
 
-**A call begins** (`Sender._work`) if its entry is in memory and no apply decides about its application;
-`Endpoints.may_call` and `may_begin` allow it; the last turn with the store worked; and fewer than `concurrency` are
-under way.
-**It is repeated or given up** as `core.replies` decides by its reply. It is repeated, too, if its result is not in the
-store when the process ends.
-**In order:** an application's next call begins after the last one has ended and is completed.
+**A call begins** (`Sender._work`) if all of these hold: the sender is not stopping; the last turn with the store
+worked; `may_begin` allows it; fewer than `concurrency` are under way; its entry is in memory, and no apply decides
+about its application; `Endpoints.may_call` allows it (rate, pauses, the endpoint's health, and half of the places at
+most for a slow one).
+**It is repeated or given up** as `core.replies` decides by its reply. If the process ends before the result is in the
+store, the call is made again.
+**If the row changes during a call,** the call goes on, and the new entry waits in the outbox. The completion writes
+what was acknowledged into the snapshot; after another reply the new entry counts as attempted. Then it is read.
+**In order:** an application's next call begins after the previous one has ended and is completed.
 
 One `Sender` runs once.
 """
@@ -133,7 +136,7 @@ class Sender(BesideApply):
     # Calls.
 
     def _dispatch(self) -> None:
-        """Let workers look for calls that may begin: one for each entry whose call has not begun."""
+        """Start a worker for each entry whose call has not begun, as far as there are places."""
         ready = len(self._memory.entries) - len(self._memory.calling)
         free = self._endpoints.settings.concurrency - len(self._workers)
         for _ in range(min(free, ready)):
@@ -146,7 +149,7 @@ class Sender(BesideApply):
             self._workers.add(worker)
 
     async def _work(self) -> None:
-        """Call as long as a call may begin, then leave the place to another worker at once.
+        """Call until no call may begin, then free this worker's place.
 
         No pause comes between a call's beginning and the checks that it may begin.
         """
@@ -157,9 +160,9 @@ class Sender(BesideApply):
                 if begun is None:
                     return
                 if self._endpoints.settings.rate:
-                    self._woken.set()  # the next turn waits for the next call's time
+                    self._woken.set()  # how long the turns may rest has changed
                 end = await self._calls.make(*begun)
-                self._ended.append(end)  # another list than before the call
+                self._ended.append(end)  # read after the call: a turn may have replaced the list
                 self._woken.set()
                 self._dispatch()  # the reply may let several begin
         finally:
@@ -213,7 +216,7 @@ class Sender(BesideApply):
             endpoints.learn(await self._outbox.healths())
             self._has_learned = True
         if endpoints.monotonic() >= self._look_at:
-            # Before the answer, so that a look that is wanted meanwhile is not lost.
+            # Set before the answer: a look that is wanted meanwhile must not be lost.
             self._look_at = endpoints.monotonic() + self._look_every
             for lane, due_at in (await self._outbox.lanes()).items():
                 memory.lanes.read_at(lane, due_at)
@@ -306,12 +309,12 @@ class Sender(BesideApply):
         """
         self._once = True
         self._endpoints.until = self._endpoints.clock()
-        await asyncio.sleep(0.001)  # so that retries are due later
+        await asyncio.sleep(0.001)  # a retry that is due at once is due after `until`
         with ungrouped(StoreError):
             await self.run()
 
     async def stop(self, grace: float | None = None) -> bool:
-        """Begin no more calls, and wait for those under way, so many seconds at most.
+        """Begin no more calls. Wait until those under way are completed, for `grace` seconds at most; cancel the rest.
 
         Returns whether one was cut off, or its result is not in the store.
         """
