@@ -415,11 +415,7 @@ async def test_not_before_the_transaction_has_ended(ats: Ats, other: Ats, open_r
 async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: Ats, open_rig: OpenRig) -> None:
     """The whole story: full, drained, swept, recorded again."""
     number, recorded = 2_000, 1_500
-    ats.execute(
-        "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
-        " SELECT i, 'a' || i, 'NEW', 'j', now() FROM generate_series(1, %s) i",
-        [number],
-    )
+    fill(ats, number)
     async with open_rig(capture=FULL):
         pass
 
