@@ -2,10 +2,7 @@
 
 import re
 import string
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from urllib.parse import quote, unquote
 
 import pytest
@@ -253,42 +250,6 @@ def test_an_id_is_encoded_three_times_at_most(character: str) -> None:
     assert ALLOWED.refusal(build(BASE, usable)) is None
     assert id_refusal(other) == f"the application's id {other!r} {OUT_OF_PLACE}"
     assert ELSEWHERE in (ALLOWED.refusal(build(BASE, other)) or "")
-
-
-@contextmanager
-def counting_decoded() -> Iterator[list[int]]:
-    """The lengths of all texts that are decoded meanwhile."""
-    lengths: list[int] = []
-
-    def note(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code is unquote.__code__:
-            lengths.append(len(frame.f_locals["string"]))
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        yield lengths
-    finally:
-        sys.setprofile(before)
-
-
-DEEP = st.builds(
-    lambda text, depth, further: f"{text}%{'25' * depth}{further}",
-    st.text(alphabet="a%é", max_size=3),
-    st.integers(0, 5_000),
-    st.sampled_from(["", "2e", "41", "%2541"]),
-)
-
-
-@given(DEEP)
-def test_however_often_a_url_is_encoded_it_is_decoded_a_few_times(segment: str) -> None:
-    url = f"{BASE}/v1/applications/{quote(segment, safe='%')}/status"
-    with counting_decoded() as lengths:
-        ALLOWED.refusal(url)
-        id_in(url)
-
-    assert sum(lengths) <= 12 * len(url)
-    assert lengths
 
 
 def resolved(path: str) -> str:
