@@ -59,8 +59,6 @@ class TestVerifying:
         "wrong",
         [
             verified(status="hired"),
-            verified(job="J2"),
-            replace(verified(), content=a_content(deleted=True)),
             verified("a1", "another row"),
             verified("a2", "a1"),
         ],
