@@ -109,22 +109,6 @@ async def test_the_whole_endpoint_waits_as_told(desk: Delivery, hellowork: Emula
     assert modes(desk) == ["throttled", "healthy"]
 
 
-async def test_several_failures_in_a_row_open_the_endpoint(desk: Delivery, hellowork: Emulator) -> None:
-    hellowork.inject(for_ever(Reset()))
-    await desk.queue(hellowork.url, *IDS)
-
-    await desk.send_once(policy=SLOW, concurrency=1)
-
-    assert len(hellowork.calls) == FAILURES_TO_OPEN
-    assert modes(desk) == ["open"]
-    health = await desk.health(hellowork.url)
-    assert (health.mode, health.failures) == ("open", FAILURES_TO_OPEN)
-    assert health.reason == "the connection was lost before the answer"
-    # Those that got no call of their own are as good as new.
-    untouched = [entry for entry in await desk.store.report.entries("pending", None, 100) if not entry.attempted]
-    assert len(untouched) == len(IDS) - FAILURES_TO_OPEN
-
-
 # After an outage much waits, and what has just got up must not be knocked over by it.
 
 
