@@ -326,7 +326,7 @@ async def test_every_session_sets_what_lets_the_server_end_it(database: str) -> 
     assert (b"set_config('tcp_user_timeout', '30s', false)" in sent) == (version >= 120000)
 
 
-# The lasting connection: it listens, it holds the watch's lock, and it knows when it is how_it_ended.
+# The lasting connection: it listens, it holds the watch's lock, and it knows when it has ended.
 
 
 QUIET = 60.0
@@ -447,7 +447,7 @@ async def test_a_connection_that_falls_silent_is_noticed(database: str, monkeypa
 
 
 async def test_comes_whenever_it_is_asked_for(database: str) -> None:
-    """Between any two steps of a proof: a cancellation that got how_it_ended would keep the daemon from ending."""
+    """Between any two steps of a proof: a cancellation that got lost would keep the daemon from ending."""
     async with session(database, "applications") as own:
         await own.listen("applications", Bell().ring, Bell().proved)
         for pause in range(60):

@@ -59,6 +59,7 @@ class TestVerifying:
         "wrong",
         [
             verified(status="hired"),
+            verified(job="J2"),
             verified("a1", "another row"),
             verified("a2", "a1"),
         ],
