@@ -9,6 +9,7 @@ first test that needs it starts it.
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -125,6 +126,18 @@ def database(cluster: Cluster) -> Iterator[str]:
     """The DSN, as superuser, of a database of the test's own that holds the ATS's schema (see `support/ats.sql`)."""
     with fresh_database(cluster) as dsn:
         yield dsn
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A temporary folder of the test's own, that must be empty at the end: short, and open to all as /tmp is."""
+    tmp_path_factory.getbasetemp()  # now, lest pytest's own be made in this one
+    folder = Path(tempfile.mkdtemp(prefix="test-"))
+    folder.chmod(0o1777)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -2,19 +2,17 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import psycopg
 import pytest
 from support.binaries import BIN_FOLDER
+from support.leftovers import inhabitants, nothing_left
 from support.postgres import RUNNING_SERVER
 from support.waiting import wait_until
 
@@ -23,8 +21,6 @@ from cdc_sync.demo.postgres import PostgresError, find_binaries
 from cdc_sync.demo.show import Mode, Step, run_demo, steps
 
 COMMAND = Path(sys.executable).with_name("cdc-sync")
-USUAL = Path(tempfile.gettempdir())
-"""Not a test's own folder: a socket's path must be short."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,36 +31,6 @@ def _a_server_to_embed() -> None:
         if RUNNING_SERVER in os.environ or BIN_FOLDER in os.environ:
             pytest.skip(str(error))
         raise
-
-
-@pytest.fixture
-def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A temporary folder of the demo's own, that must be empty at the end: short, and open to all as /tmp is."""
-    tmp_path_factory.getbasetemp()  # now, lest pytest's own be made in this one
-    folder = Path(tempfile.mkdtemp(dir=USUAL, prefix="test-"))
-    folder.chmod(0o1777)
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    yield folder
-    shutil.rmtree(folder)
-
-
-def inhabitants(folder: Path) -> list[str]:
-    """The command lines of processes that name the folder, or work in it."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            line = " ".join(process.cmdline())
-            if str(folder) in line or process.cwd().startswith(str(folder)):
-                found.append(line)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
-
-
-def assert_nothing_left(folder: Path) -> None:
-    assert list(folder.iterdir()) == []
-    assert inhabitants(folder) == []
 
 
 @contextmanager
@@ -105,7 +71,7 @@ def test_passes(mode: Mode, temporary: Path) -> None:
     calls = sum(len(step.expected) for step in steps())
     assert f"{len(steps())} done, {calls} sent, 9 correctly not sent\n" in ended.stdout
     assert ended.stdout.rstrip().endswith(f"PASSED: HelloWork received {calls} calls, exactly the expected ones.")
-    assert_nothing_left(temporary)
+    assert nothing_left(temporary)
 
 
 def test_leaves_nothing_when_it_is_killed_in_the_middle(temporary: Path) -> None:
@@ -115,7 +81,7 @@ def test_leaves_nothing_when_it_is_killed_in_the_middle(temporary: Path) -> None
         assert any("cdc_sync --config" in line for line in inhabitants(temporary))
         process.kill()
         # It cannot wait for those who tidy up.
-        wait_until(lambda: not inhabitants(temporary) and not list(temporary.iterdir()), "the end of what was started")
+        wait_until(lambda: nothing_left(temporary), "the end of what was started")
 
 
 def test_stays_to_play_with_until_it_is_interrupted(temporary: Path) -> None:
@@ -135,7 +101,7 @@ def test_stays_to_play_with_until_it_is_interrupted(temporary: Path) -> None:
         subprocess.run([COMMAND, "--config", config.group(1), "status"], check=True, stdout=subprocess.DEVNULL)
         process.send_signal(signal.SIGINT)
         assert process.wait() == 0
-        assert_nothing_left(temporary)
+        assert nothing_left(temporary)
 
 
 def test_fails_when_helloworks_calls_are_others_than_expected(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +116,7 @@ def test_fails_when_helloworks_calls_are_others_than_expected(temporary: Path, m
     for line in ("- HW-1001 hired J-100", "+ HW-1001 seen_by_recruiter J-100", "+ HW-1002 hired J-100"):
         assert f"\n  {line}\n" in account_and_verdict
     assert '"event": "sent"' in account_and_verdict  # the end of the daemon's log
-    assert_nothing_left(temporary)
+    assert nothing_left(temporary)
 
 
 def _set(status: str, number: int) -> str:

@@ -1,18 +1,16 @@
 """The embedded PostgreSQL: it works as root and as anybody, and leaves nothing behind, however it ends."""
 
 import os
-import shutil
 import signal
 import stat
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 from support.binaries import server_binaries
+from support.leftovers import nothing_left
 from support.postgres import RUNNING_SERVER
 
 from cdc_sync.demo.postgres import Binaries, PostgresError, Server, server
@@ -28,35 +26,6 @@ def binaries() -> Binaries:
         if RUNNING_SERVER in os.environ:
             pytest.skip(str(error))
         raise
-
-
-@pytest.fixture
-def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A temporary folder of the test's own, that must be empty at the end: short, and open to all as /tmp is."""
-    tmp_path_factory.getbasetemp()  # now, lest pytest's own be made in this one
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="test-"))
-    folder.chmod(0o1777)
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    yield folder
-    shutil.rmtree(folder)
-
-
-def inhabitants(folder: Path) -> list[psutil.Process]:
-    """The processes that work in the folder, or on it."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            places = [process.cwd(), *process.cmdline()]
-        except psutil.Error:
-            continue  # gone, a zombie, or somebody else's
-        if any(str(folder) in place for place in places):
-            found.append(process)
-    return found
-
-
-def nothing_left(folder: Path) -> bool:
-    return not list(folder.iterdir()) and not inhabitants(folder)
 
 
 def one(dsn: str, query: str) -> object:

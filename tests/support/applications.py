@@ -23,9 +23,12 @@ def insert(ats: Ats, id_: int, application_id: str | None, status: str | None = 
 
 
 def fill(ats: Ats, number: int) -> None:
-    """Insert so many applications: a1 with the key 1, and so on."""
-    for id_ in range(1, number + 1):
-        insert(ats, id_, f"a{id_}")
+    """Insert so many applications by one statement: a1 with the key 1, and so on."""
+    statement = sql.SQL(
+        "INSERT INTO {} (id, hellowork_id, status, job_id, created_at, updated_at)"
+        " SELECT i, 'a' || i, 'applied', 'J1', {}, {} FROM generate_series(1, {}) AS i"
+    )
+    ats.execute(statement.format(_TABLE, _NOW, _NOW, sql.Literal(number)))
 
 
 def update(ats: Ats, *ids: int, touch: bool = True, **columns: Any) -> None:

@@ -222,10 +222,6 @@ class TestThePackage:
         assert machine.unit(UNIT, "User", "NRestarts") == {"User": "cdc_sync", "NRestarts": "0"}
         assert machine.run("stat", "--format=%U %a", "/var/lib/cdc-sync/state.db").split() == ["cdc_sync", "600"]
 
-    def test_can_be_asked_by_root_with_the_same_configuration(self, machine: Machine) -> None:
-        assert "running" in machine.run("cdc-sync", "status")
-        assert "SEEN" in machine.run("cdc-sync", "explain", "hw-1")
-
     def test_writes_lines_with_priorities(self, machine: Machine) -> None:
         lines = map(json.loads, machine.journal(UNIT, "--output=json", "--grep=event=sent").splitlines())
         (sent,) = [line for line in lines if "application_id=hw-1 " in line["MESSAGE"]]
@@ -340,13 +336,6 @@ class TestThePackage:
         }
         assert "running" in machine.run("cdc-sync", "--config", "/etc/cdc-sync/acme/config.yaml", "status")
         machine.run("systemctl", "stop", "cdc-sync@acme")
-
-    def test_is_installed_once_more_while_it_runs(self, machine: Machine, package: Path, site: Site) -> None:
-        before = machine.unit(UNIT, "MainPID")
-        machine.run("dpkg", "--install", f"/srv/package/{package.name}")
-        assert machine.unit(UNIT, "ActiveState")["ActiveState"] == "active"
-        assert machine.unit(UNIT, "MainPID") != before
-        site.tells("hw-1", "UPGRADED")
 
     def test_is_removed_and_leaves_what_is_not_its_own(self, machine: Machine) -> None:
         machine.run("dpkg", "--remove", "cdc-sync")

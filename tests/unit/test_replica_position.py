@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cdc_sync.ats.connection import ReplicaGuard, ReplicaPosition, behind
+from cdc_sync.ats.connection import LOST_IN_A_CRASH, ReplicaGuard, ReplicaPosition, behind
 from cdc_sync.ats.errors import SourceError
 
 PRIMARY = ReplicaPosition(
@@ -61,6 +61,11 @@ class TestAPrimary:
 
     def test_with_younger_ones_open_is_read(self) -> None:
         assert behind(PRIMARY, self.OTHER._replace(xmax=115, open=frozenset({110, 112}))) is None
+
+    def test_may_have_lost_its_last_moments_in_a_crash_and_no_more(self) -> None:
+        idle = self.OTHER._replace(xmin=110, open=frozenset())
+        assert behind(REPLICA._replace(xmax=110 + LOST_IN_A_CRASH), idle) is None
+        assert behind(REPLICA._replace(xmax=111 + LOST_IN_A_CRASH), idle) == 0
 
     def test_that_a_failover_left_behind_is_not_read_however_far_it_is(self) -> None:
         left = self.OTHER._replace(xmin=900, xmax=900, open=frozenset(), timeline=6)

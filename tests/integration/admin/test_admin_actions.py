@@ -10,7 +10,7 @@ import pytest
 from support.builders import ENDPOINT, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 from support.configurations import a_config
 from support.looking import TOKEN, Admin
-from support.store_steps import bury, entry_of, waiting_entry
+from support.store_steps import bury, entry_of
 
 from cdc_sync.core.events import PersonActed
 
@@ -133,15 +133,6 @@ class TestByThePage:
         await guarded.browser().press(path, all="1", number="1")
 
         assert await states(guarded) == {**UNTOUCHED, first: None}
-
-    async def test_one_dead_letter_is_retried(self, guarded: Admin) -> None:
-        browser = guarded.browser()
-
-        await browser.press("/dead-letters/retry", watch="applications", application_id="d2")
-
-        assert await states(guarded) == {**UNTOUCHED, "d2": "pending"}
-        assert (await waiting_entry(guarded.store, "d2")).due_at == NOW
-        assert "retry: 1" in await browser.page()
 
     async def test_what_a_watch_left_that_is_configured_no_more_is_decided_about_too(self, guarded: Admin) -> None:
         former = some_rules("former", max_changes=0)

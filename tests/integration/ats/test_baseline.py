@@ -136,19 +136,13 @@ async def test_huge_values_are_bounded_where_they_are_read_and_said(ats: Ats, op
 # The first look: everything that is there is known afterwards, silently, whatever interrupts it.
 
 
-MANY = (
-    "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
-    " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, 5000) n"
-)
-
-
 @pytest.fixture
 def steps() -> Steps:
     return Steps(adopted=3)
 
 
 async def test_a_baseline_adopts_many_rows_in_pages_without_a_call(ats: Ats, open_rig: OpenRig) -> None:
-    ats.execute(MANY)
+    fill(ats, 5000)
     ats.execute("ANALYZE public.applications")
     async with open_rig(adopt=False, steps=Steps()) as rig:
         position = await rig.adopt()

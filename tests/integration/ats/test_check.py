@@ -1,6 +1,5 @@
 """What `cdc-sync check` finds in the ATS's database: each precondition is broken by itself, and names its remedy."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,16 +14,13 @@ from support.watched import COLUMNS, a_config, grant, install_triggers, some_con
 from cdc_sync.ats.check import check_database
 from cdc_sync.config import Config
 from cdc_sync.core.findings import Finding
+from cdc_sync.wall_clock import wall_clock
 
 POLL: Mapping[str, Any] = {"capture": {"mode": "poll", "watermark": "updated_at"}}
 NOTIFY: Mapping[str, Any] = {"capture": {"mode": "notify"}}
 
 
-def clock() -> int:
-    return time.time_ns() // 1_000_000
-
-
-async def found(config: Config, told: Any = clock) -> dict[str, Finding]:
+async def found(config: Config, told: Any = wall_clock) -> dict[str, Finding]:
     """What is found, by the check's name; there is one watch."""
     findings: list[Finding] = []
     await check_database(config, "", told, findings.append, read={}, only=config.watches)
@@ -259,8 +255,8 @@ async def test_a_schema_of_the_search_path_in_which_others_may_create(
 async def test_clocks_that_differ(installed: Installed) -> None:
     config = installed.install(**POLL)
 
-    behind = await found(config, lambda: clock() + 90_000)
-    ahead = await found(config, lambda: clock() - 90_000)
+    behind = await found(config, lambda: wall_clock() + 90_000)
+    ahead = await found(config, lambda: wall_clock() - 90_000)
 
     assert wrong(behind) == wrong(ahead) == {"clock": "warning"}
 
@@ -292,7 +288,7 @@ async def test_ids_and_urls_of_a_side_table_are_looked_for_there(installed: Inst
     url = {"sql": "(SELECT l.url FROM public.links l WHERE l.application = t.id)", "depends_on": ["id"]}
     config = installed.install(columns={**SIDE["columns"], "status_url": url}, related=SIDE["related"], **NOTIFY)
     findings: list[Finding] = []
-    await check_database(config, "", clock, findings.append, read={}, only=config.watches)
+    await check_database(config, "", wall_clock, findings.append, read={}, only=config.watches)
 
     by_id, by_url = (finding for finding in findings if finding.check == "application-id-index")
 

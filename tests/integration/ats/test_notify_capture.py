@@ -135,7 +135,7 @@ async def test_a_batch_under_way_holds_no_transaction(log: ChangeLog, ats: Ats) 
         assert one(ats, _OPEN) == 0
         run(ats, "SET lock_timeout = '1s'; LOCK TABLE cdc_sync.changes")
 
-    assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == 0
+    assert one(ats, LOG) == 0
 
 
 async def test_a_change_that_took_the_place_of_one_that_was_read_stays(log: ChangeLog, ats: Ats) -> None:
@@ -319,7 +319,7 @@ async def test_triggers_of_an_earlier_version_are_heard_by_looks(ats: Ats, open_
         async with notify_mode(rig):
             run(ats, "INSERT INTO cdc_sync.changes VALUES ('applications', 'U', '{1}', now())")
 
-            await eventually(lambda: one(ats, "SELECT count(*) = 0 FROM cdc_sync.changes"), "it is taken")
+            await eventually(lambda: one(ats, LOG) == 0, "it is taken")
 
 
 async def test_triggers_that_were_off_for_a_while_are_followed_by_a_sweep(ats: Ats, open_rig: OpenRig) -> None:
@@ -415,11 +415,7 @@ async def test_not_before_the_transaction_has_ended(ats: Ats, other: Ats, open_r
 async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: Ats, open_rig: OpenRig) -> None:
     """The whole story: full, drained, swept, recorded again."""
     number, recorded = 2_000, 1_500
-    ats.execute(
-        "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
-        " SELECT i, 'a' || i, 'NEW', 'j', now() FROM generate_series(1, %s) i",
-        [number],
-    )
+    fill(ats, number)
     async with open_rig(capture=FULL):
         pass
 
@@ -451,9 +447,6 @@ async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: 
 # An ATS that commits in two phases (XA): PostgreSQL does not prepare a transaction that has notified.
 
 
-COUNT = "SELECT count(*) FROM cdc_sync.changes"
-
-
 @pytest.fixture(scope="module")
 def two_phase_server() -> Iterator[str]:
     with embedded_server(server_binaries(), settings={**SETTINGS, "max_prepared_transactions": "5"}) as own:
@@ -480,16 +473,16 @@ async def test_works_without_wakeup_and_holds_the_fence(two_phase_server: str, o
         waiting = asyncio.create_task(all_ended(pool))
         await asyncio.wait([waiting], timeout=1)
         assert not waiting.done()
-        assert one(ats, COUNT) == 0
+        assert one(ats, LOG) == 0
         # The session goes on with transactions of its own, whose first rows are guarded again.
         ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a3')")
-        assert one(ats, COUNT) == 1
+        assert one(ats, LOG) == 1
 
         ats.execute("COMMIT PREPARED 'first phase'")
 
         async with asyncio.timeout(60):
             await waiting
-        assert one(ats, COUNT) == 3
+        assert one(ats, LOG) == 3
 
 
 async def test_works_with_wakeup_though_a_bell_was_left_armed(
@@ -523,7 +516,6 @@ async def test_a_check_says_what_follows_for_the_wakeup(two_phase_server: str, o
 
 
 _LEFT_ARMED = "SELECT setval('cdc_sync.bell', floor(extract(epoch FROM clock_timestamp()))::bigint + 3600) > 0"
-_IS_ARMED = "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell"
 _WAITS = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 
@@ -594,7 +586,7 @@ async def test_while_the_standby_stalls_the_ats_commits_and_a_check_says_so(
                 assert times(BellLeftAlone) == 1
                 await in_time(check_database(config, "", Clock(), findings.append, read={}, only=config.watches), 60)
 
-            await eventually(lambda: one(ats, _IS_ARMED), "the bell is armed where nothing stalls any more")
+            await eventually(lambda: is_armed(ats), "the bell is armed where nothing stalls any more")
             update(ats, 1, status="rung for")
             await eventually(lambda: is_told("rung for"), "the entry")
         finally:

@@ -246,64 +246,45 @@ def test_any_role_may_ask_and_everything_is_ok_right_after_the_installation(
     assert [row[-1] for row in found] == ["ok"] * OBJECTS
 
 
+LOG, FUNCTION = "cdc_sync.changes", "cdc_sync.record_applications"
+ROW, RELATED_ROW = "cdc_sync_applications_row", "cdc_sync_applications$1_row"
+CHEAPER_COMPARISON = """
+DROP TRIGGER cdc_sync_applications_row ON public.applications;
+CREATE TRIGGER cdc_sync_applications_row AFTER UPDATE ON public.applications
+   FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE PROCEDURE cdc_sync.record_applications()
+"""
+EDITED_FUNCTION = """
+CREATE OR REPLACE FUNCTION cdc_sync.record_applications() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'
+"""
+"""It keeps its comment."""
+FORMER_FUNCTION = EDITED_FUNCTION.replace("record_applications", "record_former")
+TRIGGER_ON_THE_LOG = """
+CREATE TRIGGER t BEFORE INSERT ON cdc_sync.changes FOR EACH ROW EXECUTE PROCEDURE suppress_redundant_updates_trigger()
+"""
+
+
 @pytest.mark.parametrize(
-    ("harm", "found"),
+    ("harm", "harmed", "state"),
     [
-        ("DROP TABLE cdc_sync.changes", {"cdc_sync.changes": "missing"}),
-        ("DROP SEQUENCE cdc_sync.bell", {"cdc_sync.bell": "missing"}),
-        ("DROP SEQUENCE cdc_sync.missed_applications", {"cdc_sync.missed_applications": "missing"}),
-        (
-            "ALTER TABLE public.rejections DISABLE TRIGGER cdc_sync_applications$1_row",
-            {"cdc_sync_applications$1_row": "disabled"},
-        ),
-        (
-            "DROP TRIGGER cdc_sync_applications_row ON public.applications",
-            {"cdc_sync_applications_row": "missing"},
-        ),
-        (
-            # Somebody has made the comparison cheaper.
-            (
-                "DROP TRIGGER cdc_sync_applications_row ON public.applications;"
-                "CREATE TRIGGER cdc_sync_applications_row AFTER UPDATE ON public.applications"
-                " FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE PROCEDURE cdc_sync.record_applications()"
-            ),
-            {"cdc_sync_applications_row": "different"},
-        ),
-        (
-            # Somebody has edited the function, which keeps its comment.
-            (
-                "CREATE OR REPLACE FUNCTION cdc_sync.record_applications() RETURNS trigger LANGUAGE plpgsql"
-                " AS 'BEGIN RETURN NULL; END'"
-            ),
-            {"cdc_sync.record_applications": "different"},
-        ),
-        ("ALTER FUNCTION cdc_sync.record_applications() RESET ALL", {"cdc_sync.record_applications": "different"}),
-        (
-            "ALTER FUNCTION cdc_sync.record_applications() SECURITY INVOKER",
-            {"cdc_sync.record_applications": "different"},
-        ),
-        (
-            "CREATE RULE r AS ON INSERT TO cdc_sync.changes DO ALSO NOTIFY somebody",
-            {"cdc_sync.changes": "different"},
-        ),
-        ("ALTER TABLE cdc_sync.changes ENABLE ROW LEVEL SECURITY", {"cdc_sync.changes": "different"}),
-        (
-            (
-                "CREATE TRIGGER t BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
-                " EXECUTE PROCEDURE suppress_redundant_updates_trigger()"
-            ),
-            {"cdc_sync.changes": "different"},
-        ),
-        (
-            "CREATE FUNCTION cdc_sync.record_former() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
-            {"cdc_sync.record_former": "left over"},
-        ),
+        (f"DROP TABLE {LOG}", LOG, "missing"),
+        ("DROP SEQUENCE cdc_sync.bell", "cdc_sync.bell", "missing"),
+        ("DROP SEQUENCE cdc_sync.missed_applications", "cdc_sync.missed_applications", "missing"),
+        (f"ALTER TABLE public.rejections DISABLE TRIGGER {RELATED_ROW}", RELATED_ROW, "disabled"),
+        (f"DROP TRIGGER {ROW} ON public.applications", ROW, "missing"),
+        (CHEAPER_COMPARISON, ROW, "different"),
+        (EDITED_FUNCTION, FUNCTION, "different"),
+        (f"ALTER FUNCTION {FUNCTION}() RESET ALL", FUNCTION, "different"),
+        (f"ALTER FUNCTION {FUNCTION}() SECURITY INVOKER", FUNCTION, "different"),
+        (f"CREATE RULE r AS ON INSERT TO {LOG} DO ALSO NOTIFY somebody", LOG, "different"),
+        (f"ALTER TABLE {LOG} ENABLE ROW LEVEL SECURITY", LOG, "different"),
+        (TRIGGER_ON_THE_LOG, LOG, "different"),
+        (FORMER_FUNCTION, "cdc_sync.record_former", "left over"),
     ],
 )
-def test_what_was_done_to_it_since_is_told(installed: Ats, harm: str, found: dict[str, str]) -> None:
+def test_what_was_done_to_it_since_is_told(installed: Ats, harm: str, harmed: str, state: str) -> None:
     run(installed, harm)
 
-    assert wrong(installed) == found
+    assert wrong(installed) == {harmed: state}
 
 
 def test_the_script_may_have_gone_through_a_file_of_windows(ats: Ats) -> None:

@@ -490,7 +490,6 @@ async def test_a_row_that_changes_between_its_digest_and_its_reading(
     [
         "another version",
         {"status": {"map": {"applied": "seen"}}},
-        {"where": {"sql": "t.id > 0", "depends_on": ["id"]}},
         {"columns": {"job_id": {"sql": "t.job_id || ''", "depends_on": ["job_id"]}}},
     ],
 )
@@ -568,11 +567,7 @@ async def sweeping(worker: WatchWorker, rig: Rig) -> AsyncIterator[None]:
 
 @pytest.fixture
 def filled_pages(ats: Ats) -> None:
-    ats.execute(
-        "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
-        " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, %s) n",
-        [PAGES * 3 - 1],
-    )
+    fill(ats, PAGES * 3 - 1)
 
 
 @pytest.mark.usefixtures("filled_pages")

@@ -19,10 +19,7 @@ from cdc_sync.core.rows import Row
 
 LACKING = [
     ({"status": None}, "it has no status"),
-    ({"status": "  "}, "it has no status"),
     ({"job_id": None}, "it has no job id"),
-    ({"job_id": ""}, "it has no job id"),
-    ({"created_at": None}, "it has no creation date"),
     ({"created_at": "infinity"}, "its creation date is infinite, or its year is outside 1 to 9999"),
     ({"hellowork_id": ".."}, "cannot stand in a URL's path"),
 ]
@@ -169,32 +166,18 @@ async def test_a_sweep_learns_of_an_ignored_ones_new_row(ats: Ats, open_rig: Ope
 
 
 FAILS = "it cannot be read: division by zero"
-FRAGILE: dict[str, Any] = {
-    "columns": {
-        "status": {
-            "sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.status END",
-            "depends_on": ["notes", "status"],
-        }
-    }
-}
-FRAGILE_ID: dict[str, Any] = {
-    "columns": {
-        "application_id": {
-            "sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.hellowork_id END",
-            "depends_on": ["notes", "hellowork_id"],
-        }
-    }
-}
+DIVISION = "(1 / (length(t.notes) - 3))::text"
+TWO_ROWS = "(SELECT g::text FROM generate_series(1, 2) AS g)"
 
 
-FRAGILE_JOB: dict[str, Any] = {
-    "columns": {
-        "job_id": {
-            "sql": "CASE t.notes WHEN 'bad' THEN (SELECT g::text FROM generate_series(1, 2) AS g) ELSE t.job_id END",
-            "depends_on": ["notes", "job_id"],
-        }
-    }
-}
+def failing(field: str, column: str, by: str = DIVISION) -> dict[str, Any]:
+    """A watch that cannot read a field of rows whose notes are bad."""
+    sql = f"CASE t.notes WHEN 'bad' THEN {by} ELSE t.{column} END"
+    return {"columns": {field: {"sql": sql, "depends_on": ["notes", column]}}}
+
+
+FRAGILE, FRAGILE_ID = failing("status", "status"), failing("application_id", "hellowork_id")
+FRAGILE_JOB = failing("job_id", "job_id", TWO_ROWS)
 FRAGILE_SCOPE: dict[str, Any] = {
     "where": {"sql": "t.notes IS DISTINCT FROM 'bad' OR 1 / (length(t.notes) - 3) > 0", "depends_on": ["notes"]}
 }
@@ -323,20 +306,6 @@ async def test_what_ends_one_while_a_sweep_catches_up_is_dated(ats: Ats, open_ri
 # Rows on which an expression fails: what is read of them and of the others.
 
 
-FRAGILE_STATUS: dict[str, Any] = {
-    "status": {"sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.status END"}
-}
-
-
-def insert_many(ats: Ats, number: int) -> None:
-    run(
-        ats,
-        "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at, updated_at)"
-        " SELECT i, 'a' || i, 's', 'j', now(), now() FROM generate_series(1, %s) AS i",
-        [number],
-    )
-
-
 def spoil(ats: Ats, condition: str) -> None:
     run(ats, "UPDATE public.applications SET notes = 'bad' WHERE {condition}", condition=condition)
 
@@ -367,9 +336,9 @@ def bad(rows: list[Row]) -> set[str]:
 async def test_a_page_that_cannot_be_read_is_read_row_by_row_once(
     database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    insert_many(ats, 150)
+    fill(ats, 150)
     spoil(ats, "id IN (10, 50, 99)")
-    async with opened(a_config(database, columns=FRAGILE_STATUS)) as source:
+    async with opened(a_config(database, **FRAGILE)) as source:
         statements = Statements(monkeypatch)
 
         page = await source.reader.page(None, 150)
@@ -387,9 +356,9 @@ async def test_too_many_unreadable_rows_stop_the_watch(
     database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "_MOST", 25)
-    insert_many(ats, 60)
+    fill(ats, 60)
     spoil(ats, "id <= 25")
-    async with opened(a_config(database, columns=FRAGILE_STATUS)) as source:
+    async with opened(a_config(database, **FRAGILE)) as source:
         first = await source.reader.page(None, 24)
         with pytest.raises(SourceError) as raised:
             await source.reader.page(first.last, 24)
@@ -446,11 +415,10 @@ async def test_an_error_of_a_functions_own_sqlstate_is_its_rows_own_and_one_of_t
 async def test_an_application_is_found_among_rows_whose_id_cannot_be_read(
     database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch, *, composite: bool
 ) -> None:
-    insert_many(ats, 2500)
+    fill(ats, 2500)
     spoil(ats, "id IN (1, 1700)")
-    id_ = "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.hellowork_id END"
     key = ["id", "hellowork_id"] if composite else ["id"]
-    async with opened(a_config(database, key=key, columns={"application_id": {"sql": id_}})) as source:
+    async with opened(a_config(database, key=key, **FRAGILE_ID)) as source:
         for _ in range(2):
             read = await source.reader.by_application(["a2400", "a3"])
             assert {row.application_id for row in read.rows} == {"a2400", "a3"}

@@ -3,15 +3,13 @@
 import asyncio
 import gzip
 import socket
-import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import uvloop
 from support.emulated import Emulator
 from support.faults import Fault, HalfAnswer, Hang, LostAnswer, Reset, Status
 from support.sending import an_entry
@@ -137,41 +135,6 @@ def at_most(allocated: int) -> Iterator[None]:
         tracemalloc.stop()
 
 
-@contextmanager
-def flooding(answer: bytes) -> Iterator[str]:
-    """The URL of a server in another thread, which repeats an answer as fast as it can."""
-
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = server.accept()
-                with connection, suppress(OSError):
-                    connection.recv(65_536)
-                    while True:
-                        connection.sendall(answer * 10_000)
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        finally:
-            server.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-def test_interim_replies_without_end_take_little_memory() -> None:
-    """On uvloop, as the daemon: it read on while the client was busy with what it had."""
-
-    async def call(url: str) -> Reply:
-        async with Client({DEFAULT_ACCOUNT: {}}, timeout=20, connections=1) as client:
-            reply, _ = await client.call(an_entry(base_url=url))
-        return reply
-
-    with flooding(INTERIM[0]) as url, at_most(30 * MIB):
-        assert uvloop.run(call(url)) == NO_FINAL_REPLY
-
-
 async def test_another_protocol_is_no_answer(client: Client) -> None:
     switching = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     async with wire_server(saying(switching + UPDATED)) as wire:
@@ -190,17 +153,6 @@ async def test_what_a_refusal_says_is_kept_in_bounds(client: Client, hellowork: 
 
     assert (reply.status, reply.retry_after) == (400, "7")
     assert text == "é" * EXCERPT
-
-
-async def test_a_reply_that_repeats_our_secret_is_kept_without_it(hellowork: Emulator) -> None:
-    hellowork.inject(Status(status=401, body="not welcome: Bearer planted-secret"))
-    async with Client(
-        {DEFAULT_ACCOUNT: {"Authorization": "Bearer planted-secret"}}, timeout=20, connections=1
-    ) as client:
-        _, text = await client.call(an_entry(base_url=hellowork.url))
-
-    assert text.startswith("not welcome: ")
-    assert "planted-secret" not in text
 
 
 async def test_no_secret_is_in_what_is_said_of_a_failure(hellowork: Emulator) -> None:

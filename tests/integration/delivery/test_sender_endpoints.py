@@ -80,20 +80,15 @@ async def test_a_pause_is_known_after_a_restart(tmp_path: Path, hellowork: Emula
         assert wrong.startswith("paused: HTTP 401")
 
 
-@pytest.mark.parametrize("once", [True, False])
 async def test_a_pause_is_over_after_a_restart_with_credentials_that_are_accepted(
-    desk: Delivery, hellowork: Emulator, *, once: bool
+    desk: Delivery, hellowork: Emulator
 ) -> None:
     hellowork.inject(REFUSED)
     await desk.queue(hellowork.url, *IDS)
     await desk.send_once(policy=SLOW, concurrency=1)
     assert len(hellowork.calls) == 1
 
-    if once:
-        await desk.send_once(policy=SLOW)
-    else:
-        async with desk.sending(policy=SLOW):
-            await eventually(desk.is_settled, "everything is acknowledged")
+    await desk.send_once(policy=SLOW)
 
     assert await desk.is_settled()
     assert modes(desk)[-1] == "healthy"
@@ -112,22 +107,6 @@ async def test_the_whole_endpoint_waits_as_told(desk: Delivery, hellowork: Emula
 
     assert await desk.is_settled()
     assert modes(desk) == ["throttled", "healthy"]
-
-
-async def test_several_failures_in_a_row_open_the_endpoint(desk: Delivery, hellowork: Emulator) -> None:
-    hellowork.inject(for_ever(Reset()))
-    await desk.queue(hellowork.url, *IDS)
-
-    await desk.send_once(policy=SLOW, concurrency=1)
-
-    assert len(hellowork.calls) == FAILURES_TO_OPEN
-    assert modes(desk) == ["open"]
-    health = await desk.health(hellowork.url)
-    assert (health.mode, health.failures) == ("open", FAILURES_TO_OPEN)
-    assert health.reason == "the connection was lost before the answer"
-    # Those that got no call of their own are as good as new.
-    untouched = [entry for entry in await desk.store.report.entries("pending", None, 100) if not entry.attempted]
-    assert len(untouched) == len(IDS) - FAILURES_TO_OPEN
 
 
 # After an outage much waits, and what has just got up must not be knocked over by it.
@@ -306,20 +285,6 @@ async def test_no_more_calls_than_allowed_and_not_many_fewer(
     assert 0.5 * even < took < 5 * even
 
 
-async def test_each_endpoint_has_its_own(desk: Delivery) -> None:
-    async with Emulator() as one, Emulator() as other:
-        for number in range(5):
-            await desk.queue(one.url, f"one-{number}")
-            await desk.queue(other.url, f"other-{number}")
-        async with desk.sending(rate=2.5):
-            await eventually(desk.is_settled, "everything is acknowledged")
-
-        # Each takes 1.6 s, and one rate for both would take 3.6 s.
-        first = min(calls[0].received for calls in (one.calls, other.calls))
-        last = max(calls[-1].received for calls in (one.calls, other.calls))
-        assert last - first < 3.2
-
-
 class Paced:
     """An endpoint with a rate limit, and a monotonic clock that a test moves."""
 
@@ -343,6 +308,9 @@ def test_one_call_then_the_next_one_in_its_time() -> None:
 
     paced.call()
 
+    assert paced.endpoints.may_call(paced.endpoints.of(("https://other.example:443", "w"))), (
+        "each has a rate of its own"
+    )
     assert [paced.may_call(moment) for moment in (1000.0, 1000.2, 1000.25)] == [False, False, True]
 
 

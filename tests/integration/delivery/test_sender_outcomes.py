@@ -59,21 +59,6 @@ async def test_acknowledged(desk: Delivery, hellowork: Emulator) -> None:
     assert [(end.outcome, end.attempt) for end in desk.of_type(CallEnded)] == [("acknowledged", 1)]
 
 
-async def test_unknown_for_too_long_it_becomes_a_dead_letter(desk: Delivery, hellowork: Emulator) -> None:
-    hellowork.known = frozenset()
-    await desk.queue(hellowork.url, "a1")
-    await desk.send_once(policy=KEEPS_AT_IT)
-    desk.clock.ahead += HOUR
-
-    await desk.send_once(policy=KEEPS_AT_IT)
-
-    entry = await waiting_entry(desk.store)
-    assert entry.state == "dead"
-    assert entry.reason is not None
-    assert entry.reason.startswith("HelloWork still does not know the application: HTTP 404")
-    assert await events(desk) == ["queued", "answered", "dead-lettered"]
-
-
 @pytest.mark.parametrize(
     ("fault", "least", "most"),
     [

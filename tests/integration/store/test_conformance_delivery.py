@@ -29,7 +29,6 @@ from support.store_steps import (
     lose_answer,
     observe,
     story_of,
-    told_status,
     waiting_entry,
 )
 
@@ -258,19 +257,6 @@ async def end(store: Store, entry: Entry, result: CallResult, at: int = NOW) -> 
 
 
 class TestNothingNewer:
-    async def test_again_waits_for_its_time(self, store: Store) -> None:
-        entry = await under_way(store)
-
-        await end(store, entry, Retry(NOW + MINUTE))
-
-        waiting = await waiting_entry(store)
-        assert (waiting.state, waiting.due_at, waiting.reason) == ("pending", NOW + MINUTE, "HTTP 503")
-        assert (waiting.attempted, waiting.attempts, waiting.revision) == (True, 1, entry.revision)
-        assert waiting.first_attempt_at == NOW
-        assert await begin_calls(store, NOW + MINUTE - 1) == []
-        assert (await begin_call(store, NOW + MINUTE)).attempts == 2
-        assert await told_status(store) == "applied"
-
     async def test_again_remembers_since_when_hellowork_does_not_know_it(self, store: Store) -> None:
         entry = await under_way(store)
 

@@ -60,7 +60,6 @@ class TestVerifying:
         [
             verified(status="hired"),
             verified(job="J2"),
-            replace(verified(), content=a_content(deleted=True)),
             verified("a1", "another row"),
             verified("a2", "a1"),
         ],

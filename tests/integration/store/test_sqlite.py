@@ -6,25 +6,22 @@ import re
 import sqlite3
 import stat
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.builders import NOW, WATCH, an_observation
-from support.configurations import a_config
 from support.store_process import store_process
 from support.store_steps import adopt, observe, told_status, waiting_entry
 
-from cdc_sync.cli.check import check_store
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import Finding
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Access, Transaction
 from cdc_sync.store.lead import Leader, Standby
-from cdc_sync.store.sqlite import SqliteDriver, copy_store
+from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.sqlite.driver import SqliteTransaction, leading
 from cdc_sync.store.sqlite.schema import connect_copy, holder_of, locked
 
@@ -98,21 +95,6 @@ class TestBesideAnother:
 
         assert await store.operation.conditions() == []
         await reader.driver.close()
-
-    async def test_a_copy_is_whole_private_and_apart(
-        self, generous_umask: None, store: Store, path: Path, tmp_path: Path
-    ) -> None:
-        await observe(store, an_observation())
-        copied = tmp_path / "copy.db"
-
-        copy_store(path, copied)
-        await adopt(store, "a2")
-
-        copy = Store(SqliteDriver(copied))
-        assert await waiting_entry(copy) == await waiting_entry(store)
-        assert await copy.capture.known(WATCH, ["a2"]) == {}
-        assert mode(copied) == 0o600
-        await copy.driver.close()
 
     async def test_a_copy_for_a_dry_run_is_whole_apart_and_nowhere(
         self, store: Store, path: Path, tmp_path: Path
@@ -325,33 +307,3 @@ def test_the_lock_file_is_its_owners_alone(path: Path) -> None:
         (file,) = path.parent.iterdir()
 
     assert mode(file) == 0o600
-
-
-async def found(path: Path) -> dict[str, Finding]:
-    findings: list[Finding] = []
-    await check_store(a_config({"state.path": str(path)}), findings.append, ())
-    return {finding.check: finding for finding in findings}
-
-
-def wrong(findings: Mapping[str, Finding]) -> dict[str, str]:
-    return {name: finding.state for name, finding in findings.items() if finding.state != "ok"}
-
-
-async def test_no_store_yet(tmp_path: Path) -> None:
-    findings = await found(tmp_path / "state.db")
-
-    assert wrong(findings) == {}
-    assert "at its first start" in findings["store"].message
-    assert list(tmp_path.iterdir()) == []
-
-
-async def test_a_store_without_a_daemon(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    store = Store(SqliteDriver(path))
-    await store.databases.bind("ats of cluster 1")
-
-    findings = await found(path)
-
-    await store.driver.close()
-    assert wrong(findings) == {}
-    assert "nobody: no daemon runs" in findings["store-lock"].message
