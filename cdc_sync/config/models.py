@@ -37,8 +37,8 @@ class Config(Section):
         log: What is logged, and how it is written.
         notify: Who gets to know what needs a person.
         undecided: What `cdc-sync init` could not decide and what would send wrong things, each in words. Decide it,
-            correct the file, and remove the entry. While there is one, `cdc-sync run` refuses with exit code 78; `run
-            --dry-run`, `check` and `plan` start, but need real columns and the grants.
+            correct the file, and remove the entry. While there is one, `cdc-sync run` refuses with exit code 78;
+            `check`, `plan` and `run --dry-run` start, but need real columns, and the last two the grants.
     """
 
     database: Database = Field(default_factory=Database)

@@ -73,9 +73,9 @@ class Capture(Section):
             must not take NOTIFY's lock.
         watermark: In poll mode, the column by which changed rows are found: a timestamp or date that the ATS sets at
             every change, best indexed. Required then.
-        poll_interval: The pause between two polls, or with `wakeup: none` between two drains; 10ms or more. The default
-            costs next to nothing if the watermark is indexed. The pause is nine times the last poll's length if that is
-            more, up to a minute.
+        poll_interval: The pause between two polls, or between two drains with `wakeup: none` or where triggers cannot
+            notify (prepared transactions, synchronous standbys); 10ms or more. The default costs next to nothing if the
+            watermark is indexed. The pause is nine times the last poll's length if that is more, up to a minute.
         lookback: In poll mode, how far behind the newest finished transaction rows are read again: a row's timestamp is
             earlier than its commit by as much as its transaction lasted before its first write, and as application
             servers' clocks are behind. A row read again costs only a comparison.
