@@ -1,4 +1,4 @@
-"""docs/getting-started.md: its commands work as they stand there, in their order.
+"""README, docs/getting-started.md and docs/operations.md: their commands work as they stand there, in their order.
 
 A page that drifts from the program fails here. Left out is what installs programs: `make test` does that itself. The
 Debian package is installed in tests/systemd.
@@ -16,10 +16,11 @@ from support.daemon_process import Finished, free_port
 from support.hellowork_server import HelloWork
 from support.installation import API_KEY, merged
 from support.reader import ROOT, Step, Terminal, a_command, steps
+from support.waiting import wait_until
 
 from cdc_sync.demo.postgres import Server
 
-GUIDE = ROOT / "docs" / "getting-started.md"
+README, GUIDE = ROOT / "README.md", ROOT / "docs" / "getting-started.md"
 ATS = ROOT / "config" / "compose" / "ats.sql"
 
 EMULATOR = "127.0.0.1:8080"
@@ -89,6 +90,36 @@ def desk(tmp_path: Path, restartable_server: Server, hellowork: HelloWork) -> It
     with psycopg.connect(restartable_server.dsn_for("ats"), autocommit=True) as ats:
         ats.execute(ATS.read_bytes())
         yield Desk(folder, ats, emulator, terminal)
+
+
+def test_the_first_set_up_of_the_readme(desk: Desk, hellowork: HelloWork) -> None:
+    (block,) = steps(README, "First set-up")
+    install, init, *lines = block.lines
+    assert "pip install ." in install
+    terminal = desk.terminal()
+
+    terminal.run(init)
+    columns = {"application_id": "hellowork_id", "status": "status", "job_id": "job_id"}
+    desk.edit({"undecided": [], "watches": {"applications": {"columns": columns}}})
+    desk.edit({"hellowork": {"base_url": hellowork.url, "headers": {"X-Api-Key": "${HELLOWORK_API_KEY}"}}})
+    desk.edit({"admin": {"listen": None}})
+    for line in lines:
+        if line.startswith(("cdc-sync run --dry-run", "cdc-sync run  ")):
+            with terminal.running(line) as daemon:
+                daemon.wait_for(WATCHING)
+                if "--dry-run" not in line:
+                    desk.ats.execute("UPDATE applications SET status = 'interview' WHERE hellowork_id = 'hw-1'")
+                    wait_until(lambda: hellowork.told("hw-1") == [("interview", "job-2")], "the call")
+        else:
+            ended = terminal.run(line)
+            if "run --once" in line:
+                assert "10 applications known, 0 calls" in ended.output
+
+    assert {"cdc-sync check", "cdc-sync run --once", "cdc-sync plan"} <= {
+        line.partition("#")[0].strip() for line in lines
+    }
+    # An ordinary user may write nowhere else.
+    assert (desk.folder / "state.db").exists()
 
 
 def test_getting_started(desk: Desk, hellowork: HelloWork) -> None:

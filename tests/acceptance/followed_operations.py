@@ -1,4 +1,4 @@
-"""docs/operations.md: a service is upgraded, and taken back to the old version, by the commands as they stand there.
+"""docs/operations.md: set up as a service, upgraded, and back to the old version, by the commands as they stand there.
 
 The host is a folder, and the service is `cdc-sync run`: tests/systemd follows the same page under a booted systemd.
 """
@@ -116,7 +116,7 @@ class Host:
         }
         text = decided.replace("db.example", self.terminal.put["host=db.example"].removeprefix("host="))
         document = merged(merged(yaml.safe_load(self.config.read_text("utf-8")), yaml.safe_load(text)), here)
-        document.pop("undecided", None)
+        document.pop("undecided", None)  # versions before 0.2.0 do not know it
         self.config.write_text(yaml.safe_dump(document), encoding="utf-8")
 
 
@@ -154,9 +154,23 @@ def update(ats: psycopg.Connection, application_id: str, status: str) -> None:
     )
 
 
-def test_an_upgrade_and_the_way_back(host: Host, ats: psycopg.Connection, hellowork: HelloWork, tmp_path: Path) -> None:
+def test_the_service_is_configured_and_started(host: Host, ats: psycopg.Connection, hellowork: HelloWork) -> None:
+    a_command(host.folder / "bin")
+    commands, secrets = steps(PAGE, "Configure and start it")
+
+    host.follow(commands, secrets.text)
+
+    change(ats, hellowork, "hw-1", "interview")
+    host.stop()
+    assert len(hellowork.calls) == 1
+
+
+@pytest.mark.parametrize("version", EARLIER)
+def test_an_upgrade_and_the_way_back(
+    host: Host, ats: psycopg.Connection, hellowork: HelloWork, tmp_path: Path, version: str
+) -> None:
     try:
-        old = check_out(EARLIER["0.2.0"], tmp_path / "code")
+        old = check_out(EARLIER[version], tmp_path / "code")
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("there is no repository here that has this version")
     program = host.folder / "bin"
