@@ -32,11 +32,11 @@ def reference() -> str:
     return "\n".join([_HEADER, *_section("", written_out(), {})])
 
 
-def _section(path: str, keys: Schema, told: dict[str, str]) -> Iterator[str]:
-    """A section and those below it; `told` has the path of the section in which each item stood first."""
+def _section(path: str, keys: Schema, placed: dict[str, str]) -> Iterator[str]:
+    """A section and those below it; `placed` has the path of the section in which each item stood first."""
     below = {name: _below(key) for name, key in keys.items()}
     items = {name: _item(name, key) for name, key in keys.items() if below[name] is None}
-    first = {name: told.setdefault(item, path) for name, item in items.items()}
+    first = {name: placed.setdefault(item, path) for name, item in items.items()}
     yield from (item for name, item in items.items() if first[name] == path)
     for earlier in dict.fromkeys(first.values()):
         if earlier != path:
@@ -49,7 +49,7 @@ def _section(path: str, keys: Schema, told: dict[str, str]) -> Iterator[str]:
             here = f"{path}.{name}{ending}" if path else f"{name}{ending}"
             yield f"## `{here}`\n"
             yield textwrap.fill(keys[name]["description"], _WIDTH) + "\n"
-            yield from _section(here, inner, told)
+            yield from _section(here, inner, placed)
 
 
 def _below(key: Schema) -> tuple[str, Schema] | None:

@@ -1,4 +1,4 @@
-"""Ends in order, and at once: nothing is lost, and nothing is told that did not happen. See `make torture`, too."""
+"""Ends in order, and at once: nothing is lost, and nothing is sent that did not happen. See `make torture`, too."""
 
 import signal
 

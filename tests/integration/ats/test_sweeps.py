@@ -432,7 +432,7 @@ async def test_a_row_that_changed_is_read_until_it_is_told(ats: Ats, open_rig: O
         assert reads.keys == {"3"}, "it waits"
         await rig.deliver()
         await reads.sweep()
-        assert reads.keys == {"3"}, "what was told is compared once, and verified"
+        assert reads.keys == {"3"}, "what was sent is compared once, and verified"
         await reads.sweep()
         assert reads.keys == set()
 

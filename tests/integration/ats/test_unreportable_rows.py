@@ -146,7 +146,7 @@ async def test_of_applications_with_an_ignored_label_the_end_is_still_told(
         delete(ats, 1)
         delete(ats, 2)
         await (rig.drain.catch_up() if fast else rig.sweep())
-        assert await rig.later_calls() == [("a1", "deleted", "J1")], "of a2 HelloWork was never told"
+        assert await rig.later_calls() == [("a1", "deleted", "J1")], "a2 was never sent"
 
 
 async def test_a_sweep_learns_of_an_ignored_ones_new_row(ats: Ats, open_rig: OpenRig) -> None:
