@@ -175,8 +175,9 @@ def _kept(command: Sequence[str]) -> subprocess.Popen[bytes]:
 async def silence(sets: Iterable[str], daemon: str, servers: Iterable[str], *, begins: bool) -> None:
     """Drop packets between a daemon and servers, or let them pass again."""
     pairs = ", ".join(f"{daemon} . {server}" for server in servers)
-    verb = "add" if begins else "delete"
-    rules = "; ".join(f"{verb} element inet torture {name} {{ {pairs} }}" for name in sets)
+    # Another silence of the same pairs may have ended before: what is deleted is added first.
+    verbs = ("add",) if begins else ("add", "delete")
+    rules = "; ".join(f"{verb} element inet torture {name} {{ {pairs} }}" for name in sets for verb in verbs)
     await _do("nft", rules)
 
 
