@@ -88,7 +88,7 @@ def sender_settings(config: Config) -> SenderSettings:
         built=built_urls(config),
         horizon=sender_horizon(config),
         accounts=frozenset(accounts(config)),
-        expected=expected_endpoints(config),
+        expected=frozenset(expected_endpoints(config)),
     )
 
 
@@ -280,6 +280,6 @@ class Leading:
         with suppress(StoreError):
             await self.store.delivery.note_configured(config.watches, accounts(config))
         self._process.admin.use(config)
+        # Without a pause between: the sender's settings show which credentials a call had.
         self.sender.use(sender_settings(config))
-        # In one turn of the event loop: the sender's settings show which credentials a call had.
-        await self._client.use(make_client(config, self._process))
+        self._client.use(accounts(config))

@@ -75,50 +75,6 @@ class Caller(Protocol):
         """Send an entry's content; returns the reply, and an excerpt of its body."""
 
 
-class Client:
-    """HelloWork's API over HTTP; an async context manager.
-
-    Args:
-        accounts: the headers of each account's calls, by its name.
-        timeout: of a call, in seconds.
-        connections: at once, at most.
-    """
-
-    def __init__(self, accounts: Mapping[str, Mapping[str, str]], timeout: float, connections: int) -> None:
-        connector = aiohttp.TCPConnector(
-            limit=connections, ttl_dns_cache=60, socket_factory=partial(_a_socket, timeout)
-        )
-        self._opened = _Opened(connector, accounts, timeout)
-
-    async def use(self, other: Self) -> None:
-        """Use another client's connections and settings for later calls."""
-        before, self._opened = self._opened, other._opened
-        if not before.under_way:
-            await before.connector.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._opened.connector.close()
-
-    async def call(self, entry: Entry) -> tuple[Reply, str]:
-        """See `Caller`."""
-        opened = self._opened
-        opened.under_way += 1
-        try:
-            async with asyncio.timeout(opened.timeout):
-                return await opened.call(entry)
-        except Exception as error:  # noqa: BLE001 - an answer may break the library
-            return Reply(failure=_in_words(error)), ""
-        finally:
-            opened.under_way -= 1
-            if opened is not self._opened and not opened.under_way:
-                await opened.connector.close()
-
-
 @dataclass(frozen=True, slots=True)
 class _Origin:
     """What all calls of one account to one origin share.
@@ -131,18 +87,45 @@ class _Origin:
     hide: Callable[[str], str] = field(repr=False)
 
 
-@dataclass(slots=True)
-class _Opened:
-    """Connections with their settings."""
+class Client:
+    """HelloWork's API over HTTP; an async context manager.
 
-    connector: aiohttp.TCPConnector
-    accounts: Mapping[str, Mapping[str, str]] = field(repr=False)
-    timeout: float
-    under_way: int = 0
-    origins: dict[tuple[str, str], _Origin] = field(default_factory=dict, repr=False)
-    """By name and account."""
+    Args:
+        accounts: the headers of each account's calls, by its name.
+        timeout: of a call, in seconds.
+        connections: at once, at most.
+    """
+
+    def __init__(self, accounts: Mapping[str, Mapping[str, str]], timeout: float, connections: int) -> None:
+        self._timeout = timeout
+        self._connector = aiohttp.TCPConnector(
+            limit=connections, ttl_dns_cache=60, socket_factory=partial(_a_socket, timeout)
+        )
+        self.use(accounts)
+
+    def use(self, accounts: Mapping[str, Mapping[str, str]]) -> None:
+        """Use other headers for later calls."""
+        self._accounts = accounts
+        self._origins: dict[tuple[str, str], _Origin] = {}
+        """By name and account."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._connector.close()
 
     async def call(self, entry: Entry) -> tuple[Reply, str]:
+        """See `Caller`."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._call(entry)
+        except Exception as error:  # noqa: BLE001 - an answer may break the library
+            return Reply(failure=_in_words(error)), ""
+
+    async def _call(self, entry: Entry) -> tuple[Reply, str]:
         """See `Caller`.
 
         Raises:
@@ -151,9 +134,9 @@ class _Opened:
         body, key = request(entry.application_id, entry.content)
         name, target = _as_it_stands(entry.content.url)
         of = name, entry.content.account
-        origin = self.origins.get(of)
+        origin = self._origins.get(of)
         if origin is None:
-            origin = self.origins[of] = _origin(name, self.accounts[entry.content.account])
+            origin = self._origins[of] = _origin(name, self._accounts[entry.content.account])
         head = (
             f"POST {target} HTTP/1.1\r\n{origin.headers}Idempotency-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
@@ -188,7 +171,7 @@ class _Opened:
         self, request: aiohttp.ClientRequest
     ) -> tuple[aiohttp.connector.Connection, ResponseHandler, asyncio.Transport]:
         try:
-            connection = await self.connector.connect(request, [], _ENDLESS)
+            connection = await self._connector.connect(request, [], _ENDLESS)
         except BaseException:
             await asyncio.sleep(0)  # as above
             raise

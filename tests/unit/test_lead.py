@@ -116,10 +116,9 @@ async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of
     turns = dict[str, int]()
     turn = 0
 
-    async def used(self: Client, other: Client) -> None:
+    def used(self: Client, accounts: Mapping[str, Mapping[str, str]]) -> None:
         turns["client"] = turn
-        await use_client(self, other)
-        await asyncio.sleep(0)  # until its former connections are closed
+        use_client(self, accounts)
 
     use_client = Client.use
     monkeypatch.setattr(Client, "use", used)
