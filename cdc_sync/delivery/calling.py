@@ -1,6 +1,6 @@
 """One call: its address, its reply, and what that means for its entry and for its endpoint."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from cdc_sync.core import events
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.replies import (
+    HEALTHY,
     DeadLetter,
     Finished,
     Health,
@@ -57,50 +58,37 @@ class Calls:
         return end._replace(reply={**end.reply, "seconds": round(seconds, 4)})
 
     async def _call(self, entry: Entry, endpoint: Endpoint) -> Finished:
-        settings = self.endpoints.settings
+        endpoints, settings = self.endpoints, self.endpoints.settings
         reply, excerpt = await self.caller.call(entry)
-        now, chance = self.endpoints.clock(), self.chance()
+        now, chance = endpoints.clock(), self.chance()
         # A date is compared with the wall clock.
         meaning = meaning_of(reply, now if reply.retry_after is None else wall_clock())
         why = describe(reply, excerpt)
         # Old credentials prove nothing about new ones.
-        if settings is self.endpoints.settings or meaning.kind != "refused credentials":
-            self._judge(endpoint, after(endpoint.health, meaning, why, settings.policy, now=now, chance=chance))
+        if settings is endpoints.settings or meaning.kind != "refused credentials":
+            before = endpoint.health
+            endpoint.heed(after(before, meaning, why, settings.policy, now=now, chance=chance))
+            if endpoint.health != before and endpoints.all.get(endpoint.name) is endpoint:  # its account is still there
+                endpoints.unsaved[endpoint.name] = endpoint.health
+                self.changed()
+                self._report(endpoint, before)
         detail: dict[str, Any] = {"status": reply.status, "reason": why}
         if excerpt:
             detail["body"] = excerpt
         return Finished(entry, result_of(entry, meaning, why, settings.policy, now=now, chance=chance), detail, now)
 
-    def _judge(self, endpoint: Endpoint, health: Health) -> None:
-        before, endpoints = endpoint.health, self.endpoints
-        endpoint.heed(health)
-        is_gone = endpoints.all.get(endpoint.name) is not endpoint
-        if health == before or is_gone:
-            return
-        endpoints.unsaved[endpoint.name] = health
-        self.changed()
-        if health.mode != before.mode or (health.mode != "healthy" and health.reason != before.reason):
-            self._report(endpoint)
+    def report(self, pending: Iterable[str]) -> None:
+        """Report again which of the endpoints with something pending keep it waiting."""
+        for name in dict.fromkeys(pending):
+            endpoint = self.endpoints.all.get(name)
+            if endpoint is not None:
+                self._report(endpoint, HEALTHY)
 
-    def report_learned(self, pending: Collection[str]) -> None:
-        """Report the health that the store had of an endpoint, once it is among those with something pending."""
-        for endpoint in [each for each in self.endpoints.unreported if each.name in pending]:
-            self.endpoints.unreported.discard(endpoint)
-            self._report(endpoint)
-
-    def _report(self, endpoint: Endpoint) -> None:
+    def _report(self, endpoint: Endpoint, before: Health) -> None:
         health = endpoint.health
-        wait = max(health.until - self.endpoints.clock(), 0) / 1000
-        self.observe(events.EndpointChanged(endpoint.name, health.mode, health.reason, wait))
-
-
-_REDIRECT = "HTTP %(status)s, a redirect, which is never followed (is hellowork.base_url right?)"
-_REPLIES = {
-    "http": "HTTP %(status)s",
-    "http-answer": "HTTP %(status)s: %(answer)s",
-    "redirect": _REDIRECT,
-    "redirect-answer": f"{_REDIRECT}: %(answer)s",
-}
+        if health.mode != before.mode or (health.mode != "healthy" and health.reason != before.reason):
+            wait = max(health.until - self.endpoints.clock(), 0) / 1000
+            self.observe(events.EndpointChanged(endpoint.name, health.mode, health.reason, wait))
 
 
 def describe(reply: Reply, excerpt: str) -> str:
@@ -113,7 +101,12 @@ def describe(reply: Reply, excerpt: str) -> str:
     line = " ".join(excerpt.split())[:200]
     if 200 <= reply.status < 300:  # noqa: PLR2004 - HTTP's classes are numbers
         return f"HTTP {status}: {line}" if line else f"HTTP {status}"  # no reason for a failure: no French
-    code = "redirect" if 300 <= reply.status < 400 else "http"  # noqa: PLR2004 - as above
+    if 300 <= reply.status < 400:  # noqa: PLR2004 - as above
+        return coded(
+            "redirect",
+            "HTTP %(status)s, a redirect, which is never followed (is hellowork.base_url right?)",
+            status=status,
+        )
     if not line:
-        return coded(code, _REPLIES[code], status=status)
-    return coded(f"{code}-answer", _REPLIES[f"{code}-answer"], status=status, answer=line)
+        return coded("http", "HTTP %(status)s", status=status)
+    return coded("http-answer", "HTTP %(status)s: %(answer)s", status=status, answer=line)

@@ -42,7 +42,7 @@ class SenderSettings:
         built: the base URL of each watch with built URLs, which are built again, for the same reason.
         horizon: milliseconds; a due time further ahead comes from a wrong clock, and counts as due.
         accounts: the configured ones: entries of others wait.
-        expected: endpoints that are known before they have an entry.
+        expected: endpoints that will have entries.
     """
 
     concurrency: int
@@ -52,7 +52,7 @@ class SenderSettings:
     built: Mapping[str, str]
     horizon: int
     accounts: Collection[str] = frozenset({DEFAULT_ACCOUNT})
-    expected: Collection[str] = ()
+    expected: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True, eq=False)
@@ -94,7 +94,6 @@ class Endpoints:
         monotonic: for the pace: seconds.
         all: the endpoints, by name.
         unsaved: the healths that the store does not have yet.
-        unreported: those whose health was read from the store, and is reported once something is pending for them.
         under_way: how many calls, to all of them.
         paused: endpoints that an operator has paused.
         until: only what is due then is delivered.
@@ -105,7 +104,6 @@ class Endpoints:
     monotonic: Callable[[], float] = time.monotonic
     all: dict[str, Endpoint] = field(default_factory=dict)
     unsaved: dict[str, Health] = field(default_factory=dict)
-    unreported: set[Endpoint] = field(default_factory=set)
     under_way: int = 0
     paused: frozenset[str] = frozenset()
     until: int = sys.maxsize
@@ -122,13 +120,8 @@ class Endpoints:
     def learn(self, healths: Mapping[str, Health]) -> None:
         """Take over the healths that the store has."""
         for name, health in healths.items():
-            if not self.is_configured(name):
-                continue
-            endpoint = self.all.setdefault(name, Endpoint(name))
-            endpoint.heed(with_other_credentials(health))
-            if health.mode != "healthy":
-                self.unreported.add(endpoint)
-        self._expect()
+            if self.is_configured(name):
+                self.all.setdefault(name, Endpoint(name)).heed(with_other_credentials(health))
 
     # What is admitted.
 
@@ -153,7 +146,8 @@ class Endpoints:
         if self.settings.rate is not None and self.monotonic() < endpoint.may_call_at:
             return False
         half = (self.settings.concurrency + 1) // 2
-        if len(self.all) > 1 and not endpoint.is_quick and endpoint.under_way >= half:
+        is_alone = len(self.all) == 1 and self.settings.expected <= self.all.keys()
+        if not (is_alone or endpoint.is_quick) and endpoint.under_way >= half:
             return False  # the others must not wait for a slow one
         return self.admits(endpoint) != "none" and endpoint.under_way < endpoint.most
 
@@ -183,13 +177,8 @@ class Endpoints:
         self.settings = settings
         gone = [name for name in self.all if not self.is_configured(name)]
         for name in gone:
-            self.unreported.discard(self.all.pop(name))
+            del self.all[name]
             self.unsaved.pop(name, None)
         for endpoint in self.all.values():
             endpoint.health = with_other_credentials(endpoint.health)
-        self._expect()
         return gone
-
-    def _expect(self) -> None:
-        for name in self.settings.expected:
-            self.all.setdefault(name, Endpoint(name))

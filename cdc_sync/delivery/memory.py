@@ -64,13 +64,6 @@ class Lanes:
         if at <= self.endpoints.until:
             self.unread[lane] = min(at, self.unread.get(lane, at))
 
-    def next_at(self) -> float:
-        """When a lane is due, or its endpoint admits calls again, of those that wait for their time."""
-        now = self.endpoints.clock()
-        lanes = [(lane, at) for lane, at in self.unread.items() if not self.waits(lane)]
-        times = [max(at, self.endpoints.of(lane).health.until) for lane, at in lanes]
-        return min((at for at in times if at > now), default=math.inf)
-
     def waits(self, lane: Lane) -> bool:
         """Whether a lane's watch is withheld, or its account is not configured."""
         endpoint, watch = lane
@@ -207,7 +200,10 @@ class Memory:
             return None
         for endpoint in self.loaded:
             is_fewer = chosen is None or endpoint.under_way < chosen.under_way
-            if is_fewer and endpoints.may_call(endpoint) and (first := self._first(endpoint)) is not None:
+            if not (is_fewer and endpoints.may_call(endpoint)):
+                continue
+            first = next((each for each in endpoint.ready if each[1] not in self.deciding), None)
+            if first is not None:
                 chosen, of = endpoint, first
                 if not chosen.under_way:
                     break
@@ -220,18 +216,18 @@ class Memory:
         endpoints.begin(chosen)
         return entry, chosen
 
-    def _first(self, endpoint: Endpoint) -> EntryId | None:
-        """The first entry about whose application no apply decides."""
-        return next((each for each in endpoint.ready if each[1] not in self.deciding), None)
-
     def seconds_left(self) -> float:
-        """Seconds until a lane may be read, or a rate limit allows a call; infinite if nothing waits for that."""
-        left = (self.lanes.next_at() - self.endpoints.clock()) / 1000
-        if self.endpoints.settings.rate is not None:
-            moment = self.endpoints.monotonic()
-            waits = [endpoint.may_call_at - moment for endpoint in self.loaded if endpoint.may_call_at > moment]
-            left = min([left, *waits])
-        return left
+        """Seconds until a lane is due, its endpoint admits calls again, or a rate limit allows one; of those to come.
+
+        Infinite if nothing waits for that.
+        """
+        endpoints, lanes = self.endpoints, self.lanes
+        now, moment = endpoints.clock(), endpoints.monotonic()
+        unread = [(lane, at) for lane, at in lanes.unread.items() if not lanes.waits(lane)]
+        left = [(max(at, endpoints.of(lane).health.until) - now) / 1000 for lane, at in unread]
+        if endpoints.settings.rate is not None:
+            left += [endpoint.may_call_at - moment for endpoint in self.loaded]
+        return min((seconds for seconds in left if seconds > 0), default=math.inf)
 
     def completed(self, of: EntryId) -> None:
         """The result of an entry's call is in the store."""

@@ -193,8 +193,6 @@ class Sender(BesideApply):
                     raise
                 await asyncio.sleep(self._store_retry)
                 self._look()
-            if endpoints.unreported:
-                self._calls.report_learned({name for name, _ in memory.lanes.unread})
             self._dispatch()
             if self._once and not (memory.entries or memory.deciding or self._woken.is_set()):
                 self._stopping = True
@@ -218,8 +216,10 @@ class Sender(BesideApply):
         if endpoints.monotonic() >= self._look_at:
             # Set before the answer: a look that is wanted meanwhile must not be lost.
             self._look_at = endpoints.monotonic() + self._look_every
-            for lane, due_at in (await self._outbox.lanes()).items():
+            lanes = await self._outbox.lanes()
+            for lane, due_at in lanes.items():
                 memory.lanes.read_at(lane, due_at)
+            self._calls.report(name for name, _ in lanes)
         if wanted := memory.take_wanted():
             latest = endpoints.clock() + endpoints.settings.horizon
             await self._outbox.due(wanted, endpoints.now(), latest, memory.take_in)

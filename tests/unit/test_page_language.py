@@ -22,7 +22,7 @@ from cdc_sync.core import events as seen
 from cdc_sync.core.conditions import NONE, fold
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.replies import Mode, Reply
-from cdc_sync.delivery.calling import _REPLIES, describe
+from cdc_sync.delivery.calling import describe
 from cdc_sync.store import errors as store_errors
 
 ENGLISH_PAGE, FRENCH_PAGE = LANGUAGES["en"], LANGUAGES["fr"]
@@ -68,7 +68,7 @@ def _given() -> set[tuple[str, str]]:
         if b"coded(" in (content := file.read_bytes())
         for _, text, _, code in extract("python", BytesIO(content), keywords)
     }
-    given |= {*conditions._REASONS.values(), *zone._TEXTS.items(), *_REPLIES.items(), *REFUSALS.items()}
+    given |= {*conditions._REASONS.values(), *zone._TEXTS.items(), *REFUSALS.items()}
     given |= {(f"endpoint-{mode}", f"{mode}: %(reason)s") for mode in get_args(Mode) if mode != "healthy"}
     texts = {each["code"]: each["text"] for each in errors.texts()["meanings"]}
     texts |= {**errors.texts()["messages"], **errors.texts()["reasons"]}
