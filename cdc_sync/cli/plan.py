@@ -165,13 +165,6 @@ SELECT * FROM (SELECT {label} AS label, pg_catalog.count(*) AS number FROM {tabl
  LIMIT {most}
 """
 
-_SENDS_NOTHING = {
-    "ignore": "nothing (status.unmapped)",
-    "dead-letter": "nothing: a dead letter",
-    "skip": "nothing: a row without a status cannot be reported",
-}
-"""What the table shows instead of a status, by the action."""
-
 
 async def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show each label of the status column, how many rows have it, and what is sent for it. Reads no other column."""
@@ -211,7 +204,7 @@ def _label(rules: StatusRules, label: str, rows: int) -> Json:
 
 
 def _cells_of_label(item: Json) -> tuple[object, ...]:
-    label, sent = item["label"] or "(NULL or blank)", item["sent"] or _SENDS_NOTHING[item["action"]]
+    label, sent = item["label"] or "(NULL or blank)", item["sent"] or f"nothing ({item['action']})"
     code = item["sent"] and code_meant(item["sent"])
     remark = f"HelloWork writes {code}" if code else None if item["rows"] else "no row has it"
     return item["watch"], label, item["rows"], sent, "yes" if item["mapped"] else "", remark

@@ -147,8 +147,7 @@ async def install(  # noqa: PLR0917 - typer's options
     else:
         config = await target.selected(watch)
         if not noticed(config.watches):
-            nothing = "Nothing to install: no watch is in capture.mode notify; poll needs no triggers."
-            say(nothing if apply else f"-- {nothing}")
+            say("-- Nothing to install: no watch is in capture.mode notify; poll needs no triggers.")
             return
         script = scripts.installation(config, owner)
     await target.put_out(script, apply=apply)
