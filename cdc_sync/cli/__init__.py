@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from cdc_sync import __version__, signals
-from cdc_sync.cli.context import misused, say, say_lines
+from cdc_sync.cli.context import say, say_lines
 from cdc_sync.config import ConfigurationError
 from cdc_sync.core.failures import OperationError
 
@@ -51,23 +51,9 @@ class _Commands(TyperGroup):
             self.commands[cmd_name] = typer.main.get_group(alone).commands[cmd_name]
         return super().get_command(ctx, cmd_name)
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse bytes that are no text of the locale: no store and no database accepts them."""
-        given = " ".join(args)
-        try:
-            given.encode()
-        except UnicodeEncodeError:
-            raise misused(f"this is no text in the locale's encoding: {given}") from None
-        return super().parse_args(ctx, args)
-
     def invoke(self, ctx: Any) -> None:
         """Run the command; one that waits gets an event loop."""
-        try:
-            found = super().invoke(ctx)
-        except Exception as error:  # NoSuchOption of typer's click
-            if (option := getattr(error, "option_name", None)) in {"--config", "--version"}:
-                raise misused(f"{option} stands before the command") from None
-            raise
+        found = super().invoke(ctx)
         if iscoroutine(found):
             asyncio.run(found)
 
@@ -110,8 +96,8 @@ def main() -> None:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed
             setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115 - until the end
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for locales without UTF-8; nobody chose another way
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for locales without UTF-8
     # The driver also logs what it raises.
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     try:

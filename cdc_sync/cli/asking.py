@@ -8,9 +8,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
-from cdc_sync.cli.context import acting
+import typer
+
+from cdc_sync.cli.context import acting, opened
 from cdc_sync.config import Config
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import StoreError
@@ -18,7 +21,7 @@ from cdc_sync.core.outbox import EntryId
 from cdc_sync.store import Store
 from cdc_sync.store.acts import DEADLINE, Request, in_steps, read_answer
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.opening import opened_alone, opened_beside
+from cdc_sync.store.opening import opened_alone
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -30,18 +33,26 @@ _LOOKS_EVERY = 0.05
 """Seconds between two looks for an answer."""
 
 
+@dataclass(frozen=True, slots=True)
 class Asking:
     """A command's requests, one after the other.
 
     Attributes:
+        config: the configuration, with the tenants that the store knows.
         store: the store, for reading, and for requests.
-        by: whose they are, for the record.
+        action: the command's name, for the record.
+        on: what it is about, for the record.
     """
 
-    def __init__(self, config: Config, store: Store, by: PersonActed) -> None:
-        self.store = store
-        self.by = by
-        self._config = config
+    config: Config
+    store: Store
+    action: str
+    on: str | None
+
+    @property
+    def by(self) -> PersonActed:
+        """Whose act it is, now."""
+        return acting(self.store, self.action, self.on)
 
     async def ask(self, request: Request[A]) -> A:
         """Have a request executed; returns its answer.
@@ -76,7 +87,7 @@ class Asking:
 
     async def _execute_if_nobody_leads(self) -> None:
         try:
-            async with opened_alone(self._config) as store:
+            async with opened_alone(self.config) as store:
                 while await store.operation.execute_next(captured=None):
                     pass
         except StoreError as error:
@@ -85,11 +96,12 @@ class Asking:
 
 
 @asynccontextmanager
-async def asking(config: Config, action: str, on: str | None) -> AsyncIterator[Asking]:
-    """A command's way to change the store; `action` is its name, for the record, and `on` is what it is about.
+async def asking(context: typer.Context, watch: str | None = None, on: str | None = None) -> AsyncIterator[Asking]:
+    """A command's way to change the store; `on` is what it is about, if not this watch.
 
     Raises:
         StoreError: the store cannot be used, does not exist yet, or was not set up by this version.
+        typer.BadParameter: the watch is neither configured nor in the store.
     """
-    async with opened_beside(config, "requests") as store:
-        yield Asking(config, store, acting(store, action, on))
+    async with opened(context, watch, "requests") as (config, store):
+        yield Asking(config, store, str(context.info_name), on or watch)

@@ -35,7 +35,7 @@ from cdc_sync.core.events import Event
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell, check_clock, clock_skew, found
 from cdc_sync.core.status_url import is_loopback
-from cdc_sync.core.watch_names import MOST_LISTED, listed
+from cdc_sync.core.watch_names import SEPARATOR, listed
 from cdc_sync.daemon.logs import LINES
 from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.tenants import Tenants
@@ -64,47 +64,44 @@ _PATIENCE = 10.0
 
 _SECOND = 1_000
 _SERVER_ERROR = 500
-_PROXY_WANTED = 407
 
 
 async def check(context: typer.Context, as_json: JsonOption = False, watch: WatchOption = None) -> None:
     """Check every precondition, with the remedy for each that fails. Safe while the daemon runs; changes nothing."""
-    report = Report(shows=not as_json)
+    findings = list[Finding]()
+
+    def tell(finding: Finding) -> None:
+        findings.append(finding)
+        if not as_json:
+            show(finding)
+
     try:
         config = configured(context)
     except ConfigurationError as error:
         if as_json:
             print_json([_configuration("failed", problem)._asdict() for problem in error.problems])
         raise
-    report.tell(Finding("configuration", "ok", f"{context.obj} is valid"))
+    tell(Finding("configuration", "ok", f"{context.obj} is valid"))
     for warning in suspicious(config, context.obj):
-        report.tell(_configuration("warning", warning))
-    await _check(config, watch, report)
-    states = Counter(finding.state for finding in report.findings)
+        tell(_configuration("warning", warning))
+    await _check(config, watch, tell)
+    states = Counter(finding.state for finding in findings)
     if as_json:
-        print_json([finding._asdict() for finding in report.findings])
+        print_json([finding._asdict() for finding in findings])
     else:
         say(f"{states.total()} checks: {states['failed']} failed, {states['warning']} warning(s)")
     if states["failed"]:
         raise typer.Exit(1)
 
 
-class Report:
-    """Collects findings, and shows them; of `many` watches only those not ok."""
-
-    def __init__(self, *, shows: bool) -> None:
-        self.findings: list[Finding] = []
-        self.many: Collection[str] = ()
-        self._shows = shows
-
-    def tell(self, finding: Finding) -> None:
-        """Collect a finding."""
-        self.findings.append(finding)
-        if self._shows and (finding.state != "ok" or finding.watch not in self.many):
-            about = " ".join(filter(None, (finding.database, finding.watch, finding.check)))
-            say(f"{finding.state:7}  {about}: {finding.message}")
-            for line in (finding.remedy or "").splitlines():
-                say(f"         → {line}")
+def show(finding: Finding) -> None:
+    """Print a finding; of tenants, of which there may be a thousand, only those not ok."""
+    if finding.state == "ok" and SEPARATOR in (finding.watch or ""):
+        return
+    about = " ".join(filter(None, (finding.database, finding.watch, finding.check)))
+    say(f"{finding.state:7}  {about}: {finding.message}")
+    for line in (finding.remedy or "").splitlines():
+        say(f"         → {line}")
 
 
 def _configuration(state: State, problem: Problem) -> Finding:
@@ -112,12 +109,10 @@ def _configuration(state: State, problem: Problem) -> Finding:
     return Finding("configuration", state, str(problem), problem.remedy or f"Correct {place} in the configuration.")
 
 
-async def _check(config: Config, watch: str | None, report: Report) -> None:
+async def _check(config: Config, watch: str | None, tell: Tell) -> None:
     """Check everything."""
-    tell = report.tell
     config, refused = await _find_tenants(config, tell)
     only = chosen(config, watch)
-    report.many = only if len(only) > MOST_LISTED else ()
     if config.state.backend == "postgres" and config.state.dsn is not None:
         tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
     positions = await check_store(config, tell, refused)
@@ -271,8 +266,7 @@ async def _check_place(place: URL, patience: float, tell: Tell) -> None:
         cause = error.__cause__ or error
         tell(_found("endpoint/failed", place=place, why=f"{type(cause).__name__}: {cause}"))
         return
-    is_unwell = status >= _SERVER_ERROR or status == _PROXY_WANTED
-    tell(_found(f"endpoint/{'unwell' if is_unwell else 'answered'}", place=place, status=status))
+    tell(_found(f"endpoint/{'unwell' if status >= _SERVER_ERROR else 'answered'}", place=place, status=status))
     try:
         theirs = from_datetime(parsedate_to_datetime(date))
     except (TypeError, ValueError):

@@ -27,9 +27,9 @@ class _Visible(Console):
 console = _Visible(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 100_000)
 
 
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[object]], caption: str | None = None) -> None:
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Print a table; None is an empty cell."""
-    table = Table(*columns, caption=caption)
+    table = Table(*columns)
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     console.print(table)

@@ -8,23 +8,22 @@ import os
 import pwd
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from cdc_sync.ats.database import Database
 from cdc_sync.ats.discovery import Discovery, discover
-from cdc_sync.config import Config, Problem, Watch, exposures, load, warnings
+from cdc_sync.config import Config, Problem, exposures, load, warnings
 from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import HIDDEN, visible, visible_json, visible_lines
 from cdc_sync.core.watch_names import SEPARATOR, listed, matches
-from cdc_sync.daemon.watching import make_database
 from cdc_sync.store import Store
+from cdc_sync.store.driver import Access
 from cdc_sync.store.opening import opened_beside
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -101,38 +100,27 @@ def suspicious(config: Config, path: Path) -> list[Problem]:
 
 
 class Opened(NamedTuple):
-    """The store, for reading, and the configuration with the tenants in it."""
+    """The store, and the configuration with the tenants in it."""
 
     config: Config
     store: Store
 
 
 @asynccontextmanager
-async def opened(context: typer.Context, watch: str | None = None) -> AsyncIterator[Opened]:
+async def opened(context: typer.Context, watch: str | None = None, access: Access = "read") -> AsyncIterator[Opened]:
     """The store beside a running daemon; does not query the ATS.
 
     Raises:
         typer.BadParameter: the watch is neither configured nor in the store.
     """
     config = configured(context)
-    async with opened_beside(config) as store:
+    async with opened_beside(config, access) as store:
         names = await store.report.counts()
         # This user may be unable to read credentials.
         config, _ = expanded(config, tenants_named(config, names), lambda _: HIDDEN)
         if watch is not None:
             meant(watch, [*config.watches, *names])
         yield Opened(config, store)
-
-
-async def in_tables(
-    config: Config,
-    store: Store,
-    watches: Sequence[str],
-    question: Callable[[Database, str, Watch], Awaitable[set[str]]],
-) -> dict[str, set[str]]:
-    """The answers of watches' tables, by watch. Raises `SourceError` if one cannot be read."""
-    databases = {name: make_database(config, config.database_name(name), store) for name in watches}
-    return {name: await question(databases[name], name, config.watches[name]) for name in watches}
 
 
 def acting(store: Store, action: str, on: str | None = None) -> PersonActed:

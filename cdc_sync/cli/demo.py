@@ -47,8 +47,4 @@ def demo(
     # The emulator needs no PostgreSQL.
     from cdc_sync.demo.show import run_demo  # noqa: PLC0415 - as above
 
-    try:
-        raise typer.Exit(run_demo(mode, say_lines, keep=keep))
-    except KeyboardInterrupt:
-        say("Stopped; nothing is left behind.", err=True)
-        raise typer.Exit(130) from None
+    raise typer.Exit(run_demo(mode, say_lines, keep=keep))

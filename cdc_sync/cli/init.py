@@ -13,13 +13,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from cdc_sync.ats.connection import Connection, connected
 from cdc_sync.ats.survey import Survey, Table, in_yaml, some_values, survey
 from cdc_sync.cli.console import templates, text
-from cdc_sync.cli.context import misused, print_json, put_out, say, say_lines, suspicious, writing
+from cdc_sync.cli.context import print_json, put_out, say, say_lines, suspicious, writing
 from cdc_sync.cli.guessing import FIELDS, Proposal, expressions, listing, propose, rank, status_like
 from cdc_sync.config import example as example_text
 from cdc_sync.config import json_schema, load
 from cdc_sync.config.meanings import is_personal
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.identifiers import IdentifierError, parse_qualified, written
+from cdc_sync.core.identifiers import written
 from cdc_sync.core.watch_names import listed
 
 _WIDTH = 118
@@ -105,15 +105,13 @@ def _ranked(seen: Survey) -> list[Table]:
 
 
 def _table_named(seen: Survey, given: str) -> Table:
-    try:
-        name = parse_qualified(given)
-    except IdentifierError as error:
-        raise misused(f"{given!r} is no table's name: {error}", "--table") from None
-    found = [one for one in seen.tables if one.name.name == name.name and name.schema in {None, one.name.schema}]
+    found = [one for one in seen.tables if given in {one.name.name, str(one.name)}]
     if not found:
-        raise OperationError(f"The database {seen.database} has no table {name}")
+        raise OperationError(f"The database {seen.database} has no table {given}")
     if found[1:]:
-        raise OperationError(f"Several tables are called {name}. Say which: {listed([str(one.name) for one in found])}")
+        raise OperationError(
+            f"Several tables are called {given}. Say which: {listed([str(one.name) for one in found])}"
+        )
     return found[0]
 
 
@@ -160,8 +158,6 @@ def files(
     ] = None,
 ) -> None:
     """Write the systemd units, the alerts for Prometheus and the dashboard for Grafana. No file is overwritten."""
-    if docs is not None and not re.fullmatch(r"https?://[!#-\[\]-~]+", docs):
-        raise misused(f"expected an address that begins with http, not {docs!r}", "--docs")
     served_at = f"{docs.rstrip('/')}/" if docs else ""
     texts = {folder / each.name: each.read_text("utf-8") for each in resources("cdc_sync").joinpath("files").iterdir()}
     with writing(folder):

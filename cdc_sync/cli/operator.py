@@ -3,7 +3,7 @@
 A command reads, shows and asks first. Then it has the request executed: see `asking`.
 """
 
-from collections.abc import Collection
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,10 @@ from cdc_sync.admin.story import facts
 from cdc_sync.admin.watches import Json
 from cdc_sync.ats.beginning import positions_elsewhere
 from cdc_sync.ats.connection import connected
+from cdc_sync.ats.database import Database
 from cdc_sync.ats.facts import hosts_of, server_facts
 from cdc_sync.ats.rows_elsewhere import with_row, without_live_row
-from cdc_sync.cli.asking import asking
+from cdc_sync.cli.asking import Asking, asking
 from cdc_sync.cli.console import print_table, print_text
 from cdc_sync.cli.context import (
     JsonOption,
@@ -28,7 +29,6 @@ from cdc_sync.cli.context import (
     configured,
     confirm,
     has_tenant,
-    in_tables,
     misused,
     opened,
     print_json,
@@ -39,11 +39,12 @@ from cdc_sync.cli.context import (
 from cdc_sync.config.models import accounts
 from cdc_sync.core.content import iso
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.outbox import Entry, EntryId
+from cdc_sync.core.outbox import Entry, EntryId, EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.watch_names import listed, matches
+from cdc_sync.daemon.watching import make_database
 from cdc_sync.store import acts
-from cdc_sync.store.acts import Chosen
+from cdc_sync.store.acts import Chosen, SeenEntry
 from cdc_sync.store.opening import opened_alone, place_of
 from cdc_sync.store.protocol import FROM_DATABASE, HeldGroup, Only
 from cdc_sync.store.sqlite import copy_store
@@ -59,9 +60,6 @@ EndpointArgument = Annotated[
 IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="APPLICATION_ID…", show_default=False)]
 
 _MOST_ENTRIES, _SHOWN = 1_000_000, 50
-_NAMED = 10
-"""Most transitions in a question."""
-
 
 # Decisions about entries.
 
@@ -132,22 +130,17 @@ async def decide_held(
     """Release or discard held entries, by the command's name."""
     transition = transition and transition.replace("->", "→")  # it may have been typed
     which = Chosen(tuple(ids) if ids else None, only, transition, account)
-    async with opened(context, watch) as (config, store):
+    async with asking(context, watch) as asked:
         # Before what is shown of them.
-        entries = await store.operation.chosen("held", watch, which)
-        groups = await store.operation.held_groups(watch, which)
-    if transition and not entries:
-        raise OperationError(f"nothing held is {transition!r}; `cdc-sync fuse show` names transitions")
-    shown = [f"{group.number} × {group.transition}" for group in groups[:_NAMED]]
-    more = [f"{len(groups) - _NAMED} more kinds"] if len(groups) > _NAMED else []
-    decision = _DECISIONS[str(context.info_name)]
-    if entries:
-        confirm(f"{'; '.join([*shown, *more])} will be {decision.follows}.", yes=yes)
-    async with asking(config, str(context.info_name), watch) as asked:
-        done = await asked.ask_in_steps(partial(decision.request, "held", watch, by=asked.by), entries)
-    say(f"{len(done)} {decision.done}")
+        entries = await asked.store.operation.chosen("held", watch, which)
+        groups = await asked.store.operation.held_groups(watch, which)
+        if transition and not entries:
+            raise OperationError(f"nothing held is {transition!r}; `cdc-sync fuse show` names transitions")
+        shown = listed([f"{group.number} × {group.transition}" for group in groups], "; ")
+        done = await _decide(asked, "held", watch, entries, shown, yes=yes)
+    say(f"{len(done)} {_DECISIONS[asked.action].done}")
     why = "is not held, or not as was asked for; `cdc-sync explain {}` shows what is known of it"
-    _complain(set(ids or ()) - {id_ for _, id_ in done}, why)
+    _complain(ids, done, why)
 
 
 @dead_letters.command("list")
@@ -178,25 +171,33 @@ async def decide_dead(
     """Retry or discard dead letters, by the command's name."""
     if bool(ids) == every:
         raise misused("name applications, or say --all")
-    async with opened(context, watch) as (config, store):
-        entries = await store.operation.chosen("dead", watch, Chosen(tuple(ids) if ids else None))
-    if every and not entries:
-        say("No dead letters.")
-        return
-    decision = _DECISIONS[str(context.info_name)]
-    if every:
-        confirm(f"{len(entries)} dead letters will be {decision.follows}.", yes=yes)
-    async with asking(config, str(context.info_name), watch) as asked:
-        done = await asked.ask_in_steps(partial(decision.request, "dead", watch, by=asked.by), entries)
-    _say_done(decision.done, done)
-    _complain(set(ids or ()) - {id_ for _, id_ in done}, "has no dead letter; `cdc-sync explain {}` shows its history")
+    async with asking(context, watch) as asked:
+        entries = await asked.store.operation.chosen("dead", watch, Chosen(tuple(ids) if ids else None))
+        if every and not entries:
+            say("No dead letters.")
+            return
+        shown = f"{len(entries)} dead letters" if every else ""
+        done = await _decide(asked, "dead", watch, entries, shown, yes=yes)
+    _say_done(_DECISIONS[asked.action].done, done)
+    _complain(ids, done, "has no dead letter; `cdc-sync explain {}` shows its history")
 
 
-def _complain(application_ids: Collection[str], why: str) -> None:
-    """Say why nothing was done with these applications, and end with 1, if there are any."""
-    for application_id in sorted(application_ids):
+async def _decide(
+    asked: Asking, state: EntryState, watch: str | None, entries: Sequence[SeenEntry], shown: str, *, yes: bool
+) -> list[EntryId]:
+    """Decide about entries, by the command's name; asks first if something of them is to be shown."""
+    decision = _DECISIONS[asked.action]
+    if shown:
+        confirm(f"{shown} will be {decision.follows}.", yes=yes)
+    return await asked.ask_in_steps(partial(decision.request, state, watch, by=asked.by), entries)
+
+
+def _complain(asked_for: Iterable[str] | None, done: Iterable[EntryId], why: str) -> None:
+    """Say why nothing was done with some of the named applications, and end with 1, if there are any."""
+    left = set(asked_for or ()) - {id_ for _, id_ in done}
+    for application_id in sorted(left):
         say(f"{application_id} {why.format(application_id)}", err=True)
-    if application_ids:
+    if left:
         raise typer.Exit(1)
 
 
@@ -227,17 +228,23 @@ async def resend(
 
     It reads their rows first, and refuses an application that no live row carries.
     """
-    async with opened(context) as (config, _):
-        watches, found = chosen(config, watch), list[EntryId]()
-    confirm(f"The present state of these will be sent to HelloWork once more: {', '.join(ids)}.", yes=yes)
-    async with asking(config, "resend", watch) as asked:
-        gone = await in_tables(config, asked.store, watches, partial(without_live_row, application_ids=ids))
-        for name in watches:
-            there = [id_ for id_ in await asked.store.capture.known(name, ids) if id_ not in gone[name]]
+    async with asking(context, watch) as asked:
+        config, found = asked.config, list[EntryId]()
+        confirm(f"The present state of these will be sent to HelloWork once more: {', '.join(ids)}.", yes=yes)
+        gone_of = {
+            name: await without_live_row(_database_of(asked, name), name, config.watches[name], ids)
+            for name in chosen(config, watch)
+        }
+        for name, gone in gone_of.items():
+            there = [id_ for id_ in await asked.store.capture.known(name, ids) if id_ not in gone]
             found += await asked.ask_in_steps(partial(acts.Resend, name, by=asked.by), there)
     _say_done("to be sent", found)
     why = "no live row has its id, or it is unknown, held or a dead letter; `cdc-sync explain {}` shows which"
-    _complain(set(ids) - {id_ for _, id_ in found}, f"cannot be resent: {why}")
+    _complain(ids, found, f"cannot be resent: {why}")
+
+
+def _database_of(asked: Asking, watch: str) -> Database:
+    return make_database(asked.config, asked.config.database_name(watch), asked.store)
 
 
 # Pauses, and what else there is.
@@ -259,7 +266,7 @@ async def resume(context: typer.Context, endpoint: EndpointArgument = None) -> N
 
 async def _switch(context: typer.Context, endpoint: str | None, kind: type[acts.Pause], done: str) -> list[str]:
     """Pause or resume; returns what is paused then."""
-    async with asking(configured(context), str(context.info_name), endpoint) as asked:
+    async with asking(context, on=endpoint) as asked:
         delivery = asked.store.delivery
         if endpoint and not await delivery.has_endpoint(endpoint):
             there = ", ".join(await delivery.endpoints()) or "(none yet)"
@@ -300,7 +307,6 @@ async def forget(
     application: Annotated[
         str | None, typer.Option("--application", metavar="ID", help="A deleted application instead.")
     ] = None,
-    within: WatchOption = None,
     yes: YesOption = False,
 ) -> None:
     """Forget a watch that is no longer configured, or such an account; or an application whose row is gone.
@@ -310,56 +316,49 @@ async def forget(
     named = [each for each in (watch, account, application) if each is not None]
     if len(named) != 1:
         raise misused("name a watch, an account by --account, or an application by --application")
-    if within is not None and application is None:
-        raise misused("it is for --application", "--watch")
-    if application is not None:
-        found = await _forget_application(context, application, within, yes=yes)
-    elif account is not None:
-        found = await _forget_account(context, account, yes=yes)
-    else:
-        found = await _forget_watch(context, named[0], yes=yes)
+    # Without the tenants that only the store knows.
+    config = configured(context)
+    if account in accounts(config):
+        raise misused(f"the account {account} is configured: {_TAKE_OUT}")
+    if watch is not None and (watch in config.watches or await has_tenant(config, watch)):
+        raise misused(f"the watch {watch} is configured, or its tenant is there: {_TAKE_OUT}")
+    async with asking(context, on=watch or account) as asked:
+        if application is not None:
+            found = await _forget_application(asked, application, yes=yes)
+        elif account is not None:
+            found = await _forget_account(asked, account, yes=yes)
+        else:
+            found = await _forget_watch(asked, named[0], yes=yes)
     if not found:
         raise OperationError(f"the store has nothing of {named[0]}")
     say(f"{named[0]} is forgotten")
 
 
-async def _forget_application(context: typer.Context, application: str, watch: str | None, *, yes: bool) -> int:
-    async with opened(context, watch) as (config, store):
-        records = await store.report.records(application, watch)
+async def _forget_application(asked: Asking, application: str, *, yes: bool) -> int:
     confirm(f"What the store has of the application {application} will be removed, with its history.", yes=yes)
-    watches = [record.watch for record in records if record.watch in config.watches]
-    async with asking(config, "forget", watch) as asked:
-        rows = await in_tables(config, asked.store, watches, partial(with_row, application_ids=[application]))
-        if there := [name for name, found in rows.items() if found]:
+    for record in await asked.store.report.records(application, None):
+        watch = asked.config.watches.get(name := record.watch)
+        if watch is not None and await with_row(_database_of(asked, name), name, watch, [application]):
             raise OperationError(
-                f"a row of {there[0]} has the id {application!r}, so it is not forgotten: the daemon would see a new "
+                f"a row of {name} has the id {application!r}, so it is not forgotten: the daemon would see a new "
                 "application. Delete the row in the ATS first; HelloWork then receives the deletion"
             )
-        return await asked.ask(acts.ForgetApplication(application, watch, asked.by))
+    return await asked.ask(acts.ForgetApplication(application, None, asked.by))
 
 
-async def _forget_account(context: typer.Context, account: str, *, yes: bool) -> int:
-    config = configured(context)
-    if account in accounts(config):
-        raise misused(f"the account {account} is configured: {_TAKE_OUT}")
-    async with opened(context) as (_, store):
-        pending = (await store.delivery.waiting()).get(account, 0)
+async def _forget_account(asked: Asking, account: str, *, yes: bool) -> int:
+    pending = (await asked.store.delivery.waiting()).get(account, 0)
     confirm(
         f"{pending} pending entries of the account {account} will be forgotten, and never sent, and what HelloWork "
         "acknowledged for it. If it is configured again, the applications of its rows are new.",
         yes=yes,
     )
-    async with asking(config, "forget", account) as asked:
-        steps = range(0, await asked.store.capture.highest_number() + 1, acts.NUMBERS)
-        return sum([await asked.ask(acts.ForgetAccount(account, after, asked.by)) for after in steps])
+    steps = range(0, await asked.store.capture.highest_number() + 1, acts.NUMBERS)
+    return sum([await asked.ask(acts.ForgetAccount(account, after, asked.by)) for after in steps])
 
 
-async def _forget_watch(context: typer.Context, watch: str, *, yes: bool) -> bool:
-    config = configured(context)
-    if watch in config.watches or await has_tenant(config, watch):
-        raise misused(f"the watch {watch} is configured, or its tenant is there: {_TAKE_OUT}")
-    async with opened(context) as (_, store):
-        counts = await store.report.counts()
+async def _forget_watch(asked: Asking, watch: str, *, yes: bool) -> bool:
+    counts = await asked.store.report.counts()
     if watch not in counts:
         raise misused(f"no watch is called {watch!r}; the store has {listed(counts) or 'none'}")
     of = counts[watch]
@@ -368,10 +367,9 @@ async def _forget_watch(context: typer.Context, watch: str, *, yes: bool) -> boo
         f"{of.held} held, {of.dead} dead letters. If it is configured again, it begins with a baseline.",
         yes=yes,
     )
-    async with asking(config, "forget", watch) as asked:
-        while await asked.ask(acts.Forget(watch, asked.by)):
-            pass
-        return True
+    while await asked.ask(acts.Forget(watch, asked.by)):
+        pass
+    return True
 
 
 async def adopt_database(

@@ -6,8 +6,6 @@ For a plan the watches catch up as in a dry run, on a copy of the store. What th
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Annotated, get_args
 
 import typer
@@ -27,7 +25,7 @@ from cdc_sync.config.models import watch_rules
 from cdc_sync.core.batch import NO_CALLS
 from cdc_sync.core.content import Content, iso
 from cdc_sync.core.diff import transition
-from cdc_sync.core.events import BaselineDone, DeletionsWait, Event, StatusRulesChanged, WatchLost
+from cdc_sync.core.events import WatchLost
 from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.core.replies import is_paused
 from cdc_sync.core.rows import StatusRules, map_status
@@ -60,21 +58,20 @@ async def plan(
     """Show what would be sent now, held, or sent later, and why. Changes nothing; works beside the daemon."""
     config = await with_tenants(configured(context), watch)
     names = chosen(config, watch)
-    found = await rehearsed(config, names)
-    items = found.items
-    for error, failed in found.failed.items():
-        say(f"{listed(failed)}: {error}", err=True)
+    items, failed = await _rehearsed(config, names)
+    for error in dict.fromkeys(failed.values()):
+        say(f"{listed([name for name in failed if failed[name] == error])}: {error}", err=True)
     if as_json:
         print_json(items)
-    elif not found.failed or found.without_failed(names):
-        totals = Counter(item["when"] for item in items).most_common()
-        print_text("plan", notes=dict.fromkeys(found.notes), items=items, totals=totals)
+    elif not failed or len(failed) < len(names):
+        print_text("plan", items=items, totals=Counter(item["when"] for item in items).most_common())
         groups = [[item] for item in items] if every else _grouped(items)
-        more = len(items) - sum(map(len, groups))
         columns = ("watch", "number", "action", "transition", "because", "for example")
         if groups:
-            print_table(columns, map(_cells, groups), f"… and {more} more (--all lists every one)" if more else None)
-    if found.failed:
+            print_table(columns, map(_cells, groups))
+        if more := len(items) - sum(map(len, groups)):
+            say(f"… and {more} more (--all lists every one)")
+    if failed:
         raise typer.Exit(1)
 
 
@@ -95,62 +92,31 @@ def _cells(group: list[Json]) -> tuple[object, ...]:
     return first["watch"], len(group), first["when"], first["transition"], because, ids
 
 
-@dataclass(frozen=True)
-class Found:
-    """What the daemon's work on a copy of the store has shown.
-
-    Attributes:
-        items: what would be sent or held, or cannot be reported.
-        notes: for people.
-        failed: the watches that could not be planned, by their error.
-    """
-
-    items: list[Json] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    failed: dict[str, list[str]] = field(default_factory=partial(defaultdict, list))
-
-    def without_failed(self, names: Collection[str]) -> list[str]:
-        """Those of these watches that could be planned."""
-        failed = {name for of_error in self.failed.values() for name in of_error}
-        return [name for name in names if name not in failed]
-
-    def note(self, event: Event) -> None:
-        """Note what an event says to people."""
-        match event:
-            case BaselineDone() if number := event.known - event.queued:
-                what = f"the baseline is not done; it would adopt {number} applications without a call."
-                self.notes.append(f"{event.watch}: {what}")
-            case StatusRulesChanged():
-                more = " More than fuse.max_changes: all of them would be held for a person." if event.held else ""
-                self.notes.append(
-                    f"{event.watch}: the section status has changed since the daemon captured last: {event.touched} "
-                    f"applications would get another status for that reason alone.{more}"
-                )
-            case DeletionsWait():
-                self.notes.append(f"{event.watch}: deletions wait: {event.message}")
-            case WatchLost():
-                self.failed[event.message].append(event.watch)
-
-
-async def rehearsed(config: Config, names: Collection[str]) -> Found:
+async def _rehearsed(config: Config, names: Collection[str]) -> tuple[list[Json], dict[str, str]]:
     """Do the daemon's work of these watches on a copy of the store.
+
+    Returns what would be sent or held, or cannot be reported; and the watches that failed, with their errors.
 
     Raises:
         StoreError: the store cannot be used.
     """
-    found = Found()
-    process = Process(config, [lambda: {Event: found.note}], say, dry_run=True)
+    items, failed = list[Json](), dict[str, str]()
+
+    def lost(event: WatchLost) -> None:
+        failed[event.watch] = event.message
+
+    process = Process(config, [lambda: {WatchLost: lost}], say, dry_run=True)
     async with leading_copy(config) as lead:
         store = lead.store
         began, paused = store.driver.clock.for_people(), await store.operation.paused()
-        found.notes.extend(f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused))
         try:
             await Watches(process, store, config, NO_CALLS, asyncio.create_task).catch_up(config, names)
         except (SourceError, AnotherDatabaseError) as error:  # of the last watch; the others' are noted
-            found.failed[str(error)] += found.without_failed(names)
-        for name in found.without_failed(names):
-            found.items.extend(await _items(store, name, began, paused))
-    return found
+            failed = dict.fromkeys(names, str(error)) | failed
+        for name in names:
+            if name not in failed:
+                items += await _items(store, name, began, paused)
+    return items, failed
 
 
 async def _items(store: Store, watch: str, began: int, paused: Collection[str]) -> list[Json]:
@@ -199,13 +165,6 @@ SELECT * FROM (SELECT {label} AS label, pg_catalog.count(*) AS number FROM {tabl
  LIMIT {most}
 """
 
-_SENDS_NOTHING = {
-    "ignore": "nothing (status.unmapped)",
-    "dead-letter": "nothing: a dead letter",
-    "skip": "nothing: a row without a status cannot be reported",
-}
-"""What the table shows instead of a status, by the action."""
-
 
 async def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show each label of the status column, how many rows have it, and what is sent for it. Reads no other column."""
@@ -245,7 +204,7 @@ def _label(rules: StatusRules, label: str, rows: int) -> Json:
 
 
 def _cells_of_label(item: Json) -> tuple[object, ...]:
-    label, sent = item["label"] or "(NULL or blank)", item["sent"] or _SENDS_NOTHING[item["action"]]
+    label, sent = item["label"] or "(NULL or blank)", item["sent"] or f"nothing ({item['action']})"
     code = item["sent"] and code_meant(item["sent"])
     remark = f"HelloWork writes {code}" if code else None if item["rows"] else "no row has it"
     return item["watch"], label, item["rows"], sent, "yes" if item["mapped"] else "", remark

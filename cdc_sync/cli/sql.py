@@ -1,10 +1,8 @@
 """`cdc-sync sql`: the DBA's scripts, printed or run."""
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from functools import partial
-from itertools import islice
 from typing import Annotated, Literal
 
 import psycopg
@@ -32,17 +30,11 @@ from cdc_sync.config import Config, Watch, load
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.watch_names import MOST_LISTED, SEPARATOR, listed
+from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import scripts as store_scripts
 
 sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
-
-
-def _watch(name: str | None) -> str | None:
-    if name is not None and not re.sub("[%*]", "_", name.partition(SEPARATOR)[0]).isidentifier():
-        raise misused(f"{name!r} cannot be a watch's name")
-    return name
 
 
 ApplyOption = Annotated[bool, typer.Option("--apply", help="Run the script instead of printing it.")]
@@ -54,15 +46,6 @@ StoreOption = Annotated[
     bool, typer.Option("--store", help="The tables of state.backend postgres, in state.dsn, instead of the triggers.")
 ]
 RoleOption = Annotated[str | None, typer.Option(help="The daemon's role. Else the DSN's user.")]
-AnyWatchOption = Annotated[
-    str | None,
-    typer.Option(
-        "--watch",
-        metavar="NAME",
-        callback=_watch,
-        help="Only what belongs to this watch, configured or not; % and * as elsewhere.",
-    ),
-]
 OwnerOption = Annotated[
     str | None,
     typer.Option(
@@ -92,7 +75,7 @@ class Target:
             self.section, self.config = config.section_of(name), config.of_database(name)
             configured = self.config.database.dsn.get_secret_value()
         self.user = user_of(configured)
-        self._dsn, self._store = dsn or configured, store
+        self._dsn = dsn or configured
         self._missing = None if dsn is not None else lacking.get((*self.section.split("."), "dsn"))
 
     def role(self, named: str | None) -> str:
@@ -112,7 +95,7 @@ class Target:
 
     async def put_out(self, script: str | Iterable[Part], *, apply: bool) -> None:
         """Print a script, or run it."""
-        await _put_out(script, self.connection() if apply else None, store=self._store)
+        await _put_out(script, self.connection() if apply else None)
 
     async def selected(self, watch: str | None) -> Config:
         """The configuration with the watches of a name or a pattern (None: all).
@@ -164,8 +147,7 @@ async def install(  # noqa: PLR0917 - typer's options
     else:
         config = await target.selected(watch)
         if not noticed(config.watches):
-            nothing = "Nothing to install: no watch is in capture.mode notify; poll needs no triggers."
-            say(nothing if apply else f"-- {nothing}")
+            say("-- Nothing to install: no watch is in capture.mode notify; poll needs no triggers.")
             return
         script = scripts.installation(config, owner)
     await target.put_out(script, apply=apply)
@@ -174,7 +156,7 @@ async def install(  # noqa: PLR0917 - typer's options
 @sql.command()
 async def uninstall(  # noqa: PLR0917 - typer's options
     context: typer.Context,
-    watch: AnyWatchOption = None,
+    watch: WatchOption = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Whatever was ever installed; no configuration is read, so name --dsn.")
     ] = False,
@@ -193,7 +175,7 @@ async def uninstall(  # noqa: PLR0917 - typer's options
         raise misused("no configuration is read with --all: name the connection", "--dsn")
     script: str | Iterable[Part] = store_scripts.uninstall() if store else scripts.uninstall(watch)
     if everything:
-        await _put_out(script, dsn if apply else None, store=store)
+        await _put_out(script, dsn if apply else None)
         return
     target = Target(context, dsn, store=store, database=database)
     if watch is not None and is_pattern(watch):
@@ -212,7 +194,7 @@ async def verify(  # noqa: PLR0917 - typer's options
         Literal["installed", "absent"],
         typer.Option(help="installed: as `install` does it. absent: nothing, of any watch."),
     ] = "installed",
-    watch: AnyWatchOption = None,
+    watch: WatchOption = None,
     database: DatabaseOption = None,
     owner: OwnerOption = None,
 ) -> None:
@@ -233,7 +215,7 @@ async def verify(  # noqa: PLR0917 - typer's options
             functions = scripts.tenant_functions(config, owner, target().user)
             query = triggers.verify(watches, functions.values())
     if not apply:
-        await _put_out(triggers.as_script(query, watches), None, store=False)
+        await _put_out(triggers.as_script(query, watches), None)
         return
     async with connected(dsn or target().connection()) as connection:
         seen = await triggers.verified(connection, query)
@@ -297,14 +279,13 @@ async def id_table(  # noqa: PLR0917 - typer's options
     await target.put_out(script, apply=apply)
 
 
-async def _put_out(script: str | Iterable[Part], dsn: str | None, *, store: bool) -> None:
-    """Print a script, or run it by this connection, and say of which watches it failed: the others are done."""
+async def _put_out(script: str | Iterable[Part], dsn: str | None) -> None:
+    """Print a script, or run it by this connection; it stops at the first watch that fails, as in psql."""
     parts = [Part(None, script)] if isinstance(script, str) else script
     if dsn is None:
         for text_of_part in scripts.for_psql(parts):
             put_out(text_of_part)
         return
-    failed: dict[str, OperationError] = {}
     async with connected(dsn) as connection:
         await connection.execute("SET client_min_messages = warning")
         connection.add_notice_handler(lambda notice: say(f"{notice.severity}: {notice.message_primary}", err=True))
@@ -312,22 +293,17 @@ async def _put_out(script: str | Iterable[Part], dsn: str | None, *, store: bool
             try:
                 # In the connection's encoding: in another, a name's last byte might swallow its quote.
                 await connection.execute(part.script.encode(connection.info.encoding))
-            except (UnicodeEncodeError, psycopg.Error) as error:
-                reason = unwritable(error) if isinstance(error, UnicodeEncodeError) else _refused(error, store=store)
-                if part.watch is None or connection.closed:
-                    raise reason from error
-                failed[part.watch] = reason
-                await connection.rollback()
-    for watch, reason in islice(failed.items(), MOST_LISTED):
-        say(f"{watch}: {reason}", err=True)
-    if failed:
-        raise OperationError(f"{len(failed)} watch(es) failed, the others are done: {listed(failed)}")
+            except UnicodeEncodeError as error:
+                raise unwritable(error) from error
+            except psycopg.Error as error:
+                reason = _refused(error)
+                raise OperationError(f"{part.watch}: {reason}" if part.watch else str(reason)) from error
     say("done")
 
 
-def _refused(error: psycopg.Error, *, store: bool) -> OperationError:
+def _refused(error: psycopg.Error) -> OperationError:
     """The error of a script, with its remedy."""
     diag = error.diag
     texts = {"message": diag.message_primary or str(error), "detail": diag.message_detail, "hint": diag.message_hint}
-    message = text("refused", kind=type(error).__name__, store=store, **texts)
+    message = text("refused", kind=type(error).__name__, **texts)
     return OperationError(message) if message else translate(error, "running the script; nothing was changed")

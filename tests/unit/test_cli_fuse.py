@@ -11,8 +11,8 @@ from support.builders import a_batch, an_observation, some_rules
 from typer.testing import CliRunner, Result
 
 from cdc_sync.cli import app, operator
-from cdc_sync.cli.asking import asking
-from cdc_sync.store import Store
+from cdc_sync.cli.asking import Asking
+from cdc_sync.store import Store, acts
 from cdc_sync.store.sqlite import SqliteDriver
 
 WATCH = "applications"
@@ -67,11 +67,13 @@ def test_what_is_held_after_the_look_is_left(
 ) -> None:
     assert decide("release", "--yes").stdout == "2 released\n"
 
-    def late(*arguments: Any) -> Any:
-        hold(tmp_path / "state.db", an_observation("h3"))
-        return asking(*arguments)
+    ask = Asking.ask
 
-    monkeypatch.setattr(operator, "asking", late)
+    async def late(asked: Asking, request: acts.Request[Any]) -> Any:
+        hold(tmp_path / "state.db", an_observation("h3"))
+        return await ask(asked, request)
+
+    monkeypatch.setattr(Asking, "ask", late)
 
     assert decide("release", "--yes").stdout == "0 released\n"
 

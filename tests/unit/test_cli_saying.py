@@ -29,24 +29,6 @@ def test_cells_of_tables_make_outside_text_visible(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("command", ["check --config x", "explain hw-1 --config=x", "fuse show --config x"])
-def test_a_global_option_after_the_command_is_answered_with_its_place(command: str) -> None:
-    refused = CliRunner().invoke(app, command.split(), prog_name="cdc-sync")
-
-    assert refused.exit_code == 2
-    assert "--config stands before the command" in refused.stderr
-
-
-@pytest.mark.parametrize(
-    "arguments", [("sql", "grants", "--role"), ("sql", "id-table", "--role"), ("pause",), ("resume",)]
-)
-def test_bytes_that_are_no_text_of_the_locale_are_wrong_usage(config: Path, arguments: tuple[str, ...]) -> None:
-    refused = CliRunner().invoke(app, ["--config", str(config), *arguments, "a\udcff"])
-
-    assert refused.exit_code == 2
-    assert r"a\udcff" in refused.stderr
-
-
 @pytest.mark.parametrize("listen", ["127.0.0.1:http", "127.0.0.1:99999", ":-1"])
 def test_an_address_of_the_emulator_is_refused_as_an_option(listen: str) -> None:
     refused = CliRunner().invoke(app, ["emulator", "--listen", listen])
