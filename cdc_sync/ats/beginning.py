@@ -42,9 +42,6 @@ BASELINE = "baseline"
 STATUS_RULES = "status-rules"
 """The position with the rules from labels to statuses."""
 
-_MEASURED = 500
-"""Rows of a page that is measured."""
-
 
 class BaselinePosition(NamedTuple):
     """How far the baseline is.
@@ -239,7 +236,7 @@ async def _touched(intake: Intake, before: StatusRules) -> int:
     touched = 0
     after: Key | None = None
     while True:
-        page = await intake.reader.page(after, _MEASURED)
+        page = await intake.reader.page(after, intake.parts.steps.adopted)
         touched += await _touched_of(intake, page, before)
         if page.last is None:
             return touched
