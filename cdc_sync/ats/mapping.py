@@ -115,7 +115,7 @@ class Mapping:
         async with asking(f"preparing to read {name}"):
             cursor = await on_own_path(connection, query, ())
         types = {place: column.type_code for place, column in zip(mapped, cursor.description or [], strict=True)}
-        _check_types(mapped, types)
+        _check_types(types)
         return cls(watch, facts, types, connection.info)
 
     def _read(self, place: str) -> sql.Composable:
@@ -195,19 +195,13 @@ def _cut(text: sql.Composed, longest: int) -> sql.Composed:
     return composed("pg_catalog.left({}, {})", text, longest + 1)
 
 
-def _check_types(mapped: dict[str, Column], types: dict[str, int]) -> None:
-    """Raise `SourceError` for types that do not fit, with what to write instead."""
+def _check_types(types: dict[str, int]) -> None:
+    """Raise `SourceError` for types that do not fit."""
     wrong = list[str]()
     for place, oid in types.items():
-        if oid in _FITTING.get(place, {oid}):
-            continue
-        known, one = psycopg.adapters.types.get(oid), mapped[place]
-        found = known.name if known else f"a type of the database's own (oid {oid})"
-        named = one.name if isinstance(one, PlainColumn) else "…"
-        also, instead = ("a boolean, ", f"{named} = …") if place == DELETED else ("", "to_timestamp(…)")
-        wrong.append(
-            f"{place} must be {also}a date or a timestamp, not {found}; for another representation use "
-            f'{{sql: "{instead}", depends_on: [{named}]}}'
-        )
+        if oid not in _FITTING.get(place, {oid}):
+            known, also = psycopg.adapters.types.get(oid), "a boolean, " if place == DELETED else ""
+            found = known.name if known else f"a type of the database's own (oid {oid})"
+            wrong.append(f"{place} must be {also}a date or a timestamp, not {found}")
     if wrong:
         raise source_error("configuration-mismatch", wrong="; ".join(wrong))
