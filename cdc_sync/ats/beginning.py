@@ -227,8 +227,7 @@ async def measure_edit(intake: Intake) -> None:
 
 def to_text(rules: StatusRules) -> str:
     """As the store keeps them: the same text for the same rules in any order."""
-    fields = {"map": dict(rules.map), "unmapped": rules.unmapped, "deleted": rules.deleted}
-    return json.dumps(fields, ensure_ascii=False, sort_keys=True)
+    return json.dumps(rules._asdict() | {"map": dict(rules.map)}, ensure_ascii=False, sort_keys=True)
 
 
 async def _touched(intake: Intake, before: StatusRules) -> int:

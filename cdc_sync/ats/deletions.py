@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
+from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.intake import Intake
-from cdc_sync.ats.rows_elsewhere import Elsewhere, UnreadElsewhereError
+from cdc_sync.ats.rows_elsewhere import Elsewhere
 from cdc_sync.core.batch import Heir, Resolved
 from cdc_sync.core.events import DeletionsDecided, DeletionsWait
 from cdc_sync.core.outbox import Suspicion, former_row
@@ -98,7 +99,7 @@ class Deletions:
         accounts = {id_: own or of.latest.account for id_, of in known.items() if of.latest is not None}
         try:
             found = await parts.others.with_live_row(parts.name, accounts)
-        except UnreadElsewhereError as error:
+        except SourceError as error:
             parts.observe(DeletionsWait(parts.name, error.message))
             return Elsewhere(dict.fromkeys(application_ids, "unknown"), frozenset())
         parts.observe(DeletionsDecided(parts.name))
