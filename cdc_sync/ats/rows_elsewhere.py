@@ -114,7 +114,7 @@ class OtherWatches:
                 watch=name,
                 reason=error.message,
             )
-            raise SourceError("unread-elsewhere", reason) from error
+            raise SourceError(error.code, reason) from error
 
 
 def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:
