@@ -285,7 +285,6 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
     async def connect(cls, *args: Any, **kwargs: Any) -> Any:
         """Connect to the server that was read last, though an address may lead to several."""
         pool: Pool = kwargs.pop("pool")
-        before = ""
         try:
             for left in reversed(range(_TRIES)):
                 async with AsyncExitStack() as unless_kept:
@@ -295,8 +294,7 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
                     ((position, _),) = await rows_of(connection, NOW_AND_IDENTITY)
                     server = ReplicaPosition.from_text(position).server
                     read_last = pool.guard.position
-                    # Twice the same other one: the address leads there now.
-                    if left == 0 or server == before or read_last is None or server == read_last.server:
+                    if left == 0 or read_last is None or server == read_last.server:
                         await pool.guard.meet(connection)
                         ((process, _),) = await rows_of(connection, _SQL["configure"])
                         if process == connection.info.backend_pid:
@@ -304,7 +302,6 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
                         pool.refused = None
                         unless_kept.pop_all()
                         return connection
-                    before = server
         except (psycopg.Error, SourceError) as error:
             refused = error if isinstance(error, SourceError) else translate(error, "connecting")
             # Whatever its code: nothing was read of a row.

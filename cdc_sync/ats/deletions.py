@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
+from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.intake import Intake
-from cdc_sync.ats.rows_elsewhere import Elsewhere, UnreadElsewhereError
+from cdc_sync.ats.rows_elsewhere import Elsewhere
 from cdc_sync.core.batch import Heir, Resolved
 from cdc_sync.core.events import DeletionsDecided, DeletionsWait
 from cdc_sync.core.outbox import Suspicion, former_row
@@ -83,9 +84,12 @@ class Deletions:
             missing = [each.application_id for each in resolved if each.canonical is None]
             left = await self._former_rows(missing) if missing else {}
             resolved = [each._replace(canonical=left.get(each.application_id, each.canonical)) for each in resolved]
-            await self._decide(
-                [_compared(each, elsewhere) if each.is_deletion else each for each in resolved], elsewhere
-            )
+            resolved = [_compared(each, elsewhere) if each.is_deletion else each for each in resolved]
+            self.left_some_unanswered = any(each.elsewhere == "unknown" for each in resolved)
+            doubt = self._intake.doubt(self._intake.hidden_by | elsewhere.hidden_by)
+            await self._intake.apply(self._intake.batch("deletion")._replace(resolved=resolved, doubt=doubt))
+            for heir in {each.elsewhere.watch for each in resolved if isinstance(each.elsewhere, Heir)}:
+                self.parts.others.hand_over(heir)
 
     async def _ask_elsewhere(self, application_ids: Collection[str]) -> Elsewhere:
         """What the tables of the other watches with the same account have; if one cannot be read, nobody knows."""
@@ -95,7 +99,7 @@ class Deletions:
         accounts = {id_: own or of.latest.account for id_, of in known.items() if of.latest is not None}
         try:
             found = await parts.others.with_live_row(parts.name, accounts)
-        except UnreadElsewhereError as error:
+        except SourceError as error:
             parts.observe(DeletionsWait(parts.name, error.message))
             return Elsewhere(dict.fromkeys(application_ids, "unknown"), frozenset())
         parts.observe(DeletionsDecided(parts.name))
@@ -113,14 +117,6 @@ class Deletions:
             if own is not None:
                 found[id_] = own
         return found
-
-    async def _decide(self, resolved: Sequence[Resolved], elsewhere: Elsewhere) -> None:
-        """Answer suspicions, after a look at other watches' tables."""
-        self.left_some_unanswered = any(each.elsewhere == "unknown" for each in resolved)
-        doubt = self._intake.doubt(self._intake.hidden_by | elsewhere.hidden_by)
-        await self._intake.apply(self._intake.batch("deletion")._replace(resolved=resolved, doubt=doubt))
-        for heir in {each.elsewhere.watch for each in resolved if isinstance(each.elsewhere, Heir)}:
-            self.parts.others.hand_over(heir)
 
 
 def _compared(deletion: Resolved, elsewhere: Elsewhere) -> Resolved:

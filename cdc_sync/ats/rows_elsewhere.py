@@ -18,19 +18,9 @@ from cdc_sync.ats.row_security import Hiding
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import account_of, watch_rules
 from cdc_sync.core.batch import Heir, Resolved
-from cdc_sync.core.failures import OperationError
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Reportable, Row, WatchRules, by_application, current, interpret
 from cdc_sync.store.errors import AnotherDatabaseError
-
-
-class UnreadElsewhereError(OperationError):
-    """The table of another watch cannot be asked."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
 
 Found: TypeAlias = Literal["unknown", "unreported"] | Heir
 
@@ -73,7 +63,7 @@ class OtherWatches:
         """Ask the other watches' tables for live rows of these applications, each of its account.
 
         Raises:
-            UnreadElsewhereError: one cannot be asked.
+            SourceError: one cannot be asked; the message names it.
             StoreError: the store cannot be used.
         """
         heirs: dict[str, Found] = {}
@@ -124,7 +114,7 @@ class OtherWatches:
                 watch=name,
                 reason=error.message,
             )
-            raise UnreadElsewhereError(reason) from error
+            raise SourceError(error.code, reason) from error
 
 
 def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:
