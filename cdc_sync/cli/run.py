@@ -11,9 +11,8 @@ from cdc_sync.cli.context import configured, say, say_lines, suspicious
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core.events import CallEnded, LeadTaken
 from cdc_sync.daemon.logs import LOGGER, configure, handlers
-from cdc_sync.daemon.once import run_once
 from cdc_sync.daemon.process import Process
-from cdc_sync.daemon.running import Daemon
+from cdc_sync.daemon.running import Daemon, run_once
 from cdc_sync.daemon.systemd import SystemdNotifier
 
 

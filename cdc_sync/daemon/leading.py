@@ -9,13 +9,9 @@ HelloWork has. It begins at the start, after a reload, and each time its databas
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any
-
-from apscheduler.job import Job
-from apscheduler.jobstores.base import JobLookupError
 
 from cdc_sync.config import Config
 from cdc_sync.config.models import (
@@ -35,7 +31,6 @@ from cdc_sync.core.replies import Reply
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.daemon import chores
 from cdc_sync.daemon.process import Process, unless
-from cdc_sync.daemon.tenants import Tenants
 from cdc_sync.daemon.watching import Watches
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
@@ -93,15 +88,13 @@ def sender_settings(config: Config) -> SenderSettings:
 
 
 class Leading:
-    """See the module's text; it works until `over` is set."""
+    """See the module's text; it works until the process's stage is over, which the loss of the lead ends, too."""
 
-    _pruning: Job
-
-    def __init__(self, process: Process, lead: Lead, config: Config, tenants: Tenants, over: asyncio.Event) -> None:
+    def __init__(self, process: Process, lead: Lead, config: Config, tenants: chores.Tenants) -> None:
         self.store = store = lead.store
         store.operation.observe = process.emit
         self._process = process
-        self._over = over
+        self._over = process.over
         self._lead = lead
         self._config = config
         self._tenants = tenants
@@ -122,6 +115,7 @@ class Leading:
         )
         self.watches = Watches(process, store, config, self.sender, self._begin)
         process.hand_events_to(self.handlers)
+        lead.holding.add_done_callback(lambda _: self._over.set())
 
     def handlers(self) -> Handlers:
         """Let a watch send, or not; see the module's text."""
@@ -129,7 +123,6 @@ class Leading:
             events.PendingReread: self._let_send,
             **dict.fromkeys((events.WatchConnected, events.WatchEnded, events.WatchStandsBy), self._hold_back),
             events.WatchLost: lambda e: self._hold_back(e) if e.code == "store-another-database" else None,
-            **dict.fromkeys((events.ClockSkewed, events.ClockAgrees), self._prune_now),
         }
 
     def _let_send(self, event: events.WatchEvent) -> None:
@@ -140,11 +133,6 @@ class Leading:
         self._may_send.discard(event.watch)
         self.sender.recheck()
 
-    def _prune_now(self, _: events.Event) -> None:
-        """The wall clock may have been set back: the next time counts from the present one."""
-        with suppress(JobLookupError):  # it is over
-            self._pruning.modify(next_run_time=datetime.now(UTC))
-
     # Until it is over.
 
     async def work(self) -> None:
@@ -153,11 +141,10 @@ class Leading:
         Raises:
             BaseExceptionGroup: of the failures.
         """
-        await self._announce()
-        async with self._client:
+        async with self._parts():
             sending = self._begin(self._send())
             try:
-                with chores.pruning(self.store, self._config) as self._pruning:
+                with chores.pruning(self.store, self._config):
                     await self._work_until_over()
             finally:
                 # The calls first: a former leader has little time for that.
@@ -165,14 +152,11 @@ class Leading:
                 if self._lead.holding.done():
                     # SIGALRM, at the end of its lease, must not end a process that leads no more.
                     self._lead.no_more_calls()
-                await end(self._tasks)
-        raise_failures(self._ended_alone)
 
     async def _work_until_over(self) -> None:
         self._begin(chores.save_conditions(self._process, self.store))
         pulse = chores.Pulse(self._process, self.store)
         self._begin(regularly(lambda: pulse.look(self._config), _LOOK_EVERY))
-        self._begin(self._follow_operators())
         if not self._process.dry_run:
             self._begin(regularly(self._forget_deleted, chores.FORGET_EVERY))
         self.watches.start(self._config)
@@ -189,17 +173,11 @@ class Leading:
         """Catch up with every watch, then deliver what is due; returns how many watches failed.
 
         Raises:
-            SourceError: every watch has failed.
+            BaseExceptionGroup: of the failures of parts.
             StoreError: the store cannot be used.
         """
-        await self._announce()
-        async with self._client:
-            try:
-                self._begin(self._follow_operators())
-                failed = await unless(self._over, self._catch_up_and_send())
-            finally:
-                await end(self._tasks)
-        raise_failures(self._ended_alone)
+        async with self._parts():
+            failed = await unless(self._over, self._catch_up_and_send())
         if failed is None:
             raise AssertionError("only a part that failed ends it")
         return failed
@@ -211,9 +189,22 @@ class Leading:
         await self.store.delivery.stopped_cleanly()
         return failed
 
-    async def _announce(self) -> None:
+    @asynccontextmanager
+    async def _parts(self) -> AsyncIterator[None]:
+        """The parts within this end with it.
+
+        Raises:
+            BaseExceptionGroup: of the failures of those that ended before.
+        """
         self._lead.expect(longest_call(self._config), configuration_of(self._config))
         await chores.report_unconfigured(self._process, self.store, self._config, self._tenants.found.refused)
+        async with self._client:
+            try:
+                self._begin(self._follow_operators())
+                yield
+            finally:
+                await end(self._tasks)
+        raise_failures(self._ended_alone)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -264,7 +255,7 @@ class Leading:
         """Start and end watches as tenants come and go."""
         emit, watches = self._process.emit, self.watches
         while True:
-            await asyncio.sleep(self._tenants.next_look_in)
+            await asyncio.sleep(chores.LOOK_FOR_TENANTS)
             config = await self._tenants.look(self._config, self._config.watches, watches.pools)
             if config.watches == self._config.watches:
                 continue

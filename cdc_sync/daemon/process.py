@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from cdc_sync.admin.metrics import EventMetrics
@@ -12,8 +11,6 @@ from cdc_sync.core import conditions, events
 from cdc_sync.core.conditions import Conditions
 from cdc_sync.core.events import Consumer, Dispatch, Event
 from cdc_sync.event_loop import end
-from cdc_sync.store import opening
-from cdc_sync.store.lead import Lead, StandingBy
 from cdc_sync.store.protocol import WatchCounts
 
 T = TypeVar("T")
@@ -84,14 +81,3 @@ async def unless(over: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
         # Without an answer, psycopg ignores one cancellation: `end` repeats it.
         await end([working, waiting])
     return None if working.cancelled() else working.result()
-
-
-def opened_lead(process: Process, standing_by: StandingBy) -> AbstractAsyncContextManager[Lead]:
-    """The process's lead of its store; for a dry run of a temporary copy.
-
-    Raises:
-        StoreError: the store cannot be used.
-    """
-    if process.dry_run:
-        return opening.leading_copy(process.config)
-    return opening.leading(process.config, standing_by)

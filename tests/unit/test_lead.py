@@ -31,11 +31,9 @@ from cdc_sync.core.events import (
 )
 from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon import chores
-from cdc_sync.daemon import tenants as looking
-from cdc_sync.daemon.chores import pruning, save_conditions
+from cdc_sync.daemon.chores import Tenants, pruning, save_conditions
 from cdc_sync.daemon.process import unless
 from cdc_sync.daemon.running import Daemon
-from cdc_sync.daemon.tenants import Tenants
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.event_loop import end
@@ -217,7 +215,7 @@ async def test_what_a_look_finds_wrong_is_reported_once(monkeypatch: pytest.Monk
     async def look(*_: object) -> Discovery:
         return Discovery(config, refused, {})
 
-    monkeypatch.setattr(looking, "discover", look)
+    monkeypatch.setattr(chores, "discover", look)
     tenants = Tenants(a_process(config, emitted.append))
     for _ in range(2):
         await tenants.look(config, ())
@@ -241,7 +239,7 @@ async def test_the_signal_that_ends_the_daemon_ends_a_look(monkeypatch: pytest.M
         await asyncio.get_running_loop().create_future()
         raise AssertionError
 
-    monkeypatch.setattr(looking, "discover", look)
+    monkeypatch.setattr(chores, "discover", look)
     config, stopping = with_template(one="a"), asyncio.Event()
     asyncio.get_running_loop().call_soon(stopping.set)
 
@@ -262,8 +260,8 @@ async def test_a_lead_ends_during_a_look_when_a_part_fails(monkeypatch: pytest.M
         raise UnforeseenError
 
     looked = asyncio.Event()
-    monkeypatch.setattr(looking, "discover", look)
-    monkeypatch.setattr(looking, "LOOK_FOR_TENANTS", 0.0)
+    monkeypatch.setattr(chores, "discover", look)
+    monkeypatch.setattr(chores, "LOOK_FOR_TENANTS", 0.0)
     monkeypatch.setattr(chores.Pulse, "look", fail)
     config = with_template(one="a")
     process = a_process(config, print)
