@@ -62,19 +62,13 @@ class WatchWorker:
         self._next_sweep_from = 0.0
 
     async def run(self) -> None:
-        """Work for ever; wait while a database, a store or the system refuses.
-
-        Raises:
-            AnotherDatabaseError: nothing may be sent from the only database.
-        """
+        """Work for ever; wait while a database, a store or the system refuses."""
         while True:
             try:
                 await self._work()
             except ChangedError:
                 pass
             except (SourceError, StoreError, OSError) as error:
-                if isinstance(error, AnotherDatabaseError) and self._parts.database.is_only:
-                    raise
                 self._failures += 1
                 database = self._parts.database
                 if error is database.failure:  # all of its watches try again together
@@ -89,8 +83,6 @@ class WatchWorker:
         name, observe = self._parts.name, self._parts.observe
         match failure:
             case StandbyError():
-                # The other store has what this one could not save.
-                self._store_works()
                 # The event ends the condition.
                 self._parts.event_dates.hours = 0
                 observe(events.WatchStandsBy(name, failure.message))
@@ -286,11 +278,7 @@ class Watches:
         return tuple(gone)
 
     async def catch_up(self, config: Config, names: Collection[str]) -> int:
-        """Catch up with these watches, then answer their suspected deletions; returns how many watches failed.
-
-        Raises:
-            SourceError, AnotherDatabaseError: of the last watch, if every watch failed.
-        """
+        """Catch up with these watches, then answer their suspected deletions; returns how many watches failed."""
         self._use(config)
         failed = set[WatchWorker]()
 
@@ -301,10 +289,7 @@ class Watches:
                 yield
             except (SourceError, AnotherDatabaseError, OSError) as error:
                 failed.add(worker)
-                failure = _failure(error)
-                if len(failed) == len(names):
-                    raise failure from None
-                worker.report(failure)
+                worker.report(_failure(error))
 
         for database in self._databases.values():
             workers = [self._worker(name) for name in names if self._database(name) is database]
