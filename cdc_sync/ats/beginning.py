@@ -97,7 +97,7 @@ async def begin(intake: Intake, meanwhile: str) -> Capture:
     """
     parts = intake.parts
     mode, version = parts.watch.capture.mode, intake.sessions.lookout.server.version
-    parts.observe(events.WatchConnected(parts.name, mode, version, parts.database.shown_name))
+    parts.observe(events.WatchConnected(parts.name, mode, version, parts.database.name))
     capture = await KINDS[mode].open(intake)
     capture.report_problems(meanwhile)
     await adopt(capture)

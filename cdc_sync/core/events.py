@@ -175,11 +175,11 @@ class HeartBeat(Event):
 
 
 class WatchConnected(WatchEvent):
-    """The watch's database is connected and its lock held. `database` names it if there are several."""
+    """The watch's database is connected and its lock held. `database` is its name, if it has one."""
 
     mode: str
     server_version: int
-    database: str | None = None
+    database: str = ""
 
 
 class PendingReread(WatchEvent):
@@ -200,7 +200,7 @@ class WatchLost(WatchMessage):
 
     misconfigured: bool
     code: str | None = None
-    database: str | None = None
+    database: str = ""
 
 
 class WatchStandsBy(WatchMessage):

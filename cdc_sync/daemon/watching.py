@@ -44,8 +44,8 @@ Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 def make_database(config: Config, name: str, store: Store) -> Database:
     """A database of the ATS, not connected yet."""
-    of, section, is_only = config.all_databases[name], config.section_of(name), len(config.all_databases) == 1
-    return Database(of.dsn.get_secret_value(), store, of.pool, name, section, is_only=is_only)
+    of = config.all_databases[name]
+    return Database(of.dsn.get_secret_value(), store, of.pool, name, config.section_of(name))
 
 
 class WatchWorker:
@@ -88,8 +88,7 @@ class WatchWorker:
                 observe(events.WatchStandsBy(name, failure.message))
             case SourceError() | AnotherDatabaseError():
                 wrong = isinstance(failure, AnotherDatabaseError) or failure.kind == "misconfigured"
-                database = self._parts.database.shown_name
-                observe(events.WatchLost(name, failure.message, wrong, failure.code, database))
+                observe(events.WatchLost(name, failure.message, wrong, failure.code, self._parts.database.name))
             case StoreError():
                 observe(events.StoreFailed(failure.message, name, failure.code))
 
