@@ -169,9 +169,7 @@ class TenantAccepted(WatchEvent):
 
 
 class HeartBeat(Event):
-    """The event loop turns. `pending` counts entries; None if the store does not answer."""
-
-    pending: int | None
+    """The event loop turns."""
 
 
 class WatchConnected(WatchEvent):
@@ -480,13 +478,9 @@ class StoreRecovered(Event):
 
 
 class NoticeFailed(Event):
-    """A message to whom it concerns was not taken; emitted once."""
+    """A message to whom it concerns was not taken."""
 
     reason: str
-
-
-class NoticeTaken(Event):
-    """Messages are taken again."""
 
 
 class TokenRefused(Event):

@@ -154,11 +154,9 @@ class Pulse:
             limit = _PATIENCE + KINDS[watch.capture.mode].longest_silence(watch.capture)
             is_late = lags.get(name, 0.0) > limit
             emit(events.CaptureLate(name, limit) if is_late else events.CaptureInTime(name))
-        try:
+        with suppress(StoreError):  # the sender reports it
             process.counts = await store.report.counts()
             await self._look_at_deliveries()
-        except StoreError:  # the sender reports it
-            process.counts = None
 
     async def _look_at_deliveries(self) -> None:
         store, emit = self._store, self._process.emit

@@ -45,8 +45,8 @@ _PASSING = {"store-lead-lost", "store-unusable"}
 _TRIES_EVERY = 1.0
 """Seconds between such tries."""
 
-_BEATS_EVERY = 10.0
-"""Seconds between heart beats; fewer if the watchdog expects more."""
+_BEATS_EVERY = 1.0
+"""Seconds between heart beats: far less than any watchdog's."""
 
 
 class Daemon:
@@ -73,8 +73,8 @@ class Daemon:
             process.emit,
         )
 
-    async def run(self, beat_every: float) -> None:
-        """Run until a signal ends it; heart beats are at most `beat_every` seconds apart.
+    async def run(self) -> None:
+        """Run until a signal ends it.
 
         Raises:
             StoreError: the store cannot be used.
@@ -83,7 +83,7 @@ class Daemon:
         allow_all_descriptors()
         process = self._process
         self._handle_signals()
-        works = [regularly(self.beat, min(_BEATS_EVERY, beat_every)), self._follow_reloads()]
+        works = [regularly(self.beat, _BEATS_EVERY), self._follow_reloads()]
         if not process.dry_run:
             works.append(regularly(self._notices.look, LOOK_EVERY))
         tasks = [asyncio.create_task(work) for work in works]
@@ -100,8 +100,7 @@ class Daemon:
 
     async def beat(self) -> None:
         """The event loop turns."""
-        counts = self._process.counts
-        self._process.emit(events.HeartBeat(None if counts is None else sum(of.pending for of in counts.values())))
+        self._process.emit(events.HeartBeat())
 
     async def _stand_by_and_lead(self) -> None:
         """Stand by, then lead until a signal, a part's failure, or the loss of the lead.
@@ -168,7 +167,7 @@ class Daemon:
                 await lead.store.delivery.begin_sending()
                 await self._lead_as_configured(lead, events.Reloaded)
         finally:
-            process.conditions, process.counts = conditions.NONE, None
+            process.conditions = conditions.NONE
 
     async def _lead_as_configured(self, lead: Lead, began: Callable[[tuple[str, ...]], Event]) -> None:
         process = self._process
