@@ -124,9 +124,7 @@ class Daemon:
             process.emit(
                 events.LeadLost(error.message) if is_lost else events.StoreFailed(error.message, code=error.code)
             )
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_TRIES_EVERY):
-                    await process.stopping.wait()
+            await asyncio.sleep(_TRIES_EVERY)
 
     async def _stand_by(self, standby: Standby) -> None:
         """See `StandingBy`."""
