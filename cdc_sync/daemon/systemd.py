@@ -23,9 +23,7 @@ class SystemdNotifier:
         self._state = "Starting"
 
     def handlers(self) -> Handlers:
-        """A report for each type of event; none if no manager listens."""
-        if not self._address:
-            return {}
+        """A report for each type of event."""
         return {
             events.StandsBy: lambda e: self._ready(f"Standing by: {e.message}"),
             events.LeadTaken: lambda _: self._ready("Leading"),

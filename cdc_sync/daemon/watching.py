@@ -158,7 +158,7 @@ class WatchWorker:
         # A watch that cannot be captured leaves the sessions open for the others.
         await stack.enter_async_context(self._parts.database.sessions(self._parts.name))
         intake = await stack.enter_async_context(connect(self._parts))
-        await _explained(intake, _compare(intake))
+        await intake.sessions.unless_lost(_compare(intake))
         return intake
 
 
@@ -168,14 +168,6 @@ async def _compare(intake: Intake) -> None:
     capture = await begin(intake, meanwhile)
     await capture.catch_up()
     await Sweep(capture).run()
-
-
-async def _explained(intake: Intake, work: Coroutine[Any, Any, None]) -> None:
-    """Do work of a watch; of lost sessions each watch has the same error."""
-    try:
-        await intake.sessions.unless_lost(work)
-    except SourceError as error:
-        raise await intake.sessions.why_lost(error) from None
 
 
 def _failure(error: SourceError | StoreError | OSError) -> Failure:
@@ -299,5 +291,5 @@ class Watches:
                         intakes[worker] = await worker.catch_up(stack)
                 for worker, intake in intakes.items():
                     with noting(worker):
-                        await _explained(intake, _confirm(intake))
+                        await intake.sessions.unless_lost(_confirm(intake))
         return len(failed)
