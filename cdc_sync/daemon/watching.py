@@ -19,12 +19,11 @@ from cdc_sync.ats.parts import WatchParts
 from cdc_sync.ats.rows_elsewhere import OtherWatches, with_row, without_live_row
 from cdc_sync.ats.session import StandbyError
 from cdc_sync.ats.sweep import Sweep
-from cdc_sync.config import Config, format_duration
+from cdc_sync.config import Config
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core import events
 from cdc_sync.core.batch import BesideApply
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.reasons import coded
 from cdc_sync.daemon.process import Process
 from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
 from cdc_sync.store import Store
@@ -93,18 +92,15 @@ class WatchWorker:
                 observe(events.StoreFailed(failure.message, name, failure.code))
 
     async def _work(self) -> None:
-        parts, watch = self._parts, self._parts.watch
-        async with connect(parts) as intake:
-            every = format_duration(watch.capture.sweep)
-            meanwhile = coded("sweeps-find", "What that misses, sweeps find, every %(every)s.", every=every)
-            capture = await intake.sessions.unless_lost(begin(intake, meanwhile))
+        async with connect(self._parts) as intake:
+            capture = await intake.sessions.unless_lost(begin(intake))
             jobs = await capture.jobs()
             jobs["sessions"] = intake.sessions.until_lost
             jobs["sweeps"] = partial(self._sweeps, capture)
             jobs["deletions"] = Deletions(intake).confirm
             # A store's error explains more than a source's.
             with ungrouped(AnotherDatabaseError, StoreError, SourceError, OSError, ChangedError):
-                await supervise({f"{parts.name}: {job}": work for job, work in jobs.items()})
+                await supervise({f"{self._parts.name}: {job}": work for job, work in jobs.items()})
 
     def _store_works(self) -> None:
         self._parts.observe(events.StoreRecovered(self._parts.name))
@@ -163,9 +159,7 @@ class WatchWorker:
 
 
 async def _compare(intake: Intake) -> None:
-    # Missing triggers are no failure.
-    meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
-    capture = await begin(intake, meanwhile)
+    capture = await begin(intake)
     await capture.catch_up()
     await Sweep(capture).run()
 
