@@ -45,8 +45,8 @@ GRACE = 20.0
 _OPERATORS_EVERY = 1.0
 """Seconds between looks for what operators want."""
 
-_MORE_REQUESTS = 0.02
-"""Seconds after a request: a command with many entries asks again at once. The pause doubles with each look in vain."""
+_MORE_REQUESTS = 0.1
+"""Seconds after a request: a command with many entries asks again at once."""
 
 _LOOK_EVERY = 5.0
 """Seconds between looks at what the store has, and at what is late."""
@@ -101,8 +101,6 @@ class Leading:
         self._tasks: set[asyncio.Task[None]] = set()
         """What works until the end."""
         self._may_send: set[str] = set()
-        self._follows_pauses = asyncio.Event()
-        """Set once the operators' pauses were read: no call begins before."""
         self._client = make_client(config, process)
         self.sender = Sender(
             store.delivery,
@@ -142,7 +140,7 @@ class Leading:
             BaseExceptionGroup: of the failures.
         """
         async with self._parts():
-            sending = self._begin(self._send())
+            sending = self._begin(self.sender.run())
             try:
                 with chores.pruning(self.store, self._config):
                     await self._work_until_over()
@@ -184,7 +182,6 @@ class Leading:
 
     async def _catch_up_and_send(self) -> int:
         failed = await self.watches.catch_up(self._config, self._config.watches)
-        await self._follows_pauses.wait()
         await self.sender.run_once()
         await self.store.delivery.stopped_cleanly()
         return failed
@@ -195,9 +192,12 @@ class Leading:
 
         Raises:
             BaseExceptionGroup: of the failures of those that ended before.
+            StoreError: the operators' pauses cannot be read.
         """
         self._lead.expect(longest_call(self._config), configuration_of(self._config))
         await chores.report_unconfigured(self._process, self.store, self._config, self._tenants.found.refused)
+        # Before the first call.
+        self.sender.pause(await self.store.operation.paused())
         async with self._client:
             try:
                 self._begin(self._follow_operators())
@@ -225,29 +225,22 @@ class Leading:
 
     # The parts.
 
-    async def _send(self) -> None:
-        await self._follows_pauses.wait()
-        await self.sender.run()
-
     async def _forget_deleted(self) -> None:
         before = self.store.driver.clock.for_people() - milliseconds(self._config.state.forget_after)
         await chores.forget_deleted(self.store, before, self.watches.with_row)
 
     async def _follow_operators(self) -> None:
         """Execute operators' requests in their order, and apply their pauses; for ever."""
-        pause = _OPERATORS_EVERY
         while True:
             is_asked = False
             with suppress(StoreError):  # capture and delivery report it; a request that fails keeps no pause waiting
                 while await self.store.operation.execute_next(self._config.watches):
-                    is_asked, pause = True, _MORE_REQUESTS
+                    is_asked = True
             with suppress(StoreError):
                 self.sender.pause(await self.store.operation.paused())
-                self._follows_pauses.set()
             if is_asked:
                 self.sender.look()
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _OPERATORS_EVERY)
+            await asyncio.sleep(_MORE_REQUESTS if is_asked else _OPERATORS_EVERY)
 
     # Other tenants.
 
