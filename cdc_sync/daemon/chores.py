@@ -64,9 +64,8 @@ def pruning(store: Store, config: Config) -> Iterator[None]:
         await prune(store, store.driver.clock.for_people() - kept)
 
     scheduler = AsyncIOScheduler(timezone=UTC)
-    # A misfire has no limit, since the clock may be set forward; a second instance has no warning.
-    how = {"next_run_time": datetime.now(UTC), "coalesce": True, "max_instances": 2, "misfire_grace_time": None}
-    scheduler.add_job(work, "interval", seconds=_PRUNE_EVERY, **how)
+    # A misfire has no limit, since the clock may be set forward.
+    scheduler.add_job(work, "interval", seconds=_PRUNE_EVERY, next_run_time=datetime.now(UTC), misfire_grace_time=None)
     scheduler.start()
     try:
         yield
@@ -190,7 +189,7 @@ class Tenants:
         return await self.look(config, known)
 
     async def look(
-        self, config: Config, known: Iterable[str], pools: Mapping[str, Pool] = MappingProxyType({})
+        self, config: Config, known: Iterable[str], pools: Mapping[str, Pool | None] = MappingProxyType({})
     ) -> Config:
         """The configuration with its present tenants; see `discover`.
 

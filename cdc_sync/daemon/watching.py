@@ -203,10 +203,9 @@ class Watches:
         return list(self._running.values())
 
     @property
-    def pools(self) -> dict[str, Pool]:
-        """The open pools, by the database's name."""
-        pools = {name: database.pool for name, database in self._databases.items()}
-        return {name: pool for name, pool in pools.items() if pool is not None}
+    def pools(self) -> dict[str, Pool | None]:
+        """The databases' pools, by name, while they are open."""
+        return {name: database.pool for name, database in self._databases.items()}
 
     async def without_live_row(self, name: str, ids: Sequence[str]) -> Collection[str]:
         """See `ats.rows_elsewhere`."""
