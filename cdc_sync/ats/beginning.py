@@ -98,16 +98,16 @@ async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
         yield intake
 
 
-async def begin(intake: Intake, meanwhile: str) -> Capture:
+async def begin(intake: Intake) -> Capture:
     """Adopt a watch's rows, and make its capture ready; may raise `SourceError` and `StoreError`.
 
-    `meanwhile` names what finds changes where triggers are missing.
+    Missing triggers are reported, and no failure.
     """
     parts = intake.parts
     mode, version = parts.watch.capture.mode, intake.sessions.lookout.server.version
-    parts.observe(events.WatchConnected(parts.name, mode, version, parts.database.shown_name))
+    parts.observe(events.WatchConnected(parts.name, mode, version, parts.database.name))
     capture = await KINDS[mode].open(intake)
-    capture.report_problems(meanwhile)
+    capture.report_problems()
     await adopt(capture)
     await measure_edit(intake)
     number = await _reread_pending(intake)

@@ -83,8 +83,8 @@ class Capture(ABC):
                 raise self.watched.error
             await self.look_closer()
 
-    def report_problems(self, meanwhile: str) -> None:  # noqa: B027 - most kinds lack nothing
-        """Report what is missing, if anything, and what finds changes `meanwhile`."""
+    def report_problems(self) -> None:  # noqa: B027 - most kinds lack nothing
+        """Report what is missing, if anything."""
 
     async def was_worked_before(self) -> bool:
         """Whether the database shows that an earlier daemon captured the watch."""

@@ -105,7 +105,6 @@ class Database:
     Attributes:
         name: in the configuration; "" for the section `database`.
         section: the one with its `dsn`, for messages.
-        is_only: if the only one is the wrong one, the daemon ends.
         failure: why no watch can have sessions.
         try_at: when they retry after it, by the event loop's clock.
         sweeping: the turns to sweep.
@@ -116,16 +115,9 @@ class Database:
     """
 
     def __init__(
-        self,
-        dsn: str,
-        store: Store,
-        size: int = POOL_SIZE,
-        name: str = "",
-        section: str = "database",
-        *,
-        is_only: bool = True,
+        self, dsn: str, store: Store, size: int = POOL_SIZE, name: str = "", section: str = "database"
     ) -> None:
-        self.store, self.name, self.section, self.is_only = store, name, section, is_only
+        self.store, self.name, self.section = store, name, section
         self.failure: Exception | None = None
         self.try_at = 0.0
         self.sweeping = asyncio.Semaphore(SWEEPS_AT_ONCE)
@@ -136,11 +128,6 @@ class Database:
         self._closing: set[asyncio.Task[None]] = set()
         # Behind a silent network the server keeps a session and its locks for long. This daemon may end its own.
         self._earlier: deque[Process] = deque(maxlen=_REMEMBERED)
-
-    @property
-    def shown_name(self) -> str | None:
-        """Its name for people, if there are several databases."""
-        return None if self.is_only else self.name
 
     @property
     def pool(self) -> Pool | None:

@@ -33,7 +33,7 @@ class Discovery(NamedTuple):
 
 
 async def discover(
-    config: Config, known: Iterable[str] = (), pools: Mapping[str, Pool] = MappingProxyType({})
+    config: Config, known: Iterable[str] = (), pools: Mapping[str, Pool | None] = MappingProxyType({})
 ) -> Discovery:
     """Look for the tenants of a configuration's templates: one statement for each database with tenant schemas.
 

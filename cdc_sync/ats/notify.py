@@ -191,7 +191,7 @@ class NotifyCapture(Capture):
             jobs["missed changes"] = self.watch_missed
         return {**jobs, "change log": self.run}
 
-    def report_problems(self, meanwhile: str) -> None:
+    def report_problems(self) -> None:
         """See `Capture`."""
         if not self.installed.problems:
             self.parts.observe(events.TriggersFound(self.parts.name))
@@ -203,9 +203,8 @@ class NotifyCapture(Capture):
             reason, remedy = f"{self.parts.watch.table} {never.reason}", never.remedy
         message = coded(
             "triggers",
-            "capture.mode is notify, but %(reason)s. %(reason_meanwhile)s %(reason_remedy)s",
+            "capture.mode is notify, but %(reason)s. Only sweeps find what that misses. %(reason_remedy)s",
             reason=reason,
-            reason_meanwhile=meanwhile,
             reason_remedy=remedy,
         )
         self.parts.observe(events.TriggersMissing(self.parts.name, message))

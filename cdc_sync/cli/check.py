@@ -36,9 +36,9 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell, check_clock, clock_skew, found
 from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.watch_names import SEPARATOR, listed
+from cdc_sync.daemon.chores import Tenants
 from cdc_sync.daemon.logs import LINES
 from cdc_sync.daemon.process import Process
-from cdc_sync.daemon.tenants import Tenants
 from cdc_sync.daemon.watching import make_database
 from cdc_sync.packaged import data
 from cdc_sync.store import Store

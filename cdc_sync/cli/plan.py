@@ -14,7 +14,6 @@ from psycopg import sql
 from cdc_sync.admin.story import facts
 from cdc_sync.admin.watches import Json
 from cdc_sync.ats.connection import asking, connected, rows_on_own_path
-from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.cli.console import print_table, print_text
@@ -33,7 +32,6 @@ from cdc_sync.core.watch_names import listed
 from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.watching import Watches
 from cdc_sync.store import Store
-from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.opening import leading_copy
 from cdc_sync.store.operation import EXAMPLES
 
@@ -109,10 +107,7 @@ async def _rehearsed(config: Config, names: Collection[str]) -> tuple[list[Json]
     async with leading_copy(config) as lead:
         store = lead.store
         began, paused = store.driver.clock.for_people(), await store.operation.paused()
-        try:
-            await Watches(process, store, config, NO_CALLS, asyncio.create_task).catch_up(config, names)
-        except (SourceError, AnotherDatabaseError) as error:  # of the last watch; the others' are noted
-            failed = dict.fromkeys(names, str(error)) | failed
+        await Watches(process, store, config, NO_CALLS, asyncio.create_task).catch_up(config, names)
         for name in names:
             if name not in failed:
                 items += await _items(store, name, began, paused)

@@ -11,9 +11,8 @@ from cdc_sync.cli.context import configured, say, say_lines, suspicious
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core.events import CallEnded, LeadTaken
 from cdc_sync.daemon.logs import LOGGER, configure, handlers
-from cdc_sync.daemon.once import run_once
 from cdc_sync.daemon.process import Process
-from cdc_sync.daemon.running import Daemon
+from cdc_sync.daemon.running import Daemon, run_once
 from cdc_sync.daemon.systemd import SystemdNotifier
 
 
@@ -40,8 +39,7 @@ def run(
 
     config = read()
     log(config)
-    systemd = SystemdNotifier(os.environ)
-    consumers = (lambda: handlers([CallEnded, LeadTaken] if dry_run else ()), systemd.handlers)
+    consumers = (lambda: handlers([CallEnded, LeadTaken] if dry_run else ()), SystemdNotifier(os.environ).handlers)
     # Loaded modules stay: collections that include them take a tenth of the time of rows.
     gc.freeze()
     # Rows have no cycles. Collections after 700 objects, the default, take 6 of 155 µs a change.
@@ -56,4 +54,4 @@ def run(
         )
         raise typer.Exit(1 if result.failed else 0)
     process = Process(config, consumers, say_lines, dry_run=dry_run)
-    event_loop.run(Daemon(process, read, log).run(systemd.wants_to_hear_every))
+    event_loop.run(Daemon(process, read, log).run())

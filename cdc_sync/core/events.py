@@ -169,17 +169,15 @@ class TenantAccepted(WatchEvent):
 
 
 class HeartBeat(Event):
-    """The event loop turns. `pending` counts entries; None if the store does not answer."""
-
-    pending: int | None
+    """The event loop turns."""
 
 
 class WatchConnected(WatchEvent):
-    """The watch's database is connected and its lock held. `database` names it if there are several."""
+    """The watch's database is connected and its lock held. `database` is its name, if it has one."""
 
     mode: str
     server_version: int
-    database: str | None = None
+    database: str = ""
 
 
 class PendingReread(WatchEvent):
@@ -200,7 +198,7 @@ class WatchLost(WatchMessage):
 
     misconfigured: bool
     code: str | None = None
-    database: str | None = None
+    database: str = ""
 
 
 class WatchStandsBy(WatchMessage):
@@ -480,13 +478,9 @@ class StoreRecovered(Event):
 
 
 class NoticeFailed(Event):
-    """A message to whom it concerns was not taken; emitted once."""
+    """A message to whom it concerns was not taken."""
 
     reason: str
-
-
-class NoticeTaken(Event):
-    """Messages are taken again."""
 
 
 class TokenRefused(Event):

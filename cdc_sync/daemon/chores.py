@@ -1,27 +1,30 @@
 """What a leader does beside capture and delivery.
 
-It removes what is too old, keeps what others are to see, and reports lags and differing clocks. These are events, so
-that the log, readiness, `status` and the page agree.
+It looks for tenants, removes what is too old, keeps what others are to see, and reports lags and differing clocks.
+These are events, so that the log, readiness, `status` and the page agree.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from types import MappingProxyType
 
-from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from cdc_sync.ats.beginning import KINDS
+from cdc_sync.ats.connection import Pool
+from cdc_sync.ats.discovery import Discovery, discover
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.config import Config
 from cdc_sync.config.models import accounts
+from cdc_sync.config.tenants import unused_overrides
 from cdc_sync.core import events
 from cdc_sync.core.content import milliseconds
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import WORTH_REPORTING
 from cdc_sync.core.replies import is_paused
-from cdc_sync.core.watch_names import listed
+from cdc_sync.core.watch_names import SEPARATOR, listed
 from cdc_sync.daemon.process import Process
 from cdc_sync.store import Store
 from cdc_sync.store.acts import NUMBERS
@@ -45,12 +48,15 @@ _FORGOTTEN_AT_ONCE = 1_000
 _TRY_AGAIN = 1.0
 """Seconds until the next try, after the store has failed."""
 
+LOOK_FOR_TENANTS = 30.0
+"""Seconds between two looks: a new customer's first application takes longer."""
+
 _PATIENCE = 60.0
 """Seconds beyond the longest pause between two looks at the database, or beyond a call's due time."""
 
 
 @contextmanager
-def pruning(store: Store, config: Config) -> Iterator[Job]:
+def pruning(store: Store, config: Config) -> Iterator[None]:
     """The job that prunes the history: at once, and every ten minutes by the wall clock."""
     kept = milliseconds(config.state.history)
 
@@ -58,12 +64,11 @@ def pruning(store: Store, config: Config) -> Iterator[Job]:
         await prune(store, store.driver.clock.for_people() - kept)
 
     scheduler = AsyncIOScheduler(timezone=UTC)
-    # A misfire has no limit, since the clock may be set forward; a second instance has no warning.
-    how = {"next_run_time": datetime.now(UTC), "coalesce": True, "max_instances": 2, "misfire_grace_time": None}
-    job = scheduler.add_job(work, "interval", seconds=_PRUNE_EVERY, **how)
+    # A misfire has no limit, since the clock may be set forward.
+    scheduler.add_job(work, "interval", seconds=_PRUNE_EVERY, next_run_time=datetime.now(UTC), misfire_grace_time=None)
     scheduler.start()
     try:
-        yield job
+        yield
     finally:
         scheduler.shutdown(wait=False)
 
@@ -148,11 +153,9 @@ class Pulse:
             limit = _PATIENCE + KINDS[watch.capture.mode].longest_silence(watch.capture)
             is_late = lags.get(name, 0.0) > limit
             emit(events.CaptureLate(name, limit) if is_late else events.CaptureInTime(name))
-        try:
+        with suppress(StoreError):  # the sender reports it
             process.counts = await store.report.counts()
             await self._look_at_deliveries()
-        except StoreError:  # the sender reports it
-            process.counts = None
 
     async def _look_at_deliveries(self) -> None:
         store, emit = self._store, self._process.emit
@@ -163,3 +166,55 @@ class Pulse:
             is_expected = health.mode == "healthy" and not is_paused(paused, name)
             is_late = is_expected and due_at is not None and due_at < limit
             emit(events.DeliveryLate(name, _PATIENCE) if is_late else events.DeliveryInTime(name))
+
+
+class Tenants:
+    """The tenants of one configuration.
+
+    Attributes:
+        found: what the last look has found.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._emit = process.emit
+        self.found = Discovery(process.config, {}, {})
+        self._was_complete = False
+        """Whether a look has asked every database."""
+
+    async def look_first(self, config: Config, store: Store) -> Config:
+        """As `look`; the store knows earlier tenants."""
+        known: Iterable[str] = ()
+        with suppress(StoreError):  # capture and delivery report it
+            known = await store.report.counts()
+        return await self.look(config, known)
+
+    async def look(
+        self, config: Config, known: Iterable[str], pools: Mapping[str, Pool | None] = MappingProxyType({})
+    ) -> Config:
+        """The configuration with its present tenants; see `discover`.
+
+        Reports what is wrong; of what needs no condition, only at the first complete look.
+        """
+        emit, before = self._emit, self.found
+        self.found = found = await discover(config, known, pools)
+        for watch, why in found.refused.items():
+            emit(events.TenantRefused(watch, why))
+        for watch in before.refused.keys() - found.refused.keys():
+            emit(events.TenantAccepted(watch))
+        for name, error in found.unasked.items():
+            emit(events.TenantsUnknown(name, error.message))
+        for name in before.unasked.keys() - found.unasked.keys():
+            emit(events.TenantsKnown(name))
+        if not (found.unasked or self._was_complete):
+            self._was_complete = True
+            self._report_unused()
+        return found.config
+
+    def _report_unused(self) -> None:
+        """Report templates without a tenant, and overrides without theirs."""
+        config = self.found.config
+        watches = (*config.watches, *self.found.refused)
+        for name in config.templates.keys() - {name.partition(SEPARATOR)[0] for name in watches}:
+            self._emit(events.TenantsMissing(name))
+        for name, tenants in unused_overrides(config, watches).items():
+            self._emit(events.OverridesUnused(name, tenants))

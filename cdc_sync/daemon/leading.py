@@ -9,13 +9,9 @@ HelloWork has. It begins at the start, after a reload, and each time its databas
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any
-
-from apscheduler.job import Job
-from apscheduler.jobstores.base import JobLookupError
 
 from cdc_sync.config import Config
 from cdc_sync.config.models import (
@@ -35,7 +31,6 @@ from cdc_sync.core.replies import Reply
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.daemon import chores
 from cdc_sync.daemon.process import Process, unless
-from cdc_sync.daemon.tenants import Tenants
 from cdc_sync.daemon.watching import Watches
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
@@ -50,8 +45,8 @@ GRACE = 20.0
 _OPERATORS_EVERY = 1.0
 """Seconds between looks for what operators want."""
 
-_MORE_REQUESTS = 0.02
-"""Seconds after a request: a command with many entries asks again at once. The pause doubles with each look in vain."""
+_MORE_REQUESTS = 0.1
+"""Seconds after a request: a command with many entries asks again at once."""
 
 _LOOK_EVERY = 5.0
 """Seconds between looks at what the store has, and at what is late."""
@@ -93,23 +88,19 @@ def sender_settings(config: Config) -> SenderSettings:
 
 
 class Leading:
-    """See the module's text; it works until `over` is set."""
+    """See the module's text; it works until the process's stage is over, which the loss of the lead ends, too."""
 
-    _pruning: Job
-
-    def __init__(self, process: Process, lead: Lead, config: Config, tenants: Tenants, over: asyncio.Event) -> None:
+    def __init__(self, process: Process, lead: Lead, config: Config, tenants: chores.Tenants) -> None:
         self.store = store = lead.store
         store.operation.observe = process.emit
         self._process = process
-        self._over = over
+        self._over = process.over
         self._lead = lead
         self._config = config
         self._tenants = tenants
         self._tasks: set[asyncio.Task[None]] = set()
         """What works until the end."""
         self._may_send: set[str] = set()
-        self._follows_pauses = asyncio.Event()
-        """Set once the operators' pauses were read: no call begins before."""
         self._client = make_client(config, process)
         self.sender = Sender(
             store.delivery,
@@ -122,6 +113,7 @@ class Leading:
         )
         self.watches = Watches(process, store, config, self.sender, self._begin)
         process.hand_events_to(self.handlers)
+        lead.holding.add_done_callback(lambda _: self._over.set())
 
     def handlers(self) -> Handlers:
         """Let a watch send, or not; see the module's text."""
@@ -129,7 +121,6 @@ class Leading:
             events.PendingReread: self._let_send,
             **dict.fromkeys((events.WatchConnected, events.WatchEnded, events.WatchStandsBy), self._hold_back),
             events.WatchLost: lambda e: self._hold_back(e) if e.code == "store-another-database" else None,
-            **dict.fromkeys((events.ClockSkewed, events.ClockAgrees), self._prune_now),
         }
 
     def _let_send(self, event: events.WatchEvent) -> None:
@@ -140,11 +131,6 @@ class Leading:
         self._may_send.discard(event.watch)
         self.sender.recheck()
 
-    def _prune_now(self, _: events.Event) -> None:
-        """The wall clock may have been set back: the next time counts from the present one."""
-        with suppress(JobLookupError):  # it is over
-            self._pruning.modify(next_run_time=datetime.now(UTC))
-
     # Until it is over.
 
     async def work(self) -> None:
@@ -153,11 +139,10 @@ class Leading:
         Raises:
             BaseExceptionGroup: of the failures.
         """
-        await self._announce()
-        async with self._client:
-            sending = self._begin(self._send())
+        async with self._parts():
+            sending = self._begin(self.sender.run())
             try:
-                with chores.pruning(self.store, self._config) as self._pruning:
+                with chores.pruning(self.store, self._config):
                     await self._work_until_over()
             finally:
                 # The calls first: a former leader has little time for that.
@@ -165,14 +150,11 @@ class Leading:
                 if self._lead.holding.done():
                     # SIGALRM, at the end of its lease, must not end a process that leads no more.
                     self._lead.no_more_calls()
-                await end(self._tasks)
-        raise_failures(self._ended_alone)
 
     async def _work_until_over(self) -> None:
         self._begin(chores.save_conditions(self._process, self.store))
         pulse = chores.Pulse(self._process, self.store)
         self._begin(regularly(lambda: pulse.look(self._config), _LOOK_EVERY))
-        self._begin(self._follow_operators())
         if not self._process.dry_run:
             self._begin(regularly(self._forget_deleted, chores.FORGET_EVERY))
         self.watches.start(self._config)
@@ -189,31 +171,40 @@ class Leading:
         """Catch up with every watch, then deliver what is due; returns how many watches failed.
 
         Raises:
-            SourceError: every watch has failed.
+            BaseExceptionGroup: of the failures of parts.
             StoreError: the store cannot be used.
         """
-        await self._announce()
-        async with self._client:
-            try:
-                self._begin(self._follow_operators())
-                failed = await unless(self._over, self._catch_up_and_send())
-            finally:
-                await end(self._tasks)
-        raise_failures(self._ended_alone)
+        async with self._parts():
+            failed = await unless(self._over, self._catch_up_and_send())
         if failed is None:
             raise AssertionError("only a part that failed ends it")
         return failed
 
     async def _catch_up_and_send(self) -> int:
         failed = await self.watches.catch_up(self._config, self._config.watches)
-        await self._follows_pauses.wait()
         await self.sender.run_once()
         await self.store.delivery.stopped_cleanly()
         return failed
 
-    async def _announce(self) -> None:
+    @asynccontextmanager
+    async def _parts(self) -> AsyncIterator[None]:
+        """The parts within this end with it.
+
+        Raises:
+            BaseExceptionGroup: of the failures of those that ended before.
+            StoreError: the operators' pauses cannot be read.
+        """
         self._lead.expect(longest_call(self._config), configuration_of(self._config))
         await chores.report_unconfigured(self._process, self.store, self._config, self._tenants.found.refused)
+        # Before the first call.
+        self.sender.pause(await self.store.operation.paused())
+        async with self._client:
+            try:
+                self._begin(self._follow_operators())
+                yield
+            finally:
+                await end(self._tasks)
+        raise_failures(self._ended_alone)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -234,29 +225,22 @@ class Leading:
 
     # The parts.
 
-    async def _send(self) -> None:
-        await self._follows_pauses.wait()
-        await self.sender.run()
-
     async def _forget_deleted(self) -> None:
         before = self.store.driver.clock.for_people() - milliseconds(self._config.state.forget_after)
         await chores.forget_deleted(self.store, before, self.watches.with_row)
 
     async def _follow_operators(self) -> None:
         """Execute operators' requests in their order, and apply their pauses; for ever."""
-        pause = _OPERATORS_EVERY
         while True:
             is_asked = False
             with suppress(StoreError):  # capture and delivery report it; a request that fails keeps no pause waiting
                 while await self.store.operation.execute_next(self._config.watches):
-                    is_asked, pause = True, _MORE_REQUESTS
+                    is_asked = True
             with suppress(StoreError):
                 self.sender.pause(await self.store.operation.paused())
-                self._follows_pauses.set()
             if is_asked:
                 self.sender.look()
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _OPERATORS_EVERY)
+            await asyncio.sleep(_MORE_REQUESTS if is_asked else _OPERATORS_EVERY)
 
     # Other tenants.
 
@@ -264,7 +248,7 @@ class Leading:
         """Start and end watches as tenants come and go."""
         emit, watches = self._process.emit, self.watches
         while True:
-            await asyncio.sleep(self._tenants.next_look_in)
+            await asyncio.sleep(chores.LOOK_FOR_TENANTS)
             config = await self._tenants.look(self._config, self._config.watches, watches.pools)
             if config.watches == self._config.watches:
                 continue

@@ -38,8 +38,8 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 
 _MINUTE = 60.0
 
-_MANY_SUBJECTS = 1_000
-"""Subjects of lines that repeat themselves: with more, those of past minutes are forgotten."""
+_MANY_SUBJECTS = 10_000
+"""Subjects of lines that repeat themselves: with more, all are forgotten, and each has a line again."""
 
 
 def configure(log: Log, environ: Mapping[str, str]) -> None:
@@ -143,10 +143,8 @@ class Repeats(logging.Filter):
         if now < free_at:
             self._seen[subject] = free_at, times + 1
             return False
-        self._seen.pop(subject, None)
-        # Each subject of the last minute had a line, so their number needs no limit.
-        while len(self._seen) >= _MANY_SUBJECTS and next(iter(self._seen.values()))[0] <= now:
-            del self._seen[next(iter(self._seen))]
+        if len(self._seen) >= _MANY_SUBJECTS:
+            self._seen.clear()
         self._seen[subject] = now + _MINUTE, 0
         if times:
             record.__dict__["fields"]["times"] = times + 1

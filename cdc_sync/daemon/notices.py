@@ -54,7 +54,6 @@ class Notices:
         """What was wrong at the last message."""
         self._happened: list[str] = []
         """What happened since then and does not last."""
-        self._fails = False
 
     def tell(self, text: str) -> None:
         """Have the next message say what happened."""
@@ -62,7 +61,8 @@ class Notices:
 
     async def look(self) -> None:
         """Send what is new, if a message may be sent now."""
-        now, config, clock = self._matters(), self._process.config, asyncio.get_running_loop().time
+        process, clock = self._process, asyncio.get_running_loop().time
+        now, config = {**of_conditions(process.conditions), **of_counts(process.counts)}, process.config
         begun = [text for name, text in now.items() if name not in self._sent] + self._happened
         over = [text for name, text in self._sent.items() if name not in now]
         if not (begun or over) or clock() < self._next_at or config.notify == Notify():
@@ -72,14 +72,12 @@ class Notices:
         await self._send(config.notify, json.dumps(message).encode())
 
     async def _send(self, receiver: Notify, body: bytes) -> None:
-        """Hand over a message; report the first failure, and the first success after it."""
+        """Hand over a message; report a failure."""
         sends = [] if receiver.command is None else [self._attempt(_run(receiver.command, body))]
         if receiver.url is not None:
             sends.append(self._attempt(_post(receiver.url.get_secret_value(), body)))
-        failure = next(filter(None, await asyncio.gather(*sends)), "")
-        if bool(failure) != self._fails:
-            self._fails = bool(failure)
-            self._process.emit(events.NoticeFailed(failure) if failure else events.NoticeTaken())
+        if failures := list(filter(None, await asyncio.gather(*sends))):
+            self._process.emit(events.NoticeFailed(failures[0]))
 
     async def _attempt(self, sending: Coroutine[Any, Any, None]) -> str:
         """Why a receiver, whatever it does, did not take a message; empty if it did."""
@@ -91,13 +89,6 @@ class Notices:
         except Exception as error:  # noqa: BLE001 - as above
             return type(error).__name__
         return ""
-
-    def _matters(self) -> Matters:
-        process = self._process
-        decisions = of_counts(process.counts or {})
-        if process.counts is None:  # nobody knows what became of them
-            decisions = {name: text for name, text in self._sent.items() if name.startswith(("held ", "dead "))}
-        return {**of_conditions(process.conditions), **decisions}
 
 
 def of_counts(counts: Mapping[str, WatchCounts]) -> Matters:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from cdc_sync.admin.metrics import EventMetrics
@@ -12,8 +11,6 @@ from cdc_sync.core import conditions, events
 from cdc_sync.core.conditions import Conditions
 from cdc_sync.core.events import Consumer, Dispatch, Event
 from cdc_sync.event_loop import end
-from cdc_sync.store import opening
-from cdc_sync.store.lead import Lead, StandingBy
 from cdc_sync.store.protocol import WatchCounts
 
 T = TypeVar("T")
@@ -30,7 +27,7 @@ class Process:
 
     Attributes:
         show: gets the calls of a dry run.
-        counts: what the store had of each watch a moment ago; None if that is unknown, or this daemon does not lead.
+        counts: what the store had of each watch when it last answered.
         conditions_changed: set when one begins, ends or changes.
         over: set when the present stage, a wait for the lead or a lead with one configuration, is to end.
         stopping: set when the process is to end.
@@ -48,7 +45,7 @@ class Process:
         self.metrics = EventMetrics()
         self.conditions: Conditions = conditions.NONE
         self.conditions_changed = asyncio.Event()
-        self.counts: Mapping[str, WatchCounts] | None = None
+        self.counts: Mapping[str, WatchCounts] = {}
         self.over = asyncio.Event()
         self.stopping = asyncio.Event()
         self._consumers = *consumers, self.metrics.handlers
@@ -84,14 +81,3 @@ async def unless(over: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
         # Without an answer, psycopg ignores one cancellation: `end` repeats it.
         await end([working, waiting])
     return None if working.cancelled() else working.result()
-
-
-def opened_lead(process: Process, standing_by: StandingBy) -> AbstractAsyncContextManager[Lead]:
-    """The process's lead of its store; for a dry run of a temporary copy.
-
-    Raises:
-        StoreError: the store cannot be used.
-    """
-    if process.dry_run:
-        return opening.leading_copy(process.config)
-    return opening.leading(process.config, standing_by)

@@ -1,5 +1,7 @@
 """The daemon's process: stand by until it leads, lead until it ends or loses the lead, and stand by again.
 
+`run --once` catches up, delivers what is due, and returns.
+
 At SIGTERM or SIGINT capture stops. The sender finishes the calls under way within the grace period; longer ones are
 marked as attempted and sent again after the next start. A second signal ends the process at once, as safely as kill -9.
 
@@ -13,25 +15,28 @@ import asyncio
 import os
 import resource
 import signal
-from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from dataclasses import dataclass
 
 from cdc_sync import __version__, signals
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core import conditions, events
 from cdc_sync.core.content import iso
-from cdc_sync.core.events import Event
+from cdc_sync.core.events import Consumer, Event, Handlers
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import coded
+from cdc_sync.core.replies import is_paused
+from cdc_sync.daemon.chores import Tenants
 from cdc_sync.daemon.leading import Leading
 from cdc_sync.daemon.notices import LOOK_EVERY, Notices
-from cdc_sync.daemon.process import Process, opened_lead, unless
-from cdc_sync.daemon.tenants import Tenants
+from cdc_sync.daemon.process import Process, unless
 from cdc_sync.event_loop import end, raise_failures, regularly, ungrouped
-from cdc_sync.store.errors import AnotherDatabaseError
-from cdc_sync.store.lead import Lead, Standby
-from cdc_sync.store.opening import store_dsn
+from cdc_sync.store import Store, opening
+from cdc_sync.store.errors import store_error
+from cdc_sync.store.lead import Lead, Standby, StandingBy
 from cdc_sync.wall_clock import wall_clock
 
 _PASSING = {"store-lead-lost", "store-unusable"}
@@ -40,8 +45,8 @@ _PASSING = {"store-lead-lost", "store-unusable"}
 _TRIES_EVERY = 1.0
 """Seconds between such tries."""
 
-_BEATS_EVERY = 10.0
-"""Seconds between heart beats; fewer if the watchdog expects more."""
+_BEATS_EVERY = 1.0
+"""Seconds between heart beats: far less than any watchdog's."""
 
 
 class Daemon:
@@ -68,17 +73,17 @@ class Daemon:
             process.emit,
         )
 
-    async def run(self, beat_every: float) -> None:
-        """Run until a signal ends it; heart beats are at most `beat_every` seconds apart.
+    async def run(self) -> None:
+        """Run until a signal ends it.
 
         Raises:
-            StoreError: the store cannot be used, or belongs to another database.
+            StoreError: the store cannot be used.
             AdminError: the admin address cannot be listened on.
         """
         allow_all_descriptors()
         process = self._process
         self._handle_signals()
-        works = [regularly(self.beat, min(_BEATS_EVERY, beat_every)), self._follow_reloads()]
+        works = [regularly(self.beat, _BEATS_EVERY), self._follow_reloads()]
         if not process.dry_run:
             works.append(regularly(self._notices.look, LOOK_EVERY))
         tasks = [asyncio.create_task(work) for work in works]
@@ -95,8 +100,7 @@ class Daemon:
 
     async def beat(self) -> None:
         """The event loop turns."""
-        counts = self._process.counts
-        self._process.emit(events.HeartBeat(None if counts is None else sum(of.pending for of in counts.values())))
+        self._process.emit(events.HeartBeat())
 
     async def _stand_by_and_lead(self) -> None:
         """Stand by, then lead until a signal, a part's failure, or the loss of the lead.
@@ -107,7 +111,7 @@ class Daemon:
         process = self._process
         process.over = over = asyncio.Event()
         try:
-            with ungrouped(AnotherDatabaseError, StoreError):
+            with ungrouped(StoreError):
                 async with AsyncExitStack() as stack:
                     stack.callback(self._admin.show, None)  # once the store is closed
                     lead = await unless(over, stack.enter_async_context(opened_lead(process, self._stand_by)))
@@ -120,9 +124,7 @@ class Daemon:
             process.emit(
                 events.LeadLost(error.message) if is_lost else events.StoreFailed(error.message, code=error.code)
             )
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_TRIES_EVERY):
-                    await process.stopping.wait()
+            await asyncio.sleep(_TRIES_EVERY)
 
     async def _stand_by(self, standby: Standby) -> None:
         """See `StandingBy`."""
@@ -163,12 +165,11 @@ class Daemon:
                 await lead.store.delivery.begin_sending()
                 await self._lead_as_configured(lead, events.Reloaded)
         finally:
-            process.conditions, process.counts = conditions.NONE, None
+            process.conditions = conditions.NONE
 
     async def _lead_as_configured(self, lead: Lead, began: Callable[[tuple[str, ...]], Event]) -> None:
         process = self._process
-        process.over = over = asyncio.Event()
-        lead.holding.add_done_callback(lambda _: over.set())
+        process.over = asyncio.Event()
         process.conditions = conditions.starting(tuple(process.config.watches))
         tenants = Tenants(process)
         # Only a signal interrupts it. A reload, or the loss of the lead, ends the work below as it begins: so each lead
@@ -178,7 +179,7 @@ class Daemon:
             return
         watches = tuple(config.watches)
         process.conditions = {**process.conditions, **conditions.starting(watches)}
-        self._leading = leading = Leading(process, lead, config, tenants, over)
+        self._leading = leading = Leading(process, lead, config, tenants)
         try:
             self._admin.use(config)
             self._admin.show(lead.store, leading.watches.without_live_row)
@@ -267,6 +268,92 @@ def _of_the_process(config: Config) -> dict[str, object]:
     return {
         "state.backend": state.backend,
         "state.path": state.path,
-        "the store's DSN": store_dsn(config) if state.backend == "postgres" else None,
+        "the store's DSN": opening.store_dsn(config) if state.backend == "postgres" else None,
         "admin.listen": config.admin.listen,
     }
+
+
+# `run --once`: for a cron job, a test, a first careful try.
+
+
+@dataclass(frozen=True, slots=True)
+class OnceResult:
+    """What one run did, and what is left for the next.
+
+    Attributes:
+        calls: by outcome (acknowledged, retry, dead, also without a call).
+        failed: whether a watch could not catch up, or a due entry could not be delivered.
+    """
+
+    calls: Counter[str]
+    failed: bool
+    pending: int
+    held: int
+    dead: int
+
+
+async def run_once(
+    config: Config, consumers: Sequence[Consumer], show: Callable[[str], None], *, dry_run: bool
+) -> OnceResult:
+    """Catch up with every watch, deliver what is due, and return. A watch that fails does not stop the others.
+
+    Raises:
+        StoreError: the store cannot be used, or the lead was lost.
+    """
+    calls: Counter[str] = Counter()
+
+    def count(event: events.CallEnded | events.Decided) -> None:
+        if isinstance(event, events.CallEnded) or event.outcome == "dead":
+            calls[event.outcome] += 1
+
+    counting: Handlers = {events.CallEnded: count, events.Decided: count}
+    process = Process(config, [*consumers, lambda: counting], show, dry_run=dry_run)
+    async with opened_lead(process, _insist_on_lead) as lead:
+        with ungrouped(StoreError):
+            return await _work_once(process, lead, calls)
+
+
+async def _work_once(process: Process, lead: Lead, calls: Counter[str]) -> OnceResult:
+    tenants, store = Tenants(process), lead.store
+    config = await tenants.look_first(process.config, store)
+    failed = await Leading(process, lead, config, tenants).work_once()
+    found, counts = tenants.found, (await store.report.counts()).values()
+    return OnceResult(
+        calls,
+        bool(failed or found.refused or found.unasked or calls["retry"] or calls["dead"]) or await _is_refused(store),
+        pending=sum(of.pending for of in counts),
+        held=sum(of.held for of in counts),
+        dead=sum(of.dead for of in counts),
+    )
+
+
+async def _is_refused(store: Store) -> bool:
+    """Whether something is due for an endpoint that takes no calls, or is paused."""
+    now, paused = store.driver.clock(), await store.operation.paused()
+    return any(
+        due_at is not None and due_at <= now and (health.mode != "healthy" or is_paused(paused, endpoint))
+        for endpoint, (health, due_at) in (await store.delivery.endpoints()).items()
+    )
+
+
+async def _insist_on_lead(standby: Standby) -> None:
+    """See `StandingBy`: wait for a former leader's calls to end, but not for a leader.
+
+    Raises:
+        StoreError: another daemon leads.
+    """
+    if not standby.is_free:
+        raise store_error(
+            "store-in-use/daemons", daemons="a process" if standby.leader is None else standby.leader.shown
+        )
+
+
+def opened_lead(process: Process, standing_by: StandingBy) -> AbstractAsyncContextManager[Lead]:
+    """The process's lead of its store; for a dry run of a temporary copy.
+
+    Raises:
+        StoreError: the store cannot be used.
+    """
+    if process.dry_run:
+        return opening.leading_copy(process.config)
+    return opening.leading(process.config, standing_by)

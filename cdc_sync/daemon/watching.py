@@ -19,12 +19,11 @@ from cdc_sync.ats.parts import WatchParts
 from cdc_sync.ats.rows_elsewhere import OtherWatches, with_row, without_live_row
 from cdc_sync.ats.session import StandbyError
 from cdc_sync.ats.sweep import Sweep
-from cdc_sync.config import Config, format_duration
+from cdc_sync.config import Config
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core import events
 from cdc_sync.core.batch import BesideApply
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.reasons import coded
 from cdc_sync.daemon.process import Process
 from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
 from cdc_sync.store import Store
@@ -44,8 +43,8 @@ Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 def make_database(config: Config, name: str, store: Store) -> Database:
     """A database of the ATS, not connected yet."""
-    of, section, is_only = config.all_databases[name], config.section_of(name), len(config.all_databases) == 1
-    return Database(of.dsn.get_secret_value(), store, of.pool, name, section, is_only=is_only)
+    of = config.all_databases[name]
+    return Database(of.dsn.get_secret_value(), store, of.pool, name, config.section_of(name))
 
 
 class WatchWorker:
@@ -62,19 +61,13 @@ class WatchWorker:
         self._next_sweep_from = 0.0
 
     async def run(self) -> None:
-        """Work for ever; wait while a database, a store or the system refuses.
-
-        Raises:
-            AnotherDatabaseError: nothing may be sent from the only database.
-        """
+        """Work for ever; wait while a database, a store or the system refuses."""
         while True:
             try:
                 await self._work()
             except ChangedError:
                 pass
             except (SourceError, StoreError, OSError) as error:
-                if isinstance(error, AnotherDatabaseError) and self._parts.database.is_only:
-                    raise
                 self._failures += 1
                 database = self._parts.database
                 if error is database.failure:  # all of its watches try again together
@@ -89,31 +82,25 @@ class WatchWorker:
         name, observe = self._parts.name, self._parts.observe
         match failure:
             case StandbyError():
-                # The other store has what this one could not save.
-                self._store_works()
                 # The event ends the condition.
                 self._parts.event_dates.hours = 0
                 observe(events.WatchStandsBy(name, failure.message))
             case SourceError() | AnotherDatabaseError():
                 wrong = isinstance(failure, AnotherDatabaseError) or failure.kind == "misconfigured"
-                database = self._parts.database.shown_name
-                observe(events.WatchLost(name, failure.message, wrong, failure.code, database))
+                observe(events.WatchLost(name, failure.message, wrong, failure.code, self._parts.database.name))
             case StoreError():
                 observe(events.StoreFailed(failure.message, name, failure.code))
 
     async def _work(self) -> None:
-        parts, watch = self._parts, self._parts.watch
-        async with connect(parts) as intake:
-            every = format_duration(watch.capture.sweep)
-            meanwhile = coded("sweeps-find", "What that misses, sweeps find, every %(every)s.", every=every)
-            capture = await intake.sessions.unless_lost(begin(intake, meanwhile))
+        async with connect(self._parts) as intake:
+            capture = await intake.sessions.unless_lost(begin(intake))
             jobs = await capture.jobs()
             jobs["sessions"] = intake.sessions.until_lost
             jobs["sweeps"] = partial(self._sweeps, capture)
             jobs["deletions"] = Deletions(intake).confirm
             # A store's error explains more than a source's.
             with ungrouped(AnotherDatabaseError, StoreError, SourceError, OSError, ChangedError):
-                await supervise({f"{parts.name}: {job}": work for job, work in jobs.items()})
+                await supervise({f"{self._parts.name}: {job}": work for job, work in jobs.items()})
 
     def _store_works(self) -> None:
         self._parts.observe(events.StoreRecovered(self._parts.name))
@@ -167,24 +154,14 @@ class WatchWorker:
         # A watch that cannot be captured leaves the sessions open for the others.
         await stack.enter_async_context(self._parts.database.sessions(self._parts.name))
         intake = await stack.enter_async_context(connect(self._parts))
-        await _explained(intake, _compare(intake))
+        await intake.sessions.unless_lost(_compare(intake))
         return intake
 
 
 async def _compare(intake: Intake) -> None:
-    # Missing triggers are no failure.
-    meanwhile = coded("run-finds", "What that misses, the sweep of each run finds, as this one's does.")
-    capture = await begin(intake, meanwhile)
+    capture = await begin(intake)
     await capture.catch_up()
     await Sweep(capture).run()
-
-
-async def _explained(intake: Intake, work: Coroutine[Any, Any, None]) -> None:
-    """Do work of a watch; of lost sessions each watch has the same error."""
-    try:
-        await intake.sessions.unless_lost(work)
-    except SourceError as error:
-        raise await intake.sessions.why_lost(error) from None
 
 
 def _failure(error: SourceError | StoreError | OSError) -> Failure:
@@ -226,10 +203,9 @@ class Watches:
         return list(self._running.values())
 
     @property
-    def pools(self) -> dict[str, Pool]:
-        """The open pools, by the database's name."""
-        pools = {name: database.pool for name, database in self._databases.items()}
-        return {name: pool for name, pool in pools.items() if pool is not None}
+    def pools(self) -> dict[str, Pool | None]:
+        """The databases' pools, by name, while they are open."""
+        return {name: database.pool for name, database in self._databases.items()}
 
     async def without_live_row(self, name: str, ids: Sequence[str]) -> Collection[str]:
         """See `ats.rows_elsewhere`."""
@@ -286,11 +262,7 @@ class Watches:
         return tuple(gone)
 
     async def catch_up(self, config: Config, names: Collection[str]) -> int:
-        """Catch up with these watches, then answer their suspected deletions; returns how many watches failed.
-
-        Raises:
-            SourceError, AnotherDatabaseError: of the last watch, if every watch failed.
-        """
+        """Catch up with these watches, then answer their suspected deletions; returns how many watches failed."""
         self._use(config)
         failed = set[WatchWorker]()
 
@@ -301,10 +273,7 @@ class Watches:
                 yield
             except (SourceError, AnotherDatabaseError, OSError) as error:
                 failed.add(worker)
-                failure = _failure(error)
-                if len(failed) == len(names):
-                    raise failure from None
-                worker.report(failure)
+                worker.report(_failure(error))
 
         for database in self._databases.values():
             workers = [self._worker(name) for name in names if self._database(name) is database]
@@ -315,5 +284,5 @@ class Watches:
                         intakes[worker] = await worker.catch_up(stack)
                 for worker, intake in intakes.items():
                     with noting(worker):
-                        await _explained(intake, _confirm(intake))
+                        await intake.sessions.unless_lost(_confirm(intake))
         return len(failed)

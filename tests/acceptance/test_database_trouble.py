@@ -41,7 +41,7 @@ def test_without_triggers_sweeps_alone_find_changes_until_they_are_installed(not
     with notify.daemon(ready=False) as daemon:
         missing = daemon.wait_for_event("capture.mode is notify, but")
         assert missing["level"] == "error"
-        assert "sweeps find, every 500ms. Let the DBA run what `cdc-sync sql install` prints" in missing["event"]
+        assert "Only sweeps find what that misses. Let the DBA run what `cdc-sync sql install`" in missing["event"]
         daemon.wait_until_not_ready("sql install")
         notify.change("hw-1", status="SWEPT")
         daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SWEPT", JOB)], "what the sweep finds")

@@ -1,5 +1,7 @@
 """A physical copy has the name and the system identifier of the original, and is another database all the same."""
 
+from unittest.mock import patch
+
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -30,11 +32,14 @@ def test_a_physical_copy_is_refused_until_it_is_adopted(
         checked = on_own_server.run("check", variables=there)
         assert checked.code == 1
         assert "failed   identity: The store belongs to the database" in checked.stdout
-        for arguments in (["run"], ["run", "--once"], ["plan"]):
+        for arguments in (["run", "--once"], ["plan"]):
             refused = on_own_server.run(*arguments, variables=there)
             assert refused.code == 1
             assert "a physical copy" in refused.stderr
             assert "cdc-sync adopt-database" in refused.stderr
+        with patch.dict(on_own_server.variables, there), on_own_server.daemon(ready=False) as daemon:
+            assert "cdc-sync adopt-database" in daemon.wait_until_not_ready("a physical copy")
+            assert daemon.stop() == 0
         assert on_own_server.hellowork.calls == []
         assert "ok       identity" in on_own_server.run("check").stdout
 

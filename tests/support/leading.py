@@ -7,10 +7,10 @@ from pathlib import Path
 from cdc_sync.ats.discovery import Discovery
 from cdc_sync.config import Config
 from cdc_sync.core.events import Event
+from cdc_sync.daemon.chores import Tenants
 from cdc_sync.daemon.leading import Leading
 from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.running import Daemon
-from cdc_sync.daemon.tenants import Tenants
 from cdc_sync.event_loop import end
 from cdc_sync.store.lead import Lead, Leader
 from cdc_sync.store.sqlite import SqliteDriver
@@ -32,7 +32,7 @@ async def a_lead(process: Process, driver: SqliteDriver | None = None) -> AsyncI
     tenants = Tenants(process)
     tenants.found = Discovery(process.config, {}, {})
     try:
-        yield Leading(process, lead, process.config, tenants, process.over)
+        yield Leading(process, lead, process.config, tenants)
     finally:
         await end([lead.holding])
         await driver.close()

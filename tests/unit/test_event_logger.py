@@ -24,6 +24,7 @@ from cdc_sync.core.events import (
     Dispatch,
     Emit,
     Event,
+    HeartBeat,
     NotifyQueueSeen,
     RowSkipped,
     StoreFailed,
@@ -39,7 +40,7 @@ from cdc_sync.daemon.logs import LOGGER, Repeats, configure, handlers
 
 Format = Literal["text", "journal", "json"]
 FORMATS: tuple[Format, ...] = ("text", "journal", "json")
-UNSAID = (CaughtUp, NotifyQueueSeen)
+UNSAID = (CaughtUp, HeartBeat, NotifyQueueSeen)
 NO_VARIABLES: Mapping[str, str] = {}
 HOSTILE = "a\n<3>event=forged\r\x1b[2Jb\x00 _priority=3 \u2028c"
 
@@ -270,7 +271,7 @@ class TestDatabase:
 
     WATCHES = tuple(f"applications@{number}" for number in range(1_000))
 
-    def lost(self, watch: str, database: str | None = None) -> WatchLost:
+    def lost(self, watch: str, database: str = "") -> WatchLost:
         return WatchLost(watch, "no route to host", misconfigured=False, database=database)
 
     def told(self, written: Written, *observations: Event) -> list[tuple[str, str]]:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,10 +16,7 @@ from cdc_sync.config import Config
 from cdc_sync.core.events import (
     CaptureLate,
     CaptureStarted,
-    ClockAgrees,
-    ClockSkewed,
     Event,
-    HeartBeat,
     PendingReread,
     TenantAccepted,
     TenantRefused,
@@ -31,15 +27,12 @@ from cdc_sync.core.events import (
 )
 from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon import chores
-from cdc_sync.daemon import tenants as looking
-from cdc_sync.daemon.chores import pruning, save_conditions
+from cdc_sync.daemon.chores import Tenants, save_conditions
 from cdc_sync.daemon.process import unless
 from cdc_sync.daemon.running import Daemon
-from cdc_sync.daemon.tenants import Tenants
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.event_loop import end
-from cdc_sync.store.protocol import WatchCounts
 
 
 class UnforeseenError(Exception):
@@ -82,18 +75,6 @@ async def test_a_watch_that_begins_again_or_has_ended_waits_for_its_rows() -> No
             assert WATCH not in leading._may_send
 
 
-async def test_a_beat_has_what_is_pending_if_that_is_known() -> None:
-    said: list[Event] = []
-    process = a_process(a_config(), said.append)
-    daemon = Daemon(process, lambda: process.config, lambda _: None)
-
-    await daemon.beat()
-    process.counts = {WATCH: WatchCounts(pending=3), "others": WatchCounts(pending=4)}
-    await daemon.beat()
-
-    assert said == [HeartBeat(None), HeartBeat(7)]
-
-
 async def test_a_failure_beside_the_lead_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """systemd then starts another one, which is better than a daemon without a heart beat."""
 
@@ -104,7 +85,7 @@ async def test_a_failure_beside_the_lead_ends_the_process(monkeypatch: pytest.Mo
     process = a_process(a_config({"database.dsn": "host=127.0.0.1 port=1 connect_timeout=2"}), print)
     async with asyncio.timeout(30):
         with pytest.raises(BaseExceptionGroup) as failed:
-            await Daemon(process, lambda: process.config, lambda _: None).run(10.0)
+            await Daemon(process, lambda: process.config, lambda _: None).run()
 
     assert [type(each) for each in failed.value.exceptions] == [UnforeseenError]
 
@@ -172,31 +153,6 @@ async def test_a_condition_that_could_not_be_saved_is_saved_though_no_event_foll
         await end([saving])
 
 
-@pytest.mark.parametrize("seen", [ClockSkewed(-86_400.0, shared=False), ClockAgrees()])
-async def test_a_clock_that_was_set_back_does_not_delay_it(seen: Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    process = a_process(a_config(), lambda _: None)
-    pruned = asyncio.Semaphore(0)
-
-    async def prune(*_: int) -> int:
-        pruned.release()
-        return 0
-
-    async with a_lead(process) as leading:
-        monkeypatch.setattr(leading.store.operation, "prune", prune)
-        with pruning(leading.store, process.config) as leading._pruning:
-            await pruned.acquire()
-            # As a clock does that is set back by a day.
-            leading._pruning.modify(next_run_time=datetime.now(UTC) + timedelta(days=1))
-
-            process.emit(seen)
-
-            async with asyncio.timeout(10):
-                await pruned.acquire()
-            in_ten_minutes = datetime.now(UTC) + timedelta(minutes=10, seconds=1)
-            await eventually(lambda: leading._pruning.next_run_time < in_ten_minutes, "the next time")
-        process.emit(seen)  # when it is over, too
-
-
 def with_template(**hosts: str) -> Config:
     """A configuration with a template, and with these databases."""
     template: dict[str, Any] = {
@@ -216,7 +172,7 @@ async def test_what_a_look_finds_wrong_is_reported_once(monkeypatch: pytest.Monk
     async def look(*_: object) -> Discovery:
         return Discovery(config, refused, {})
 
-    monkeypatch.setattr(looking, "discover", look)
+    monkeypatch.setattr(chores, "discover", look)
     tenants = Tenants(a_process(config, emitted.append))
     for _ in range(2):
         await tenants.look(config, ())
@@ -240,7 +196,7 @@ async def test_the_signal_that_ends_the_daemon_ends_a_look(monkeypatch: pytest.M
         await asyncio.get_running_loop().create_future()
         raise AssertionError
 
-    monkeypatch.setattr(looking, "discover", look)
+    monkeypatch.setattr(chores, "discover", look)
     config, stopping = with_template(one="a"), asyncio.Event()
     asyncio.get_running_loop().call_soon(stopping.set)
 
@@ -261,8 +217,8 @@ async def test_a_lead_ends_during_a_look_when_a_part_fails(monkeypatch: pytest.M
         raise UnforeseenError
 
     looked = asyncio.Event()
-    monkeypatch.setattr(looking, "discover", look)
-    monkeypatch.setattr(looking, "LOOK_FOR_TENANTS", 0.0)
+    monkeypatch.setattr(chores, "discover", look)
+    monkeypatch.setattr(chores, "LOOK_FOR_TENANTS", 0.0)
     monkeypatch.setattr(chores.Pulse, "look", fail)
     config = with_template(one="a")
     process = a_process(config, print)
