@@ -280,12 +280,13 @@ async def id_table(  # noqa: PLR0917 - typer's options
 
 
 async def _put_out(script: str | Iterable[Part], dsn: str | None) -> None:
-    """Print a script, or run it by this connection; it stops at the first watch that fails, as in psql."""
+    """Print a script, or run it by this connection; if it fails for a watch, the others are done."""
     parts = [Part(None, script)] if isinstance(script, str) else script
     if dsn is None:
         for text_of_part in scripts.for_psql(parts):
             put_out(text_of_part)
         return
+    failed = list[str]()
     async with connected(dsn) as connection:
         await connection.execute("SET client_min_messages = warning")
         connection.add_notice_handler(lambda notice: say(f"{notice.severity}: {notice.message_primary}", err=True))
@@ -293,11 +294,15 @@ async def _put_out(script: str | Iterable[Part], dsn: str | None) -> None:
             try:
                 # In the connection's encoding: in another, a name's last byte might swallow its quote.
                 await connection.execute(part.script.encode(connection.info.encoding))
-            except UnicodeEncodeError as error:
-                raise unwritable(error) from error
-            except psycopg.Error as error:
-                reason = _refused(error)
-                raise OperationError(f"{part.watch}: {reason}" if part.watch else str(reason)) from error
+            except (UnicodeEncodeError, psycopg.Error) as error:
+                reason = unwritable(error) if isinstance(error, UnicodeEncodeError) else _refused(error)
+                if part.watch is None or connection.closed:
+                    raise reason from error
+                say(f"{part.watch}: {reason}", err=True)
+                failed.append(part.watch)
+                await connection.rollback()
+    if failed:
+        raise OperationError(f"{len(failed)} watch(es) failed, the others are done: {listed(failed)}")
     say("done")
 
 

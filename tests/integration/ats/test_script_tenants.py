@@ -175,12 +175,12 @@ def test_a_tenant_that_is_named_is_not_looked_for(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["--config", str(config), "sql", "install"]).exit_code != 0
 
 
-def test_a_script_ends_at_the_first_tenant_that_fails_and_names_it(command: Command, vendor: Ats) -> None:
+def test_a_tenant_that_fails_is_named_and_the_others_are_done(command: Command, vendor: Ats) -> None:
     vendor.execute("DROP TABLE tenant_1.stages")
     done = command("install", "--apply")
     assert done.exit_code != 0
-    assert str(done.exception).startswith("customers@tenant_1: Nothing was changed: ")
-    assert "customers@tenant_1" in {row[0] for row in wrong(vendor, configured())}
+    assert "customers@tenant_1: " in done.output
+    assert {row[0] for row in wrong(vendor, configured())} == {"customers@tenant_1"}
 
 
 def test_a_function_grants_what_the_daemon_needs(
