@@ -7,15 +7,13 @@ LIMIT 0 are enough. All are read-only but those of `depends_on`, which are rolle
 from collections.abc import Callable, Collection, Mapping
 
 from cdc_sync import own_path
-from cdc_sync.ats.check_watch import check_watch
-from cdc_sync.ats.checked import found
+from cdc_sync.ats.check_watch import check_watch, found
 from cdc_sync.ats.connection import Connection, ReplicaGuard, connected, look_at_own_schemas, rows_of
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import catalog
 from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
-from cdc_sync.ats.recorders import noticed
 from cdc_sync.ats.session import being_captured, own_session, primary_session
-from cdc_sync.ats.triggers import left_over
+from cdc_sync.ats.triggers import left_over, noticed
 from cdc_sync.config import Config
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew

@@ -7,7 +7,7 @@ from psycopg import sql
 
 from cdc_sync import own_path
 from cdc_sync.ats.expressions import SideTable, composed, name, render, side_table, template
-from cdc_sync.ats.granting import granting
+from cdc_sync.ats.scripts import granting
 from cdc_sync.ats.statements import id_in_url
 from cdc_sync.config import Watch
 from cdc_sync.config.json_schema import block

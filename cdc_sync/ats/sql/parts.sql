@@ -109,18 +109,17 @@ REVOKE ALL ON FUNCTION {schema}.{name}(pg_catalog.text) FROM PUBLIC;
 
 -- Whether a role has what it needs; NULL if there is no such thing.
 -- name: has_schema
-(SELECT has_schema_privilege({role}, oid, 'USAGE') FROM pg_namespace WHERE nspname = {schema})
+has_schema_privilege({role}, to_regnamespace({schema})::oid, 'USAGE')
+
+-- name: has_privilege
+has_table_privilege({role}, {oid}, {privilege})
+
+-- name: has_some_column
+has_any_column_privilege({role}, {table}, 'SELECT')
 
 -- name: has_columns
 (SELECT bool_and(has_column_privilege({role}, attrelid, attnum, 'SELECT'))
    FROM pg_attribute WHERE attrelid = {table} AND attname IN ({columns}))
-
--- name: has_some_column
-(SELECT has_any_column_privilege({role}, oid, 'SELECT') FROM pg_class WHERE oid = {table})
-
--- name: has_relation
-(SELECT {each} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE n.nspname = 'cdc_sync' AND c.relname = {name})
 
 -- name: missing_grants
 SELECT format('GRANT %s TO %I;', need.what, {role}) FROM (VALUES {rows}) AS need (what, has) WHERE NOT need.has
