@@ -108,8 +108,7 @@ async def _search_path(connection: Connection, user: str, report: Tell) -> None:
         if not roles:
             continue
         remedy = "\n".join(f"REVOKE CREATE ON SCHEMA {schema} FROM {role};" for role in roles)
-        who = " and ".join("every role (PUBLIC)" if role == "PUBLIC" else role for role in roles)
-        report(found("search-path/open", remedy, roles=who, schema=schema, user=user))
+        report(found("search-path/open", remedy, roles=", ".join(roles), schema=schema, user=user))
 
 
 async def _session(dsn: str) -> Finding:

@@ -70,7 +70,6 @@ def script(watch: Watch, role: str) -> str:
         watched_name=own_path.existing(watch.table),
         side_name=own_path.new_name(ids.side.table),
         side_oid=own_path.oid_of(ids.side.table),
-        key=", ".join(watch.key),
         grants=sql.SQL(own_path.naming(ids.side.table, "\n".join(granted)).rstrip()),
     )
     if ids.is_configured:

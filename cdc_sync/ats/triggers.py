@@ -246,8 +246,13 @@ def verify(watches: Mapping[str, Watch], for_tenants: Mapping[str, str] | None =
     of_functions = composed("~ {}", "^record_" if for_tenants is None else "^(record|install)_")
     if not is_all:
         of_functions = among(map(function_of, watches))
-    lines = ",\n    ".join(composed("({})", map(sql.Literal, each)).as_string() for each in wanted)
+    lines = ",\n    ".join(map(_line, wanted))
     return render(template("verify.sql"), wanted=sql.SQL(lines), of_functions=of_functions)
+
+
+def _line(of: _Wanted) -> str:
+    found = (of.watch, of.kind, of.name, of.function, of.on_table, of.made, of.fires, of.may_be_missing)
+    return composed("({})", map(sql.Literal, found)).as_string()
 
 
 def _of_watch(of: Recorder) -> Iterator[_Wanted]:

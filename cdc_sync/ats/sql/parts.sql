@@ -84,10 +84,8 @@ SELECT set_config('role', pg_get_userbyid(relowner), true) FROM pg_class WHERE o
    other. psql stops at the first that fails; repair its cause, and run the whole again. */
 
 -- name: for_new_tenants
-/* cdc-sync: functions that install what a new tenant needs, to be called when its tables are there, by their owner:
-       SELECT cdc_sync.install_…('its schema');
-   Each does what `cdc-sync sql install --watch` and `cdc-sync sql grants --watch` do, with the rights of who calls it. Run this
-   script again after an upgrade, or after a change of a template. */
+/* cdc-sync: functions for a new tenant. Once its tables are there, their owner calls SELECT cdc_sync.install_…('its schema');
+   it installs and grants with his rights. Run this script again after an upgrade, or after a change of a template. */
 
 -- name: tenant_function
 /* What this script does for a tenant of {kind}, for any whose schema's name is written without quotes. */
