@@ -12,7 +12,7 @@ from cdc_sync.ats.connection import Connection, ReplicaGuard, connected, look_at
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import catalog
 from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
-from cdc_sync.ats.session import being_captured, own_session, primary_session
+from cdc_sync.ats.session import own_session, primary_session
 from cdc_sync.ats.triggers import left_over, noticed
 from cdc_sync.config import Config
 from cdc_sync.config.sessions import Sessions, sessions_at_server
@@ -161,12 +161,10 @@ async def _left_over(connection: Connection, config: Config, report: Tell) -> No
     """Report triggers of watches that are not configured in notify mode."""
     try:
         names = await left_over(connection, config.watches)
-        at_work = await being_captured(connection, names)
     except SourceError as error:
         report(Finding("left-over", "failed", error.message, "cdc-sync sql verify --apply"))
         return
     if not names:
         report(found("left-over/none"))
     for name in names:
-        is_others = name in at_work and name not in config.watches
-        report(found(f"left-over/{'captured' if is_others else 'resting'}", of=name))
+        report(found("left-over/triggers", of=name))
