@@ -291,8 +291,8 @@ def as_script(query: str, watches: Mapping[str, Watch]) -> str:
 
 # What they find.
 
-_STATES = ("missing", "disabled", "different")
-"""States of a function and its triggers that are problems, the worst first."""
+_PROBLEMS = frozenset({"missing", "disabled", "different"})
+"""States of a function and its triggers that are problems."""
 
 
 class Verified(NamedTuple):
@@ -366,10 +366,9 @@ def _blind_spots(watch: Watch, unseen: Collection[Sequence[str]]) -> Iterator[st
 
 
 def _problems(found: Sequence[Verified]) -> Iterator[str]:
-    for function, table in dict.fromkeys((each.function, each.table) for each in found if each.function is not None):
-        states = {each.state for each in found if (each.function, each.table) == (function, table)}
-        if state := next((state for state in _STATES if state in states), None):
-            yield reason(f"triggers-{state}", function=function, table=table)
+    for each in found:
+        if each.function is not None and each.state in _PROBLEMS:
+            yield reason(f"triggers-{each.state}", function=each.function, table=each.table)
     # Without any function nothing was ever installed, which has been reported.
     is_installed = any(each.kind == "function" and each.state != "missing" for each in found)
     for each in found:
