@@ -1,29 +1,20 @@
 -- How scripts and sessions of ours look up names: see `own_path.py`. Each part stands below its name.
 
--- What each script begins with; with `keep` before it if it names a table without a schema.
+-- What each script begins with.
 -- name: pin
 SET LOCAL search_path = pg_catalog, pg_temp;
 
--- The first statement of a session: each name in it says its schema.
--- name: keep_in_session
-SELECT pg_catalog.set_config('cdc_sync.own_path', pg_catalog.current_setting('search_path'), false),
-       pg_catalog.set_config('cdc_sync.own_schemas', pg_catalog.current_schemas(true)::pg_catalog.text, false)
- WHERE coalesce(pg_catalog.current_setting('cdc_sync.own_path', true), '') OPERATOR(pg_catalog.=) ''
-
--- The same in a script; a session of ours has it already.
+-- The first statement of a session, and of a script that names a table without a schema, where it is local: a session of
+-- ours has it already. Each name in it says its schema.
 -- name: keep
 /* Tables that the configuration names without a schema are looked up in this session's search_path, as it is here. */
-DO $cdc_sync$ BEGIN
-    PERFORM pg_catalog.set_config('cdc_sync.own_path', pg_catalog.current_setting('search_path'), true),
-            pg_catalog.set_config('cdc_sync.own_schemas', pg_catalog.current_schemas(true)::pg_catalog.text, true)
-      WHERE coalesce(pg_catalog.current_setting('cdc_sync.own_path', true), '') OPERATOR(pg_catalog.=) '';
-END $cdc_sync$;
+SELECT pg_catalog.set_config('cdc_sync.own_path', pg_catalog.current_setting('search_path'), {local}),
+       pg_catalog.set_config('cdc_sync.own_schemas', pg_catalog.current_schemas(true)::pg_catalog.text, {local})
+ WHERE coalesce(pg_catalog.current_setting('cdc_sync.own_path', true), '') OPERATOR(pg_catalog.=) ''
 
 -- name: on_own_path
 /* Up to the next SET: a table that the configuration names without a schema is named, and nothing is called. */
-DO $cdc_sync$ BEGIN
-    PERFORM pg_catalog.set_config('search_path', pg_catalog.current_setting('cdc_sync.own_path'), true);
-END $cdc_sync$;
+SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('cdc_sync.own_path'), true);
 
 -- The relation to which the login's own search_path leads; pg_table_is_visible() would ask the pinned one. Each schema is
 -- asked by itself: thousands of others may have a table of this name.

@@ -12,5 +12,5 @@ compare outside it and read each difference again under it.
 costs"). A suspected deletion is as durable as an entry, until a fresh read answers it.
 
 Every read is one short transaction. Functions raise `SourceError` if the database does not answer; those within the
-caller's `asking` (`rows_of`, `look_up`, `hiding`) raise psycopg's errors.
+caller's `asking` (`rows_of`, `described`, `hiding`) raise psycopg's errors.
 """

@@ -7,15 +7,13 @@ LIMIT 0 are enough. All are read-only but those of `depends_on`, which are rolle
 from collections.abc import Callable, Collection, Mapping
 
 from cdc_sync import own_path
-from cdc_sync.ats.check_watch import check_watch
-from cdc_sync.ats.checked import found
+from cdc_sync.ats.check_watch import check_watch, found
 from cdc_sync.ats.connection import Connection, ReplicaGuard, connected, look_at_own_schemas, rows_of
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import catalog
 from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
-from cdc_sync.ats.recorders import noticed
-from cdc_sync.ats.session import being_captured, own_session, primary_session
-from cdc_sync.ats.triggers import left_over
+from cdc_sync.ats.session import own_session, primary_session
+from cdc_sync.ats.triggers import left_over, noticed
 from cdc_sync.config import Config
 from cdc_sync.config.sessions import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
@@ -110,8 +108,7 @@ async def _search_path(connection: Connection, user: str, report: Tell) -> None:
         if not roles:
             continue
         remedy = "\n".join(f"REVOKE CREATE ON SCHEMA {schema} FROM {role};" for role in roles)
-        who = " and ".join("every role (PUBLIC)" if role == "PUBLIC" else role for role in roles)
-        report(found("search-path/open", remedy, roles=who, schema=schema, user=user))
+        report(found("search-path/open", remedy, roles=", ".join(roles), schema=schema, user=user))
 
 
 async def _session(dsn: str) -> Finding:
@@ -164,12 +161,10 @@ async def _left_over(connection: Connection, config: Config, report: Tell) -> No
     """Report triggers of watches that are not configured in notify mode."""
     try:
         names = await left_over(connection, config.watches)
-        at_work = await being_captured(connection, names)
     except SourceError as error:
         report(Finding("left-over", "failed", error.message, "cdc-sync sql verify --apply"))
         return
     if not names:
         report(found("left-over/none"))
     for name in names:
-        is_others = name in at_work and name not in config.watches
-        report(found(f"left-over/{'captured' if is_others else 'resting'}", of=name))
+        report(found("left-over/triggers", of=name))

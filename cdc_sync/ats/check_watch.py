@@ -1,8 +1,9 @@
-"""Checks of one watch, without those that depend on a failed one."""
+"""Checks of one watch, without those that depend on a failed one; `findings.yaml` has the texts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from collections.abc import Mapping as Named
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -10,22 +11,21 @@ import psycopg
 from psycopg import sql
 
 from cdc_sync.ats import expressions, row_security
-from cdc_sync.ats.checked import PARTITIONED, TABLES, Checked, how, like, listed
 from cdc_sync.ats.connection import Connection, asking, on_own_path, rows_of, rows_on_own_path
-from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.errors import SourceError, texts
 from cdc_sync.ats.expressions import catalog, composed
-from cdc_sync.ats.facts import TableFacts, bounds, look_up, table_facts
-from cdc_sync.ats.granting import missing_grants
+from cdc_sync.ats.facts import TableFacts, asking_shortly, bounds, table_facts
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.ats.poll import watermark_type
-from cdc_sync.ats.recorders import PARTITIONED_SINCE, untriggered
-from cdc_sync.ats.statements import id_in_url, in_side_table, is_given_url
-from cdc_sync.ats.triggers import installation
+from cdc_sync.ats.scripts import missing_grants
+from cdc_sync.ats.statements import Statements, id_in_url, in_side_table, is_given_url
+from cdc_sync.ats.triggers import PARTITIONED_SINCE, installation, untriggered
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
 from cdc_sync.config.columns import bare_column
 from cdc_sync.config.json_schema import block
 from cdc_sync.config.meanings import is_bare_number
 from cdc_sync.config.watch import Related
+from cdc_sync.core import findings
 from cdc_sync.core.findings import Finding, Plan, Tell, plan_indexes, plan_is_in_order, plan_schemas, plan_seeks
 from cdc_sync.core.identifiers import written
 
@@ -38,6 +38,76 @@ _BIG = 10_000
 _VIEW = "CREATE TEMPORARY VIEW cdc_sync_expression AS SELECT {} IS NOT NULL AS is_there FROM {} AS t"
 
 
+_TEXTS = texts("findings.yaml")
+
+PARTITIONED, TABLES = "p", "rp"
+"""The kinds of a partitioned table, and of all that can have indexes."""
+
+found = partial(findings.found, _TEXTS)
+"""A finding with a text of `findings.yaml`."""
+
+
+@dataclass(eq=False)
+class Checked:
+    """A watch; each question relies on those before it.
+
+    Attributes:
+        facts: set once the table is there.
+        mapping: set once the daemon could read the table.
+    """
+
+    connection: Connection
+    name: str
+    watch: Watch
+    report: Tell
+    facts: TableFacts = field(init=False)
+    mapping: Mapping = field(init=False)
+
+    @property
+    def version(self) -> int:
+        """The server's."""
+        return self.connection.info.server_version
+
+    @cached_property
+    def statements(self) -> Statements:
+        """The daemon's own."""
+        return Statements(self.mapping)
+
+    def found(self, name: str, remedy: str | None = None, **facts: object) -> Finding:
+        """A finding about the watch."""
+        return found(name, remedy, watch=self.name, **facts)
+
+    async def holds(self, check: str, question: Callable[["Checked"], Awaitable[Finding | None]]) -> bool:
+        """Report the answer to a question, asked in a transaction of its own; returns whether nothing is wrong.
+
+        A question raises `SourceError` if the database does not answer.
+        """
+        try:
+            async with asking_shortly(self.connection, f"checking {check} of {self.watch.table}"):
+                finding = await question(self)
+        except SourceError as error:
+            finding = Finding(check, "failed", error.message, self._remedy(error), self.name)
+        if finding is not None:
+            self.report(finding)
+        return finding is None or finding.state == "ok"
+
+    def _remedy(self, error: SourceError) -> str:
+        helps = _TEXTS["unanswered"]
+        text: str = helps.get(error.code, helps["else"])["remedy"]
+        city = self.watch.timezone.rpartition("/")[2]
+        return text.format(table=self.watch.table, zone=sql.Literal(f"%{city}%").as_string())
+
+
+def how(table: TableFacts) -> str:
+    """PostgreSQL builds no index CONCURRENTLY on a partitioned table."""
+    return "" if table.kind == PARTITIONED else " CONCURRENTLY"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as SQL writes them, in one line."""
+    return ", ".join(map(written, names))
+
+
 async def check_watch(connection: Connection, name: str, watch: Watch, report: Tell) -> None:
     """Report on a watch, one precondition after the other."""
     one = Checked(connection, name, watch, report)
@@ -47,11 +117,11 @@ async def check_watch(connection: Connection, name: str, watch: Watch, report: T
         await one.holds("related", partial(_related, related=related))
     await one.holds("status", _status)
     await one.holds("key", _key)
-    await one.holds("privileges", _privileges)
-    if one.may_read and not await one.holds("columns", _columns):
+    may_read = await one.holds("privileges", _privileges)
+    if may_read and not await one.holds("columns", _columns):
         return
     await _depends_on(one)
-    if one.may_read:
+    if may_read:
         await one.holds("row-security", _policies)
         await one.holds("key-index", _key_index)
         await one.holds("application-id-index", _id_index)
@@ -67,10 +137,7 @@ async def _table(one: Checked) -> Finding:
 
 
 async def _related(one: Checked, related: Related) -> Finding:
-    async with asking(f"looking up the table {related.table}"):
-        seen = await look_up(one.connection, related.table)
-    if seen is None:
-        return one.found("related/missing", table=related.table, similar=like(related.table.name))
+    seen = await table_facts(one.connection, related.table)
     if missing := [name for name in (*related.key, *related.columns) if name not in seen.columns]:
         return one.found("related/column-missing", table=related.table, missing=listed(missing))
     unseen = [name for name in related.columns if name in seen.virtual]
@@ -140,7 +207,7 @@ async def _status(one: Checked) -> Finding | None:
     if translated and rules.unmapped != "send":
         return one.found("status/mapped", **about)
     if is_number:
-        return one.found(f"status/{'in-part' if translated else 'number'}", **about)
+        return one.found("status/number", **about)
     return None if column.reference is None else one.found("status/key", **about)
 
 
@@ -160,10 +227,7 @@ async def _key(one: Checked) -> Finding | None:
 
 
 async def _privileges(one: Checked) -> Finding:
-    """Whether the role has what it needs; `may_read` if it lacks rights on our own objects only."""
     missing = [line for (line,) in await rows_of(one.connection, missing_grants(one.name, one.watch))]
-    ours = ("cdc_sync.", "GRANT USAGE ON SCHEMA cdc_sync ")
-    one.may_read = all(any(part in line for part in ours) for line in missing)
     if missing:
         return one.found("privileges/lacking", "\n".join(missing), number=len(missing))
     return one.found("privileges/enough")

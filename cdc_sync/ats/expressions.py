@@ -85,9 +85,8 @@ def arrays(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, lis
 
 
 def catalog(name: str) -> str:
-    """A statement of `sql/catalog.sql`, with those that it has in braces."""
-    found = sections("catalog.sql")
-    return re.sub(r"\{(\w+)\}", lambda other: found.get(other[1], other[0]), found[name])
+    """A statement of `sql/catalog.sql`."""
+    return sections("catalog.sql")[name]
 
 
 POSTGRESQLS_OWN = "pg_catalog"

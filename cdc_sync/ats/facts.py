@@ -4,7 +4,6 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from psycopg import sql
@@ -141,16 +140,6 @@ async def server_facts(connection: Connection) -> ServerFacts:
     return ServerFacts(*row)
 
 
-async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | None:
-    """Look a table up; None if there is none, or without a schema none on the login's search_path."""
-    found = await _relations(connection, table)
-    if not found:
-        return None
-    ((oid, schema, name, kind, estimate),) = found
-    columns, unique = (await described(connection, [oid])).get(oid, ({}, []))
-    return TableFacts(oid, schema, name, kind, estimate, columns, unique)
-
-
 Described: TypeAlias = tuple[dict[str, Column], list[list[str]]]
 """A table's columns by name, and those of each unique index, the primary one first."""
 
@@ -186,17 +175,18 @@ async def _relations(connection: Connection, table: QualifiedName) -> Rows:
 
 
 async def table_facts(connection: Connection, table: QualifiedName) -> TableFacts:
-    """Look a table up; the `SourceError` for a missing one suggests similar names."""
+    """Look a table up.
+
+    Raises:
+        SourceError: there is none, or without a schema none on the login's search_path.
+    """
     async with asking(f"looking up the table {table}"):
-        found = await look_up(connection, table)
-        others = [] if found else await rows_of(connection, catalog("relations"), {"kinds": list(READABLE)})
-    if found is None:
-        names = [str(QualifiedName(*names)) for _, *names, _, _ in others]
-        alike = [name for name in names if name.rpartition(".")[2] == str(table).rpartition(".")[2]]
-        close = get_close_matches(str(table), names, n=3) or alike
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise source_error("table-missing", table=table, hint=hint)
-    return found
+        found = await _relations(connection, table)
+        if not found:
+            raise source_error("table-missing", table=table)
+        ((oid, schema, name, kind, estimate),) = found
+        columns, unique = (await described(connection, [oid])).get(oid, ({}, []))
+        return TableFacts(oid, schema, name, kind, estimate, columns, unique)
 
 
 async def schemas_of_tenants(connection: Connection, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:

@@ -18,11 +18,11 @@ from cdc_sync.ats.lookout import Watched
 from cdc_sync.ats.mapping import Mapping as TableMapping
 from cdc_sync.ats.parts import WatchParts
 from cdc_sync.ats.reading import Read, Reader
-from cdc_sync.ats.recorders import relations_of
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.ats.rows_elsewhere import resolved
 from cdc_sync.ats.tenant_table import POSITION as TABLE
 from cdc_sync.ats.tenant_table import TenantTable
+from cdc_sync.ats.triggers import relations_of
 from cdc_sync.core import events
 from cdc_sync.core.batch import Applied, Batch, Resolved
 from cdc_sync.core.diff import Decision, Enqueue

@@ -22,7 +22,7 @@ from cdc_sync.ats.connection import Pool, rows_of, with_position
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import arrays, composed, sections
 from cdc_sync.ats.facts import ServerFacts, server_facts
-from cdc_sync.ats.recorders import missed_of
+from cdc_sync.ats.triggers import missed_of
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.watermark import SnapshotReading
 

@@ -28,8 +28,7 @@ from cdc_sync.ats.errors import source_error
 from cdc_sync.ats.expressions import composed, sections
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.lookout import Ears
-from cdc_sync.ats.recorders import untriggered
-from cdc_sync.ats.triggers import Installation, installation
+from cdc_sync.ats.triggers import Installation, installation, untriggered
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core import events
 from cdc_sync.core.reasons import coded, joined

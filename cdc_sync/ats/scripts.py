@@ -1,35 +1,48 @@
-"""The DBA's scripts that install and remove the triggers, for PostgreSQL 10 to 18: all know EXECUTE PROCEDURE."""
+"""The DBA's scripts, for PostgreSQL 10 to 18: they install and remove triggers, and grant the daemon's role its rights.
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
-from operator import attrgetter
+All versions know EXECUTE PROCEDURE. Tenants that differ by their schema only have one text, for all of them.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import count
 from typing import NamedTuple
 
 from psycopg import sql
 
 from cdc_sync import own_path
-from cdc_sync.ats.by_schema import BySchema, by_schema
-from cdc_sync.ats.expressions import among, composed, render, sections, template, undeclared
+from cdc_sync.ats.expressions import among, composed, render, sections, template, undeclared, watched
 from cdc_sync.ats.expressions import table as quoted
-from cdc_sync.ats.granting import granting_watch
-from cdc_sync.ats.recorders import (
+from cdc_sync.ats.triggers import (
     BELL,
     LONGEST_LABEL,
+    TRIGGERS,
     Recorder,
     bell_of,
     function_of,
+    label_of,
     missed_of,
     noticed,
     recorder,
     tables_of,
     tables_of_all,
+    trigger_of,
 )
 from cdc_sync.config import Config, ConfigurationError, Problem, Watch
-from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.config.hellowork import OwnHelloWork
+from cdc_sync.config.tenants import Tenant, watch_for, watch_name
+from cdc_sync.core.identifiers import QualifiedName, written
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import SEPARATOR
 
 _PARTS = sections("parts.sql")
+
+_OUR_ROLE = sql.SQL("current_user")
+
+_UNKNOWN = """\
+-- An expression of this watch has no depends_on. With it (`cdc-sync check` prints the list) a few columns
+-- are enough here."""
 
 
 class Part(NamedTuple):
@@ -82,25 +95,17 @@ def _of_tenants(config: Config, tenants: Mapping[str, Watch], owner: str | None)
     made = "".join(functions[kind].create("pg_temp") for kind in kinds if kind in functions)
     yield Part(None, f"\n{_PARTS['tenants']}\n{made}")
     for name, watch in tenants.items():
-        function = functions.get(name.partition(SEPARATOR)[0])
-        if function is not None and (schema := function.of.schema_of(name)) is not None:
-            yield Part(name, render("SELECT pg_temp.{}({});\n", sql.Identifier(function.name), schema))
+        of = functions.get(name.partition(SEPARATOR)[0])
+        if of is not None and (schema := of.schema_of(name)) is not None:
+            yield Part(name, render("SELECT pg_temp.{}({});\n", sql.Identifier(of.function), schema))
         else:
             yield Part(name, _transaction(_steps({name: watch}, owner), tables_of(watch)))
 
 
 def _head(watches: Mapping[str, Watch], owner: str | None) -> str:
-    most = dict[str, str]()
-    for name, watch in watches.items():
-        template_name, separator, _ = name.partition(SEPARATOR)
-        kind = f"{template_name}{separator}*" if separator else name
-        most[kind] = f"{kind}: {watch.capture.max_backlog:,} bytes"
     whose = "the owner of the watched tables" if owner is None else f"the role {visible(owner)}"
-    return render(
-        template("install.sql"),
-        owner=sql.SQL(whose),
-        backlog=sql.SQL(", ".join(most.values())),
-    )
+    most = max((watch.capture.max_backlog for watch in watches.values()), default=0)
+    return render(template("install.sql"), owner=sql.SQL(whose), backlog=sql.SQL(f"{most:,}"))
 
 
 def _transaction(steps: Iterable[str], tables: Iterable[QualifiedName] = ()) -> str:
@@ -134,7 +139,7 @@ def _beginning(watches: Mapping[str, Watch], functions: sql.Composable, owner: s
 
 def _watch(of: Recorder, owner: str | None) -> Iterator[str]:
     """The parts that make a watch's counter, function and triggers; these as the tables' owners."""
-    names = {"missed": sql.SQL(missed_of(of.watch)), "function": sql.SQL(of.function)}
+    names = {"missed": sql.SQL(missed_of(of.watch)), "function": sql.SQL(function_of(of.watch))}
     yield render(
         template("watch.sql"),
         **names,
@@ -144,17 +149,18 @@ def _watch(of: Recorder, owner: str | None) -> Iterator[str]:
         comment=f"cdc-sync: {of.watch}",
     )
     if owner is not None:
-        tables = dict.fromkeys(trigger.table for trigger in of.triggers)
+        tables = dict.fromkeys(recorded.table for recorded in of.tables)
         yield render(template("table_owners.sql"), **names, tables=map(own_path.oid_of, tables))
-    for table, triggers in groupby(of.triggers, attrgetter("table")):
+    for recorded in of.tables:
         if owner is not None:
-            yield "\n" + render(_PARTS["as_tables_owner"], own_path.oid_of(table)) + "\n"
+            yield "\n" + render(_PARTS["as_tables_owner"], own_path.oid_of(recorded.table)) + "\n"
         made = ""
-        for trigger in triggers:
-            its = {**names, "trigger": sql.SQL(trigger.name), "table": quoted(table)}
-            made += render(_PARTS[trigger.kind], **its, argument=sql.SQL(trigger.argument)) + "\n"
+        for kind in TRIGGERS:
+            trigger = sql.SQL(trigger_of(of.watch, kind, recorded.number))
+            its = {**names, "trigger": trigger, "table": quoted(recorded.table)}
+            made += render(_PARTS[kind], **its, argument=sql.SQL(recorded.argument)) + "\n"
             made += render(_PARTS["always"], **its) + "\n" if of.always else ""
-        yield own_path.naming(table, made)
+        yield own_path.naming(recorded.table, made)
     if owner is not None:
         yield render(_PARTS["as_owner"], sql.Identifier(owner)) + "\n"
 
@@ -166,59 +172,6 @@ def _locks(tables: Iterable[QualifiedName], functions: sql.Composable) -> dict[s
         "lock": sql.SQL(_PARTS["lock"]),
         "busy": sql.SQL(_PARTS["busy"]),
     }
-
-
-def functions_for_tenants(config: Config, owner: str | None = None, role: str | None = None) -> str:
-    """The script that makes the templates' functions, which grant to the daemon's role, too; empty without any."""
-    refuse_undeclared(config.templates)
-    functions = tenant_functions(config, owner, role).values()
-    if not functions:
-        return ""
-    beginning = _beginning({}, among(function.name for function in functions), owner)
-    created = (function.create("cdc_sync") for function in functions)
-    return f"{_PARTS['for_new_tenants']}\n{_transaction([beginning, template('log.sql'), *created])}"
-
-
-class TenantFunction(NamedTuple):
-    """An SQL function that installs a template's triggers for a tenant's schema."""
-
-    of: BySchema
-
-    @property
-    def name(self) -> str:
-        """The function's name."""
-        return f"install_{self.of.prefix[:-1].replace(SEPARATOR, '$')}"
-
-    def create(self, schema: str) -> str:
-        """The statement that creates the function in a schema."""
-        names = {"schema": sql.SQL(schema), "name": sql.Identifier(self.name)}
-        kind, body = sql.SQL(self.of.prefix), sql.SQL(self.body)
-        return f"\n{render(_PARTS['tenant_function'], **names, kind=kind, body=body)}\n"
-
-    @property
-    def body(self) -> str:
-        """The function's text between the quotes."""
-        return render(
-            template("tenant_function.sql"),
-            longest=LONGEST_LABEL - len(self.of.prefix),
-            watch=self.of.prefix,
-            script=sql.SQL(render("$cdc_sync${script}$cdc_sync$", script=sql.SQL(self.of.script))),
-            placeholder=self.of.placeholder,
-            usage=f"SELECT cdc_sync.{self.name}('the schema');",
-        )
-
-
-def tenant_functions(config: Config, owner: str | None = None, role: str | None = None) -> dict[str, TenantFunction]:
-    """The functions of templates in notify mode, by name; there is none if tenants differ by more than a schema."""
-
-    def script(watch_name: str, watch: Watch) -> str:
-        steps = "".join(_steps({watch_name: watch}, owner))
-        if role is None:
-            return steps
-        return f"{steps}\n{_PARTS['as_installer']}\n{granting_watch(watch_name, watch, sql.Identifier(role))}\n"
-
-    found = {name: by_schema(config, name, script) for name in noticed(config.templates)}
-    return {name: TenantFunction(of) for name, of in found.items() if of is not None}
 
 
 def uninstall(watch: str | None = None) -> str:
@@ -243,3 +196,223 @@ def for_psql(parts: Iterable[Part]) -> Iterator[str]:
             is_stopping = True
             yield "\\set ON_ERROR_STOP on\n"
         yield part.script if part.script.isascii() else f"SET client_encoding = 'UTF8';\n{part.script}"
+
+
+# The tenants of a template.
+
+
+class BySchema(NamedTuple):
+    """SQL that is the same for each tenant of a template, but for its schema; and an SQL function that runs it for one.
+
+    `script` is for the schema `placeholder`, a name that occurs nowhere else in it. `prefix` is a watch's name before
+    the schema's.
+    """
+
+    prefix: str
+    script: str
+    placeholder: str
+
+    def schema_of(self, watch: str) -> str | None:
+        """A watch's schema; None if it cannot be put in as it is."""
+        label, schema = label_of(watch), watch.removeprefix(self.prefix)
+        is_plain = watch.startswith(self.prefix) and label.endswith(f"${schema}") and not schema.startswith("cdc_sync")
+        return schema if is_plain else None
+
+    @property
+    def function(self) -> str:
+        """The function's name."""
+        return f"install_{self.prefix[:-1].replace(SEPARATOR, '$')}"
+
+    @property
+    def body(self) -> str:
+        """The function's text between the quotes."""
+        return render(
+            template("tenant_function.sql"),
+            longest=LONGEST_LABEL - len(self.prefix),
+            watch=self.prefix,
+            script=self.quoted,
+            placeholder=self.placeholder,
+        )
+
+    @property
+    def quoted(self) -> sql.SQL:
+        """The script as a text in SQL."""
+        return sql.SQL(render("$cdc_sync${}$cdc_sync$", sql.SQL(self.script)))
+
+    def create(self, schema: str) -> str:
+        """The statement that creates the function in a schema."""
+        names = {"schema": sql.SQL(schema), "name": sql.Identifier(self.function)}
+        kind, body = sql.SQL(self.prefix), sql.SQL(self.body)
+        return f"\n{render(_PARTS['tenant_function'], **names, kind=kind, body=body)}\n"
+
+
+def by_schema(config: Config, name: str, script: Callable[[str, Watch], str]) -> BySchema | None:
+    """The SQL of a template, by what makes it for a watch; None if its tenants differ by more than a schema."""
+    kind = config.templates[name]
+    if kind.for_each is None or kind.for_each.schemas is None:
+        return None
+    database = next(iter(config.databases)) if kind.for_each.databases else None
+    without_headers = kind.model_copy(update={"hellowork": OwnHelloWork()})
+
+    def script_for(schema: str) -> str:
+        tenant = Tenant(database, schema)
+        return script(watch_name(name, tenant), watch_for(without_headers, tenant, str))
+
+    for number in count():
+        placeholder, other = f"x{number}", f"y{number}"
+        watch = watch_name(name, Tenant(database, placeholder))
+        if not label_of(watch).endswith(f"${placeholder}"):
+            break  # a long name: each tenant's has a hash
+        if (made := script_for(placeholder)).replace(placeholder, other) == script_for(other):
+            return BySchema(watch.removesuffix(placeholder), made, placeholder)
+    return None
+
+
+def functions_for_tenants(config: Config, owner: str | None = None, role: str | None = None) -> str:
+    """The script that makes the templates' functions, which grant to the daemon's role, too; empty without any."""
+    refuse_undeclared(config.templates)
+    functions = tenant_functions(config, owner, role).values()
+    if not functions:
+        return ""
+    beginning = _beginning({}, among(each.function for each in functions), owner)
+    created = (each.create("cdc_sync") for each in functions)
+    return f"{_PARTS['for_new_tenants']}\n{_transaction([beginning, template('log.sql'), *created])}"
+
+
+def tenant_functions(config: Config, owner: str | None = None, role: str | None = None) -> dict[str, BySchema]:
+    """The functions of templates in notify mode, by name; there is none if tenants differ by more than a schema."""
+
+    def script(name: str, watch: Watch) -> str:
+        steps = "".join(_steps({name: watch}, owner))
+        if role is None:
+            return steps
+        return f"{steps}\n{_PARTS['as_installer']}\n{_granting_watch(name, watch, sql.Identifier(role))}\n"
+
+    found = {name: by_schema(config, name, script) for name in noticed(config.templates)}
+    return {name: of for name, of in found.items() if of is not None}
+
+
+# The role's rights.
+
+
+def grants(config: Config, role: str) -> str:
+    """The GRANTs for the daemon's role: columns to read, and in notify mode the log, the bell and the counters."""
+    to = sql.Identifier(role)
+    granted = _of_watches(config, partial(_granting_watch, to=to))
+    end = render(template("granted.sql"), role=sql.SQL(visible(to.as_string())))
+    return f"{_beginning_for('grants.sql', config, role)}{granted}\n{end}\nCOMMIT;\n"
+
+
+def revokes(config: Config, role: str) -> str:
+    """The script that revokes what `grants` gives, so that the role can be dropped."""
+    revoked = _of_watches(config, partial(_revoking_watch, role=sql.Identifier(role)))
+    end = render(template("revoked.sql"), role=role, counters=among(map(missed_of, config.watches)))
+    return f"{_beginning_for('revokes.sql', config, role)}{revoked}\n{end}\nCOMMIT;\n"
+
+
+def _beginning_for(file: str, config: Config, role: str) -> str:
+    return render(template(file), role=role, begin=sql.SQL(own_path.begin(tables_of_all(config.watches))))
+
+
+def _of_watches(config: Config, statements: Callable[[str, Watch], str]) -> str:
+    """Statements for each watch; for tenants that differ by their schema only once, in a loop."""
+    of_templates = {name: by_schema(config, name, statements) for name in config.templates}
+    schemas = defaultdict[BySchema, list[str]](list)
+    script = ""
+    for name, watch in config.watches.items():
+        of = of_templates.get(name.partition(SEPARATOR)[0])
+        schema = None if of is None else of.schema_of(name)
+        if of is None or schema is None:
+            script += f"\n-- Watch {visible(name)}\n{statements(name, watch)}\n"
+        else:
+            schemas[of].append(schema)
+    for of, its_schemas in schemas.items():
+        script += render(
+            template("each_schema.sql"),
+            kind=sql.SQL(of.prefix),
+            schemas=map(sql.Literal, its_schemas),
+            statements=of.quoted,
+            placeholder=of.placeholder,
+        )
+    return script
+
+
+def missing_grants(name: str, watch: Watch, role: str | None = None) -> str:
+    """The query of the GRANTs that a role (None: ours) lacks for a watch; what does not exist, it does not lack."""
+    whose = _OUR_ROLE if role is None else sql.Literal(role)
+    rows = [composed("({}, {})", need.what, need.has) for need in _needs(name, watch, whose)]
+    return composed(_PARTS["missing_grants"], rows=rows, role=whose).as_string()
+
+
+def _granting_watch(name: str, watch: Watch, to: sql.Identifier) -> str:
+    lines = [_UNKNOWN] if watched(watch) is None else []
+    for need in _needs(name, watch, _OUR_ROLE):
+        grant = render("GRANT {} TO {};", sql.SQL(need.what), to)
+        lines.append(grant if need.table is None else own_path.naming(need.table, grant).rstrip())
+    return "\n".join(lines)
+
+
+def _revoking_watch(_: str, watch: Watch, role: sql.Identifier) -> str:
+    """The REVOKEs on a watch's tables, also of columns that an earlier configuration named."""
+    lines = list[str]()
+    for table in tables_of(watch):
+        lines.append(own_path.naming(table, render("REVOKE SELECT ON {} FROM {};", quoted(table), role)).rstrip())
+        if table.schema is not None:
+            lines.append(render("REVOKE {} FROM {};", sql.SQL(_usage(table.schema)), role))
+    return "\n".join(lines)
+
+
+class _Need(NamedTuple):
+    """What the daemon's role needs: as GRANT has it, and whether a role has it, in SQL (NULL: it does not exist).
+
+    `table` is one that the configuration names.
+    """
+
+    what: str
+    has: sql.Composable
+    table: QualifiedName | None = None
+
+
+def _needs(name: str, watch: Watch, role: sql.Composable) -> Iterator[_Need]:
+    """What a role needs for a watch."""
+    needed, watermark = watched(watch), watch.capture.needs.watermark
+    if needed is not None and watermark is not None:
+        needed = tuple(dict.fromkeys((*needed, watermark)))
+    # Which of the related tables' columns an expression reads, only the server knows.
+    for table, columns in [(watch.table, needed or ()), *((each.table, ()) for each in watch.related)]:
+        if table.schema is not None:
+            yield _schema(table.schema, role)
+        part = _PARTS["has_columns" if columns else "has_some_column"]
+        has = composed(part, table=own_path.oid_of(table), columns=map(sql.Literal, columns), role=role)
+        yield _Need(_on("SELECT", table, columns), has, table)
+    if watch.capture.needs.log:
+        yield _schema("cdc_sync", role)
+        yield _ours("changes", ("SELECT", "DELETE", "TRUNCATE"), role)
+        yield _ours(BELL, ("SELECT", "UPDATE"), role)
+        yield _ours(missed_of(name), ("SELECT",), role)
+
+
+def _schema(schema: str, role: sql.Composable) -> _Need:
+    return _Need(_usage(schema), composed(_PARTS["has_schema"], schema=written(schema), role=role))
+
+
+def _usage(schema: str) -> str:
+    return f"USAGE ON SCHEMA {sql.Identifier(schema).as_string()}"
+
+
+def _ours(relation: str, privileges: Sequence[str], role: sql.Composable) -> _Need:
+    """Privileges on a relation of our schema."""
+    oid = own_path.oid_of(QualifiedName("cdc_sync", relation))
+    has = [composed(_PARTS["has_privilege"], role=role, oid=oid, privilege=each) for each in privileges]
+    return _Need(f"{', '.join(privileges)} ON cdc_sync.{relation}", sql.SQL(" AND ").join(has))
+
+
+def _on(privileges: str, table: QualifiedName, columns: Sequence[str]) -> str:
+    which = composed(" ({})", map(sql.Identifier, columns)) if columns else sql.SQL("")
+    return composed("{}{} ON {}", sql.SQL(privileges), which, quoted(table)).as_string()
+
+
+def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: sql.Identifier) -> list[str]:
+    """The GRANTs of privileges on a table, or on columns."""
+    usage = [] if table.schema is None else [_usage(table.schema)]
+    return [render("GRANT {} TO {};", sql.SQL(what), to) for what in (*usage, _on(privileges, table, columns))]

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -255,11 +255,6 @@ async def _held_by(connection: Connection, watch: str) -> SourceError:
     code, kind = ("standby", StandbyError) if is_ours else ("lock-foreign", SourceError)
     end = f"SELECT pg_terminate_backend({process});"
     return source_error(code, kind, watch=watch, who=visible(description), end=end)
-
-
-async def being_captured(connection: Connection, watches: Collection[str]) -> set[str]:
-    """Those of the watches that any daemon captures here, by their locks."""
-    return {watch for watch in watches if await _row(connection, "holders", {"number": _lock_number(watch)})}
 
 
 def _lock_number(watch: str) -> int:

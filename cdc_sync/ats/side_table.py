@@ -7,7 +7,7 @@ from psycopg import sql
 
 from cdc_sync import own_path
 from cdc_sync.ats.expressions import SideTable, composed, name, render, side_table, template
-from cdc_sync.ats.granting import granting
+from cdc_sync.ats.scripts import granting
 from cdc_sync.ats.statements import id_in_url
 from cdc_sync.config import Watch
 from cdc_sync.config.json_schema import block
@@ -70,7 +70,6 @@ def script(watch: Watch, role: str) -> str:
         watched_name=own_path.existing(watch.table),
         side_name=own_path.new_name(ids.side.table),
         side_oid=own_path.oid_of(ids.side.table),
-        key=", ".join(watch.key),
         grants=sql.SQL(own_path.naming(ids.side.table, "\n".join(granted)).rstrip()),
     )
     if ids.is_configured:

@@ -1,6 +1,7 @@
-"""Whether capture.mode notify has what it needs, and which changes its triggers do not record.
+"""What records the changes of a watch: a function, and triggers on its table and on each related one.
 
-`verify` is the query of `cdc-sync sql verify`, which the daemon and `check` run too.
+The function's text is all that depends on the configuration's columns. `verify` is the query of `cdc-sync sql verify`,
+which the daemon and `check` run too.
 
 - PostgreSQL copies row triggers to partitions, not to other inheriting tables. For logical replication only triggers
   that are enabled ALWAYS fire.
@@ -11,33 +12,201 @@
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from textwrap import indent
 from typing import NamedTuple
 
 from psycopg import sql
 
 from cdc_sync import own_path
+from cdc_sync.ats import expressions
 from cdc_sync.ats.connection import Connection, asking, rows_of
-from cdc_sync.ats.errors import reason, unwritable
-from cdc_sync.ats.expressions import among, catalog, composed, render, template, undeclared
-from cdc_sync.ats.facts import oid_of
-from cdc_sync.ats.recorders import (
-    BELL,
-    TRIGGERS,
-    Recorder,
-    bell_of,
-    function_of,
-    missed_of,
-    noticed,
-    recorder,
-    tables_of,
-    tables_of_all,
+from cdc_sync.ats.errors import reason, texts, unwritable
+from cdc_sync.ats.expressions import (
+    Columns,
+    among,
+    catalog,
+    compared,
+    composed,
+    render,
+    sections,
+    template,
+    undeclared,
 )
-from cdc_sync.ats.scripts import TenantFunction
+from cdc_sync.ats.facts import oid_of
 from cdc_sync.config import Watch
+from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
+from cdc_sync.core.watch_names import SEPARATOR
 
-# The queries.
+TRIGGERS = {"row": 29, "truncate": 32}
+"""A table's triggers, by the last part of their names, with their `pg_trigger.tgtype`."""
+
+BELL = "bell"
+"""The sequence with the time (seconds since the epoch) until which an idle daemon wants to be rung."""
+
+LONGEST_LABEL = 40
+"""Characters: PostgreSQL keeps 63 of `cdc_sync_…$12_truncate`."""
+
+_OWN_LABEL = re.compile(r"[a-z][a-z0-9_]*(@[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?)?")
+
+_HASHED, _DIGITS = "$0x", 14
+
+_PARTS = sections("parts.sql")
+
+PARTITIONED_SINCE = 110000
+"""The first version (`server_version_num`) with row triggers and indexes on partitioned tables."""
+
+
+class Untriggered(NamedTuple):
+    """Why relations of a kind fire no trigger before a version: the rest of a sentence, and a remedy."""
+
+    before: int
+    reason: str
+    remedy: str
+
+
+class Recorded(NamedTuple):
+    """How the rows of one table are recorded: its key, the columns that count (None: all), and its number.
+
+    The watched one has the number 0; its triggers give the function no argument, the others' their number.
+    """
+
+    table: QualifiedName
+    key: tuple[str, ...]
+    changed: Columns
+    number: int
+
+    @property
+    def argument(self) -> str:
+        """What its triggers give the function."""
+        return str(self.number or "")
+
+
+class Recorder(NamedTuple):
+    """What records a watch's changes.
+
+    Attributes:
+        always: whether the triggers fire for replicated changes too.
+        body: the function's text between the quotes.
+    """
+
+    watch: str
+    tables: tuple[Recorded, ...]
+    always: bool
+    body: str
+
+
+def recorder(name: str, watch: Watch) -> Recorder:
+    """What records a watch's changes."""
+    tables, capture = [Recorded(watch.table, watch.key, compared(watch), 0)], watch.capture
+    for number, of_related in enumerate(watch.related, start=1):
+        named = tuple(dict.fromkeys((*of_related.key, *of_related.columns))) if of_related.columns else None
+        tables.append(Recorded(of_related.table, of_related.key, named, number))
+    body = _body(name, tables, capture.max_backlog, rings=capture.wakeup == "notify")
+    return Recorder(name, tuple(tables), capture.replicated, body)
+
+
+def noticed(watches: Mapping[str, Watch]) -> dict[str, Watch]:
+    """The watches in notify mode."""
+    return {name: watch for name, watch in watches.items() if watch.capture.needs.log}
+
+
+def tables_of(watch: Watch) -> list[QualifiedName]:
+    """The tables with triggers of a watch."""
+    return [watch.table, *(related.table for related in watch.related)]
+
+
+def tables_of_all(watches: Mapping[str, Watch]) -> list[QualifiedName]:
+    """The tables with triggers of these watches, each once."""
+    return list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
+
+
+def relations_of(name: str, watch: Watch) -> list[QualifiedName]:
+    """The relations that the recording of a watch's changes depends on."""
+    return [*tables_of(watch), QualifiedName("cdc_sync", "changes"), QualifiedName("cdc_sync", missed_of(name))]
+
+
+def untriggered(kind: str, version: int) -> Untriggered | None:
+    """Why a `pg_class.relkind` fires no trigger on this `server_version_num`; None if it does."""
+    about = texts("untriggered.yaml").get(kind)
+    return Untriggered(*about) if about and version < about[0] else None
+
+
+def label_of(watch: str) -> str:
+    """A watch's name in the names of its functions, triggers, sequences and settings, which need no quotes.
+
+    A name of at most 40 characters without need of quotes has `$` for `@` and `.` (`applications$tenant_42`). Any other
+    is cut to its allowed characters, with a part of its SHA-256: `applications_tenant_a$0x1f0c…`.
+    """
+    if len(watch) <= LONGEST_LABEL and _OWN_LABEL.fullmatch(watch):
+        return watch.replace(SEPARATOR, "$").replace(".", "$")
+    digest = hashlib.sha256(watch.encode()).hexdigest()[:_DIGITS]
+    readable = re.sub("[^a-z0-9_]+", "_", watch.lower())[: LONGEST_LABEL - len(_HASHED) - _DIGITS]
+    return f"{readable}{_HASHED}{digest}"
+
+
+def function_of(watch: str) -> str:
+    """A watch's function. Earlier versions had others for related tables, with `$` and a number behind."""
+    return f"record_{label_of(watch)}"
+
+
+def trigger_of(watch: str, kind: str, number: int) -> str:
+    """A trigger of a watch on one of its tables; related tables have a number."""
+    return f"cdc_sync_{label_of(watch)}{f'${number}' if number else ''}_{kind}"
+
+
+def bell_of(watch: str) -> str:
+    """The bell that earlier versions installed for a watch."""
+    return f"bell_{label_of(watch)}"
+
+
+def missed_of(watch: str) -> str:
+    """The sequence that counts a watch's unrecorded changes."""
+    return f"missed_{label_of(watch)}"
+
+
+def _body(name: str, tables: Sequence[Recorded], max_backlog: int, *, rings: bool) -> str:
+    """The function's text."""
+    # Of several, by the table on which the trigger stands.
+    keys = _keys(tables[0]) if len(tables) == 1 else "".join(map(_branch, tables)) + "        END IF;\n"
+    return render(
+        template("recorder_body.sql"),
+        watch=name,
+        label=sql.SQL(label_of(name)),
+        missed=sql.SQL(missed_of(name)),
+        max_backlog=max_backlog,
+        keys=sql.SQL(keys),
+        ring=composed(_PARTS["ring"] + "\n", watch=name) if rings else sql.SQL(""),
+    )
+
+
+def _branch(of: Recorded) -> str:
+    test = f"ELSIF TG_ARGV[0] = '{of.number}'" if of.number else "IF TG_NARGS = 0"
+    shown = visible(expressions.table(of.table).as_string())
+    return f"        {test} THEN -- {shown}\n" + indent(_keys(of), " " * 4)
+
+
+def _keys(of: Recorded) -> str:
+    """What returns if no column that counts has changed, and else finds the row's key and its former one."""
+    part = _PARTS["keys" if of.key else "any_key"] + "\n"
+    rows = {"old": _row("OLD", of.changed), "new": _row("NEW", of.changed)}
+    places = {f"{row.lower()}_place": _row(row, of.key) for row in ("OLD", "NEW")}
+    new_key, old_key = ([composed(_PARTS["key_text"], each) for each in _of_row(row, of.key)] for row in ("NEW", "OLD"))
+    return render(part, **rows, **places, new_key=new_key, old_key=old_key)
+
+
+def _row(row: str, columns: Columns) -> sql.Composable:
+    """The columns that count, as a record: `*=` compares stored bytes, also of types without equality (json, point)."""
+    return sql.SQL(row) if columns is None else composed("ROW({})::record", _of_row(row, columns))
+
+
+def _of_row(row: str, columns: Iterable[str]) -> list[sql.Composed]:
+    return [composed(f"{row}.{{}}", sql.Identifier(name)) for name in columns]
+
+
+# The queries of what is installed.
 
 _OF_RECORDER = '{} t {{"search_path=pg_catalog, pg_temp"}}'
 _OF_TENANTS = '{} f {{client_min_messages=warning,quote_all_identifiers=off,"search_path=pg_catalog, pg_temp"}}'
@@ -61,28 +230,23 @@ class _Wanted(NamedTuple):
     may_be_missing: bool = False
 
 
-_NOTHING = f"({', '.join(['NULL::text'] * (len(_Wanted._fields) - 1))}, true)"
-
-
-def verify(
-    watches: Mapping[str, Watch], for_tenants: Collection[TenantFunction] | None = None, *, is_all: bool = True
-) -> str:
+def verify(watches: Mapping[str, Watch], for_tenants: Mapping[str, str] | None = None, *, is_all: bool = True) -> str:
     """The query that compares what is installed with what `install` would install.
 
-    Others' objects are ignored unless `is_all`. The functions `for_tenants` may be missing; without a list of them they
-    are not looked at.
+    Others' objects are ignored unless `is_all`. The functions `for_tenants` may be missing (their texts by name);
+    without them no such function is looked at.
     """
     watches = noticed(watches)
     wanted = [each for name, watch in watches.items() for each in _of_watch(recorder(name, watch))]
-    if wanted:
-        wanted = [_Wanted(None, "table", "changes"), _Wanted(None, "sequence", BELL), *wanted]
-    for each in for_tenants or ():
-        made = _OF_TENANTS.format(_md5(each.body))
-        wanted.append(_Wanted(None, "function", each.name, each.name, made=made, may_be_missing=True))
+    for kind, name in (("table", "changes"), ("sequence", BELL)):
+        wanted.append(_Wanted(None, kind, name, may_be_missing=not watches))
+    for name, body in (for_tenants or {}).items():
+        made = _OF_TENANTS.format(_md5(body))
+        wanted.append(_Wanted(None, "function", name, name, made=made, may_be_missing=True))
     of_functions = composed("~ {}", "^record_" if for_tenants is None else "^(record|install)_")
     if not is_all:
         of_functions = among(map(function_of, watches))
-    lines = ",\n    ".join(map(_line, wanted)) or _NOTHING
+    lines = ",\n    ".join(map(_line, wanted))
     return render(template("verify.sql"), wanted=sql.SQL(lines), of_functions=of_functions)
 
 
@@ -92,13 +256,16 @@ def _line(of: _Wanted) -> str:
 
 
 def _of_watch(of: Recorder) -> Iterator[_Wanted]:
+    function = function_of(of.watch)
     yield _Wanted(of.watch, "sequence", missed_of(of.watch))
     made = _OF_RECORDER.format(_md5(of.body))
-    yield _Wanted(of.watch, "function", of.function, of.function, str(of.triggers[0].table), made)
-    for trigger in of.triggers:
-        made = " ".join([str(TRIGGERS[trigger.kind]), *([f"{trigger.argument}\\000"] if trigger.argument else [])])
-        fires = "^A$" if of.always else "^[OA]+$"
-        yield _Wanted(of.watch, "trigger", trigger.name, of.function, str(trigger.table), made, fires)
+    yield _Wanted(of.watch, "function", function, function, str(of.tables[0].table), made)
+    fires = "^A$" if of.always else "^[OA]+$"
+    for recorded in of.tables:
+        argument = f" {recorded.argument}\\000" if recorded.argument else ""
+        for kind, type_ in TRIGGERS.items():
+            name = trigger_of(of.watch, kind, recorded.number)
+            yield _Wanted(of.watch, "trigger", name, function, str(recorded.table), f"{type_}{argument}", fires)
 
 
 def _md5(body: str) -> str:
@@ -124,8 +291,8 @@ def as_script(query: str, watches: Mapping[str, Watch]) -> str:
 
 # What they find.
 
-_STATES = ("missing", "disabled", "different")
-"""States of a function and its triggers that are problems, the worst first."""
+_PROBLEMS = frozenset({"missing", "disabled", "different"})
+"""States of a function and its triggers that are problems."""
 
 
 class Verified(NamedTuple):
@@ -199,10 +366,9 @@ def _blind_spots(watch: Watch, unseen: Collection[Sequence[str]]) -> Iterator[st
 
 
 def _problems(found: Sequence[Verified]) -> Iterator[str]:
-    for function, table in dict.fromkeys((each.function, each.table) for each in found if each.function is not None):
-        states = {each.state for each in found if (each.function, each.table) == (function, table)}
-        if state := next((state for state in _STATES if state in states), None):
-            yield reason(f"triggers-{state}", function=function, table=table)
+    for each in found:
+        if each.function is not None and each.state in _PROBLEMS:
+            yield reason(f"triggers-{each.state}", function=each.function, table=each.table)
     # Without any function nothing was ever installed, which has been reported.
     is_installed = any(each.kind == "function" and each.state != "missing" for each in found)
     for each in found:

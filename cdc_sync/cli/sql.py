@@ -9,11 +9,11 @@ import psycopg
 import typer
 from pydantic import SecretStr
 
-from cdc_sync.ats import granting, scripts, side_table, triggers
+from cdc_sync.ats import scripts, side_table, triggers
 from cdc_sync.ats.connection import connected, rows_of
 from cdc_sync.ats.errors import translate, unwritable
-from cdc_sync.ats.recorders import noticed
 from cdc_sync.ats.scripts import Part
+from cdc_sync.ats.triggers import noticed
 from cdc_sync.cli.console import print_text, text
 from cdc_sync.cli.context import (
     DatabaseOption,
@@ -213,7 +213,7 @@ async def verify(  # noqa: PLR0917 - typer's options
         else:
             scripts.refuse_undeclared({**config.templates, **watches})
             functions = scripts.tenant_functions(config, owner, target().user)
-            query = triggers.verify(watches, functions.values())
+            query = triggers.verify(watches, {each.function: each.body for each in functions.values()})
     if not apply:
         await _put_out(triggers.as_script(query, watches), None)
         return
@@ -247,11 +247,11 @@ async def grants(  # noqa: PLR0917 - typer's options
         await target.put_out(script, apply=apply)
         return
     config = await target.selected(watch)
-    script = granting.revokes(config, user) if revoke else granting.grants(config, user)
+    script = scripts.revokes(config, user) if revoke else scripts.grants(config, user)
     await target.put_out(script, apply=apply)
     if apply and not revoke:
         # PostgreSQL has only warned of these.
-        queries = [granting.missing_grants(name, watch, user) for name, watch in config.watches.items()]
+        queries = [scripts.missing_grants(name, watch, user) for name, watch in config.watches.items()]
         async with connected(target.connection()) as connection:
             lacking = [line for query in queries for (line,) in await rows_of(connection, query.encode())]
         if lacking:

@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from cdc_sync.ats import scripts
-from cdc_sync.ats.granting import grants
+from cdc_sync.ats.scripts import grants
 from cdc_sync.config import load
 from cdc_sync.store.postgres import scripts as store_scripts
 from support import connections

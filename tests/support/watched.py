@@ -6,8 +6,7 @@ from typing import Any
 
 import psycopg
 
-from cdc_sync.ats.granting import grants
-from cdc_sync.ats.scripts import install, uninstall
+from cdc_sync.ats.scripts import grants, install, uninstall
 from cdc_sync.config import Config, Watch, parse
 from support.builders import WATCH
 

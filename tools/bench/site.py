@@ -20,7 +20,7 @@ from support.daemon_process import COMMAND, DaemonProcess, free_port
 from bench.agreed import CONCURRENCY
 from bench.sink import ON_OUR_PATH, Sink
 from cdc_sync.ats import scripts
-from cdc_sync.ats.granting import grants
+from cdc_sync.ats.scripts import grants
 from cdc_sync.config import load
 from cdc_sync.demo.postgres import Binaries, Server, server
 

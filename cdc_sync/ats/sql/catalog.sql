@@ -61,8 +61,12 @@ SELECT wanted.template, n.nspname::text
  WHERE n.nspname::text LIKE wanted.pattern AND c.relkind::text = ANY (%(kinds)s) AND NOT c.relispartition
    AND n.nspname NOT IN ('information_schema', 'cdc_sync') AND n.nspname NOT LIKE 'pg\_%%'
 
--- name: columns
--- A domain is followed down to its base type: arrays of domains exist since PostgreSQL 11 only.
+-- name: tables
+-- Of each table its unique indexes, the primary one first, and its columns; `virtual` ones are generated when they are read.
+-- `base`: a domain is followed down to its base type, since arrays of domains exist since PostgreSQL 11 only.
+-- `operators`: the `=` of the type's default B-tree. Types without one of their own (varchar, enums, arrays) use PostgreSQL's.
+-- `indexes`: an index's columns in its order, without those that it only carries along (INCLUDE, since PostgreSQL 11). Before
+-- PostgreSQL 12 a table WITH OIDS may have one of a system column.
 WITH RECURSIVE base (relation, number, name, mandatory, virtual, type, typmod) AS (
     SELECT a.attrelid, a.attnum, a.attname, a.attnotnull,
            coalesce(to_jsonb(a) ->> 'attgenerated' = 'v', false), a.atttypid, a.atttypmod
@@ -70,45 +74,34 @@ WITH RECURSIVE base (relation, number, name, mandatory, virtual, type, typmod) A
     UNION ALL
     SELECT b.relation, b.number, b.name, b.mandatory, b.virtual, t.typbasetype, t.typtypmod
       FROM base b JOIN pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
+), columns (relation, number, name, type, is_enum, not_null, operators, virtual) AS (
+    SELECT d.relation, d.number, d.name::text, pg_catalog.format_type(d.type, d.typmod), t.typtype = 'e', d.mandatory,
+           coalesce((
+               SELECT n.nspname::text
+                 FROM pg_opclass c JOIN pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
+                 JOIN pg_amop e ON e.amopfamily = c.opcfamily AND e.amopstrategy = 3
+                  AND e.amoplefttype = c.opcintype AND e.amoprighttype = c.opcintype
+                 JOIN pg_operator o ON o.oid = e.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace
+                WHERE c.opcintype = d.type AND c.opcdefault), 'pg_catalog'), d.virtual
+      FROM base d JOIN pg_type t ON t.oid = d.type AND t.typtype <> 'd'
+), indexes (relation, index, is_primary, names) AS (
+    SELECT i.indrelid, i.indexrelid, i.indisprimary, parts.names
+      FROM pg_index i CROSS JOIN LATERAL (
+        SELECT array_agg(a.attname::text ORDER BY part.position) AS names
+          FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS part (number, position)
+          JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = part.number
+         WHERE part.position <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)) parts
+     WHERE i.indrelid = ANY (%(tables)s) AND i.indisvalid AND parts.names IS NOT NULL
+       AND i.indisunique AND i.indpred IS NULL AND 0 < ALL (i.indkey::int2[])
+), referring (relation, name, reference) AS (
+    SELECT DISTINCT ON (f.conrelid, own.attname)
+           f.conrelid, own.attname::text, json_build_array(n.nspname, c.relname, other.attname)
+      FROM pg_constraint f
+      JOIN pg_class c ON c.oid = f.confrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_attribute own ON own.attrelid = f.conrelid AND own.attnum = f.conkey[1]
+      JOIN pg_attribute other ON other.attrelid = f.confrelid AND other.attnum = f.confkey[1]
+     WHERE f.contype = 'f' AND f.conrelid = ANY (%(tables)s) AND cardinality(f.conkey) = 1
 )
-SELECT d.relation, d.number, d.name::text, pg_catalog.format_type(d.type, d.typmod), t.typtype = 'e',
-       d.mandatory,
-       -- The `=` of the type's default B-tree. Types without one of their own (varchar, enums, arrays) use PostgreSQL's.
-       coalesce((
-           SELECT n.nspname::text
-             FROM pg_opclass c JOIN pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
-             JOIN pg_amop e ON e.amopfamily = c.opcfamily AND e.amopstrategy = 3
-              AND e.amoplefttype = c.opcintype AND e.amoprighttype = c.opcintype
-             JOIN pg_operator o ON o.oid = e.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace
-            WHERE c.opcintype = d.type AND c.opcdefault), 'pg_catalog'), d.virtual
-  FROM base d JOIN pg_type t ON t.oid = d.type AND t.typtype <> 'd'
-
--- name: indexes
--- The unique ones: the names of an index's columns in its order, without those that it only carries along (INCLUDE, since PostgreSQL 11).
--- Before PostgreSQL 12 a table WITH OIDS may have one of a system column.
-SELECT i.indrelid, i.indexrelid, i.indisprimary, parts.names
-  FROM pg_index i CROSS JOIN LATERAL (
-    SELECT array_agg(a.attname::text ORDER BY part.position) AS names
-      FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS part (number, position)
-      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = part.number
-     WHERE part.position <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)) parts
- WHERE i.indrelid = ANY (%(tables)s) AND i.indisvalid AND parts.names IS NOT NULL
-   AND i.indisunique AND i.indpred IS NULL AND 0 < ALL (i.indkey::int2[])
-
--- name: references
-SELECT DISTINCT ON (f.conrelid, own.attname)
-       f.conrelid, own.attname::text, json_build_array(n.nspname, c.relname, other.attname)
-  FROM pg_constraint f
-  JOIN pg_class c ON c.oid = f.confrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_attribute own ON own.attrelid = f.conrelid AND own.attnum = f.conkey[1]
-  JOIN pg_attribute other ON other.attrelid = f.confrelid AND other.attnum = f.confkey[1]
- WHERE f.contype = 'f' AND f.conrelid = ANY (%(tables)s) AND cardinality(f.conkey) = 1
-
--- name: tables
--- Of each table its unique indexes, the primary one first, and its columns; `virtual` ones are generated when they are read.
-WITH columns (relation, number, name, type, is_enum, not_null, operators, virtual) AS ({columns}),
-     indexes (relation, index, is_primary, names) AS ({indexes}),
-     referring (relation, name, reference) AS ({references})
 SELECT relation, json_build_array(
            (SELECT coalesce(json_agg(i.names ORDER BY NOT i.is_primary, i.index), '[]')
               FROM indexes i WHERE i.relation = columns.relation),

@@ -30,10 +30,6 @@ BEGIN
     EXECUTE format('COMMENT ON TABLE %s IS %L', side, 'cdc-sync: HelloWork''s ids of ' || watched);
     EXECUTE format({alter}, side);
     EXECUTE format({refer}, side, watched);
-EXCEPTION WHEN invalid_foreign_key THEN
-    RAISE object_not_in_prerequisite_state USING
-        MESSAGE = format('%s has no primary key and no unique index on (%s), so no row can be referred to', watched, {key}),
-        HINT = 'Correct the watch''s key; or give the table one: ALTER TABLE ... ADD PRIMARY KEY.';
 END $cdc_sync$;
 {grants}
 

@@ -9,4 +9,4 @@
 -- Costs     an UPDATE of other columns a call that compares; a change that matters one INSERT into the log, in the ATS's own
 --           transaction, and while the daemon is idle one NOTIFY a transaction.
 -- Fails     an error in a trigger becomes a WARNING, and the daemon compares all rows. A lock on the log is waited for 0.5 s.
--- Grows     the log's file up to {backlog}, while no daemon empties it; then recording stops.
+-- Grows     the log's file up to {backlog} bytes (`max_backlog`), while no daemon empties it; then recording stops.

@@ -84,10 +84,8 @@ SELECT set_config('role', pg_get_userbyid(relowner), true) FROM pg_class WHERE o
    other. psql stops at the first that fails; repair its cause, and run the whole again. */
 
 -- name: for_new_tenants
-/* cdc-sync: functions that install what a new tenant needs, to be called when its tables are there, by their owner:
-       SELECT cdc_sync.install_…('its schema');
-   Each does what `cdc-sync sql install --watch` and `cdc-sync sql grants --watch` do, with the rights of who calls it. Run this
-   script again after an upgrade, or after a change of a template. */
+/* cdc-sync: functions for a new tenant. Once its tables are there, their owner calls SELECT cdc_sync.install_…('its schema');
+   it installs and grants with his rights. Run this script again after an upgrade, or after a change of a template. */
 
 -- name: tenant_function
 /* What this script does for a tenant of {kind}, for any whose schema's name is written without quotes. */
@@ -109,18 +107,17 @@ REVOKE ALL ON FUNCTION {schema}.{name}(pg_catalog.text) FROM PUBLIC;
 
 -- Whether a role has what it needs; NULL if there is no such thing.
 -- name: has_schema
-(SELECT has_schema_privilege({role}, oid, 'USAGE') FROM pg_namespace WHERE nspname = {schema})
+has_schema_privilege({role}, to_regnamespace({schema})::oid, 'USAGE')
+
+-- name: has_privilege
+has_table_privilege({role}, {oid}, {privilege})
+
+-- name: has_some_column
+has_any_column_privilege({role}, {table}, 'SELECT')
 
 -- name: has_columns
 (SELECT bool_and(has_column_privilege({role}, attrelid, attnum, 'SELECT'))
    FROM pg_attribute WHERE attrelid = {table} AND attname IN ({columns}))
-
--- name: has_some_column
-(SELECT has_any_column_privilege({role}, oid, 'SELECT') FROM pg_class WHERE oid = {table})
-
--- name: has_relation
-(SELECT {each} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE n.nspname = 'cdc_sync' AND c.relname = {name})
 
 -- name: missing_grants
 SELECT format('GRANT %s TO %I;', need.what, {role}) FROM (VALUES {rows}) AS need (what, has) WHERE NOT need.has

@@ -12,7 +12,7 @@ from support.watched import a_config, install_triggers, some_config
 from cdc_sync.ats.connection import Pool, pooled
 from cdc_sync.ats.facts import server_facts
 from cdc_sync.ats.lookout import LEASE, Bell, Ears, Lookout, Watched
-from cdc_sync.ats.recorders import relations_of
+from cdc_sync.ats.triggers import relations_of
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
 

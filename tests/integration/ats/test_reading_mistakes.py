@@ -30,9 +30,8 @@ async def complaint(database: str, watermark: str | None = None, **section: Any)
     return str(raised.value)
 
 
-async def test_a_table_that_is_none_and_a_near_miss(database: str) -> None:
-    for table in ("public.aplications", 'public."Applications"'):
-        assert "Did you mean public.applications?" in await complaint(database, table=table)
+async def test_what_is_no_table(database: str) -> None:
+    assert "does not exist in this database" in await complaint(database, table="public.aplications")
     assert "is no table, view or foreign table" in await complaint(database, table="public.applications_pkey")
 
 

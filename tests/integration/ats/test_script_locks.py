@@ -12,8 +12,7 @@ from support.sessions import Ats, OpenSession, one, rows
 from support.versions import needs
 from support.watched import a_config, install_triggers, run_script, some_config
 
-from cdc_sync.ats.granting import grants, revokes
-from cdc_sync.ats.scripts import install, uninstall
+from cdc_sync.ats.scripts import grants, install, revokes, uninstall
 
 RELATED = [{"table": "public.rejections", "key": ["application_id"]}]
 

@@ -16,13 +16,11 @@ from support.sessions import Ats, one, rows
 from support.watched import a_config, run_script, uninstall_triggers
 
 from cdc_sync.ats.connection import connected, pooled
-from cdc_sync.ats.granting import grants, revokes
 from cdc_sync.ats.lookout import Bell
 from cdc_sync.ats.notify import ChangeLog
-from cdc_sync.ats.recorders import missed_of
-from cdc_sync.ats.scripts import Part, for_psql, install, uninstall
+from cdc_sync.ats.scripts import Part, for_psql, grants, install, revokes, uninstall
 from cdc_sync.ats.survey import survey
-from cdc_sync.ats.triggers import absent, verify
+from cdc_sync.ats.triggers import absent, missed_of, verify
 from cdc_sync.config import Config, PlainColumn
 from cdc_sync.core.identifiers import LONGEST, QualifiedName, written
 from cdc_sync.core.visible import UNSAFE

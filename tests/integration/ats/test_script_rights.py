@@ -16,8 +16,7 @@ from support.waiting import wait_until
 from support.watched import COLUMNS, a_config, grant, install_triggers, run_script, some_config, uninstall_triggers
 
 from cdc_sync.ats import side_table
-from cdc_sync.ats.granting import grants
-from cdc_sync.ats.scripts import install, uninstall
+from cdc_sync.ats.scripts import grants, install, uninstall
 from cdc_sync.ats.triggers import verify
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName

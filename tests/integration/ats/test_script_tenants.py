@@ -14,8 +14,7 @@ from support.sessions import Ats, OpenSession, one, rows, run
 from support.watched import COLUMNS, run_script
 from typer.testing import CliRunner, Result
 
-from cdc_sync.ats.granting import grants, revokes
-from cdc_sync.ats.scripts import functions_for_tenants, installation, uninstall
+from cdc_sync.ats.scripts import functions_for_tenants, grants, installation, revokes, uninstall
 from cdc_sync.ats.triggers import verify
 from cdc_sync.cli import app
 from cdc_sync.config import Config, ConfigurationError, parse
