@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from cdc_sync.ats.recorders import label_of
 from cdc_sync.config import Config, Watch
-from cdc_sync.config.hellowork import OwnHelloWork
+from cdc_sync.config.sections import OwnHelloWork
 from cdc_sync.config.tenants import Tenant, watch_for, watch_name
 
 

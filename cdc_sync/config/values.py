@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from difflib import get_close_matches
+from pathlib import Path as FilePath
 from typing import Annotated, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -50,7 +51,7 @@ class Section(pydantic.BaseModel):
 
     # Exceptions reach logs and crash reports.
     model_config = pydantic.ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, json_schema_extra=_describe
+        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True, json_schema_extra=_describe
     )
 
     @classmethod
@@ -80,6 +81,11 @@ class Section(pydantic.BaseModel):
         return f'unknown key; did you mean "{close[0]}"?' if close else "unknown key"
 
 
+def default(written: Any, **rules: Any) -> Any:
+    """A key's default as the file has it, and what else is known of the key."""
+    return Field(written, **rules)
+
+
 def must(hold: Callable[[Any], object], expected: str) -> AfterValidator:
     """Refuse a value that does not hold, with what was expected."""
 
@@ -103,12 +109,10 @@ def refuse(key: str, is_wrong: Callable[[Any, Mapping[str, Any]], object], expec
     return field_validator(key)(classmethod(check))
 
 
-def read_by(read: Callable[[str], Any], made: type) -> PlainValidator:
-    """Read a value from text; one that was made in code passes."""
+def read_by(read: Callable[[str], Any]) -> PlainValidator:
+    """Read a value from text."""
 
     def value_of(value: Any) -> Any:
-        if isinstance(value, made):
-            return value
         if not isinstance(value, str):
             raise SettingError("expected text")
         return read(value)
@@ -125,6 +129,78 @@ def short_for(key: str, section: type[Section]) -> BeforeValidator:
     return BeforeValidator(whole, json_schema_input_type=str | section)
 
 
+# References.
+
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>file:(?:[^{}]|\$\{[^{}]*\}|\{tenant\})*|[^{}]*)\}|\$\{")
+
+UNRESOLVED = "dbname=cdc-sync-has-no-value-for-this-reference"
+"""In place of a reference without a value; long enough for any secret, and a connection string that leads nowhere."""
+
+
+def substitute(text: str, resolved: Callable[[str], str]) -> str:
+    """Replace every reference in a value by `resolved` of the text in its braces (of "" if they are open)."""
+    return _REFERENCE.sub(lambda match: "${" if match[0] == "$${" else resolved(match["body"] or ""), text)
+
+
+def references_in(text: str) -> list[str]:
+    """The texts in the braces of a value's references."""
+    return [match["body"] for match in _REFERENCE.finditer(text) if match["body"]]
+
+
+def is_for_each_tenant(text: str) -> bool:
+    """Whether a reference in a value has `{tenant}` in it."""
+    return any("{tenant}" in body for body in references_in(text))
+
+
+class References(NamedTuple):
+    """The values of references: variables of an environment, and files, relative ones in a folder."""
+
+    environ: Mapping[str, str]
+    folder: FilePath
+
+    def __call__(self, text: str) -> str:
+        """A text with its references replaced.
+
+        Raises:
+            SettingError: a reference has no value.
+        """
+        return substitute(text, self.resolve)
+
+    def resolve(self, body: str) -> str:
+        """The value of a reference, by the text in its braces.
+
+        Raises:
+            SettingError: it has none.
+        """
+        if not body.startswith("file:"):
+            return self._variable(body)
+        written = body.removeprefix("file:")
+        file = self.folder / re.sub(r"\$\{([^{}]*)\}", lambda match: self._variable(match[1]), written)
+        try:
+            text = read_text(file)
+        except OSError as error:
+            raise SettingError(f"cannot read {written}: {error.strerror}") from None
+        # One newline, which editors and `echo` add; a second is content.
+        return re.sub(r"\r?\n\Z", "", text)
+
+    def _variable(self, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise SettingError("expected ${NAME} or ${file:PATH}, complete; a literal ${ is written $${")
+        if name not in self.environ:
+            how = "Environment=, EnvironmentFile= or LoadCredential="
+            raise SettingError(f"the environment variable {name} is not set (systemd: {how})")
+        return self.environ[name]
+
+
+def read_text(path: FilePath) -> str:
+    """The text of a file; bytes that are no UTF-8 become halves of surrogate pairs, which no value takes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return path.read_text("utf-8-sig", "surrogateescape")
+
+
 # Text and names.
 
 Text = Annotated[str, Field(min_length=1)]
@@ -138,7 +214,7 @@ PlainName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 AccountName = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=200)]
 
-TableName = Annotated[QualifiedName, read_by(parse_qualified, QualifiedName)]
+TableName = Annotated[QualifiedName, read_by(parse_qualified)]
 """Each part folded to lower case unless in double quotes."""
 
 # Lengths of time and sizes.
@@ -155,13 +231,9 @@ _BYTE_SIZE = TypeAdapter(ByteSize)
 def parse_duration(value: Any) -> timedelta:
     """Read a duration: a number, decimals allowed, and a unit (ms, s, m, h, d); or plain `0`.
 
-    A `timedelta` passes unchanged, for configurations made in code.
-
     Raises:
         SettingError: it is not one.
     """
-    if isinstance(value, timedelta):
-        return value
     text = "0s" if value == "0" else str(value)
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)", text)
     if match is None:
@@ -182,7 +254,7 @@ def _size(value: Any) -> int:
         raise SettingError("expected a size such as 256MB or 64KiB") from None
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(0), le=LONGEST)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(le=LONGEST)]
 
 PositiveDuration = Annotated[Duration, must(lambda length: length >= _MILLISECOND, "must be at least 1ms")]
 
@@ -264,7 +336,7 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 
 AllowedHost = Annotated[str, AfterValidator(_allowed_host)]
 
-Listen = Annotated[HostPort, read_by(parse_listen, HostPort)]
+Listen = Annotated[HostPort, read_by(parse_listen)]
 
 HeaderName = Annotated[
     str,
