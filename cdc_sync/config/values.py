@@ -19,6 +19,7 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PlainValidator,
     SecretStr,
+    StringConstraints,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -219,8 +220,8 @@ TableName = Annotated[QualifiedName, read_by(parse_qualified)]
 
 # Lengths of time and sizes.
 
-_MILLISECOND = timedelta(milliseconds=1)
-_UNITS = {name[0]: timedelta(**{name: 1}) for name in ("days", "hours", "minutes", "seconds")} | {"ms": _MILLISECOND}
+MILLISECOND = timedelta(milliseconds=1)
+_UNITS = {name[0]: timedelta(**{name: 1}) for name in ("days", "hours", "minutes", "seconds")} | {"ms": MILLISECOND}
 
 LONGEST = timedelta(days=3650)
 """Every sum with a date must stay within what Python and PostgreSQL can express."""
@@ -243,7 +244,7 @@ def parse_duration(value: Any) -> timedelta:
 
 def format_duration(length: timedelta) -> str:
     """A duration in the largest unit that gives a whole number, without parts of a millisecond."""
-    length -= length % _MILLISECOND
+    length -= length % MILLISECOND
     return next(f"{length // unit}{name}" for name, unit in _UNITS.items() if not length % unit) if length else "0s"
 
 
@@ -254,9 +255,9 @@ def _size(value: Any) -> int:
         raise SettingError("expected a size such as 256MB or 64KiB") from None
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(le=LONGEST)]
+Duration = Annotated[timedelta, Field(le=LONGEST), BeforeValidator(parse_duration)]
 
-PositiveDuration = Annotated[Duration, must(lambda length: length >= _MILLISECOND, "must be at least 1ms")]
+PositiveDuration = Annotated[Duration, must(lambda length: length >= MILLISECOND, "must be at least 1ms")]
 
 Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=int | str), Field(le=2**50)]
 """A size in bytes."""
@@ -265,8 +266,6 @@ Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=int | str), 
 
 _OUR_HEADERS = {"host", "content-type", "content-length", "transfer-encoding", "connection", "idempotency-key"}
 """The client sets these itself."""
-
-_OUR_PATH = re.compile(r"/v1/applications(?:/.*)?$|\.hellowork\.com/v1$", re.IGNORECASE)  # a proxy may have /v1
 
 
 class HostPort(NamedTuple):
@@ -284,26 +283,13 @@ class HostPort(NamedTuple):
         return is_loopback(self.host)
 
 
-def _base_url(value: str) -> str:
-    url = value.rstrip("/")
-    if _OUR_PATH.search(url):
-        raise SettingError("expected a URL without HelloWork's own path, /v1/applications/…, which is put behind it")
-    # As for every call: a base URL that loads can be called.
-    with suppress(ValueError):
-        if "?" not in url and AllowedHosts(frozenset(), endpoint_of(url)).refusal(url) is None:
-            return url
-    raise SettingError(
-        "expected a URL such as https://ats-partner.hellowork.com, or http to a loopback address, without a user name "
-        "and a query: credentials belong in headers"
-    )
-
-
-def _allowed_host(value: str) -> str:
-    host = value.lower()
-    # As for every call: a host that loads allows calls to it.
-    if AllowedHosts(frozenset({host})).refusal(f"https://{host}") is not None:
-        raise SettingError("expected a host or host:port, without a scheme, a path and wildcards")
-    return host
+def _can_be_called(url: str) -> bool:
+    """Whether a base URL passes as every call's does, and has nothing that is put behind it."""
+    try:
+        is_whole = "?" in url or "/v1/applications" in url
+        return not is_whole and AllowedHosts(frozenset(), endpoint_of(url)).refusal(url) is None
+    except ValueError:
+        return False
 
 
 def parse_listen(value: str) -> HostPort:
@@ -331,10 +317,21 @@ def header_value(value: SecretStr) -> SecretStr:
     return value
 
 
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-"""An https URL (http: loopback only) without credentials, query, fragment and final slash."""
+_EXPECTED_URL = (
+    "expected a URL such as https://ats-partner.hellowork.com, or http to a loopback address, without a user name, a "
+    "query and HelloWork's own path /v1/applications/…: credentials belong in headers"
+)
 
-AllowedHost = Annotated[str, AfterValidator(_allowed_host)]
+BaseUrl = Annotated[str, AfterValidator(lambda url: url.rstrip("/")), must(_can_be_called, _EXPECTED_URL)]
+
+AllowedHost = Annotated[
+    str,
+    StringConstraints(to_lower=True),
+    must(
+        lambda host: AllowedHosts(frozenset({host})).refusal(f"https://{host}") is None,
+        "expected a host or host:port, without a scheme, a path and wildcards",
+    ),
+]
 
 Listen = Annotated[HostPort, read_by(parse_listen)]
 

@@ -3,7 +3,6 @@
 import re
 import zoneinfo
 from collections.abc import Mapping
-from datetime import timedelta
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
@@ -164,7 +163,7 @@ TimeZone = Annotated[
 ]
 
 Interval = Annotated[
-    values.Duration, values.must(lambda length: length >= timedelta(milliseconds=10), "must be at least 10ms")
+    values.Duration, values.must(lambda length: length >= 10 * values.MILLISECOND, "must be at least 10ms")
 ]
 
 
