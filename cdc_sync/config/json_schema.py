@@ -14,22 +14,12 @@ Schema: TypeAlias = dict[str, Any]
 
 def json_schema() -> Schema:
     """The JSON Schema (draft 2020-12) of a configuration file; every key has its description."""
-    return {"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema(schema_generator=_Generator)}
+    return {"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema()}
 
 
 def example() -> str:
     """The annotated example: every key, mostly with its default. Valid where HELLOWORK_API_KEY is set."""
     return text("config/example.yaml")
-
-
-class _Generator(GenerateJsonSchema):
-    """Writes durations as the file has them, and no titles."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - the signature is pydantic's
-        return False
-
-    def timedelta_schema(self, schema: Any) -> Schema:  # noqa: ARG002 - the signature is pydantic's
-        return {"type": ["integer", "string"]}
 
 
 def block(document: Any) -> str:

@@ -255,7 +255,7 @@ def _size(value: Any) -> int:
         raise SettingError("expected a size such as 256MB or 64KiB") from None
 
 
-Duration = Annotated[timedelta, Field(le=LONGEST), BeforeValidator(parse_duration)]
+Duration = Annotated[timedelta, Field(le=LONGEST), BeforeValidator(parse_duration, json_schema_input_type=int | str)]
 
 PositiveDuration = Annotated[Duration, must(lambda length: length >= MILLISECOND, "must be at least 1ms")]
 
