@@ -20,7 +20,6 @@ from pydantic import (
     PlainValidator,
     SecretStr,
     StringConstraints,
-    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -76,6 +75,8 @@ class Section(pydantic.BaseModel):
     @classmethod
     def _message(cls, found: ErrorDetails) -> str:
         """An error's message, without the value."""
+        if found["type"].startswith("byte_size"):  # pydantic quotes the value
+            return "expected a size such as 256MB or 64KiB"
         if found["type"] != "extra_forbidden":
             return found["msg"].removeprefix("Value error, ")
         close = get_close_matches(str(found["loc"][-1]), cls._keys(), n=1)
@@ -226,8 +227,6 @@ _UNITS = {name[0]: timedelta(**{name: 1}) for name in ("days", "hours", "minutes
 LONGEST = timedelta(days=3650)
 """Every sum with a date must stay within what Python and PostgreSQL can express."""
 
-_BYTE_SIZE = TypeAdapter(ByteSize)
-
 
 def parse_duration(value: Any) -> timedelta:
     """Read a duration: a number, decimals allowed, and a unit (ms, s, m, h, d); or plain `0`.
@@ -248,19 +247,11 @@ def format_duration(length: timedelta) -> str:
     return next(f"{length // unit}{name}" for name, unit in _UNITS.items() if not length % unit) if length else "0s"
 
 
-def _size(value: Any) -> int:
-    try:
-        return _BYTE_SIZE.validate_python(value)
-    except ValidationError:  # it quotes the value
-        raise SettingError("expected a size such as 256MB or 64KiB") from None
-
-
 Duration = Annotated[timedelta, Field(le=LONGEST), BeforeValidator(parse_duration, json_schema_input_type=int | str)]
 
 PositiveDuration = Annotated[Duration, must(lambda length: length >= MILLISECOND, "must be at least 1ms")]
 
-Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=int | str), Field(le=2**50)]
-"""A size in bytes."""
+Size = Annotated[ByteSize, Field(le=2**50)]
 
 # Addresses and headers.
 
