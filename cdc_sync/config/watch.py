@@ -86,8 +86,6 @@ class ExtraField(Section):
 
 
 def _column(value: Any) -> PlainColumn | SqlColumn:
-    if isinstance(value, PlainColumn):
-        return value
     return PlainColumn(parse_column(value)) if isinstance(value, str) else SqlColumn.model_validate(value)
 
 
