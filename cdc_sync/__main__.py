@@ -1,12 +1,12 @@
 """Run as `python -m cdc_sync`, or as `cdc-sync`."""
 
-from cdc_sync import first_process, signals
+from cdc_sync import signals
 
 
 def main() -> None:
     """The console script."""
     signals.hold()
-    first_process.leave()
+    signals.leave_first_process()
     from cdc_sync import cli  # noqa: PLC0415 - this takes most of the time of a start
 
     cli.main()

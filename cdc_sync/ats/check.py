@@ -15,7 +15,7 @@ from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
 from cdc_sync.ats.session import own_session, primary_session
 from cdc_sync.ats.triggers import left_over, noticed
 from cdc_sync.config import Config
-from cdc_sync.config.sessions import Sessions, sessions_at_server
+from cdc_sync.config.models import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.visible import HIDDEN
 

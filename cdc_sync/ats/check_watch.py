@@ -21,10 +21,9 @@ from cdc_sync.ats.scripts import missing_grants
 from cdc_sync.ats.statements import Statements, id_in_url, in_side_table, is_given_url
 from cdc_sync.ats.triggers import PARTITIONED_SINCE, installation, untriggered
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
-from cdc_sync.config.columns import bare_column
 from cdc_sync.config.json_schema import block
 from cdc_sync.config.meanings import is_bare_number
-from cdc_sync.config.watch import Related
+from cdc_sync.config.watch import Related, bare_column
 from cdc_sync.core import findings
 from cdc_sync.core.findings import Finding, Plan, Tell, plan_indexes, plan_is_in_order, plan_schemas, plan_seeks
 from cdc_sync.core.identifiers import written

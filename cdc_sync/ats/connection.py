@@ -24,9 +24,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from cdc_sync.ats.errors import RowError, SourceError, source_error, translate
 from cdc_sync.ats.expressions import composed, sections
-from cdc_sync.config.dsn import check
-from cdc_sync.config.problems import SettingError
-from cdc_sync.config.sessions import ANSWERS_WITHIN, POOL_SIZE, completed, session_settings
+from cdc_sync.config.dsn import ANSWERS_WITHIN, EXPECTED, POOL_SIZE, completed, is_readable, session_settings
 
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -169,10 +167,8 @@ class ReplicaGuard:
 
 def conninfo(dsn: str) -> str:
     """The DSN with our defaults; the `SourceError` for a wrong one does not quote it, for its password."""
-    try:
-        check(dsn)
-    except SettingError as mistake:
-        raise source_error("connection-string", mistake=mistake) from None
+    if not is_readable(dsn):
+        raise source_error("connection-string", mistake=EXPECTED)
     return completed(dsn, "cdc-sync")
 
 

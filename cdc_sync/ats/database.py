@@ -18,7 +18,7 @@ from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import hosts_of, server_facts
 from cdc_sync.ats.lookout import Lookout
 from cdc_sync.ats.session import Process, Session, StandbyError, own_session, primary_session
-from cdc_sync.config.sessions import POOL_SIZE
+from cdc_sync.config.dsn import POOL_SIZE
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved

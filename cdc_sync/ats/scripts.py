@@ -30,7 +30,7 @@ from cdc_sync.ats.triggers import (
     trigger_of,
 )
 from cdc_sync.config import Config, ConfigurationError, Problem, Watch
-from cdc_sync.config.hellowork import OwnHelloWork
+from cdc_sync.config.sections import OwnHelloWork
 from cdc_sync.config.tenants import Tenant, watch_for, watch_name
 from cdc_sync.core.identifiers import QualifiedName, written
 from cdc_sync.core.visible import visible

@@ -8,7 +8,7 @@ import typer
 
 from cdc_sync import event_loop, signals
 from cdc_sync.cli.context import configured, say, say_lines, suspicious
-from cdc_sync.config import Config, ConfigurationError
+from cdc_sync.config import Config, ConfigurationError, undecided
 from cdc_sync.core.events import CallEnded, LeadTaken
 from cdc_sync.daemon.logs import LOGGER, configure, handlers
 from cdc_sync.daemon.process import Process
@@ -28,8 +28,7 @@ def run(
     def read() -> Config:
         config = configured(context)
         if config.undecided and not dry_run:
-            problems = [each for each in suspicious(config, context.obj) if each.code == "undecided"]
-            raise ConfigurationError(str(context.obj), problems)
+            raise ConfigurationError(str(context.obj), undecided(config))
         return config
 
     def log(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Connection strings of libpq: their errors, what of them may be shown, and whether they are encrypted.
+"""Connection strings of libpq: their errors, what of them may be shown, whether they are encrypted; and our sessions.
 
 libpq takes anything in a host's place for a host, also the rest of a password with an unescaped `@` or `/`. So an `@`
 in the host or database name of a URI must be escaped here.
@@ -12,13 +12,13 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from cdc_sync.config.document import UNRESOLVED
-from cdc_sync.config.problems import SettingError
+from cdc_sync import own_path
+from cdc_sync.config.values import UNRESOLVED
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.visible import HIDDEN
 
-_EXPECTED = (
+EXPECTED = (
     "expected postgresql://USER@HOST:PORT/DATABASE, or pairs of a keyword of libpq's and a value; in a URI's user name "
     "and password write @ as %40, / as %2F, : as %3A and % as %25"
 )
@@ -30,39 +30,28 @@ _HARMLESS = ("host", "hostaddr", "port", "dbname", "user", "service", "applicati
 """What may be shown: a list of what must not could miss one (sslpassword, passfile, options)."""
 
 
-def check(dsn: str) -> None:
-    """Refuse a connection string that libpq cannot read; an empty one leaves all to the environment.
+def is_readable(dsn: str) -> bool:
+    """Whether libpq can read a connection string; an empty one leaves all to the environment.
 
     What libpq finds only when it connects is left to it, but for what could be a password in another place.
-
-    Raises:
-        SettingError: the message follows the string's name and shows nothing of its content.
     """
     try:
         given = conninfo_to_dict(dsn)
     except (UnicodeError, psycopg.ProgrammingError):
-        raise SettingError(_EXPECTED) from None
+        return False
     # A database's name with a URI in it may have a password.
-    if (
-        _SECOND_AT.match(dsn)
-        or "://" in str(given.get("dbname", ""))
-        or not re.fullmatch(r"[ +0-9,]*", str(given.get("port", "")))
-    ):
-        raise SettingError(_EXPECTED)
+    has_uri_inside = _SECOND_AT.match(dsn) or "://" in str(given.get("dbname", ""))
+    return not has_uri_inside and re.fullmatch(r"[ +0-9,]*", str(given.get("port", ""))) is not None
 
 
 def shown(dsn: str) -> str:
     """A connection string for people, as pairs: user, hosts, database and a few harmless parameters.
 
-    One that `check` refuses is hidden as a whole: part of a password could pass for a host.
+    One that is not readable is hidden as a whole: part of a password could pass for a host.
     """
     if not dsn.strip():
         return "(PG* variables)"
-    try:
-        check(dsn)
-    except SettingError:
-        return HIDDEN
-    given = conninfo_to_dict(dsn)
+    given = conninfo_to_dict(dsn) if is_readable(dsn) else {}
     return make_conninfo("", **{name: given[name] for name in _HARMLESS if name in given}) or HIDDEN
 
 
@@ -85,7 +74,7 @@ def settings_of(dsn: str) -> dict[str, str]:
 
 def place(dsn: str) -> str | None:
     """The database and its host as DATABASE@HOST, or the database alone on this machine's socket; None if unknown."""
-    if shown(dsn) == HIDDEN:
+    if not is_readable(dsn):
         return None
     settings = settings_of(dsn)
     database, host = settings.get("dbname"), settings.get("host", "")
@@ -112,3 +101,78 @@ _TO_ENCRYPT = """\
 Add this to {name}: sslmode=verify-full sslrootcert=system (libpq 16 or newer), or with the certificate of your own \
 authority sslmode=verify-full sslrootcert=/etc/cdc-sync/ca.pem; sslmode=require at least.
 And require_auth=scram-sha-256, so that no server is given the password in clear text."""
+
+
+# The settings of every session of ours, at the ATS's database and at the store's.
+#
+# Unless another daemon does it, only the server can end the session of a daemon that is stopped or gone, with its locks
+# and snapshot. So every session sets keepalives and timeouts, unless the role or the database is stricter;
+# docs/decisions/0009-how-a-dead-database-is-noticed.md has what each notices. Behind a pooler they apply to the
+# pooler's connections.
+
+ANSWERS_WITHIN = 300.0
+"""Seconds within which any statement must be answered. Pages are short: only a missing index takes that long."""
+
+_STATEMENT_ENDS_WITHIN = ANSWERS_WITHIN + 30
+"""Later than our own limit, which explains more."""
+
+_IDLE_ENDS_WITHIN = 20.0
+
+_DEFAULTS: dict[str, str | int] = {
+    "client_encoding": "utf8",
+    "connect_timeout": 10,
+    # A vanished peer is noticed within about a minute, not the kernel's two hours.
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
+USER_TIMEOUT = 30.0
+"""Seconds after which the server ends a session whose peer takes no data: the ATS may wait for its locks."""
+
+_HAS_USER_TIMEOUT = 120000
+
+POOL_SIZE = 4
+"""Most connections of a pool (`database.pool`); one is enough to work."""
+
+
+def completed(dsn: str, application_name: str) -> str:
+    """The DSN with our defaults for its missing settings.
+
+    Raises:
+        psycopg.ProgrammingError: libpq does not understand it; the error may quote a password.
+    """
+    given = conninfo_to_dict(dsn)
+    defaults = {"application_name": application_name, **_DEFAULTS}
+    return make_conninfo(dsn, **{name: value for name, value in defaults.items() if name not in given})
+
+
+def session_settings(server_version: int, *, statements_end: bool = True) -> bytes:
+    """The settings of a new session, as one message without parameters; `server_version` is libpq's.
+
+    `own_path.session_start` comes before the first statement that looks up a name.
+    In a transaction of its own: reads at SERIALIZABLE, which the role or the database may set, could make the ATS's own
+    transactions fail, and a standby refuses them. Behind a transaction pooler it reaches the sessions of our own role.
+    A migration or a copy of a store has no end of statements (`statements_end`).
+    """
+    settings = {
+        "default_transaction_isolation": "'read committed'",
+        "idle_in_transaction_session_timeout": _at_most("idle_in_transaction_session_timeout", _IDLE_ENDS_WITHIN),
+        "tcp_keepalives_idle": "'20'",
+        "tcp_keepalives_interval": "'10'",
+        "tcp_keepalives_count": "'3'",
+    }
+    if statements_end:
+        settings["statement_timeout"] = _at_most("statement_timeout", _STATEMENT_ENDS_WITHIN)
+    if server_version >= _HAS_USER_TIMEOUT:
+        settings["tcp_user_timeout"] = f"'{USER_TIMEOUT:.0f}s'"
+    set_all = ", ".join(f"set_config('{name}', {value}, false)" for name, value in settings.items())
+    begin = f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {own_path.session_start()}"
+    return f"{begin}; SELECT {set_all}; COMMIT".encode()
+
+
+def _at_most(name: str, seconds: float) -> str:
+    """The role's or the database's timeout if it is stricter, else ours; 0 is none. An interval has the same units."""
+    has, ours = f"current_setting('{name}')", f"'{seconds:.0f}s'"
+    return f"CASE WHEN {has}::interval > '0' AND {has}::interval < {ours} THEN {has} ELSE {ours} END"

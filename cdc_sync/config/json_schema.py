@@ -1,14 +1,12 @@
 """The JSON Schema, made from the models, and the annotated example."""
 
 import math
-from datetime import timedelta
 from typing import Any, TypeAlias
 
 import yaml
 from pydantic.json_schema import GenerateJsonSchema
 
 from cdc_sync.config.models import Config
-from cdc_sync.config.values import HostPort, format_duration
 from cdc_sync.packaged import text
 
 Schema: TypeAlias = dict[str, Any]
@@ -16,27 +14,12 @@ Schema: TypeAlias = dict[str, Any]
 
 def json_schema() -> Schema:
     """The JSON Schema (draft 2020-12) of a configuration file; every key has its description."""
-    return {"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema(schema_generator=_Generator)}
+    return {"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema()}
 
 
 def example() -> str:
     """The annotated example: every key, mostly with its default. Valid where HELLOWORK_API_KEY is set."""
     return text("config/example.yaml")
-
-
-class _Generator(GenerateJsonSchema):
-    """Writes durations and defaults as the file has them, and no titles."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - the signature is pydantic's
-        return False
-
-    def timedelta_schema(self, schema: Any) -> Schema:  # noqa: ARG002 - the signature is pydantic's
-        return {"type": ["integer", "string"]}
-
-    def encode_default(self, dft: Any) -> Any:
-        if isinstance(dft, timedelta):
-            return format_duration(dft)
-        return str(dft) if isinstance(dft, HostPort) else super().encode_default(dft)
 
 
 def block(document: Any) -> str:

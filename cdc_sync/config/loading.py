@@ -1,31 +1,156 @@
-"""From a file to a configuration, or to all its errors at once: pydantic's own, each with its line.
+"""From a file to a configuration, or to all its errors at once; and what is suspicious in a valid one.
 
-No error shows a value, whatever it is: it may be a secret in the wrong place. A key is shown if the configuration has
-one of that name, or if it is a word with a value: `{token: SEC,RET}` has a key `RET` without one.
+The errors are pydantic's own, each with its line. None shows a value, whatever it is: it may be a secret in the wrong
+place. A key is shown if the configuration has one of that name, or if it is a word with a value: `{token: SEC,RET}` has
+a key `RET` without one.
+
+YAML is read with these differences from YAML 1.1 libraries:
+
+- Only `true` and `false` are booleans, only `null`, `~` and nothing at all are null; everything else, and every key, is
+  text. So a label `no`, a job id `0123` and a date stay as they are.
+- A key that stands twice is an error, and so is a tag: some make a library do more than read.
+
+Anchors, aliases and the merge key `<<` work.
+
+`${NAME}` and `${file:PATH}` are replaced in values; `$${` stands for `${`. Replacements are not searched again, so a
+secret may contain `${`. A PATH may contain `${NAME}`, and in a watch's header `{tenant}`: then it is read for each one.
 """
 
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path as FilePath
+from typing import Any, NamedTuple
 
+import psycopg
+import yaml
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
-from cdc_sync.config.document import (
+from cdc_sync.config.meanings import known
+from cdc_sync.config.models import Config
+from cdc_sync.config.problems import ConfigurationError, Path, Problem, SettingError, path_text
+from cdc_sync.config.values import (
+    KEYS,
     UNRESOLVED,
-    Document,
-    DocumentError,
     References,
     is_for_each_tenant,
     read_text,
+    references_in,
     substitute,
 )
-from cdc_sync.config.models import Config
-from cdc_sync.config.problems import ConfigurationError, Path, Problem, SettingError, path_text
-from cdc_sync.config.values import KEYS
 from cdc_sync.core.visible import HIDDEN
 
-_A_BEGINNING = "`cdc-sync config example` prints an annotated configuration to begin with"
+_SCALARS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_UNTAGGED = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
+
+_QUOTED = re.compile(r"('[^']')|'[^']+'")
+"""What PyYAML's messages quote; a single character is a sign that it did, or did not, expect."""
+
+
+class Part(NamedTuple):
+    """What stands at a path.
+
+    Attributes:
+        line: of its key; its own in a list.
+        value: with references not replaced; an empty list or section in the place of one.
+    """
+
+    line: int
+    value: object
+
+
+def _unreadable(message: str, line: int | None = None) -> ConfigurationError:
+    """The error of a text that is no document."""
+    return ConfigurationError("", [Problem("", line, message)])
+
+
+class Document:
+    """A text that was read.
+
+    Attributes:
+        values: all of it, references replaced.
+        parts: what stands at each path.
+        twice: the paths of keys that stand for a second time, and what is wrong with that.
+    """
+
+    def __init__(self, text: str, replace: Callable[[str, Path], str] = lambda text, _: text) -> None:
+        """Read one YAML document; `replace` replaces the references in a value.
+
+        Raises:
+            ConfigurationError: the text is not YAML, or has something that is refused here.
+        """
+        self.parts: dict[Path, Part] = {}
+        self.twice: list[tuple[Path, str]] = []
+        self._replace = replace
+        try:
+            root = _compose(text)
+            self.values = None if root is None else self._value(root, (), _line(root))
+        except RecursionError:
+            raise _unreadable("is nested too deeply") from None
+
+    def _value(self, node: yaml.Node, path: Path, line: int) -> object:
+        if node.tag not in _UNTAGGED:
+            raise _unreadable("tags are not used here", _line(node))
+        match node:
+            case yaml.ScalarNode(value=text, style=style):
+                value = text if style else _SCALARS.get(text, text)
+                self.parts[path] = Part(line, value)
+                return self._replace(value, path) if isinstance(value, str) else value
+            case yaml.SequenceNode():
+                self.parts[path] = Part(line, [])
+                return [self._value(item, (*path, at), _line(item)) for at, item in enumerate(node.value)]
+        self.parts[path] = Part(line, {})
+        return {name: self._value(below, (*path, name), at) for name, (at, below) in self._entries(node, path).items()}
+
+    def _entries(self, node: yaml.Node, path: Path) -> dict[str, tuple[int, yaml.Node]]:
+        """The values by key, with the keys' lines; merged ones, unless the section has one of its own."""
+        own: dict[str, tuple[int, yaml.Node]] = {}
+        merged: dict[str, tuple[int, yaml.Node]] = {}
+        for key, value in node.value:
+            line, name = _line(key), key.value
+            if not isinstance(key, yaml.ScalarNode):
+                raise _unreadable("a key must be text", line)
+            if name == "<<" and not key.style:
+                for source in value.value if isinstance(value, yaml.SequenceNode) else (value,):
+                    if not isinstance(source, yaml.MappingNode):
+                        raise _unreadable("`<<` takes a section, or a list of them", line)
+                    merged = self._entries(source, path) | merged
+            else:
+                if name in own:
+                    self.twice.append(((*path, name), f"stands twice, first on line {own[name][0]}"))
+                own[name] = line, value
+        return merged | own
+
+
+def _compose(text: str) -> yaml.Node | None:
+    try:
+        return yaml.compose(text, yaml.BaseLoader)
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        raise _unreadable("expected UTF-8 text without control characters", line) from None
+    except yaml.MarkedYAMLError as error:
+        # Without what it quotes of the file.
+        mark = error.problem_mark or error.context_mark
+        message = _QUOTED.sub(lambda quoted: quoted[1] or "…", error.problem or "")
+        raise _unreadable(f"not YAML: {message}", mark.line + 1 if mark else None) from None
+    except (ValueError, OverflowError):
+        # PyYAML reports an escape that is no character ("\Uffffffff") as a ValueError.
+        raise _unreadable("not YAML: an escape stands for no character") from None
+
+
+def _line(part: Any) -> int:
+    line: int = part.start_mark.line + 1
+    return line
+
+
+# The configuration.
+
 _WORD = re.compile(r"[\w. -]{1,60}")
 
 
@@ -38,9 +163,7 @@ def load(path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | 
     try:
         text = read_text(path)
     except OSError as error:
-        wrong = f"cannot be read: {error.strerror}"
-        if isinstance(error, FileNotFoundError):
-            wrong = f"there is no such file: name another with --config; {_A_BEGINNING}"
+        wrong = f"cannot be read: {error.strerror}; name another with --config"
         raise ConfigurationError(str(path), [Problem("", None, wrong)]) from None
     return parse(text, name=str(path), environ=environ, folder=path.parent, lacking=lacking)
 
@@ -77,10 +200,10 @@ def _read(text: str, references: References, lacking: dict[Path, str] | None) ->
     no_value: list[tuple[Path, str]] = []
     try:
         document = Document(text, partial(_replaced, references, no_value))
-    except DocumentError as error:
-        return [error.problem]
+    except ConfigurationError as error:
+        return list(error.problems)
     if document.values is None:
-        return [Problem("", None, f"there is nothing in it; {_A_BEGINNING}")]
+        return [Problem("", None, "there is nothing in it: `cdc-sync config example` prints an annotated one")]
     if lacking is not None:
         lacking.update(each for each in no_value if is_secret(each[0]))
         no_value = [each for each in no_value if not is_secret(each[0])]
@@ -134,3 +257,78 @@ def _shown(document: Document, path: Path) -> str | int:
     if isinstance(key, int) or key in KEYS:
         return key
     return key if part and part.value is not None and _WORD.fullmatch(key) else HIDDEN
+
+
+# What is valid and hardly ever meant, without lines of the file.
+
+
+def undecided(config: Config) -> list[Problem]:
+    """What `cdc-sync init` left to a person: `run` refuses it."""
+    remedy = "decide it, correct the file, and remove the entry: `cdc-sync run` refuses before"
+    return [Problem(f"undecided[{number}]", None, doubt, remedy) for number, doubt in enumerate(config.undecided)]
+
+
+def warnings(config: Config) -> list[Problem]:
+    """What is suspicious in a valid configuration."""
+    found = undecided(config)
+    for key in config.model_fields_set:
+        if why := Config.model_fields[key].deprecated:
+            remedy = "remove it: from 0.4 on it is an error"
+            found.append(Problem(key, None, f"means nothing any more: {why}", remedy))
+    for name, watch in {**config.watches, **config.templates}.items():
+        sent = {f"map.{label}": status for label, status in watch.status.map.items()}
+        for place, status in {**sent, "deleted": watch.status.deleted}.items():
+            if status in known("own_side"):
+                wrong = "is HelloWork's own code for its side of the exchange"
+                remedy = "send the ATS's label, or what a recruiter did"
+                found.append(Problem(f"watches.{name}.status.{place}", None, wrong, remedy))
+    return found
+
+
+def exposures(path: FilePath, config: Config) -> list[Problem]:
+    """What every user of this host can read or write and should not: the configuration's file, the store.
+
+    A file's group is trusted: that is how a file is shared on purpose.
+    """
+    found = [*_written_out(path)] if _is_open(path) else []
+    if _is_open(path, stat.S_IWOTH):
+        message = f"every user of this host may write {path}, and so decide where credentials are sent"
+        found.append(Problem("", None, message, f"chmod o-w {path}"))
+    store = config.state.path
+    if config.state.backend == "sqlite" and _is_open(store):
+        message = f"every user of this host may read or write {store}, with what was sent and answered"
+        found.append(Problem("state.path", None, message, f"chmod o-rwx {store}*"))
+    return found
+
+
+def _is_open(path: FilePath, rights: int = stat.S_IROTH | stat.S_IWOTH) -> bool:
+    """Whether every user of this host has one of these rights to a file."""
+    try:
+        real = path.resolve(strict=True)
+        # Users who may not search a folder above cannot reach the file.
+        is_reached = all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
+        return is_reached and real.stat().st_mode & rights != 0
+    except OSError:
+        return False
+
+
+def _written_out(path: FilePath) -> Iterator[Problem]:
+    """The values in the file itself that may be secrets."""
+    try:
+        parts = Document(read_text(path)).parts
+    except (OSError, ConfigurationError):
+        return  # it has changed since it was loaded; a reload checks it
+    for where, (line, value) in parts.items():
+        if isinstance(value, str) and is_secret(where) and _may_be_secret(where, value):
+            message = f"may be a secret, and every user of this host may read or write {path}"
+            yield Problem(path_text(where), line, message, f"chmod o-rwx {path}")
+
+
+def _may_be_secret(where: Path, text: str) -> bool:
+    """Whether a text is one by itself: a reference is not, nor is a connection string without a password."""
+    if where[-1] == "dsn":
+        try:
+            text = str(conninfo_to_dict(text).get("password") or "")
+        except psycopg.ProgrammingError:
+            return False
+    return bool(text) and not references_in(text)

@@ -51,11 +51,6 @@ def is_personal(name: str) -> bool:
     return is_name or bool(own & set(known("personal_alone"))) or mentions(name, known("personal"))
 
 
-def is_number(name: str) -> bool:
-    """Whether a column's name says that it has numbers, or leads to another table."""
-    return bool(words(name) & set(known("numbers")))
-
-
 def code_meant(status: str) -> str | None:
     """HelloWork's code that a status misspells; None if it is a code, or like none."""
     if status in known("hellowork"):

@@ -1,17 +1,15 @@
 """The configuration as a whole, and what the core makes of it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from cdc_sync.config import values
-from cdc_sync.config.daemon import Admin, Database, Log, NamedDatabase, Notify, State
-from cdc_sync.config.dsn import place
-from cdc_sync.config.hellowork import Headers, HelloWork
+from cdc_sync.config.dsn import place, settings_of
 from cdc_sync.config.problems import Path, wrong_parts
+from cdc_sync.config.sections import Admin, Database, Headers, HelloWork, Log, NamedDatabase, Notify, State
 from cdc_sync.config.values import Section
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.content import milliseconds
@@ -46,7 +44,7 @@ class Config(Section):
         default_factory=dict, json_schema_extra={"additionalProperties": False}
     )
     hellowork: HelloWork = Field(default_factory=HelloWork)
-    state: State = Field(default_factory=State, validate_default=True)
+    state: State = Field(default_factory=State)
     watches: Annotated[Mapping[values.PlainName, Watch], Field(min_length=1)] = Field(
         json_schema_extra={"additionalProperties": False}
     )
@@ -193,10 +191,35 @@ def wrong_accounts(hellowork: HelloWork, watches: Mapping[str, Watch]) -> Iterat
             yield name, "expected the name of one of hellowork.accounts"
 
 
-# For the core: without YAML's syntax, in milliseconds.
-_DEFAULT = "default"
-"""The key of `settle` for every other status."""
+class Sessions(NamedTuple):
+    """How many sessions of the ATS's database a daemon needs, and takes at most."""
 
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.least} to {self.most} connections of the database"
+
+
+def sessions_at_server(config: Config, database: str) -> Sessions:
+    """The sessions at the server of one of a configuration's databases: each has one that listens, and a pool.
+
+    Databases are on one server if their connection strings name the same host and port. A store in the only database
+    has one session.
+    """
+    here = _server(config, database)
+    pools = [each.pool for name, each in config.all_databases.items() if _server(config, name) == here]
+    shares_store = config.state.backend == "postgres" and config.state.dsn is None
+    listening = len(pools) + (1 if shares_store else 0)
+    return Sessions(len(pools) + listening, sum(pools) + listening)
+
+
+def _server(config: Config, database: str) -> list[str | None]:
+    settings = settings_of(config.all_databases[database].dsn.get_secret_value())
+    return [settings.get("port") or "5432", *(settings.get(name) for name in ("service", "host", "hostaddr"))]
+
+
+# For the core: without YAML's syntax, in milliseconds.
 _SLACK = 60_000
 """Milliseconds by which clocks may differ without a due time looking wrong."""
 
@@ -240,13 +263,15 @@ def with_own(shared: Headers, own: Headers) -> Headers:
 def watch_rules(config: Config, name: str) -> WatchRules:
     """A watch's rules."""
     watch = config.watches[name]
+    settle = {status: milliseconds(wait) for status, wait in watch.settle.items()}
+    settle_of_others = settle.pop("default", 0)
     return WatchRules(
         watch=name,
         status=StatusRules(dict(watch.status.map), watch.status.unmapped, watch.status.deleted),
         baseline=watch.baseline,
         first_status=watch.first_status,
-        settle={status: milliseconds(wait) for status, wait in watch.settle.items() if status != _DEFAULT},
-        default_settle=milliseconds(watch.settle.get(_DEFAULT, timedelta(0))),
+        settle=settle,
+        default_settle=settle_of_others,
         deletion_grace=milliseconds(watch.deletion_grace),
         extra={name: frozenset(extra.only_for) for name, extra in watch.extra.items()},
         base_url=config.hellowork.base_url,

@@ -35,14 +35,12 @@ class Problem(NamedTuple):
         line: of its key, from 1.
         message: what was expected.
         remedy: the repair, if it is more than that.
-        code: a warning's stable name.
     """
 
     path: str
     line: int | None
     message: str
     remedy: str | None = None
-    code: str | None = None
 
     def __str__(self) -> str:
         where = f"{self.path}: " if self.path else ""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from difflib import get_close_matches
+from pathlib import Path as FilePath
 from typing import Annotated, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PlainValidator,
     SecretStr,
-    TypeAdapter,
+    StringConstraints,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -50,7 +51,7 @@ class Section(pydantic.BaseModel):
 
     # Exceptions reach logs and crash reports.
     model_config = pydantic.ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, json_schema_extra=_describe
+        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True, json_schema_extra=_describe
     )
 
     @classmethod
@@ -74,10 +75,17 @@ class Section(pydantic.BaseModel):
     @classmethod
     def _message(cls, found: ErrorDetails) -> str:
         """An error's message, without the value."""
+        if found["type"].startswith("byte_size"):  # pydantic quotes the value
+            return "expected a size such as 256MB or 64KiB"
         if found["type"] != "extra_forbidden":
             return found["msg"].removeprefix("Value error, ")
         close = get_close_matches(str(found["loc"][-1]), cls._keys(), n=1)
         return f'unknown key; did you mean "{close[0]}"?' if close else "unknown key"
+
+
+def default(written: Any, **rules: Any) -> Any:
+    """A key's default as the file has it, and what else is known of the key."""
+    return Field(written, **rules)
 
 
 def must(hold: Callable[[Any], object], expected: str) -> AfterValidator:
@@ -103,12 +111,10 @@ def refuse(key: str, is_wrong: Callable[[Any, Mapping[str, Any]], object], expec
     return field_validator(key)(classmethod(check))
 
 
-def read_by(read: Callable[[str], Any], made: type) -> PlainValidator:
-    """Read a value from text; one that was made in code passes."""
+def read_by(read: Callable[[str], Any]) -> PlainValidator:
+    """Read a value from text."""
 
     def value_of(value: Any) -> Any:
-        if isinstance(value, made):
-            return value
         if not isinstance(value, str):
             raise SettingError("expected text")
         return read(value)
@@ -125,6 +131,78 @@ def short_for(key: str, section: type[Section]) -> BeforeValidator:
     return BeforeValidator(whole, json_schema_input_type=str | section)
 
 
+# References.
+
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>file:(?:[^{}]|\$\{[^{}]*\}|\{tenant\})*|[^{}]*)\}|\$\{")
+
+UNRESOLVED = "dbname=cdc-sync-has-no-value-for-this-reference"
+"""In place of a reference without a value; long enough for any secret, and a connection string that leads nowhere."""
+
+
+def substitute(text: str, resolved: Callable[[str], str]) -> str:
+    """Replace every reference in a value by `resolved` of the text in its braces (of "" if they are open)."""
+    return _REFERENCE.sub(lambda match: "${" if match[0] == "$${" else resolved(match["body"] or ""), text)
+
+
+def references_in(text: str) -> list[str]:
+    """The texts in the braces of a value's references."""
+    return [match["body"] for match in _REFERENCE.finditer(text) if match["body"]]
+
+
+def is_for_each_tenant(text: str) -> bool:
+    """Whether a reference in a value has `{tenant}` in it."""
+    return any("{tenant}" in body for body in references_in(text))
+
+
+class References(NamedTuple):
+    """The values of references: variables of an environment, and files, relative ones in a folder."""
+
+    environ: Mapping[str, str]
+    folder: FilePath
+
+    def __call__(self, text: str) -> str:
+        """A text with its references replaced.
+
+        Raises:
+            SettingError: a reference has no value.
+        """
+        return substitute(text, self.resolve)
+
+    def resolve(self, body: str) -> str:
+        """The value of a reference, by the text in its braces.
+
+        Raises:
+            SettingError: it has none.
+        """
+        if not body.startswith("file:"):
+            return self._variable(body)
+        written = body.removeprefix("file:")
+        file = self.folder / re.sub(r"\$\{([^{}]*)\}", lambda match: self._variable(match[1]), written)
+        try:
+            text = read_text(file)
+        except OSError as error:
+            raise SettingError(f"cannot read {written}: {error.strerror}") from None
+        # One newline, which editors and `echo` add; a second is content.
+        return re.sub(r"\r?\n\Z", "", text)
+
+    def _variable(self, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise SettingError("expected ${NAME} or ${file:PATH}, complete; a literal ${ is written $${")
+        if name not in self.environ:
+            how = "Environment=, EnvironmentFile= or LoadCredential="
+            raise SettingError(f"the environment variable {name} is not set (systemd: {how})")
+        return self.environ[name]
+
+
+def read_text(path: FilePath) -> str:
+    """The text of a file; bytes that are no UTF-8 become halves of surrogate pairs, which no value takes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return path.read_text("utf-8-sig", "surrogateescape")
+
+
 # Text and names.
 
 Text = Annotated[str, Field(min_length=1)]
@@ -138,30 +216,24 @@ PlainName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 AccountName = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=200)]
 
-TableName = Annotated[QualifiedName, read_by(parse_qualified, QualifiedName)]
+TableName = Annotated[QualifiedName, read_by(parse_qualified)]
 """Each part folded to lower case unless in double quotes."""
 
 # Lengths of time and sizes.
 
-_MILLISECOND = timedelta(milliseconds=1)
-_UNITS = {name[0]: timedelta(**{name: 1}) for name in ("days", "hours", "minutes", "seconds")} | {"ms": _MILLISECOND}
+MILLISECOND = timedelta(milliseconds=1)
+_UNITS = {name[0]: timedelta(**{name: 1}) for name in ("days", "hours", "minutes", "seconds")} | {"ms": MILLISECOND}
 
 LONGEST = timedelta(days=3650)
 """Every sum with a date must stay within what Python and PostgreSQL can express."""
-
-_BYTE_SIZE = TypeAdapter(ByteSize)
 
 
 def parse_duration(value: Any) -> timedelta:
     """Read a duration: a number, decimals allowed, and a unit (ms, s, m, h, d); or plain `0`.
 
-    A `timedelta` passes unchanged, for configurations made in code.
-
     Raises:
         SettingError: it is not one.
     """
-    if isinstance(value, timedelta):
-        return value
     text = "0s" if value == "0" else str(value)
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)", text)
     if match is None:
@@ -171,30 +243,20 @@ def parse_duration(value: Any) -> timedelta:
 
 def format_duration(length: timedelta) -> str:
     """A duration in the largest unit that gives a whole number, without parts of a millisecond."""
-    length -= length % _MILLISECOND
+    length -= length % MILLISECOND
     return next(f"{length // unit}{name}" for name, unit in _UNITS.items() if not length % unit) if length else "0s"
 
 
-def _size(value: Any) -> int:
-    try:
-        return _BYTE_SIZE.validate_python(value)
-    except ValidationError:  # it quotes the value
-        raise SettingError("expected a size such as 256MB or 64KiB") from None
+Duration = Annotated[timedelta, Field(le=LONGEST), BeforeValidator(parse_duration, json_schema_input_type=int | str)]
 
+PositiveDuration = Annotated[Duration, must(lambda length: length >= MILLISECOND, "must be at least 1ms")]
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(0), le=LONGEST)]
-
-PositiveDuration = Annotated[Duration, must(lambda length: length >= _MILLISECOND, "must be at least 1ms")]
-
-Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=int | str), Field(le=2**50)]
-"""A size in bytes."""
+Size = Annotated[ByteSize, Field(le=2**50)]
 
 # Addresses and headers.
 
 _OUR_HEADERS = {"host", "content-type", "content-length", "transfer-encoding", "connection", "idempotency-key"}
 """The client sets these itself."""
-
-_OUR_PATH = re.compile(r"/v1/applications(?:/.*)?$|\.hellowork\.com/v1$", re.IGNORECASE)  # a proxy may have /v1
 
 
 class HostPort(NamedTuple):
@@ -212,26 +274,13 @@ class HostPort(NamedTuple):
         return is_loopback(self.host)
 
 
-def _base_url(value: str) -> str:
-    url = value.rstrip("/")
-    if _OUR_PATH.search(url):
-        raise SettingError("expected a URL without HelloWork's own path, /v1/applications/…, which is put behind it")
-    # As for every call: a base URL that loads can be called.
-    with suppress(ValueError):
-        if "?" not in url and AllowedHosts(frozenset(), endpoint_of(url)).refusal(url) is None:
-            return url
-    raise SettingError(
-        "expected a URL such as https://ats-partner.hellowork.com, or http to a loopback address, without a user name "
-        "and a query: credentials belong in headers"
-    )
-
-
-def _allowed_host(value: str) -> str:
-    host = value.lower()
-    # As for every call: a host that loads allows calls to it.
-    if AllowedHosts(frozenset({host})).refusal(f"https://{host}") is not None:
-        raise SettingError("expected a host or host:port, without a scheme, a path and wildcards")
-    return host
+def _can_be_called(url: str) -> bool:
+    """Whether a base URL passes as every call's does, and has nothing that is put behind it."""
+    try:
+        is_whole = "?" in url or "/v1/applications" in url
+        return not is_whole and AllowedHosts(frozenset(), endpoint_of(url)).refusal(url) is None
+    except ValueError:
+        return False
 
 
 def parse_listen(value: str) -> HostPort:
@@ -259,12 +308,23 @@ def header_value(value: SecretStr) -> SecretStr:
     return value
 
 
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-"""An https URL (http: loopback only) without credentials, query, fragment and final slash."""
+_EXPECTED_URL = (
+    "expected a URL such as https://ats-partner.hellowork.com, or http to a loopback address, without a user name, a "
+    "query and HelloWork's own path /v1/applications/…: credentials belong in headers"
+)
 
-AllowedHost = Annotated[str, AfterValidator(_allowed_host)]
+BaseUrl = Annotated[str, AfterValidator(lambda url: url.rstrip("/")), must(_can_be_called, _EXPECTED_URL)]
 
-Listen = Annotated[HostPort, read_by(parse_listen, HostPort)]
+AllowedHost = Annotated[
+    str,
+    StringConstraints(to_lower=True),
+    must(
+        lambda host: AllowedHosts(frozenset({host})).refusal(f"https://{host}") is None,
+        "expected a host or host:port, without a scheme, a path and wildcards",
+    ),
+]
+
+Listen = Annotated[HostPort, read_by(parse_listen)]
 
 HeaderName = Annotated[
     str,

@@ -1,18 +1,149 @@
 """Section `watches`: which rows are applications, how their changes are captured, and what is sent."""
 
+import re
 import zoneinfo
 from collections.abc import Mapping
-from datetime import timedelta
 from functools import cache
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, model_validator
 
 from cdc_sync.config import values
-from cdc_sync.config.columns import Columns, Condition, Extra, ExtraName
-from cdc_sync.config.document import is_for_each_tenant
-from cdc_sync.config.hellowork import OwnHelloWork
-from cdc_sync.config.values import Section
+from cdc_sync.config.problems import SettingError
+from cdc_sync.config.sections import OwnHelloWork
+from cdc_sync.config.values import Section, default
+from cdc_sync.core.identifiers import parse_column
+
+_OUR_FIELDS = {"status", "eventDate", "created", "jobId", "source", "applicationId"}
+"""Fields of the payload with a meaning of their own (HelloWork's page "Envoi changements de statut")."""
+
+ExtraName = Annotated[
+    values.Text,
+    values.must(lambda name: name not in _OUR_FIELDS, "is a field that cdc-sync sends itself: map it in columns"),
+]
+
+
+class PlainColumn(NamedTuple):
+    """A column; `name` is as the catalog has it."""
+
+    name: str
+
+
+class SqlColumn(Section):
+    """An SQL expression over the row.
+
+    Attributes:
+        sql: An SQL expression over the row, whose alias is `t`: for example `CASE WHEN t.hired THEN 'hired' END`. The
+            daemon's queries contain it as it is, so it may call functions and have sub-queries.
+        depends_on: The table's columns that the expression uses: the triggers compare them, and the daemon's role may
+            read them. `cdc-sync check` names them. Null: unknown. In notify mode `sql install` then refuses the watch,
+            unless the value is not compared (`created`, `event_date`, `source`, `extra`); the role may read the whole
+            table.
+    """
+
+    sql: values.Text
+    depends_on: tuple[values.ColumnName, ...] | None = None
+
+
+_AS_IT_IS = re.compile(r'(?:t\.)?("(?:[^"]|"")+"|[^\W\d][\w$]*)(?:::\w+)?')
+
+
+def bare_column(mapped: PlainColumn | SqlColumn) -> str | None:
+    """The column whose value is taken unchanged, also by `t.column::text`; None for any other expression."""
+    if isinstance(mapped, PlainColumn):
+        return mapped.name
+    as_it_is = _AS_IT_IS.fullmatch(mapped.sql)
+    return None if as_it_is is None else parse_column(as_it_is[1])
+
+
+class ExtraField(Section):
+    """A further field of the payload.
+
+    Attributes:
+        column: The column that has the value; this or `sql`.
+        sql: An SQL expression over the row, whose alias is `t`, that gives the value; this or `column`.
+        depends_on: The table's columns that `sql` uses, as in a column mapping.
+        only_for: The statuses, as they are sent, with which the field is sent. Empty: with every status.
+    """
+
+    column: values.ColumnName | None = None
+    sql: values.Text | None = None
+    depends_on: tuple[values.ColumnName, ...] | None = None
+    only_for: tuple[values.Text, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.column is None) == (self.sql is None) or None not in (self.column, self.depends_on):
+            raise SettingError("expected one of column and sql, and depends_on with sql alone")
+        return self
+
+    @property
+    def mapped(self) -> PlainColumn | SqlColumn:
+        """The source of its value."""
+        if self.column is not None:
+            return PlainColumn(self.column)
+        return SqlColumn.model_construct(sql=self.sql, depends_on=self.depends_on)
+
+
+def _column(value: Any) -> PlainColumn | SqlColumn:
+    return PlainColumn(parse_column(value)) if isinstance(value, str) else SqlColumn.model_validate(value)
+
+
+Column: TypeAlias = Annotated[
+    PlainColumn | SqlColumn, PlainValidator(_column, json_schema_input_type=values.ColumnName | SqlColumn)
+]
+"""In the file a column's name or `{sql: …, depends_on: […]}`."""
+
+Condition: TypeAlias = Annotated[SqlColumn, values.short_for("sql", SqlColumn)]
+"""In the file an expression or `{sql: …, depends_on: […]}`."""
+
+Extra: TypeAlias = Annotated[ExtraField, values.short_for("column", ExtraField)]
+"""In the file a column's name, `{column: …, only_for: […]}` or `{sql: …, depends_on: […], only_for: […]}`."""
+
+
+class Columns(Section):
+    """Where each value that HelloWork receives comes from.
+
+    Attributes:
+        application_id: HelloWork's id of the application (`applicationId` of the application as it was received). This
+            or `status_url` is required; where it is NULL or blank, the id in the status URL counts. A row with neither
+            is not HelloWork's and is left alone, without a warning.
+        status_url: The application's status URL (`statusApiUrl` of the application as it was received). Where a row has
+            one, calls go to it, if its host is allowed; the application's id is taken from it if `application_id` is
+            not mapped. Null: the URL is built from the id.
+        status: The application's status in the ATS: the label that `status.map` translates. Required. A status in
+            another table, or in several booleans, takes an SQL expression.
+        job_id: The job's id in the ATS. Required: it shows HelloWork that an application moved to another job. Blank
+            means NULL; for a row without a job see `last_known_job`.
+        created: When the application was created in the ATS: a date or a timestamp, with or without time zone (see
+            `timezone`). Required: every call has it.
+        event_date: When the event that caused the call happened: a date or a timestamp. Null: when the change was
+            recorded (notify) or seen (poll). A date that is not later than the last one sent is replaced: see
+            `ordered_dates`.
+        source: Where the application came from: text, or a JSON object. Null: not sent.
+        account: Whose calls the row's are: the name of one of `hellowork.accounts`, or `default`. So one table with all
+            customers needs one watch. A row whose account is not configured cannot be reported. Its account is no state
+            of an application: another one alone causes no call. Null: every row has the watch's account.
+        deleted: Whether an existing row counts as deleted: a boolean, or a timestamp that is NULL as long as the row
+            lives. Null: only a row that is gone is deleted.
+    """
+
+    application_id: Column | None = Field(default=None, examples=["hellowork_id"])
+    status_url: Column | None = Field(default=None, examples=["status_api_url"])
+    status: Column = Field(examples=["status"])
+    job_id: Column = Field(examples=["job_id"])
+    created: Column = Field(examples=["created_at"])
+    event_date: Column | None = Field(default=None, examples=["updated_at"])
+    source: Column | None = Field(default=None, examples=["source"])
+    account: Column | None = Field(default=None, examples=["tenant_id"])
+    deleted: Column | None = Field(default=None, examples=["deleted_at"])
+
+    _an_application_has_an_id = values.refuse(
+        "status_url",
+        lambda status_url, given: status_url is None and given["application_id"] is None,
+        "expected application_id or status_url: one of them is required",
+    )
+
 
 _WITHOUT_SUMMER_TIME = {"CET", "EET", "MET", "WET"}
 """Zones that PostgreSQL takes for abbreviations of a fixed offset (documentation, "Time Zones"). It reads all other
@@ -30,7 +161,7 @@ TimeZone = Annotated[
 ]
 
 Interval = Annotated[
-    values.Duration, values.must(lambda length: length >= timedelta(milliseconds=10), "must be at least 10ms")
+    values.Duration, values.must(lambda length: length >= 10 * values.MILLISECOND, "must be at least 10ms")
 ]
 
 
@@ -93,13 +224,13 @@ class Capture(Section):
 
     mode: Literal["notify", "poll"] = "notify"
     wakeup: Literal["notify", "none"] = "notify"
-    watermark: values.ColumnName | None = Field(default=None, validate_default=True, examples=["updated_at"])
-    poll_interval: Interval = timedelta(seconds=2)
-    lookback: values.Duration = timedelta(minutes=5)
-    drain_interval: Interval = timedelta(seconds=1)
-    sweep: values.PositiveDuration = timedelta(minutes=15)
+    watermark: values.ColumnName | None = Field(default=None, examples=["updated_at"])
+    poll_interval: Interval = default("2s")
+    lookback: values.Duration = default("5m")
+    drain_interval: Interval = default("1s")
+    sweep: values.PositiveDuration = default("15m")
     replicated: bool = False
-    max_backlog: values.Size = Field(default=256 * 10**6, ge=64 * 2**10, json_schema_extra={"default": "256MB"})
+    max_backlog: values.Size = default("256MB", ge=64 * 2**10)
 
     @property
     def needs(self) -> Needs:
@@ -144,7 +275,7 @@ class Fuse(Section):
 
     max_changes: int = Field(default=1000, ge=1, lt=2**63)
     max_deletions: int = Field(default=100, ge=1, lt=2**63)
-    window: values.PositiveDuration = timedelta(minutes=10)
+    window: values.PositiveDuration = default("10m")
 
 
 class ForEach(Section):
@@ -158,7 +289,7 @@ class ForEach(Section):
     """
 
     schemas: values.Text | None = Field(default=None, examples=["tenant_%"])
-    databases: tuple[values.Text, ...] = Field(default=(), validate_default=True)
+    databases: tuple[values.Text, ...] = ()
 
     _names_customers = values.refuse(
         "databases",
@@ -235,9 +366,7 @@ class Watch(Section):
     """
 
     table: values.TableName = Field(examples=["public.applications"])
-    key: Annotated[
-        tuple[values.ColumnName, ...], values.must(lambda key: len(set(key)) == len(key), "names one twice")
-    ] = Field(min_length=1, examples=[["id"]])
+    key: tuple[values.ColumnName, ...] = Field(min_length=1, examples=[["id"]])
     columns: Columns
     where: Condition | None = None
     timezone: TimeZone = "UTC"
@@ -247,14 +376,14 @@ class Watch(Section):
     baseline: Literal["adopt", "send"] = "adopt"
     first_status: Literal["send", "adopt"] = "send"
     settle: Mapping[values.Text, values.Duration] = Field(default_factory=dict)
-    deletion_grace: values.Duration = timedelta(seconds=5)
+    deletion_grace: values.Duration = default("5s")
     last_known_job: bool = True
     ordered_dates: bool = True
     extra: Mapping[ExtraName, Extra] = Field(default_factory=dict)
     fuse: Fuse = Field(default_factory=Fuse)
     database: values.Text | None = Field(default=None, examples=["main"])
     for_each: ForEach | None = None
-    overrides: Mapping[values.Text, Override] = Field(default_factory=dict, validate_default=True)
+    overrides: Mapping[values.Text, Override] = Field(default_factory=dict)
     account: values.AccountName | None = Field(default=None, examples=["acme"])
     hellowork: OwnHelloWork = Field(default_factory=OwnHelloWork)
 
@@ -268,16 +397,11 @@ class Watch(Section):
         lambda for_each, given: for_each is not None and for_each.schemas is not None and given["table"].schema,
         "schemas selects the table's schema, and table names one too",
     )
-    _overrides_are_of_tenants = values.refuse(
-        "overrides",
-        lambda overrides, given: overrides and given["for_each"] is None,
-        "expected for_each beside it: only what has tenants has differences between them",
-    )
     _files_are_of_tenants = values.refuse(
         "hellowork",
         lambda hellowork, given: (
             given["for_each"] is None
-            and any(is_for_each_tenant(value.get_secret_value()) for value in hellowork.headers.values())
+            and any(values.is_for_each_tenant(value.get_secret_value()) for value in hellowork.headers.values())
         ),
         "expected for_each beside it: {tenant} stands for nothing",
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 
-from cdc_sync.config.daemon import Notify
+from cdc_sync.config import Notify
 from cdc_sync.core import events
 from cdc_sync.core.conditions import Conditions, kind_of
 from cdc_sync.core.watch_names import MOST_LISTED

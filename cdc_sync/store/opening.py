@@ -12,8 +12,8 @@ from pathlib import Path
 from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.config import Config
-from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.dsn import shown
+from cdc_sync.config.values import UNRESOLVED
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.replies import longest_on_its_way
 from cdc_sync.core.watch_names import SEPARATOR

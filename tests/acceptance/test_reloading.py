@@ -57,7 +57,7 @@ def test_a_configuration_with_mistakes_is_refused_with_all_of_them(notify: Insta
 
         notify.config.unlink()
         daemon.send_signal(signal.SIGHUP)
-        daemon.wait_for_event("there is no such file")
+        daemon.wait_for_event("cannot be read: No such file")
 
         notify.config.write_text(valid)
         daemon.reload()

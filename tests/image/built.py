@@ -110,7 +110,7 @@ def test_it_is_small_and_its_user_is_nobody_special(podman: Engine, image: str) 
 def test_without_a_configuration_it_says_so(podman: Engine, image: str) -> None:
     code, said = podman.try_to("run", "--rm", *HARDENED, image)
     assert code == 78
-    assert "/etc/cdc-sync/config.yaml: there is no such file" in said
+    assert "/etc/cdc-sync/config.yaml: cannot be read: No such file" in said
 
 
 def test_it_works_is_healthy_reloads_and_stops_as_process_1(podman: Engine, image: str, site: Installation) -> None:

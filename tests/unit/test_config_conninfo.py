@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
-from cdc_sync.config.dsn import check, shown
-from cdc_sync.config.problems import SettingError
+from cdc_sync.config.dsn import is_readable, shown
 
 
 @pytest.mark.parametrize(
@@ -23,7 +22,7 @@ from cdc_sync.config.problems import SettingError
     ],
 )
 def test_what_may_lead_somewhere_is_left_to_the_server(dsn: str) -> None:
-    check(dsn)
+    assert is_readable(dsn)
 
 
 @pytest.mark.parametrize(
@@ -44,19 +43,8 @@ def test_what_may_lead_somewhere_is_left_to_the_server(dsn: str) -> None:
     ],
 )
 def test_a_dsn_that_leads_nowhere_is_an_error(dsn: str) -> None:
-    with pytest.raises(SettingError) as raised:
-        check(dsn)
-
-    assert "unter2" not in str(raised.value)
+    assert not is_readable(dsn)
     assert shown(dsn) == "(hidden)"
-
-
-def said_of(dsn: str) -> str:
-    try:
-        check(dsn)
-    except SettingError as error:
-        return str(error)
-    return ""
 
 
 _LIKELY = st.text(st.sampled_from("abz:/@?#&=%' ,[].0952\\\n"))
@@ -71,7 +59,7 @@ def test_no_mistake_repeats_a_password(before: str, after: str) -> None:
         f"host=h password='{password}",
         password,
     ):
-        assert "hunter2" not in said_of(dsn) + shown(dsn)
+        assert "hunter2" not in shown(dsn)
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cdc_sync.config.document import Document, DocumentError
+from cdc_sync.config import ConfigurationError
+from cdc_sync.config.loading import Document
 
 
 def plain(text: str) -> object:
@@ -13,9 +14,10 @@ def plain(text: str) -> object:
 
 def refusal(text: str) -> tuple[str, int | None]:
     """The message and the line of a text that is refused."""
-    with pytest.raises(DocumentError) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         Document(text)
-    return raised.value.problem.message, raised.value.problem.line
+    (problem,) = raised.value.problems
+    return problem.message, problem.line
 
 
 def test_a_key_that_stands_twice_is_found_each_time() -> None:

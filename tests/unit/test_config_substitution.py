@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 from support.configurations import LEAST, a_config, problems_of
 
-from cdc_sync.config import ConfigurationError, document, parse
+from cdc_sync.config import ConfigurationError, parse, values
 from cdc_sync.config.problems import SettingError
 
 ENVIRON = {"A": "one", "B": "two", "EMPTY": "", "NESTED": "${A}", "TIMEOUT": "5s", "HOST": "h"}
@@ -21,12 +21,12 @@ def substitute(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str
 
     def resolved(body: str) -> str:
         try:
-            return document.References(environ, folder).resolve(body)
+            return values.References(environ, folder).resolve(body)
         except SettingError as error:
             errors.append(error)
             return ""
 
-    return document.substitute(text, resolved), errors
+    return values.substitute(text, resolved), errors
 
 
 def replaced(text: str, folder: Path = Path()) -> str:

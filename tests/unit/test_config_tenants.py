@@ -10,10 +10,10 @@ import typer
 
 from cdc_sync.cli.sql import Target
 from cdc_sync.config import Config, ConfigurationError, SqlColumn, parse
-from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.models import account_of, accounts
 from cdc_sync.config.problems import SettingError
 from cdc_sync.config.tenants import Tenant, databases_of, expanded, tenants_named
+from cdc_sync.config.values import UNRESOLVED
 from cdc_sync.core.failures import OperationError
 
 DATABASES = 'databases: {one: {dsn: "host=a"}, two: {dsn: "host=b"}}\n'

@@ -17,9 +17,9 @@ _FIRST = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", sys.exec
 
 _SAY = """
 import os, signal, sys, time
-from cdc_sync import first_process, signals
+from cdc_sync import signals
 signals.hold()
-first_process.leave()
+signals.leave_first_process()
 """
 
 

@@ -1,7 +1,7 @@
 -- The statements of our sessions about themselves and others: see `connection.py` and `session.py`.
 
 -- name: own_path
--- The login's own search_path, until the transaction ends: see `config.sessions`. PostgreSQL's own schema comes first, as
+-- The login's own search_path, until the transaction ends: see `config.dsn`. PostgreSQL's own schema comes first, as
 -- it does by default, so that no type or function with a name and arguments of its own is hidden.
 SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ', 'pg_catalog',
            nullif(pg_catalog.current_setting('cdc_sync.own_path', true), ''), 'pg_temp'), true)

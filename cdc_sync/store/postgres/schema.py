@@ -8,8 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection, errors, sql
 
-from cdc_sync.config.dsn import shown
-from cdc_sync.config.sessions import completed, session_settings
+from cdc_sync.config.dsn import completed, session_settings, shown
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible

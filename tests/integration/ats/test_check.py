@@ -363,7 +363,7 @@ ALTER TABLE public.applications ADD stage_id integer, ADD code text REFERENCES p
     [
         ("stage_id", {"map": {"1": "Reçue"}}, "failed"),
         ("stage_id", {"map": {"1": "Reçue"}, "unmapped": "ignore"}, "ok"),
-        ({"sql": "CAST(stage_id AS text)", "depends_on": ["stage_id"]}, {}, "failed"),
+        ({"sql": "stage_id::text", "depends_on": ["stage_id"]}, {}, "failed"),
         ("code", {}, "warning"),
         ("stage_id", {}, "failed"),
         ("status", {}, None),

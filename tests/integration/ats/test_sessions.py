@@ -34,8 +34,8 @@ from cdc_sync.ats.facts import server_facts
 from cdc_sync.ats.notify import NotifyCapture
 from cdc_sync.ats.reading import confirmed, convertible
 from cdc_sync.ats.session import Process, Session, _lock_number, own_session
+from cdc_sync.config.dsn import POOL_SIZE, session_settings
 from cdc_sync.config.models import watch_rules
-from cdc_sync.config.sessions import POOL_SIZE, session_settings
 from cdc_sync.core.events import CaptureStarted, Event, WatchLost
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.demo.postgres import Server

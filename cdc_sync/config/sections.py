@@ -1,17 +1,15 @@
-"""Sections of the daemon itself: databases, state, admin server, metrics, log."""
+"""The sections beside `watches`: databases, HelloWork's API, state, admin server, log, notices."""
 
 import re
-from datetime import timedelta
-from ipaddress import ip_address
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, IPvAnyAddress, SecretStr
+from pydantic import Field, IPvAnyAddress, SecretStr
 
-from cdc_sync.config import values
-from cdc_sync.config.document import UNRESOLVED
-from cdc_sync.config.dsn import check, shown
-from cdc_sync.config.values import HostPort, Section
+from cdc_sync.config import dsn, values
+from cdc_sync.config.values import UNRESOLVED, Section, default
+from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 
 _LONG_ENOUGH = "expected at least 16 letters, digits and signs: `openssl rand -hex 16` prints a good token"
 
@@ -19,12 +17,7 @@ _PLACE = "{database}"
 """Replaced by each name of a group in its connection string."""
 
 
-def _dsn(dsn: SecretStr) -> SecretStr:
-    check(dsn.get_secret_value())
-    return dsn
-
-
-Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
+Dsn = Annotated[SecretStr, values.must(lambda text: dsn.is_readable(text.get_secret_value()), dsn.EXPECTED)]
 
 Token = Annotated[
     SecretStr, values.must(lambda token: re.fullmatch("[!-~]{16,}", token.get_secret_value()), _LONG_ENOUGH)
@@ -51,12 +44,12 @@ class Database(Section):
             holds their locks. Slow reads and sweeps leave one connection to the others.
     """
 
-    dsn: Dsn = Field(default=SecretStr(""), examples=["postgresql://cdc_sync@/ats"])
+    dsn: Dsn = default("", examples=["postgresql://cdc_sync@/ats"])
     pool: int = Field(default=4, ge=1, le=100)
 
     def shown(self) -> str:
         """The DSN for people: without its password and other secrets."""
-        return shown(self.dsn.get_secret_value())
+        return dsn.shown(self.dsn.get_secret_value())
 
 
 def _lacks_place(dsn: str, names: tuple[str, ...]) -> bool:
@@ -72,9 +65,7 @@ class NamedDatabase(Database):
             for all of them. Empty: the entry is one database.
     """
 
-    names: tuple[values.PlainName, ...] = Field(
-        default=(), validate_default=True, examples=[["customer_1", "customer_2"]]
-    )
+    names: tuple[values.PlainName, ...] = Field(default=(), examples=[["customer_1", "customer_2"]])
 
     _names_have_their_place = values.refuse(
         "names",
@@ -92,6 +83,94 @@ class NamedDatabase(Database):
         }
 
 
+Headers: TypeAlias = Mapping[values.HeaderName, values.HeaderValue]
+
+
+class Account(Section):
+    """A customer's calls.
+
+    Attributes:
+        headers: All request headers of this account's calls; those of the section `hellowork` are not among them.
+    """
+
+    headers: Headers = Field(default_factory=dict, examples=[{"X-Api-Key": "${file:/etc/cdc-sync/keys/acme}"}])
+
+
+class OwnHelloWork(Section):
+    """How HelloWork is called for one watch.
+
+    Attributes:
+        headers: Request headers of this watch's calls, beside those of the section `hellowork` and in place of those
+            with the same name. They make an account with the watch's name, or the one that `account` gives. In a watch
+            with `for_each`, `${file:/etc/cdc-sync/keys/{tenant}}` is a file for each tenant. None by default.
+    """
+
+    headers: Headers = Field(default_factory=dict, examples=[{"X-Api-Key": "${file:/etc/cdc-sync/keys/{tenant}}"}])
+
+
+class Retry(Section):
+    """When a failed call is made again, and when it is given up.
+
+    Attributes:
+        first: The longest wait after the first failure. It doubles with each further one; the actual wait is random,
+            from zero to it. A reset connection is mostly back within the default.
+        max: The longest wait between two tries of one call. The default is four tries an hour, which cost nothing and
+            notice the end of a long outage in time.
+        for: How long a failing call is tried before it becomes a dead letter, for a person to look at. Counted from its
+            first try; of a time in which it could not be tried (its endpoint was paused, throttled or down, or the
+            daemon was), 15 minutes count. The default is longer than any outage, weekend included.
+    """
+
+    first: values.PositiveDuration = default("1s")
+    max: values.PositiveDuration = default("15m")
+    for_: values.PositiveDuration = default("7d", alias="for")
+
+
+class HelloWork(Section):
+    """How HelloWork's status API is called.
+
+    Attributes:
+        base_url: Where calls go for rows without a status URL of their own: the call for an application is
+            `{base_url}/v1/applications/{applicationId}/status`. The default is HelloWork's production API. Must be
+            https; http is accepted for a loopback address only, for the emulator.
+        headers: Request headers of the calls of the account `default`: credentials go here, best as `${NAME}` or
+            `${file:PATH}` (a credential of systemd: `${file:${CREDENTIALS_DIRECTORY}/NAME}`). Values never appear in
+            logs or messages. None by default, since HelloWork's pages do not describe how calls are authenticated.
+            Headers that cdc-sync sets itself (Host, Content-Type, Content-Length, Transfer-Encoding, Connection,
+            Idempotency-Key) are refused.
+        accounts: Further accounts, by name: each a named set of headers, a customer's credentials. A watch names the
+            account of its calls (`account`), or a column of its rows does (`columns.account`). If an account's headers
+            are refused, only its calls pause. Entries of an account that is no longer here wait until it is again, or
+            until `cdc-sync forget --account`.
+        allowed_hosts: Where a row's status URL may lead, beside base_url's own scheme, host and port: `host` (the
+            scheme's default port, 443 for https) or `host:port`. Empty by default: a URL is data of the ATS's database,
+            and our credentials must not go to a host or a port that nobody named here.
+        timeout: How long one call may take in all, from connecting to the reply's last byte; then it counts as failed
+            and is retried. The default is well beyond any healthy reply.
+        concurrency: How many calls may be under way at the same time, 1 to 1000; for one application never more than
+            one. At 100 ms a call the default is 160 calls a second.
+        rate_limit: How many calls may be started per second at most; decimals are allowed (0.5 is a call every two
+            seconds). Null: no limit beside `concurrency`, since HelloWork documents none. A reply that asks to slow
+            down is obeyed in any case.
+        retry: When a failed call is made again, and when it is given up.
+        not_found_retry: How long a call that HelloWork answers with 404 is retried before it becomes a dead letter:
+            HelloWork may not have registered the application yet. 0 gives up at once.
+    """
+
+    base_url: values.BaseUrl = "https://ats-partner.hellowork.com"
+    headers: Headers = Field(default_factory=dict, examples=[{"X-Api-Key": "${HELLOWORK_API_KEY}"}])
+    accounts: Annotated[
+        Mapping[values.AccountName, Account],
+        values.must(lambda accounts: DEFAULT_ACCOUNT not in accounts, "the account default has hellowork.headers"),
+    ] = Field(default_factory=dict, examples=[{"acme": {"headers": {"X-Api-Key": "${file:/etc/cdc-sync/keys/acme}"}}}])
+    allowed_hosts: tuple[values.AllowedHost, ...] = ()
+    timeout: values.PositiveDuration = default("10s")
+    concurrency: int = Field(default=16, ge=1, le=1000)
+    rate_limit: float | None = Field(default=None, ge=1e-15, allow_inf_nan=False)
+    retry: Retry = Field(default_factory=Retry)
+    not_found_retry: values.Duration = default("15m")
+
+
 class State(Section):
     """Where the daemon keeps its state.
 
@@ -101,7 +180,8 @@ class State(Section):
             which one works and the others stand by. What it holds leads to persons: see
             docs/personal-data.md.
         path: The file of backend sqlite; its folder must be writable, since two more files are beside it. The systemd
-            unit sets up the default's folder.
+            unit sets up the default's folder. Write the whole path: a relative one begins a new store in another
+            folder.
         dsn: The database of backend postgres: a libpq connection string to the server itself, since a pooler is
             refused; the encoding there must be UTF8. Null: the ATS's database, in the schema cdc_sync. Required if
             there are several. `cdc-sync sql install --store` and `sql grants --store` print what the DBA runs.
@@ -114,8 +194,8 @@ class State(Section):
     backend: Literal["sqlite", "postgres"] = "sqlite"
     path: Path = Path("/var/lib/cdc-sync/state.db")
     dsn: Dsn | None = None
-    history: values.PositiveDuration = timedelta(days=30)
-    forget_after: values.PositiveDuration = timedelta(days=365)
+    history: values.PositiveDuration = default("30d")
+    forget_after: values.PositiveDuration = default("365d")
 
 
 class Admin(Section):
@@ -138,12 +218,12 @@ class Admin(Section):
         proxies: The addresses of the proxies whose `user_header` is believed.
     """
 
-    listen: values.Listen | None = HostPort("127.0.0.1", 8765)
-    token: Token | None = Field(default=None, validate_default=True)
+    listen: values.Listen | None = default("127.0.0.1:8765")
+    token: Token | None = None
     title: values.Text | None = None
     prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
     user_header: values.Text | None = Field(default=None, examples=["X-Remote-User"])
-    proxies: tuple[IPvAnyAddress, ...] = (ip_address("127.0.0.1"), ip_address("::1"))
+    proxies: tuple[IPvAnyAddress, ...] = default(["127.0.0.1", "::1"])
 
     _others_need_a_token = values.refuse(
         "token",
