@@ -16,5 +16,5 @@ from cdc_sync.config.loading import exposures, load, parse, undecided, warnings
 from cdc_sync.config.models import Config
 from cdc_sync.config.problems import ConfigurationError, Problem
 from cdc_sync.config.sections import Admin, Database, Log, Notify
-from cdc_sync.config.values import HostPort, format_duration
+from cdc_sync.config.values import HostPort
 from cdc_sync.config.watch import Capture, Column, PlainColumn, SqlColumn, Watch

@@ -241,12 +241,6 @@ def parse_duration(value: Any) -> timedelta:
     return float(match[1]) * _UNITS[match[2]]
 
 
-def format_duration(length: timedelta) -> str:
-    """A duration in the largest unit that gives a whole number, without parts of a millisecond."""
-    length -= length % MILLISECOND
-    return next(f"{length // unit}{name}" for name, unit in _UNITS.items() if not length % unit) if length else "0s"
-
-
 Duration = Annotated[timedelta, Field(le=LONGEST), BeforeValidator(parse_duration, json_schema_input_type=int | str)]
 
 PositiveDuration = Annotated[Duration, must(lambda length: length >= MILLISECOND, "must be at least 1ms")]

@@ -95,7 +95,8 @@ def _fields(record: LogRecord) -> Fields:
 
 
 def _instant(record: LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # In half the time of `strftime`; it runs for each call.
+    return f"{datetime.fromtimestamp(record.created, UTC).isoformat(timespec='microseconds')[:-6]}Z"
 
 
 def _on_one_line(record: LogRecord) -> str:
