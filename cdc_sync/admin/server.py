@@ -207,7 +207,7 @@ class AdminServer:
             held = {"store": str(error)}
         conditions = self.conditions()  # afterwards: a locked store answers late
         noted, several = {**held, **conditions}, has_several_accounts(self.config)
-        reasons = [name for name in (*held, *wrong(conditions)) if not (several and is_of_one_account(name))]
+        reasons = [name for name in {**held, **wrong(conditions)} if not (several and is_of_one_account(name))]
         shown = foremost(reasons or noted, self.config.watches)
         if _by.get() or self._access.is_loopback:
             lines = [visible(f"{name}: {noted[name]}") for name in shown[:MOST_LISTED]]
@@ -268,14 +268,14 @@ class AdminServer:
 
         admin = self.config.admin
         language = chosen(request.query.get("language"), request.headers.get("Accept-Language", ""))
-        other = {**request.query, "language": "en" if language.code == "fr" else "fr"}
+        other = urlencode({**request.query, "language": "en" if language.code == "fr" else "fr"})
         text = render(
             template,
             language,
             self.clock(),
             to=lambda path, **query: self._address(path, {**query, "language": language.code}),
-            # A form's address has no page.
-            switch=self._address(request.path if request.method == "GET" else "/", other),
+            # Of this page; a form's address has none.
+            switch=f"?{other}" if request.method == "GET" else f"{admin.prefix}/?{other}",
             prefix=admin.prefix,
             status=status,
             may_act=bool(self._access.token) and self._without_live_row is not None,

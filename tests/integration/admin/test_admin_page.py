@@ -127,7 +127,7 @@ async def test_it_speaks_the_browsers_language(admin: Admin, accepted: str, lang
 async def test_a_link_switches_the_language_and_further_links_keep_it(admin: Admin) -> None:
     page = await admin.get("/application?id=a+1&language=en", headers={"Accept-Language": "fr"})
     assert '<html lang="en">' in page.text
-    assert 'href="/application?id=a+1&amp;language=fr"' in page.text
+    assert 'href="?id=a+1&amp;language=fr"' in page.text
     assert 'href="/?language=en"' in page.text
     assert '<input type="hidden" name="language" value="en">' in page.text
     assert "Set-Cookie" not in page.headers
