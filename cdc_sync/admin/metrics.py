@@ -129,13 +129,14 @@ class EventMetrics:
         of, count = self._of, self._count
         return {
             events.LeadTaken: self._lead,
-            **dict.fromkeys((events.LeadLost, events.StandsBy), self._follow),
+            events.LeadLost: self._follow,
+            events.StandsBy: self._follow,
             events.Reloaded: self._reloaded,
             events.ReloadRefused: lambda _: of["cdc_sync_reloads"].labels("refused").inc(),
             events.TenantsFound: self._begin,
             events.WatchEnded: lambda e: self._end({e.watch}),
-            events.WatchConnected: lambda e: self._reached(e.watch, connected=1),
-            events.WatchLost: lambda e: self._reached(e.watch, connected=0),
+            events.WatchConnected: lambda e: self._reached(e.watch, 1),
+            events.WatchLost: lambda e: self._reached(e.watch, 0),
             events.WatchStandsBy: self._stands_by,
             # The baseline has a condition of its own.
             events.BaselineProgress: lambda e: self._complete(e.watch, 0),
@@ -163,7 +164,7 @@ class EventMetrics:
     def _see(self, name: str, watch: str, number: float) -> None:
         self._seen[name][watch] = number
 
-    def _reached(self, watch: str, *, connected: int) -> None:
+    def _reached(self, watch: str, connected: int) -> None:
         """This daemon captures it, and knows whether its database is connected."""
         self._connected[watch] = connected
         self._complete_until.setdefault(watch, self._clock())
@@ -180,7 +181,7 @@ class EventMetrics:
 
     def _begin(self, event: events.LeadTaken | events.TenantsFound | events.Reloaded) -> None:
         for watch in event.watches:  # all of them before the first label
-            self._reached(watch, connected=0)
+            self._reached(watch, 0)
         for watch in event.watches:
             for name, samples in _FROM_0.items():
                 for values in samples:
