@@ -4,20 +4,18 @@ A page is older than the press of its button. So an act takes of each transition
 showed, the oldest first; an entry that has become something else since then has another transition.
 """
 
-import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 from multidict import MultiDict
 
 from cdc_sync.admin.access import RefusedError
-from cdc_sync.admin.watches import Json
+from cdc_sync.admin.report import Json
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.core.events import PersonActed
-from cdc_sync.core.outbox import EntryId, EntryState
+from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store
 from cdc_sync.store.acts import Chosen, Discard, Pause, Resend, Resume, Send, in_steps
@@ -26,19 +24,14 @@ LARGEST_FORM = 8 * 1024
 """Bytes of a request's body."""
 
 _FORM = "application/x-www-form-urlencoded"
-_UTF_8_FORM = re.compile(rf'{_FORM}( ?; ?charset="?utf-8"?)?', re.IGNORECASE)
-"""What a body must be. Other charsets are not decoded: Python's punycode takes quadratic time."""
 
-_NUMBER = re.compile("[0-9]{1,9}")
+_MOST_DIGITS = 9
+"""Of a number of entries."""
 
 Form = MultiDict[str]
 
 WithoutLiveRow = Callable[[str, Sequence[str]], Awaitable[Collection[str]]]
 """Returns those of a watch's applications that must not be resent, since no row shows their state."""
-
-_conflict = partial(RefusedError, 409)
-"""An act that makes no sense."""
-
 
 _DECISIONS: Mapping[str, type[Send | Discard]] = {
     "/fuse/release": Send,
@@ -65,83 +58,74 @@ class Done:
 
 
 async def form_of(request: web.Request) -> Form:
-    """A request's form, without fields if there is no body. Raises `RefusedError` or `HTTPException`."""
+    """A request's form, without fields if there is no body. Raises `HTTPException`."""
     if not request.body_exists:
         return Form()
-    if not _UTF_8_FORM.fullmatch(request.headers.get("Content-Type", "")) or "Content-Encoding" in request.headers:
-        raise RefusedError(415, "form-kind", kind=_FORM)
-    if (request.content_length or 0) > LARGEST_FORM:
-        raise RefusedError(413, "form-long", longest=LARGEST_FORM)
+    # Other charsets are not decoded: Python's punycode takes quadratic time.
+    if request.content_type != _FORM or (request.charset or "utf-8").lower() != "utf-8":
+        raise web.HTTPUnsupportedMediaType(text=f"This is no form that is taken: send it as {_FORM}, in UTF-8.\n")
     try:
         form = Form(parse_qsl((await request.read()).decode(), keep_blank_values=True, errors="strict"))
     except (UnicodeDecodeError, web.RequestPayloadError, ConnectionError) as error:
         raise web.HTTPBadRequest(text="This body is no form in UTF-8.\n") from error
-    for name, value in form.items():
-        if name in {"watch", "application_id", "transition", "endpoint"} and not value:
-            raise _conflict("field-empty", field=name)  # it would not restrict
+    if "" in form.values():  # it would not restrict
+        raise web.HTTPConflict(text="A field is empty: fill it, or leave it out.\n")
     return form
 
 
-async def act(  # noqa: PLR0917 - what is done, and what it is about
-    store: Store, action: str, form: Form, by: PersonActed, watches: Collection[str], without_live_row: WithoutLiveRow
-) -> Done:
-    """Do one of `ACTIONS` about one of these watches; raises `RefusedError` if it makes no sense."""
-    if action in _SENDING:
-        return await _pause_or_resume(store, _SENDING[action], form, by)
-    watch = form.get("watch")
-    _insist_on_one(form, "watch", "application_id")
-    if watch is not None and watch not in watches:
-        raise _conflict("no-watch", watch=repr(watch))
-    if action == "/resend":
-        found = await _resend(store, form, by, without_live_row)
-    else:
-        found = await _decide(store, action, form, by)
-    named = [{"watch": watch, "application_id": id_} for watch, id_ in found]
-    # A mass change has many ids.
-    return Done(len(found), {_DONE[by.action]: len(found) if by.action == "release" else named})
+async def act(store: Store, path: str, form: Form, by: PersonActed, without_live_row: WithoutLiveRow) -> Done:
+    """Do one of `ACTIONS`; raises `RefusedError` or `HTTPException` if it makes no sense."""
+    if path in _SENDING:
+        return await _pause_or_resume(store, _SENDING[path], form, by)
+    number = await (_resend(store, form, by, without_live_row) if path == "/resend" else _decide(store, path, form, by))
+    return Done(number, {_DONE[by.action]: number})
 
 
 def _insist_on_one(form: Form, *names: str) -> None:
     """Everything is meant only if it is said."""
     if not form.keys() & {*names, "all"}:
-        raise _conflict("unnamed", fields=", ".join([*names, "all"]))
+        fields = ", ".join([*names, "all"])
+        raise web.HTTPConflict(text=f"Name what is meant by one of these fields: {fields}.\n")
 
 
-async def _decide(store: Store, action: str, form: Form, by: PersonActed) -> list[EntryId]:
+async def _decide(store: Store, path: str, form: Form, by: PersonActed) -> int:
     """Decide about entries, by transition, as many of each as were seen."""
-    request, watch, found = _DECISIONS[action], form.get("watch"), list[EntryId]()
-    state: EntryState = "held" if action.startswith("/fuse/") else "dead"
+    _insist_on_one(form, "watch", "application_id")
+    request, watch, number = _DECISIONS[path], form.get("watch"), 0
+    state: EntryState = "held" if path.startswith("/fuse/") else "dead"
     ids = tuple(form.getall("application_id", ())) or None
     transitions: Sequence[str | None] = form.getall("transition", [None])
     numbers = form.getall("number", [])
-    if len(numbers) not in {0, len(transitions)} or not all(map(_NUMBER.fullmatch, numbers)):
-        raise _conflict("numbers")
+    are_numbers = all(each.isdecimal() and len(each) <= _MOST_DIGITS for each in numbers)
+    if len(numbers) not in {0, len(transitions)} or not are_numbers:
+        raise web.HTTPConflict(text="The field number takes a number: once for each transition, in their order.\n")
     limits: Sequence[int | None] = list(map(int, numbers)) or [None] * len(transitions)
     for transition, limit in zip(transitions, limits, strict=True):
-        entries = await store.operation.chosen(state, watch, Chosen(ids=ids, transition=transition, limit=limit))
-        found += await in_steps(lambda some: store.operation.execute(request(state, watch, some, by), by.at), entries)
-    return found
+        # A name, no pattern.
+        watches = None if watch is None else [watch]
+        entries = await store.operation.chosen(state, watches, Chosen(ids=ids, transition=transition, limit=limit))
+        steps = in_steps(lambda some: store.operation.execute(request(state, watch, some, by), by.at), entries)
+        number += len(await steps)
+    return number
 
 
-async def _resend(store: Store, form: Form, by: PersonActed, without_live_row: WithoutLiveRow) -> list[EntryId]:
-    watch, ids = form.get("watch"), form.getall("application_id", ())
-    if watch is None or not ids:
-        raise _conflict("not-resent")
+async def _resend(store: Store, form: Form, by: PersonActed, without_live_row: WithoutLiveRow) -> int:
+    watch, ids = form.get("watch", ""), form.getall("application_id", ())
     try:
         gone = await without_live_row(watch, ids)
     except SourceError as error:
-        raise _conflict("rows-unread", reason=error.message) from error
+        raise RefusedError(409, "rows-unread", reason=error.message) from error
     there = [id_ for id_ in ids if id_ not in gone]
     found = await in_steps(lambda some: store.operation.execute(Resend(watch, some, by), by.at), there)
     if not found:
-        raise _conflict("not-resent")
-    return found
+        raise RefusedError(409, "not-resent")
+    return len(found)
 
 
 async def _pause_or_resume(store: Store, kind: type[Pause], form: Form, by: PersonActed) -> Done:
     _insist_on_one(form, "endpoint")
     endpoint = form.get("endpoint")
     if endpoint is not None and not await store.delivery.has_endpoint(endpoint):
-        raise _conflict("no-endpoint", endpoint=repr(endpoint))
+        raise RefusedError(409, "no-endpoint", endpoint=repr(endpoint))
     paused = await store.operation.execute(kind(endpoint or ALL_ENDPOINTS, by), by.at)
     return Done(1, {"paused": sorted(paused)})

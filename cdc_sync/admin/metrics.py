@@ -23,9 +23,9 @@ from prometheus_client import (
 )
 
 from cdc_sync import __version__
-from cdc_sync.admin.watches import FEW, Json
+from cdc_sync.admin.report import Json
 from cdc_sync.core import events
-from cdc_sync.core.conditions import Conditions, kind_of, wrong
+from cdc_sync.core.conditions import STANDBY, Conditions, kind_of, wrong
 from cdc_sync.core.content import Kind
 from cdc_sync.core.events import ASKED_FOR, Handlers, Outcome
 from cdc_sync.core.replies import CallOutcome
@@ -39,8 +39,8 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
 """The causes of sweeps' repairs (`ats.sweep`)."""
 
-ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "forget")
-"""People's actions (`PersonActed`)."""
+FEW = 10
+"""More watches share their metrics, and are shown as a choice."""
 
 _FROM_0: Mapping[str, Collection[tuple[str, ...]]] = {
     "cdc_sync_missed_changes": [()],
@@ -79,7 +79,7 @@ _JOINED: Mapping[str, Callable[[Collection[float]], float]] = {
 }
 """What a gauge is of many watches, if it is not their sum."""
 
-_CONNECTED, _STANDBY = "cdc_sync_watch_connected", "cdc_sync_watch_standby"
+_CONNECTED = "cdc_sync_watch_connected"
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -117,27 +117,26 @@ class EventMetrics:
         }
         self._complete_until: dict[str, float] = {}
         """When each watch's last complete read, or it itself, began; not if another store's daemon captures it."""
-        self._watches = set[str]()
-        """Those that this daemon captures, or would capture if another store's did not."""
-        self._seen = defaultdict[str, dict[str, float]](dict)
+        self._connected = dict[str, float]()
+        """Whether each watch that this daemon captures, or would capture if another store's did not, is connected."""
+        self._seen = defaultdict[str, dict[str, float]](dict, {_CONNECTED: self._connected})
         """What events say of each watch, by gauge."""
         for outcome in ("applied", "refused"):
             self._of["cdc_sync_reloads"].labels(outcome)
-        for action in ACTIONS:
-            self._of["cdc_sync_human_actions"].labels(action)
 
     def handlers(self) -> Handlers:
         """The events that are counted."""
         of, count = self._of, self._count
         return {
             events.LeadTaken: self._lead,
-            **dict.fromkeys((events.LeadLost, events.StandsBy), self._follow),
+            events.LeadLost: self._follow,
+            events.StandsBy: self._follow,
             events.Reloaded: self._reloaded,
             events.ReloadRefused: lambda _: of["cdc_sync_reloads"].labels("refused").inc(),
-            events.TenantsFound: lambda e: self._begin(e.watches),
+            events.TenantsFound: self._begin,
             events.WatchEnded: lambda e: self._end({e.watch}),
-            events.WatchConnected: lambda e: self._reached(e.watch, connected=1),
-            events.WatchLost: lambda e: self._reached(e.watch, connected=0),
+            events.WatchConnected: lambda e: self._reached(e.watch, 1),
+            events.WatchLost: lambda e: self._reached(e.watch, 0),
             events.WatchStandsBy: self._stands_by,
             # The baseline has a condition of its own.
             events.BaselineProgress: lambda e: self._complete(e.watch, 0),
@@ -160,23 +159,19 @@ class EventMetrics:
 
     def _count(self, name: str, watch: str, *values: str) -> Any:
         """A counter or histogram; its label `watch` is empty if there are many."""
-        return self._of[name].labels("" if len(self._watches) > FEW else watch, *values)
+        return self._of[name].labels("" if len(self._connected) > FEW else watch, *values)
 
     def _see(self, name: str, watch: str, number: float) -> None:
         self._seen[name][watch] = number
 
-    def _reached(self, watch: str, *, connected: int) -> None:
+    def _reached(self, watch: str, connected: int) -> None:
         """This daemon captures it, and knows whether its database is connected."""
-        self._watches.add(watch)
-        self._see(_CONNECTED, watch, connected)
-        self._see(_STANDBY, watch, 0)
+        self._connected[watch] = connected
         self._complete_until.setdefault(watch, self._clock())
 
     def _stands_by(self, event: events.WatchStandsBy) -> None:
         """Another store's daemon captures it."""
-        self._watches.add(event.watch)
-        self._see(_CONNECTED, event.watch, 0)
-        self._see(_STANDBY, event.watch, 1)
+        self._connected[event.watch] = 0
         self._complete_until.pop(event.watch, None)
 
     def _complete(self, watch: str, seconds: float) -> None:
@@ -184,33 +179,32 @@ class EventMetrics:
         began = self._clock() - seconds
         self._complete_until[watch] = max(self._complete_until.get(watch, began), began)
 
-    def _begin(self, watches: Collection[str]) -> None:
-        self._watches.update(watches)  # before the first label
-        for watch in watches:
-            self._reached(watch, connected=0)
+    def _begin(self, event: events.LeadTaken | events.TenantsFound | events.Reloaded) -> None:
+        for watch in event.watches:  # all of them before the first label
+            self._reached(watch, 0)
+        for watch in event.watches:
             for name, samples in _FROM_0.items():
                 for values in samples:
                     self._count(name, watch, *values)
 
     def _end(self, watches: Collection[str]) -> None:
-        self._watches.difference_update(watches)
         for of in (self._complete_until, *self._seen.values()):
             for watch in of.keys() & watches:
                 del of[watch]
 
     def _lead(self, event: events.LeadTaken) -> None:
         self._of["cdc_sync_leading"].set(1)
-        self._begin(event.watches)
+        self._begin(event)
 
     def _follow(self, _: events.LeadLost | events.StandsBy) -> None:
         self._of["cdc_sync_leading"].set(0)
-        self._end(set(self._watches))  # the leader knows
+        self._end(set(self._connected))  # the leader knows
 
     def _reloaded(self, event: events.Reloaded) -> None:
         self._of["cdc_sync_reloads"].labels("applied").inc()
         # One that begins again still lags.
-        self._end(self._watches.difference(event.watches))
-        self._begin(event.watches)
+        self._end(self._connected.keys() - event.watches)
+        self._begin(event)
 
     def _sweep_done(self, event: events.SweepDone) -> None:
         self._complete(event.watch, event.seconds)
@@ -245,18 +239,18 @@ class EventMetrics:
         return generate_latest(self._registry)
 
     def _show_watches(self, watches: Collection[Json], conditions: Conditions) -> None:
-        connected, standby = self._seen[_CONNECTED], self._seen[_STANDBY]
+        captured = self._connected
+        standby = {watch: f"{STANDBY} {watch}" in conditions for watch in captured}
         # The store may have more: a leader's, or those no longer configured.
-        are_many = max(len(self._watches), len(watches)) > FEW
-        if are_many:  # one that stands by need not be connected
-            connected = {watch: number for watch, number in connected.items() if not standby[watch]}
-        seen: dict[str, Mapping[str, float]] = {
-            **self._seen,
-            _CONNECTED: connected,
-            "cdc_sync_capture_lag_seconds": self.lags(),
-            "cdc_sync_rows_may_be_hidden": {watch: f"row security {watch}" in conditions for watch in self._watches},
+        are_many = max(len(captured), len(watches)) > FEW
+        shown: dict[tuple[str, ...], Mapping[str, float]] = {
+            **{(name,): numbers for name, numbers in self._seen.items()},
+            ("cdc_sync_watch_standby",): standby,
+            ("cdc_sync_capture_lag_seconds",): self.lags(),
+            ("cdc_sync_rows_may_be_hidden",): {watch: f"row security {watch}" in conditions for watch in captured},
         }
-        shown: dict[tuple[str, ...], Mapping[str, float]] = {(name,): numbers for name, numbers in seen.items()}
+        if are_many:  # one that stands by need not be connected
+            shown[_CONNECTED,] = {watch: number for watch, number in captured.items() if not standby[watch]}
         for labels, field in _OF_WATCH.items():
             shown[labels] = {watch["watch"]: _number(watch[field]) for watch in watches}
         for (name, *values), numbers in shown.items():

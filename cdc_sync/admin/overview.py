@@ -1,10 +1,11 @@
 """Everything on the page's first screen, with its charts. Raises `StoreError`."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
 
-from cdc_sync.admin.metrics import EventMetrics
-from cdc_sync.admin.watches import Json, foremost, table
+from cdc_sync.admin.metrics import FEW, EventMetrics
+from cdc_sync.admin.report import Json, foremost, troubled, watch_of, worst_first
 from cdc_sync.core.conditions import is_for_a_person
 from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.store import Store
@@ -12,6 +13,9 @@ from cdc_sync.store.protocol import CallCounts
 
 LISTED = 20
 """The last calls and failures, and the oldest dead letters, of which commands show all."""
+
+SHOWN = 50
+"""Watches on the page, unless all are asked for."""
 
 HOURS = 12
 BAR = 10 * 60 * 1000
@@ -71,9 +75,7 @@ def _with(bars: Bars, value: float, now: int) -> Bars:
 
 async def overview(store: Store, report: Json, trends: Trends, asked: Mapping[str, str], now: int) -> Json:
     """What the page shows of a report at `now` (milliseconds since the epoch), for a visitor's choice of watches."""
-    watches = report["watches"]
-    totals = {state: sum(watch[state] for watch in watches) for state in ("pending", "held", "dead_letters")}
-    shown = table(report, asked)
+    shown = _table(report, asked)
     held = [watch for watch in shown["rows"] if watch["held"]]
     names = [watch["watch"] for watch in held[:MOST_LISTED]]
     noted = {each["name"]: each for each in report["conditions"]}
@@ -82,10 +84,9 @@ async def overview(store: Store, report: Json, trends: Trends, asked: Mapping[st
     calls += [each for each in await store.report.recent_ends(LISTED, failed=True) if each not in calls]
     return {
         "report": report,
-        "verdict": _verdict(report, totals),
-        "conditions": [noted[name] for name in foremost(noted, {watch["watch"] for watch in watches})],
+        "verdict": _verdict(report),
+        "conditions": [noted[name] for name in foremost(noted, {watch["watch"] for watch in report["watches"]})],
         "table": shown,
-        "totals": totals,
         "held": held,
         "groups": await store.operation.held_groups(names) if names else [],
         "letters": await store.report.entries("dead", None, LISTED),
@@ -96,8 +97,38 @@ async def overview(store: Store, report: Json, trends: Trends, asked: Mapping[st
     }
 
 
-def _verdict(report: Json, totals: Mapping[str, int]) -> str:
+def _verdict(report: Json) -> str:
     """Attention if a person should decide, bad if changes do not arrive for another reason."""
     if not all(is_for_a_person(each["name"]) for each in report["conditions"]):
         return "bad"
-    return "attention" if totals["held"] or totals["dead_letters"] or report["conditions"] else "good"
+    is_undecided = any(watch["held"] or watch["dead_letters"] for watch in report["watches"])
+    return "attention" if is_undecided or report["conditions"] else "good"
+
+
+def _table(report: Json, asked: Mapping[str, str]) -> Json:
+    """The page's watches, those with problems first.
+
+    With more than ten only those with problems, unless a visitor asked for a part of names (`watch`) or for all
+    (`show`).
+    """
+    name, shows_all, problems = asked.get("watch", "").strip(), asked.get("show") == "all", troubled(report)
+    is_many = len(report["watches"]) > FEW
+    shows_problems = is_many and not name and not shows_all
+    found = [
+        each
+        for each in worst_first(report["watches"], problems)
+        if name.casefold() in each["watch"].casefold() and (each["watch"] in problems or not shows_problems)
+    ]
+    conditions = defaultdict[str, list[Json]](list)
+    for each in report["conditions"]:
+        conditions[watch_of(each["name"])].append(each)
+    return {
+        "number": len(report["watches"]),
+        "problems": len(problems),
+        "is_many": is_many,
+        "name": name,
+        "shows_problems": shows_problems,
+        "rows": found if shows_all else found[:SHOWN],
+        "conditions": conditions,
+        "more": 0 if shows_all else len(found) - SHOWN,
+    }

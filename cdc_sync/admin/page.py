@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 
 from cdc_sync import __version__
 from cdc_sync.admin.overview import BAR, BARS, HOURS, LISTED
-from cdc_sync.admin.watches import watch_of
+from cdc_sync.admin.report import watch_of
 from cdc_sync.core.conditions import kind_of
 from cdc_sync.core.content import from_datetime, iso
 from cdc_sync.core.reasons import Reason

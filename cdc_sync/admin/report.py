@@ -1,26 +1,40 @@
-"""The status report of `cdc-sync status`, `/api/status`, `/readyz`, `/metrics` and the page.
+"""What the store has, for programs and people: the status report, parts of it, and an application's story.
 
-Functions raise `StoreError`.
+The report is that of `cdc-sync status`, `/api/status`, `/readyz`, `/metrics` and the page; the story that of the page
+and `cdc-sync explain`. Functions raise `StoreError`.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict
+from datetime import datetime
+from typing import Any, TypeAlias
 
-from cdc_sync.admin.watches import Json
 from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK
-from cdc_sync.config import Config
-from cdc_sync.core.batch import HistoryEntry
-from cdc_sync.core.conditions import is_standby
-from cdc_sync.core.content import iso
+from cdc_sync.config import Config, Watch
+from cdc_sync.config.models import built_urls
+from cdc_sync.core.batch import LEFT_SCOPE, LOST_ID, HistoryEntry
+from cdc_sync.core.conditions import is_standby, kind_of
+from cdc_sync.core.content import Content, iso, request
 from cdc_sync.core.diff import Fuse
+from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import is_paused
+from cdc_sync.core.watch_names import matches
 from cdc_sync.store import Store
 from cdc_sync.store.lead import present_leader
-from cdc_sync.store.protocol import Condition, WatchCounts
+from cdc_sync.store.protocol import MOST_HITS, Condition, Record, WatchCounts, meant
+
+Json: TypeAlias = dict[str, Any]
+"""What programs read: the report, an application's story, or a part of them."""
 
 RECENT = 20
 """Last failures, and rows that cannot be reported of each watch."""
+
+EVENTS = 500
+"""An application's newest events that are shown."""
+
+DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
+"""Details of events that are milliseconds since the epoch."""
 
 
 async def status_report(config: Config, store: Store, now: int, here: Iterable[Condition] = ()) -> Json:
@@ -139,3 +153,147 @@ def held_back(report: Json) -> dict[str, str]:
         elif each["held"]:
             reasons[f"held {each['watch']}"] = f"{each['held_reason']}; see `cdc-sync fuse show`"
     return reasons
+
+
+def troubled(report: Json) -> set[str]:
+    """The watches that need a person.
+
+    They have a condition, held entries or dead letters, are no longer configured, or began over another store's work.
+    """
+    noted = {watch_of(each["name"]) for each in report["conditions"]}
+    return {
+        watch["watch"]
+        for watch in report["watches"]
+        if watch["watch"] in noted
+        or watch["held"]
+        or watch["fuse"] == "blown"
+        or watch["dead_letters"]
+        or watch["over_earlier_work"]
+        or not watch["configured"]
+    }
+
+
+def worst_first(watches: Iterable[Json], those: Container[str]) -> list[Json]:
+    """A report's watches, those that are `troubled` first."""
+    return sorted(watches, key=lambda each: each["watch"] not in those)
+
+
+def watch_of(condition: str) -> str:
+    """The watch or endpoint in a condition's name; empty: all."""
+    return condition[len(kind_of(condition)) + 1 :]
+
+
+def foremost(names: Iterable[str], watches: Container[str]) -> list[str]:
+    """The conditions, those that concern no single watch before others."""
+    return sorted(names, key=lambda name: watch_of(name) in watches)
+
+
+def part_of(report: Json, pattern: str | None, *, problems: bool) -> Json:
+    """The report on the watches of a pattern (None: all), or on those with problems among them."""
+    kept = {each["watch"] for each in report["watches"] if pattern is None or matches(pattern, each["watch"])}
+    if problems:
+        kept &= troubled(report)
+    lists = ("watches", "last_failures", "skipped_rows")
+    return {**report, **{name: [each for each in report[name] if each["watch"] in kept] for name in lists}}
+
+
+def facts(content: Content) -> Json:
+    """A state, for programs."""
+    return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
+
+
+def local_time(instant: str) -> str:
+    """A suffix for an instant of `iso`: it in this machine's zone, unless that is UTC."""
+    utc = datetime.fromisoformat(instant)
+    here = utc.astimezone()
+    if not here.utcoffset():
+        return ""
+    return f" ({here:%H:%M:%S %Z})" if here.date() == utc.date() else f" ({here:%Y-%m-%d %H:%M:%S %Z})"
+
+
+async def stories(config: Config, store: Store, application_id: str, watch: str | None) -> list[tuple[Record, Json]]:
+    """An application in each watch: its record, and its story for people and programs.
+
+    The story goes on from that of a watch which left the application to another one, and has no record of it any more.
+    """
+    records = await store.report.records(application_id, None)
+    events = await store.report.story(application_id, None, EVENTS)
+    with_record = {record.watch for record in records}
+    former = [{**_event(each), "watch": each.watch} for each in events if each.watch not in with_record]
+    found = []
+    for record in records:
+        if watch is None or matches(watch, record.watch):
+            own = [each for each in events if each.watch == record.watch]
+            story = _story(config, record, own)
+            found.append((record, {**story, "events": [*former, *map(_event, own)]}))
+    return found
+
+
+def _story(config: Config, record: Record, events: Sequence[HistoryEntry]) -> Json:
+    snapshot, entry = record.snapshot, record.entry
+    # Earlier versions wrote only a line of the history.
+    last = [event.event for event in events if event.at == record.acknowledged_at]
+    discarded = record.discarded or ("discarded" in last and "acknowledged" not in last)
+    is_told = snapshot is not None and not record.adopted and not discarded
+    watch = config.watches.get(record.watch)
+    return {
+        "watch": record.watch,
+        "application_id": record.application_id,
+        "key": list(record.key),
+        "in_scope": record.in_scope,
+        "lost_its_id": not record.in_scope and _has_lost_its_id(events, watch),
+        "told": snapshot and _content(snapshot),
+        "told_at": record.acknowledged_at and iso(record.acknowledged_at),
+        "adopted": snapshot is not None and record.adopted,
+        "discarded": discarded,
+        "told_request": _request(record.application_id, snapshot) if snapshot and is_told else None,
+        "entry": entry and _entry(entry.addressed(built_urls(config))),
+        "suspected_deletion_due_at": record.suspicion and iso(record.suspicion.due_at),
+        "skipped": record.skipped,
+    }
+
+
+def _has_lost_its_id(events: Sequence[HistoryEntry], watch: Watch | None) -> bool:
+    """Whether an application is out of scope because its row has no id any more; `events` are in order."""
+    reasons = [each.event for each in events if each.event in {LEFT_SCOPE, LOST_ID}]
+    if not reasons:  # they are older than the history
+        return watch is not None and watch.where is None
+    return reasons[-1] == LOST_ID
+
+
+def _request(application_id: str, content: Content) -> dict[str, str]:
+    body, key = request(application_id, content)
+    return {"method": "POST", "url": content.url, "idempotency_key": key, "body": body.decode()}
+
+
+def _entry(entry: Entry) -> Json:
+    return {
+        "state": entry.state,
+        "kinds": sorted(entry.kinds),
+        "content": _content(entry.content),
+        "request": _request(entry.application_id, entry.content),
+        "due_at": iso(entry.due_at),
+        "queued_at": iso(entry.queued_at),
+        "attempts": entry.attempts,
+        "reason": entry.reason,
+    }
+
+
+def _content(content: Content) -> Json:
+    dates = {"created": iso(content.created), "event_date": iso(content.event_date)}
+    return {**facts(content), **dates, "url": content.url}
+
+
+def _event(event: HistoryEntry) -> Json:
+    dates = {name: iso(event.detail[name]) for name in DATES if event.detail.get(name) is not None}
+    return {"at": iso(event.at), "event": event.event, **event.detail, **dates}
+
+
+async def lookup(config: Config, store: Store, text: str) -> Json:
+    """The stories of the application that a text means, or `hits` if it may mean several or none."""
+    hits = await store.report.search(text, None, MOST_HITS + 1)
+    if (application_id := meant(hits)) is None:
+        return {"application_id": text, "stories": [], "hits": hits[:MOST_HITS], "more": hits[MOST_HITS:]}
+    found = [story for _, story in await stories(config, store, application_id, None)]
+    # Of others the present state is unknown.
+    return {"application_id": application_id, "stories": found, "watches": config.watches, "hits": []}

@@ -1,11 +1,10 @@
 """The admin server: `/healthz`, `/readyz`, `/metrics`, `/api/status`, and the page with its actions."""
 
 import asyncio
-import errno
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -23,16 +22,15 @@ from cdc_sync.admin.access import SAFE_HEADERS, Access, RefusedError
 from cdc_sync.admin.acting import ACTIONS, LARGEST_FORM, WithoutLiveRow, act, form_of
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.overview import Trends, overview
-from cdc_sync.admin.report import held_back, status_report
-from cdc_sync.admin.story import lookup
-from cdc_sync.admin.watches import LONGEST_PATTERN, Json, foremost, part_of
+from cdc_sync.admin.report import Json, foremost, held_back, lookup, part_of, status_report
 from cdc_sync.config import Config, HostPort
 from cdc_sync.config.models import has_several_accounts
-from cdc_sync.core.conditions import STANDBY, Conditions, is_of_one_account, is_standby, kind_of, wrong
+from cdc_sync.core.conditions import STANDBY, Conditions, is_of_one_account, kind_of, wrong
 from cdc_sync.core.events import ConnectionDisplaced, Emit, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.visible import visible
+from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.event_loop import end, regularly
 from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
@@ -48,6 +46,9 @@ _DONE_SHOWN = 60_000
 """Milliseconds for which the page says what was done."""
 
 _REASONS_HIDDEN = "The reasons need admin.token (`Authorization: Bearer …`)."
+
+_LONGEST_PATTERN = 200
+"""Characters of a pattern of watches' names: `fnmatch` keeps thousands of them."""
 
 _by: ContextVar[Reason | None] = ContextVar("by")
 """Who brought the token with the admitted request."""
@@ -66,7 +67,7 @@ _logger.addFilter(_bugs_alone)
 class AdminError(OperationError):
     """The admin address cannot be listened on."""
 
-    def __init__(self, address: object, reason: str | None) -> None:
+    def __init__(self, address: object, reason: Exception) -> None:
         super().__init__(
             f"admin.listen {address} cannot be listened on: {reason}. Is another cdc-sync or another program on that "
             f"port? Choose another one, or null for none."
@@ -136,33 +137,23 @@ class AdminServer:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(runner.cleanup)
             try:
-                listening = await self._listen(server, listen)
-            except OSError as error:
-                raise AdminError(listen, error.strerror) from error
+                loop = asyncio.get_running_loop()
+                listening = await loop.create_server(partial(self._connected, server), listen.host, listen.port)
+            except (OSError, UnicodeError) as error:  # the latter if it cannot be a host's name
+                raise AdminError(listen, error) from error
             stack.callback(listening.close)
             self.url = f"http://{HostPort(listen.host, listening.sockets[0].getsockname()[1])}/"
             sampling = asyncio.create_task(regularly(self._sample, _SAMPLED_EVERY))
             stack.push_async_callback(end, [sampling])
             yield self
 
-    async def _listen(self, server: web.Server, listen: HostPort) -> asyncio.Server:
-        """Listen; a burst may exceed the places until the next connection.
-
-        Raises:
-            OSError: the address does not permit it.
-        """
-
-        def connected() -> web.RequestHandler:
-            for oldest in server.connections[: max(len(server.connections) + 1 - self.places, 0)]:
-                if oldest.transport is not None and not oldest.transport.is_closing():
-                    self.observe(ConnectionDisplaced())
-                    oldest.transport.abort()
-            return server()
-
-        try:
-            return await asyncio.get_running_loop().create_server(connected, listen.host, listen.port)
-        except UnicodeError as error:
-            raise OSError(errno.EINVAL, f"{listen.host} is no host name") from error
+    def _connected(self, server: web.Server) -> web.RequestHandler:
+        """Take a connection; a burst may exceed the places until the next one."""
+        for oldest in server.connections[: max(len(server.connections) + 1 - self.places, 0)]:
+            if oldest.transport is not None and not oldest.transport.is_closing():
+                self.observe(ConnectionDisplaced())
+                oldest.transport.abort()
+        return server()
 
     async def _sample(self) -> None:
         with suppress(StoreError):
@@ -215,17 +206,12 @@ class AdminServer:
         except StoreError as error:
             held = {"store": str(error)}
         conditions = self.conditions()  # afterwards: a locked store answers late
-        several = has_several_accounts(self.config)
-        aside = {
-            name: message
-            for name, message in conditions.items()
-            if is_standby(name) or (several and is_of_one_account(name))
-        }
-        reasons = {name: message for name, message in {**held, **wrong(conditions)}.items() if name not in aside}
-        shown = reasons or aside
+        noted, several = {**held, **conditions}, has_several_accounts(self.config)
+        reasons = [name for name in {**held, **wrong(conditions)} if not (several and is_of_one_account(name))]
+        shown = foremost(reasons or noted, self.config.watches)
         if _by.get() or self._access.is_loopback:
-            lines = [visible(f"{name}: {shown[name]}") for name in foremost(shown, self.config.watches)]
-            lines += [f"and {len(shown) - len(lines)} more"] if len(lines) < len(shown) else []
+            lines = [visible(f"{name}: {noted[name]}") for name in shown[:MOST_LISTED]]
+            lines += [f"and {len(shown) - MOST_LISTED} more"] if len(shown) > MOST_LISTED else []
         else:
             lines = [*dict.fromkeys(map(kind_of, shown)), *([_REASONS_HIDDEN] if reasons else [])]
         if not reasons:
@@ -237,11 +223,13 @@ class AdminServer:
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def _status(self, request: web.Request) -> web.Response:
-        report = part_of(await self._report(), _pattern(request), problems=request.query.get("problems") == "1")
+        pattern = request.query.get("watch")
+        if pattern is not None and len(pattern) > _LONGEST_PATTERN:
+            raise web.HTTPBadRequest(text=f"The field watch takes at most {_LONGEST_PATTERN} characters.\n")
+        report = part_of(await self._report(), pattern, problems=request.query.get("problems") == "1")
         return web.json_response({"daemon": {"running": True, "process": os.getpid()}, **report})
 
     async def _page(self, request: web.Request) -> web.Response:
-        _pattern(request)
         store, now = self._opened, self.clock()
         await self._trends.sample(store, now)
         seen = await overview(store, await self._report(), self._trends, request.query, now)
@@ -261,41 +249,34 @@ class AdminServer:
         form = await form_of(request)
         if self._without_live_row is None:
             raise RefusedError(409, "stands-by")
-        store, now, watches = self._opened, self.clock(), set(self.config.watches)
-        if request.path != "/resend":  # the present state of the others is unknown
-            watches |= (await store.report.counts()).keys()
-        action = request.path.rpartition("/")[2]
-        by = PersonActed(now, action, who, 1, form.get("endpoint") or form.get("watch"))
-        done = await act(store, request.path, form, by, watches, self._without_live_row)
+        action, on = request.path.rpartition("/")[2], form.get("endpoint") or form.get("watch")
+        by = PersonActed(self.clock(), action, who, 1, on)
+        done = await act(self._opened, request.path, form, by, self._without_live_row)
         if not _is_browser(request):
             return web.json_response(done.answer)
         self._acts.append(replace(by, count=done.number))
-        raise web.HTTPSeeOther(self._address(request, "/"))
+        raise web.HTTPSeeOther(self._address("/", request.query))
 
-    def _address(self, request: web.Request, path: str, **query: str) -> str:
-        """A page's address; a requested language goes on."""
-        if language := request.query.get("language"):
-            query["language"] = language
-        return f"{self.config.admin.prefix}{path}{'?' if query else ''}{urlencode(query)}"
+    def _address(self, path: str, query: Mapping[str, str]) -> str:
+        """A page's address."""
+        return f"{self.config.admin.prefix}{path}?{urlencode(query)}"
 
     def _html(self, request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
-        """A page in the visitor's language."""
+        """A page in the visitor's language, which goes on in its addresses."""
         # Jinja is needed only for the page.
         from cdc_sync.admin.page import chosen, render  # noqa: PLC0415 - as above
 
         admin = self.config.admin
         language = chosen(request.query.get("language"), request.headers.get("Accept-Language", ""))
         other = urlencode({**request.query, "language": "en" if language.code == "fr" else "fr"})
-        # Relative: right behind any proxy. A form's address has no page.
-        switch = f"?{other}" if request.method == "GET" else f"{admin.prefix}/?{other}"
         text = render(
             template,
             language,
             self.clock(),
-            to=partial(self._address, request),
-            switch=switch,
+            to=lambda path, **query: self._address(path, {**query, "language": language.code}),
+            # Of this page; a form's address has none.
+            switch=f"?{other}" if request.method == "GET" else f"{admin.prefix}/?{other}",
             prefix=admin.prefix,
-            language_asked="language" in request.query,
             status=status,
             may_act=bool(self._access.token) and self._without_live_row is not None,
             **{"title": admin.title or self.config.place(), **values},
@@ -311,14 +292,6 @@ async def _health(_: web.Request) -> web.Response:
 
 def _is_browser(request: web.Request) -> bool:
     return "text/html" in request.headers.get("Accept", "")
-
-
-def _pattern(request: web.Request) -> str | None:
-    """The names of watches that are asked for; raises `RefusedError`."""
-    pattern = request.query.get("watch")
-    if pattern is not None and len(pattern) > LONGEST_PATTERN:
-        raise RefusedError(400, "pattern-long", longest=LONGEST_PATTERN)
-    return pattern
 
 
 async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cdc_sync.admin.story import DATES, local_time
-from cdc_sync.admin.watches import Json
+from cdc_sync.admin.report import DATES, Json, local_time
 from cdc_sync.core.visible import visible
 
 

@@ -11,8 +11,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from cdc_sync.admin.story import facts
-from cdc_sync.admin.watches import Json
+from cdc_sync.admin.report import Json, facts
 from cdc_sync.ats.beginning import positions_elsewhere
 from cdc_sync.ats.connection import connected
 from cdc_sync.ats.database import Database

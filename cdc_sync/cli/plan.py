@@ -11,8 +11,7 @@ from typing import Annotated, get_args
 import typer
 from psycopg import sql
 
-from cdc_sync.admin.story import facts
-from cdc_sync.admin.watches import Json
+from cdc_sync.admin.report import Json, facts
 from cdc_sync.ats.connection import asking, connected, rows_on_own_path
 from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.mapping import Mapping

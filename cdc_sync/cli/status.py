@@ -8,9 +8,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import typer
 
-from cdc_sync.admin.report import status_report
-from cdc_sync.admin.story import EVENTS, stories
-from cdc_sync.admin.watches import Json, part_of, troubles, worst_first
+from cdc_sync.admin.report import EVENTS, Json, part_of, status_report, stories, troubled, worst_first
 from cdc_sync.cli.console import print_table, print_text, text
 from cdc_sync.cli.context import JsonOption, WatchOption, configured, opened, print_json, say
 from cdc_sync.config import Config
@@ -63,8 +61,8 @@ async def status(
         print_json(report)
         return
     print_text("daemon", leader=leader)
-    watches = worst_first(report["watches"], troubled := troubles(report))
-    shown = watches if every else watches[: len(troubled) + _MOST_HEALTHY]
+    watches = worst_first(report["watches"], unwell := troubled(report))
+    shown = watches if every else watches[: len(unwell) + _MOST_HEALTHY]
     _print_watches(config, shown)
     decisions = [each for each in report["conditions"] if is_for_a_person(each["name"])]
     faults = [each for each in report["conditions"] if each not in decisions]

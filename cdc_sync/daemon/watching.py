@@ -208,11 +208,13 @@ class Watches:
         return {name: database.pool for name, database in self._databases.items()}
 
     async def without_live_row(self, name: str, ids: Sequence[str]) -> Collection[str]:
-        """See `ats.rows_elsewhere`."""
+        """See `ats.rows_elsewhere`; of a watch that is not configured the rows are unknown."""
+        if name not in self._config.watches:
+            return ids
         return await without_live_row(self._database(name), name, self._config.watches[name], ids)
 
     async def with_row(self, name: str, ids: Sequence[str]) -> Collection[str]:
-        """See `ats.rows_elsewhere`; nobody can ask for a watch that is not configured."""
+        """See `ats.rows_elsewhere`; as above."""
         if name not in self._config.watches:
             return ids
         return await with_row(self._database(name), name, self._config.watches[name], ids)

@@ -34,6 +34,7 @@ def test_the_page_refuses_it_too(notify: Installation) -> None:
         notify.delete("hw-1")
         status, answer = daemon.post("/resend", watch="applications", application_id="hw-1")
         assert (status, answer) == (409, NOT_RESENT)
+        assert daemon.post("/resend", watch="nobody", application_id=SENTINEL)[0] == 409
         assert daemon.post("/resend", watch="applications", application_id=SENTINEL)[0] == 200
         daemon.wait_until(lambda: notify.hellowork.told(SENTINEL), "the call")
         notify.ats.execute("ALTER TABLE applications RENAME TO elsewhere")

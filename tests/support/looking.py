@@ -23,7 +23,7 @@ from cdc_sync.core.replies import DeadLetter, Finished, Health
 from cdc_sync.core.rows import Unreportable
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite import SqliteDriver
-from support.builders import ENDPOINT, HOUR, MINUTE, NOW, a_baseline, a_batch, an_observation, some_rules
+from support.builders import ENDPOINT, HOUR, MINUTE, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 from support.configurations import a_config
 from support.store_steps import begin_call, lose_answer
 
@@ -149,9 +149,9 @@ class Person:
         )
 
 
-async def all_have_a_row(_: str, __: Sequence[str]) -> Collection[str]:
-    """An ATS in which a row shows each application."""
-    return ()
+async def all_have_a_row(watch: str, ids: Sequence[str]) -> Collection[str]:
+    """An ATS in which a row shows each application; other watches are not configured."""
+    return () if watch == WATCH else ids
 
 
 @asynccontextmanager

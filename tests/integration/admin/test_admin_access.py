@@ -145,15 +145,11 @@ async def test_a_form_has_a_limit(guarded: Admin) -> None:
     assert (await browser.press("/fuse/release", all="1", x="x" * 8_000)).status == 303
     answer = await browser.press("/fuse/release", all="1", x="x" * 8_192)
     assert answer.status == 413
-    assert "This form has more than 8192 bytes." in answer.text
 
 
-@pytest.mark.parametrize("path", ["/?watch=", "/api/status?watch="])
-async def test_a_pattern_of_watches_has_a_limit(admin: Admin, path: str) -> None:
-    assert (await admin.get(path + "é" * 200)).status == 200
-    answer = await admin.get(path + "é" * 201, headers={"Accept": "text/html", "Accept-Language": "fr"})
-    assert answer.status == 400
-    assert "Le champ watch accepte au plus 200 caractères." in answer.text
+async def test_a_pattern_of_watches_has_a_limit(admin: Admin) -> None:
+    assert (await admin.get("/api/status?watch=" + "é" * 200)).status == 200
+    assert (await admin.get("/api/status?watch=" + "é" * 201)).status == 400
 
 
 @pytest.mark.parametrize("token", [None, TOKEN])
