@@ -17,7 +17,8 @@ from cdc_sync.core.diff import Fuse
 from cdc_sync.core.replies import is_paused
 from cdc_sync.store import Store
 from cdc_sync.store.lead import present_leader
-from cdc_sync.store.protocol import Condition, WatchCounts
+from cdc_sync.store.operation import Condition
+from cdc_sync.store.report import WatchCounts
 
 RECENT = 20
 """Last failures, and rows that cannot be reported of each watch."""

@@ -11,7 +11,7 @@ from cdc_sync.core.content import Content, iso, request
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.watch_names import matches
 from cdc_sync.store import Store
-from cdc_sync.store.protocol import MOST_HITS, Record, meant
+from cdc_sync.store.report import MOST_HITS, Record, meant
 
 EVENTS = 500
 """An application's newest events that are shown."""

@@ -26,7 +26,7 @@ from cdc_sync.core import events
 from cdc_sync.core.diff import Enqueue
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Suspicion
 from cdc_sync.core.rows import Key
-from cdc_sync.store.protocol import FROM_DATABASE
+from cdc_sync.store.capture import FROM_DATABASE
 
 KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCapture}
 """The kinds of capture, by `capture.mode`."""

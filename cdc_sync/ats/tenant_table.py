@@ -21,7 +21,7 @@ from cdc_sync.ats.parts import WatchParts
 from cdc_sync.core.events import TableReplaced
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.watch_names import SEPARATOR
-from cdc_sync.store.protocol import FROM_DATABASE
+from cdc_sync.store.capture import FROM_DATABASE
 
 POSITION = "table"
 """The position with the table's oid."""

@@ -43,9 +43,10 @@ from cdc_sync.core.outbox import Entry, EntryId
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.store import acts
-from cdc_sync.store.acts import Chosen
+from cdc_sync.store.acts import Chosen, Only
+from cdc_sync.store.capture import FROM_DATABASE
 from cdc_sync.store.opening import opened_alone, place_of
-from cdc_sync.store.protocol import FROM_DATABASE, HeldGroup, Only
+from cdc_sync.store.operation import HeldGroup
 from cdc_sync.store.sqlite import copy_store
 
 fuse = typer.Typer(no_args_is_help=True, help="Look at held mass changes, release or discard them.")

@@ -14,7 +14,7 @@ from cdc_sync.core.events import Consumer, Dispatch, Event
 from cdc_sync.event_loop import end
 from cdc_sync.store import opening
 from cdc_sync.store.lead import Lead, StandingBy
-from cdc_sync.store.protocol import WatchCounts
+from cdc_sync.store.report import WatchCounts
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -39,7 +39,6 @@ from cdc_sync.store.encoding import (
     state_columns,
 )
 from cdc_sync.store.errors import message
-from cdc_sync.store.protocol import Only
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -143,6 +142,8 @@ class Request(ABC, Generic[A]):
             OperationError: it is refused, before anything of it is written.
         """
 
+
+Only = Literal["changes", "deletions"]
 
 SeenEntry = tuple[str, str, int]
 """Watch, application id and revision of an entry that a person decides about: as it was read, or not at all."""

@@ -44,7 +44,9 @@ from cdc_sync.store.encoding import (
     state_columns,
 )
 from cdc_sync.store.errors import another_database
-from cdc_sync.store.protocol import FROM_DATABASE
+
+FROM_DATABASE = "database"
+"""The capture position with a watch's database; the section `database` has no name."""
 
 
 class Capture(Role):

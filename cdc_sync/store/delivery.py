@@ -26,7 +26,7 @@ from cdc_sync.store.encoding import (
     health_from,
     state_columns,
 )
-from cdc_sync.store.protocol import CALL_STEP
+from cdc_sync.store.report import CALL_STEP
 
 H = TypeVar("H", bound=Hashable)
 

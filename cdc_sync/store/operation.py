@@ -1,6 +1,7 @@
 """The store for operators and the daemon's housekeeping: what is held, requests, and small notes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 from uuid import uuid4
@@ -26,10 +27,34 @@ from cdc_sync.store.acts import (
 )
 from cdc_sync.store.driver import Driver, Role, Transaction, Watches, by_first, job, no_effect, value, watches_of
 from cdc_sync.store.encoding import as_json, fuse_from
-from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup
+from cdc_sync.store.report import CALL_STEP
 
 EXAMPLES = 5
 """Applications named of each group of held entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that is wrong now, with its remedy."""
+
+    name: str
+    message: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldGroup:
+    """Held entries of one watch with the same transition (`diff.transition`).
+
+    `since` is when the oldest was enqueued; `reason` may join two; `examples` are the oldest entries' applications.
+    """
+
+    watch: str
+    transition: str
+    number: int
+    since: int
+    reason: str
+    examples: tuple[str, ...]
 
 
 class Operation(Role):

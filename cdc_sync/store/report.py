@@ -2,22 +2,94 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 
 from cdc_sync.core.batch import HistoryEntry
+from cdc_sync.core.content import Content
 from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.core.reasons import Reason, from_text, restored
+from cdc_sync.core.rows import Key
 from cdc_sync.store.driver import Role, Transaction, by_first, job, watches_of
 from cdc_sync.store.encoding import Columns, content_from, entry_from, is_discarded, key_from, key_text
-from cdc_sync.store.protocol import CALL_STEP, CallCounts, Hit, Record, WatchCounts
+
+CALL_STEP = 5 * 60 * 1000
+"""Milliseconds of a step in which calls are counted."""
+
+MOST_HITS = 20
+"""Most hits shown."""
 
 _NEWEST = 20_000
 """Events searched for acknowledgements: a few milliseconds."""
 
 _AGE = attrgetter("queued_at", "id")
 """When an entry was enqueued, its watch and application."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchCounts:
+    """A watch in numbers.
+
+    `oldest_queued_at` is of pending entries. `changed_at`: an entry was enqueued, held, dead-lettered at once or
+    cancelled.
+    """
+
+    known: int = 0
+    pending: int = 0
+    held: int = 0
+    dead: int = 0
+    skipped: int = 0
+    suspected: int = 0
+    oldest_queued_at: int | None = None
+    changed_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallCounts:
+    """Attempts that ended in the step beginning at `step`, by outcome."""
+
+    step: int
+    acknowledged: int = 0
+    retry: int = 0
+    dead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that the store holds of one application of one watch, for people.
+
+    `adopted`: HelloWork never received the snapshot. `discarded`: a person discarded it, and HelloWork did not
+    acknowledge it.
+    """
+
+    watch: str
+    application_id: str
+    key: Key
+    in_scope: bool = True
+    snapshot: Content | None = None
+    acknowledged_at: int | None = None
+    entry: Entry | None = None
+    suspicion: Suspicion | None = None
+    skipped: str | None = None
+    adopted: bool = False
+    discarded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A search result: an application, or a row that has none, with the reason."""
+
+    watch: str
+    application_id: str | None
+    key: Key
+    reason: str | None
+
+
+def meant(hits: Sequence[Hit]) -> str | None:
+    """The one application of all hits; None without exactly one."""
+    return hits[0].application_id if len({hit.application_id for hit in hits}) == 1 else None
 
 
 class Report(Role):

@@ -39,7 +39,7 @@ from cdc_sync.daemon.tenants import Tenants
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.event_loop import end
-from cdc_sync.store.protocol import WatchCounts
+from cdc_sync.store.report import WatchCounts
 
 
 class UnforeseenError(Exception):

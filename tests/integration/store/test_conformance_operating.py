@@ -50,8 +50,8 @@ from cdc_sync.store import Store, acts
 from cdc_sync.store.acts import DEADLINE, Discard, Forget, Pause, Request, Resend, Resume, Send
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.encoding import state_columns
+from cdc_sync.store.operation import HeldGroup
 from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.protocol import HeldGroup
 
 LATER = NOW + MINUTE
 

@@ -38,7 +38,7 @@ from cdc_sync.core.replies import DeadLetter, Finished, Health
 from cdc_sync.core.rows import OutOfScope, Unreportable
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
-from cdc_sync.store.protocol import CALL_STEP, CallCounts, Record, WatchCounts
+from cdc_sync.store.report import CALL_STEP, CallCounts, Record, WatchCounts
 
 EVERYTHING = 10**9
 """More events than there are."""

@@ -23,7 +23,7 @@ from cdc_sync.core.reasons import from_text
 from cdc_sync.core.replies import HEALTHY
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.store import Store
-from cdc_sync.store.protocol import CallCounts
+from cdc_sync.store.report import CallCounts
 from cdc_sync.store.sqlite import SqliteDriver
 from cdc_sync.store.statements import SCHEMA
 
