@@ -51,7 +51,7 @@ from cdc_sync.store.acts import DEADLINE, Discard, Forget, Pause, Request, Resen
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.encoding import state_columns
 from cdc_sync.store.operation import HeldGroup
-from cdc_sync.store.postgres import PostgresDriver
+from cdc_sync.store.postgres.driver import PostgresDriver
 
 LATER = NOW + MINUTE
 

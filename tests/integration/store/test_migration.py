@@ -24,7 +24,7 @@ from cdc_sync.core.replies import HEALTHY
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.store import Store
 from cdc_sync.store.report import CallCounts
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.store.statements import SCHEMA
 
 WATCHES = ("applications", "direct", "polled")

@@ -29,10 +29,11 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.replies import DeadLetter, Finished, Retry
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresDriver, scripts
+from cdc_sync.store.postgres import schema as scripts
+from cdc_sync.store.postgres.driver import PostgresDriver
 from cdc_sync.store.postgres.leading import alone
 from cdc_sync.store.postgres.schema import copy_to_sqlite
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.store.sqlite.schema import connect_copy
 from cdc_sync.store.statements import SCHEMA
 

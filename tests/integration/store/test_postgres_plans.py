@@ -13,8 +13,7 @@ from support.postgres import Cluster, fresh_database
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Transaction
-from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.postgres.driver import PostgresTransaction, array
+from cdc_sync.store.postgres.driver import PostgresDriver, PostgresTransaction, array
 from cdc_sync.store.statements import statements
 
 _PLANS_FOR_VALUES = 120_000

@@ -12,7 +12,7 @@ from support.sessions import Ats, rows
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import driver
 from cdc_sync.store.driver import Transaction, Work
-from cdc_sync.store.postgres import PostgresDriver
+from cdc_sync.store.postgres.driver import PostgresDriver
 from cdc_sync.store.postgres.leading import _try_to_lead
 
 pytestmark = pytest.mark.timeout(120)
