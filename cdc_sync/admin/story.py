@@ -40,7 +40,7 @@ async def stories(config: Config, store: Store, application_id: str, watch: str 
     The story goes on from that of a watch which left the application to another one, and has no record of it any more.
     """
     records = await store.report.records(application_id, None)
-    events = await store.report.story(application_id, None, EVENTS)
+    events = await store.report.story(application_id, EVENTS)
     with_record = {record.watch for record in records}
     former = [{**_event(each), "watch": each.watch} for each in events if each.watch not in with_record]
     found = []

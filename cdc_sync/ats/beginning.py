@@ -170,7 +170,7 @@ async def adopt(capture: Capture) -> BaselinePosition:
         return position
     started = time.monotonic()
     # After a restart, rows behind the position may be in the store.
-    rows_are_new = position.after is None and not await parts.store.capture.knows_any(parts.name)
+    rows_are_new = position.after is None and not await parts.store.report.known_of(parts.name)
     while True:
         position = await _adopt_page(intake, position, rows_are_new=rows_are_new)
         intake.observe(events.BaselineProgress(parts.name, position.rows, intake.reader.mapping.facts.estimate))

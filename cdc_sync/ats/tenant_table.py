@@ -54,7 +54,7 @@ class TenantTable:
         now = str(facts.oid)
         if before == now or not self.is_of_tenant:
             return {}
-        if before is None or not await parts.store.capture.knows_any(parts.name):
+        if before is None or not await parts.store.report.known_of(parts.name):
             return {POSITION: now}
         if (other := await self._other_watch()) is not None:
             raise source_error("table-of-another", table=facts.qualified, watch=other)

@@ -30,7 +30,7 @@ from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspic
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.delivery import mend
-from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, note, pages, value
+from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, known_in, note, pages, value
 from cdc_sync.store.encoding import (
     address_columns,
     content_from,
@@ -40,7 +40,6 @@ from cdc_sync.store.encoding import (
     fuse_text,
     key_from,
     key_text,
-    known_from,
     state_columns,
 )
 from cdc_sync.store.errors import another_database
@@ -66,14 +65,9 @@ class Capture(Role):
         """The watch's capture positions by name."""
         return dict(await self.driver.ask("positions", watch=watch))
 
-    async def knows_any(self, watch: str) -> bool:
-        """Whether any application of the watch was ever recorded."""
-        return bool(await self.driver.value("knows_any", watch=watch))
-
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of these applications."""
-        rows = await self.driver.ask("before", watch=watch, ids=list(application_ids), rows=[])
-        return dict(map(known_from, rows))
+        return await self.driver.transact(lambda t: known_in(t, watch, application_ids))
 
     async def known_elsewhere(self, watch: str, others: Sequence[str], application_ids: Sequence[str]) -> States:
         """The newest state in other watches of those of these applications that this watch has not recorded.
@@ -276,7 +270,7 @@ async def _before(transaction: Transaction, watch: str, batch: Batch, applying: 
     old = () if batch.rows_are_new else batch.observations
     rows = [(key_text(each.key), each.application_id or "") for each in old]
     rows += [(key_text(key), "") for key in batch.gone]
-    found = dict(map(known_from, await transaction.rows("before", watch=watch, ids=batch.application_ids, rows=rows)))
+    found = await known_in(transaction, watch, batch.application_ids, rows)
     for id_, known in found.items():
         entry = known.entry
         if entry is not None and applying.has_begun(watch, id_, entry.revision, entry.content.status):

@@ -60,7 +60,7 @@ class Delivery(Role):
     async def _was_clean(self, transaction: Transaction) -> bool:
         """Whether the last stop was clean; only the first call finds out."""
         is_clean = bool(await note(transaction, _STOPPED_CLEANLY))
-        await transaction.run("forget_about", name=_STOPPED_CLEANLY)
+        await transaction.run("set_about", name=_STOPPED_CLEANLY, value="")
         return is_clean
 
     async def stopped_cleanly(self) -> None:
@@ -122,21 +122,10 @@ class Delivery(Role):
         possible = {endpoint_name(origin, account) for origin in origins for account in configured.accounts}
         return name in {*known, *possible} or name in await self.driver.transact(paused)
 
-    @job
-    async def note_configured(
-        self, transaction: Transaction, watches: Collection[str], accounts: Collection[str]
-    ) -> None:
-        """Record what `configured` returns, and remove what is left of other accounts: health and fuses.
-
-        A pause of such an endpoint stays until an operator ends it: the account may return.
-        """
+    async def note_configured(self, watches: Collection[str], accounts: Collection[str]) -> None:
+        """Record what `configured` returns. What is left of another account stays: the account may return."""
         noting = as_json({"watches": sorted(watches), "accounts": sorted(accounts)})
-        endpoints = sorted(name for name, _ in await transaction.rows("endpoints"))
-        gone = [(name,) for name in endpoints if account_of(name) not in accounts]
-        await transaction.run("set_about", name=CONFIGURED, value=noting)
-        await transaction.write("forget_endpoint", gone)
-        await transaction.write("forget_health", gone)
-        await transaction.run("prune_fuses", accounts=sorted(accounts))
+        await self.driver.run("set_about", name=CONFIGURED, value=noting)
 
 
 @dataclass(frozen=True)

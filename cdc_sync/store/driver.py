@@ -11,10 +11,11 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.outbox import Known
 from cdc_sync.core.watch_names import matches
 from cdc_sync.event_loop import end
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.encoding import as_json
+from cdc_sync.store.encoding import as_json, known_from
 
 T = TypeVar("T")
 
@@ -54,6 +55,17 @@ def by_first(rows: Iterable[tuple[Any, ...]]) -> dict[Any, list[tuple[Any, ...]]
     for first, *rest in rows:
         found.setdefault(first, []).append(tuple(rest))
     return found
+
+
+async def known_in(
+    transaction: Transaction, watch: str, ids: Iterable[str], rows: Sequence[Row] = ()
+) -> dict[str, Known]:
+    """What is known of these applications of a watch, and of others whose row had one of these keys last.
+
+    `rows` are keys, each with the application that has it now.
+    """
+    found = await transaction.rows("before", watch=watch, ids=list(ids), rows=list(rows))
+    return dict(map(known_from, found))
 
 
 async def add_history(transaction: Transaction, lines: Iterable[HistoryEntry]) -> None:

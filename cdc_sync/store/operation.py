@@ -1,6 +1,6 @@
 """The store for operators and the daemon's housekeeping: what is held, requests, and small notes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -193,21 +193,25 @@ class Operation(Role):
         """
         await transaction.run("prune_call_counts", until=before - CALL_STEP)
         await transaction.run("prune_requests")
-        which = {"before": before, "keep": keep, "limit": limit}
-        number: int = await value(transaction, "prunable", **which)
-        await transaction.run("prune", **which)
-        return number
+        lines = await transaction.rows("prunable", before=before, keep=keep, limit=limit)
+        await transaction.write("prune", lines)
+        return len(lines)
 
     async def deleted_before(self, before: int, after: int) -> dict[str, list[str]]:
         """Applications whose deletion was acknowledged before then, by watch; of `NUMBERS` numbers after `after`."""
-        rows = await self.driver.ask("deleted_before", before=before, after=after, last=after + NUMBERS)
+        rows = await self.driver.transact(lambda t: _deleted_before(t, before, after))
         return {watch: [id_ for (id_,) in of] for watch, of in by_first(rows).items()}
 
     @job
     async def forget_deleted(
-        self, transaction: Transaction, watch: str, application_ids: Sequence[str], before: int
+        self, transaction: Transaction, watch: str, application_ids: Collection[str], before: int, after: int
     ) -> None:
         """Remove what the store has of those of these applications for which `deleted_before` still holds."""
-        rows = await transaction.rows("still_deleted", watch=watch, ids=list(application_ids), before=before)
+        wanted = {(watch, application_id) for application_id in application_ids}
+        rows = [row for row in await _deleted_before(transaction, before, after) if row in wanted]
         await forget_records(transaction, rows)
         await forget_traces(transaction, rows)
+
+
+async def _deleted_before(transaction: Transaction, before: int, after: int) -> list[tuple[Any, ...]]:
+    return await transaction.rows("deleted_before", before=before, after=after, last=after + NUMBERS)

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter, itemgetter
 
 from cdc_sync.core.batch import HistoryEntry
@@ -105,7 +105,7 @@ class Report(Role):
         else:
             watches = await watches_of(transaction, watch)
         found = [
-            self._for_people(entry_from(row))
+            _for_people(entry_from(row), self.driver.clock.shift)
             for name in watches
             for row in await transaction.rows("entries", state=state, watch=name, limit=limit)
         ]
@@ -113,7 +113,8 @@ class Report(Role):
 
     async def oldest(self, state: EntryState) -> dict[str, Entry]:
         """Each watch's oldest outbox entry in a state."""
-        entries = [self._for_people(entry_from(row)) for row in await self.driver.ask("oldest", state=state)]
+        shift = self.driver.clock.shift
+        entries = [_for_people(entry_from(row), shift) for row in await self.driver.ask("oldest", state=state)]
         return {entry.watch: entry for entry in entries}
 
     async def counts(self) -> dict[str, WatchCounts]:
@@ -158,30 +159,16 @@ class Report(Role):
     async def records(self, transaction: Transaction, application_id: str, watch: str | None) -> list[Record]:
         """An application's records, by watch."""
         which = {"id": application_id, "watches": await watches_of(transaction, watch)}
-        found = [self._record(application_id, row) for row in await transaction.rows("records", **which)]
-        # A row that was never reportable has no snapshot; of several take the last.
-        unreported = {
-            name: Record(name, application_id, key_from(row_key), skipped=from_text(reason))
-            for name, row_key, reason in await transaction.rows("skipped_alone", **which)
-        }
-        return found + list(unreported.values())
-
-    def _record(self, application_id: str, row: Columns) -> Record:
-        name, row_key, in_scope, *state, acknowledged_at, adopted, gone_at, due_at, skipped = row[:12]
-        is_suspected, is_pending, shift = due_at is not None, row[12] is not None, self.driver.clock.shift
-        return Record(
-            name,
-            application_id,
-            key_from(row_key),
-            in_scope=bool(in_scope),
-            snapshot=content_from(*state),
-            acknowledged_at=acknowledged_at,
-            entry=self._for_people(entry_from(row[12:])) if is_pending else None,
-            suspicion=Suspicion(application_id, gone_at, due_at + shift) if is_suspected else None,
-            skipped=from_text(skipped),
-            adopted=bool(adopted),
-            discarded=is_discarded(state[-1]),
-        )
+        shift, found = self.driver.clock.shift, dict[str, Record]()
+        for row in await transaction.rows("records", **which):
+            found[row[0]] = record_from(application_id, row, shift)
+        # Of several rows that cannot be reported, the last one's reason.
+        skipped = {name: (row_key, reason) for name, row_key, reason in await transaction.rows("skipped_rows", **which)}
+        for name, (row_key, reason) in skipped.items():
+            # One that was never reportable has no record.
+            record = found.get(name) or Record(name, application_id, key_from(row_key))
+            found[name] = replace(record, skipped=from_text(reason))
+        return list(found.values())
 
     @job
     async def search(self, transaction: Transaction, text: str, watch: str | None, limit: int) -> list[Hit]:
@@ -197,9 +184,9 @@ class Report(Role):
             found.setdefault((name, id_ or row_key), Hit(name, id_, key_from(row_key), from_text(reason)))
         return [found[of] for of in sorted(found)[:limit]]
 
-    async def story(self, application_id: str, watch: str | None, limit: int) -> list[HistoryEntry]:
+    async def story(self, application_id: str, limit: int) -> list[HistoryEntry]:
         """An application's newest `limit` events, oldest first."""
-        rows = await self.driver.ask("story", id=application_id, watch=watch, limit=limit)
+        rows = await self.driver.ask("story", id=application_id, limit=limit)
         return list(map(_event, reversed(rows)))
 
     async def recent_ends(self, limit: int, *, failed: bool, among: int = _NEWEST) -> list[HistoryEntry]:
@@ -216,9 +203,31 @@ class Report(Role):
         rows = await self.driver.ask("call_counts", after=since - CALL_STEP)
         return [CallCounts(step, **dict(numbers)) for step, numbers in by_first(rows).items()]
 
-    def _for_people(self, entry: Entry) -> Entry:
-        shift = self.driver.clock.shift
-        return entry._replace(queued_at=entry.queued_at + shift, due_at=entry.due_at + shift) if shift else entry
+
+def _for_people(entry: Entry, shift: int) -> Entry:
+    return entry._replace(queued_at=entry.queued_at + shift, due_at=entry.due_at + shift) if shift else entry
+
+
+def record_from(application_id: str, row: Columns, shift: int = 0) -> Record:
+    """An application's record, from the columns of the statement `records`."""
+    name, row_key, in_scope, *state, acknowledged_at, adopted, gone_at, due_at = row[:11]
+    entry, suspicion = None, None
+    if due_at is not None:
+        suspicion = Suspicion(application_id, gone_at, due_at + shift)
+    if row[11] is not None:
+        entry = _for_people(entry_from(row[11:]), shift)
+    return Record(
+        name,
+        application_id,
+        key_from(row_key),
+        in_scope=bool(in_scope),
+        snapshot=content_from(*state),
+        acknowledged_at=acknowledged_at,
+        entry=entry,
+        suspicion=suspicion,
+        adopted=bool(adopted),
+        discarded=is_discarded(state[-1]),
+    )
 
 
 def _event(row: Columns) -> HistoryEntry:

@@ -174,7 +174,7 @@ class TestTheRole:
         reader = Store(await PostgresDriver.open(dsn, "read"))
 
         with pytest.raises(StoreError, match=r"read-only transaction"):
-            await acting.resend(reader, None, ["a1"], NOW)
+            await acting.resend(reader, WATCH, ["a1"], NOW)
 
         await reader.driver.close()
 
@@ -220,7 +220,7 @@ class TestTexts:
         await lose_answer_with(store, "a\0b")
 
         assert (await waiting_entry(store)).reason == "a\N{REPLACEMENT CHARACTER}b"
-        assert (await store.report.story("a1", None, 10))[-1].detail["reason"] == "a\0b"
+        assert (await store.report.story("a1", 10))[-1].detail["reason"] == "a\0b"
 
 
 class TestACopy:

@@ -242,7 +242,7 @@ class TestWhatIsLookedAtAllDay:
         await store.capture.positions(WATCH)
         await store.report.skipped(WATCH, 20)
         await store.report.records("a1", None)
-        await store.report.story("a1", None, 500)
+        await store.report.story("a1", 500)
 
         looks = [statement for statement in statements if statement.lstrip().startswith(("SELECT", "WITH"))]
         assert len(looks) > 12
