@@ -194,9 +194,10 @@ class Report(Role):
 
         Unless `failed`, also the `acknowledged` ones among the newest `among` events.
         """
-        rows = await self.driver.ask("recent_ends", failed=failed, among=among, limit=limit)
-        newest = sorted(rows, key=itemgetter(-1), reverse=True)[:limit]
-        return [_event(row[:-1]) for row in newest]
+        rows = await self.driver.ask("recent_failures", failed=failed, limit=limit)
+        if not failed:
+            rows += await self.driver.ask("recent_acknowledgements", among=among, limit=limit)
+        return [_event(row[1:]) for row in sorted(rows, reverse=True)[:limit]]
 
     async def call_counts(self, since: int) -> list[CallCounts]:
         """Ended attempts per step from the step of `since` on, without empty steps."""
