@@ -86,7 +86,7 @@ class Act:
     async def mend_fuses(self, watch: str | None) -> None:
         """Note the decision in the blown fuses of these watches; those without a held entry are whole again."""
         transaction, decided = self.transaction, set(await watches_of(self.transaction, watch))
-        for name, text in await transaction.rows("fuses"):
+        for name, text in await transaction.run("fuses"):
             fuse = fuse_from(text)
             if name not in decided or fuse.blown_at is None:
                 continue
@@ -202,7 +202,7 @@ class Decide(Request[list[EntryId]]):
 
     async def execute(self, act: Act) -> list[EntryId]:
         """See `Request`."""
-        current = map(entry_from, await act.transaction.rows("current", ids=sorted(self.entries)))
+        current = map(entry_from, await act.transaction.run("current", ids=sorted(self.entries)))
         found = {(*entry.id, entry.revision): entry.content for entry in current if entry.state == self.state}
         contents = {of[:2]: found[of] for of in self.entries if of in found}
         done = await self.decide(act, contents)
@@ -284,9 +284,9 @@ class Forget(Request[bool]):
                 f"a daemon works the watch {self.watch}: take it out of that daemon's configuration, and have it reload"
             )
         some = {"watch": self.watch, "limit": STEP}
-        is_known = bool(await transaction.rows("fuse", watch=self.watch))
-        records, lines = await transaction.rows("some_records", **some), await transaction.rows("some_lines", **some)
-        skipped = [row[:2] for row in await transaction.rows("skipped_of_each", watches=[self.watch], limit=STEP)]
+        is_known = bool(await transaction.run("fuse", watch=self.watch))
+        records, lines = await transaction.run("some_records", **some), await transaction.run("some_lines", **some)
+        skipped = [row[:2] for row in await transaction.run("skipped_of_each", watches=[self.watch], limit=STEP)]
         await transaction.write("forget_application", records)
         await transaction.write("prune", lines)
         await transaction.write("unskip", skipped)
@@ -311,10 +311,10 @@ class ForgetAccount(Request[int]):
         if act.captured is not None and self.account in (*configured["accounts"], DEFAULT_ACCOUNT):
             raise OperationError(f"the account {self.account} is configured: take it out, and have the daemon reload")
         mark = account_mark(self.account)
-        entries = await transaction.rows("entries_of_account", mark=mark)
+        entries = await transaction.run("entries_of_account", mark=mark)
         await transaction.write("remove", entries)
         last = self.after + NUMBERS
-        records = await transaction.rows("records_of_account", mark=mark, after=self.after, last=last)
+        records = await transaction.run("records_of_account", mark=mark, after=self.after, last=last)
         # What is acknowledged next for another account's entry needs the record.
         await transaction.write("unacknowledge", sorted(of for *of, has_entry in records if has_entry))
         await forget_records(transaction, sorted((watch, id_) for watch, id_, has_entry in records if not has_entry))
@@ -347,11 +347,11 @@ class ForgetApplication(Request[int]):
         """See `Request`: it is refused while HelloWork is still to receive something of it."""
         transaction = act.transaction
         which = {"id": self.application_id, "watches": await watches_of(transaction, self.watch)}
-        records = [record_from(self.application_id, row) for row in await transaction.rows("records", **which)]
+        records = [record_from(self.application_id, row) for row in await transaction.run("records", **which)]
         for record in records:
             self._insist_on_end(record)
-        lines = await transaction.rows("story", id=self.application_id, limit=_NO_LIMIT)
-        found = [row[0] for row in await transaction.rows("skipped_rows", **which)]
+        lines = await transaction.run("story", id=self.application_id, limit=_NO_LIMIT)
+        found = [row[0] for row in await transaction.run("skipped_rows", **which)]
         found += [row[1] for row in lines if row[1] in which["watches"]]
         found += [record.watch for record in records]
         if found:

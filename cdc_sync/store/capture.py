@@ -63,7 +63,7 @@ class Capture(Role):
 
     async def positions(self, watch: str) -> dict[str, str]:
         """The watch's capture positions by name."""
-        return dict(await self.driver.ask("positions", watch=watch))
+        return dict(await self.driver.run("positions", watch=watch))
 
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of these applications."""
@@ -76,7 +76,7 @@ class Capture(Role):
         """
         found, with_entry = dict[str, Content](), set[str]()
         which = {"watch": watch, "ids": list(application_ids), "watches": list(others)}
-        for id_, *columns, adopted, has_entry in await self.driver.ask("known_elsewhere", **which):
+        for id_, *columns, adopted, has_entry in await self.driver.run("known_elsewhere", **which):
             content = content_from(*columns)
             # HelloWork never received the deletion of a row that was left to another watch.
             if content is not None and not (adopted and content.deleted):
@@ -128,12 +128,12 @@ class Capture(Role):
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
         """Suspicions after their grace, oldest first; also those due over `horizon` ms ahead, by a wrong clock."""
-        rows = await self.driver.ask("due_suspicions", watch=watch, now=now, latest=now + horizon, limit=limit)
+        rows = await self.driver.run("due_suspicions", watch=watch, now=now, latest=now + horizon, limit=limit)
         return [Suspicion(*row) for row in rows]
 
     async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:
         """Which of these applications are suspected to be deleted."""
-        rows = await self.driver.ask("suspected", watch=watch, ids=list(application_ids))
+        rows = await self.driver.run("suspected", watch=watch, ids=list(application_ids))
         return {application_id for (application_id,) in rows}
 
     async def suspect_again(self, watch: str, suspicions: Sequence[Suspicion]) -> None:
@@ -240,7 +240,7 @@ async def _apply(
     await transaction.run("add_watch", watch=watch)
     fuse = fuse_from(await value(transaction, "fuse", watch=watch))
     accounts = sorted(accounts_of(rules, batch, before))
-    counted = await transaction.rows("fuses_of_accounts", watch=watch, accounts=accounts)
+    counted = await transaction.run("fuses_of_accounts", watch=watch, accounts=accounts)
     of_accounts = {account: fuse_from(text) for account, text in counted}
     plan = plan_batch(rules, batch, before, fuse, elsewhere, of_accounts=of_accounts)
     if plan.is_empty:
@@ -248,7 +248,7 @@ async def _apply(
     rivals = await _remove_rivals(transaction, batch, plan)
     attempted = _attempted(before, rivals, applying)
     ids = [one.application_id for one in plan.suspicions]
-    already = {id_ for (id_,) in await transaction.rows("suspected", watch=watch, ids=ids)}
+    already = {id_ for (id_,) in await transaction.run("suspected", watch=watch, ids=ids)}
     suspected = [one for one in plan.suspicions if one.application_id not in already]
     await _write(transaction, plan, fuse, attempted, suspected, rivals)
     sent = [one._replace(attempted=one.application_id in attempted) for one in plan.enqueued if one.state == "pending"]
@@ -283,7 +283,7 @@ async def _remove_rivals(transaction: Transaction, batch: Batch, plan: BatchPlan
     accounts = {each.application_id: each.content.account for each in plan.enqueued}
     if not accounts or not batch.others:
         return []
-    rows = await transaction.rows("rivals", ids=list(accounts), watches=list(batch.others))
+    rows = await transaction.run("rivals", ids=list(accounts), watches=list(batch.others))
     rivals = [each for each in map(entry_from, rows) if each.content.account == accounts[each.application_id]]
     await transaction.write("remove", [each.id for each in rivals])
     return rivals

@@ -77,7 +77,7 @@ class Delivery(Role):
         """When each lane with pending entries has the first one due."""
 
         async def work(transaction: Transaction) -> dict[Lane, int]:
-            return {(endpoint, watch): due_at for endpoint, watch, due_at in await transaction.rows("lanes")}
+            return {(endpoint, watch): due_at for endpoint, watch, due_at in await transaction.run("lanes")}
 
         return await self.driver.transact(work, effect)
 
@@ -93,7 +93,7 @@ class Delivery(Role):
 
     async def healths(self) -> dict[str, Health]:
         """Every endpoint's health."""
-        return {name: health_from(text) for name, text in await self.driver.ask("endpoints")}
+        return {name: health_from(text) for name, text in await self.driver.run("endpoints")}
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """Every endpoint's health, and its next due time, of the watches and accounts that are configured."""
@@ -159,7 +159,7 @@ async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int
     for lane, (limit, besides, probing) in wanted.items():
         which = {"endpoint": lane[0], "watch": lane[1], "now": now, "latest": latest}
         one_more = {"besides": list(besides), "probing": probing, "limit": limit + 1}
-        rows = await transaction.rows("due", **which, **one_more)
+        rows = await transaction.run("due", **which, **one_more)
         entries[lane] = [entry_from(row) for row in rows[:limit]]
         if len(rows) > limit or (probing and rows):
             next_at[lane] = now  # a probe's limit hides entries with more attempts
@@ -252,7 +252,7 @@ async def _complete(
     transaction: Transaction, finished: Sequence[Finished], health: Mapping[str, Health], shift: int
 ) -> dict[Lane, int]:
     finished, ends, write = sorted(finished, key=lambda end: end.entry.id), _Ends(), transaction.write
-    found = map(entry_from, await transaction.rows("current", ids=[end.entry.id for end in finished]))
+    found = map(entry_from, await transaction.run("current", ids=[end.entry.id for end in finished]))
     current = {entry.id: entry for entry in found}
     for end in finished:
         ends.add(end, current.get(end.entry.id), end.at + shift)

@@ -25,11 +25,11 @@ Row = Sequence[Any]
 class Transaction(Protocol):
     """Runs statements of `sql/` by name, all or none of them."""
 
-    async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        """A statement's rows. A list is for `@in` and `@each`; one of tuples for `@each_pair`, by their first two."""
+    async def run(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a statement; returns its rows, if it has any.
 
-    async def run(self, name: str, /, **parameters: Any) -> object:
-        """Run a statement without a result."""
+        A list is for `@in` and `@each`; one of tuples for `@each_pair`, by their first two.
+        """
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """Run a statement for many rows, in the order of its columns."""
@@ -40,7 +40,7 @@ Work = Callable[[Transaction], Coroutine[Any, Any, T]]
 
 async def value(transaction: Transaction, name: str, /, **parameters: Any) -> Any:
     """The value of a statement with one row and one column; None without a row."""
-    rows = await transaction.rows(name, **parameters)
+    rows = await transaction.run(name, **parameters)
     return rows[0][0] if rows else None
 
 
@@ -64,7 +64,7 @@ async def known_in(
 
     `rows` are keys, each with the application that has it now.
     """
-    found = await transaction.rows("before", watch=watch, ids=list(ids), rows=list(rows))
+    found = await transaction.run("before", watch=watch, ids=list(ids), rows=list(rows))
     return dict(map(known_from, found))
 
 
@@ -83,7 +83,7 @@ async def watches_of(transaction: Transaction, watch: Watches) -> list[str]:
         return list(watch)
     if watch is not None and not {"%", "*"}.intersection(watch):
         return [watch]
-    names = sorted([name for (name,) in await transaction.rows("watches")])
+    names = sorted([name for (name,) in await transaction.run("watches")])
     if watch is None:
         return names
     return [watch] if watch in names else [name for name in names if matches(watch, name)]
@@ -173,17 +173,13 @@ class Driver(ABC):
         """The same before the jobs that wait, and alone."""
         return await self._put(self._first, work, no_effect)
 
-    async def ask(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        """A statement's rows."""
-        return await self.transact(lambda t: t.rows(name, **parameters))
+    async def run(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a statement; returns its rows."""
+        return await self.transact(lambda t: t.run(name, **parameters))
 
     async def value(self, name: str, /, **parameters: Any) -> Any:
         """See `value`."""
         return await self.transact(lambda t: value(t, name, **parameters))
-
-    async def run(self, name: str, /, **parameters: Any) -> None:
-        """Run a statement without a result."""
-        await self.transact(lambda t: t.run(name, **parameters))
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """Run a statement for many rows."""
@@ -307,6 +303,6 @@ async def pages(driver: Driver, name: str, watch: str, at_once: int) -> AsyncIte
     """A watch's rows of a statement, in the order of their first column, so many at once: others work in between."""
     after: str | None = ""
     while after is not None:
-        rows = await driver.ask(name, watch=watch, after=after, limit=at_once)
+        rows = await driver.run(name, watch=watch, after=after, limit=at_once)
         yield rows
         after = rows[-1][0] if len(rows) == at_once else None

@@ -115,7 +115,7 @@ def _host() -> str:
 
 async def leader_in(transaction: Transaction) -> Leader | None:
     """The leader's row; None if no daemon has ever led."""
-    rows = await transaction.rows("leader")
+    rows = await transaction.run("leader")
     return Leader(*rows[0]) if rows else None
 
 

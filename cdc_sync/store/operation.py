@@ -84,7 +84,7 @@ class Operation(Role):
 
     async def is_answered(self, id_: str) -> bool:
         """Whether a request has been answered, or is gone."""
-        rows = await self.driver.ask("answer_to", id=id_)
+        rows = await self.driver.run("answer_to", id=id_)
         return not rows or rows[0][0] is not None
 
     @job
@@ -116,7 +116,7 @@ class Operation(Role):
 
         async def work(transaction: Transaction) -> list[PersonActed] | None:
             done = None
-            for id_, what, arguments, is_in_time in await transaction.rows("next_request"):
+            for id_, what, arguments, is_in_time in await transaction.run("next_request"):
                 if is_in_time:
                     answer, done = await answered(transaction, what, arguments, self.driver.clock, captured)
                     await transaction.run("answer_request", id=id_, answer=as_json(answer))
@@ -133,7 +133,7 @@ class Operation(Role):
 
     async def fuses(self) -> dict[str, Fuse]:
         """The fuses that ever counted anything, by watch."""
-        return {watch: fuse_from(fuse) for watch, fuse in await self.driver.ask("fuses")}
+        return {watch: fuse_from(fuse) for watch, fuse in await self.driver.run("fuses")}
 
     @job
     async def held_groups(
@@ -142,7 +142,7 @@ class Operation(Role):
         """The chosen held entries, by watch, the largest group first."""
         shift = self.driver.clock.shift
         which = chosen.within(await watches_of(transaction, watch))
-        rows = await transaction.rows("held_groups", examples=EXAMPLES, **which)
+        rows = await transaction.run("held_groups", examples=EXAMPLES, **which)
         found = []
         for (name, what, number, since, *why), of_group in groupby(rows, lambda row: row[:-1]):
             reason = joined(sorted({from_text(each) or "" for each in why}))
@@ -155,7 +155,7 @@ class Operation(Role):
     ) -> list[SeenEntry]:
         """The chosen entries in a state, the oldest first."""
         which = chosen.within(await watches_of(transaction, watch))
-        rows = await transaction.rows("in_state", state=state, **which)
+        rows = await transaction.run("in_state", state=state, **which)
         return [(name, id_, revision) for name, id_, revision in rows]
 
     async def paused(self) -> frozenset[str]:
@@ -173,7 +173,7 @@ class Operation(Role):
     async def conditions(self) -> list[Condition]:
         """What is wrong now."""
         return [
-            Condition(name, from_text(kept) or "", since) for name, kept, since in await self.driver.ask("conditions")
+            Condition(name, from_text(kept) or "", since) for name, kept, since in await self.driver.run("conditions")
         ]
 
     async def add_repairs(self, watch: str, causes: Mapping[str, int]) -> None:
@@ -183,7 +183,7 @@ class Operation(Role):
 
     async def repairs(self) -> dict[str, dict[str, int]]:
         """Sweeps' repairs, by watch and cause."""
-        return {watch: dict(of) for watch, of in by_first(await self.driver.ask("repairs")).items()}
+        return {watch: dict(of) for watch, of in by_first(await self.driver.run("repairs")).items()}
 
     @job
     async def prune(self, transaction: Transaction, before: int, keep: int, limit: int) -> int:
@@ -193,7 +193,7 @@ class Operation(Role):
         """
         await transaction.run("prune_call_counts", until=before - CALL_STEP)
         await transaction.run("prune_requests")
-        lines = await transaction.rows("prunable", before=before, keep=keep, limit=limit)
+        lines = await transaction.run("prunable", before=before, keep=keep, limit=limit)
         await transaction.write("prune", lines)
         return len(lines)
 
@@ -214,4 +214,4 @@ class Operation(Role):
 
 
 async def _deleted_before(transaction: Transaction, before: int, after: int) -> list[tuple[Any, ...]]:
-    return await transaction.rows("deleted_before", before=before, after=after, last=after + NUMBERS)
+    return await transaction.run("deleted_before", before=before, after=after, last=after + NUMBERS)

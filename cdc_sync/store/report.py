@@ -100,27 +100,27 @@ class Report(Role):
         """Outbox entries in a state, oldest first."""
         if watch is None:
             # Those with the oldest entries: no more can be among the result.
-            rows = await transaction.rows("with_entries", state=state)
+            rows = await transaction.run("with_entries", state=state)
             watches = [name for oldest, name in sorted(row for row in rows if row[0] is not None)][:limit]
         else:
             watches = await watches_of(transaction, watch)
         found = [
             _for_people(entry_from(row), self.driver.clock.shift)
             for name in watches
-            for row in await transaction.rows("entries", state=state, watch=name, limit=limit)
+            for row in await transaction.run("entries", state=state, watch=name, limit=limit)
         ]
         return sorted(found, key=_AGE)[:limit]
 
     async def oldest(self, state: EntryState) -> dict[str, Entry]:
         """Each watch's oldest outbox entry in a state."""
         shift = self.driver.clock.shift
-        entries = [_for_people(entry_from(row), shift) for row in await self.driver.ask("oldest", state=state)]
+        entries = [_for_people(entry_from(row), shift) for row in await self.driver.run("oldest", state=state)]
         return {entry.watch: entry for entry in entries}
 
     async def counts(self) -> dict[str, WatchCounts]:
         """Each watch in the store; the cost grows with the outbox."""
         found, shift = dict[str, Counter[str]](), self.driver.clock.shift
-        for watch, name, value in await self.driver.ask("counts"):
+        for watch, name, value in await self.driver.run("counts"):
             found.setdefault(watch, Counter())[name] += value + (name == "oldest_queued_at") * shift
         return {watch: WatchCounts(**numbers) for watch, numbers in found.items()}
 
@@ -142,7 +142,7 @@ class Report(Role):
 
     async def skipped_of_each(self, watches: Collection[str], limit: int) -> list[tuple[str, Skip]]:
         """The same for several watches, in their order, at most `limit` rows of each."""
-        rows = await self.driver.ask("skipped_of_each", watches=list(watches), limit=limit)
+        rows = await self.driver.run("skipped_of_each", watches=list(watches), limit=limit)
         found = by_first(sorted(rows, key=itemgetter(1)))
         return [
             (watch, Skip(key_from(key), of, from_text(reason)))
@@ -152,7 +152,7 @@ class Report(Role):
 
     async def positions_of_all(self, *names: str) -> dict[str, dict[str, str]]:
         """The capture positions of these names, by watch and name."""
-        rows = await self.driver.ask("positions_of_all", names=list(names))
+        rows = await self.driver.run("positions_of_all", names=list(names))
         return {watch: dict(of) for watch, of in by_first(rows).items()}
 
     @job
@@ -160,10 +160,10 @@ class Report(Role):
         """An application's records, by watch."""
         which = {"id": application_id, "watches": await watches_of(transaction, watch)}
         shift, found = self.driver.clock.shift, dict[str, Record]()
-        for row in await transaction.rows("records", **which):
+        for row in await transaction.run("records", **which):
             found[row[0]] = record_from(application_id, row, shift)
         # Of several rows that cannot be reported, the last one's reason.
-        skipped = {name: (row_key, reason) for name, row_key, reason in await transaction.rows("skipped_rows", **which)}
+        skipped = {name: (row_key, reason) for name, row_key, reason in await transaction.run("skipped_rows", **which)}
         for name, (row_key, reason) in skipped.items():
             # One that was never reportable has no record.
             record = found.get(name) or Record(name, application_id, key_from(row_key))
@@ -178,7 +178,7 @@ class Report(Role):
         """
         keys = [key_text((text,)), key_text(tuple(text.split("/")))]
         which = {"watches": await watches_of(transaction, watch), "id": text, "keys": keys, "limit": limit}
-        rows = await transaction.rows("hits", **which)
+        rows = await transaction.run("hits", **which)
         found = dict[tuple[str, str], Hit]()
         for name, id_, row_key, reason in [row for row in rows if row[1] == text] or rows:
             found.setdefault((name, id_ or row_key), Hit(name, id_, key_from(row_key), from_text(reason)))
@@ -186,7 +186,7 @@ class Report(Role):
 
     async def story(self, application_id: str, limit: int) -> list[HistoryEntry]:
         """An application's newest `limit` events, oldest first."""
-        rows = await self.driver.ask("story", id=application_id, limit=limit)
+        rows = await self.driver.run("story", id=application_id, limit=limit)
         return list(map(_event, reversed(rows)))
 
     async def recent_ends(self, limit: int, *, failed: bool, among: int = _NEWEST) -> list[HistoryEntry]:
@@ -194,14 +194,14 @@ class Report(Role):
 
         Unless `failed`, also the `acknowledged` ones among the newest `among` events.
         """
-        rows = await self.driver.ask("recent_failures", failed=failed, limit=limit)
+        rows = await self.driver.run("recent_failures", failed=failed, limit=limit)
         if not failed:
-            rows += await self.driver.ask("recent_acknowledgements", among=among, limit=limit)
+            rows += await self.driver.run("recent_acknowledgements", among=among, limit=limit)
         return [_event(row[1:]) for row in sorted(rows, reverse=True)[:limit]]
 
     async def call_counts(self, since: int) -> list[CallCounts]:
         """Ended attempts per step from the step of `since` on, without empty steps."""
-        rows = await self.driver.ask("call_counts", after=since - CALL_STEP)
+        rows = await self.driver.run("call_counts", after=since - CALL_STEP)
         return [CallCounts(step, **dict(numbers)) for step, numbers in by_first(rows).items()]
 
 

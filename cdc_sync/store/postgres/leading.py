@@ -253,7 +253,7 @@ async def _end_silent(driver: PostgresDriver, watching: _Watching) -> StoreError
     if lock_pid is None or watching.both_unchanged_for < watching.lease:
         return None
     row = "" if leader is None else f"{leader.holder} {leader.beat}"
-    rows = await driver.ask("end_holder", backend=lock_pid, row=row)
+    rows = await driver.run("end_holder", backend=lock_pid, row=row)
     if watching.both_unchanged_for < watching.lease + _ENDS_WITHIN:
         return None
     daemon = "a process" if leader is None else leader.shown

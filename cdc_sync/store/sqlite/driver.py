@@ -40,14 +40,12 @@ class SqliteTransaction:
 
     connection: sqlite3.Connection
 
-    async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+    async def run(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """See `Transaction`."""
         for key, value in parameters.items():
             if isinstance(value, list):
                 parameters[key] = json.dumps(value, ensure_ascii=False)
         return self.connection.execute(_STATEMENTS[name].text, parameters).fetchall()
-
-    run = rows
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """See `Transaction`."""

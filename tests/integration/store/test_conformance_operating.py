@@ -396,7 +396,7 @@ async def rows_of(store: Store) -> list[tuple[Any, ...]]:
 
     async def work(transaction: Transaction) -> list[tuple[Any, ...]]:
         rows = []
-        while waiting := await transaction.rows("next_request"):
+        while waiting := await transaction.run("next_request"):
             rows += waiting
             await transaction.run("remove_request", id=waiting[0][0])
         return rows

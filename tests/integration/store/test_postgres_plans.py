@@ -147,7 +147,7 @@ async def test_a_failed_transaction_leaves_no_half_prepared_statement(store_data
     async def work(transaction: Transaction) -> list[tuple[Any, ...]]:
         # Prepared one time or the other.
         await transaction.run("set_about", name="colour", value="blue")
-        return await transaction.rows("about", name="colour")
+        return await transaction.run("about", name="colour")
 
     async def fail(transaction: Transaction) -> list[tuple[Any, ...]]:
         assert isinstance(transaction, PostgresTransaction)
