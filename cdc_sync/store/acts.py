@@ -322,16 +322,6 @@ class ForgetAccount(Request[int]):
         return len(entries) + len(records)
 
 
-_UNFINISHED: Final[dict[str | None, str]] = {
-    "pending": "an entry of it is pending: wait until HelloWork has acknowledged it",
-    "held": "an entry of it is held: `cdc-sync fuse show` shows why; release or discard it first",
-    "dead": "it has a dead letter: `cdc-sync dead-letters retry` or `discard` decides about it first",
-    None: "HelloWork has not acknowledged its deletion yet: that follows the next sweep, or `cdc-sync forget WATCH` "
-    "removes all that the store has of a watch that is no longer configured",
-}
-"""Why an application is not forgotten, by its entry's state."""
-
-
 @dataclass(frozen=True)
 class ForgetApplication(Request[int]):
     """Forget an application in these watches, with its history; returns how many rows the store had of it.
@@ -366,8 +356,10 @@ class ForgetApplication(Request[int]):
         """Refuse while HelloWork is still to receive something of the application in a watch."""
         is_alive = record.in_scope and record.snapshot is not None and not record.snapshot.deleted
         if record.entry is not None or record.suspicion is not None or is_alive:
-            why = _UNFINISHED[record.entry and record.entry.state]
-            raise OperationError(f"{self.application_id} of the watch {record.watch} is not forgotten: {why}")
+            raise OperationError(
+                f"{self.application_id} of the watch {record.watch} is not forgotten: HelloWork is still to receive "
+                f"something of it; `cdc-sync explain {self.application_id}` shows what"
+            )
 
 
 @dataclass(frozen=True)
