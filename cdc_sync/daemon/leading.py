@@ -162,9 +162,6 @@ class Leading:
             finally:
                 # The calls first: a former leader has little time for that.
                 await end([sending])
-                if self._lead.holding.done():
-                    # SIGALRM, at the end of its lease, must not end a process that leads no more.
-                    self._lead.no_more_calls()
                 await end(self._tasks)
         raise_failures(self._ended_alone)
 
