@@ -9,7 +9,7 @@ from cdc_sync.admin.report import Json, foremost, troubled, watch_of, worst_firs
 from cdc_sync.core.conditions import is_for_a_person
 from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.store import Store
-from cdc_sync.store.protocol import CallCounts
+from cdc_sync.store.report import CallCounts
 
 LISTED = 20
 """The last calls and failures, and the oldest dead letters, of which commands show all."""

@@ -22,7 +22,8 @@ from cdc_sync.core.replies import is_paused
 from cdc_sync.core.watch_names import matches
 from cdc_sync.store import Store
 from cdc_sync.store.lead import present_leader
-from cdc_sync.store.protocol import MOST_HITS, Condition, Record, WatchCounts, meant
+from cdc_sync.store.operation import Condition
+from cdc_sync.store.report import MOST_HITS, Record, WatchCounts, meant
 
 Json: TypeAlias = dict[str, Any]
 """What programs read: the report, an application's story, or a part of them."""
@@ -217,7 +218,7 @@ async def stories(config: Config, store: Store, application_id: str, watch: str 
     The story goes on from that of a watch which left the application to another one, and has no record of it any more.
     """
     records = await store.report.records(application_id, None)
-    events = await store.report.story(application_id, None, EVENTS)
+    events = await store.report.story(application_id, EVENTS)
     with_record = {record.watch for record in records}
     former = [{**_event(each), "watch": each.watch} for each in events if each.watch not in with_record]
     found = []

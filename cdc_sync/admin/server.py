@@ -34,7 +34,7 @@ from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.event_loop import end, regularly
 from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.protocol import Condition
+from cdc_sync.store.operation import Condition
 
 _LONGEST_FAREWELL = 2.0
 """Seconds for requests under way at the daemon's end, and for the rest of a body that is refused."""

@@ -30,7 +30,7 @@ from cdc_sync.core.diff import Enqueue
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Known, Suspicion, completed
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, Observation, Reportable, Row, StatusRules, WatchRules, interpret, map_status
-from cdc_sync.store.protocol import FROM_DATABASE
+from cdc_sync.store.capture import FROM_DATABASE
 
 KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCapture}
 """The kinds of capture, by `capture.mode`."""
@@ -178,7 +178,7 @@ async def adopt(capture: Capture) -> BaselinePosition:
         return position
     started = time.monotonic()
     # After a restart, rows behind the position may be in the store.
-    rows_are_new = position.after is None and not await parts.store.capture.knows_any(parts.name)
+    rows_are_new = position.after is None and not await parts.store.report.known_of(parts.name)
     while True:
         position = await _adopt_page(intake, position, rows_are_new=rows_are_new)
         intake.observe(events.BaselineProgress(parts.name, position.rows, intake.reader.mapping.facts.estimate))

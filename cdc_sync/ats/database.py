@@ -21,8 +21,8 @@ from cdc_sync.ats.session import Process, Session, StandbyError, own_session, pr
 from cdc_sync.config.dsn import POOL_SIZE
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
+from cdc_sync.store.capture import FROM_DATABASE
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
-from cdc_sync.store.protocol import FROM_DATABASE
 
 T = TypeVar("T")
 

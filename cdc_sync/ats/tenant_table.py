@@ -21,7 +21,7 @@ from cdc_sync.ats.parts import WatchParts
 from cdc_sync.core.events import TableReplaced
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.watch_names import SEPARATOR
-from cdc_sync.store.protocol import FROM_DATABASE
+from cdc_sync.store.capture import FROM_DATABASE
 
 POSITION = "table"
 """The position with the table's oid."""
@@ -54,7 +54,7 @@ class TenantTable:
         now = str(facts.oid)
         if before == now or not self.is_of_tenant:
             return {}
-        if before is None or not await parts.store.capture.knows_any(parts.name):
+        if before is None or not await parts.store.report.known_of(parts.name):
             return {POSITION: now}
         if (other := await self._other_watch()) is not None:
             raise source_error("table-of-another", table=facts.qualified, watch=other)

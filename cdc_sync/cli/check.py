@@ -211,7 +211,7 @@ async def _check_content(config: Config, store: Store, tell: Tell, refused: Coll
         tell(logged("store-watches", former))
     if config.state.backend == "postgres":
         before = wall_clock()
-        ((theirs, *_),) = await store.driver.ask("clock")
+        ((theirs, *_),) = await store.driver.run("clock")
         skew = clock_skew(theirs, before, wall_clock())
         tell(check_clock("store-clock", "the clock of the store's server", skew))
 

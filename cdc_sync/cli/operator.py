@@ -43,10 +43,11 @@ from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.daemon.watching import make_database
 from cdc_sync.store import acts
-from cdc_sync.store.acts import Chosen, SeenEntry
+from cdc_sync.store.acts import Chosen, Only, SeenEntry
+from cdc_sync.store.capture import FROM_DATABASE
 from cdc_sync.store.opening import opened_alone, place_of
-from cdc_sync.store.protocol import FROM_DATABASE, HeldGroup, Only
-from cdc_sync.store.sqlite import copy_store
+from cdc_sync.store.operation import HeldGroup
+from cdc_sync.store.sqlite.schema import copy_store
 
 fuse = typer.Typer(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
 dead_letters = typer.Typer(

@@ -32,7 +32,7 @@ from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.store.opening import store_dsn, tables_beside
-from cdc_sync.store.postgres import scripts as store_scripts
+from cdc_sync.store.postgres import schema as store_scripts
 
 sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
 

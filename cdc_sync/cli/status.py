@@ -17,7 +17,7 @@ from cdc_sync.core.status_url import LONGEST_ID
 from cdc_sync.core.watch_names import listed
 from cdc_sync.store import Store
 from cdc_sync.store.opening import place_of
-from cdc_sync.store.protocol import MOST_HITS, meant
+from cdc_sync.store.report import MOST_HITS, meant
 from cdc_sync.store.sqlite.schema import holder_of
 
 _MOST_HEALTHY = 50

@@ -98,7 +98,8 @@ async def forget_deleted(
                     for first in range(0, len(ids), _FORGOTTEN_AT_ONCE):
                         some = ids[first : first + _FORGOTTEN_AT_ONCE]
                         kept = await with_row(watch, some)
-                        await store.operation.forget_deleted(watch, [id_ for id_ in some if id_ not in kept], before)
+                        gone = [id_ for id_ in some if id_ not in kept]
+                        await store.operation.forget_deleted(watch, gone, before, after)
 
 
 async def report_unconfigured(process: Process, store: Store, config: Config, refused: Collection[str]) -> None:

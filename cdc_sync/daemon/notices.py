@@ -22,7 +22,7 @@ from cdc_sync.core import events
 from cdc_sync.core.conditions import Conditions, kind_of
 from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.daemon.process import Process
-from cdc_sync.store.protocol import WatchCounts
+from cdc_sync.store.report import WatchCounts
 
 LOOK_EVERY = 2.0
 """Seconds."""

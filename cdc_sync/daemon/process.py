@@ -11,7 +11,7 @@ from cdc_sync.core import conditions, events
 from cdc_sync.core.conditions import Conditions
 from cdc_sync.core.events import Consumer, Dispatch, Event
 from cdc_sync.event_loop import end
-from cdc_sync.store.protocol import WatchCounts
+from cdc_sync.store.report import WatchCounts
 
 T = TypeVar("T")
 

@@ -130,8 +130,7 @@ class Daemon:
         """See `StandingBy`."""
         emit, blocked = self._process.emit, standby.not_taken_over
         leader = coded("no-leader", "no daemon leads yet") if standby.leader is None else standby.leader.shown
-        if standby.store is not None:
-            self._admin.show(standby.store)
+        self._admin.show(standby.store)
         await self._start(tuple(self._process.config.watches))
         emit(events.StoreRecovered())
         emit(events.StandsBy(leader))

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -26,12 +26,11 @@ from cdc_sync.core.reasons import Reason, fields_of
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.driver import Row, Transaction, add_history, note, value, watches_of
+from cdc_sync.store.driver import Row, Transaction, add_history, by_first, known_in, note, value, watches_of
 from cdc_sync.store.encoding import (
     ANY_ACCOUNT,
     account_mark,
     as_json,
-    content_from,
     enqueue_columns,
     entry_from,
     fuse_from,
@@ -39,7 +38,7 @@ from cdc_sync.store.encoding import (
     state_columns,
 )
 from cdc_sync.store.errors import message
-from cdc_sync.store.protocol import Only
+from cdc_sync.store.report import Record, record_from
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -58,8 +57,8 @@ CONFIGURED = "configured"
 
 _NO_LIMIT = 1 << 40
 
-_FORGOTTEN = "outbox", "suspicions", "positions", "repairs", "skipped", "snapshots", "history", "fuses", "watch"
-"""What is removed of a watch, by the statements `forget_…`; its row keeps others from it, and goes last."""
+_FORGOTTEN_AT_ONCE = "outbox", "suspicions", "positions", "repairs", "fuses", "watch"
+"""What is removed of a watch in the first step, by the statements `forget_…`."""
 
 Captured = Collection[str] | None
 """The watches that the leader captures; None where a command acts without a leader: then no call is under way."""
@@ -79,13 +78,6 @@ class Act:
     captured: Captured
     done: list[PersonActed] = field(default_factory=list)
 
-    async def snapshots(
-        self, ids: Collection[str], watches: Collection[str]
-    ) -> dict[EntryId, tuple[Content | None, EntryState | None]]:
-        """The last acknowledged states of these applications in these watches, each with its entry's state."""
-        rows = await self.transaction.rows("snapshots", ids=list(ids), watches=list(watches))
-        return {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
-
     async def send(self, statement: str, rows: Sequence[Row]) -> None:
         """Run a statement that has entries sent; each row ends with its endpoint, which becomes known."""
         await self.transaction.write(statement, rows)
@@ -94,7 +86,7 @@ class Act:
     async def mend_fuses(self, watch: str | None) -> None:
         """Note the decision in the blown fuses of these watches; those without a held entry are whole again."""
         transaction, decided = self.transaction, set(await watches_of(self.transaction, watch))
-        for name, text in await transaction.rows("fuses"):
+        for name, text in await transaction.run("fuses"):
             fuse = fuse_from(text)
             if name not in decided or fuse.blown_at is None:
                 continue
@@ -143,6 +135,8 @@ class Request(ABC, Generic[A]):
             OperationError: it is refused, before anything of it is written.
         """
 
+
+Only = Literal["changes", "deletions"]
 
 SeenEntry = tuple[str, str, int]
 """Watch, application id and revision of an entry that a person decides about: as it was read, or not at all."""
@@ -208,7 +202,7 @@ class Decide(Request[list[EntryId]]):
 
     async def execute(self, act: Act) -> list[EntryId]:
         """See `Request`."""
-        current = map(entry_from, await act.transaction.rows("current", ids=sorted(self.entries)))
+        current = map(entry_from, await act.transaction.run("current", ids=sorted(self.entries)))
         found = {(*entry.id, entry.revision): entry.content for entry in current if entry.state == self.state}
         contents = {of[:2]: found[of] for of in self.entries if of in found}
         done = await self.decide(act, contents)
@@ -236,13 +230,14 @@ class Discard(Decide):
 
     async def decide(self, act: Act, contents: Mapping[EntryId, Content]) -> list[EntryId]:
         """See `Decide`."""
-        snapshots = await act.snapshots({id_ for _, id_ in contents}, {watch for watch, _ in contents})
-        acknowledged = []
-        for of, content in sorted(contents.items()):
-            snapshot, _ = snapshots[of]
-            # The account that has the application: a deletion goes there.
-            state = content if snapshot is None else content._replace(account=snapshot.account)
-            acknowledged.append((*of, *state_columns(state, discarded=True), act.now, False))
+        acknowledged = list[Row]()
+        for watch, ids in by_first(sorted(contents)).items():
+            for id_, known in (await known_in(act.transaction, watch, [id_ for (id_,) in ids])).items():
+                state = contents[watch, id_]
+                if known.snapshot is not None:
+                    # The account that has the application: a deletion goes there.
+                    state = state._replace(account=known.snapshot.account)
+                acknowledged.append((watch, id_, *state_columns(state, discarded=True), act.now, False))
         await act.transaction.write("remove", sorted(contents))
         await act.transaction.write("acknowledge", acknowledged)
         return await act.note("discarded", contents, {"was": self.state})
@@ -252,20 +247,19 @@ class Discard(Decide):
 class Resend(Request[list[EntryId]]):
     """Send applications' last acknowledged states once more; the answer is which are sent."""
 
-    watch: str | None
+    watch: str
     ids: tuple[str, ...]
     by: PersonActed
 
     async def execute(self, act: Act) -> list[EntryId]:
         """See `Request`."""
-        known, due_at = await act.snapshots(self.ids, await watches_of(act.transaction, self.watch)), act.due_at
-        # The same or a newer state is pending: send it now.
-        hastened = {of: content for of, (content, state) in known.items() if state == "pending"}
-        again = {
-            of: content
-            for of, (content, state) in known.items()
-            if state is None and content is not None and _is_callable(content)
-        }
+        due_at, hastened, again = act.due_at, dict[EntryId, Content | None](), dict[EntryId, Content]()
+        for id_, known in sorted((await known_in(act.transaction, self.watch, self.ids)).items()):
+            of, snapshot, entry = (self.watch, id_), known.snapshot, known.entry
+            if entry is not None and entry.state == "pending":
+                hastened[of] = snapshot  # the same or a newer state is pending: send it now
+            elif entry is None and snapshot is not None and _is_callable(snapshot):
+                again[of] = snapshot
         await act.transaction.write("set_entry_due", [(*of, due_at) for of in hastened])
         entries = [
             Entry(*of, content, frozenset(), "pending", 1, due_at, due_at, attempted=False)
@@ -289,12 +283,17 @@ class Forget(Request[bool]):
             raise OperationError(
                 f"a daemon works the watch {self.watch}: take it out of that daemon's configuration, and have it reload"
             )
-        is_known = bool(await transaction.rows("fuse", watch=self.watch))
-        is_left = await value(transaction, "left_of_watch", watch=self.watch)
-        for what in _FORGOTTEN:
-            await transaction.run(f"forget_{what}", watch=self.watch, limit=STEP)
+        some = {"watch": self.watch, "limit": STEP}
+        is_known = bool(await transaction.run("fuse", watch=self.watch))
+        records, lines = await transaction.run("some_records", **some), await transaction.run("some_lines", **some)
+        skipped = [row[:2] for row in await transaction.run("skipped_of_each", watches=[self.watch], limit=STEP)]
+        await transaction.write("forget_application", records)
+        await transaction.write("prune", lines)
+        await transaction.write("unskip", skipped)
+        for what in _FORGOTTEN_AT_ONCE:
+            await transaction.run(f"forget_{what}", watch=self.watch)
         act.count(int(is_known))  # once: this step has removed its row
-        return is_known or bool(is_left)
+        return is_known or bool(records or lines or skipped)
 
 
 @dataclass(frozen=True)
@@ -312,25 +311,15 @@ class ForgetAccount(Request[int]):
         if act.captured is not None and self.account in (*configured["accounts"], DEFAULT_ACCOUNT):
             raise OperationError(f"the account {self.account} is configured: take it out, and have the daemon reload")
         mark = account_mark(self.account)
-        removed: int = await value(transaction, "entries_of_account", mark=mark)
-        await transaction.run("forget_entries_of_account", mark=mark)
+        entries = await transaction.run("entries_of_account", mark=mark)
+        await transaction.write("remove", entries)
         last = self.after + NUMBERS
-        records = await transaction.rows("records_of_account", mark=mark, after=self.after, last=last)
+        records = await transaction.run("records_of_account", mark=mark, after=self.after, last=last)
         # What is acknowledged next for another account's entry needs the record.
         await transaction.write("unacknowledge", sorted(of for *of, has_entry in records if has_entry))
         await forget_records(transaction, sorted((watch, id_) for watch, id_, has_entry in records if not has_entry))
-        act.count(removed + len(records))
-        return removed + len(records)
-
-
-_UNFINISHED: Final[dict[str | None, str]] = {
-    "pending": "an entry of it is pending: wait until HelloWork has acknowledged it",
-    "held": "an entry of it is held: `cdc-sync fuse show` shows why; release or discard it first",
-    "dead": "it has a dead letter: `cdc-sync dead-letters retry` or `discard` decides about it first",
-    None: "HelloWork has not acknowledged its deletion yet: that follows the next sweep, or `cdc-sync forget WATCH` "
-    "removes all that the store has of a watch that is no longer configured",
-}
-"""Why an application is not forgotten, by its entry's state."""
+        act.count(len(entries) + len(records))
+        return len(entries) + len(records)
 
 
 @dataclass(frozen=True)
@@ -348,16 +337,29 @@ class ForgetApplication(Request[int]):
         """See `Request`: it is refused while HelloWork is still to receive something of it."""
         transaction = act.transaction
         which = {"id": self.application_id, "watches": await watches_of(transaction, self.watch)}
-        for watch, state in await transaction.rows("unfinished", **which):
-            raise OperationError(f"{self.application_id} of the watch {watch} is not forgotten: {_UNFINISHED[state]}")
-        found = await transaction.rows("left_of_application", **which)
+        records = [record_from(self.application_id, row) for row in await transaction.run("records", **which)]
+        for record in records:
+            self._insist_on_end(record)
+        lines = await transaction.run("story", id=self.application_id, limit=_NO_LIMIT)
+        found = [row[0] for row in await transaction.run("skipped_rows", **which)]
+        found += [row[1] for row in lines if row[1] in which["watches"]]
+        found += [record.watch for record in records]
         if found:
-            await forget_records(transaction, [(watch, self.application_id) for watch, is_record in found if is_record])
-            await forget_traces(transaction, sorted({(watch, self.application_id) for watch, _ in found}))
+            await forget_records(transaction, [(record.watch, self.application_id) for record in records])
+            await forget_traces(transaction, [(watch, self.application_id) for watch in sorted(set(found))])
             detail = {**act.who, "count": len(found)}
             await add_history(transaction, [HistoryEntry(act.now, self.watch or "", "", "forgotten", detail)])
             act.count(len(found))
         return len(found)
+
+    def _insist_on_end(self, record: Record) -> None:
+        """Refuse while HelloWork is still to receive something of the application in a watch."""
+        is_alive = record.in_scope and record.snapshot is not None and not record.snapshot.deleted
+        if record.entry is not None or record.suspicion is not None or is_alive:
+            raise OperationError(
+                f"{self.application_id} of the watch {record.watch} is not forgotten: HelloWork is still to receive "
+                f"something of it; `cdc-sync explain {self.application_id}` shows what"
+            )
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspic
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
 from cdc_sync.store.delivery import mend
-from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, note, pages, value
+from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, known_in, note, pages, value
 from cdc_sync.store.encoding import (
     address_columns,
     content_from,
@@ -40,11 +40,12 @@ from cdc_sync.store.encoding import (
     fuse_text,
     key_from,
     key_text,
-    known_from,
     state_columns,
 )
 from cdc_sync.store.errors import another_database
-from cdc_sync.store.protocol import FROM_DATABASE
+
+FROM_DATABASE = "database"
+"""The capture position with a watch's database; the section `database` has no name."""
 
 
 class Capture(Role):
@@ -62,16 +63,11 @@ class Capture(Role):
 
     async def positions(self, watch: str) -> dict[str, str]:
         """The watch's capture positions by name."""
-        return dict(await self.driver.ask("positions", watch=watch))
-
-    async def knows_any(self, watch: str) -> bool:
-        """Whether any application of the watch was ever recorded."""
-        return bool(await self.driver.value("knows_any", watch=watch))
+        return dict(await self.driver.run("positions", watch=watch))
 
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of these applications."""
-        rows = await self.driver.ask("before", watch=watch, ids=list(application_ids), rows=[])
-        return dict(map(known_from, rows))
+        return await self.driver.transact(lambda t: known_in(t, watch, application_ids))
 
     async def known_elsewhere(self, watch: str, others: Sequence[str], application_ids: Sequence[str]) -> States:
         """The newest state in other watches of those of these applications that this watch has not recorded.
@@ -80,7 +76,7 @@ class Capture(Role):
         """
         found, with_entry = dict[str, Content](), set[str]()
         which = {"watch": watch, "ids": list(application_ids), "watches": list(others)}
-        for id_, *columns, adopted, has_entry in await self.driver.ask("known_elsewhere", **which):
+        for id_, *columns, adopted, has_entry in await self.driver.run("known_elsewhere", **which):
             content = content_from(*columns)
             # HelloWork never received the deletion of a row that was left to another watch.
             if content is not None and not (adopted and content.deleted):
@@ -132,12 +128,12 @@ class Capture(Role):
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
         """Suspicions after their grace, oldest first; also those due over `horizon` ms ahead, by a wrong clock."""
-        rows = await self.driver.ask("due_suspicions", watch=watch, now=now, latest=now + horizon, limit=limit)
+        rows = await self.driver.run("due_suspicions", watch=watch, now=now, latest=now + horizon, limit=limit)
         return [Suspicion(*row) for row in rows]
 
     async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:
         """Which of these applications are suspected to be deleted."""
-        rows = await self.driver.ask("suspected", watch=watch, ids=list(application_ids))
+        rows = await self.driver.run("suspected", watch=watch, ids=list(application_ids))
         return {application_id for (application_id,) in rows}
 
     async def suspect_again(self, watch: str, suspicions: Sequence[Suspicion]) -> None:
@@ -244,7 +240,7 @@ async def _apply(
     await transaction.run("add_watch", watch=watch)
     fuse = fuse_from(await value(transaction, "fuse", watch=watch))
     accounts = sorted(accounts_of(rules, batch, before))
-    counted = await transaction.rows("fuses_of_accounts", watch=watch, accounts=accounts)
+    counted = await transaction.run("fuses_of_accounts", watch=watch, accounts=accounts)
     of_accounts = {account: fuse_from(text) for account, text in counted}
     plan = plan_batch(rules, batch, before, fuse, elsewhere, of_accounts=of_accounts)
     if plan.is_empty:
@@ -252,7 +248,7 @@ async def _apply(
     rivals = await _remove_rivals(transaction, batch, plan)
     attempted = _attempted(before, rivals, applying)
     ids = [one.application_id for one in plan.suspicions]
-    already = {id_ for (id_,) in await transaction.rows("suspected", watch=watch, ids=ids)}
+    already = {id_ for (id_,) in await transaction.run("suspected", watch=watch, ids=ids)}
     suspected = [one for one in plan.suspicions if one.application_id not in already]
     await _write(transaction, plan, fuse, attempted, suspected, rivals)
     sent = [one._replace(attempted=one.application_id in attempted) for one in plan.enqueued if one.state == "pending"]
@@ -274,7 +270,7 @@ async def _before(transaction: Transaction, watch: str, batch: Batch, applying: 
     old = () if batch.rows_are_new else batch.observations
     rows = [(key_text(each.key), each.application_id or "") for each in old]
     rows += [(key_text(key), "") for key in batch.gone]
-    found = dict(map(known_from, await transaction.rows("before", watch=watch, ids=batch.application_ids, rows=rows)))
+    found = await known_in(transaction, watch, batch.application_ids, rows)
     for id_, known in found.items():
         entry = known.entry
         if entry is not None and applying.has_begun(watch, id_, entry.revision, entry.content.status):
@@ -287,7 +283,7 @@ async def _remove_rivals(transaction: Transaction, batch: Batch, plan: BatchPlan
     accounts = {each.application_id: each.content.account for each in plan.enqueued}
     if not accounts or not batch.others:
         return []
-    rows = await transaction.rows("rivals", ids=list(accounts), watches=list(batch.others))
+    rows = await transaction.run("rivals", ids=list(accounts), watches=list(batch.others))
     rivals = [each for each in map(entry_from, rows) if each.content.account == accounts[each.application_id]]
     await transaction.write("remove", [each.id for each in rivals])
     return rivals

@@ -26,7 +26,7 @@ from cdc_sync.store.encoding import (
     health_from,
     state_columns,
 )
-from cdc_sync.store.protocol import CALL_STEP
+from cdc_sync.store.report import CALL_STEP
 
 H = TypeVar("H", bound=Hashable)
 
@@ -60,7 +60,7 @@ class Delivery(Role):
     async def _was_clean(self, transaction: Transaction) -> bool:
         """Whether the last stop was clean; only the first call finds out."""
         is_clean = bool(await note(transaction, _STOPPED_CLEANLY))
-        await transaction.run("forget_about", name=_STOPPED_CLEANLY)
+        await transaction.run("set_about", name=_STOPPED_CLEANLY, value="")
         return is_clean
 
     async def stopped_cleanly(self) -> None:
@@ -77,7 +77,7 @@ class Delivery(Role):
         """When each lane with pending entries has the first one due."""
 
         async def work(transaction: Transaction) -> dict[Lane, int]:
-            return {(endpoint, watch): due_at for endpoint, watch, due_at in await transaction.rows("lanes")}
+            return {(endpoint, watch): due_at for endpoint, watch, due_at in await transaction.run("lanes")}
 
         return await self.driver.transact(work, effect)
 
@@ -93,7 +93,7 @@ class Delivery(Role):
 
     async def healths(self) -> dict[str, Health]:
         """Every endpoint's health."""
-        return {name: health_from(text) for name, text in await self.driver.ask("endpoints")}
+        return {name: health_from(text) for name, text in await self.driver.run("endpoints")}
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """Every endpoint's health, and its next due time, of the watches and accounts that are configured."""
@@ -122,21 +122,10 @@ class Delivery(Role):
         possible = {endpoint_name(origin, account) for origin in origins for account in configured.accounts}
         return name in {*known, *possible} or name in await self.driver.transact(paused)
 
-    @job
-    async def note_configured(
-        self, transaction: Transaction, watches: Collection[str], accounts: Collection[str]
-    ) -> None:
-        """Record what `configured` returns, and remove what is left of other accounts: health and fuses.
-
-        A pause of such an endpoint stays until an operator ends it: the account may return.
-        """
+    async def note_configured(self, watches: Collection[str], accounts: Collection[str]) -> None:
+        """Record what `configured` returns. What is left of another account stays: the account may return."""
         noting = as_json({"watches": sorted(watches), "accounts": sorted(accounts)})
-        endpoints = sorted(name for name, _ in await transaction.rows("endpoints"))
-        gone = [(name,) for name in endpoints if account_of(name) not in accounts]
-        await transaction.run("set_about", name=CONFIGURED, value=noting)
-        await transaction.write("forget_endpoint", gone)
-        await transaction.write("forget_health", gone)
-        await transaction.run("prune_fuses", accounts=sorted(accounts))
+        await self.driver.run("set_about", name=CONFIGURED, value=noting)
 
 
 @dataclass(frozen=True)
@@ -170,7 +159,7 @@ async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int
     for lane, (limit, besides, probing) in wanted.items():
         which = {"endpoint": lane[0], "watch": lane[1], "now": now, "latest": latest}
         one_more = {"besides": list(besides), "probing": probing, "limit": limit + 1}
-        rows = await transaction.rows("due", **which, **one_more)
+        rows = await transaction.run("due", **which, **one_more)
         entries[lane] = [entry_from(row) for row in rows[:limit]]
         if len(rows) > limit or (probing and rows):
             next_at[lane] = now  # a probe's limit hides entries with more attempts
@@ -263,7 +252,7 @@ async def _complete(
     transaction: Transaction, finished: Sequence[Finished], health: Mapping[str, Health], shift: int
 ) -> dict[Lane, int]:
     finished, ends, write = sorted(finished, key=lambda end: end.entry.id), _Ends(), transaction.write
-    found = map(entry_from, await transaction.rows("current", ids=[end.entry.id for end in finished]))
+    found = map(entry_from, await transaction.run("current", ids=[end.entry.id for end in finished]))
     current = {entry.id: entry for entry in found}
     for end in finished:
         ends.add(end, current.get(end.entry.id), end.at + shift)

@@ -11,10 +11,11 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.outbox import Known
 from cdc_sync.core.watch_names import matches
 from cdc_sync.event_loop import end
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.encoding import as_json
+from cdc_sync.store.encoding import as_json, known_from
 
 T = TypeVar("T")
 
@@ -24,11 +25,11 @@ Row = Sequence[Any]
 class Transaction(Protocol):
     """Runs statements of `sql/` by name, all or none of them."""
 
-    async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        """A statement's rows. A list is for `@in` and `@each`; one of tuples for `@each_pair`, by their first two."""
+    async def run(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a statement; returns its rows, if it has any.
 
-    async def run(self, name: str, /, **parameters: Any) -> object:
-        """Run a statement without a result."""
+        A list is for `@in` and `@each`; one of tuples for `@each_pair`, by their first two.
+        """
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """Run a statement for many rows, in the order of its columns."""
@@ -39,7 +40,7 @@ Work = Callable[[Transaction], Coroutine[Any, Any, T]]
 
 async def value(transaction: Transaction, name: str, /, **parameters: Any) -> Any:
     """The value of a statement with one row and one column; None without a row."""
-    rows = await transaction.rows(name, **parameters)
+    rows = await transaction.run(name, **parameters)
     return rows[0][0] if rows else None
 
 
@@ -54,6 +55,17 @@ def by_first(rows: Iterable[tuple[Any, ...]]) -> dict[Any, list[tuple[Any, ...]]
     for first, *rest in rows:
         found.setdefault(first, []).append(tuple(rest))
     return found
+
+
+async def known_in(
+    transaction: Transaction, watch: str, ids: Iterable[str], rows: Sequence[Row] = ()
+) -> dict[str, Known]:
+    """What is known of these applications of a watch, and of others whose row had one of these keys last.
+
+    `rows` are keys, each with the application that has it now.
+    """
+    found = await transaction.run("before", watch=watch, ids=list(ids), rows=list(rows))
+    return dict(map(known_from, found))
 
 
 async def add_history(transaction: Transaction, lines: Iterable[HistoryEntry]) -> None:
@@ -71,7 +83,7 @@ async def watches_of(transaction: Transaction, watch: Watches) -> list[str]:
         return list(watch)
     if watch is not None and not {"%", "*"}.intersection(watch):
         return [watch]
-    names = sorted([name for (name,) in await transaction.rows("watches")])
+    names = sorted([name for (name,) in await transaction.run("watches")])
     if watch is None:
         return names
     return [watch] if watch in names else [name for name in names if matches(watch, name)]
@@ -161,17 +173,13 @@ class Driver(ABC):
         """The same before the jobs that wait, and alone."""
         return await self._put(self._first, work, no_effect)
 
-    async def ask(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        """A statement's rows."""
-        return await self.transact(lambda t: t.rows(name, **parameters))
+    async def run(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a statement; returns its rows."""
+        return await self.transact(lambda t: t.run(name, **parameters))
 
     async def value(self, name: str, /, **parameters: Any) -> Any:
         """See `value`."""
         return await self.transact(lambda t: value(t, name, **parameters))
-
-    async def run(self, name: str, /, **parameters: Any) -> None:
-        """Run a statement without a result."""
-        await self.transact(lambda t: t.run(name, **parameters))
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """Run a statement for many rows."""
@@ -295,6 +303,6 @@ async def pages(driver: Driver, name: str, watch: str, at_once: int) -> AsyncIte
     """A watch's rows of a statement, in the order of their first column, so many at once: others work in between."""
     after: str | None = ""
     while after is not None:
-        rows = await driver.ask(name, watch=watch, after=after, limit=at_once)
+        rows = await driver.run(name, watch=watch, after=after, limit=at_once)
         yield rows
         after = rows[-1][0] if len(rows) == at_once else None

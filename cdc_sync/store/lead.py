@@ -10,7 +10,7 @@ import platform
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -115,7 +115,7 @@ def _host() -> str:
 
 async def leader_in(transaction: Transaction) -> Leader | None:
     """The leader's row; None if no daemon has ever led."""
-    rows = await transaction.rows("leader")
+    rows = await transaction.run("leader")
     return Leader(*rows[0]) if rows else None
 
 
@@ -128,7 +128,12 @@ async def present_leader(store: Store) -> Leader | None:
 async def begin_to_lead(driver: Driver, ours: Leader) -> Leader:
     """Write the leader's row; returns it."""
     leader = replace(ours, since=driver.clock.for_people())
-    await driver.run("lead", **asdict(leader))
+
+    async def work(transaction: Transaction) -> None:
+        await transaction.run("forget_leader")
+        await transaction.write("lead", [(1, *astuple(leader))])
+
+    await driver.transact(work)
     return leader
 
 
@@ -137,14 +142,14 @@ class Standby:
     """A daemon that waits for the lead.
 
     Attributes:
-        store: to be read meanwhile; None if it cannot be.
+        store: to be read meanwhile.
         leader: the row of who leads, or led last.
         ours: this process as a leader.
         is_free: whether nobody leads: it only waits for the former leader's calls to end.
         not_taken_over: why this daemon cannot take over from a leader that is silent.
     """
 
-    store: Store | None
+    store: Store
     leader: Leader | None
     ours: Leader
     is_free: bool = False
@@ -185,9 +190,6 @@ class Lead:
 
     def expect(self, longest_call: float, configuration: str) -> None:
         """From now on, a call's bytes may leave this host for so many seconds, by another configuration."""
-
-    def no_more_calls(self) -> None:
-        """No call is under way, and none begins."""
 
 
 @asynccontextmanager

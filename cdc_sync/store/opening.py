@@ -84,7 +84,7 @@ async def opened_beside(config: Config, access: Access = "read") -> AsyncIterato
     """
     driver: Driver
     if _is_shared(config):
-        from cdc_sync.store.postgres import PostgresDriver  # noqa: PLC0415 - see the header
+        from cdc_sync.store.postgres.driver import PostgresDriver  # noqa: PLC0415 - see the header
 
         driver = await PostgresDriver.open(store_dsn(config), access)
     else:

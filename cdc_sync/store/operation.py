@@ -1,6 +1,7 @@
 """The store for operators and the daemon's housekeeping: what is held, requests, and small notes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 from uuid import uuid4
@@ -26,10 +27,34 @@ from cdc_sync.store.acts import (
 )
 from cdc_sync.store.driver import Driver, Role, Transaction, Watches, by_first, job, no_effect, value, watches_of
 from cdc_sync.store.encoding import as_json, fuse_from
-from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup
+from cdc_sync.store.report import CALL_STEP
 
 EXAMPLES = 5
 """Applications named of each group of held entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that is wrong now, with its remedy."""
+
+    name: str
+    message: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldGroup:
+    """Held entries of one watch with the same transition (`diff.transition`).
+
+    `since` is when the oldest was enqueued; `reason` may join two; `examples` are the oldest entries' applications.
+    """
+
+    watch: str
+    transition: str
+    number: int
+    since: int
+    reason: str
+    examples: tuple[str, ...]
 
 
 class Operation(Role):
@@ -59,7 +84,7 @@ class Operation(Role):
 
     async def is_answered(self, id_: str) -> bool:
         """Whether a request has been answered, or is gone."""
-        rows = await self.driver.ask("answer_to", id=id_)
+        rows = await self.driver.run("answer_to", id=id_)
         return not rows or rows[0][0] is not None
 
     @job
@@ -91,7 +116,7 @@ class Operation(Role):
 
         async def work(transaction: Transaction) -> list[PersonActed] | None:
             done = None
-            for id_, what, arguments, is_in_time in await transaction.rows("next_request"):
+            for id_, what, arguments, is_in_time in await transaction.run("next_request"):
                 if is_in_time:
                     answer, done = await answered(transaction, what, arguments, self.driver.clock, captured)
                     await transaction.run("answer_request", id=id_, answer=as_json(answer))
@@ -108,7 +133,7 @@ class Operation(Role):
 
     async def fuses(self) -> dict[str, Fuse]:
         """The fuses that ever counted anything, by watch."""
-        return {watch: fuse_from(fuse) for watch, fuse in await self.driver.ask("fuses")}
+        return {watch: fuse_from(fuse) for watch, fuse in await self.driver.run("fuses")}
 
     @job
     async def held_groups(
@@ -117,7 +142,7 @@ class Operation(Role):
         """The chosen held entries, by watch, the largest group first."""
         shift = self.driver.clock.shift
         which = chosen.within(await watches_of(transaction, watch))
-        rows = await transaction.rows("held_groups", examples=EXAMPLES, **which)
+        rows = await transaction.run("held_groups", examples=EXAMPLES, **which)
         found = []
         for (name, what, number, since, *why), of_group in groupby(rows, lambda row: row[:-1]):
             reason = joined(sorted({from_text(each) or "" for each in why}))
@@ -130,7 +155,7 @@ class Operation(Role):
     ) -> list[SeenEntry]:
         """The chosen entries in a state, the oldest first."""
         which = chosen.within(await watches_of(transaction, watch))
-        rows = await transaction.rows("in_state", state=state, **which)
+        rows = await transaction.run("in_state", state=state, **which)
         return [(name, id_, revision) for name, id_, revision in rows]
 
     async def paused(self) -> frozenset[str]:
@@ -148,7 +173,7 @@ class Operation(Role):
     async def conditions(self) -> list[Condition]:
         """What is wrong now."""
         return [
-            Condition(name, from_text(kept) or "", since) for name, kept, since in await self.driver.ask("conditions")
+            Condition(name, from_text(kept) or "", since) for name, kept, since in await self.driver.run("conditions")
         ]
 
     async def add_repairs(self, watch: str, causes: Mapping[str, int]) -> None:
@@ -158,7 +183,7 @@ class Operation(Role):
 
     async def repairs(self) -> dict[str, dict[str, int]]:
         """Sweeps' repairs, by watch and cause."""
-        return {watch: dict(of) for watch, of in by_first(await self.driver.ask("repairs")).items()}
+        return {watch: dict(of) for watch, of in by_first(await self.driver.run("repairs")).items()}
 
     @job
     async def prune(self, transaction: Transaction, before: int, keep: int, limit: int) -> int:
@@ -168,21 +193,25 @@ class Operation(Role):
         """
         await transaction.run("prune_call_counts", until=before - CALL_STEP)
         await transaction.run("prune_requests")
-        which = {"before": before, "keep": keep, "limit": limit}
-        number: int = await value(transaction, "prunable", **which)
-        await transaction.run("prune", **which)
-        return number
+        lines = await transaction.run("prunable", before=before, keep=keep, limit=limit)
+        await transaction.write("prune", lines)
+        return len(lines)
 
     async def deleted_before(self, before: int, after: int) -> dict[str, list[str]]:
         """Applications whose deletion was acknowledged before then, by watch; of `NUMBERS` numbers after `after`."""
-        rows = await self.driver.ask("deleted_before", before=before, after=after, last=after + NUMBERS)
+        rows = await self.driver.transact(lambda t: _deleted_before(t, before, after))
         return {watch: [id_ for (id_,) in of] for watch, of in by_first(rows).items()}
 
     @job
     async def forget_deleted(
-        self, transaction: Transaction, watch: str, application_ids: Sequence[str], before: int
+        self, transaction: Transaction, watch: str, application_ids: Collection[str], before: int, after: int
     ) -> None:
         """Remove what the store has of those of these applications for which `deleted_before` still holds."""
-        rows = await transaction.rows("still_deleted", watch=watch, ids=list(application_ids), before=before)
+        wanted = {(watch, application_id) for application_id in application_ids}
+        rows = [row for row in await _deleted_before(transaction, before, after) if row in wanted]
         await forget_records(transaction, rows)
         await forget_traces(transaction, rows)
+
+
+async def _deleted_before(transaction: Transaction, before: int, after: int) -> list[tuple[Any, ...]]:
+    return await transaction.run("deleted_before", before=before, after=after, last=after + NUMBERS)

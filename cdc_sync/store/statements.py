@@ -13,7 +13,6 @@
 | `@each_pair(keys) k`, `k.first`, `k.second` | pairs of a JSON list | the rows of two arrays |
 | `JOIN @found t a WHERE …`, on one line | `JOIN t AS a ON …` | `LATERAL`: see decision 18 |
 | `FROM @rows`, `x.id` | nothing, and a parameter: one row is written at a time | unnested arrays |
-| `SELECT … FROM @rows` | `VALUES (…)`: see decision 18       | as above                        |
 | `INSERT INTO @t @given` | the columns of its head, and their values | the same                |
 
 A statement for many rows names its columns and their types: `-- name: remove(watch text, application_id text)`.
@@ -45,7 +44,6 @@ _Columns = tuple[tuple[str, str], ...]
 _HEAD = re.compile(r"^-- name: (@?\w+)(?:\((.*)\))?\s*$", re.MULTILINE)
 _COMMENT = re.compile(r"^--.*\n?", re.MULTILINE)
 
-_VALUES = re.compile(r"SELECT ([^()]*?)\s+FROM @rows(?: WHERE TRUE)?")
 _ROWS = re.compile(r",\s*@rows\b|@rows,|\bFROM @rows\b(?!,)")
 _COLUMN = re.compile(r"\bx\.(\w+)")
 
@@ -145,8 +143,7 @@ def _rendered(body: str, columns: _Columns, database: Database) -> Statement:
     body = body.replace("@given", f"({names}) SELECT {values} FROM @rows WHERE TRUE")  # noqa: S608 - our own
     if database == "sqlite":
         places = {name: f"?{place}" for place, (name, _) in enumerate(columns, start=1)}
-        body = _ROWS.sub("", _VALUES.sub(r"VALUES (\1)", body))
-        body = _COLUMN.sub(lambda column: places[column[1]], body)
+        body = _COLUMN.sub(lambda column: places[column[1]], _ROWS.sub("", body))
     else:
         arrays = ", ".join(f":{name}::{kind}[]" for name, kind in columns)
         body = body.replace("@rows", f"unnest({arrays}) AS x ({names})")

@@ -9,7 +9,7 @@ import pytest
 from support.daemon_process import DaemonProcess
 from support.installation import Installation
 
-from cdc_sync.store.postgres.scripts import TABLES
+from cdc_sync.store.postgres.schema import TABLES
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -14,7 +14,7 @@ from support.daemon_process import COMMAND, PATIENCE, DaemonProcess, environment
 from support.installation import Installation
 from support.waiting import wait_until
 
-from cdc_sync.store.postgres.scripts import TABLES
+from cdc_sync.store.postgres.schema import TABLES
 
 PAUSED = "sending is paused: calls under way end, the rest waits for `cdc-sync resume`\n"
 UNANSWERED = "has not answered within 30 s. Nothing was done, and nothing will be"

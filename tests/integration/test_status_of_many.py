@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from cdc_sync.cli import app
 from cdc_sync.store import Store
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 
 CONFIGURED = 60
 FORMER = tuple(f"former@tenant {number:03}" for number in range(3))

@@ -50,7 +50,7 @@ async def retry_dead(
 
 
 async def resend(
-    store: Store, watch: str | None, ids: Sequence[str], now: int, *, by: PersonActed = SOMEBODY
+    store: Store, watch: str, ids: Sequence[str], now: int, *, by: PersonActed = SOMEBODY
 ) -> list[EntryId]:
     """Resend applications."""
     return await in_steps(lambda some: store.operation.execute(Resend(watch, some, by), now), ids)

@@ -22,7 +22,7 @@ from psycopg.conninfo import make_conninfo
 from cdc_sync.ats import scripts
 from cdc_sync.ats.scripts import grants
 from cdc_sync.config import load
-from cdc_sync.store.postgres import scripts as store_scripts
+from cdc_sync.store.postgres import schema as store_scripts
 from support import connections
 from support.daemon_process import COMMAND, DaemonProcess, Finished, free_port, is_listened_on, run_to_end
 from support.hellowork_server import HelloWork

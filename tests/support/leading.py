@@ -13,7 +13,7 @@ from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.running import Daemon
 from cdc_sync.event_loop import end
 from cdc_sync.store.lead import Lead, Leader
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.store.sqlite.schema import connect_copy
 
 

@@ -22,7 +22,7 @@ from cdc_sync.core.reasons import coded
 from cdc_sync.core.replies import DeadLetter, Finished, Health
 from cdc_sync.core.rows import Unreportable
 from cdc_sync.store import Store
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from support.builders import ENDPOINT, HOUR, MINUTE, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 from support.configurations import a_config
 from support.store_steps import begin_call, lose_answer

@@ -26,7 +26,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.events import Emit, Event, SweepDone
 from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.store import Store
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from support.builders import WATCH
 from support.store_steps import acknowledge, begin_calls
 

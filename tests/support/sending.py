@@ -19,7 +19,7 @@ from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Effect, no_effect
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.wall_clock import wall_clock
 from support.builders import HOUR, WATCH, a_baseline, a_batch, a_content, an_observation, some_rules
 

@@ -12,9 +12,9 @@ import psycopg
 from psycopg import sql
 
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.postgres.scripts import TABLES
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.postgres.driver import PostgresDriver
+from cdc_sync.store.postgres.schema import TABLES
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.store.statements import SCHEMA
 
 BACKENDS = ("sqlite", "postgres")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.store.sqlite.schema import holder_of, locked
 from support.builders import a_baseline, an_observation, some_rules
 from support.modules import running

@@ -108,4 +108,4 @@ async def events_of(store: Store, application_id: str = "a1") -> list[str]:
 
 
 async def story_of(store: Store, application_id: str = "a1") -> list[HistoryEntry]:
-    return await store.report.story(application_id, None, 1000)
+    return await store.report.story(application_id, 1000)

@@ -12,8 +12,8 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.postgres.driver import PostgresDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from support.dumping import restore
 
 Row: TypeAlias = dict[str, Any]

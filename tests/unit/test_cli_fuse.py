@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from cdc_sync.cli import app, operator
 from cdc_sync.cli.asking import Asking
 from cdc_sync.store import Store, acts
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 
 WATCH = "applications"
 CONFIG = f"""

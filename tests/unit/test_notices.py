@@ -25,7 +25,7 @@ from cdc_sync.core.events import (
 )
 from cdc_sync.daemon.notices import Notices, of_conditions, of_counts
 from cdc_sync.daemon.process import Process
-from cdc_sync.store.protocol import WatchCounts
+from cdc_sync.store.report import WatchCounts
 
 HELD = f"{WATCH}: 15 held for a decision, see `cdc-sync fuse show`"
 

@@ -21,8 +21,8 @@ from support.proxy import BOTH, Direction, Proxy, proxy_to
 from cdc_sync.demo.postgres import Server
 from cdc_sync.demo.postgres import server as postgres_server
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.postgres.driver import PostgresDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from torture import ats
 from torture.ats import ROLE
 from torture.configuration import document

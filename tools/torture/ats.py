@@ -12,7 +12,7 @@ from cdc_sync.ats import scripts
 from cdc_sync.ats.discovery import discover
 from cdc_sync.ats.scripts import grants
 from cdc_sync.config import load
-from cdc_sync.store.postgres import scripts as store_scripts
+from cdc_sync.store.postgres import schema as store_scripts
 from torture.population import AT_FIRST, FIRST, STATUSES
 
 ROLE = "cdc_sync"

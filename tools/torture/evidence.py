@@ -65,7 +65,8 @@ async def gathered(place: Place) -> Evidence:
             known = await store.capture.known(watch, [*committed])
             snapshots |= {name: each.snapshot for name, each in known.items()}
             for name in committed if len(daemons) == 1 else ():
-                history += await store.report.story(name, watch, _EVERYTHING)
+                story = await store.report.story(name, _EVERYTHING)
+                history += [each for each in story if each.watch == watch]
         dead = [entry.application_id for entry in await store.report.entries("dead", None, _EVERYTHING)]
     finally:
         await store.driver.close()

@@ -16,7 +16,7 @@ from support.machine import ATS, DAEMONS, HELLOWORK, HELLOWORK_PORT, STORE
 from support.replicated import Replicated, replicated
 
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresDriver
+from cdc_sync.store.postgres.driver import PostgresDriver
 from torture import ats
 from torture.ats import ROLE
 from torture.configuration import document

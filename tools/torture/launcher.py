@@ -1,7 +1,7 @@
 """`cdc-sync` with pages of a few rows, or with death at a named point of the pipeline.
 
 Usage: python -m torture.launcher LIFE ARGUMENTS… LIFE is JSON (see `Life`), the arguments are those of `cdc-sync`. The
-texts of `cdc_sync.ats` and `cdc_sync.store.protocol` state the costs of a crash at each point. The product's
+texts of `cdc_sync.ats` and `cdc_sync.store` state the costs of a crash at each point. The product's
 methods are wrapped here.
 """
 

@@ -1,5 +1,1 @@
 """The shared store: the schema `cdc_sync` of a PostgreSQL database, for a daemon and its standbys on several hosts."""
-
-from cdc_sync.store.postgres.driver import PostgresDriver
-
-__all__ = ["PostgresDriver"]

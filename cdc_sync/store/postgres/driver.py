@@ -40,13 +40,12 @@ class PostgresTransaction:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+    async def run(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """See `Transaction`."""
-        return await (await self.run(name, **parameters)).fetchall()
-
-    async def run(self, name: str, /, **parameters: Any) -> psycopg.AsyncCursor[tuple[Any, ...]]:
-        """See `Transaction`."""
-        return await self._connection.execute(_STATEMENTS[name].text.encode(), _bound(parameters))
+        statement = _STATEMENTS[name].text
+        cursor = await self._connection.execute(statement.encode(), _bound(parameters))
+        # Another statement has no rows, and its end is not waited for.
+        return await cursor.fetchall() if statement.startswith(("SELECT", "WITH")) else []
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """See `Transaction`."""

@@ -107,10 +107,6 @@ class PostgresLead(Lead):
         self._lease.expect(longest_call)
         self.leader = replace(self.leader, configuration=configuration)
 
-    def no_more_calls(self) -> None:
-        """See `Lead`."""
-        self._lease.end()
-
     async def _hold(self) -> None:
         driver = self._driver
         while driver.lost is None and self._lease.left > 0:
@@ -253,7 +249,7 @@ async def _end_silent(driver: PostgresDriver, watching: _Watching) -> StoreError
     if lock_pid is None or watching.both_unchanged_for < watching.lease:
         return None
     row = "" if leader is None else f"{leader.holder} {leader.beat}"
-    rows = await driver.ask("end_holder", backend=lock_pid, row=row)
+    rows = await driver.run("end_holder", backend=lock_pid, row=row)
     if watching.both_unchanged_for < watching.lease + _ENDS_WITHIN:
         return None
     daemon = "a process" if leader is None else leader.shown

@@ -1,21 +1,26 @@
-"""Connections to the store's database, migrations of its schema, its errors, and a copy in SQLite for a dry run."""
+"""The store's database: connections, scripts and migrations of its schema, errors, and a copy in SQLite for a dry run.
 
+The scripts are the DBA's; the daemon runs them itself where it may.
+"""
+
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from textwrap import indent
 from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection, errors, sql
 
+from cdc_sync import own_path
 from cdc_sync.config.dsn import completed, session_settings, shown
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.identifiers import QualifiedName, requoted
 from cdc_sync.core.visible import visible
 from cdc_sync.store.errors import remedy_for, store_error
-from cdc_sync.store.postgres.scripts import install
 from cdc_sync.store.sqlite.schema import copying
-from cdc_sync.store.statements import SCHEMA, text
+from cdc_sync.store.statements import MIGRATIONS, SCHEMA, schema, text
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -26,6 +31,9 @@ _PLANS_FOR_VALUES = 120_000
 
 _PREPARED_AFTER = 5
 """Executions of a statement on a connection before it is prepared there."""
+
+TABLES = tuple(re.findall(r"CREATE TABLE IF NOT EXISTS cdc_sync\.(\w+)", schema("postgres")))
+"""All tables of the store."""
 
 _COPIED = ("about", "watch", "snapshot", "outbox", "suspicion", "skipped", "position", "endpoint", "account_fuse")
 """The input of decisions. History, repairs and conditions are for people."""
@@ -158,3 +166,54 @@ async def _copy(connection: Connection, copy: sqlite3.Connection, table: str) ->
         insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - our own
         while rows := await cursor.fetchmany(_PAGE):
             copy.executemany(insert, rows)
+
+
+# The scripts.
+
+
+def install(tables: Iterable[QualifiedName] = ()) -> str:
+    """Create the store's tables, or migrate them.
+
+    The owners of `tables`, those watched in the store's database, may read the whole store, for `pg_dump`.
+    """
+    tables = list(tables)
+    watched = sql.SQL(", ").join([*map(own_path.oid_of, tables)] or [sql.SQL("NULL").format()]).as_string()
+    script = text("postgres/install.sql").format(
+        begin=own_path.begin(tables),
+        tables=", ".join(TABLES),
+        gives_by_default=own_path.gives_by_default("current_user"),
+        known=", ".join(map(str, (0, *MIGRATIONS, SCHEMA))),
+        newest=SCHEMA,
+        from_0_1=_inside(text("postgres/from_0_1.sql")),
+        from_0_2=_inside(text("postgres/from_0_2.sql")),
+        schema=_inside(schema("postgres")),
+        watched=watched,
+    )
+    return requoted(script, [watched])
+
+
+def _inside(statements: str) -> str:
+    """Statements in a block of the script."""
+    return indent(statements.rstrip(), " " * 8)
+
+
+def grants(role: str) -> str:
+    """The least privileges of the role of the daemon and its commands."""
+    return _filled("grants", role)
+
+
+def revokes(role: str) -> str:
+    """Revoke all that `grants` gives."""
+    return _filled("revokes", role)
+
+
+def uninstall() -> str:
+    """Remove the store's tables, and the schema if it is empty then."""
+    return _filled("uninstall")
+
+
+def _filled(name: str, role: str = "") -> str:
+    literal, tables = sql.Literal(role), [sql.Identifier("cdc_sync", table) for table in TABLES]
+    script = sql.SQL(requoted(text(f"postgres/{name}.sql"), [literal.as_string()]))
+    facts = {"tables": sql.SQL(",\n    ").join(tables), "begin": sql.SQL(own_path.begin())}
+    return script.format(name=literal, role=sql.Identifier(role), **facts).as_string()

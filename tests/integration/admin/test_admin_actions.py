@@ -74,7 +74,7 @@ class TestByThePage:
         (acted,) = guarded.seen
         assert isinstance(acted, PersonActed)
         assert (acted.action, acted.count, acted.on) == ("resend", 1, WATCH)
-        assert (await guarded.store.report.story("t1", None, 9))[-1].detail["who"] == acted.who
+        assert (await guarded.store.report.story("t1", 9))[-1].detail["who"] == acted.who
         assert "resend: 1" in await browser.page()
         for form in ({"watch": WATCH, "application_id": "h1"}, {"application_id": "t1"}, {"watch": WATCH}):
             assert (await browser.press("/resend", **form)).status == 409
@@ -89,7 +89,7 @@ class TestByThePage:
 
         assert (answer.status, answer.headers["Location"]) == (303, "/")
         assert await states(guarded) == {**UNTOUCHED, "h1": "pending", "h2": "pending"}
-        (*_, released) = await guarded.store.report.story("h1", None, 9)
+        (*_, released) = await guarded.store.report.story("h1", 9)
         assert released.detail["who"] == "the token from 127.0.0.1"
         story = await guarded.get("/application?id=h1", authorization=BEARER, headers={"Accept-Language": "fr"})
         assert "le jeton, depuis 127.0.0.1" in story.text
@@ -257,5 +257,5 @@ class TestWho:
         assert "<i>" not in await guarded.browser().page("/application?id=h1")
 
     async def who(self, admin: Admin) -> object:
-        (*_, released) = await admin.store.report.story("h1", None, 9)
+        (*_, released) = await admin.store.report.story("h1", 9)
         return released.detail["who"]

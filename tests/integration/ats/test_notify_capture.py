@@ -36,7 +36,7 @@ from cdc_sync.demo.postgres import Server
 from cdc_sync.demo.postgres import server as embedded_server
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 
 LOG = "SELECT count(*) FROM cdc_sync.changes"
 

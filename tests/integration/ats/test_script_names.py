@@ -24,7 +24,7 @@ from cdc_sync.ats.triggers import absent, missed_of, verify
 from cdc_sync.config import Config, PlainColumn
 from cdc_sync.core.identifiers import LONGEST, QualifiedName, written
 from cdc_sync.core.visible import UNSAFE
-from cdc_sync.store.postgres import scripts as store_scripts
+from cdc_sync.store.postgres import schema as store_scripts
 
 PSQL = shutil.which("psql")
 

@@ -21,8 +21,8 @@ from cdc_sync.ats.triggers import verify
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.postgres import scripts as store_scripts
+from cdc_sync.store.postgres import schema as store_scripts
+from cdc_sync.store.postgres.driver import PostgresDriver
 
 CHECK = """
 SELECT object, privilege FROM (

@@ -42,7 +42,7 @@ from cdc_sync.demo.postgres import Server
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.postgres.schema import connect
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'cdc-sync'"
 

@@ -50,8 +50,8 @@ from cdc_sync.store import Store, acts
 from cdc_sync.store.acts import DEADLINE, Discard, Forget, Pause, Request, Resend, Resume, Send
 from cdc_sync.store.driver import Transaction
 from cdc_sync.store.encoding import state_columns
-from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.protocol import HeldGroup
+from cdc_sync.store.operation import HeldGroup
+from cdc_sync.store.postgres.driver import PostgresDriver
 
 LATER = NOW + MINUTE
 
@@ -287,7 +287,7 @@ class TestResend:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"), rules=some_rules(default_settle=MINUTE))
 
-        assert await acting.resend(store, None, ["a1"], NOW + SECOND) == [(WATCH, "a1")]
+        assert await acting.resend(store, WATCH, ["a1"], NOW + SECOND) == [(WATCH, "a1")]
 
         assert (await begin_call(store, NOW + SECOND)).content == a_content("hired")
 
@@ -296,13 +296,13 @@ class TestResend:
             some_rules(), a_baseline(an_observation(base_url="gopher://example", refused="no URL"))
         )
 
-        assert await acting.resend(store, None, ["a1"], LATER) == []
+        assert await acting.resend(store, WATCH, ["a1"], LATER) == []
 
     async def test_held_and_dead_entries_have_commands_of_their_own(self, store: Store) -> None:
         await bury(store, an_observation("a2"))
         await hold(store, "a1")
 
-        assert await acting.resend(store, None, ["a1", "a2"], LATER) == []
+        assert await acting.resend(store, WATCH, ["a1", "a2"], LATER) == []
 
         assert (await left(store, "held"), await left(store, "dead")) == (["a1"], ["a2"])
 
@@ -356,7 +356,7 @@ class TestForgettingAnApplication:
         assert await self.forget(store, "a1", "other") > 0
 
         assert [record.watch for record in await store.report.records("a1", None)] == [WATCH]
-        assert {line.watch for line in await store.report.story("a1", None, 10)} == {WATCH}
+        assert {line.watch for line in await store.report.story("a1", 10)} == {WATCH}
 
     async def test_it_is_one_line_without_the_id(self, store: Store) -> None:
         await adopt(store, "secret-1")
@@ -365,7 +365,7 @@ class TestForgettingAnApplication:
 
         count = await self.forget(store, "secret-1")
 
-        (line,) = await store.report.story("", None, 10)
+        (line,) = await store.report.story("", 10)
         assert line == HistoryEntry(LATER, "", "", "forgotten", {"who": "julia", "count": count})
         assert await self.forget(store, "secret-1") == 0
 
@@ -396,7 +396,7 @@ async def rows_of(store: Store) -> list[tuple[Any, ...]]:
 
     async def work(transaction: Transaction) -> list[tuple[Any, ...]]:
         rows = []
-        while waiting := await transaction.rows("next_request"):
+        while waiting := await transaction.run("next_request"):
             rows += waiting
             await transaction.run("remove_request", id=waiting[0][0])
         return rows

@@ -38,7 +38,7 @@ from cdc_sync.core.replies import DeadLetter, Finished, Health
 from cdc_sync.core.rows import OutOfScope, Unreportable
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
-from cdc_sync.store.protocol import CALL_STEP, CallCounts, Record, WatchCounts
+from cdc_sync.store.report import CALL_STEP, CallCounts, Record, WatchCounts
 
 EVERYTHING = 10**9
 """More events than there are."""
@@ -65,7 +65,7 @@ class TestIdentity:
         assert await store.databases.hosts("main") == ("db-3:5432",)
         assert await store.databases.identity() == "7312/ats"
         assert await store.capture.positions(WATCH) == {"replica": ""}
-        (line,) = await store.report.story("", None, 10)
+        (line,) = await store.report.story("", 10)
         assert (line.event, line.detail["who"], line.detail["database"]) == ("database-adopted", "julia", "main")
 
     async def test_it_remembers_the_session_by_which_a_watch_is_captured(self, store: Store) -> None:
@@ -111,7 +111,7 @@ async def test_a_reason_keeps_its_code_and_values_wherever_it_is_kept(store: Sto
     fuses = await store.operation.fuses()
     refused = [
         dead.reason,
-        (await store.report.story("a1", None, 9))[-1].detail["reason"],
+        (await store.report.story("a1", 9))[-1].detail["reason"],
         (await store.delivery.endpoints())["e"][0].reason,
         (await store.operation.conditions())[0].message,
         (await store.report.skipped(WATCH, 9))[0].reason,

@@ -22,9 +22,9 @@ from support.waiting import wait_until
 
 from cdc_sync.store import Store
 from cdc_sync.store.lead import present_leader
-from cdc_sync.store.postgres import PostgresDriver
+from cdc_sync.store.postgres.driver import PostgresDriver
 from cdc_sync.store.postgres.leading import Lease
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.store.statements import LOCK
 
 pytestmark = pytest.mark.timeout(120)

@@ -23,8 +23,8 @@ from cdc_sync.core.reasons import from_text
 from cdc_sync.core.replies import HEALTHY
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.store import Store
-from cdc_sync.store.protocol import CallCounts
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.report import CallCounts
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.store.statements import SCHEMA
 
 WATCHES = ("applications", "direct", "polled")
@@ -237,7 +237,7 @@ class TestEveryState:
         ]
 
         for id_ in {each.application_id for each in expected}:
-            assert await store.report.story(id_, None, 100) == [each for each in expected if each.application_id == id_]
+            assert await store.report.story(id_, 100) == [each for each in expected if each.application_id == id_]
 
     async def test_the_tallies_are_the_same(self, store: Store, before: Tables) -> None:
         repairs = {(row["watch"], row["cause"]): row["count"] for row in before["repair"]}

@@ -18,7 +18,8 @@ from support.upgrading import OldFile, OldSchema
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresDriver, scripts
+from cdc_sync.store.postgres import schema as scripts
+from cdc_sync.store.postgres.driver import PostgresDriver
 from cdc_sync.store.sqlite.schema import connect
 from cdc_sync.store.statements import SCHEMA
 

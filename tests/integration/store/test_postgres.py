@@ -29,10 +29,11 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.replies import DeadLetter, Finished, Retry
 from cdc_sync.store import Store
-from cdc_sync.store.postgres import PostgresDriver, scripts
+from cdc_sync.store.postgres import schema as scripts
+from cdc_sync.store.postgres.driver import PostgresDriver
 from cdc_sync.store.postgres.leading import alone
 from cdc_sync.store.postgres.schema import copy_to_sqlite
-from cdc_sync.store.sqlite import SqliteDriver
+from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.store.sqlite.schema import connect_copy
 from cdc_sync.store.statements import SCHEMA
 
@@ -173,7 +174,7 @@ class TestTheRole:
         reader = Store(await PostgresDriver.open(dsn, "read"))
 
         with pytest.raises(StoreError, match=r"read-only transaction"):
-            await acting.resend(reader, None, ["a1"], NOW)
+            await acting.resend(reader, WATCH, ["a1"], NOW)
 
         await reader.driver.close()
 
@@ -219,7 +220,7 @@ class TestTexts:
         await lose_answer_with(store, "a\0b")
 
         assert (await waiting_entry(store)).reason == "a\N{REPLACEMENT CHARACTER}b"
-        assert (await store.report.story("a1", None, 10))[-1].detail["reason"] == "a\0b"
+        assert (await store.report.story("a1", 10))[-1].detail["reason"] == "a\0b"
 
 
 class TestACopy:

@@ -13,8 +13,7 @@ from support.postgres import Cluster, fresh_database
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Transaction
-from cdc_sync.store.postgres import PostgresDriver
-from cdc_sync.store.postgres.driver import PostgresTransaction, array
+from cdc_sync.store.postgres.driver import PostgresDriver, PostgresTransaction, array
 from cdc_sync.store.statements import statements
 
 _PLANS_FOR_VALUES = 120_000
@@ -148,7 +147,7 @@ async def test_a_failed_transaction_leaves_no_half_prepared_statement(store_data
     async def work(transaction: Transaction) -> list[tuple[Any, ...]]:
         # Prepared one time or the other.
         await transaction.run("set_about", name="colour", value="blue")
-        return await transaction.rows("about", name="colour")
+        return await transaction.run("about", name="colour")
 
     async def fail(transaction: Transaction) -> list[tuple[Any, ...]]:
         assert isinstance(transaction, PostgresTransaction)

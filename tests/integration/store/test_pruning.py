@@ -22,7 +22,7 @@ async def test_of_a_history_that_is_too_long_the_newest_is_kept_whatever_its_age
 
     await prune(store, NOW, keep=2)
 
-    assert [id_ for id_ in ids if await store.report.story(id_, None, 10)] == ["a4", "a5"]
+    assert [id_ for id_ in ids if await store.report.story(id_, 10)] == ["a4", "a5"]
 
 
 async def delete(store: Store, *ids: str, watch: str = WATCH, at: int = NOW) -> None:
@@ -35,7 +35,7 @@ async def delete(store: Store, *ids: str, watch: str = WATCH, at: int = NOW) -> 
 
 async def known(store: Store, *ids: str) -> list[str]:
     """Which of these applications the store knows anything of."""
-    return [id_ for id_ in ids if await store.report.records(id_, None) or await store.report.story(id_, None, 1)]
+    return [id_ for id_ in ids if await store.report.records(id_, None) or await store.report.story(id_, 1)]
 
 
 class TestForgettingDeleted:

@@ -12,7 +12,7 @@ from support.sessions import Ats, rows
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import driver
 from cdc_sync.store.driver import Transaction, Work
-from cdc_sync.store.postgres import PostgresDriver
+from cdc_sync.store.postgres.driver import PostgresDriver
 from cdc_sync.store.postgres.leading import _try_to_lead
 
 pytestmark = pytest.mark.timeout(120)
@@ -47,7 +47,7 @@ class Jobs:
         """Let a job keep the session until `go_on`: jobs that are asked for meanwhile wait together."""
 
         async def wait(transaction: Transaction) -> str:
-            await transaction.rows("about", name="schema")
+            await transaction.run("about", name="schema")
             self._holds.set()
             await self._may_go_on.wait()
             return "held"
@@ -166,7 +166,7 @@ async def test_the_lead_is_taken_once_beside_a_job_that_fails(store: PostgresDri
     await jobs.outcomes()
 
     assert await taking
-    await store.ask("give_up_lead")
+    await store.run("give_up_lead")
 
     # A lock that was taken twice must be given up twice: no rollback does that.
     held = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE locktype = 'advisory'"

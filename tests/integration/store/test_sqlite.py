@@ -21,8 +21,7 @@ from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Access, Transaction
 from cdc_sync.store.lead import Leader, Standby
-from cdc_sync.store.sqlite import SqliteDriver
-from cdc_sync.store.sqlite.driver import SqliteTransaction, leading
+from cdc_sync.store.sqlite.driver import SqliteDriver, SqliteTransaction, leading
 from cdc_sync.store.sqlite.schema import connect_copy, holder_of, locked
 
 PAGE = 4096
@@ -243,7 +242,7 @@ class TestWhatIsLookedAtAllDay:
         await store.capture.positions(WATCH)
         await store.report.skipped(WATCH, 20)
         await store.report.records("a1", None)
-        await store.report.story("a1", None, 500)
+        await store.report.story("a1", 500)
 
         looks = [statement for statement in statements if statement.lstrip().startswith(("SELECT", "WITH"))]
         assert len(looks) > 12
