@@ -92,14 +92,7 @@ class SqliteDriver(Driver):
 
     async def close(self) -> None:
         """See `Driver`. What was handed in before is done, also if this is cancelled: then the lock may go."""
-        closing = asyncio.create_task(self._close(), name="closing the store")
-        try:
-            await asyncio.shield(closing)
-        except asyncio.CancelledError:
-            while not closing.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([closing])
-            raise
+        await _to_its_end(asyncio.create_task(self._close(), name="closing the store"))
 
     async def _close(self) -> None:
         if self._working is not None:
@@ -150,6 +143,17 @@ def _identity(file: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+async def _to_its_end(task: "asyncio.Task[T]") -> T:
+    """The result of a task, which ends first, also if this is cancelled."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        raise
+
+
 @asynccontextmanager
 async def leading(path: Path, ours: Leader, standing_by: StandingBy) -> AsyncIterator[Lead]:
     """Stand by until this process leads, then lead.
@@ -159,7 +163,7 @@ async def leading(path: Path, ours: Leader, standing_by: StandingBy) -> AsyncIte
     """
     lock = await _take(path, ours, standing_by)
     try:
-        driver = SqliteDriver(path)
+        driver = await _opened(path)
         try:
             async with held(Lead(driver, await begin_to_lead(driver, ours))) as lead:
                 yield lead
@@ -167,6 +171,21 @@ async def leading(path: Path, ours: Leader, standing_by: StandingBy) -> AsyncIte
             await driver.close()
     finally:
         os.close(lock)
+
+
+async def _opened(path: Path) -> SqliteDriver:
+    """Open a store as its leader, in a thread. Who is cancelled meanwhile waits, and leaves nothing open.
+
+    Raises:
+        StoreError: it cannot be used.
+    """
+    opening = asyncio.create_task(asyncio.to_thread(SqliteDriver, path), name="opening the store")
+    try:
+        return await _to_its_end(opening)
+    except asyncio.CancelledError:
+        if opening.exception() is None:
+            await opening.result().close()
+        raise
 
 
 async def _take(path: Path, ours: Leader, standing_by: StandingBy) -> int:
