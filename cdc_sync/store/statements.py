@@ -12,7 +12,7 @@
 | `@each(ids) i`, `i.value` | `json_each`                 | `unnest`                        |
 | `@each_pair(keys) k`, `k.first`, `k.second` | pairs of a JSON list | the rows of two arrays |
 | `JOIN @found t a WHERE …`, on one line | `JOIN t AS a ON …` | `LATERAL`: see decision 18 |
-| `FROM @rows`, `x.id` | nothing, and a parameter: one row is written at a time | unnested arrays |
+| `FROM @rows`, `x.id` | the rows of a JSON list             | unnested arrays                 |
 | `INSERT INTO @t @given` | the columns of its head, and their values | the same                |
 
 A statement for many rows names its columns and their types: `-- name: remove(watch text, application_id text)`.
@@ -43,9 +43,6 @@ _Columns = tuple[tuple[str, str], ...]
 
 _HEAD = re.compile(r"^-- name: (@?\w+)(?:\((.*)\))?\s*$", re.MULTILINE)
 _COMMENT = re.compile(r"^--.*\n?", re.MULTILINE)
-
-_ROWS = re.compile(r",\s*@rows\b|@rows,|\bFROM @rows\b(?!,)")
-_COLUMN = re.compile(r"\bx\.(\w+)")
 
 _REWRITES: dict[Database, Mapping[str, str]] = {
     "sqlite": {
@@ -142,11 +139,12 @@ def _rendered(body: str, columns: _Columns, database: Database) -> Statement:
     names, values = ", ".join(name for name, _ in columns), ", ".join(f"x.{name}" for name, _ in columns)
     body = body.replace("@given", f"({names}) SELECT {values} FROM @rows WHERE TRUE")  # noqa: S608 - our own
     if database == "sqlite":
-        places = {name: f"?{place}" for place, (name, _) in enumerate(columns, start=1)}
-        body = _COLUMN.sub(lambda column: places[column[1]], _ROWS.sub("", body))
+        given = ", ".join(f"json_extract(value, '$[{place}]') AS {name}" for place, (name, _) in enumerate(columns))
+        rows = f"(SELECT {given} FROM json_each(?1)) AS x"  # noqa: S608 - our own
     else:
         arrays = ", ".join(f":{name}::{kind}[]" for name, kind in columns)
-        body = body.replace("@rows", f"unnest({arrays}) AS x ({names})")
+        rows = f"unnest({arrays}) AS x ({names})"
+    body = body.replace("@rows", rows)
     for pattern, replacement in _REWRITES[database].items():
         body = re.sub(pattern, replacement, body)
     return Statement(body, columns)

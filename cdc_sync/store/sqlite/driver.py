@@ -20,6 +20,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
 from cdc_sync.store.clock import Clock
 from cdc_sync.store.driver import Access, Driver, Row, RunGroup
+from cdc_sync.store.encoding import as_json
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import LOOKS_EVERY, Lead, Leader, Standby, StandingBy, begin_to_lead, held, leader_in
 from cdc_sync.store.sqlite.schema import connect, guarded, holder_of, lock_path, translating, try_lock
@@ -49,9 +50,8 @@ class SqliteTransaction:
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """See `Transaction`."""
-        statement = _STATEMENTS[name].text
-        for row in rows:
-            self.connection.execute(statement, row)
+        if rows:
+            self.connection.execute(_STATEMENTS[name].text, [as_json(rows)])
 
 
 def _finished(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -10,7 +10,7 @@ from cdc_sync.store.sqlite.schema import connect
 from cdc_sync.store.statements import statements
 
 
-def steps_of(folder: Path, name: str, parameters: Mapping[str, object] | Sequence[None]) -> list[str]:
+def steps_of(folder: Path, name: str, parameters: Mapping[str, object] | Sequence[str]) -> list[str]:
     """The steps of a statement's plan."""
     with closing(connect(folder / "state.db")) as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {statements('sqlite')[name].text}", parameters)
@@ -19,8 +19,7 @@ def steps_of(folder: Path, name: str, parameters: Mapping[str, object] | Sequenc
 
 def through_all(steps: list[str]) -> list[str]:
     """Those that go through all of a table."""
-    values = ("SCAN x", "VIRTUAL TABLE", "CONSTANT ROW", "VALUES CLAUSE")
-    return [step for step in steps if step.startswith("SCAN") and not any(value in step for value in values)]
+    return [step for step in steps if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
 
 
 @pytest.mark.parametrize("name", ["compare", "before", "current", "known_elsewhere"])
@@ -72,7 +71,7 @@ _OF_RECORDS = [
 
 @pytest.mark.parametrize("name", _OF_RECORDS)
 def test_a_row_is_written_by_its_key(tmp_path: Path, name: str) -> None:
-    steps = steps_of(tmp_path, name, [None] * len(statements("sqlite")[name].columns))
+    steps = steps_of(tmp_path, name, ["[]"])
 
     assert [step for step in steps if step.startswith("SEARCH")]
     assert through_all(steps) == []
