@@ -266,13 +266,13 @@ class TestContainers:
 
 
 def wait_for_clock(daemon: DaemonProcess, seconds: int) -> None:
-    """Wait until its log is dated so many seconds ahead."""
+    """Wait until its clock is so many seconds ahead."""
 
     def is_ahead() -> bool:
-        ahead = datetime.fromisoformat(daemon.events[-1]["timestamp"]) - datetime.now(UTC)
+        ahead = daemon.date - datetime.now(UTC)
         return abs(ahead.total_seconds() - seconds) < MINUTE / 4
 
-    daemon.wait_until(is_ahead, f"a line dated {seconds} s ahead")
+    daemon.wait_until(is_ahead, f"a clock {seconds} s ahead")
 
 
 def container() -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -263,6 +265,12 @@ class DaemonProcess:
             f"http://{self._admin}{path}", headers={"Authorization": f"Bearer {token or self._token}"}
         )
         return _answer(request)
+
+    @property
+    def date(self) -> datetime:
+        """What its clock says, by a reply's date."""
+        with urllib.request.urlopen(f"http://{self._admin}/healthz", timeout=PATIENCE) as reply:
+            return parsedate_to_datetime(reply.headers["Date"])
 
     def post(self, path: str, **form: str) -> tuple[int, str]:
         """Status and text of a form's request to the admin server, with its token."""
