@@ -10,7 +10,7 @@ import platform
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -131,7 +131,7 @@ async def begin_to_lead(driver: Driver, ours: Leader) -> Leader:
 
     async def work(transaction: Transaction) -> None:
         await transaction.run("forget_leader")
-        await transaction.write("lead", [(1, *astuple(leader))])
+        await transaction.run("lead", **asdict(leader))
 
     await driver.transact(work)
     return leader

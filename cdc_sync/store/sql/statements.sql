@@ -343,8 +343,9 @@ SELECT holder, host, process, place, since, lease, beat, backend, configuration,
 -- name: forget_leader
 DELETE FROM @leader;
 
--- name: lead(one integer, holder text, host text, process integer, place text, since bigint, lease float8, beat bigint, backend integer, configuration text, stopped boolean)
-INSERT INTO @leader @given;
+-- name: lead
+INSERT INTO @leader (one, holder, host, process, place, since, lease, beat, backend, configuration, stopped)
+VALUES (1, :holder, :host, :process, :place, :since, :lease, :beat, :backend, :configuration, :stopped);
 
 -- name: stop_leading
 UPDATE @leader SET stopped = TRUE WHERE holder = :holder;
