@@ -105,6 +105,7 @@ class Database:
     Attributes:
         name: in the configuration; "" for the section `database`.
         section: the one with its `dsn`, for messages.
+        holds_store: whether the store is in it, too.
         failure: why no watch can have sessions.
         try_at: when they retry after it, by the event loop's clock.
         sweeping: the turns to sweep.
@@ -115,9 +116,16 @@ class Database:
     """
 
     def __init__(
-        self, dsn: str, store: Store, size: int = POOL_SIZE, name: str = "", section: str = "database"
+        self,
+        dsn: str,
+        store: Store,
+        size: int = POOL_SIZE,
+        name: str = "",
+        section: str = "database",
+        *,
+        holds_store: bool = False,
     ) -> None:
-        self.store, self.name, self.section = store, name, section
+        self.store, self.name, self.section, self.holds_store = store, name, section, holds_store
         self.failure: Exception | None = None
         self.try_at = 0.0
         self.sweeping = asyncio.Semaphore(SWEEPS_AT_ONCE)

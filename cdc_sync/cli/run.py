@@ -10,6 +10,7 @@ from cdc_sync import event_loop, signals
 from cdc_sync.cli.context import configured, say, say_lines, suspicious
 from cdc_sync.config import Config, ConfigurationError, undecided
 from cdc_sync.core.events import CallEnded, LeadTaken
+from cdc_sync.core.visible import visible
 from cdc_sync.daemon.logs import LOGGER, configure, handlers
 from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.running import Daemon, run_once
@@ -51,6 +52,9 @@ def run(
             f"{result.calls['acknowledged']} {verb}, {result.calls['retry']} to try again, {result.calls['dead']} "
             f"given up; {result.pending} pending, {result.held} held, {result.dead} dead letters"
         )
+        if result.failed:
+            for name, message in result.conditions.items():
+                say(visible(f"{name}: {message}"), err=True)
         raise typer.Exit(1 if result.failed else 0)
     process = Process(config, consumers, say_lines, dry_run=dry_run)
     event_loop.run(Daemon(process, read, log).run())

@@ -94,7 +94,7 @@ class Leading:
         self.store = store = lead.store
         store.operation.observe = process.emit
         self._process = process
-        self._over = process.over
+        self._over = over = process.over
         self._lead = lead
         self._config = config
         self._tenants = tenants
@@ -113,7 +113,7 @@ class Leading:
         )
         self.watches = Watches(process, store, config, self.sender, self._begin)
         process.hand_events_to(self.handlers)
-        lead.holding.add_done_callback(lambda _: self._over.set())
+        lead.holding.add_done_callback(lambda _: over.set())  # which keeps nothing else of this alive
 
     def handlers(self) -> Handlers:
         """Let a watch send, or not; see the module's text."""

@@ -62,7 +62,7 @@ class Notices:
     async def look(self) -> None:
         """Send what is new, if a message may be sent now."""
         process, clock = self._process, asyncio.get_running_loop().time
-        now, config = {**of_conditions(process.conditions), **of_counts(process.counts)}, process.config
+        now, config = {**of_conditions(process.conditions), **self._decisions()}, process.config
         begun = [text for name, text in now.items() if name not in self._sent] + self._happened
         over = [text for name, text in self._sent.items() if name not in now]
         if not (begun or over) or clock() < self._next_at or config.notify == Notify():
@@ -70,6 +70,13 @@ class Notices:
         self._sent, self._happened, self._next_at = now, [], clock() + self._every
         message = _message(config.admin.title, begun=begun, over=over, now=list(now.values()))
         await self._send(config.notify, json.dumps(message).encode())
+
+    def _decisions(self) -> Matters:
+        """What a person has to decide; only a leader knows what became of it."""
+        counts = self._process.counts
+        if counts is not None:
+            return of_counts(counts)
+        return {name: text for name, text in self._sent.items() if name.startswith(("held ", "dead "))}
 
     async def _send(self, receiver: Notify, body: bytes) -> None:
         """Hand over a message; report a failure."""

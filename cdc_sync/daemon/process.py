@@ -27,7 +27,7 @@ class Process:
 
     Attributes:
         show: gets the calls of a dry run.
-        counts: what the store had of each watch when it last answered.
+        counts: what the store had of each watch when it last answered; None while this process does not lead.
         conditions_changed: set when one begins, ends or changes.
         over: set when the present stage, a wait for the lead or a lead with one configuration, is to end.
         stopping: set when the process is to end.
@@ -45,7 +45,7 @@ class Process:
         self.metrics = EventMetrics()
         self.conditions: Conditions = conditions.NONE
         self.conditions_changed = asyncio.Event()
-        self.counts: Mapping[str, WatchCounts] = {}
+        self.counts: Mapping[str, WatchCounts] | None = None
         self.over = asyncio.Event()
         self.stopping = asyncio.Event()
         self._consumers = *consumers, self.metrics.handlers

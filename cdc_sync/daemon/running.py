@@ -24,6 +24,7 @@ from cdc_sync import __version__, signals
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core import conditions, events
+from cdc_sync.core.conditions import Conditions
 from cdc_sync.core.content import iso
 from cdc_sync.core.events import Consumer, Event, Handlers
 from cdc_sync.core.failures import StoreError
@@ -46,7 +47,7 @@ _TRIES_EVERY = 1.0
 """Seconds between such tries."""
 
 _BEATS_EVERY = 1.0
-"""Seconds between heart beats: far less than any watchdog's."""
+"""Seconds between heart beats: a watchdog needs some."""
 
 
 class Daemon:
@@ -164,7 +165,7 @@ class Daemon:
                 await lead.store.delivery.begin_sending()
                 await self._lead_as_configured(lead, events.Reloaded)
         finally:
-            process.conditions = conditions.NONE
+            process.conditions, process.counts = conditions.NONE, None
 
     async def _lead_as_configured(self, lead: Lead, began: Callable[[tuple[str, ...]], Event]) -> None:
         process = self._process
@@ -282,10 +283,12 @@ class OnceResult:
     Attributes:
         calls: by outcome (acknowledged, retry, dead, also without a call).
         failed: whether a watch could not catch up, or a due entry could not be delivered.
+        conditions: what is wrong.
     """
 
     calls: Counter[str]
     failed: bool
+    conditions: Conditions
     pending: int
     held: int
     dead: int
@@ -320,6 +323,7 @@ async def _work_once(process: Process, lead: Lead, calls: Counter[str]) -> OnceR
     return OnceResult(
         calls,
         bool(failed or found.refused or found.unasked or calls["retry"] or calls["dead"]) or await _is_refused(store),
+        process.conditions,
         pending=sum(of.pending for of in counts),
         held=sum(of.held for of in counts),
         dead=sum(of.dead for of in counts),

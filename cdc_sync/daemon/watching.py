@@ -43,8 +43,9 @@ Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 def make_database(config: Config, name: str, store: Store) -> Database:
     """A database of the ATS, not connected yet."""
-    of = config.all_databases[name]
-    return Database(of.dsn.get_secret_value(), store, of.pool, name, config.section_of(name))
+    of, section = config.all_databases[name], config.section_of(name)
+    holds_store = config.state.backend == "postgres" and config.state.dsn is None
+    return Database(of.dsn.get_secret_value(), store, of.pool, name, section, holds_store=holds_store)
 
 
 class WatchWorker:
@@ -61,7 +62,12 @@ class WatchWorker:
         self._next_sweep_from = 0.0
 
     async def run(self) -> None:
-        """Work for ever; wait while a database, a store or the system refuses."""
+        """Work for ever; wait while a database, a store or the system refuses.
+
+        Raises:
+            AnotherDatabaseError: the database has the store in it, whose session may be in a copy: the process begins
+                anew.
+        """
         while True:
             try:
                 await self._work()
@@ -70,6 +76,8 @@ class WatchWorker:
             except (SourceError, StoreError, OSError) as error:
                 self._failures += 1
                 database = self._parts.database
+                if database.holds_store and isinstance(error, AnotherDatabaseError):
+                    raise
                 if error is database.failure:  # all of its watches try again together
                     wait = database.try_at - asyncio.get_running_loop().time()
                 else:
