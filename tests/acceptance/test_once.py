@@ -34,6 +34,15 @@ def test_one_run_catches_up_delivers_and_ends(installation: Installation) -> Non
     assert len(installation.hellowork.calls) == 4
 
 
+def test_a_database_that_cannot_be_reached_is_named_whatever_the_log_says(notify: Installation) -> None:
+    notify.configure(log={"level": "error"})
+
+    failed = notify.run("run", "--once", variables={"ATS_DSN": "host=127.0.0.1 port=1 user=nobody dbname=none"})
+
+    assert failed.code == 1
+    assert "127.0.0.1" in failed.stderr
+
+
 def test_a_dry_run_shows_the_calls_and_changes_nothing(notify: Installation) -> None:
     for name in ("changed", "deleted"):
         notify.add(f"hw-{name}")

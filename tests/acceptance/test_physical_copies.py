@@ -49,3 +49,17 @@ def test_a_physical_copy_is_refused_until_it_is_adopted(
         assert on_own_server.hellowork.told("hw-1") == [("TESTED", JOB)]
         assert on_own_server.run("run", "--once").code == 1
         assert on_own_server.run("adopt-database", "--yes", variables=there).code == 0
+
+
+def test_a_daemon_whose_store_is_in_a_copy_ends(on_own_server: Installation, restartable_server: Server) -> None:
+    """It could go on with the copy's store, while its watch is back at the original."""
+    on_own_server.share_store()
+    assert on_own_server.run("run", "--once").code == 0
+    with standby_of(restartable_server) as copy:
+        copy.promote()
+        with (
+            patch.dict(on_own_server.variables, login(on_own_server, copy.dsn)),
+            on_own_server.daemon(ready=False) as daemon,
+        ):
+            assert daemon.wait() == 1
+            assert "a physical copy" in daemon.tail

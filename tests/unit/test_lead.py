@@ -1,6 +1,8 @@
 """A lead and its parts: which watches may send, conditions, pruning, tenants, credentials, and the heart beat."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -28,11 +30,25 @@ from cdc_sync.core.events import (
 from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon import chores
 from cdc_sync.daemon.chores import Tenants, save_conditions
+from cdc_sync.daemon.leading import Leading
 from cdc_sync.daemon.process import unless
 from cdc_sync.daemon.running import Daemon
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.event_loop import end
+
+
+async def test_after_a_reload_nothing_keeps_the_former_parts_alive() -> None:
+    process = a_process(a_config(), lambda _: None)
+    async with a_lead(process) as leading:
+        former = weakref.ref(leading)
+        process.over = asyncio.Event()
+        lead, tenants = leading._lead, leading._tenants
+        del leading
+        Leading(process, lead, process.config, tenants)
+        gc.collect()
+
+        assert former() is None
 
 
 class UnforeseenError(Exception):

@@ -80,6 +80,16 @@ async def test_a_command_gets_the_message_and_no_variables_of_ours(
     assert told.reported == []
 
 
+async def test_who_leads_no_more_does_not_say_what_became_of_decisions(webhook: Webhook) -> None:
+    told = Told(url=webhook.url)
+    await told.look(**{WATCH: WatchCounts(held=15)})
+    told.process.counts = None
+
+    await told.notices.look()
+
+    assert len(webhook.messages) == 1
+
+
 async def test_what_happens_within_a_minute_is_one_message(webhook: Webhook) -> None:
     told = Told(every=0.5, url=webhook.url)
     await told.look(**{WATCH: WatchCounts(held=15)})
