@@ -35,6 +35,9 @@ _CHANGES = frozenset({"notify", "poll", "sweep"})
 _QUEUED: Mapping[EntryState, events.Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
 _OUTCOMES: Mapping[Decision, events.Outcome] = {"cancel": "cancelled", "adopt": "adopted"}
 
+MOST_CAPTURED = 20_000
+"""The number of names from which `Intake.captured_meanwhile` is incomplete."""
+
 
 class Intake:
     """Reads one watch's rows, applies them, and reports the results.
@@ -47,7 +50,8 @@ class Intake:
         watched: the lookout's part.
         seen: its last examined state.
         shape_of_digests: what a row's digest depends on beside the data: see `shape`.
-        unnamed: the applications that a sweep repairs, without those that others have applied meanwhile.
+        captured_meanwhile: keys and applications that others than the sweep have applied since it began with a page,
+            up to `MOST_CAPTURED`, then not all of them; None if no sweep runs.
         suspected: set when a deletion is suspected.
         skipped: unreportable rows in the store: each is reported once.
         table: whether it is still the same.
@@ -70,7 +74,7 @@ class Intake:
         self.requests = 0
         # Another version may interpret rows differently.
         self.shape_of_digests = f"{__version__} {shape(self.reader.statements.by_keys.following.rows, parts.rules)}"
-        self.unnamed: set[str] = set()
+        self.captured_meanwhile: set[Key | str] | None = None
         self.suspected = asyncio.Event()
         self.skipped: dict[Key, str] = {}
         self.table = TenantTable(parts, mapping.facts, sessions.pool)
@@ -179,9 +183,11 @@ class Intake:
                 suspected=applied.suspected | second.suspected,
                 written=applied.written or second.written,
             )
-        # Not before: a sweep's repair that begins meanwhile must find them too.
-        if batch.origin != "sweep":
-            self.unnamed.difference_update(batch.application_ids, [each.application_id for each in resolved])
+        # Not before: a sweep's page that begins meanwhile must find them too.
+        captured = None if batch.origin == "sweep" else self.captured_meanwhile
+        if captured is not None and len(captured) < MOST_CAPTURED:
+            captured.update(batch.gone, batch.application_ids, (row.key for row in batch.observations))
+            captured.update(key for each in (*batch.resolved, *resolved) for key in each.keys)
         return applied
 
     async def _apply_once(self, batch: Batch) -> Applied:

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
+import psycopg
 from psycopg import sql
+from psycopg_pool import PoolTimeout
 
 from cdc_sync.ats.connection import Pool, rows_of, with_position
 from cdc_sync.ats.errors import SourceError
@@ -141,6 +143,7 @@ class Bell:
         # The present window, and the rate in the one before.
         self._since, self._changes, self._before = clock(), 0, 0.0
         self._renew_at = clock()
+        self._is_new = True
 
     async def count(self, changes: int) -> None:
         """Count changes that were read, and disarm the bell before more of them ring."""
@@ -170,8 +173,10 @@ class Bell:
         return max(self._before, self._changes / WINDOW)
 
     async def silence(self) -> None:
-        """Unset the bells of earlier versions: so they neither ring nor take a watch for abandoned."""
-        await self._pool.fetch(_BELL["silence"], (), "silencing earlier versions' bells")
+        """Unset the bells of earlier versions, once: so they neither ring nor take a watch for abandoned."""
+        if self._is_new:
+            await self._pool.fetch(_BELL["silence"], (), "silencing earlier versions' bells")
+            self._is_new = False
 
     async def disarm(self) -> None:
         """Disarm it."""
@@ -318,7 +323,13 @@ class Lookout:
     async def _attempt(self, work: Callable[[], Awaitable[None]], whom: Callable[[Watched], bool]) -> None:
         """Do some work; the watches that rely on it get its error."""
         try:
-            await work()
+            try:
+                await work()
+            except SourceError as error:
+                # Again if its connection was lost, or a sequence was dropped meanwhile.
+                if not isinstance(error.__cause__, psycopg.Error) or isinstance(error.__cause__, PoolTimeout):
+                    raise
+                await work()
         except (SourceError, OSError) as error:
             for one in filter(whom, list(self._watched.values())):
                 one.fail(error)

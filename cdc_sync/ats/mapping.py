@@ -5,9 +5,13 @@ extra fields as JSON. A naive timestamp is in the watch's time zone: in the hour
 means the second one; in the hour skipped in spring it moves forward.
 
 By its digest a sweep finds a row unchanged (decision 15): 64 bits of all that its reading depends on, and of the
-caller's `shape`, which stands for the rules. A page of digests is a JSON text, which goes to the store unchanged. It
-has an element for each row in scope with an id or a URL, in key order: sixteen hexadecimal digits and the row's key, as
-the store writes it (`store.encoding.key_text`), or `?`, if the row must be read.
+caller's `shape`, which stands for the rules. A page of digests is a JSON text, which goes to the store unchanged. Its
+elements, in key order, are:
+
+- sixteen hexadecimal digits and the row's key, as the store writes it (`store.encoding.key_text`): to be compared;
+- `n`: no row of HelloWork's, for it has no id;
+- `o` and a JSON array of the row's key and its application's id: out of scope;
+- `?`: unknown, to be read.
 """
 
 import json
@@ -159,14 +163,18 @@ class Mapping:
         return composed("(coalesce({}, '') OPERATOR(pg_catalog.=) '')", trimmed)
 
     def digests_element(self) -> sql.Composed:
-        """A row's element in a page of digests, NULL if it has none; the parameter is the shape."""
+        """A row's element in a page of digests; the parameter is the shape."""
         parts = [composed("pg_catalog.to_json({})::text", text) for text in self.key_texts]
         listed = sql.SQL(" {join} ',' {join} ".format(join=_JOIN.as_string())).join(parts)
         key = composed("('[' {join} {} {join} ']')", listed, join=_JOIN)
         has_no_id, has_no_url = map(self.is_none, (self.watch.columns.application_id, self.watch.columns.status_url))
+        digest = composed("{} {join} {}", self.digest, key, join=_JOIN)
+        if self.watch.where:
+            named = composed("pg_catalog.json_build_array({}, {})::text", key, self.expressions[APPLICATION_ID])
+            out_of_scope = composed("CASE WHEN {} THEN '?' ELSE 'o' {join} {} END", has_no_id, named, join=_JOIN)
+            digest = composed("CASE WHEN NOT {} THEN {} ELSE {} END", self.scope, out_of_scope, digest)
         # A key whose value has no text cannot be compared.
-        digest = composed("coalesce({} {join} {}, '?')", self.digest, key, join=_JOIN)
-        return composed("CASE WHEN {} AND NOT ({} AND {}) THEN {} END", self.scope, has_no_id, has_no_url, digest)
+        return composed("coalesce(CASE WHEN {} AND {} THEN 'n' ELSE {} END, '?')", has_no_id, has_no_url, digest)
 
     def key(self, columns: Sequence[Any]) -> Key:
         """The key of a fetched row."""
@@ -176,8 +184,13 @@ class Mapping:
 def keys_of(digests: str, places: list[int]) -> list[Key] | None:
     """The keys of some elements of a page of digests; None if one has none."""
     elements: list[str] = json.loads(digests)
-    found = [elements[place] for place in places]
-    return None if "?" in found else [tuple(json.loads(each[DIGEST_LENGTH:])) for each in found]
+    texts: list[str] = []
+    for place in places:
+        kind = elements[place][0]
+        if kind in {"?", "n"}:
+            return None
+        texts.append(json.loads(elements[place][1:])[0] if kind == "o" else elements[place][DIGEST_LENGTH:])
+    return [tuple(json.loads(text)) for text in texts]
 
 
 def _table(facts: TableFacts) -> sql.Composed:

@@ -114,12 +114,14 @@ class Session:
     async def listen(self, watch: str, ring: Callable[[], None], proved: Callable[[float], None]) -> None:
         """Call `ring` at each of the watch's notifications while `hold` runs, and now, for changes before LISTEN.
 
-        `proved` gets, at each proof, the used share of the server's NOTIFY queue.
+        `proved` gets, now and at each proof, the used share of the server's NOTIFY queue.
         """
         async with self._turn(), asking(_HOLDING, within=ANSWERS_WITHIN):
             await self.connection.execute(f"LISTEN {CHANNEL}")
+            usage = await self.prove()
         self._listeners[watch] = ring, proved
         ring()
+        proved(usage)
 
     def stop_listening(self, watch: str) -> None:
         """Stop calling `ring` for the watch."""

@@ -126,8 +126,7 @@ class Statements:
         elements = self.select(element, *(composed("{} AS {}", text, name) for text, name in keys))
         # Aggregates see a sorted subquery's rows in its order (PostgreSQL, "Aggregate Functions").
         last = [composed("(pg_catalog.array_agg(page.{}))[pg_catalog.count(*)]", name) for name in self._names]
-        listed = "pg_catalog.json_agg(page.element) FILTER (WHERE page.element IS NOT NULL)::text"
-        page = f"SELECT {listed}, pg_catalog.count(*), {{}}, {{}} FROM ({{}} {{}}) AS page"  # noqa: S608 - our own
+        page = "SELECT pg_catalog.json_agg(page.element)::text, pg_catalog.count(*), {}, {} FROM ({} {}) AS page"
         return [composed(page, CLOCK, last, elements, each) for each in _pages(self._mapping)]
 
     def _key_is_given(self) -> sql.Composable:

@@ -2,8 +2,8 @@
 
 It walks the table in key order. When the capture has caught up, a row that still differs as the page had it is read
 again and applied. It was missed if the capture does not name it by then: then it is counted by cause, unless a sweep
-was requested for it (`Intake.requests`). A bitmap marks each record that was met; an unmarked live record's row is read
-by its key, and applied: it is gone, out of scope, or has another key.
+was requested for it (`Intake.requests`). A bitmap marks each record that was met; an unmarked live record is a
+suspected deletion.
 
 **Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). Rows with the digest of the record's last
 verification are not read, except those with a pending entry, and all rows of a page on which an expression fails.
@@ -16,13 +16,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from cdc_sync.ats.capture import Capture
+from cdc_sync.ats.intake import MOST_CAPTURED
 from cdc_sync.ats.mapping import keys_of
 from cdc_sync.ats.reading import Digests, Page, Read
-from cdc_sync.core.batch import Batch, different
+from cdc_sync.core.batch import Batch, Resolved, different
 from cdc_sync.core.diff import Decision, Enqueue
 from cdc_sync.core.events import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, completed
-from cdc_sync.core.rows import Ignored, Key, Observation, Reportable
+from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
 
 
 def mark(marks: bytearray, met: Iterable[int]) -> None:
@@ -52,26 +53,33 @@ class Sweep:
         self._at = 0
         self._marks = bytearray()
         self._repaired: Counter[str] = Counter()
+        self._skipped: set[Key] = set()
+        # See `Intake.captured_meanwhile`.
+        self._captured: set[Key | str] = set()
         self._began = time.monotonic()
         self.worked = 0.0
 
     async def run(self) -> SweepDone:
         """Compare everything once; may raise `SourceError` and `StoreError`."""
         intake = self._intake
-        requests = intake.requests
-        # Records made later come from a row that was read.
-        last = await intake.store.capture.highest_number()
-        self._marks = bytearray((last >> 3) + 1)
-        self._at = intake.store.driver.clock.for_people()
-        after = await self._compare_page(None)
-        while after is not None:
-            after = await self._compare_page(after)
-        await self._find_gone(last)
-        skipped = list(intake.skipped)
-        for first in range(0, len(skipped), self._steps.read):
-            await intake.keys(dict.fromkeys(skipped[first : first + self._steps.read], self._at), "sweep")
-        intake.requests -= requests
-        await intake.compared()
+        skipped_before, requests = set(intake.skipped), intake.requests
+        try:
+            # Records made later come from a row that was read.
+            last = await intake.store.capture.highest_number()
+            self._marks = bytearray((last >> 3) + 1)
+            self._at = intake.store.driver.clock.for_people()
+            after = await self._compare_page(None)
+            while after is not None:
+                after = await self._compare_page(after)
+            await self._find_gone(last)
+            stale = (skipped_before & intake.skipped.keys()) - self._skipped
+            if stale:
+                async with intake.lock:
+                    await intake.apply(intake.batch("sweep")._replace(gone=dict.fromkeys(stale, self._at)))
+            intake.requests -= requests
+            await intake.compared()
+        finally:
+            intake.captured_meanwhile = None
         self._note_progress()
         done = SweepDone(self._watch, self._rows, self.worked, dict(self._repaired))
         intake.observe(done)
@@ -80,8 +88,12 @@ class Sweep:
     def _note_progress(self) -> None:
         self.worked = time.monotonic() - self._began
 
+    def _begin_page(self) -> None:
+        self._captured = self._intake.captured_meanwhile = set()
+
     async def _compare_page(self, after: Key | None) -> Key | None:
         """Compare the next page; returns where the one after it begins."""
+        self._begin_page()
         reader = self._intake.reader
         page: Digests | Page | None = await reader.digests(after, self._steps.compared, self._shape)
         if isinstance(page, Digests) and await self._pass_over(page):
@@ -108,6 +120,14 @@ class Sweep:
         mark(self._marks, numbers)
         return True
 
+    async def _count(self, repaired: Mapping[str, int]) -> None:
+        """Count repairs; an interruption before this loses the count, and no repair."""
+        if repaired:
+            if self._intake.requests:
+                repaired = {ASKED_FOR: sum(repaired.values())}
+            self._repaired.update(repaired)
+            await self._intake.store.operation.add_repairs(self._watch, repaired)
+
     async def _compare(self, read: Read) -> None:
         """Mark known records, and repair the rows that differ."""
         rows = self._intake.interpreted(read)
@@ -115,6 +135,7 @@ class Sweep:
         rows = [completed(row, known.get(row.application_id or "")) for row in rows]
         mark(self._marks, (each.number for each in known.values()))
         different = self._different(rows, known)
+        self._skipped.update(row.key for row in rows if isinstance(row, Unreportable))
         if different:
             await self._repair([row for row in rows if row.key in different])
         verified = [found for row in rows if row.key not in different and (found := _verified(row, known)) is not None]
@@ -130,51 +151,69 @@ class Sweep:
         ids = [row.application_id for row in rows if row.application_id is not None]
         return await self._intake.store.capture.known(self._watch, ids) if ids else {}
 
-    async def _repair(self, rows: Sequence[Observation]) -> None:
-        """Let the capture catch up; read again and apply the rows that still differ."""
-        self._intake.unnamed = {row.application_id for row in rows if row.application_id is not None}
+    async def _repair(self, rows: list[Observation]) -> None:
+        """Let the capture catch up; read again and apply the rows that still differ, and count the missed ones."""
+        repaired = Counter[str]()
         await self.catch_up()
         different = self._different(rows, await self._known(rows))
         rows = [row for row in rows if row.key in different]
         deleted = {row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted}
-        await self._apply({row.key: row.changed_at for row in rows}, "deleted", deleted)
-
-    async def _apply(self, times: Mapping[Key, int], end: str, ended: set[str]) -> None:
-        """Read and apply rows, and count what the capture missed, by its cause: `end` of suspected ones of `ended`.
-
-        An interruption before this counts loses the count, and no repair.
-        """
-        intake, repaired = self._intake, Counter[str]()
-        parts = await intake.keys(times, "sweep")
+        parts = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
         if any(applied.written for applied in parts):
             await self.catch_up()  # the capture names by now what it has not missed
+        missed = self._missed({row.application_id: row.key for row in rows if row.application_id is not None})
         for applied in parts:
-            found = [result.decision for result in applied.results if result.application_id in intake.unnamed]
+            found = [result.decision for result in applied.results if result.application_id in missed]
             repaired.update(cause for decision in found for cause in _causes(decision))
             # No result counts them before their grace.
-            repaired[end] += len(applied.suspected & intake.unnamed & ended)
-        if total := repaired.total():
-            counted = {ASKED_FOR: total} if intake.requests else dict(+repaired)
-            self._repaired.update(counted)
-            await intake.store.operation.add_repairs(self._watch, counted)
+            repaired["deleted"] += len(applied.suspected & missed & deleted)
+        await self._count(+repaired)
+
+    def _missed(self, keys: Mapping[str, Key]) -> set[str]:
+        """Those of these applications of which nothing else has been applied since the page began."""
+        if len(self._captured) >= MOST_CAPTURED:
+            return set()  # any of them may be
+        return {id_ for id_, key in keys.items() if self._captured.isdisjoint((id_, key))}
+
+    async def _absent(self, unmet: list[str]) -> dict[str, Key]:
+        """The unmet applications with a row that seems gone, each with its key.
+
+        A row whose key moved to the part done, or behind the end, is not met either.
+        """
+        store = self._intake.store
+        known = await store.capture.known(self._watch, unmet)
+        found = (await self._intake.reader.by_key({before.key for before in known.values()})).rows
+        there = {interpret(row, self._intake.rules, 0).application_id for row in found}
+        unreadable = {row.key for row in found if row.unreadable is not None}
+        absent = {id_: each for id_, each in known.items() if id_ not in there and each.key not in unreadable}
+        if not absent:
+            return {}
+        await self.catch_up()
+        after = await store.capture.known(self._watch, list(absent))
+        suspected = await store.capture.suspected(self._watch, list(absent))
+        return {id_: now.key for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected}
 
     async def _find_gone(self, last: int) -> None:
-        """Look for the rows of unmet live records."""
+        """Suspect unmet live records."""
         store, steps = self._intake.store.capture, self._steps
         async for unmet in store.unmet(self._watch, bytes(self._marks), last, steps.searched):
+            self._note_progress()
             # In smaller parts, as what is known of each is as large as its row.
             for first in range(0, len(unmet), steps.confirmed):
-                await self._look_for(unmet[first : first + steps.confirmed])
+                await self._suspect(unmet[first : first + steps.confirmed])
                 self._note_progress()
 
-    async def _look_for(self, unmet: list[str]) -> None:
-        """Let the capture catch up; apply what stands under the keys of unmet applications, if anything."""
-        store, self._intake.unnamed = self._intake.store.capture, set(unmet)
-        await self.catch_up()
-        suspected = await store.suspected(self._watch, unmet)
-        known = await store.known(self._watch, unmet)
-        keys = [each.key for id_, each in known.items() if id_ not in suspected]
-        await self._apply(dict.fromkeys(keys, self._at), "gone", set(unmet if self._sees_deletions else ()))
+    async def _suspect(self, unmet: list[str]) -> None:
+        self._begin_page()
+        absent = await self._absent(unmet)
+        gone = [Resolved(id_, self._at, None) for id_ in absent]
+        async with self._intake.lock:
+            applied = await self._intake.apply(self._intake.batch("sweep")._replace(resolved=gone))
+        if applied.suspected:
+            await self.catch_up()
+        missed = applied.suspected & self._missed(absent)
+        if missed and self._sees_deletions:
+            await self._count({"gone": len(missed)})
 
 
 def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:

@@ -85,9 +85,9 @@ class Capture(Role):
         return {id_: content for id_, content in found.items() if id_ not in with_entry}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
-        """A number for each element of a page of digests (`ats.mapping`), in order.
+        """A number for each row of a page of digests (`ats.mapping`), in order.
 
-        The record's, if it was verified with this digest and has no entry; else -1: the row must be read.
+        The record's, if it was verified with this digest and has no entry. 0: nothing to do. -1: read it.
         """
         found: list[int] = json.loads(await self.driver.value("compare", watch=watch, digests=digests) or "[]")
         return found

@@ -44,8 +44,6 @@ def test_all_is_well_before_the_first_start_and_beside_the_daemon(installation: 
 
 def the_metrics_follow_the_work(daemon: DaemonProcess, installation: Installation) -> None:
     """Two calls were made; these samples only the daemon's work can make."""
-    if installation.mode == "notify":
-        daemon.wait_until(lambda: "notify_queue_usage_ratio{" in daemon.get("/metrics")[1], "the queue's usage")
     lines = [line.rsplit(" ", 1) for line in daemon.get("/metrics")[1].splitlines() if not line.startswith("#")]
     samples = {name: float(value) for name, value in lines}
     of_watch = '{watch="applications"}'

@@ -437,21 +437,6 @@ async def test_a_row_that_changed_is_read_until_it_is_told(ats: Ats, open_rig: O
         assert reads.keys == set()
 
 
-async def test_a_row_that_leaves_the_scope_unseen_and_comes_back_is_found(ats: Ats, open_rig: OpenRig) -> None:
-    fill(ats, NUMBER)
-    async with open_rig(install=False, where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}) as rig:
-        reads = Reads(rig)
-        for notes, in_scope in (("internal", False), (None, True)):
-            update(ats, 3, notes=notes)
-
-            assert (await reads.sweep()).repaired == {}
-
-            assert reads.keys == {"3"}
-            assert (await rig.store.capture.known(WATCH, ["a3"]))["a3"].in_scope is in_scope
-        update(ats, 3, status="hired")
-        assert (await reads.sweep()).repaired == {"status": 1}
-
-
 async def test_a_change_that_was_told_and_is_undone_unseen_is_found(ats: Ats, open_rig: OpenRig) -> None:
     """The row is as it was when it was verified, and HelloWork knows something else."""
     fill(ats, NUMBER)

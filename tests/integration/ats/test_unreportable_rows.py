@@ -1,6 +1,5 @@
 """Rows of which nothing can be said, and labels that are not to be sent: the others go on."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -117,7 +116,7 @@ class TestBlank:
             assert rig.heard(RowSkipped) == []
             page = await rig.intake.reader.digests(None, 100, "any")
             assert page is not None
-            assert (page.rows, len(json.loads(page.text))) == (51, 1), "none of them is read by a sweep"
+            assert page.text.count('"n"') == 50, "none of them is read by a sweep"
 
     async def test_the_id_in_the_url_counts_then(self, ats: Ats, open_rig: OpenRig) -> None:
         url = "https://ats-partner.hellowork.com/v1/applications/a1/status"

@@ -15,7 +15,7 @@ from cdc_sync.store.encoding import key_text
 
 DIGEST = "0123456789abcdef"
 OTHER = "f" * 16
-IN_FULL = -1
+IN_FULL, NOTHING = -1, 0
 
 
 def digests(*keys: Key, digest: str = DIGEST) -> str:
@@ -123,5 +123,14 @@ class TestForgetting:
         assert not await passes(known), "though it is as it was again, but for what waits"
 
 
-async def test_a_row_that_must_be_read(known: Store) -> None:
-    assert await known.capture.compare(WATCH, json.dumps(["?"])) == [IN_FULL]
+class TestOtherRows:
+    async def test_no_row_of_hellowork_and_one_that_must_be_read(self, known: Store) -> None:
+        assert await known.capture.compare(WATCH, json.dumps(["n", "?"])) == [NOTHING, IN_FULL]
+
+    async def test_a_row_out_of_scope_is_read_if_its_application_is_in_scope(self, known: Store) -> None:
+        page = json.dumps([f"o{json.dumps([key_text(('row',)), id_])}" for id_ in ("a1", "nobody's", 'a"2')])
+        await adopt(known, 'a"2')
+
+        assert await known.capture.compare(WATCH, page) == [IN_FULL, NOTHING, IN_FULL]
+        await known.capture.apply(some_rules(), a_batch(out_of_scope=["a1"]))
+        assert await known.capture.compare(WATCH, page) == [NOTHING, NOTHING, IN_FULL]
