@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from psycopg.conninfo import make_conninfo
+from support.eventually import eventually
 from support.roles import NewRole
-from support.sessions import Ats, one, run
+from support.sessions import Ats, end_sessions, one, run
 from support.watched import a_config, install_triggers, some_config
 
 from cdc_sync.ats.connection import Pool, pooled
@@ -15,6 +16,7 @@ from cdc_sync.ats.lookout import LEASE, Bell, Ears, Lookout, Watched
 from cdc_sync.ats.triggers import relations_of
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.event_loop import end
 
 COLUMNS = {"application_id": "hellowork_id", "status": "status", "job_id": "job_id", "created": "created_at"}
 
@@ -197,6 +199,21 @@ async def test_a_look_rings_for_the_watches_with_changes(tenants: Config, ats: A
 
     assert {name: each.rings for name, each in listening.items()} == {"one": 0, "two": 1, "three": 0}
     assert {name: len(each.looks) for name, each in listening.items()} == {"one": 1, "two": 0, "three": 1}
+
+
+async def test_a_connection_that_the_pool_has_lost_fails_no_watch(tenants: Config, ats: Ats, pool: Pool) -> None:
+    watches, listening = watched(tenants), Listening()
+    lookout = await lookout_for(pool, watches)
+    for each in watches:
+        lookout.listen(each, listening.ears)
+    end_sessions(ats, "datname = current_database() AND pid <> pg_backend_pid()")
+    run(ats, "INSERT INTO two.applications (hellowork_id, status) VALUES ('a', 'NEW')")
+
+    looking = asyncio.create_task(lookout.run())
+    await eventually(lambda: listening.rings, "a ring")
+    await end([looking])
+
+    assert [each.error for each in watches] == [None, None, None]
 
 
 @pytest.mark.parametrize(
