@@ -108,17 +108,18 @@ def _verdict(report: Json) -> str:
 def _table(report: Json, asked: Mapping[str, str]) -> Json:
     """The page's watches, those with problems first.
 
-    With more than ten only those with problems, unless a visitor asked for a part of names or a pattern (`watch`), or
-    for all (`show`).
+    With more than ten only those with problems, unless a visitor asked for a part of names (`watch`), in which `%` and
+    `*` stand for any characters, or for all (`show`).
     """
     shows_all, problems = asked.get("show") == "all", troubled(report)
     is_many = len(report["watches"]) > FEW
     name = asked.get("watch", "").strip() if is_many else ""
     shows_problems = is_many and not name and not shows_all
+    pattern = f"*{name}*".casefold()
     found = [
         each
         for each in worst_first(report)
-        if _is_meant(name, each["watch"]) and (each["watch"] in problems or not shows_problems)
+        if matches(pattern, each["watch"].casefold()) and (each["watch"] in problems or not shows_problems)
     ]
     conditions = defaultdict[str, list[Json]](list)
     for each in report["conditions"]:
@@ -134,9 +135,3 @@ def _table(report: Json, asked: Mapping[str, str]) -> Json:
         "conditions": conditions,
         "more": 0 if shows_all else len(found) - SHOWN,
     }
-
-
-def _is_meant(name: str, watch: str) -> bool:
-    """Whether a part of a watch's name, or a pattern of it, in capitals or not, means this one."""
-    name, watch = name.casefold(), watch.casefold()
-    return name in watch or matches(name, watch)

@@ -127,7 +127,7 @@ class AdminServer:
             access_log=None,
             logger=_logger,
             handle_signals=False,
-            # A packed form is never unpacked: its bytes are no form.
+            # A body is read as it is: unpacked, a few bytes could become gigabytes.
             auto_decompress=False,
             shutdown_timeout=_LONGEST_FAREWELL,
             lingering_time=_LONGEST_FAREWELL,

@@ -216,8 +216,9 @@ async def test_what_is_held_is_shown_whatever_else_is_wrong(sixty: Admin) -> Non
     assert "fuse release --watch" in page.partition('<section id="held"')[2]
 
 
-async def test_a_pattern_finds_watches_as_in_the_status(sixty: Admin) -> None:
-    assert rows_of(await page_of(sixty, watch="APPLICATIONS@tenant%94")) == ["applications@tenant_0994"]
+@pytest.mark.parametrize("pattern", ["applications@tenant_%93", "Tenant_*93"])
+async def test_a_pattern_finds_watches_as_in_the_status(sixty: Admin, pattern: str) -> None:
+    assert rows_of(await page_of(sixty, watch=pattern)) == ["applications@tenant_0993"]
 
 
 async def test_of_a_few_watches_none_is_left_out(admin: Admin) -> None:
