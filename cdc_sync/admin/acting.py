@@ -28,6 +28,9 @@ _FORM = "application/x-www-form-urlencoded"
 _MOST_DIGITS = 9
 """Of a number of entries."""
 
+_RESTRICTING = frozenset({"watch", "application_id", "transition", "endpoint"})
+"""Fields that restrict what is meant: an empty one would not."""
+
 Form = MultiDict[str]
 
 WithoutLiveRow = Callable[[str, Sequence[str]], Awaitable[Collection[str]]]
@@ -58,7 +61,7 @@ class Done:
 
 
 async def form_of(request: web.Request) -> Form:
-    """A request's form, without fields if there is no body. Raises `HTTPException`."""
+    """A request's form, without fields if there is no body. Raises `RefusedError` or `HTTPException`."""
     if not request.body_exists:
         return Form()
     # Other charsets are not decoded: Python's punycode takes quadratic time.
@@ -66,10 +69,13 @@ async def form_of(request: web.Request) -> Form:
         raise web.HTTPUnsupportedMediaType(text=f"This is no form that is taken: send it as {_FORM}, in UTF-8.\n")
     try:
         form = Form(parse_qsl((await request.read()).decode(), keep_blank_values=True, errors="strict"))
+    except web.HTTPRequestEntityTooLarge as error:
+        raise RefusedError(413, "form-long", longest=LARGEST_FORM) from error
     except (UnicodeDecodeError, web.RequestPayloadError, ConnectionError) as error:
         raise web.HTTPBadRequest(text="This body is no form in UTF-8.\n") from error
-    if "" in form.values():  # it would not restrict
-        raise web.HTTPConflict(text="A field is empty: fill it, or leave it out.\n")
+    for name, value in form.items():
+        if name in _RESTRICTING and not value:
+            raise web.HTTPConflict(text=f"The field {name} is empty: fill it, or leave it out.\n")
     return form
 
 

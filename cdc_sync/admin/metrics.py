@@ -39,6 +39,9 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
 """The causes of sweeps' repairs (`ats.sweep`)."""
 
+ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "forget")
+"""People's actions (`PersonActed`)."""
+
 FEW = 10
 """More watches share their metrics, and are shown as a choice."""
 
@@ -123,6 +126,8 @@ class EventMetrics:
         """What events say of each watch, by gauge."""
         for outcome in ("applied", "refused"):
             self._of["cdc_sync_reloads"].labels(outcome)
+        for action in ACTIONS:
+            self._of["cdc_sync_human_actions"].labels(action)
 
     def handlers(self) -> Handlers:
         """The events that are counted."""

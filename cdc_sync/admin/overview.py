@@ -7,7 +7,7 @@ from operator import attrgetter
 from cdc_sync.admin.metrics import FEW, EventMetrics
 from cdc_sync.admin.report import Json, foremost, troubled, watch_of, worst_first
 from cdc_sync.core.conditions import is_for_a_person
-from cdc_sync.core.watch_names import MOST_LISTED
+from cdc_sync.core.watch_names import MOST_LISTED, matches
 from cdc_sync.store import Store
 from cdc_sync.store.report import CallCounts
 
@@ -76,7 +76,7 @@ def _with(bars: Bars, value: float, now: int) -> Bars:
 async def overview(store: Store, report: Json, trends: Trends, asked: Mapping[str, str], now: int) -> Json:
     """What the page shows of a report at `now` (milliseconds since the epoch), for a visitor's choice of watches."""
     shown = _table(report, asked)
-    held = [watch for watch in shown["rows"] if watch["held"]]
+    held = [watch for watch in shown["found"] if watch["held"]]
     names = [watch["watch"] for watch in held[:MOST_LISTED]]
     noted = {each["name"]: each for each in report["conditions"]}
     calls = await store.report.recent_ends(LISTED, failed=False)
@@ -108,16 +108,18 @@ def _verdict(report: Json) -> str:
 def _table(report: Json, asked: Mapping[str, str]) -> Json:
     """The page's watches, those with problems first.
 
-    With more than ten only those with problems, unless a visitor asked for a part of names (`watch`) or for all
-    (`show`).
+    With more than ten only those with problems, unless a visitor asked for a part of names (`watch`), in which `%` and
+    `*` stand for any characters, or for all (`show`).
     """
-    name, shows_all, problems = asked.get("watch", "").strip(), asked.get("show") == "all", troubled(report)
+    shows_all, problems = asked.get("show") == "all", troubled(report)
     is_many = len(report["watches"]) > FEW
+    name = asked.get("watch", "").strip() if is_many else ""
     shows_problems = is_many and not name and not shows_all
+    pattern = f"*{name}*".casefold()
     found = [
         each
-        for each in worst_first(report["watches"], problems)
-        if name.casefold() in each["watch"].casefold() and (each["watch"] in problems or not shows_problems)
+        for each in worst_first(report)
+        if matches(pattern, each["watch"].casefold()) and (each["watch"] in problems or not shows_problems)
     ]
     conditions = defaultdict[str, list[Json]](list)
     for each in report["conditions"]:
@@ -128,6 +130,7 @@ def _table(report: Json, asked: Mapping[str, str]) -> Json:
         "is_many": is_many,
         "name": name,
         "shows_problems": shows_problems,
+        "found": found,
         "rows": found if shows_all else found[:SHOWN],
         "conditions": conditions,
         "more": 0 if shows_all else len(found) - SHOWN,

@@ -25,7 +25,7 @@ from cdc_sync.admin.overview import Trends, overview
 from cdc_sync.admin.report import Json, foremost, held_back, lookup, part_of, status_report
 from cdc_sync.config import Config, HostPort
 from cdc_sync.config.models import has_several_accounts
-from cdc_sync.core.conditions import STANDBY, Conditions, is_of_one_account, kind_of, wrong
+from cdc_sync.core.conditions import STANDBY, Conditions, is_of_one_account, is_standby, kind_of, wrong
 from cdc_sync.core.events import ConnectionDisplaced, Emit, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.reasons import Reason
@@ -67,7 +67,7 @@ _logger.addFilter(_bugs_alone)
 class AdminError(OperationError):
     """The admin address cannot be listened on."""
 
-    def __init__(self, address: object, reason: Exception) -> None:
+    def __init__(self, address: object, reason: object) -> None:
         super().__init__(
             f"admin.listen {address} cannot be listened on: {reason}. Is another cdc-sync or another program on that "
             f"port? Choose another one, or null for none."
@@ -127,7 +127,7 @@ class AdminServer:
             access_log=None,
             logger=_logger,
             handle_signals=False,
-            # A packed form is refused as it is.
+            # A body is read as it is: unpacked, a few bytes could become gigabytes.
             auto_decompress=False,
             shutdown_timeout=_LONGEST_FAREWELL,
             lingering_time=_LONGEST_FAREWELL,
@@ -139,8 +139,10 @@ class AdminServer:
             try:
                 loop = asyncio.get_running_loop()
                 listening = await loop.create_server(partial(self._connected, server), listen.host, listen.port)
-            except (OSError, UnicodeError) as error:  # the latter if it cannot be a host's name
-                raise AdminError(listen, error) from error
+            except OSError as error:
+                raise AdminError(listen, error.strerror or error) from error
+            except UnicodeError as error:
+                raise AdminError(listen, f"{listen.host} is no host name") from error
             stack.callback(listening.close)
             self.url = f"http://{HostPort(listen.host, listening.sockets[0].getsockname()[1])}/"
             sampling = asyncio.create_task(regularly(self._sample, _SAMPLED_EVERY))
@@ -207,8 +209,9 @@ class AdminServer:
             held = {"store": str(error)}
         conditions = self.conditions()  # afterwards: a locked store answers late
         noted, several = {**held, **conditions}, has_several_accounts(self.config)
-        reasons = [name for name in {**held, **wrong(conditions)} if not (several and is_of_one_account(name))]
-        shown = foremost(reasons or noted, self.config.watches)
+        aside = [name for name in conditions if is_standby(name) or (several and is_of_one_account(name))]
+        reasons = [name for name in {**held, **wrong(conditions)} if name not in aside]
+        shown = foremost(reasons or aside, self.config.watches)
         if _by.get() or self._access.is_loopback:
             lines = [visible(f"{name}: {noted[name]}") for name in shown[:MOST_LISTED]]
             lines += [f"and {len(shown) - MOST_LISTED} more"] if len(shown) > MOST_LISTED else []
@@ -223,13 +226,11 @@ class AdminServer:
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def _status(self, request: web.Request) -> web.Response:
-        pattern = request.query.get("watch")
-        if pattern is not None and len(pattern) > _LONGEST_PATTERN:
-            raise web.HTTPBadRequest(text=f"The field watch takes at most {_LONGEST_PATTERN} characters.\n")
-        report = part_of(await self._report(), pattern, problems=request.query.get("problems") == "1")
+        report = part_of(await self._report(), _pattern(request), problems=request.query.get("problems") == "1")
         return web.json_response({"daemon": {"running": True, "process": os.getpid()}, **report})
 
     async def _page(self, request: web.Request) -> web.Response:
+        _pattern(request)
         store, now = self._opened, self.clock()
         await self._trends.sample(store, now)
         seen = await overview(store, await self._report(), self._trends, request.query, now)
@@ -259,7 +260,7 @@ class AdminServer:
 
     def _address(self, path: str, query: Mapping[str, str]) -> str:
         """A page's address."""
-        return f"{self.config.admin.prefix}{path}?{urlencode(query)}"
+        return f"{self.config.admin.prefix}{path}{'?' if query else ''}{urlencode(query)}"
 
     def _html(self, request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
         """A page in the visitor's language, which goes on in its addresses."""
@@ -292,6 +293,14 @@ async def _health(_: web.Request) -> web.Response:
 
 def _is_browser(request: web.Request) -> bool:
     return "text/html" in request.headers.get("Accept", "")
+
+
+def _pattern(request: web.Request) -> str | None:
+    """The names of watches that are asked for; raises `HTTPBadRequest`."""
+    pattern = request.query.get("watch")
+    if pattern is not None and len(pattern) > _LONGEST_PATTERN:
+        raise web.HTTPBadRequest(text=f"The field watch takes at most {_LONGEST_PATTERN} characters.\n")
+    return pattern
 
 
 async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:

@@ -307,6 +307,7 @@ async def forget(
     application: Annotated[
         str | None, typer.Option("--application", metavar="ID", help="A deleted application instead.")
     ] = None,
+    within: WatchOption = None,
     yes: YesOption = False,
 ) -> None:
     """Forget a watch that is no longer configured, or such an account; or an application whose row is gone.
@@ -316,15 +317,17 @@ async def forget(
     named = [each for each in (watch, account, application) if each is not None]
     if len(named) != 1:
         raise misused("name a watch, an account by --account, or an application by --application")
+    if within is not None and application is None:
+        raise misused("it is for --application", "--watch")
     # Without the tenants that only the store knows.
     config = configured(context)
     if account in accounts(config):
         raise misused(f"the account {account} is configured: {_TAKE_OUT}")
     if watch is not None and (watch in config.watches or await has_tenant(config, watch)):
         raise misused(f"the watch {watch} is configured, or its tenant is there: {_TAKE_OUT}")
-    async with asking(context, on=watch or account) as asked:
+    async with asking(context, within, on=watch or account) as asked:
         if application is not None:
-            found = await _forget_application(asked, application, yes=yes)
+            found = await _forget_application(asked, application, within, yes=yes)
         elif account is not None:
             found = await _forget_account(asked, account, yes=yes)
         else:
@@ -334,16 +337,16 @@ async def forget(
     say(f"{named[0]} is forgotten")
 
 
-async def _forget_application(asked: Asking, application: str, *, yes: bool) -> int:
+async def _forget_application(asked: Asking, application: str, within: str | None, *, yes: bool) -> int:
     confirm(f"What the store has of the application {application} will be removed, with its history.", yes=yes)
-    for record in await asked.store.report.records(application, None):
+    for record in await asked.store.report.records(application, within):
         watch = asked.config.watches.get(name := record.watch)
         if watch is not None and await with_row(_database_of(asked, name), name, watch, [application]):
             raise OperationError(
                 f"a row of {name} has the id {application!r}, so it is not forgotten: the daemon would see a new "
                 "application. Delete the row in the ATS first; HelloWork then receives the deletion"
             )
-    return await asked.ask(acts.ForgetApplication(application, None, asked.by))
+    return await asked.ask(acts.ForgetApplication(application, within, asked.by))
 
 
 async def _forget_account(asked: Asking, account: str, *, yes: bool) -> int:

@@ -61,8 +61,8 @@ async def status(
         print_json(report)
         return
     print_text("daemon", leader=leader)
-    watches = worst_first(report["watches"], unwell := troubled(report))
-    shown = watches if every else watches[: len(unwell) + _MOST_HEALTHY]
+    watches = worst_first(report)
+    shown = watches if every else watches[: len(troubled(report)) + _MOST_HEALTHY]
     _print_watches(config, shown)
     decisions = [each for each in report["conditions"] if is_for_a_person(each["name"])]
     faults = [each for each in report["conditions"] if each not in decisions]

@@ -77,7 +77,14 @@ def test_it_is_refused_while_a_row_has_the_id(notify: Installation) -> None:
 
         assert refused.code == 1
         assert "a row of applications has the id 'hw-1'" in refused.stderr
+
+        stored(notify, "INSERT INTO watch (name) VALUES ('former')")
+        stored(notify, "INSERT INTO skipped VALUES ('former', '[]', 'hw-1', 'no such label', 0)")
+        done = notify.run("forget", "--application", "hw-1", "--watch", "form*", "--yes")
+        assert (done.code, done.stderr) == (0, ""), "no row of these watches has it"
+        assert stored(notify, "SELECT watch FROM skipped") == []
         assert notify.run("explain", "hw-1").code == 0
+        assert notify.run("forget", "former", "--watch", "form*", "--yes").code == 2
 
 
 def test_long_after_its_acknowledged_deletion_the_leader_forgets_it(notify: Installation) -> None:

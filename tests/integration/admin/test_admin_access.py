@@ -143,13 +143,15 @@ async def test_the_files_of_the_page_need_the_token_too(guarded: Admin) -> None:
 async def test_a_form_has_a_limit(guarded: Admin) -> None:
     browser = guarded.browser()
     assert (await browser.press("/fuse/release", all="1", x="x" * 8_000)).status == 303
-    answer = await browser.press("/fuse/release", all="1", x="x" * 8_192)
+    answer = await browser.press("/fuse/release?language=fr", all="1", x="x" * 8_192)
     assert answer.status == 413
+    assert "Ce formulaire dépasse 8192 octets. Envoyez moins de candidatures" in answer.text
 
 
-async def test_a_pattern_of_watches_has_a_limit(admin: Admin) -> None:
-    assert (await admin.get("/api/status?watch=" + "é" * 200)).status == 200
-    assert (await admin.get("/api/status?watch=" + "é" * 201)).status == 400
+@pytest.mark.parametrize("path", ["/?watch=", "/api/status?watch="])
+async def test_a_pattern_of_watches_has_a_limit(admin: Admin, path: str) -> None:
+    assert (await admin.get(path + "é" * 200)).status == 200
+    assert (await admin.get(path + "é" * 201)).status == 400
 
 
 @pytest.mark.parametrize("token", [None, TOKEN])
@@ -189,9 +191,14 @@ class TestListening:
                 async with admin_server(tmp_path, listen=listen):
                     pass
 
-        assert str(raised.value).startswith(f"admin.listen {listen} cannot be listened on: ")
+        assert str(raised.value).startswith(f"admin.listen {listen} cannot be listened on: error while attempting")
         assert "in use" in str(raised.value)
         assert "Choose another one, or null for none." in str(raised.value)
+
+    async def test_on_a_host_that_cannot_be_one(self, tmp_path: Path) -> None:
+        with pytest.raises(AdminError, match=r"cannot be listened on: a\.\.b is no host name\. Is another"):
+            async with admin_server(tmp_path, listen="a..b:8765", token=TOKEN):
+                pass
 
     async def test_ends_also_while_somebody_holds_a_connection(self, tmp_path: Path) -> None:
         async with asyncio.timeout(20), admin_server(tmp_path) as admin:

@@ -18,7 +18,7 @@ ACTIONS = ["/fuse/release", "/fuse/discard", "/dead-letters/retry", "/dead-lette
 PATHS = [*ACTIONS, "/resend", "/sending/pause", "/sending/resume"]
 BEARER = f"Bearer {TOKEN}"
 NUMBERS = "The field number takes a number: once for each transition, in their order.\n"
-EMPTY = "A field is empty: fill it, or leave it out.\n"
+EMPTY = "The field {} is empty: fill it, or leave it out.\n"
 
 
 @pytest.fixture
@@ -179,9 +179,10 @@ class TestByAScript:
             ({"all": "1", "number": "many"}, NUMBERS),
             ({"all": "1", "number": "9" * 5000}, NUMBERS),
             ({"all": "1", "number": "-1"}, NUMBERS),
-            ({"all": "1", "watch": ""}, EMPTY),
-            ({"watch": "applications", "transition": ""}, EMPTY),
-            ({"watch": "applications", "application_id": ""}, EMPTY),
+            ({"all": "", "number": ""}, NUMBERS),
+            ({"all": "1", "watch": ""}, EMPTY.format("watch")),
+            ({"watch": "applications", "transition": ""}, EMPTY.format("transition")),
+            ({"watch": "applications", "application_id": ""}, EMPTY.format("application_id")),
         ],
         ids=lambda value: str(value)[:40],
     )

@@ -24,6 +24,10 @@ async def test_a_daemon_that_waits_for_its_turn_is_ready_and_says_so(admin: Admi
     assert "A daemon stands by" in page.text
     assert "process 7 captures" in page.text
 
+    # Of these the page tells: no change is late.
+    admin.conditions = {**admin.conditions, "zone applications": "2 h off", "configuration": "another one"}
+    assert (await admin.get("/readyz")).text == answer.text
+
 
 async def test_a_reason_from_outside_is_one_line_and_steers_no_terminal(admin: Admin) -> None:
     admin.conditions = {"endpoint": "paused: \x1b]0;x\x07\nready\x9b2J\u202e"}

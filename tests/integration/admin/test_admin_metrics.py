@@ -12,7 +12,7 @@ from support.observing import EXAMPLES
 from support.requests import forgotten
 from support.store_steps import begin_call, reject
 
-from cdc_sync.admin.metrics import CAUSES
+from cdc_sync.admin.metrics import ACTIONS, CAUSES
 from cdc_sync.ats.sweep import _causes
 from cdc_sync.core.content import Kind
 from cdc_sync.core.diff import Decision, Enqueue
@@ -81,6 +81,8 @@ async def test_a_watch_begins_at_0_before_anything_happens(admin: Admin) -> None
         assert samples[f'cdc_sync_missed_changes_total{{watch="{watch}"}}'] == 0
         assert samples[f'cdc_sync_call_seconds_count{{watch="{watch}"}}'] == 0
         assert samples[f'cdc_sync_queue_seconds_count{{watch="{watch}"}}'] == 0
+    for action in ACTIONS:
+        assert samples[f'cdc_sync_human_actions_total{{action="{action}"}}'] == 0
 
 
 def test_every_cause_that_sweeps_count_begins_at_0() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from support.builders import NOW, a_baseline, a_batch, an_observation, some_rules
+from support.builders import NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 from support.looking import Admin, admin_server
 
 from cdc_sync.config import Config
@@ -191,7 +191,7 @@ async def test_watches_with_problems_come_first_and_the_rest_is_counted(many: Ad
 
     page = await page_of(many)
 
-    assert rows_of(page) == [TENANTS[3], TENANTS[500], STRANGE[1], STRANGE[3]]
+    assert rows_of(page) == [TENANTS[3], TENANTS[500], STRANGE[3], STRANGE[1]]
     text = text_of(page)
     assert "996 watches without problems" in text
     assert "with problems: 4" in text
@@ -199,10 +199,35 @@ async def test_watches_with_problems_come_first_and_the_rest_is_counted(many: Ad
     assert rows_of(await page_of(many, show="all"))[:5] == [
         TENANTS[3],
         TENANTS[500],
-        STRANGE[1],
         STRANGE[3],
+        STRANGE[1],
         TENANTS[0],
     ]
+
+
+async def test_what_is_held_is_shown_whatever_else_is_wrong(sixty: Admin) -> None:
+    *late, held = WATCHES[-60:]
+    sixty.conditions = {f"lag {watch}": "late" for watch in late}
+    await hold(sixty, held)
+
+    page = await page_of(sixty)
+
+    assert held not in rows_of(page), "it is none of the first fifty"
+    assert "fuse release --watch" in page.partition('<section id="held"')[2]
+
+
+@pytest.mark.parametrize("pattern", ["applications@tenant_%93", "Tenant_*93"])
+async def test_a_pattern_finds_watches_as_in_the_status(sixty: Admin, pattern: str) -> None:
+    assert rows_of(await page_of(sixty, watch=pattern)) == ["applications@tenant_0993"]
+
+
+async def test_of_a_few_watches_none_is_left_out(admin: Admin) -> None:
+    await hold(admin, WATCH)
+
+    page = await page_of(admin, watch="nobody")
+
+    assert rows_of(page) == [WATCH]
+    assert '<section id="held"' in page
 
 
 @pytest.mark.parametrize("name", STRANGE)
@@ -230,7 +255,7 @@ async def test_a_page_is_small_whatever_is_wrong(many: Admin) -> None:
     assert len(rows_of(page)) == 50
     assert "the disk is full" in text
     assert text.count("and 991 more") == 1, "of what is wrong"
-    assert text.count("and 990 more") == 1, "of what holds entries"
+    assert text.count("and 990 more") == 2, "of what holds entries, above and in its section"
     assert text.count("and 950 more") == 1, "of the watches"
-    assert "and 40 more watches: look for them by their names" in text
+    assert "and 990 more watches: look for them by their names" in text
     assert len(page) < 200_000
