@@ -20,17 +20,17 @@ PINNED = "pg_catalog, pg_temp"
 
 def session_start() -> str:
     """The statements that keep a session's own path, once, and pin it; they look up nothing on it."""
-    return f"{_keep('false')}; SET search_path TO {PINNED}"
+    return f"SELECT {_kept('false')}; SET search_path TO {PINNED}"
 
 
 def begin(tables: Iterable[QualifiedName] = ()) -> str:
     """The beginning of a script that names these tables: a transaction, and its search_path."""
-    keep = "" if all(each.schema for each in tables) else f"{_keep('true')};\n"
+    keep = "" if all(each.schema for each in tables) else _parts()["keep"].replace("{kept}", _kept("true")) + "\n"
     return f"BEGIN ISOLATION LEVEL READ COMMITTED;\n{keep}{_parts()['pin']}"
 
 
-def _keep(local: str) -> str:
-    return _parts()["keep"].replace("{local}", local)
+def _kept(local: str) -> str:
+    return _parts()["kept"].replace("{local}", local)
 
 
 def in_transaction(statements: str, tables: Iterable[QualifiedName] = ()) -> str:

@@ -6,15 +6,23 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 
 -- The first statement of a session, and of a script that names a table without a schema, where it is local: a session of
 -- ours has it already. Each name in it says its schema.
--- name: keep
-/* Tables that the configuration names without a schema are looked up in this session's search_path, as it is here. */
-SELECT pg_catalog.set_config('cdc_sync.own_path', pg_catalog.current_setting('search_path'), {local}),
+-- name: kept
+pg_catalog.set_config('cdc_sync.own_path', pg_catalog.current_setting('search_path'), {local}),
        pg_catalog.set_config('cdc_sync.own_schemas', pg_catalog.current_schemas(true)::pg_catalog.text, {local})
  WHERE coalesce(pg_catalog.current_setting('cdc_sync.own_path', true), '') OPERATOR(pg_catalog.=) ''
 
+-- A script shows no rows of its own: psql prints those of SELECT.
+-- name: keep
+/* Tables that the configuration names without a schema are looked up in this session's search_path, as it is here. */
+DO $cdc_sync$ BEGIN
+    PERFORM {kept};
+END $cdc_sync$;
+
 -- name: on_own_path
 /* Up to the next SET: a table that the configuration names without a schema is named, and nothing is called. */
-SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('cdc_sync.own_path'), true);
+DO $cdc_sync$ BEGIN
+    PERFORM pg_catalog.set_config('search_path', pg_catalog.current_setting('cdc_sync.own_path'), true);
+END $cdc_sync$;
 
 -- The relation to which the login's own search_path leads; pg_table_is_visible() would ask the pinned one. Each schema is
 -- asked by itself: thousands of others may have a table of this name.

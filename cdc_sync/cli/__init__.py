@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from cdc_sync import __version__, signals
-from cdc_sync.cli.context import say, say_lines
+from cdc_sync.cli.context import misused, say, say_lines
 from cdc_sync.config import ConfigurationError
 from cdc_sync.core.failures import OperationError
 
@@ -50,6 +50,15 @@ class _Commands(TyperGroup):
                 alone.command(cmd_name)(found)
             self.commands[cmd_name] = typer.main.get_group(alone).commands[cmd_name]
         return super().get_command(ctx, cmd_name)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse bytes that are no text of the locale: no store and no database accepts them."""
+        given = " ".join(args)
+        try:
+            given.encode()
+        except UnicodeEncodeError:
+            raise misused(f"this is no text in the locale's encoding: {given}") from None
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> None:
         """Run the command; one that waits gets an event loop."""

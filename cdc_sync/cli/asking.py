@@ -11,9 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-import typer
-
-from cdc_sync.cli.context import acting, opened
+from cdc_sync.cli.context import acting
 from cdc_sync.config import Config
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import StoreError
@@ -21,7 +19,7 @@ from cdc_sync.core.outbox import EntryId
 from cdc_sync.store import Store
 from cdc_sync.store.acts import DEADLINE, Request, in_steps, read_answer
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.opening import opened_alone
+from cdc_sync.store.opening import opened_alone, opened_beside
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -96,12 +94,11 @@ class Asking:
 
 
 @asynccontextmanager
-async def asking(context: typer.Context, watch: str | None = None, on: str | None = None) -> AsyncIterator[Asking]:
-    """A command's way to change the store; `on` is what it is about, if not this watch.
+async def asking(config: Config, action: str, on: str | None) -> AsyncIterator[Asking]:
+    """A command's way to change the store; see `Asking`. A person is asked before: the store may change its place then.
 
     Raises:
         StoreError: the store cannot be used, does not exist yet, or was not set up by this version.
-        typer.BadParameter: the watch is neither configured nor in the store.
     """
-    async with opened(context, watch, "requests") as (config, store):
-        yield Asking(config, store, str(context.info_name), on or watch)
+    async with opened_beside(config, "requests") as store:
+        yield Asking(config, store, action, on)

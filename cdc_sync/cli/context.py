@@ -23,7 +23,6 @@ from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import HIDDEN, visible, visible_json, visible_lines
 from cdc_sync.core.watch_names import SEPARATOR, listed, matches
 from cdc_sync.store import Store
-from cdc_sync.store.driver import Access
 from cdc_sync.store.opening import opened_beside
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -100,21 +99,21 @@ def suspicious(config: Config, path: Path) -> list[Problem]:
 
 
 class Opened(NamedTuple):
-    """The store, and the configuration with the tenants in it."""
+    """The store, for reading, and the configuration with the tenants in it."""
 
     config: Config
     store: Store
 
 
 @asynccontextmanager
-async def opened(context: typer.Context, watch: str | None = None, access: Access = "read") -> AsyncIterator[Opened]:
+async def opened(context: typer.Context, watch: str | None = None) -> AsyncIterator[Opened]:
     """The store beside a running daemon; does not query the ATS.
 
     Raises:
         typer.BadParameter: the watch is neither configured nor in the store.
     """
     config = configured(context)
-    async with opened_beside(config, access) as store:
+    async with opened_beside(config) as store:
         names = await store.report.counts()
         # This user may be unable to read credentials.
         config, _ = expanded(config, tenants_named(config, names), lambda _: HIDDEN)

@@ -3,7 +3,7 @@
 A command reads, shows and asks first. Then it has the request executed: see `asking`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -38,12 +38,12 @@ from cdc_sync.cli.context import (
 from cdc_sync.config.models import accounts
 from cdc_sync.core.content import iso
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.outbox import Entry, EntryId, EntryState
+from cdc_sync.core.outbox import Entry, EntryId
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.daemon.watching import make_database
 from cdc_sync.store import acts
-from cdc_sync.store.acts import Chosen, Only, SeenEntry
+from cdc_sync.store.acts import Chosen, Only
 from cdc_sync.store.capture import FROM_DATABASE
 from cdc_sync.store.opening import opened_alone, place_of
 from cdc_sync.store.operation import HeldGroup
@@ -130,15 +130,19 @@ async def decide_held(
     """Release or discard held entries, by the command's name."""
     transition = transition and transition.replace("->", "→")  # it may have been typed
     which = Chosen(tuple(ids) if ids else None, only, transition, account)
-    async with asking(context, watch) as asked:
+    async with opened(context, watch) as (config, store):
         # Before what is shown of them.
-        entries = await asked.store.operation.chosen("held", watch, which)
-        groups = await asked.store.operation.held_groups(watch, which)
-        if transition and not entries:
-            raise OperationError(f"nothing held is {transition!r}; `cdc-sync fuse show` names transitions")
+        entries = await store.operation.chosen("held", watch, which)
+        groups = await store.operation.held_groups(watch, which)
+    if transition and not entries:
+        raise OperationError(f"nothing held is {transition!r}; `cdc-sync fuse show` names transitions")
+    decision = _DECISIONS[str(context.info_name)]
+    if entries:
         shown = listed([f"{group.number} × {group.transition}" for group in groups], "; ")
-        done = await _decide(asked, "held", watch, entries, shown, yes=yes)
-    say(f"{len(done)} {_DECISIONS[asked.action].done}")
+        confirm(f"{shown} will be {decision.follows}.", yes=yes)
+    async with asking(config, str(context.info_name), watch) as asked:
+        done = await asked.ask_in_steps(partial(decision.request, "held", watch, by=asked.by), entries)
+    say(f"{len(done)} {decision.done}")
     why = "is not held, or not as was asked for; `cdc-sync explain {}` shows what is known of it"
     _complain(ids, done, why)
 
@@ -171,25 +175,18 @@ async def decide_dead(
     """Retry or discard dead letters, by the command's name."""
     if bool(ids) == every:
         raise misused("name applications, or say --all")
-    async with asking(context, watch) as asked:
-        entries = await asked.store.operation.chosen("dead", watch, Chosen(tuple(ids) if ids else None))
-        if every and not entries:
-            say("No dead letters.")
-            return
-        shown = f"{len(entries)} dead letters" if every else ""
-        done = await _decide(asked, "dead", watch, entries, shown, yes=yes)
-    _say_done(_DECISIONS[asked.action].done, done)
+    async with opened(context, watch) as (config, store):
+        entries = await store.operation.chosen("dead", watch, Chosen(tuple(ids) if ids else None))
+    if every and not entries:
+        say("No dead letters.")
+        return
+    decision = _DECISIONS[str(context.info_name)]
+    if every:
+        confirm(f"{len(entries)} dead letters will be {decision.follows}.", yes=yes)
+    async with asking(config, str(context.info_name), watch) as asked:
+        done = await asked.ask_in_steps(partial(decision.request, "dead", watch, by=asked.by), entries)
+    _say_done(decision.done, done)
     _complain(ids, done, "has no dead letter; `cdc-sync explain {}` shows its history")
-
-
-async def _decide(
-    asked: Asking, state: EntryState, watch: str | None, entries: Sequence[SeenEntry], shown: str, *, yes: bool
-) -> list[EntryId]:
-    """Decide about entries, by the command's name; asks first if something of them is to be shown."""
-    decision = _DECISIONS[asked.action]
-    if shown:
-        confirm(f"{shown} will be {decision.follows}.", yes=yes)
-    return await asked.ask_in_steps(partial(decision.request, state, watch, by=asked.by), entries)
 
 
 def _complain(asked_for: Iterable[str] | None, done: Iterable[EntryId], why: str) -> None:
@@ -228,12 +225,12 @@ async def resend(
 
     It reads their rows first, and refuses an application that no live row carries.
     """
-    async with asking(context, watch) as asked:
-        config, found = asked.config, list[EntryId]()
-        confirm(f"The present state of these will be sent to HelloWork once more: {', '.join(ids)}.", yes=yes)
+    async with opened(context) as (config, _):
+        watches, found = chosen(config, watch), list[EntryId]()
+    confirm(f"The present state of these will be sent to HelloWork once more: {', '.join(ids)}.", yes=yes)
+    async with asking(config, "resend", watch) as asked:
         gone_of = {
-            name: await without_live_row(_database_of(asked, name), name, config.watches[name], ids)
-            for name in chosen(config, watch)
+            name: await without_live_row(_database_of(asked, name), name, config.watches[name], ids) for name in watches
         }
         for name, gone in gone_of.items():
             there = [id_ for id_ in await asked.store.capture.known(name, ids) if id_ not in gone]
@@ -266,7 +263,7 @@ async def resume(context: typer.Context, endpoint: EndpointArgument = None) -> N
 
 async def _switch(context: typer.Context, endpoint: str | None, kind: type[acts.Pause], done: str) -> list[str]:
     """Pause or resume; returns what is paused then."""
-    async with asking(context, on=endpoint) as asked:
+    async with asking(configured(context), str(context.info_name), endpoint) as asked:
         delivery = asked.store.delivery
         if endpoint and not await delivery.has_endpoint(endpoint):
             there = ", ".join(await delivery.endpoints()) or "(none yet)"
@@ -325,43 +322,48 @@ async def forget(
         raise misused(f"the account {account} is configured: {_TAKE_OUT}")
     if watch is not None and (watch in config.watches or await has_tenant(config, watch)):
         raise misused(f"the watch {watch} is configured, or its tenant is there: {_TAKE_OUT}")
-    async with asking(context, within, on=watch or account) as asked:
-        if application is not None:
-            found = await _forget_application(asked, application, within, yes=yes)
-        elif account is not None:
-            found = await _forget_account(asked, account, yes=yes)
-        else:
-            found = await _forget_watch(asked, named[0], yes=yes)
+    if application is not None:
+        found = await _forget_application(context, application, within, yes=yes)
+    elif account is not None:
+        found = await _forget_account(context, account, yes=yes)
+    else:
+        found = await _forget_watch(context, named[0], yes=yes)
     if not found:
         raise OperationError(f"the store has nothing of {named[0]}")
     say(f"{named[0]} is forgotten")
 
 
-async def _forget_application(asked: Asking, application: str, within: str | None, *, yes: bool) -> int:
+async def _forget_application(context: typer.Context, application: str, within: str | None, *, yes: bool) -> int:
+    async with opened(context) as (config, store):
+        records = await store.report.records(application, within)
     confirm(f"What the store has of the application {application} will be removed, with its history.", yes=yes)
-    for record in await asked.store.report.records(application, within):
-        watch = asked.config.watches.get(name := record.watch)
-        if watch is not None and await with_row(_database_of(asked, name), name, watch, [application]):
-            raise OperationError(
-                f"a row of {name} has the id {application!r}, so it is not forgotten: the daemon would see a new "
-                "application. Delete the row in the ATS first; HelloWork then receives the deletion"
-            )
-    return await asked.ask(acts.ForgetApplication(application, within, asked.by))
+    async with asking(config, "forget", within) as asked:
+        for record in records:
+            watch = config.watches.get(name := record.watch)
+            if watch is not None and await with_row(_database_of(asked, name), name, watch, [application]):
+                raise OperationError(
+                    f"a row of {name} has the id {application!r}, so it is not forgotten: the daemon would see a new "
+                    "application. Delete the row in the ATS first; HelloWork then receives the deletion"
+                )
+        return await asked.ask(acts.ForgetApplication(application, within, asked.by))
 
 
-async def _forget_account(asked: Asking, account: str, *, yes: bool) -> int:
-    pending = (await asked.store.delivery.waiting()).get(account, 0)
+async def _forget_account(context: typer.Context, account: str, *, yes: bool) -> int:
+    async with opened(context) as (config, store):
+        pending = (await store.delivery.waiting()).get(account, 0)
     confirm(
         f"{pending} pending entries of the account {account} will be forgotten, and never sent, and what HelloWork "
         "acknowledged for it. If it is configured again, the applications of its rows are new.",
         yes=yes,
     )
-    steps = range(0, await asked.store.capture.highest_number() + 1, acts.NUMBERS)
-    return sum([await asked.ask(acts.ForgetAccount(account, after, asked.by)) for after in steps])
+    async with asking(config, "forget", account) as asked:
+        steps = range(0, await asked.store.capture.highest_number() + 1, acts.NUMBERS)
+        return sum([await asked.ask(acts.ForgetAccount(account, after, asked.by)) for after in steps])
 
 
-async def _forget_watch(asked: Asking, watch: str, *, yes: bool) -> bool:
-    counts = await asked.store.report.counts()
+async def _forget_watch(context: typer.Context, watch: str, *, yes: bool) -> bool:
+    async with opened(context) as (config, store):
+        counts = await store.report.counts()
     if watch not in counts:
         raise misused(f"no watch is called {watch!r}; the store has {listed(counts) or 'none'}")
     of = counts[watch]
@@ -370,8 +372,9 @@ async def _forget_watch(asked: Asking, watch: str, *, yes: bool) -> bool:
         f"{of.held} held, {of.dead} dead letters. If it is configured again, it begins with a baseline.",
         yes=yes,
     )
-    while await asked.ask(acts.Forget(watch, asked.by)):
-        pass
+    async with asking(config, "forget", watch) as asked:
+        while await asked.ask(acts.Forget(watch, asked.by)):
+            pass
     return True
 
 

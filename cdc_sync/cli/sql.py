@@ -1,6 +1,7 @@
 """`cdc-sync sql`: the DBA's scripts, printed or run."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Annotated, Literal
@@ -30,11 +31,17 @@ from cdc_sync.config import Config, Watch, load
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.watch_names import MOST_LISTED, listed
+from cdc_sync.core.watch_names import MOST_LISTED, SEPARATOR, listed
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import schema as store_scripts
 
 sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
+
+
+def _watch(name: str | None) -> str | None:
+    if name is not None and not re.sub("[%*]", "_", name.partition(SEPARATOR)[0]).isidentifier():
+        raise misused(f"{name!r} cannot be a watch's name")
+    return name
 
 
 ApplyOption = Annotated[bool, typer.Option("--apply", help="Run the script instead of printing it.")]
@@ -46,6 +53,15 @@ StoreOption = Annotated[
     bool, typer.Option("--store", help="The tables of state.backend postgres, in state.dsn, instead of the triggers.")
 ]
 RoleOption = Annotated[str | None, typer.Option(help="The daemon's role. Else the DSN's user.")]
+AnyWatchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--watch",
+        metavar="NAME",
+        callback=_watch,
+        help="Only what belongs to this watch, configured or not; % and * as elsewhere.",
+    ),
+]
 OwnerOption = Annotated[
     str | None,
     typer.Option(
@@ -147,7 +163,8 @@ async def install(  # noqa: PLR0917 - typer's options
     else:
         config = await target.selected(watch)
         if not noticed(config.watches):
-            say("-- Nothing to install: no watch is in capture.mode notify; poll needs no triggers.")
+            nothing = "Nothing to install: no watch is in capture.mode notify; poll needs no triggers."
+            say(nothing if apply else f"-- {nothing}")
             return
         script = scripts.installation(config, owner)
     await target.put_out(script, apply=apply)
@@ -156,7 +173,7 @@ async def install(  # noqa: PLR0917 - typer's options
 @sql.command()
 async def uninstall(  # noqa: PLR0917 - typer's options
     context: typer.Context,
-    watch: WatchOption = None,
+    watch: AnyWatchOption = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Whatever was ever installed; no configuration is read, so name --dsn.")
     ] = False,
@@ -194,7 +211,7 @@ async def verify(  # noqa: PLR0917 - typer's options
         Literal["installed", "absent"],
         typer.Option(help="installed: as `install` does it. absent: nothing, of any watch."),
     ] = "installed",
-    watch: WatchOption = None,
+    watch: AnyWatchOption = None,
     database: DatabaseOption = None,
     owner: OwnerOption = None,
 ) -> None:

@@ -252,6 +252,8 @@ Size = Annotated[ByteSize, Field(le=2**50)]
 _OUR_HEADERS = {"host", "content-type", "content-length", "transfer-encoding", "connection", "idempotency-key"}
 """The client sets these itself."""
 
+_OUR_PATH = re.compile(r"/v1/applications(?:/.*)?$|\.hellowork\.com/v1$", re.IGNORECASE)  # a proxy may have /v1
+
 
 class HostPort(NamedTuple):
     """Where to listen; an IPv6 `host` has no brackets, port 0 means any free one."""
@@ -271,7 +273,7 @@ class HostPort(NamedTuple):
 def _can_be_called(url: str) -> bool:
     """Whether a base URL passes as every call's does, and has nothing that is put behind it."""
     try:
-        is_whole = "?" in url or "/v1/applications" in url
+        is_whole = "?" in url or _OUR_PATH.search(url)
         return not is_whole and AllowedHosts(frozenset(), endpoint_of(url)).refusal(url) is None
     except ValueError:
         return False

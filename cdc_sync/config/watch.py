@@ -45,7 +45,13 @@ class SqlColumn(Section):
     depends_on: tuple[values.ColumnName, ...] | None = None
 
 
-_AS_IT_IS = re.compile(r'(?:t\.)?("(?:[^"]|"")+"|[^\W\d][\w$]*)(?:::\w+)?')
+_COLUMN = r'(?:t\.)?("(?:[^"]|"")+"|[^\W\d][\w$]*)'
+
+_TEXT = r"(?:text|(?:varchar|character varying)\s*(?:\(\d+\))?)"
+
+_AS_IT_IS = re.compile(
+    rf"\s*(?:{_COLUMN}(?:\s*::\s*{_TEXT})?|cast\s*\(\s*{_COLUMN}\s+as\s+{_TEXT}\s*\))\s*", re.IGNORECASE
+)
 
 
 def bare_column(mapped: PlainColumn | SqlColumn) -> str | None:
@@ -53,7 +59,7 @@ def bare_column(mapped: PlainColumn | SqlColumn) -> str | None:
     if isinstance(mapped, PlainColumn):
         return mapped.name
     as_it_is = _AS_IT_IS.fullmatch(mapped.sql)
-    return None if as_it_is is None else parse_column(as_it_is[1])
+    return None if as_it_is is None else parse_column(as_it_is[1] or as_it_is[2])
 
 
 class ExtraField(Section):

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from sqlite3 import connect
 from typing import Any
 
 import pytest
+import typer
 from support.builders import a_batch, an_observation, some_rules
 from typer.testing import CliRunner, Result
 
@@ -60,6 +63,39 @@ def test_what_means_something_else_at_the_answer_is_left(
     named = decide(action, "--yes", "--transition", "(new) -> hired")
 
     assert answered.stdout == named.stdout == f"1 {action.removesuffix('e')}ed\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("fuse", "release"),
+        ("fuse", "discard"),
+        ("dead-letters", "retry", "--all"),
+        ("resend", "h1"),
+        ("forget", "former"),
+        ("forget", "--account", "former"),
+        ("forget", "--application", "h1"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.usefixtures("decide")
+def test_no_session_with_the_store_waits_for_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    path, seen = tmp_path / "state.db", list[list[str]]()
+    hold(path, an_observation("h1"), watch="former")
+    with closing(connect(path)) as store, store:
+        store.execute("UPDATE outbox SET state = 'dead' WHERE application_id = 'h2'")
+
+    def confirm(*_: Any, **__: Any) -> None:
+        files = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+        seen.append([each.name for each in files if each.name.startswith(path.name)])
+        raise typer.Abort
+
+    monkeypatch.setattr(operator, "confirm", confirm)
+    CliRunner().invoke(app, ["--config", str(tmp_path / "config.yaml"), *command])
+
+    assert seen == [[]]
 
 
 def test_what_is_held_after_the_look_is_left(

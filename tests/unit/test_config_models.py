@@ -12,6 +12,7 @@ from support.configurations import LEAST, WATCH, a_config, a_text, problems_of
     [
         ("https://hw.example:8443/proxy//", "https://hw.example:8443/proxy"),
         ("https://proxy.example/v1", "https://proxy.example/v1"),
+        ("https://proxy.example/v1/applications-x", "https://proxy.example/v1/applications-x"),
         ("http://localhost:8080", "http://localhost:8080"),
         ("http://[::1]:80", "http://[::1]:80"),
     ],
@@ -33,6 +34,8 @@ def test_a_token_that_others_could_guess_is_an_error(listen: str | None) -> None
     [
         ("hellowork.base_url", "http://hw.example"),
         ("hellowork.base_url", "https://hw.example/proxy/v1/applications/{applicationId}/status"),
+        ("hellowork.base_url", "https://hw.example/V1/Applications/"),
+        ("hellowork.base_url", "https://ats-partner.hellowork.com/v1/"),
         ("hellowork.base_url", "https://u:hunter2@hw.example"),
         ("hellowork.base_url", "https://hw.example?a=b"),
         ("hellowork.allowed_hosts", ["*.example.com"]),

@@ -22,11 +22,13 @@ def test_the_own_path_is_kept_first_if_a_table_has_no_schema() -> None:
     assert begin[0] == BEGIN
     assert begin[-1] == PIN
     assert any("cdc_sync.own_schemas" in line for line in begin)
+    assert not any(line.startswith("SELECT") for line in begin)  # psql would print its rows
 
 
 def test_only_a_table_without_a_schema_is_named_on_the_own_path() -> None:
     statement = "GRANT SELECT ON applications TO daemon;"
 
     assert own_path.naming(NAMED, statement) == statement
-    *_, last = own_path.naming(BARE, statement).splitlines()
-    assert last == PIN
+    *before, named, last = own_path.naming(BARE, statement).splitlines()
+    assert (named, last) == (statement, PIN)
+    assert not any(line.startswith("SELECT") for line in before)

@@ -19,6 +19,9 @@ BEGIN
     EXCEPTION WHEN OTHERS THEN
         -- Raised again without its context, which is the whole script.
         GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, remedy = PG_EXCEPTION_HINT;
+        IF remedy = '' AND SQLSTATE IN ('3F000', '42P01') THEN
+            remedy = format('Make the tables of the tenant %I first, then run this again.', tenant);
+        END IF;
         RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = format('%s%s: %s', {watch}, tenant, SQLERRM), DETAIL = detail,
             HINT = remedy;
     END;

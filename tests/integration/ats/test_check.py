@@ -58,6 +58,11 @@ BROKEN: list[Any] = [
                  'GRANT USAGE ON SCHEMA "cdc_sync" TO {role};', id="USAGE on our schema"),
     pytest.param(NOTIFY, "REVOKE DELETE ON cdc_sync.changes FROM {role}", {"privileges": "failed"},
                  "GRANT SELECT, DELETE, TRUNCATE ON cdc_sync.changes TO {role};", id="DELETE on the log"),
+    pytest.param(NOTIFY,
+                 "REVOKE DELETE ON cdc_sync.changes FROM {role}; REVOKE USAGE ON SCHEMA cdc_sync FROM {role};"
+                 "DROP INDEX public.applications_hellowork_id_idx",
+                 {"privileges": "failed", "application-id-index": "warning"}, None,
+                 id="rights on what is ours, and an index"),
     pytest.param(NOTIFY, "REVOKE SELECT ON SEQUENCE cdc_sync.missed_applications FROM {role}",
                  {"privileges": "failed"}, "GRANT SELECT ON cdc_sync.missed_applications TO {role};",
                  id="SELECT on the counter"),
@@ -363,7 +368,8 @@ ALTER TABLE public.applications ADD stage_id integer, ADD code text REFERENCES p
     [
         ("stage_id", {"map": {"1": "Reçue"}}, "failed"),
         ("stage_id", {"map": {"1": "Reçue"}, "unmapped": "ignore"}, "ok"),
-        ({"sql": "stage_id::text", "depends_on": ["stage_id"]}, {}, "failed"),
+        ({"sql": " t.stage_id :: varchar(20) ", "depends_on": ["stage_id"]}, {}, "failed"),
+        ({"sql": "CAST(stage_id AS character varying)", "depends_on": ["stage_id"]}, {}, "failed"),
         ("code", {}, "warning"),
         ("stage_id", {}, "failed"),
         ("status", {}, None),

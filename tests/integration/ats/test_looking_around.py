@@ -7,6 +7,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, one, run
+from typer.testing import CliRunner
 
 from cdc_sync.ats.check_watch import used
 from cdc_sync.ats.connection import connected
@@ -14,6 +15,7 @@ from cdc_sync.ats.discovery import discover
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import Reference, hosts_of, table_facts
 from cdc_sync.ats.survey import Survey, Table, survey
+from cdc_sync.cli import app
 from cdc_sync.config import Config, SqlColumn, parse
 from cdc_sync.core.identifiers import QualifiedName
 
@@ -25,6 +27,13 @@ async def surveyed(dsn: str) -> Survey:
 
 def table(found: Survey, name: str) -> Table:
     return next(table for table in found.tables if table.name.name == name)
+
+
+@pytest.mark.parametrize("named", ["Candidatures", '"Candidatures"', "PLAIN", '"public".plain'])
+def test_a_table_is_named_as_the_catalog_sql_or_the_configuration_has_it(database: str, ats: Ats, named: str) -> None:
+    run(ats, 'CREATE TABLE public."Candidatures" (id int PRIMARY KEY); CREATE TABLE public.plain (id int PRIMARY KEY)')
+
+    assert CliRunner().invoke(app, ["init", "--dsn", database, "--table", named]).exit_code == 0
 
 
 async def test_names_types_keys_indexes_and_references(database: str, ats: Ats) -> None:

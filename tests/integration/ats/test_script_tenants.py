@@ -113,6 +113,15 @@ def test_a_function_has_the_rights_of_who_calls_it(vendor: Ats, new_role: NewRol
         session.execute("SELECT cdc_sync.install_customers('tenant_1')")
 
 
+def test_a_function_says_that_the_tables_come_first(vendor: Ats) -> None:
+    run_script(vendor, functions_for_tenants(configured(tenants=())))
+
+    with pytest.raises(psycopg.Error) as refused:
+        vendor.execute("SELECT cdc_sync.install_customers('tenant_9')")
+
+    assert refused.value.diag.message_hint == "Make the tables of the tenant tenant_9 first, then run this again."
+
+
 def test_one_role_owns_what_is_of_several_owners(
     vendor: Ats, new_role: NewRole, open_session: OpenSession, database: str
 ) -> None:
