@@ -3,6 +3,7 @@
 The host is a folder, and the service is `cdc-sync run`: tests/systemd follows the same page under a booted systemd.
 """
 
+import json
 import subprocess
 import sys
 import urllib.error
@@ -75,11 +76,14 @@ class Host:
                 case ["apt", "install", *_]:
                     self.install(command)
                 case ["sudoedit", _]:
-                    self._edit(decided)
+                    self.edit(decided)
                 case ["systemctl", "stop", "cdc-sync"]:
                     self.stop()
                 case ["systemctl", "start", "cdc-sync"] | ["systemctl", "enable", "--now", "cdc-sync"]:
-                    self._start()
+                    self.start()
+                case ["createuser", *_]:
+                    # It asks the terminal, and standard input only where there is none.
+                    self.terminal.run(f"setsid --wait {line}", given=2 * SECRETS["database-password"])
                 case _:
                     name = command.rpartition("/secrets/")[2].rstrip("'")
                     self.terminal.run(line, given=SECRETS.get(name, ""))
@@ -94,10 +98,12 @@ class Host:
         """Leave nothing behind."""
         self._services.close()
 
-    def _start(self) -> None:
+    def start(self, *, ready: bool = True) -> None:
+        """Start the service; without `ready` something waits for a person."""
         assert self._service is None
         self._service = self._services.enter_context(self.terminal.running("cdc-sync run"))
-        wait_until(self._is_ready, "the service is ready", PATIENCE)
+        if ready:
+            wait_until(self._is_ready, "the service is ready", PATIENCE)
 
     def _is_ready(self) -> bool:
         try:
@@ -106,7 +112,8 @@ class Host:
         except OSError:
             return False
 
-    def _edit(self, decided: str) -> None:
+    def edit(self, decided: str) -> None:
+        """Write what is decided into the configuration."""
         columns = {"application_id": "hellowork_id", "status": "status", "job_id": "job_id"}
         here: dict[str, Any] = {
             "watches": {"applications": {"columns": columns}},
@@ -152,6 +159,12 @@ def update(ats: psycopg.Connection, application_id: str, status: str) -> None:
     ats.execute(
         "UPDATE applications SET status = %s, updated_at = now() WHERE hellowork_id = %s", (status, application_id)
     )
+
+
+def waits(host: Host) -> dict[str, int]:
+    """How many entries are pending, held and dead-lettered."""
+    report = json.loads(host.terminal.run("cdc-sync status --json").stdout)
+    return {state: report["watches"][0][state] for state in ("pending", "held", "dead_letters")}
 
 
 def test_the_service_is_configured_and_started(host: Host, ats: psycopg.Connection, hellowork: HelloWork) -> None:
@@ -206,3 +219,69 @@ def test_an_upgrade_and_the_way_back(
     wait_until(lambda: {call.application_id for call in hellowork.calls[3:]} == again, "what the first sweep finds")
     host.stop()
     assert len(hellowork.calls) == 3 + len(again)
+
+
+@pytest.mark.parametrize("database", ["ats", "cdc_sync_store"])
+def test_a_store_in_postgresql_is_set_up_and_restored(
+    host: Host, ats: psycopg.Connection, hellowork: HelloWork, restartable_server: Server, database: str
+) -> None:
+    a_command(host.folder / "bin")
+    set_up_store(host, ats, restartable_server, database)
+    change(ats, hellowork, "hw-1", "interview")
+    hellowork.will({"kind": "status", "status": 422, "application_id": "hw-2"})
+    update(ats, "hw-2", "interview")
+    wait_until(lambda: waits(host)["dead_letters"], "a dead letter")
+    host.terminal.run("cdc-sync pause")
+    for number in (3, 5, 6, 7, 8):
+        update(ats, f"hw-{number}", "interview")
+    at_backup = {"pending": 2, "held": 3, "dead_letters": 1}
+    wait_until(lambda: waits(host) == at_backup, "what the fuse lets through, and what it holds")
+
+    _, backup, _, restore = steps(PAGE, "Back up the store")
+    host.terminal.put |= {"-d ats": f"-d {database}", "store.sql ats": f"store.sql {database}"}
+    host.follow(backup)
+    for command in ("resume", "fuse release --yes", "dead-letters discard hw-2 --yes"):
+        host.terminal.run(f"cdc-sync {command}")
+    wait_until(lambda: hellowork.told("hw-3") and hellowork.told("hw-8"), "what was pending and held")
+    for number in (1, 2, 3):
+        change(ats, hellowork, f"hw-{number}", "hired")
+    change(ats, hellowork, "hw-9", "interview")
+    host.stop()
+    update(ats, "hw-9", "received")
+    calls = len(hellowork.calls)
+    host.follow(restore)
+    assert waits(host) == at_backup
+
+    host.start(ready=False)
+    wait_until(lambda: waits(host) == {"pending": 2, "held": 5, "dead_letters": 0}, "what the first sweep finds")
+    assert len(hellowork.calls) == calls, "the backup's pause is over"
+    host.terminal.run("cdc-sync fuse release --yes")
+    host.terminal.run("cdc-sync resume")
+    repeated = {f"hw-{number}": "hired" if number < 4 else "interview" for number in (1, 2, 3, 5, 6, 7, 8)}
+    wait_until(lambda: len(hellowork.calls) >= calls + len(repeated), "the calls since the backup")
+    change(ats, hellowork, "hw-4", "interview")
+    later = hellowork.calls[calls:]
+    sent = [(call.application_id, call.body["status"]) for call in later if isinstance(call.body, dict)]
+    assert sorted(sent) == sorted([*repeated.items(), ("hw-4", "interview")])
+    # The page: what was undone in the ATS while no daemon ran stays undetected.
+    host.terminal.run("cdc-sync resend hw-9 --yes")
+    wait_until(lambda: hellowork.told("hw-9")[-1][0] == "received", "the present state")
+    host.terminal.run("cdc-sync check")
+
+
+def set_up_store(host: Host, ats: psycopg.Connection, server: Server, database: str) -> None:
+    """Let the service work with a store in PostgreSQL: in the ATS's database, or in one of its own."""
+    store, settings = steps(PAGE, "Several daemons")
+    made, scripts = (Step("commands", "\n".join(lines)) for lines in (store.lines[:2], store.lines[2:]))
+    state = "state: {backend: postgres}"
+    if database != "ats":
+        ats.execute("DROP ROLE cdc_sync")
+        host.follow(made)
+        state = settings.text.replace("store-1,store-2", str(server.folder))
+    commands, secrets = steps(PAGE, "Configure and start it")
+    host.follow(commands, secrets.text)
+    host.stop()
+    host.edit(f"{state}\nwatches: {{applications: {{fuse: {{max_changes: 4}}}}}}")
+    host.terminal.put["-d cdc_sync_store"] = f"-d {database}"
+    host.follow(scripts)
+    host.start()
