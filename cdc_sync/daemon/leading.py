@@ -147,6 +147,9 @@ class Leading:
             finally:
                 # The calls first: a former leader has little time for that.
                 await end([sending])
+                if self._lead.holding.done():
+                    # SIGALRM, at the end of its lease, must not end a process that leads no more.
+                    self._lead.no_more_calls()
 
     async def _work_until_over(self) -> None:
         self._begin(chores.save_conditions(self._process, self.store))

@@ -191,6 +191,9 @@ class Lead:
     def expect(self, longest_call: float, configuration: str) -> None:
         """From now on, a call's bytes may leave this host for so many seconds, by another configuration."""
 
+    def no_more_calls(self) -> None:
+        """No call is under way, and none begins."""
+
 
 @asynccontextmanager
 async def held(lead: Lead) -> AsyncIterator[Lead]:

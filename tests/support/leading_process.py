@@ -106,6 +106,7 @@ async def _run(store: str, longest_call: float, ours: Leader) -> None:
         async with _leading(store, ours, longest_call) as lead:
             _say("leads", may_call=lead.may_call())
             await asyncio.wait([ended, lead.holding], return_when=asyncio.FIRST_COMPLETED)
+            lead.no_more_calls()
             if lead.holding.done():
                 await lead.holding
     except StoreError as error:

@@ -107,6 +107,10 @@ class PostgresLead(Lead):
         self._lease.expect(longest_call)
         self.leader = replace(self.leader, configuration=configuration)
 
+    def no_more_calls(self) -> None:
+        """See `Lead`."""
+        self._lease.end()
+
     async def _hold(self) -> None:
         driver = self._driver
         while driver.lost is None and self._lease.left > 0:
