@@ -402,6 +402,9 @@ class TestAnInstallationOf021:
     def test_goes_on_after_the_upgrade(self, machine: Machine, package: Path, site: Site) -> None:
         machine.run("dpkg", "--purge", "cdc-sync")
         machine.run("dpkg", "--install", f"/srv/package/{package.name}")
+        # What the package's script asks for.
+        older = "/^Package: cdc-sync$/,/^$/s/^Version: .*/Version: 0.2.1-1/"
+        machine.run("sed", "--in-place", older, "/var/lib/dpkg/status")
         drop_in = f"/run/systemd/system/{UNIT}.d/of-021.conf"
         machine.write(drop_in, OF_021)
         machine.write(CONFIG, site.configuration())
