@@ -65,8 +65,7 @@ class WatchWorker:
         """Work for ever; wait while a database, a store or the system refuses.
 
         Raises:
-            AnotherDatabaseError: the database has the store in it, whose session may be in a copy: the process begins
-                anew.
+            AnotherDatabaseError: the database has the store in it, whose session may be in a copy: the process ends.
         """
         while True:
             try:
