@@ -42,6 +42,13 @@ def _describe(schema: dict[str, Any], section: type[pydantic.BaseModel]) -> None
         schema["properties"][name]["description"] = " ".join(meaning.split())
 
 
+_EXPECTED = {
+    **dict.fromkeys(("byte_size", "byte_size_unit"), "expected a size such as 256MB or 64KiB"),
+    **dict.fromkeys(("dict_type", "model_type"), "expected a section with keys"),
+    "tuple_type": "expected a list",
+}
+"""By pydantic's types of errors whose texts quote the value, or speak of Python."""
+
 KEYS: set[str] = set()
 """The keys of all sections."""
 
@@ -75,10 +82,8 @@ class Section(pydantic.BaseModel):
     @classmethod
     def _message(cls, found: ErrorDetails) -> str:
         """An error's message, without the value."""
-        if found["type"].startswith("byte_size"):  # pydantic quotes the value
-            return "expected a size such as 256MB or 64KiB"
         if found["type"] != "extra_forbidden":
-            return found["msg"].removeprefix("Value error, ")
+            return _EXPECTED.get(found["type"], found["msg"].removeprefix("Value error, "))
         close = get_close_matches(str(found["loc"][-1]), cls._keys(), n=1)
         return f'unknown key; did you mean "{close[0]}"?' if close else "unknown key"
 
