@@ -42,9 +42,10 @@ def _lines() -> Iterator[str]:
 
 
 def _beginning(text: str) -> str:
-    """The first sentence, without placeholders."""
-    sentence = re.split(r"(?<=[.?:;]) ", " ".join(text.split()))[0]
-    return re.sub(r"\{[^}]*\}", "…", sentence).rstrip(":;").replace("|", "\\|")
+    """The first sentence that says something, without placeholders."""
+    sentences = re.split(r"(?<=[.?:;]) ", re.sub(r"\{[^}]*\}", "…", " ".join(text.split())))
+    sentence = next(each for each in sentences if re.search(r"\w", each))
+    return sentence.rstrip(":;").replace("|", "\\|")
 
 
 if __name__ == "__main__":
