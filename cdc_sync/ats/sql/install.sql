@@ -2,7 +2,7 @@
 -- triggers are replaced. Then: `cdc-sync sql grants`, `verify`. Back: `uninstall`. Figures, and what can fail: docs/for-dbas.md.
 -- Creates   the schema cdc_sync with the table changes (a log of keys, no other data) and the sequence bell (until when an
 --           idle daemon wants to be woken); per watch the sequence missed_<watch> (in how many transactions changes were
---           not recorded), the function record_<watch>, and on each table two triggers cdc_sync_*. Nothing else.
+--           not recorded), the function record_<watch>, and on each table two triggers cdc_sync_*. Nothing else is made.
 -- Owner     of all of it is {owner}.
 -- Locks     each watched table and its partitions for milliseconds: writes wait, and reads where triggers are replaced. The
 --           first is waited for up to 3 s, and statements queue behind it; each other 10 ms; else nothing changes. Scripts take turns.
