@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any, get_args
 
 from prometheus_client import (
@@ -118,6 +118,8 @@ class EventMetrics:
             for labels, texts in _METRICS[kind].items()
             for name, text in texts.items()
         }
+        # A search for each call would take as long as the count.
+        self._sample = cache(lambda name, *labels: self._of[name].labels(*labels))
         self._complete_until: dict[str, float] = {}
         """When each watch's last complete read, or it itself, began; not if another store's daemon captures it."""
         self._connected = dict[str, float]()
@@ -164,7 +166,7 @@ class EventMetrics:
 
     def _count(self, name: str, watch: str, *values: str) -> Any:
         """A counter or histogram; its label `watch` is empty if there are many."""
-        return self._of[name].labels("" if len(self._connected) > FEW else watch, *values)
+        return self._sample(name, "" if len(self._connected) > FEW else watch, *values)
 
     def _see(self, name: str, watch: str, number: float) -> None:
         self._seen[name][watch] = number
