@@ -112,8 +112,15 @@ def main() -> None:
     try:
         app()
     except ConfigurationError as error:
-        say_lines(str(error), err=True)
+        _say_why(str(error))
         sys.exit(EX_CONFIG)
     except OperationError as error:
-        say_lines(f"cdc-sync: {error}", err=True)
+        _say_why(f"cdc-sync: {error}")
         sys.exit(1)
+
+
+def _say_why(text: str) -> None:
+    """Say why the command ends: in the journal as errors."""
+    priority = "<3>" if "JOURNAL_STREAM" in os.environ and not sys.stderr.isatty() else ""
+    for line in text.splitlines():
+        say_lines(f"{priority}{line}", err=True)

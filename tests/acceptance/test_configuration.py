@@ -19,3 +19,13 @@ def test_the_configuration_is_found_by_option_then_environment(notify: Installat
         by_default = notify.run_bare(command)
         assert by_default.code == 78
         assert "/etc/cdc-sync/config.yaml" in by_default.stderr
+
+
+def test_the_journal_has_the_reason_as_an_error(notify: Installation) -> None:
+    notify.config.write_text("log: [json]\n")
+
+    run = notify.run("run", variables={"JOURNAL_STREAM": "8:1"})
+
+    assert run.code == 78
+    assert run.stderr
+    assert all(line.startswith("<3>") for line in run.stderr.splitlines())
