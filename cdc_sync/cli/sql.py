@@ -10,6 +10,7 @@ import psycopg
 import typer
 from pydantic import SecretStr
 
+from cdc_sync import own_path
 from cdc_sync.ats import scripts, side_table, triggers
 from cdc_sync.ats.connection import connected, rows_of
 from cdc_sync.ats.errors import translate, unwritable
@@ -232,7 +233,7 @@ async def verify(  # noqa: PLR0917 - typer's options
             functions = scripts.tenant_functions(config, owner, target().user)
             query = triggers.verify(watches, {each.function: each.body for each in functions.values()})
     if not apply:
-        await _put_out(triggers.as_script(query, watches), None)
+        await _put_out(own_path.in_transaction(query, triggers.tables_of_all(watches)), None)
         return
     async with connected(dsn or target().connection()) as connection:
         seen = await triggers.verified(connection, query)
