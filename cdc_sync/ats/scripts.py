@@ -52,18 +52,11 @@ class Part(NamedTuple):
     script: str
 
 
-def install(config: Config, owner: str | None = None) -> str:
-    """The installation script for every watch in notify mode.
+def install(config: Config, owner: str | None = None) -> Iterator[Part]:
+    """The installation script for every watch in notify mode, in parts.
 
-    What it makes belongs to `owner`; None: to the owner of the watched tables.
-    """
-    return "".join(part.script for part in installation(config, owner))
-
-
-def installation(config: Config, owner: str | None = None) -> Iterator[Part]:
-    """The installation script in parts.
-
-    The log and the file's watches are one transaction, each tenant's watch another: none locks a thousand tables.
+    What it makes belongs to `owner`; None: to the owner of the watched tables. The log and the file's watches are one
+    transaction, each tenant's watch another: none locks a thousand tables.
     """
     watches = noticed(config.watches)
     refuse_undeclared(watches)

@@ -167,7 +167,7 @@ async def install(  # noqa: PLR0917 - typer's options
             nothing = "Nothing to install: no watch is in capture.mode notify; poll needs no triggers."
             say(nothing if apply else f"-- {nothing}")
             return
-        script = scripts.installation(config, owner)
+        script = scripts.install(config, owner)
     await target.put_out(script, apply=apply)
 
 
