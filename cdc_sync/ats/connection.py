@@ -254,7 +254,7 @@ class Pool(AsyncConnectionPool[Connection]):
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def fetch(self, query: Query, parameters: Parameters, doing: str) -> Rows:
+    async def fetch(self, doing: str, query: Query, parameters: Parameters | None = None) -> Rows:
         """The rows of one statement."""
         return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
 

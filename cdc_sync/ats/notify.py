@@ -125,10 +125,10 @@ async def all_ended(pool: Pool) -> None:
     Once a snapshot's xmin has passed a new transaction id, what they wrote is visible or gone. A snapshot's xmax may be
     too low (decision 3).
     """
-    ((taken,),) = await pool.fetch("SELECT txid_current()", (), "taking a transaction id")
+    ((taken,),) = await pool.fetch("taking a transaction id", "SELECT txid_current()")
     snapshot_xmin = "SELECT txid_snapshot_xmin(txid_current_snapshot())"
     while True:
-        ((oldest,),) = await pool.fetch(snapshot_xmin, (), "reading the server's snapshot")
+        ((oldest,),) = await pool.fetch("reading the server's snapshot", snapshot_xmin)
         if oldest > taken:
             return
         await asyncio.sleep(_ENDED_EVERY)
@@ -172,7 +172,7 @@ class NotifyCapture(Capture):
         if not self.installed.has_log:
             return False
         # Neither the bell nor the log shows for whom it was: it counts for the first watch of a store only.
-        ((worked,),) = await self.pool.fetch(_SQL["worked_before"], (), "looking for an earlier daemon's work")
+        ((worked,),) = await self.pool.fetch("looking for an earlier daemon's work", _SQL["worked_before"])
         return bool(worked) and not await self.parts.store.report.counts()
 
     async def jobs(self) -> Jobs:

@@ -342,7 +342,7 @@ async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Compo
     query, found = composed("SELECT {}", [composed("%s::{}", type_) for type_ in types]), list[Key]()
     for key in keys:
         try:
-            await pool.fetch(query, key, "asking whether a key can exist")
+            await pool.fetch("asking whether a key can exist", query, key)
             found.append(key)
         except RowError as error:
             # A type that is gone says nothing of a key.

@@ -73,7 +73,7 @@ async def test_a_connection_that_is_refused_says_nothing_of_a_row(
 
         async def all_refused() -> bool:
             try:
-                await pool.fetch("SELECT 1", (), "asking")
+                await pool.fetch("asking", "SELECT 1")
             except SourceError:
                 return pool.refused is not None
             return False
