@@ -34,7 +34,7 @@ from cdc_sync.config.sections import OwnHelloWork
 from cdc_sync.config.tenants import Tenant, watch_for, watch_name
 from cdc_sync.core.identifiers import QualifiedName, written
 from cdc_sync.core.visible import visible
-from cdc_sync.core.watch_names import SEPARATOR
+from cdc_sync.core.watch_names import SEPARATOR, template_of
 
 _PARTS = sections("parts.sql")
 
@@ -72,7 +72,7 @@ def refuse_undeclared(watches: Mapping[str, Watch]) -> None:
     """Raise `ConfigurationError` with the compared expressions without `depends_on`, of watches in notify mode."""
     # A tenant's section is the template's.
     places = {
-        f"watches.{name.partition(SEPARATOR)[0]}.{place}": None
+        f"watches.{template_of(name)}.{place}": None
         for name, watch in noticed(watches).items()
         for place in undeclared(watch)
     }
@@ -84,11 +84,11 @@ def refuse_undeclared(watches: Mapping[str, Watch]) -> None:
 
 def _of_tenants(config: Config, tenants: Mapping[str, Watch], owner: str | None) -> Iterator[Part]:
     functions = tenant_functions(config, owner)
-    kinds = dict.fromkeys(name.partition(SEPARATOR)[0] for name in tenants)
-    made = "".join(functions[kind].create("pg_temp") for kind in kinds if kind in functions)
+    templates = dict.fromkeys(map(template_of, tenants))
+    made = "".join(functions[name].create("pg_temp") for name in templates if name in functions)
     yield Part(None, f"\n{_PARTS['tenants']}\n{made}")
     for name, watch in tenants.items():
-        of = functions.get(name.partition(SEPARATOR)[0])
+        of = functions.get(template_of(name))
         if of is not None and (schema := of.schema_of(name)) is not None:
             yield Part(name, render("SELECT pg_temp.{}({});\n", sql.Identifier(of.function), schema))
         else:
@@ -313,7 +313,7 @@ def _of_watches(config: Config, statements: Callable[[str, Watch], str]) -> str:
     schemas = defaultdict[BySchema, list[str]](list)
     script = ""
     for name, watch in config.watches.items():
-        of = of_templates.get(name.partition(SEPARATOR)[0])
+        of = of_templates.get(template_of(name))
         schema = None if of is None else of.schema_of(name)
         if of is None or schema is None:
             script += f"\n-- Watch {visible(name)}\n{statements(name, watch)}\n"

@@ -20,7 +20,7 @@ from cdc_sync.ats.facts import TableFacts, oid_of
 from cdc_sync.ats.parts import WatchParts
 from cdc_sync.core.events import TableReplaced
 from cdc_sync.core.reasons import Reason
-from cdc_sync.core.watch_names import SEPARATOR
+from cdc_sync.core.watch_names import SEPARATOR, template_of
 from cdc_sync.store.capture import FROM_DATABASE
 
 POSITION = "table"
@@ -64,10 +64,10 @@ class TenantTable:
 
     async def _other_watch(self) -> str | None:
         """The watch of the same template that was captured from this table; other templates may share it."""
-        parts, template = self._parts, self._parts.name.partition(SEPARATOR)[0]
+        parts, template = self._parts, template_of(self._parts.name)
         for watch, of in (await parts.store.report.positions_of_all(POSITION, FROM_DATABASE)).items():
             is_here = of.get(POSITION) == str(self._facts.oid) and of.get(FROM_DATABASE, "") == parts.database.name
-            if is_here and watch != parts.name and watch.partition(SEPARATOR)[0] == template:
+            if is_here and watch != parts.name and template_of(watch) == template:
                 return watch
         return None
 

@@ -21,7 +21,7 @@ from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import HIDDEN, visible, visible_json, visible_lines
-from cdc_sync.core.watch_names import SEPARATOR, listed, matches
+from cdc_sync.core.watch_names import listed, matches, template_of
 from cdc_sync.store import Store
 from cdc_sync.store.opening import opened_beside
 
@@ -80,7 +80,7 @@ async def with_tenants(config: Config, watch: str | None = None) -> Config:
 
 async def has_tenant(config: Config, watch: str) -> bool:
     """Whether a database has this watch's tenant, even one that cannot be watched. Raises `SourceError`."""
-    if watch.partition(SEPARATOR)[0] not in config.templates:
+    if template_of(watch) not in config.templates:
         return False
     found = await _discovered(config)
     return watch in found.config.watches or watch in found.refused

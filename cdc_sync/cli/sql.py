@@ -32,7 +32,7 @@ from cdc_sync.config import Config, Watch, load
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.watch_names import MOST_LISTED, SEPARATOR, listed
+from cdc_sync.core.watch_names import MOST_LISTED, listed, template_of
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import schema as store_scripts
 
@@ -40,7 +40,7 @@ sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or 
 
 
 def _watch(name: str | None) -> str | None:
-    if name is not None and not re.sub("[%*]", "_", name.partition(SEPARATOR)[0]).isidentifier():
+    if name is not None and not re.sub("[%*]", "_", template_of(name)).isidentifier():
         raise misused(f"{name!r} cannot be a watch's name")
     return name
 

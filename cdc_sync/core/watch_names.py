@@ -11,6 +11,11 @@ SEPARATOR = "@"
 """Between a template's name and a tenant's in a watch's name."""
 
 
+def template_of(name: str) -> str:
+    """The template of a tenant's watch; the name itself of any other."""
+    return name.partition(SEPARATOR)[0]
+
+
 def matches(pattern: str, name: str) -> bool:
     """Whether a name is the pattern, or matches it: `%` and `*` stand for any characters.
 

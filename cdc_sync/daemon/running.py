@@ -174,7 +174,7 @@ class Daemon:
         tenants = Tenants(process)
         # Only a signal interrupts it. A reload, or the loss of the lead, ends the work below as it begins: so each lead
         # is reported.
-        config = await unless(process.stopping, tenants.look_first(process.config, lead.store))
+        config = await unless(process.stopping, tenants.look_first(lead.store))
         if config is None or process.stopping.is_set():
             return
         watches = tuple(config.watches)
@@ -317,7 +317,7 @@ async def run_once(
 
 async def _work_once(process: Process, lead: Lead, calls: Counter[str]) -> OnceResult:
     tenants, store = Tenants(process), lead.store
-    config = await tenants.look_first(process.config, store)
+    config = await tenants.look_first(store)
     failed = await Leading(process, lead, config, tenants).work_once()
     found, counts = tenants.found, (await store.report.counts()).values()
     return OnceResult(
