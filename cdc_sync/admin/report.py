@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import built_urls
-from cdc_sync.core.batch import LEFT_SCOPE, LOST_ID, HistoryEntry
+from cdc_sync.core.batch import LEFT_SCOPE, LOST_ID, HistoryEntry, described
 from cdc_sync.core.conditions import is_standby, kind_of, wrong
 from cdc_sync.core.content import Content, iso, request
 from cdc_sync.core.diff import Fuse
@@ -205,11 +205,6 @@ def part_of(report: Json, pattern: str | None, *, problems: bool) -> Json:
     return {**report, **{name: [each for each in report[name] if each["watch"] in kept] for name in lists}}
 
 
-def facts(content: Content) -> Json:
-    """A state, for programs."""
-    return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
-
-
 def local_time(instant: str) -> str:
     """A suffix for an instant of `iso`: it in this machine's zone, unless that is UTC."""
     utc = datetime.fromisoformat(instant)
@@ -289,7 +284,7 @@ def _entry(entry: Entry) -> Json:
 
 def _content(content: Content) -> Json:
     dates = {"created": iso(content.created), "event_date": iso(content.event_date)}
-    return {**facts(content), **dates, "url": content.url}
+    return {**described(content), **dates, "url": content.url}
 
 
 def _event(event: HistoryEntry) -> Json:

@@ -49,8 +49,15 @@ _FITTING = {CREATED: {*_DATES}, "columns.event_date": {*_DATES}, DELETED: {*_DAT
 
 _TEXTS = (APPLICATION_ID, STATUS_URL, "columns.status", "columns.job_id", "columns.account")
 _READ = (
-    *(APPLICATION_ID, STATUS_URL, "columns.status", "columns.job_id"),
-    *(CREATED, "columns.event_date", "columns.source", DELETED, "columns.account"),
+    APPLICATION_ID,
+    STATUS_URL,
+    "columns.status",
+    "columns.job_id",
+    CREATED,
+    "columns.event_date",
+    "columns.source",
+    DELETED,
+    "columns.account",
 )
 """The places behind the scope, in the order of `core.rows.Row`, the account last; the further fields follow."""
 
@@ -84,7 +91,8 @@ class Mapping:
         self.key_texts = list(map(expressions.key_text, self.key_columns, key_types))
         self.operators = [facts.columns[name].operators for name in watch.key]
         self.key_operators = expressions.common_schema(self.operators)
-        self.expressions = self._all_read()
+        places = [*_READ, *(f"extra.{name}" for name in watch.extra)]
+        self.expressions = {WHERE: composed("{}::int", self.scope)} | {place: self._read(place) for place in places}
         self.select = sql.SQL(", ").join([*self.key_texts, *self.expressions.values()])
         self.width = len(self.key_texts) + len(self.expressions)
         decisive = [read for place, read in self.expressions.items() if place not in _UNDECISIVE]
@@ -95,10 +103,6 @@ class Mapping:
         """Whether reading needs no name that the login's own path leads to."""
         has_expression = any(isinstance(each, SqlColumn) for each in self._mapped.values())
         return not (has_expression or self.watch.where) and {*self.operators} == {expressions.POSTGRESQLS_OWN}
-
-    def _all_read(self) -> dict[str, sql.Composable]:
-        scope = {WHERE: composed("{}::int", self.scope)}
-        return scope | {place: self._read(place) for place in (*_READ, *(f"extra.{name}" for name in self.watch.extra))}
 
     @classmethod
     async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":

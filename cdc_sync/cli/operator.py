@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from cdc_sync.admin.report import Json, facts
+from cdc_sync.admin.report import Json
 from cdc_sync.ats.beginning import positions_elsewhere
 from cdc_sync.ats.connection import connected
 from cdc_sync.ats.database import Database
@@ -36,6 +36,7 @@ from cdc_sync.cli.context import (
     writing,
 )
 from cdc_sync.config.models import accounts
+from cdc_sync.core.batch import described
 from cdc_sync.core.content import iso
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import Entry, EntryId
@@ -207,7 +208,7 @@ def _facts(entry: Entry) -> Json:
     return {
         "watch": entry.watch,
         "application_id": entry.application_id,
-        **facts(entry.content),
+        **described(entry.content),
         "account": entry.content.account,
         "kinds": sorted(entry.kinds),
         "queued_at": iso(entry.queued_at),

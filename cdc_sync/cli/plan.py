@@ -11,7 +11,7 @@ from typing import Annotated, get_args
 import typer
 from psycopg import sql
 
-from cdc_sync.admin.report import Json, facts
+from cdc_sync.admin.report import Json
 from cdc_sync.ats.connection import asking, connected, rows_on_own_path
 from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.mapping import Mapping
@@ -20,7 +20,7 @@ from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, pr
 from cdc_sync.config import Config
 from cdc_sync.config.meanings import code_meant
 from cdc_sync.config.models import watch_rules
-from cdc_sync.core.batch import NO_CALLS
+from cdc_sync.core.batch import NO_CALLS, described
 from cdc_sync.core.content import Content, iso
 from cdc_sync.core.diff import transition
 from cdc_sync.core.events import WatchLost
@@ -140,8 +140,8 @@ def _item(entry: Entry, snapshot: Content | None, now: int, paused: Collection[s
         "when": when,
         "transition": transition(snapshot, entry.content),
         "kinds": sorted(entry.kinds),
-        "told": snapshot and facts(snapshot),
-        "observed": facts(entry.content),
+        "told": snapshot and described(snapshot),
+        "observed": described(entry.content),
         "reason": entry.reason,
         "due_at": iso(entry.due_at) if action == "send" else None,
     }
