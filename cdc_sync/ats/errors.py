@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 import psycopg
 from psycopg import errors
 
-from cdc_sync.core.failures import OperationError
+from cdc_sync.core.failures import CodedError
 from cdc_sync.core.reasons import Reason, coded, filled
 from cdc_sync.core.visible import visible
 from cdc_sync.packaged import data
@@ -29,20 +29,13 @@ def texts(file: str = "errors.yaml") -> dict[str, Any]:
     return found
 
 
-class SourceError(OperationError):
-    """The database cannot be used as configured.
+class SourceError(CodedError):
+    """The database cannot be used as configured."""
 
-    Attributes:
-        code: its stable name in docs/messages.md.
-        kind: "unreachable" if it passes by itself, else "misconfigured".
-    """
-
-    # No frozen dataclass: contextlib writes tracebacks into exceptions.
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.kind = "unreachable" if code in UNREACHABLE else "misconfigured"
-        self.message = message
+    @property
+    def kind(self) -> str:
+        """Unreachable if it passes by itself, else misconfigured."""
+        return "unreachable" if self.code in UNREACHABLE else "misconfigured"
 
     def followed_by(self, sentences: str) -> Self:
         """The same error with further sentences."""
