@@ -183,7 +183,11 @@ async def used(connection: Connection, table: TableFacts, expression: SqlColumn)
 
 def _declared(one: Checked, expected: Named[str, SqlColumn], columns: Named[str, tuple[str, ...]]) -> Finding:
     compared = expressions.compared_by_place(one.watch) if one.watch.capture.needs.log else {}
-    wrong = [place for place, each in expected.items() if place in compared and not _has(each, columns[place])]
+    wrong = [
+        place
+        for place, each in expected.items()
+        if place in compared and (each.depends_on is None or set(columns[place]) - set(each.depends_on))
+    ]
     if wrong:
         remedy = _as_yaml({place: columns[place] for place in wrong})
         return one.found("depends-on/wrong", remedy, places=", ".join(wrong))
@@ -191,10 +195,6 @@ def _declared(one: Checked, expected: Named[str, SqlColumn], columns: Named[str,
         shown = "; ".join(f"{place}: [{listed(columns[place])}]" for place in optional)
         return one.found("depends-on/optional", columns=shown)
     return one.found("depends-on/named")
-
-
-def _has(expression: SqlColumn, columns: Iterable[str]) -> bool:
-    return expression.depends_on is not None and set(columns) <= set(expression.depends_on)
 
 
 async def _status(one: Checked) -> Finding | None:

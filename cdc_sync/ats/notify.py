@@ -58,7 +58,6 @@ class Changes(NamedTuple):
     number: int
     times: dict[Key, int]
     everything: bool
-    full: bool
     size: int
     places: tuple[str, str, str]
 
@@ -86,8 +85,7 @@ class ChangeLog:
             # A related table's key with NULL belongs to no application.
             if key and None not in key:
                 times[tuple(key)] = max(at, times.get(tuple(key), at))
-        everything, full = not all(key for key, _ in listed), len(listed) == limit
-        return Changes(len(listed), times, everything, full, size, tuple(places))
+        return Changes(len(listed), times, not all(key for key, _ in listed), size, tuple(places))
 
     async def delete(self, changes: Changes) -> None:
         """Delete the batch; raises `SourceError` also if it stays twice. Once, another daemon may have taken it."""
@@ -251,7 +249,7 @@ class NotifyCapture(Capture):
             self.intake.request_sweep()
         if not self.log.consumes:
             return False
-        if changes.full:
+        if changes.number == self.parts.steps.drained:
             return True
         if changes.number and not self.lookout.bell.is_armed:
             self.rung.set()  # the next change, which may be there already, does not ring
