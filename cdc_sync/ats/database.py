@@ -1,4 +1,4 @@
-"""The ATS's database: the sessions that all watches share, the store, the step sizes.
+"""The ATS's database: the sessions that all watches share, and the store.
 
 The first watch opens one lasting session and one pool; the last one closes them. Losing the lasting session loses every
 watch's lock, so the pool closes too. The first watch to come back connects, the others share its sessions or its error.
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from cdc_sync.ats.connection import POSITION, Pool, ReplicaGuard, pooled
 from cdc_sync.ats.errors import SourceError
@@ -284,36 +284,3 @@ class Database:
                 await task
         finally:
             await end(holding)
-
-
-class Steps(NamedTuple):
-    """How much a watch does at once, and how often, in seconds.
-
-    `give_back_every` and `place_every` are at least so long.
-
-    Attributes:
-        adopted: rows of the baseline.
-        drained: changes of the log.
-        give_back_every: tries to shorten the change log's file: each takes a short lock, which a standby replays.
-        polled: rows of a poll.
-        look_every: looks at the server's transactions, and moves of a poll's watermark: each takes a transaction id.
-        place_every: saves of a poll's watermark: a restart reads again from there.
-        compared: rows that a sweep compares: one store statement of some 10 ms, which may delay the capture.
-        read: rows that a sweep reads, at most: Python gives little of their memory back.
-        searched: record numbers examined for unmet records.
-        confirmed: suspected deletions.
-    """
-
-    adopted: int = 500
-    drained: int = 1_000
-    give_back_every: float = 60.0
-    polled: int = 500
-    look_every: float = 15.0
-    place_every: float = 300.0
-    compared: int = 5_000
-    read: int = 500
-    searched: int = 20_000
-    confirmed: int = 200
-
-
-STEPS = Steps()

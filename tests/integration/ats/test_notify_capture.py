@@ -25,10 +25,10 @@ from support.watched import a_config, install_triggers
 
 from cdc_sync.ats.check import check_database
 from cdc_sync.ats.connection import Pool, pooled
-from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.lookout import Bell, Ears
 from cdc_sync.ats.notify import ChangeLog, Changes, NotifyCapture, all_ended
+from cdc_sync.ats.parts import Steps
 from cdc_sync.core.events import BellLeftAlone, CaptureStarted, ChangesMissed, Event
 from cdc_sync.core.findings import Finding
 from cdc_sync.daemon.watching import WatchWorker
