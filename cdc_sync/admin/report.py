@@ -4,13 +4,12 @@ The report is that of `cdc-sync status`, `/api/status`, `/readyz`, `/metrics` an
 and `cdc-sync explain`. Functions raise `StoreError`.
 """
 
-import json
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK
+from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK, BaselinePosition
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import built_urls
 from cdc_sync.core.batch import LEFT_SCOPE, LOST_ID, HistoryEntry, described
@@ -114,11 +113,11 @@ def _configured(config: Config, name: str) -> Json:
     }
 
 
-def _baseline(position: str | None) -> Json:
+def _baseline(text: str | None) -> Json:
+    position = BaselinePosition.from_text(text)
     if position is None:
         return {"state": "not begun", "rows": 0}
-    saved = json.loads(position)
-    return {"state": "done" if saved["done"] else "running", "rows": saved["known"]}
+    return {"state": "done" if position.done else "running", "rows": position.rows}
 
 
 async def _endpoints(store: Store, now: int) -> list[Json]:

@@ -44,7 +44,7 @@ async def check_database(
         only: the watches to check.
     """
     config = whole.of_database(name)
-    dsn = config.database.dsn.get_secret_value()
+    dsn = config.dsn_of(name)
     # The reader replaces what may not be shown.
     shown = config.database.shown()
     psql = f"psql '{'…' if shown == HIDDEN else shown}'" if dsn.strip() else "psql"
@@ -58,7 +58,7 @@ async def check_database(
             report(await _session(dsn))
             report(await _connections(connection, sessions_at_server(whole, name)))
             report(await _clock(connection, clock))
-            await _standby(config, facts, report)
+            await _standby(config, dsn, facts, report)
             for watch_name in config.watches:
                 if watch_name in read:
                     report(_replica_position(facts, watch_name, read[watch_name]))
@@ -82,7 +82,7 @@ async def _server(connection: Connection, shown: str, psql: str, report: Tell) -
     return facts
 
 
-async def _standby(config: Config, facts: ServerFacts, report: Tell) -> None:
+async def _standby(config: Config, dsn: str, facts: ServerFacts, report: Tell) -> None:
     """Report what a standby cannot do; a primary can do everything."""
     stuck = noticed(config.watches) if facts.in_recovery else {}
     for name in stuck:
@@ -91,7 +91,7 @@ async def _standby(config: Config, facts: ServerFacts, report: Tell) -> None:
         report(found("standby/polled" if facts.in_recovery else "standby/primary"))
     # A standby's own locks are unknown elsewhere. A shared store decides itself.
     if facts.in_recovery and config.state.backend != "postgres":
-        async with primary_session(config.database.dsn.get_secret_value()) as primary:
+        async with primary_session(dsn) as primary:
             report(found("standby/locked-here" if primary is None else "standby/locked-on-the-primary"))
 
 

@@ -52,7 +52,7 @@ async def discover(
     async def look(database: str) -> None:
         templates = asked[database]
         try:
-            answer = await _ask(config.all_databases[database].dsn.get_secret_value(), pools.get(database), templates)
+            answer = await _ask(config.dsn_of(database), pools.get(database), templates)
         except (SourceError, OSError) as error:
             unasked[database] = error if isinstance(error, SourceError) else refused_by_system(error)
             for name in templates:

@@ -116,9 +116,9 @@ async def _check(config: Config, watch: str | None, tell: Tell) -> None:
     if config.state.backend == "postgres" and config.state.dsn is not None:
         tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
     positions = await check_store(config, tell, refused)
-    for name, database in config.all_databases.items():
+    for name in config.all_databases:
         tell_of_it = partial(of_database, tell, config, name)
-        tell_of_it(encryption("encryption", f"{config.section_of(name)}.dsn", database.dsn.get_secret_value()))
+        tell_of_it(encryption("encryption", f"{config.section_of(name)}.dsn", config.dsn_of(name)))
         if await check_database(config, name, wall_clock, tell_of_it, read=positions, only=only):
             await check_identity(config, name, tell_of_it)
     await check_endpoint(config, tell)
@@ -218,7 +218,7 @@ async def _check_content(config: Config, store: Store, tell: Tell, refused: Coll
 
 async def check_identity(config: Config, name: str, tell: Tell) -> None:
     """Report whether a database is the store's, and each watch's, as the daemon recognises it."""
-    dsn, wrong = config.all_databases[name].dsn.get_secret_value(), dict[str, Finding]()
+    dsn, wrong = config.dsn_of(name), dict[str, Finding]()
     try:
         async with opened_beside(config) as store, connected(dsn) as connection:
             database, bound = make_database(config, name, store), await store.databases.identity(name)

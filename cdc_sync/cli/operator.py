@@ -395,7 +395,7 @@ async def adopt_database(
         config = whole.of_database(name)
         before = await store.databases.identity(name), await store.databases.hosts(name)
         counts = {watch: of for watch, of in (await store.report.counts()).items() if watch in config.watches}
-    dsn = config.database.dsn.get_secret_value()
+    dsn = whole.dsn_of(name)
     async with connected(dsn) as connection:
         identity, hosts = (await server_facts(connection)).identity, hosts_of(dsn, connection)
     shown = {"dsn": f"{config.section_of(name)}.dsn", "shown": config.database.shown()}

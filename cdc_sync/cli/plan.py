@@ -173,8 +173,7 @@ async def labels(context: typer.Context, watch: WatchOption = None, as_json: Jso
 async def _labels_of(config: Config, name: str) -> list[Json]:
     """A watch's labels, the most frequent first, status.map's without rows last. Raises `SourceError`."""
     watch, rules = config.watches[name], watch_rules(config, name).status
-    database = config.all_databases[config.database_name(name)]
-    async with connected(database.dsn.get_secret_value()) as connection:
+    async with connected(config.dsn_of(config.database_name(name))) as connection:
         mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
         label, most = mapping.expressions["columns.status"], _MOST_LABELS + len(rules.map)
         query = sql.SQL(_COUNT).format(label=label, table=mapping.table, scope=mapping.scope, most=most)

@@ -90,7 +90,7 @@ class Target:
         else:
             name = the_database(config, database)
             self.section, self.config = config.section_of(name), config.of_database(name)
-            configured = self.config.database.dsn.get_secret_value()
+            configured = config.dsn_of(name)
         self.user = user_of(configured)
         self._dsn = dsn or configured
         self._missing = None if dsn is not None else lacking.get((*self.section.split("."), "dsn"))

@@ -43,9 +43,9 @@ Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 def make_database(config: Config, name: str, store: Store) -> Database:
     """A database of the ATS, not connected yet."""
-    of, section = config.all_databases[name], config.section_of(name)
+    pool, section = config.all_databases[name].pool, config.section_of(name)
     holds_store = config.state.backend == "postgres" and config.state.dsn is None
-    return Database(of.dsn.get_secret_value(), store, of.pool, name, section, holds_store=holds_store)
+    return Database(config.dsn_of(name), store, pool, name, section, holds_store=holds_store)
 
 
 class WatchWorker:
