@@ -71,9 +71,7 @@ class Config(Section):
     )
     _store_is_somewhere = values.refuse(
         "state",
-        lambda state, given: (
-            state.backend == "postgres" and state.dsn is None and len(_each_of(given["databases"])) > 1
-        ),
+        lambda state, given: state.is_in_ats and len(_each_of(given["databases"])) > 1,
         "dsn is required where there are several databases: the one that has the store",
     )
 
@@ -214,9 +212,8 @@ def sessions_at_server(config: Config, database: str) -> Sessions:
     """
     here = _server(config, database)
     pools = [each.pool for name, each in config.all_databases.items() if _server(config, name) == here]
-    shares_store = config.state.backend == "postgres" and config.state.dsn is None
-    listening = len(pools) + (1 if shares_store else 0)
-    return Sessions(len(pools) + listening, sum(pools) + listening)
+    others = len(pools) + config.state.is_in_ats
+    return Sessions(len(pools) + others, sum(pools) + others)
 
 
 def _server(config: Config, database: str) -> list[str | None]:

@@ -44,8 +44,7 @@ Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 def make_database(config: Config, name: str, store: Store) -> Database:
     """A database of the ATS, not connected yet."""
     pool, section = config.all_databases[name].pool, config.section_of(name)
-    holds_store = config.state.backend == "postgres" and config.state.dsn is None
-    return Database(config.dsn_of(name), store, pool, name, section, holds_store=holds_store)
+    return Database(config.dsn_of(name), store, pool, name, section, holds_store=config.state.is_in_ats)
 
 
 class WatchWorker:
