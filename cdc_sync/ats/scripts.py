@@ -5,7 +5,6 @@ All versions know EXECUTE PROCEDURE. Tenants that differ by their schema only ha
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import count
 from typing import NamedTuple
 
@@ -290,28 +289,27 @@ def tenant_functions(config: Config, owner: str | None = None, role: str | None 
 
 def grants(config: Config, role: str) -> str:
     """The GRANTs for the daemon's role: columns to read, and in notify mode the log, the bell and the counters."""
-    to = sql.Identifier(role)
-    granted = _of_watches(config, partial(_granting_watch, to=to))
-    end = render(template("granted.sql"), role=sql.SQL(visible(to.as_string())))
-    return f"{_beginning_for('grants.sql', config, role)}{granted}\n{end}\nCOMMIT;\n"
+    end = render(template("granted.sql"), role=sql.SQL(visible(sql.Identifier(role).as_string())))
+    return _of_watches("grants.sql", config, role, _granting_watch, end)
 
 
 def revokes(config: Config, role: str) -> str:
     """The script that revokes what `grants` gives, so that the role can be dropped."""
-    revoked = _of_watches(config, partial(_revoking_watch, role=sql.Identifier(role)))
     end = render(template("revoked.sql"), role=role, counters=among(map(missed_of, config.watches)))
-    return f"{_beginning_for('revokes.sql', config, role)}{revoked}\n{end}\nCOMMIT;\n"
+    return _of_watches("revokes.sql", config, role, _revoking_watch, end)
 
 
-def _beginning_for(file: str, config: Config, role: str) -> str:
-    return render(template(file), role=role, begin=sql.SQL(own_path.begin(tables_of_all(config.watches))))
+def _of_watches(
+    file: str, config: Config, role: str, about: Callable[[str, Watch, sql.Identifier], str], end: str
+) -> str:
+    """A script about each watch; about tenants that differ by their schema only once, in a loop."""
 
+    def statements(name: str, watch: Watch) -> str:
+        return about(name, watch, sql.Identifier(role))
 
-def _of_watches(config: Config, statements: Callable[[str, Watch], str]) -> str:
-    """Statements for each watch; for tenants that differ by their schema only once, in a loop."""
     of_templates = {name: by_schema(config, name, statements) for name in config.templates}
     schemas = defaultdict[BySchema, list[str]](list)
-    script = ""
+    script = render(template(file), role=role, begin=sql.SQL(own_path.begin(tables_of_all(config.watches))))
     for name, watch in config.watches.items():
         of = of_templates.get(template_of(name))
         schema = None if of is None else of.schema_of(name)
@@ -327,7 +325,7 @@ def _of_watches(config: Config, statements: Callable[[str, Watch], str]) -> str:
             statements=of.quoted,
             placeholder=of.placeholder,
         )
-    return script
+    return f"{script}\n{end}\nCOMMIT;\n"
 
 
 def missing_grants(name: str, watch: Watch, role: str | None = None) -> str:
@@ -337,10 +335,10 @@ def missing_grants(name: str, watch: Watch, role: str | None = None) -> str:
     return composed(_PARTS["missing_grants"], rows=rows, role=whose).as_string()
 
 
-def _granting_watch(name: str, watch: Watch, to: sql.Identifier) -> str:
+def _granting_watch(name: str, watch: Watch, role: sql.Identifier) -> str:
     lines = [_UNKNOWN] if watched(watch) is None else []
     for need in _needs(name, watch, _OUR_ROLE):
-        grant = render("GRANT {} TO {};", sql.SQL(need.what), to)
+        grant = render("GRANT {} TO {};", sql.SQL(need.what), role)
         lines.append(grant if need.table is None else own_path.naming(need.table, grant).rstrip())
     return "\n".join(lines)
 

@@ -119,7 +119,7 @@ async def _check(config: Config, watch: str | None, tell: Tell) -> None:
     for name in config.all_databases:
         tell_of_it = partial(of_database, tell, config, name)
         tell_of_it(encryption("encryption", f"{config.section_of(name)}.dsn", config.dsn_of(name)))
-        if await check_database(config, name, wall_clock, tell_of_it, read=positions, only=only):
+        if await check_database(config, name, tell_of_it, read=positions, only=only):
             await check_identity(config, name, tell_of_it)
     await check_endpoint(config, tell)
 
