@@ -5,13 +5,14 @@ database (`config.Capture.needs`). `ats.beginning` lists the kinds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 from cdc_sync.ats.intake import Intake
 from cdc_sync.config import Capture as Configured
+from cdc_sync.event_loop import Work
 
-Jobs = dict[str, Callable[[], Coroutine[Any, Any, None]]]
+Jobs = dict[str, Callable[[], Work]]
 """Endless work, by name: functions, so that none is left unstarted when another cannot get ready."""
 
 

@@ -19,7 +19,7 @@ from cdc_sync.ats.facts import hosts_of, server_facts
 from cdc_sync.ats.lookout import Lookout
 from cdc_sync.ats.session import Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.config.dsn import POOL_SIZE
-from cdc_sync.event_loop import end
+from cdc_sync.event_loop import Task, Work, end
 from cdc_sync.store import Store
 from cdc_sync.store.capture import FROM_DATABASE
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
@@ -62,7 +62,7 @@ class Sessions:
     lasting: Session
     locked: Session
     pool: Pool
-    held: asyncio.Task[None]
+    held: Task
     lookout: Lookout
     stack: AsyncExitStack
     hosts: Sequence[str]
@@ -133,7 +133,7 @@ class Database:
         self._failed_in_a_row = 0
         self._lock = asyncio.Lock()
         self._sessions: Sessions | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: set[Task] = set()
         # Behind a silent network the server keeps a session and its locks for long. This daemon may end its own.
         self._earlier: deque[Process] = deque(maxlen=_REMEMBERED)
 
@@ -268,7 +268,7 @@ class Database:
         if (why_not := elsewhere(identity, before, here, self.name, self.section)) is not None:
             raise AnotherDatabaseError(code, why_not)
 
-    def _close(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _close(self, closing: Work) -> Task:
         """Close something, also if the caller is cancelled."""
         task = asyncio.create_task(closing, name="closing the sessions")
         self._closing.add(task)

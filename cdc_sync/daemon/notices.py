@@ -11,9 +11,8 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 import aiohttp
 
@@ -22,6 +21,7 @@ from cdc_sync.core import events
 from cdc_sync.core.conditions import Conditions, kind_of
 from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.daemon.process import Process
+from cdc_sync.event_loop import Work
 from cdc_sync.store.report import WatchCounts
 
 LOOK_EVERY = 2.0
@@ -86,7 +86,7 @@ class Notices:
         if failures := list(filter(None, await asyncio.gather(*sends))):
             self._process.emit(events.NoticeFailed(failures[0]))
 
-    async def _attempt(self, sending: Coroutine[Any, Any, None]) -> str:
+    async def _attempt(self, sending: Work) -> str:
         """Why a receiver, whatever it does, did not take a message; empty if it did."""
         try:
             async with asyncio.timeout(self._within):

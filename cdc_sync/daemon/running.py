@@ -34,7 +34,7 @@ from cdc_sync.daemon.chores import Tenants
 from cdc_sync.daemon.leading import Leading
 from cdc_sync.daemon.notices import LOOK_EVERY, Notices
 from cdc_sync.daemon.process import Process, unless
-from cdc_sync.event_loop import end, raise_failures, regularly, ungrouped
+from cdc_sync.event_loop import Task, end, raise_failures, regularly, ungrouped
 from cdc_sync.store import Store, opening
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import Lead, Standby, StandingBy
@@ -207,7 +207,7 @@ class Daemon:
         process.emit(events.DaemonStopping(number.name, 0 if self._leading is None else self._leading.sender.under_way))
         process.stop()
 
-    def _work_ended(self, task: asyncio.Task[None]) -> None:
+    def _work_ended(self, task: Task) -> None:
         """Whatever else fails ends the process too."""
         if not task.cancelled():
             self._process.stop()

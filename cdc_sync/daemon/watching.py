@@ -2,11 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.capture import Capture, ChangedError
@@ -25,7 +24,7 @@ from cdc_sync.core import events
 from cdc_sync.core.batch import BesideApply
 from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon.process import Process
-from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
+from cdc_sync.event_loop import Task, Work, end, raise_failures, supervise, ungrouped
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
 
@@ -37,7 +36,7 @@ LONGEST_GRACE = 30_000
 
 Failure = SourceError | StoreError
 
-Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+Begin = Callable[[Work], Task]
 """Begins a task that works until the end."""
 
 
@@ -201,10 +200,10 @@ class Watches:
         self._others = OtherWatches()
         self._beside_apply = beside_apply
         self._begin = begin
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, Task] = {}
 
     @property
-    def tasks(self) -> list[asyncio.Task[None]]:
+    def tasks(self) -> list[Task]:
         """The watches' tasks."""
         return list(self._running.values())
 
