@@ -91,8 +91,8 @@ class Mapping:
         self.key_texts = list(map(expressions.key_text, self.key_columns, key_types))
         self.operators = [facts.columns[name].operators for name in watch.key]
         self.key_operators = expressions.common_schema(self.operators)
-        places = [*_READ, *(f"extra.{name}" for name in watch.extra)]
-        self.expressions = {WHERE: composed("{}::int", self.scope)} | {place: self._read(place) for place in places}
+        places = [WHERE, *_READ, *(f"extra.{name}" for name in watch.extra)]
+        self.expressions = {place: self._read(place) for place in places}
         self.select = sql.SQL(", ").join([*self.key_texts, *self.expressions.values()])
         self.width = len(self.key_texts) + len(self.expressions)
         decisive = [read for place, read in self.expressions.items() if place not in _UNDECISIVE]
@@ -128,6 +128,8 @@ class Mapping:
 
     def _read(self, place: str) -> sql.Composable:
         mapped, oid = self._mapped.get(place), self._types.get(place)
+        if place == WHERE:
+            return composed("{}::int", self.scope)
         if place == DELETED:
             test = sql.SQL("({} IS TRUE)::int") if oid == _BOOL else sql.SQL("({} IS NOT NULL)::int")
             return sql.SQL("0") if mapped is None else test.format(expressions.expression(mapped))

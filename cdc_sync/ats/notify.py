@@ -21,11 +21,10 @@ from typing import NamedTuple, Self
 
 from psycopg import errors, sql
 
-from cdc_sync.ats import expressions
 from cdc_sync.ats.capture import Capture, ChangedError, Jobs
 from cdc_sync.ats.connection import Connection, Pool, rows_of, with_position
 from cdc_sync.ats.errors import source_error
-from cdc_sync.ats.expressions import composed, sections
+from cdc_sync.ats.expressions import composed, literal, sections
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.lookout import Ears
 from cdc_sync.ats.triggers import Installation, installation, untriggered
@@ -72,7 +71,7 @@ class ChangeLog:
         # A batch of which nothing was deleted, without an error.
         self._kept: tuple[str, ...] = ()
         # As text: composing a statement takes longer than running it.
-        self._batch = with_position(composed(_SQL["batch"], watch=expressions.literal(watch)), 1)
+        self._batch = with_position(composed(_SQL["batch"], watch=literal(watch)), 1)
 
     async def read(self, limit: int) -> Changes:
         """Read up to `limit` changes."""

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 from psycopg.errors import CharacterNotInRepertoire
 
-from cdc_sync.ats import expressions, row_security
+from cdc_sync.ats import row_security
 from cdc_sync.ats.connection import (
     OWN_PATH,
     PINNED_PATH,
@@ -27,7 +27,7 @@ from cdc_sync.ats.connection import (
     with_position,
 )
 from cdc_sync.ats.errors import RowError, SourceError, row_error_text, unless_a_row_fails
-from cdc_sync.ats.expressions import composed
+from cdc_sync.ats.expressions import composed, sections, spellings_in_url
 from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.mapping import APPLICATION_ID, CREATED, DELETED, STATUS_URL, WHERE, Mapping
 from cdc_sync.ats.row_security import Hiding
@@ -49,7 +49,7 @@ _IDS = frozenset({APPLICATION_ID, STATUS_URL})
 _PIECES = (WHERE, APPLICATION_ID, STATUS_URL, CREATED, DELETED)
 """What decides whose row it is, and whether another row of its application stands before it."""
 
-_BEGIN_CONFIRMING = expressions.sections("reading.sql")["begin_confirming"]
+_BEGIN_CONFIRMING = sections("reading.sql")["begin_confirming"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Reader:
             found = await self._where(by_id, {APPLICATION_ID}, ids, self.statements.id_type)
         missing = set(application_ids) - {row.application_id for row in found.rows}
         if by_url is not None and missing:
-            spellings = {(spelling,) for id_ in missing for spelling in expressions.spellings_in_url(id_)}
+            spellings = {(spelling,) for id_ in missing for spelling in spellings_in_url(id_)}
             found = _whole([found, await self._where(by_url, {APPLICATION_ID, STATUS_URL}, sorted(spellings), TEXT)])
         return found
 

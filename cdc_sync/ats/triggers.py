@@ -21,7 +21,7 @@ from psycopg import sql
 
 from cdc_sync.ats import expressions
 from cdc_sync.ats.connection import Connection, asking, rows_of
-from cdc_sync.ats.errors import reason, texts, unwritable
+from cdc_sync.ats.errors import reason, unwritable
 from cdc_sync.ats.expressions import (
     Columns,
     Part,
@@ -39,6 +39,7 @@ from cdc_sync.config import Capture, Watch
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import SEPARATOR
+from cdc_sync.packaged import data
 
 TRIGGERS = {"row": 29, "truncate": 32}
 """A table's triggers, by the last part of their names, with their `pg_trigger.tgtype`."""
@@ -129,7 +130,7 @@ def relations_of(name: str, watch: Watch) -> list[QualifiedName]:
 
 def untriggered(kind: str, version: int) -> Untriggered | None:
     """Why a `pg_class.relkind` fires no trigger on this `server_version_num`; None if it does."""
-    about = texts("untriggered.yaml").get(kind)
+    about = data("ats/untriggered.yaml").get(kind)
     return Untriggered(*about) if about and version < about[0] else None
 
 
