@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from psycopg import sql
 
-from cdc_sync.ats import expressions
 from cdc_sync.ats.connection import Connection, asking, rows_of
 from cdc_sync.ats.errors import reason, unwritable
 from cdc_sync.ats.expressions import (
@@ -34,6 +33,7 @@ from cdc_sync.ats.expressions import (
     template,
     undeclared,
 )
+from cdc_sync.ats.expressions import table as quoted
 from cdc_sync.ats.facts import oid_of
 from cdc_sync.config import Capture, Watch
 from cdc_sync.core.identifiers import QualifiedName
@@ -184,7 +184,7 @@ def _body(name: str, tables: Sequence[Recorded], capture: Capture) -> str:
 
 def _branch(of: Recorded) -> str:
     test = f"ELSIF TG_ARGV[0] = '{of.number}'" if of.number else "IF TG_NARGS = 0"
-    shown = visible(expressions.table(of.table).as_string())
+    shown = visible(quoted(of.table).as_string())
     return f"        {test} THEN -- {shown}\n" + indent(_keys(of), " " * 4)
 
 
