@@ -31,6 +31,7 @@ class Capture(ABC):
 
     def __init__(self, intake: Intake) -> None:
         self.intake, self.parts, self.pool = intake, intake.parts, intake.sessions.pool
+        self.name, self.observe = intake.name, intake.observe
         self.watched, self.lookout = intake.watched, intake.sessions.lookout
         # Another watch may refresh the shared facts meanwhile.
         self.server = self.lookout.server

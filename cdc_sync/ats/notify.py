@@ -148,7 +148,7 @@ class NotifyCapture(Capture):
         self._arms = self._may_ring and not parts.dry_run
         every = configured.drain_interval if self._may_ring else configured.poll_interval
         self._look_every = every.total_seconds()
-        self.log = ChangeLog(self.pool, parts.name, consume=not parts.dry_run)
+        self.log = ChangeLog(self.pool, self.name, consume=not parts.dry_run)
         self.rung = asyncio.Event()
         # A sweep's read and a ring's read would wait for each other's row locks.
         self._lock = asyncio.Lock()
@@ -174,14 +174,15 @@ class NotifyCapture(Capture):
 
     async def jobs(self) -> Jobs:
         """See `Capture`."""
-        name, jobs = self.parts.name, await super().jobs()
+        jobs = await super().jobs()
         if not self.installed.has_log:
             return jobs
         if self._may_ring:
-            lasting, observe = self.intake.sessions.lasting, self.parts.observe
-            await lasting.listen(name, self.rung.set, lambda usage: observe(events.NotifyQueueSeen(name, usage)))
+            await self.intake.sessions.lasting.listen(
+                self.name, self.rung.set, lambda usage: self.observe(events.NotifyQueueSeen(self.name, usage))
+            )
         elif self.parts.watch.capture.wakeup == "notify":
-            self.parts.observe(events.BellLeftAlone(name, self._look_every))
+            self.observe(events.BellLeftAlone(self.name, self._look_every))
         if not self.parts.dry_run:
             await self.lookout.bell.silence()
             jobs["missed changes"] = self.watch_missed
@@ -190,7 +191,7 @@ class NotifyCapture(Capture):
     def report_problems(self) -> None:
         """See `Capture`."""
         if not self.installed.problems:
-            self.parts.observe(events.TriggersFound(self.parts.name))
+            self.observe(events.TriggersFound(self.name))
             return
         reason = joined(self.installed.problems)
         remedy: str = coded("install", "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll.")
@@ -203,7 +204,7 @@ class NotifyCapture(Capture):
             reason=reason,
             reason_remedy=remedy,
         )
-        self.parts.observe(events.TriggersMissing(self.parts.name, message))
+        self.observe(events.TriggersMissing(self.name, message))
 
     async def look_at_setup(self) -> None:
         """See `Capture`; server settings decide whether the bell may be armed."""
@@ -218,13 +219,17 @@ class NotifyCapture(Capture):
             begun = time.monotonic()
             while await self.step():
                 pass
-            self.intake.observe(events.CaughtUp(self.parts.name, time.monotonic() - begun))
+            self.observe(events.CaughtUp(self.name, time.monotonic() - begun))
 
     async def run(self) -> None:
         """Read the log for ever."""
         self.rung.set()
-        name, observe = self.parts.name, self.intake.observe
-        ears = Ears(self._look_every, self._arms, self.rung.set, lambda took: observe(events.CaughtUp(name, took)))
+        ears = Ears(
+            self._look_every,
+            self._arms,
+            self.rung.set,
+            lambda took: self.observe(events.CaughtUp(self.name, took)),
+        )
         self.lookout.listen(self.watched, ears)
         try:
             while True:
@@ -232,7 +237,7 @@ class NotifyCapture(Capture):
                 await self.catch_up()
         finally:
             self.watched.ears = None
-            self.intake.sessions.lasting.stop_listening(name)
+            self.intake.sessions.lasting.stop_listening(self.name)
 
     async def step(self) -> bool:
         """Apply a batch of changes; returns whether to read another: a dry run would read the same one again."""
@@ -263,12 +268,11 @@ class NotifyCapture(Capture):
 
         A restart, which begins with a full sweep, reports only later ones.
         """
-        name = self.parts.name
         reason = (
             f"the change log was full (max_backlog is {self._max_backlog:,} bytes), or writing to it failed (the "
             "server's log has the triggers' WARNINGs)"
         )
-        answered = int((await self.parts.store.capture.positions(name)).get(MISSED, "0"))
+        answered = int((await self.parts.store.capture.positions(self.name)).get(MISSED, "0"))
         while True:
             number = self.watched.missed
             if number is None or number == answered:
@@ -278,7 +282,7 @@ class NotifyCapture(Capture):
             # Else the sequence was set back, or recreated.
             dropped = number - answered if number > answered else number
             if dropped:
-                self.parts.observe(events.ChangesMissed(name, dropped, reason))
+                self.observe(events.ChangesMissed(self.name, dropped, reason))
             await all_ended(self.pool)
             self.parts.want_sweep()
             await self.intake.place({MISSED: str(number)})
@@ -287,5 +291,5 @@ class NotifyCapture(Capture):
 
 async def look_for_triggers(intake: Intake) -> Installation:
     """Look up the watch's triggers."""
-    looking = partial(installation, name=intake.parts.name, watch=intake.parts.watch)
+    looking = partial(installation, name=intake.name, watch=intake.parts.watch)
     return await intake.sessions.pool.ask("looking for the triggers", looking)

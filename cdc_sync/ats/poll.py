@@ -131,7 +131,7 @@ class PollCapture(Capture):
 
     async def begin(self) -> None:
         """Go on at the saved watermark, or now: the sweep at the start finds older changes."""
-        positions = await self.parts.store.capture.positions(self.parts.name)
+        positions = await self.parts.store.capture.positions(self.name)
         self.watermark = positions.get(POSITION) or self.reader.watermark_at((await self._look()).instant)
         await self.intake.place({POSITION: self.watermark})
 
@@ -155,7 +155,7 @@ class PollCapture(Capture):
                     self._place_at = time.monotonic() + self.parts.steps.place_every
                     await self.intake.place({POSITION: self.watermark})
             self._took = time.monotonic() - started
-            self.intake.observe(CaughtUp(self.parts.name, self._took))
+            self.observe(CaughtUp(self.name, self._took))
 
     async def _page(self, place: Key) -> Key | None:
         """Apply a page, whose rows changed no later than their reading; returns where the next one begins."""
@@ -164,7 +164,7 @@ class PollCapture(Capture):
             page = await self.reader.page(place, self.parts.steps.polled)
             applied = await intake.apply(intake.batch("poll")._replace(observations=intake.interpreted(page)))
             if applied.written or applied.unresolved:
-                intake.observe(ChangesRead(self.parts.name, "poll", len(page.rows)))
+                self.observe(ChangesRead(self.name, "poll", len(page.rows)))
         return page.last
 
     async def run(self) -> None:

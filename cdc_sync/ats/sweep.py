@@ -44,7 +44,7 @@ class Sweep:
     """
 
     def __init__(self, capture: Capture) -> None:
-        self._intake, self._watch, self._steps = capture.intake, capture.parts.name, capture.parts.steps
+        self._intake, self._watch, self._steps = capture.intake, capture.name, capture.parts.steps
         self._store = capture.parts.store.capture
         self._sees_deletions = capture.sees_deletions
         self.catch_up = capture.catch_up

@@ -184,7 +184,7 @@ async def _confirm(intake: Intake) -> None:
         return
     while True:
         await deletions.confirm_due()
-        due_at = await intake.store.capture.next_suspicion(intake.rules.watch)
+        due_at = await intake.store.capture.next_suspicion(intake.name)
         if due_at is None or due_at > until or deletions.left_some_unanswered:
             return  # the next run asks again
         await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)
