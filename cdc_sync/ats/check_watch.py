@@ -25,7 +25,7 @@ from cdc_sync.config.json_schema import block
 from cdc_sync.config.meanings import is_bare_number
 from cdc_sync.config.watch import Related, bare_column
 from cdc_sync.core import findings
-from cdc_sync.core.findings import Finding, Plan, Tell, plan_indexes, plan_is_in_order, plan_schemas, plan_seeks
+from cdc_sync.core.findings import Finding, Plan, Tell, plan_is_in_order, plan_names, plan_seeks
 from cdc_sync.core.identifiers import written
 from cdc_sync.packaged import data
 
@@ -337,7 +337,7 @@ async def _plan(one: Checked, query: sql.Composable, *values: Any) -> Plan:
 async def _seeks(one: Checked, query: sql.Composable, value: Any) -> bool:
     """Whether an index serves a query's condition."""
     plan = await _plan(one, query, value)
-    met = {"indexes": list(plan_indexes(plan)), "schemas": list(plan_schemas(plan))}
+    met = {"indexes": plan_names(plan, "Index Name"), "schemas": plan_names(plan, "Schema")}
     leading = await rows_of(one.connection, catalog("leading_columns"), met)
     return plan_seeks(plan, dict(leading))
 
