@@ -19,7 +19,7 @@ from cdc_sync.ats.facts import hosts_of, server_facts
 from cdc_sync.ats.lookout import Lookout
 from cdc_sync.ats.session import Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.config.dsn import POOL_SIZE
-from cdc_sync.event_loop import Task, Work, end
+from cdc_sync.event_loop import Task, Work, end, supervise, ungrouped
 from cdc_sync.store import Store
 from cdc_sync.store.capture import FROM_DATABASE
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
@@ -276,11 +276,6 @@ class Database:
         return task
 
     async def _hold(self, sessions: Collection[Session], lookout: Lookout) -> None:
-        holding = {asyncio.create_task(each.hold()) for each in sessions}
-        holding.add(asyncio.create_task(lookout.run(), name="looking for all watches"))
-        try:
-            done, _ = await asyncio.wait(holding, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                await task
-        finally:
-            await end(holding)
+        works = {f"holding {each.process}": each.hold for each in sessions}
+        with ungrouped(SourceError, OSError):
+            await supervise({**works, "looking for all watches": lookout.run})
