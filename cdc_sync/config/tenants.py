@@ -73,11 +73,11 @@ def _is_like(schema: str, pattern: str | None) -> bool:
 def unused_overrides(config: Config, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """By template, the tenants with overrides that have no watch among these names."""
     there = set(names)
-    unused = {
-        template: tuple(tenant for tenant in watch.overrides if f"{template}{SEPARATOR}{tenant}" not in there)
+    return {
+        template: unused
         for template, watch in config.templates.items()
+        if (unused := tuple(tenant for tenant in watch.overrides if f"{template}{SEPARATOR}{tenant}" not in there))
     }
-    return {template: tenants for template, tenants in unused.items() if tenants}
 
 
 def expanded(
