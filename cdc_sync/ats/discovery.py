@@ -44,7 +44,7 @@ async def discover(
     unasked: dict[str, SourceError] = {}
     for name, template in config.templates.items():
         for database in databases_of(config, template):
-            if template.for_each and template.for_each.schemas is not None:
+            if template.tenants.schemas is not None:
                 asked[database][name] = template
             else:
                 found[name].append(Tenant(database, None))
@@ -59,9 +59,7 @@ async def discover(
                 found[name] += [tenant for tenant in earlier[name] if tenant.database in (None, database)]
             return
         for name, schema in answer:
-            for_each = templates[name].for_each
-            is_in_several = for_each and for_each.databases
-            found[name].append(Tenant(database if is_in_several else None, schema))
+            found[name].append(Tenant(database if templates[name].tenants.databases else None, schema))
 
     await asyncio.gather(*map(look, asked))
     with_tenants, refused = expanded(config, found, config.reveal)

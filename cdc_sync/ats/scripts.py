@@ -241,9 +241,9 @@ class BySchema(NamedTuple):
 def by_schema(config: Config, name: str, script: Callable[[str, Watch], str]) -> BySchema | None:
     """The SQL of a template, by what makes it for a watch; None if its tenants differ by more than a schema."""
     kind = config.templates[name]
-    if kind.for_each is None or kind.for_each.schemas is None:
+    if kind.tenants.schemas is None:
         return None
-    database = next(iter(config.databases)) if kind.for_each.databases else None
+    database = next(iter(config.databases)) if kind.tenants.databases else None
     without_headers = kind.model_copy(update={"hellowork": OwnHelloWork()})
 
     def script_for(schema: str) -> str:

@@ -164,7 +164,7 @@ def _wrong_databases(
     """What is wrong with watches that name no database, or one that there is not."""
     each = _each_of(databases)
     for name, watch in watches.items():
-        of_tenants = () if watch.for_each is None else watch.for_each.databases
+        of_tenants = watch.tenants.databases
         if not of_tenants and watch.database is None and len(each) > 1:
             yield (name, "database"), "required where there are several databases"
         if watch.database is not None and watch.database not in each:
