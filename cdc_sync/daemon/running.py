@@ -16,9 +16,10 @@ import os
 import resource
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
+from typing import get_args
 
 from cdc_sync import __version__, signals
 from cdc_sync.admin.server import AdminServer
@@ -28,6 +29,7 @@ from cdc_sync.core.conditions import Conditions
 from cdc_sync.core.content import iso
 from cdc_sync.core.events import Consumer, Event, Handlers
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.replies import is_paused
 from cdc_sync.daemon.chores import Tenants
@@ -282,6 +284,7 @@ class OnceResult:
 
     Attributes:
         calls: by outcome (acknowledged, retry, dead, also without a call).
+        left: entries in the outbox, by state.
         failed: whether a watch could not catch up, or a due entry could not be delivered.
         conditions: what is wrong.
     """
@@ -289,9 +292,7 @@ class OnceResult:
     calls: Counter[str]
     failed: bool
     conditions: Conditions
-    pending: int
-    held: int
-    dead: int
+    left: Mapping[EntryState, int]
 
 
 async def run_once(
@@ -324,9 +325,7 @@ async def _work_once(process: Process, lead: Lead, calls: Counter[str]) -> OnceR
         calls,
         bool(failed or found.refused or found.unasked or calls["retry"] or calls["dead"]) or await _is_refused(store),
         process.conditions,
-        pending=sum(of.pending for of in counts),
-        held=sum(of.held for of in counts),
-        dead=sum(of.dead for of in counts),
+        {state: sum(getattr(of, state) for of in counts) for state in get_args(EntryState)},
     )
 
 
