@@ -216,7 +216,7 @@ class Database:
             server, hosts = await server_facts(lasting.connection), hosts_of(self._dsn, lasting.connection)
             # One error for all watches; a name that is new to the store may be the wrong one for each.
             if await self.store.databases.identity(self.name) is not None:
-                await self._recognise(server.identity, hosts)
+                await self._bind(server.identity, hosts)
             # Only reads with news bind: without its primary, a standby never receives the others' position.
             pool = await stack.enter_async_context(pooled(self._dsn, ReplicaGuard(server.identity), size=self._size))
             if server.in_recovery:
@@ -245,12 +245,12 @@ class Database:
             if bound not in {None, identity}:
                 raise watch_moved(watch, was, self.name, str(bound), identity)
             self._refuse_elsewhere("watch-moved", identity, await databases.hosts(was), here)
-        await self._recognise(identity, here)
+        await self._bind(identity, here)
         if was != self.name and self.store.driver.access == "own":
             await databases.set_captured_from(watch, self.name)
         return positions
 
-    async def _recognise(self, identity: str, here: Sequence[str]) -> None:
+    async def _bind(self, identity: str, here: Sequence[str]) -> None:
         """Bind the store to the database the first time, check that later, and remember the database's hosts.
 
         Raises:

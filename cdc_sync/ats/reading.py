@@ -231,8 +231,21 @@ class Reader:
         return await self.pool.read(self._doing, asking, takes_turn=takes_turn)
 
     async def _confirmed(self, query: str, parameters: Sequence[Any]) -> Read:
-        """The rows of a statement; confirming."""
-        rows, hidden_by = await confirmed(self.pool, self._doing, query, parameters)
+        """The rows of a statement; confirming. Without an index of ids it reads the whole table, so it takes a turn."""
+        hidden_by = frozenset[Hiding]()
+
+        async def read(connection: Connection) -> Rows:
+            nonlocal hidden_by
+            # The pool commits, or rolls back after an exception. Not in a pipeline, as `on_own_path` is: PostgreSQL 10
+            # was seen not to end the idle transaction then.
+            await connection.execute(_BEGIN_CONFIRMING)
+            await connection.execute(OWN_PATH)
+            found = await rows_of(connection, query, parameters)
+            await connection.execute(PINNED_PATH)
+            hidden_by = frozenset(await row_security.hiding(connection))
+            return found
+
+        rows = await self.pool.read(self._doing, read, takes_turn=True)
         return replace(self._read_of(rows), hidden_by=hidden_by)
 
     def _read_of(self, fetched: Rows) -> Read:
@@ -349,27 +362,6 @@ async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Compo
             if isinstance(error.__cause__, psycopg.ProgrammingError):
                 raise
     return found
-
-
-async def confirmed(pool: Pool, doing: str, query: str, parameters: Sequence[Any]) -> tuple[Rows, frozenset[Hiding]]:
-    """The rows of a statement `with_position`, and the policies that may have hidden others.
-
-    Without an index of ids it reads the whole table, so it waits for its turn.
-    """
-    hidden_by = frozenset[Hiding]()
-
-    async def read(connection: Connection) -> Rows:
-        nonlocal hidden_by
-        # The pool commits, or rolls back after an exception. Not in a pipeline, as `on_own_path` is: PostgreSQL 10 was
-        # seen not to end the idle transaction then.
-        await connection.execute(_BEGIN_CONFIRMING)
-        await connection.execute(OWN_PATH)
-        found = await rows_of(connection, query, parameters)
-        await connection.execute(PINNED_PATH)
-        hidden_by = frozenset(await row_security.hiding(connection))
-        return found
-
-    return await pool.read(doing, read, takes_turn=True), hidden_by
 
 
 async def prepared(pool: Pool, watch: Watch) -> Mapping:
