@@ -18,7 +18,7 @@ from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import hosts_of, server_facts
 from cdc_sync.ats.lookout import Lookout
 from cdc_sync.ats.session import Process, Session, StandbyError, own_session, primary_session
-from cdc_sync.config.dsn import POOL_SIZE
+from cdc_sync.config import Config
 from cdc_sync.event_loop import Task, Work, end, supervise, ungrouped
 from cdc_sync.store import Store
 from cdc_sync.store.capture import FROM_DATABASE
@@ -97,10 +97,7 @@ class Sessions:
 
 
 class Database:
-    """The ATS's database, as one daemon uses it.
-
-    Args:
-        size: connections of the pool, at most.
+    """The ATS's database, as one daemon uses it; not connected yet.
 
     Attributes:
         name: in the configuration; "" for the section `database`.
@@ -115,21 +112,13 @@ class Database:
         StoreError: by both: the store cannot be used.
     """
 
-    def __init__(
-        self,
-        dsn: str,
-        store: Store,
-        size: int = POOL_SIZE,
-        name: str = "",
-        section: str = "database",
-        *,
-        holds_store: bool = False,
-    ) -> None:
-        self.store, self.name, self.section, self.holds_store = store, name, section, holds_store
+    def __init__(self, config: Config, name: str, store: Store) -> None:
+        self.store, self.name, self.section = store, name, config.section_of(name)
+        self.holds_store = config.state.is_in_ats
         self.failure: Exception | None = None
         self.try_at = 0.0
         self.sweeping = asyncio.Semaphore(SWEEPS_AT_ONCE)
-        self._dsn, self._size = dsn, size
+        self._dsn, self._size = config.dsn_of(name), config.all_databases[name].pool
         self._failed_in_a_row = 0
         self._lock = asyncio.Lock()
         self._sessions: Sessions | None = None

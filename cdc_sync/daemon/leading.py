@@ -227,7 +227,7 @@ class Leading:
 
     async def _forget_deleted(self) -> None:
         before = self.store.driver.clock.for_people() - milliseconds(self._config.state.forget_after)
-        await chores.forget_deleted(self.store, before, self.watches.with_row)
+        await chores.forget_deleted(self.store, before, self.watches.others.with_row)
 
     async def _follow_operators(self) -> None:
         """Execute operators' requests in their order, and apply their pauses; for ever."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -10,12 +10,12 @@ from functools import partial
 from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.capture import Capture, ChangedError
 from cdc_sync.ats.connection import Pool
-from cdc_sync.ats.database import Database, wait_after
+from cdc_sync.ats.database import wait_after
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError, refused_by_system
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.parts import WatchParts
-from cdc_sync.ats.rows_elsewhere import OtherWatches, with_row, without_live_row
+from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.ats.session import StandbyError
 from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config
@@ -38,12 +38,6 @@ Failure = SourceError | StoreError
 
 Begin = Callable[[Work], Task]
 """Begins a task that works until the end."""
-
-
-def make_database(config: Config, name: str, store: Store) -> Database:
-    """A database of the ATS, not connected yet."""
-    pool, section = config.all_databases[name].pool, config.section_of(name)
-    return Database(config.dsn_of(name), store, pool, name, section, holds_store=config.state.is_in_ats)
 
 
 class WatchWorker:
@@ -191,13 +185,12 @@ async def _confirm(intake: Intake) -> None:
 
 
 class Watches:
-    """The watches, and the databases that they share; none runs until `start`."""
+    """The watches; none runs until `start`. `others` has their databases, and reads their tables apart."""
 
     def __init__(self, process: Process, store: Store, config: Config, beside_apply: BesideApply, begin: Begin) -> None:
         self._process = process
         self._config = config
-        self._databases = {name: make_database(config, name, store) for name in config.all_databases}
-        self._others = OtherWatches()
+        self.others = OtherWatches(config, store)
         self._beside_apply = beside_apply
         self._begin = begin
         self._running: dict[str, Task] = {}
@@ -210,31 +203,16 @@ class Watches:
     @property
     def pools(self) -> dict[str, Pool | None]:
         """The databases' pools, by name, while they are open."""
-        return {name: database.pool for name, database in self._databases.items()}
-
-    async def without_live_row(self, name: str, ids: Sequence[str]) -> Collection[str]:
-        """See `ats.rows_elsewhere`; of a watch that is not configured the rows are unknown."""
-        if name not in self._config.watches:
-            return ids
-        return await without_live_row(self._database(name), name, self._config.watches[name], ids)
-
-    async def with_row(self, name: str, ids: Sequence[str]) -> Collection[str]:
-        """See `ats.rows_elsewhere`; as above."""
-        if name not in self._config.watches:
-            return ids
-        return await with_row(self._database(name), name, self._config.watches[name], ids)
-
-    def _database(self, name: str) -> Database:
-        return self._databases[self._config.database_name(name)]
+        return {name: database.pool for name, database in self.others.databases.items()}
 
     def _worker(self, name: str) -> WatchWorker:
-        database = self._database(name)
+        database = self.others.database_of(name)
         parts = WatchParts(
             name=name,
             watch=self._config.watches[name],
             rules=watch_rules(self._config, name),
             database=database,
-            others=self._others,
+            others=self.others,
             observe=self._process.emit,
             clock=database.store.driver.clock,
             beside_apply=self._beside_apply,
@@ -244,7 +222,7 @@ class Watches:
 
     def _use(self, config: Config) -> None:
         self._config = config
-        self._others.use(config, self._databases)
+        self.others.use(config)
 
     def start(self, config: Config) -> tuple[str, ...]:
         """Start the watches of a configuration that do not run yet; returns which."""
@@ -282,8 +260,8 @@ class Watches:
                 failed.add(worker)
                 worker.report(_failure(error))
 
-        for database in self._databases.values():
-            workers = [self._worker(name) for name in names if self._database(name) is database]
+        for database in self.others.databases.values():
+            workers = [self._worker(name) for name in names if self.others.database_of(name) is database]
             async with AsyncExitStack() as stack:
                 intakes: dict[WatchWorker, Intake] = {}
                 for worker in workers:

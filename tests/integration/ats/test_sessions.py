@@ -97,7 +97,7 @@ async def test_a_connection_that_is_refused_says_nothing_of_a_row(
 async def test_one_that_joins_sessions_looks_whether_the_server_is_behind_what_it_read(
     database: str, store: Store
 ) -> None:
-    shared = Database(database, store)
+    shared = Database(a_config(database), "", store)
     ahead = json.dumps([0, None, None, False, "4000000000:4000000000:", 1])
     async with shared.sessions("first"):
         await store.driver.transact(lambda t: t.write("set_position", [("second", POSITION, ahead)]))
@@ -109,7 +109,7 @@ async def test_one_that_joins_sessions_looks_whether_the_server_is_behind_what_i
 async def test_one_that_joins_while_the_last_other_leaves_keeps_the_sessions(
     database: str, ats: Ats, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = Database(database, store)
+    shared = Database(a_config(database), "", store)
     meets, goes_on, meet = asyncio.Event(), asyncio.Event(), ReplicaGuard.meet
 
     async def slow(guard: ReplicaGuard, connection: Connection) -> None:
@@ -132,7 +132,7 @@ async def test_one_that_joins_while_the_last_other_leaves_keeps_the_sessions(
 
 
 async def test_one_that_reads_on_without_its_lock_is_stopped(database: str, ats: Ats, store: Store) -> None:
-    shared = Database(database, store)
+    shared = Database(a_config(database), "", store)
     async with AsyncExitStack() as stack:
         sessions = await stack.enter_async_context(shared.sessions("reads on"))
         end_sessions(ats, "pid = %s", [sessions.lasting.process.pid])
@@ -166,7 +166,7 @@ async def working(database: str, ats: Ats, folder: Path) -> AsyncIterator[tuple[
     install_triggers(ats, config)
     said: list[Event] = []
     store = Store(SqliteDriver(folder / "state.db"))
-    shared = Database(database, store)
+    shared = Database(a_config(database), "", store)
     parts = parts_of(a_config(database), store, said.append, Clock())
     workers = [
         WatchWorker(
