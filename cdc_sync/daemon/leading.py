@@ -90,13 +90,13 @@ def sender_settings(config: Config) -> SenderSettings:
 class Leading:
     """See the module's text; it works until the process's stage is over, which the loss of the lead ends, too."""
 
-    def __init__(self, process: Process, lead: Lead, config: Config, tenants: chores.Tenants) -> None:
+    def __init__(self, process: Process, lead: Lead, tenants: chores.Tenants) -> None:
         self.store = store = lead.store
         store.operation.observe = process.emit
         self._process = process
         self._over = over = process.over
         self._lead = lead
-        self._config = config
+        self._config = config = tenants.found.config
         self._tenants = tenants
         self._tasks: set[Task] = set()
         """What works until the end."""

@@ -181,7 +181,7 @@ class Daemon:
             return
         watches = tuple(config.watches)
         process.conditions = {**process.conditions, **conditions.starting(watches)}
-        self._leading = leading = Leading(process, lead, config, tenants)
+        self._leading = leading = Leading(process, lead, tenants)
         try:
             self._admin.use(config)
             self._admin.show(lead.store, leading.watches.others.without_live_row)
@@ -318,8 +318,8 @@ async def run_once(
 
 async def _work_once(process: Process, lead: Lead, calls: Counter[str]) -> OnceResult:
     tenants, store = Tenants(process), lead.store
-    config = await tenants.look_first(store)
-    failed = await Leading(process, lead, config, tenants).work_once()
+    await tenants.look_first(store)
+    failed = await Leading(process, lead, tenants).work_once()
     found, counts = tenants.found, (await store.report.counts()).values()
     return OnceResult(
         calls,

@@ -34,8 +34,6 @@ _SWEEP_SHARE = 10
 LONGEST_GRACE = 30_000
 """Milliseconds of a suspected deletion's grace for which a single run waits; a longer one is left to the next run."""
 
-Failure = SourceError | StoreError
-
 Begin = Callable[[Work], Task]
 """Begins a task that works until the end."""
 
@@ -73,12 +71,15 @@ class WatchWorker:
                     wait = database.try_at - asyncio.get_running_loop().time()
                 else:
                     wait = wait_after(error, self._failures)
-                self.report(_failure(error))
+                self.report(error)
                 await asyncio.sleep(wait)
 
-    def report(self, failure: Failure) -> None:
-        """Report a failure."""
+    def report(self, error: SourceError | StoreError | OSError) -> None:
+        """Report a failure, and forget its frames: other watches may get it too, and the database keeps it."""
         name, observe = self._parts.name, self._parts.observe
+        failure = refused_by_system(error) if isinstance(error, OSError) else error
+        failure.__context__ = None
+        failure.with_traceback(None)
         match failure:
             case StandbyError():
                 # The event ends the condition.
@@ -161,13 +162,6 @@ async def _compare(intake: Intake) -> None:
     capture = await begin(intake)
     await capture.catch_up()
     await Sweep(capture).run()
-
-
-def _failure(error: SourceError | StoreError | OSError) -> Failure:
-    """An error without its frames: other watches may get it too, and the database keeps it."""
-    failure = refused_by_system(error) if isinstance(error, OSError) else error
-    failure.__context__ = None
-    return failure.with_traceback(None)
 
 
 async def _confirm(intake: Intake) -> None:
@@ -258,7 +252,7 @@ class Watches:
                 yield
             except (SourceError, AnotherDatabaseError, OSError) as error:
                 failed.add(worker)
-                worker.report(_failure(error))
+                worker.report(error)
 
         for database in self.others.databases.values():
             workers = [self._worker(name) for name in names if self.others.database_of(name) is database]
