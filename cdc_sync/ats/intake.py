@@ -136,7 +136,7 @@ class Intake:
     async def compared(self) -> None:
         """A sweep has compared every row."""
         self.swept_at = self.clock()
-        self.table.compared()
+        self.table.is_compared = True
         await self.place(await self.table.accepted())
 
     async def place(self, positions: Mapping[str, str]) -> None:

@@ -78,7 +78,7 @@ def refuse_undeclared(watches: Mapping[str, Watch]) -> None:
     what = "notify mode needs depends_on here, the columns that the triggers compare"
     remedy = "paste the list that `cdc-sync check` prints"
     if places:
-        raise ConfigurationError("the configuration", [Problem(place, None, what, remedy) for place in places])
+        raise ConfigurationError("the configuration", [Problem(place, what, remedy) for place in places])
 
 
 def _of_tenants(config: Config, tenants: Mapping[str, Watch], owner: str | None) -> Iterator[Part]:

@@ -36,13 +36,14 @@ class TenantTable:
     Attributes:
         is_of_tenant: whether the watch is a tenant's.
         doubt: why deletions are held; None if the table is the tenant's.
+        is_compared: whether a sweep has compared every row.
     """
 
     def __init__(self, parts: WatchParts, facts: TableFacts, pool: Pool) -> None:
         self.doubt: Reason | None = None
         self._parts, self._facts, self._pool = parts, facts, pool
         self.is_of_tenant = SEPARATOR in parts.name
-        self._is_compared = False
+        self.is_compared = False
 
     async def recognise(self, before: str | None) -> Mapping[str, str]:
         """Compare with the oid of an earlier run; returns the position to write at once.
@@ -77,13 +78,9 @@ class TenantTable:
         if await self._pool.ask(f"looking up the table {table}", partial(oid_of, table=table)) != self._facts.oid:
             raise source_error("table-replaced", table=self._facts.qualified)
 
-    def compared(self) -> None:
-        """A sweep has compared every row."""
-        self._is_compared = True
-
     async def accepted(self) -> Mapping[str, str]:
         """The position to write once a sweep has compared an unknown table, and its deletions are answered."""
-        if self.doubt is None or not self._is_compared:
+        if self.doubt is None or not self.is_compared:
             return {}
         if await self._parts.store.capture.next_suspicion(self._parts.name) is not None:
             return {}
