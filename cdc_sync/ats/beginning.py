@@ -208,7 +208,7 @@ async def _adopt_page(intake: Intake, position: BaselinePosition, *, rows_are_ne
 async def measure_edit(intake: Intake) -> None:
     """Measure the effect of changed status rules, and hold it if it is too large."""
     store, rules = intake.store, intake.rules
-    before, now = (await store.capture.positions(intake.name)).get(STATUS_RULES), to_text(rules.status)
+    before, now = (await store.capture.positions(intake.name)).get(STATUS_RULES), rules_text(rules.status)
     if before == now:
         return
     if before is not None:
@@ -225,7 +225,7 @@ async def measure_edit(intake: Intake) -> None:
     await intake.place({STATUS_RULES: now})
 
 
-def to_text(rules: StatusRules) -> str:
+def rules_text(rules: StatusRules) -> str:
     """As the store keeps them: the same text for the same rules in any order."""
     return json.dumps(rules._asdict() | {"map": dict(rules.map)}, ensure_ascii=False, sort_keys=True)
 

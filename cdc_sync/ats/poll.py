@@ -24,7 +24,7 @@ from cdc_sync.ats.reading import Page, Reader
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core.events import CaughtUp, ChangesRead
 from cdc_sync.core.rows import Key
-from cdc_sync.core.watermark import Fence, SnapshotReading, look
+from cdc_sync.core.watermark import Fence, SnapshotReading, advanced
 
 POSITION = "watermark"
 
@@ -148,7 +148,7 @@ class PollCapture(Capture):
             place: Key | None = (self.watermark,)
             while place is not None:
                 place = await self._page(place)
-            self._fence = look(self._fence, reading)
+            self._fence = advanced(self._fence, reading)
             if self._fence.instant is not None:
                 self.watermark = self.reader.watermark_at(self._fence.instant)
                 if time.monotonic() >= self._place_at:

@@ -118,7 +118,7 @@ async def opened(context: typer.Context, watch: str | None = None) -> AsyncItera
         # This user may be unable to read credentials.
         config, _ = expanded(config, tenants_named(config, names), lambda _: HIDDEN)
         if watch is not None:
-            meant(watch, [*config.watches, *names])
+            matching(watch, [*config.watches, *names])
         yield Opened(config, store)
 
 
@@ -139,10 +139,10 @@ def user() -> str:
 
 def chosen(config: Config, watch: str | None) -> list[str]:
     """The configured watches of a name or pattern (None: all); raises `BadParameter` if there are none."""
-    return list(config.watches) if watch is None else meant(watch, config.watches)
+    return list(config.watches) if watch is None else matching(watch, config.watches)
 
 
-def meant(watch: str, names: Iterable[str]) -> list[str]:
+def matching(watch: str, names: Iterable[str]) -> list[str]:
     """Those of these watches that a name or pattern means; raises `BadParameter` if there are none."""
     there = list(dict.fromkeys(names))
     if found := [name for name in there if matches(watch, name)]:
