@@ -121,8 +121,18 @@ async def _items(store: Store, watch: str, began: int, paused: Collection[str]) 
     now, skips = store.driver.clock.for_people(), await store.report.skipped(watch, _MOST)
     news = [_item(each, known[each.application_id].snapshot, now, paused) for each in entries]
     return news + [
-        {"watch": watch, "application_id": skip.application_id, "action": "skip", "when": "skip"}
-        | {"transition": None, "kinds": [], "told": None, "observed": None, "reason": skip.reason, "due_at": None}
+        {
+            "watch": watch,
+            "application_id": skip.application_id,
+            "action": "skip",
+            "when": "skip",
+            "transition": None,
+            "kinds": [],
+            "told": None,
+            "observed": None,
+            "reason": skip.reason,
+            "due_at": None,
+        }
         for skip in skips
     ]
 
