@@ -25,7 +25,7 @@ from cdc_sync.ats import expressions
 from cdc_sync.ats.connection import Connection, asking, on_own_path
 from cdc_sync.ats.errors import source_error
 from cdc_sync.ats.expressions import composed
-from cdc_sync.ats.facts import READABLE, TableFacts
+from cdc_sync.ats.facts import READABLE, TableFacts, table_facts
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
 from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key
 
@@ -105,8 +105,9 @@ class Mapping:
         return not (has_expression or self.watch.where) and {*self.operators} == {expressions.POSTGRESQLS_OWN}
 
     @classmethod
-    async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
-        """Fit a watch to its table; raises `SourceError` if anything does not fit."""
+    async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts | None = None) -> "Mapping":
+        """Fit a watch to its table, which is looked up unless known; raises `SourceError` if anything does not fit."""
+        facts = facts or await table_facts(connection, watch.table)
         name = f"{facts.schema}.{facts.name}"
         if facts.kind not in READABLE:
             raise source_error("not-a-table", table=name)

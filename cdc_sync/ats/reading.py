@@ -28,7 +28,6 @@ from cdc_sync.ats.connection import (
 )
 from cdc_sync.ats.errors import RowError, SourceError, row_error_text, unless_a_row_fails
 from cdc_sync.ats.expressions import composed, sections, spellings_in_url
-from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.mapping import APPLICATION_ID, CREATED, DELETED, STATUS_URL, WHERE, Mapping
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.ats.statements import CLOCK, LARGEST, TEXT, Statements, Walk
@@ -365,12 +364,8 @@ async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Compo
 
 
 async def prepared(pool: Pool, watch: Watch) -> Mapping:
-    """Fit a watch to its table; raises `SourceError` if anything does not fit."""
-
-    async def prepare(connection: Connection) -> Mapping:
-        return await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
-
-    return await pool.ask(f"preparing to read {watch.table}", prepare)
+    """See `Mapping.prepare`."""
+    return await pool.ask(f"preparing to read {watch.table}", partial(Mapping.prepare, watch=watch))
 
 
 def _columns_of(keys: Sequence[Key]) -> list[list[str]]:

@@ -13,7 +13,6 @@ from psycopg import sql
 
 from cdc_sync.admin.report import Json
 from cdc_sync.ats.connection import asking, connected, rows_on_own_path
-from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.cli.console import print_table, print_text
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, with_tenants
@@ -184,7 +183,7 @@ async def _labels_of(config: Config, name: str) -> list[Json]:
     """A watch's labels, the most frequent first, status.map's without rows last. Raises `SourceError`."""
     watch, rules = config.watches[name], watch_rules(config, name).status
     async with connected(config.dsn_of(config.database_name(name))) as connection:
-        mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
+        mapping = await Mapping.prepare(connection, watch)
         label, most = mapping.expressions["columns.status"], _MOST_LABELS + len(rules.map)
         query = sql.SQL(_COUNT).format(label=label, table=mapping.table, scope=mapping.scope, most=most)
         async with asking(f"counting the labels of {watch.table}"):
