@@ -194,7 +194,7 @@ class Applying:
     application_ids: Sequence[str]
     begun: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
 
-    def has_begun(self, watch: str, application_id: str, revision: int, status: str) -> bool:
+    def has_begun(self, entry: Entry) -> bool:
         """Whether the call with this entry had begun. After its end, the revision may be another entry's."""
-        entry = self.begun.get((watch, application_id))
-        return entry is not None and (entry.revision, entry.content.status) == (revision, status)
+        begun = self.begun.get(entry.id)
+        return begun is not None and (begun.revision, begun.content.status) == (entry.revision, entry.content.status)

@@ -38,8 +38,7 @@ from cdc_sync.daemon.notices import LOOK_EVERY, Notices
 from cdc_sync.daemon.process import Process, unless
 from cdc_sync.event_loop import Task, end, raise_failures, regularly, ungrouped
 from cdc_sync.store import Store, opening
-from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import Lead, Standby, StandingBy
+from cdc_sync.store.lead import Lead, Standby, StandingBy, in_use
 from cdc_sync.wall_clock import wall_clock
 
 _PASSING = {"store-lead-lost", "store-unusable"}
@@ -345,9 +344,7 @@ async def _insist_on_lead(standby: Standby) -> None:
         StoreError: another daemon leads.
     """
     if not standby.is_free:
-        raise store_error(
-            "store-in-use/daemons", daemons="a process" if standby.leader is None else standby.leader.shown
-        )
+        raise in_use(standby.leader)
 
 
 def opened_lead(process: Process, standing_by: StandingBy) -> AbstractAsyncContextManager[Lead]:

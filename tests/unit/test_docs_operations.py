@@ -53,7 +53,7 @@ class TestCodes:
 
     @pytest.mark.parametrize("database", ["sqlite", "postgres"])
     def test_each_remedy_of_the_store_follows_its_error(self, database: str) -> None:
-        texts = store_errors.texts()
+        texts = store_errors.TEXTS
 
         for mark, remedy in texts[database].items():
             if database == "sqlite":
