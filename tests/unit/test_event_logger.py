@@ -195,17 +195,6 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_work(monkeypatch: pytest
         full.close()
 
 
-def test_another_configuration_is_followed_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(Log(level="warning", format="json"), {})
-    dispatch = Dispatch(handlers)
-    dispatch.emit(StoreRecovered())
-    configure(Log(level="info", format="text"), {})
-    dispatch.emit(StoreRecovered())
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "the store can be written again" in line
-    assert not line.startswith("{")
-
-
 class TestRetries:
     def told(self, written: Written, *observations: Event) -> list[tuple[str, str]]:
         calls = [line for line in written.records(*observations) if "application_id" in line]
