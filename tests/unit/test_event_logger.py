@@ -16,7 +16,6 @@ from support.observing import EXAMPLES
 
 from cdc_sync.config import Log
 from cdc_sync.core.events import (
-    BaselineProgress,
     CallEnded,
     CaptureStarted,
     CaughtUp,
@@ -172,12 +171,6 @@ class TestFormatByItself:
             line = screen.read(10_000).decode()
 
         assert "[info     ] the store can be written again" in line
-
-
-def test_a_baseline_is_told_once_a_minute(written: Written) -> None:
-    (record,) = written.records(*(BaselineProgress(WATCH, rows, 5_000) for rows in range(0, 5_000, 500)))
-
-    assert (record["event"], record["rows"], record["about"]) == ("baseline", 0, 5_000)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")  # noqa: PTH110 - a device
