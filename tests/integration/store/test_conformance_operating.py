@@ -319,6 +319,16 @@ class TestReplacedMeanwhile:
         assert await store.operation.execute(act, LATER) == [(WATCH, "a1")]
         assert await left(store) == ["a2"]
 
+    async def test_so_does_one_that_was_cancelled_before(self, store: Store) -> None:
+        await hold(store, "a1")
+        seen = tuple(await store.operation.chosen("held", None))
+        await observe(store, an_observation("a1"), rules=some_rules(max_changes=0))
+        assert await left(store) == []
+        await observe(store, an_observation("a1", "refused"), rules=some_rules(max_changes=0), at=LATER)
+
+        assert await store.operation.execute(Send("held", None, seen, acting.SOMEBODY), LATER) == []
+        assert await left(store) == ["a1"]
+
 
 class TestForgetting:
     """What the store knew of a watch that nobody configures any more."""
