@@ -262,11 +262,14 @@ class Resend(Request[list[EntryId]]):
                 again[of] = snapshot
         await act.transaction.write("set_entry_due", [(*of, due_at) for of in hastened])
         entries = [
-            Entry(*of, content, frozenset(), "pending", 1, due_at, due_at, attempted=False)
+            Entry(*of, content, frozenset(), "pending", due_at, due_at, due_at, attempted=False)
             for of, content in again.items()
         ]
         await act.send("enqueue", [(each.watch, *enqueue_columns(each)) for each in entries])
-        return await act.note("resend", {**hastened, **again})
+        resent = {**hastened, **again}
+        # A change that is undone before does not cancel it.
+        await act.transaction.write("mark_attempted", sorted(resent))
+        return await act.note("resend", resent)
 
 
 @dataclass(frozen=True)

@@ -291,6 +291,18 @@ class TestResend:
 
         assert (await begin_call(store, NOW + SECOND)).content == a_content("hired")
 
+    @pytest.mark.parametrize("is_pending", [False, True])
+    async def test_a_change_that_is_undone_does_not_cancel_it(self, store: Store, *, is_pending: bool) -> None:
+        await adopt(store, "a1")
+        if is_pending:
+            await observe(store, an_observation(status="hired"))
+        assert await acting.resend(store, WATCH, ["a1"], NOW) == [(WATCH, "a1")]
+
+        await observe(store, an_observation(status="hired"))
+        await observe(store, an_observation())
+
+        assert (await begin_call(store)).content.status == "applied"
+
     async def test_what_has_no_url_to_call_is_left_out(self, store: Store) -> None:
         await store.capture.apply(
             some_rules(), a_baseline(an_observation(base_url="gopher://example", refused="no URL"))
