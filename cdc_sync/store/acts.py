@@ -57,7 +57,7 @@ CONFIGURED = "configured"
 
 _NO_LIMIT = 1 << 40
 
-_FORGOTTEN_AT_ONCE = "outbox", "suspicions", "positions", "repairs", "fuses", "watch"
+_FORGOTTEN_AT_ONCE = "outbox", "suspicions", "positions", "repairs", "fuses"
 """What is removed of a watch in the first step, by the statements `forget_…`."""
 
 Captured = Collection[str] | None
@@ -295,8 +295,12 @@ class Forget(Request[bool]):
         await transaction.write("unskip", skipped)
         for what in _FORGOTTEN_AT_ONCE:
             await transaction.run(f"forget_{what}", watch=self.watch)
-        act.count(int(is_known))  # once: this step has removed its row
-        return is_known or bool(records or lines or skipped)
+        if records or lines or skipped:
+            return True
+        # Last: by this row, an interrupted command finds the rest.
+        await transaction.run("forget_watch", watch=self.watch)
+        act.count(int(is_known))
+        return is_known
 
 
 @dataclass(frozen=True)

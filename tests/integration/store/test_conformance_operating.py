@@ -361,6 +361,18 @@ class TestForgetting:
         assert [record.watch for record in await store.report.records("hw-1", None)] == ["other"]
         assert not await forgotten(store, WATCH, self.BY), "there was nothing more"
 
+    async def test_what_an_interruption_left_can_be_forgotten(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(acts, "STEP", 2)
+        await hold(store, "hw-1", "hw-2", "hw-3")
+        assert await executed(store, Forget(WATCH, self.BY))
+
+        assert list(await store.report.counts()) == [WATCH], "the command knows it still"
+        assert await forgotten(store, WATCH, self.BY)
+        assert not await store.report.counts()
+        assert not await store.capture.known(WATCH, ["hw-1", "hw-2", "hw-3"])
+
 
 class TestForgettingAnApplication:
     BY = PersonActed(NOW, "forget", "julia", 1)
