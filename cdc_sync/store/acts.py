@@ -26,7 +26,7 @@ from cdc_sync.core.reasons import Reason, fields_of
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.driver import Row, Transaction, add_history, by_first, known_in, note, value, watches_of
+from cdc_sync.store.driver import Row, Transaction, Watches, add_history, by_first, known_in, note, value, watches_of
 from cdc_sync.store.encoding import (
     ANY_ACCOUNT,
     account_mark,
@@ -83,7 +83,7 @@ class Act:
         await self.transaction.write(statement, rows)
         await self.transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted({row[-1] for row in rows})])
 
-    async def mend_fuses(self, watch: str | None) -> None:
+    async def mend_fuses(self, watch: Watches) -> None:
         """Note the decision in the blown fuses of these watches; those without a held entry are whole again."""
         transaction, decided = self.transaction, set(await watches_of(self.transaction, watch))
         for name, text in await transaction.run("fuses"):
@@ -192,7 +192,7 @@ class Decide(Request[list[EntryId]]):
     """Decide about entries in a state; the answer is about which.
 
     One that is in another state by now, or was replaced since it was read, is left out. With no entry held any more,
-    the watches' fuses are whole again.
+    the fuses of the entries' watches are whole again; without entries, those of `watch`.
     """
 
     state: EntryState
@@ -207,7 +207,7 @@ class Decide(Request[list[EntryId]]):
         contents = {of[:2]: found[of] for of in self.entries if of in found}
         done = await self.decide(act, contents)
         if self.state == "held":
-            await act.mend_fuses(self.watch)
+            await act.mend_fuses({name for name, _, _ in self.entries} or self.watch)
         return done
 
     @abstractmethod

@@ -90,6 +90,18 @@ class TestRelease:
         assert await left(store) == kept
 
 
+    async def test_it_does_not_count_as_a_decision_about_another_watch(self, store: Store) -> None:
+        other = some_rules("other", max_changes=1)
+        await hold(store, "a1")
+        await adopt(store, "b1", "b2", watch="other")
+        await observe(store, an_observation("b1", "hired"), an_observation("b2", "hired"), rules=other)
+
+        assert await acting.release_held(store, None, NOW + SECOND, ids=["a1"]) == [(WATCH, "a1")]
+
+        await observe(store, an_observation("b1", "refused"), rules=other, at=NOW + SECOND)
+        assert await left(store) == ["b2"], "b1 has been counted"
+
+
 class TestHeldGroups:
     async def test_what_is_held_is_grouped_by_transition_the_largest_first(self, store: Store) -> None:
         ids = [f"a{number}" for number in range(7)]
