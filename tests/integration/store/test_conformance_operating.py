@@ -89,7 +89,6 @@ class TestRelease:
         assert len(await acting.release_held(store, None, LATER, account=account)) == 1
         assert await left(store) == kept
 
-
     async def test_it_does_not_count_as_a_decision_about_another_watch(self, store: Store) -> None:
         other = some_rules("other", max_changes=1)
         await hold(store, "a1")
