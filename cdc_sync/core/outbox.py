@@ -27,7 +27,8 @@ class Entry(NamedTuple):
     """An application's outbox entry.
 
     Attributes:
-        revision: grows with each replacement, so that an answer is never assigned to another content.
+        revision: begins with the time, and grows with each replacement. So no answer, and no person's decision, is
+            assigned to another content.
         queued_at: when this content was enqueued.
         due_at: when it may be sent.
         attempted: HelloWork may have received this or an earlier content without our knowing.
@@ -195,6 +196,6 @@ class Applying:
     begun: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
 
     def has_begun(self, entry: Entry) -> bool:
-        """Whether the call with this entry had begun. After its end, the revision may be another entry's."""
+        """Whether the call with this entry had begun."""
         begun = self.begun.get(entry.id)
-        return begun is not None and (begun.revision, begun.content.status) == (entry.revision, entry.content.status)
+        return begun is not None and begun.revision == entry.revision

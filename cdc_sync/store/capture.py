@@ -294,8 +294,7 @@ def _attempted(before: Mapping[str, Known], rivals: Sequence[Entry], applying: A
 
     If a rival was attempted, a reverted state must be sent.
     """
-    begun = {each.id for each in rivals if applying.has_begun(each)}
-    found = {each.application_id for each in rivals if each.attempted or each.id in begun}
+    found = {each.application_id for each in rivals if each.attempted or applying.has_begun(each)}
     return found | {id_ for id_, known in before.items() if known.is_attempted}
 
 

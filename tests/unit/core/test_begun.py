@@ -55,4 +55,3 @@ class TestApplying:
         applying = Applying(WATCH, ["a1"], {(WATCH, "a1"): entry})
 
         assert not applying.has_begun(entry._replace(**other))
-        assert not applying.has_begun(an_entry(status="hired", base_url=BASE_URL))
