@@ -18,7 +18,7 @@ from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store
-from cdc_sync.store.acts import Chosen, Discard, Pause, Resend, Resume, Send, in_steps
+from cdc_sync.store.acts import EVERYTHING, Chosen, Discard, Pause, Resend, Resume, Send, in_steps
 
 LARGEST_FORM = 8 * 1024
 """Bytes of a request's body."""
@@ -109,9 +109,11 @@ async def _decide(store: Store, path: str, form: Form, by: PersonActed) -> int:
     for transition, limit in zip(transitions, limits, strict=True):
         # A name, no pattern.
         watches = None if watch is None else [watch]
-        entries = await store.operation.chosen(state, watches, Chosen(ids=ids, transition=transition, limit=limit))
-        steps = in_steps(lambda some: store.operation.execute(request(state, watch, some, by), by.at), entries)
-        number += len(await steps)
+        which = Chosen(ids=ids, transition=transition, limit=limit)
+        entries = await store.operation.chosen(state, watches, which)
+        if entries or which == EVERYTHING:  # a choice that meets nothing decides nothing
+            steps = in_steps(lambda some: store.operation.execute(request(state, watch, some, by), by.at), entries)
+            number += len(await steps)
     return number
 
 

@@ -139,8 +139,10 @@ async def decide_held(
     if entries:
         shown = listed([f"{group.number} × {group.transition}" for group in groups], "; ")
         confirm(f"{shown} will be {decision.follows}.", yes=yes)
-    async with asking(config, str(context.info_name), watch) as asked:
-        done = await asked.ask_in_steps(partial(decision.request, "held", watch, by=asked.by), entries)
+    done = list[EntryId]()
+    if entries or which == acts.EVERYTHING:  # a choice that meets nothing decides nothing
+        async with asking(config, str(context.info_name), watch) as asked:
+            done = await asked.ask_in_steps(partial(decision.request, "held", watch, by=asked.by), entries)
     say(f"{len(done)} {decision.done}")
     why = "is not held, or not as was asked for; `cdc-sync explain {}` shows what is known of it"
     _complain(ids, done, why)

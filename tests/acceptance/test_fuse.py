@@ -1,6 +1,8 @@
 """A mass change is held for a person, who releases or discards it."""
 
 import json
+import sqlite3
+from contextlib import closing
 
 from support.installation import JOB, Installation
 
@@ -70,3 +72,16 @@ def test_a_mass_deletion_is_held_until_a_person_discards_it(notify: Installation
         (story,) = json.loads(notify.run("explain", given_up, "--json").stdout)
         assert story["discarded"]
         assert not story["adopted"]
+
+
+def test_a_choice_that_meets_nothing_decides_nothing(poll: Installation) -> None:
+    with poll.daemon():
+        pass
+    with closing(sqlite3.connect(poll.store)) as store, store:
+        store.execute("""UPDATE watch SET fuse = '{"blown_at": 1, "reason": "edited", "holds_all": true}'""")
+
+    assert poll.run("fuse", "release", "hw-nobody").code == 1
+    assert json.loads(poll.run("fuse", "show", "--json").stdout)["fuses"]
+
+    assert poll.run("fuse", "release").stdout == "0 released\n"
+    assert not json.loads(poll.run("fuse", "show", "--json").stdout)["fuses"]
