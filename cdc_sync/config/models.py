@@ -124,13 +124,20 @@ class Config(Section):
         first, *others = self.all_databases.values()
         return ", ".join(self.all_databases) if others else place(first.dsn.get_secret_value())
 
+    def databases_of(self, template: Watch) -> tuple[str, ...]:
+        """The databases that a template's tenants are in."""
+        several = template.for_each.databases if template.for_each is not None else ()
+        named = several or (template.database or next(iter(self.databases), ""),)
+        return tuple(name for name in self.all_databases if name in named or self.group_of(name) in named)
+
     def of_database(self, name: str) -> "Config":
-        """The configuration of one database's watches, with that database as `database` too."""
+        """The configuration of one database's watches and templates, with that database as `database` too."""
         if not self.databases:
             return self
         section = self.databases[name]
         watches = {watch: each for watch, each in self.watches.items() if self.database_name(watch) == name}
         config = self.model_copy(update={"database": section, "databases": {name: section}})
+        config._templates = {each: of for each, of in self.templates.items() if name in self.databases_of(of)}  # noqa: SLF001
         return config.with_watches(watches)
 
     def reveal(self, text: str) -> str:
