@@ -7,7 +7,7 @@ from contextlib import suppress
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.rows_elsewhere import Elsewhere
-from cdc_sync.core.batch import Heir, Resolved
+from cdc_sync.core.batch import Heir
 from cdc_sync.core.events import DeletionsDecided, DeletionsWait
 from cdc_sync.core.outbox import Suspicion, former_row
 from cdc_sync.core.rows import Observation
@@ -84,7 +84,9 @@ class Deletions:
             missing = [each.application_id for each in resolved if each.canonical is None]
             left = await self._former_rows(missing) if missing else {}
             resolved = [each._replace(canonical=left.get(each.application_id, each.canonical)) for each in resolved]
-            resolved = [_compared(each, elsewhere) if each.is_deletion else each for each in resolved]
+            for place, each in enumerate(resolved):
+                if each.is_deletion:
+                    resolved[place] = each._replace(elsewhere=elsewhere.found.get(each.application_id, "nothing"))
             self.left_some_unanswered = any(each.elsewhere == "unknown" for each in resolved)
             doubt = self._intake.doubt(self._intake.hidden_by | elsewhere.hidden_by)
             await self._intake.apply(self._intake.batch("deletion")._replace(resolved=resolved, doubt=doubt))
@@ -117,8 +119,3 @@ class Deletions:
             if own is not None:
                 found[id_] = own
         return found
-
-
-def _compared(deletion: Resolved, elsewhere: Elsewhere) -> Resolved:
-    """A deletion after a look at other watches' tables."""
-    return deletion._replace(elsewhere=elsewhere.found.get(deletion.application_id, "nothing"))

@@ -13,10 +13,6 @@ from cdc_sync.core.zone import EventDates
 from cdc_sync.store import Store
 
 
-def nothing() -> None:
-    """The default for callbacks without an argument."""
-
-
 @dataclass(frozen=True, slots=True)
 class WatchParts:
     """What a watch works with, beside its database's sessions.
@@ -37,7 +33,7 @@ class WatchParts:
     clock: Callable[[], int]
     beside_apply: BesideApply = NO_CALLS
     event_dates: EventDates = field(default_factory=EventDates)
-    want_sweep: Callable[[], None] = nothing
+    want_sweep: Callable[[], None] = lambda: None
     dry_run: bool = False
     steps: Steps = STEPS
 

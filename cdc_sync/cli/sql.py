@@ -220,7 +220,7 @@ async def verify(  # noqa: PLR0917 - typer's options
     target = partial(Target, context, dsn, database=database)
     watches: Mapping[str, Watch] = {}
     if expect == "absent":
-        if watch is not None and is_pattern(watch):
+        if is_pattern(watch or ""):
             raise misused("--expect absent takes one watch, or all without --watch")
         query = triggers.absent(watch)
     else:

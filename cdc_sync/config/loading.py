@@ -99,8 +99,6 @@ class Document:
             raise _unreadable("tags are not used here", _line(node))
         match node:
             case yaml.ScalarNode(value=text, style=style):
-                if "\0" in text:
-                    raise _unreadable("expected text without the character NUL", _line(node))
                 value = text if style else _SCALARS.get(text, text)
                 self.parts[path] = Part(line, value)
                 return self._replace(value, path) if isinstance(value, str) else value

@@ -136,9 +136,9 @@ class Config(Section):
             return self
         section = self.databases[name]
         watches = {watch: each for watch, each in self.watches.items() if self.database_name(watch) == name}
-        config = self.model_copy(update={"database": section, "databases": {name: section}})
+        config = self.model_copy(update={"database": section, "databases": {name: section}, "watches": watches})
         config._templates = {each: of for each, of in self.templates.items() if name in self.databases_of(of)}  # noqa: SLF001
-        return config.with_watches(watches)
+        return config
 
     def reveal(self, text: str) -> str:
         """A text with its references replaced, as where the file was read.

@@ -124,9 +124,8 @@ def test_labels_are_what_is_written() -> None:
         (b"# only a comment\n", None),
         ("a: 1\nb: é\n".encode("latin-1"), 2),
         (b"- a\n", 1),
-        (b'a: 1\nb: "${file:x\\0}"\n', 2),
     ],
-    ids=["empty", "comment", "latin-1", "list", "NUL"],
+    ids=["empty", "comment", "latin-1", "list"],
 )
 def test_another_kind_of_file_is_an_error(tmp_path: Path, content: bytes, line: int | None) -> None:
     file = tmp_path / "c.yaml"

@@ -568,11 +568,15 @@ async def test_a_former_leaders_session_gives_way_also_if_the_first_try_is_cut_o
             return captured_by[-2]
 
         monkeypatch.setattr(type(store.databases), "begin_capture", begin_capture)
-        with pytest.raises(SourceError):
+
+        async def cut_off() -> None:
             async with shared.sessions("applications") as sessions:
                 end_sessions(ats, "pid = %s", [sessions.locked.process.pid])
                 async with shared.turn("applications", sessions):
                     pass
+
+        with pytest.raises(SourceError):
+            await cut_off()
         async with shared.sessions("applications") as sessions, shared.turn("applications", sessions):
             assert one(ats, HELD) == 1
 
