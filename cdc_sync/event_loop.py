@@ -11,6 +11,10 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+Work = Coroutine[Any, Any, None]
+Task = asyncio.Task[None]
+"""Both without a result."""
+
 _ASK_AGAIN = 0.5
 """Seconds between two cancellations of a task that has not ended."""
 
@@ -24,7 +28,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(work)
 
 
-async def supervise(jobs: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]) -> None:
+async def supervise(jobs: Mapping[str, Callable[[], Work]]) -> None:
     """Run jobs, by name, until all have returned or one has failed; then end the rest.
 
     Raises:

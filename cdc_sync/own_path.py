@@ -6,8 +6,7 @@ and then sets `PINNED`. Two things still go by the own path: tables that the con
 are looked up once, and the configuration's expressions (`ats.connection.on_own_path`). The SQL is in `own_path.sql`.
 """
 
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Iterable
 
 from psycopg import sql
 
@@ -17,6 +16,8 @@ from cdc_sync.packaged import sections, text
 PINNED = "pg_catalog, pg_temp"
 """The search_path of our sessions and scripts."""
 
+_PARTS = sections(text("own_path.sql"))
+
 
 def session_start() -> str:
     """The statements that keep a session's own path, once, and pin it; they look up nothing on it."""
@@ -25,12 +26,12 @@ def session_start() -> str:
 
 def begin(tables: Iterable[QualifiedName] = ()) -> str:
     """The beginning of a script that names these tables: a transaction, and its search_path."""
-    keep = "" if all(each.schema for each in tables) else _parts()["keep"].replace("{kept}", _kept("true")) + "\n"
-    return f"BEGIN ISOLATION LEVEL READ COMMITTED;\n{keep}{_parts()['pin']}"
+    keep = "" if all(each.schema for each in tables) else _PARTS["keep"].replace("{kept}", _kept("true")) + "\n"
+    return f"BEGIN ISOLATION LEVEL READ COMMITTED;\n{keep}{_PARTS['pin']}"
 
 
 def _kept(local: str) -> str:
-    return _parts()["kept"].replace("{local}", local)
+    return _PARTS["kept"].replace("{local}", local)
 
 
 def in_transaction(statements: str, tables: Iterable[QualifiedName] = ()) -> str:
@@ -42,14 +43,14 @@ def naming(table: QualifiedName, statements: str) -> str:
     """Statements of a script that name a table as the configuration does, and look up nothing else."""
     if table.schema is not None:
         return statements
-    return f"{_parts()['on_own_path']}\n{statements.rstrip()}\n{_parts()['pin']}\n"
+    return f"{_PARTS['on_own_path']}\n{statements.rstrip()}\n{_PARTS['pin']}\n"
 
 
 def oid_of(table: QualifiedName) -> sql.Composed:
     """An expression for a table's oid, also without a right on its schema, which `to_regclass` asks for; NULL: none."""
     if table.schema is None:
-        return sql.SQL(_parts()["in_own_schemas"]).format(name=sql.Literal(table.name))
-    return sql.SQL(_parts()["in_schema"]).format(schema=sql.Literal(table.schema), name=sql.Literal(table.name))
+        return sql.SQL(_PARTS["in_own_schemas"]).format(name=sql.Literal(table.name))
+    return sql.SQL(_PARTS["in_schema"]).format(schema=sql.Literal(table.schema), name=sql.Literal(table.name))
 
 
 def existing(table: QualifiedName) -> sql.Composed:
@@ -57,27 +58,22 @@ def existing(table: QualifiedName) -> sql.Composed:
     named = sql.Literal(sql.Identifier(*filter(None, (table.schema, table.name))).as_string())
     if table.schema is not None:
         return sql.SQL("{}::regclass").format(named)
-    return sql.SQL(_parts()["existing"]).format(found=oid_of(table), name=named)
+    return sql.SQL(_PARTS["existing"]).format(found=oid_of(table), name=named)
 
 
 def gives_by_default(role: str) -> str:
     """A condition: default privileges of a role, an SQL expression, give others more than reading."""
-    return _parts()["gives_by_default"].replace("{role}", role)
+    return _PARTS["gives_by_default"].replace("{role}", role)
 
 
 def new_name(table: QualifiedName) -> sql.Composed:
     """An expression for the name, with a schema, of a table that is to be made."""
     if table.schema is None:
-        return sql.SQL(_parts()["in_first_schema"]).format(name=sql.Literal(table.name))
+        return sql.SQL(_PARTS["in_first_schema"]).format(name=sql.Literal(table.name))
     return sql.Composed([sql.Literal(sql.Identifier(table.schema, table.name).as_string())])
 
 
 def packaged_sql(path: str) -> str:
     """A file of SQL of the package. ON_OWN_PATH(c) is written out: whether the own path leads to `c`, a pg_class."""
-    condition = f"c.oid = {_parts()['in_own_schemas']}".replace("{name}", "c.relname")
+    condition = f"c.oid = {_PARTS['in_own_schemas']}".replace("{name}", "c.relname")
     return text(path).replace("ON_OWN_PATH(c)", condition)
-
-
-@cache
-def _parts() -> Mapping[str, str]:
-    return sections(text("own_path.sql"))

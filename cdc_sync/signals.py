@@ -10,7 +10,6 @@ longer than its lease.
 
 import os
 import signal
-from collections.abc import Sequence
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -29,13 +28,13 @@ def hold() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
 
 
-def deliver(numbers: Sequence[signal.Signals] = HELD) -> None:
+def deliver() -> None:
     """Let signals come; those that waited come now.
 
     SIGALRM, too, which ends a process whose lease is over: the one that started this may have ignored or blocked it.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*numbers, signal.SIGALRM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*HELD, signal.SIGALRM})
 
 
 def leave_first_process() -> None:

@@ -4,16 +4,15 @@ The report is that of `cdc-sync status`, `/api/status`, `/readyz`, `/metrics` an
 and `cdc-sync explain`. Functions raise `StoreError`.
 """
 
-import json
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK
+from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK, BaselinePosition
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import built_urls
-from cdc_sync.core.batch import LEFT_SCOPE, LOST_ID, HistoryEntry
+from cdc_sync.core.batch import LEFT_SCOPE, LOST_ID, HistoryEntry, described
 from cdc_sync.core.conditions import is_standby, kind_of, wrong
 from cdc_sync.core.content import Content, iso, request
 from cdc_sync.core.diff import Fuse
@@ -114,11 +113,11 @@ def _configured(config: Config, name: str) -> Json:
     }
 
 
-def _baseline(position: str | None) -> Json:
+def _baseline(text: str | None) -> Json:
+    position = BaselinePosition.from_text(text)
     if position is None:
         return {"state": "not begun", "rows": 0}
-    saved = json.loads(position)
-    return {"state": "done" if saved["done"] else "running", "rows": saved["known"]}
+    return {"state": "done" if position.done else "running", "rows": position.rows}
 
 
 async def _endpoints(store: Store, now: int) -> list[Json]:
@@ -205,11 +204,6 @@ def part_of(report: Json, pattern: str | None, *, problems: bool) -> Json:
     return {**report, **{name: [each for each in report[name] if each["watch"] in kept] for name in lists}}
 
 
-def facts(content: Content) -> Json:
-    """A state, for programs."""
-    return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
-
-
 def local_time(instant: str) -> str:
     """A suffix for an instant of `iso`: it in this machine's zone, unless that is UTC."""
     utc = datetime.fromisoformat(instant)
@@ -289,7 +283,7 @@ def _entry(entry: Entry) -> Json:
 
 def _content(content: Content) -> Json:
     dates = {"created": iso(content.created), "event_date": iso(content.event_date)}
-    return {**facts(content), **dates, "url": content.url}
+    return {**described(content), **dates, "url": content.url}
 
 
 def _event(event: HistoryEntry) -> Json:

@@ -30,7 +30,7 @@ from cdc_sync.core.events import ConnectionDisplaced, Emit, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.visible import visible
-from cdc_sync.core.watch_names import MOST_LISTED
+from cdc_sync.core.watch_names import first_of
 from cdc_sync.event_loop import end, regularly
 from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
@@ -213,8 +213,7 @@ class AdminServer:
         reasons = [name for name in {**held, **wrong(conditions)} if name not in aside]
         shown = foremost(reasons or aside, self.config.watches)
         if _by.get() or self._access.is_loopback:
-            lines = [visible(f"{name}: {noted[name]}") for name in shown[:MOST_LISTED]]
-            lines += [f"and {len(shown) - MOST_LISTED} more"] if len(shown) > MOST_LISTED else []
+            lines = first_of([visible(f"{name}: {noted[name]}") for name in shown])
         else:
             lines = [*dict.fromkeys(map(kind_of, shown)), *([_REASONS_HIDDEN] if reasons else [])]
         if not reasons:

@@ -124,7 +124,7 @@ async def _reread_pending(intake: Intake) -> int:
     id may have come since, under any key.
     """
     number = 0
-    async for found in intake.store.capture.pending(intake.rules.watch, intake.parts.steps.read):
+    async for found in intake.store.capture.pending(intake.name, intake.parts.steps.read):
         if found:
             await _reread(intake, found)
             await _confirm_again(intake, found)
@@ -134,7 +134,7 @@ async def _reread_pending(intake: Intake) -> int:
 
 async def _reread(intake: Intake, keys: Mapping[str, Key]) -> None:
     """Read and apply the rows of these applications, each with its key."""
-    watch, now = intake.rules.watch, intake.store.driver.clock.for_people()
+    watch, now = intake.name, intake.store.driver.clock.for_people()
     # No sweep found what these reads show.
     await intake.keys(dict.fromkeys(keys.values(), now), intake.parts.watch.capture.mode)
     if suspected := await intake.store.capture.suspected(watch, list(keys)):
@@ -147,7 +147,7 @@ async def _reread(intake: Intake, keys: Mapping[str, Key]) -> None:
 
 async def _confirm_again(intake: Intake, application_ids: Collection[str]) -> None:
     """Confirm those of these applications' entries that are pending deletions."""
-    now, watch = intake.clock(), intake.rules.watch
+    now, watch = intake.clock(), intake.name
     known = await intake.store.capture.known(watch, list(application_ids))
     deletions = [
         Suspicion(id_, entry.content.event_date, now)
@@ -194,7 +194,7 @@ async def _adopt_page(intake: Intake, position: BaselinePosition, *, rows_are_ne
     rows = position.rows + len(page.rows)
     reached = position._replace(done=page.last is None, after=page.last, rows=rows)
     async with intake.lock:
-        intake.observe(events.ChangesRead(intake.parts.name, "baseline", len(page.rows)))
+        intake.observe(events.ChangesRead(intake.name, "baseline", len(page.rows)))
         batch = intake.batch("baseline")._replace(
             observations=intake.interpreted(page),
             positions={BASELINE: reached.to_text()},
@@ -208,7 +208,7 @@ async def _adopt_page(intake: Intake, position: BaselinePosition, *, rows_are_ne
 async def measure_edit(intake: Intake) -> None:
     """Measure the effect of changed status rules, and hold it if it is too large."""
     store, rules = intake.store, intake.rules
-    before, now = (await store.capture.positions(rules.watch)).get(STATUS_RULES), to_text(rules.status)
+    before, now = (await store.capture.positions(intake.name)).get(STATUS_RULES), rules_text(rules.status)
     if before == now:
         return
     if before is not None:
@@ -220,12 +220,12 @@ async def measure_edit(intake: Intake) -> None:
                 "the section status has changed, and %(number)s applications would be sent with another status",
                 number=touched,
             )
-            await store.capture.blow_fuse(rules.watch, why, intake.clock())
-        intake.observe(events.StatusRulesChanged(rules.watch, touched, held))
+            await store.capture.blow_fuse(intake.name, why, intake.clock())
+        intake.observe(events.StatusRulesChanged(intake.name, touched, held))
     await intake.place({STATUS_RULES: now})
 
 
-def to_text(rules: StatusRules) -> str:
+def rules_text(rules: StatusRules) -> str:
     """As the store keeps them: the same text for the same rules in any order."""
     return json.dumps(rules._asdict() | {"map": dict(rules.map)}, ensure_ascii=False, sort_keys=True)
 
@@ -247,7 +247,7 @@ async def _touched_of(intake: Intake, page: Read, before: StatusRules) -> int:
     rules = intake.rules
     remapped = [row for row in page.rows if row.in_scope and _status(row, rules.status) != _status(row, before)]
     rows = [interpret(row, rules, page.at) for row in remapped]
-    known = await intake.store.capture.known(rules.watch, [id_ for row in rows if (id_ := row.application_id)])
+    known = await intake.store.capture.known(intake.name, [id_ for row in rows if (id_ := row.application_id)])
     return sum(_is_touched(row, rules, known.get(row.application_id or "")) for row in rows)
 
 

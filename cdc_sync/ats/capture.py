@@ -5,13 +5,14 @@ database (`config.Capture.needs`). `ats.beginning` lists the kinds.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 from cdc_sync.ats.intake import Intake
 from cdc_sync.config import Capture as Configured
+from cdc_sync.event_loop import Work
 
-Jobs = dict[str, Callable[[], Coroutine[Any, Any, None]]]
+Jobs = dict[str, Callable[[], Work]]
 """Endless work, by name: functions, so that none is left unstarted when another cannot get ready."""
 
 
@@ -30,6 +31,7 @@ class Capture(ABC):
 
     def __init__(self, intake: Intake) -> None:
         self.intake, self.parts, self.pool = intake, intake.parts, intake.sessions.pool
+        self.name, self.observe = intake.name, intake.observe
         self.watched, self.lookout = intake.watched, intake.sessions.lookout
         # Another watch may refresh the shared facts meanwhile.
         self.server = self.lookout.server

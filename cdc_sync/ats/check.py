@@ -4,7 +4,7 @@ Each is a short transaction, whose settings end with it: a pooler may hand the s
 LIMIT 0 are enough. All are read-only but those of `depends_on`, which are rolled back.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 from cdc_sync import own_path
 from cdc_sync.ats.check_watch import check_watch, found
@@ -18,6 +18,7 @@ from cdc_sync.config import Config
 from cdc_sync.config.models import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.visible import HIDDEN
+from cdc_sync.wall_clock import wall_clock
 
 _OLDEST, _NEWEST = 10, 18
 
@@ -27,7 +28,6 @@ _CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 async def check_database(
     whole: Config,
     name: str,
-    clock: Callable[[], int],
     report: Tell,
     *,
     read: Mapping[str, str],
@@ -38,13 +38,12 @@ async def check_database(
     Args:
         whole: the configuration of all databases.
         name: the database's.
-        clock: this machine's, in milliseconds since the epoch.
         report: takes each finding.
         read: the store's replica positions, by watch.
         only: the watches to check.
     """
     config = whole.of_database(name)
-    dsn = config.database.dsn.get_secret_value()
+    dsn = config.dsn_of(name)
     # The reader replaces what may not be shown.
     shown = config.database.shown()
     psql = f"psql '{'…' if shown == HIDDEN else shown}'" if dsn.strip() else "psql"
@@ -57,8 +56,8 @@ async def check_database(
             await _search_path(connection, facts.user, report)
             report(await _session(dsn))
             report(await _connections(connection, sessions_at_server(whole, name)))
-            report(await _clock(connection, clock))
-            await _standby(config, facts, report)
+            report(await _clock(connection))
+            await _standby(config, dsn, facts, report)
             for watch_name in config.watches:
                 if watch_name in read:
                     report(_replica_position(facts, watch_name, read[watch_name]))
@@ -82,7 +81,7 @@ async def _server(connection: Connection, shown: str, psql: str, report: Tell) -
     return facts
 
 
-async def _standby(config: Config, facts: ServerFacts, report: Tell) -> None:
+async def _standby(config: Config, dsn: str, facts: ServerFacts, report: Tell) -> None:
     """Report what a standby cannot do; a primary can do everything."""
     stuck = noticed(config.watches) if facts.in_recovery else {}
     for name in stuck:
@@ -91,7 +90,7 @@ async def _standby(config: Config, facts: ServerFacts, report: Tell) -> None:
         report(found("standby/polled" if facts.in_recovery else "standby/primary"))
     # A standby's own locks are unknown elsewhere. A shared store decides itself.
     if facts.in_recovery and config.state.backend != "postgres":
-        async with primary_session(config.database.dsn.get_secret_value()) as primary:
+        async with primary_session(dsn) as primary:
             report(found("standby/locked-here" if primary is None else "standby/locked-on-the-primary"))
 
 
@@ -132,11 +131,11 @@ async def _connections(connection: Connection, needed: Sessions) -> Finding:
     return found(f"connections/{what}", taken=taken, role=role, least=needed.least)
 
 
-async def _clock(connection: Connection, clock: Callable[[], int]) -> Finding:
+async def _clock(connection: Connection) -> Finding:
     async with asking_shortly(connection, "asking for the time"):
-        before = clock()
+        before = wall_clock()
         ((theirs,),) = await rows_of(connection, _CLOCK)
-        return check_clock("clock", "the database's clock", clock_skew(theirs, before, clock()))
+        return check_clock("clock", "the database's clock", clock_skew(theirs, before, wall_clock()))
 
 
 def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:

@@ -5,30 +5,29 @@ from collections.abc import Mapping as Named
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from cdc_sync.ats import expressions, row_security
 from cdc_sync.ats.connection import Connection, asking, on_own_path, rows_of, rows_on_own_path
-from cdc_sync.ats.errors import SourceError, texts
+from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import catalog, composed
 from cdc_sync.ats.facts import TableFacts, asking_shortly, bounds, table_facts
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.ats.poll import watermark_type
 from cdc_sync.ats.scripts import missing_grants
-from cdc_sync.ats.statements import Statements, id_in_url, in_side_table, is_given_url
+from cdc_sync.ats.statements import OfValue, Statements, id_in_url, in_side_table, is_given_url
 from cdc_sync.ats.triggers import PARTITIONED_SINCE, installation, untriggered
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
 from cdc_sync.config.json_schema import block
 from cdc_sync.config.meanings import is_bare_number
 from cdc_sync.config.watch import Related, bare_column
 from cdc_sync.core import findings
-from cdc_sync.core.findings import Finding, Plan, Tell, plan_indexes, plan_is_in_order, plan_schemas, plan_seeks
+from cdc_sync.core.findings import Finding, Plan, Tell, plan_is_in_order, plan_names, plan_seeks
 from cdc_sync.core.identifiers import written
-
-_Of: TypeAlias = Callable[[sql.Composable], sql.Composable]
+from cdc_sync.packaged import data
 
 _BIG = 10_000
 """Estimated rows that are a burden to read every few seconds."""
@@ -37,7 +36,7 @@ _BIG = 10_000
 _VIEW = "CREATE TEMPORARY VIEW cdc_sync_expression AS SELECT {} IS NOT NULL AS is_there FROM {} AS t"
 
 
-_TEXTS = texts("findings.yaml")
+_TEXTS = data("ats/findings.yaml")
 
 PARTITIONED, TABLES = "p", "rp"
 """The kinds of a partitioned table, and of all that can have indexes."""
@@ -183,7 +182,11 @@ async def used(connection: Connection, table: TableFacts, expression: SqlColumn)
 
 def _declared(one: Checked, expected: Named[str, SqlColumn], columns: Named[str, tuple[str, ...]]) -> Finding:
     compared = expressions.compared_by_place(one.watch) if one.watch.capture.needs.log else {}
-    wrong = [place for place, each in expected.items() if place in compared and not _has(each, columns[place])]
+    wrong = [
+        place
+        for place, each in expected.items()
+        if place in compared and (each.depends_on is None or set(columns[place]) - set(each.depends_on))
+    ]
     if wrong:
         remedy = _as_yaml({place: columns[place] for place in wrong})
         return one.found("depends-on/wrong", remedy, places=", ".join(wrong))
@@ -191,10 +194,6 @@ def _declared(one: Checked, expected: Named[str, SqlColumn], columns: Named[str,
         shown = "; ".join(f"{place}: [{listed(columns[place])}]" for place in optional)
         return one.found("depends-on/optional", columns=shown)
     return one.found("depends-on/named")
-
-
-def _has(expression: SqlColumn, columns: Iterable[str]) -> bool:
-    return expression.depends_on is not None and set(columns) <= set(expression.depends_on)
 
 
 async def _status(one: Checked) -> Finding | None:
@@ -296,7 +295,7 @@ async def _url_index(one: Checked) -> Finding | None:
     return None if mapped is None else await _application_id_index(one, by, mapped, is_given_url, id_in_url)
 
 
-async def _application_id_index(one: Checked, by: str, mapped: Column, is_given: _Of, indexed: _Of) -> Finding:
+async def _application_id_index(one: Checked, by: str, mapped: Column, is_given: OfValue, indexed: OfValue) -> Finding:
     side = expressions.side_table(one.watch, mapped)
     table = one.facts if side is None else await table_facts(one.connection, side.table)
     column = side.column if side is not None else mapped.name if isinstance(mapped, PlainColumn) else None
@@ -338,7 +337,7 @@ async def _plan(one: Checked, query: sql.Composable, *values: Any) -> Plan:
 async def _seeks(one: Checked, query: sql.Composable, value: Any) -> bool:
     """Whether an index serves a query's condition."""
     plan = await _plan(one, query, value)
-    met = {"indexes": list(plan_indexes(plan)), "schemas": list(plan_schemas(plan))}
+    met = {"indexes": plan_names(plan, "Index Name"), "schemas": plan_names(plan, "Schema")}
     leading = await rows_of(one.connection, catalog("leading_columns"), met)
     return plan_seeks(plan, dict(leading))
 

@@ -11,8 +11,7 @@ import asyncio
 import json
 import sys
 import time
-from collections import abc
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partialmethod
@@ -30,7 +29,7 @@ T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
 Rows = list[tuple[Any, ...]]
 Query = str | bytes | sql.SQL | sql.Composed
-Parameters = Sequence[Any] | abc.Mapping[str, Any]
+Parameters = Sequence[Any] | Mapping[str, Any]
 
 _TRIES = 4
 """Most connections in a row until an address leads to the server that was read last."""
@@ -254,7 +253,7 @@ class Pool(AsyncConnectionPool[Connection]):
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def fetch(self, query: Query, parameters: Parameters, doing: str) -> Rows:
+    async def fetch(self, doing: str, query: Query, parameters: Parameters | None = None) -> Rows:
         """The rows of one statement."""
         return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
 

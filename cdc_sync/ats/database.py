@@ -1,4 +1,4 @@
-"""The ATS's database: the sessions that all watches share, the store, the step sizes.
+"""The ATS's database: the sessions that all watches share, and the store.
 
 The first watch opens one lasting session and one pool; the last one closes them. Losing the lasting session loses every
 watch's lock, so the pool closes too. The first watch to come back connects, the others share its sessions or its error.
@@ -11,15 +11,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from cdc_sync.ats.connection import POSITION, Pool, ReplicaGuard, pooled
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import hosts_of, server_facts
 from cdc_sync.ats.lookout import Lookout
 from cdc_sync.ats.session import Process, Session, StandbyError, own_session, primary_session
-from cdc_sync.config.dsn import POOL_SIZE
-from cdc_sync.event_loop import end
+from cdc_sync.config import Config
+from cdc_sync.event_loop import Task, Work, end, supervise, ungrouped
 from cdc_sync.store import Store
 from cdc_sync.store.capture import FROM_DATABASE
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
@@ -62,7 +62,7 @@ class Sessions:
     lasting: Session
     locked: Session
     pool: Pool
-    held: asyncio.Task[None]
+    held: Task
     lookout: Lookout
     stack: AsyncExitStack
     hosts: Sequence[str]
@@ -97,10 +97,7 @@ class Sessions:
 
 
 class Database:
-    """The ATS's database, as one daemon uses it.
-
-    Args:
-        size: connections of the pool, at most.
+    """The ATS's database, as one daemon uses it; not connected yet.
 
     Attributes:
         name: in the configuration; "" for the section `database`.
@@ -115,25 +112,17 @@ class Database:
         StoreError: by both: the store cannot be used.
     """
 
-    def __init__(
-        self,
-        dsn: str,
-        store: Store,
-        size: int = POOL_SIZE,
-        name: str = "",
-        section: str = "database",
-        *,
-        holds_store: bool = False,
-    ) -> None:
-        self.store, self.name, self.section, self.holds_store = store, name, section, holds_store
+    def __init__(self, config: Config, name: str, store: Store) -> None:
+        self.store, self.name, self.section = store, name, config.section_of(name)
+        self.holds_store = config.state.is_in_ats
         self.failure: Exception | None = None
         self.try_at = 0.0
         self.sweeping = asyncio.Semaphore(SWEEPS_AT_ONCE)
-        self._dsn, self._size = dsn, size
+        self._dsn, self._size = config.dsn_of(name), config.all_databases[name].pool
         self._failed_in_a_row = 0
         self._lock = asyncio.Lock()
         self._sessions: Sessions | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: set[Task] = set()
         # Behind a silent network the server keeps a session and its locks for long. This daemon may end its own.
         self._earlier: deque[Process] = deque(maxlen=_REMEMBERED)
 
@@ -217,7 +206,7 @@ class Database:
             server, hosts = await server_facts(lasting.connection), hosts_of(self._dsn, lasting.connection)
             # One error for all watches; a name that is new to the store may be the wrong one for each.
             if await self.store.databases.identity(self.name) is not None:
-                await self._recognise(server.identity, hosts)
+                await self._bind(server.identity, hosts)
             # Only reads with news bind: without its primary, a standby never receives the others' position.
             pool = await stack.enter_async_context(pooled(self._dsn, ReplicaGuard(server.identity), size=self._size))
             if server.in_recovery:
@@ -246,12 +235,12 @@ class Database:
             if bound not in {None, identity}:
                 raise watch_moved(watch, was, self.name, str(bound), identity)
             self._refuse_elsewhere("watch-moved", identity, await databases.hosts(was), here)
-        await self._recognise(identity, here)
+        await self._bind(identity, here)
         if was != self.name and self.store.driver.access == "own":
             await databases.set_captured_from(watch, self.name)
         return positions
 
-    async def _recognise(self, identity: str, here: Sequence[str]) -> None:
+    async def _bind(self, identity: str, here: Sequence[str]) -> None:
         """Bind the store to the database the first time, check that later, and remember the database's hosts.
 
         Raises:
@@ -269,7 +258,7 @@ class Database:
         if (why_not := elsewhere(identity, before, here, self.name, self.section)) is not None:
             raise AnotherDatabaseError(code, why_not)
 
-    def _close(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _close(self, closing: Work) -> Task:
         """Close something, also if the caller is cancelled."""
         task = asyncio.create_task(closing, name="closing the sessions")
         self._closing.add(task)
@@ -277,44 +266,6 @@ class Database:
         return task
 
     async def _hold(self, sessions: Collection[Session], lookout: Lookout) -> None:
-        holding = {asyncio.create_task(each.hold()) for each in sessions}
-        holding.add(asyncio.create_task(lookout.run(), name="looking for all watches"))
-        try:
-            done, _ = await asyncio.wait(holding, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                await task
-        finally:
-            await end(holding)
-
-
-class Steps(NamedTuple):
-    """How much a watch does at once, and how often, in seconds.
-
-    `give_back_every` and `place_every` are at least so long.
-
-    Attributes:
-        adopted: rows of the baseline.
-        drained: changes of the log.
-        give_back_every: tries to shorten the change log's file: each takes a short lock, which a standby replays.
-        polled: rows of a poll.
-        look_every: looks at the server's transactions, and moves of a poll's watermark: each takes a transaction id.
-        place_every: saves of a poll's watermark: a restart reads again from there.
-        compared: rows that a sweep compares: one store statement of some 10 ms, which may delay the capture.
-        read: rows that a sweep reads, at most: Python gives little of their memory back.
-        searched: record numbers examined for unmet records.
-        confirmed: suspected deletions.
-    """
-
-    adopted: int = 500
-    drained: int = 1_000
-    give_back_every: float = 60.0
-    polled: int = 500
-    look_every: float = 15.0
-    place_every: float = 300.0
-    compared: int = 5_000
-    read: int = 500
-    searched: int = 20_000
-    confirmed: int = 200
-
-
-STEPS = Steps()
+        works = {f"holding {each.process}": each.hold for each in sessions}
+        with ungrouped(SourceError, OSError):
+            await supervise({**works, "looking for all watches": lookout.run})

@@ -38,7 +38,7 @@ class Deletions:
 
     def __init__(self, intake: Intake) -> None:
         self.left_some_unanswered = False
-        self.parts = intake.parts
+        self.parts, self._store = intake.parts, intake.store.capture
         self._intake = intake
 
     async def confirm(self) -> None:
@@ -47,7 +47,7 @@ class Deletions:
         while True:
             suspected.clear()
             await self.confirm_due()
-            due_at = await parts.store.capture.next_suspicion(parts.name)
+            due_at = await self._store.next_suspicion(parts.name)
             rest = LONGEST_REST if due_at is None else min(max((due_at - parts.clock()) / 1000, 0.01), _LOOK_EVERY)
             with suppress(TimeoutError):
                 async with asyncio.timeout(rest):
@@ -59,7 +59,7 @@ class Deletions:
         # Fixed: what another table keeps unanswered is due again while its database is waited for.
         now, horizon = parts.clock(), parts.rules.deletion_grace + _SLACK
         while True:
-            due = await parts.store.capture.due_suspicions(parts.name, now, limit, horizon=horizon)
+            due = await self._store.due_suspicions(parts.name, now, limit, horizon=horizon)
             if due:
                 await self.answer(due)
                 answered += len(due)
@@ -70,8 +70,8 @@ class Deletions:
 
     async def confirm_all(self) -> None:
         """Answer every suspected deletion now, also those whose grace has not ended."""
-        parts, at_once = self.parts, self.parts.steps.confirmed
-        suspected = await parts.store.capture.due_suspicions(parts.name, _LAST_TIME, _LAST_TIME, horizon=0)
+        at_once = self.parts.steps.confirmed
+        suspected = await self._store.due_suspicions(self.parts.name, _LAST_TIME, _LAST_TIME, horizon=0)
         for first in range(0, len(suspected), at_once):
             await self.answer(suspected[first : first + at_once])
 
@@ -84,9 +84,11 @@ class Deletions:
             missing = [each.application_id for each in resolved if each.canonical is None]
             left = await self._former_rows(missing) if missing else {}
             resolved = [each._replace(canonical=left.get(each.application_id, each.canonical)) for each in resolved]
-            for place, each in enumerate(resolved):
-                if each.is_deletion:
-                    resolved[place] = each._replace(elsewhere=elsewhere.found.get(each.application_id, "nothing"))
+            there = elsewhere.found
+            resolved = [
+                each._replace(elsewhere=there.get(each.application_id, "nothing")) if each.is_deletion else each
+                for each in resolved
+            ]
             self.left_some_unanswered = any(each.elsewhere == "unknown" for each in resolved)
             doubt = self._intake.doubt(self._intake.hidden_by | elsewhere.hidden_by)
             await self._intake.apply(self._intake.batch("deletion")._replace(resolved=resolved, doubt=doubt))
@@ -96,7 +98,7 @@ class Deletions:
     async def _ask_elsewhere(self, application_ids: Collection[str]) -> Elsewhere:
         """What the tables of the other watches with the same account have; if one cannot be read, nobody knows."""
         parts = self.parts
-        known = await parts.store.capture.known(parts.name, list(application_ids))
+        known = await self._store.known(parts.name, list(application_ids))
         own = parts.rules.account
         accounts = {id_: own or of.latest.account for id_, of in known.items() if of.latest is not None}
         try:
@@ -109,7 +111,7 @@ class Deletions:
 
     async def _former_rows(self, application_ids: Sequence[str]) -> dict[str, Observation]:
         """The rows that still are those of applications whose id no row was found to carry."""
-        known = await self.parts.store.capture.known(self.parts.name, application_ids)
+        known = await self._store.known(self.parts.name, application_ids)
         read = await self._intake.reader.by_key({before.key for before in known.values()}, confirming=True)
         self._intake.see_hiding(self._intake.hidden_by | read.hidden_by)
         rows, found = {row.key: row for row in read.rows}, dict[str, Observation]()

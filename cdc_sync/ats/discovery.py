@@ -44,7 +44,7 @@ async def discover(
     unasked: dict[str, SourceError] = {}
     for name, template in config.templates.items():
         for database in config.databases_of(template):
-            if template.for_each and template.for_each.schemas is not None:
+            if template.tenants.schemas is not None:
                 asked[database][name] = template
             else:
                 found[name].append(Tenant(database, None))
@@ -52,16 +52,14 @@ async def discover(
     async def look(database: str) -> None:
         templates = asked[database]
         try:
-            answer = await _ask(config.all_databases[database].dsn.get_secret_value(), pools.get(database), templates)
+            answer = await _ask(config.dsn_of(database), pools.get(database), templates)
         except (SourceError, OSError) as error:
             unasked[database] = error if isinstance(error, SourceError) else refused_by_system(error)
             for name in templates:
                 found[name] += [tenant for tenant in earlier[name] if tenant.database in (None, database)]
             return
         for name, schema in answer:
-            for_each = templates[name].for_each
-            is_in_several = for_each and for_each.databases
-            found[name].append(Tenant(database if is_in_several else None, schema))
+            found[name].append(Tenant(database if templates[name].tenants.databases else None, schema))
 
     await asyncio.gather(*map(look, asked))
     with_tenants, refused = expanded(config, found, config.reveal)

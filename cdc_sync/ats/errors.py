@@ -2,17 +2,20 @@
 
 import re
 from collections.abc import Awaitable
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import psycopg
 from psycopg import errors
 
-from cdc_sync.core.failures import OperationError
+from cdc_sync.core.failures import CodedError
 from cdc_sync.core.reasons import Reason, coded, filled
 from cdc_sync.core.visible import visible
 from cdc_sync.packaged import data
 
 T = TypeVar("T")
+
+TEXTS = data("ats/errors.yaml")
+"""The driver's `meanings`, our own `messages`, and `reasons`."""
 
 # fmt: off
 UNREACHABLE = frozenset({
@@ -23,26 +26,13 @@ UNREACHABLE = frozenset({
 """Codes of errors that pass by themselves; here, since the system may refuse to open a file."""
 
 
-def texts(file: str = "errors.yaml") -> dict[str, Any]:
-    """A file of texts; of errors: the driver's `meanings`, our own `messages`, and `reasons`."""
-    found: dict[str, Any] = data(f"ats/{file}")
-    return found
+class SourceError(CodedError):
+    """The database cannot be used as configured."""
 
-
-class SourceError(OperationError):
-    """The database cannot be used as configured.
-
-    Attributes:
-        code: its stable name in docs/messages.md.
-        kind: "unreachable" if it passes by itself, else "misconfigured".
-    """
-
-    # No frozen dataclass: contextlib writes tracebacks into exceptions.
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.kind = "unreachable" if code in UNREACHABLE else "misconfigured"
-        self.message = message
+    @property
+    def kind(self) -> str:
+        """Unreachable if it passes by itself, else misconfigured."""
+        return "unreachable" if self.code in UNREACHABLE else "misconfigured"
 
     def followed_by(self, sentences: str) -> Self:
         """The same error with further sentences."""
@@ -65,12 +55,12 @@ _BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
 
 def source_error(name: str, kind: type[SourceError] = SourceError, **facts: object) -> SourceError:
     """The error with one of the messages, by its code and maybe a `/` and more."""
-    return _error(kind, name, texts()["messages"][name], **facts)
+    return _error(kind, name, TEXTS["messages"][name], **facts)
 
 
 def reason(name: str, /, **facts: object) -> Reason:
     """One of the reasons, by its code."""
-    return filled(name, texts()["reasons"][name], **facts)
+    return filled(name, TEXTS["reasons"][name], **facts)
 
 
 def refused_by_system(error: OSError) -> SourceError:
@@ -97,7 +87,7 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
     names |= {"text"} if error.sqlstate is None else set()
     is_of_the_server = error.sqlstate is None or error.sqlstate[:2] in _OF_THE_SERVER
     kind = SourceError if is_of_the_server else RowError
-    for meaning in texts()["meanings"]:
+    for meaning in TEXTS["meanings"]:
         match = re.search("|".join(meaning.get("found", ())), line)
         if match is not None and names.intersection(meaning["of"]):
             facts = {"message": line, "found": line[match.start() :], "doing": doing}

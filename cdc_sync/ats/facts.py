@@ -191,7 +191,7 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
 
 async def schemas_of_tenants(connection: Connection, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:
     """Pairs of a template that looks for schemas and a tenant's, also with a table that we may not read."""
-    wanted = [(name, each.for_each.schemas, each.table.name) for name, each in templates.items() if each.for_each]
+    wanted = [(name, each.tenants.schemas, each.table.name) for name, each in templates.items()]
     parameters = {**arrays(("templates", "patterns", "tables"), wanted), "kinds": list(READABLE)}
     async with asking_shortly(connection, "looking for tenants"):
         rows = await rows_of(connection, catalog("tenants"), parameters)

@@ -43,6 +43,7 @@ class Intake:
     """Reads one watch's rows, applies them, and reports the results.
 
     Attributes:
+        name: the watch's.
         lock: held from the reading of rows until they are applied; `keys`, `place` and `look_for_policies` take it.
         requests: sweeps requested since the last complete one began, for changes that no event names (a TRUNCATE,
             another partition, a row of a table that any application may depend on). Meanwhile a difference does not
@@ -67,8 +68,9 @@ class Intake:
         self.parts, self.sessions = parts, sessions
         self.rules, self.store, self.observe, self.clock = parts.rules, parts.store, parts.observe, parts.clock
         self.reader = Reader(sessions.pool, mapping)
-        name, watch = parts.name, parts.watch
-        self.watched = Watched(name, relations_of(name, watch) if watch.capture.needs.log else [watch.table])
+        self.name, watch = parts.name, parts.watch
+        needed = relations_of(self.name, watch) if watch.capture.needs.log else [watch.table]
+        self.watched = Watched(self.name, needed)
         self.seen = self.watched.state
         self.lock = asyncio.Lock()
         self.requests = 0
@@ -86,8 +88,8 @@ class Intake:
         await self.sessions.lookout.join(self.watched)
         # Every later look is at least as recent.
         self.seen = self.watched.state
-        positions = await self.store.capture.positions(self.rules.watch)
-        skips = await self.store.report.skipped(self.rules.watch, _REMEMBERED_SKIPS)
+        positions = await self.store.capture.positions(self.name)
+        skips = await self.store.report.skipped(self.name, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
         # Another daemon may have saved news before this one took the watch.
         self.reader.pool.guard.load(positions.get(REPLICA))
@@ -104,10 +106,11 @@ class Intake:
     def see_hiding(self, hidden_by: frozenset[Hiding], *, always: bool = False) -> None:
         """Note which policies may hide rows; report news, or `always`."""
         if always or hidden_by != self.hidden_by:
-            self.hidden_by, self.watched.rechecks, watch = hidden_by, bool(hidden_by), self.rules.watch
-            self.observe(
-                events.RowsHidden(watch, row_security.warning(hidden_by)) if hidden_by else events.RowsVisible(watch)
-            )
+            self.hidden_by, self.watched.rechecks = hidden_by, bool(hidden_by)
+            if hidden_by:
+                self.observe(events.RowsHidden(self.name, row_security.warning(hidden_by)))
+            else:
+                self.observe(events.RowsVisible(self.name))
 
     def doubt(self, hidden_by: frozenset[Hiding]) -> str | None:
         """Why deletions are held; `hidden_by` may hide rows."""
@@ -125,7 +128,7 @@ class Intake:
                 gone = {key: times[key] for key in answered if key not in found}
                 if not found and not gone:
                     continue
-                self.observe(events.ChangesRead(self.rules.watch, origin, len(found) + len(gone)))
+                self.observe(events.ChangesRead(self.name, origin, len(found) + len(gone)))
                 observations = [interpret(row, self.rules, times.get(row.key, read.at)) for row in read.rows]
                 applied.append(await self.apply(self.batch(origin)._replace(observations=observations, gone=gone)))
             return applied
@@ -133,7 +136,7 @@ class Intake:
     async def compared(self) -> None:
         """A sweep has compared every row."""
         self.swept_at = self.clock()
-        self.table.compared()
+        self.table.is_compared = True
         await self.place(await self.table.accepted())
 
     async def place(self, positions: Mapping[str, str]) -> None:
@@ -164,7 +167,7 @@ class Intake:
             # With the news: after a restart, no server without them is read.
             replica={REPLICA: position} if position else {},
             doubt=self.doubt(self.hidden_by),
-            others=parts.others.of(parts.name),
+            others=parts.others.of(self.name),
         )
 
     async def apply(self, batch: Batch) -> Applied:
@@ -220,24 +223,23 @@ class Intake:
         # The first sweep finds what changed at any time before.
         since = {row.key: self.swept_at if batch.origin == "sweep" else row.changed_at for row in rows}
         dated = [Dated(row.key, row.content.event_date, since[row.key], row.changed_at) for row in rows]
-        dates, watch = self.parts.event_dates, self.rules.watch
+        dates, name = self.parts.event_dates, self.name
         if dates.see(dated):
-            self.observe(events.ZoneDoubted(watch, dates.reason) if dates.hours else events.ZoneTrusted(watch))
+            self.observe(events.ZoneDoubted(name, dates.reason) if dates.hours else events.ZoneTrusted(name))
 
     def _report(self, applied: Applied, origin: Origin) -> None:
-        watch, observe = self.rules.watch, self.observe
         for skip in applied.skips:
             if skip.reason is None:
                 self.skipped.pop(skip.key, None)
             else:
                 self.skipped[skip.key] = skip.reason
-                observe(events.RowSkipped(watch, "/".join(skip.key), skip.application_id, skip.reason))
+                self.observe(events.RowSkipped(self.name, "/".join(skip.key), skip.application_id, skip.reason))
         for result in applied.results:
             decision = result.decision
             outcome = _QUEUED[result.state or "pending"] if isinstance(decision, Enqueue) else _OUTCOMES[decision]
             # The baseline reports a number of adoptions.
             if outcome != "adopted" or origin != "baseline":
-                observe(events.Decided(watch, result.application_id, origin, outcome, result.reason))
+                self.observe(events.Decided(self.name, result.application_id, origin, outcome, result.reason))
 
 
 def shape(statement: str, rules: WatchRules) -> str:

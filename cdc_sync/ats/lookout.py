@@ -175,7 +175,7 @@ class Bell:
     async def silence(self) -> None:
         """Unset the bells of earlier versions, once: so they neither ring nor take a watch for abandoned."""
         if self._is_new:
-            await self._pool.fetch(_BELL["silence"], (), "silencing earlier versions' bells")
+            await self._pool.fetch("silencing earlier versions' bells", _BELL["silence"])
             self._is_new = False
 
     async def disarm(self) -> None:
@@ -186,7 +186,7 @@ class Bell:
     async def _set(self, until: int) -> None:
         """Set it to so many seconds from the server's present time, if it is there and we may."""
         parameters = {"until": until, "most": _MOST_OF_QUEUE}
-        rows = await self._pool.fetch(_BELL["set_bell"], parameters, "setting the bell cdc_sync.bell")
+        rows = await self._pool.fetch("setting the bell cdc_sync.bell", _BELL["set_bell"], parameters)
         self.is_armed = rows == [(True,)]
 
 
@@ -299,7 +299,7 @@ class Lookout:
             name = missed_of(watched.name)
             counting = composed(_SQL["count"], sql.Identifier("cdc_sync", name))
             try:
-                await self._pool.fetch(counting, (), f"reading cdc_sync.{name}")
+                await self._pool.fetch(f"reading cdc_sync.{name}", counting)
             except SourceError as error:
                 watched.fail(error)
         elif missed != watched.missed:
@@ -338,7 +338,7 @@ class Lookout:
         """Find out the watches' states."""
         named = [(one.name, relation.schema, relation.name) for one in whom for relation in one.relations]
         parameters = arrays(("watches", "schemas", "names"), named)
-        found: dict[str, str] = dict(await self._pool.fetch(_SQL["states"], parameters, _ASKING))
+        found: dict[str, str] = dict(await self._pool.fetch(_ASKING, _SQL["states"], parameters))
         for one in whom:
             if one.state != found.get(one.name):
                 one.state = found.get(one.name)

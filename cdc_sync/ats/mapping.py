@@ -25,7 +25,7 @@ from cdc_sync.ats import expressions
 from cdc_sync.ats.connection import Connection, asking, on_own_path
 from cdc_sync.ats.errors import source_error
 from cdc_sync.ats.expressions import composed
-from cdc_sync.ats.facts import READABLE, TableFacts
+from cdc_sync.ats.facts import READABLE, TableFacts, table_facts
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
 from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key
 
@@ -49,8 +49,15 @@ _FITTING = {CREATED: {*_DATES}, "columns.event_date": {*_DATES}, DELETED: {*_DAT
 
 _TEXTS = (APPLICATION_ID, STATUS_URL, "columns.status", "columns.job_id", "columns.account")
 _READ = (
-    *(APPLICATION_ID, STATUS_URL, "columns.status", "columns.job_id"),
-    *(CREATED, "columns.event_date", "columns.source", DELETED, "columns.account"),
+    APPLICATION_ID,
+    STATUS_URL,
+    "columns.status",
+    "columns.job_id",
+    CREATED,
+    "columns.event_date",
+    "columns.source",
+    DELETED,
+    "columns.account",
 )
 """The places behind the scope, in the order of `core.rows.Row`, the account last; the further fields follow."""
 
@@ -84,7 +91,8 @@ class Mapping:
         self.key_texts = list(map(expressions.key_text, self.key_columns, key_types))
         self.operators = [facts.columns[name].operators for name in watch.key]
         self.key_operators = expressions.common_schema(self.operators)
-        self.expressions = self._all_read()
+        places = [WHERE, *_READ, *(f"extra.{name}" for name in watch.extra)]
+        self.expressions = {place: self._read(place) for place in places}
         self.select = sql.SQL(", ").join([*self.key_texts, *self.expressions.values()])
         self.width = len(self.key_texts) + len(self.expressions)
         decisive = [read for place, read in self.expressions.items() if place not in _UNDECISIVE]
@@ -96,13 +104,10 @@ class Mapping:
         has_expression = any(isinstance(each, SqlColumn) for each in self._mapped.values())
         return not (has_expression or self.watch.where) and {*self.operators} == {expressions.POSTGRESQLS_OWN}
 
-    def _all_read(self) -> dict[str, sql.Composable]:
-        scope = {WHERE: composed("{}::int", self.scope)}
-        return scope | {place: self._read(place) for place in (*_READ, *(f"extra.{name}" for name in self.watch.extra))}
-
     @classmethod
-    async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
-        """Fit a watch to its table; raises `SourceError` if anything does not fit."""
+    async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts | None = None) -> "Mapping":
+        """Fit a watch to its table, which is looked up unless known; raises `SourceError` if anything does not fit."""
+        facts = facts or await table_facts(connection, watch.table)
         name = f"{facts.schema}.{facts.name}"
         if facts.kind not in READABLE:
             raise source_error("not-a-table", table=name)
@@ -124,6 +129,8 @@ class Mapping:
 
     def _read(self, place: str) -> sql.Composable:
         mapped, oid = self._mapped.get(place), self._types.get(place)
+        if place == WHERE:
+            return composed("{}::int", self.scope)
         if place == DELETED:
             test = sql.SQL("({} IS TRUE)::int") if oid == _BOOL else sql.SQL("({} IS NOT NULL)::int")
             return sql.SQL("0") if mapped is None else test.format(expressions.expression(mapped))

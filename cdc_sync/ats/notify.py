@@ -21,11 +21,10 @@ from typing import NamedTuple, Self
 
 from psycopg import errors, sql
 
-from cdc_sync.ats import expressions
 from cdc_sync.ats.capture import Capture, ChangedError, Jobs
 from cdc_sync.ats.connection import Connection, Pool, rows_of, with_position
 from cdc_sync.ats.errors import source_error
-from cdc_sync.ats.expressions import composed, sections
+from cdc_sync.ats.expressions import composed, literal, sections
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.lookout import Ears
 from cdc_sync.ats.triggers import Installation, installation, untriggered
@@ -58,7 +57,6 @@ class Changes(NamedTuple):
     number: int
     times: dict[Key, int]
     everything: bool
-    full: bool
     size: int
     places: tuple[str, str, str]
 
@@ -73,7 +71,7 @@ class ChangeLog:
         # A batch of which nothing was deleted, without an error.
         self._kept: tuple[str, ...] = ()
         # As text: composing a statement takes longer than running it.
-        self._batch = with_position(composed(_SQL["batch"], watch=expressions.literal(watch)), 1)
+        self._batch = with_position(composed(_SQL["batch"], watch=literal(watch)), 1)
 
     async def read(self, limit: int) -> Changes:
         """Read up to `limit` changes."""
@@ -86,8 +84,7 @@ class ChangeLog:
             # A related table's key with NULL belongs to no application.
             if key and None not in key:
                 times[tuple(key)] = max(at, times.get(tuple(key), at))
-        everything, full = not all(key for key, _ in listed), len(listed) == limit
-        return Changes(len(listed), times, everything, full, size, tuple(places))
+        return Changes(len(listed), times, not all(key for key, _ in listed), size, tuple(places))
 
     async def delete(self, changes: Changes) -> None:
         """Delete the batch; raises `SourceError` also if it stays twice. Once, another daemon may have taken it."""
@@ -125,10 +122,10 @@ async def all_ended(pool: Pool) -> None:
     Once a snapshot's xmin has passed a new transaction id, what they wrote is visible or gone. A snapshot's xmax may be
     too low (decision 3).
     """
-    ((taken,),) = await pool.fetch("SELECT txid_current()", (), "taking a transaction id")
+    ((taken,),) = await pool.fetch("taking a transaction id", "SELECT txid_current()")
     snapshot_xmin = "SELECT txid_snapshot_xmin(txid_current_snapshot())"
     while True:
-        ((oldest,),) = await pool.fetch(snapshot_xmin, (), "reading the server's snapshot")
+        ((oldest,),) = await pool.fetch("reading the server's snapshot", snapshot_xmin)
         if oldest > taken:
             return
         await asyncio.sleep(_ENDED_EVERY)
@@ -151,7 +148,7 @@ class NotifyCapture(Capture):
         self._arms = self._may_ring and not parts.dry_run
         every = configured.drain_interval if self._may_ring else configured.poll_interval
         self._look_every = every.total_seconds()
-        self.log = ChangeLog(self.pool, parts.name, consume=not parts.dry_run)
+        self.log = ChangeLog(self.pool, self.name, consume=not parts.dry_run)
         self.rung = asyncio.Event()
         # A sweep's read and a ring's read would wait for each other's row locks.
         self._lock = asyncio.Lock()
@@ -172,19 +169,20 @@ class NotifyCapture(Capture):
         if not self.installed.has_log:
             return False
         # Neither the bell nor the log shows for whom it was: it counts for the first watch of a store only.
-        ((worked,),) = await self.pool.fetch(_SQL["worked_before"], (), "looking for an earlier daemon's work")
+        ((worked,),) = await self.pool.fetch("looking for an earlier daemon's work", _SQL["worked_before"])
         return bool(worked) and not await self.parts.store.report.counts()
 
     async def jobs(self) -> Jobs:
         """See `Capture`."""
-        name, jobs = self.parts.name, await super().jobs()
+        jobs = await super().jobs()
         if not self.installed.has_log:
             return jobs
         if self._may_ring:
-            lasting, observe = self.intake.sessions.lasting, self.parts.observe
-            await lasting.listen(name, self.rung.set, lambda usage: observe(events.NotifyQueueSeen(name, usage)))
+            await self.intake.sessions.lasting.listen(
+                self.name, self.rung.set, lambda usage: self.observe(events.NotifyQueueSeen(self.name, usage))
+            )
         elif self.parts.watch.capture.wakeup == "notify":
-            self.parts.observe(events.BellLeftAlone(name, self._look_every))
+            self.observe(events.BellLeftAlone(self.name, self._look_every))
         if not self.parts.dry_run:
             await self.lookout.bell.silence()
             jobs["missed changes"] = self.watch_missed
@@ -193,7 +191,7 @@ class NotifyCapture(Capture):
     def report_problems(self) -> None:
         """See `Capture`."""
         if not self.installed.problems:
-            self.parts.observe(events.TriggersFound(self.parts.name))
+            self.observe(events.TriggersFound(self.name))
             return
         reason = joined(self.installed.problems)
         remedy: str = coded("install", "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll.")
@@ -206,7 +204,7 @@ class NotifyCapture(Capture):
             reason=reason,
             reason_remedy=remedy,
         )
-        self.parts.observe(events.TriggersMissing(self.parts.name, message))
+        self.observe(events.TriggersMissing(self.name, message))
 
     async def look_at_setup(self) -> None:
         """See `Capture`; server settings decide whether the bell may be armed."""
@@ -221,13 +219,17 @@ class NotifyCapture(Capture):
             begun = time.monotonic()
             while await self.step():
                 pass
-            self.intake.observe(events.CaughtUp(self.parts.name, time.monotonic() - begun))
+            self.observe(events.CaughtUp(self.name, time.monotonic() - begun))
 
     async def run(self) -> None:
         """Read the log for ever."""
         self.rung.set()
-        name, observe = self.parts.name, self.intake.observe
-        ears = Ears(self._look_every, self._arms, self.rung.set, lambda took: observe(events.CaughtUp(name, took)))
+        ears = Ears(
+            self._look_every,
+            self._arms,
+            self.rung.set,
+            lambda took: self.observe(events.CaughtUp(self.name, took)),
+        )
         self.lookout.listen(self.watched, ears)
         try:
             while True:
@@ -235,7 +237,7 @@ class NotifyCapture(Capture):
                 await self.catch_up()
         finally:
             self.watched.ears = None
-            self.intake.sessions.lasting.stop_listening(name)
+            self.intake.sessions.lasting.stop_listening(self.name)
 
     async def step(self) -> bool:
         """Apply a batch of changes; returns whether to read another: a dry run would read the same one again."""
@@ -251,7 +253,7 @@ class NotifyCapture(Capture):
             self.intake.request_sweep()
         if not self.log.consumes:
             return False
-        if changes.full:
+        if changes.number == self.parts.steps.drained:
             return True
         if changes.number and not self.lookout.bell.is_armed:
             self.rung.set()  # the next change, which may be there already, does not ring
@@ -266,12 +268,11 @@ class NotifyCapture(Capture):
 
         A restart, which begins with a full sweep, reports only later ones.
         """
-        name = self.parts.name
         reason = (
             f"the change log was full (max_backlog is {self._max_backlog:,} bytes), or writing to it failed (the "
             "server's log has the triggers' WARNINGs)"
         )
-        answered = int((await self.parts.store.capture.positions(name)).get(MISSED, "0"))
+        answered = int((await self.parts.store.capture.positions(self.name)).get(MISSED, "0"))
         while True:
             number = self.watched.missed
             if number is None or number == answered:
@@ -281,7 +282,7 @@ class NotifyCapture(Capture):
             # Else the sequence was set back, or recreated.
             dropped = number - answered if number > answered else number
             if dropped:
-                self.parts.observe(events.ChangesMissed(name, dropped, reason))
+                self.observe(events.ChangesMissed(self.name, dropped, reason))
             await all_ended(self.pool)
             self.parts.want_sweep()
             await self.intake.place({MISSED: str(number)})
@@ -290,5 +291,5 @@ class NotifyCapture(Capture):
 
 async def look_for_triggers(intake: Intake) -> Installation:
     """Look up the watch's triggers."""
-    looking = partial(installation, name=intake.parts.name, watch=intake.parts.watch)
+    looking = partial(installation, name=intake.name, watch=intake.parts.watch)
     return await intake.sessions.pool.ask("looking for the triggers", looking)

@@ -24,7 +24,7 @@ from cdc_sync.ats.reading import Page, Reader
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core.events import CaughtUp, ChangesRead
 from cdc_sync.core.rows import Key
-from cdc_sync.core.watermark import Fence, SnapshotReading, look
+from cdc_sync.core.watermark import Fence, SnapshotReading, advanced
 
 POSITION = "watermark"
 
@@ -131,7 +131,7 @@ class PollCapture(Capture):
 
     async def begin(self) -> None:
         """Go on at the saved watermark, or now: the sweep at the start finds older changes."""
-        positions = await self.parts.store.capture.positions(self.parts.name)
+        positions = await self.parts.store.capture.positions(self.name)
         self.watermark = positions.get(POSITION) or self.reader.watermark_at((await self._look()).instant)
         await self.intake.place({POSITION: self.watermark})
 
@@ -148,14 +148,14 @@ class PollCapture(Capture):
             place: Key | None = (self.watermark,)
             while place is not None:
                 place = await self._page(place)
-            self._fence = look(self._fence, reading)
+            self._fence = advanced(self._fence, reading)
             if self._fence.instant is not None:
                 self.watermark = self.reader.watermark_at(self._fence.instant)
                 if time.monotonic() >= self._place_at:
                     self._place_at = time.monotonic() + self.parts.steps.place_every
                     await self.intake.place({POSITION: self.watermark})
             self._took = time.monotonic() - started
-            self.intake.observe(CaughtUp(self.parts.name, self._took))
+            self.observe(CaughtUp(self.name, self._took))
 
     async def _page(self, place: Key) -> Key | None:
         """Apply a page, whose rows changed no later than their reading; returns where the next one begins."""
@@ -164,7 +164,7 @@ class PollCapture(Capture):
             page = await self.reader.page(place, self.parts.steps.polled)
             applied = await intake.apply(intake.batch("poll")._replace(observations=intake.interpreted(page)))
             if applied.written or applied.unresolved:
-                intake.observe(ChangesRead(self.parts.name, "poll", len(page.rows)))
+                self.observe(ChangesRead(self.name, "poll", len(page.rows)))
         return page.last
 
     async def run(self) -> None:

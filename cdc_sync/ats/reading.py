@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 from psycopg.errors import CharacterNotInRepertoire
 
-from cdc_sync.ats import expressions, row_security
+from cdc_sync.ats import row_security
 from cdc_sync.ats.connection import (
     OWN_PATH,
     PINNED_PATH,
@@ -27,8 +27,7 @@ from cdc_sync.ats.connection import (
     with_position,
 )
 from cdc_sync.ats.errors import RowError, SourceError, row_error_text, unless_a_row_fails
-from cdc_sync.ats.expressions import composed
-from cdc_sync.ats.facts import table_facts
+from cdc_sync.ats.expressions import composed, sections, spellings_in_url
 from cdc_sync.ats.mapping import APPLICATION_ID, CREATED, DELETED, STATUS_URL, WHERE, Mapping
 from cdc_sync.ats.row_security import Hiding
 from cdc_sync.ats.statements import CLOCK, LARGEST, TEXT, Statements, Walk
@@ -49,7 +48,7 @@ _IDS = frozenset({APPLICATION_ID, STATUS_URL})
 _PIECES = (WHERE, APPLICATION_ID, STATUS_URL, CREATED, DELETED)
 """What decides whose row it is, and whether another row of its application stands before it."""
 
-_BEGIN_CONFIRMING = expressions.sections("reading.sql")["begin_confirming"]
+_BEGIN_CONFIRMING = sections("reading.sql")["begin_confirming"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,7 @@ class Reader:
             found = await self._where(by_id, {APPLICATION_ID}, ids, self.statements.id_type)
         missing = set(application_ids) - {row.application_id for row in found.rows}
         if by_url is not None and missing:
-            spellings = {(spelling,) for id_ in missing for spelling in expressions.spellings_in_url(id_)}
+            spellings = {(spelling,) for id_ in missing for spelling in spellings_in_url(id_)}
             found = _whole([found, await self._where(by_url, {APPLICATION_ID, STATUS_URL}, sorted(spellings), TEXT)])
         return found
 
@@ -231,8 +230,21 @@ class Reader:
         return await self.pool.read(self._doing, asking, takes_turn=takes_turn)
 
     async def _confirmed(self, query: str, parameters: Sequence[Any]) -> Read:
-        """The rows of a statement; confirming."""
-        rows, hidden_by = await confirmed(self.pool, self._doing, query, parameters)
+        """The rows of a statement; confirming. Without an index of ids it reads the whole table, so it takes a turn."""
+        hidden_by = frozenset[Hiding]()
+
+        async def read(connection: Connection) -> Rows:
+            nonlocal hidden_by
+            # The pool commits, or rolls back after an exception. Not in a pipeline, as `on_own_path` is: PostgreSQL 10
+            # was seen not to end the idle transaction then.
+            await connection.execute(_BEGIN_CONFIRMING)
+            await connection.execute(OWN_PATH)
+            found = await rows_of(connection, query, parameters)
+            await connection.execute(PINNED_PATH)
+            hidden_by = frozenset(await row_security.hiding(connection))
+            return found
+
+        rows = await self.pool.read(self._doing, read, takes_turn=True)
         return replace(self._read_of(rows), hidden_by=hidden_by)
 
     def _read_of(self, fetched: Rows) -> Read:
@@ -342,7 +354,7 @@ async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Compo
     query, found = composed("SELECT {}", [composed("%s::{}", type_) for type_ in types]), list[Key]()
     for key in keys:
         try:
-            await pool.fetch(query, key, "asking whether a key can exist")
+            await pool.fetch("asking whether a key can exist", query, key)
             found.append(key)
         except RowError as error:
             # A type that is gone says nothing of a key.
@@ -351,34 +363,9 @@ async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Compo
     return found
 
 
-async def confirmed(pool: Pool, doing: str, query: str, parameters: Sequence[Any]) -> tuple[Rows, frozenset[Hiding]]:
-    """The rows of a statement `with_position`, and the policies that may have hidden others.
-
-    Without an index of ids it reads the whole table, so it waits for its turn.
-    """
-    hidden_by = frozenset[Hiding]()
-
-    async def read(connection: Connection) -> Rows:
-        nonlocal hidden_by
-        # The pool commits, or rolls back after an exception. Not in a pipeline, as `on_own_path` is: PostgreSQL 10 was
-        # seen not to end the idle transaction then.
-        await connection.execute(_BEGIN_CONFIRMING)
-        await connection.execute(OWN_PATH)
-        found = await rows_of(connection, query, parameters)
-        await connection.execute(PINNED_PATH)
-        hidden_by = frozenset(await row_security.hiding(connection))
-        return found
-
-    return await pool.read(doing, read, takes_turn=True), hidden_by
-
-
 async def prepared(pool: Pool, watch: Watch) -> Mapping:
-    """Fit a watch to its table; raises `SourceError` if anything does not fit."""
-
-    async def prepare(connection: Connection) -> Mapping:
-        return await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
-
-    return await pool.ask(f"preparing to read {watch.table}", prepare)
+    """See `Mapping.prepare`."""
+    return await pool.ask(f"preparing to read {watch.table}", partial(Mapping.prepare, watch=watch))
 
 
 def _columns_of(keys: Sequence[Key]) -> list[list[str]]:

@@ -15,11 +15,12 @@ from cdc_sync.ats.database import Database
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.reading import Read, Reader, prepared
 from cdc_sync.ats.row_security import Hiding
-from cdc_sync.config import Config, Watch
+from cdc_sync.config import Config
 from cdc_sync.config.models import account_of, watch_rules
 from cdc_sync.core.batch import Heir, Resolved
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Reportable, Row, WatchRules, by_application, current, interpret
+from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
 
 Found: TypeAlias = Literal["unknown", "unreported"] | Heir
@@ -38,19 +39,25 @@ class Elsewhere(NamedTuple):
 
 
 class OtherWatches:
-    """The watches that may have rows of another one's account; none until `use`."""
+    """The configured watches, each of which may have rows of another one's account.
 
-    _config: Config
-    _databases: Mapping[str, Database]
+    Attributes:
+        databases: by name; all watches share them.
+    """
 
-    def __init__(self) -> None:
-        self._account_of: dict[str, str | None] = {}
+    def __init__(self, config: Config, store: Store) -> None:
+        self.databases = {name: Database(config, name, store) for name in config.all_databases}
         self._running: dict[str, tuple[Reader, asyncio.Event]] = {}
+        self.use(config)
 
-    def use(self, config: Config, databases: Mapping[str, Database]) -> None:
-        """Use another configuration, with its databases by name."""
-        self._config, self._databases = config, databases
+    def use(self, config: Config) -> None:
+        """Use the configuration with other tenants."""
+        self._config = config
         self._account_of = {name: account_of(config, name) for name in config.watches}
+
+    def database_of(self, watch: str) -> Database:
+        """A watch's database."""
+        return self.databases[self._config.database_name(watch)]
 
     def of(self, watch: str) -> list[str]:
         """The other watches with this one's account, and those whose rows name theirs."""
@@ -71,11 +78,10 @@ class OtherWatches:
         unreported: dict[str, Found] = {}
         hidden_by: frozenset[Hiding] = frozenset()
         for name in self.of(watch):
-            database, rules = self._databases[self._config.database_name(name)], watch_rules(self._config, name)
-            read = await self._ask(database, name, accounts)
+            read, rules = await self._ask(name, accounts), watch_rules(self._config, name)
             hidden_by |= read.hidden_by
             alive = _alive(read, accounts, self._account_of[name])
-            known = await database.store.capture.known(name, list(alive)) if alive else {}
+            known = await self.database_of(name).store.capture.known(name, list(alive)) if alive else {}
             # The watch has no record of the others, or only one of a row that is out of scope.
             recorded = {id_ for id_, of in known.items() if of.in_scope}
             heirs |= dict.fromkeys(recorded, Heir(name))
@@ -101,11 +107,35 @@ class OtherWatches:
         if watch in self._running:
             self._running[watch][1].set()
 
-    async def _ask(self, database: Database, name: str, application_ids: Collection[str]) -> Read:
+    async def without_live_row(self, name: str, application_ids: Collection[str]) -> Collection[str]:
+        """Those of a watch's applications of which the store knows no deletion, and the table has no live row.
+
+        All of them if the watch is not configured: their rows are unknown.
+
+        Raises:
+            SourceError: the table cannot be read.
+            StoreError: the store cannot be used, or the database is not the store's.
+        """
+        if name not in self._config.watches:
+            return application_ids
+        known = await self.database_of(name).store.capture.known(name, list(application_ids))
+        alive = [id_ for id_, of in known.items() if of.latest is not None and not of.latest.deleted]
+        if not alive:
+            return set()
+        found = by_application((await self._read_apart(name, alive)).rows, alive)
+        return set(alive) - {id_ for id_, rows in found.items() if any(not row.deleted for row in rows)}
+
+    async def with_row(self, name: str, application_ids: Collection[str]) -> Collection[str]:
+        """Those of which the table has a row, also one that is marked as deleted or out of scope; else as above."""
+        if name not in self._config.watches:
+            return application_ids
+        return set(by_application((await self._read_apart(name, application_ids)).rows, application_ids))
+
+    async def _ask(self, name: str, application_ids: Collection[str]) -> Read:
         try:
             if name in self._running:
                 return await self._running[name][0].by_application(application_ids)
-            return await read_apart(database, name, self._config.watches[name], application_ids)
+            return await self._read_apart(name, application_ids)
         except (SourceError, AnotherDatabaseError) as error:
             reason = coded(
                 "unread-elsewhere",
@@ -115,6 +145,12 @@ class OtherWatches:
                 reason=error.message,
             )
             raise SourceError(error.code, reason) from error
+
+    async def _read_apart(self, name: str, application_ids: Collection[str]) -> Read:
+        """The rows of these applications in a watch's table, read without its capture."""
+        async with self.database_of(name).sessions(name) as sessions:
+            reader = Reader(sessions.pool, await prepared(sessions.pool, self._config.watches[name]))
+            return await reader.by_application(application_ids)
 
 
 def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:
@@ -135,40 +171,3 @@ def _alive(read: Read, accounts: Mapping[str, str], account: str | None) -> set[
         for id_, rows in found.items()
         if any(row.unreadable or (not row.deleted and (account or row.account) == accounts[id_]) for row in rows)
     }
-
-
-async def read_apart(database: Database, name: str, watch: Watch, application_ids: Collection[str]) -> Read:
-    """The rows of these applications in a watch's table.
-
-    Raises:
-        SourceError: it cannot be read.
-        StoreError: the store cannot be used, or the database is not the store's.
-    """
-    async with database.sessions(name) as sessions:
-        reader = Reader(sessions.pool, await prepared(sessions.pool, watch))
-        return await reader.by_application(application_ids)
-
-
-async def without_live_row(database: Database, name: str, watch: Watch, application_ids: Collection[str]) -> set[str]:
-    """Those of these applications of which the store knows no deletion, and the table has no live row.
-
-    Raises:
-        SourceError: the table cannot be read.
-        StoreError: the store cannot be used, or the database is not the store's.
-    """
-    known = await database.store.capture.known(name, list(application_ids))
-    alive = [id_ for id_, of in known.items() if of.latest is not None and not of.latest.deleted]
-    if not alive:
-        return set()
-    found = by_application((await read_apart(database, name, watch, alive)).rows, alive)
-    return set(alive) - {id_ for id_, rows in found.items() if any(not row.deleted for row in rows)}
-
-
-async def with_row(database: Database, name: str, watch: Watch, application_ids: Collection[str]) -> set[str]:
-    """Those of these applications of which the table has a row, also one that is marked as deleted or out of scope.
-
-    Raises:
-        SourceError: the table cannot be read.
-        StoreError: the store cannot be used, or the database is not the store's.
-    """
-    return set(by_application((await read_apart(database, name, watch, application_ids)).rows, application_ids))

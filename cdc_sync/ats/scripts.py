@@ -5,7 +5,6 @@ All versions know EXECUTE PROCEDURE. Tenants that differ by their schema only ha
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import count
 from typing import NamedTuple
 
@@ -34,7 +33,7 @@ from cdc_sync.config.sections import OwnHelloWork
 from cdc_sync.config.tenants import Tenant, watch_for, watch_name
 from cdc_sync.core.identifiers import QualifiedName, written
 from cdc_sync.core.visible import visible
-from cdc_sync.core.watch_names import SEPARATOR
+from cdc_sync.core.watch_names import SEPARATOR, template_of
 
 _PARTS = sections("parts.sql")
 
@@ -52,18 +51,11 @@ class Part(NamedTuple):
     script: str
 
 
-def install(config: Config, owner: str | None = None) -> str:
-    """The installation script for every watch in notify mode.
+def install(config: Config, owner: str | None = None) -> Iterator[Part]:
+    """The installation script for every watch in notify mode, in parts.
 
-    What it makes belongs to `owner`; None: to the owner of the watched tables.
-    """
-    return "".join(part.script for part in installation(config, owner))
-
-
-def installation(config: Config, owner: str | None = None) -> Iterator[Part]:
-    """The installation script in parts.
-
-    The log and the file's watches are one transaction, each tenant's watch another: none locks a thousand tables.
+    What it makes belongs to `owner`; None: to the owner of the watched tables. The log and the file's watches are one
+    transaction, each tenant's watch another: none locks a thousand tables.
     """
     watches = noticed(config.watches)
     refuse_undeclared(watches)
@@ -79,23 +71,23 @@ def refuse_undeclared(watches: Mapping[str, Watch]) -> None:
     """Raise `ConfigurationError` with the compared expressions without `depends_on`, of watches in notify mode."""
     # A tenant's section is the template's.
     places = {
-        f"watches.{name.partition(SEPARATOR)[0]}.{place}": None
+        f"watches.{template_of(name)}.{place}": None
         for name, watch in noticed(watches).items()
         for place in undeclared(watch)
     }
     what = "notify mode needs depends_on here, the columns that the triggers compare"
     remedy = "paste the list that `cdc-sync check` prints"
     if places:
-        raise ConfigurationError("the configuration", [Problem(place, None, what, remedy) for place in places])
+        raise ConfigurationError("the configuration", [Problem(place, what, remedy) for place in places])
 
 
 def _of_tenants(config: Config, tenants: Mapping[str, Watch], owner: str | None) -> Iterator[Part]:
     functions = tenant_functions(config, owner)
-    kinds = dict.fromkeys(name.partition(SEPARATOR)[0] for name in tenants)
-    made = "".join(functions[kind].create("pg_temp") for kind in kinds if kind in functions)
+    templates = dict.fromkeys(map(template_of, tenants))
+    made = "".join(functions[name].create("pg_temp") for name in templates if name in functions)
     yield Part(None, f"\n{_PARTS['tenants']}\n{made}")
     for name, watch in tenants.items():
-        of = functions.get(name.partition(SEPARATOR)[0])
+        of = functions.get(template_of(name))
         if of is not None and (schema := of.schema_of(name)) is not None:
             yield Part(name, render("SELECT pg_temp.{}({});\n", sql.Identifier(of.function), schema))
         else:
@@ -249,9 +241,9 @@ class BySchema(NamedTuple):
 def by_schema(config: Config, name: str, script: Callable[[str, Watch], str]) -> BySchema | None:
     """The SQL of a template, by what makes it for a watch; None if its tenants differ by more than a schema."""
     kind = config.templates[name]
-    if kind.for_each is None or kind.for_each.schemas is None:
+    if kind.tenants.schemas is None:
         return None
-    database = next(iter(config.databases)) if kind.for_each.databases else None
+    database = next(iter(config.databases)) if kind.tenants.databases else None
     without_headers = kind.model_copy(update={"hellowork": OwnHelloWork()})
 
     def script_for(schema: str) -> str:
@@ -297,30 +289,29 @@ def tenant_functions(config: Config, owner: str | None = None, role: str | None 
 
 def grants(config: Config, role: str) -> str:
     """The GRANTs for the daemon's role: columns to read, and in notify mode the log, the bell and the counters."""
-    to = sql.Identifier(role)
-    granted = _of_watches(config, partial(_granting_watch, to=to))
-    end = render(template("granted.sql"), role=sql.SQL(visible(to.as_string())))
-    return f"{_beginning_for('grants.sql', config, role)}{granted}\n{end}\nCOMMIT;\n"
+    end = render(template("granted.sql"), role=sql.SQL(visible(sql.Identifier(role).as_string())))
+    return _of_watches("grants.sql", config, role, _granting_watch, end)
 
 
 def revokes(config: Config, role: str) -> str:
     """The script that revokes what `grants` gives, so that the role can be dropped."""
-    revoked = _of_watches(config, partial(_revoking_watch, role=sql.Identifier(role)))
     end = render(template("revoked.sql"), role=role, counters=among(map(missed_of, config.watches)))
-    return f"{_beginning_for('revokes.sql', config, role)}{revoked}\n{end}\nCOMMIT;\n"
+    return _of_watches("revokes.sql", config, role, _revoking_watch, end)
 
 
-def _beginning_for(file: str, config: Config, role: str) -> str:
-    return render(template(file), role=role, begin=sql.SQL(own_path.begin(tables_of_all(config.watches))))
+def _of_watches(
+    file: str, config: Config, role: str, about: Callable[[str, Watch, sql.Identifier], str], end: str
+) -> str:
+    """A script about each watch; about tenants that differ by their schema only once, in a loop."""
 
+    def statements(name: str, watch: Watch) -> str:
+        return about(name, watch, sql.Identifier(role))
 
-def _of_watches(config: Config, statements: Callable[[str, Watch], str]) -> str:
-    """Statements for each watch; for tenants that differ by their schema only once, in a loop."""
     of_templates = {name: by_schema(config, name, statements) for name in config.templates}
     schemas = defaultdict[BySchema, list[str]](list)
-    script = ""
+    script = render(template(file), role=role, begin=sql.SQL(own_path.begin(tables_of_all(config.watches))))
     for name, watch in config.watches.items():
-        of = of_templates.get(name.partition(SEPARATOR)[0])
+        of = of_templates.get(template_of(name))
         schema = None if of is None else of.schema_of(name)
         if of is None or schema is None:
             script += f"\n-- Watch {visible(name)}\n{statements(name, watch)}\n"
@@ -334,7 +325,7 @@ def _of_watches(config: Config, statements: Callable[[str, Watch], str]) -> str:
             statements=of.quoted,
             placeholder=of.placeholder,
         )
-    return script
+    return f"{script}\n{end}\nCOMMIT;\n"
 
 
 def missing_grants(name: str, watch: Watch, role: str | None = None) -> str:
@@ -344,10 +335,10 @@ def missing_grants(name: str, watch: Watch, role: str | None = None) -> str:
     return composed(_PARTS["missing_grants"], rows=rows, role=whose).as_string()
 
 
-def _granting_watch(name: str, watch: Watch, to: sql.Identifier) -> str:
+def _granting_watch(name: str, watch: Watch, role: sql.Identifier) -> str:
     lines = [_UNKNOWN] if watched(watch) is None else []
     for need in _needs(name, watch, _OUR_ROLE):
-        grant = render("GRANT {} TO {};", sql.SQL(need.what), to)
+        grant = render("GRANT {} TO {};", sql.SQL(need.what), role)
         lines.append(grant if need.table is None else own_path.naming(need.table, grant).rstrip())
     return "\n".join(lines)
 

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from psycopg import sql
 
@@ -13,6 +13,9 @@ from cdc_sync.ats.connection import with_position
 from cdc_sync.ats.expressions import POSTGRESQLS_OWN, SideTable, common_schema, composed, operator
 from cdc_sync.ats.mapping import APPLICATION_ID, Mapping
 from cdc_sync.config import Column, PlainColumn
+
+OfValue: TypeAlias = Callable[[sql.Composable], sql.Composable]
+"""Makes SQL about a value."""
 
 TEXT = sql.SQL("text")
 
@@ -165,7 +168,7 @@ class Statements:
             return given
         return composed("{} AND {}", self._mapping.is_none(columns.application_id), given)
 
-    def _where_value(self, mapped: Column, condition: Callable[[sql.Composable], sql.Composable]) -> sql.Composable:
+    def _where_value(self, mapped: Column, condition: OfValue) -> sql.Composable:
         """A condition on a mapped value; on a side table's in that table, where an index can serve."""
         side = expressions.side_table(self._mapping.watch, mapped)
         if side is None:
@@ -177,7 +180,7 @@ class Statements:
         )
 
 
-def in_side_table(side: SideTable, condition: Callable[[sql.Composable], sql.Composable]) -> sql.Composed:
+def in_side_table(side: SideTable, condition: OfValue) -> sql.Composed:
     """The rows of a side table with a value for which a condition holds, behind a SELECT list over `s`."""
     names = [side.table.name] if side.table.schema is None else [side.table.schema, side.table.name]
     value = composed("s.{}", expressions.name(side.column))

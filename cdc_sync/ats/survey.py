@@ -12,7 +12,6 @@ from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.expressions import catalog, composed, sections
 from cdc_sync.ats.expressions import table as quoted
 from cdc_sync.ats.facts import Column, ServerFacts, asking_shortly, described, server_facts
-from cdc_sync.config.json_schema import flow
 from cdc_sync.config.meanings import is_personal, place_among
 from cdc_sync.core.identifiers import QualifiedName, usable, written
 
@@ -110,11 +109,6 @@ def label_behind(column: Column, tables: Iterable[Table]) -> Label | None:
         value = f"coalesce({', '.join(f'{value} ->> {language!r}' for language in _LANGUAGES)})"
     where = f"s.{written(reference.key)} = t.{written(column.name)}"
     return Label(f"(SELECT {value} FROM {lookup.name} s WHERE {where})", lookup.name, label.name)  # noqa: S608 - for a file
-
-
-def in_yaml(value: str, style: str | None = None) -> str:
-    """Text in which nothing is taken for a reference."""
-    return flow(value.replace("${", "$${"), style)
 
 
 async def some_values(connection: Connection, table: QualifiedName, column: str) -> list[str]:

@@ -44,7 +44,8 @@ class Sweep:
     """
 
     def __init__(self, capture: Capture) -> None:
-        self._intake, self._watch, self._steps = capture.intake, capture.parts.name, capture.parts.steps
+        self._intake, self._watch, self._steps = capture.intake, capture.name, capture.parts.steps
+        self._store = capture.parts.store.capture
         self._sees_deletions = capture.sees_deletions
         self.catch_up = capture.catch_up
         self._shape = capture.intake.shape_of_digests
@@ -65,7 +66,7 @@ class Sweep:
         skipped_before, requests = set(intake.skipped), intake.requests
         try:
             # Records made later come from a row that was read.
-            last = await intake.store.capture.highest_number()
+            last = await self._store.highest_number()
             self._marks = bytearray((last >> 3) + 1)
             self._at = intake.store.driver.clock.for_people()
             after = await self._compare_page(None)
@@ -109,7 +110,7 @@ class Sweep:
 
     async def _pass_over(self, page: Digests) -> bool:
         """Read the rows of a page that differ; False if one of them has no key."""
-        numbers = await self._intake.store.capture.compare(self._watch, page.text)
+        numbers = await self._store.compare(self._watch, page.text)
         keys = keys_of(page.text, [place for place, number in enumerate(numbers) if number < 0])
         if keys is None:
             return False
@@ -140,7 +141,7 @@ class Sweep:
             await self._repair([row for row in rows if row.key in different])
         verified = [found for row in rows if row.key not in different and (found := _verified(row, known)) is not None]
         if verified:
-            await self._intake.store.capture.verify(self._watch, verified)
+            await self._store.verify(self._watch, verified)
 
     def _different(self, rows: Sequence[Observation], known: Mapping[str, Known]) -> set[Key]:
         intake = self._intake
@@ -149,7 +150,7 @@ class Sweep:
 
     async def _known(self, rows: Iterable[Observation]) -> dict[str, Known]:
         ids = [row.application_id for row in rows if row.application_id is not None]
-        return await self._intake.store.capture.known(self._watch, ids) if ids else {}
+        return await self._store.known(self._watch, ids) if ids else {}
 
     async def _repair(self, rows: list[Observation]) -> None:
         """Let the capture catch up; read again and apply the rows that still differ, and count the missed ones."""
@@ -180,8 +181,7 @@ class Sweep:
 
         A row whose key moved to the part done, or behind the end, is not met either.
         """
-        store = self._intake.store
-        known = await store.capture.known(self._watch, unmet)
+        known = await self._store.known(self._watch, unmet)
         found = (await self._intake.reader.by_key({before.key for before in known.values()})).rows
         there = {interpret(row, self._intake.rules, 0).application_id for row in found}
         unreadable = {row.key for row in found if row.unreadable is not None}
@@ -189,18 +189,18 @@ class Sweep:
         if not absent:
             return {}
         await self.catch_up()
-        after = await store.capture.known(self._watch, list(absent))
-        suspected = await store.capture.suspected(self._watch, list(absent))
+        after = await self._store.known(self._watch, list(absent))
+        suspected = await self._store.suspected(self._watch, list(absent))
         return {id_: now.key for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected}
 
     async def _find_gone(self, last: int) -> None:
         """Suspect unmet live records."""
-        store, steps = self._intake.store.capture, self._steps
-        async for unmet in store.unmet(self._watch, bytes(self._marks), last, steps.searched):
+        at_once = self._steps.confirmed
+        async for unmet in self._store.unmet(self._watch, bytes(self._marks), last, self._steps.searched):
             self._note_progress()
             # In smaller parts, as what is known of each is as large as its row.
-            for first in range(0, len(unmet), steps.confirmed):
-                await self._suspect(unmet[first : first + steps.confirmed])
+            for first in range(0, len(unmet), at_once):
+                await self._suspect(unmet[first : first + at_once])
                 self._note_progress()
 
     async def _suspect(self, unmet: list[str]) -> None:

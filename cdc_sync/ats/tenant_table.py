@@ -20,7 +20,7 @@ from cdc_sync.ats.facts import TableFacts, oid_of
 from cdc_sync.ats.parts import WatchParts
 from cdc_sync.core.events import TableReplaced
 from cdc_sync.core.reasons import Reason
-from cdc_sync.core.watch_names import SEPARATOR
+from cdc_sync.core.watch_names import SEPARATOR, template_of
 from cdc_sync.store.capture import FROM_DATABASE
 
 POSITION = "table"
@@ -36,13 +36,14 @@ class TenantTable:
     Attributes:
         is_of_tenant: whether the watch is a tenant's.
         doubt: why deletions are held; None if the table is the tenant's.
+        is_compared: whether a sweep has compared every row.
     """
 
     def __init__(self, parts: WatchParts, facts: TableFacts, pool: Pool) -> None:
         self.doubt: Reason | None = None
         self._parts, self._facts, self._pool = parts, facts, pool
         self.is_of_tenant = SEPARATOR in parts.name
-        self._is_compared = False
+        self.is_compared = False
 
     async def recognise(self, before: str | None) -> Mapping[str, str]:
         """Compare with the oid of an earlier run; returns the position to write at once.
@@ -64,10 +65,10 @@ class TenantTable:
 
     async def _other_watch(self) -> str | None:
         """The watch of the same template that was captured from this table; other templates may share it."""
-        parts, template = self._parts, self._parts.name.partition(SEPARATOR)[0]
+        parts, template = self._parts, template_of(self._parts.name)
         for watch, of in (await parts.store.report.positions_of_all(POSITION, FROM_DATABASE)).items():
             is_here = of.get(POSITION) == str(self._facts.oid) and of.get(FROM_DATABASE, "") == parts.database.name
-            if is_here and watch != parts.name and watch.partition(SEPARATOR)[0] == template:
+            if is_here and watch != parts.name and template_of(watch) == template:
                 return watch
         return None
 
@@ -77,13 +78,9 @@ class TenantTable:
         if await self._pool.ask(f"looking up the table {table}", partial(oid_of, table=table)) != self._facts.oid:
             raise source_error("table-replaced", table=self._facts.qualified)
 
-    def compared(self) -> None:
-        """A sweep has compared every row."""
-        self._is_compared = True
-
     async def accepted(self) -> Mapping[str, str]:
         """The position to write once a sweep has compared an unknown table, and its deletions are answered."""
-        if self.doubt is None or not self._is_compared:
+        if self.doubt is None or not self.is_compared:
             return {}
         if await self._parts.store.capture.next_suspicion(self._parts.name) is not None:
             return {}

@@ -19,12 +19,11 @@ from typing import NamedTuple
 
 from psycopg import sql
 
-from cdc_sync import own_path
-from cdc_sync.ats import expressions
 from cdc_sync.ats.connection import Connection, asking, rows_of
-from cdc_sync.ats.errors import reason, texts, unwritable
+from cdc_sync.ats.errors import reason, unwritable
 from cdc_sync.ats.expressions import (
     Columns,
+    Part,
     among,
     catalog,
     compared,
@@ -34,11 +33,13 @@ from cdc_sync.ats.expressions import (
     template,
     undeclared,
 )
+from cdc_sync.ats.expressions import table as quoted
 from cdc_sync.ats.facts import oid_of
-from cdc_sync.config import Watch
+from cdc_sync.config import Capture, Watch
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import SEPARATOR
+from cdc_sync.packaged import data
 
 TRIGGERS = {"row": 29, "truncate": 32}
 """A table's triggers, by the last part of their names, with their `pg_trigger.tgtype`."""
@@ -104,8 +105,7 @@ def recorder(name: str, watch: Watch) -> Recorder:
     for number, of_related in enumerate(watch.related, start=1):
         named = tuple(dict.fromkeys((*of_related.key, *of_related.columns))) if of_related.columns else None
         tables.append(Recorded(of_related.table, of_related.key, named, number))
-    body = _body(name, tables, capture.max_backlog, rings=capture.wakeup == "notify")
-    return Recorder(name, tuple(tables), capture.replicated, body)
+    return Recorder(name, tuple(tables), capture.replicated, _body(name, tables, capture))
 
 
 def noticed(watches: Mapping[str, Watch]) -> dict[str, Watch]:
@@ -130,7 +130,7 @@ def relations_of(name: str, watch: Watch) -> list[QualifiedName]:
 
 def untriggered(kind: str, version: int) -> Untriggered | None:
     """Why a `pg_class.relkind` fires no trigger on this `server_version_num`; None if it does."""
-    about = texts("untriggered.yaml").get(kind)
+    about = data("ats/untriggered.yaml").get(kind)
     return Untriggered(*about) if about and version < about[0] else None
 
 
@@ -167,7 +167,7 @@ def missed_of(watch: str) -> str:
     return f"missed_{label_of(watch)}"
 
 
-def _body(name: str, tables: Sequence[Recorded], max_backlog: int, *, rings: bool) -> str:
+def _body(name: str, tables: Sequence[Recorded], capture: Capture) -> str:
     """The function's text."""
     # Of several, by the table on which the trigger stands.
     keys = _keys(tables[0]) if len(tables) == 1 else "".join(map(_branch, tables)) + "        END IF;\n"
@@ -176,25 +176,26 @@ def _body(name: str, tables: Sequence[Recorded], max_backlog: int, *, rings: boo
         watch=name,
         label=sql.SQL(label_of(name)),
         missed=sql.SQL(missed_of(name)),
-        max_backlog=max_backlog,
+        max_backlog=capture.max_backlog,
         keys=sql.SQL(keys),
-        ring=composed(_PARTS["ring"] + "\n", watch=name) if rings else sql.SQL(""),
+        ring=composed(_PARTS["ring"] + "\n", watch=name) if capture.wakeup == "notify" else sql.SQL(""),
     )
 
 
 def _branch(of: Recorded) -> str:
     test = f"ELSIF TG_ARGV[0] = '{of.number}'" if of.number else "IF TG_NARGS = 0"
-    shown = visible(expressions.table(of.table).as_string())
+    shown = visible(quoted(of.table).as_string())
     return f"        {test} THEN -- {shown}\n" + indent(_keys(of), " " * 4)
 
 
 def _keys(of: Recorded) -> str:
     """What returns if no column that counts has changed, and else finds the row's key and its former one."""
-    part = _PARTS["keys" if of.key else "any_key"] + "\n"
-    rows = {"old": _row("OLD", of.changed), "new": _row("NEW", of.changed)}
-    places = {f"{row.lower()}_place": _row(row, of.key) for row in ("OLD", "NEW")}
-    new_key, old_key = ([composed(_PARTS["key_text"], each) for each in _of_row(row, of.key)] for row in ("NEW", "OLD"))
-    return render(part, **rows, **places, new_key=new_key, old_key=old_key)
+    parts = dict[str, Part]()
+    for row in ("OLD", "NEW"):
+        name = row.lower()
+        parts[name], parts[f"{name}_place"] = _row(row, of.changed), _row(row, of.key)
+        parts[f"{name}_key"] = [composed(_PARTS["key_text"], each) for each in _of_row(row, of.key)]
+    return render(_PARTS["keys" if of.key else "any_key"] + "\n", **parts)
 
 
 def _row(row: str, columns: Columns) -> sql.Composable:
@@ -213,7 +214,7 @@ _OF_TENANTS = '{} f {{client_min_messages=warning,quote_all_identifiers=off,"sea
 
 
 class _Wanted(NamedTuple):
-    """An object as `verify.sql` expects it.
+    """An object as `verify.sql` expects it: a row of its list, in this order.
 
     Attributes:
         made: what is compared of it.
@@ -246,13 +247,8 @@ def verify(watches: Mapping[str, Watch], for_tenants: Mapping[str, str] | None =
     of_functions = composed("~ {}", "^record_" if for_tenants is None else "^(record|install)_")
     if not is_all:
         of_functions = among(map(function_of, watches))
-    lines = ",\n    ".join(map(_line, wanted))
+    lines = ",\n    ".join(composed("({})", map(sql.Literal, each)).as_string() for each in wanted)
     return render(template("verify.sql"), wanted=sql.SQL(lines), of_functions=of_functions)
-
-
-def _line(of: _Wanted) -> str:
-    found = (of.watch, of.kind, of.name, of.function, of.on_table, of.made, of.fires, of.may_be_missing)
-    return composed("({})", map(sql.Literal, found)).as_string()
 
 
 def _of_watch(of: Recorder) -> Iterator[_Wanted]:
@@ -282,11 +278,6 @@ def absent(watch: str | None = None) -> str:
         schema = composed("false")
     what = sql.SQL("cdc-sync" if watch is None else f"the watch {visible(watch)}")
     return render(template("absent.sql"), what=what, functions=functions, relations=relations, schema=schema)
-
-
-def as_script(query: str, watches: Mapping[str, Watch]) -> str:
-    """A query of `verify` or `absent` for these watches, for psql."""
-    return own_path.in_transaction(query, tables_of_all(watches))
 
 
 # What they find.
@@ -331,7 +322,7 @@ async def verified(connection: Connection, query: str) -> list[Verified]:
 
 async def installation(connection: Connection, name: str, watch: Watch) -> Installation:
     """Look for the objects of a watch, and for tables with changes that its triggers do not see."""
-    objects = tuple(await verified(connection, verify({name: watch}, is_all=False)))
+    objects = await verified(connection, verify({name: watch}, is_all=False))
     async with asking("looking for what the triggers do not see"):
         oids = [await oid_of(connection, table) for table in tables_of(watch)]
         unseen = await rows_of(connection, catalog("unseen"), {"tables": [oid for oid in oids if oid]})

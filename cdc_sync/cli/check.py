@@ -23,6 +23,7 @@ from yarl import URL
 from cdc_sync import __version__
 from cdc_sync.ats.check import check_database
 from cdc_sync.ats.connection import POSITION, connected
+from cdc_sync.ats.database import Database
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import hosts_of, server_facts
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, suspicious, user
@@ -39,7 +40,6 @@ from cdc_sync.core.watch_names import SEPARATOR, listed
 from cdc_sync.daemon.chores import Tenants
 from cdc_sync.daemon.logs import LINES
 from cdc_sync.daemon.process import Process
-from cdc_sync.daemon.watching import make_database
 from cdc_sync.packaged import data
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
@@ -116,10 +116,10 @@ async def _check(config: Config, watch: str | None, tell: Tell) -> None:
     if config.state.backend == "postgres" and config.state.dsn is not None:
         tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
     positions = await check_store(config, tell, refused)
-    for name, database in config.all_databases.items():
+    for name in config.all_databases:
         tell_of_it = partial(of_database, tell, config, name)
-        tell_of_it(encryption("encryption", f"{config.section_of(name)}.dsn", database.dsn.get_secret_value()))
-        if await check_database(config, name, wall_clock, tell_of_it, read=positions, only=only):
+        tell_of_it(encryption("encryption", f"{config.section_of(name)}.dsn", config.dsn_of(name)))
+        if await check_database(config, name, tell_of_it, read=positions, only=only):
             await check_identity(config, name, tell_of_it)
     await check_endpoint(config, tell)
 
@@ -218,10 +218,10 @@ async def _check_content(config: Config, store: Store, tell: Tell, refused: Coll
 
 async def check_identity(config: Config, name: str, tell: Tell) -> None:
     """Report whether a database is the store's, and each watch's, as the daemon recognises it."""
-    dsn, wrong = config.all_databases[name].dsn.get_secret_value(), dict[str, Finding]()
+    dsn, wrong = config.dsn_of(name), dict[str, Finding]()
     try:
         async with opened_beside(config) as store, connected(dsn) as connection:
-            database, bound = make_database(config, name, store), await store.databases.identity(name)
+            database, bound = Database(config, name, store), await store.databases.identity(name)
             identity, hosts = (await server_facts(connection)).identity, hosts_of(dsn, connection)
             for watch in config.of_database(name).watches:
                 try:

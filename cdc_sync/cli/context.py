@@ -21,7 +21,7 @@ from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import HIDDEN, visible, visible_json, visible_lines
-from cdc_sync.core.watch_names import SEPARATOR, listed, matches
+from cdc_sync.core.watch_names import listed, matches, template_of
 from cdc_sync.store import Store
 from cdc_sync.store.opening import opened_beside
 
@@ -80,7 +80,7 @@ async def with_tenants(config: Config, watch: str | None = None) -> Config:
 
 async def has_tenant(config: Config, watch: str) -> bool:
     """Whether a database has this watch's tenant, even one that cannot be watched. Raises `SourceError`."""
-    if watch.partition(SEPARATOR)[0] not in config.templates:
+    if template_of(watch) not in config.templates:
         return False
     found = await _discovered(config)
     return watch in found.config.watches or watch in found.refused
@@ -118,7 +118,7 @@ async def opened(context: typer.Context, watch: str | None = None) -> AsyncItera
         # This user may be unable to read credentials.
         config, _ = expanded(config, tenants_named(config, names), lambda _: HIDDEN)
         if watch is not None:
-            meant(watch, [*config.watches, *names])
+            matching(watch, [*config.watches, *names])
         yield Opened(config, store)
 
 
@@ -139,10 +139,10 @@ def user() -> str:
 
 def chosen(config: Config, watch: str | None) -> list[str]:
     """The configured watches of a name or pattern (None: all); raises `BadParameter` if there are none."""
-    return list(config.watches) if watch is None else meant(watch, config.watches)
+    return list(config.watches) if watch is None else matching(watch, config.watches)
 
 
-def meant(watch: str, names: Iterable[str]) -> list[str]:
+def matching(watch: str, names: Iterable[str]) -> list[str]:
     """Those of these watches that a name or pattern means; raises `BadParameter` if there are none."""
     there = list(dict.fromkeys(names))
     if found := [name for name in there if matches(watch, name)]:

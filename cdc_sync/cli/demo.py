@@ -8,7 +8,7 @@ from cdc_sync import event_loop
 from cdc_sync.cli.context import misused, say, say_lines
 from cdc_sync.config.problems import SettingError
 from cdc_sync.config.values import parse_listen
-from cdc_sync.emulator import CALLS, Call, Emulator, serve
+from cdc_sync.emulator.server import CALLS, Call, Emulator, serve
 
 
 def emulator(

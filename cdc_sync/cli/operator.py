@@ -11,13 +11,12 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from cdc_sync.admin.report import Json, facts
+from cdc_sync.admin.report import Json
 from cdc_sync.ats.beginning import positions_elsewhere
 from cdc_sync.ats.connection import connected
-from cdc_sync.ats.database import Database
 from cdc_sync.ats.facts import hosts_of, server_facts
-from cdc_sync.ats.rows_elsewhere import with_row, without_live_row
-from cdc_sync.cli.asking import Asking, asking
+from cdc_sync.ats.rows_elsewhere import OtherWatches
+from cdc_sync.cli.asking import asking
 from cdc_sync.cli.console import print_table, print_text
 from cdc_sync.cli.context import (
     JsonOption,
@@ -36,12 +35,12 @@ from cdc_sync.cli.context import (
     writing,
 )
 from cdc_sync.config.models import accounts
+from cdc_sync.core.batch import described
 from cdc_sync.core.content import iso
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import Entry, EntryId
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.watch_names import listed, matches
-from cdc_sync.daemon.watching import make_database
 from cdc_sync.store import acts
 from cdc_sync.store.acts import Chosen, Only
 from cdc_sync.store.capture import FROM_DATABASE
@@ -207,7 +206,7 @@ def _facts(entry: Entry) -> Json:
     return {
         "watch": entry.watch,
         "application_id": entry.application_id,
-        **facts(entry.content),
+        **described(entry.content),
         "account": entry.content.account,
         "kinds": sorted(entry.kinds),
         "queued_at": iso(entry.queued_at),
@@ -229,19 +228,14 @@ async def resend(
         watches, found = chosen(config, watch), list[EntryId]()
     confirm(f"The present state of these will be sent to HelloWork once more: {', '.join(ids)}.", yes=yes)
     async with asking(config, "resend", watch) as asked:
-        gone_of = {
-            name: await without_live_row(_database_of(asked, name), name, config.watches[name], ids) for name in watches
-        }
+        tables = OtherWatches(config, asked.store)
+        gone_of = {name: await tables.without_live_row(name, ids) for name in watches}
         for name, gone in gone_of.items():
             there = [id_ for id_ in await asked.store.capture.known(name, ids) if id_ not in gone]
             found += await asked.ask_in_steps(partial(acts.Resend, name, by=asked.by), there)
     _say_done("to be sent", found)
     why = "no live row has its id, or it is unknown, held or a dead letter; `cdc-sync explain {}` shows which"
     _complain(ids, found, f"cannot be resent: {why}")
-
-
-def _database_of(asked: Asking, watch: str) -> Database:
-    return make_database(asked.config, asked.config.database_name(watch), asked.store)
 
 
 # Pauses, and what else there is.
@@ -338,9 +332,9 @@ async def _forget_application(context: typer.Context, application: str, within: 
         records = await store.report.records(application, within)
     confirm(f"What the store has of the application {application} will be removed, with its history.", yes=yes)
     async with asking(config, "forget", within) as asked:
-        for record in records:
-            watch = config.watches.get(name := record.watch)
-            if watch is not None and await with_row(_database_of(asked, name), name, watch, [application]):
+        tables = OtherWatches(config, asked.store)
+        for name in [record.watch for record in records if record.watch in config.watches]:
+            if await tables.with_row(name, [application]):
                 raise OperationError(
                     f"a row of {name} has the id {application!r}, so it is not forgotten: the daemon would see a new "
                     "application. Delete the row in the ATS first; HelloWork then receives the deletion"
@@ -394,7 +388,7 @@ async def adopt_database(
         config = whole.of_database(name)
         before = await store.databases.identity(name), await store.databases.hosts(name)
         counts = {watch: of for watch, of in (await store.report.counts()).items() if watch in config.watches}
-    dsn = config.database.dsn.get_secret_value()
+    dsn = whole.dsn_of(name)
     async with connected(dsn) as connection:
         identity, hosts = (await server_facts(connection)).identity, hosts_of(dsn, connection)
     shown = {"dsn": f"{config.section_of(name)}.dsn", "shown": config.database.shown()}

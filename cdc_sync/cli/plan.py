@@ -11,16 +11,15 @@ from typing import Annotated, get_args
 import typer
 from psycopg import sql
 
-from cdc_sync.admin.report import Json, facts
+from cdc_sync.admin.report import Json
 from cdc_sync.ats.connection import asking, connected, rows_on_own_path
-from cdc_sync.ats.facts import table_facts
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.cli.console import print_table, print_text
 from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, with_tenants
 from cdc_sync.config import Config
 from cdc_sync.config.meanings import code_meant
 from cdc_sync.config.models import watch_rules
-from cdc_sync.core.batch import NO_CALLS
+from cdc_sync.core.batch import NO_CALLS, described
 from cdc_sync.core.content import Content, iso
 from cdc_sync.core.diff import transition
 from cdc_sync.core.events import WatchLost
@@ -121,8 +120,18 @@ async def _items(store: Store, watch: str, began: int, paused: Collection[str]) 
     now, skips = store.driver.clock.for_people(), await store.report.skipped(watch, _MOST)
     news = [_item(each, known[each.application_id].snapshot, now, paused) for each in entries]
     return news + [
-        {"watch": watch, "application_id": skip.application_id, "action": "skip", "when": "skip"}
-        | {"transition": None, "kinds": [], "told": None, "observed": None, "reason": skip.reason, "due_at": None}
+        {
+            "watch": watch,
+            "application_id": skip.application_id,
+            "action": "skip",
+            "when": "skip",
+            "transition": None,
+            "kinds": [],
+            "told": None,
+            "observed": None,
+            "reason": skip.reason,
+            "due_at": None,
+        }
         for skip in skips
     ]
 
@@ -140,8 +149,8 @@ def _item(entry: Entry, snapshot: Content | None, now: int, paused: Collection[s
         "when": when,
         "transition": transition(snapshot, entry.content),
         "kinds": sorted(entry.kinds),
-        "told": snapshot and facts(snapshot),
-        "observed": facts(entry.content),
+        "told": snapshot and described(snapshot),
+        "observed": described(entry.content),
         "reason": entry.reason,
         "due_at": iso(entry.due_at) if action == "send" else None,
     }
@@ -173,9 +182,8 @@ async def labels(context: typer.Context, watch: WatchOption = None, as_json: Jso
 async def _labels_of(config: Config, name: str) -> list[Json]:
     """A watch's labels, the most frequent first, status.map's without rows last. Raises `SourceError`."""
     watch, rules = config.watches[name], watch_rules(config, name).status
-    database = config.all_databases[config.database_name(name)]
-    async with connected(database.dsn.get_secret_value()) as connection:
-        mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
+    async with connected(config.dsn_of(config.database_name(name))) as connection:
+        mapping = await Mapping.prepare(connection, watch)
         label, most = mapping.expressions["columns.status"], _MOST_LABELS + len(rules.map)
         query = sql.SQL(_COUNT).format(label=label, table=mapping.table, scope=mapping.scope, most=most)
         async with asking(f"counting the labels of {watch.table}"):

@@ -47,10 +47,10 @@ def run(
     if once:
         signals.deliver()
         result = event_loop.run(run_once(config, consumers, say_lines, dry_run=dry_run))
-        verb = "would be sent" if dry_run else "sent"
+        calls, left, verb = result.calls, result.left, "would be sent" if dry_run else "sent"
         say(
-            f"{result.calls['acknowledged']} {verb}, {result.calls['retry']} to try again, {result.calls['dead']} "
-            f"given up; {result.pending} pending, {result.held} held, {result.dead} dead letters"
+            f"{calls['acknowledged']} {verb}, {calls['retry']} to try again, {calls['dead']} given up; "
+            f"{left['pending']} pending, {left['held']} held, {left['dead']} dead letters"
         )
         if result.failed:
             for name, message in result.conditions.items():

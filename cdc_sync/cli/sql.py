@@ -10,6 +10,7 @@ import psycopg
 import typer
 from pydantic import SecretStr
 
+from cdc_sync import own_path
 from cdc_sync.ats import scripts, side_table, triggers
 from cdc_sync.ats.connection import connected, rows_of
 from cdc_sync.ats.errors import translate, unwritable
@@ -31,7 +32,7 @@ from cdc_sync.config import Config, Watch, load
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.watch_names import MOST_LISTED, SEPARATOR, listed
+from cdc_sync.core.watch_names import MOST_LISTED, listed, template_of
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import schema as store_scripts
 
@@ -39,7 +40,7 @@ sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or 
 
 
 def _watch(name: str | None) -> str | None:
-    if name is not None and not re.sub("[%*]", "_", name.partition(SEPARATOR)[0]).isidentifier():
+    if name is not None and not re.sub("[%*]", "_", template_of(name)).isidentifier():
         raise misused(f"{name!r} cannot be a watch's name")
     return name
 
@@ -89,7 +90,7 @@ class Target:
         else:
             name = the_database(config, database)
             self.section, self.config = config.section_of(name), config.of_database(name)
-            configured = self.config.database.dsn.get_secret_value()
+            configured = config.dsn_of(name)
         self.user = user_of(configured)
         self._dsn = dsn or configured
         self._missing = None if dsn is not None else lacking.get((*self.section.split("."), "dsn"))
@@ -166,7 +167,7 @@ async def install(  # noqa: PLR0917 - typer's options
             nothing = "Nothing to install: no watch is in capture.mode notify; poll needs no triggers."
             say(nothing if apply else f"-- {nothing}")
             return
-        script = scripts.installation(config, owner)
+        script = scripts.install(config, owner)
     await target.put_out(script, apply=apply)
 
 
@@ -234,7 +235,7 @@ async def verify(  # noqa: PLR0917 - typer's options
             functions = scripts.tenant_functions(config, owner, target().user)
             query = triggers.verify(watches, {each.function: each.body for each in functions.values()})
     if not apply:
-        await _put_out(triggers.as_script(query, watches), None)
+        await _put_out(own_path.in_transaction(query, triggers.tables_of_all(watches)), None)
         return
     async with connected(dsn or target().connection()) as connection:
         seen = await triggers.verified(connection, query)

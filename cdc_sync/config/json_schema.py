@@ -28,9 +28,8 @@ def block(document: Any) -> str:
     return text.rstrip("\n")
 
 
-def flow(value: Any, style: str | None = None) -> str:
-    """A value as YAML on one line, its texts in the given kind of quotes."""
-    text: str = yaml.safe_dump(
-        value, default_style=style, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
-    )
+def in_yaml(value: str, style: str | None = None) -> str:
+    """A text as YAML on one line, in the given kind of quotes; nothing in it is taken for a reference."""
+    written = value.replace("${", "$${")
+    text: str = yaml.safe_dump(written, default_style=style, allow_unicode=True, width=math.inf)
     return text.removesuffix("...\n").rstrip()

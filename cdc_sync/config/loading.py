@@ -67,7 +67,7 @@ class Part(NamedTuple):
 
 def _unreadable(message: str, line: int | None = None) -> ConfigurationError:
     """The error of a text that is no document."""
-    return ConfigurationError("", [Problem("", line, message)])
+    return ConfigurationError("", [Problem("", message, line=line)])
 
 
 class Document:
@@ -164,7 +164,7 @@ def load(path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | 
         text = read_text(path)
     except OSError as error:
         wrong = f"cannot be read: {error.strerror}; name another with --config"
-        raise ConfigurationError(str(path), [Problem("", None, wrong)]) from None
+        raise ConfigurationError(str(path), [Problem("", wrong)]) from None
     return parse(text, name=str(path), environ=environ, folder=path.parent, lacking=lacking)
 
 
@@ -203,7 +203,7 @@ def _read(text: str, references: References, lacking: dict[Path, str] | None) ->
     except ConfigurationError as error:
         return list(error.problems)
     if document.values is None:
-        return [Problem("", None, "there is nothing in it: `cdc-sync config example` prints an annotated one")]
+        return [Problem("", "there is nothing in it: `cdc-sync config example` prints an annotated one")]
     if lacking is not None:
         lacking.update(each for each in no_value if is_secret(each[0]))
         no_value = [each for each in no_value if not is_secret(each[0])]
@@ -249,7 +249,7 @@ def _problem(document: Document, path: Path, message: str) -> Problem:
     if isinstance(parts[reached].value, str | bool):
         path = reached  # a column's name is short for a section: an error of its key is one of the name
     shown = [_shown(document, path[:length]) for length in range(1, len(path) + 1)]
-    return Problem(path_text(tuple(shown)), parts[reached].line, message)
+    return Problem(path_text(tuple(shown)), message, line=parts[reached].line)
 
 
 def _shown(document: Document, path: Path) -> str | int:
@@ -265,7 +265,7 @@ def _shown(document: Document, path: Path) -> str | int:
 def undecided(config: Config) -> list[Problem]:
     """What `cdc-sync init` left to a person: `run` refuses it."""
     remedy = "decide it, correct the file, and remove the entry: `cdc-sync run` refuses before"
-    return [Problem(f"undecided[{number}]", None, doubt, remedy) for number, doubt in enumerate(config.undecided)]
+    return [Problem(f"undecided[{number}]", doubt, remedy) for number, doubt in enumerate(config.undecided)]
 
 
 def warnings(config: Config) -> list[Problem]:
@@ -274,14 +274,14 @@ def warnings(config: Config) -> list[Problem]:
     for key in config.model_fields_set:
         if why := Config.model_fields[key].deprecated:
             remedy = "remove it: from 0.4 on it is an error"
-            found.append(Problem(key, None, f"means nothing any more: {why}", remedy))
+            found.append(Problem(key, f"means nothing any more: {why}", remedy))
     for name, watch in {**config.watches, **config.templates}.items():
         sent = {f"map.{label}": status for label, status in watch.status.map.items()}
         for place, status in {**sent, "deleted": watch.status.deleted}.items():
             if status in known("own_side"):
                 wrong = "is HelloWork's own code for its side of the exchange"
                 remedy = "send the ATS's label, or what a recruiter did"
-                found.append(Problem(f"watches.{name}.status.{place}", None, wrong, remedy))
+                found.append(Problem(f"watches.{name}.status.{place}", wrong, remedy))
     return found
 
 
@@ -293,11 +293,11 @@ def exposures(path: FilePath, config: Config) -> list[Problem]:
     found = [*_written_out(path)] if _is_open(path) else []
     if _is_open(path, stat.S_IWOTH):
         message = f"every user of this host may write {path}, and so decide where credentials are sent"
-        found.append(Problem("", None, message, f"chmod o-w {path}"))
+        found.append(Problem("", message, f"chmod o-w {path}"))
     store = config.state.path
     if config.state.backend == "sqlite" and _is_open(store):
         message = f"every user of this host may read or write {store}, with what was sent and answered"
-        found.append(Problem("state.path", None, message, f"chmod o-rwx {store}*"))
+        found.append(Problem("state.path", message, f"chmod o-rwx {store}*"))
     return found
 
 
@@ -321,7 +321,7 @@ def _written_out(path: FilePath) -> Iterator[Problem]:
     for where, (line, value) in parts.items():
         if isinstance(value, str) and is_secret(where) and _may_be_secret(where, value):
             message = f"may be a secret, and every user of this host may read or write {path}"
-            yield Problem(path_text(where), line, message, f"chmod o-rwx {path}")
+            yield Problem(path_text(where), message, f"chmod o-rwx {path}", line)
 
 
 def _may_be_secret(where: Path, text: str) -> bool:

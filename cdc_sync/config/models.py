@@ -66,14 +66,12 @@ class Config(Section):
     )
     _each_has_its_name = values.refuse(
         "databases",
-        lambda databases, _: len(_names_in(databases)) != len(set(_names_in(databases))),
+        lambda databases, _: _has_a_name_twice(databases),
         "has two databases, or groups, with the same name",
     )
     _store_is_somewhere = values.refuse(
         "state",
-        lambda state, given: (
-            state.backend == "postgres" and state.dsn is None and len(_each_of(given["databases"])) > 1
-        ),
+        lambda state, given: state.is_in_ats and len(_each_of(given["databases"])) > 1,
         "dsn is required where there are several databases: the one that has the store",
     )
 
@@ -111,6 +109,10 @@ class Config(Section):
         """Every database by its name; the section `database` is called ""."""
         return self.databases or {"": self.database}
 
+    def dsn_of(self, database: str) -> str:
+        """A database's connection string, which may have a password."""
+        return self.all_databases[database].dsn.get_secret_value()
+
     def group_of(self, database: str) -> str:
         """The entry of `databases` with a database: its group's, or its own."""
         return self._group_of.get(database, database)
@@ -121,13 +123,12 @@ class Config(Section):
 
     def place(self) -> str | None:
         """The database and its host, in short; of several their names. None if unknown."""
-        first, *others = self.all_databases.values()
-        return ", ".join(self.all_databases) if others else place(first.dsn.get_secret_value())
+        first, *others = self.all_databases
+        return ", ".join(self.all_databases) if others else place(self.dsn_of(first))
 
     def databases_of(self, template: Watch) -> tuple[str, ...]:
         """The databases that a template's tenants are in."""
-        several = template.for_each.databases if template.for_each is not None else ()
-        named = several or (template.database or next(iter(self.databases), ""),)
+        named = template.tenants.databases or (template.database or next(iter(self.databases), ""),)
         return tuple(name for name in self.all_databases if name in named or self.group_of(name) in named)
 
     def of_database(self, name: str) -> "Config":
@@ -153,8 +154,9 @@ class Config(Section):
         return self.model_copy(update={"watches": watches})
 
 
-def _names_in(databases: Mapping[str, NamedDatabase]) -> list[str]:
-    return [*databases, *(name for section in databases.values() for name in section.names)]
+def _has_a_name_twice(databases: Mapping[str, NamedDatabase]) -> bool:
+    names = [*databases, *(name for section in databases.values() for name in section.names)]
+    return len(names) != len(set(names))
 
 
 def _each_of(databases: Mapping[str, NamedDatabase]) -> dict[str, NamedDatabase]:
@@ -168,7 +170,7 @@ def _wrong_databases(
     """What is wrong with watches that name no database, or one that there is not."""
     each = _each_of(databases)
     for name, watch in watches.items():
-        of_tenants = () if watch.for_each is None else watch.for_each.databases
+        of_tenants = watch.tenants.databases
         if not of_tenants and watch.database is None and len(each) > 1:
             yield (name, "database"), "required where there are several databases"
         if watch.database is not None and watch.database not in each:
@@ -216,13 +218,12 @@ def sessions_at_server(config: Config, database: str) -> Sessions:
     """
     here = _server(config, database)
     pools = [each.pool for name, each in config.all_databases.items() if _server(config, name) == here]
-    shares_store = config.state.backend == "postgres" and config.state.dsn is None
-    listening = len(pools) + (1 if shares_store else 0)
-    return Sessions(len(pools) + listening, sum(pools) + listening)
+    others = len(pools) + config.state.is_in_ats
+    return Sessions(len(pools) + others, sum(pools) + others)
 
 
 def _server(config: Config, database: str) -> list[str | None]:
-    settings = settings_of(config.all_databases[database].dsn.get_secret_value())
+    settings = settings_of(config.dsn_of(database))
     return [settings.get("port") or "5432", *(settings.get(name) for name in ("service", "host", "hostaddr"))]
 
 

@@ -32,15 +32,15 @@ class Problem(NamedTuple):
 
     Attributes:
         path: as `watches.applications.capture.mode`; empty for the file as a whole.
-        line: of its key, from 1.
         message: what was expected.
         remedy: the repair, if it is more than that.
+        line: of its key, from 1.
     """
 
     path: str
-    line: int | None
     message: str
     remedy: str | None = None
+    line: int | None = None
 
     def __str__(self) -> str:
         where = f"{self.path}: " if self.path else ""

@@ -197,6 +197,11 @@ class State(Section):
     history: values.PositiveDuration = default("30d")
     forget_after: values.PositiveDuration = default("365d")
 
+    @property
+    def is_in_ats(self) -> bool:
+        """Whether the ATS's database has it."""
+        return self.backend == "postgres" and self.dsn is None
+
 
 class Admin(Section):
     """Health, metrics and the page.

@@ -47,10 +47,10 @@ def tenants_named(config: Config, names: Iterable[str]) -> dict[str, list[Tenant
     for name in names:
         template, _, rest = name.partition(SEPARATOR)
         watch = config.templates.get(template)
-        if watch is None or watch.for_each is None or not rest:
+        if watch is None or not rest:
             continue
-        database, _, schema = rest.partition(".") if watch.for_each.databases else (None, "", rest)
-        if database in (None, *databases[template]) and _is_like(schema, watch.for_each.schemas):
+        database, _, schema = rest.partition(".") if watch.tenants.databases else (None, "", rest)
+        if database in (None, *databases[template]) and _is_like(schema, watch.tenants.schemas):
             found[template].append(Tenant(database, schema or None))
     return found
 
@@ -66,11 +66,11 @@ def _is_like(schema: str, pattern: str | None) -> bool:
 def unused_overrides(config: Config, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """By template, the tenants with overrides that have no watch among these names."""
     there = set(names)
-    unused = {
-        template: tuple(tenant for tenant in watch.overrides if f"{template}{SEPARATOR}{tenant}" not in there)
+    return {
+        template: unused
         for template, watch in config.templates.items()
+        if (unused := tuple(tenant for tenant in watch.overrides if f"{template}{SEPARATOR}{tenant}" not in there))
     }
-    return {template: tenants for template, tenants in unused.items() if tenants}
 
 
 def expanded(

@@ -304,6 +304,9 @@ class ForEach(Section):
     )
 
 
+_NOBODY = ForEach.model_construct()
+
+
 class Override(Section):
     """What is different for one tenant.
 
@@ -392,6 +395,11 @@ class Watch(Section):
     overrides: Mapping[values.Text, Override] = Field(default_factory=dict)
     account: values.AccountName | None = Field(default=None, examples=["acme"])
     hellowork: OwnHelloWork = Field(default_factory=OwnHelloWork)
+
+    @property
+    def tenants(self) -> ForEach:
+        """For whom it is a template; of any other watch nobody."""
+        return self.for_each or _NOBODY
 
     _keys_lead_to_the_watched_one = values.refuse(
         "related",

@@ -391,7 +391,7 @@ class BatchPlan:
         state, reason = self._admit(row, known)
         due_at = batch.now + rules.settle.get(content.status, rules.default_settle)
         attempted = known.is_attempted
-        revision = 1 if before is None else before.revision + 1
+        revision = batch.now if before is None else before.revision + 1
         entry = Entry(rules.watch, id_, content, decision.kinds, state, revision, batch.now, due_at, attempted)
         self.enqueued.append(entry._replace(reason=reason))
         further = {"kinds": sorted(decision.kinds), "replaced": before is not None, "due_at": due_at + batch.shift}

@@ -127,9 +127,11 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[
     on is held to its end. A clock that was set back empties the buckets.
     """
     elapsed = now - fuse.at
-    left = 1 - elapsed / policy.window if 0 <= elapsed < policy.window else 0
-    changes = max(fuse.changes - (1 - left) * policy.max_changes, 0.0) if left else 0.0
-    deletions = max(fuse.deletions - (1 - left) * policy.max_deletions, 0.0) if left else 0.0
+    if not 0 <= elapsed < policy.window:
+        fuse, elapsed = fuse._replace(changes=0, deletions=0), 0
+    drained = elapsed / policy.window
+    changes = max(fuse.changes - drained * policy.max_changes, 0.0)
+    deletions = max(fuse.deletions - drained * policy.max_deletions, 0.0)
     reason = None
     if deletion and deletions + 1 > policy.max_deletions:
         reason = coded(

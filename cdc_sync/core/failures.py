@@ -8,10 +8,14 @@ class OperationError(Exception):
     """
 
 
-class StoreError(OperationError):
-    """The store cannot do the operation; `code` is the error's stable name, of `store/errors.yaml`."""
+class CodedError(OperationError):
+    """One with a stable name, its `code`, in docs/messages.md."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+class StoreError(CodedError):
+    """The store cannot do the operation; `store/errors.yaml` has the codes."""

@@ -109,14 +109,9 @@ def plan_seeks(plan: Plan, leading: Mapping[str, str | None]) -> bool:
     return all(any(_narrows(node, leading) for node in _nodes(scan)) for scan in _scans(plan))
 
 
-def plan_indexes(plan: Plan) -> frozenset[str]:
-    """The names of the indexes in a plan."""
-    return frozenset(node["Index Name"] for node in _nodes(plan) if "Index Name" in node)
-
-
-def plan_schemas(plan: Plan) -> frozenset[str]:
-    """The schemas of the tables in a verbose plan."""
-    return frozenset(node["Schema"] for node in _nodes(plan) if "Schema" in node)
+def plan_names(plan: Plan, what: Literal["Index Name", "Schema"]) -> list[str]:
+    """The names of the indexes in a plan, or in a verbose one of its tables' schemas."""
+    return sorted({node[what] for node in _nodes(plan) if what in node})
 
 
 def plan_is_in_order(plan: Plan) -> bool:

@@ -27,7 +27,8 @@ class Entry(NamedTuple):
     """An application's outbox entry.
 
     Attributes:
-        revision: grows with each replacement, so that an answer is never assigned to another content.
+        revision: begins with the time, and grows with each replacement. So no answer, and no person's decision, is
+            assigned to another content.
         queued_at: when this content was enqueued.
         due_at: when it may be sent.
         attempted: HelloWork may have received this or an earlier content without our knowing.
@@ -194,7 +195,7 @@ class Applying:
     application_ids: Sequence[str]
     begun: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
 
-    def has_begun(self, watch: str, application_id: str, revision: int, status: str) -> bool:
-        """Whether the call with this entry had begun. After its end, the revision may be another entry's."""
-        entry = self.begun.get((watch, application_id))
-        return entry is not None and (entry.revision, entry.content.status) == (revision, status)
+    def has_begun(self, entry: Entry) -> bool:
+        """Whether the call with this entry had begun."""
+        begun = self.begun.get(entry.id)
+        return begun is not None and begun.revision == entry.revision

@@ -36,8 +36,8 @@ class Fence(NamedTuple):
     instant: int | None = None
 
 
-def look(fence: Fence, reading: SnapshotReading) -> Fence:
-    """Add a reading. The fence moves back only if the server's clock does."""
+def advanced(fence: Fence, reading: SnapshotReading) -> Fence:
+    """The fence after a further reading. It moves back only if the server's clock does."""
     # A clock that went back dates new writes earlier than earlier readings assumed.
     readings = tuple(
         known if known.instant <= reading.instant else known._replace(instant=reading.instant)

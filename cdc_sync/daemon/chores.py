@@ -24,7 +24,7 @@ from cdc_sync.core.content import milliseconds
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import WORTH_REPORTING
 from cdc_sync.core.replies import is_paused
-from cdc_sync.core.watch_names import SEPARATOR, listed
+from cdc_sync.core.watch_names import listed, template_of
 from cdc_sync.daemon.process import Process
 from cdc_sync.store import Store
 from cdc_sync.store.acts import NUMBERS
@@ -182,12 +182,12 @@ class Tenants:
         self._was_complete = False
         """Whether a look has asked every database."""
 
-    async def look_first(self, config: Config, store: Store) -> Config:
-        """As `look`; the store knows earlier tenants."""
+    async def look_first(self, store: Store) -> Config:
+        """As `look`, of the process's configuration; the store knows earlier tenants."""
         known: Iterable[str] = ()
         with suppress(StoreError):  # capture and delivery report it
             known = await store.report.counts()
-        return await self.look(config, known)
+        return await self.look(self.found.config, known)
 
     async def look(
         self, config: Config, known: Iterable[str], pools: Mapping[str, Pool | None] = MappingProxyType({})
@@ -215,7 +215,7 @@ class Tenants:
         """Report templates without a tenant, and overrides without theirs."""
         config = self.found.config
         watches = (*config.watches, *self.found.refused)
-        for name in config.templates.keys() - {name.partition(SEPARATOR)[0] for name in watches}:
+        for name in config.templates.keys() - set(map(template_of, watches)):
             self._emit(events.TenantsMissing(name))
         for name, tenants in unused_overrides(config, watches).items():
             self._emit(events.OverridesUnused(name, tenants))

@@ -9,7 +9,7 @@ HelloWork has. It begins at the start, after a reload, and each time its databas
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -35,7 +35,7 @@ from cdc_sync.daemon.watching import Watches
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
-from cdc_sync.event_loop import end, raise_failures, regularly
+from cdc_sync.event_loop import Task, Work, end, raise_failures, regularly
 from cdc_sync.store.lead import Lead
 from cdc_sync.store.opening import configuration_of, longest_call
 
@@ -90,15 +90,15 @@ def sender_settings(config: Config) -> SenderSettings:
 class Leading:
     """See the module's text; it works until the process's stage is over, which the loss of the lead ends, too."""
 
-    def __init__(self, process: Process, lead: Lead, config: Config, tenants: chores.Tenants) -> None:
+    def __init__(self, process: Process, lead: Lead, tenants: chores.Tenants) -> None:
         self.store = store = lead.store
         store.operation.observe = process.emit
         self._process = process
         self._over = over = process.over
         self._lead = lead
-        self._config = config
+        self._config = config = tenants.found.config
         self._tenants = tenants
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[Task] = set()
         """What works until the end."""
         self._may_send: set[str] = set()
         self._client = make_client(config, process)
@@ -206,20 +206,20 @@ class Leading:
                 await end(self._tasks)
         raise_failures(self._ended_alone)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _begin(self, work: Work) -> Task:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: Task) -> None:
         if task.cancelled():
             self._tasks.discard(task)
         else:
             self._over.set()
 
     @property
-    def _ended_alone(self) -> list[asyncio.Task[None]]:
+    def _ended_alone(self) -> list[Task]:
         """What should work until the end, and did not: it has failed."""
         return [task for task in (self._lead.holding, *self._tasks) if task.done() and not task.cancelled()]
 
@@ -227,7 +227,7 @@ class Leading:
 
     async def _forget_deleted(self) -> None:
         before = self.store.driver.clock.for_people() - milliseconds(self._config.state.forget_after)
-        await chores.forget_deleted(self.store, before, self.watches.with_row)
+        await chores.forget_deleted(self.store, before, self.watches.others.with_row)
 
     async def _follow_operators(self) -> None:
         """Execute operators' requests in their order, and apply their pauses; for ever."""

@@ -11,17 +11,17 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 import aiohttp
 
 from cdc_sync.config import Notify
 from cdc_sync.core import events
 from cdc_sync.core.conditions import Conditions, kind_of
-from cdc_sync.core.watch_names import MOST_LISTED
+from cdc_sync.core.watch_names import first_of
 from cdc_sync.daemon.process import Process
+from cdc_sync.event_loop import Work
 from cdc_sync.store.report import WatchCounts
 
 LOOK_EVERY = 2.0
@@ -86,7 +86,7 @@ class Notices:
         if failures := list(filter(None, await asyncio.gather(*sends))):
             self._process.emit(events.NoticeFailed(failures[0]))
 
-    async def _attempt(self, sending: Coroutine[Any, Any, None]) -> str:
+    async def _attempt(self, sending: Work) -> str:
         """Why a receiver, whatever it does, did not take a message; empty if it did."""
         try:
             async with asyncio.timeout(self._within):
@@ -131,15 +131,9 @@ def of_conditions(conditions: Conditions) -> Matters:
 
 def _message(title: str | None, **texts: Sequence[str]) -> dict[str, object]:
     """The message; `text` is what chat tools show."""
-    host, parts = socket.gethostname(), {name: _first(of) for name, of in texts.items()}
+    host, parts = socket.gethostname(), {name: first_of(of) for name, of in texts.items()}
     lines = [f"cdc-sync {title or 'on'} {host}", *parts["begun"], *(f"over: {text}" for text in parts["over"])]
     return {"text": "\n".join(lines), "host": host, **parts}
-
-
-def _first(texts: Sequence[str]) -> list[str]:
-    """The first texts, and how many more there are."""
-    more = [f"and {len(texts) - MOST_LISTED} more"] if len(texts) > MOST_LISTED else []
-    return [*texts[:MOST_LISTED], *more]
 
 
 async def _run(command: Collection[str], body: bytes) -> None:

@@ -16,9 +16,10 @@ import os
 import resource
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
+from typing import get_args
 
 from cdc_sync import __version__, signals
 from cdc_sync.admin.server import AdminServer
@@ -28,16 +29,16 @@ from cdc_sync.core.conditions import Conditions
 from cdc_sync.core.content import iso
 from cdc_sync.core.events import Consumer, Event, Handlers
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.replies import is_paused
 from cdc_sync.daemon.chores import Tenants
 from cdc_sync.daemon.leading import Leading
 from cdc_sync.daemon.notices import LOOK_EVERY, Notices
 from cdc_sync.daemon.process import Process, unless
-from cdc_sync.event_loop import end, raise_failures, regularly, ungrouped
+from cdc_sync.event_loop import Task, end, raise_failures, regularly, ungrouped
 from cdc_sync.store import Store, opening
-from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import Lead, Standby, StandingBy
+from cdc_sync.store.lead import Lead, Standby, StandingBy, in_use
 from cdc_sync.wall_clock import wall_clock
 
 _PASSING = {"store-lead-lost", "store-unusable"}
@@ -174,15 +175,15 @@ class Daemon:
         tenants = Tenants(process)
         # Only a signal interrupts it. A reload, or the loss of the lead, ends the work below as it begins: so each lead
         # is reported.
-        config = await unless(process.stopping, tenants.look_first(process.config, lead.store))
+        config = await unless(process.stopping, tenants.look_first(lead.store))
         if config is None or process.stopping.is_set():
             return
         watches = tuple(config.watches)
         process.conditions = {**process.conditions, **conditions.starting(watches)}
-        self._leading = leading = Leading(process, lead, config, tenants)
+        self._leading = leading = Leading(process, lead, tenants)
         try:
             self._admin.use(config)
-            self._admin.show(lead.store, leading.watches.without_live_row)
+            self._admin.show(lead.store, leading.watches.others.without_live_row)
             await self._start(watches)
             process.emit(began(watches))
             await leading.work()
@@ -207,7 +208,7 @@ class Daemon:
         process.emit(events.DaemonStopping(number.name, 0 if self._leading is None else self._leading.sender.under_way))
         process.stop()
 
-    def _work_ended(self, task: asyncio.Task[None]) -> None:
+    def _work_ended(self, task: Task) -> None:
         """Whatever else fails ends the process too."""
         if not task.cancelled():
             self._process.stop()
@@ -282,6 +283,7 @@ class OnceResult:
 
     Attributes:
         calls: by outcome (acknowledged, retry, dead, also without a call).
+        left: entries in the outbox, by state.
         failed: whether a watch could not catch up, or a due entry could not be delivered.
         conditions: what is wrong.
     """
@@ -289,9 +291,7 @@ class OnceResult:
     calls: Counter[str]
     failed: bool
     conditions: Conditions
-    pending: int
-    held: int
-    dead: int
+    left: Mapping[EntryState, int]
 
 
 async def run_once(
@@ -317,16 +317,14 @@ async def run_once(
 
 async def _work_once(process: Process, lead: Lead, calls: Counter[str]) -> OnceResult:
     tenants, store = Tenants(process), lead.store
-    config = await tenants.look_first(process.config, store)
-    failed = await Leading(process, lead, config, tenants).work_once()
+    await tenants.look_first(store)
+    failed = await Leading(process, lead, tenants).work_once()
     found, counts = tenants.found, (await store.report.counts()).values()
     return OnceResult(
         calls,
         bool(failed or found.refused or found.unasked or calls["retry"] or calls["dead"]) or await _is_refused(store),
         process.conditions,
-        pending=sum(of.pending for of in counts),
-        held=sum(of.held for of in counts),
-        dead=sum(of.dead for of in counts),
+        {state: sum(getattr(of, state) for of in counts) for state in get_args(EntryState)},
     )
 
 
@@ -346,9 +344,7 @@ async def _insist_on_lead(standby: Standby) -> None:
         StoreError: another daemon leads.
     """
     if not standby.is_free:
-        raise store_error(
-            "store-in-use/daemons", daemons="a process" if standby.leader is None else standby.leader.shown
-        )
+        raise in_use(standby.leader)
 
 
 def opened_lead(process: Process, standing_by: StandingBy) -> AbstractAsyncContextManager[Lead]:

@@ -2,21 +2,20 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from cdc_sync.ats.beginning import begin, connect
 from cdc_sync.ats.capture import Capture, ChangedError
 from cdc_sync.ats.connection import Pool
-from cdc_sync.ats.database import Database, wait_after
+from cdc_sync.ats.database import wait_after
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError, refused_by_system
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.parts import WatchParts
-from cdc_sync.ats.rows_elsewhere import OtherWatches, with_row, without_live_row
+from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.ats.session import StandbyError
 from cdc_sync.ats.sweep import Sweep
 from cdc_sync.config import Config
@@ -25,7 +24,7 @@ from cdc_sync.core import events
 from cdc_sync.core.batch import BesideApply
 from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon.process import Process
-from cdc_sync.event_loop import end, raise_failures, supervise, ungrouped
+from cdc_sync.event_loop import Task, Work, end, raise_failures, supervise, ungrouped
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
 
@@ -35,17 +34,8 @@ _SWEEP_SHARE = 10
 LONGEST_GRACE = 30_000
 """Milliseconds of a suspected deletion's grace for which a single run waits; a longer one is left to the next run."""
 
-Failure = SourceError | StoreError
-
-Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+Begin = Callable[[Work], Task]
 """Begins a task that works until the end."""
-
-
-def make_database(config: Config, name: str, store: Store) -> Database:
-    """A database of the ATS, not connected yet."""
-    of, section = config.all_databases[name], config.section_of(name)
-    holds_store = config.state.backend == "postgres" and config.state.dsn is None
-    return Database(of.dsn.get_secret_value(), store, of.pool, name, section, holds_store=holds_store)
 
 
 class WatchWorker:
@@ -81,12 +71,15 @@ class WatchWorker:
                     wait = database.try_at - asyncio.get_running_loop().time()
                 else:
                     wait = wait_after(error, self._failures)
-                self.report(_failure(error))
+                self.report(error)
                 await asyncio.sleep(wait)
 
-    def report(self, failure: Failure) -> None:
-        """Report a failure."""
+    def report(self, error: SourceError | StoreError | OSError) -> None:
+        """Report a failure, and forget its frames: other watches may get it too, and the database keeps it."""
         name, observe = self._parts.name, self._parts.observe
+        failure = refused_by_system(error) if isinstance(error, OSError) else error
+        failure.__context__ = None
+        failure.with_traceback(None)
         match failure:
             case StandbyError():
                 # The event ends the condition.
@@ -171,13 +164,6 @@ async def _compare(intake: Intake) -> None:
     await Sweep(capture).run()
 
 
-def _failure(error: SourceError | StoreError | OSError) -> Failure:
-    """An error without its frames: other watches may get it too, and the database keeps it."""
-    failure = refused_by_system(error) if isinstance(error, OSError) else error
-    failure.__context__ = None
-    return failure.with_traceback(None)
-
-
 async def _confirm(intake: Intake) -> None:
     """Answer the suspected deletions with a grace that ends soon; in a dry run each at once."""
     until, deletions = intake.clock() + LONGEST_GRACE, Deletions(intake)
@@ -186,57 +172,41 @@ async def _confirm(intake: Intake) -> None:
         return
     while True:
         await deletions.confirm_due()
-        due_at = await intake.store.capture.next_suspicion(intake.rules.watch)
+        due_at = await intake.store.capture.next_suspicion(intake.name)
         if due_at is None or due_at > until or deletions.left_some_unanswered:
             return  # the next run asks again
         await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)
 
 
 class Watches:
-    """The watches, and the databases that they share; none runs until `start`."""
+    """The watches; none runs until `start`. `others` has their databases, and reads their tables apart."""
 
     def __init__(self, process: Process, store: Store, config: Config, beside_apply: BesideApply, begin: Begin) -> None:
         self._process = process
         self._config = config
-        self._databases = {name: make_database(config, name, store) for name in config.all_databases}
-        self._others = OtherWatches()
+        self.others = OtherWatches(config, store)
         self._beside_apply = beside_apply
         self._begin = begin
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, Task] = {}
 
     @property
-    def tasks(self) -> list[asyncio.Task[None]]:
+    def tasks(self) -> list[Task]:
         """The watches' tasks."""
         return list(self._running.values())
 
     @property
     def pools(self) -> dict[str, Pool | None]:
         """The databases' pools, by name, while they are open."""
-        return {name: database.pool for name, database in self._databases.items()}
-
-    async def without_live_row(self, name: str, ids: Sequence[str]) -> Collection[str]:
-        """See `ats.rows_elsewhere`; of a watch that is not configured the rows are unknown."""
-        if name not in self._config.watches:
-            return ids
-        return await without_live_row(self._database(name), name, self._config.watches[name], ids)
-
-    async def with_row(self, name: str, ids: Sequence[str]) -> Collection[str]:
-        """See `ats.rows_elsewhere`; as above."""
-        if name not in self._config.watches:
-            return ids
-        return await with_row(self._database(name), name, self._config.watches[name], ids)
-
-    def _database(self, name: str) -> Database:
-        return self._databases[self._config.database_name(name)]
+        return {name: database.pool for name, database in self.others.databases.items()}
 
     def _worker(self, name: str) -> WatchWorker:
-        database = self._database(name)
+        database = self.others.database_of(name)
         parts = WatchParts(
             name=name,
             watch=self._config.watches[name],
             rules=watch_rules(self._config, name),
             database=database,
-            others=self._others,
+            others=self.others,
             observe=self._process.emit,
             clock=database.store.driver.clock,
             beside_apply=self._beside_apply,
@@ -246,7 +216,7 @@ class Watches:
 
     def _use(self, config: Config) -> None:
         self._config = config
-        self._others.use(config, self._databases)
+        self.others.use(config)
 
     def start(self, config: Config) -> tuple[str, ...]:
         """Start the watches of a configuration that do not run yet; returns which."""
@@ -282,10 +252,10 @@ class Watches:
                 yield
             except (SourceError, AnotherDatabaseError, OSError) as error:
                 failed.add(worker)
-                worker.report(_failure(error))
+                worker.report(error)
 
-        for database in self._databases.values():
-            workers = [self._worker(name) for name in names if self._database(name) is database]
+        for database in self.others.databases.values():
+            workers = [self._worker(name) for name in names if self.others.database_of(name) is database]
             async with AsyncExitStack() as stack:
                 intakes: dict[WatchWorker, Intake] = {}
                 for worker in workers:

@@ -26,7 +26,7 @@ from cdc_sync.core.reasons import Reason, fields_of
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.driver import Row, Transaction, add_history, by_first, known_in, note, value, watches_of
+from cdc_sync.store.driver import Row, Transaction, Watches, add_history, by_first, known_in, note, value, watches_of
 from cdc_sync.store.encoding import (
     ANY_ACCOUNT,
     account_mark,
@@ -57,7 +57,7 @@ CONFIGURED = "configured"
 
 _NO_LIMIT = 1 << 40
 
-_FORGOTTEN_AT_ONCE = "outbox", "suspicions", "positions", "repairs", "fuses", "watch"
+_FORGOTTEN_AT_ONCE = "outbox", "suspicions", "positions", "repairs", "fuses"
 """What is removed of a watch in the first step, by the statements `forget_…`."""
 
 Captured = Collection[str] | None
@@ -83,7 +83,7 @@ class Act:
         await self.transaction.write(statement, rows)
         await self.transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted({row[-1] for row in rows})])
 
-    async def mend_fuses(self, watch: str | None) -> None:
+    async def mend_fuses(self, watch: Watches) -> None:
         """Note the decision in the blown fuses of these watches; those without a held entry are whole again."""
         transaction, decided = self.transaction, set(await watches_of(self.transaction, watch))
         for name, text in await transaction.run("fuses"):
@@ -192,7 +192,7 @@ class Decide(Request[list[EntryId]]):
     """Decide about entries in a state; the answer is about which.
 
     One that is in another state by now, or was replaced since it was read, is left out. With no entry held any more,
-    the watches' fuses are whole again.
+    the fuses of the entries' watches are whole again; without entries, those of `watch`.
     """
 
     state: EntryState
@@ -207,7 +207,7 @@ class Decide(Request[list[EntryId]]):
         contents = {of[:2]: found[of] for of in self.entries if of in found}
         done = await self.decide(act, contents)
         if self.state == "held":
-            await act.mend_fuses(self.watch)
+            await act.mend_fuses({name for name, _, _ in self.entries} or self.watch)
         return done
 
     @abstractmethod
@@ -262,11 +262,14 @@ class Resend(Request[list[EntryId]]):
                 again[of] = snapshot
         await act.transaction.write("set_entry_due", [(*of, due_at) for of in hastened])
         entries = [
-            Entry(*of, content, frozenset(), "pending", 1, due_at, due_at, attempted=False)
+            Entry(*of, content, frozenset(), "pending", due_at, due_at, due_at, attempted=False)
             for of, content in again.items()
         ]
         await act.send("enqueue", [(each.watch, *enqueue_columns(each)) for each in entries])
-        return await act.note("resend", {**hastened, **again})
+        resent = {**hastened, **again}
+        # A change that is undone before does not cancel it.
+        await act.transaction.write("mark_attempted", sorted(resent))
+        return await act.note("resend", resent)
 
 
 @dataclass(frozen=True)
@@ -292,8 +295,12 @@ class Forget(Request[bool]):
         await transaction.write("unskip", skipped)
         for what in _FORGOTTEN_AT_ONCE:
             await transaction.run(f"forget_{what}", watch=self.watch)
-        act.count(int(is_known))  # once: this step has removed its row
-        return is_known or bool(records or lines or skipped)
+        if records or lines or skipped:
+            return True
+        # Last: by this row, an interrupted command finds the rest.
+        await transaction.run("forget_watch", watch=self.watch)
+        act.count(int(is_known))
+        return is_known
 
 
 @dataclass(frozen=True)

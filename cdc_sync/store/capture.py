@@ -273,7 +273,7 @@ async def _before(transaction: Transaction, watch: str, batch: Batch, applying: 
     found = await known_in(transaction, watch, batch.application_ids, rows)
     for id_, known in found.items():
         entry = known.entry
-        if entry is not None and applying.has_begun(watch, id_, entry.revision, entry.content.status):
+        if entry is not None and applying.has_begun(entry):
             found[id_] = known._replace(entry=entry._replace(attempted=True))
     return found
 
@@ -294,8 +294,7 @@ def _attempted(before: Mapping[str, Known], rivals: Sequence[Entry], applying: A
 
     If a rival was attempted, a reverted state must be sent.
     """
-    begun = {each.id for each in rivals if applying.has_begun(*each.id, each.revision, each.content.status)}
-    found = {each.application_id for each in rivals if each.attempted or each.id in begun}
+    found = {each.application_id for each in rivals if each.attempted or applying.has_begun(each)}
     return found | {id_ for id_, known in before.items() if known.is_attempted}
 
 

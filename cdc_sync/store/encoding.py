@@ -79,7 +79,7 @@ def enqueue_columns(entry: Entry) -> Columns:
     """The columns of the statement `enqueue` after the watch: of a new entry, which was not attempted."""
     kinds, reason = " ".join(sorted(entry.kinds)), entry.reason and as_text(entry.reason)
     endpoint = NOWHERE if entry.state == "dead" else entry.content.endpoint
-    state = kinds, entry.state, 1, entry.queued_at, entry.due_at, False, 0, reason, endpoint
+    state = kinds, entry.state, entry.revision, entry.queued_at, entry.due_at, False, 0, reason, endpoint
     return entry.application_id, *state_columns(entry.content), *state
 
 

@@ -1,35 +1,32 @@
 """Errors of the store, with their remedies; the texts are in `errors.yaml`."""
 
 from collections.abc import Callable, Collection
-from typing import Any, cast
+from typing import Any
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import Reason, coded, filled
 from cdc_sync.packaged import data
 
-
-def texts() -> dict[str, dict[str, Any]]:
-    """`errors.yaml`."""
-    return cast("dict[str, dict[str, Any]]", data("store/errors.yaml"))
+TEXTS: dict[str, dict[str, Any]] = data("store/errors.yaml")
 
 
 def message(name: str, **facts: object) -> Reason:
     """One of the messages."""
-    return filled(name, texts()["messages"][name].rstrip(), **facts)
+    return filled(name, TEXTS["messages"][name].rstrip(), **facts)
 
 
 def store_error(name: str, remedy: str | None = None, **facts: object) -> StoreError:
     """The error with one of the messages (variants behind a `/`), followed by one of the remedies."""
     text = message(name, **facts)
     if remedy is not None:
-        repaired = coded(remedy, texts()["remedies"][remedy].rstrip())
+        repaired = coded(remedy, TEXTS["remedies"][remedy].rstrip())
         text = coded("followed", "%(reason)s %(reason_more)s", reason=text, reason_more=repaired)
     return StoreError(name.partition("/")[0], text)
 
 
 def remedy_for(database: str, matches: Callable[[str], bool]) -> str | None:
     """The remedy of a database's error, by the first mark of its list that matches."""
-    return next((remedy for mark, remedy in texts()[database].items() if matches(mark)), None)
+    return next((remedy for mark, remedy in TEXTS[database].items() if matches(mark)), None)
 
 
 def keys(database: str, section: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.event_loop import end
 from cdc_sync.store import Store
 from cdc_sync.store.driver import Driver, Transaction
+from cdc_sync.store.errors import store_error
 
 LOOKS_EVERY = 1.0
 """Seconds between a standby's looks at the lead, and between a leader's whether the store is still there."""
@@ -111,6 +112,11 @@ def _host() -> str:
     except OSError:
         return ""
     return f"{boot} {namespace}" if boot else ""
+
+
+def in_use(leader: Leader | None) -> StoreError:
+    """The error that another daemon leads."""
+    return store_error("store-in-use/daemons", daemons="a process" if leader is None else leader.shown)
 
 
 async def leader_in(transaction: Transaction) -> Leader | None:

@@ -136,7 +136,7 @@ def tables_beside(config: Config) -> list[QualifiedName]:
     store = _database_in(store_dsn(config))
     found = list[QualifiedName]()
     for name, watch in config.watches.items():
-        its = _database_in(config.all_databases[config.database_name(name)].dsn.get_secret_value())
+        its = _database_in(config.dsn_of(config.database_name(name)))
         if its == store or not its or not store:
             found += [watch.table, *(each.table for each in watch.related)]
     return found

@@ -3,9 +3,12 @@
 import json
 import os
 import pty
+from pathlib import Path
 
-from support.daemon_process import COMMAND, Finished, run_to_end
+from support.daemon_process import COMMAND, PATIENCE, Finished, environment, run_to_end
+from support.forked import start
 from support.installation import Installation, plainly
+from support.waiting import wait_until
 
 
 def answer(installation: Installation, answered: str, *arguments: str) -> Finished:
@@ -51,3 +54,28 @@ def test_a_person_is_asked_and_where_there_is_no_terminal_yes_is_wanted(notify: 
     assert notify.run("fuse", "release", "--only", "deletions").stdout == "0 released\n"  # nothing to ask about
     resent = notify.run("resend", "hw-sentinel", "--yes")
     assert (resent.stdout, resent.stderr) == ("to be sent: applications hw-sentinel\n", "")
+
+
+def test_what_changes_while_the_question_is_open_stays_held(notify: Installation, temporary: Path) -> None:
+    notify.configure_watch(fuse={"max_changes": 1})
+    change(notify, "SEEN")  # of which two are held
+    ours, its = pty.openpty()
+    output = temporary / "output"
+    try:
+        with output.open("w+b") as file:
+            line = [*COMMAND, "--config", str(notify.config), "fuse", "release"]
+            asking = start(line, COMMAND, environment(notify.variables), stdout=file, stderr=file, stdin=its)
+            wait_until(
+                lambda: "2 × NEW → SEEN will be sent" in output.read_text(encoding="utf-8"), "the question", PATIENCE
+            )
+            change(notify, "NEW")
+            change(notify, "HIRED")
+            os.write(ours, b"y\n")
+            assert asking.wait(PATIENCE) == 0
+    finally:
+        os.close(ours)
+        os.close(its)
+
+    assert output.read_text(encoding="utf-8").strip().endswith("0 released")
+    groups = json.loads(notify.run("fuse", "show", "--json").stdout)["groups"]
+    assert ("NEW → HIRED", 2) in [(group["transition"], group["number"]) for group in groups]

@@ -20,11 +20,11 @@ from support.daemon_process import COMMAND, DaemonProcess, free_port, run_to_end
 from support.dumping import dump, restore
 from support.emulated import EmulatorOptions
 from support.hellowork_server import HelloWork, hellowork
+from support.install_script import install
 from support.postgres import Cluster, fresh_database
 from support.upgrading import OldFile, OldSchema
 from support.waiting import wait_until
 
-from cdc_sync.ats import scripts
 from cdc_sync.config import parse
 from cdc_sync.store.statements import SCHEMA, Database
 
@@ -38,7 +38,7 @@ def install_script(config: Path) -> str:
     text = config.read_text(encoding="utf-8")
     where = yaml.safe_load(text)["watches"]["applications"]["where"]
     declared = json.dumps({"sql": where, "depends_on": ["notes"]})
-    return scripts.install(parse(text.replace(f"where: {where}", f"where: {declared}"), name="old", environ={}))
+    return install(parse(text.replace(f"where: {where}", f"where: {declared}"), name="old", environ={}))
 
 
 class Upgraded:

@@ -13,7 +13,7 @@ from support.eventually import in_time
 from support.looking import admin_server
 
 from cdc_sync.core.events import ConnectionDisplaced, Event
-from cdc_sync.emulator import Emulator
+from cdc_sync.emulator.server import Emulator
 
 BODY = {
     "status": "NEW_STATUS",

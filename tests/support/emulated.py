@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from cdc_sync import emulator
+from cdc_sync.emulator import server as emulator
 from cdc_sync.emulator.server import refusal
 from support import faults
 from support.faults import Fault

@@ -19,11 +19,10 @@ import yaml
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from cdc_sync.ats import scripts
-from cdc_sync.ats.scripts import grants
+from cdc_sync.ats.scripts import grants, uninstall
 from cdc_sync.config import load
 from cdc_sync.store.postgres import schema as store_scripts
-from support import connections
+from support import connections, install_script
 from support.daemon_process import COMMAND, DaemonProcess, Finished, free_port, is_listened_on, run_to_end
 from support.hellowork_server import HelloWork
 from support.sessions import Ats
@@ -152,7 +151,7 @@ class Installation:
 
     def install(self) -> None:
         """What `cdc-sync sql install` and `cdc-sync sql grants` print, run as a DBA runs them."""
-        self._run_script(scripts.install(self._loaded()))
+        self._run_script(install_script.install(self._loaded()))
         self.grant()
 
     def share_store(self) -> None:
@@ -163,7 +162,7 @@ class Installation:
 
     def uninstall(self) -> None:
         """What `cdc-sync sql uninstall` prints, run as a DBA runs it."""
-        self._run_script(scripts.uninstall())
+        self._run_script(uninstall())
 
     def run(
         self, *arguments: str, config: Path | None = None, variables: Mapping[str, str] = MappingProxyType({})

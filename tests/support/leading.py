@@ -32,7 +32,7 @@ async def a_lead(process: Process, driver: SqliteDriver | None = None) -> AsyncI
     tenants = Tenants(process)
     tenants.found = Discovery(process.config, {}, {})
     try:
-        yield Leading(process, lead, process.config, tenants)
+        yield Leading(process, lead, tenants)
     finally:
         await end([lead.holding])
         await driver.close()

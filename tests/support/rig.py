@@ -11,12 +11,12 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from cdc_sync.ats.beginning import KINDS, BaselinePosition, adopt, connect
 from cdc_sync.ats.capture import Capture
-from cdc_sync.ats.database import STEPS, Database, Steps
+from cdc_sync.ats.database import Database
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.intake import Intake
 from cdc_sync.ats.notify import NotifyCapture
-from cdc_sync.ats.parts import WatchParts
+from cdc_sync.ats.parts import Steps, WatchParts
 from cdc_sync.ats.poll import PollCapture
 from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.ats.sweep import Sweep
@@ -33,6 +33,9 @@ from support.store_steps import acknowledge, begin_calls
 Said = TypeVar("Said", bound=Event)
 Call: TypeAlias = tuple[str, str, str]
 """An application's id, and the status and the job that HelloWork is told."""
+
+
+STEPS = Steps()
 
 
 def nothing() -> None:
@@ -176,8 +179,8 @@ def parts_of(config: Config, store: Store, observe: Emit, clock: Clock, steps: S
         name=WATCH,
         watch=config.watches[WATCH],
         rules=watch_rules(config, WATCH),
-        database=Database(config.database.dsn.get_secret_value(), store),
-        others=OtherWatches(),
+        database=Database(config, "", store),
+        others=OtherWatches(config.with_watches({}), store),
         observe=observe,
         clock=clock,
         steps=steps,

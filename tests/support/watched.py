@@ -6,9 +6,10 @@ from typing import Any
 
 import psycopg
 
-from cdc_sync.ats.scripts import grants, install, uninstall
+from cdc_sync.ats.scripts import grants, uninstall
 from cdc_sync.config import Config, Watch, parse
 from support.builders import WATCH
+from support.install_script import install
 
 COLUMNS: Mapping[str, Any] = {
     "application_id": "hellowork_id",

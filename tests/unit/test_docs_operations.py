@@ -48,12 +48,12 @@ class TestCodes:
         assert raised - rows == set()
 
     def test_what_an_error_is_of_are_classes_of_the_driver(self) -> None:
-        of = {name for meaning in errors.texts()["meanings"] for name in meaning["of"]} - {"text", "raised"}
+        of = {name for meaning in errors.TEXTS["meanings"] for name in meaning["of"]} - {"text", "raised"}
         assert all(issubclass(getattr(psycopg.errors, name), psycopg.Error) for name in of)
 
     @pytest.mark.parametrize("database", ["sqlite", "postgres"])
     def test_each_remedy_of_the_store_follows_its_error(self, database: str) -> None:
-        texts = store_errors.texts()
+        texts = store_errors.TEXTS
 
         for mark, remedy in texts[database].items():
             if database == "sqlite":

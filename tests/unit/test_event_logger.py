@@ -16,7 +16,6 @@ from support.observing import EXAMPLES
 
 from cdc_sync.config import Log
 from cdc_sync.core.events import (
-    BaselineProgress,
     CallEnded,
     CaptureStarted,
     CaughtUp,
@@ -174,12 +173,6 @@ class TestFormatByItself:
         assert "[info     ] the store can be written again" in line
 
 
-def test_a_baseline_is_told_once_a_minute(written: Written) -> None:
-    (record,) = written.records(*(BaselineProgress(WATCH, rows, 5_000) for rows in range(0, 5_000, 500)))
-
-    assert (record["event"], record["rows"], record["about"]) == ("baseline", 0, 5_000)
-
-
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")  # noqa: PTH110 - a device
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_log_that_cannot_be_written_does_not_stop_the_work(monkeypatch: pytest.MonkeyPatch, kind: Format) -> None:
@@ -193,17 +186,6 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_work(monkeypatch: pytest
 
     with pytest.raises(OSError, match="No space left"):
         full.close()
-
-
-def test_another_configuration_is_followed_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(Log(level="warning", format="json"), {})
-    dispatch = Dispatch(handlers)
-    dispatch.emit(StoreRecovered())
-    configure(Log(level="info", format="text"), {})
-    dispatch.emit(StoreRecovered())
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "the store can be written again" in line
-    assert not line.startswith("{")
 
 
 class TestRetries:

@@ -45,7 +45,7 @@ async def test_after_a_reload_nothing_keeps_the_former_parts_alive() -> None:
         process.over = asyncio.Event()
         lead, tenants = leading._lead, leading._tenants
         del leading
-        Leading(process, lead, process.config, tenants)
+        Leading(process, lead, tenants)
         gc.collect()
 
         assert former() is None

@@ -70,9 +70,9 @@ def _given() -> set[tuple[str, str]]:
     }
     given |= {*conditions._REASONS.values(), *zone._TEXTS.items(), *REFUSALS.items()}
     given |= {(f"endpoint-{mode}", f"{mode}: %(reason)s") for mode in get_args(Mode) if mode != "healthy"}
-    texts = {each["code"]: each["text"] for each in errors.texts()["meanings"]}
-    texts |= {**errors.texts()["messages"], **errors.texts()["reasons"]}
-    texts |= {**store_errors.texts()["messages"], **store_errors.texts()["remedies"]}
+    texts = {each["code"]: each["text"] for each in errors.TEXTS["meanings"]}
+    texts |= {**errors.TEXTS["messages"], **errors.TEXTS["reasons"]}
+    texts |= {**store_errors.TEXTS["messages"], **store_errors.TEXTS["remedies"]}
     return given | {(name, re.sub(r"{(\w+)}", r"%(\1)s", text.rstrip())) for name, text in texts.items()}
 
 

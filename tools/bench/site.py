@@ -15,11 +15,11 @@ from typing import Any
 import psutil
 import psycopg
 from psycopg import sql
+from support import install_script
 from support.daemon_process import COMMAND, DaemonProcess, free_port
 
 from bench.agreed import CONCURRENCY
 from bench.sink import ON_OUR_PATH, Sink
-from cdc_sync.ats import scripts
 from cdc_sync.ats.scripts import grants
 from cdc_sync.config import load
 from cdc_sync.demo.postgres import Binaries, Server, server
@@ -229,7 +229,7 @@ def site(rig: Rig, rows: int, folder: Path, *, state: Mapping[str, str] | None =
         made = Site(folder, dsn, rig.server.dsn_for(database, _DAEMON), ats, rig.sink, rows)
         made.configure(state or {"path": str(folder / "state.db")})
         config = load(made.config, {})
-        ats.execute(f"{scripts.install(config)}{grants(config, _DAEMON)}".encode())
+        ats.execute(f"{install_script.install(config)}{grants(config, _DAEMON)}".encode())
         for table in _TABLES:
             ats.execute(sql.SQL("VACUUM ANALYZE {}").format(_named(table)))
         ats.execute("CHECKPOINT")

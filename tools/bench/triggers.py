@@ -19,10 +19,10 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
+from support import install_script
 
 from bench.figures import Figure, beside
 from bench.site import TABLE, Options, Rig
-from cdc_sync.ats import scripts
 from cdc_sync.config import load
 from cdc_sync.demo.postgres import Binaries, PostgresError, Server
 from cdc_sync.demo.postgres import server as postgres_server
@@ -72,7 +72,7 @@ def _watched_server(binaries: Binaries) -> Iterator[Server]:
                 dba.execute(sql.SQL("ANALYZE {}").format(name))
             config = Path(folder) / "config.yaml"
             config.write_text(_CONFIG.format(folder=folder))
-            dba.execute(scripts.install(load(config, {})).encode())
+            dba.execute(install_script.install(load(config, {})).encode())
         yield server
 
 

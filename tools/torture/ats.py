@@ -6,9 +6,9 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
+from support import install_script
 from support.postgres import create_ats
 
-from cdc_sync.ats import scripts
 from cdc_sync.ats.discovery import discover
 from cdc_sync.ats.scripts import grants
 from cdc_sync.config import load
@@ -72,7 +72,7 @@ def install(dsn: str, file: Path) -> None:
     if config.templates:
         config = asyncio.run(discover(config)).config
     with psycopg.connect(dsn, autocommit=True) as dba:
-        dba.execute(scripts.install(config).encode())
+        dba.execute(install_script.install(config).encode())
         dba.execute(grants(config, ROLE).encode())
 
 

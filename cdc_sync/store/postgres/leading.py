@@ -25,7 +25,7 @@ from cdc_sync.store import Store
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction, value
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import LOOKS_EVERY, Lead, Leader, Standby, StandingBy, begin_to_lead, held, leader_in
+from cdc_sync.store.lead import LOOKS_EVERY, Lead, Leader, Standby, StandingBy, begin_to_lead, held, in_use, leader_in
 from cdc_sync.store.postgres.driver import PostgresDriver
 from cdc_sync.store.postgres.schema import connect, translating, version_of
 
@@ -278,8 +278,7 @@ async def alone(dsn: str, tables: Iterable[QualifiedName]) -> AsyncIterator[Stor
     driver = await PostgresDriver.open(dsn, tables=tables)
     try:
         if not await driver.value("try_lead"):
-            leader = await driver.transact(leader_in)
-            raise store_error("store-in-use/daemons", daemons="a process" if leader is None else leader.shown)
+            raise in_use(await driver.transact(leader_in))
         yield Store(driver)
     finally:
         await driver.close()

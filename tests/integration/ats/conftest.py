@@ -11,7 +11,7 @@ from support.roles import NewRole, roles
 from support.sessions import Ats, OpenSession, sessions
 from support.watched import a_config, install_triggers
 
-from cdc_sync.ats.database import STEPS, Steps
+from cdc_sync.ats.parts import Steps
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +54,7 @@ def new_role(database: str) -> Iterator[NewRole]:
 @pytest.fixture
 def steps() -> Steps:
     """How large the steps of the watches of `open_rig` are, unless it is told otherwise."""
-    return STEPS
+    return Steps()
 
 
 @pytest.fixture

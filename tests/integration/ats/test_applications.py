@@ -10,8 +10,8 @@ from support.eventually import eventually
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, one, rows, run
 
-from cdc_sync.ats.beginning import STATUS_RULES, measure_edit, to_text
-from cdc_sync.ats.database import Steps
+from cdc_sync.ats.beginning import STATUS_RULES, measure_edit, rules_text
+from cdc_sync.ats.parts import Steps
 from cdc_sync.core.events import Decided, StatusRulesChanged
 from cdc_sync.core.rows import StatusRules
 from cdc_sync.event_loop import end
@@ -226,7 +226,7 @@ async def test_a_deletion_reads_no_table_as_a_whole(ats: Ats, open_rig: OpenRig)
 
 BEFORE = {"map": {"applied": "sent", "hired": "hired"}}
 AFTER = {"map": {"applied": "received", "hired": "hired"}}
-OLD = to_text(StatusRules(BEFORE["map"], "send", "deleted"))
+OLD = rules_text(StatusRules(BEFORE["map"], "send", "deleted"))
 FUSE = {"max_changes": 3, "max_deletions": 3, "window": "10m"}
 ANOTHER_ROW = "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at) VALUES"
 

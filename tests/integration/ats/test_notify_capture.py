@@ -25,10 +25,10 @@ from support.watched import a_config, install_triggers
 
 from cdc_sync.ats.check import check_database
 from cdc_sync.ats.connection import Pool, pooled
-from cdc_sync.ats.database import Steps
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.lookout import Bell, Ears
 from cdc_sync.ats.notify import ChangeLog, Changes, NotifyCapture, all_ended
+from cdc_sync.ats.parts import Steps
 from cdc_sync.core.events import BellLeftAlone, CaptureStarted, ChangesMissed, Event
 from cdc_sync.core.findings import Finding
 from cdc_sync.daemon.watching import WatchWorker
@@ -505,7 +505,7 @@ async def test_a_check_says_what_follows_for_the_wakeup(two_phase_server: str, o
     config = a_config(two_phase_server)
     install_triggers(open_own_session(), config)
     findings: list[Finding] = []
-    await check_database(config, "", lambda: time.time_ns() // 1_000_000, findings.append, read={}, only=config.watches)
+    await check_database(config, "", findings.append, read={}, only=config.watches)
 
     (found,) = (finding for finding in findings if finding.check == "prepared-transactions")
     assert found.state == "warning"
@@ -584,7 +584,7 @@ async def test_while_the_standby_stalls_the_ats_commits_and_a_check_says_so(
                 update(ats, 1, status="read")
                 await eventually(lambda: is_told("read"), "the entry")
                 assert times(BellLeftAlone) == 1
-                await in_time(check_database(config, "", Clock(), findings.append, read={}, only=config.watches), 60)
+                await in_time(check_database(config, "", findings.append, read={}, only=config.watches), 60)
 
             await eventually(lambda: is_armed(ats), "the bell is armed where nothing stalls any more")
             update(ats, 1, status="rung for")

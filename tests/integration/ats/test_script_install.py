@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from support.builders import WATCH
+from support.install_script import install
 from support.log_batches import batch
 from support.roles import NewRole
 from support.sessions import Ats, OpenSession, one, rows, run
@@ -18,7 +19,6 @@ from cdc_sync.ats import triggers
 from cdc_sync.ats.connection import connected, pooled
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.notify import ChangeLog
-from cdc_sync.ats.scripts import install
 from cdc_sync.ats.triggers import verify
 from cdc_sync.config import Config, Watch
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from support.install_script import install
 from support.roles import NewRole
 from support.sessions import Ats, OpenSession, one, rows
 from support.versions import needs
 from support.watched import a_config, install_triggers, run_script, some_config
 
-from cdc_sync.ats.scripts import grants, install, revokes, uninstall
+from cdc_sync.ats.scripts import grants, revokes, uninstall
 
 RELATED = [{"table": "public.rejections", "key": ["application_id"]}]
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
+from support.install_script import install
 from support.roles import NewRole
 from support.sessions import Ats, one, rows
 from support.watched import a_config, run_script, uninstall_triggers
@@ -18,7 +19,7 @@ from support.watched import a_config, run_script, uninstall_triggers
 from cdc_sync.ats.connection import connected, pooled
 from cdc_sync.ats.lookout import Bell
 from cdc_sync.ats.notify import ChangeLog
-from cdc_sync.ats.scripts import Part, for_psql, grants, install, revokes, uninstall
+from cdc_sync.ats.scripts import Part, for_psql, grants, revokes, uninstall
 from cdc_sync.ats.survey import survey
 from cdc_sync.ats.triggers import absent, missed_of, verify
 from cdc_sync.config import Config, PlainColumn

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from support.applications import insert, update
 from support.dumping import dump
+from support.install_script import install
 from support.rig import rig
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, one, rows, run
@@ -16,7 +17,7 @@ from support.waiting import wait_until
 from support.watched import COLUMNS, a_config, grant, install_triggers, run_script, some_config, uninstall_triggers
 
 from cdc_sync.ats import side_table
-from cdc_sync.ats.scripts import grants, install, uninstall
+from cdc_sync.ats.scripts import grants, uninstall
 from cdc_sync.ats.triggers import verify
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName

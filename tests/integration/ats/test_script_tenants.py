@@ -14,7 +14,8 @@ from support.sessions import Ats, OpenSession, one, rows, run
 from support.watched import COLUMNS, run_script
 from typer.testing import CliRunner, Result
 
-from cdc_sync.ats.scripts import functions_for_tenants, grants, installation, revokes, uninstall
+from cdc_sync.ats import scripts
+from cdc_sync.ats.scripts import functions_for_tenants, grants, revokes, uninstall
 from cdc_sync.ats.triggers import verify
 from cdc_sync.cli import app
 from cdc_sync.config import Config, ConfigurationError, parse
@@ -75,7 +76,7 @@ def wrong(ats: Ats, config: Config) -> list[tuple[Any, ...]]:
 
 
 def install(ats: Ats, config: Config) -> None:
-    for part in installation(config):
+    for part in scripts.install(config):
         run_script(ats, part.script)
 
 
@@ -95,7 +96,7 @@ def test_every_tenant_is_installed_as_it_is_verified(vendor: Ats) -> None:
 
 def test_an_expression_without_depends_on_is_refused_once_for_all_tenants() -> None:
     config = configured(where="t.id > 0")
-    for made in (installation, functions_for_tenants):
+    for made in (scripts.install, functions_for_tenants):
         with pytest.raises(ConfigurationError) as refused:
             list(made(config))
         assert [each.path for each in refused.value.problems] == ["watches.customers.where"]
@@ -139,7 +140,7 @@ def test_one_role_owns_what_is_of_several_owners(
     vendor.execute("ROLLBACK")
     run_script(vendor, uninstall())
 
-    for part in installation(config, owner):
+    for part in scripts.install(config, owner):
         run_script(vendor, part.script)
 
     assert wrong(vendor, config) == []

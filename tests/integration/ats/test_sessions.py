@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,25 @@ from support.sessions import Ats, OpenSession, end_sessions, one, run, sessions
 from support.source import opened
 from support.standby import Standby, standby_of
 from support.watch_session import LastSession, session
-from support.watched import COLUMNS, a_config, install_triggers, some_config
+from support.watched import COLUMNS, a_config, a_watch, install_triggers, some_config
 
 from cdc_sync.ats import lookout, notify, triggers
 from cdc_sync.ats import session as module
-from cdc_sync.ats.connection import POSITION, Connection, ReplicaGuard, asking, connected, pooled, with_position
+from cdc_sync.ats.connection import (
+    POSITION,
+    Connection,
+    ReplicaGuard,
+    asking,
+    connected,
+    pooled,
+    rows_of,
+    with_position,
+)
 from cdc_sync.ats.database import Database, Sessions
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import server_facts
 from cdc_sync.ats.notify import NotifyCapture
-from cdc_sync.ats.reading import confirmed, convertible
+from cdc_sync.ats.reading import Reader, convertible, prepared
 from cdc_sync.ats.session import Process, Session, _lock_number, own_session
 from cdc_sync.config.dsn import POOL_SIZE, session_settings
 from cdc_sync.config.models import watch_rules
@@ -73,7 +83,7 @@ async def test_a_connection_that_is_refused_says_nothing_of_a_row(
 
         async def all_refused() -> bool:
             try:
-                await pool.fetch("SELECT 1", (), "asking")
+                await pool.fetch("asking", "SELECT 1")
             except SourceError:
                 return pool.refused is not None
             return False
@@ -87,7 +97,7 @@ async def test_a_connection_that_is_refused_says_nothing_of_a_row(
 async def test_one_that_joins_sessions_looks_whether_the_server_is_behind_what_it_read(
     database: str, store: Store
 ) -> None:
-    shared = Database(database, store)
+    shared = Database(a_config(database), "", store)
     ahead = json.dumps([0, None, None, False, "4000000000:4000000000:", 1])
     async with shared.sessions("first"):
         await store.driver.transact(lambda t: t.write("set_position", [("second", POSITION, ahead)]))
@@ -99,7 +109,7 @@ async def test_one_that_joins_sessions_looks_whether_the_server_is_behind_what_i
 async def test_one_that_joins_while_the_last_other_leaves_keeps_the_sessions(
     database: str, ats: Ats, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = Database(database, store)
+    shared = Database(a_config(database), "", store)
     meets, goes_on, meet = asyncio.Event(), asyncio.Event(), ReplicaGuard.meet
 
     async def slow(guard: ReplicaGuard, connection: Connection) -> None:
@@ -122,7 +132,7 @@ async def test_one_that_joins_while_the_last_other_leaves_keeps_the_sessions(
 
 
 async def test_one_that_reads_on_without_its_lock_is_stopped(database: str, ats: Ats, store: Store) -> None:
-    shared = Database(database, store)
+    shared = Database(a_config(database), "", store)
     async with AsyncExitStack() as stack:
         sessions = await stack.enter_async_context(shared.sessions("reads on"))
         end_sessions(ats, "pid = %s", [sessions.lasting.process.pid])
@@ -156,7 +166,7 @@ async def working(database: str, ats: Ats, folder: Path) -> AsyncIterator[tuple[
     install_triggers(ats, config)
     said: list[Event] = []
     store = Store(SqliteDriver(folder / "state.db"))
-    shared = Database(database, store)
+    shared = Database(a_config(database), "", store)
     parts = parts_of(a_config(database), store, said.append, Clock())
     workers = [
         WatchWorker(
@@ -210,14 +220,15 @@ async def is_everywhere(store: Store) -> bool:
 
 async def test_who_waits_for_a_lock_has_no_turn(database: str, ats: Ats) -> None:
     """A migration may lock the tables of many watches for minutes."""
-    locked = with_position(sql.SQL("SELECT count(*) FROM public.applications"), 1)
     async with pooled(database, size=2) as pool:
+        reader = Reader(pool, await prepared(pool, a_watch()))
         with ats.transaction():
             run(ats, "LOCK public.applications")
-            waiting = asyncio.create_task(confirmed(pool, "reading", locked, ()))
+            waiting = asyncio.create_task(reader.by_application(["a1"]))
             await eventually(lambda: one(ats, _WAITS), "it waits")
+            quick = partial(rows_of, query=with_position(sql.SQL("SELECT 1"), 1))
             async with asyncio.timeout(20):
-                await confirmed(pool, "reading", with_position(sql.SQL("SELECT 1"), 1), ())
+                await pool.read("reading", quick, takes_turn=True)
             assert not waiting.done()
         await waiting
 
@@ -558,7 +569,7 @@ async def test_a_session_of_our_own_gives_way(database: str, ats: Ats) -> None:
 async def test_a_former_leaders_session_gives_way_also_if_the_first_try_is_cut_off(
     database: str, ats: Ats, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared, former = Database(database, store), LastSession()
+    shared, former = Database(a_config(database), "", store), LastSession()
     async with session(database, "applications", former):  # and its process is frozen
         assert former.process is not None
         captured_by = [json.dumps(former.process._asdict())]

@@ -89,6 +89,17 @@ class TestRelease:
         assert len(await acting.release_held(store, None, LATER, account=account)) == 1
         assert await left(store) == kept
 
+    async def test_it_does_not_count_as_a_decision_about_another_watch(self, store: Store) -> None:
+        other = some_rules("other", max_changes=1)
+        await hold(store, "a1")
+        await adopt(store, "b1", "b2", watch="other")
+        await observe(store, an_observation("b1", "hired"), an_observation("b2", "hired"), rules=other)
+
+        assert await acting.release_held(store, None, NOW + SECOND, ids=["a1"]) == [(WATCH, "a1")]
+
+        await observe(store, an_observation("b1", "refused"), rules=other, at=NOW + SECOND)
+        assert await left(store) == ["b2"], "b1 has been counted"
+
 
 class TestHeldGroups:
     async def test_what_is_held_is_grouped_by_transition_the_largest_first(self, store: Store) -> None:
@@ -291,6 +302,18 @@ class TestResend:
 
         assert (await begin_call(store, NOW + SECOND)).content == a_content("hired")
 
+    @pytest.mark.parametrize("is_pending", [False, True])
+    async def test_a_change_that_is_undone_does_not_cancel_it(self, store: Store, *, is_pending: bool) -> None:
+        await adopt(store, "a1")
+        if is_pending:
+            await observe(store, an_observation(status="hired"))
+        assert await acting.resend(store, WATCH, ["a1"], NOW) == [(WATCH, "a1")]
+
+        await observe(store, an_observation(status="hired"))
+        await observe(store, an_observation())
+
+        assert (await begin_call(store)).content.status == "applied"
+
     async def test_what_has_no_url_to_call_is_left_out(self, store: Store) -> None:
         await store.capture.apply(
             some_rules(), a_baseline(an_observation(base_url="gopher://example", refused="no URL"))
@@ -319,6 +342,16 @@ class TestReplacedMeanwhile:
         assert await store.operation.execute(act, LATER) == [(WATCH, "a1")]
         assert await left(store) == ["a2"]
 
+    async def test_so_does_one_that_was_cancelled_before(self, store: Store) -> None:
+        await hold(store, "a1")
+        seen = tuple(await store.operation.chosen("held", None))
+        await observe(store, an_observation("a1"), rules=some_rules(max_changes=0))
+        assert await left(store) == []
+        await observe(store, an_observation("a1", "refused"), rules=some_rules(max_changes=0), at=LATER)
+
+        assert await store.operation.execute(Send("held", None, seen, acting.SOMEBODY), LATER) == []
+        assert await left(store) == ["a1"]
+
 
 class TestForgetting:
     """What the store knew of a watch that nobody configures any more."""
@@ -338,6 +371,18 @@ class TestForgetting:
         assert not await events_of(store, "hw-2")
         assert [record.watch for record in await store.report.records("hw-1", None)] == ["other"]
         assert not await forgotten(store, WATCH, self.BY), "there was nothing more"
+
+    async def test_what_an_interruption_left_can_be_forgotten(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(acts, "STEP", 2)
+        await hold(store, "hw-1", "hw-2", "hw-3")
+        assert await executed(store, Forget(WATCH, self.BY))
+
+        assert list(await store.report.counts()) == [WATCH], "the command knows it still"
+        assert await forgotten(store, WATCH, self.BY)
+        assert not await store.report.counts()
+        assert not await store.capture.known(WATCH, ["hw-1", "hw-2", "hw-3"])
 
 
 class TestForgettingAnApplication:

@@ -109,8 +109,7 @@ class Application:
         recorded: the states that capture recorded, in order.
         heard: HelloWork's last word on it.
         sure: what HelloWork certainly knows; after a baseline or a discard, what it is taken to know.
-        unsure: what it was sent since then without saying that it heard it.
-        asked_for: what a person wants to be said once more.
+        unsure: what it was sent since then without saying that it heard it, or a person wants to be sent once more.
         let_go: from a discard until HelloWork's next acknowledgement.
     """
 
@@ -119,7 +118,6 @@ class Application:
     heard: State | None = None
     sure: State | None = None
     unsure: set[State] = field(default_factory=set)
-    asked_for: State | None = None
     let_go: bool = False
 
 
@@ -258,7 +256,6 @@ class Deliveries(RuleBasedStateMachine):
             assert State.of(of_one.latest) == application.recorded[-1], "what was recorded will be told"
             assert (None if of_one.snapshot is None else State.of(of_one.snapshot)) == application.sure
             if of_one.entry is None:
-                application.asked_for = None
                 assert not application.unsure, "what may have been heard is never dropped"
                 assert application.let_go or application.heard == application.sure
             else:
@@ -332,8 +329,8 @@ class Deliveries(RuleBasedStateMachine):
 
     def resend(self, one: str) -> None:
         for _, resent in self.run(acting.resend(self.store, WATCH, [one], self.now)):
-            if resent not in self.waiting:
-                self.applications[resent].asked_for = self.applications[resent].sure
+            self.look()
+            self.applications[resent].unsure.add(State.of(self.waiting[resent].content))
 
     def look(self) -> None:
         self.waiting = {entry.application_id: entry for entry in self.run(self.outbox())}
@@ -381,7 +378,7 @@ class Deliveries(RuleBasedStateMachine):
 
     def is_worth_a_call(self, application: Application, state: State) -> None:
         certain = None if application.unsure else application.sure
-        assert state != certain or state == application.asked_for, "P2"
+        assert state != certain, "P2"
 
     def end(self, one: str, meaning: Meaning, *, is_heard: bool, chance: float = 0.0) -> None:
         call, application = self.calls.pop(one), self.applications[one]

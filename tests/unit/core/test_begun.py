@@ -1,5 +1,7 @@
 """An entry whose call begins, and an apply that decides about its application meanwhile."""
 
+from typing import Any
+
 import pytest
 from support.builders import HOUR, MINUTE, NOW, SECOND, WATCH
 from support.sending import an_entry
@@ -45,13 +47,11 @@ class TestApplying:
         entry = an_entry(base_url=BASE_URL)
         applying = Applying(WATCH, ["a1"], {(WATCH, "a1"): entry})
 
-        assert applying.has_begun(WATCH, "a1", entry.revision, "seen")
-        assert not applying.has_begun(WATCH, "a2", entry.revision, "seen")
+        assert applying.has_begun(entry)
 
-    @pytest.mark.parametrize(
-        ("watch", "revision", "status"), [("another", 1, "seen"), (WATCH, 2, "seen"), (WATCH, 1, "hired")]
-    )
-    def test_takes_no_other_one_for_it(self, watch: str, revision: int, status: str) -> None:
-        applying = Applying(WATCH, ["a1"], {(WATCH, "a1"): an_entry(base_url=BASE_URL)})
+    @pytest.mark.parametrize("other", [{"watch": "another"}, {"application_id": "a2"}, {"revision": 2}])
+    def test_takes_no_other_one_for_it(self, other: dict[str, Any]) -> None:
+        entry = an_entry(base_url=BASE_URL)
+        applying = Applying(WATCH, ["a1"], {(WATCH, "a1"): entry})
 
-        assert not applying.has_begun(watch, "a1", revision, status)
+        assert not applying.has_begun(entry._replace(**other))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from support.transactions import ServerModel
 
-from cdc_sync.core.watermark import REMEMBERED, Fence, SnapshotReading, look
+from cdc_sync.core.watermark import REMEMBERED, Fence, SnapshotReading, advanced
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Poll:
     def read_rows(self) -> None:
         """In one snapshot: its xmin, and the rows that it shows."""
         self.seen |= {row for row in self.server.committed if self.watermark is None or self.finds(row)}
-        self.fence = look(self.fence, SnapshotReading(self.instant, self.server.xmin(), self.xmax))
+        self.fence = advanced(self.fence, SnapshotReading(self.instant, self.server.xmin(), self.xmax))
         if self.fence.instant is not None:
             self.watermark = self.fence.instant - self.lookback
 
@@ -92,7 +92,7 @@ def test_a_transaction_that_is_open_for_long_costs_bounded_memory_and_little_rea
 def test_no_sequence_of_readings_puts_the_fence_beyond_the_latest(readings: list[SnapshotReading]) -> None:
     fence = Fence()
     for reading in readings:
-        fence = look(fence, reading)
+        fence = advanced(fence, reading)
         assert fence.instant is None or fence.instant <= reading.instant
         assert all(known.xmax > reading.xmin for known in fence.readings)
         instants = [known.instant for known in fence.readings]
@@ -216,9 +216,9 @@ TestClockSet.settings = settings(
 
 
 def test_a_reading_that_takes_the_place_of_the_last_one_leaves_the_earlier_ones() -> None:
-    fence = look(Fence(), SnapshotReading(instant=100, xmin=10, xmax=11))
+    fence = advanced(Fence(), SnapshotReading(instant=100, xmin=10, xmax=11))
     for instant in (200, 300):
-        fence = look(fence, SnapshotReading(instant, xmin=10, xmax=12))
+        fence = advanced(fence, SnapshotReading(instant, xmin=10, xmax=12))
 
     assert [reading.instant for reading in fence.readings] == [100, 300]
 
@@ -226,6 +226,6 @@ def test_a_reading_that_takes_the_place_of_the_last_one_leaves_the_earlier_ones(
 def test_during_a_long_transaction_a_bounded_number_of_readings_is_kept() -> None:
     fence = Fence()
     for number in range(REMEMBERED + 1):
-        fence = look(fence, SnapshotReading(number, 3, 4 + number))
+        fence = advanced(fence, SnapshotReading(number, 3, 4 + number))
 
     assert 0 < len(fence.readings) <= REMEMBERED

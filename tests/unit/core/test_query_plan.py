@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from cdc_sync.core.findings import plan_indexes, plan_is_in_order, plan_schemas, plan_seeks
+from cdc_sync.core.findings import plan_is_in_order, plan_names, plan_seeks
 
 
 def a_scan(condition: str | None, index: str = "by_id", kind: str = "Index Scan") -> dict[str, Any]:
@@ -41,7 +41,10 @@ def test_a_condition_on_the_indexs_beginning_is_what_counts(
 
 
 def test_a_plan_names_its_indexes() -> None:
-    assert plan_indexes({"Node Type": "Append", "Plans": [a_scan(None, "one"), BITMAP, SEQ]}) == {"one", "by_id"}
+    assert plan_names({"Node Type": "Append", "Plans": [a_scan(None, "one"), BITMAP, SEQ]}, "Index Name") == [
+        "by_id",
+        "one",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -62,4 +65,6 @@ def test_order_comes_from_an_index_or_from_a_sort(plan: dict[str, Any], *, expec
 
 
 def test_a_verbose_plan_names_its_schemas() -> None:
-    assert plan_schemas({"Node Type": "Append", "Plans": [SEQ | {"Schema": "tenant_1"}, BITMAP]}) == {"tenant_1"}
+    assert plan_names({"Node Type": "Append", "Plans": [SEQ | {"Schema": "tenant_1"}, BITMAP]}, "Schema") == [
+        "tenant_1"
+    ]
