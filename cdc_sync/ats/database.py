@@ -36,7 +36,7 @@ SWEEPS_AT_ONCE = 2
 """Watches that sweep at once, at most: one long sweep does not hold up all others."""
 
 _REMEMBERED = 4
-"""Sessions of this daemon, its present one included, that may hold a lock."""
+"""Sessions of this daemon, its present one included, and of the former leader, that may hold a lock."""
 
 
 def wait_after(error: Exception, failures: int) -> float:
@@ -165,12 +165,13 @@ class Database:
         """
         session = sessions.locked
         before = await self.store.databases.begin_capture(watch, json.dumps(session.process._asdict()))
-        earlier = [*self._earlier]
         if before:
             former = json.loads(before)
-            earlier.append(Process(former["pid"], former["started"]))
+            process = Process(former["pid"], former["started"])
+            if process not in self._earlier:  # from now on the store has ours
+                self._earlier.append(process)
         try:
-            await session.lock(watch, *(each for each in earlier if each != session.process))
+            await session.lock(watch, *(each for each in self._earlier if each != session.process))
             yield
         finally:
             if not sessions.held.done():

@@ -11,7 +11,7 @@ from cdc_sync.ats.connection import Pool, asking, connected
 from cdc_sync.ats.errors import SourceError, refused_by_system
 from cdc_sync.ats.facts import schemas_of_tenants
 from cdc_sync.config import Config, Watch
-from cdc_sync.config.tenants import Tenant, databases_of, expanded, tenants_named
+from cdc_sync.config.tenants import Tenant, expanded, tenants_named
 
 _WITHIN = 10.0
 """Seconds."""
@@ -43,7 +43,7 @@ async def discover(
     asked = defaultdict[str, dict[str, Watch]](dict)
     unasked: dict[str, SourceError] = {}
     for name, template in config.templates.items():
-        for database in databases_of(config, template):
+        for database in config.databases_of(template):
             if template.tenants.schemas is not None:
                 asked[database][name] = template
             else:

@@ -15,7 +15,7 @@ from cdc_sync.ats.facts import Column, ServerFacts, asking_shortly, described, s
 from cdc_sync.config.meanings import is_personal, place_among
 from cdc_sync.core.identifiers import QualifiedName, usable, written
 
-_MOST_LABELS = 12
+_MOST_LABELS, _MOST_TABLES = 12, 5000
 _LANGUAGES = ("fr_FR", "en_US")
 
 
@@ -62,11 +62,12 @@ class Survey(ServerFacts):
     left_out: tuple[str, ...]
 
 
-async def survey(connection: Connection) -> Survey:
-    """Look at a database."""
+async def survey(connection: Connection, called: str = "") -> Survey:
+    """Look at a database: of very many tables at the first ones, and at those of this name."""
+    looking = {"kinds": list("rpvm"), "named": called.lower(), "most": _MOST_TABLES}
     async with asking_shortly(connection, "looking at the database's tables"):
         server = await server_facts(connection)
-        relations = await rows_of(connection, catalog("relations"), {"kinds": list("rpvm")})
+        relations = await rows_of(connection, catalog("relations"), looking)
         facts = await described(connection, [oid for oid, *_ in relations])
     tables: list[Table] = []
     left_out: list[str] = []

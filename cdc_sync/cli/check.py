@@ -262,14 +262,14 @@ async def _check_place(place: URL, patience: float, tell: Tell) -> None:
     try:
         async with asked as response:
             status, date = response.status, response.headers.get("Date", "")
-    except aiohttp.ClientError as error:
+    except (aiohttp.ClientError, UnicodeError) as error:  # no name of a host
         cause = error.__cause__ or error
         tell(_found("endpoint/failed", place=place, why=f"{type(cause).__name__}: {cause}"))
         return
     tell(_found(f"endpoint/{'unwell' if status >= _SERVER_ERROR else 'answered'}", place=place, status=status))
     try:
         theirs = from_datetime(parsedate_to_datetime(date))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return
     skew = clock_skew(theirs, before, wall_clock(), resolution=_SECOND)
     tell(check_clock("endpoint-clock", f"the clock of {place.host}", skew))

@@ -41,7 +41,7 @@ async def init(
     It takes what it is sure of. For the rest it lists the table's columns, and some labels of what may be the status.
     """
     async with connected(dsn) as connection:
-        seen = await survey(connection)
+        seen = await survey(connection, table or "")
         chosen, *others = _ranked(seen) if table is None else [_table_named(seen, table)]
         samples = await _samples(connection, seen, chosen)
     if seen.left_out:

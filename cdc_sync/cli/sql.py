@@ -221,6 +221,8 @@ async def verify(  # noqa: PLR0917 - typer's options
     target = partial(Target, context, dsn, database=database)
     watches: Mapping[str, Watch] = {}
     if expect == "absent":
+        if is_pattern(watch or ""):
+            raise misused("--expect absent takes one watch, or all without --watch")
         query = triggers.absent(watch)
     else:
         config = await target().selected(watch)
@@ -258,6 +260,8 @@ async def grants(  # noqa: PLR0917 - typer's options
     database: DatabaseOption = None,
 ) -> None:
     """The least privileges of the role that the daemon runs as."""
+    if revoke and watch is not None:
+        raise misused("only one of --watch and --revoke: other watches may need the same schemas and tables")
     target = Target(context, dsn, store=store, database=database)
     user = target.role(role)
     if store:

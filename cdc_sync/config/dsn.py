@@ -92,7 +92,7 @@ def encryption(check: str, name: str, dsn: str) -> Finding:
     far = [host for host in hosts if host and host[0] not in "/@" and not is_loopback(host)]
     is_encrypted = settings.get("sslmode", "prefer") not in {"disable", "allow", "prefer"}
     if not far or is_encrypted or settings.get("sslrootcert") == "system" or settings.get("gssencmode") == "require":
-        return Finding(check, "ok", f"{name} lets no connection beyond this machine go unencrypted")
+        return Finding(check, "ok", f"{name} names no server beyond this machine without encryption")
     message = f"{name} lets the connection to {', '.join(far)} go unencrypted: who is on the way may read the password"
     return Finding(check, "warning", message, _TO_ENCRYPT.format(name=name))
 

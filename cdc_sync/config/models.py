@@ -126,14 +126,20 @@ class Config(Section):
         first, *others = self.all_databases
         return ", ".join(self.all_databases) if others else place(self.dsn_of(first))
 
+    def databases_of(self, template: Watch) -> tuple[str, ...]:
+        """The databases that a template's tenants are in."""
+        named = template.tenants.databases or (template.database or next(iter(self.databases), ""),)
+        return tuple(name for name in self.all_databases if name in named or self.group_of(name) in named)
+
     def of_database(self, name: str) -> "Config":
-        """The configuration of one database's watches, with that database as `database` too."""
+        """The configuration of one database's watches and templates, with that database as `database` too."""
         if not self.databases:
             return self
         section = self.databases[name]
         watches = {watch: each for watch, each in self.watches.items() if self.database_name(watch) == name}
-        config = self.model_copy(update={"database": section, "databases": {name: section}})
-        return config.with_watches(watches)
+        config = self.model_copy(update={"database": section, "databases": {name: section}, "watches": watches})
+        config._templates = {each: of for each, of in self.templates.items() if name in self.databases_of(of)}  # noqa: SLF001
+        return config
 
     def reveal(self, text: str) -> str:
         """A text with its references replaced, as where the file was read.

@@ -40,16 +40,10 @@ def watch_name(template: str, tenant: Tenant) -> str:
     return f"{template}{SEPARATOR}{tenant.name}"
 
 
-def databases_of(config: Config, template: Watch) -> tuple[str, ...]:
-    """The databases of this configuration that a template's tenants are in; "" is the section `database`."""
-    named = template.tenants.databases or (template.database or next(iter(config.databases), ""),)
-    return tuple(name for name in config.all_databases if name in named or config.group_of(name) in named)
-
-
 def tenants_named(config: Config, names: Iterable[str]) -> dict[str, list[Tenant]]:
     """The tenants for whom watches of these names are made, by template; other names stand for none."""
     found: dict[str, list[Tenant]] = {template: [] for template in config.templates}
-    databases = {template: databases_of(config, watch) for template, watch in config.templates.items()}
+    databases = {template: config.databases_of(watch) for template, watch in config.templates.items()}
     for name in names:
         template, _, rest = name.partition(SEPARATOR)
         watch = config.templates.get(template)

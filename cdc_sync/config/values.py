@@ -88,9 +88,8 @@ class Section(pydantic.BaseModel):
         return f'unknown key; did you mean "{close[0]}"?' if close else "unknown key"
 
 
-def default(written: Any, **rules: Any) -> Any:
-    """A key's default as the file has it, and what else is known of the key."""
-    return Field(written, **rules)
+default: Callable[..., Any] = Field
+"""A key's default as the file has it, and what else is known of the key."""
 
 
 def must(hold: Callable[[Any], object], expected: str) -> AfterValidator:

@@ -7,12 +7,14 @@ from typing import cast
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
+from cdc_sync.cli import app
 from cdc_sync.cli.sql import Target
 from cdc_sync.config import Config, ConfigurationError, SqlColumn, parse
 from cdc_sync.config.models import account_of, accounts
 from cdc_sync.config.problems import SettingError
-from cdc_sync.config.tenants import Tenant, databases_of, expanded, tenants_named
+from cdc_sync.config.tenants import Tenant, expanded, tenants_named
 from cdc_sync.config.values import UNRESOLVED
 from cdc_sync.core.failures import OperationError
 
@@ -146,7 +148,7 @@ databases:
             + TEMPLATE.replace("table:", "database: one\n    table:", 1)
         ).databases
     )
-    assert databases_of(config, config.templates["applications"]) == ("one", "customer_1", "customer_2")
+    assert config.databases_of(config.templates["applications"]) == ("one", "customer_1", "customer_2")
     of_one, _ = expanded(config, {"applications": [Tenant("customer_2", "tenant_1")]}, lambda _: "a key")
     assert (
         of_one.all_databases[of_one.database_name("applications@customer_2.tenant_1")] == config.databases["customer_2"]
@@ -327,3 +329,18 @@ watches:
         "d@t2": "common",
         "d@t3": "common",
     }
+
+
+def test_a_database_has_the_templates_with_tenants_in_it_alone(tmp_path: Path) -> None:
+    """Nor is another one's template, here without depends_on, in the way of its scripts."""
+    mapped = "table: t, key: [id], columns: {application_id: a, job_id: j, created: c, status:"
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"{DATABASES}watches:\n"
+        f"  first: {{for_each: {{schemas: x%}}, database: one, {mapped} {{sql: upper(t.s)}}}}}}\n"
+        f"  second: {{for_each: {{databases: [two], schemas: x%}}, {mapped} s}}}}\n"
+    )
+    run = CliRunner().invoke(app, ["--config", str(file), "sql", "install", "--function", "--database", "two"])
+    assert run.exit_code == 0
+    assert "install_second$two" in run.stdout
+    assert "install_first" not in run.stdout

@@ -36,7 +36,7 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind::text = ANY (%(kinds)s) AND NOT c.relispartition
    AND n.nspname NOT IN ('information_schema', 'cdc_sync') AND n.nspname NOT LIKE 'pg\_%%'
- ORDER BY n.nspname, c.relname LIMIT 5000
+ ORDER BY strpos(%(named)s, lower(c.relname::text)) = 0, n.nspname, c.relname LIMIT %(most)s
 
 -- name: used_by_view
 -- The table's columns that the temporary view of an expression uses. A reference to a whole row (column 0) is no

@@ -232,6 +232,16 @@ def test_a_role_with_any_name(ats: Ats, tmp_path: Path) -> None:
         ats.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
+async def test_init_looks_at_the_named_table_however_many_there_are(
+    ats: Ats, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdc_sync.ats.survey._MOST_TABLES", 1)
+    ats.execute('CREATE TABLE public.aaa (id int); CREATE SCHEMA z; CREATE TABLE z."Applied" (id int)')
+    async with connected(database) as connection:
+        (table,) = (await survey(connection, 'z."Applied"')).tables
+    assert str(table.name) == 'z."Applied"'
+
+
 async def test_init_leaves_such_names_out(ats: Ats, database: str, tmp_path: Path) -> None:
     ats.execute('CREATE TABLE public."candidatures\n; DROP TABLE x; --" (id bigint PRIMARY KEY)')
     ats.execute('ALTER TABLE public.applications ADD "status\x1b[2J" text')

@@ -175,6 +175,16 @@ def test_a_pattern_means_some_of_them(command: Command, vendor: Ats) -> None:
     assert {row[-1] for row in wrong(vendor, configured())} == {"missing"}
 
 
+def test_one_watch_at_a_time_is_absent_and_rights_are_taken_back_together(command: Command, vendor: Ats) -> None:
+    """A pattern would be no watch's name, so nothing would be there; other watches need the same schemas."""
+    assert command("install", "--apply").output == "done\n"
+    absent = command("verify", "--expect", "absent", "--apply", "--watch", "customers@tenant_%")
+    assert (absent.exit_code, absent.stdout) == (2, "")
+    assert command("verify", "--expect", "absent", "--apply", "--watch", "customers@tenant_1").exit_code == 1
+    revoked = command("grants", "--revoke", "--role", "cdc_sync", "--watch", "customers@tenant_1")
+    assert (revoked.exit_code, revoked.stdout) == (2, "")
+
+
 def test_a_tenant_that_is_named_is_not_looked_for(tmp_path: Path) -> None:
     config = tmp_path / "cdc-sync.yaml"
     config.write_text(_document("postgresql://nobody@127.0.0.1:1/nothing"))

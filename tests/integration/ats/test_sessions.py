@@ -566,6 +566,32 @@ async def test_a_session_of_our_own_gives_way(database: str, ats: Ats) -> None:
             assert last.process != before
 
 
+async def test_a_former_leaders_session_gives_way_also_if_the_first_try_is_cut_off(
+    database: str, ats: Ats, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, former = Database(a_config(database), "", store), LastSession()
+    async with session(database, "applications", former):  # and its process is frozen
+        assert former.process is not None
+        captured_by = [json.dumps(former.process._asdict())]
+
+        async def begin_capture(_: object, watch: str, process: str) -> str:  # as a shared store does
+            captured_by.append(process)
+            return captured_by[-2]
+
+        monkeypatch.setattr(type(store.databases), "begin_capture", begin_capture)
+
+        async def cut_off() -> None:
+            async with shared.sessions("applications") as sessions:
+                end_sessions(ats, "pid = %s", [sessions.locked.process.pid])
+                async with shared.turn("applications", sessions):
+                    pass
+
+        with pytest.raises(SourceError):
+            await cut_off()
+        async with shared.sessions("applications") as sessions, shared.turn("applications", sessions):
+            assert one(ats, HELD) == 1
+
+
 async def held_by(dsn: str) -> str:
     with pytest.raises(SourceError) as refused:
         async with session(dsn, "applications"):
