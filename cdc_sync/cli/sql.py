@@ -239,10 +239,10 @@ async def verify(  # noqa: PLR0917 - typer's options
         return
     async with connected(dsn or target().connection()) as connection:
         seen = await triggers.verified(connection, query)
-    # Of many watches only problems.
-    shown = [each for each in seen if each.state != "ok"] if len(watches) > MOST_LISTED else seen
+    wrong = [each for each in seen if each.state != "ok"]
+    shown = wrong if len(watches) > MOST_LISTED else seen
     print_text("verified", seen=shown, expect=expect, watch=watch, others=len(seen) - len(shown))
-    if any(each.state != "ok" for each in seen):
+    if wrong:
         raise typer.Exit(1)
 
 
