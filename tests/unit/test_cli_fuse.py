@@ -14,8 +14,7 @@ from support.builders import a_batch, an_observation, some_rules
 from typer.testing import CliRunner, Result
 
 from cdc_sync.cli import app, operator
-from cdc_sync.cli.asking import Asking
-from cdc_sync.store import Store, acts
+from cdc_sync.store import Store
 from cdc_sync.store.sqlite.driver import SqliteDriver
 
 WATCH = "applications"
@@ -51,20 +50,6 @@ def decide(tmp_path: Path) -> Callable[..., Result]:
     return lambda *arguments: CliRunner().invoke(app, ["--config", str(config), "fuse", *arguments])
 
 
-@pytest.mark.parametrize("action", ["release", "discard"])
-def test_what_means_something_else_at_the_answer_is_left(
-    decide: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
-) -> None:
-    monkeypatch.setattr(
-        operator, "confirm", lambda *_, **__: hold(tmp_path / "state.db", an_observation("h2", "hired"))
-    )
-
-    answered = decide(action)
-    named = decide(action, "--yes", "--transition", "(new) -> hired")
-
-    assert answered.stdout == named.stdout == f"1 {action.removesuffix('e')}ed\n"
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -96,22 +81,6 @@ def test_no_session_with_the_store_waits_for_the_answer(
     CliRunner().invoke(app, ["--config", str(tmp_path / "config.yaml"), *command])
 
     assert seen == [[]]
-
-
-def test_what_is_held_after_the_look_is_left(
-    decide: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert decide("release", "--yes").stdout == "2 released\n"
-
-    ask = Asking.ask
-
-    async def late(asked: Asking, request: acts.Request[Any]) -> Any:
-        hold(tmp_path / "state.db", an_observation("h3"))
-        return await ask(asked, request)
-
-    monkeypatch.setattr(Asking, "ask", late)
-
-    assert decide("release", "--yes").stdout == "0 released\n"
 
 
 @pytest.mark.usefixtures("decide")

@@ -33,8 +33,6 @@ from cdc_sync.daemon.chores import Tenants, save_conditions
 from cdc_sync.daemon.leading import Leading
 from cdc_sync.daemon.process import unless
 from cdc_sync.daemon.running import Daemon
-from cdc_sync.delivery.client import Client
-from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.event_loop import end
 
 
@@ -104,37 +102,6 @@ async def test_a_failure_beside_the_lead_ends_the_process(monkeypatch: pytest.Mo
             await Daemon(process, lambda: process.config, lambda _: None).run()
 
     assert [type(each) for each in failed.value.exceptions] == [UnforeseenError]
-
-
-async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of_the_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A refusal counts if it was of the credentials that the sender has: they must be those of the client."""
-    turns = dict[str, int]()
-    turn = 0
-
-    def used(self: Client, accounts: Mapping[str, Mapping[str, str]]) -> None:
-        turns["client"] = turn
-        use_client(self, accounts)
-
-    use_client = Client.use
-    monkeypatch.setattr(Client, "use", used)
-    config = a_config({"hellowork.headers": {"X-Api-Key": "new"}})
-    async with a_lead(a_process(a_config(), lambda _: None)) as leading:
-        use = leading.sender.use
-
-        def set_up(settings: SenderSettings) -> None:
-            turns["sender"] = turn
-            use(settings)
-
-        monkeypatch.setattr(leading.sender, "use", set_up)
-        using = asyncio.create_task(leading._use(config))
-        while not using.done():
-            turn += 1
-            await asyncio.sleep(0)
-        await using
-
-    assert turns["client"] == turns["sender"]
 
 
 async def test_a_condition_that_could_not_be_saved_is_saved_though_no_event_follows(
@@ -218,28 +185,3 @@ async def test_the_signal_that_ends_the_daemon_ends_a_look(monkeypatch: pytest.M
 
     async with asyncio.timeout(10):
         assert await unless(stopping, Tenants(a_process(config, print)).look(config, ())) is None
-
-
-async def test_a_lead_ends_during_a_look_when_a_part_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And without an answer to the look."""
-
-    async def look(*_: object) -> Discovery:
-        looked.set()
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError
-
-    async def fail(*_: object) -> None:
-        await looked.wait()
-        raise UnforeseenError
-
-    looked = asyncio.Event()
-    monkeypatch.setattr(chores, "discover", look)
-    monkeypatch.setattr(chores, "LOOK_FOR_TENANTS", 0.0)
-    monkeypatch.setattr(chores.Pulse, "look", fail)
-    config = with_template(one="a")
-    process = a_process(config, print)
-    async with a_lead(process) as leading, asyncio.timeout(10):
-        with pytest.raises(BaseExceptionGroup) as failed:
-            await leading.work()
-
-    assert [type(each) for each in failed.value.exceptions] == [UnforeseenError]
