@@ -41,12 +41,15 @@ class Elsewhere(NamedTuple):
 class OtherWatches:
     """The configured watches, each of which may have rows of another one's account.
 
+    Another configuration may be used while a method waits: each answers of the watches that there were at its begin.
+
     Attributes:
         databases: by name; all watches share them.
     """
 
     def __init__(self, config: Config, store: Store) -> None:
         self.databases = {name: Database(config, name, store) for name in config.all_databases}
+        self._store = store
         self._running: dict[str, tuple[Reader, asyncio.Event]] = {}
         self.use(config)
 
@@ -73,15 +76,16 @@ class OtherWatches:
             SourceError: one cannot be asked; the message names it.
             StoreError: the store cannot be used.
         """
+        config, accounts_then = self._config, self._account_of
         heirs: dict[str, Found] = {}
         unseen: dict[str, Found] = {}
         unreported: dict[str, Found] = {}
         hidden_by: frozenset[Hiding] = frozenset()
         for name in self.of(watch):
-            read, rules = await self._ask(name, accounts), watch_rules(self._config, name)
+            read, rules = await self._ask(config, name, accounts), watch_rules(config, name)
             hidden_by |= read.hidden_by
-            alive = _alive(read, accounts, self._account_of[name])
-            known = await self.database_of(name).store.capture.known(name, list(alive)) if alive else {}
+            alive = _alive(read, accounts, accounts_then[name])
+            known = await self._store.capture.known(name, list(alive)) if alive else {}
             # The watch has no record of the others, or only one of a row that is out of scope.
             recorded = {id_ for id_, of in known.items() if of.in_scope}
             heirs |= dict.fromkeys(recorded, Heir(name))
@@ -116,26 +120,28 @@ class OtherWatches:
             SourceError: the table cannot be read.
             StoreError: the store cannot be used, or the database is not the store's.
         """
-        if name not in self._config.watches:
+        config = self._config
+        if name not in config.watches:
             return application_ids
-        known = await self.database_of(name).store.capture.known(name, list(application_ids))
+        known = await self._store.capture.known(name, list(application_ids))
         alive = [id_ for id_, of in known.items() if of.latest is not None and not of.latest.deleted]
         if not alive:
             return set()
-        found = by_application((await self._read_apart(name, alive)).rows, alive)
+        found = by_application((await self._read_apart(config, name, alive)).rows, alive)
         return set(alive) - {id_ for id_, rows in found.items() if any(not row.deleted for row in rows)}
 
     async def with_row(self, name: str, application_ids: Collection[str]) -> Collection[str]:
         """Those of which the table has a row, also one that is marked as deleted or out of scope; else as above."""
-        if name not in self._config.watches:
+        config = self._config
+        if name not in config.watches:
             return application_ids
-        return set(by_application((await self._read_apart(name, application_ids)).rows, application_ids))
+        return set(by_application((await self._read_apart(config, name, application_ids)).rows, application_ids))
 
-    async def _ask(self, name: str, application_ids: Collection[str]) -> Read:
+    async def _ask(self, config: Config, name: str, application_ids: Collection[str]) -> Read:
         try:
             if name in self._running:
                 return await self._running[name][0].by_application(application_ids)
-            return await self._read_apart(name, application_ids)
+            return await self._read_apart(config, name, application_ids)
         except (SourceError, AnotherDatabaseError) as error:
             reason = coded(
                 "unread-elsewhere",
@@ -146,10 +152,10 @@ class OtherWatches:
             )
             raise SourceError(error.code, reason) from error
 
-    async def _read_apart(self, name: str, application_ids: Collection[str]) -> Read:
+    async def _read_apart(self, config: Config, name: str, application_ids: Collection[str]) -> Read:
         """The rows of these applications in a watch's table, read without its capture."""
-        async with self.database_of(name).sessions(name) as sessions:
-            reader = Reader(sessions.pool, await prepared(sessions.pool, self._config.watches[name]))
+        async with self.databases[config.database_name(name)].sessions(name) as sessions:
+            reader = Reader(sessions.pool, await prepared(sessions.pool, config.watches[name]))
             return await reader.by_application(application_ids)
 
 
