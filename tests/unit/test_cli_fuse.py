@@ -1,7 +1,6 @@
 """What `fuse show` reads, and what `fuse release` and `discard` do."""
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 from support.builders import a_batch, an_observation, some_rules
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from cdc_sync.cli import app, operator
 from cdc_sync.store import Store
@@ -42,12 +41,11 @@ def hold(path: Path, *observations: Any, watch: str = WATCH) -> None:
 
 
 @pytest.fixture
-def decide(tmp_path: Path) -> Callable[..., Result]:
-    """Decide about what is held: `h1` and `h2` of the watch."""
+def _held(tmp_path: Path) -> None:
+    """`h1` and `h2` of the watch are held."""
     path = tmp_path / "state.db"
-    (config := tmp_path / "config.yaml").write_text(CONFIG.replace("PATH", str(path)))
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("PATH", str(path)))
     hold(path, an_observation("h1"), an_observation("h2"))
-    return lambda *arguments: CliRunner().invoke(app, ["--config", str(config), "fuse", *arguments])
 
 
 @pytest.mark.parametrize(
@@ -63,7 +61,7 @@ def decide(tmp_path: Path) -> Callable[..., Result]:
     ],
     ids=" ".join,
 )
-@pytest.mark.usefixtures("decide")
+@pytest.mark.usefixtures("_held")
 def test_no_session_with_the_store_waits_for_the_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
@@ -83,7 +81,7 @@ def test_no_session_with_the_store_waits_for_the_answer(
     assert seen == [[]]
 
 
-@pytest.mark.usefixtures("decide")
+@pytest.mark.usefixtures("_held")
 def test_a_pattern_names_no_watch_to_forget(tmp_path: Path) -> None:
     hold(tmp_path / "state.db", an_observation("h1"), watch="former")
 

@@ -158,11 +158,6 @@ class TestFormatByItself:
 
         assert line.startswith("<6>event=")
 
-    def test_into_a_file_or_a_pipe(self, written: Written) -> None:
-        (line,) = written.lines("auto", StoreRecovered())
-
-        assert json.loads(line)["event"] == "the store can be written again"
-
     def test_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         master, slave = os.openpty()
         with open(master, "rb", buffering=0) as screen, open(slave, "w", encoding="utf-8") as terminal:  # noqa: PTH123 - descriptors

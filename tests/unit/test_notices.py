@@ -163,7 +163,7 @@ class TestReceivers:
         await eventually(has_ended, "the end of the command and of what it started", within=10)
 
     async def test_that_hang_beside_another_that_gets_its_message(self, webhook: Webhook) -> None:
-        told = Told(within=1.0, command=["sleep", "600"], url=webhook.url)
+        told = Told(within=3.0, command=["sleep", "600"], url=webhook.url)
         await told.look(**{WATCH: WatchCounts(held=1)})
 
         assert len(webhook.messages) == 1

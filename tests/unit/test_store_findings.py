@@ -7,7 +7,6 @@ import pytest
 
 from cdc_sync.cli.check import check_files, logged
 from cdc_sync.core.events import TenantRefused, WatchUnconfigured
-from cdc_sync.core.findings import found
 
 
 def test_what_the_daemon_logs_is_a_finding_with_its_last_sentence_as_the_remedy() -> None:
@@ -34,12 +33,3 @@ def test_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, state
     assert (found.check, found.state) == ("store-space", state)
     assert f"{free // 2**20:,} MiB free" in found.message
     assert (found.remedy is None) == (state == "ok")
-
-
-def test_a_text_has_the_facts_put_in_and_a_remedy_made_for_the_case_wins() -> None:
-    texts = {"disk": {"full": {"failed": "{watch}: no space on {disk}", "remedy": "df {disk}"}}}
-
-    finding = found(texts, "disk/full", watch="w", disk="/srv")
-    assert (finding.check, finding.state, finding.message) == ("disk", "failed", "w: no space on /srv")
-    assert (finding.remedy, finding.watch) == ("df /srv", "w")
-    assert found(texts, "disk/full", "buy one", disk="/srv").remedy == "buy one"

@@ -8,7 +8,3 @@ def test_fields_that_another_version_wrote_are_left_out() -> None:
     assert health_from('{"mode": "open", "failures": 5, "until": 1, "reason": "HTTP 503", "turn": 4}') == Health(
         "open", 5, 1, "HTTP 503"
     )
-
-
-def test_fields_that_another_version_did_not_know_have_their_defaults() -> None:
-    assert health_from('{"mode": "throttled"}') == Health("throttled")
