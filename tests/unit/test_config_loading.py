@@ -84,9 +84,7 @@ def test_an_unknown_key_comes_with_the_one_that_was_meant(text: str, path: str, 
     [("hellowork: {accounts: acme}", "expected a section with keys"), ("    related: candidates", "expected a list")],
 )
 def test_another_kind_of_value_is_named_in_the_words_of_yaml(text: str, expected: str) -> None:
-    (problem,) = problems_of(f"{LEAST}{text}\n")
-
-    assert problem.message == expected
+    assert [problem.message for problem in problems_of(f"{LEAST}{text}\n")] == [expected]
 
 
 def test_a_key_without_meaning_is_accepted_with_a_warning() -> None:
