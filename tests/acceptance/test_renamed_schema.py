@@ -48,7 +48,7 @@ def terminal(vendor: Installation, tmp_path_factory: pytest.TempPathFactory) -> 
     variables = {**vendor.variables, "CDC_SYNC_CONFIG": str(vendor.config)}
     folder = tmp_path_factory.mktemp("desk")  # a terminal's variables are in it
     path = [a_command(folder / "bin"), server_binaries().folder]
-    return Terminal(folder, variables, path=path, put={"-d ats": f"-d '{vendor.dsn}'"})
+    return Terminal(folder, variables, path=path, put={"sudo ": "", "-d ats": f"-d '{vendor.dsn}'"})
 
 
 def follow(terminal: Terminal, block: list[str]) -> str:

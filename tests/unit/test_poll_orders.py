@@ -115,12 +115,11 @@ class Intake:
     def observe(self, _: object) -> None:
         """Whoever listens learns nothing about rows."""
 
-    rules = types.SimpleNamespace(watch="applications")
+    name = "applications"
     watched = None
     seen = types.SimpleNamespace(setup=None)
     sessions = types.SimpleNamespace(pool=None, lookout=Lookout())
     parts = types.SimpleNamespace(
-        name="applications",
         steps=Steps(look_every=0.0, place_every=0.0),
         watch=types.SimpleNamespace(
             table="", capture=types.SimpleNamespace(poll_interval=timedelta(seconds=2), watermark="stamp")

@@ -13,6 +13,7 @@ import pytest
 from support.builders import NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 from support.looking import Admin, admin_server
 
+from cdc_sync.ats.beginning import BaselinePosition
 from cdc_sync.config import Config
 from cdc_sync.core.batch import Resolved
 from cdc_sync.core.conditions import starting
@@ -41,7 +42,7 @@ def with_watches(config: Config, watches: tuple[str, ...]) -> Config:
 
 async def fill(admin: Admin, watches: tuple[str, ...]) -> None:
     """Let each watch know an application."""
-    done = {"baseline": json.dumps({"done": True, "known": 1})}
+    done = {"baseline": BaselinePosition(done=True, rows=1).to_text()}
     await asyncio.gather(
         *(
             admin.store.capture.apply(some_rules(watch), a_baseline(an_observation(f"hw-{n}"))._replace(positions=done))
