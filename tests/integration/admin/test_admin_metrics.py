@@ -89,7 +89,7 @@ def test_every_cause_that_sweeps_count_begins_at_0() -> None:
     decisions: list[Decision] = [Enqueue(frozenset(get_args(Kind))), "adopt", "cancel"]
 
     assert {*CAUSES} == {cause for decision in decisions for cause in _causes(decision)} | {"gone", ASKED_FOR}
-    assert set(CAUSES) <= set(re.findall(r"`(\w+)`", (DOCS / "operations.md").read_text(encoding="utf-8")))
+    assert set(CAUSES) <= set(re.findall(r"`(\w+)`", (DOCS / "metrics.md").read_text(encoding="utf-8")))
 
 
 async def test_what_waits(admin: Admin) -> None:
