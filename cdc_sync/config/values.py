@@ -184,8 +184,9 @@ class References(NamedTuple):
         file = self.folder / re.sub(r"\$\{([^{}]*)\}", lambda match: self._variable(match[1]), written)
         try:
             text = read_text(file)
-        except OSError as error:
-            raise SettingError(f"cannot read {written}: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # a path may have a NUL
+            why = error.strerror if isinstance(error, OSError) else error
+            raise SettingError(f"cannot read {written}: {why}") from None
         # One newline, which editors and `echo` add; a second is content.
         return re.sub(r"\r?\n\Z", "", text)
 

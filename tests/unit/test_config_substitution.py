@@ -99,3 +99,9 @@ def test_the_value_behind_a_reference_is_never_shown() -> None:
         a_config({"hellowork.timeout": "${S}", "watches.applications.timezone": "${S}"}, {"S": "hunter2"})
     assert "hunter2" not in str(raised.value)
     assert len(raised.value.problems) == 2
+
+
+@pytest.mark.parametrize("name", ["missing", "a\0b", "\ud800"])
+def test_a_file_that_cannot_be_read_is_an_error(name: str) -> None:
+    _, (error,) = substitute(f"${{file:/{name}}}", ENVIRON, Path())
+    assert str(error).startswith("cannot read /")
