@@ -61,15 +61,19 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mix the acceptance tests, most of which wait, with the others, file by file; tests of minutes come first."""
-    files: dict[str, dict[Path, int]] = {}
+    """Mix the acceptance tests, most of which wait, one by one with the others' files; tests of minutes come first."""
+    folders: dict[str, dict[Path | str, int]] = {}
+
+    def unit_of(item: pytest.Item) -> Path | str:
+        return item.nodeid if _folder_of(item) == "acceptance" else item.path
+
     for item in items:
-        of_folder = files.setdefault(_folder_of(item), {})
-        of_folder.setdefault(item.path, len(of_folder))
+        of_folder = folders.setdefault(_folder_of(item), {})
+        of_folder.setdefault(unit_of(item), len(of_folder))
 
     def place(item: pytest.Item) -> tuple[bool, float]:
-        limit, of_folder = item.get_closest_marker("timeout"), files[_folder_of(item)]
-        return limit is None or limit.args[0] < _MINUTES, of_folder[item.path] / len(of_folder)
+        limit, of_folder = item.get_closest_marker("timeout"), folders[_folder_of(item)]
+        return limit is None or limit.args[0] < _MINUTES, of_folder[unit_of(item)] / len(of_folder)
 
     items.sort(key=place)
 

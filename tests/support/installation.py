@@ -26,6 +26,7 @@ from support import connections, install_script
 from support.daemon_process import COMMAND, DaemonProcess, Finished, free_port, is_listened_on, run_to_end
 from support.hellowork_server import HelloWork
 from support.sessions import Ats
+from support.waiting import wait_until
 
 PASSWORD = "planted-password-5f1d"
 API_KEY = "planted-api-key-93ab"
@@ -287,7 +288,8 @@ class Installation:
 
         What anybody wrote is in the folder, but for the output of commands.
         """
-        assert not [process.info["cmdline"] for process in _processes() if str(self.folder) in process.info["cmdline"]]
+        # What a container's end kills may last for a moment.
+        wait_until(lambda: not any(str(self.folder) in line for line in _command_lines()), "the end of all that ran")
         for daemon in self._daemons:
             assert not is_listened_on(daemon.admin_port)
             assert "Traceback" not in daemon.logged
@@ -385,7 +387,7 @@ def _value(value: Any) -> sql.Composable:
     return value if isinstance(value, sql.Composable) else sql.Literal(value)
 
 
-def _processes() -> Iterator[psutil.Process]:
+def _command_lines() -> Iterator[str]:
+    """Of every process."""
     for process in psutil.process_iter(["cmdline"]):
-        process.info["cmdline"] = " ".join(process.info["cmdline"] or ())
-        yield process
+        yield " ".join(process.info["cmdline"] or ())
