@@ -338,7 +338,8 @@ class Lookout:
         """Find out the watches' states."""
         named = [(one.name, relation.schema, relation.name) for one in whom for relation in one.relations]
         parameters = arrays(("watches", "schemas", "names"), named)
-        found: dict[str, str] = dict(await self._pool.fetch(_ASKING, _SQL["states"], parameters))
+        asking = partial(rows_of, query=_SQL["states"], parameters=parameters, prepare=True)
+        found: dict[str, str] = dict(await self._pool.ask(_ASKING, asking))
         for one in whom:
             if one.state != found.get(one.name):
                 one.state = found.get(one.name)

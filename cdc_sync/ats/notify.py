@@ -166,11 +166,11 @@ class NotifyCapture(Capture):
 
     async def was_worked_before(self) -> bool:
         """See `Capture`."""
-        if not self.installed.has_log:
-            return False
         # Neither the bell nor the log shows for whom it was: it counts for the first watch of a store only.
+        if not self.installed.has_log or await self.parts.store.driver.value("captured_any"):
+            return False
         ((worked,),) = await self.pool.fetch("looking for an earlier daemon's work", _SQL["worked_before"])
-        return bool(worked) and not await self.parts.store.report.counts()
+        return bool(worked)
 
     async def jobs(self) -> Jobs:
         """See `Capture`."""

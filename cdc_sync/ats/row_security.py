@@ -36,7 +36,7 @@ class Hiding(NamedTuple):
 
 async def hiding(connection: Connection) -> tuple[Hiding, ...]:
     """The tables with policies that may have hidden rows from this open transaction."""
-    found = await rows_of(connection, catalog("hiding"))
+    found = await rows_of(connection, catalog("hiding"), prepare=True)
     return tuple(Hiding(table, role, tuple(restrictive)) for table, role, restrictive in found)
 
 

@@ -62,6 +62,7 @@ SELECT wanted.template, n.nspname::text
    AND n.nspname NOT IN ('information_schema', 'cdc_sync') AND n.nspname NOT LIKE 'pg\_%%'
 
 -- name: tables
+-- The list is in a SELECT, so that the planner makes one plan for any number, and keeps it.
 -- Of each table its unique indexes, the primary one first, and its columns; `virtual` ones are generated when they are read.
 -- `base`: a domain is followed down to its base type, since arrays of domains exist since PostgreSQL 11 only.
 -- `operators`: the `=` of the type's default B-tree. Types without one of their own (varchar, enums, arrays) use PostgreSQL's.
@@ -70,7 +71,7 @@ SELECT wanted.template, n.nspname::text
 WITH RECURSIVE base (relation, number, name, mandatory, virtual, type, typmod) AS (
     SELECT a.attrelid, a.attnum, a.attname, a.attnotnull,
            coalesce(to_jsonb(a) ->> 'attgenerated' = 'v', false), a.atttypid, a.atttypmod
-      FROM pg_attribute a WHERE a.attrelid = ANY (%(tables)s) AND a.attnum > 0 AND NOT a.attisdropped
+      FROM pg_attribute a WHERE a.attrelid = ANY (ARRAY(SELECT unnest(%(tables)s::oid[]))) AND a.attnum > 0 AND NOT a.attisdropped
     UNION ALL
     SELECT b.relation, b.number, b.name, b.mandatory, b.virtual, t.typbasetype, t.typtypmod
       FROM base b JOIN pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
@@ -91,7 +92,7 @@ WITH RECURSIVE base (relation, number, name, mandatory, virtual, type, typmod) A
           FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS part (number, position)
           JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = part.number
          WHERE part.position <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)) parts
-     WHERE i.indrelid = ANY (%(tables)s) AND i.indisvalid AND parts.names IS NOT NULL
+     WHERE i.indrelid = ANY (ARRAY(SELECT unnest(%(tables)s::oid[]))) AND i.indisvalid AND parts.names IS NOT NULL
        AND i.indisunique AND i.indpred IS NULL AND 0 < ALL (i.indkey::int2[])
 ), referring (relation, name, reference) AS (
     SELECT DISTINCT ON (f.conrelid, own.attname)
@@ -100,7 +101,7 @@ WITH RECURSIVE base (relation, number, name, mandatory, virtual, type, typmod) A
       JOIN pg_class c ON c.oid = f.confrelid JOIN pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_attribute own ON own.attrelid = f.conrelid AND own.attnum = f.conkey[1]
       JOIN pg_attribute other ON other.attrelid = f.confrelid AND other.attnum = f.confkey[1]
-     WHERE f.contype = 'f' AND f.conrelid = ANY (%(tables)s) AND cardinality(f.conkey) = 1
+     WHERE f.contype = 'f' AND f.conrelid = ANY (ARRAY(SELECT unnest(%(tables)s::oid[]))) AND cardinality(f.conkey) = 1
 )
 SELECT relation, json_build_array(
            (SELECT coalesce(json_agg(i.names ORDER BY NOT i.is_primary, i.index), '[]')

@@ -431,6 +431,9 @@ SELECT o.application_id, o.state,
   FROM @outbox o WHERE o.watch = :watch AND o.application_id > :after
  ORDER BY o.application_id LIMIT :limit;
 
+-- name: captured_any
+SELECT EXISTS (SELECT 1 FROM @position);
+
 -- name: known_of
 SELECT known FROM @watch WHERE name = :watch;
 
