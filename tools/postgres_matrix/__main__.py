@@ -19,10 +19,9 @@ _CACHE = _ROOT / "build" / "postgresql"
 _PACKAGE = "@embedded-postgres/linux-" + {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), "unknown")
 _QUIETLY = ("--no-save", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 
-_FIXTURE = "tests/integration/test_database_fixture.py"
 _OF_SQL = "any_schema changes check planted_names recruitment_days row_security standby tenants physical_copies"
 # SQL that versions may understand differently, and each shape of a schema once: short enough for every change.
-_SUITE = ["tests/integration/ats", _FIXTURE, *(f"tests/acceptance/test_{name}.py" for name in _OF_SQL.split())]
+_SUITE = ["tests/integration/ats", *(f"tests/acceptance/test_{name}.py" for name in _OF_SQL.split())]
 
 
 def main() -> int:
