@@ -53,6 +53,13 @@ class Poll:
         return self.server.committed - self.seen
 
 
+def test_a_transaction_holds_the_fence_until_it_has_ended() -> None:
+    fence = advanced(Fence(), SnapshotReading(instant=10, xmin=4, xmax=5))
+    fence = advanced(fence, SnapshotReading(instant=20, xmin=4, xmax=6))
+    assert fence.instant is None
+    assert advanced(fence, SnapshotReading(instant=30, xmin=5, xmax=7)).instant == 10
+
+
 @pytest.mark.exhaustive
 def test_a_transaction_that_is_open_for_long_costs_bounded_memory_and_little_reading_afterwards() -> None:
     server = ServerModel(clock=0)
