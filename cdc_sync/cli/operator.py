@@ -54,7 +54,7 @@ dead_letters = typer.Typer(
 )
 
 EndpointArgument = Annotated[
-    str | None, typer.Argument(metavar="[ENDPOINT]", help="As `status` shows it. [default: all]", show_default=False)
+    str | None, typer.Argument(metavar="[ENDPOINT]", help="As in `status --json`. [default: all]", show_default=False)
 ]
 IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="APPLICATION_ID…", show_default=False)]
 

@@ -149,9 +149,9 @@ class HelloWork(Section):
             and is retried. The default is well beyond any healthy reply.
         concurrency: How many calls may be under way at the same time, 1 to 1000; for one application never more than
             one. At 100 ms a call the default is 160 calls a second.
-        rate_limit: How many calls may be started per second at most; decimals are allowed (0.5 is a call every two
-            seconds). Null: no limit beside `concurrency`, since HelloWork documents none. A reply that asks to slow
-            down is obeyed in any case.
+        rate_limit: How many calls may be started per second to each endpoint (an origin and an account); decimals are
+            allowed (0.5 is a call every two seconds). Null: no limit beside `concurrency`, since HelloWork documents
+            none. A reply that asks to slow down is obeyed in any case.
         retry: When a failed call is made again, and when it is given up.
         not_found_retry: How long a call that HelloWork answers with 404 is retried before it becomes a dead letter:
             HelloWork may not have registered the application yet. 0 gives up at once.
@@ -179,9 +179,9 @@ class State(Section):
             `sqlite`, one file on this host, which needs nothing else; `postgres`, for daemons on several hosts, of
             which one works and the others stand by. What it holds leads to persons: see
             docs/personal-data.md.
-        path: The file of backend sqlite; its folder must be writable, since two more files are beside it. The systemd
-            unit sets up the default's folder. Write the whole path: a relative one begins a new store in another
-            folder.
+        path: The file of backend sqlite; its folder must be writable, since three more files are beside it. The
+            systemd unit sets up the default's folder. Write the whole path: a relative one begins a new store in
+            another folder.
         dsn: The database of backend postgres: a libpq connection string to the server itself, since a pooler is
             refused; the encoding there must be UTF8. Null: the ATS's database, in the schema cdc_sync. Required if
             there are several. `cdc-sync sql install --store` and `sql grants --store` print what the DBA runs.

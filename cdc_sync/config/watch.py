@@ -273,10 +273,10 @@ class Fuse(Section):
     """How many changes at once pass without a person.
 
     Attributes:
-        max_changes: How many new calls of a watch pass within `window`, 1 or more. No team of recruiters reaches the
-            default in ten minutes.
+        max_changes: How many new calls of a watch pass at once, 1 or more. No team of recruiters reaches the default in
+            ten minutes.
         max_deletions: As max_changes, for deletions alone. Fewer by default, since they cannot be taken back.
-        window: The time over which the two are counted.
+        window: The time over which a full count of the two drains, evenly.
     """
 
     max_changes: int = Field(default=1000, ge=1, lt=2**63)
