@@ -261,9 +261,10 @@ async def _switch(context: typer.Context, endpoint: str | None, kind: type[acts.
     """Pause or resume; returns what is paused then."""
     async with asking(configured(context), str(context.info_name), endpoint) as asked:
         delivery = asked.store.delivery
-        if endpoint and not await delivery.has_endpoint(endpoint):
+        # An empty one may come from a script's variable.
+        if endpoint is not None and not (endpoint and await delivery.has_endpoint(endpoint)):
             there = ", ".join(await delivery.endpoints()) or "(none yet)"
-            raise misused(f"nothing is sent to {endpoint}: name one of {there}")
+            raise misused(f"nothing is sent to {endpoint!r}: name one of {there}")
         left = await asked.ask(kind(endpoint or ALL_ENDPOINTS, asked.by))
     say(f"sending {f'to {endpoint} ' if endpoint else ''}is {done}")
     return left
