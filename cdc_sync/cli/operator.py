@@ -32,6 +32,7 @@ from cdc_sync.cli.context import (
     print_json,
     say,
     the_database,
+    with_tenants,
     writing,
 )
 from cdc_sync.config.models import accounts
@@ -315,7 +316,7 @@ async def forget(
         raise misused("it is for --application", "--watch")
     # Without the tenants that only the store knows.
     config = configured(context)
-    if account in accounts(config):
+    if account is not None and account in accounts(await with_tenants(config)):
         raise misused(f"the account {account} is configured: {_TAKE_OUT}")
     if watch is not None and (watch in config.watches or await has_tenant(config, watch)):
         raise misused(f"the watch {watch} is configured, or its tenant is there: {_TAKE_OUT}")
