@@ -26,13 +26,12 @@ from cdc_sync.cli.context import (
     chosen,
     configured,
     confirm,
-    has_tenant,
+    discovered,
     misused,
     opened,
     print_json,
     say,
     the_database,
-    with_tenants,
     writing,
 )
 from cdc_sync.config.models import accounts
@@ -314,12 +313,13 @@ async def forget(
         raise misused("name a watch, an account by --account, or an application by --application")
     if within is not None and application is None:
         raise misused("it is for --application", "--watch")
-    # Without the tenants that only the store knows.
-    config = configured(context)
-    if account is not None and account in accounts(await with_tenants(config)):
-        raise misused(f"the account {account} is configured: {_TAKE_OUT}")
-    if watch is not None and (watch in config.watches or await has_tenant(config, watch)):
-        raise misused(f"the watch {watch} is configured, or its tenant is there: {_TAKE_OUT}")
+    if application is None:
+        # Without the tenants that only the store knows.
+        there = await discovered(configured(context))
+        if account in accounts(there.config):
+            raise misused(f"the account {account} is configured: {_TAKE_OUT}")
+        if watch in {*there.config.watches, *there.refused}:
+            raise misused(f"the watch {watch} is configured, or its tenant is there: {_TAKE_OUT}")
     if application is not None:
         found = await _forget_application(context, application, within, yes=yes)
     elif account is not None:
