@@ -77,20 +77,21 @@ class Notices:
         return {**kept, **of_conditions(conditions), **of_counts(counts or {})}
 
     async def _send(self, receiver: Notify, body: bytes) -> None:
-        """Hand over a message; report a failure."""
+        """Hand over a message."""
         sends = [] if receiver.command is None else [self._attempt(_run(receiver.command, body))]
         if receiver.url is not None:
             sends.append(self._attempt(_post(receiver.url.get_secret_value(), body)))
-        if failures := list(filter(None, await asyncio.gather(*sends))):
-            self._process.emit(events.NoticeFailed(failures[0]))
+        await asyncio.gather(*sends)
 
-    async def _attempt(self, sending: Coroutine[Any, Any, str]) -> str:
-        """Why a receiver, whatever it does, did not take a message; empty if it did."""
+    async def _attempt(self, sending: Coroutine[Any, Any, str]) -> None:
+        """Have a receiver, whatever it does, take a message; report why it did not."""
         try:
             async with asyncio.timeout(self._within):
-                return await sending
+                why = await sending
         except Exception as error:  # noqa: BLE001 - as above
-            return type(error).__name__
+            why = type(error).__name__
+        if why:
+            self._process.emit(events.NoticeFailed(why))
 
 
 def of_counts(counts: Mapping[str, WatchCounts]) -> Matters:

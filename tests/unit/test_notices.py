@@ -172,6 +172,8 @@ class TestReceivers:
     async def test_that_hang_beside_another_that_gets_its_message(self, webhook: Webhook) -> None:
         told = Told(within=3.0, command=["sleep", "600"], url=webhook.url)
         await told.look(**{WATCH: WatchCounts(held=1)})
+        webhook.status = 500
+        await told.look()
 
-        assert len(webhook.messages) == 1
-        assert told.reported == [NoticeFailed("TimeoutError")]
+        assert len(webhook.messages) == 2
+        assert told.reported == [NoticeFailed(why) for why in ("TimeoutError", "HTTP 500", "TimeoutError")]
