@@ -12,12 +12,14 @@ from typing import Any, TypeAlias
 from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK, BaselinePosition
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import built_urls
+from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.batch import LEFT_SCOPE, LOST_ID, HistoryEntry, described
 from cdc_sync.core.conditions import is_standby, kind_of, wrong
 from cdc_sync.core.content import Content, iso, request
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import is_paused
+from cdc_sync.core.visible import HIDDEN
 from cdc_sync.core.watch_names import matches
 from cdc_sync.store import Store
 from cdc_sync.store.lead import present_leader
@@ -42,6 +44,7 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
 
     `here` are this process's conditions, which an unwritable store lacks.
     """
+    config = await _with_tenants(config, store)
     noted = {each.name: each for each in await store.operation.conditions()}
     noted |= {each.name: each for each in here if each.name not in noted or noted[each.name].message != each.message}
     conditions = [{**asdict(each), "since": iso(each.since)} for each in noted.values()]
@@ -58,6 +61,16 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
         "last_failures": [_failure(each) for each in await store.report.recent_ends(RECENT, failed=True)],
         "skipped_rows": [{"watch": name, **asdict(skip), "key": list(skip.key)} for name, skip in skipped],
     }
+
+
+async def _with_tenants(config: Config, store: Store) -> Config:
+    """The configuration with the tenants that the last leader watched or refused: not every process looks for them."""
+    if not config.templates:
+        return config
+    noted = await store.delivery.configured()
+    refused = [watch_of(each.name) for each in await store.operation.conditions() if kind_of(each.name) == "tenant"]
+    names = {*config.watches, *(noted.watches or await store.report.counts()), *refused}
+    return expanded(config, tenants_named(config, names), lambda _: HIDDEN)[0]
 
 
 def _failure(entry: HistoryEntry) -> Json:
@@ -296,6 +309,7 @@ async def lookup(config: Config, store: Store, text: str) -> Json:
     hits = await store.report.search(text, None, MOST_HITS + 1)
     if (application_id := meant(hits)) is None:
         return {"application_id": text, "stories": [], "hits": hits[:MOST_HITS], "more": hits[MOST_HITS:]}
+    config = await _with_tenants(config, store)
     found = [story for _, story in await stories(config, store, application_id, None)]
     # Of others the present state is unknown.
     return {"application_id": application_id, "stories": found, "watches": config.watches, "hits": []}

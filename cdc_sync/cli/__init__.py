@@ -20,6 +20,7 @@ from cdc_sync import __version__, signals
 from cdc_sync.cli.context import misused, say, say_lines
 from cdc_sync.config import ConfigurationError
 from cdc_sync.core.failures import OperationError
+from cdc_sync.daemon.systemd import logs_to_journal
 
 EX_CONFIG = 78
 """sysexits.h; systemd must not restart."""
@@ -121,6 +122,6 @@ def main() -> None:
 
 def _say_why(text: str) -> None:
     """Say why the command ends: in the journal as errors."""
-    priority = "<3>" if "JOURNAL_STREAM" in os.environ and not sys.stderr.isatty() else ""
+    priority = "<3>" if logs_to_journal(os.environ) else ""
     for line in text.splitlines():
         say_lines(f"{priority}{line}", err=True)

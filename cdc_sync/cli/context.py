@@ -21,7 +21,7 @@ from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import HIDDEN, visible, visible_json, visible_lines
-from cdc_sync.core.watch_names import listed, matches, template_of
+from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.store import Store
 from cdc_sync.store.opening import opened_beside
 
@@ -72,21 +72,14 @@ async def with_tenants(config: Config, watch: str | None = None) -> Config:
     """
     if not config.templates or watch in config.watches:
         return config
-    found = await _discovered(config)
+    found = await discovered(config)
     for name, reason in found.refused.items():
         say(f"{name}: {reason}", err=True)
     return found.config
 
 
-async def has_tenant(config: Config, watch: str) -> bool:
-    """Whether a database has this watch's tenant, even one that cannot be watched. Raises `SourceError`."""
-    if template_of(watch) not in config.templates:
-        return False
-    found = await _discovered(config)
-    return watch in found.config.watches or watch in found.refused
-
-
-async def _discovered(config: Config) -> Discovery:
+async def discovered(config: Config) -> Discovery:
+    """The tenants; raises `SourceError` if a database cannot be asked."""
     found = await discover(config)
     for error in found.unasked.values():
         raise error

@@ -26,7 +26,7 @@ from cdc_sync.cli.context import (
     chosen,
     configured,
     confirm,
-    has_tenant,
+    discovered,
     misused,
     opened,
     print_json,
@@ -261,9 +261,10 @@ async def _switch(context: typer.Context, endpoint: str | None, kind: type[acts.
     """Pause or resume; returns what is paused then."""
     async with asking(configured(context), str(context.info_name), endpoint) as asked:
         delivery = asked.store.delivery
-        if endpoint and not await delivery.has_endpoint(endpoint):
+        # An empty one may come from a script's variable.
+        if endpoint is not None and not (endpoint and await delivery.has_endpoint(endpoint)):
             there = ", ".join(await delivery.endpoints()) or "(none yet)"
-            raise misused(f"nothing is sent to {endpoint}: name one of {there}")
+            raise misused(f"nothing is sent to {endpoint!r}: name one of {there}")
         left = await asked.ask(kind(endpoint or ALL_ENDPOINTS, asked.by))
     say(f"sending {f'to {endpoint} ' if endpoint else ''}is {done}")
     return left
@@ -312,12 +313,13 @@ async def forget(
         raise misused("name a watch, an account by --account, or an application by --application")
     if within is not None and application is None:
         raise misused("it is for --application", "--watch")
-    # Without the tenants that only the store knows.
-    config = configured(context)
-    if account in accounts(config):
-        raise misused(f"the account {account} is configured: {_TAKE_OUT}")
-    if watch is not None and (watch in config.watches or await has_tenant(config, watch)):
-        raise misused(f"the watch {watch} is configured, or its tenant is there: {_TAKE_OUT}")
+    if application is None:
+        # Without the tenants that only the store knows.
+        there = await discovered(configured(context))
+        if account in accounts(there.config):
+            raise misused(f"the account {account} is configured: {_TAKE_OUT}")
+        if watch in {*there.config.watches, *there.refused}:
+            raise misused(f"the watch {watch} is configured, or its tenant is there: {_TAKE_OUT}")
     if application is not None:
         found = await _forget_application(context, application, within, yes=yes)
     elif account is not None:

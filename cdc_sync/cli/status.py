@@ -44,11 +44,12 @@ async def status(
 
     Watches with problems come first.
     """
+    config = configured(context)
     if healthy:
-        wrong = _what_is_wrong(configured(context))
+        wrong = _what_is_wrong(config)
         say(wrong or "healthy")
         raise typer.Exit(1 if wrong else 0)
-    async with opened(context, watch) as (config, store):
+    async with opened(context, watch) as (_, store):
         report = await status_report(config, store, store.driver.clock.for_people())
     leader = report["leader"]
     report["daemon"] = {"running": leader is not None, "process": leader and leader["process"]}

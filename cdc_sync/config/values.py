@@ -240,7 +240,7 @@ def parse_duration(value: Any) -> timedelta:
         SettingError: it is not one.
     """
     text = "0s" if value == "0" else str(value)
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)", text)
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)", text)
     if match is None:
         raise SettingError("expected a duration such as 500ms, 30s, 5m, 2h or 7d")
     return float(match[1]) * _UNITS[match[2]]

@@ -160,8 +160,8 @@ class Pulse:
             is_late = lags.get(name, 0.0) > limit
             emit(events.CaptureLate(name, limit) if is_late else events.CaptureInTime(name))
         with suppress(StoreError):  # the sender reports it
-            process.counts = await store.report.counts()
             await self._look_at_deliveries()
+            process.counts = await store.report.counts()  # last: then the conditions are this lead's, too
 
     async def _look_at_deliveries(self) -> None:
         store, emit = self._store, self._process.emit

@@ -24,6 +24,7 @@ from cdc_sync.core.content import iso
 from cdc_sync.core.events import Event, Handler, Handlers
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.core.watch_names import SEPARATOR, listed
+from cdc_sync.daemon.systemd import logs_to_journal
 from cdc_sync.packaged import data
 
 LOGGER = logging.getLogger("cdc_sync")
@@ -49,7 +50,7 @@ def configure(log: Log, environ: Mapping[str, str]) -> None:
     """
     kind = log.format
     if kind == "auto":
-        kind = "text" if sys.stderr.isatty() else "journal" if "JOURNAL_STREAM" in environ else "json"
+        kind = "text" if sys.stderr.isatty() else "journal" if logs_to_journal(environ) else "json"
     if kind != "text" and isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")  # also in other locales
     for name, level in LEVELS.items():

@@ -11,17 +11,17 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import aiohttp
 
 from cdc_sync.config import Notify
 from cdc_sync.core import events
-from cdc_sync.core.conditions import Conditions, kind_of
+from cdc_sync.core.conditions import STANDBY, Conditions, kind_of
 from cdc_sync.core.watch_names import first_of
 from cdc_sync.daemon.process import Process
-from cdc_sync.event_loop import Work
 from cdc_sync.store.report import WatchCounts
 
 LOOK_EVERY = 2.0
@@ -35,10 +35,6 @@ _WITHIN = 10.0
 
 Matters = Mapping[str, str]
 """What needs a person, in words, by its name."""
-
-
-class NotTakenError(Exception):
-    """A receiver did not take a message."""
 
 
 class Notices:
@@ -62,7 +58,7 @@ class Notices:
     async def look(self) -> None:
         """Send what is new, if a message may be sent now."""
         process, clock = self._process, asyncio.get_running_loop().time
-        now, config = {**of_conditions(process.conditions), **self._decisions()}, process.config
+        now, config = self._matters(), process.config
         begun = [text for name, text in now.items() if name not in self._sent] + self._happened
         over = [text for name, text in self._sent.items() if name not in now]
         if not (begun or over) or clock() < self._next_at or config.notify == Notify():
@@ -71,31 +67,31 @@ class Notices:
         message = _message(config.admin.title, begun=begun, over=over, now=list(now.values()))
         await self._send(config.notify, json.dumps(message).encode())
 
-    def _decisions(self) -> Matters:
-        """What a person has to decide; only a leader knows what became of it."""
-        counts = self._process.counts
-        if counts is not None:
-            return of_counts(counts)
-        return {name: text for name, text in self._sent.items() if name.startswith(("held ", "dead "))}
+    def _matters(self) -> Matters:
+        """What needs a person. Only a leader knows what is over, and of the store also a standby."""
+        conditions, counts = self._process.conditions, self._process.counts
+        kept = dict(self._sent) if counts is None else {}
+        kept.pop(_OF_KIND["take-over"], None)
+        if STANDBY in conditions:
+            kept.pop(_OF_KIND["store"], None)
+        return {**kept, **of_conditions(conditions), **of_counts(counts or {})}
 
     async def _send(self, receiver: Notify, body: bytes) -> None:
-        """Hand over a message; report a failure."""
+        """Hand over a message."""
         sends = [] if receiver.command is None else [self._attempt(_run(receiver.command, body))]
         if receiver.url is not None:
             sends.append(self._attempt(_post(receiver.url.get_secret_value(), body)))
-        if failures := list(filter(None, await asyncio.gather(*sends))):
-            self._process.emit(events.NoticeFailed(failures[0]))
+        await asyncio.gather(*sends)
 
-    async def _attempt(self, sending: Work) -> str:
-        """Why a receiver, whatever it does, did not take a message; empty if it did."""
+    async def _attempt(self, sending: Coroutine[Any, Any, str]) -> None:
+        """Have a receiver, whatever it does, take a message; report why it did not."""
         try:
             async with asyncio.timeout(self._within):
-                await sending
-        except NotTakenError as error:
-            return str(error)
+                why = await sending
         except Exception as error:  # noqa: BLE001 - as above
-            return type(error).__name__
-        return ""
+            why = type(error).__name__
+        if why:
+            self._process.emit(events.NoticeFailed(why))
 
 
 def of_counts(counts: Mapping[str, WatchCounts]) -> Matters:
@@ -136,7 +132,7 @@ def _message(title: str | None, **texts: Sequence[str]) -> dict[str, object]:
     return {"text": "\n".join(lines), "host": host, **parts}
 
 
-async def _run(command: Collection[str], body: bytes) -> None:
+async def _run(command: Collection[str], body: bytes) -> str:
     # Without our environment, which may have secrets; in a group of its own, which ends as a whole.
     path = {"PATH": os.environ.get("PATH", os.defpath)}
     nowhere = asyncio.subprocess.DEVNULL
@@ -150,15 +146,13 @@ async def _run(command: Collection[str], body: bytes) -> None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-    if process.returncode:
-        raise NotTakenError(f"the command ended with {process.returncode}")
+    return f"the command ended with {process.returncode}" if process.returncode else ""
 
 
-async def _post(url: str, body: bytes) -> None:
+async def _post(url: str, body: bytes) -> str:
     headers = {"Content-Type": "application/json"}
     async with (
         aiohttp.ClientSession() as session,
         session.post(url, data=body, headers=headers, allow_redirects=False) as reply,
     ):
-        if reply.status // 100 != 2:  # noqa: PLR2004 - HTTP's classes are numbers
-            raise NotTakenError(f"HTTP {reply.status}")
+        return "" if reply.status // 100 == 2 else f"HTTP {reply.status}"  # noqa: PLR2004 - HTTP's classes are numbers

@@ -27,7 +27,7 @@ class Process:
 
     Attributes:
         show: gets the calls of a dry run.
-        counts: what the store had of each watch when it last answered; None while this process does not lead.
+        counts: what the store had of each watch when it last answered; None until a lead knows what is wrong.
         conditions_changed: set when one begins, ends or changes.
         over: set when the present stage, a wait for the lead or a lead with one configuration, is to end.
         stopping: set when the process is to end.

@@ -171,7 +171,7 @@ class Daemon:
     async def _lead_as_configured(self, lead: Lead, began: Callable[[tuple[str, ...]], Event]) -> None:
         process = self._process
         process.over = asyncio.Event()
-        process.conditions = conditions.starting(tuple(process.config.watches))
+        process.conditions, process.counts = conditions.starting(tuple(process.config.watches)), None
         tenants = Tenants(process)
         # Only a signal interrupts it. A reload, or the loss of the lead, ends the work below as it begins: so each lead
         # is reported.

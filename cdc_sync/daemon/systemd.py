@@ -4,6 +4,7 @@ The protocol, sd_notify(3), is one datagram of NAME=VALUE lines to the socket `$
 the abstract namespace.
 """
 
+import os
 import socket
 import time
 from collections.abc import Mapping
@@ -12,6 +13,12 @@ from contextlib import suppress
 from cdc_sync.core import events
 from cdc_sync.core.events import Handlers
 from cdc_sync.core.visible import visible
+
+
+def logs_to_journal(environ: Mapping[str, str]) -> bool:
+    """Whether standard error leads to the journal: what a service starts inherits the variable with any other one."""
+    ours = os.fstat(2)
+    return environ.get("JOURNAL_STREAM") == f"{ours.st_dev}:{ours.st_ino}"
 
 
 class SystemdNotifier:

@@ -3,6 +3,7 @@
 import json
 import stat
 
+from support.daemon_process import COMMAND
 from support.installation import Installation
 
 
@@ -20,6 +21,9 @@ def test_a_backup_of_a_working_daemons_store_opens_as_a_store(notify: Installati
 
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert notify.run("backup", str(copy)).code == 1, "an existing file is left as it is"
+    no_room = ["sh", "-c", 'ulimit -f 80; exec "$@"', "sh", *COMMAND, "--config", str(notify.config), "backup"]
+    refused = notify.run_bare([*no_room, f"{copy}-2"])
+    assert (refused.code, "cannot be copied to" in refused.stderr, "sent" in refused.stderr) == (1, True, False)
     assert sorted(path.name for path in notify.folder.glob("copy.db*")) == ["copy.db"]
     notify.configure(state={"path": str(copy)})
     (story,) = json.loads(notify.run("explain", "hw-1", "--json").stdout)

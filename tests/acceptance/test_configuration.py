@@ -24,7 +24,8 @@ def test_the_configuration_is_found_by_option_then_environment(notify: Installat
 def test_the_journal_has_the_reason_as_an_error(notify: Installation) -> None:
     notify.config.write_text("log: [json]\n")
 
-    run = notify.run("run", variables={"JOURNAL_STREAM": "8:1"})
+    as_journal = ["sh", "-c", 'JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2) exec "$@"', "sh"]
+    run = notify.run_bare([*as_journal, *COMMAND, "--config", str(notify.config), "run"])
 
     assert run.code == 78
     assert run.stderr

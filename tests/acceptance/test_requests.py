@@ -122,6 +122,7 @@ def test_each_command_says_the_same_with_the_daemon_up_and_down(
             assert (done.code, done.stdout, done.stderr) == (0, expected, ""), arguments
             assert requests_of(notify, backend) == [], "a command removes its request"
 
+        assert notify.run("resume", "").code == 2, "a script's variable may be empty"
         refused = notify.run("dead-letters", "retry", "nobody")
         assert (refused.code, refused.stdout) == (1, "")
         assert refused.stderr.startswith("nobody has no dead letter; ")

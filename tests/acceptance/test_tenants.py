@@ -83,6 +83,7 @@ def statuses(hellowork: HelloWork, *application_ids: str) -> list[list[str]]:
 
 def test_tenants_come_are_renamed_and_go_while_the_daemon_runs(vendor: Installation) -> None:
     hellowork = vendor.hellowork
+    follow_customers(vendor, hellowork={"headers": {"X-Vendor": "v"}})  # so each is an account
     create(vendor, "tenant_1", "a")
     create(vendor, "tenant_2", "b")
     create(vendor, "tenant_3", "c")
@@ -125,7 +126,14 @@ def test_tenants_come_are_renamed_and_go_while_the_daemon_runs(vendor: Installat
         vendor.settle(daemon)
         assert statuses(hellowork, "a", "c", "d", "x") == [["SEEN"], ["SEEN", "HIRED"], ["SEEN"], []]
         assert "deleted" not in statuses(hellowork, "b")[0]
+        other = vendor.another("second")
+        other.configure(state={"path": str(vendor.store)})
+        with other.daemon(ready=False) as standby:
+            standby.wait_until_standby()
+            assert {each["watch"] for each in standby.report()["watches"] if each["configured"]} == watched(daemon)
+        assert "customers@tenant_5 is no longer configured" in vendor.run("status").stdout
         assert daemon.stop() == 0
+    assert vendor.run("forget", "--account", "customers@tenant_1", "--yes").code == 2
     finished = vendor.run("forget", "customers@tenant_5", "--yes")
     assert (finished.code, finished.stdout) == (0, "customers@tenant_5 is forgotten\n")
 

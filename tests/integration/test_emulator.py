@@ -9,7 +9,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 from support.connections import TOKEN, WORDS
-from support.eventually import in_time
 from support.looking import admin_server
 
 from cdc_sync.core.events import ConnectionDisplaced, Event
@@ -68,16 +67,6 @@ async def test_on_loopback_another_host_gets_no_calls(emulator: Emulator, client
     headers = {"Host": "127.0.0.1.attacker.example"}
     async with client.get(f"{emulator.url}/_emulator/calls", headers=headers) as answer:
         assert answer.status == 421
-
-
-async def test_stopping_does_not_wait_for_clients_that_do_not_go(client: aiohttp.ClientSession) -> None:
-    async with Emulator() as emulator:
-        await send(client, emulator)
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(emulator.url.rpartition(":")[2]))
-        writer.write(b"POST /v1/applications/a/status HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
-        await writer.drain()
-    assert await in_time(reader.read(), 5) == b""
-    writer.close()
 
 
 # Connections that say nothing, or half of something: whom they keep out of the admin server.

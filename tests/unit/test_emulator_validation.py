@@ -1,11 +1,8 @@
 """What the emulator refuses: a call that HelloWork's page does not allow."""
 
 import json
-from datetime import UTC, datetime
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from cdc_sync.emulator.validation import violations
 
@@ -52,11 +49,3 @@ def test_the_documented_examples_are_good(raw: str) -> None:
 )
 def test_each_rule_names_the_field(name: str, value: object) -> None:
     assert {each.partition(":")[0].partition(".")[0] for each in found(**{name: value})} == {name}
-
-
-@given(st.datetimes(timezones=st.just(UTC)))
-@example(datetime(1, 1, 1, tzinfo=UTC))
-@example(datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC))
-def test_every_instant_in_the_documented_format_is_accepted(instant: datetime) -> None:
-    date = f"{instant:%m-%dT%H:%M:%S}"
-    assert found(eventDate=f"{instant.year:04}-{date}.{instant.microsecond // 1000:03}Z") == []

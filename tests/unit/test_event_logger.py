@@ -153,10 +153,12 @@ def test_a_line_has_the_code_of_its_error(written: Written) -> None:
 
 
 class TestFormatByItself:
-    def test_under_systemd(self, written: Written) -> None:
-        (line,) = written.lines("auto", StoreRecovered(), environ={"JOURNAL_STREAM": "8:1"})
+    @pytest.mark.parametrize(("apart", "begin"), [(0, "<6>event="), (1, '{"event"')], ids=["its own", "a parent's"])
+    def test_under_systemd(self, written: Written, apart: int, begin: str) -> None:
+        ours = os.fstat(2)
+        variables = {"JOURNAL_STREAM": f"{ours.st_dev}:{ours.st_ino + apart}"}
 
-        assert line.startswith("<6>event=")
+        assert written.lines("auto", StoreRecovered(), environ=variables)[0].startswith(begin)
 
     def test_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         master, slave = os.openpty()

@@ -12,6 +12,7 @@ from support.eventually import eventually
 from support.leading import a_process
 from support.receiving import Webhook, a_webhook, keeping, kept
 
+from cdc_sync.core.conditions import NONE
 from cdc_sync.core.events import (
     CaptureInTime,
     CaptureLate,
@@ -19,6 +20,7 @@ from cdc_sync.core.events import (
     EndpointChanged,
     Event,
     NoticeFailed,
+    StandsBy,
     StoreFailed,
     TakeOverBlocked,
     WatchLost,
@@ -80,14 +82,19 @@ async def test_a_command_gets_the_message_and_no_variables_of_ours(
     assert told.reported == []
 
 
-async def test_who_leads_no_more_does_not_say_what_became_of_decisions(webhook: Webhook) -> None:
+async def test_what_only_a_leader_knows_is_not_over_when_it_leads_no_more_or_begins_again(webhook: Webhook) -> None:
     told = Told(url=webhook.url)
+    told.process.emit(EndpointChanged(ENDPOINT, "paused", "HTTP 401", 1.0))
+    told.process.emit(StoreFailed("it is away"))
     await told.look(**{WATCH: WatchCounts(held=15)})
-    told.process.counts = None
+    told.process.conditions, told.process.counts = NONE, None
 
     await told.notices.look()
-
     assert len(webhook.messages) == 1
+
+    told.process.emit(StandsBy("another one leads"))  # so it has read the store
+    await told.notices.look()
+    assert webhook.messages[1]["over"] == ["the store cannot be written"]
 
 
 async def test_what_happens_within_a_minute_is_one_message(webhook: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,6 +172,8 @@ class TestReceivers:
     async def test_that_hang_beside_another_that_gets_its_message(self, webhook: Webhook) -> None:
         told = Told(within=3.0, command=["sleep", "600"], url=webhook.url)
         await told.look(**{WATCH: WatchCounts(held=1)})
+        webhook.status = 500
+        await told.look()
 
-        assert len(webhook.messages) == 1
-        assert told.reported == [NoticeFailed("TimeoutError")]
+        assert len(webhook.messages) == 2
+        assert told.reported == [NoticeFailed(why) for why in ("TimeoutError", "HTTP 500", "TimeoutError")]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from cdc_sync.core.failures import StoreError
+from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.store.driver import Access
 from cdc_sync.store.errors import remedy_for, store_error
 from cdc_sync.store.statements import MIGRATIONS, SCHEMA, schema, text
@@ -86,14 +86,17 @@ def _connection_to(uri: str) -> sqlite3.Connection:
 
 
 def copy_store(source: Path, target: Path) -> None:
-    """Write a consistent copy of a store, for a backup.
+    """Write a consistent copy of a store into an empty file, for a backup.
 
     Raises:
         StoreError: it cannot be read.
+        OperationError: the copy cannot be written.
     """
-    target.touch(mode=0o600, exist_ok=True)
-    with translating(source), closing(sqlite3.connect(target)) as copy:
-        _copy(source, copy)
+    try:
+        with closing(sqlite3.connect(target)) as copy:
+            _copy(source, copy)
+    except sqlite3.Error as error:
+        raise OperationError(f"{source} cannot be copied to {target}: {error}. Name another place.") from error
 
 
 def _copy(source: Path, copy: sqlite3.Connection) -> None:
@@ -176,6 +179,10 @@ def try_lock(path: Path) -> int | None:
     lock = lock_path(path)
     try:
         file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if os.geteuid() == 0:
+            # The daemon's user opens it, too.
+            owner = lock.parent.stat()
+            os.fchown(file, owner.st_uid, owner.st_gid)
     except OSError as error:
         raise store_error("store-lock-file", file=lock, message=error.strerror) from error
     while not _flock(file, fcntl.LOCK_EX):

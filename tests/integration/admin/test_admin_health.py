@@ -7,9 +7,7 @@ from support.builders import NOW, SECOND, a_batch, an_observation, some_rules
 from support.looking import TOKEN, Admin, admin_server
 
 from cdc_sync.core.conditions import fold, starting
-from cdc_sync.core.events import (
-    WatchStandsBy,
-)
+from cdc_sync.core.events import WatchStandsBy
 
 
 async def test_a_daemon_that_waits_for_its_turn_is_ready_and_says_so(admin: Admin) -> None:

@@ -302,7 +302,9 @@ def test_somebody_who_only_looks_never_keeps_a_daemon_from_starting(path: Path) 
 
 @pytest.mark.usefixtures("generous_umask")
 def test_the_lock_file_is_its_owners_alone(path: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(path.parent, 65534, 65534)
     with locked(path):
         (file,) = path.parent.iterdir()
 
-    assert mode(file) == 0o600
+    assert (mode(file), file.stat().st_uid) == (0o600, path.parent.stat().st_uid)
