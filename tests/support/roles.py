@@ -36,7 +36,7 @@ def roles(dsn: str) -> Iterator[NewRole]:
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
             for name in made:
-                connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
+                connection.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(name)))
                 connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
 
