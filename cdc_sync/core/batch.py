@@ -505,10 +505,8 @@ def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> se
     written.update(plan.out_of_scope)
     found = {skip.key for skip in plan.skips}
     for each in batch.observations:
-        id_ = each.application_id
-        if id_ is None:
-            continue
-        is_canonical = id_ in known and known[id_].key == each.key
+        id_ = each.application_id or ""
+        is_canonical = known.get(id_, _NEVER_SEEN).key == each.key
         if id_ in written or (id_ in plan.unresolved and not is_canonical):
             found.add(each.key)
     return found
