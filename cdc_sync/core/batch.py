@@ -347,8 +347,8 @@ class BatchPlan:
             self._note_change("cancelled", id_, known, row.content)
             self.results.append(ApplyResult(id_, decision))
         elif entry is not None and not self._refusal(row) and not row.content.same_metadata(entry.content):
-            # A retried dead letter of a refused row would be refused again.
-            self.refreshed.append(row)
+            # A retried dead letter of a refused row would be refused again. The entry's date may have been put later.
+            self.refreshed.append(replace(row, content=row.content._replace(event_date=entry.content.event_date)))
 
     def _refusal(self, row: Reportable) -> str | None:
         """Why a row's state must not be sent."""
@@ -387,7 +387,8 @@ class BatchPlan:
         before = known.entry
         if rules.ordered_dates:
             # An adopted state's date was never sent.
-            content = in_order(content, row.changed_at, known.snapshot if known.is_acknowledged else None, before)
+            acknowledged = known.snapshot if known.is_acknowledged else self.elsewhere.get(id_)
+            content = in_order(content, row.changed_at, acknowledged, before)
         state, reason = self._admit(row, known)
         due_at = batch.now + rules.settle.get(content.status, rules.default_settle)
         attempted = known.is_attempted

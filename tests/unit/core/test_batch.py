@@ -158,13 +158,15 @@ class TestNews:
         assert found.enqueued[0].content.event_date == NOW - MINUTE
 
     @pytest.mark.parametrize("state", ["pending", "dead"])
-    def test_a_corrected_row_corrects_its_entry(self, state: EntryState) -> None:
-        row = an_observation(status="hired")
-        row = replace(row, content=row.content._replace(source='"partner"'))
+    def test_a_corrected_row_corrects_its_entry_but_not_its_date(self, state: EntryState) -> None:
+        """The row's date may be earlier than what was sent."""
+        row = an_observation(status="hired", event_date=NOW - MINUTE)
+        corrected = a_content("hired", source='"partner"')
+        row = replace(row, content=corrected._replace(event_date=NOW - MINUTE))
 
         found = plan(row, a1=before(a_content(), a_content("hired"), state=state))
 
-        assert (found.refreshed, found.results, found.history) == ([row], [], [])
+        assert (found.refreshed, found.results, found.history) == ([replace(row, content=corrected)], [], [])
 
     def test_a_row_that_may_not_be_called_corrects_nothing(self) -> None:
         row = an_observation(status="hired", refused="another host")
@@ -638,9 +640,10 @@ def test_a_page_of_unknown_applications_is_adopted_as_its_rows_would_be_one_by_o
 def test_a_new_application_that_another_watch_knows_is_compared_with_its_state(status: str, decision: Decision) -> None:
     step = Batch("notify", NOW, "send", [an_observation(status=status)])
 
-    found = plan_batch(RULES, step, {}, Fuse(), {"a1": a_content("applied")})
+    found = plan_batch(replace(RULES, ordered_dates=True), step, {}, Fuse(), {"a1": a_content("applied")})
 
     assert [each.decision for each in found.results] == [decision]
+    assert all(each.content.event_date > NOW for each in found.enqueued), "HelloWork has that date already"
     assert bool(found.adopted) == (decision == "adopt")
 
 
