@@ -322,6 +322,10 @@ class BatchPlan:
                 self._decide(row, known, is_move=is_move)
             case OutOfScope(str(application_id)) if known.in_scope:
                 self._leave_scope(application_id, LEFT_SCOPE)
+            case Ignored(id_, key) if known.snapshot is not None and known.entry and known.entry.content.deleted:
+                # It takes back the deletion: the application is in its acknowledged state again.
+                back = Reportable(id_, key, known.snapshot, None, changed_at=row.changed_at)
+                self._decide(back, known, is_move=False)
             case Ignored() if known.latest is not None and not known.is_represented_by(row.key):
                 # From now on the end of this row is the application's.
                 self.moved.append(row)

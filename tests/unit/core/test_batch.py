@@ -415,6 +415,13 @@ class TestScopeAndSkips:
         assert plan(row, a1=before(key=("2",))).is_empty
         assert plan(row).is_empty
 
+    def test_an_ignored_row_takes_back_its_applications_deletion(self) -> None:
+        row, deletion = Ignored("a1", ("a1",), changed_at=NOW), a_content(deleted=True)
+
+        assert plan(row, a1=before(a_content(), deletion)).cancelled == ["a1"]
+        (entry,) = plan(row, a1=before(a_content(), deletion, attempted=True)).enqueued
+        assert entry.content == a_content()
+
     def test_a_row_that_cannot_be_reported_is_skipped_once(self) -> None:
         row = Unreportable("a1", ("1",), "it has no status")
 
