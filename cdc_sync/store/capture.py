@@ -320,8 +320,9 @@ async def _write(  # noqa: PLR0917 - what was decided
     counted = None if plan.fuse == fuse else fuse_text(plan.fuse)
     if new or changed_at is not None or counted is not None:
         await transaction.write("tally", [(watch, new, changed_at, counted)])
-    if fuse.blown_at is not None:
-        await mend(transaction, watch)
+    if rivals or fuse.blown_at is not None:
+        for name in sorted({watch, *(each.watch for each in rivals)}):
+            await mend(transaction, name)
 
 
 _Changes = list[tuple[str, Sequence[Row]]]
