@@ -351,7 +351,7 @@ class BatchPlan:
             self._note_change("cancelled", id_, known, row.content)
             self.results.append(ApplyResult(id_, decision))
         elif entry is not None and not self._refusal(row) and not row.content.same_metadata(entry.content):
-            # A retried dead letter of a refused row would be refused again. The entry's date may have been put later.
+            # What a person retries of a refused row is sent as it is. The entry's date may have been put later.
             self.refreshed.append(replace(row, content=row.content._replace(event_date=entry.content.event_date)))
 
     def _refusal(self, row: Reportable) -> str | None:
