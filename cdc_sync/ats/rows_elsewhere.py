@@ -112,23 +112,26 @@ class OtherWatches:
             self._running[watch][1].set()
 
     async def without_live_row(self, name: str, application_ids: Collection[str]) -> Collection[str]:
-        """Those of a watch's applications of which the store knows no deletion, and the table has no live row.
+        """Those of a watch's applications whose last known state may not be repeated.
 
-        All of them if the watch is not configured: their rows are unknown.
+        The store knows no deletion, and the table has no live row; or it knows one, and another watch's table has a
+        live row. All of them if the watch is not configured: their rows are unknown.
 
         Raises:
-            SourceError: the table cannot be read.
+            SourceError: a table cannot be read.
             StoreError: the store cannot be used, or the database is not the store's.
         """
         config = self._config
         if name not in config.watches:
             return application_ids
-        known = await self._store.capture.known(name, list(application_ids))
-        alive = [id_ for id_, of in known.items() if of.latest is not None and not of.latest.deleted]
-        if not alive:
-            return set()
-        found = by_application((await self._read_apart(config, name, alive)).rows, alive)
-        return set(alive) - {id_ for id_, rows in found.items() if any(not row.deleted for row in rows)}
+        known, own = await self._store.capture.known(name, list(application_ids)), account_of(config, name)
+        latest = {id_: of.latest for id_, of in known.items() if of.latest is not None}
+        deleted = {id_: own or of.account for id_, of in latest.items() if of.deleted}
+        refused = set((await self.with_live_row(name, deleted)).found) if deleted else set[str]()
+        if alive := latest.keys() - deleted.keys():
+            found = by_application((await self._read_apart(config, name, alive)).rows, alive)
+            refused |= alive - {id_ for id_, rows in found.items() if any(not row.deleted for row in rows)}
+        return refused
 
     async def with_row(self, name: str, application_ids: Collection[str]) -> Collection[str]:
         """Those of which the table has a row, also one that is marked as deleted or out of scope; else as above."""

@@ -322,6 +322,10 @@ class BatchPlan:
                 self._decide(row, known, is_move=is_move)
             case OutOfScope(str(application_id)) if known.in_scope:
                 self._leave_scope(application_id, LEFT_SCOPE)
+            case Ignored(id_, key) if known.snapshot is not None and known.entry and known.entry.content.deleted:
+                # It takes back the deletion: the application is in its acknowledged state again.
+                back = Reportable(id_, key, known.snapshot, None, changed_at=row.changed_at)
+                self._decide(back, known, is_move=False)
             case Ignored() if known.latest is not None and not known.is_represented_by(row.key):
                 # From now on the end of this row is the application's.
                 self.moved.append(row)
@@ -347,8 +351,8 @@ class BatchPlan:
             self._note_change("cancelled", id_, known, row.content)
             self.results.append(ApplyResult(id_, decision))
         elif entry is not None and not self._refusal(row) and not row.content.same_metadata(entry.content):
-            # A retried dead letter of a refused row would be refused again.
-            self.refreshed.append(row)
+            # What a person retries of a refused row is sent as it is. The entry's date may have been put later.
+            self.refreshed.append(replace(row, content=row.content._replace(event_date=entry.content.event_date)))
 
     def _refusal(self, row: Reportable) -> str | None:
         """Why a row's state must not be sent."""
@@ -387,7 +391,8 @@ class BatchPlan:
         before = known.entry
         if rules.ordered_dates:
             # An adopted state's date was never sent.
-            content = in_order(content, row.changed_at, known.snapshot if known.is_acknowledged else None, before)
+            acknowledged = known.snapshot if known.is_acknowledged else self.elsewhere.get(id_)
+            content = in_order(content, row.changed_at, acknowledged, before)
         state, reason = self._admit(row, known)
         due_at = batch.now + rules.settle.get(content.status, rules.default_settle)
         attempted = known.is_attempted
@@ -505,10 +510,8 @@ def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> se
     written.update(plan.out_of_scope)
     found = {skip.key for skip in plan.skips}
     for each in batch.observations:
-        id_ = each.application_id
-        if id_ is None:
-            continue
-        is_canonical = id_ in known and known[id_].key == each.key
+        id_ = each.application_id or ""
+        is_canonical = known.get(id_, _NEVER_SEEN).key == each.key
         if id_ in written or (id_ in plan.unresolved and not is_canonical):
             found.add(each.key)
     return found

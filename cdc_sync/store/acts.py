@@ -234,9 +234,8 @@ class Discard(Decide):
         for watch, ids in by_first(sorted(contents)).items():
             for id_, known in (await known_in(act.transaction, watch, [id_ for (id_,) in ids])).items():
                 state = contents[watch, id_]
-                if known.snapshot is not None:
-                    # The account that has the application: a deletion goes there.
-                    state = state._replace(account=known.snapshot.account)
+                # The account that has the application: a deletion goes there.
+                state = state._replace(account=(known.snapshot or state).account)
                 acknowledged.append((watch, id_, *state_columns(state, discarded=True), act.now, False))
         await act.transaction.write("remove", sorted(contents))
         await act.transaction.write("acknowledge", acknowledged)

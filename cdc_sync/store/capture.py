@@ -22,7 +22,6 @@ from cdc_sync.core.batch import (
     moved,
     plan_batch,
 )
-from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse, blow
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.findings import host_name
@@ -74,15 +73,12 @@ class Capture(Role):
 
         Without those that have an entry there.
         """
-        found, with_entry = dict[str, Content](), set[str]()
         which = {"watch": watch, "ids": list(application_ids), "watches": list(others)}
-        for id_, *columns, adopted, has_entry in await self.driver.run("known_elsewhere", **which):
-            content = content_from(*columns)
-            # HelloWork never received the deletion of a row that was left to another watch.
-            if content is not None and not (adopted and content.deleted):
-                found[id_] = content  # the last one is the newest
-            with_entry |= {id_} if has_entry else set()
-        return {id_: content for id_, content in found.items() if id_ not in with_entry}
+        rows = await self.driver.run("known_elsewhere", **which)
+        with_entry = {id_ for id_, *_, has_entry in rows if has_entry}
+        states = [(id_, content_from(*state), adopted) for id_, *state, adopted, _ in rows if id_ not in with_entry]
+        # The last one is the newest. HelloWork never received the deletion of a row that was left to another watch.
+        return {id_: of for id_, of, adopted in states if of is not None and not (adopted and of.deleted)}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
         """A number for each row of a page of digests (`ats.mapping`), in order.
@@ -324,8 +320,9 @@ async def _write(  # noqa: PLR0917 - what was decided
     counted = None if plan.fuse == fuse else fuse_text(plan.fuse)
     if new or changed_at is not None or counted is not None:
         await transaction.write("tally", [(watch, new, changed_at, counted)])
-    if fuse.blown_at is not None:
-        await mend(transaction, watch)
+    if rivals or fuse.blown_at is not None:
+        for name in sorted({watch, *(each.watch for each in rivals)}):
+            await mend(transaction, name)
 
 
 _Changes = list[tuple[str, Sequence[Row]]]

@@ -123,9 +123,7 @@ class World:
             await asyncio.sleep(self.chance.choice([0, 0, 0.002, 0.01, 0.03]))
             fate = self.chance.random() if self.is_faulty else 1.0
             if fate < 0.1:
-                # Which of two rivals' dead letters is the newer one, a person would have to know.
-                refusals = [] if of.id.startswith("x") else [400]
-                return Reply(self.chance.choice([503, 503, 401, 429, 404, *refusals])), ""
+                return Reply(self.chance.choice([503, 503, 401, 429, 404, 400])), ""
             self.receive(entry, of)
             await asyncio.sleep(self.chance.choice([0, 0.002, 0.005]))
             if fate < 0.2:
@@ -372,7 +370,7 @@ class World:
         await self.until_all_is_sent()
         now = self.store.driver.clock()
         decided = list[EntryId]()
-        for watch in WATCHES:
+        for watch in (*WATCHES, *RIVALS):
             decided += await acting.release_held(self.store, watch, now)
             decided += await acting.retry_dead(self.store, watch, now)
         if decided:  # a look would find what the sender has forgotten

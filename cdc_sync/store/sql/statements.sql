@@ -93,7 +93,7 @@ SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o
 SELECT @entry FROM @each(ids) i
  CROSS JOIN @found snapshot s WHERE s.application_id = i.value
  CROSS JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
- WHERE o.state = 'pending' AND (o.watch || '') @in(watches);
+ WHERE (o.watch || '') @in(watches);
 
 -- name: current
 SELECT @entry FROM @each_pair(ids) i

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.applications import insert
+from support.builders import a_baseline, an_observation, some_rules
 from support.sessions import Ats
 from support.store_steps import adopt
 from support.watched import COLUMNS, some_config
@@ -52,3 +53,11 @@ async def test_a_watch_may_go_while_its_table_is_asked(asked: str, ats: Ats, con
     others.use(config.with_watches({STAYING: config.watches[STAYING]}))
 
     assert await asking == ANSWERS[asked]
+
+
+async def test_what_another_table_has_is_not_ended_again(ats: Ats, config: Config, store: Store) -> None:
+    insert(ats, 1, "a1")
+    await adopt(store, "a1", watch=GOING)
+    await store.capture.apply(some_rules(STAYING), a_baseline(an_observation("a1", deleted=True)))
+
+    assert await OtherWatches(config, store).without_live_row(STAYING, ["a1"]) == {"a1"}

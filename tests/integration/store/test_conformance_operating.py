@@ -17,6 +17,7 @@ from support.builders import (
     TRANSITIONS,
     WATCH,
     a_baseline,
+    a_batch,
     a_content,
     an_observation,
     rules_by_row,
@@ -640,7 +641,13 @@ async def is_acknowledged(store: Store) -> None:
     assert await entry_of(store, "a3") is None
 
 
-@pytest.mark.parametrize("happens", [is_undone, dies, is_acknowledged])
+async def moves(store: Store) -> None:
+    """Another watch has a newer state of it."""
+    await store.capture.apply(some_rules("archive"), a_batch(an_observation("a3", "offer"))._replace(others=(WATCH,)))
+    assert await entry_of(store, "a3") is None
+
+
+@pytest.mark.parametrize("happens", [is_undone, dies, is_acknowledged, moves])
 async def test_it_is_whole_again_when_nothing_is_held(
     store: Store, happens: Callable[[Store], Awaitable[None]]
 ) -> None:

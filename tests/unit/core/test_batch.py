@@ -158,13 +158,15 @@ class TestNews:
         assert found.enqueued[0].content.event_date == NOW - MINUTE
 
     @pytest.mark.parametrize("state", ["pending", "dead"])
-    def test_a_corrected_row_corrects_its_entry(self, state: EntryState) -> None:
-        row = an_observation(status="hired")
-        row = replace(row, content=row.content._replace(source='"partner"'))
+    def test_a_corrected_row_corrects_its_entry_but_not_its_date(self, state: EntryState) -> None:
+        """The row's date may be earlier than what was sent."""
+        row = an_observation(status="hired", event_date=NOW - MINUTE)
+        corrected = a_content("hired", source='"partner"')
+        row = replace(row, content=corrected._replace(event_date=NOW - MINUTE))
 
         found = plan(row, a1=before(a_content(), a_content("hired"), state=state))
 
-        assert (found.refreshed, found.results, found.history) == ([row], [], [])
+        assert (found.refreshed, found.results, found.history) == ([replace(row, content=corrected)], [], [])
 
     def test_a_row_that_may_not_be_called_corrects_nothing(self) -> None:
         row = an_observation(status="hired", refused="another host")
@@ -214,9 +216,6 @@ class TestBaseline:
 
 
 class TestUnresolved:
-    def written(self, found: BatchPlan) -> None:
-        assert replace(found, unresolved={}).is_empty, "nothing is written of it"
-
     @pytest.mark.parametrize("other", ["a2", None])
     def test_a_row_that_carries_another_id(self, other: str | None) -> None:
         row = OutOfScope(None, ("a1",), 5) if other is None else an_observation(other, key=("a1",), changed_at=5)
@@ -226,28 +225,24 @@ class TestUnresolved:
         assert found.unresolved == {"a1": 5}
         assert [each.application_id for each in found.new] == ([] if other is None else ["a2"])
 
-    def test_another_row_than_before(self) -> None:
-        found = plan(an_observation(status="hired", key=("2",), changed_at=5), a1=before(a_content()))
+    @pytest.mark.parametrize(
+        ("rows", "a1"), [([], before(a_content())), ([an_observation(key=("1",))], None)], ids=["before", "with it"]
+    )
+    def test_another_row(self, rows: list[Observation], a1: Known | None) -> None:
+        found = plan(*rows, an_observation(status="hired", key=("2",), changed_at=5), a1=a1)
 
         assert found.unresolved == {"a1": 5}
-        self.written(found)
-
-    def test_two_rows_of_one_application(self) -> None:
-        rows = [an_observation(key=("1",)), an_observation(status="hired", key=("2",), changed_at=5)]
-
-        found = plan(*rows)
-
-        assert found.unresolved == {"a1": 5}
-        self.written(found)
+        assert replace(found, unresolved={}).is_empty, "nothing is written of it"
 
     @pytest.mark.parametrize(
         "a1",
-        [before(a_content(deleted=True)), before(a_content(), in_scope=False), before()],
-        ids=["known to be gone", "out of scope", "nothing known"],
+        [None, before(a_content(deleted=True)), before(a_content(), in_scope=False), before()],
+        ids=["never seen", "known to be gone", "out of scope", "nothing known"],
     )
-    def test_what_is_no_loss_needs_no_second_look(self, a1: Known) -> None:
+    def test_what_is_no_loss_needs_no_second_look_and_is_not_suspected(self, a1: Known | None) -> None:
         assert plan(a1=a1, gone={("a1",): 5}).is_empty
         assert plan(OutOfScope(None, ("a1",)), a1=a1).unresolved == {}
+        assert plan(a1=a1, resolved=[resolved(None)]).is_empty
 
     def test_a_row_whose_id_cannot_be_read_is_as_good_as_its_applications(self) -> None:
         row = Unreportable(None, ("a1",), "it fails", unreadable=True)
@@ -283,14 +278,6 @@ class TestResolved:
         found = plan(a1=before(a_content()), resolved=[resolved(None)])
 
         assert found.suspicions == [Suspicion("a1", NOW - 1, NOW + 5 * SECOND)]
-
-    @pytest.mark.parametrize(
-        "a1",
-        [None, before(a_content(deleted=True)), before(a_content(), in_scope=False), before()],
-        ids=["never seen", "known to be gone", "out of scope", "nothing known"],
-    )
-    def test_what_is_no_loss_is_not_suspected(self, a1: Known | None) -> None:
-        assert plan(a1=a1, resolved=[resolved(None)]).is_empty
 
     def test_a_soft_deletion_is_a_suspicion(self) -> None:
         for a1 in (before(a_content()), None):
@@ -358,13 +345,8 @@ class TestAnsweredSuspicions:
         assert (found.acknowledged, found.moved) == ([marked], [])
         assert found.cancelled == ([] if pending is None else ["a1"])
         assert found.handed_over == {"a1": "archive"}
-
-    def test_a_row_that_was_marked_as_deleted_from_the_first_is_adopted(self) -> None:
-        marked = an_observation(deleted=True)
-        moved = Resolved("a1", NOW, marked, elsewhere=Heir("archive"))
-        found = plan(origin="deletion", resolved=[moved])
-
-        assert (found.adopted, found.acknowledged, found.enqueued) == ([marked], [], [])
+        from_the_first = plan(origin="deletion", resolved=[moved])
+        assert (from_the_first.adopted, from_the_first.enqueued) == ([marked], [])
 
     def test_a_record_stays_while_another_watch_has_a_row_without_a_call(self) -> None:
         kept = Resolved("a1", NOW, None, elsewhere="unreported")
@@ -387,25 +369,25 @@ class TestAnsweredSuspicions:
         assert bool(found.postponed) != is_forgotten
         assert not found.is_empty
 
-    def test_a_suspicion_stays_while_another_table_cannot_be_asked(self) -> None:
-        unanswered = Resolved("a1", NOW - 1, None, elsewhere="unknown")
-        found = plan(a1=before(a_content()), origin="deletion", resolved=[unanswered])
+    @pytest.mark.parametrize(
+        ("pending", "state", "waits"),
+        [(None, "pending", False), (a_content("hired"), "pending", True), (a_content("hired"), "held", False)],
+    )
+    def test_a_suspicion_and_a_pending_entry_wait_while_another_table_cannot_be_asked(
+        self, pending: Content | None, state: EntryState, *, waits: bool
+    ) -> None:
+        a1 = before(a_content(), pending, attempted=True, state=state)
+        found = plan(a1=a1, origin="deletion", resolved=[Resolved("a1", NOW - 1, None, elsewhere="unknown")])
 
         assert (found.answered, found.results, found.is_empty) == ([], [], False)
         assert found.postponed == [Suspicion("a1", NOW - 1, NOW + ASKED_AGAIN_AFTER)]
-        assert found.waiting == []
-
-    @pytest.mark.parametrize(("state", "waits"), [("pending", True), ("held", False)])
-    def test_so_does_a_pending_entry(self, state: EntryState, *, waits: bool) -> None:
-        a1 = before(a_content(), a_content("hired"), attempted=True, state=state)
-        unanswered = Resolved("a1", NOW - 1, None, elsewhere="unknown")
-        found = plan(a1=a1, origin="deletion", resolved=[unanswered])
-
         assert found.waiting == (found.postponed if waits else [])
 
     @pytest.mark.parametrize("a1", [None, before(a_content(), in_scope=False), before()])
-    def test_nothing_is_sent_of_what_was_never_reported(self, a1: Known | None) -> None:
+    def test_nothing_is_sent_or_forgotten_of_what_was_never_reported(self, a1: Known | None) -> None:
         assert self.answered(a1, None).results == []
+        left = self.answered(a1, None, resolved=[Resolved("a1", NOW, None, elsewhere=Heir("archive"))])
+        assert bool(left.forgotten) == bool(left.history) == bool(a1 and a1.latest)
 
     def test_a_doubted_deletion_is_held_and_does_not_count(self) -> None:
         found = self.answered(before(a_content()), None, doubt="rows may be hidden")
@@ -413,12 +395,6 @@ class TestAnsweredSuspicions:
         assert [(each.state, each.reason) for each in found.enqueued] == [("held", "rows may be hidden")]
         assert found.fuse == Fuse()
         assert found.history[0].event == "held"
-
-    def test_nothing_is_forgotten_of_what_was_never_reported(self) -> None:
-        moved = Resolved("a1", NOW, None, elsewhere=Heir("archive"))
-        found = plan(a1=before(), origin="deletion", resolved=[moved])
-
-        assert (found.answered, found.forgotten, found.history) == (["a1"], [], [])
 
 
 class TestScopeAndSkips:
@@ -438,6 +414,13 @@ class TestScopeAndSkips:
         assert plan(Ignored("a1", ("a1",)), a1=before(a_content())).is_empty
         assert plan(row, a1=before(key=("2",))).is_empty
         assert plan(row).is_empty
+
+    def test_an_ignored_row_takes_back_its_applications_deletion(self) -> None:
+        row, deletion = Ignored("a1", ("a1",), changed_at=NOW), a_content(deleted=True)
+
+        assert plan(row, a1=before(a_content(), deletion)).cancelled == ["a1"]
+        (entry,) = plan(row, a1=before(a_content(), deletion, attempted=True)).enqueued
+        assert entry.content == a_content()
 
     def test_a_row_that_cannot_be_reported_is_skipped_once(self) -> None:
         row = Unreportable("a1", ("1",), "it has no status")
@@ -664,9 +647,10 @@ def test_a_page_of_unknown_applications_is_adopted_as_its_rows_would_be_one_by_o
 def test_a_new_application_that_another_watch_knows_is_compared_with_its_state(status: str, decision: Decision) -> None:
     step = Batch("notify", NOW, "send", [an_observation(status=status)])
 
-    found = plan_batch(RULES, step, {}, Fuse(), {"a1": a_content("applied")})
+    found = plan_batch(replace(RULES, ordered_dates=True), step, {}, Fuse(), {"a1": a_content("applied")})
 
     assert [each.decision for each in found.results] == [decision]
+    assert all(each.content.event_date > NOW for each in found.enqueued), "HelloWork has that date already"
     assert bool(found.adopted) == (decision == "adopt")
 
 
