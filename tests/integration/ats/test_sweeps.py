@@ -1,9 +1,10 @@
 """The sweep finds what nothing else has found, counts it by cause, and counts nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import pytest
@@ -74,29 +75,38 @@ async def test_each_cause_of_a_repair_is_counted(ats: Ats, open_rig: OpenRig) ->
         assert [id_ for id_, _, _ in await rig.later_calls()] == ["a5", "a6", "a7"]
 
 
-async def test_what_changes_while_a_sweep_walks_is_no_repair(
-    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def behind_each_page(rig: Rig, change: Callable[[int], Awaitable[None]]) -> Iterator[None]:
+    """Change something behind each page of digests, by its number."""
+    digests, numbers = rig.intake.reader.digests, count()
+
+    async def eventful(*arguments: object) -> object:
+        found = await digests(*arguments)  # type: ignore[arg-type] # passed on as they come
+        await change(next(numbers))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rig.intake.reader, "digests", eventful)
+        yield
+
+
+async def test_what_changes_while_a_sweep_walks_is_no_repair(ats: Ats, open_rig: OpenRig) -> None:
     """Behind it, ahead of it, and under its feet."""
     fill(ats, 10)
+
+    async def change(page: int) -> None:
+        match page:
+            case 0:
+                update(ats, 1, 9, status="hired")
+                delete(ats, 2, 8)
+            case 1:
+                insert(ats, 0, "a0")
+                insert(ats, 20, "a20")
+                ats.execute("UPDATE public.applications SET id = 30 WHERE id = 3")
+
     async with open_rig() as rig:
-        digests, turns = rig.intake.reader.digests, iter(range(10))
-
-        async def eventful(*arguments: object) -> object:
-            found = await digests(*arguments)  # type: ignore[arg-type] # passed on as they come
-            match next(turns):
-                case 0:
-                    update(ats, 1, 9, status="hired")
-                    delete(ats, 2, 8)
-                case 1:
-                    insert(ats, 0, "a0")
-                    insert(ats, 20, "a20")
-                    ats.execute("UPDATE public.applications SET id = 30 WHERE id = 3")
-            return found
-
-        monkeypatch.setattr(rig.intake.reader, "digests", eventful)
-        assert (await rig.sweep()).repaired == {}
-        monkeypatch.undo()
+        with behind_each_page(rig, change):
+            assert (await rig.sweep()).repaired == {}
 
         assert [id_ for id_, _, _ in await rig.calls()] == ["a0", "a1", "a20", "a9"]
         assert [id_ for id_, _, _ in await rig.later_calls()] == ["a2", "a8"]
@@ -104,17 +114,13 @@ async def test_what_changes_while_a_sweep_walks_is_no_repair(
 
 
 @pytest.mark.parametrize("seen", [True, False])
-async def test_rows_that_move_out_of_a_sweeps_way_are_no_repair(
-    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, *, seen: bool
-) -> None:
+async def test_rows_that_move_out_of_a_sweeps_way_are_no_repair(ats: Ats, open_rig: OpenRig, *, seen: bool) -> None:
     """To the part done, and behind the end; the fast path sees it at once, or only when it is asked to."""
     fill(ats, 9)
     async with open_rig() as rig:
-        digests, turns = rig.intake.reader.digests, iter(range(10))
 
-        async def eventful(*arguments: object) -> object:
-            found = await digests(*arguments)  # type: ignore[arg-type] # passed on as they come
-            match next(turns):
+        async def change(page: int) -> None:
+            match page:
                 case 0:
                     ats.execute("UPDATE public.applications SET id = 0 WHERE id = 8")
                 case 1:
@@ -123,13 +129,10 @@ async def test_rows_that_move_out_of_a_sweeps_way_are_no_repair(
                     insert(ats, 20, "a7", job_id="J2")
                     if seen:
                         await rig.drain.catch_up()
-            return found
 
-        monkeypatch.setattr(rig.intake.reader, "digests", eventful)
-        assert (await rig.sweep()).repaired == {}
-        monkeypatch.undo()
+        with behind_each_page(rig, change):
+            assert (await rig.sweep()).repaired == {}
 
-        assert next(turns) == 3, "the last page was the third"
         assert await rig.store.capture.suspected(WATCH, ["a7", "a8"]) == set()
         assert await rig.deliver() == [("a7", "applied", "J2")]
         assert await rig.later_calls() == []
