@@ -67,13 +67,19 @@ class Daemon:
         self._within = within
         self._variables = variables
         self._process: asyncio.subprocess.Process | None = None
+        self._starting = asyncio.Lock()
         self._life = Life()
         folder.mkdir(parents=True, exist_ok=True)
         self._log.touch()
         self.config.write_text(yaml.safe_dump(document, sort_keys=False))
 
     async def start(self, life: Life = _ORDINARY) -> None:
-        """Start it; it is not ready yet."""
+        """Start it, unless another fault has; it is not ready yet."""
+        async with self._starting:
+            if self._process is None:
+                await self._start(life)
+
+    async def _start(self, life: Life) -> None:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(*self._within, sys.executable, "-m", *life.command, "--config", str(self.config), "run"),
@@ -103,25 +109,25 @@ class Daemon:
 
     async def kill(self) -> None:
         """Kill -9, and wait for its end."""
-        if self._process is None:
+        if (process := self._process) is None:
             return
         expected = None if self.has_ended else -signal.SIGKILL
         self.send_signal(signal.SIGKILL)
-        self._account_for(await self._process.wait(), expected)
+        self._account_for(process, await process.wait(), expected)
 
     async def terminate(self) -> None:
-        if self._process is None:
+        if (process := self._process) is None:
             return
         self.send_signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(_ENDS_WITHIN):
-                code = await self._process.wait()
+                code = await process.wait()
         except TimeoutError:
             self.surprises.append(f"it did not end within {_ENDS_WITHIN:.0f} s after SIGTERM")
             await self.kill()
         else:
             # It may end by the signal before it can handle any.
-            self._account_for(0 if code == -signal.SIGTERM else code, 0)
+            self._account_for(process, 0 if code == -signal.SIGTERM else code, 0)
 
     async def wait_for_end(self, over: asyncio.Event, seconds: float) -> None:
         """Wait until it has ended, for so many seconds, or until `over`."""
@@ -169,8 +175,10 @@ class Daemon:
         """How often it was ended by its alarm."""
         return sum(FROZEN in end for end in self.surprises)
 
-    def _account_for(self, code: int, expected: int | None) -> None:
-        """Note an end."""
+    def _account_for(self, process: asyncio.subprocess.Process, code: int, expected: int | None) -> None:
+        """Note an end, once: another fault may have waited for it too."""
+        if self._process is not process:
+            return
         point = self._life.point
         self._process, self._life = None, _ORDINARY
         if code == -signal.SIGKILL and (code == expected or point is not None):
