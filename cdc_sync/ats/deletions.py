@@ -48,6 +48,8 @@ class Deletions:
             suspected.clear()
             await self.confirm_due()
             due_at = await self._store.next_suspicion(parts.name)
+            if due_at is None:  # what waited may have ended without an answer: its row is back
+                parts.observe(DeletionsDecided(parts.name))
             rest = LONGEST_REST if due_at is None else min(max((due_at - parts.clock()) / 1000, 0.01), _LOOK_EVERY)
             with suppress(TimeoutError):
                 async with asyncio.timeout(rest):

@@ -174,9 +174,8 @@ def _alive(read: Read, accounts: Mapping[str, str], account: str | None) -> set[
 
     `account` is that of all rows; None: each names its own.
     """
-    found = by_application(read.rows, accounts)
     return {
         id_
-        for id_, rows in found.items()
+        for id_, rows in by_application(read.rows, accounts).items()
         if any(row.unreadable or (not row.deleted and (account or row.account) == accounts[id_]) for row in rows)
     }
