@@ -118,6 +118,6 @@ def _first_line(error: psycopg.Error) -> str:
         text = _QUOTED.sub("…", text)
     elif isinstance(error, psycopg.ProgrammingError | errors.ObjectNotInPrerequisiteState) and error.diag.message_hint:
         text = f"{text} ({error.diag.message_hint.rstrip('.')})"
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     fatal = [line for line in lines if "FATAL:" in line]
     return (fatal or lines or [type(error).__name__])[0].rstrip(".")

@@ -14,7 +14,7 @@ from support.versions import major
 from support.watched import a_config, install_triggers
 
 from cdc_sync.ats.connection import connected
-from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.errors import SourceError, translate
 from cdc_sync.ats.facts import server_facts
 from cdc_sync.demo.postgres import Server
 
@@ -268,6 +268,21 @@ async def test_a_database_that_does_not_exist(server: str) -> None:
     assert error.kind == "misconfigured"
     assert 'database "no_such_database" does not exist' in str(error)
     assert "database.dsn" in str(error)
+
+
+FRENCH = [
+    ("authentification par mot de passe échouée pour l'utilisateur  « cdc_sync »", "login-refused"),
+    ("aucune entrée dans pg_hba.conf pour l'hôte « ::1 », utilisateur « cdc_sync »", "login-refused"),
+    ("le r\ufffdle « cdc_sync » n'est pas autorisé à se connecter", "login-refused"),
+    ("la base de données « ats » n'existe pas", "dsn-wrong"),
+]
+"""Before the login a server's texts come in its own encoding."""
+
+
+def test_a_server_that_speaks_french() -> None:
+    for said, code in FRENCH:
+        error = translate(psycopg.OperationalError(f"connection failed: FATAL:  {said}"), "connecting")
+        assert (error.code, error.kind) == (code, "misconfigured")
 
 
 async def test_a_variable_that_libpq_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
