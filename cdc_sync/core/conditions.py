@@ -55,7 +55,9 @@ def fold(conditions: Conditions, event: Event) -> Conditions:
             for of_it in _OF_A_WATCH:
                 conditions = _with(conditions, f"{of_it} {watch}", "")
         case seen.WatchConnected(watch) | seen.WatchLost(watch):
-            conditions = _with(conditions, f"{STANDBY} {watch}", "")
+            # The baseline goes on, or its end was interrupted.
+            for over in (STANDBY, "baseline"):
+                conditions = _with(conditions, f"{over} {watch}", "")
     kind = KIND_OF.get(type(event))
     if kind is None:
         return conditions

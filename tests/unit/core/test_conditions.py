@@ -103,6 +103,7 @@ PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
             {"baseline applications": "the baseline is running: 9 rows"},
         ),
         ([BaselineProgress("applications", 7, 0), BASELINE_DONE], {}),
+        ([BaselineProgress("applications", 7, 0), LOST, CONNECTED, CAPTURING], {}),
         ([OPEN, EndpointChanged(API, "paused", "401", 1.0)], {f"endpoint {API}": "paused: 401"}),
         ([OPEN, HEALTHY], {}),
         ([SendingPaused(None), SendingPaused(API)], {"sending": PAUSED, f"sending {API}": PAUSED}),
