@@ -9,7 +9,7 @@
 -- As `expressions.key_text`, on the function's own search_path, but without a cast to json that a type's owner may have made: it
 -- would run with the rights of the function's owner. PostgreSQL's own types have smaller oids.
 -- name: key_text
-CASE WHEN pg_typeof({0})::oid < 16384 THEN to_json({0}) #>> '{{}}' ELSE nullif(format('%s', {0}), '') END
+CASE WHEN pg_typeof({0})::oid < 16384 THEN to_json({0}) #>> '{{}}' WHEN num_nulls({0}) = 0 THEN format('%s', {0}) END
 
 -- PostgreSQL 10 prepares no expression with a record that the operation does not have: hence one branch for each.
 -- name: keys

@@ -107,8 +107,8 @@ ALIKE = [
     ("bigint", ["9007199254740992", "9007199254740993", "9007199254740994"]),
     ("numeric(10,2)", ["-1.50", "2.00", "10.00"]),
     ("uuid", ["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "b0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]),
-    ("mood", ["sad", "happy", "angry"]),
-    ("label", ["a", "b", "c"]),
+    ("mood", ["", "sad", "happy", "angry"]),
+    ("label", ["", "a", "b", "c"]),
     ('text COLLATE "C"', ["", "\x01\x1f\x7f\t\n\r\b\f", "7", "\\", 'a"b', "a/b", "É", "é🎉", "\u2028"]),
     ("char(4)", ["a   ", "ab  ", "b   "]),
     ("varchar(2)", ["a", "ab", "b"]),
@@ -125,7 +125,7 @@ ALIKE = [
 async def test_a_key_is_walked_digested_read_and_recorded_alike(
     ats: Ats, open_rig: OpenRig, type_: str, keys: list[str]
 ) -> None:
-    ats.execute("CREATE TYPE mood AS ENUM ('sad', 'happy', 'angry'); CREATE DOMAIN label AS text NOT NULL")
+    ats.execute("CREATE TYPE mood AS ENUM ('', 'sad', 'happy', 'angry'); CREATE DOMAIN label AS text NOT NULL")
     create(ats, type_, *reversed(keys))
     expected = [(key,) for key in keys]
     async with open_rig(**KEYED) as rig:
