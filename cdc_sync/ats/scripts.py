@@ -278,7 +278,7 @@ def tenant_functions(config: Config, owner: str | None = None, role: str | None 
         steps = "".join(_steps({name: watch}, owner))
         if role is None:
             return steps
-        return f"{steps}\n{_PARTS['as_installer']}\n{_granting_watch(name, watch, sql.Identifier(role))}\n"
+        return f"{steps}\n{_PARTS['as_caller']}\n{_granting_watch(name, watch, sql.Identifier(role))}\n"
 
     found = {name: by_schema(config, name, script) for name in noticed(config.templates)}
     return {name: of for name, of in found.items() if of is not None}

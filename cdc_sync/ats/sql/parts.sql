@@ -70,8 +70,8 @@ CREATE TRIGGER {trigger} AFTER TRUNCATE ON {table}
 -- name: always
 ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger};
 
--- name: as_installer
-SET LOCAL ROLE NONE;
+-- name: as_caller
+SELECT set_config('role', current_setting('cdc_sync.caller'), true);
 
 -- name: as_owner
 SET LOCAL ROLE {};

@@ -12,6 +12,7 @@ BEGIN
             HINT = format('Run what `cdc-sync sql install --watch %L` prints.', {watch} || tenant);
     END IF;
     BEGIN
+        PERFORM set_config('cdc_sync.caller', caller, true);
         EXECUTE replace(
 {script},
             {placeholder}, tenant);

@@ -205,15 +205,18 @@ def test_a_tenant_that_fails_is_named_and_the_others_are_done(command: Command, 
 def test_a_function_grants_what_the_daemon_needs(
     command: Command, vendor: Ats, tmp_path: Path, new_role: NewRole, open_session: OpenSession
 ) -> None:
-    daemon, database = new_role(), vendor.info.dsn
+    daemon, app, owner, database = new_role(), new_role(), vendor.info.user, vendor.info.dsn
     (tmp_path / "cdc-sync.yaml").write_text(_document(dsn_of(database, daemon)))
     run_script(vendor, command("install", "--function").output)
 
-    with vendor.transaction():
-        vendor.execute("SELECT cdc_sync.install_customers('tenant_1'), cdc_sync.install_customers('tenant_2')")
-        assert one(vendor, "SELECT current_user::text = session_user::text")
-        assert one(vendor, "SHOW client_min_messages") == "notice"
-        assert one(vendor, "SHOW lock_timeout") == "0"
+    run(vendor, "ALTER ROLE {app} NOINHERIT; GRANT {owner} TO {app}", app=app, owner=owner)
+    caller = open_session(user=app, password=app)
+    run(caller, "SET ROLE {owner}", owner=owner)
+    with caller.transaction():
+        caller.execute("SELECT cdc_sync.install_customers('tenant_1'), cdc_sync.install_customers('tenant_2')")
+        assert one(caller, "SELECT current_user::text") == owner
+        assert one(caller, "SHOW client_min_messages") == "notice"
+        assert one(caller, "SHOW lock_timeout") == "0"
 
     assert wrong(vendor, configured(tenants=["tenant_1", "tenant_2"])) == []
     session = open_session(user=daemon, password=daemon)
