@@ -345,7 +345,7 @@ def _granting_watch(name: str, watch: Watch, role: sql.Identifier) -> str:
 
 def _revoking_watch(_: str, watch: Watch, role: sql.Identifier) -> str:
     """The REVOKEs on a watch's tables, also of columns that an earlier configuration named."""
-    lines = list[str]()
+    lines = [render(_PARTS["only_reads"], role=role.as_string(), table=own_path.oid_of(watch.table))]
     for table in tables_of(watch):
         lines.append(own_path.naming(table, render("REVOKE SELECT ON {} FROM {};", quoted(table), role)).rstrip())
         if table.schema is not None:
