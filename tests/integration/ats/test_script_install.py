@@ -275,6 +275,7 @@ CREATE TRIGGER t BEFORE INSERT ON cdc_sync.changes FOR EACH ROW EXECUTE PROCEDUR
         (EDITED_FUNCTION, FUNCTION, "different"),
         (f"ALTER FUNCTION {FUNCTION}() RESET ALL", FUNCTION, "different"),
         (f"ALTER FUNCTION {FUNCTION}() SECURITY INVOKER", FUNCTION, "different"),
+        (f"ALTER FUNCTION {FUNCTION}() OWNER TO pg_monitor", FUNCTION, "different"),
         (f"CREATE RULE r AS ON INSERT TO {LOG} DO ALSO NOTIFY somebody", LOG, "different"),
         (f"ALTER TABLE {LOG} ENABLE ROW LEVEL SECURITY", LOG, "different"),
         (TRIGGER_ON_THE_LOG, LOG, "different"),

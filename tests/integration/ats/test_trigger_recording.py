@@ -5,6 +5,11 @@ from support.sessions import Ats, rows, run
 from support.versions import needs
 from support.watched import a_config, install_triggers, some_config
 
+UPSERT = """
+INSERT INTO public.applications (id, status) VALUES (1, 'applied'), (2, 'hired'), (8, 'new')
+    ON CONFLICT (id) DO UPDATE SET status = excluded.status
+"""
+
 
 def recorded(ats: Ats) -> list[tuple[str, list[str] | None]]:
     """What the log holds, and then no more."""
@@ -36,6 +41,7 @@ def installed(ats: Ats) -> Ats:
         ("UPDATE public.applications SET status = status, job_id = job_id, hellowork_id = hellowork_id", []),
         ("DELETE FROM public.applications WHERE false", []),
         ("INSERT INTO public.applications (id) VALUES (1) ON CONFLICT DO NOTHING", []),
+        (UPSERT, [("I", ["8"]), ("U", ["2"])]),
     ],
 )
 def test_each_operation_records_its_key_and_what_changes_nothing_that_is_compared_none(
@@ -44,38 +50,6 @@ def test_each_operation_records_its_key_and_what_changes_nothing_that_is_compare
     run(installed, statement)
 
     assert recorded(installed) == expected
-
-
-def test_an_upsert_records_what_it_did(installed: Ats) -> None:
-    installed.execute(
-        "INSERT INTO public.applications (id, status) VALUES (1, 'applied'), (2, 'hired'), (8, 'new')"
-        " ON CONFLICT (id) DO UPDATE SET status = excluded.status"
-    )
-
-    assert recorded(installed) == [("I", ["8"]), ("U", ["2"])]
-
-
-def test_copy_records_every_row(installed: Ats) -> None:
-    with installed.cursor().copy("COPY public.applications (id, status) FROM STDIN") as copy:
-        for number in range(11, 14):
-            copy.write_row((number, "imported"))
-
-    assert recorded(installed) == [("I", ["11"]), ("I", ["12"]), ("I", ["13"])]
-
-
-def test_merge_records_each_branch(installed: Ats) -> None:
-    needs(installed, 15, "MERGE")
-    installed.execute(
-        """
-        MERGE INTO public.applications t USING (VALUES (1, 'hired'), (2, 'gone'), (9, 'new')) AS s (id, status)
-           ON s.id = t.id
-         WHEN MATCHED AND s.status = 'gone' THEN DELETE
-         WHEN MATCHED THEN UPDATE SET status = s.status
-         WHEN NOT MATCHED THEN INSERT (id, status) VALUES (s.id, s.status)
-        """
-    )
-
-    assert recorded(installed) == [("D", ["2"]), ("I", ["9"]), ("U", ["1"])]
 
 
 def test_two_rows_that_swap_their_keys_record_all_of_them(installed: Ats) -> None:

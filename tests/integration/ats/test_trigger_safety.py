@@ -358,14 +358,6 @@ def test_what_is_not_recorded_does_not_ring(ats: Ats, rung: Rung) -> None:
     assert rung() == 0
 
 
-def test_a_lease_that_ran_out_is_as_if_disarmed(ats: Ats, rung: Rung) -> None:
-    arm(ats, -1)
-
-    ats.execute(CHANGE)
-
-    assert rung() == 0
-
-
 def test_a_session_that_has_a_lock_timeout_does_not_ring(ats: Ats, rung: Rung) -> None:
     """In its COMMIT it would wait for NOTIFY's lock for no longer than that, and the COMMIT would fail."""
     ats.execute("SET lock_timeout = '1h'")
@@ -399,6 +391,8 @@ def test_a_transaction_with_an_older_snapshot_sees_the_bell_as_it_is(
     ats: Ats, other: Ats, rung: Rung, level: str
 ) -> None:
     arm(ats, -1)
+    ats.execute(CHANGE)
+    assert rung() == 0
     with other.transaction():
         other.execute(f"SET TRANSACTION ISOLATION LEVEL {level}".encode())
         other.execute("SELECT count(*) FROM public.applications")
