@@ -110,8 +110,7 @@ async def begin(intake: Intake) -> Capture:
     capture.report_problems()
     await adopt(capture)
     await measure_edit(intake)
-    number = await _reread_pending(intake)
-    parts.observe(events.PendingReread(parts.name, number))
+    parts.observe(events.PendingReread(parts.name, await _reread_pending(intake)))
     await capture.begin()
     return capture
 

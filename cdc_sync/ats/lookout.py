@@ -317,7 +317,7 @@ class Lookout:
         # A look reads the whole log with its dead rows: a fifth of the time, unless that were too seldom.
         left = max(left, min(4 * self._took, _AT_LEAST_EVERY))
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(left, 0)):
+            async with asyncio.timeout(left):
                 await self.bell.hurry.wait()
 
     async def _attempt(self, work: Callable[[], Awaitable[None]], whom: Callable[[Watched], bool]) -> None:
@@ -331,7 +331,7 @@ class Lookout:
                     raise
                 await work()
         except (SourceError, OSError) as error:
-            for one in filter(whom, list(self._watched.values())):
+            for one in filter(whom, self._watched.values()):
                 one.fail(error)
 
     async def find_states(self, whom: Sequence[Watched]) -> None:

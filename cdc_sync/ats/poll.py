@@ -66,9 +66,8 @@ class WatermarkReader:
 
     async def look(self) -> SnapshotReading:
         """Read the server's transactions; seldom, since on a primary it takes a transaction id."""
-        asking = partial(rows_of, query=_LOOK)
-        ((instant, xmin, xmax),) = await self._reader.pool.read("reading the server's snapshot", asking)
-        return SnapshotReading(instant, xmin, xmax)
+        (row,) = await self._reader.pool.read("reading the server's snapshot", partial(rows_of, query=_LOOK))
+        return SnapshotReading(*row)
 
     def watermark_at(self, fence: int) -> str:
         """The watermark that a fence (microseconds since the epoch) allows: `lookback` before it, a whole second.
