@@ -106,6 +106,7 @@ def test_what_was_granted_is_taken_back_and_the_role_can_be_dropped(notify: Inst
     refused = notify.run("sql", "install", "--apply")
     assert refused.code == 1, "the daemon's own role may not"
     assert "Nothing was changed: " in refused.stderr
+    assert "GRANT" not in refused.stderr, "nobody becomes a superuser by a remedy of ours"
     for store in ([], ["--store"]):
         assert notify.run("sql", "uninstall", *store, *dsn).code == 0
     notify.ats.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(daemon)))

@@ -12,8 +12,8 @@ BEGIN
     SELECT string_agg(what, '; ') AS what, string_agg(DISTINCT remedy, '; ') AS remedy INTO wrong FROM (
         SELECT 'the tables belong to several roles: ' || array_to_string(owners, ', '),
                'Name one without rights on tables: --owner ROLE' WHERE cardinality(owners) > 1
-        UNION ALL SELECT format('%I may not act as %I', session_user, owner),
-               format('Run it as %I, or GRANT %1$I TO %I%s', owner, session_user, CASE act WHEN 'SET' THEN ' WITH INHERIT TRUE, SET TRUE' END) WHERE NOT pg_has_role(session_user, owner, act)
+        UNION ALL SELECT format('%I may not act as %I', session_user, owner), format(CASE WHEN rolsuper THEN 'Run it as %I' ELSE 'Run it as %I, or GRANT %1$I TO %I%s' END,
+               owner, session_user, CASE act WHEN 'SET' THEN ' WITH INHERIT TRUE, SET TRUE' END) FROM pg_roles WHERE rolname = owner AND NOT pg_has_role(session_user, owner, act)
         UNION ALL SELECT format('%I would publish the log, and stop subscribers without this table', pubname),
                'Create it there; then SET cdc_sync.published = ''yes'' before this script' FROM pg_publication
          WHERE puballtables AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('cdc_sync') AND relname = 'changes')
