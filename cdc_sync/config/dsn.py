@@ -131,7 +131,7 @@ _DEFAULTS: dict[str, str | int] = {
 USER_TIMEOUT = 30.0
 """Seconds after which the server ends a session whose peer takes no data: the ATS may wait for its locks."""
 
-_HAS_USER_TIMEOUT = 120000
+_HAS_USER_TIMEOUT, _HAS_IDLE_TIMEOUT = 120000, 140000
 
 POOL_SIZE = 4
 """Most connections of a pool (`database.pool`); one is enough to work."""
@@ -167,6 +167,8 @@ def session_settings(server_version: int, *, statements_end: bool = True) -> byt
         settings["statement_timeout"] = _at_most("statement_timeout", _STATEMENT_ENDS_WITHIN)
     if server_version >= _HAS_USER_TIMEOUT:
         settings["tcp_user_timeout"] = f"'{USER_TIMEOUT:.0f}s'"
+    if server_version >= _HAS_IDLE_TIMEOUT:
+        settings["idle_session_timeout"] = "'0'"  # ours rest between two looks
     set_all = ", ".join(f"set_config('{name}', {value}, false)" for name, value in settings.items())
     begin = f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {own_path.session_start()}"
     return f"{begin}; SELECT {set_all}; COMMIT".encode()

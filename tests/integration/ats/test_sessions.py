@@ -312,12 +312,14 @@ async def test_a_pool_without_a_free_connection_is_a_lost_database(
 
 async def test_every_session_sets_what_lets_the_server_end_it(database: str) -> None:
     with psycopg.connect(database, autocommit=True) as ats:
-        ats.execute(sql.SQL("ALTER DATABASE {} SET statement_timeout = 0").format(sql.Identifier(ats.info.dbname)))
         version = ats.info.server_version
+        for setting in ("statement_timeout = 0", *(["idle_session_timeout = 1"] if version >= 140000 else [])):
+            ats.execute(sql.SQL(f"ALTER DATABASE {{}} SET {setting}").format(sql.Identifier(ats.info.dbname)))
     expected = {
         "idle_in_transaction_session_timeout": "20s",
         "statement_timeout": "330s",
         "default_transaction_isolation": "read committed",
+        **({"idle_session_timeout": "0"} if version >= 140000 else {}),
     }
     names = list(expected)
 

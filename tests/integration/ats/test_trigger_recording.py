@@ -52,6 +52,29 @@ def test_each_operation_records_its_key_and_what_changes_nothing_that_is_compare
     assert recorded(installed) == expected
 
 
+def test_copy_records_every_row(installed: Ats) -> None:
+    with installed.cursor().copy("COPY public.applications (id, status) FROM STDIN") as copy:
+        copy.write_row((11, "imported"))
+        copy.write_row((12, "imported"))
+
+    assert recorded(installed) == [("I", ["11"]), ("I", ["12"])]
+
+
+def test_merge_records_each_branch(installed: Ats) -> None:
+    needs(installed, 15, "MERGE")
+    installed.execute(
+        """
+        MERGE INTO public.applications t USING (VALUES (1, 'hired'), (2, 'gone'), (9, 'new')) AS s (id, status)
+           ON s.id = t.id
+         WHEN MATCHED AND s.status = 'gone' THEN DELETE
+         WHEN MATCHED THEN UPDATE SET status = s.status
+         WHEN NOT MATCHED THEN INSERT (id, status) VALUES (s.id, s.status)
+        """
+    )
+
+    assert recorded(installed) == [("D", ["2"]), ("I", ["9"]), ("U", ["1"])]
+
+
 def test_two_rows_that_swap_their_keys_record_all_of_them(installed: Ats) -> None:
     installed.execute("ALTER TABLE public.applications DROP CONSTRAINT applications_pkey")
     installed.execute("UPDATE public.applications SET id = 3 - id WHERE id IN (1, 2)")
