@@ -313,7 +313,7 @@ async def test_a_pool_without_a_free_connection_is_a_lost_database(
 async def test_every_session_sets_what_lets_the_server_end_it(database: str) -> None:
     with psycopg.connect(database, autocommit=True) as ats:
         version = ats.info.server_version
-        for setting in ("statement_timeout = 0", *(["idle_session_timeout = 1"] if version >= 140000 else [])):
+        for setting in ("statement_timeout = 0", *(["idle_session_timeout = 3600000"] if version >= 140000 else [])):
             ats.execute(sql.SQL(f"ALTER DATABASE {{}} SET {setting}").format(sql.Identifier(ats.info.dbname)))
     expected = {
         "idle_in_transaction_session_timeout": "20s",

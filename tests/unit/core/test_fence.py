@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from support.transactions import ServerModel
@@ -84,26 +84,6 @@ def test_a_transaction_that_is_open_for_long_costs_bounded_memory_and_little_rea
 
     assert not poll.missed
     assert poll.fence == Fence((), server.clock)
-
-
-@given(
-    st.lists(
-        st.builds(
-            lambda instant, xmin, open_ids: SnapshotReading(instant, xmin, xmin + open_ids),
-            st.integers(0, 1_000),
-            st.integers(3, 50),
-            st.integers(0, 5),
-        )
-    )
-)
-def test_no_sequence_of_readings_puts_the_fence_beyond_the_latest(readings: list[SnapshotReading]) -> None:
-    fence = Fence()
-    for reading in readings:
-        fence = advanced(fence, reading)
-        assert fence.instant is None or fence.instant <= reading.instant
-        assert all(known.xmax > reading.xmin for known in fence.readings)
-        instants = [known.instant for known in fence.readings]
-        assert instants == sorted(instants)
 
 
 NAMES = st.sampled_from("abcd")
