@@ -40,7 +40,10 @@ def blocks(lead: str, number: int) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def follow(bare: Installation) -> Callable[..., Installation]:
-    """What makes an ATS with a part of the page; sweeps are rare in notify mode, so that the triggers show."""
+    """What makes an ATS with a part of the page, of which `check` finds nothing wrong.
+
+    Sweeps are rare in notify mode, so that the triggers show.
+    """
 
     def follow(lead: str, number: int = 1, **watch: object) -> Installation:
         bare.ats.execute(TABLES.encode())
@@ -52,15 +55,12 @@ def follow(bare: Installation) -> Callable[..., Installation]:
                 piece = yaml.safe_load(text)
         bare.configure_watch(**merged(piece, watch))
         bare.install()
+        found = json.loads(bare.run("check", "--json").stdout)
+        # Of a view nothing shows that its key is unique.
+        assert [each for each in found if each["watch"] and each["state"] != "ok" and each["check"] != "key"] == []
         return bare
 
     return follow
-
-
-def check(ats: Installation) -> None:
-    """Nothing of the watch fails or is warned of; of a view nothing shows that its key is unique."""
-    found = json.loads(ats.run("check", "--json").stdout)
-    assert [each for each in found if each["watch"] and each["state"] != "ok" and each["check"] != "key"] == []
 
 
 def is_told(ats: Installation, application: str, *calls: Call) -> bool:
@@ -90,7 +90,6 @@ Follow = Callable[..., Installation]
 
 def test_ids_in_json(follow: Follow) -> None:
     ats = follow("In JSON", 2)
-    check(ats)
     with ats.daemon() as daemon:
         touch(ats, "status = 'SEEN'")
         calls_are(daemon, ats, "hw-1", ("SEEN", "job-1"))
@@ -103,7 +102,6 @@ def test_ids_in_json(follow: Follow) -> None:
 
 def test_a_job_through_a_join_table(follow: Follow) -> None:
     ats = follow("Through a join table")
-    check(ats)
     with ats.daemon() as daemon:
         run(ats, "UPDATE public.application_jobs SET job_id = 2 WHERE application_id = 1")
         calls_are(daemon, ats, "hw-1", ("NEW", "job-2"))
@@ -116,7 +114,6 @@ def test_a_job_through_a_join_table(follow: Follow) -> None:
 
 def test_deleted_by_a_column_of_a_parent(follow: Follow) -> None:
     ats = follow("By a column of a parent")
-    check(ats)
     with ats.daemon() as daemon:
         daemon.wait_for_event("swept")
         if ats.mode == "notify":
@@ -132,7 +129,6 @@ def test_deleted_by_a_column_of_a_parent(follow: Follow) -> None:
 
 def test_deleted_by_a_parent_that_is_set_to_null(follow: Follow) -> None:
     ats = follow("By a parent that is set to NULL")
-    check(ats)
     with ats.daemon() as daemon:
         with ats.ats.transaction():
             run(ats, "DELETE FROM public.candidates WHERE id = 1")
@@ -155,7 +151,6 @@ def test_live_and_archived_rows_in_a_view(follow: Follow) -> None:
     no_more = {"columns": {"source": None, "deleted": None}}
     ats = follow("Live and archived rows in two tables", 2, **no_more, deletion_grace="2s")
     ats.ats.execute("CREATE INDEX ON public.applications_archive (hellowork_id)")
-    check(ats)
     with ats.daemon() as daemon:
         for step in (ARCHIVED, REMOVED):
             run(ats, step)
