@@ -178,7 +178,8 @@ def try_lock(path: Path) -> int | None:
     """
     lock = lock_path(path)
     try:
-        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # The folder's owner must not lead root to another file.
+        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         if os.geteuid() == 0:
             # The daemon's user opens it, too.
             owner = lock.parent.stat()

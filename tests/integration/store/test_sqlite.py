@@ -308,3 +308,7 @@ def test_the_lock_file_is_its_owners_alone(path: Path) -> None:
         (file,) = path.parent.iterdir()
 
     assert (mode(file), file.stat().st_uid) == (0o600, path.parent.stat().st_uid)
+    # Who may write to the folder leads nobody else to another file.
+    file.symlink_to(file.rename(path.with_name("other")))
+    with pytest.raises(StoreError, match="lock file"):
+        locked(path).__enter__()
