@@ -321,11 +321,10 @@ async def test_every_session_sets_what_lets_the_server_end_it(database: str) -> 
         "default_transaction_isolation": "read committed",
         **({"idle_session_timeout": "0"} if version >= 140000 else {}),
     }
-    names = list(expected)
 
     async def settings(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> dict[str, object]:
         query = "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name"
-        return dict(await (await connection.execute(query, (names,))).fetchall())  # type: ignore[arg-type]
+        return dict(await (await connection.execute(query, (list(expected),))).fetchall())  # type: ignore[arg-type]
 
     async with connected(database) as alone, pooled(database) as pool, pool.connection() as shared:
         assert await settings(alone) == expected
