@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from psycopg import sql
 
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.packaged import sections, text
+
+from .packaged import sections, text
 
 PINNED = "pg_catalog, pg_temp"
 """The search_path of our sessions and scripts."""

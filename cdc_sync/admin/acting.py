@@ -11,14 +11,15 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from multidict import MultiDict
 
-from cdc_sync.admin.access import RefusedError
-from cdc_sync.admin.report import Json
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store
 from cdc_sync.store.acts import EVERYTHING, Chosen, Discard, Pause, Resend, Resume, Send, in_steps
+
+from .access import RefusedError
+from .report import Json
 
 LARGEST_FORM = 8 * 1024
 """Bytes of a request's body."""

@@ -23,7 +23,6 @@ from prometheus_client import (
 )
 
 from cdc_sync import __version__
-from cdc_sync.admin.report import Json
 from cdc_sync.core import events
 from cdc_sync.core.conditions import STANDBY, Conditions, kind_of, wrong
 from cdc_sync.core.content import Kind
@@ -32,6 +31,8 @@ from cdc_sync.core.replies import CallOutcome
 from cdc_sync.core.rows import Origin
 from cdc_sync.packaged import data
 from cdc_sync.store.clock import Clock
+
+from .report import Json
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper ends, included, of the buckets of every histogram, in seconds."""

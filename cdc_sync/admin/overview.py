@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
 
-from cdc_sync.admin.metrics import FEW, EventMetrics
-from cdc_sync.admin.report import Json, foremost, troubled, watch_of, worst_first
 from cdc_sync.core.conditions import is_for_a_person
 from cdc_sync.core.watch_names import MOST_LISTED, matches
 from cdc_sync.store import Store
 from cdc_sync.store.report import CallCounts
+
+from .metrics import FEW, EventMetrics
+from .report import Json, foremost, troubled, watch_of, worst_first
 
 LISTED = 20
 """The last calls and failures, and the oldest dead letters, of which commands show all."""

@@ -18,13 +18,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cdc_sync import __version__
-from cdc_sync.admin.overview import BAR, BARS, HOURS, LISTED
-from cdc_sync.admin.report import watch_of
 from cdc_sync.core.conditions import kind_of
 from cdc_sync.core.content import from_datetime, iso
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.packaged import text
+
+from .overview import BAR, BARS, HOURS, LISTED
+from .report import watch_of
 
 _FIELD = re.compile(r'^(msg\S+) ((?:".*"\n?)+)', re.MULTILINE)
 """A keyword of a gettext catalogue, and its text, as string literals."""

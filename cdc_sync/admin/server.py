@@ -18,11 +18,6 @@ from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from cdc_sync.admin.access import SAFE_HEADERS, Access, RefusedError
-from cdc_sync.admin.acting import ACTIONS, LARGEST_FORM, WithoutLiveRow, act, form_of
-from cdc_sync.admin.metrics import EventMetrics
-from cdc_sync.admin.overview import Trends, overview
-from cdc_sync.admin.report import Json, foremost, held_back, lookup, part_of, status_report
 from cdc_sync.config import Config, HostPort
 from cdc_sync.config.models import has_several_accounts
 from cdc_sync.core.conditions import STANDBY, Conditions, is_of_one_account, is_standby, kind_of, wrong
@@ -35,6 +30,12 @@ from cdc_sync.event_loop import end, regularly
 from cdc_sync.store import Store
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.operation import Condition
+
+from .access import SAFE_HEADERS, Access, RefusedError
+from .acting import ACTIONS, LARGEST_FORM, WithoutLiveRow, act, form_of
+from .metrics import EventMetrics
+from .overview import Trends, overview
+from .report import Json, foremost, held_back, lookup, part_of, status_report
 
 _LONGEST_FAREWELL = 2.0
 """Seconds for requests under way at the daemon's end, and for the rest of a body that is refused."""
@@ -264,7 +265,7 @@ class AdminServer:
     def _html(self, request: web.Request, template: str, *, status: int = 200, **values: Any) -> web.Response:
         """A page in the visitor's language, which goes on in its addresses."""
         # Jinja is needed only for the page.
-        from cdc_sync.admin.page import chosen, render  # noqa: PLC0415 - as above
+        from .page import chosen, render  # noqa: PLC0415 - as above
 
         admin = self.config.admin
         language = chosen(request.query.get("language"), request.headers.get("Accept-Language", ""))

@@ -15,22 +15,23 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
-from cdc_sync.ats.capture import Capture
-from cdc_sync.ats.connection import POSITION as REPLICA
-from cdc_sync.ats.deletions import Deletions
-from cdc_sync.ats.intake import Intake
-from cdc_sync.ats.notify import NotifyCapture
-from cdc_sync.ats.parts import WatchParts
-from cdc_sync.ats.poll import PollCapture
-from cdc_sync.ats.reading import Read, prepared
-from cdc_sync.ats.tenant_table import FORGOTTEN
-from cdc_sync.ats.tenant_table import POSITION as TABLE
 from cdc_sync.core import events
 from cdc_sync.core.diff import Enqueue
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Known, Suspicion, completed
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, Observation, Reportable, Row, StatusRules, WatchRules, interpret, map_status
 from cdc_sync.store.capture import FROM_DATABASE
+
+from .capture import Capture
+from .connection import POSITION as REPLICA
+from .deletions import Deletions
+from .intake import Intake
+from .notify import NotifyCapture
+from .parts import WatchParts
+from .poll import PollCapture
+from .reading import Read, prepared
+from .tenant_table import FORGOTTEN
+from .tenant_table import POSITION as TABLE
 
 KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCapture}
 """The kinds of capture, by `capture.mode`."""

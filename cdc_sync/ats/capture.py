@@ -8,9 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
-from cdc_sync.ats.intake import Intake
 from cdc_sync.config import Capture as Configured
 from cdc_sync.event_loop import Work
+
+from .intake import Intake
 
 Jobs = dict[str, Callable[[], Work]]
 """Endless work, by name: functions, so that none is left unstarted when another cannot get ready."""

@@ -7,18 +7,19 @@ LIMIT 0 are enough. All are read-only but those of `depends_on`, which are rolle
 from collections.abc import Collection, Mapping
 
 from cdc_sync import own_path
-from cdc_sync.ats.check_watch import check_watch, found
-from cdc_sync.ats.connection import Connection, ReplicaGuard, connected, look_at_own_schemas, rows_of
-from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.expressions import catalog
-from cdc_sync.ats.facts import ServerFacts, asking_shortly, server_facts
-from cdc_sync.ats.session import own_session, primary_session
-from cdc_sync.ats.triggers import left_over, noticed
 from cdc_sync.config import Config
 from cdc_sync.config.models import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
 from cdc_sync.core.visible import HIDDEN
 from cdc_sync.wall_clock import wall_clock
+
+from .check_watch import check_watch, found
+from .connection import Connection, ReplicaGuard, connected, look_at_own_schemas, rows_of
+from .errors import SourceError
+from .expressions import catalog
+from .facts import ServerFacts, asking_shortly, server_facts
+from .session import own_session, primary_session
+from .triggers import left_over, noticed
 
 _OLDEST, _NEWEST = 10, 18
 

@@ -10,16 +10,6 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from cdc_sync.ats import expressions, row_security
-from cdc_sync.ats.connection import Connection, asking, on_own_path, rows_of, rows_on_own_path
-from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.expressions import catalog, composed
-from cdc_sync.ats.facts import TableFacts, asking_shortly, bounds, table_facts
-from cdc_sync.ats.mapping import Mapping
-from cdc_sync.ats.poll import watermark_type
-from cdc_sync.ats.scripts import missing_grants
-from cdc_sync.ats.statements import OfValue, Statements, id_in_url, in_side_table, is_given_url
-from cdc_sync.ats.triggers import PARTITIONED_SINCE, installation, untriggered
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
 from cdc_sync.config.json_schema import block
 from cdc_sync.config.meanings import is_bare_number
@@ -28,6 +18,17 @@ from cdc_sync.core import findings
 from cdc_sync.core.findings import Finding, Plan, Tell, plan_is_in_order, plan_names, plan_seeks
 from cdc_sync.core.identifiers import written
 from cdc_sync.packaged import data
+
+from . import expressions, row_security
+from .connection import Connection, asking, on_own_path, rows_of, rows_on_own_path
+from .errors import SourceError
+from .expressions import catalog, composed
+from .facts import TableFacts, asking_shortly, bounds, table_facts
+from .mapping import Mapping
+from .poll import watermark_type
+from .scripts import missing_grants
+from .statements import OfValue, Statements, id_in_url, in_side_table, is_given_url
+from .triggers import PARTITIONED_SINCE, installation, untriggered
 
 _BIG = 10_000
 """Estimated rows that are a burden to read every few seconds."""

@@ -21,9 +21,10 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor, sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from cdc_sync.ats.errors import RowError, SourceError, source_error, translate
-from cdc_sync.ats.expressions import composed, sections
 from cdc_sync.config.dsn import ANSWERS_WITHIN, EXPECTED, POOL_SIZE, completed, is_readable, session_settings
+
+from .errors import RowError, SourceError, source_error, translate
+from .expressions import composed, sections
 
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]

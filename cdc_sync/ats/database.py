@@ -13,16 +13,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cdc_sync.ats.connection import POSITION, Pool, ReplicaGuard, pooled
-from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.facts import hosts_of, server_facts
-from cdc_sync.ats.lookout import Lookout
-from cdc_sync.ats.session import Process, Session, StandbyError, own_session, primary_session
 from cdc_sync.config import Config
 from cdc_sync.event_loop import Task, Work, end, supervise, ungrouped
 from cdc_sync.store import Store
 from cdc_sync.store.capture import FROM_DATABASE
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
+
+from .connection import POSITION, Pool, ReplicaGuard, pooled
+from .errors import SourceError
+from .facts import hosts_of, server_facts
+from .lookout import Lookout
+from .session import Process, Session, StandbyError, own_session, primary_session
 
 T = TypeVar("T")
 

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
-from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.intake import Intake
-from cdc_sync.ats.rows_elsewhere import Elsewhere
 from cdc_sync.core.batch import Heir
 from cdc_sync.core.events import DeletionsDecided, DeletionsWait
 from cdc_sync.core.outbox import Suspicion, former_row
 from cdc_sync.core.rows import Observation
+
+from .errors import SourceError
+from .intake import Intake
+from .rows_elsewhere import Elsewhere
 
 LONGEST_REST = 600.0
 """Seconds between looks while no deletion is suspected, at most; a suspicion ends the rest."""

@@ -7,11 +7,12 @@ from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
-from cdc_sync.ats.connection import Pool, asking, connected
-from cdc_sync.ats.errors import SourceError, refused_by_system
-from cdc_sync.ats.facts import schemas_of_tenants
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.tenants import Tenant, expanded, tenants_named
+
+from .connection import Pool, asking, connected
+from .errors import SourceError, refused_by_system
+from .facts import schemas_of_tenants
 
 _WITHIN = 10.0
 """Seconds."""

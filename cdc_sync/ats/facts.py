@@ -10,12 +10,13 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
-from cdc_sync.ats.connection import IDENTITY, NOW, Connection, Rows, asking, look_at_own_schemas, rows_of
-from cdc_sync.ats.errors import source_error
-from cdc_sync.ats.expressions import POSTGRESQLS_OWN, arrays, catalog, composed, sections
 from cdc_sync.config import Watch
 from cdc_sync.core.findings import host_name
 from cdc_sync.core.identifiers import QualifiedName, usable
+
+from .connection import IDENTITY, NOW, Connection, Rows, asking, look_at_own_schemas, rows_of
+from .errors import source_error
+from .expressions import POSTGRESQLS_OWN, arrays, catalog, composed, sections
 
 Kind = Literal["text", "number", "uuid", "json", "instant", "other"]
 

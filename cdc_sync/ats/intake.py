@@ -11,24 +11,25 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from cdc_sync import __version__
-from cdc_sync.ats import row_security
-from cdc_sync.ats.connection import POSITION as REPLICA
-from cdc_sync.ats.database import Sessions
-from cdc_sync.ats.lookout import Watched
-from cdc_sync.ats.mapping import Mapping as TableMapping
-from cdc_sync.ats.parts import WatchParts
-from cdc_sync.ats.reading import Read, Reader
-from cdc_sync.ats.row_security import Hiding
-from cdc_sync.ats.rows_elsewhere import resolved
-from cdc_sync.ats.tenant_table import POSITION as TABLE
-from cdc_sync.ats.tenant_table import TenantTable
-from cdc_sync.ats.triggers import relations_of
 from cdc_sync.core import events
 from cdc_sync.core.batch import Applied, Batch, Resolved
 from cdc_sync.core.diff import Decision, Enqueue
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.rows import Key, Observation, Origin, Reportable, WatchRules, by_application, interpret
 from cdc_sync.core.zone import Dated
+
+from . import row_security
+from .connection import POSITION as REPLICA
+from .database import Sessions
+from .lookout import Watched
+from .mapping import Mapping as TableMapping
+from .parts import WatchParts
+from .reading import Read, Reader
+from .row_security import Hiding
+from .rows_elsewhere import resolved
+from .tenant_table import POSITION as TABLE
+from .tenant_table import TenantTable
+from .triggers import relations_of
 
 _REMEMBERED_SKIPS = 100_000
 _CHANGES = frozenset({"notify", "poll", "sweep"})

@@ -20,13 +20,14 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import PoolTimeout
 
-from cdc_sync.ats.connection import Pool, rows_of, with_position
-from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.expressions import arrays, composed, sections
-from cdc_sync.ats.facts import ServerFacts, server_facts
-from cdc_sync.ats.triggers import missed_of
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.watermark import SnapshotReading
+
+from .connection import Pool, rows_of, with_position
+from .errors import SourceError
+from .expressions import arrays, composed, sections
+from .facts import ServerFacts, server_facts
+from .triggers import missed_of
 
 _SQL, _BELL = sections("lookout.sql"), sections("changelog.sql")
 

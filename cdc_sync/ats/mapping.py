@@ -21,13 +21,14 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from cdc_sync.ats import expressions
-from cdc_sync.ats.connection import Connection, asking, on_own_path
-from cdc_sync.ats.errors import source_error
-from cdc_sync.ats.expressions import composed
-from cdc_sync.ats.facts import READABLE, TableFacts, table_facts
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
 from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key
+
+from . import expressions
+from .connection import Connection, asking, on_own_path
+from .errors import source_error
+from .expressions import composed
+from .facts import READABLE, TableFacts, table_facts
 
 # Types by their fixed OIDs (PostgreSQL, src/include/catalog/pg_type.dat).
 _BOOL = 16

@@ -21,17 +21,18 @@ from typing import NamedTuple, Self
 
 from psycopg import errors, sql
 
-from cdc_sync.ats.capture import Capture, ChangedError, Jobs
-from cdc_sync.ats.connection import Connection, Pool, rows_of, with_position
-from cdc_sync.ats.errors import source_error
-from cdc_sync.ats.expressions import composed, literal, sections
-from cdc_sync.ats.intake import Intake
-from cdc_sync.ats.lookout import Ears
-from cdc_sync.ats.triggers import Installation, installation, untriggered
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core import events
 from cdc_sync.core.reasons import coded, joined
 from cdc_sync.core.rows import Key
+
+from .capture import Capture, ChangedError, Jobs
+from .connection import Connection, Pool, rows_of, with_position
+from .errors import source_error
+from .expressions import composed, literal, sections
+from .intake import Intake
+from .lookout import Ears
+from .triggers import Installation, installation, untriggered
 
 MISSED = "missed"
 """The position with the number of dropped changes that a sweep was requested for."""

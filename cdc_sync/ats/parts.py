@@ -4,14 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from cdc_sync.ats.database import Database
-from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.config import Watch
 from cdc_sync.core.batch import NO_CALLS, BesideApply
 from cdc_sync.core.events import Emit
 from cdc_sync.core.rows import WatchRules
 from cdc_sync.core.zone import EventDates
 from cdc_sync.store import Store
+
+from .database import Database
+from .rows_elsewhere import OtherWatches
 
 
 class Steps(NamedTuple):

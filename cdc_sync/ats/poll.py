@@ -14,17 +14,18 @@ from zoneinfo import ZoneInfo
 
 from psycopg import sql
 
-from cdc_sync.ats import expressions
-from cdc_sync.ats.capture import Capture, Jobs
-from cdc_sync.ats.connection import rows_of, with_position
-from cdc_sync.ats.errors import source_error
-from cdc_sync.ats.intake import Intake
-from cdc_sync.ats.mapping import Mapping as TableMapping
-from cdc_sync.ats.reading import Page, Reader
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core.events import CaughtUp, ChangesRead
 from cdc_sync.core.rows import Key
 from cdc_sync.core.watermark import Fence, SnapshotReading, advanced
+
+from . import expressions
+from .capture import Capture, Jobs
+from .connection import rows_of, with_position
+from .errors import source_error
+from .intake import Intake
+from .mapping import Mapping as TableMapping
+from .reading import Page, Reader
 
 POSITION = "watermark"
 

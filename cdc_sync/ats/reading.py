@@ -15,8 +15,12 @@ import psycopg
 from psycopg import sql
 from psycopg.errors import CharacterNotInRepertoire
 
-from cdc_sync.ats import row_security
-from cdc_sync.ats.connection import (
+from cdc_sync.config import Watch
+from cdc_sync.core.reasons import coded
+from cdc_sync.core.rows import BLANKS, Key, Row
+
+from . import row_security
+from .connection import (
     OWN_PATH,
     PINNED_PATH,
     Connection,
@@ -26,14 +30,11 @@ from cdc_sync.ats.connection import (
     rows_on_own_path,
     with_position,
 )
-from cdc_sync.ats.errors import RowError, SourceError, row_error_text, unless_a_row_fails
-from cdc_sync.ats.expressions import composed, sections, spellings_in_url
-from cdc_sync.ats.mapping import APPLICATION_ID, CREATED, DELETED, STATUS_URL, WHERE, Mapping
-from cdc_sync.ats.row_security import Hiding
-from cdc_sync.ats.statements import CLOCK, LARGEST, TEXT, Statements, Walk
-from cdc_sync.config import Watch
-from cdc_sync.core.reasons import coded
-from cdc_sync.core.rows import BLANKS, Key, Row
+from .errors import RowError, SourceError, row_error_text, unless_a_row_fails
+from .expressions import composed, sections, spellings_in_url
+from .mapping import APPLICATION_ID, CREATED, DELETED, STATUS_URL, WHERE, Mapping
+from .row_security import Hiding
+from .statements import CLOCK, LARGEST, TEXT, Statements, Walk
 
 _AT_ONCE = 200
 """Rows of a page of which one may be unreadable."""

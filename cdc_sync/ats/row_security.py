@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from functools import reduce
 from typing import NamedTuple
 
-from cdc_sync.ats.connection import Connection, rows_of
-from cdc_sync.ats.errors import reason
-from cdc_sync.ats.expressions import catalog
 from cdc_sync.core.reasons import Reason
+
+from .connection import Connection, rows_of
+from .errors import reason
+from .expressions import catalog
 
 
 class Hiding(NamedTuple):

@@ -11,10 +11,6 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from cdc_sync.ats.database import Database
-from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.reading import Read, Reader, prepared
-from cdc_sync.ats.row_security import Hiding
 from cdc_sync.config import Config
 from cdc_sync.config.models import account_of, watch_rules
 from cdc_sync.core.batch import Heir, Resolved
@@ -22,6 +18,11 @@ from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Reportable, Row, WatchRules, by_application, current, interpret
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
+
+from .database import Database
+from .errors import SourceError
+from .reading import Read, Reader, prepared
+from .row_security import Hiding
 
 Found: TypeAlias = Literal["unknown", "unreported"] | Heir
 

@@ -11,9 +11,16 @@ from typing import NamedTuple
 from psycopg import sql
 
 from cdc_sync import own_path
-from cdc_sync.ats.expressions import among, composed, render, sections, template, undeclared, watched
-from cdc_sync.ats.expressions import table as quoted
-from cdc_sync.ats.triggers import (
+from cdc_sync.config import Config, ConfigurationError, Problem, Watch
+from cdc_sync.config.sections import OwnHelloWork
+from cdc_sync.config.tenants import Tenant, watch_for, watch_name
+from cdc_sync.core.identifiers import QualifiedName, written
+from cdc_sync.core.visible import visible
+from cdc_sync.core.watch_names import SEPARATOR, template_of
+
+from .expressions import among, composed, render, sections, template, undeclared, watched
+from .expressions import table as quoted
+from .triggers import (
     BELL,
     LONGEST_LABEL,
     TRIGGERS,
@@ -28,12 +35,6 @@ from cdc_sync.ats.triggers import (
     tables_of_all,
     trigger_of,
 )
-from cdc_sync.config import Config, ConfigurationError, Problem, Watch
-from cdc_sync.config.sections import OwnHelloWork
-from cdc_sync.config.tenants import Tenant, watch_for, watch_name
-from cdc_sync.core.identifiers import QualifiedName, written
-from cdc_sync.core.visible import visible
-from cdc_sync.core.watch_names import SEPARATOR, template_of
 
 _PARTS = sections("parts.sql")
 

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from cdc_sync.ats.connection import Connection, asking, connected
-from cdc_sync.ats.errors import SourceError, source_error
-from cdc_sync.ats.expressions import sections
 from cdc_sync.core.visible import visible
+
+from .connection import Connection, asking, connected
+from .errors import SourceError, source_error
+from .expressions import sections
 
 CHANNEL = "cdc_sync"
 """The triggers' channel. The payload is the watch's name; none (triggers of 0.1.0) means any."""

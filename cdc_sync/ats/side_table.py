@@ -6,13 +6,14 @@ from typing import NamedTuple
 from psycopg import sql
 
 from cdc_sync import own_path
-from cdc_sync.ats.expressions import SideTable, composed, name, render, side_table, template
-from cdc_sync.ats.scripts import granting
-from cdc_sync.ats.statements import id_in_url
 from cdc_sync.config import Watch
 from cdc_sync.config.json_schema import block
 from cdc_sync.core.identifiers import LONGEST, QualifiedName, written
 from cdc_sync.core.visible import visible
+
+from .expressions import SideTable, composed, name, render, side_table, template
+from .scripts import granting
+from .statements import id_in_url
 
 _SUFFIX = "_hellowork"
 

@@ -8,11 +8,12 @@ from typing import NamedTuple, TypeAlias
 
 from psycopg import sql
 
-from cdc_sync.ats import expressions
-from cdc_sync.ats.connection import with_position
-from cdc_sync.ats.expressions import POSTGRESQLS_OWN, SideTable, common_schema, composed, operator
-from cdc_sync.ats.mapping import APPLICATION_ID, Mapping
 from cdc_sync.config import Column, PlainColumn
+
+from . import expressions
+from .connection import with_position
+from .expressions import POSTGRESQLS_OWN, SideTable, common_schema, composed, operator
+from .mapping import APPLICATION_ID, Mapping
 
 OfValue: TypeAlias = Callable[[sql.Composable], sql.Composable]
 """Makes SQL about a value."""

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from psycopg import sql
 
-from cdc_sync.ats.connection import Connection, rows_of
-from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.expressions import catalog, composed, sections
-from cdc_sync.ats.expressions import table as quoted
-from cdc_sync.ats.facts import Column, ServerFacts, asking_shortly, described, server_facts
 from cdc_sync.config.meanings import is_personal, place_among
 from cdc_sync.core.identifiers import QualifiedName, usable, written
+
+from .connection import Connection, rows_of
+from .errors import SourceError
+from .expressions import catalog, composed, sections
+from .expressions import table as quoted
+from .facts import Column, ServerFacts, asking_shortly, described, server_facts
 
 _MOST_LABELS, _MOST_TABLES = 12, 5000
 _LANGUAGES = ("fr_FR", "en_US")

@@ -15,15 +15,16 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from cdc_sync.ats.capture import Capture
-from cdc_sync.ats.intake import MOST_CAPTURED
-from cdc_sync.ats.mapping import keys_of
-from cdc_sync.ats.reading import Digests, Page, Read
 from cdc_sync.core.batch import Batch, Resolved, different
 from cdc_sync.core.diff import Decision, Enqueue
 from cdc_sync.core.events import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, completed
 from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
+
+from .capture import Capture
+from .intake import MOST_CAPTURED
+from .mapping import keys_of
+from .reading import Digests, Page, Read
 
 
 def mark(marks: bytearray, met: Iterable[int]) -> None:

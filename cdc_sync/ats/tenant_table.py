@@ -14,14 +14,15 @@ A dump that is restored gives tables other oids. A failover to a standby, a rest
 from collections.abc import Mapping
 from functools import partial
 
-from cdc_sync.ats.connection import Pool
-from cdc_sync.ats.errors import reason, source_error
-from cdc_sync.ats.facts import TableFacts, oid_of
-from cdc_sync.ats.parts import WatchParts
 from cdc_sync.core.events import TableReplaced
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.watch_names import SEPARATOR, template_of
 from cdc_sync.store.capture import FROM_DATABASE
+
+from .connection import Pool
+from .errors import reason, source_error
+from .facts import TableFacts, oid_of
+from .parts import WatchParts
 
 POSITION = "table"
 """The position with the table's oid."""

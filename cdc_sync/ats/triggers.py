@@ -19,9 +19,15 @@ from typing import NamedTuple
 
 from psycopg import sql
 
-from cdc_sync.ats.connection import Connection, asking, rows_of
-from cdc_sync.ats.errors import reason, unwritable
-from cdc_sync.ats.expressions import (
+from cdc_sync.config import Capture, Watch
+from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.visible import visible
+from cdc_sync.core.watch_names import SEPARATOR
+from cdc_sync.packaged import data
+
+from .connection import Connection, asking, rows_of
+from .errors import reason, unwritable
+from .expressions import (
     Columns,
     Part,
     among,
@@ -33,13 +39,8 @@ from cdc_sync.ats.expressions import (
     template,
     undeclared,
 )
-from cdc_sync.ats.expressions import table as quoted
-from cdc_sync.ats.facts import oid_of
-from cdc_sync.config import Capture, Watch
-from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.core.visible import visible
-from cdc_sync.core.watch_names import SEPARATOR
-from cdc_sync.packaged import data
+from .expressions import table as quoted
+from .facts import oid_of
 
 TRIGGERS = {"row": 29, "truncate": 32}
 """A table's triggers, by the last part of their names, with their `pg_trigger.tgtype`."""

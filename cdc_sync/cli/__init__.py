@@ -17,10 +17,11 @@ import typer
 from typer.core import TyperGroup
 
 from cdc_sync import __version__, signals
-from cdc_sync.cli.context import misused, say, say_lines
 from cdc_sync.config import ConfigurationError
 from cdc_sync.core.failures import OperationError
 from cdc_sync.daemon.systemd import logs_to_journal
+
+from .context import misused, say, say_lines
 
 EX_CONFIG = 78
 """sysexits.h; systemd must not restart."""

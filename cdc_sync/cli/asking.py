@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cdc_sync.cli.context import acting
 from cdc_sync.config import Config
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import StoreError
@@ -20,6 +19,8 @@ from cdc_sync.store import Store
 from cdc_sync.store.acts import DEADLINE, Request, in_steps, read_answer
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.opening import opened_alone, opened_beside
+
+from .context import acting
 
 A = TypeVar("A")
 T = TypeVar("T")

@@ -26,7 +26,6 @@ from cdc_sync.ats.connection import POSITION, connected
 from cdc_sync.ats.database import Database
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import hosts_of, server_facts
-from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, suspicious, user
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
 from cdc_sync.config.models import account_of, accounts
@@ -46,6 +45,8 @@ from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.lead import present_leader
 from cdc_sync.store.opening import opened_beside, place_of
 from cdc_sync.wall_clock import wall_clock
+
+from .context import JsonOption, WatchOption, chosen, configured, print_json, say, suspicious, user
 
 _found = partial(found, data("cli/check.yaml"))
 """A finding with a text of `check.yaml`."""

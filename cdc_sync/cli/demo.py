@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 import typer
 
 from cdc_sync import event_loop
-from cdc_sync.cli.context import misused, say, say_lines
 from cdc_sync.config.problems import SettingError
 from cdc_sync.config.values import parse_listen
 from cdc_sync.emulator.server import CALLS, Call, Emulator, serve
+
+from .context import misused, say, say_lines
 
 
 def emulator(

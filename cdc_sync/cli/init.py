@@ -13,9 +13,6 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.ats.connection import Connection, connected
 from cdc_sync.ats.survey import Survey, Table, some_values, survey
-from cdc_sync.cli.console import templates, text
-from cdc_sync.cli.context import print_json, put_out, say, say_lines, suspicious, writing
-from cdc_sync.cli.guessing import FIELDS, Proposal, expressions, listing, propose, rank, status_like
 from cdc_sync.config import example as example_text
 from cdc_sync.config import json_schema, load
 from cdc_sync.config.json_schema import in_yaml
@@ -23,6 +20,10 @@ from cdc_sync.config.meanings import is_personal
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.identifiers import IdentifierError, parse_qualified, written
 from cdc_sync.core.watch_names import listed
+
+from .console import templates, text
+from .context import print_json, put_out, say, say_lines, suspicious, writing
+from .guessing import FIELDS, Proposal, expressions, listing, propose, rank, status_like
 
 _WIDTH = 118
 

@@ -16,9 +16,23 @@ from cdc_sync.ats.beginning import positions_elsewhere
 from cdc_sync.ats.connection import connected
 from cdc_sync.ats.facts import hosts_of, server_facts
 from cdc_sync.ats.rows_elsewhere import OtherWatches
-from cdc_sync.cli.asking import asking
-from cdc_sync.cli.console import print_table, print_text
-from cdc_sync.cli.context import (
+from cdc_sync.config.models import accounts
+from cdc_sync.core.batch import described
+from cdc_sync.core.content import iso
+from cdc_sync.core.failures import OperationError
+from cdc_sync.core.outbox import Entry, EntryId
+from cdc_sync.core.replies import ALL_ENDPOINTS
+from cdc_sync.core.watch_names import listed, matches
+from cdc_sync.store import acts
+from cdc_sync.store.acts import Chosen, Only
+from cdc_sync.store.capture import FROM_DATABASE
+from cdc_sync.store.opening import opened_alone, place_of
+from cdc_sync.store.operation import HeldGroup
+from cdc_sync.store.sqlite.schema import copy_store
+
+from .asking import asking
+from .console import print_table, print_text
+from .context import (
     JsonOption,
     WatchOption,
     YesOption,
@@ -34,19 +48,6 @@ from cdc_sync.cli.context import (
     the_database,
     writing,
 )
-from cdc_sync.config.models import accounts
-from cdc_sync.core.batch import described
-from cdc_sync.core.content import iso
-from cdc_sync.core.failures import OperationError
-from cdc_sync.core.outbox import Entry, EntryId
-from cdc_sync.core.replies import ALL_ENDPOINTS
-from cdc_sync.core.watch_names import listed, matches
-from cdc_sync.store import acts
-from cdc_sync.store.acts import Chosen, Only
-from cdc_sync.store.capture import FROM_DATABASE
-from cdc_sync.store.opening import opened_alone, place_of
-from cdc_sync.store.operation import HeldGroup
-from cdc_sync.store.sqlite.schema import copy_store
 
 fuse = typer.Typer(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
 dead_letters = typer.Typer(

@@ -14,8 +14,6 @@ from psycopg import sql
 from cdc_sync.admin.report import Json
 from cdc_sync.ats.connection import asking, connected, rows_on_own_path
 from cdc_sync.ats.mapping import Mapping
-from cdc_sync.cli.console import print_table, print_text
-from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, print_json, say, with_tenants
 from cdc_sync.config import Config
 from cdc_sync.config.meanings import code_meant
 from cdc_sync.config.models import watch_rules
@@ -32,6 +30,9 @@ from cdc_sync.daemon.watching import Watches
 from cdc_sync.store import Store
 from cdc_sync.store.opening import leading_copy
 from cdc_sync.store.operation import EXAMPLES
+
+from .console import print_table, print_text
+from .context import JsonOption, WatchOption, chosen, configured, print_json, say, with_tenants
 
 _ACTIONS = {"pending": "send", "held": "held", "dead": "dead-letter"}
 """By the entry's state."""

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from cdc_sync import event_loop, signals
-from cdc_sync.cli.context import configured, say, say_lines, suspicious
 from cdc_sync.config import Config, ConfigurationError, undecided
 from cdc_sync.core.events import CallEnded, LeadTaken
 from cdc_sync.core.visible import visible
@@ -15,6 +14,8 @@ from cdc_sync.daemon.logs import LOGGER, configure, handlers
 from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.running import Daemon, run_once
 from cdc_sync.daemon.systemd import SystemdNotifier
+
+from .context import configured, say, say_lines, suspicious
 
 
 def run(

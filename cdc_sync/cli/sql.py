@@ -16,8 +16,16 @@ from cdc_sync.ats.connection import connected, rows_of
 from cdc_sync.ats.errors import translate, unwritable
 from cdc_sync.ats.scripts import Part
 from cdc_sync.ats.triggers import noticed
-from cdc_sync.cli.console import print_text, text
-from cdc_sync.cli.context import (
+from cdc_sync.config import Config, Watch, load
+from cdc_sync.config.dsn import user_of
+from cdc_sync.config.tenants import expanded, tenants_named
+from cdc_sync.core.failures import OperationError
+from cdc_sync.core.watch_names import MOST_LISTED, listed, template_of
+from cdc_sync.store.opening import store_dsn, tables_beside
+from cdc_sync.store.postgres import schema as store_scripts
+
+from .console import print_text, text
+from .context import (
     DatabaseOption,
     WatchOption,
     chosen,
@@ -28,13 +36,6 @@ from cdc_sync.cli.context import (
     the_database,
     with_tenants,
 )
-from cdc_sync.config import Config, Watch, load
-from cdc_sync.config.dsn import user_of
-from cdc_sync.config.tenants import expanded, tenants_named
-from cdc_sync.core.failures import OperationError
-from cdc_sync.core.watch_names import MOST_LISTED, listed, template_of
-from cdc_sync.store.opening import store_dsn, tables_beside
-from cdc_sync.store.postgres import schema as store_scripts
 
 sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
 

@@ -9,8 +9,6 @@ from urllib.request import ProxyHandler, build_opener
 import typer
 
 from cdc_sync.admin.report import EVENTS, Json, part_of, status_report, stories, troubled, worst_first
-from cdc_sync.cli.console import print_table, print_text, text
-from cdc_sync.cli.context import JsonOption, WatchOption, configured, opened, print_json, say
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import is_for_a_person
 from cdc_sync.core.status_url import LONGEST_ID
@@ -19,6 +17,9 @@ from cdc_sync.store import Store
 from cdc_sync.store.opening import place_of
 from cdc_sync.store.report import MOST_HITS, meant
 from cdc_sync.store.sqlite.schema import holder_of
+
+from .console import print_table, print_text, text
+from .context import JsonOption, WatchOption, configured, opened, print_json, say
 
 _MOST_HEALTHY = 50
 """Most listed watches without problems."""

@@ -11,10 +11,10 @@ json_schema   the JSON Schema, the annotated example, and other YAML that we wri
 meanings      what a name suggests, and HelloWork's own statuses
 """
 
-from cdc_sync.config.json_schema import example, json_schema
-from cdc_sync.config.loading import exposures, load, parse, undecided, warnings
-from cdc_sync.config.models import Config
-from cdc_sync.config.problems import ConfigurationError, Problem
-from cdc_sync.config.sections import Admin, Database, Log, Notify
-from cdc_sync.config.values import HostPort
-from cdc_sync.config.watch import Capture, Column, PlainColumn, SqlColumn, Watch
+from .json_schema import example, json_schema
+from .loading import exposures, load, parse, undecided, warnings
+from .models import Config
+from .problems import ConfigurationError, Problem
+from .sections import Admin, Database, Log, Notify
+from .values import HostPort
+from .watch import Capture, Column, PlainColumn, SqlColumn, Watch

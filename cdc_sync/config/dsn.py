@@ -13,10 +13,11 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync import own_path
-from cdc_sync.config.values import UNRESOLVED
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.visible import HIDDEN
+
+from .values import UNRESOLVED
 
 EXPECTED = (
     "expected postgresql://USER@HOST:PORT/DATABASE, or pairs of a keyword of libpq's and a value; in a URI's user name "

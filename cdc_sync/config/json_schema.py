@@ -6,8 +6,9 @@ from typing import Any, TypeAlias
 import yaml
 from pydantic.json_schema import GenerateJsonSchema
 
-from cdc_sync.config.models import Config
 from cdc_sync.packaged import text
+
+from .models import Config
 
 Schema: TypeAlias = dict[str, Any]
 

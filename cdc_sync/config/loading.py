@@ -28,10 +28,12 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
-from cdc_sync.config.meanings import known
-from cdc_sync.config.models import Config
-from cdc_sync.config.problems import ConfigurationError, Path, Problem, SettingError, path_text
-from cdc_sync.config.values import (
+from cdc_sync.core.visible import HIDDEN
+
+from .meanings import known
+from .models import Config
+from .problems import ConfigurationError, Path, Problem, SettingError, path_text
+from .values import (
     KEYS,
     UNRESOLVED,
     References,
@@ -40,7 +42,6 @@ from cdc_sync.config.values import (
     references_in,
     substitute,
 )
-from cdc_sync.core.visible import HIDDEN
 
 _SCALARS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),

@@ -6,17 +6,18 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from cdc_sync.config import values
-from cdc_sync.config.dsn import place, settings_of
-from cdc_sync.config.problems import Path, wrong_parts
-from cdc_sync.config.sections import Admin, Database, Headers, HelloWork, Log, NamedDatabase, Notify, State
-from cdc_sync.config.values import Section
-from cdc_sync.config.watch import Watch
 from cdc_sync.core.content import milliseconds
 from cdc_sync.core.outbox import ANSWERED_WITHIN
 from cdc_sync.core.replies import RetryPolicy
 from cdc_sync.core.rows import FusePolicy, StatusRules, WatchRules
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, AllowedHosts, endpoint_name, endpoint_of
+
+from . import values
+from .dsn import place, settings_of
+from .problems import Path, wrong_parts
+from .sections import Admin, Database, Headers, HelloWork, Log, NamedDatabase, Notify, State
+from .values import Section
+from .watch import Watch
 
 
 class Config(Section):

@@ -7,9 +7,10 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, IPvAnyAddress, SecretStr
 
-from cdc_sync.config import dsn, values
-from cdc_sync.config.values import UNRESOLVED, Section, default
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
+
+from . import dsn, values
+from .values import UNRESOLVED, Section, default
 
 _LONG_ENOUGH = "expected at least 16 letters, digits and signs: `openssl rand -hex 16` prints a good token"
 

@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 from psycopg.sql import Identifier, Literal
 from pydantic import SecretStr
 
-from cdc_sync.config.models import Config, with_own, wrong_accounts
-from cdc_sync.config.problems import SettingError
-from cdc_sync.config.sections import OwnHelloWork
-from cdc_sync.config.values import header_value, is_for_each_tenant
-from cdc_sync.config.watch import ExtraField, SqlColumn, Status, Watch
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.core.watch_names import SEPARATOR
+
+from .models import Config, with_own, wrong_accounts
+from .problems import SettingError
+from .sections import OwnHelloWork
+from .values import header_value, is_for_each_tenant
+from .watch import ExtraField, SqlColumn, Status, Watch
 
 _LIKE = {"%": ".*", "_": "."}
 

@@ -27,9 +27,10 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from cdc_sync.config.problems import SettingError, wrong_parts
 from cdc_sync.core.identifiers import QualifiedName, parse_column, parse_qualified
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
+
+from .problems import SettingError, wrong_parts
 
 _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 

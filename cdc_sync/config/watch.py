@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
 from pydantic import Field, PlainValidator, model_validator
 
-from cdc_sync.config import values
-from cdc_sync.config.problems import SettingError
-from cdc_sync.config.sections import OwnHelloWork
-from cdc_sync.config.values import Section, default
 from cdc_sync.core.identifiers import parse_column
+
+from . import values
+from .problems import SettingError
+from .sections import OwnHelloWork
+from .values import Section, default
 
 _OUR_FIELDS = {"status", "eventDate", "created", "jobId", "source", "applicationId"}
 """Fields of the payload with a meaning of their own (HelloWork's page "Envoi changements de statut")."""

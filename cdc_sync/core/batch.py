@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Decision, Enqueue, Fuse, blow, count, decide, has_counted, in_order
-from cdc_sync.core.outbox import Applying, Entry, EntryState, Known, Skip, Suspicion, completed
-from cdc_sync.core.reasons import coded, fields_of
-from cdc_sync.core.rows import (
+from .content import Content
+from .diff import Decision, Enqueue, Fuse, blow, count, decide, has_counted, in_order
+from .outbox import Applying, Entry, EntryState, Known, Skip, Suspicion, completed
+from .reasons import coded, fields_of
+from .rows import (
     FirstStatus,
     FusePolicy,
     Ignored,
@@ -31,7 +31,7 @@ from cdc_sync.core.rows import (
     WatchRules,
     content_of,
 )
-from cdc_sync.core.status_url import build
+from .status_url import build
 
 ASKED_AGAIN_AFTER = 10_000
 """Milliseconds until a suspicion that could not be answered is looked at again."""

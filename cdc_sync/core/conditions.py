@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from cdc_sync.core import events as seen
-from cdc_sync.core.events import Event
-from cdc_sync.core.reasons import Reason, coded
-from cdc_sync.core.status_url import DEFAULT_ACCOUNT, account_of
+from . import events as seen
+from .events import Event
+from .reasons import Reason, coded
+from .status_url import DEFAULT_ACCOUNT, account_of
 
 Conditions = Mapping[str, str]
 """What is wrong, in words, with the remedy, by the condition's name."""

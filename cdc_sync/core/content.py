@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from json.encoder import encode_basestring_ascii
 from typing import Literal, NamedTuple, Self
 
-from cdc_sync.core.status_url import DEFAULT_ACCOUNT, endpoint_name, endpoint_of
+from .status_url import DEFAULT_ACCOUNT, endpoint_name, endpoint_of
 
 # Numbers stay texts: Python refuses thousands of digits.
 _decode = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode

@@ -14,10 +14,10 @@ find one for each application.
 
 from typing import Literal, NamedTuple
 
-from cdc_sync.core.content import LATEST, Content, Kind
-from cdc_sync.core.outbox import Entry
-from cdc_sync.core.reasons import coded
-from cdc_sync.core.rows import FirstStatus, FusePolicy
+from .content import LATEST, Content, Kind
+from .outbox import Entry
+from .reasons import coded
+from .rows import FirstStatus, FusePolicy
 
 
 class Enqueue(NamedTuple):

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, dataclass_transform
 
-from cdc_sync.core.replies import CallOutcome, Mode
-from cdc_sync.core.rows import Origin
+from .replies import CallOutcome, Mode
+from .rows import Origin
 
 
 @dataclass_transform(frozen_default=True)

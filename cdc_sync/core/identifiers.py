@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-from cdc_sync.core.visible import UNSAFE
+from .visible import UNSAFE
 
 LONGEST = 63
 """Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1)."""

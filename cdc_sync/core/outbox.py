@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Self
 
-from cdc_sync.core.content import Content, Kind
-from cdc_sync.core.rows import Key, Observation, Row, Unreportable, WatchRules, from_microseconds, interpret
-from cdc_sync.core.status_url import build
+from .content import Content, Kind
+from .rows import Key, Observation, Row, Unreportable, WatchRules, from_microseconds, interpret
+from .status_url import build
 
 EntryState = Literal["pending", "held", "dead"]
 """`pending`: sent when due. `held`: by the fuse, for a person. `dead`: given up, for a person."""

@@ -21,9 +21,9 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from cdc_sync.core.content import from_datetime
-from cdc_sync.core.outbox import Entry
-from cdc_sync.core.reasons import coded
+from .content import from_datetime
+from .outbox import Entry
+from .reasons import coded
 
 # Replies.
 

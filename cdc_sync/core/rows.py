@@ -5,10 +5,10 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from cdc_sync.core import status_url
-from cdc_sync.core.content import FIRST, LATEST, Content
-from cdc_sync.core.reasons import Reason, coded
-from cdc_sync.core.status_url import DEFAULT_ACCOUNT, LONGEST_ID, AllowedHosts
+from . import status_url
+from .content import FIRST, LATEST, Content
+from .reasons import Reason, coded
+from .status_url import DEFAULT_ACCOUNT, LONGEST_ID, AllowedHosts
 
 LONGEST_TEXT = 10_000
 """Most characters of a status, a job or a URL; no real one comes near."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote, urlsplit
 
-from cdc_sync.core.reasons import coded
+from .reasons import coded
 
 LONGEST_ID = 300
 """Most characters of an application's id; no real one comes near. Every index of the store can hold so many."""

@@ -8,8 +8,8 @@ by the same whole number of hours; any other date begins the count again. Three 
 from collections.abc import Collection
 from typing import NamedTuple
 
-from cdc_sync.core.reasons import Reason, coded
-from cdc_sync.core.rows import Key
+from .reasons import Reason, coded
+from .rows import Key
 
 ROWS = 3
 """Rows that have to agree."""

@@ -26,10 +26,11 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import WORTH_REPORTING
 from cdc_sync.core.replies import is_paused
 from cdc_sync.core.watch_names import listed, template_of
-from cdc_sync.daemon.process import Process
 from cdc_sync.store import Store
 from cdc_sync.store.acts import NUMBERS
 from cdc_sync.store.errors import AnotherDatabaseError
+
+from .process import Process
 
 _PRUNE_EVERY = 600
 """Seconds."""

@@ -29,15 +29,16 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.replies import Reply
 from cdc_sync.core.visible import visible, visible_json
-from cdc_sync.daemon import chores
-from cdc_sync.daemon.process import Process, unless
-from cdc_sync.daemon.watching import Watches
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.event_loop import Task, Work, end, raise_failures, regularly
 from cdc_sync.store.lead import Lead
 from cdc_sync.store.opening import configuration_of, longest_call
+
+from . import chores
+from .process import Process, unless
+from .watching import Watches
 
 GRACE = 20.0
 """Seconds that calls under way may take after the first signal."""

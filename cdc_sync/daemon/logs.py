@@ -24,8 +24,9 @@ from cdc_sync.core.content import iso
 from cdc_sync.core.events import Event, Handler, Handlers
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.core.watch_names import SEPARATOR, listed
-from cdc_sync.daemon.systemd import logs_to_journal
 from cdc_sync.packaged import data
+
+from .systemd import logs_to_journal
 
 LOGGER = logging.getLogger("cdc_sync")
 """Writes our own lines; the `fields` of a record are beside its message, and `subject` is for `Repeats`."""

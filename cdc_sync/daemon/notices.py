@@ -21,8 +21,9 @@ from cdc_sync.config import Notify
 from cdc_sync.core import events
 from cdc_sync.core.conditions import STANDBY, Conditions, kind_of
 from cdc_sync.core.watch_names import first_of
-from cdc_sync.daemon.process import Process
 from cdc_sync.store.report import WatchCounts
+
+from .process import Process
 
 LOOK_EVERY = 2.0
 """Seconds."""

@@ -32,14 +32,15 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.replies import is_paused
-from cdc_sync.daemon.chores import Tenants
-from cdc_sync.daemon.leading import Leading
-from cdc_sync.daemon.notices import LOOK_EVERY, Notices
-from cdc_sync.daemon.process import Process, unless
 from cdc_sync.event_loop import Task, end, raise_failures, regularly, ungrouped
 from cdc_sync.store import Store, opening
 from cdc_sync.store.lead import Lead, Standby, StandingBy, in_use
 from cdc_sync.wall_clock import wall_clock
+
+from .chores import Tenants
+from .leading import Leading
+from .notices import LOOK_EVERY, Notices
+from .process import Process, unless
 
 _PASSING = {"store-lead-lost", "store-unusable"}
 """Errors after which a daemon that has led, or stood by, tries again to lead; others end it."""

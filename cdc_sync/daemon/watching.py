@@ -23,10 +23,11 @@ from cdc_sync.config.models import watch_rules
 from cdc_sync.core import events
 from cdc_sync.core.batch import BesideApply
 from cdc_sync.core.failures import StoreError
-from cdc_sync.daemon.process import Process
 from cdc_sync.event_loop import Task, Work, end, raise_failures, supervise, ungrouped
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
+
+from .process import Process
 
 _SWEEP_SHARE = 10
 """Sweeps take at most one part in this many of the time."""

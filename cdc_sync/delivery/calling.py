@@ -18,9 +18,10 @@ from cdc_sync.core.replies import (
     meaning_of,
     result_of,
 )
-from cdc_sync.delivery.client import Caller
-from cdc_sync.delivery.endpoints import Endpoint, Endpoints
 from cdc_sync.wall_clock import wall_clock
+
+from .client import Caller
+from .endpoints import Endpoint, Endpoints
 
 
 @dataclass(frozen=True, slots=True)

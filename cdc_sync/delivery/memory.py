@@ -22,7 +22,8 @@ from itertools import chain, zip_longest
 from cdc_sync.core.batch import Applied
 from cdc_sync.core.outbox import Applying, DueEntries, Entry, EntryId, Lane, Wanted
 from cdc_sync.core.replies import Admission
-from cdc_sync.delivery.endpoints import Endpoint, Endpoints
+
+from .endpoints import Endpoint, Endpoints
 
 _ROOM = 8
 """Times `concurrency`: entries in memory whose calls have not begun."""

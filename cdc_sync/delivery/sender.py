@@ -40,12 +40,13 @@ from cdc_sync.core.batch import Applied, BesideApply
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Applying, DueEntries, Lane, Wanted
 from cdc_sync.core.replies import Finished, Health
-from cdc_sync.delivery.calling import Calls
-from cdc_sync.delivery.client import Caller
-from cdc_sync.delivery.endpoints import Endpoints, SenderSettings
-from cdc_sync.delivery.memory import Lanes, Memory
 from cdc_sync.event_loop import ungrouped
 from cdc_sync.wall_clock import wall_clock
+
+from .calling import Calls
+from .client import Caller
+from .endpoints import Endpoints, SenderSettings
+from .memory import Lanes, Memory
 
 T = TypeVar("T")
 _Effect = Callable[[T | None], None]

@@ -20,8 +20,9 @@ from cdc_sync import event_loop, packaged
 from cdc_sync.core.conditions import wrong
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import visible
-from cdc_sync.demo.postgres import Server, server
 from cdc_sync.emulator.server import CALLS, Call, Emulator
+
+from .postgres import Server, server
 
 PATIENCE = 20.0
 """Seconds to wait for anything."""

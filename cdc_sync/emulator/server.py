@@ -18,7 +18,8 @@ from cdc_sync import signals
 from cdc_sync.config import HostPort
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.status_url import names_loopback
-from cdc_sync.emulator.validation import violations
+
+from .validation import violations
 
 CALLS = "/_emulator/calls"
 

@@ -10,11 +10,11 @@ costs, step by step:
   row goes back is sent in that state.
 """
 
-from cdc_sync.store.capture import Capture, Databases
-from cdc_sync.store.delivery import Delivery
-from cdc_sync.store.driver import Driver
-from cdc_sync.store.operation import Operation
-from cdc_sync.store.report import Report
+from .capture import Capture, Databases
+from .delivery import Delivery
+from .driver import Driver
+from .operation import Operation
+from .report import Report
 
 
 class Store:

@@ -25,9 +25,10 @@ from cdc_sync.core.outbox import Entry, EntryId, EntryState
 from cdc_sync.core.reasons import Reason, fields_of
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
-from cdc_sync.store.clock import Clock
-from cdc_sync.store.driver import Row, Transaction, Watches, add_history, by_first, known_in, note, value, watches_of
-from cdc_sync.store.encoding import (
+
+from .clock import Clock
+from .driver import Row, Transaction, Watches, add_history, by_first, known_in, note, value, watches_of
+from .encoding import (
     ANY_ACCOUNT,
     account_mark,
     as_json,
@@ -37,8 +38,8 @@ from cdc_sync.store.encoding import (
     fuse_text,
     state_columns,
 )
-from cdc_sync.store.errors import message
-from cdc_sync.store.report import Record, record_from
+from .errors import message
+from .report import Record, record_from
 
 A = TypeVar("A")
 T = TypeVar("T")

@@ -28,9 +28,10 @@ from cdc_sync.core.findings import host_name
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspicion, Verified
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
-from cdc_sync.store.delivery import mend
-from cdc_sync.store.driver import Role, Row, Transaction, add_history, job, known_in, note, pages, value
-from cdc_sync.store.encoding import (
+
+from .delivery import mend
+from .driver import Role, Row, Transaction, add_history, job, known_in, note, pages, value
+from .encoding import (
     address_columns,
     content_from,
     enqueue_columns,
@@ -41,7 +42,7 @@ from cdc_sync.store.encoding import (
     key_text,
     state_columns,
 )
-from cdc_sync.store.errors import another_database
+from .errors import another_database
 
 FROM_DATABASE = "database"
 """The capture position with a watch's database; the section `database` has no name."""

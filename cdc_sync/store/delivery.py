@@ -15,9 +15,10 @@ from cdc_sync.core.outbox import DueEntries, Entry, EntryId, Lane, Wanted
 from cdc_sync.core.reasons import as_text, fields_of
 from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, account_of, endpoint_name
-from cdc_sync.store.acts import CONFIGURED, paused
-from cdc_sync.store.driver import Effect, Role, Transaction, add_history, job, no_effect, note, pages, value
-from cdc_sync.store.encoding import (
+
+from .acts import CONFIGURED, paused
+from .driver import Effect, Role, Transaction, add_history, job, no_effect, note, pages, value
+from .encoding import (
     address_columns,
     as_json,
     entry_from,
@@ -26,7 +27,7 @@ from cdc_sync.store.encoding import (
     health_from,
     state_columns,
 )
-from cdc_sync.store.report import CALL_STEP
+from .report import CALL_STEP
 
 H = TypeVar("H", bound=Hashable)
 

@@ -14,8 +14,9 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Known
 from cdc_sync.core.watch_names import matches
 from cdc_sync.event_loop import end
-from cdc_sync.store.clock import Clock
-from cdc_sync.store.encoding import as_json, known_from
+
+from .clock import Clock
+from .encoding import as_json, known_from
 
 T = TypeVar("T")
 

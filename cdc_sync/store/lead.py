@@ -18,9 +18,10 @@ from cdc_sync.core.content import iso
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.event_loop import end
-from cdc_sync.store import Store
-from cdc_sync.store.driver import Driver, Transaction
-from cdc_sync.store.errors import store_error
+
+from . import Store
+from .driver import Driver, Transaction
+from .errors import store_error
 
 LOOKS_EVERY = 1.0
 """Seconds between a standby's looks at the lead, and between a leader's whether the store is still there."""

@@ -17,13 +17,14 @@ from cdc_sync.config.values import UNRESOLVED
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.replies import longest_on_its_way
 from cdc_sync.core.watch_names import SEPARATOR
-from cdc_sync.store import Store
-from cdc_sync.store.driver import Access, Driver
-from cdc_sync.store.errors import store_error
-from cdc_sync.store.lead import Lead, Leader, StandingBy, held
-from cdc_sync.store.sqlite.driver import SqliteDriver
-from cdc_sync.store.sqlite.driver import leading as leading_sqlite
-from cdc_sync.store.sqlite.schema import connect_copy, locked
+
+from . import Store
+from .driver import Access, Driver
+from .errors import store_error
+from .lead import Lead, Leader, StandingBy, held
+from .sqlite.driver import SqliteDriver
+from .sqlite.driver import leading as leading_sqlite
+from .sqlite.schema import connect_copy, locked
 
 
 def leading(config: Config, standing_by: StandingBy) -> AbstractAsyncContextManager[Lead]:
@@ -35,7 +36,7 @@ def leading(config: Config, standing_by: StandingBy) -> AbstractAsyncContextMana
     ours = Leader.here(configuration_of(config))
     if not _is_shared(config):
         return leading_sqlite(config.state.path, ours, standing_by)
-    from cdc_sync.store.postgres.leading import leading as leading_postgres  # noqa: PLC0415 - see the header
+    from .postgres.leading import leading as leading_postgres  # noqa: PLC0415 - see the header
 
     return leading_postgres(store_dsn(config), ours, longest_call(config), standing_by, tables=tables_beside(config))
 
@@ -66,7 +67,7 @@ async def leading_copy(config: Config) -> AsyncIterator[Lead]:
     driver = SqliteDriver(Path("of a dry run"), connection=copy)
     try:
         if _is_shared(config):
-            from cdc_sync.store.postgres.schema import copy_to_sqlite  # noqa: PLC0415 - see the header
+            from .postgres.schema import copy_to_sqlite  # noqa: PLC0415 - see the header
 
             await copy_to_sqlite(store_dsn(config), copy)
         async with held(Lead(driver, Leader.here(configuration_of(config)))) as lead:
@@ -84,7 +85,7 @@ async def opened_beside(config: Config, access: Access = "read") -> AsyncIterato
     """
     driver: Driver
     if _is_shared(config):
-        from cdc_sync.store.postgres.driver import PostgresDriver  # noqa: PLC0415 - see the header
+        from .postgres.driver import PostgresDriver  # noqa: PLC0415 - see the header
 
         driver = await PostgresDriver.open(store_dsn(config), access)
     else:
@@ -104,7 +105,7 @@ async def opened_alone(config: Config) -> AsyncIterator[Store]:
         StoreError: as `opened_beside`, or one does.
     """
     if _is_shared(config):
-        from cdc_sync.store.postgres.leading import alone  # noqa: PLC0415 - see the header
+        from .postgres.leading import alone  # noqa: PLC0415 - see the header
 
         async with alone(store_dsn(config), tables_beside(config)) as shared:
             yield shared

@@ -10,7 +10,8 @@ from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import Emit, PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import as_text, from_text, joined
-from cdc_sync.store.acts import (
+
+from .acts import (
     EVERYTHING,
     NUMBERS,
     A,
@@ -25,9 +26,9 @@ from cdc_sync.store.acts import (
     forget_traces,
     paused,
 )
-from cdc_sync.store.driver import Driver, Role, Transaction, Watches, by_first, job, no_effect, value, watches_of
-from cdc_sync.store.encoding import as_json, fuse_from
-from cdc_sync.store.report import CALL_STEP
+from .driver import Driver, Role, Transaction, Watches, by_first, job, no_effect, value, watches_of
+from .encoding import as_json, fuse_from
+from .report import CALL_STEP
 
 EXAMPLES = 5
 """Applications named of each group of held entries."""

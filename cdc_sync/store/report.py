@@ -12,8 +12,9 @@ from cdc_sync.core.events import WatchUnconfigured
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.core.reasons import Reason, from_text, restored
 from cdc_sync.core.rows import Key
-from cdc_sync.store.driver import Role, Transaction, by_first, job, watches_of
-from cdc_sync.store.encoding import Columns, content_from, entry_from, is_discarded, key_from, key_text
+
+from .driver import Role, Transaction, by_first, job, watches_of
+from .encoding import Columns, content_from, entry_from, is_discarded, key_from, key_text
 
 CALL_STEP = 5 * 60 * 1000
 """Milliseconds of a step in which calls are counted."""

@@ -19,8 +19,9 @@ from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.clock import Clock
 from cdc_sync.store.driver import Access, Driver, Row, RunGroup
 from cdc_sync.store.errors import store_error
-from cdc_sync.store.postgres.schema import Connection, connect, insist_on_schema, migrate, translating
 from cdc_sync.store.statements import statements
+
+from .schema import Connection, connect, insist_on_schema, migrate, translating
 
 ANSWERS_WITHIN = 30.0
 """Seconds within which a group of jobs ends where no lease asks for less."""

@@ -26,8 +26,9 @@ from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction, value
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import LOOKS_EVERY, Lead, Leader, Standby, StandingBy, begin_to_lead, held, in_use, leader_in
-from cdc_sync.store.postgres.driver import PostgresDriver
-from cdc_sync.store.postgres.schema import connect, translating, version_of
+
+from .driver import PostgresDriver
+from .schema import connect, translating, version_of
 
 BEAT = 2.0
 """Seconds between renewals."""

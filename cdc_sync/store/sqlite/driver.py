@@ -23,9 +23,10 @@ from cdc_sync.store.driver import Access, Driver, Row, RunGroup
 from cdc_sync.store.encoding import as_json
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import LOOKS_EVERY, Lead, Leader, Standby, StandingBy, begin_to_lead, held, leader_in
-from cdc_sync.store.sqlite.schema import connect, guarded, holder_of, lock_path, translating, try_lock
 from cdc_sync.store.statements import statements
 from cdc_sync.wall_clock import wall_clock
+
+from .schema import connect, guarded, holder_of, lock_path, translating, try_lock
 
 T = TypeVar("T")
 
