@@ -16,6 +16,7 @@ from cdc_sync.core.batch import (
     Batch,
     BatchPlan,
     BesideApply,
+    Fuses,
     HistoryEntry,
     States,
     accounts_of,
@@ -236,18 +237,18 @@ async def _apply(
     before = await _before(transaction, watch, batch, applying)
     await transaction.run("add_watch", watch=watch)
     fuse = fuse_from(await value(transaction, "fuse", watch=watch))
-    accounts = sorted(accounts_of(rules, batch, before))
-    counted = await transaction.run("fuses_of_accounts", watch=watch, accounts=accounts)
-    of_accounts = {account: fuse_from(text) for account, text in counted}
+    of_accounts = await _fuses_of_accounts(transaction, watch, accounts_of(rules, batch, before))
     plan = plan_batch(rules, batch, before, fuse, elsewhere, of_accounts=of_accounts)
     if plan.is_empty:
         return Applied(unresolved=plan.unresolved)
     rivals = await _remove_rivals(transaction, batch, plan)
     attempted = _attempted(before, rivals, applying)
-    ids = [one.application_id for one in plan.suspicions]
-    already = {id_ for (id_,) in await transaction.run("suspected", watch=watch, ids=ids)}
-    suspected = [one for one in plan.suspicions if one.application_id not in already]
-    await _write(transaction, plan, fuse, attempted, suspected, rivals)
+    suspected = await _suspected(transaction, plan)
+    plan.history += [moved(each.watch, each.application_id, watch, batch) for each in rivals]
+    await _write(transaction, plan, fuse, attempted, suspected)
+    if rivals or fuse.blown_at is not None:
+        for name in sorted({watch, *(each.watch for each in rivals)}):
+            await mend(transaction, name)
     sent = [one._replace(attempted=one.application_id in attempted) for one in plan.enqueued if one.state == "pending"]
     return Applied(
         plan.results,
@@ -275,6 +276,11 @@ async def _before(transaction: Transaction, watch: str, batch: Batch, applying: 
     return found
 
 
+async def _fuses_of_accounts(transaction: Transaction, watch: str, accounts: Collection[str]) -> Fuses:
+    rows = await transaction.run("fuses_of_accounts", watch=watch, accounts=sorted(accounts))
+    return {account: fuse_from(text) for account, text in rows}
+
+
 async def _remove_rivals(transaction: Transaction, batch: Batch, plan: BatchPlan) -> list[Entry]:
     """Remove the other watches' entries of the same account that newer states of this watch replace; returns them."""
     accounts = {each.application_id: each.content.account for each in plan.enqueued}
@@ -286,6 +292,13 @@ async def _remove_rivals(transaction: Transaction, batch: Batch, plan: BatchPlan
     return rivals
 
 
+async def _suspected(transaction: Transaction, plan: BatchPlan) -> list[Suspicion]:
+    """The plan's suspicions of applications that are not suspected yet."""
+    ids = [one.application_id for one in plan.suspicions]
+    already = {id_ for (id_,) in await transaction.run("suspected", watch=plan.rules.watch, ids=ids)}
+    return [one for one in plan.suspicions if one.application_id not in already]
+
+
 def _attempted(before: Mapping[str, Known], rivals: Sequence[Entry], applying: Applying) -> set[str]:
     """The applications of which HelloWork may have received, or may be receiving, a state that is not acknowledged.
 
@@ -295,13 +308,12 @@ def _attempted(before: Mapping[str, Known], rivals: Sequence[Entry], applying: A
     return found | {id_ for id_, known in before.items() if known.is_attempted}
 
 
-async def _write(  # noqa: PLR0917 - what was decided
+async def _write(
     transaction: Transaction,
     plan: BatchPlan,
     fuse: Fuse,
     attempted: Collection[str],
     suspected: Sequence[Suspicion],
-    rivals: Sequence[Entry],
 ) -> None:
     """Write a plan; `fuse` is the watch's before."""
     watch, batch = plan.rules.watch, plan.batch
@@ -311,9 +323,8 @@ async def _write(  # noqa: PLR0917 - what was decided
     endpoints = {each.content.endpoint for each in plan.refreshed}
     endpoints |= {each.content.endpoint for each in plan.enqueued if each.state == "pending"}
     await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(endpoints)])
-    lines = [moved(each.watch, each.application_id, watch, batch) for each in rivals]
     detail = {"by": batch.origin}
-    lines += [HistoryEntry(at, watch, one.application_id, "suspected", detail) for one in suspected]
+    lines = [HistoryEntry(at, watch, one.application_id, "suspected", detail) for one in suspected]
     await add_history(transaction, [*plan.history, *lines])
     # All records are made here, and removed here or by a person.
     new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
@@ -321,9 +332,6 @@ async def _write(  # noqa: PLR0917 - what was decided
     counted = None if plan.fuse == fuse else fuse_text(plan.fuse)
     if new or changed_at is not None or counted is not None:
         await transaction.write("tally", [(watch, new, changed_at, counted)])
-    if rivals or fuse.blown_at is not None:
-        for name in sorted({watch, *(each.watch for each in rivals)}):
-            await mend(transaction, name)
 
 
 _Changes = list[tuple[str, Sequence[Row]]]

@@ -101,8 +101,8 @@ class Report(Role):
         """Outbox entries in a state, oldest first."""
         if watch is None:
             # Those with the oldest entries: no more can be among the result.
-            rows = await transaction.run("with_entries", state=state)
-            watches = [name for oldest, name in sorted(row for row in rows if row[0] is not None)][:limit]
+            oldest = map(entry_from, await transaction.run("oldest", state=state))
+            watches = [entry.watch for entry in sorted(oldest, key=_AGE)[:limit]]
         else:
             watches = await watches_of(transaction, watch)
         found = [

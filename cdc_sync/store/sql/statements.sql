@@ -392,9 +392,6 @@ SELECT coalesce((SELECT at FROM @history ORDER BY number DESC LIMIT 1), 0);
 -- name: watches
 SELECT name FROM @watch;
 
--- name: with_entries
-SELECT (SELECT min(o.queued_at) FROM @outbox o WHERE o.state = :state AND o.watch = w.name), w.name FROM @watch w;
-
 -- name: entries
 SELECT @entry FROM @outbox o WHERE o.state = :state AND o.watch = :watch
  ORDER BY o.queued_at, o.application_id LIMIT :limit;
