@@ -19,9 +19,6 @@ LONGEST_REST = 600.0
 _LOOK_EVERY = 1.0
 """Seconds between looks, at most: a change of the clock may make a suspicion due earlier."""
 
-_SLACK = 60_000
-"""Milliseconds by which the clock may go back before a suspicion seems to come from a wrong one."""
-
 _LAST_TIME = 2**62
 """After every due time; more than there are suspicions."""
 
@@ -60,9 +57,9 @@ class Deletions:
         """Answer the suspected deletions whose grace has ended by now; returns their number."""
         parts, answered, limit = self.parts, 0, self.parts.steps.confirmed
         # Fixed: what another table keeps unanswered is due again while its database is waited for.
-        now, horizon = parts.clock(), parts.rules.deletion_grace + _SLACK
+        now = parts.clock()
         while True:
-            due = await self._store.due_suspicions(parts.name, now, limit, horizon=horizon)
+            due = await self._store.due_suspicions(parts.name, now, limit)
             if due:
                 await self.answer(due)
                 answered += len(due)
@@ -74,7 +71,7 @@ class Deletions:
     async def confirm_all(self) -> None:
         """Answer every suspected deletion now, also those whose grace has not ended."""
         at_once = self.parts.steps.confirmed
-        suspected = await self._store.due_suspicions(self.parts.name, _LAST_TIME, _LAST_TIME, horizon=0)
+        suspected = await self._store.due_suspicions(self.parts.name, _LAST_TIME, _LAST_TIME)
         for first in range(0, len(suspected), at_once):
             await self.answer(suspected[first : first + at_once])
 

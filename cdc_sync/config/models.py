@@ -229,8 +229,10 @@ def _server(config: Config, database: str) -> list[str | None]:
 
 
 # For the core: without YAML's syntax, in milliseconds.
-_SLACK = 60_000
-"""Milliseconds by which clocks may differ without a due time looking wrong."""
+
+
+_CLOCKS_DIFFER = 60_000
+"""Milliseconds by which the clocks of two leaders may."""
 
 
 def allowed_hosts(config: Config) -> AllowedHosts:
@@ -319,8 +321,8 @@ def retry_policy(config: Config) -> RetryPolicy:
     )
 
 
-def sender_horizon(config: Config) -> int:
-    """The longest that an entry can wait, in milliseconds: a later due time comes from a wrong clock."""
+def longest_wait(config: Config) -> int:
+    """The longest that an entry, or a suspected deletion, can seem to wait, in milliseconds."""
     settles = [milliseconds(wait) for watch in config.watches.values() for wait in watch.settle.values()]
     answers = [milliseconds(watch.deletion_grace) + ANSWERED_WITHIN for watch in config.watches.values()]
-    return max([retry_policy(config).max, *settles, *answers]) + _SLACK
+    return max([retry_policy(config).max, *settles, *answers]) + _CLOCKS_DIFFER

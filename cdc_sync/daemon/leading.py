@@ -19,8 +19,8 @@ from cdc_sync.config.models import (
     allowed_hosts,
     built_urls,
     expected_endpoints,
+    longest_wait,
     retry_policy,
-    sender_horizon,
 )
 from cdc_sync.core import events
 from cdc_sync.core.content import milliseconds, request
@@ -82,7 +82,6 @@ def sender_settings(config: Config) -> SenderSettings:
         policy=retry_policy(config),
         allowed=allowed_hosts(config),
         built=built_urls(config),
-        horizon=sender_horizon(config),
         accounts=frozenset(accounts(config)),
         expected=frozenset(expected_endpoints(config)),
     )
@@ -198,6 +197,8 @@ class Leading:
         self._lead.expect(longest_call(self._config), configuration_of(self._config))
         await chores.report_unconfigured(self._process, self.store, self._config, self._tenants.found.refused)
         # Before the first call.
+        now = self.store.driver.clock()
+        await self.store.delivery.hasten(now, now + longest_wait(self._config))
         self.sender.pause(await self.store.operation.paused())
         async with self._client:
             try:

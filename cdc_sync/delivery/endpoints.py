@@ -40,7 +40,6 @@ class SenderSettings:
         policy: when to retry, and when to dead-letter.
         allowed: where calls may go, checked before each call: an entry may be older than the configuration.
         built: the base URL of each watch with built URLs, which are built again, for the same reason.
-        horizon: milliseconds; a due time further ahead comes from a wrong clock, and counts as due.
         accounts: the configured ones: entries of others wait.
         expected: endpoints that will have entries.
     """
@@ -50,7 +49,6 @@ class SenderSettings:
     policy: RetryPolicy
     allowed: AllowedHosts
     built: Mapping[str, str]
-    horizon: int
     accounts: Collection[str] = frozenset({DEFAULT_ACCOUNT})
     expected: frozenset[str] = frozenset()
 

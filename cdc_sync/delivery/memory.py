@@ -59,9 +59,7 @@ class Lanes:
     share: int = 0
 
     def read_at(self, lane: Lane, at: int) -> None:
-        """Read a lane at that time, or earlier. A time beyond the horizon comes from a wrong clock: at once."""
-        if at > self.endpoints.clock() + self.endpoints.settings.horizon:
-            at = AT_ONCE
+        """Read a lane at that time, or earlier."""
         if at <= self.endpoints.until:
             self.unread[lane] = min(at, self.unread.get(lane, at))
 

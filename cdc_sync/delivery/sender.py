@@ -55,9 +55,7 @@ _Effect = Callable[[T | None], None]
 class Outbox(Protocol):
     """The part of the store that the sender uses; see `store.delivery.Delivery`."""
 
-    async def due(
-        self, wanted: Mapping[Lane, Wanted], now: int, latest: int, effect: _Effect[DueEntries]
-    ) -> DueEntries:
+    async def due(self, wanted: Mapping[Lane, Wanted], now: int, effect: _Effect[DueEntries]) -> DueEntries:
         """See `Delivery`."""
 
     async def lanes(self) -> dict[Lane, int]:
@@ -222,8 +220,7 @@ class Sender(BesideApply):
                 memory.lanes.read_at(lane, due_at)
             self._calls.report(name for name, _ in lanes)
         if wanted := memory.take_wanted():
-            latest = endpoints.clock() + endpoints.settings.horizon
-            await self._outbox.due(wanted, endpoints.now(), latest, memory.take_in)
+            await self._outbox.due(wanted, endpoints.now(), memory.take_in)
             self._woken.set()  # there may be more
 
     async def _complete(self) -> None:

@@ -124,9 +124,9 @@ class Capture(Role):
         work = partial(_apply, rules=rules, batch=batch, elsewhere=elsewhere, applying=applying)
         return await self.driver.transact(work, partial(beside.end_apply, applying))
 
-    async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
-        """Suspicions after their grace, oldest first; also those due over `horizon` ms ahead, by a wrong clock."""
-        rows = await self.driver.run("due_suspicions", watch=watch, now=now, latest=now + horizon, limit=limit)
+    async def due_suspicions(self, watch: str, now: int, limit: int) -> list[Suspicion]:
+        """Suspicions after their grace, oldest first."""
+        rows = await self.driver.run("due_suspicions", watch=watch, now=now, limit=limit)
         return [Suspicion(*row) for row in rows]
 
     async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:

@@ -68,11 +68,18 @@ class Delivery(Role):
         """Note that each call that was begun has its result in the store, and that no further one begins."""
         await self.driver.run("set_about", name=_STOPPED_CLEANLY, value="yes")
 
-    async def due(
-        self, wanted: Mapping[Lane, Wanted], now: int, latest: int, effect: Effect[DueEntries] = no_effect
-    ) -> DueEntries:
-        """The wanted entries that are due `now`. A due time after `latest` comes from a wrong clock: it is due, too."""
-        return await self.driver.transact(partial(_due, wanted=wanted, now=now, latest=latest), effect)
+    @job
+    async def hasten(self, transaction: Transaction, now: int, latest: int) -> None:
+        """Let what is due after `latest` be due now: only a clock that was wrong can have set such a time.
+
+        The clock of one process never goes back, so it is enough to do this at its start.
+        """
+        await transaction.run("hasten_entries", now=now, latest=latest)
+        await transaction.run("hasten_suspicions", now=now, latest=latest)
+
+    async def due(self, wanted: Mapping[Lane, Wanted], now: int, effect: Effect[DueEntries] = no_effect) -> DueEntries:
+        """The wanted entries that are due `now`."""
+        return await self.driver.transact(partial(_due, wanted=wanted, now=now), effect)
 
     async def lanes(self, effect: Effect[dict[Lane, int]] = no_effect) -> dict[Lane, int]:
         """When each lane with pending entries has the first one due."""
@@ -154,11 +161,11 @@ def first_due(due: Iterable[tuple[H, int]]) -> dict[H, int]:
     return found
 
 
-async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int, latest: int) -> DueEntries:
+async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int) -> DueEntries:
     entries: dict[Lane, Sequence[Entry]] = {}
     next_at: dict[Lane, int | None] = {}
     for lane, (limit, besides, probing) in wanted.items():
-        which = {"endpoint": lane[0], "watch": lane[1], "now": now, "latest": latest}
+        which = {"endpoint": lane[0], "watch": lane[1], "now": now}
         one_more = {"besides": list(besides), "probing": probing, "limit": limit + 1}
         rows = await transaction.run("due", **which, **one_more)
         entries[lane] = [entry_from(row) for row in rows[:limit]]

@@ -39,7 +39,7 @@ QUICK = RetryPolicy(first=20, max=80, give_up_after=HOUR, not_found_for=HOUR)
 SLOW = RetryPolicy(first=HOUR, max=HOUR, give_up_after=7 * 24 * HOUR, not_found_for=HOUR)
 """Waits that no test lives to see the end of, unless it moves the clock."""
 
-SETTINGS = SenderSettings(concurrency=16, rate=None, policy=QUICK, allowed=LOOPBACK, built={}, horizon=24 * HOUR)
+SETTINGS = SenderSettings(concurrency=16, rate=None, policy=QUICK, allowed=LOOPBACK, built={})
 
 RULES = some_rules(max_changes=100_000, max_deletions=100_000)
 
@@ -109,10 +109,10 @@ class Watched:
         self.complete_may_begin = asyncio.Event()
         self.complete_may_begin.set()
 
-    async def due(self, wanted: Mapping[Lane, Wanted], now: int, latest: int, effect: Effect[DueEntries]) -> DueEntries:
+    async def due(self, wanted: Mapping[Lane, Wanted], now: int, effect: Effect[DueEntries]) -> DueEntries:
         self.reads += 1
         self._check("read", effect)
-        return await self._store.delivery.due(wanted, now, latest, effect)
+        return await self._store.delivery.due(wanted, now, effect)
 
     async def complete(
         self, finished: Sequence[Finished], health: Mapping[str, Health], effect: Effect[dict[Lane, int]]

@@ -7,10 +7,7 @@ from cdc_sync.core.outbox import Applying, Entry, Known, Wanted
 from cdc_sync.core.replies import Acked, DeadLetter, Finished, Retry, begun
 from cdc_sync.core.rows import Reportable, WatchRules
 from cdc_sync.store import Store
-from support.builders import ENDPOINT, HOUR, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
-
-HORIZON = 24 * HOUR
-"""No due time of these tests is further ahead than that, unless it is about a clock's mistake."""
+from support.builders import ENDPOINT, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 
 
 async def adopt(store: Store, *ids: str, watch: str = WATCH, at: int = NOW) -> None:
@@ -39,7 +36,7 @@ async def observe(
 async def begin_calls(store: Store, at: int = NOW, *, limit: int = 100, endpoint: str = ENDPOINT) -> list[Entry]:
     """Begin calls of what is due for one endpoint, of each watch so many at most. The store does not know of it."""
     lanes = [lane for lane in await store.delivery.lanes() if lane[0] == endpoint]
-    found = await store.delivery.due(dict.fromkeys(lanes, Wanted(limit)), at, at + HORIZON)
+    found = await store.delivery.due(dict.fromkeys(lanes, Wanted(limit)), at)
     return [begun(entry, at) for lane in lanes for entry in found.entries[lane]]
 
 

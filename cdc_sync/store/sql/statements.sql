@@ -207,7 +207,7 @@ DELETE FROM @suspicion WHERE @listed;
 
 -- name: due_suspicions
 SELECT application_id, at, due_at FROM @suspicion
- WHERE watch = :watch AND (due_at <= :now OR due_at > :latest)
+ WHERE watch = :watch AND due_at <= :now
  ORDER BY due_at, application_id LIMIT :limit;
 
 -- name: suspected
@@ -274,22 +274,22 @@ SELECT count(*) FROM @outbox o WHERE @of_lane;
 
 -- name: due
 -- Ordered as the index, and by nothing else: a tie-break would sort all due entries. A probe reads them all, for the
--- least attempted, but only once after each wait of the endpoint. Due times of a wrong clock come last.
-SELECT * FROM (
+-- least attempted, but only once after each wait of the endpoint.
 SELECT @entry FROM @outbox o
  WHERE @of_lane AND o.due_at <= :now AND NOT o.application_id @in(besides)
    AND (NOT CAST(:probing AS boolean)
         OR o.attempts = (SELECT min(o.attempts) FROM @outbox o
                           WHERE @of_lane AND o.due_at <= :now AND NOT o.application_id @in(besides)))
- ORDER BY o.due_at LIMIT :limit) AS in_time
-UNION ALL
-SELECT * FROM (
-SELECT @entry FROM @outbox o WHERE @of_lane AND o.due_at > :latest AND NOT o.application_id @in(besides)
- ORDER BY o.due_at LIMIT :limit) AS by_a_wrong_clock
- LIMIT :limit;
+ ORDER BY o.due_at LIMIT :limit;
 
 -- name: next_due
-SELECT min(o.due_at) FROM @outbox o WHERE @of_lane AND o.due_at > :now AND o.due_at <= :latest;
+SELECT min(o.due_at) FROM @outbox o WHERE @of_lane AND o.due_at > :now;
+
+-- name: hasten_entries
+UPDATE @outbox SET due_at = :now WHERE due_at > :latest;
+
+-- name: hasten_suspicions
+UPDATE @suspicion SET due_at = :now WHERE due_at > :latest;
 
 -- name: in_state
 SELECT o.watch, o.application_id, o.revision FROM @outbox o WHERE o.state = :state AND @chosen

@@ -166,17 +166,17 @@ async def test_the_wait_outlives_the_process(tmp_path: Path, hellowork: Emulator
     hellowork.inject(Status(status=503))
     async with delivery(tmp_path / "state.db") as desk:
         await desk.queue(hellowork.url, "a1")
-        await desk.send_once(policy=VERY_SLOW, horizon=2 * VERY_SLOW.max)
+        await desk.send_once(policy=VERY_SLOW)
         before = await waiting_entry(desk.store)
 
     async with delivery(tmp_path / "state.db") as desk:
-        async with desk.sending(policy=VERY_SLOW, horizon=2 * VERY_SLOW.max):
+        async with desk.sending(policy=VERY_SLOW):
             await eventually(lambda: desk.outbox.looks >= 2, "the sender has looked twice")
         assert await waiting_entry(desk.store) == before
         assert len(hellowork.calls) == 1
 
         desk.clock.ahead = VERY_SLOW.max
-        await desk.send_once(policy=VERY_SLOW, horizon=2 * VERY_SLOW.max)
+        await desk.send_once(policy=VERY_SLOW)
         assert await told_status(desk.store) == "seen"
 
 
@@ -187,6 +187,7 @@ async def test_a_wait_that_only_a_wrong_clock_can_have_set_is_no_wait(desk: Deli
     await desk.send_once(policy=SLOW)
     desk.clock.ahead = 0
 
+    await desk.store.delivery.hasten(desk.clock(), desk.clock() + HOUR)  # as each start does
     await desk.send_once(policy=SLOW)
 
     assert await told_status(desk.store) == "seen"
@@ -277,7 +278,7 @@ class Recovering:
             await self.may_answer.wait()
         return {}
 
-    async def due(self, wanted: Mapping[Lane, Wanted], now: int, latest: int, effect: Effect[DueEntries]) -> DueEntries:
+    async def due(self, wanted: Mapping[Lane, Wanted], now: int, effect: Effect[DueEntries]) -> DueEntries:
         raise AssertionError
 
     async def complete(

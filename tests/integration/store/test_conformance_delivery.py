@@ -21,7 +21,6 @@ from support.builders import (
 )
 from support.store_backends import OpenStore
 from support.store_steps import (
-    HORIZON,
     adopt,
     begin_call,
     begin_calls,
@@ -51,11 +50,9 @@ def ids(entries: Iterable[Entry]) -> list[str]:
     return [entry.application_id for entry in entries]
 
 
-async def due(
-    store: Store, at: int, limit: int = 9, *, horizon: int = HORIZON, besides: Collection[str] = ()
-) -> DueEntries:
+async def due(store: Store, at: int, limit: int = 9, *, besides: Collection[str] = ()) -> DueEntries:
     """What is due in the lane of these tests."""
-    return await store.delivery.due({LANE: Wanted(limit, besides)}, at, at + horizon)
+    return await store.delivery.due({LANE: Wanted(limit, besides)}, at)
 
 
 async def test_a_due_entry_is_found_as_it_was_enqueued(store: Store) -> None:
@@ -87,7 +84,7 @@ async def test_each_lane_gets_what_it_wants(store: Store) -> None:
     nowhere, staging, quiet = ("https://elsewhere.example:443", WATCH), (f"{STAGING}:443", WATCH), (ENDPOINT, "quiet")
     wanted = {nowhere: Wanted(9), LANE: Wanted(1), staging: Wanted(2), quiet: Wanted(9)}
 
-    found = await store.delivery.due(wanted, NOW + SECOND, NOW + HORIZON)
+    found = await store.delivery.due(wanted, NOW + SECOND)
 
     of_lanes = {lane: ids(entries) for lane, entries in found.entries.items()}
     assert of_lanes == {nowhere: [], LANE: ["a1"], staging: ["s1", "s2"], quiet: ["q1", "q2", "q3"]}
@@ -109,8 +106,8 @@ async def test_lanes_show_of_each_watch_and_origin_when_the_first_entry_is_due(s
 class TestProbing:
     """Which of all that is due finds out whether the endpoint works: what failed must not stand in the others' way."""
 
-    async def probe(self, store: Store, at: int, *, besides: Collection[str] = (), horizon: int = HORIZON) -> list[str]:
-        found = await store.delivery.due({LANE: Wanted(1, besides, probing=True)}, at, at + horizon)
+    async def probe(self, store: Store, at: int, *, besides: Collection[str] = ()) -> list[str]:
+        found = await store.delivery.due({LANE: Wanted(1, besides, probing=True)}, at)
         return ids(found.entries[LANE])
 
     async def test_the_least_attempted_comes_first_and_of_these_the_longest_due(self, store: Store) -> None:

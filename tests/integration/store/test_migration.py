@@ -178,7 +178,7 @@ class TestEveryState:
         for watch in WATCHES:
             rows = [row for row in before["suspicion"] if row["watch"] == watch]
             expected = [Suspicion(row["application_id"], row["at"], row["due_at"]) for row in rows]
-            assert await store.capture.due_suspicions(watch, FUTURE, 10, horizon=0) == expected
+            assert await store.capture.due_suspicions(watch, FUTURE, 10) == expected
             assert await store.capture.suspected(watch, ids_of(before, watch)) == {
                 each.application_id for each in expected
             }
@@ -275,7 +275,7 @@ class TestEveryState:
                 await store.delivery.begin_sending()
 
                 wanted = dict.fromkeys([(row["endpoint"], row["watch"]) for row in before["outbox"]], Wanted(50))
-                found = await store.delivery.due(wanted, now := store.driver.clock(), now + 60_000)
+                found = await store.delivery.due(wanted, store.driver.clock())
 
                 assert sum(map(len, found.entries.values())) == 9
             finally:

@@ -204,6 +204,7 @@ class Deliveries(RuleBasedStateMachine):
     )
     def due_calls_begin(self, limit: int, clock: int, probing: bool) -> None:  # noqa: FBT001 - drawn
         self.now += clock
+        self.run(self.store.delivery.hasten(self.now, self.now + HORIZON))  # as a start does after such a move
         self.begin_calls(limit, probing=probing)
 
     @precondition(lambda self: self.calls)
@@ -361,7 +362,7 @@ class Deliveries(RuleBasedStateMachine):
         due = [self.waiting[one].due_at for one in self.in_state("pending")]
         limit = limit if len(set(due)) == len(due) else len(due)
         wanted = {LANE: Wanted(limit, list(self.calls), probing)}
-        found = self.run(self.store.delivery.due(wanted, self.now, self.now + HORIZON))
+        found = self.run(self.store.delivery.due(wanted, self.now))
         return [begun(entry, self.now) for entry in found.entries[LANE]]
 
     def begin_calls(self, limit: int = len(APPLICATIONS), *, probing: bool = False) -> None:
