@@ -184,7 +184,7 @@ async def test_every_change_is_captured(ats: Ats, publisher: Ats, open_rig: Open
 
         insert(publisher, 1, "a1")
         insert(publisher, 2, "a2")
-        if major(publisher) >= 11:  # 10 does not deliver what a worker of replication notifies
+        if major(publisher) >= 13:  # an earlier one does not deliver what a worker of replication notifies
             await eventually(watch.drain.rung.is_set, "what replication brings rings the bell")
         await eventually(lambda: one(ats, COUNT) == 2, "both rows are here")
         assert await watch.calls() == [("a1", "applied", "J1"), ("a2", "applied", "J1")]
