@@ -320,15 +320,15 @@ class BatchPlan:
         match row:
             case Reportable():
                 self._decide(row, known, is_move=is_move)
-            case OutOfScope(str(application_id)) if known.in_scope:
-                self._leave_scope(application_id, LEFT_SCOPE)
-            case Ignored(id_, key) if known.snapshot is not None and known.entry and known.entry.content.deleted:
-                # It takes back the deletion: the application is in its acknowledged state again.
-                back = Reportable(id_, key, known.snapshot, None, changed_at=row.changed_at)
+            case _ if row.application_id and known.snapshot and known.entry and known.entry.content.deleted:
+                # The row takes back the deletion: the application is in its acknowledged state again.
+                back = Reportable(row.application_id, row.key, known.snapshot, None, changed_at=row.changed_at)
                 self._decide(back, known, is_move=False)
             case Ignored() if known.latest is not None and not known.is_represented_by(row.key):
                 # From now on the end of this row is the application's.
                 self.moved.append(row)
+        if isinstance(row, OutOfScope) and row.application_id and known.in_scope:
+            self._leave_scope(row.application_id, LEFT_SCOPE)
 
     def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
         id_, entry = row.application_id, known.entry

@@ -107,3 +107,16 @@ def test_what_is_no_change_is_not_told(installation: Installation) -> None:
     explained = installation.run("explain", "hw-misclicked")
     assert explained.code == 0
     assert "cancelled" in explained.stdout
+
+
+def test_a_row_that_cannot_be_reported_takes_back_its_applications_deletion(notify: Installation) -> None:
+    notify.add("hw-back")
+    with notify.daemon() as daemon:
+        notify.run("pause")
+        notify.delete("hw-back")
+        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 1, "the pending deletion")
+        notify.add("hw-back", status=None)
+        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 0, "the end of it")
+        notify.run("resume")
+        notify.settle(daemon)
+        assert not notify.hellowork.told("hw-back")

@@ -415,8 +415,11 @@ class TestScopeAndSkips:
         assert plan(row, a1=before(key=("2",))).is_empty
         assert plan(row).is_empty
 
-    def test_an_ignored_row_takes_back_its_applications_deletion(self) -> None:
-        row, deletion = Ignored("a1", ("a1",), changed_at=NOW), a_content(deleted=True)
+    @pytest.mark.parametrize(
+        "row", [Ignored("a1", ("a1",)), Unreportable("a1", ("a1",), "it has no status"), OutOfScope("a1", ("a1",))]
+    )
+    def test_a_row_without_a_call_takes_back_its_applications_deletion(self, row: Observation) -> None:
+        deletion = a_content(deleted=True)
 
         assert plan(row, a1=before(a_content(), deletion)).cancelled == ["a1"]
         (entry,) = plan(row, a1=before(a_content(), deletion, attempted=True)).enqueued
