@@ -17,7 +17,7 @@ LONGEST_REST = 600.0
 """Seconds between looks while no deletion is suspected, at most; a suspicion ends the rest."""
 
 _LOOK_EVERY = 1.0
-"""Seconds between looks, at most: a change of the clock may make a suspicion due earlier."""
+"""Seconds between looks, at most: a machine that was suspended has lost the time of its timers."""
 
 _LAST_TIME = 2**62
 """After every due time; more than there are suspicions."""

@@ -129,15 +129,14 @@ async def test_a_row_that_leaves_where_is_no_deletion(ats: Ats, open_rig: OpenRi
         assert await rig.calls() == [("a1", "hired", "J1")]
 
 
-@pytest.mark.parametrize("hours", [2, -100], ids=["forward", "backward"])
-async def test_a_suspicion_is_answered_soon_after_the_clock_was_set(ats: Ats, open_rig: OpenRig, hours: int) -> None:
+async def test_a_suspicion_is_answered_soon_after_the_machine_was_suspended(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     async with open_rig(deletion_grace="1h") as rig:
         delete(ats, 1)
         await rig.drain.catch_up()
         confirming = asyncio.create_task(rig.deletions.confirm())
         await asyncio.sleep(0.2)  # it rests
-        rig.clock.forward(hours * HOUR)
+        rig.clock.forward(2 * HOUR)
 
         await eventually(rig.entries, "the entry")
 
