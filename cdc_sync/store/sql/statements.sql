@@ -407,9 +407,7 @@ SELECT @entry
 -- name: counts
 -- Numbers to add up, by watch and name.
 WITH of_outbox AS (SELECT watch, state, count(*) AS number, min(queued_at) AS oldest FROM @outbox GROUP BY watch, state)
-SELECT DISTINCT watch, 'known', 0 FROM @position
-UNION ALL
-SELECT name, 'known', known FROM @watch WHERE known > 0 OR changed_at IS NOT NULL
+SELECT name, 'known', known FROM @watch
 UNION ALL
 SELECT name, 'changed_at', changed_at FROM @watch WHERE changed_at IS NOT NULL
 UNION ALL
