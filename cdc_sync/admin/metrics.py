@@ -222,10 +222,10 @@ class EventMetrics:
 
     def _call_ended(self, event: events.CallEnded) -> None:
         self._count("cdc_sync_calls", event.watch, event.outcome).inc()
-        self._count("cdc_sync_call_seconds", event.watch).observe(event.seconds)
+        self._count("cdc_sync_call_seconds", event.watch).observe(event.took)
         self._count("cdc_sync_queue_seconds", event.watch).observe(event.waited)
         self.calls += 1
-        self.seconds += event.waited + event.seconds
+        self.seconds += event.waited + event.took
 
     def exposed(self, report: Json, clock: Clock, conditions: Conditions) -> bytes:
         """The text of `/metrics` at a status report."""

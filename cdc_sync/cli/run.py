@@ -2,6 +2,7 @@
 
 import gc
 import os
+from logging import WARNING
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ from cdc_sync import event_loop, signals
 from cdc_sync.config import Config, ConfigurationError, undecided
 from cdc_sync.core.events import CallEnded, LeadTaken
 from cdc_sync.core.visible import visible
-from cdc_sync.daemon.logs import LOGGER, configure, handlers
+from cdc_sync.daemon.logs import LOG, configure, handlers
 from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.running import Daemon, run_once
 from cdc_sync.daemon.systemd import SystemdNotifier
@@ -36,7 +37,7 @@ def run(
     def log(config: Config) -> None:
         configure(config.log, os.environ)
         for warning in suspicious(config, context.obj):
-            LOGGER.warning(str(warning))
+            LOG.write(WARNING, str(warning), {})
 
     config = read()
     log(config)

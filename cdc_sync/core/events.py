@@ -39,12 +39,16 @@ class Dispatch:
 
     def __init__(self, *consumers: Consumer) -> None:
         self._offers = [offer() for offer in consumers]
+        self._handlers: dict[type[Event], list[Handler]] = {}
 
     def emit(self, event: Event) -> None:
         """Hand an event to its handlers."""
-        for offer in self._offers:
-            if handle := offer.get(type(event), offer.get(Event)):
-                handle(event)
+        kind = type(event)
+        if kind not in self._handlers:
+            found = (offer.get(kind, offer.get(Event)) for offer in self._offers)
+            self._handlers[kind] = [handle for handle in found if handle]
+        for handle in self._handlers[kind]:
+            handle(event)
 
 
 class WatchEvent(Event):
@@ -379,7 +383,7 @@ class CallEnded(WatchEvent):
     outcome: CallOutcome
     reply: str
     attempt: int
-    seconds: float
+    took: float
     waited: float
 
 

@@ -1,4 +1,4 @@
-"""The log, by the standard library's logging: text, lines with systemd's priorities, or JSON.
+"""The log: text, lines with systemd's priorities, or JSON; what libraries log by the standard library is in it, too.
 
 `logs.yaml` has each event's line. Levels: error, an operator must act; warning, a temporary loss or something to look
 at; info, milestones; debug, every change and call.
@@ -9,12 +9,14 @@ import json
 import logging
 import re
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields as fields_of
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from logging import DEBUG, ERROR, INFO, WARNING, Formatter, LogRecord
+from functools import cache, lru_cache, partial
+from logging import DEBUG, ERROR, INFO, WARNING, LogRecord
+from time import monotonic, time_ns
 from typing import Any
 
 from cdc_sync.config import Log
@@ -28,15 +30,18 @@ from cdc_sync.packaged import data
 
 from .systemd import logs_to_journal
 
-LOGGER = logging.getLogger("cdc_sync")
-"""Writes our own lines; the `fields` of a record are beside its message, and `subject` is for `Repeats`."""
-
 Fields = dict[str, object]
+"""What is beside a line's text."""
+
+Form = Callable[[int, str, Fields], str]
+"""A line's form; of its level, its text and its fields."""
 
 LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 
+_NAMES = {number: name for name, number in LEVELS.items()}
+
 # syslog's priorities, for the prefix of sd-daemon(3).
-_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
+_PRIORITIES = {DEBUG: 7, INFO: 6, WARNING: 4, ERROR: 3}
 
 _MINUTE = 60.0
 
@@ -44,65 +49,98 @@ _MANY_SUBJECTS = 10_000
 """Subjects of lines that repeat themselves: with more, all are forgotten, and each has a line again."""
 
 
-def configure(log: Log, environ: Mapping[str, str]) -> None:
-    """Set up logging for the process and its libraries; `auto` is text on a terminal, the journal's format, else JSON.
+class _Writer(logging.StreamHandler[Any]):
+    """Writes the lines of events, which come here at once, and of libraries, which come by the standard library.
 
-    Only libraries' warnings matter; events report the driver's.
+    Of lines with the same subject there is one a minute, with their number: on a full table of open files asyncio logs a
+    hundred a second.
     """
+
+    form: Form
+
+    def use(self, form: Form, level: int) -> None:
+        """Write lines of this form, from this level on, to standard error."""
+        self.stream, self.form, self.level = sys.stderr, form, level
+        # By subject: the time of its next line, and its repetitions since.
+        self._seen: dict[object, tuple[float, int]] = {}
+
+    def emit(self, record: LogRecord) -> None:
+        """Write a library's line, without the exception's text, which may quote a DSN or a row."""
+        text, fields = record.getMessage(), dict[str, object](library=record.name)
+        if record.exc_info and record.exc_info[0]:
+            fields["exception"] = record.exc_info[0].__name__
+        subject = (*fields.values(), text.partition("\n")[0])
+        self.write(ERROR if record.levelno >= ERROR else WARNING, text, fields, subject)
+
+    def write(self, level: int, text: str, fields: Fields, subject: object = None) -> None:
+        """Write a line."""
+        if level < self.level or (subject is not None and self._repeats(subject, fields)):
+            return
+        line = self.form(level, text, fields)
+        # A full disk must not stop the work.
+        with suppress(OSError, ValueError):
+            self.stream.write(f"{line}\n")
+
+    def _repeats(self, subject: object, fields: Fields) -> bool:
+        """Whether a subject had a line within the last minute; else the number of its repetitions joins the fields."""
+        now = monotonic()
+        free_at, times = self._seen.get(subject, (now, 0))
+        if now < free_at:
+            self._seen[subject] = free_at, times + 1
+            return True
+        if len(self._seen) >= _MANY_SUBJECTS:
+            self._seen.clear()
+        self._seen[subject] = now + _MINUTE, 0
+        if times:
+            fields["times"] = times + 1
+        return False
+
+
+LOG = _Writer()
+"""The process's log."""
+
+
+def configure(log: Log, environ: Mapping[str, str]) -> None:
+    """Set up the log for the process and its libraries; `auto` is text on a terminal, the journal's format, else JSON."""
     kind = log.format
     if kind == "auto":
         kind = "text" if sys.stderr.isatty() else "journal" if logs_to_journal(environ) else "json"
     if kind != "text" and isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")  # also in other locales
-    for name, level in LEVELS.items():
-        logging.addLevelName(level, name)
-    logging.addLevelName(logging.CRITICAL, "error")
-    # Nobody reads where a record comes from: to find out takes as long as to write the line.
-    logging._srcfile = None  # noqa: SLF001 - as its documentation says
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.raiseExceptions = False  # a full disk must not stop the work
-    handler = logging.StreamHandler()
-    handler.setFormatter({"json": _Json, "journal": _Journal, "text": _Text}[kind]())
-    handler.addFilter(Repeats())
-    level = LEVELS[log.level]
-    logging.basicConfig(level=max(level, WARNING), handlers=[handler], force=True)
-    LOGGER.setLevel(level)
-    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+    LOG.use({"json": _json, "journal": _journal, "text": _text}[kind], LEVELS[log.level])
+    logging.basicConfig(level=WARNING, handlers=[LOG], force=True)
 
+
+# The forms of lines.
 
 _encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
 
-class _Json(Formatter):
-    def format(self, record: LogRecord) -> str:
-        always = {"event": record.getMessage(), "level": record.levelname, "timestamp": _instant(record)}
-        return visible_json(_encode({**_fields(record), **always}))
+def _json(level: int, text: str, fields: Fields) -> str:
+    return visible_json(_encode({**fields, "event": text, "level": _NAMES[level], "timestamp": _now()}))
 
 
-class _Journal(Formatter):
-    def format(self, record: LogRecord) -> str:
-        fields = {"event": _on_one_line(record), **_fields(record)}
-        return f"<{_PRIORITIES[record.levelname]}>{_logfmt(fields)}"
+def _journal(level: int, text: str, fields: Fields) -> str:
+    return f"<{_PRIORITIES[level]}>{_logfmt({'event': _on_one_line(text), **fields})}"
 
 
-class _Text(Formatter):
-    def format(self, record: LogRecord) -> str:
-        fields = _logfmt(dict(sorted(_fields(record).items())))
-        return f"{_instant(record)} [{record.levelname:<9}] {_on_one_line(record):<30} {fields}".rstrip()
+def _text(level: int, text: str, fields: Fields) -> str:
+    sorted_fields = _logfmt(dict(sorted(fields.items())))
+    return f"{_now()} [{_NAMES[level]:<9}] {_on_one_line(text):<30} {sorted_fields}".rstrip()
 
 
-def _fields(record: LogRecord) -> Fields:
-    fields: Fields = record.__dict__.get("fields", {})
-    return {name: value for name, value in fields.items() if value is not None}
+def _now() -> str:
+    second, rest = divmod(time_ns(), 1_000_000_000)
+    return f"{_second(second)}.{rest // 1000:06}Z"
 
 
-def _instant(record: LogRecord) -> str:
-    # In half the time of `strftime`; it runs for each call.
-    return f"{datetime.fromtimestamp(record.created, UTC).isoformat(timespec='microseconds')[:-6]}Z"
+@lru_cache(maxsize=1)  # it lasts for many lines
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _on_one_line(record: LogRecord) -> str:
-    return visible(" ".join(record.getMessage().split()))
+def _on_one_line(text: str) -> str:
+    return visible(" ".join(text.split()))
 
 
 def _logfmt(fields: Fields) -> str:
@@ -119,40 +157,7 @@ def _quoted(value: object) -> str:
     return f'"{escaped}"'
 
 
-class Repeats(logging.Filter):
-    """Lets lines with the same subject, and the same line of a library, come once a minute, with their number.
-
-    On a full table of open files asyncio logs a hundred a second.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._clock = clock
-        # By subject: the time of its next line, and its repetitions since.
-        self._seen: dict[object, tuple[float, int]] = {}
-
-    def filter(self, record: LogRecord) -> bool:
-        """Whether a record has a line."""
-        if record.name != LOGGER.name:
-            # Without the exception's text, which may quote a DSN or a row.
-            exception = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
-            record.fields = {"library": record.name, "exception": exception}
-            record.subject = (record.name, exception, record.getMessage().partition("\n")[0])
-        subject = record.__dict__.get("subject")
-        if subject is None:
-            return True
-        now = self._clock()
-        free_at, times = self._seen.get(subject, (now, 0))
-        if now < free_at:
-            self._seen[subject] = free_at, times + 1
-            return False
-        if len(self._seen) >= _MANY_SUBJECTS:
-            self._seen.clear()
-        self._seen[subject] = now + _MINUTE, 0
-        if times:
-            record.__dict__["fields"]["times"] = times + 1
-        return True
-
+# The lines of events.
 
 _TEXTS = data("daemon/logs.yaml")
 
@@ -167,6 +172,30 @@ LINES: Mapping[str, Mapping[str, Any]] = {
 """Level, message and the rest of each line (see `logs.yaml`), by the name of its event."""
 
 
+def _if_any(value: Any) -> Any:
+    return value or None
+
+
+def _length(seconds: float) -> str | None:
+    return str(timedelta(seconds=round(seconds))) if seconds else None
+
+
+def _joined(names: tuple[str, ...]) -> str | None:
+    return listed(names, ",") or None
+
+
+_FORMS: Mapping[str, Callable[[Any], object]] = {
+    "at": iso,
+    "server_version": lambda number: number // 10_000,
+    "took": lambda seconds: round(seconds * 1000),
+    **dict.fromkeys(("ahead", "seconds"), lambda seconds: round(seconds, 3)),
+    **dict.fromkeys(("limit", "pause", "wait"), _length),
+    **dict.fromkeys(("database", "dry_run", "estimate"), _if_any),
+    **dict.fromkeys(("accounts", "tenants", "watches"), _joined),
+}
+"""The forms of fields, by name; a value of None is left out."""
+
+
 def handlers(shown_elsewhere: Iterable[type[Event]] = ()) -> Handlers:
     """The writers of the lines of events, except those `shown_elsewhere`."""
     level_of = _Levels().of
@@ -177,31 +206,46 @@ def handlers(shown_elsewhere: Iterable[type[Event]] = ()) -> Handlers:
 def _writer(of: type[Any], line: Mapping[str, Any], level_of: Callable[[str, Any], int]) -> Handler:
     """What writes a type's line."""
     by = line.get("by")
-    hidden = {"message", by, *line.get("without", ()), *re.findall(r"{(\w+)}", str(line["message"]))}
-    shown = [field.name for field in fields_of(of) if field.name not in hidden]
-    name_of = _TEXTS["fields"].get
+    of_case = cache(partial(_writer_of_case, of, line, level_of))
+    return of_case(None) if by is None else lambda event: of_case(getattr(event, by))(event)
 
-    def handle(event: Any) -> None:
-        case = None if by is None else getattr(event, by)
-        level = level_of(_of_case(line["level"], case), event)
-        if not LOGGER.isEnabledFor(level):
+
+def _writer_of_case(of: type[Any], line: Mapping[str, Any], level_of: Callable[[str, Any], int], case: object) -> Handler:
+    """What writes a type's line for one value of its field `by`: what can be known before is known here."""
+    level, message, repeats, without = (_of_case(line.get(part), case) for part in _PARTS)
+    always = LEVELS.get(level)
+    names = re.findall(r"{(\w+)}", message)
+    hidden = {"message", line.get("by"), *names, *(without or ())}
+    label_of = _TEXTS["fields"].get
+    shown = [(name, label_of(name, name), _FORMS.get(name)) for name in of.__match_args__ if name not in hidden]
+
+    def write(event: Any) -> None:
+        now = always or level_of(level, event)
+        if now < LOG.level:
             return
-        fields: Fields = {name_of(name, name): _shown(name, getattr(event, name)) for name in shown}
-        if of is events.CallEnded:
-            fields["ms"] = round(event.seconds * 1000)
-            if event.outcome == "acknowledged":
-                del fields["reply"]
-        text = _of_case(line["message"], case).format(remedy=REMEDY, **vars(event))
-        repeats = _of_case(line.get("repeats"), case)
-        subject = None if repeats is None else (of, *(getattr(event, name) for name in repeats))
-        LOGGER.log(level, text, extra={"fields": fields, "subject": subject})
+        fields: Fields = {}
+        values = vars(event)
+        for name, label, form in shown:
+            value = form(values[name]) if form else values[name]
+            if value is not None:
+                fields[label] = value
+        text = message.format(remedy=REMEDY, **values) if names else message
+        LOG.write(now, text, fields, None if repeats is None else (of, *map(values.get, repeats)))
 
-    return handle
+    return write
+
+
+_PARTS = ("level", "message", "repeats", "without")
 
 
 def _of_case(choices: Any, case: object) -> Any:
     """What a line has for one value of its field `by`."""
     return choices.get(case, choices.get("others")) if isinstance(choices, dict) else choices
+
+
+def _reload_refused(event: events.ReloadRefused) -> None:
+    for problem in event.problems:
+        LOG.write(ERROR, f"not reloaded, the configuration in use stays: {problem}", {})
 
 
 _BACK = events.CaptureStarted, events.WatchStandsBy, events.WatchEnded
@@ -210,13 +254,12 @@ _BACK = events.CaptureStarted, events.WatchStandsBy, events.WatchEnded
 _MENDED = events.SweepDone, events.WatchStandsBy, events.WatchEnded
 """What ends a mistake: each try may get as far as capturing."""
 
-
 _ON_THE_WAY = events.WatchConnected, events.CaptureStarted
 """What comes before the end of a loss."""
 
 
 class _Levels:
-    """The levels of lines, by their names in `logs.yaml`.
+    """The levels of lines that depend on the event, by their rules' names in `logs.yaml`.
 
     Watches of a database that are lost by the same cause have one line when the first is lost, and one when the last is
     back.
@@ -226,24 +269,22 @@ class _Levels:
         self._lost: dict[str, events.WatchLost] = {}
         """By watch, and each without it."""
 
-    def of(self, name: str, event: Any) -> int:
+    def of(self, rule: str, event: Any) -> int:
         """The level of an event's line."""
-        match name:
+        match rule:
+            case "loss":
+                return self._of_loss(event)
+            case "attempt":
+                return INFO if event.attempt == 1 else DEBUG
             case "milestone":
                 # Another line lists tenants; what is lost may be lost again before it works.
                 is_on_the_way = isinstance(event, _ON_THE_WAY) and event.watch in self._lost
                 level = DEBUG if SEPARATOR in event.watch or is_on_the_way else INFO
-            case "loss":
-                level = self._of_loss(event)
-            case "attempt":
-                level = INFO if event.attempt == 1 else DEBUG
-            case "sweep" if event.repaired.keys() - {events.ASKED_FOR}:
-                level = WARNING
-            case "sweep":
-                level = INFO if event.repaired else DEBUG
+            case "sweep" if event.repaired:
+                level = WARNING if event.repaired.keys() - {events.ASKED_FOR} else INFO
             case _:
-                level = LEVELS[name]
-        return max(level, INFO) if isinstance(event, _BACK + _MENDED) and self._ends_loss(event) else level
+                level = DEBUG
+        return max(level, INFO) if self._ends_loss(event) else level
 
     def _of_loss(self, event: events.WatchLost) -> int:
         loss = replace(event, watch="")
@@ -259,27 +300,3 @@ class _Levels:
             return False
         del self._lost[event.watch]
         return loss not in self._lost.values()
-
-
-def _shown(name: str, value: Any) -> object:
-    """The form of a field's value; a value of None is left out."""
-    match name:
-        case "at":
-            value = iso(value)
-        case "server_version":
-            value //= 10_000
-        case "limit" | "pause" | "wait":
-            value = str(timedelta(seconds=round(value))) if value else None
-        case "database" | "dry_run" | "estimate":
-            value = value or None
-    match value:
-        case tuple():
-            return listed(value, ",") or None
-        case float():
-            return round(value, 3)
-    return value
-
-
-def _reload_refused(event: events.ReloadRefused) -> None:
-    for problem in event.problems:
-        LOGGER.error("not reloaded, the configuration in use stays: %s", problem, extra={"fields": {}})

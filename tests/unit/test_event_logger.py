@@ -35,7 +35,7 @@ from cdc_sync.core.events import (
     WatchLost,
     WatchStandsBy,
 )
-from cdc_sync.daemon.logs import LOGGER, Repeats, configure, handlers
+from cdc_sync.daemon.logs import LOG, configure, handlers
 
 Format = Literal["text", "journal", "json"]
 FORMATS: tuple[Format, ...] = ("text", "journal", "json")
@@ -52,8 +52,6 @@ def _restored() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    LOGGER.setLevel(logging.NOTSET)
-    logging.getLogger("psycopg.pool").setLevel(logging.NOTSET)
 
 
 @pytest.fixture
@@ -103,7 +101,7 @@ def test_json_is_utf_8_in_any_locale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", stderr)
 
     configure(Log(format="json"), {})
-    LOGGER.warning("prénom")
+    LOG.write(logging.WARNING, "prénom", {})
 
     stderr.flush()
     assert json.loads(stderr.buffer.getvalue().decode())["event"] == "prénom"
@@ -276,14 +274,13 @@ class TestLibraries:
         assert json.loads(said)["exception"] == "ValueError"
         assert "planted-secret" not in said
 
-    def test_what_repeats_itself_has_a_line_a_minute_with_its_number(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_what_repeats_itself_has_a_line_a_minute_with_its_number(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         now = [0.0]
         configure(Log(format="json"), {})
-        (handler,) = logging.getLogger().handlers
-        handler.filters[:] = [Repeats(clock=lambda: now[0])]
-
-        def log(message: str) -> None:
-            handler.handle(logging.LogRecord("asyncio", logging.ERROR, "", 0, message, None, None))
+        monkeypatch.setattr("cdc_sync.daemon.logs.monotonic", lambda: now[0])
+        log = logging.getLogger("asyncio").error
 
         for second in range(121):
             now[0] = float(second)
