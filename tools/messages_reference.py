@@ -33,11 +33,9 @@ def _coded(file: str) -> Iterator[str]:
 def _lines() -> Iterator[str]:
     found = set[str]()
     for line in LINES.values():
-        levels, messages = line["level"], line["message"]
-        for case, text in messages.items() if isinstance(messages, dict) else [("all", messages)]:
-            level = levels.get(case, levels.get("others")) if isinstance(levels, dict) else levels
-            if level in {"warning", "error"} and text != "{message}":
-                found.add(f"| {level} | {_beginning(text)} |")
+        for case in [line] if "level" in line else [line[value] for value in line if value != "by"]:
+            if case["level"] in {"warning", "error"} and not re.fullmatch(r"{\w+}", case["message"]):
+                found.add(f"| {case['level']} | {_beginning(case['message'])} |")
     yield from sorted(found)
 
 

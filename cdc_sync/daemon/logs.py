@@ -11,10 +11,9 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import fields as fields_of
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from logging import DEBUG, ERROR, INFO, WARNING, LogRecord
 from time import monotonic, time_ns
 from typing import Any
@@ -32,6 +31,9 @@ from .systemd import logs_to_journal
 
 Fields = dict[str, object]
 """What is beside a line's text."""
+
+LevelOf = Callable[[str, Any], int]
+"""The level of an event's line, by its rule's name."""
 
 Form = Callable[[int, str, Fields], str]
 """A line's form; of its level, its text and its fields."""
@@ -52,8 +54,8 @@ _MANY_SUBJECTS = 10_000
 class _Writer(logging.StreamHandler[Any]):
     """Writes the lines of events, which come here at once, and of libraries, which come by the standard library.
 
-    Of lines with the same subject there is one a minute, with their number: on a full table of open files asyncio logs a
-    hundred a second.
+    Of lines with the same subject there is one a minute, with their number: on a full table of open files asyncio logs
+    a hundred a second.
     """
 
     form: Form
@@ -101,7 +103,7 @@ LOG = _Writer()
 
 
 def configure(log: Log, environ: Mapping[str, str]) -> None:
-    """Set up the log for the process and its libraries; `auto` is text on a terminal, the journal's format, else JSON."""
+    """Set up the process's log; `auto` is text on a terminal, the journal's format, else JSON."""
     kind = log.format
     if kind == "auto":
         kind = "text" if sys.stderr.isatty() else "journal" if logs_to_journal(environ) else "json"
@@ -161,7 +163,7 @@ def _quoted(value: object) -> str:
 
 _TEXTS = data("daemon/logs.yaml")
 
-LINES: Mapping[str, Mapping[str, Any]] = {
+LINES: Mapping[str, Mapping[Any, Any]] = {
     **{
         name: {"level": level, "message": message}
         for level, messages in _TEXTS["levels"].items()
@@ -169,7 +171,7 @@ LINES: Mapping[str, Mapping[str, Any]] = {
     },
     **_TEXTS["others"],
 }
-"""Level, message and the rest of each line (see `logs.yaml`), by the name of its event."""
+"""Level, message and the rest of each line, or its cases (see `logs.yaml`), by the name of its event."""
 
 
 def _if_any(value: Any) -> Any:
@@ -203,20 +205,21 @@ def handlers(shown_elsewhere: Iterable[type[Event]] = ()) -> Handlers:
     return {**found, events.ReloadRefused: _reload_refused, **dict.fromkeys(shown_elsewhere)}
 
 
-def _writer(of: type[Any], line: Mapping[str, Any], level_of: Callable[[str, Any], int]) -> Handler:
+def _writer(of: type[Any], line: Mapping[Any, Any], level_of: LevelOf) -> Handler:
     """What writes a type's line."""
     by = line.get("by")
-    of_case = cache(partial(_writer_of_case, of, line, level_of))
-    return of_case(None) if by is None else lambda event: of_case(getattr(event, by))(event)
+    if by is None:
+        return _writer_of_case(of, line, level_of)
+    of_case = cache(lambda case: _writer_of_case(of, {"by": by, **line.get(case, line.get("others"))}, level_of))
+    return lambda event: of_case(getattr(event, by))(event)
 
 
-def _writer_of_case(of: type[Any], line: Mapping[str, Any], level_of: Callable[[str, Any], int], case: object) -> Handler:
-    """What writes a type's line for one value of its field `by`: what can be known before is known here."""
-    level, message, repeats, without = (_of_case(line.get(part), case) for part in _PARTS)
-    always = LEVELS.get(level)
+def _writer_of_case(of: type[Any], line: Mapping[Any, Any], level_of: LevelOf) -> Handler:
+    """What writes a line; what can be known before the event is found out here."""
+    level, message, repeats = line["level"], line["message"], line.get("repeats")
+    always, label_of = LEVELS.get(level), _TEXTS["fields"].get
     names = re.findall(r"{(\w+)}", message)
-    hidden = {"message", line.get("by"), *names, *(without or ())}
-    label_of = _TEXTS["fields"].get
+    hidden = {"message", line.get("by"), *names, *line.get("without", ())}
     shown = [(name, label_of(name, name), _FORMS.get(name)) for name in of.__match_args__ if name not in hidden]
 
     def write(event: Any) -> None:
@@ -233,14 +236,6 @@ def _writer_of_case(of: type[Any], line: Mapping[str, Any], level_of: Callable[[
         LOG.write(now, text, fields, None if repeats is None else (of, *map(values.get, repeats)))
 
     return write
-
-
-_PARTS = ("level", "message", "repeats", "without")
-
-
-def _of_case(choices: Any, case: object) -> Any:
-    """What a line has for one value of its field `by`."""
-    return choices.get(case, choices.get("others")) if isinstance(choices, dict) else choices
 
 
 def _reload_refused(event: events.ReloadRefused) -> None:
