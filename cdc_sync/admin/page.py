@@ -41,9 +41,8 @@ _OF_TRANSITION = re.compile(r"^deleted(?=$| → )|^\(new\)(?= → )|(?:^|(?<=, )
 _QUOTED = frozenset({"answer", "message", "found", "hint", "mistake", "remedies", "who", "wrong"})
 """Values of reasons that are English, or foreign texts."""
 
-_SECONDS = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
-_ENDS = {"s": 60, "min": 3_600, "h": 2 * 86_400}
-"""Seconds of a unit, and from which on a larger one is used."""
+_UNITS = {"d": 86_400, "h": 3_600, "min": 60, "s": 1, "ms": 0.001}
+"""Seconds of each unit."""
 
 _AS_ENGLISH = Markup('<span lang="en">%s</span>')
 
@@ -106,12 +105,9 @@ class Language:
         return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}" if self.code == "fr" else ",")
 
     def length(self, seconds: float) -> str:
-        """A duration in its largest unit; days from two on."""
-        if 0 < seconds < 1:
-            number, unit = max(round(seconds * 1000), 1), "ms"
-        else:
-            unit = next((unit for unit, end in _ENDS.items() if seconds < end), "d")
-            number = round(max(seconds, 0.0) / _SECONDS[unit])
+        """A duration in the largest unit of which it has two."""
+        unit = next((unit for unit, size in _UNITS.items() if seconds >= 2 * size), "s")
+        number = max(round(seconds / _UNITS[unit]), 0)
         space, day = "\N{NO-BREAK SPACE}" if self.code == "fr" else " ", self.gettext("d")
         return f"{number}{space}{day if unit == 'd' else unit}"
 

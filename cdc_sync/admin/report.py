@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK, BaselinePosition
-from cdc_sync.config import Config, Watch
+from cdc_sync.config import Config
 from cdc_sync.config.models import built_urls
 from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.batch import LEFT_SCOPE, LOST_ID, HistoryEntry, described
@@ -252,13 +252,12 @@ def _story(config: Config, record: Record, events: Sequence[HistoryEntry]) -> Js
     last = [event.event for event in events if event.at == record.acknowledged_at]
     discarded = record.discarded or ("discarded" in last and "acknowledged" not in last)
     is_told = snapshot is not None and not record.adopted and not discarded
-    watch = config.watches.get(record.watch)
     return {
         "watch": record.watch,
         "application_id": record.application_id,
         "key": list(record.key),
         "in_scope": record.in_scope,
-        "lost_its_id": not record.in_scope and _has_lost_its_id(events, watch),
+        "lost_its_id": not record.in_scope and _has_lost_its_id(events),
         "told": snapshot and _content(snapshot),
         "told_at": record.acknowledged_at and iso(record.acknowledged_at),
         "adopted": snapshot is not None and record.adopted,
@@ -270,12 +269,9 @@ def _story(config: Config, record: Record, events: Sequence[HistoryEntry]) -> Js
     }
 
 
-def _has_lost_its_id(events: Sequence[HistoryEntry], watch: Watch | None) -> bool:
+def _has_lost_its_id(events: Sequence[HistoryEntry]) -> bool:
     """Whether an application is out of scope because its row has no id any more; `events` are in order."""
-    reasons = [each.event for each in events if each.event in {LEFT_SCOPE, LOST_ID}]
-    if not reasons:  # they are older than the history
-        return watch is not None and watch.where is None
-    return reasons[-1] == LOST_ID
+    return [each.event for each in events if each.event in {LEFT_SCOPE, LOST_ID}][-1:] == [LOST_ID]
 
 
 def _request(application_id: str, content: Content) -> dict[str, str]:

@@ -58,12 +58,11 @@ class Process:
     def emit(self, event: Event) -> None:
         """Report an event; a state only if it changes a condition."""
         after = conditions.fold(self.conditions, event)
-        is_changed = after is not self.conditions
-        if type(event) in _STATES and not is_changed:
-            return
-        if is_changed:
+        if after is not self.conditions:
             self.conditions = after
             self.conditions_changed.set()
+        elif type(event) in _STATES:
+            return
         self._dispatch.emit(event)
 
     def stop(self) -> None:

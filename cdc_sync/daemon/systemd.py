@@ -27,28 +27,23 @@ class SystemdNotifier:
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
-        self._state = "Starting"
 
     def handlers(self) -> Handlers:
         """A report for each type of event."""
         return {
-            events.StandsBy: lambda e: self._ready(f"Standing by: {e.message}"),
-            events.LeadTaken: lambda _: self._ready("Leading"),
+            events.StandsBy: lambda e: self._send("READY=1", f"STATUS=Standing by: {e.message}"),
+            events.LeadTaken: lambda _: self._send("READY=1", "STATUS=Leading"),
             events.DaemonStopping: lambda e: self._send("STOPPING=1", f"STATUS=Stopping on {e.signal}"),
             events.ReloadStarted: self._reload,
-            events.Reloaded: lambda _: self._ready(self._state),
-            events.ReloadRefused: lambda _: self._ready(self._state),
+            events.Reloaded: lambda _: self._send("READY=1"),
+            events.ReloadRefused: lambda _: self._send("READY=1"),
             events.HeartBeat: lambda _: self._send("WATCHDOG=1"),
         }
-
-    def _ready(self, state: str) -> None:
-        self._state = state
-        self._send("READY=1", f"STATUS={state}")
 
     def _reload(self, _: events.ReloadStarted) -> None:
         # The time shows systemd which request this answers.
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._send("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=Reading the configuration again")
+        self._send("RELOADING=1", f"MONOTONIC_USEC={now}")
 
     def _send(self, *assignments: str) -> None:
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
