@@ -104,7 +104,7 @@ class EventMetrics:
     """The process's metrics.
 
     Attributes:
-        calls: how many have ended.
+        calls: how many have ended since the last sample of the charts.
         seconds: from queueing to their ends, in all.
     """
 

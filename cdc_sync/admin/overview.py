@@ -50,8 +50,6 @@ class Trends:
 
     def __init__(self, metrics: EventMetrics) -> None:
         self._metrics = metrics
-        self._calls, self._seconds = metrics.calls, metrics.seconds
-        """At the last sample."""
         self.lag: Bars = {}
         self.latency: Bars = {}
         self.pending: Bars = {}
@@ -59,12 +57,12 @@ class Trends:
     async def sample(self, store: Store, now: int) -> None:
         """Take a sample."""
         pending = sum(counts.pending for counts in (await store.report.counts()).values())
-        self.lag = _with(self.lag, max(self._metrics.lags().values(), default=0.0), now)
+        metrics = self._metrics
+        self.lag = _with(self.lag, max(metrics.lags().values(), default=0.0), now)
         self.pending = _with(self.pending, pending, now)
-        calls, waited = self._metrics.calls - self._calls, self._metrics.seconds - self._seconds
-        self._calls, self._seconds = self._metrics.calls, self._metrics.seconds
-        if calls:
-            self.latency = _with(self.latency, waited / calls, now)
+        if metrics.calls:
+            self.latency = _with(self.latency, metrics.seconds / metrics.calls, now)
+        metrics.calls, metrics.seconds = 0, 0.0
 
 
 def _with(bars: Bars, value: float, now: int) -> Bars:

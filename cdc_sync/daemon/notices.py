@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -28,23 +29,24 @@ from .process import Process
 LOOK_EVERY = 2.0
 """Seconds."""
 
-_EVERY = 60.0
-"""Seconds from one message to the next."""
-
-_WITHIN = 10.0
-"""Seconds for one attempt."""
-
 Matters = Mapping[str, str]
 """What needs a person, in words, by its name."""
 
 
+@dataclass(eq=False)
 class Notices:
-    """See the module's text."""
+    """See the module's text.
 
-    def __init__(self, process: Process, *, every: float = _EVERY, within: float = _WITHIN) -> None:
-        self._process = process
-        self._every = every
-        self._within = within
+    Attributes:
+        every: seconds from one message to the next.
+        within: seconds for one attempt.
+    """
+
+    process: Process
+    every: float = 60.0
+    within: float = 10.0
+
+    def __post_init__(self) -> None:
         self._next_at = 0.0
         """When a message may be sent, by the event loop's clock."""
         self._sent: Matters = {}
@@ -58,19 +60,19 @@ class Notices:
 
     async def look(self) -> None:
         """Send what is new, if a message may be sent now."""
-        process, clock = self._process, asyncio.get_running_loop().time
+        process, clock = self.process, asyncio.get_running_loop().time
         now, config = self._matters(), process.config
         begun = [text for name, text in now.items() if name not in self._sent] + self._happened
         over = [text for name, text in self._sent.items() if name not in now]
         if not (begun or over) or clock() < self._next_at or config.notify == Notify():
             return
-        self._sent, self._happened, self._next_at = now, [], clock() + self._every
+        self._sent, self._happened, self._next_at = now, [], clock() + self.every
         message = _message(config.admin.title, begun=begun, over=over, now=list(now.values()))
         await self._send(config.notify, json.dumps(message).encode())
 
     def _matters(self) -> Matters:
         """What needs a person. Only a leader knows what is over, and of the store also a standby."""
-        conditions, counts = self._process.conditions, self._process.counts
+        conditions, counts = self.process.conditions, self.process.counts
         kept = dict(self._sent) if counts is None else {}
         kept.pop(_OF_KIND["take-over"], None)
         if STANDBY in conditions:
@@ -87,12 +89,12 @@ class Notices:
     async def _attempt(self, sending: Coroutine[Any, Any, str]) -> None:
         """Have a receiver, whatever it does, take a message; report why it did not."""
         try:
-            async with asyncio.timeout(self._within):
+            async with asyncio.timeout(self.within):
                 why = await sending
         except Exception as error:  # noqa: BLE001 - as above
             why = type(error).__name__
         if why:
-            self._process.emit(events.NoticeFailed(why))
+            self.process.emit(events.NoticeFailed(why))
 
 
 def of_counts(counts: Mapping[str, WatchCounts]) -> Matters:
