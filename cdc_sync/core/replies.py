@@ -188,7 +188,7 @@ class Finished(NamedTuple):
 
     entry: Entry
     result: CallResult
-    reply: Mapping[str, Any]
+    reply: dict[str, Any]
     at: int
 
 

@@ -56,7 +56,8 @@ class Calls:
         outcome, why = end.result.outcome, end.reply["reason"]
         ended = events.CallEnded(entry.watch, entry.application_id, outcome, why, entry.attempts, seconds, waited)
         self.observe(ended)
-        return end._replace(reply={**end.reply, "seconds": round(seconds, 4)})
+        end.reply["seconds"] = round(seconds, 4)
+        return end
 
     async def _call(self, entry: Entry, endpoint: Endpoint) -> Finished:
         endpoints, settings = self.endpoints, self.endpoints.settings
