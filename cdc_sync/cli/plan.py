@@ -15,7 +15,6 @@ from cdc_sync.admin.report import Json
 from cdc_sync.ats.connection import asking, connected, rows_on_own_path
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.config import Config
-from cdc_sync.config.meanings import code_meant
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core.batch import NO_CALLS, described
 from cdc_sync.core.content import Content, iso
@@ -208,6 +207,5 @@ def _label(rules: StatusRules, label: str, rows: int) -> Json:
 
 def _cells_of_label(item: Json) -> tuple[object, ...]:
     label, sent = item["label"] or "(NULL or blank)", item["sent"] or f"nothing ({item['action']})"
-    code = item["sent"] and code_meant(item["sent"])
-    remark = f"HelloWork writes {code}" if code else None if item["rows"] else "no row has it"
+    remark = None if item["rows"] else "no row has it"
     return item["watch"], label, item["rows"], sent, "yes" if item["mapped"] else "", remark

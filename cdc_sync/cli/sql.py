@@ -19,6 +19,7 @@ from cdc_sync.ats.triggers import noticed
 from cdc_sync.config import Config, Watch, load
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.tenants import expanded, tenants_named
+from cdc_sync.config.values import UNRESOLVED
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.watch_names import MOST_LISTED, listed, template_of
 from cdc_sync.store.opening import store_dsn, tables_beside
@@ -84,8 +85,7 @@ class Target:
     def __init__(
         self, context: typer.Context, dsn: str | None, *, store: bool = False, database: str | None = None
     ) -> None:
-        lacking: dict[tuple[str | int, ...], str] = {}
-        config = load(context.obj, os.environ, lacking)
+        config = load(context.obj, os.environ, needs_secrets=False)
         if store and config.state.dsn is not None:
             self.section, self.config, configured = "state", config, store_dsn(config)
         else:
@@ -94,7 +94,6 @@ class Target:
             configured = config.dsn_of(name)
         self.user = user_of(configured)
         self._dsn = dsn or configured
-        self._missing = None if dsn is not None else lacking.get((*self.section.split("."), "dsn"))
 
     def role(self, named: str | None) -> str:
         """The daemon's role: the named one, else the user."""
@@ -104,10 +103,10 @@ class Target:
 
     def connection(self) -> str:
         """The installer's connection; raises `OperationError` if a reference in it has no value."""
-        if self._missing is not None:
+        if UNRESOLVED in self._dsn:
             raise OperationError(
-                f"{self.section}.dsn is not known: {self._missing}. Name the installer's connection with --dsn, or "
-                "print the script without --apply; of a template, with --watch TEMPLATE@TENANT."
+                f"{self.section}.dsn has a reference that has no value here. Name the installer's connection with "
+                "--dsn, or print the script without --apply; of a template, with --watch TEMPLATE@TENANT."
             )
         return self._dsn
 

@@ -18,19 +18,16 @@ secret may contain `${`. A PATH may contain `${NAME}`, and in a watch's header `
 
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
-import psycopg
 import yaml
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
 from cdc_sync.core.visible import HIDDEN
 
-from .meanings import known
 from .models import Config
 from .problems import ConfigurationError, Path, Problem, SettingError, path_text
 from .values import (
@@ -155,7 +152,7 @@ def _line(part: Any) -> int:
 _WORD = re.compile(r"[\w. -]{1,60}")
 
 
-def load(path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | None = None) -> Config:
+def load(path: FilePath, environ: Mapping[str, str], *, needs_secrets: bool = True) -> Config:
     """Read the configuration from a file; relative `${file:PATH}` in it are relative to its folder. See `parse`.
 
     Raises:
@@ -166,7 +163,7 @@ def load(path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | 
     except OSError as error:
         wrong = f"cannot be read: {error.strerror}; name another with --config"
         raise ConfigurationError(str(path), [Problem("", wrong)]) from None
-    return parse(text, name=str(path), environ=environ, folder=path.parent, lacking=lacking)
+    return parse(text, name=str(path), environ=environ, folder=path.parent, needs_secrets=needs_secrets)
 
 
 def parse(
@@ -175,7 +172,7 @@ def parse(
     name: str,
     environ: Mapping[str, str],
     folder: FilePath = FilePath(),
-    lacking: dict[Path, str] | None = None,
+    needs_secrets: bool = True,
 ) -> Config:
     """Read the configuration from text.
 
@@ -184,20 +181,19 @@ def parse(
         name: for messages.
         environ: the values of `${NAME}`.
         folder: of relative `${file:PATH}`.
-        lacking: for printing SQL, where a secret may be missing: gets what is missing, by path. The value is a
-            placeholder then.
+        needs_secrets: without, one whose reference has no value is `UNRESOLVED`: to print SQL, none is needed.
 
     Raises:
         ConfigurationError: something in it is wrong.
     """
-    found = _read(text, References(environ, folder), lacking)
+    found = _read(text, References(environ, folder), needs_secrets=needs_secrets)
     # Raised here, so that no exception with the file's content is its context.
     if isinstance(found, Config):
         return found
     raise ConfigurationError(name, found)
 
 
-def _read(text: str, references: References, lacking: dict[Path, str] | None) -> Config | list[Problem]:
+def _read(text: str, references: References, *, needs_secrets: bool) -> Config | list[Problem]:
     no_value: list[tuple[Path, str]] = []
     try:
         document = Document(text, partial(_replaced, references, no_value))
@@ -205,13 +201,10 @@ def _read(text: str, references: References, lacking: dict[Path, str] | None) ->
         return list(error.problems)
     if document.values is None:
         return [Problem("", "there is nothing in it: `cdc-sync config example` prints an annotated one")]
-    if lacking is not None:
-        lacking.update(each for each in no_value if is_secret(each[0]))
-        no_value = [each for each in no_value if not is_secret(each[0])]
+    no_value = [each for each in no_value if needs_secrets or not is_secret(each[0])]
     problems = [_problem(document, path, message) for path, message in document.twice + no_value]
     try:
-        # Where secrets may be missing, none is needed.
-        reveal = references if lacking is None else lambda _: UNRESOLVED
+        reveal = references if needs_secrets else lambda _: UNRESOLVED
         config = Config.model_validate(document.values, context=reveal)
     except ValidationError as error:
         for details in error.errors():
@@ -272,17 +265,9 @@ def undecided(config: Config) -> list[Problem]:
 def warnings(config: Config) -> list[Problem]:
     """What is suspicious in a valid configuration."""
     found = undecided(config)
-    for key in config.model_fields_set:
-        if why := Config.model_fields[key].deprecated:
-            remedy = "remove it: from 0.4 on it is an error"
-            found.append(Problem(key, f"means nothing any more: {why}", remedy))
-    for name, watch in {**config.watches, **config.templates}.items():
-        sent = {f"map.{label}": status for label, status in watch.status.map.items()}
-        for place, status in {**sent, "deleted": watch.status.deleted}.items():
-            if status in known("own_side"):
-                wrong = "is HelloWork's own code for its side of the exchange"
-                remedy = "send the ATS's label, or what a recruiter did"
-                found.append(Problem(f"watches.{name}.status.{place}", wrong, remedy))
+    if "metrics" in config.model_fields_set:
+        why = "/metrics has each watch by itself where there are at most ten"
+        found.append(Problem("metrics", f"means nothing any more: {why}", "remove it: from 0.4 on it is an error"))
     return found
 
 
@@ -291,7 +276,7 @@ def exposures(path: FilePath, config: Config) -> list[Problem]:
 
     A file's group is trusted: that is how a file is shared on purpose.
     """
-    found = [*_written_out(path)] if _is_open(path) else []
+    found = _written_out(path) if _is_open(path) else []
     if _is_open(path, stat.S_IWOTH):
         message = f"every user of this host may write {path}, and so decide where credentials are sent"
         found.append(Problem("", message, f"chmod o-w {path}"))
@@ -313,23 +298,22 @@ def _is_open(path: FilePath, rights: int = stat.S_IROTH | stat.S_IWOTH) -> bool:
         return False
 
 
-def _written_out(path: FilePath) -> Iterator[Problem]:
+def _written_out(path: FilePath) -> list[Problem]:
     """The values in the file itself that may be secrets."""
     try:
         parts = Document(read_text(path)).parts
     except (OSError, ConfigurationError):
-        return  # it has changed since it was loaded; a reload checks it
-    for where, (line, value) in parts.items():
-        if isinstance(value, str) and is_secret(where) and _may_be_secret(where, value):
-            message = f"may be a secret, and every user of this host may read or write {path}"
-            yield Problem(path_text(where), message, f"chmod o-rwx {path}", line)
+        return []  # it has changed since it was loaded; a reload checks it
+    message = f"may be a secret, and every user of this host may read or write {path}"
+    return [
+        Problem(path_text(where), message, f"chmod o-rwx {path}", line)
+        for where, (line, value) in parts.items()
+        if isinstance(value, str) and is_secret(where) and _may_be_secret(where, value)
+    ]
 
 
 def _may_be_secret(where: Path, text: str) -> bool:
     """Whether a text is one by itself: a reference is not, nor is a connection string without a password."""
-    if where[-1] == "dsn":
-        try:
-            text = str(conninfo_to_dict(text).get("password") or "")
-        except psycopg.ProgrammingError:
-            return False
+    if where[-1] == "dsn" and not re.search("password|:[^/@]+@", text):
+        return False
     return bool(text) and not references_in(text)

@@ -53,9 +53,7 @@ class Config(Section):
     log: Log = Field(default_factory=Log)
     notify: Notify = Field(default_factory=Notify)
     undecided: tuple[values.Text, ...] = ()
-    metrics: SkipJsonSchema[Any] = Field(
-        default=None, exclude=True, deprecated="/metrics has each watch by itself where there are at most ten"
-    )
+    metrics: SkipJsonSchema[Any] = Field(default=None, exclude=True)
     _group_of: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _templates: Mapping[str, Watch] = PrivateAttr(default_factory=dict)
     _reveal: Callable[[str], str] = PrivateAttr(default=str)

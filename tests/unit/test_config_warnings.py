@@ -22,11 +22,6 @@ def test_an_ordinary_configuration_is_not_suspicious() -> None:
     assert warned({}) == []
 
 
-def test_a_status_of_hellowork_s_own_side_is_a_warning() -> None:
-    changes = {f"{WATCH}.status": {"map": {"Envoyé": "sent", "?": "unknown"}, "deleted": "not_found"}}
-    assert warned(changes) == [f"{WATCH}.status.{place}" for place in ("map.Envoyé", "map.?", "deleted")]
-
-
 def test_what_init_left_undecided_is_pointed_out() -> None:
     found = warnings(a_config({"undecided": ["status: a or b?", "key: none"]}))
     assert [(each.path, each.message) for each in found] == [
