@@ -21,7 +21,7 @@ from cdc_sync.config import ConfigurationError
 from cdc_sync.core.failures import OperationError
 from cdc_sync.daemon.systemd import logs_to_journal
 
-from .context import misused, say, say_lines
+from .context import say, say_lines
 
 EX_CONFIG = 78
 """sysexits.h; systemd must not restart."""
@@ -52,15 +52,6 @@ class _Commands(TyperGroup):
                 alone.command(cmd_name)(found)
             self.commands[cmd_name] = typer.main.get_group(alone).commands[cmd_name]
         return super().get_command(ctx, cmd_name)
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse bytes that are no text of the locale: no store and no database accepts them."""
-        given = " ".join(args)
-        try:
-            given.encode()
-        except UnicodeEncodeError:
-            raise misused(f"this is no text in the locale's encoding: {given}") from None
-        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> None:
         """Run the command; one that waits gets an event loop."""
@@ -104,9 +95,6 @@ def _main(
 
 def main() -> None:
     """Run the command line. Typer ends it with 1 after a closed pipe, 130 after Ctrl-C."""
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # it was closed
-            setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115 - until the end
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for locales without UTF-8
     # The driver also logs what it raises.

@@ -19,9 +19,8 @@ def emulator(
     ] = None,
 ) -> None:
     """Answer as HelloWork does, and record the calls."""
-    host, _, port = listen.rpartition(":")
     try:
-        address = parse_listen(f"{host or '127.0.0.1'}:{port}")
+        address = parse_listen(listen)
     except SettingError as error:
         raise misused(str(error), "--listen") from None
     parts = [text.partition(":") for text in header or ()]

@@ -3,7 +3,6 @@
 import os
 import re
 import textwrap
-from contextlib import suppress
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +17,7 @@ from cdc_sync.config import json_schema, load
 from cdc_sync.config.json_schema import in_yaml
 from cdc_sync.config.meanings import is_personal
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.identifiers import IdentifierError, parse_qualified, written
+from cdc_sync.core.identifiers import written
 from cdc_sync.core.watch_names import listed
 
 from .console import templates, text
@@ -107,15 +106,8 @@ def _ranked(seen: Survey) -> list[Table]:
     return near
 
 
-def _called(seen: Survey, name: str) -> list[Table]:
-    return [one for one in seen.tables if name in {one.name.name, written(one.name.name), str(one.name)}]
-
-
 def _table_named(seen: Survey, given: str) -> Table:
-    found = _called(seen, given)
-    if not found:
-        with suppress(IdentifierError):
-            found = _called(seen, str(parse_qualified(given)))  # as SQL and the configuration write it
+    found = [one for one in seen.tables if given in {one.name.name, str(one.name)}]
     if not found:
         raise OperationError(f"The database {seen.database} has no table {given}")
     if found[1:]:
@@ -140,9 +132,7 @@ def validate(
     read = load(file, os.environ)
     for warning in suspicious(read, file):
         say(f"warning: {warning}", err=True)
-    kinds = {"watch(es)": read.watches, "template(s)": read.templates}
-    counted = [f"{len(names)} {kind}, {', '.join(names)}" for kind, names in kinds.items() if names]
-    say(f"{file} is valid: {'; '.join(counted)}")
+    say(f"{file} is valid: {', '.join([*read.watches, *read.templates])}")
 
 
 @config.command()
@@ -157,18 +147,12 @@ def example() -> None:
     put_out(example_text())
 
 
-def files(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="It is made if it is missing.")],
-    docs: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where the documentation is served: the alerts then lead there.")
-    ] = None,
-) -> None:
+def files(folder: Annotated[Path, typer.Argument(metavar="DIR", help="It is made if it is missing.")]) -> None:
     """Write the systemd units, the alerts for Prometheus and the dashboard for Grafana. No file is overwritten."""
-    served_at = f"{docs.rstrip('/')}/" if docs else ""
     texts = {folder / each.name: each.read_text("utf-8") for each in resources("cdc_sync").joinpath("files").iterdir()}
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in sorted(texts.items()):
             with file.open("x", encoding="utf-8") as opened:
-                opened.write(content.replace('runbook_url: "', f'runbook_url: "{served_at}'))
+                opened.write(content)
             say(str(file))

@@ -43,6 +43,13 @@ _SHOWN = 50
 
 _MOST = 1_000_000
 
+_SKIPPED: Json = {
+    **dict.fromkeys(("action", "when"), "skip"),
+    **dict.fromkeys(("transition", "told", "observed", "due_at")),
+    "kinds": [],
+}
+"""What is said of a row that cannot be reported."""
+
 
 async def plan(
     context: typer.Context,
@@ -120,19 +127,7 @@ async def _items(store: Store, watch: str, began: int, paused: Collection[str]) 
     now, skips = store.driver.clock.for_people(), await store.report.skipped(watch, _MOST)
     news = [_item(each, known[each.application_id].snapshot, now, paused) for each in entries]
     return news + [
-        {
-            "watch": watch,
-            "application_id": skip.application_id,
-            "action": "skip",
-            "when": "skip",
-            "transition": None,
-            "kinds": [],
-            "told": None,
-            "observed": None,
-            "reason": skip.reason,
-            "due_at": None,
-        }
-        for skip in skips
+        {"watch": watch, "application_id": skip.application_id, **_SKIPPED, "reason": skip.reason} for skip in skips
     ]
 
 
@@ -159,14 +154,9 @@ def _item(entry: Entry, snapshot: Content | None, now: int, paused: Collection[s
 # Labels.
 
 _MOST_LABELS = 1_000
-"""Most labels of a watch beside status.map's: a column with more is no status."""
+"""The most frequent ones of a watch: a column with more is no status."""
 
-_COUNT = """
-SELECT * FROM (SELECT {label} AS label, pg_catalog.count(*) AS number FROM {table} WHERE {scope} GROUP BY 1) AS counted
- ORDER BY coalesce(pg_catalog.btrim(label::text), '') OPERATOR(pg_catalog.=) ''
-          OR label::text OPERATOR(pg_catalog.=) ANY (%s::text[]) DESC, number DESC
- LIMIT {most}
-"""
+_COUNT = "SELECT {label}, pg_catalog.count(*) FROM {table} WHERE {scope} GROUP BY 1 ORDER BY 2 DESC LIMIT %s"
 
 
 async def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
@@ -184,10 +174,9 @@ async def _labels_of(config: Config, name: str) -> list[Json]:
     watch, rules = config.watches[name], watch_rules(config, name).status
     async with connected(config.dsn_of(config.database_name(name))) as connection:
         mapping = await Mapping.prepare(connection, watch)
-        label, most = mapping.expressions["columns.status"], _MOST_LABELS + len(rules.map)
-        query = sql.SQL(_COUNT).format(label=label, table=mapping.table, scope=mapping.scope, most=most)
+        parts = {"label": mapping.expressions["columns.status"], "table": mapping.table, "scope": mapping.scope}
         async with asking(f"counting the labels of {watch.table}"):
-            rows = await rows_on_own_path(connection, query, (list(rules.map),))
+            rows = await rows_on_own_path(connection, sql.SQL(_COUNT).format(**parts), (_MOST_LABELS,))
     counts = Counter(dict.fromkeys(rules.map, 0))
     for text, number in rows:
         # As in `map_status`, NULL and blanks are one label.

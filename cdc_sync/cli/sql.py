@@ -1,7 +1,6 @@
 """`cdc-sync sql`: the DBA's scripts, printed or run."""
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Annotated, Literal
@@ -21,7 +20,7 @@ from cdc_sync.config.dsn import user_of
 from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.config.values import UNRESOLVED
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.watch_names import MOST_LISTED, listed, template_of
+from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import schema as store_scripts
 
@@ -41,12 +40,6 @@ from .context import (
 sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
 
 
-def _watch(name: str | None) -> str | None:
-    if name is not None and not re.sub("[%*]", "_", template_of(name)).isidentifier():
-        raise misused(f"{name!r} cannot be a watch's name")
-    return name
-
-
 ApplyOption = Annotated[bool, typer.Option("--apply", help="Run the script instead of printing it.")]
 DsnOption = Annotated[
     str | None,
@@ -56,15 +49,6 @@ StoreOption = Annotated[
     bool, typer.Option("--store", help="The tables of state.backend postgres, in state.dsn, instead of the triggers.")
 ]
 RoleOption = Annotated[str | None, typer.Option(help="The daemon's role. Else the DSN's user.")]
-AnyWatchOption = Annotated[
-    str | None,
-    typer.Option(
-        "--watch",
-        metavar="NAME",
-        callback=_watch,
-        help="Only what belongs to this watch, configured or not; % and * as elsewhere.",
-    ),
-]
 OwnerOption = Annotated[
     str | None,
     typer.Option(
@@ -164,8 +148,7 @@ async def install(  # noqa: PLR0917 - typer's options
     else:
         config = await target.selected(watch)
         if not noticed(config.watches):
-            nothing = "Nothing to install: no watch is in capture.mode notify; poll needs no triggers."
-            say(nothing if apply else f"-- {nothing}")
+            say("-- Nothing to install: no watch is in capture.mode notify; poll needs no triggers.")
             return
         script = scripts.install(config, owner)
     await target.put_out(script, apply=apply)
@@ -174,7 +157,7 @@ async def install(  # noqa: PLR0917 - typer's options
 @sql.command()
 async def uninstall(  # noqa: PLR0917 - typer's options
     context: typer.Context,
-    watch: AnyWatchOption = None,
+    watch: WatchOption = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Whatever was ever installed; no configuration is read, so name --dsn.")
     ] = False,
@@ -212,7 +195,7 @@ async def verify(  # noqa: PLR0917 - typer's options
         Literal["installed", "absent"],
         typer.Option(help="installed: as `install` does it. absent: nothing, of any watch."),
     ] = "installed",
-    watch: AnyWatchOption = None,
+    watch: WatchOption = None,
     database: DatabaseOption = None,
     owner: OwnerOption = None,
 ) -> None:

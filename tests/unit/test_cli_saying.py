@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,33 +28,14 @@ def test_cells_of_tables_make_outside_text_visible(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("arguments", [("sql", "grants", "--role"), ("explain",), ("pause",)])
-def test_bytes_that_are_no_text_of_the_locale_are_wrong_usage(config: Path, arguments: tuple[str, ...]) -> None:
-    refused = CliRunner().invoke(app, ["--config", str(config), *arguments, "a\udcff"])
-
-    assert refused.exit_code == 2
-    assert r"a\udcff" in refused.stderr
-
-
-@pytest.mark.parametrize("command", ["uninstall", "verify --expect absent"])
-def test_what_can_be_no_watchs_name_is_wrong_usage(config: Path, command: str) -> None:
-    refused = CliRunner().invoke(app, ["--config", str(config), "sql", *command.split(), "--watch", "a b"])
-
-    assert refused.exit_code == 2
-    assert "'a b' cannot be a watch's name" in refused.stderr
-
-
-@pytest.mark.parametrize(("options", "prefix"), [([], "-- "), (["--apply"], "")])
-def test_nothing_to_install_is_said_as_a_comment_where_a_script_is_printed(
-    config: Path, options: list[str], prefix: str
-) -> None:
+def test_nothing_to_install_is_said_as_a_comment(config: Path) -> None:
     config.write_text(
         config.read_text(encoding="utf-8").replace("mode: notify", "mode: poll\n      watermark: at"), encoding="utf-8"
     )
 
-    said = CliRunner().invoke(app, ["--config", str(config), "sql", "install", *options])
+    said = CliRunner().invoke(app, ["--config", str(config), "sql", "install"])
 
-    assert said.stdout.startswith(f"{prefix}Nothing to install")
+    assert said.stdout.startswith("-- Nothing to install")
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:http", "127.0.0.1:99999", ":-1"])
@@ -105,23 +85,6 @@ def printed(config: Path, command: str) -> bytes:
             main()
     stdout.flush()
     return stdout.buffer.getvalue()
-
-
-@pytest.mark.parametrize(("command", "code"), [("status", 1), ("config example", 0)])
-def test_closed_standard_streams_are_no_accident(
-    config: Path, command: str, code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["cdc-sync", "--config", str(config), *command.split()])
-    monkeypatch.setattr("sys.stdin", None)
-    monkeypatch.setattr("sys.stdout", None)
-
-    with pytest.raises(SystemExit) as ended:
-        main()
-    sys.stdin.close()
-    sys.stdout.close()
-
-    assert ended.value.code == code
-    assert capfd.readouterr().out == ""
 
 
 def test_messages_are_shown_in_a_locale_without_their_characters(config: Path) -> None:
