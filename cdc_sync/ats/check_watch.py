@@ -11,9 +11,9 @@ import psycopg
 from psycopg import sql
 
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
-from cdc_sync.config.json_schema import block
 from cdc_sync.config.meanings import is_bare_number
 from cdc_sync.config.watch import Related
+from cdc_sync.config.yaml_text import block
 from cdc_sync.core import findings
 from cdc_sync.core.findings import Finding, Plan, Tell, plan_is_in_order, plan_names, plan_seeks
 from cdc_sync.core.identifiers import written

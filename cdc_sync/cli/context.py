@@ -46,12 +46,14 @@ def confirm(what: str, *, yes: bool) -> None:
 
 
 @contextmanager
-def writing(place: Path, remedy: str = "Name another place.") -> Iterator[None]:
+def writing(place: Path) -> Iterator[None]:
     """Around the writing of a file, or of files in a folder; raises `OperationError`."""
     try:
         yield
     except OSError as error:
-        raise OperationError(f"{error.filename or place} cannot be written: {error.strerror}. {remedy}") from None
+        raise OperationError(
+            f"{error.filename or place} cannot be written: {error.strerror}. Name another place."
+        ) from None
 
 
 def misused(message: str, option: str | None = None) -> typer.BadParameter:

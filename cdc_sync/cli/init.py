@@ -9,16 +9,17 @@ from typing import Annotated
 
 import typer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic.json_schema import GenerateJsonSchema
 
 from cdc_sync.ats.connection import Connection, connected
 from cdc_sync.ats.survey import Survey, Table, some_values, survey
-from cdc_sync.config import example as example_text
-from cdc_sync.config import json_schema, load
-from cdc_sync.config.json_schema import in_yaml
+from cdc_sync.config import Config, load
 from cdc_sync.config.meanings import is_personal
+from cdc_sync.config.yaml_text import in_yaml
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.identifiers import written
 from cdc_sync.core.watch_names import listed
+from cdc_sync.packaged import text as packaged
 
 from .console import templates, text
 from .context import print_json, put_out, say, say_lines, suspicious, writing
@@ -34,7 +35,6 @@ async def init(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.", show_default=False)
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Look at a database, and write a commented first configuration. Changes nothing.
 
@@ -51,8 +51,7 @@ async def init(
     if output is None:
         put_out(document)
         return
-    mode_of_file, remedy = "w" if force else "x", "Name another file, or add --force to overwrite one."
-    with writing(output, remedy), output.open(mode_of_file, encoding="utf-8") as file:
+    with writing(output), output.open("x", encoding="utf-8") as file:
         file.write(document)
     say_lines(text("after_init", output=output, undecided=proposal.undecided), err=True)
 
@@ -138,13 +137,13 @@ def validate(
 @config.command()
 def schema() -> None:
     """Print the JSON Schema, for editors."""
-    print_json(json_schema())
+    print_json({"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema()})
 
 
 @config.command()
 def example() -> None:
-    """Print the annotated example."""
-    put_out(example_text())
+    """Print the annotated example: every key, mostly with its default."""
+    put_out(packaged("config/example.yaml"))
 
 
 def files(folder: Annotated[Path, typer.Argument(metavar="DIR", help="It is made if it is missing.")]) -> None:

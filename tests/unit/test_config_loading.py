@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.configurations import LEAST, problems_of
 
-from cdc_sync.config import Config, ConfigurationError, example, load, parse, warnings
+from cdc_sync.config import Config, ConfigurationError, load, parse, warnings
+from cdc_sync.packaged import text
 
 SECRET = "hunter2hunter2hunter2"
 
@@ -146,7 +147,7 @@ def seen_of(outcome: Config | ConfigurationError) -> str:
     return "".join(traceback.format_exception(outcome)) + repr(outcome)
 
 
-EXAMPLE_LINES = example().splitlines()
+EXAMPLE_LINES = text("config/example.yaml").splitlines()
 
 
 AROUND_A_SECRET = st.text(st.sampled_from("ab :/@?#&%=.,-*&!|>'\"[]{}\\\n\té"), max_size=8)
