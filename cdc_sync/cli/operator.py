@@ -59,7 +59,7 @@ EndpointArgument = Annotated[
 ]
 IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="APPLICATION_ID…", show_default=False)]
 
-_MOST_ENTRIES, _SHOWN = 1_000_000, 50
+_MOST_ENTRIES = 1_000_000
 
 # Decisions about entries.
 
@@ -102,9 +102,7 @@ async def show(context: typer.Context, watch: WatchOption = None, as_json: JsonO
         return
     say(f"{sum(group.number for group in groups)} held")
     columns = ("watch", "number", "transition", "since", "held for", "for example")
-    print_table(columns, map(_cells, groups[:_SHOWN]))
-    if len(groups) > _SHOWN:
-        say(f"… and {len(groups) - _SHOWN} more transitions (--json shows all)")
+    print_table(columns, map(_cells, groups))
     say("cdc-sync fuse release sends them; discard takes them as acknowledged. Both take ids and --transition.")
 
 

@@ -166,7 +166,7 @@ async def labels(context: typer.Context, watch: WatchOption = None, as_json: Jso
     if as_json:
         print_json(found)
     else:
-        print_table(("watch", "label", "rows", "sent", "in status.map", "remark"), map(_cells_of_label, found))
+        print_table(("watch", "label", "rows", "sent", "in status.map"), map(_cells_of_label, found))
 
 
 async def _labels_of(config: Config, name: str) -> list[Json]:
@@ -196,5 +196,4 @@ def _label(rules: StatusRules, label: str, rows: int) -> Json:
 
 def _cells_of_label(item: Json) -> tuple[object, ...]:
     label, sent = item["label"] or "(NULL or blank)", item["sent"] or f"nothing ({item['action']})"
-    remark = None if item["rows"] else "no row has it"
-    return item["watch"], label, item["rows"], sent, "yes" if item["mapped"] else "", remark
+    return item["watch"], label, item["rows"], sent, "yes" if item["mapped"] else ""
