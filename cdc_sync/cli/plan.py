@@ -6,7 +6,7 @@ For a plan the watches catch up as in a dry run, on a copy of the store. What th
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Collection
-from typing import Annotated, get_args
+from typing import get_args
 
 import typer
 from psycopg import sql
@@ -51,13 +51,7 @@ _SKIPPED: Json = {
 """What is said of a row that cannot be reported."""
 
 
-async def plan(
-    context: typer.Context,
-    watch: WatchOption = None,
-    *,
-    every: Annotated[bool, typer.Option("--all", help="List the applications one by one.")] = False,
-    as_json: JsonOption = False,
-) -> None:
+async def plan(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show what would be sent now, held, or sent later, and why. Changes nothing; works beside the daemon."""
     config = await with_tenants(configured(context), watch)
     names = chosen(config, watch)
@@ -68,12 +62,12 @@ async def plan(
         print_json(items)
     elif not failed or len(failed) < len(names):
         print_text("plan", items=items, totals=Counter(item["when"] for item in items).most_common())
-        groups = [[item] for item in items] if every else _grouped(items)
+        groups = _grouped(items)
         columns = ("watch", "number", "action", "transition", "because", "for example")
         if groups:
             print_table(columns, map(_cells, groups))
         if more := len(items) - sum(map(len, groups)):
-            say(f"… and {more} more (--all lists every one)")
+            say(f"… and {more} more (--json has every one)")
     if failed:
         raise typer.Exit(1)
 
