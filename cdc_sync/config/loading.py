@@ -19,12 +19,14 @@ secret may contain `${`. A PATH may contain `${NAME}`, and in a watch's header `
 import re
 import stat
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from cdc_sync.core.visible import HIDDEN
 
@@ -149,6 +151,16 @@ def _line(part: Any) -> int:
 
 # The configuration.
 
+_EXPECTED = {
+    **dict.fromkeys(("byte_size", "byte_size_unit"), "expected a size such as 256MB or 64KiB"),
+    **dict.fromkeys(("dict_type", "model_type"), "expected a section with keys"),
+    "tuple_type": "expected a list",
+}
+"""By pydantic's types of errors whose texts quote the value, or speak of Python."""
+
+_CLOSE = 0.75
+"""Similarity from which a key may have been meant: there are many, in other sections too."""
+
 _WORD = re.compile(r"[\w. -]{1,60}")
 
 
@@ -211,7 +223,7 @@ def _read(text: str, references: References, *, needs_secrets: bool) -> Config |
             where = tuple(key for key in details["loc"] if key != "[key]")
             # A missing value is not validated too: it would be reported twice.
             if not any(where[: len(path)] == path for path, _ in no_value):
-                problems.append(_problem(document, where, details["msg"]))
+                problems.append(_problem(document, where, _message(details)))
         return problems
     return problems or config
 
@@ -235,6 +247,17 @@ def _replaced(references: References, no_value: list[tuple[Path, str]], text: st
 def is_secret(path: Path) -> bool:
     """Whether a value at a path is one: a connection string, the token, a webhook, a header."""
     return path[-1:] in {("token",), ("dsn",)} or path == ("notify", "url") or path[-2:-1] == ("headers",)
+
+
+def _message(details: ErrorDetails) -> str:
+    """An error's message, without the value."""
+    if details["type"] != "extra_forbidden":
+        return _EXPECTED.get(details["type"], details["msg"].removeprefix("Value error, "))
+    key = str(details["loc"][-1])
+    if key in KEYS:
+        return "unknown key here: another section has it"
+    close = get_close_matches(key, KEYS, n=1, cutoff=_CLOSE)
+    return f'unknown key; did you mean "{close[0]}"?' if close else "unknown key"
 
 
 def _problem(document: Document, path: Path, message: str) -> Problem:
