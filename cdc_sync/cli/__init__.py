@@ -95,6 +95,9 @@ def _main(
 
 def main() -> None:
     """Run the command line. Typer ends it with 1 after a closed pipe, 130 after Ctrl-C."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed
+            setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115 - until the end
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for locales without UTF-8
     # The driver also logs what it raises.

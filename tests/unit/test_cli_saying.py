@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,23 @@ def printed(config: Path, command: str) -> bytes:
             main()
     stdout.flush()
     return stdout.buffer.getvalue()
+
+
+@pytest.mark.parametrize(("command", "code"), [("status", 1), ("config example", 0)])
+def test_closed_standard_streams_are_no_accident(
+    config: Path, command: str, code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["cdc-sync", "--config", str(config), *command.split()])
+    monkeypatch.setattr("sys.stdin", None)
+    monkeypatch.setattr("sys.stdout", None)
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+    sys.stdin.close()
+    sys.stdout.close()
+
+    assert ended.value.code == code
+    assert capfd.readouterr().out == ""
 
 
 def test_messages_are_shown_in_a_locale_without_their_characters(config: Path) -> None:

@@ -80,6 +80,12 @@ def test_an_unknown_key_comes_with_the_one_that_was_meant(text: str, path: str, 
     assert problem.message == "unknown key" + (f'; did you mean "{meant}"?' if meant else "")
 
 
+def test_a_key_of_another_section_is_said_to_be_one() -> None:
+    (problem,) = problems_of(f"{LEAST}log: {{timeout: 1s}}\n")
+
+    assert str(problem) == "log.timeout: unknown key here: another section has it"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("hellowork: {accounts: acme}", "expected a section with keys"), ("    related: candidates", "expected a list")],
