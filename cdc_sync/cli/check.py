@@ -50,9 +50,6 @@ _SCRIPT = re.compile(r"\bcdc-sync sql (install|uninstall|grants|verify)\b(?! --(
 _NOT_YET: dict[str, State] = {"store-missing": "ok", "store-not-set-up": "warning"}
 """Errors of a store that the daemon's start makes, or brings up to date if it may."""
 
-_PATIENCE = 10.0
-"""Seconds for each step, at most."""
-
 _SERVER_ERROR = 500
 
 
@@ -206,11 +203,10 @@ async def check_identity(config: Config, name: str, tell: Tell) -> None:
 async def check_endpoint(config: Config, tell: Tell) -> None:
     """Report whether calls could get through."""
     settings = config.hellowork
-    patience = min(_PATIENCE, settings.timeout.total_seconds())
     # A loopback address beside base_url is an emulator's.
     allowed = [f"https://{host}" for host in settings.allowed_hosts]
     for url in [settings.base_url, *(each for each in allowed if not _is_here(each))]:
-        tell(await _check_place(URL(url, encoded=True), patience))
+        tell(await _check_place(URL(url, encoded=True), settings.timeout.total_seconds()))
     tell(_check_headers(config))
 
 

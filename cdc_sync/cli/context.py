@@ -160,8 +160,7 @@ def the_database(config: Config, name: str | None) -> str:
     if name is None and len(known) == 1:
         return next(iter(known))
     if name is None or name not in known:
-        what = "there are several" if name is None else f"no database is called {name!r}; there is"
-        raise misused(f"{what}: {', '.join(filter(None, known)) or 'none with a name'}", "--database")
+        raise misused(f"name one of databases: {', '.join(filter(None, known)) or 'there is none'}", "--database")
     return name
 
 
