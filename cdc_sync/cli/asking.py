@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+import typer
+
 from cdc_sync.config import Config
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
@@ -82,11 +84,11 @@ class Asking:
 
 
 @asynccontextmanager
-async def asking(config: Config, action: str, on: str | None) -> AsyncIterator[Asking]:
+async def asking(config: Config, context: typer.Context, on: str | None) -> AsyncIterator[Asking]:
     """A command's way to change the store; see `Asking`. A person is asked before: the store may change its place then.
 
     Raises:
         StoreError: the store cannot be used, does not exist yet, or was not set up by this version.
     """
     async with opened_beside(config, "requests") as store:
-        yield Asking(config, store, action, on)
+        yield Asking(config, store, str(context.info_name), on)

@@ -140,7 +140,7 @@ async def decide_held(
         confirm(f"{shown} will be {decision.follows}.", yes=yes)
     done = list[EntryId]()
     if entries or which == acts.EVERYTHING:  # a choice that meets nothing decides nothing
-        async with asking(config, str(context.info_name), watch) as asked:
+        async with asking(config, context, watch) as asked:
             done = await acts.in_steps(partial(asked.ask, decision.request, "held", watch), entries)
     say(f"{len(done)} {decision.done}")
     why = "is not held, or not as was asked for; `cdc-sync explain {}` shows what is known of it"
@@ -183,7 +183,7 @@ async def decide_dead(
     decision = _DECISIONS[str(context.info_name)]
     if every:
         confirm(f"{len(entries)} dead letters will be {decision.follows}.", yes=yes)
-    async with asking(config, str(context.info_name), watch) as asked:
+    async with asking(config, context, watch) as asked:
         done = await acts.in_steps(partial(asked.ask, decision.request, "dead", watch), entries)
     _say_done(decision.done, done)
     _complain(ids, done, "has no dead letter; `cdc-sync explain {}` shows its history")
@@ -228,7 +228,7 @@ async def resend(
     async with opened(context) as (config, _):
         watches, found = chosen(config, watch), list[EntryId]()
     confirm(f"The present state of these will be sent to HelloWork once more: {', '.join(ids)}.", yes=yes)
-    async with asking(config, "resend", watch) as asked:
+    async with asking(config, context, watch) as asked:
         tables = OtherWatches(config, asked.store)
         gone_of = {name: await tables.without_live_row(name, ids) for name in watches}
         for name, gone in gone_of.items():
@@ -256,7 +256,7 @@ async def resume(context: typer.Context, endpoint: EndpointArgument = None) -> N
 
 async def _switch(context: typer.Context, endpoint: str | None, kind: type[acts.Pause], done: str) -> list[str]:
     """Pause or resume; returns what is paused then."""
-    async with asking(configured(context), str(context.info_name), endpoint) as asked:
+    async with asking(configured(context), context, endpoint) as asked:
         delivery = asked.store.delivery
         # An empty one may come from a script's variable.
         if endpoint is not None and not (endpoint and await delivery.has_endpoint(endpoint)):
@@ -329,7 +329,7 @@ async def _forget_application(context: typer.Context, application: str, within: 
     async with opened(context) as (config, store):
         records = await store.report.records(application, within)
     confirm(f"What the store has of the application {application} will be removed, with its history.", yes=yes)
-    async with asking(config, "forget", within) as asked:
+    async with asking(config, context, within) as asked:
         tables = OtherWatches(config, asked.store)
         for name in [record.watch for record in records if record.watch in config.watches]:
             if await tables.with_row(name, [application]):
@@ -348,7 +348,7 @@ async def _forget_account(context: typer.Context, account: str, *, yes: bool) ->
         "acknowledged for it. If it is configured again, the applications of its rows are new.",
         yes=yes,
     )
-    async with asking(config, "forget", account) as asked:
+    async with asking(config, context, account) as asked:
         steps = range(0, await asked.store.capture.highest_number() + 1, acts.NUMBERS)
         return sum([await asked.ask(acts.ForgetAccount, account, after) for after in steps])
 
@@ -364,7 +364,7 @@ async def _forget_watch(context: typer.Context, watch: str, *, yes: bool) -> boo
         f"{of.held} held, {of.dead} dead letters. If it is configured again, it begins with a baseline.",
         yes=yes,
     )
-    async with asking(config, "forget", watch) as asked:
+    async with asking(config, context, watch) as asked:
         while await asked.ask(acts.Forget, watch):
             pass
     return True
