@@ -5,9 +5,11 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from cdc_sync.config.json_schema import Schema, json_schema
+from cdc_sync.config import Config
+
+Schema: TypeAlias = dict[str, Any]
 
 _HEADER = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
 _WIDTH = 120
@@ -15,7 +17,7 @@ _WIDTH = 120
 
 def written_out() -> Schema:
     """The keys of the whole file, with each section in its place instead of a reference."""
-    schema = json_schema()
+    schema = Config.model_json_schema()
 
     def out(node: Any) -> Any:
         if isinstance(node, list):

@@ -11,9 +11,9 @@ import psycopg
 from psycopg import sql
 
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
-from cdc_sync.config.json_schema import block
 from cdc_sync.config.meanings import is_bare_number
-from cdc_sync.config.watch import Related, bare_column
+from cdc_sync.config.watch import Related
+from cdc_sync.config.yaml_text import block
 from cdc_sync.core import findings
 from cdc_sync.core.findings import Finding, Plan, Tell, plan_is_in_order, plan_names, plan_seeks
 from cdc_sync.core.identifiers import written
@@ -199,7 +199,8 @@ def _declared(one: Checked, expected: Named[str, SqlColumn], columns: Named[str,
 
 async def _status(one: Checked) -> Finding | None:
     """Whether HelloWork would receive a label, and no number or other table's key."""
-    rules, column = one.watch.status, one.facts.columns.get(bare_column(one.watch.columns.status) or "")
+    rules, mapped = one.watch.status, one.watch.columns.status
+    column = one.facts.columns.get(mapped.name) if isinstance(mapped, PlainColumn) else None
     if column is None:
         return None
     is_number = column.kind in {"number", "uuid"}

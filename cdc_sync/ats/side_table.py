@@ -7,7 +7,7 @@ from psycopg import sql
 
 from cdc_sync import own_path
 from cdc_sync.config import Watch
-from cdc_sync.config.json_schema import block
+from cdc_sync.config.yaml_text import block
 from cdc_sync.core.identifiers import LONGEST, QualifiedName, written
 from cdc_sync.core.visible import visible
 

@@ -6,24 +6,23 @@ second: the leader may end meanwhile, or another command may have had the lock.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+import typer
+
 from cdc_sync.config import Config
-from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import EntryId
 from cdc_sync.store import Store
-from cdc_sync.store.acts import DEADLINE, Request, in_steps, read_answer
+from cdc_sync.store.acts import DEADLINE, Request, read_answer
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.opening import opened_alone, opened_beside
 
 from .context import acting
 
 A = TypeVar("A")
-T = TypeVar("T")
 
 _TRIES_LOCK_EVERY = 1.0
 """Seconds."""
@@ -48,18 +47,14 @@ class Asking:
     action: str
     on: str | None
 
-    @property
-    def by(self) -> PersonActed:
-        """Whose act it is, now."""
-        return acting(self.store, self.action, self.on)
-
-    async def ask(self, request: Request[A]) -> A:
-        """Have a request executed; returns its answer.
+    async def ask(self, kind: Callable[..., Request[A]], *arguments: object) -> A:
+        """Have a request of a kind executed, for this process's user; returns its answer.
 
         Raises:
             OperationError: it was refused.
             StoreError: the store cannot be used; or the leader has not answered (`request-unanswered`), and never will.
         """
+        request = kind(*arguments, acting(self.store, self.action, self.on))
         id_ = await self.store.operation.add_request(request, DEADLINE)
         now = try_at = time.monotonic()
         until = now + DEADLINE
@@ -78,12 +73,6 @@ class Asking:
         found: A = read_answer(answer)
         return found
 
-    async def ask_in_steps(
-        self, request: Callable[[tuple[T, ...]], Request[list[EntryId]]], of: Sequence[T]
-    ) -> list[EntryId]:
-        """Have requests about some of these executed, one after the other; see `in_steps`."""
-        return await in_steps(lambda some: self.ask(request(some)), of)
-
     async def _execute_if_nobody_leads(self) -> None:
         try:
             async with opened_alone(self.config) as store:
@@ -95,11 +84,11 @@ class Asking:
 
 
 @asynccontextmanager
-async def asking(config: Config, action: str, on: str | None) -> AsyncIterator[Asking]:
+async def asking(config: Config, context: typer.Context, on: str | None) -> AsyncIterator[Asking]:
     """A command's way to change the store; see `Asking`. A person is asked before: the store may change its place then.
 
     Raises:
         StoreError: the store cannot be used, does not exist yet, or was not set up by this version.
     """
     async with opened_beside(config, "requests") as store:
-        yield Asking(config, store, action, on)
+        yield Asking(config, store, str(context.info_name), on)

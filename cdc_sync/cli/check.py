@@ -5,14 +5,11 @@ The daemon's own steps are made, and what they raise is reported. `check.yaml` h
 
 import os
 import re
-import shutil
 import ssl
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,25 +23,21 @@ from cdc_sync.ats.connection import POSITION, connected
 from cdc_sync.ats.database import Database
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import hosts_of, server_facts
-from cdc_sync.config import Config, ConfigurationError, Problem
+from cdc_sync.config import Config
 from cdc_sync.config.dsn import encryption
 from cdc_sync.config.models import account_of, accounts
 from cdc_sync.config.tenants import tenants_named
-from cdc_sync.core.content import from_datetime
 from cdc_sync.core.events import Event
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import Finding, State, Tell, check_clock, clock_skew, found
+from cdc_sync.core.findings import Finding, State, Tell, found
 from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.watch_names import SEPARATOR, listed
 from cdc_sync.daemon.chores import Tenants
 from cdc_sync.daemon.logs import LINES
 from cdc_sync.daemon.process import Process
 from cdc_sync.packaged import data
-from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
-from cdc_sync.store.lead import present_leader
 from cdc_sync.store.opening import opened_beside, place_of
-from cdc_sync.wall_clock import wall_clock
 
 from .context import JsonOption, WatchOption, chosen, configured, print_json, say, suspicious, user
 
@@ -54,16 +47,9 @@ _found = partial(found, data("cli/check.yaml"))
 _SCRIPT = re.compile(r"\bcdc-sync sql (install|uninstall|grants|verify)\b(?! --(database|store))")
 """A command on one database."""
 
-_LITTLE_SPACE = 2**30
-"""Bytes. The store of a million applications takes some hundred MB; a burst adds its log."""
-
 _NOT_YET: dict[str, State] = {"store-missing": "ok", "store-not-set-up": "warning"}
 """Errors of a store that the daemon's start makes, or brings up to date if it may."""
 
-_PATIENCE = 10.0
-"""Seconds for each step, at most."""
-
-_SECOND = 1_000
 _SERVER_ERROR = 500
 
 
@@ -76,15 +62,10 @@ async def check(context: typer.Context, as_json: JsonOption = False, watch: Watc
         if not as_json:
             show(finding)
 
-    try:
-        config = configured(context)
-    except ConfigurationError as error:
-        if as_json:
-            print_json([_configuration("failed", problem)._asdict() for problem in error.problems])
-        raise
+    config = configured(context)
     tell(Finding("configuration", "ok", f"{context.obj} is valid"))
     for warning in suspicious(config, context.obj):
-        tell(_configuration("warning", warning))
+        tell(Finding("configuration", "warning", str(warning), warning.remedy))
     await _check(config, watch, tell)
     states = Counter(finding.state for finding in findings)
     if as_json:
@@ -103,11 +84,6 @@ def show(finding: Finding) -> None:
     say(f"{finding.state:7}  {about}: {finding.message}")
     for line in (finding.remedy or "").splitlines():
         say(f"         → {line}")
-
-
-def _configuration(state: State, problem: Problem) -> Finding:
-    place = problem.path or "the file"
-    return Finding("configuration", state, str(problem), problem.remedy or f"Correct {place} in the configuration.")
 
 
 async def _check(config: Config, watch: str | None, tell: Tell) -> None:
@@ -177,15 +153,16 @@ async def check_store(config: Config, tell: Tell, refused: Collection[str]) -> d
 
     `refused` are the tenants that have no watch.
     """
-    if config.state.backend == "sqlite":
-        files = check_files(config.state.path)
-        tell(files)
-        if files.state == "failed":
-            return {}
+    unusable = unusable_files(config.state.path) if config.state.backend == "sqlite" else []
+    if unusable:
+        folder = config.state.path.absolute().parent
+        tell(_found("store/unusable", user=user(), files=" ".join(unusable), folder=folder))
+        return {}
     try:
         async with opened_beside(config) as store:
             tell(_found("store/usable", place=place_of(config)))
-            await _check_content(config, store, tell, refused)
+            for former in await store.report.unconfigured({*config.watches, *refused}):
+                tell(logged("store-watches", former))
             positions = await store.report.positions_of_all(POSITION)
             return {watch: of[POSITION] for watch, of in positions.items()}
     except StoreError as error:
@@ -193,28 +170,11 @@ async def check_store(config: Config, tell: Tell, refused: Collection[str]) -> d
         return {}
 
 
-def check_files(path: Path) -> Finding:
-    """Whether this user may use the store's folder and files, and has space there."""
-    folder = path.absolute().parent
+def unusable_files(path: Path) -> list[str]:
+    """The store's folder and files that this user may not read and write."""
     files = [file for suffix in ("", "-wal", "-shm", ".lock") if os.access(file := f"{path}{suffix}", os.F_OK)]
-    of_store = [str(folder), *files]
-    if unusable := [each for each in of_store if not os.access(each, os.R_OK | os.W_OK, effective_ids=True)]:
-        return _found("store/unusable", user=user(), files=" ".join(unusable), folder=folder)
-    free = shutil.disk_usage(folder).free
-    return _found(f"store-space/{'little' if free < _LITTLE_SPACE else 'enough'}", free=free // 2**20, folder=folder)
-
-
-async def _check_content(config: Config, store: Store, tell: Tell, refused: Collection[str]) -> None:
-    leader = await present_leader(store)
-    by = "nobody: no daemon runs" if leader is None else f"the daemon (process {leader.process}) on {leader.host}"
-    tell(Finding("store-lock", "ok", f"the store is in use by {by}"))
-    for former in await store.report.unconfigured({*config.watches, *refused}):
-        tell(logged("store-watches", former))
-    if config.state.backend == "postgres":
-        before = wall_clock()
-        ((theirs, *_),) = await store.driver.run("clock")
-        skew = clock_skew(theirs, before, wall_clock())
-        tell(check_clock("store-clock", "the clock of the store's server", skew))
+    of_store = [str(path.absolute().parent), *files]
+    return [each for each in of_store if not os.access(each, os.R_OK | os.W_OK, effective_ids=True)]
 
 
 async def check_identity(config: Config, name: str, tell: Tell) -> None:
@@ -243,11 +203,10 @@ async def check_identity(config: Config, name: str, tell: Tell) -> None:
 async def check_endpoint(config: Config, tell: Tell) -> None:
     """Report whether calls could get through."""
     settings = config.hellowork
-    patience = min(_PATIENCE, settings.timeout.total_seconds())
     # A loopback address beside base_url is an emulator's.
     allowed = [f"https://{host}" for host in settings.allowed_hosts]
     for url in [settings.base_url, *(each for each in allowed if not _is_here(each))]:
-        await _check_place(URL(url, encoded=True), patience, tell)
+        tell(await _check_place(URL(url, encoded=True), settings.timeout.total_seconds()))
     tell(_check_headers(config))
 
 
@@ -255,32 +214,23 @@ def _is_here(url: str) -> bool:
     return is_loopback(urlsplit(url).hostname or "")
 
 
-async def _check_place(place: URL, patience: float, tell: Tell) -> None:
+async def _check_place(place: URL, patience: float) -> Finding:
     tls, headers = ssl.create_default_context(), {"User-Agent": f"cdc-sync/{__version__}"}
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=patience, sock_read=patience)
     asked = aiohttp.request("HEAD", place, headers=headers, allow_redirects=False, ssl=tls, timeout=timeout)
-    before = wall_clock()
     try:
         async with asked as response:
-            status, date = response.status, response.headers.get("Date", "")
+            status = response.status
     except (aiohttp.ClientError, UnicodeError) as error:  # no name of a host
         cause = error.__cause__ or error
-        tell(_found("endpoint/failed", place=place, why=f"{type(cause).__name__}: {cause}"))
-        return
-    tell(_found(f"endpoint/{'unwell' if status >= _SERVER_ERROR else 'answered'}", place=place, status=status))
-    try:
-        theirs = from_datetime(parsedate_to_datetime(date))
-    except (TypeError, ValueError, OverflowError):
-        return
-    skew = clock_skew(theirs, before, wall_clock(), resolution=_SECOND)
-    tell(check_clock("endpoint-clock", f"the clock of {place.host}", skew))
+        return _found("endpoint/failed", place=place, why=f"{type(cause).__name__}: {cause}")
+    return _found(f"endpoint/{'unwell' if status >= _SERVER_ERROR else 'answered'}", place=place, status=status)
 
 
 def _check_headers(config: Config) -> Finding:
-    of_accounts = accounts(config)
-    names = dict.fromkeys(chain.from_iterable(of_accounts.values()))
+    headers, has_any = accounts(config), any(accounts(config).values())
     # Rows that name their accounts have those of any.
-    without = [name for name in config.watches if not of_accounts.get(account_of(config, name) or "", names)]
+    without = [name for name in config.watches if not headers.get(account_of(config, name) or "", has_any)]
     if without and not _is_here(config.hellowork.base_url):
         return _found("headers/missing", without=listed(without))
-    return _found("headers/configured", names=", ".join(names) or "no header")
+    return _found("headers/configured")

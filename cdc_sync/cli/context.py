@@ -46,12 +46,14 @@ def confirm(what: str, *, yes: bool) -> None:
 
 
 @contextmanager
-def writing(place: Path, remedy: str = "Name another place.") -> Iterator[None]:
+def writing(place: Path) -> Iterator[None]:
     """Around the writing of a file, or of files in a folder; raises `OperationError`."""
     try:
         yield
     except OSError as error:
-        raise OperationError(f"{error.filename or place} cannot be written: {error.strerror}. {remedy}") from None
+        raise OperationError(
+            f"{error.filename or place} cannot be written: {error.strerror}. Name another place."
+        ) from None
 
 
 def misused(message: str, option: str | None = None) -> typer.BadParameter:
@@ -158,8 +160,7 @@ def the_database(config: Config, name: str | None) -> str:
     if name is None and len(known) == 1:
         return next(iter(known))
     if name is None or name not in known:
-        what = "there are several" if name is None else f"no database is called {name!r}; there is"
-        raise misused(f"{what}: {', '.join(filter(None, known)) or 'none with a name'}", "--database")
+        raise misused(f"name one of databases: {', '.join(filter(None, known)) or 'there is none'}", "--database")
     return name
 
 

@@ -19,14 +19,11 @@ def emulator(
     ] = None,
 ) -> None:
     """Answer as HelloWork does, and record the calls."""
-    host, _, port = listen.rpartition(":")
     try:
-        address = parse_listen(f"{host or '127.0.0.1'}:{port}")
+        address = parse_listen(listen)
     except SettingError as error:
         raise misused(str(error), "--listen") from None
     parts = [text.partition(":") for text in header or ()]
-    if not all(name.strip() and colon for name, colon, _ in parts):
-        raise misused("expected NAME:VALUE", "--header")
     required = {name.strip(): value.strip() for name, _, value in parts}
     emulated = Emulator(address.host, address.port, required, _called)
     event_loop.run(serve(emulated, lambda url: say(f"listening on {url} (calls: {url}{CALLS})")))

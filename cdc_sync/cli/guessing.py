@@ -9,9 +9,9 @@ from typing import Literal
 
 from cdc_sync.ats.facts import Column
 from cdc_sync.ats.survey import Label, Survey, Table, label_behind
-from cdc_sync.config.json_schema import in_yaml
 from cdc_sync.config.meanings import is_personal, known, mentions, place_among
 from cdc_sync.config.watch import Columns
+from cdc_sync.config.yaml_text import in_yaml
 from cdc_sync.core.identifiers import QualifiedName, written
 
 FIELDS = tuple(name for name in Columns.model_fields if name != "account")

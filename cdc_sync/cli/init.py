@@ -3,23 +3,23 @@
 import os
 import re
 import textwrap
-from contextlib import suppress
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic.json_schema import GenerateJsonSchema
 
 from cdc_sync.ats.connection import Connection, connected
 from cdc_sync.ats.survey import Survey, Table, some_values, survey
-from cdc_sync.config import example as example_text
-from cdc_sync.config import json_schema, load
-from cdc_sync.config.json_schema import in_yaml
+from cdc_sync.config import Config, load
 from cdc_sync.config.meanings import is_personal
+from cdc_sync.config.yaml_text import in_yaml
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.identifiers import IdentifierError, parse_qualified, written
+from cdc_sync.core.identifiers import written
 from cdc_sync.core.watch_names import listed
+from cdc_sync.packaged import text as packaged
 
 from .console import templates, text
 from .context import print_json, put_out, say, say_lines, suspicious, writing
@@ -35,7 +35,6 @@ async def init(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.", show_default=False)
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Look at a database, and write a commented first configuration. Changes nothing.
 
@@ -52,8 +51,7 @@ async def init(
     if output is None:
         put_out(document)
         return
-    mode_of_file, remedy = "w" if force else "x", "Name another file, or add --force to overwrite one."
-    with writing(output, remedy), output.open(mode_of_file, encoding="utf-8") as file:
+    with writing(output), output.open("x", encoding="utf-8") as file:
         file.write(document)
     say_lines(text("after_init", output=output, undecided=proposal.undecided), err=True)
 
@@ -107,15 +105,8 @@ def _ranked(seen: Survey) -> list[Table]:
     return near
 
 
-def _called(seen: Survey, name: str) -> list[Table]:
-    return [one for one in seen.tables if name in {one.name.name, written(one.name.name), str(one.name)}]
-
-
 def _table_named(seen: Survey, given: str) -> Table:
-    found = _called(seen, given)
-    if not found:
-        with suppress(IdentifierError):
-            found = _called(seen, str(parse_qualified(given)))  # as SQL and the configuration write it
+    found = [one for one in seen.tables if given in {one.name.name, str(one.name)}]
     if not found:
         raise OperationError(f"The database {seen.database} has no table {given}")
     if found[1:]:
@@ -140,35 +131,27 @@ def validate(
     read = load(file, os.environ)
     for warning in suspicious(read, file):
         say(f"warning: {warning}", err=True)
-    kinds = {"watch(es)": read.watches, "template(s)": read.templates}
-    counted = [f"{len(names)} {kind}, {', '.join(names)}" for kind, names in kinds.items() if names]
-    say(f"{file} is valid: {'; '.join(counted)}")
+    say(f"{file} is valid: {', '.join([*read.watches, *read.templates])}")
 
 
 @config.command()
 def schema() -> None:
     """Print the JSON Schema, for editors."""
-    print_json(json_schema())
+    print_json({"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema()})
 
 
 @config.command()
 def example() -> None:
-    """Print the annotated example."""
-    put_out(example_text())
+    """Print the annotated example: every key, mostly with its default."""
+    put_out(packaged("config/example.yaml"))
 
 
-def files(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="It is made if it is missing.")],
-    docs: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where the documentation is served: the alerts then lead there.")
-    ] = None,
-) -> None:
+def files(folder: Annotated[Path, typer.Argument(metavar="DIR", help="It is made if it is missing.")]) -> None:
     """Write the systemd units, the alerts for Prometheus and the dashboard for Grafana. No file is overwritten."""
-    served_at = f"{docs.rstrip('/')}/" if docs else ""
     texts = {folder / each.name: each.read_text("utf-8") for each in resources("cdc_sync").joinpath("files").iterdir()}
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in sorted(texts.items()):
             with file.open("x", encoding="utf-8") as opened:
-                opened.write(content.replace('runbook_url: "', f'runbook_url: "{served_at}'))
+                opened.write(content)
             say(str(file))

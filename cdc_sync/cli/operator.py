@@ -59,7 +59,7 @@ EndpointArgument = Annotated[
 ]
 IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="APPLICATION_ID…", show_default=False)]
 
-_MOST_ENTRIES, _SHOWN = 1_000_000, 50
+_MOST_ENTRIES = 1_000_000
 
 # Decisions about entries.
 
@@ -102,9 +102,7 @@ async def show(context: typer.Context, watch: WatchOption = None, as_json: JsonO
         return
     say(f"{sum(group.number for group in groups)} held")
     columns = ("watch", "number", "transition", "since", "held for", "for example")
-    print_table(columns, map(_cells, groups[:_SHOWN]))
-    if len(groups) > _SHOWN:
-        say(f"… and {len(groups) - _SHOWN} more transitions (--json shows all)")
+    print_table(columns, map(_cells, groups))
     say("cdc-sync fuse release sends them; discard takes them as acknowledged. Both take ids and --transition.")
 
 
@@ -142,8 +140,8 @@ async def decide_held(
         confirm(f"{shown} will be {decision.follows}.", yes=yes)
     done = list[EntryId]()
     if entries or which == acts.EVERYTHING:  # a choice that meets nothing decides nothing
-        async with asking(config, str(context.info_name), watch) as asked:
-            done = await asked.ask_in_steps(partial(decision.request, "held", watch, by=asked.by), entries)
+        async with asking(config, context, watch) as asked:
+            done = await acts.in_steps(partial(asked.ask, decision.request, "held", watch), entries)
     say(f"{len(done)} {decision.done}")
     why = "is not held, or not as was asked for; `cdc-sync explain {}` shows what is known of it"
     _complain(ids, done, why)
@@ -185,8 +183,8 @@ async def decide_dead(
     decision = _DECISIONS[str(context.info_name)]
     if every:
         confirm(f"{len(entries)} dead letters will be {decision.follows}.", yes=yes)
-    async with asking(config, str(context.info_name), watch) as asked:
-        done = await asked.ask_in_steps(partial(decision.request, "dead", watch, by=asked.by), entries)
+    async with asking(config, context, watch) as asked:
+        done = await acts.in_steps(partial(asked.ask, decision.request, "dead", watch), entries)
     _say_done(decision.done, done)
     _complain(ids, done, "has no dead letter; `cdc-sync explain {}` shows its history")
 
@@ -230,20 +228,18 @@ async def resend(
     async with opened(context) as (config, _):
         watches, found = chosen(config, watch), list[EntryId]()
     confirm(f"The present state of these will be sent to HelloWork once more: {', '.join(ids)}.", yes=yes)
-    async with asking(config, "resend", watch) as asked:
+    async with asking(config, context, watch) as asked:
         tables = OtherWatches(config, asked.store)
         gone_of = {name: await tables.without_live_row(name, ids) for name in watches}
         for name, gone in gone_of.items():
             there = [id_ for id_ in await asked.store.capture.known(name, ids) if id_ not in gone]
-            found += await asked.ask_in_steps(partial(acts.Resend, name, by=asked.by), there)
+            found += await acts.in_steps(partial(asked.ask, acts.Resend, name), there)
     _say_done("to be sent", found)
     why = "no live row has its id, or it is unknown, held or a dead letter; `cdc-sync explain {}` shows which"
     _complain(ids, found, f"cannot be resent: {why}")
 
 
 # Pauses, and what else there is.
-
-_TAKE_OUT = "take it out first, and have the daemon reload (SIGHUP)"
 
 
 async def pause(context: typer.Context, endpoint: EndpointArgument = None) -> None:
@@ -260,13 +256,13 @@ async def resume(context: typer.Context, endpoint: EndpointArgument = None) -> N
 
 async def _switch(context: typer.Context, endpoint: str | None, kind: type[acts.Pause], done: str) -> list[str]:
     """Pause or resume; returns what is paused then."""
-    async with asking(configured(context), str(context.info_name), endpoint) as asked:
+    async with asking(configured(context), context, endpoint) as asked:
         delivery = asked.store.delivery
         # An empty one may come from a script's variable.
         if endpoint is not None and not (endpoint and await delivery.has_endpoint(endpoint)):
             there = ", ".join(await delivery.endpoints()) or "(none yet)"
             raise misused(f"nothing is sent to {endpoint!r}: name one of {there}")
-        left = await asked.ask(kind(endpoint or ALL_ENDPOINTS, asked.by))
+        left = await asked.ask(kind, endpoint or ALL_ENDPOINTS)
     say(f"sending {f'to {endpoint} ' if endpoint else ''}is {done}")
     return left
 
@@ -314,19 +310,16 @@ async def forget(
         raise misused("name a watch, an account by --account, or an application by --application")
     if within is not None and application is None:
         raise misused("it is for --application", "--watch")
-    if application is None:
-        # Without the tenants that only the store knows.
-        there = await discovered(configured(context))
-        if account in accounts(there.config):
-            raise misused(f"the account {account} is configured: {_TAKE_OUT}")
-        if watch in {*there.config.watches, *there.refused}:
-            raise misused(f"the watch {watch} is configured, or its tenant is there: {_TAKE_OUT}")
     if application is not None:
         found = await _forget_application(context, application, within, yes=yes)
-    elif account is not None:
-        found = await _forget_account(context, account, yes=yes)
     else:
-        found = await _forget_watch(context, named[0], yes=yes)
+        # Without the tenants that only the store knows.
+        there = await discovered(configured(context))
+        if account in accounts(there.config) or watch in {*there.config.watches, *there.refused}:
+            after = "take it out first, and have the daemon reload (SIGHUP)"
+            raise misused(f"{named[0]} is configured, or its tenant is there: {after}")
+        forgetting = _forget_watch if account is None else _forget_account
+        found = await forgetting(context, named[0], yes=yes)
     if not found:
         raise OperationError(f"the store has nothing of {named[0]}")
     say(f"{named[0]} is forgotten")
@@ -336,7 +329,7 @@ async def _forget_application(context: typer.Context, application: str, within: 
     async with opened(context) as (config, store):
         records = await store.report.records(application, within)
     confirm(f"What the store has of the application {application} will be removed, with its history.", yes=yes)
-    async with asking(config, "forget", within) as asked:
+    async with asking(config, context, within) as asked:
         tables = OtherWatches(config, asked.store)
         for name in [record.watch for record in records if record.watch in config.watches]:
             if await tables.with_row(name, [application]):
@@ -344,7 +337,7 @@ async def _forget_application(context: typer.Context, application: str, within: 
                     f"a row of {name} has the id {application!r}, so it is not forgotten: the daemon would see a new "
                     "application. Delete the row in the ATS first; HelloWork then receives the deletion"
                 )
-        return await asked.ask(acts.ForgetApplication(application, within, asked.by))
+        return await asked.ask(acts.ForgetApplication, application, within)
 
 
 async def _forget_account(context: typer.Context, account: str, *, yes: bool) -> int:
@@ -355,9 +348,9 @@ async def _forget_account(context: typer.Context, account: str, *, yes: bool) ->
         "acknowledged for it. If it is configured again, the applications of its rows are new.",
         yes=yes,
     )
-    async with asking(config, "forget", account) as asked:
+    async with asking(config, context, account) as asked:
         steps = range(0, await asked.store.capture.highest_number() + 1, acts.NUMBERS)
-        return sum([await asked.ask(acts.ForgetAccount(account, after, asked.by)) for after in steps])
+        return sum([await asked.ask(acts.ForgetAccount, account, after) for after in steps])
 
 
 async def _forget_watch(context: typer.Context, watch: str, *, yes: bool) -> bool:
@@ -371,8 +364,8 @@ async def _forget_watch(context: typer.Context, watch: str, *, yes: bool) -> boo
         f"{of.held} held, {of.dead} dead letters. If it is configured again, it begins with a baseline.",
         yes=yes,
     )
-    async with asking(config, "forget", watch) as asked:
-        while await asked.ask(acts.Forget(watch, asked.by)):
+    async with asking(config, context, watch) as asked:
+        while await asked.ask(acts.Forget, watch):
             pass
     return True
 
@@ -386,8 +379,9 @@ async def adopt_database(
     yes: YesOption = False,
 ) -> None:
     """Let the store belong to the database that is configured now, after a move or a restore. With the daemon down."""
-    name = the_database(configured(context), name)
-    async with opened_alone(configured(context)):
+    configuration = configured(context)
+    name = the_database(configuration, name)
+    async with opened_alone(configuration):
         pass  # names a daemon at work before the question, and brings an earlier version's store up to date
     async with opened(context) as (whole, store):
         config = whole.of_database(name)

@@ -6,7 +6,7 @@ For a plan the watches catch up as in a dry run, on a copy of the store. What th
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Collection
-from typing import Annotated, get_args
+from typing import get_args
 
 import typer
 from psycopg import sql
@@ -15,7 +15,6 @@ from cdc_sync.admin.report import Json
 from cdc_sync.ats.connection import asking, connected, rows_on_own_path
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.config import Config
-from cdc_sync.config.meanings import code_meant
 from cdc_sync.config.models import watch_rules
 from cdc_sync.core.batch import NO_CALLS, described
 from cdc_sync.core.content import Content, iso
@@ -44,14 +43,15 @@ _SHOWN = 50
 
 _MOST = 1_000_000
 
+_SKIPPED: Json = {
+    **dict.fromkeys(("action", "when"), "skip"),
+    **dict.fromkeys(("transition", "told", "observed", "due_at")),
+    "kinds": [],
+}
+"""What is said of a row that cannot be reported."""
 
-async def plan(
-    context: typer.Context,
-    watch: WatchOption = None,
-    *,
-    every: Annotated[bool, typer.Option("--all", help="List the applications one by one.")] = False,
-    as_json: JsonOption = False,
-) -> None:
+
+async def plan(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show what would be sent now, held, or sent later, and why. Changes nothing; works beside the daemon."""
     config = await with_tenants(configured(context), watch)
     names = chosen(config, watch)
@@ -62,12 +62,12 @@ async def plan(
         print_json(items)
     elif not failed or len(failed) < len(names):
         print_text("plan", items=items, totals=Counter(item["when"] for item in items).most_common())
-        groups = [[item] for item in items] if every else _grouped(items)
+        groups = _grouped(items)
         columns = ("watch", "number", "action", "transition", "because", "for example")
         if groups:
             print_table(columns, map(_cells, groups))
         if more := len(items) - sum(map(len, groups)):
-            say(f"… and {more} more (--all lists every one)")
+            say(f"… and {more} more (--json has every one)")
     if failed:
         raise typer.Exit(1)
 
@@ -121,19 +121,7 @@ async def _items(store: Store, watch: str, began: int, paused: Collection[str]) 
     now, skips = store.driver.clock.for_people(), await store.report.skipped(watch, _MOST)
     news = [_item(each, known[each.application_id].snapshot, now, paused) for each in entries]
     return news + [
-        {
-            "watch": watch,
-            "application_id": skip.application_id,
-            "action": "skip",
-            "when": "skip",
-            "transition": None,
-            "kinds": [],
-            "told": None,
-            "observed": None,
-            "reason": skip.reason,
-            "due_at": None,
-        }
-        for skip in skips
+        {"watch": watch, "application_id": skip.application_id, **_SKIPPED, "reason": skip.reason} for skip in skips
     ]
 
 
@@ -160,14 +148,9 @@ def _item(entry: Entry, snapshot: Content | None, now: int, paused: Collection[s
 # Labels.
 
 _MOST_LABELS = 1_000
-"""Most labels of a watch beside status.map's: a column with more is no status."""
+"""The most frequent ones of a watch: a column with more is no status."""
 
-_COUNT = """
-SELECT * FROM (SELECT {label} AS label, pg_catalog.count(*) AS number FROM {table} WHERE {scope} GROUP BY 1) AS counted
- ORDER BY coalesce(pg_catalog.btrim(label::text), '') OPERATOR(pg_catalog.=) ''
-          OR label::text OPERATOR(pg_catalog.=) ANY (%s::text[]) DESC, number DESC
- LIMIT {most}
-"""
+_COUNT = "SELECT {label}, pg_catalog.count(*) FROM {table} WHERE {scope} GROUP BY 1 ORDER BY 2 DESC LIMIT %s"
 
 
 async def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
@@ -177,7 +160,7 @@ async def labels(context: typer.Context, watch: WatchOption = None, as_json: Jso
     if as_json:
         print_json(found)
     else:
-        print_table(("watch", "label", "rows", "sent", "in status.map", "remark"), map(_cells_of_label, found))
+        print_table(("watch", "label", "rows", "sent", "in status.map"), map(_cells_of_label, found))
 
 
 async def _labels_of(config: Config, name: str) -> list[Json]:
@@ -185,10 +168,9 @@ async def _labels_of(config: Config, name: str) -> list[Json]:
     watch, rules = config.watches[name], watch_rules(config, name).status
     async with connected(config.dsn_of(config.database_name(name))) as connection:
         mapping = await Mapping.prepare(connection, watch)
-        label, most = mapping.expressions["columns.status"], _MOST_LABELS + len(rules.map)
-        query = sql.SQL(_COUNT).format(label=label, table=mapping.table, scope=mapping.scope, most=most)
+        parts = {"label": mapping.expressions["columns.status"], "table": mapping.table, "scope": mapping.scope}
         async with asking(f"counting the labels of {watch.table}"):
-            rows = await rows_on_own_path(connection, query, (list(rules.map),))
+            rows = await rows_on_own_path(connection, sql.SQL(_COUNT).format(**parts), (_MOST_LABELS,))
     counts = Counter(dict.fromkeys(rules.map, 0))
     for text, number in rows:
         # As in `map_status`, NULL and blanks are one label.
@@ -208,6 +190,4 @@ def _label(rules: StatusRules, label: str, rows: int) -> Json:
 
 def _cells_of_label(item: Json) -> tuple[object, ...]:
     label, sent = item["label"] or "(NULL or blank)", item["sent"] or f"nothing ({item['action']})"
-    code = item["sent"] and code_meant(item["sent"])
-    remark = f"HelloWork writes {code}" if code else None if item["rows"] else "no row has it"
-    return item["watch"], label, item["rows"], sent, "yes" if item["mapped"] else "", remark
+    return item["watch"], label, item["rows"], sent, "yes" if item["mapped"] else ""

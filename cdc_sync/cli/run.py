@@ -10,7 +10,6 @@ import typer
 from cdc_sync import event_loop, signals
 from cdc_sync.config import Config, ConfigurationError, undecided
 from cdc_sync.core.events import CallEnded, LeadTaken
-from cdc_sync.core.visible import visible
 from cdc_sync.daemon.logs import LOG, configure, handlers
 from cdc_sync.daemon.process import Process
 from cdc_sync.daemon.running import Daemon, run_once
@@ -56,7 +55,7 @@ def run(
         )
         if result.failed:
             for name, message in result.conditions.items():
-                say(visible(f"{name}: {message}"), err=True)
+                say(f"{name}: {message}", err=True)
         raise typer.Exit(1 if result.failed else 0)
     process = Process(config, consumers, say_lines, dry_run=dry_run)
     event_loop.run(Daemon(process, read, log).run())

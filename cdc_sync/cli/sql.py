@@ -1,9 +1,7 @@
 """`cdc-sync sql`: the DBA's scripts, printed or run."""
 
 import os
-import re
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Annotated, Literal
 
 import psycopg
@@ -19,8 +17,9 @@ from cdc_sync.ats.triggers import noticed
 from cdc_sync.config import Config, Watch, load
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.tenants import expanded, tenants_named
+from cdc_sync.config.values import UNRESOLVED
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.watch_names import MOST_LISTED, listed, template_of
+from cdc_sync.core.watch_names import MOST_LISTED, listed
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import schema as store_scripts
 
@@ -40,12 +39,6 @@ from .context import (
 sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
 
 
-def _watch(name: str | None) -> str | None:
-    if name is not None and not re.sub("[%*]", "_", template_of(name)).isidentifier():
-        raise misused(f"{name!r} cannot be a watch's name")
-    return name
-
-
 ApplyOption = Annotated[bool, typer.Option("--apply", help="Run the script instead of printing it.")]
 DsnOption = Annotated[
     str | None,
@@ -55,15 +48,6 @@ StoreOption = Annotated[
     bool, typer.Option("--store", help="The tables of state.backend postgres, in state.dsn, instead of the triggers.")
 ]
 RoleOption = Annotated[str | None, typer.Option(help="The daemon's role. Else the DSN's user.")]
-AnyWatchOption = Annotated[
-    str | None,
-    typer.Option(
-        "--watch",
-        metavar="NAME",
-        callback=_watch,
-        help="Only what belongs to this watch, configured or not; % and * as elsewhere.",
-    ),
-]
 OwnerOption = Annotated[
     str | None,
     typer.Option(
@@ -84,8 +68,7 @@ class Target:
     def __init__(
         self, context: typer.Context, dsn: str | None, *, store: bool = False, database: str | None = None
     ) -> None:
-        lacking: dict[tuple[str | int, ...], str] = {}
-        config = load(context.obj, os.environ, lacking)
+        config = load(context.obj, os.environ, needs_secrets=False)
         if store and config.state.dsn is not None:
             self.section, self.config, configured = "state", config, store_dsn(config)
         else:
@@ -94,7 +77,6 @@ class Target:
             configured = config.dsn_of(name)
         self.user = user_of(configured)
         self._dsn = dsn or configured
-        self._missing = None if dsn is not None else lacking.get((*self.section.split("."), "dsn"))
 
     def role(self, named: str | None) -> str:
         """The daemon's role: the named one, else the user."""
@@ -104,16 +86,38 @@ class Target:
 
     def connection(self) -> str:
         """The installer's connection; raises `OperationError` if a reference in it has no value."""
-        if self._missing is not None:
+        if UNRESOLVED in self._dsn:
             raise OperationError(
-                f"{self.section}.dsn is not known: {self._missing}. Name the installer's connection with --dsn, or "
-                "print the script without --apply; of a template, with --watch TEMPLATE@TENANT."
+                f"{self.section}.dsn has a reference that has no value here. Name the installer's connection with "
+                "--dsn, or print the script without --apply; of a template, with --watch TEMPLATE@TENANT."
             )
         return self._dsn
 
     async def put_out(self, script: str | Iterable[Part], *, apply: bool) -> None:
-        """Print a script, or run it."""
-        await _put_out(script, self.connection() if apply else None)
+        """Print a script, or run it; if it fails for a watch, the others are done."""
+        parts = [Part(None, script)] if isinstance(script, str) else script
+        if not apply:
+            for text_of_part in scripts.for_psql(parts):
+                put_out(text_of_part)
+            return
+        failed = list[str]()
+        async with connected(self.connection()) as connection:
+            await connection.execute("SET client_min_messages = warning")
+            connection.add_notice_handler(lambda notice: say(f"{notice.severity}: {notice.message_primary}", err=True))
+            for part in parts:
+                try:
+                    # In the connection's encoding: in another, a name's last byte might swallow its quote.
+                    await connection.execute(part.script.encode(connection.info.encoding))
+                except (UnicodeEncodeError, psycopg.Error) as error:
+                    reason = unwritable(error) if isinstance(error, UnicodeEncodeError) else _refused(error)
+                    if part.watch is None or connection.closed:
+                        raise reason from error
+                    say(f"{part.watch}: {reason}", err=True)
+                    failed.append(part.watch)
+                    await connection.rollback()
+        if failed:
+            raise OperationError(f"{len(failed)} watch(es) failed, the others are done: {listed(failed)}")
+        say("done")
 
     async def selected(self, watch: str | None) -> Config:
         """The configuration with the watches of a name or a pattern (None: all).
@@ -165,8 +169,7 @@ async def install(  # noqa: PLR0917 - typer's options
     else:
         config = await target.selected(watch)
         if not noticed(config.watches):
-            nothing = "Nothing to install: no watch is in capture.mode notify; poll needs no triggers."
-            say(nothing if apply else f"-- {nothing}")
+            say("-- Nothing to install: no watch is in capture.mode notify; poll needs no triggers.")
             return
         script = scripts.install(config, owner)
     await target.put_out(script, apply=apply)
@@ -175,10 +178,7 @@ async def install(  # noqa: PLR0917 - typer's options
 @sql.command()
 async def uninstall(  # noqa: PLR0917 - typer's options
     context: typer.Context,
-    watch: AnyWatchOption = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Whatever was ever installed; no configuration is read, so name --dsn.")
-    ] = False,
+    watch: WatchOption = None,
     store: StoreOption = False,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
@@ -188,14 +188,9 @@ async def uninstall(  # noqa: PLR0917 - typer's options
 
     What the daemon's role was granted stays: `grants --revoke` takes it back.
     """
-    if watch is not None and (store or everything):
-        raise misused("only one of --watch, --all and --store")
-    if everything and apply and dsn is None:
-        raise misused("no configuration is read with --all: name the connection", "--dsn")
+    if watch is not None and store:
+        raise misused("only one of --watch and --store")
     script: str | Iterable[Part] = store_scripts.uninstall() if store else scripts.uninstall(watch)
-    if everything:
-        await _put_out(script, dsn if apply else None)
-        return
     target = Target(context, dsn, store=store, database=database)
     if watch is not None and is_pattern(watch):
         script = [Part(name, scripts.uninstall(name)) for name in (await target.selected(watch)).watches]
@@ -205,40 +200,37 @@ async def uninstall(  # noqa: PLR0917 - typer's options
 @sql.command()
 async def verify(  # noqa: PLR0917 - typer's options
     context: typer.Context,
-    apply: Annotated[
-        bool, typer.Option("--apply", help="Run the query; fails unless everything is as it is expected.")
-    ] = False,
+    apply: ApplyOption = False,
     dsn: DsnOption = None,
     expect: Annotated[
         Literal["installed", "absent"],
         typer.Option(help="installed: as `install` does it. absent: nothing, of any watch."),
     ] = "installed",
-    watch: AnyWatchOption = None,
+    watch: WatchOption = None,
     database: DatabaseOption = None,
     owner: OwnerOption = None,
 ) -> None:
-    """A query that compares what is installed with what `install` would install, or shows what is left of it."""
-    # Remains are found without a configuration.
-    target = partial(Target, context, dsn, database=database)
+    """A query that compares what is installed with what `install` would install, or shows what is left of it.
+
+    With --apply it fails unless everything is as expected.
+    """
+    target = Target(context, dsn, database=database)
     watches: Mapping[str, Watch] = {}
     if expect == "absent":
         if is_pattern(watch or ""):
             raise misused("--expect absent takes one watch, or all without --watch")
         query = triggers.absent(watch)
     else:
-        config = await target().selected(watch)
-        watches = config.watches
-        if watch is not None:
-            scripts.refuse_undeclared(watches)
-            query = triggers.verify(watches, is_all=False)
-        else:
-            scripts.refuse_undeclared({**config.templates, **watches})
-            functions = scripts.tenant_functions(config, owner, target().user)
-            query = triggers.verify(watches, {each.function: each.body for each in functions.values()})
+        config = await target.selected(watch)
+        watches, templates = config.watches, config.templates if watch is None else {}
+        scripts.refuse_undeclared({**templates, **watches})
+        functions = scripts.tenant_functions(config, owner, target.user) if templates else {}
+        bodies = {each.function: each.body for each in functions.values()}
+        query = triggers.verify(watches, bodies, is_all=watch is None)
     if not apply:
-        await _put_out(own_path.in_transaction(query, triggers.tables_of_all(watches)), None)
+        await target.put_out(own_path.in_transaction(query, triggers.tables_of_all(watches)), apply=False)
         return
-    async with connected(dsn or target().connection()) as connection:
+    async with connected(target.connection()) as connection:
         seen = await triggers.verified(connection, query)
     wrong = [each for each in seen if each.state != "ok"]
     shown = wrong if len(watches) > MOST_LISTED else seen
@@ -300,33 +292,6 @@ async def id_table(  # noqa: PLR0917 - typer's options
         raise misused(f"expected one watch; there is {listed(names) or 'none yet'}", "--watch")
     script = side_table.script(target.config.watches[names[0]], target.role(role))
     await target.put_out(script, apply=apply)
-
-
-async def _put_out(script: str | Iterable[Part], dsn: str | None) -> None:
-    """Print a script, or run it by this connection; if it fails for a watch, the others are done."""
-    parts = [Part(None, script)] if isinstance(script, str) else script
-    if dsn is None:
-        for text_of_part in scripts.for_psql(parts):
-            put_out(text_of_part)
-        return
-    failed = list[str]()
-    async with connected(dsn) as connection:
-        await connection.execute("SET client_min_messages = warning")
-        connection.add_notice_handler(lambda notice: say(f"{notice.severity}: {notice.message_primary}", err=True))
-        for part in parts:
-            try:
-                # In the connection's encoding: in another, a name's last byte might swallow its quote.
-                await connection.execute(part.script.encode(connection.info.encoding))
-            except (UnicodeEncodeError, psycopg.Error) as error:
-                reason = unwritable(error) if isinstance(error, UnicodeEncodeError) else _refused(error)
-                if part.watch is None or connection.closed:
-                    raise reason from error
-                say(f"{part.watch}: {reason}", err=True)
-                failed.append(part.watch)
-                await connection.rollback()
-    if failed:
-        raise OperationError(f"{len(failed)} watch(es) failed, the others are done: {listed(failed)}")
-    say("done")
 
 
 def _refused(error: psycopg.Error) -> OperationError:

@@ -37,13 +37,10 @@ async def status(
         ),
     ] = False,
     watch: WatchOption = None,
-    every: Annotated[
-        bool, typer.Option("--all", help=f"List every watch that is well, not only the first {_MOST_HEALTHY}.")
-    ] = False,
 ) -> None:
     """Show watches, lag, what is pending, held or given up, and the last errors. Works with the daemon up or down.
 
-    Watches with problems come first.
+    Watches with problems come first. Of the others 50 are listed, or all that --watch names.
     """
     config = configured(context)
     if healthy:
@@ -64,7 +61,7 @@ async def status(
         return
     print_text("daemon", leader=leader)
     watches = worst_first(report)
-    shown = watches if every else watches[: len(troubled(report)) + _MOST_HEALTHY]
+    shown = watches if watch else watches[: len(troubled(report)) + _MOST_HEALTHY]
     _print_watches(config, shown)
     decisions = [each for each in report["conditions"] if is_for_a_person(each["name"])]
     faults = [each for each in report["conditions"] if each not in decisions]
@@ -130,16 +127,8 @@ async def explain(
 
 async def _stories(store: Store, config: Config, id_: str, watch: str | None) -> list[Json]:
     """The stories of an application, each with what comes next."""
-    report = await status_report(config, store, store.driver.clock.for_people())
-    endpoints = {each["endpoint"]: each for each in report["endpoints"]}
-    waits = {each["name"]: each["message"] for each in report["conditions"]}
-    configured, found = await store.delivery.configured(), list[Json]()
+    report, found = await status_report(config, store, store.driver.clock.for_people()), list[Json]()
     for record, story in await stories(config, store, id_, watch):
-        endpoint, gone, entry = None, None, record.entry
-        if entry is not None and entry.state == "pending":
-            endpoint = endpoints.get(entry.content.endpoint)
-            gone = None if configured.has(entry.content.endpoint) else entry.content.account
-        about = {"endpoint": endpoint, "gone": gone, "waits": waits.get(f"deletions {record.watch}")}
-        lines = text("next", story=story, report=report, **about)
+        lines = text("next", story=story, report=report, content=record.entry and record.entry.content)
         found.append({**story, "next": lines.splitlines() or ["nothing is pending"]})
     return found

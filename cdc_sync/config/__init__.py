@@ -7,11 +7,10 @@ models        the whole configuration, and what the core makes of it
 tenants       from a template to a watch for each tenant
 dsn           errors of a connection string, and what of it may be shown; the settings of every session
 loading       from a file to the values or all its errors; what is suspicious in it, or open to others on this host
-json_schema   the JSON Schema, the annotated example, and other YAML that we write
-meanings      what a name suggests, and HelloWork's own statuses
+yaml_text     YAML that we write
+meanings      what a name suggests
 """
 
-from .json_schema import example, json_schema
 from .loading import exposures, load, parse, undecided, warnings
 from .models import Config
 from .problems import ConfigurationError, Problem

@@ -18,19 +18,18 @@ secret may contain `${`. A PATH may contain `${NAME}`, and in a watch's header `
 
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
-import psycopg
 import yaml
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from cdc_sync.core.visible import HIDDEN
 
-from .meanings import known
 from .models import Config
 from .problems import ConfigurationError, Path, Problem, SettingError, path_text
 from .values import (
@@ -152,10 +151,20 @@ def _line(part: Any) -> int:
 
 # The configuration.
 
+_EXPECTED = {
+    **dict.fromkeys(("byte_size", "byte_size_unit"), "expected a size such as 256MB or 64KiB"),
+    **dict.fromkeys(("dict_type", "model_type"), "expected a section with keys"),
+    "tuple_type": "expected a list",
+}
+"""By pydantic's types of errors whose texts quote the value, or speak of Python."""
+
+_CLOSE = 0.75
+"""Similarity from which a key may have been meant: there are many, in other sections too."""
+
 _WORD = re.compile(r"[\w. -]{1,60}")
 
 
-def load(path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | None = None) -> Config:
+def load(path: FilePath, environ: Mapping[str, str], *, needs_secrets: bool = True) -> Config:
     """Read the configuration from a file; relative `${file:PATH}` in it are relative to its folder. See `parse`.
 
     Raises:
@@ -166,7 +175,7 @@ def load(path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | 
     except OSError as error:
         wrong = f"cannot be read: {error.strerror}; name another with --config"
         raise ConfigurationError(str(path), [Problem("", wrong)]) from None
-    return parse(text, name=str(path), environ=environ, folder=path.parent, lacking=lacking)
+    return parse(text, name=str(path), environ=environ, folder=path.parent, needs_secrets=needs_secrets)
 
 
 def parse(
@@ -175,7 +184,7 @@ def parse(
     name: str,
     environ: Mapping[str, str],
     folder: FilePath = FilePath(),
-    lacking: dict[Path, str] | None = None,
+    needs_secrets: bool = True,
 ) -> Config:
     """Read the configuration from text.
 
@@ -184,20 +193,19 @@ def parse(
         name: for messages.
         environ: the values of `${NAME}`.
         folder: of relative `${file:PATH}`.
-        lacking: for printing SQL, where a secret may be missing: gets what is missing, by path. The value is a
-            placeholder then.
+        needs_secrets: without, one whose reference has no value is `UNRESOLVED`: to print SQL, none is needed.
 
     Raises:
         ConfigurationError: something in it is wrong.
     """
-    found = _read(text, References(environ, folder), lacking)
+    found = _read(text, References(environ, folder), needs_secrets=needs_secrets)
     # Raised here, so that no exception with the file's content is its context.
     if isinstance(found, Config):
         return found
     raise ConfigurationError(name, found)
 
 
-def _read(text: str, references: References, lacking: dict[Path, str] | None) -> Config | list[Problem]:
+def _read(text: str, references: References, *, needs_secrets: bool) -> Config | list[Problem]:
     no_value: list[tuple[Path, str]] = []
     try:
         document = Document(text, partial(_replaced, references, no_value))
@@ -205,20 +213,17 @@ def _read(text: str, references: References, lacking: dict[Path, str] | None) ->
         return list(error.problems)
     if document.values is None:
         return [Problem("", "there is nothing in it: `cdc-sync config example` prints an annotated one")]
-    if lacking is not None:
-        lacking.update(each for each in no_value if is_secret(each[0]))
-        no_value = [each for each in no_value if not is_secret(each[0])]
+    no_value = [each for each in no_value if needs_secrets or not is_secret(each[0])]
     problems = [_problem(document, path, message) for path, message in document.twice + no_value]
     try:
-        # Where secrets may be missing, none is needed.
-        reveal = references if lacking is None else lambda _: UNRESOLVED
+        reveal = references if needs_secrets else lambda _: UNRESOLVED
         config = Config.model_validate(document.values, context=reveal)
     except ValidationError as error:
         for details in error.errors():
             where = tuple(key for key in details["loc"] if key != "[key]")
             # A missing value is not validated too: it would be reported twice.
             if not any(where[: len(path)] == path for path, _ in no_value):
-                problems.append(_problem(document, where, details["msg"]))
+                problems.append(_problem(document, where, _message(details)))
         return problems
     return problems or config
 
@@ -242,6 +247,17 @@ def _replaced(references: References, no_value: list[tuple[Path, str]], text: st
 def is_secret(path: Path) -> bool:
     """Whether a value at a path is one: a connection string, the token, a webhook, a header."""
     return path[-1:] in {("token",), ("dsn",)} or path == ("notify", "url") or path[-2:-1] == ("headers",)
+
+
+def _message(details: ErrorDetails) -> str:
+    """An error's message, without the value."""
+    if details["type"] != "extra_forbidden":
+        return _EXPECTED.get(details["type"], details["msg"].removeprefix("Value error, "))
+    key = str(details["loc"][-1])
+    if key in KEYS:
+        return "unknown key here: another section has it"
+    close = get_close_matches(key, KEYS, n=1, cutoff=_CLOSE)
+    return f'unknown key; did you mean "{close[0]}"?' if close else "unknown key"
 
 
 def _problem(document: Document, path: Path, message: str) -> Problem:
@@ -269,17 +285,20 @@ def undecided(config: Config) -> list[Problem]:
     return [Problem(f"undecided[{number}]", doubt, remedy) for number, doubt in enumerate(config.undecided)]
 
 
+_OF_HELLOWORK = {"sending", "sent", "error", "not_found", "unknown"}
+"""Statuses by which HelloWork describes its own side of the exchange."""
+
+
 def warnings(config: Config) -> list[Problem]:
     """What is suspicious in a valid configuration."""
     found = undecided(config)
-    for key in config.model_fields_set:
-        if why := Config.model_fields[key].deprecated:
-            remedy = "remove it: from 0.4 on it is an error"
-            found.append(Problem(key, f"means nothing any more: {why}", remedy))
+    if "metrics" in config.model_fields_set:
+        why = "/metrics has each watch by itself where there are at most ten"
+        found.append(Problem("metrics", f"means nothing any more: {why}", "remove it: from 0.4 on it is an error"))
     for name, watch in {**config.watches, **config.templates}.items():
         sent = {f"map.{label}": status for label, status in watch.status.map.items()}
         for place, status in {**sent, "deleted": watch.status.deleted}.items():
-            if status in known("own_side"):
+            if status in _OF_HELLOWORK:
                 wrong = "is HelloWork's own code for its side of the exchange"
                 remedy = "send the ATS's label, or what a recruiter did"
                 found.append(Problem(f"watches.{name}.status.{place}", wrong, remedy))
@@ -291,7 +310,7 @@ def exposures(path: FilePath, config: Config) -> list[Problem]:
 
     A file's group is trusted: that is how a file is shared on purpose.
     """
-    found = [*_written_out(path)] if _is_open(path) else []
+    found = _written_out(path) if _is_open(path) else []
     if _is_open(path, stat.S_IWOTH):
         message = f"every user of this host may write {path}, and so decide where credentials are sent"
         found.append(Problem("", message, f"chmod o-w {path}"))
@@ -313,23 +332,22 @@ def _is_open(path: FilePath, rights: int = stat.S_IROTH | stat.S_IWOTH) -> bool:
         return False
 
 
-def _written_out(path: FilePath) -> Iterator[Problem]:
+def _written_out(path: FilePath) -> list[Problem]:
     """The values in the file itself that may be secrets."""
     try:
         parts = Document(read_text(path)).parts
     except (OSError, ConfigurationError):
-        return  # it has changed since it was loaded; a reload checks it
-    for where, (line, value) in parts.items():
-        if isinstance(value, str) and is_secret(where) and _may_be_secret(where, value):
-            message = f"may be a secret, and every user of this host may read or write {path}"
-            yield Problem(path_text(where), message, f"chmod o-rwx {path}", line)
+        return []  # it has changed since it was loaded; a reload checks it
+    message = f"may be a secret, and every user of this host may read or write {path}"
+    return [
+        Problem(path_text(where), message, f"chmod o-rwx {path}", line)
+        for where, (line, value) in parts.items()
+        if isinstance(value, str) and is_secret(where) and _may_be_secret(where, value)
+    ]
 
 
 def _may_be_secret(where: Path, text: str) -> bool:
     """Whether a text is one by itself: a reference is not, nor is a connection string without a password."""
-    if where[-1] == "dsn":
-        try:
-            text = str(conninfo_to_dict(text).get("password") or "")
-        except psycopg.ProgrammingError:
-            return False
+    if where[-1] == "dsn" and not re.search("password|:[^/@]+@", text):
+        return False
     return bool(text) and not references_in(text)

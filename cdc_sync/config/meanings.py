@@ -1,9 +1,8 @@
-"""How names are split into words, what a name suggests, and HelloWork's own statuses. `meanings.yaml` has the words."""
+"""How names are split into words, and what a name suggests. `meanings.yaml` has the words."""
 
 import re
 import unicodedata
 from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import cache
 
 from cdc_sync.packaged import data
@@ -11,9 +10,6 @@ from cdc_sync.packaged import data
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SHORTEST_GLUED = 4
 """Letters of a word that is recognised inside another; shorter ones are everywhere."""
-
-_CLOSE = 0.85
-"""Similarity from which a status counts as a misspelt code."""
 
 
 @cache
@@ -49,14 +45,6 @@ def is_personal(name: str) -> bool:
     own = words(name)
     is_name = bool(own & {"name", "nom"}) and own <= set(known("of_people"))
     return is_name or bool(own & set(known("personal_alone"))) or mentions(name, known("personal"))
-
-
-def code_meant(status: str) -> str | None:
-    """HelloWork's code that a status misspells; None if it is a code, or like none."""
-    if status in known("hellowork"):
-        return None
-    for_an_ats = [code for code in known("hellowork") if code not in known("own_side")]
-    return next(iter(get_close_matches(status.casefold().replace(" ", "_"), for_an_ats, n=1, cutoff=_CLOSE)), None)
 
 
 def is_bare_number(label: str) -> bool:

@@ -53,9 +53,7 @@ class Config(Section):
     log: Log = Field(default_factory=Log)
     notify: Notify = Field(default_factory=Notify)
     undecided: tuple[values.Text, ...] = ()
-    metrics: SkipJsonSchema[Any] = Field(
-        default=None, exclude=True, deprecated="/metrics has each watch by itself where there are at most ten"
-    )
+    metrics: SkipJsonSchema[Any] = Field(default=None, exclude=True)
     _group_of: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _templates: Mapping[str, Watch] = PrivateAttr(default_factory=dict)
     _reveal: Callable[[str], str] = PrivateAttr(default=str)
@@ -90,11 +88,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _without_groups_and_templates(self, info: ValidationInfo) -> "Config":
-        config = self.model_copy(update={"databases": _each_of(self.databases)})
-        config._group_of = {name: group for group, section in self.databases.items() for name in section.names}  # noqa: SLF001
-        config._templates = {name: watch for name, watch in self.watches.items() if watch.for_each is not None}  # noqa: SLF001
-        config._reveal = info.context or str  # noqa: SLF001
-        return config.with_watches({name: watch for name, watch in self.watches.items() if watch.for_each is None})
+        self._group_of = {name: group for group, section in self.databases.items() for name in section.names}
+        self._templates = {name: watch for name, watch in self.watches.items() if watch.for_each is not None}
+        self._reveal = info.context or str
+        watches = {name: watch for name, watch in self.watches.items() if name not in self._templates}
+        return self.model_copy(update={"databases": _each_of(self.databases), "watches": watches})
 
     @property
     def templates(self) -> Mapping[str, Watch]:

@@ -5,9 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path as FilePath
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pydantic
@@ -16,21 +15,18 @@ from pydantic import (
     BeforeValidator,
     ByteSize,
     Field,
-    ModelWrapValidatorHandler,
     PlainValidator,
     SecretStr,
     StringConstraints,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from cdc_sync.core.identifiers import QualifiedName, parse_column, parse_qualified
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
-from .problems import SettingError, wrong_parts
+from .problems import SettingError
 
 _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 
@@ -42,13 +38,6 @@ def _describe(schema: dict[str, Any], section: type[pydantic.BaseModel]) -> None
     for name, meaning in _ATTRIBUTE.findall("\n".join(documentation)):
         schema["properties"][name]["description"] = " ".join(meaning.split())
 
-
-_EXPECTED = {
-    **dict.fromkeys(("byte_size", "byte_size_unit"), "expected a size such as 256MB or 64KiB"),
-    **dict.fromkeys(("dict_type", "model_type"), "expected a section with keys"),
-    "tuple_type": "expected a list",
-}
-"""By pydantic's types of errors whose texts quote the value, or speak of Python."""
 
 KEYS: set[str] = set()
 """The keys of all sections."""
@@ -65,28 +54,13 @@ class Section(pydantic.BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         """Note the keys."""
-        KEYS.update(cls._keys())
+        KEYS.update(field.alias or name for name, field in cls.model_fields.items())
 
+    @model_validator(mode="before")
     @classmethod
-    def _keys(cls) -> set[str]:
-        return {field.alias or name for name, field in cls.model_fields.items()}
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _with_suggestions(cls, value: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            # A section whose keys are all commented out is null in YAML.
-            return validate({} if value is None else value)
-        except ValidationError as error:
-            raise wrong_parts((found["loc"], cls._message(found)) for found in error.errors()) from None
-
-    @classmethod
-    def _message(cls, found: ErrorDetails) -> str:
-        """An error's message, without the value."""
-        if found["type"] != "extra_forbidden":
-            return _EXPECTED.get(found["type"], found["msg"].removeprefix("Value error, "))
-        close = get_close_matches(str(found["loc"][-1]), cls._keys(), n=1)
-        return f'unknown key; did you mean "{close[0]}"?' if close else "unknown key"
+    def _empty_if_null(cls, value: Any) -> Any:
+        """A section whose keys are all commented out is null in YAML."""
+        return {} if value is None else value
 
 
 default: Callable[..., Any] = Field

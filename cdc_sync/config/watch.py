@@ -1,6 +1,5 @@
 """Section `watches`: which rows are applications, how their changes are captured, and what is sent."""
 
-import re
 import zoneinfo
 from collections.abc import Mapping
 from functools import cache
@@ -44,23 +43,6 @@ class SqlColumn(Section):
 
     sql: values.Text
     depends_on: tuple[values.ColumnName, ...] | None = None
-
-
-_COLUMN = r'(?:t\.)?("(?:[^"]|"")+"|[^\W\d][\w$]*)'
-
-_TEXT = r"(?:text|(?:varchar|character varying)\s*(?:\(\d+\))?)"
-
-_AS_IT_IS = re.compile(
-    rf"\s*(?:{_COLUMN}(?:\s*::\s*{_TEXT})?|cast\s*\(\s*{_COLUMN}\s+as\s+{_TEXT}\s*\))\s*", re.IGNORECASE
-)
-
-
-def bare_column(mapped: PlainColumn | SqlColumn) -> str | None:
-    """The column whose value is taken unchanged, also by `t.column::text`; None for any other expression."""
-    if isinstance(mapped, PlainColumn):
-        return mapped.name
-    as_it_is = _AS_IT_IS.fullmatch(mapped.sql)
-    return None if as_it_is is None else parse_column(as_it_is[1] or as_it_is[2])
 
 
 class ExtraField(Section):

@@ -116,7 +116,6 @@ class Daemon:
         """Start it, out of reach of the terminal's Ctrl-C."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command("run"), stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - ours
-        self.config.with_name("daemon.pid").write_text(str(self.process.pid))
 
     async def end(self, number: signal.Signals) -> None:
         """End it by a signal."""

@@ -47,23 +47,16 @@ class TestWithoutSecrets:
         assert installed.code == 0
 
 
-def test_everything_is_removed_without_a_configuration(notify: Installation) -> None:
+def test_everything_is_removed(notify: Installation) -> None:
     notify.share_store()
-    nowhere = notify.folder / "nowhere.yaml"
-    assert "DROP FUNCTION" in notify.run("sql", "uninstall", "--all", config=nowhere).stdout
-    unnamed = notify.run("sql", "uninstall", "--all", "--apply", config=nowhere)
-    assert unnamed.code == 2
-    assert "--dsn" in unnamed.stderr
-    left = notify.run("sql", "verify", "--expect", "absent", "--apply", "--dsn", notify.dsn, config=nowhere)
+    left = notify.run("sql", "verify", "--expect", "absent", "--apply", "--dsn", notify.dsn)
     assert left.code == 1
     assert "present     function   cdc_sync.record_applications()" in left.stdout
     for arguments in ([], ["--store"]):
-        removed = notify.run("sql", "uninstall", "--all", *arguments, "--apply", "--dsn", notify.dsn, config=nowhere)
+        removed = notify.run("sql", "uninstall", *arguments, "--apply", "--dsn", notify.dsn)
         assert removed.code == 0
-    gone = notify.run("sql", "verify", "--expect", "absent", "--apply", "--dsn", notify.dsn, config=nowhere)
+    gone = notify.run("sql", "verify", "--expect", "absent", "--apply", "--dsn", notify.dsn)
     assert (gone.code, gone.stderr) == (0, "")
-    # As before, without --all it reads the configuration.
-    assert notify.run("sql", "uninstall", config=nowhere).code != 0
 
 
 def test_without_depends_on_nothing_is_installed_and_what_is_there_goes_on(notify: Installation) -> None:

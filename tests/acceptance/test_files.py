@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 from support.daemon_process import COMMAND, Finished, run_to_end
 
 CARRIED = Path(__file__).parents[2] / "cdc_sync" / "files"
@@ -36,15 +35,6 @@ def test_it_overwrites_nothing(tmp_path: Path) -> None:
     assert "alerts.yaml cannot be written: File exists" in refused.stderr
     assert [each.name for each in tmp_path.iterdir()] == ["alerts.yaml"]
     assert (tmp_path / "alerts.yaml").read_text() == "mine"
-
-
-def test_alerts_lead_to_where_the_documentation_is_served(tmp_path: Path) -> None:
-    assert files(str(tmp_path), "--docs", "https://intranet.example/cdc-sync/").code == 0
-
-    groups = yaml.safe_load((tmp_path / "alerts.yaml").read_text())["groups"]
-    links = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"]]
-    assert links
-    assert all(link.startswith("https://intranet.example/cdc-sync/docs/operations/#") for link in links)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool: apt-get install prometheus")

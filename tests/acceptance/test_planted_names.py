@@ -190,7 +190,6 @@ grants --role {role} --revoke
 uninstall --store
 uninstall
 verify --expect absent --watch candidatures
-uninstall --all
 """
 
 

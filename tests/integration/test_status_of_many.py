@@ -68,4 +68,4 @@ def test_those_with_problems_come_first_and_fifty_others(installed: Installed) -
     assert names[:5] == ["w40", "w50", *FORMER]
     assert names[5:] == [f"w{number:02}" for number in range(52) if number not in (40, 50)]
     assert "… and 8 more" in said
-    assert "--all lists them" in said
+    assert "--watch % lists all" in said

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 
-from configuration_reference import written_out
-
-from cdc_sync.config.json_schema import Schema
+from configuration_reference import Schema, written_out
 
 ANY_NAME = "*"
 """In a path: a key that people choose, such as a watch's name."""

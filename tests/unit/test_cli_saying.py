@@ -37,25 +37,14 @@ def test_bytes_that_are_no_text_of_the_locale_are_wrong_usage(config: Path, argu
     assert r"a\udcff" in refused.stderr
 
 
-@pytest.mark.parametrize("command", ["uninstall", "verify --expect absent"])
-def test_what_can_be_no_watchs_name_is_wrong_usage(config: Path, command: str) -> None:
-    refused = CliRunner().invoke(app, ["--config", str(config), "sql", *command.split(), "--watch", "a b"])
-
-    assert refused.exit_code == 2
-    assert "'a b' cannot be a watch's name" in refused.stderr
-
-
-@pytest.mark.parametrize(("options", "prefix"), [([], "-- "), (["--apply"], "")])
-def test_nothing_to_install_is_said_as_a_comment_where_a_script_is_printed(
-    config: Path, options: list[str], prefix: str
-) -> None:
+def test_nothing_to_install_is_said_as_a_comment(config: Path) -> None:
     config.write_text(
         config.read_text(encoding="utf-8").replace("mode: notify", "mode: poll\n      watermark: at"), encoding="utf-8"
     )
 
-    said = CliRunner().invoke(app, ["--config", str(config), "sql", "install", *options])
+    said = CliRunner().invoke(app, ["--config", str(config), "sql", "install"])
 
-    assert said.stdout.startswith(f"{prefix}Nothing to install")
+    assert said.stdout.startswith("-- Nothing to install")
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:http", "127.0.0.1:99999", ":-1"])

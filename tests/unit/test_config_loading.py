@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.configurations import LEAST, problems_of
 
-from cdc_sync.config import Config, ConfigurationError, example, load, parse, warnings
+from cdc_sync.config import Config, ConfigurationError, load, parse, warnings
+from cdc_sync.packaged import text
 
 SECRET = "hunter2hunter2hunter2"
 
@@ -79,6 +80,12 @@ def test_an_unknown_key_comes_with_the_one_that_was_meant(text: str, path: str, 
     assert problem.message == "unknown key" + (f'; did you mean "{meant}"?' if meant else "")
 
 
+def test_a_key_of_another_section_is_said_to_be_one() -> None:
+    (problem,) = problems_of(f"{LEAST}log: {{timeout: 1s}}\n")
+
+    assert str(problem) == "log.timeout: unknown key here: another section has it"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("hellowork: {accounts: acme}", "expected a section with keys"), ("    related: candidates", "expected a list")],
@@ -146,7 +153,7 @@ def seen_of(outcome: Config | ConfigurationError) -> str:
     return "".join(traceback.format_exception(outcome)) + repr(outcome)
 
 
-EXAMPLE_LINES = example().splitlines()
+EXAMPLE_LINES = text("config/example.yaml").splitlines()
 
 
 AROUND_A_SECRET = st.text(st.sampled_from("ab :/@?#&%=.,-*&!|>'\"[]{}\\\n\té"), max_size=8)

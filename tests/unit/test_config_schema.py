@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 from support.keys import all_sections
 
-from cdc_sync.config import example, json_schema, parse
+from cdc_sync.config import Config, parse
+from cdc_sync.packaged import text
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config" / "cdc-sync.example.yaml"
@@ -20,7 +21,7 @@ def keys_of(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_every_key_has_its_meaning_and_its_default() -> None:
-    schema = json_schema()
+    schema = Config.model_json_schema()
     keys = dict(keys_of(schema))
     assert len(keys) > 50
     for name, key in keys.items():
@@ -31,11 +32,13 @@ def test_every_key_has_its_meaning_and_its_default() -> None:
 
 
 def test_the_annotated_example_is_fresh() -> None:
-    assert EXAMPLE.read_text(encoding="utf-8") == example(), "write it anew: cdc-sync config example > config/…"
+    assert EXAMPLE.read_text(encoding="utf-8") == text("config/example.yaml"), (
+        "write it anew: cdc-sync config example > config/…"
+    )
 
 
 def test_the_example_has_every_key_of_every_section() -> None:
-    document = yaml.safe_load(example())
+    document = yaml.safe_load(text("config/example.yaml"))
     for path, keys in all_sections():
         section = document
         for key in path:
@@ -47,7 +50,7 @@ def test_the_example_has_every_key_of_every_section() -> None:
 
 
 def test_but_for_its_examples_the_example_is_what_is_so_by_default() -> None:
-    document = yaml.safe_load(example())
+    document = yaml.safe_load(text("config/example.yaml"))
     watch = document["watches"]["applications"]
     least = {
         "watches": {
@@ -63,5 +66,5 @@ def test_but_for_its_examples_the_example_is_what_is_so_by_default() -> None:
     }
     environ = {"HELLOWORK_API_KEY": "a-key"}
     assert parse(yaml.safe_dump(least), name="least", environ=environ) == parse(
-        example(), name="example", environ=environ
+        text("config/example.yaml"), name="example", environ=environ
     )

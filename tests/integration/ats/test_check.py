@@ -368,8 +368,6 @@ ALTER TABLE public.applications ADD stage_id integer, ADD code text REFERENCES p
     [
         ("stage_id", {"map": {"1": "Reçue"}}, "failed"),
         ("stage_id", {"map": {"1": "Reçue"}, "unmapped": "ignore"}, "ok"),
-        ({"sql": " t.stage_id :: varchar(20) ", "depends_on": ["stage_id"]}, {}, "failed"),
-        ({"sql": "CAST(stage_id AS character varying)", "depends_on": ["stage_id"]}, {}, "failed"),
         ("code", {}, "warning"),
         ("stage_id", {}, "failed"),
         ("status", {}, None),

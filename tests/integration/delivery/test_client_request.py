@@ -294,14 +294,6 @@ async def test_whoever_does_not_answer_is_not_waited_for_for_ever() -> None:
     assert "Timeout" in findings["endpoint"].message
 
 
-async def test_the_clock_of_the_other_side() -> None:
-    dated = NOT_FOUND.replace(b"\r\n\r\n", b"\r\nDate: Tue, 15 Nov 1994 08:12:31 GMT\r\n\r\n")
-    async with wire_server(saying(dated)) as server:
-        findings = await found(server.url)
-
-    assert wrong(findings) == {"endpoint-clock": "warning"}
-
-
 @pytest.mark.usefixtures("trusted")
 async def test_allowed_hosts_are_asked_too() -> None:
     findings: list[Finding] = []

@@ -1,26 +1,9 @@
-"""The JSON Schema, made from the models, and the annotated example."""
+"""YAML that we write for people."""
 
 import math
-from typing import Any, TypeAlias
+from typing import Any
 
 import yaml
-from pydantic.json_schema import GenerateJsonSchema
-
-from cdc_sync.packaged import text
-
-from .models import Config
-
-Schema: TypeAlias = dict[str, Any]
-
-
-def json_schema() -> Schema:
-    """The JSON Schema (draft 2020-12) of a configuration file; every key has its description."""
-    return {"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema()}
-
-
-def example() -> str:
-    """The annotated example: every key, mostly with its default. Valid where HELLOWORK_API_KEY is set."""
-    return text("config/example.yaml")
 
 
 def block(document: Any) -> str:
