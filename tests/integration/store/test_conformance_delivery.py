@@ -230,7 +230,7 @@ class TestEndpoints:
         assert await store.delivery.has_endpoint(f"{ENDPOINT} [a]"), "it can be resumed"
 
 
-REPLY: Mapping[str, Any] = {"http": 503, "reason": "HTTP 503"}
+REPLY: dict[str, Any] = {"http": 503, "reason": "HTTP 503"}
 
 
 async def under_way(store: Store, status: str = "seen") -> Entry:
