@@ -178,21 +178,14 @@ class Sweep:
         return {id_ for id_, key in keys.items() if self._captured.isdisjoint((id_, key))}
 
     async def _absent(self, unmet: list[str]) -> dict[str, Key]:
-        """The unmet applications with a row that seems gone, each with its key.
-
-        A row whose key moved to the part done, or behind the end, is not met either.
-        """
+        """The unmet applications without a row under their key, each with the key."""
+        # A row whose key moved to the part done, or behind the end, was not met either: the capture has its new key.
+        await self.catch_up()
         known = await self._store.known(self._watch, unmet)
         found = (await self._intake.reader.by_key({before.key for before in known.values()})).rows
         there = {interpret(row, self._intake.rules, 0).application_id for row in found}
         unreadable = {row.key for row in found if row.unreadable is not None}
-        absent = {id_: each for id_, each in known.items() if id_ not in there and each.key not in unreadable}
-        if not absent:
-            return {}
-        await self.catch_up()
-        after = await self._store.known(self._watch, list(absent))
-        suspected = await self._store.suspected(self._watch, list(absent))
-        return {id_: now.key for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected}
+        return {id_: of.key for id_, of in known.items() if id_ not in there and of.key not in unreadable}
 
     async def _find_gone(self, last: int) -> None:
         """Suspect unmet live records."""
