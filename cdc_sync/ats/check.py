@@ -10,6 +10,7 @@ from cdc_sync import own_path
 from cdc_sync.config import Config
 from cdc_sync.config.models import Sessions, sessions_at_server
 from cdc_sync.core.findings import Finding, Tell, check_clock, clock_skew
+from cdc_sync.core.identifiers import written
 from cdc_sync.core.visible import HIDDEN
 from cdc_sync.wall_clock import wall_clock
 
@@ -56,7 +57,7 @@ async def check_database(
             facts = await _server(connection, shown, psql, report)
             await _search_path(connection, facts.user, report)
             report(await _session(dsn))
-            report(await _connections(connection, sessions_at_server(whole, name)))
+            report(await _connections(connection, sessions_at_server(whole, name), facts.user))
             report(await _clock(connection))
             await _standby(config, dsn, facts, report)
             for watch_name in config.watches:
@@ -122,14 +123,13 @@ async def _session(dsn: str) -> Finding:
         return found("session/shared")
 
 
-async def _connections(connection: Connection, needed: Sessions) -> Finding:
+async def _connections(connection: Connection, needed: Sessions, user: str) -> Finding:
     async with asking_shortly(connection, "asking how many connections there are"):
-        ((name, limit, has, role, is_servers),) = await rows_of(connection, catalog("limits"))
-    taken = f"the daemon takes {needed}; {name} is {limit}, of which others have {has}"
-    if limit - has < needed.least:
-        return found("connections/few", taken=taken, of=name)
-    what = "last" if is_servers and limit - has < needed.most else "enough"
-    return found(f"connections/{what}", taken=taken, role=role, least=needed.least)
+        ((limit, has),) = await rows_of(connection, catalog("limits"))
+    taken = f"the daemon takes {needed}; max_connections without the reserved ones is {limit}, of which others have {has}"
+    left = limit - has
+    what = "few" if left < needed.least else "last" if left < needed.most else "enough"
+    return found(f"connections/{what}", taken=taken, role=written(user), least=needed.least)
 
 
 async def _clock(connection: Connection) -> Finding:
