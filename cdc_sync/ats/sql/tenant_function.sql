@@ -3,27 +3,15 @@ DECLARE
     -- What the script changes for the transaction, and the caller has again afterwards.
     caller CONSTANT text := current_setting('role');
     patience CONSTANT text := current_setting('lock_timeout');
-    detail text;
-    remedy text;
 BEGIN
     IF (tenant ~ '^[a-z_][a-z0-9_]*$' AND length(tenant) <= {longest} AND tenant !~ '^cdc_sync') IS NOT TRUE THEN
         RAISE invalid_parameter_value USING
             MESSAGE = format('the schema %L has to be installed by a script of its own', tenant),
             HINT = format('Run what `cdc-sync sql install --watch %L` prints.', {watch} || tenant);
     END IF;
-    BEGIN
-        PERFORM set_config('cdc_sync.caller', caller, true);
-        EXECUTE replace(
+    PERFORM set_config('cdc_sync.caller', caller, true);
+    EXECUTE replace(
 {script},
-            {placeholder}, tenant);
-        PERFORM set_config('role', caller, true), set_config('lock_timeout', patience, true);
-    EXCEPTION WHEN OTHERS THEN
-        -- Raised again without its context, which is the whole script.
-        GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, remedy = PG_EXCEPTION_HINT;
-        IF remedy = '' AND SQLSTATE IN ('3F000', '42P01') THEN
-            remedy = format('Make the tables of the tenant %I first, then run this again.', tenant);
-        END IF;
-        RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = format('%s%s: %s', {watch}, tenant, SQLERRM), DETAIL = detail,
-            HINT = remedy;
-    END;
+        {placeholder}, tenant);
+    PERFORM set_config('role', caller, true), set_config('lock_timeout', patience, true);
 END
