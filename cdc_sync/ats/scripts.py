@@ -289,28 +289,17 @@ def tenant_functions(config: Config, owner: str | None = None, role: str | None 
 
 
 def grants(config: Config, role: str) -> str:
-    """The GRANTs for the daemon's role: columns to read, and in notify mode the log, the bell and the counters."""
-    end = render(template("granted.sql"), role=sql.SQL(visible(sql.Identifier(role).as_string())))
-    return _of_watches("grants.sql", config, role, _granting_watch, end)
+    """The GRANTs for the daemon's role: columns to read, and in notify mode the log, the bell and the counters.
 
-
-def revokes(config: Config, role: str) -> str:
-    """The script that revokes what `grants` gives, so that the role can be dropped."""
-    end = render(template("revoked.sql"), role=role, counters=among(map(missed_of, config.watches)))
-    return _of_watches("revokes.sql", config, role, _revoking_watch, end)
-
-
-def _of_watches(
-    file: str, config: Config, role: str, about: Callable[[str, Watch, sql.Identifier], str], end: str
-) -> str:
-    """A script about each watch; about tenants that differ by their schema only once, in a loop."""
+    Those for tenants that differ by their schema only are in a loop.
+    """
 
     def statements(name: str, watch: Watch) -> str:
-        return about(name, watch, sql.Identifier(role))
+        return _granting_watch(name, watch, sql.Identifier(role))
 
     of_templates = {name: by_schema(config, name, statements) for name in config.templates}
     schemas = defaultdict[BySchema, list[str]](list)
-    script = render(template(file), role=role, begin=sql.SQL(own_path.begin(tables_of_all(config.watches))))
+    script = render(template("grants.sql"), role=role, begin=sql.SQL(own_path.begin(tables_of_all(config.watches))))
     for name, watch in config.watches.items():
         of = of_templates.get(template_of(name))
         schema = None if of is None else of.schema_of(name)
@@ -326,6 +315,7 @@ def _of_watches(
             statements=of.quoted,
             placeholder=of.placeholder,
         )
+    end = render(template("granted.sql"), role=sql.SQL(visible(sql.Identifier(role).as_string())))
     return f"{script}\n{end}\nCOMMIT;\n"
 
 
@@ -341,16 +331,6 @@ def _granting_watch(name: str, watch: Watch, role: sql.Identifier) -> str:
     for need in _needs(name, watch, _OUR_ROLE):
         grant = render("GRANT {} TO {};", sql.SQL(need.what), role)
         lines.append(grant if need.table is None else own_path.naming(need.table, grant).rstrip())
-    return "\n".join(lines)
-
-
-def _revoking_watch(_: str, watch: Watch, role: sql.Identifier) -> str:
-    """The REVOKEs on a watch's tables, also of columns that an earlier configuration named."""
-    lines = [render(_PARTS["only_reads"], role=role.as_string(), table=own_path.oid_of(watch.table))]
-    for table in tables_of(watch):
-        lines.append(own_path.naming(table, render("REVOKE SELECT ON {} FROM {};", quoted(table), role)).rstrip())
-        if table.schema is not None:
-            lines.append(render("REVOKE {} FROM {};", sql.SQL(_usage(table.schema)), role))
     return "\n".join(lines)
 
 
