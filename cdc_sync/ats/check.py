@@ -126,7 +126,9 @@ async def _session(dsn: str) -> Finding:
 async def _connections(connection: Connection, needed: Sessions, user: str) -> Finding:
     async with asking_shortly(connection, "asking how many connections there are"):
         ((limit, has),) = await rows_of(connection, catalog("limits"))
-    taken = f"the daemon takes {needed}; max_connections without the reserved ones is {limit}, of which others have {has}"
+    taken = (
+        f"the daemon takes {needed}; max_connections without the reserved ones is {limit}, of which others have {has}"
+    )
     left = limit - has
     what = "few" if left < needed.least else "last" if left < needed.most else "enough"
     return found(f"connections/{what}", taken=taken, role=written(user), least=needed.least)
