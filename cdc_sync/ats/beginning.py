@@ -22,16 +22,14 @@ from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, Observation, Reportable, Row, StatusRules, WatchRules, interpret, map_status
 from cdc_sync.store.capture import FROM_DATABASE
 
-from .capture import Capture
 from .connection import POSITION as REPLICA
 from .deletions import Deletions
-from .intake import Intake
+from .intake import Capture, Intake
 from .notify import NotifyCapture
-from .parts import WatchParts
+from .parts import FORGOTTEN, WatchParts
+from .parts import POSITION as TABLE
 from .poll import PollCapture
 from .reading import Read, prepared
-from .tenant_table import FORGOTTEN
-from .tenant_table import POSITION as TABLE
 
 KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCapture}
 """The kinds of capture, by `capture.mode`."""

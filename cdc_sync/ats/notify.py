@@ -26,11 +26,10 @@ from cdc_sync.core import events
 from cdc_sync.core.reasons import coded, joined
 from cdc_sync.core.rows import Key
 
-from .capture import Capture, ChangedError, Jobs
 from .connection import Connection, Pool, rows_of, with_position
 from .errors import source_error
 from .expressions import composed, literal, sections
-from .intake import Intake
+from .intake import Capture, ChangedError, Intake, Jobs
 from .lookout import Ears
 from .triggers import Installation, installation, untriggered
 

@@ -20,10 +20,9 @@ from cdc_sync.core.rows import Key
 from cdc_sync.core.watermark import Fence, SnapshotReading, advanced
 
 from . import expressions
-from .capture import Capture, Jobs
 from .connection import rows_of, with_position
 from .errors import source_error
-from .intake import Intake
+from .intake import Capture, Intake, Jobs
 from .mapping import Mapping as TableMapping
 from .reading import Page, Reader
 

@@ -4,11 +4,16 @@ A read that proves that a row is gone is `confirming`: it includes what may have
 
 A row on which an expression of the configuration fails is read alone, and blocks no others. If no row can be read, also
 none of the table's first and last ones, or if a thousand rows cannot be read, the configuration is wrong.
+
+**Row-level security** may have hidden rows: a hidden row looks like a deleted one. A confirming read asks, in its READ
+COMMITTED transaction and *after* the rows, which policies filtered them. Its locks keep policies as they were, and show
+the relations to ask about, but do not cover roles' attributes: the caller keeps an earlier "may hide" until a later
+question (decision 24).
 """
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import psycopg
@@ -16,10 +21,9 @@ from psycopg import sql
 from psycopg.errors import CharacterNotInRepertoire
 
 from cdc_sync.config import Watch
-from cdc_sync.core.reasons import coded
+from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.rows import BLANKS, Key, Row
 
-from . import row_security
 from .connection import (
     OWN_PATH,
     PINNED_PATH,
@@ -30,11 +34,21 @@ from .connection import (
     rows_on_own_path,
     with_position,
 )
-from .errors import RowError, SourceError, row_error_text, unless_a_row_fails
-from .expressions import composed, sections, spellings_in_url
-from .mapping import APPLICATION_ID, CREATED, DELETED, STATUS_URL, WHERE, Mapping
-from .row_security import Hiding
-from .statements import CLOCK, LARGEST, TEXT, Statements, Walk
+from .errors import RowError, SourceError, reason, row_error_text, unless_a_row_fails
+from .expressions import catalog, composed, sections, spellings_in_url
+from .mapping import (
+    APPLICATION_ID,
+    CLOCK,
+    CREATED,
+    DELETED,
+    LARGEST,
+    STATUS_URL,
+    TEXT,
+    WHERE,
+    Mapping,
+    Statements,
+    Walk,
+)
 
 _AT_ONCE = 200
 """Rows of a page of which one may be unreadable."""
@@ -50,6 +64,44 @@ _PIECES = (WHERE, APPLICATION_ID, STATUS_URL, CREATED, DELETED)
 """What decides whose row it is, and whether another row of its application stands before it."""
 
 _BEGIN_CONFIRMING = sections("reading.sql")["begin_confirming"]
+
+
+class Hiding(NamedTuple):
+    """A table with policies that may hide rows from the reading role: ours, or a view's owner.
+
+    Names are as SQL writes them; `restrictive` are the restrictive policies for that role.
+    """
+
+    table: str
+    role: str
+    restrictive: tuple[str, ...]
+
+    @property
+    def remedy(self) -> str:
+        """The shortest remedy, as SQL to paste."""
+        if self.restrictive:
+            policies = ", ".join(self.restrictive)
+            return f"ALTER ROLE {self.role} BYPASSRLS;   -- by a superuser; or exclude it from the policies {policies}"
+        return f"CREATE POLICY cdc_sync ON {self.table} FOR SELECT TO {self.role} USING (true);   -- by its owner"
+
+
+async def hiding(connection: Connection) -> tuple[Hiding, ...]:
+    """The tables with policies that may have hidden rows from this open transaction."""
+    found = await rows_of(connection, catalog("hiding"), prepare=True)
+    return tuple(Hiding(table, role, tuple(restrictive)) for table, role, restrictive in found)
+
+
+def reason_of(found: Iterable[Hiding]) -> Reason:
+    """The roles that may miss rows, and of which tables."""
+    reasons = (reason("rows-hidden", table=one.table, role=one.role) for one in sorted(found))
+    return reduce(lambda a, b: reason("both", reason=a, reason_other=b), reasons)
+
+
+def warning_of(found: Iterable[Hiding]) -> Reason:
+    """The same, with the consequence and the remedy."""
+    plain = reason_of(found)
+    sentence = Reason(f"{plain[0].upper()}{plain[1:]}", plain.code, plain.values)
+    return reason("row-security", reason=sentence, remedies=" ".join(one.remedy for one in sorted(found)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +294,7 @@ class Reader:
             await connection.execute(OWN_PATH)
             found = await rows_of(connection, query, parameters)
             await connection.execute(PINNED_PATH)
-            hidden_by = frozenset(await row_security.hiding(connection))
+            hidden_by = frozenset(await hiding(connection))
             return found
 
         rows = await self.pool.read(self._doing, read, takes_turn=True)

@@ -11,8 +11,8 @@ from cdc_sync.core.identifiers import LONGEST, QualifiedName, written
 from cdc_sync.core.visible import visible
 
 from .expressions import composed, name, render, template
+from .mapping import id_in_url
 from .scripts import granting
-from .statements import id_in_url
 
 _SUFFIX, _ID, _URL = "_hellowork", "hellowork_id", "status_url"
 

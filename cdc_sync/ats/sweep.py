@@ -21,8 +21,7 @@ from cdc_sync.core.events import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, completed
 from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
 
-from .capture import Capture
-from .intake import MOST_CAPTURED
+from .intake import MOST_CAPTURED, Capture
 from .mapping import keys_of
 from .reading import Digests, Page, Read
 

@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from psycopg import sql
 from support.installation import JOB, Installation
 from support.roles import NewRole, roles
-from support.sessions import one
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from support.roles import NewRole, dsn_of
 from support.sessions import Ats, one, run
 from typer.testing import CliRunner
 
-from cdc_sync.ats.check_watch import used
+from cdc_sync.ats.check import used
 from cdc_sync.ats.connection import connected
 from cdc_sync.ats.discovery import discover
 from cdc_sync.ats.errors import SourceError
