@@ -22,12 +22,11 @@ from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, Observation, Reportable, Row, StatusRules, WatchRules, interpret, map_status
 from cdc_sync.store.capture import FROM_DATABASE
 
-from .connection import POSITION as REPLICA
+from .connection import REPLICA
 from .deletions import Deletions
 from .intake import Capture, Intake
 from .notify import NotifyCapture
-from .parts import FORGOTTEN, WatchParts
-from .parts import POSITION as TABLE
+from .parts import FORGOTTEN, TABLE, WatchParts
 from .poll import PollCapture
 from .reading import Read, prepared
 

@@ -433,7 +433,6 @@ async def check_database(
             for watch_name in config.watches:
                 if watch_name in read:
                     report(_replica_position(facts, watch_name, read[watch_name]))
-            _wakeups(config, facts, report)
             for watch_name, watch in config.watches.items():
                 if watch_name in only:
                     await check_watch(connection, watch_name, watch, report)
@@ -521,21 +520,9 @@ def _replica_position(facts: ServerFacts, watch: str, read: str) -> Finding:
     return found("replica-position/reached", watch=watch)
 
 
-def _wakeups(config: Config, facts: ServerFacts, report: Tell) -> None:
-    """Report whether a NOTIFY could harm a PREPARE or COMMIT of the ATS."""
-    rings = any(watch.capture.wakeup == "notify" for watch in noticed(config.watches).values())
-    harmed = {"prepared-transactions": facts.prepares_transactions, "synchronous-standbys": facts.waits_for_standbys}
-    for check, harms in harmed.items():
-        report(found(f"{check}/{'harmed' if harms and rings else 'harmless'}"))
-
-
 async def _left_over(connection: Connection, config: Config, report: Tell) -> None:
     """Report triggers of watches that are not configured in notify mode."""
-    try:
-        names = await left_over(connection, config.watches)
-    except SourceError as error:
-        report(Finding("left-over", "failed", error.message, "cdc-sync sql verify --apply"))
-        return
+    names = await left_over(connection, config.watches)
     if not names:
         report(found("left-over/none"))
     for name in names:

@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partialmethod
 from typing import Any, NamedTuple, TypeVar
@@ -51,7 +51,7 @@ _SQL = sections("sessions.sql")
 
 OWN_PATH, PINNED_PATH = _SQL["own_path"], _SQL["pinned_path"]
 
-POSITION = "replica"
+REPLICA = "replica"
 """The position's name in the store."""
 
 NOW, IDENTITY = (sql.SQL(sections("reading.sql")[name]) for name in ("position", "identity"))
@@ -213,8 +213,6 @@ class Pool(AsyncConnectionPool[Connection]):
 
     Attributes:
         refused: why a server that answered refused the last connection.
-        turns: of sweeps, baselines, confirming and slow reads. Of two connections or more, these leave one for quick
-            reads.
     """
 
     def __init__(self, dsn: str, guard: ReplicaGuard, size: int) -> None:
@@ -231,18 +229,16 @@ class Pool(AsyncConnectionPool[Connection]):
         )
         self.guard = guard
         self.refused: SourceError | None = None
-        self.turns = asyncio.Semaphore(max(size - 1, 1))
 
-    async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]], *, takes_turn: bool = False) -> T:
+    async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]]) -> T:
         """Ask on a connection, and again while others hold a lock; raises `SourceError`.
 
-        In between it has neither connection nor turn, so nobody queues behind it.
+        In between it has no connection, so nobody queues behind it.
         """
-        turn = self.turns if takes_turn else nullcontext()
         pause, until = _AGAIN_AFTER, time.monotonic() + ANSWERS_WITHIN
         while True:
             try:
-                async with turn, asking(doing), self.connection() as connection:
+                async with asking(doing), self.connection() as connection:
                     return await what(connection)
             except SourceError as error:
                 if isinstance(error.__cause__, PoolTimeout) and self.refused is not None:
@@ -258,13 +254,11 @@ class Pool(AsyncConnectionPool[Connection]):
         """The rows of one statement."""
         return await self.ask(doing, lambda connection: rows_of(connection, query, parameters))
 
-    async def read(
-        self, doing: str, query: Callable[[Connection], Awaitable[Rows]], *, takes_turn: bool = False
-    ) -> Rows:
+    async def read(self, doing: str, query: Callable[[Connection], Awaitable[Rows]]) -> Rows:
         """The rows of a statement `with_position`, without it; a server that stays behind is a `SourceError`."""
         until = time.monotonic() + self.guard.behind_for
         while True:
-            rows = await self.ask(doing, query, takes_turn=takes_turn)
+            rows = await self.ask(doing, query)
             with_it = next(number for number, row in enumerate(rows) if row[-1] is not None)
             try:
                 self.guard.advance(str(rows.pop(with_it)[-1]))

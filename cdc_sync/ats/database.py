@@ -19,7 +19,7 @@ from cdc_sync.store import Store
 from cdc_sync.store.capture import FROM_DATABASE
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
 
-from .connection import POSITION, Pool, ReplicaGuard, pooled
+from .connection import REPLICA, Pool, ReplicaGuard, pooled
 from .errors import SourceError
 from .facts import hosts_of, server_facts
 from .lookout import Lookout
@@ -143,7 +143,7 @@ class Database:
         try:
             positions = await self.recognise(watch, sessions.lookout.server.identity, sessions.hosts)
             guard = sessions.pool.guard
-            guard.load(positions.get(POSITION))
+            guard.load(positions.get(REPLICA))
             await sessions.pool.ask("asking which server this is", guard.meet)
             yield sessions
         except SourceError as error:

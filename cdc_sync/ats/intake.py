@@ -25,12 +25,11 @@ from cdc_sync.core.rows import Key, Observation, Origin, Reportable, WatchRules,
 from cdc_sync.core.zone import Dated
 from cdc_sync.event_loop import Work
 
-from .connection import POSITION as REPLICA
+from .connection import REPLICA
 from .database import Sessions
 from .lookout import Watched
 from .mapping import Mapping as TableMapping
-from .parts import POSITION as TABLE
-from .parts import TenantTable, WatchParts
+from .parts import TABLE, TenantTable, WatchParts
 from .reading import Hiding, Read, Reader, reason_of, warning_of
 from .rows_elsewhere import resolved
 from .triggers import relations_of

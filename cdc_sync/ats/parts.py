@@ -93,7 +93,7 @@ class WatchParts:
         return self.database.store
 
 
-POSITION = "table"
+TABLE = "table"
 """The position with the table's oid."""
 
 FORGOTTEN = ""
@@ -126,7 +126,7 @@ class TenantTable:
         if before == now or not self.is_of_tenant:
             return {}
         if before is None or not await parts.store.report.known_of(parts.name):
-            return {POSITION: now}
+            return {TABLE: now}
         if (other := await self._other_watch()) is not None:
             raise source_error("table-of-another", table=facts.qualified, watch=other)
         self.doubt = reason("table-unknown", table=facts.qualified)
@@ -136,8 +136,8 @@ class TenantTable:
     async def _other_watch(self) -> str | None:
         """The watch of the same template that was captured from this table; other templates may share it."""
         parts, template = self._parts, template_of(self._parts.name)
-        for watch, of in (await parts.store.report.positions_of_all(POSITION, FROM_DATABASE)).items():
-            is_here = of.get(POSITION) == str(self._facts.oid) and of.get(FROM_DATABASE, "") == parts.database.name
+        for watch, of in (await parts.store.report.positions_of_all(TABLE, FROM_DATABASE)).items():
+            is_here = of.get(TABLE) == str(self._facts.oid) and of.get(FROM_DATABASE, "") == parts.database.name
             if is_here and watch != parts.name and template_of(watch) == template:
                 return watch
         return None
@@ -155,4 +155,4 @@ class TenantTable:
         if await self._parts.store.capture.next_suspicion(self._parts.name) is not None:
             return {}
         self.doubt = None
-        return {POSITION: str(self._facts.oid)}
+        return {TABLE: str(self._facts.oid)}

@@ -138,8 +138,7 @@ class Digests(NamedTuple):
 class Reader:
     """Reads one watch's table through its mapping.
 
-    A row on which an expression fails is returned as `unreadable`. Rows have digests if a `shape` is given. Reads of
-    many rows take turns (`Pool.turns`).
+    A row on which an expression fails is returned as `unreadable`. Rows have digests if a `shape` is given.
 
     Raises:
         SourceError: by each method, if the database does not answer: a failed read is never an empty answer.
@@ -253,11 +252,11 @@ class Reader:
         """The next `size` rows of a walk, or fewer large ones, from its marks on or behind its marks and a key."""
         page = walk.following if len(place) > walk.marks else walk.first
         try:
-            fetched = await self.fetch(page.rows, [shape, *place, size], takes_turn=True)
+            fetched = await self.fetch(page.rows, [shape, *place, size])
             read = self._read_of(fetched)
         except RowError:
             size = min(size, _AT_ONCE)
-            fetched = await self.fetch(page.keys, [*place, size], takes_turn=True)
+            fetched = await self.fetch(page.keys, [*place, size])
             if not fetched:
                 raise  # without rows it is none's
             read = await self.by_key(list(map(self.mapping.key, fetched)), shape)
@@ -271,19 +270,19 @@ class Reader:
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
         """The same rows' digests; None if an expression fails, so that they must be read."""
         query = self.statements.first_digests if after is None else self.statements.following_digests
-        found = await unless_a_row_fails(self.fetch(query, [shape, *(after or ()), size], takes_turn=True))
+        found = await unless_a_row_fails(self.fetch(query, [shape, *(after or ()), size]))
         if found is None:
             return None
         ((text, rows, at, *last),) = found
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
-    async def fetch(self, query: str, parameters: Sequence[Any], *, takes_turn: bool = False) -> Rows:
+    async def fetch(self, query: str, parameters: Sequence[Any]) -> Rows:
         """The rows of a statement `with_position`, maybe with expressions of the configuration."""
         asking = partial(self._rows_of, query=query, parameters=parameters)
-        return await self.pool.read(self._doing, asking, takes_turn=takes_turn)
+        return await self.pool.read(self._doing, asking)
 
     async def _confirmed(self, query: str, parameters: Sequence[Any]) -> Read:
-        """The rows of a statement; confirming. Without an index of ids it reads the whole table, so it takes a turn."""
+        """The rows of a statement; confirming."""
         hidden_by = frozenset[Hiding]()
 
         async def read(connection: Connection) -> Rows:
@@ -297,7 +296,7 @@ class Reader:
             hidden_by = frozenset(await hiding(connection))
             return found
 
-        rows = await self.pool.read(self._doing, read, takes_turn=True)
+        rows = await self.pool.read(self._doing, read)
         return replace(self._read_of(rows), hidden_by=hidden_by)
 
     def _read_of(self, fetched: Rows) -> Read:

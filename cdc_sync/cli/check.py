@@ -22,7 +22,7 @@ from yarl import URL
 
 from cdc_sync import __version__
 from cdc_sync.ats.check import check_database
-from cdc_sync.ats.connection import POSITION, connected
+from cdc_sync.ats.connection import REPLICA, connected
 from cdc_sync.ats.database import Database
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import hosts_of, server_facts
@@ -186,8 +186,8 @@ async def check_store(config: Config, tell: Tell, refused: Collection[str]) -> d
         async with opened_beside(config) as store:
             tell(_found("store/usable", place=place_of(config)))
             await _check_content(config, store, tell, refused)
-            positions = await store.report.positions_of_all(POSITION)
-            return {watch: of[POSITION] for watch, of in positions.items()}
+            positions = await store.report.positions_of_all(REPLICA)
+            return {watch: of[REPLICA] for watch, of in positions.items()}
     except StoreError as error:
         tell(raised("store", error))
         return {}

@@ -42,7 +42,7 @@ class Database(Section):
             URI's password, @ is written %40, / %2F and % %25. A pooler in transaction mode is refused: the daemon's
             lock and LISTEN need a session of their own.
         pool: How many connections may read at the same time, 1 to 100, for all watches together. One more listens and
-            holds their locks. Slow reads and sweeps leave one connection to the others.
+            holds their locks.
     """
 
     dsn: Dsn = default("", examples=["postgresql://cdc_sync@/ats"])

@@ -29,7 +29,7 @@ from support.watched import COLUMNS, a_config, a_watch, install_triggers, some_c
 from cdc_sync.ats import lookout, notify, triggers
 from cdc_sync.ats import session as module
 from cdc_sync.ats.connection import (
-    POSITION,
+    REPLICA,
     Connection,
     ReplicaGuard,
     asking,
@@ -100,7 +100,7 @@ async def test_one_that_joins_sessions_looks_whether_the_server_is_behind_what_i
     shared = Database(a_config(database), "", store)
     ahead = json.dumps([0, None, None, False, "4000000000:4000000000:", 1])
     async with shared.sessions("first"):
-        await store.driver.transact(lambda t: t.write("set_position", [("second", POSITION, ahead)]))
+        await store.driver.transact(lambda t: t.write("set_position", [("second", REPLICA, ahead)]))
         with pytest.raises(SourceError, match="behind"):
             async with shared.sessions("second"):
                 pass
@@ -218,9 +218,9 @@ async def is_everywhere(store: Store) -> bool:
     return len(await store.report.entries("pending", None, 100)) == len(NAMES)
 
 
-async def test_who_waits_for_a_lock_has_no_turn(database: str, ats: Ats) -> None:
+async def test_who_waits_for_a_lock_has_no_connection(database: str, ats: Ats) -> None:
     """A migration may lock the tables of many watches for minutes."""
-    async with pooled(database, size=2) as pool:
+    async with pooled(database, size=1) as pool:
         reader = Reader(pool, await prepared(pool, a_watch()))
         with ats.transaction():
             run(ats, "LOCK public.applications")
@@ -228,7 +228,7 @@ async def test_who_waits_for_a_lock_has_no_turn(database: str, ats: Ats) -> None
             await eventually(lambda: one(ats, _WAITS), "it waits")
             quick = partial(rows_of, query=with_position(sql.SQL("SELECT 1"), 1))
             async with asyncio.timeout(20):
-                await pool.read("reading", quick, takes_turn=True)
+                await pool.read("reading", quick)
             assert not waiting.done()
         await waiting
 
