@@ -356,7 +356,7 @@ def _needs(name: str, watch: Watch, role: sql.Composable) -> Iterator[_Need]:
             yield _schema(table.schema, role)
         part = _PARTS["has_columns" if columns else "has_some_column"]
         has = composed(part, table=own_path.oid_of(table), columns=map(sql.Literal, columns), role=role)
-        yield _Need(_on("SELECT", table, columns), has, table)
+        yield _Need(_select(table, columns), has, table)
     if watch.capture.needs.log:
         yield _schema("cdc_sync", role)
         yield _ours("changes", ("SELECT", "DELETE", "TRUNCATE"), role)
@@ -379,12 +379,12 @@ def _ours(relation: str, privileges: Sequence[str], role: sql.Composable) -> _Ne
     return _Need(f"{', '.join(privileges)} ON cdc_sync.{relation}", sql.SQL(" AND ").join(has))
 
 
-def _on(privileges: str, table: QualifiedName, columns: Sequence[str]) -> str:
+def _select(table: QualifiedName, columns: Sequence[str]) -> str:
     which = composed(" ({})", map(sql.Identifier, columns)) if columns else sql.SQL("")
-    return composed("{}{} ON {}", sql.SQL(privileges), which, quoted(table)).as_string()
+    return composed("SELECT{} ON {}", which, quoted(table)).as_string()
 
 
-def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: sql.Identifier) -> list[str]:
-    """The GRANTs of privileges on a table, or on columns."""
+def granting(table: QualifiedName, columns: Sequence[str], to: sql.Identifier) -> list[str]:
+    """The GRANTs to read columns of a table."""
     usage = [] if table.schema is None else [_usage(table.schema)]
-    return [render("GRANT {} TO {};", sql.SQL(what), to) for what in (*usage, _on(privileges, table, columns))]
+    return [render("GRANT {} TO {};", sql.SQL(what), to) for what in (*usage, _select(table, columns))]

@@ -38,14 +38,12 @@ def configuration(watch: Watch) -> str:
 def script(watch: Watch, role: str) -> str:
     """The script that creates a watch's side table, for the daemon's role to read."""
     table = side_table_of(watch.table)
-    to_fill = granting(table, "SELECT, INSERT, UPDATE", (), sql.Identifier("the_writer"))
-    granted = granting(table, "SELECT", (*watch.key, _ID, _URL), sql.Identifier(role))
+    granted = granting(table, (*watch.key, _ID, _URL), sql.Identifier(role))
     made = render(
         template("id_table.sql"),
         **_statements(watch.key),
         side=sql.SQL(visible(str(table))),
         watched=sql.SQL(visible(str(watch.table))),
-        writer=sql.SQL("\n".join(f"--             {visible(line)}" for line in to_fill)),
         begin=sql.SQL(own_path.begin([watch.table, table])),
         watched_name=own_path.existing(watch.table),
         side_name=own_path.new_name(table),

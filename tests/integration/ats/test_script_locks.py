@@ -85,7 +85,7 @@ def test_scripts_that_run_at_once_take_turns(ats: Ats, new_role: NewRole, at_onc
     assert one(ats, TRIGGERS) == 2  # of the last one
 
     at_once([grants(a_config(), role), install(a_config())] * 4)
-    at_once([grants(a_config(), role), uninstall()] * 4)
+    at_once([uninstall()] * 4)
     assert one(ats, TRIGGERS) == 0
 
 
