@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from cdc_sync import own_path
 from cdc_sync.config import Column, Config, PlainColumn, SqlColumn, Watch
@@ -57,6 +57,9 @@ from .scripts import missing_grants
 from .session import own_session, primary_session
 from .triggers import PARTITIONED_SINCE, installation, left_over, noticed, untriggered
 
+_OLDEST, _NEWEST = 10, 18
+"""PostgreSQL's versions."""
+
 _BIG = 10_000
 """Estimated rows that are a burden to read every few seconds."""
 
@@ -65,6 +68,8 @@ _VIEW = "CREATE TEMPORARY VIEW cdc_sync_expression AS SELECT {} IS NOT NULL AS i
 
 
 _TEXTS = data("ats/findings.yaml")
+
+_CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 PARTITIONED, TABLES = "p", "rp"
 """The kinds of a partitioned table, and of all that can have indexes."""
@@ -123,7 +128,7 @@ class Checked:
         helps = _TEXTS["unanswered"]
         text: str = helps.get(error.code, helps["else"])["remedy"]
         city = self.watch.timezone.rpartition("/")[2]
-        return text.format(table=self.watch.table, zone=sql.Literal(f"%{city}%").as_string())
+        return text.format(table=self.watch.table, zone=Literal(f"%{city}%").as_string())
 
 
 def how(table: TableFacts) -> str:
@@ -306,9 +311,9 @@ def _as_yaml(columns: Mapping[str, tuple[str, ...]]) -> str:
 
 async def _key_index(one: Checked) -> Finding:
     """Whether an index gives the pages of a sweep in their order."""
-    columns = composed("{}", map(sql.Identifier, one.watch.key))
-    plan = await _plan(one, sql.SQL(one.statements.by_keys.first.rows), None, 1000)
-    return _finding(one, "key-index", _making_index(one, columns, one.facts), served=plan_is_in_order(plan))
+    columns = composed("{}", map(Identifier, one.watch.key))
+    plan = await _plan(one, SQL(one.statements.by_keys.first.rows), None, 1000)
+    return _finding(one, "key-index", _making_index(columns, one.facts), served=plan_is_in_order(plan))
 
 
 async def _id_index(one: Checked) -> Finding | None:
@@ -331,7 +336,7 @@ async def _application_id_index(one: Checked, by: str, mapped: Column, is_given:
         query = _where(one, is_given(expressions.expression(mapped)))
     else:
         query = composed("SELECT {}", in_side_table(side, is_given))
-    making = _making_index(one, None if column is None else indexed(sql.Identifier(column)), table)
+    making = _making_index(None if column is None else indexed(Identifier(column)), table)
     # NULL has every type; for an empty list the planner would look for nothing.
     return _finding(one, "application-id-index", making, served=await _seeks(one, query, None), by=by)
 
@@ -341,20 +346,20 @@ async def _watermark_index(one: Checked) -> Finding | None:
     if (watermark := one.watch.capture.needs.watermark) is None:
         return None
     mark, type_ = expressions.column(watermark), watermark_type(one.mapping, watermark)
-    since = _where(one, composed("{} {} %s::{}", mark, expressions.operator(">="), sql.SQL(type_)))
+    since = _where(one, composed("{} {} %s::{}", mark, expressions.operator(">="), SQL(type_)))
     about = {"column": written(watermark), "pause": one.watch.capture.poll_interval.total_seconds()}
-    making = _making_index(one, sql.Identifier(watermark), one.facts)
+    making = _making_index(Identifier(watermark), one.facts)
     missing = "burden" if one.facts.estimate >= _BIG else "missing"
     served = await _seeks(one, since, "infinity")
     return _finding(one, "watermark-index", making, served=served, missing=missing, **about)
 
 
-def _where(one: Checked, condition: sql.Composable) -> sql.Composed:
+def _where(one: Checked, condition: Composable) -> Composed:
     # No order, which another index could provide by reading the whole table.
     return composed("SELECT FROM {} WHERE {}", one.mapping.table, condition)
 
 
-async def _plan(one: Checked, query: sql.Composable, *values: Any) -> Plan:
+async def _plan(one: Checked, query: Composable, *values: Any) -> Plan:
     await one.connection.execute(catalog("only_by_index"))
     explain = composed("EXPLAIN (VERBOSE, FORMAT JSON) {}", query)
     (((explained,),),) = await rows_on_own_path(one.connection, explain, values)
@@ -362,7 +367,7 @@ async def _plan(one: Checked, query: sql.Composable, *values: Any) -> Plan:
     return plan
 
 
-async def _seeks(one: Checked, query: sql.Composable, value: Any) -> bool:
+async def _seeks(one: Checked, query: Composable, value: Any) -> bool:
     """Whether an index serves a query's condition."""
     plan = await _plan(one, query, value)
     met = {"indexes": plan_names(plan, "Index Name"), "schemas": plan_names(plan, "Schema")}
@@ -380,21 +385,14 @@ def _finding(
     return one.found(f"{check}/{missing}", making, size=size, **about)
 
 
-def _making_index(one: Checked, on: sql.Composable | None, facts: TableFacts) -> str | None:
+def _making_index(on: Composable | None, facts: TableFacts) -> str | None:
     """What creates an index; None for an expression of the configuration."""
-    table = sql.Identifier(facts.schema, facts.name)
+    table = Identifier(facts.schema, facts.name)
     if facts.kind not in TABLES:
         return f"{table.as_string()} is no table: let its owner create the index on the table beneath it."
     if on is None:
         return None
-    if facts.kind == PARTITIONED and one.version < PARTITIONED_SINCE:
-        return composed("CREATE INDEX ON … ({});   -- of each partition of {}", on, table).as_string()
-    return composed("CREATE INDEX{} ON {} ({});", sql.SQL(how(facts)), table, on).as_string()
-
-
-_OLDEST, _NEWEST = 10, 18
-
-_CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+    return composed("CREATE INDEX{} ON {} ({});", SQL(how(facts)), table, on).as_string()
 
 
 async def check_database(

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL, Composed
 
 from cdc_sync.config import Watch
 from cdc_sync.core.findings import host_name
@@ -128,9 +128,9 @@ async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[No
         yield
 
 
-def bounds(access: Literal["READ ONLY", "READ WRITE"]) -> sql.Composed:
+def bounds(access: Literal["READ ONLY", "READ WRITE"]) -> Composed:
     """What a short transaction of `check` begins with."""
-    return composed(sections("sessions.sql")["bounds"], access=sql.SQL(access))
+    return composed(sections("sessions.sql")["bounds"], access=SQL(access))
 
 
 async def server_facts(connection: Connection) -> ServerFacts:

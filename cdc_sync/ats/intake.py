@@ -95,8 +95,6 @@ class Intake:
         positions = await self.store.capture.positions(self.name)
         skips = await self.store.report.skipped(self.name, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
-        # Another daemon may have saved news before this one took the watch.
-        self.reader.pool.guard.load(positions.get(REPLICA))
         await self.place(await self.table.recognise(positions.get(TABLE)))
         self.see_hiding(await self.reader.hidden_by(), always=True)
 

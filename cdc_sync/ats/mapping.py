@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import psycopg
-from psycopg import sql
+from psycopg.sql import NULL, SQL, Composable, Composed, Identifier
 
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
 from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key
@@ -71,8 +71,8 @@ DIGEST_LENGTH = 16
 """Characters of a digest: 64 bits as hexadecimal digits."""
 
 _HASHES_SINCE = 110000
-_NULL = sql.SQL("NULL::text")
-_JOIN = sql.SQL("OPERATOR(pg_catalog.||)")
+_NULL = SQL("NULL::text")
+_JOIN = SQL("OPERATOR(pg_catalog.||)")
 
 
 class Mapping:
@@ -88,7 +88,7 @@ class Mapping:
         self.knows_its_encoding = server.parameter_status("server_encoding") != "SQL_ASCII"
         self.table, self.scope = _table(facts), _scope(watch)
         self.key_columns = [expressions.column(name) for name in watch.key]
-        self.has_key = sql.SQL(" AND ").join(composed("{} IS NOT NULL", key) for key in self.key_columns)
+        self.has_key = SQL(" AND ").join(composed("{} IS NOT NULL", key) for key in self.key_columns)
         key_types = [facts.columns[name].type for name in watch.key]
         self.key_types = list(map(expressions.fragment, key_types))
         self.key_texts = list(map(expressions.key_text, self.key_columns, key_types))
@@ -96,7 +96,7 @@ class Mapping:
         self.key_operators = expressions.common_schema(self.operators)
         places = [WHERE, *_READ, *(f"extra.{name}" for name in watch.extra)]
         self.expressions = {place: self._read(place) for place in places}
-        self.select = sql.SQL(", ").join([*self.key_texts, *self.expressions.values()])
+        self.select = SQL(", ").join([*self.key_texts, *self.expressions.values()])
         self.width = len(self.key_texts) + len(self.expressions)
         decisive = [read for place, read in self.expressions.items() if place not in _UNDECISIVE]
         self.digest = composed(_SQL["hash" if server.server_version >= _HASHES_SINCE else "md5"], decisive)
@@ -130,13 +130,13 @@ class Mapping:
         _check_types(types)
         return cls(watch, facts, types, connection.info)
 
-    def _read(self, place: str) -> sql.Composable:
+    def _read(self, place: str) -> Composable:
         mapped, oid = self._mapped.get(place), self._types.get(place)
         if place == WHERE:
             return composed("{}::int", self.scope)
         if place == DELETED:
-            test = sql.SQL("({} IS TRUE)::int") if oid == _BOOL else sql.SQL("({} IS NOT NULL)::int")
-            return sql.SQL("0") if mapped is None else test.format(expressions.expression(mapped))
+            test = SQL("({} IS TRUE)::int") if oid == _BOOL else SQL("({} IS NOT NULL)::int")
+            return SQL("0") if mapped is None else test.format(expressions.expression(mapped))
         if mapped is None:
             return _NULL
         value = expressions.expression(mapped)
@@ -145,7 +145,7 @@ class Mapping:
         if place in {CREATED, "columns.event_date"}:
             # PostgreSQL's last years cannot be converted: one such row would fail every read.
             bounds, type_ = "least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')", _DATES[oid or 0]
-            instant = composed(bounds, value, sql.SQL(type_))
+            instant = composed(bounds, value, SQL(type_))
             if type_ != "timestamptz":
                 instant = composed("{}::timestamp AT TIME ZONE {}", instant, self.watch.timezone)
             return composed(_SQL["instant"], value, instant)
@@ -162,20 +162,20 @@ class Mapping:
         known = psycopg.adapters.types.get(self._types[place])
         return None if known is None else known.name
 
-    def is_none(self, mapped: Column | None) -> sql.Composable:
+    def is_none(self, mapped: Column | None) -> Composable:
         """Whether a mapped id or URL is NULL or blank, as in `core.rows`."""
         if mapped is None:
-            return sql.SQL("true")
+            return SQL("true")
         value = expressions.expression(mapped)
         if isinstance(mapped, PlainColumn) and self.facts.columns[mapped.name].type in _NEVER_BLANK:
             return composed("({} IS NULL)", value)
         trimmed = composed("pg_catalog.btrim({}::text, {})", value, BLANKS)
         return composed("(coalesce({}, '') OPERATOR(pg_catalog.=) '')", trimmed)
 
-    def digests_element(self) -> sql.Composed:
+    def digests_element(self) -> Composed:
         """A row's element in a page of digests; the parameter is the shape."""
         parts = [composed("pg_catalog.to_json({})::text", text) for text in self.key_texts]
-        listed = sql.SQL(" {join} ',' {join} ".format(join=_JOIN.as_string())).join(parts)
+        listed = SQL(" {join} ',' {join} ".format(join=_JOIN.as_string())).join(parts)
         key = composed("('[' {join} {} {join} ']')", listed, join=_JOIN)
         has_no_id, has_no_url = map(self.is_none, (self.watch.columns.application_id, self.watch.columns.status_url))
         digest = composed("{} {join} {}", self.digest, key, join=_JOIN)
@@ -203,17 +203,17 @@ def keys_of(digests: str, places: list[int]) -> list[Key] | None:
     return [tuple(json.loads(text)) for text in texts]
 
 
-def _table(facts: TableFacts) -> sql.Composed:
+def _table(facts: TableFacts) -> Composed:
     return composed("{} AS t", expressions.name(facts.schema, facts.name))
 
 
-def _scope(watch: Watch) -> sql.Composable:
+def _scope(watch: Watch) -> Composable:
     if watch.where is None:
-        return sql.SQL("true")
+        return SQL("true")
     return composed("({} IS TRUE)", expressions.expression(watch.where))
 
 
-def _cut(text: sql.Composed, longest: int) -> sql.Composed:
+def _cut(text: Composed, longest: int) -> Composed:
     """Bound a row's size; one character more shows that the text is longer."""
     return composed("pg_catalog.left({}, {})", text, longest + 1)
 
@@ -230,10 +230,10 @@ def _check_types(types: dict[str, int]) -> None:
         raise source_error("configuration-mismatch", wrong="; ".join(wrong))
 
 
-OfValue: TypeAlias = Callable[[sql.Composable], sql.Composable]
+OfValue: TypeAlias = Callable[[Composable], Composable]
 """Makes SQL about a value."""
 
-TEXT = sql.SQL("text")
+TEXT = SQL("text")
 
 LARGEST = 4_000_000
 """Bytes of a page, about, at the server; in memory some ten times as much until it is applied."""
@@ -241,7 +241,7 @@ LARGEST = 4_000_000
 _COMPARED = ("varchar", "bpchar", "uuid", "int2", "int4", "int8", "numeric")
 """Types in which ids are compared: with an equality of their own, and no length that would cut them."""
 
-CLOCK = sql.SQL(_SQL["clock"])
+CLOCK = SQL(_SQL["clock"])
 
 
 class Paging(NamedTuple):
@@ -290,7 +290,7 @@ class Statements:
 
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
-        self._names = [sql.Identifier(f"k{number}") for number in range(len(mapping.key_columns))]
+        self._names = [Identifier(f"k{number}") for number in range(len(mapping.key_columns))]
         self._width = mapping.width + 2
         self.id_type = self._id_type()
         parts = len(self._names)
@@ -307,7 +307,7 @@ class Statements:
         self.last_keys = with_position(last, parts + 1)
         self.first_digests, self.following_digests = (with_position(page, 3 + parts) for page in self._digests())
 
-    def walk(self, *marks: sql.Composable, type_: str = "") -> Walk:
+    def walk(self, *marks: Composable, type_: str = "") -> Walk:
         """The walk in the order of the key, or of a mark and the key; a mark comes behind the clock, as text."""
         texts = [expressions.key_text(mark) for mark in marks]
         rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, *texts)
@@ -322,22 +322,22 @@ class Statements:
         )
         return Walk(len(marks), first, following)
 
-    def where(self, condition: sql.Composable) -> str:
+    def where(self, condition: Composable) -> str:
         """The rows for which a condition holds, in key order, however large."""
-        rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, sql.NULL)
+        rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, NULL)
         query = composed("{} WHERE {} ORDER BY {}", rows, condition, _key_order(self._mapping))
         return with_position(query, self._width + 1)
 
-    def keys_where(self, condition: sql.Composable) -> str:
+    def keys_where(self, condition: Composable) -> str:
         """The keys of the rows for which a condition holds."""
         keys = self.select(*self._mapping.key_texts)
         return with_position(composed("{} WHERE ({}) AND {}", keys, condition, self._mapping.has_key), len(self._names))
 
-    def select(self, *items: sql.Composable) -> sql.Composed:
+    def select(self, *items: Composable) -> Composed:
         """Items of all rows."""
         return composed("SELECT {} FROM {}", items, self._mapping.table)
 
-    def _digests(self) -> list[sql.Composed]:
+    def _digests(self) -> list[Composed]:
         keys = zip(self._mapping.key_texts, self._names, strict=True)
         element = composed("{} AS element", self._mapping.digests_element())
         elements = self.select(element, *(composed("{} AS {}", text, name) for text, name in keys))
@@ -346,34 +346,34 @@ class Statements:
         page = "SELECT pg_catalog.json_agg(page.element)::text, pg_catalog.count(*), {}, {} FROM ({} {}) AS page"
         return [composed(page, CLOCK, last, elements, each) for each in _pages(self._mapping)]
 
-    def _key_is_given(self) -> sql.Composable:
+    def _key_is_given(self) -> Composable:
         # In a SELECT, so that the planner does not see how many: then it makes one plan for any number, and keeps it.
         keys, types = self._mapping.key_columns, self._mapping.key_types
         equals = operator("=", self._mapping.key_operators)
         if len(keys) == 1:
             return composed("{} {} ANY (ARRAY(SELECT pg_catalog.unnest(%s::{}[])))", keys[0], equals, types[0])
-        lists = [sql.SQL("pg_catalog.unnest((SELECT %s::text[]))")] * len(keys)
+        lists = [SQL("pg_catalog.unnest((SELECT %s::text[]))")] * len(keys)
         values = [composed("{}::{}", name, type_) for name, type_ in zip(self._names, types, strict=True)]
         given = composed("ROWS FROM ({}) AS given ({})", lists, self._names)
         return composed("({}) {} ANY (SELECT {} FROM {})", keys, equals, values, given)
 
-    def is_given_id(self, value: sql.Composable) -> sql.Composable:
+    def is_given_id(self, value: Composable) -> Composable:
         """Whether a value is one of the given ids, in its own type, so that its index serves."""
         mapped, columns = self._mapping.watch.columns.application_id, self._mapping.facts.columns
         schema = columns[mapped.name].operators if isinstance(mapped, PlainColumn) else POSTGRESQLS_OWN
         compared = composed("{}::text" if self.id_type == TEXT else "{}", value)
         return composed("{} {} ANY (%s::{}[])", compared, operator("=", schema), self.id_type)
 
-    def _id_type(self) -> sql.Composable:
+    def _id_type(self) -> Composable:
         mapped = self._mapping.watch.columns.application_id
         if isinstance(mapped, PlainColumn):
             return expressions.fragment(self._mapping.facts.columns[mapped.name].type)
         if expressions.side_table(self._mapping.watch, mapped) is not None:
             type_ = self._mapping.type_of(APPLICATION_ID)
-            return sql.SQL(type_ if type_ in _COMPARED else "text")
+            return SQL(type_ if type_ in _COMPARED else "text")
         return TEXT
 
-    def _url_is_given(self) -> sql.Composable | None:
+    def _url_is_given(self) -> Composable | None:
         columns = self._mapping.watch.columns
         if columns.status_url is None:
             return None
@@ -382,7 +382,7 @@ class Statements:
             return given
         return composed("{} AND {}", self._mapping.is_none(columns.application_id), given)
 
-    def _where_value(self, mapped: Column, condition: OfValue) -> sql.Composable:
+    def _where_value(self, mapped: Column, condition: OfValue) -> Composable:
         """A condition on a mapped value; on a side table's in that table, where an index can serve."""
         side = expressions.side_table(self._mapping.watch, mapped)
         if side is None:
@@ -394,53 +394,53 @@ class Statements:
         )
 
 
-def in_side_table(side: SideTable, condition: OfValue) -> sql.Composed:
+def in_side_table(side: SideTable, condition: OfValue) -> Composed:
     """The rows of a side table with a value for which a condition holds, behind a SELECT list over `s`."""
     names = [side.table.name] if side.table.schema is None else [side.table.schema, side.table.name]
     value = composed("s.{}", expressions.name(side.column))
     return composed("FROM {} AS s WHERE {}", expressions.name(*names), condition(value))
 
 
-def is_given_url(url: sql.Composable) -> sql.Composed:
+def is_given_url(url: Composable) -> Composed:
     """Whether a status URL has one of the given ids.
 
     By DISTINCT the planner expects few, and uses an index; else PostgreSQL 10 and 11 read all of a table that was never
     analysed or has few URLs.
     """
-    given = sql.SQL("""SELECT DISTINCT pg_catalog.lower(pg_catalog.unnest(%s::text[]) COLLATE "C")""")
+    given = SQL("""SELECT DISTINCT pg_catalog.lower(pg_catalog.unnest(%s::text[]) COLLATE "C")""")
     return composed("{} {} ANY ({})", id_in_url(url), operator("="), given)
 
 
-def id_in_url(url: sql.Composable) -> sql.Composed:
+def id_in_url(url: Composable) -> Composed:
     """The id in a status URL, as it is compared."""
     return expressions.fragment(_SQL["id_in_url"]).format(url)
 
 
-def _pages(mapping: Mapping, *marks: sql.Composable, type_: str = "") -> tuple[sql.Composed, sql.Composed]:
+def _pages(mapping: Mapping, *marks: Composable, type_: str = "") -> tuple[Composed, Composed]:
     """What follows SELECT … FROM … for the first rows in key order, and for those behind a place.
 
     With a mark of a type, which precedes the key, the first ones are those from the mark on. The last parameter is how
     many.
     """
-    types = [sql.SQL(type_) for _ in marks]
+    types = [SQL(type_) for _ in marks]
     # A comparison of rows has one operator: that of a mark's date, too.
     schema = common_schema([*mapping.operators, *(POSTGRESQLS_OWN for _ in marks)])
     given = [composed("%s::{}", each) for each in (*types, *mapping.key_types)]
     place = [*marks, *mapping.key_columns]
     behind = composed("({}) {} ({}) AND {}", place, operator(">", schema), given, mapping.has_key)
     from_mark = [composed("{} {} %s::{}", one, operator(">="), each) for one, each in zip(marks, types, strict=True)]
-    first = sql.SQL(" AND ").join([*from_mark, mapping.has_key])
+    first = SQL(" AND ").join([*from_mark, mapping.has_key])
     sorting = [*marks, *_key_order(mapping)]
     page = "WHERE {} ORDER BY {} LIMIT %s"
     return composed(page, first, sorting), composed(page, behind, sorting)
 
 
-def _key_order(mapping: Mapping, symbol: str = "<") -> list[sql.Composed]:
+def _key_order(mapping: Mapping, symbol: str = "<") -> list[Composed]:
     """The order of the walk's `>`, ascending, or with `>` descending."""
     return [composed("{} USING {}", key, operator(symbol, mapping.key_operators)) for key in mapping.key_columns]
 
 
-def _bounded(query: sql.Composable, width: int) -> str:
+def _bounded(query: Composable, width: int) -> str:
     """A query of so many columns, `with_position`, ended by the row that makes it too large."""
-    columns = [sql.Identifier(f"c{number}") for number in range(width)]
+    columns = [Identifier(f"c{number}") for number in range(width)]
     return with_position(composed(_SQL["bounded"], columns=columns, query=query, largest=LARGEST), width + 1)

@@ -6,13 +6,13 @@ does not move it. While a transaction holds the fence, each poll reads all chang
 
 import asyncio
 import re
-import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from time import monotonic
 from typing import ClassVar, Self
 from zoneinfo import ZoneInfo
 
-from psycopg import sql
+from psycopg.sql import SQL
 
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core.events import CaughtUp, ChangesRead
@@ -40,7 +40,7 @@ _JUMP = timedelta(hours=3)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_LOOK = with_position(sql.SQL(expressions.sections("reading.sql")["look"]), 3)
+_LOOK = with_position(SQL(expressions.sections("reading.sql")["look"]), 3)
 
 _INSTANTS = {
     "timestamp with time zone": "timestamptz",
@@ -141,7 +141,7 @@ class PollCapture(Capture):
     async def catch_up(self) -> None:
         """Poll once."""
         async with self._lock:
-            started = time.monotonic()
+            started = monotonic()
             # Before the rows: the pages show every transaction that had ended by then.
             reading = await self._look()
             place: Key | None = (self.watermark,)
@@ -150,10 +150,10 @@ class PollCapture(Capture):
             self._fence = advanced(self._fence, reading)
             if self._fence.instant is not None:
                 self.watermark = self.reader.watermark_at(self._fence.instant)
-                if time.monotonic() >= self._place_at:
-                    self._place_at = time.monotonic() + self.parts.steps.place_every
+                if monotonic() >= self._place_at:
+                    self._place_at = monotonic() + self.parts.steps.place_every
                     await self.intake.place({POSITION: self.watermark})
-            self._took = time.monotonic() - started
+            self._took = monotonic() - started
             self.observe(CaughtUp(self.name, self._took))
 
     async def _page(self, place: Key) -> Key | None:

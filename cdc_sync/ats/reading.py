@@ -17,8 +17,8 @@ from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import sql
 from psycopg.errors import CharacterNotInRepertoire
+from psycopg.sql import Composable
 
 from cdc_sync.config import Watch
 from cdc_sync.core.reasons import Reason, coded
@@ -221,7 +221,7 @@ class Reader:
         return found
 
     async def _where(
-        self, condition: sql.Composable, places: Collection[str], values: Sequence[Key], type_: sql.Composable
+        self, condition: Composable, places: Collection[str], values: Sequence[Key], type_: Composable
     ) -> Read:
         """The rows for which a condition on some places holds, also if a statement fails on a row; confirming."""
         query = self.statements.where(condition)
@@ -233,7 +233,7 @@ class Reader:
         read = await self.by_key(keys, confirming=True)
         return replace(read, hidden_by=read.hidden_by | await self.hidden_by())
 
-    async def _keys_where(self, condition: sql.Composable, places: Collection[str], values: Sequence[Key]) -> list[Key]:
+    async def _keys_where(self, condition: Composable, places: Collection[str], values: Sequence[Key]) -> list[Key]:
         """The keys of the rows for which a condition holds, as far as it can be read."""
         found = await unless_a_row_fails(self.unreadable.keys_where(condition, places, values))
         if found is not None:
@@ -348,7 +348,7 @@ class UnreadableRows:
             raise _stopped(f"{_MOST} rows cannot be read.", row, error) from error.__cause__
         return [row], clock[0][0]
 
-    async def keys_where(self, condition: sql.Composable, places: Collection[str], values: Sequence[Key]) -> list[Key]:
+    async def keys_where(self, condition: Composable, places: Collection[str], values: Sequence[Key]) -> list[Key]:
         """The keys of the rows for which a condition on some places holds, as far as these can be read."""
         without = [key for key, failing in self.met.items() if not failing.isdisjoint(places)]
         parameters = _columns_of(values)
@@ -359,7 +359,7 @@ class UnreadableRows:
         found = await self._reader.fetch(self._statements.keys_where(condition), parameters)
         return list(map(self._mapping.key, found))
 
-    async def _piece(self, key: Key, piece: sql.Composable) -> Rows:
+    async def _piece(self, key: Key, piece: Composable) -> Rows:
         """A piece of a row; empty without such a row."""
         query = composed("{} WHERE {} LIMIT 1", self._statements.select(piece), self._statements.key_is_given)
         return await self._reader.fetch(with_position(query, 1), _columns_of([key]))
@@ -398,7 +398,7 @@ def _stopped(why: str, row: Row, error: RowError) -> SourceError:
     return error.followed_by(f"{why} Of the row {'/'.join(row.key)}: {row.unreadable}.")
 
 
-async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Composable]) -> list[Key]:
+async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[Composable]) -> list[Key]:
     """The keys that these types, one for each part, can hold; any other is in no row.
 
     A related table may keep a number as text.

@@ -10,9 +10,9 @@ refused if it has another's, if a second connection meets it too, or if it loses
 import asyncio
 import hashlib
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from time import monotonic
 from typing import Any, NamedTuple
 
 import psycopg
@@ -134,15 +134,15 @@ class Session:
         It raises at once if the server ends the connection. There is a proof every `prove_every` seconds, which the
         server must answer.
         """
-        prove_at = time.monotonic() + prove_every
+        prove_at = monotonic() + prove_every
         while True:
             async with self._lock, asking(_HOLDING, within=None):
                 await self._hear_until(prove_at)
                 async with asking(_HOLDING, within=ANSWERS_WITHIN):
                     await self._unlock()
-                    if time.monotonic() >= prove_at:
+                    if monotonic() >= prove_at:
                         usage = await self.prove()
-                        prove_at = time.monotonic() + prove_every
+                        prove_at = monotonic() + prove_every
                         for _, proved in self._listeners.values():
                             proved(usage)
 
@@ -174,7 +174,7 @@ class Session:
     async def _hear_until(self, end: float) -> None:
         # `notifies` delivers together what arrives together.
         try:
-            while not (self._wanted or self._given_up) and (left := end - time.monotonic()) > 0:
+            while not (self._wanted or self._given_up) and (left := end - monotonic()) > 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left) as self._hearing:
                         async for notification in self.connection.notifies(stop_after=1):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from psycopg import sql
+from psycopg.sql import SQL, Identifier
 
 from cdc_sync import own_path
 from cdc_sync.config import Watch
@@ -38,17 +38,17 @@ def configuration(watch: Watch) -> str:
 def script(watch: Watch, role: str) -> str:
     """The script that creates a watch's side table, for the daemon's role to read."""
     table = side_table_of(watch.table)
-    granted = granting(table, (*watch.key, _ID, _URL), sql.Identifier(role))
+    granted = granting(table, (*watch.key, _ID, _URL), Identifier(role))
     made = render(
         template("id_table.sql"),
         **_statements(watch.key),
-        side=sql.SQL(visible(str(table))),
-        watched=sql.SQL(visible(str(watch.table))),
-        begin=sql.SQL(own_path.begin([watch.table, table])),
+        side=SQL(visible(str(table))),
+        watched=SQL(visible(str(watch.table))),
+        begin=SQL(own_path.begin([watch.table, table])),
         watched_name=own_path.existing(watch.table),
         side_name=own_path.new_name(table),
         side_oid=own_path.oid_of(table),
-        grants=sql.SQL(own_path.naming(table, "\n".join(granted)).rstrip()),
+        grants=SQL(own_path.naming(table, "\n".join(granted)).rstrip()),
     )
     wanted = "".join(f"--   {visible(line)}\n" for line in configuration(watch).splitlines())
     return f"{made}\n-- In the watch's configuration, then `cdc-sync sql install` once more in notify mode:\n{wanted}"

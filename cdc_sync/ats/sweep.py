@@ -11,9 +11,9 @@ verification are not read, except those with a pending entry, and all rows of a 
 An interrupted sweep starts again.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
 
 from cdc_sync.core.batch import Batch, Resolved, different
 from cdc_sync.core.diff import Decision, Enqueue
@@ -57,7 +57,7 @@ class Sweep:
         self._skipped: set[Key] = set()
         # See `Intake.captured_meanwhile`.
         self._captured: set[Key | str] = set()
-        self._began = time.monotonic()
+        self._began = monotonic()
         self.worked = 0.0
 
     async def run(self) -> SweepDone:
@@ -87,7 +87,7 @@ class Sweep:
         return done
 
     def _note_progress(self) -> None:
-        self.worked = time.monotonic() - self._began
+        self.worked = monotonic() - self._began
 
     def _begin_page(self) -> None:
         self._captured = self._intake.captured_meanwhile = set()
