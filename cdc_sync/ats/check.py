@@ -6,7 +6,7 @@ LIMIT 0 are enough. All are read-only but those of `depends_on`, which are rolle
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -49,7 +49,6 @@ from .connection import (
 from .errors import SourceError
 from .expressions import catalog, composed
 from .facts import ServerFacts, TableFacts, asking_shortly, bounds, server_facts, table_facts
-from .mapping import Mapping as TableMapping
 from .mapping import OfValue, Statements, id_in_url, in_side_table, is_given_url
 from .poll import watermark_type
 from .reading import hiding, warning_of
@@ -84,7 +83,7 @@ class Checked:
 
     Attributes:
         facts: set once the table is there.
-        mapping: set once the daemon could read the table.
+        mapping: with the daemon's own statements; set once the daemon could read the table.
         may_read: whether the role lacks at most rights on our own objects.
     """
 
@@ -93,18 +92,13 @@ class Checked:
     watch: Watch
     report: Tell
     facts: TableFacts = field(init=False)
-    mapping: TableMapping = field(init=False)
+    mapping: Statements = field(init=False)
     may_read: bool = field(init=False, default=False)
 
     @property
     def version(self) -> int:
         """The server's."""
         return self.connection.info.server_version
-
-    @cached_property
-    def statements(self) -> Statements:
-        """The daemon's own."""
-        return Statements(self.mapping)
 
     def found(self, name: str, remedy: str | None = None, **facts: object) -> Finding:
         """A finding about the watch."""
@@ -270,12 +264,12 @@ async def _privileges(one: Checked) -> Finding:
 
 async def _columns(one: Checked) -> Finding:
     """Whether the daemon could read the table."""
-    one.mapping = await TableMapping.prepare(one.connection, one.watch, one.facts)
+    one.mapping = await Statements.prepare(one.connection, one.watch, one.facts)
     return one.found("columns/fit", number=len(one.facts.columns))
 
 
 async def _policies(one: Checked) -> Finding:
-    await on_own_path(one.connection, one.statements.by_keys.first.rows, [None, 0])
+    await on_own_path(one.connection, one.mapping.by_keys.first.rows, [None, 0])
     if hides := await hiding(one.connection):
         scripts = "\n".join(each.remedy for each in hides)
         return one.found("row-security/hides", scripts, reason=warning_of(hides))
@@ -312,13 +306,13 @@ def _as_yaml(columns: Mapping[str, tuple[str, ...]]) -> str:
 async def _key_index(one: Checked) -> Finding:
     """Whether an index gives the pages of a sweep in their order."""
     columns = composed("{}", map(Identifier, one.watch.key))
-    plan = await _plan(one, SQL(one.statements.by_keys.first.rows), None, 1000)
+    plan = await _plan(one, SQL(one.mapping.by_keys.first.rows), None, 1000)
     return _finding(one, "key-index", _making_index(columns, one.facts), served=plan_is_in_order(plan))
 
 
 async def _id_index(one: Checked) -> Finding | None:
     """Whether an index finds an application's rows by its id."""
-    mapped, is_given = one.watch.columns.application_id, one.statements.is_given_id
+    mapped, is_given = one.watch.columns.application_id, one.mapping.is_given_id
     return None if mapped is None else await _application_id_index(one, "its id", mapped, is_given, lambda id_: id_)
 
 

@@ -28,7 +28,7 @@ from cdc_sync.event_loop import Work
 from .connection import REPLICA
 from .database import Sessions
 from .lookout import Watched
-from .mapping import Mapping as TableMapping
+from .mapping import Statements
 from .parts import TABLE, TenantTable, WatchParts
 from .reading import Hiding, Read, Reader, reason_of, warning_of
 from .rows_elsewhere import resolved
@@ -68,7 +68,7 @@ class Intake:
         StoreError: by every method: the outcome cannot be saved.
     """
 
-    def __init__(self, parts: WatchParts, sessions: Sessions, mapping: TableMapping) -> None:
+    def __init__(self, parts: WatchParts, sessions: Sessions, mapping: Statements) -> None:
         self.parts, self.sessions = parts, sessions
         self.rules, self.store, self.observe, self.clock = parts.rules, parts.store, parts.observe, parts.clock
         self.reader = Reader(sessions.pool, mapping)
@@ -79,7 +79,7 @@ class Intake:
         self.lock = asyncio.Lock()
         self.requests = 0
         # Another version may interpret rows differently.
-        self.shape_of_digests = f"{__version__} {shape(self.reader.statements.by_keys.following.rows, parts.rules)}"
+        self.shape_of_digests = f"{__version__} {shape(self.reader.mapping.by_keys.following.rows, parts.rules)}"
         self.captured_meanwhile: set[Key | str] | None = None
         self.suspected = asyncio.Event()
         self.skipped: dict[Key, str] = {}

@@ -18,7 +18,7 @@ elements, in key order, are:
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import psycopg
 from psycopg.sql import NULL, SQL, Composable, Composed, Identifier
@@ -96,7 +96,7 @@ class Mapping:
         self.key_operators = expressions.common_schema(self.operators)
         places = [WHERE, *_READ, *(f"extra.{name}" for name in watch.extra)]
         self.expressions = {place: self._read(place) for place in places}
-        self.select = SQL(", ").join([*self.key_texts, *self.expressions.values()])
+        self.selected = SQL(", ").join([*self.key_texts, *self.expressions.values()])
         self.width = len(self.key_texts) + len(self.expressions)
         decisive = [read for place, read in self.expressions.items() if place not in _UNDECISIVE]
         self.digest = composed(_SQL["hash" if server.server_version >= _HASHES_SINCE else "md5"], decisive)
@@ -108,7 +108,7 @@ class Mapping:
         return not (has_expression or self.watch.where) and {*self.operators} == {expressions.POSTGRESQLS_OWN}
 
     @classmethod
-    async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts | None = None) -> "Mapping":
+    async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts | None = None) -> Self:
         """Fit a watch to its table, which is looked up unless known; raises `SourceError` if anything does not fit."""
         facts = facts or await table_facts(connection, watch.table)
         name = f"{facts.schema}.{facts.name}"
@@ -272,8 +272,8 @@ class Walk(NamedTuple):
     following: Paging
 
 
-class Statements:
-    """The statements for one watch's table.
+class Statements(Mapping):
+    """A watch's mapping, and the statements by which its table is read.
 
     Texts have the server's position (`connection.with_position`). Behind the mapping's columns come the row's digest,
     the clock, and the bytes up to the row. The first parameter is the shape (NULL: no digest), the last one the most
@@ -288,68 +288,68 @@ class Statements:
         following_digests: those of a page behind a key.
     """
 
-    def __init__(self, mapping: Mapping) -> None:
-        self._mapping = mapping
-        self._names = [Identifier(f"k{number}") for number in range(len(mapping.key_columns))]
-        self._width = mapping.width + 2
+    def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int], server: psycopg.ConnectionInfo) -> None:
+        super().__init__(watch, facts, types, server)
+        self._names = [Identifier(f"k{number}") for number in range(len(self.key_columns))]
+        self._width = self.width + 2
         self.id_type = self._id_type()
         parts = len(self._names)
         self.key_is_given = self._key_is_given()
-        mapped = mapping.watch.columns.application_id
+        mapped = self.watch.columns.application_id
         self.id_is_given = None if mapped is None else self._where_value(mapped, self.is_given_id)
         self.url_is_given = self._url_is_given()
 
-        rows = self.select(mapping.select, mapping.digest, CLOCK)
+        rows = self.select(self.selected, self.digest, CLOCK)
         self.by_key = _bounded(composed("{} WHERE {}", rows, self.key_is_given), self._width)
         self.by_keys = self.walk()
-        keys = self.select(*mapping.key_texts, CLOCK)
-        last = composed("{} WHERE {} ORDER BY {} LIMIT %s", keys, mapping.has_key, _key_order(mapping, ">"))
+        keys = self.select(*self.key_texts, CLOCK)
+        last = composed("{} WHERE {} ORDER BY {} LIMIT %s", keys, self.has_key, _key_order(self, ">"))
         self.last_keys = with_position(last, parts + 1)
         self.first_digests, self.following_digests = (with_position(page, 3 + parts) for page in self._digests())
 
     def walk(self, *marks: Composable, type_: str = "") -> Walk:
         """The walk in the order of the key, or of a mark and the key; a mark comes behind the clock, as text."""
         texts = [expressions.key_text(mark) for mark in marks]
-        rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, *texts)
-        keys = self.select(*self._mapping.key_texts, CLOCK, *texts)
+        rows = self.select(self.selected, self.digest, CLOCK, *texts)
+        keys = self.select(*self.key_texts, CLOCK, *texts)
         width, width_of_keys = self._width + len(marks), len(self._names) + 1 + len(marks)
         first, following = (
             Paging(
                 rows=_bounded(composed("{} {}", rows, page), width),
                 keys=_bounded(composed("{} {}", keys, page), width_of_keys),
             )
-            for page in _pages(self._mapping, *marks, type_=type_)
+            for page in _pages(self, *marks, type_=type_)
         )
         return Walk(len(marks), first, following)
 
     def where(self, condition: Composable) -> str:
         """The rows for which a condition holds, in key order, however large."""
-        rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, NULL)
-        query = composed("{} WHERE {} ORDER BY {}", rows, condition, _key_order(self._mapping))
+        rows = self.select(self.selected, self.digest, CLOCK, NULL)
+        query = composed("{} WHERE {} ORDER BY {}", rows, condition, _key_order(self))
         return with_position(query, self._width + 1)
 
     def keys_where(self, condition: Composable) -> str:
         """The keys of the rows for which a condition holds."""
-        keys = self.select(*self._mapping.key_texts)
-        return with_position(composed("{} WHERE ({}) AND {}", keys, condition, self._mapping.has_key), len(self._names))
+        keys = self.select(*self.key_texts)
+        return with_position(composed("{} WHERE ({}) AND {}", keys, condition, self.has_key), len(self._names))
 
     def select(self, *items: Composable) -> Composed:
         """Items of all rows."""
-        return composed("SELECT {} FROM {}", items, self._mapping.table)
+        return composed("SELECT {} FROM {}", items, self.table)
 
     def _digests(self) -> list[Composed]:
-        keys = zip(self._mapping.key_texts, self._names, strict=True)
-        element = composed("{} AS element", self._mapping.digests_element())
+        keys = zip(self.key_texts, self._names, strict=True)
+        element = composed("{} AS element", self.digests_element())
         elements = self.select(element, *(composed("{} AS {}", text, name) for text, name in keys))
         # Aggregates see a sorted subquery's rows in its order (PostgreSQL, "Aggregate Functions").
         last = [composed("(pg_catalog.array_agg(page.{}))[pg_catalog.count(*)]", name) for name in self._names]
         page = "SELECT pg_catalog.json_agg(page.element)::text, pg_catalog.count(*), {}, {} FROM ({} {}) AS page"
-        return [composed(page, CLOCK, last, elements, each) for each in _pages(self._mapping)]
+        return [composed(page, CLOCK, last, elements, each) for each in _pages(self)]
 
     def _key_is_given(self) -> Composable:
         # In a SELECT, so that the planner does not see how many: then it makes one plan for any number, and keeps it.
-        keys, types = self._mapping.key_columns, self._mapping.key_types
-        equals = operator("=", self._mapping.key_operators)
+        keys, types = self.key_columns, self.key_types
+        equals = operator("=", self.key_operators)
         if len(keys) == 1:
             return composed("{} {} ANY (ARRAY(SELECT pg_catalog.unnest(%s::{}[])))", keys[0], equals, types[0])
         lists = [SQL("pg_catalog.unnest((SELECT %s::text[]))")] * len(keys)
@@ -359,39 +359,37 @@ class Statements:
 
     def is_given_id(self, value: Composable) -> Composable:
         """Whether a value is one of the given ids, in its own type, so that its index serves."""
-        mapped, columns = self._mapping.watch.columns.application_id, self._mapping.facts.columns
+        mapped, columns = self.watch.columns.application_id, self.facts.columns
         schema = columns[mapped.name].operators if isinstance(mapped, PlainColumn) else POSTGRESQLS_OWN
         compared = composed("{}::text" if self.id_type == TEXT else "{}", value)
         return composed("{} {} ANY (%s::{}[])", compared, operator("=", schema), self.id_type)
 
     def _id_type(self) -> Composable:
-        mapped = self._mapping.watch.columns.application_id
+        mapped = self.watch.columns.application_id
         if isinstance(mapped, PlainColumn):
-            return expressions.fragment(self._mapping.facts.columns[mapped.name].type)
-        if expressions.side_table(self._mapping.watch, mapped) is not None:
-            type_ = self._mapping.type_of(APPLICATION_ID)
+            return expressions.fragment(self.facts.columns[mapped.name].type)
+        if expressions.side_table(self.watch, mapped) is not None:
+            type_ = self.type_of(APPLICATION_ID)
             return SQL(type_ if type_ in _COMPARED else "text")
         return TEXT
 
     def _url_is_given(self) -> Composable | None:
-        columns = self._mapping.watch.columns
+        columns = self.watch.columns
         if columns.status_url is None:
             return None
         given = self._where_value(columns.status_url, is_given_url)
         if columns.application_id is None:
             return given
-        return composed("{} AND {}", self._mapping.is_none(columns.application_id), given)
+        return composed("{} AND {}", self.is_none(columns.application_id), given)
 
     def _where_value(self, mapped: Column, condition: OfValue) -> Composable:
         """A condition on a mapped value; on a side table's in that table, where an index can serve."""
-        side = expressions.side_table(self._mapping.watch, mapped)
+        side = expressions.side_table(self.watch, mapped)
         if side is None:
             return condition(expressions.expression(mapped))
         keys = [composed("s.{}", expressions.name(column)) for column in side.key]
-        equals = operator("=", self._mapping.key_operators)
-        return composed(
-            "({}) {} ANY (SELECT {} {})", self._mapping.key_columns, equals, keys, in_side_table(side, condition)
-        )
+        equals = operator("=", self.key_operators)
+        return composed("({}) {} ANY (SELECT {} {})", self.key_columns, equals, keys, in_side_table(side, condition))
 
 
 def in_side_table(side: SideTable, condition: OfValue) -> Composed:

@@ -62,7 +62,7 @@ class WatermarkReader:
         self._reader, self._lookback = reader, lookback
         self._type = watermark_type(reader.mapping, watermark)
         self._zone = ZoneInfo(reader.mapping.watch.timezone)
-        self._walk = reader.statements.walk(expressions.column(watermark), type_=self._type)
+        self._walk = reader.mapping.walk(expressions.column(watermark), type_=self._type)
 
     async def look(self) -> SnapshotReading:
         """Read the server's transactions; seldom, since on a primary it takes a transaction id."""

@@ -45,7 +45,6 @@ from .mapping import (
     STATUS_URL,
     TEXT,
     WHERE,
-    Mapping,
     Statements,
     Walk,
 )
@@ -144,17 +143,16 @@ class Reader:
         SourceError: by each method, if the database does not answer: a failed read is never an empty answer.
     """
 
-    def __init__(self, pool: Pool, mapping: Mapping) -> None:
+    def __init__(self, pool: Pool, mapping: Statements) -> None:
         self.pool = pool
         self.mapping = mapping
-        self.statements = Statements(mapping)
         self._doing = f"reading {mapping.watch.table}"
         self._rows_of = rows_of if mapping.is_plain else rows_on_own_path
         self.unreadable = UnreadableRows(self)
 
     async def hidden_by(self) -> frozenset[Hiding]:
         """The policies that may hide rows of the table now; reads no row."""
-        return (await self._confirmed(self.statements.by_keys.first.rows, [None, 0])).hidden_by
+        return (await self._confirmed(self.mapping.by_keys.first.rows, [None, 0])).hidden_by
 
     async def by_key(self, keys: Collection[Key], shape: str | None = None, *, confirming: bool = False) -> Read:
         """The rows of these keys; a key that the columns cannot hold has none."""
@@ -186,7 +184,7 @@ class Reader:
             yield await self._alone(key, shape, confirming=confirming), [key]
 
     async def _by_key(self, keys: Sequence[Key], shape: str | None, *, confirming: bool) -> Read:
-        query, parameters = self.statements.by_key, [shape, *_columns_of(keys)]
+        query, parameters = self.mapping.by_key, [shape, *_columns_of(keys)]
         if confirming:
             return await self._confirmed(query, parameters)
         # To parse and to plan it takes five times as long as to run it.
@@ -210,10 +208,10 @@ class Reader:
         """
         if not application_ids:
             return Read([], 0)
-        by_id, by_url, found = self.statements.id_is_given, self.statements.url_is_given, Read([], 0)
+        by_id, by_url, found = self.mapping.id_is_given, self.mapping.url_is_given, Read([], 0)
         if by_id is not None:
             ids = [(id_,) for id_ in application_ids]
-            found = await self._where(by_id, {APPLICATION_ID}, ids, self.statements.id_type)
+            found = await self._where(by_id, {APPLICATION_ID}, ids, self.mapping.id_type)
         missing = set(application_ids) - {row.application_id for row in found.rows}
         if by_url is not None and missing:
             spellings = {(spelling,) for id_ in missing for spelling in spellings_in_url(id_)}
@@ -224,7 +222,7 @@ class Reader:
         self, condition: Composable, places: Collection[str], values: Sequence[Key], type_: Composable
     ) -> Read:
         """The rows for which a condition on some places holds, also if a statement fails on a row; confirming."""
-        query = self.statements.where(condition)
+        query = self.mapping.where(condition)
         found = await unless_a_row_fails(self._confirmed(query, [None, *_columns_of(values)]))
         if found is not None:
             return found
@@ -246,7 +244,7 @@ class Reader:
 
     async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
         """The next `size` rows in key order, or fewer large ones, without NULL keys."""
-        return await self.walk(self.statements.by_keys, after or (), size, shape)
+        return await self.walk(self.mapping.by_keys, after or (), size, shape)
 
     async def walk(self, walk: Walk, place: Key, size: int, shape: str | None = None) -> Page:
         """The next `size` rows of a walk, or fewer large ones, from its marks on or behind its marks and a key."""
@@ -269,7 +267,7 @@ class Reader:
 
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
         """The same rows' digests; None if an expression fails, so that they must be read."""
-        query = self.statements.first_digests if after is None else self.statements.following_digests
+        query = self.mapping.first_digests if after is None else self.mapping.following_digests
         found = await unless_a_row_fails(self.fetch(query, [shape, *(after or ()), size]))
         if found is None:
             return None
@@ -321,7 +319,7 @@ class UnreadableRows:
 
     def __init__(self, reader: Reader) -> None:
         self.met: dict[Key, frozenset[str]] = {}
-        self._reader, self._mapping, self._statements = reader, reader.mapping, reader.statements
+        self._reader, self._mapping = reader, reader.mapping
 
     async def examine(self, key: Key, error: RowError) -> tuple[list[Row], int]:
         """What can be read of a row whose reading failed, if there is one, and the database's clock.
@@ -354,20 +352,20 @@ class UnreadableRows:
         parameters = _columns_of(values)
         if without:
             # Only CASE orders the evaluation.
-            condition = composed("CASE WHEN {} THEN false ELSE {} END", self._statements.key_is_given, condition)
+            condition = composed("CASE WHEN {} THEN false ELSE {} END", self._mapping.key_is_given, condition)
             parameters = [*_columns_of(without), *parameters]
-        found = await self._reader.fetch(self._statements.keys_where(condition), parameters)
+        found = await self._reader.fetch(self._mapping.keys_where(condition), parameters)
         return list(map(self._mapping.key, found))
 
     async def _piece(self, key: Key, piece: Composable) -> Rows:
         """A piece of a row; empty without such a row."""
-        query = composed("{} WHERE {} LIMIT 1", self._statements.select(piece), self._statements.key_is_given)
+        query = composed("{} WHERE {} LIMIT 1", self._mapping.select(piece), self._mapping.key_is_given)
         return await self._reader.fetch(with_position(query, 1), _columns_of([key]))
 
     async def _insist_on_readable(self, row: Row, error: RowError) -> None:
         """Find a row that can be read at either end of the table; raise if there is none."""
-        reading = self._statements.by_key
-        for query in (self._statements.by_keys.first.keys, self._statements.last_keys):
+        reading = self._mapping.by_key
+        for query in (self._mapping.by_keys.first.keys, self._mapping.last_keys):
             for key in map(self._mapping.key, await self._reader.fetch(query, [_AT_EACH_END])):
                 asking = self._reader.fetch(reading, [None, *_columns_of([key])])
                 if await unless_a_row_fails(asking):
@@ -415,9 +413,9 @@ async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[Composabl
     return found
 
 
-async def prepared(pool: Pool, watch: Watch) -> Mapping:
-    """See `Mapping.prepare`."""
-    return await pool.ask(f"preparing to read {watch.table}", partial(Mapping.prepare, watch=watch))
+async def prepared(pool: Pool, watch: Watch) -> Statements:
+    """See `Statements.prepare`."""
+    return await pool.ask(f"preparing to read {watch.table}", partial(Statements.prepare, watch=watch))
 
 
 def _columns_of(keys: Sequence[Key]) -> list[list[str]]:
