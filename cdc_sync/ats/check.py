@@ -151,8 +151,7 @@ async def check_watch(connection: Connection, name: str, watch: Watch, report: T
     if one.may_read:
         await one.holds("row-security", _policies)
         await one.holds("key-index", _key_index)
-        await one.holds("application-id-index", _id_index)
-        await one.holds("application-id-index", _url_index)
+        await _application_id_indexes(one)
         await one.holds("watermark-index", _watermark_index)
     if watch.capture.needs.log:
         await one.holds("triggers", _triggers)
@@ -310,16 +309,14 @@ async def _key_index(one: Checked) -> Finding:
     return _finding(one, "key-index", _making_index(columns, one.facts), served=plan_is_in_order(plan))
 
 
-async def _id_index(one: Checked) -> Finding | None:
-    """Whether an index finds an application's rows by its id."""
-    mapped, is_given = one.watch.columns.application_id, one.mapping.is_given_id
-    return None if mapped is None else await _application_id_index(one, "its id", mapped, is_given, lambda id_: id_)
-
-
-async def _url_index(one: Checked) -> Finding | None:
-    """Whether an index finds an application's rows by its status URL."""
-    mapped, by = one.watch.columns.status_url, "the id in its status URL"
-    return None if mapped is None else await _application_id_index(one, by, mapped, is_given_url, id_in_url)
+async def _application_id_indexes(one: Checked) -> None:
+    """Report whether an index finds an application's rows, by its id and by its status URL."""
+    columns = one.watch.columns
+    by_id = partial(_application_id_index, by="its id", is_given=one.mapping.is_given_id, indexed=lambda id_: id_)
+    by_url = partial(_application_id_index, by="the id in its status URL", is_given=is_given_url, indexed=id_in_url)
+    for mapped, question in ((columns.application_id, by_id), (columns.status_url, by_url)):
+        if mapped is not None:
+            await one.holds("application-id-index", partial(question, mapped=mapped))
 
 
 async def _application_id_index(one: Checked, by: str, mapped: Column, is_given: OfValue, indexed: OfValue) -> Finding:

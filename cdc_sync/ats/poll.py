@@ -5,7 +5,6 @@ does not move it. While a transaction holds the fence, each poll reads all chang
 """
 
 import asyncio
-import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
@@ -42,13 +41,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _LOOK = with_position(SQL(expressions.sections("reading.sql")["look"]), 3)
 
-_INSTANTS = {
-    "timestamp with time zone": "timestamptz",
-    "timestamp without time zone": "timestamp",
-    "date": "date",
-}
-"""A watermark's types as the catalog writes them, each as a cast."""
-
 
 def pause(every: float, took: float) -> float:
     """Seconds until the next poll, after one that `took` so many, by the configured interval `every`."""
@@ -75,7 +67,7 @@ class WatermarkReader:
         Before clocks are set back, it stays behind the first local time that will repeat.
         """
         instant = (_EPOCH + timedelta(microseconds=fence) - self._lookback).replace(microsecond=0)
-        if self._type == "timestamptz":
+        if self._type.endswith("with time zone"):
             return instant.isoformat()
         now, later = (each.astimezone(self._zone).replace(tzinfo=None) for each in (instant, instant + _JUMP))
         local = min(now, later - _JUMP)
@@ -87,15 +79,14 @@ class WatermarkReader:
 
 
 def watermark_type(mapping: TableMapping, watermark: str) -> str:
-    """The watermark's type as a cast; raises `SourceError` if that is no instant."""
+    """The watermark's type, as SQL writes it; raises `SourceError` if that is no instant."""
     columns, where = mapping.facts.columns, f"{mapping.facts.schema}.{mapping.facts.name}"
     found = columns.get(watermark)
     if found is None:
         raise source_error("watermark-missing", column=watermark, table=where, columns=", ".join(columns))
-    type_ = _INSTANTS.get(re.sub(r"\(\d\)", "", found.type))
-    if type_ is None:
+    if found.kind != "instant":
         raise source_error("watermark-type", column=watermark, table=where, type=found.type)
-    return type_
+    return found.type
 
 
 class PollCapture(Capture):

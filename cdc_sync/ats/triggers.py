@@ -333,13 +333,10 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
 
 
 def _problems_of(watch: Watch, objects: Sequence[Verified], unseen: Collection[Sequence[str]]) -> tuple[str, ...]:
-    problems = list[str]()
-    if places := undeclared(watch):  # what would be installed is unknown
-        problems.append(reason("depends-on-missing", places=", ".join(places)))
-        # Of related tables, too: in earlier versions each had a function of its own.
-        own = [each for each in objects if each.table == str(watch.table) and each.state != "different"]
-        objects = [*own, *(each for each in objects if each.function is None)]
-    return tuple(dict.fromkeys((*problems, *_problems(objects), *_blind_spots(watch, unseen))))
+    places = undeclared(watch)
+    # Without depends_on it is unknown what would be installed.
+    problems = [reason("depends-on-missing", places=", ".join(places))] if places else _problems(objects)
+    return tuple(dict.fromkeys((*problems, *_blind_spots(watch, unseen))))
 
 
 async def left_over(connection: Connection, watches: Mapping[str, Watch]) -> list[str]:
