@@ -7,10 +7,8 @@ LIMIT 0 are enough. All are read-only but those of `depends_on`, which are rolle
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from typing import Any
 
-import psycopg
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from cdc_sync import own_path
@@ -179,10 +177,7 @@ async def _depends_on(one: Checked) -> None:
     try:
         columns = {place: await used(one.connection, one.facts, each) for place, each in expected.items()}
     except SourceError as error:
-        # In the server's own words: they quote the expression, and no row.
-        cause = error.__cause__
-        own = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
-        one.report(one.found("depends-on/unknown", reason=own or error.message))
+        one.report(one.found("depends-on/unknown", reason=error.message))
     else:
         if expected:
             one.report(_declared(one, expected, columns))
@@ -279,8 +274,7 @@ async def _triggers(one: Checked) -> Finding:
     never = untriggered(one.facts.kind, one.version)
     if never is not None:
         return one.found("triggers/never-fire", never.remedy, table=one.facts.qualified, reason=never.reason)
-    compared = [expressions.columns_of(each) or () for each in expressions.compared_by_place(one.watch).values()]
-    if unseen := [name for name in dict.fromkeys((*one.watch.key, *chain(*compared))) if name in one.facts.virtual]:
+    if unseen := [name for name in expressions.compared(one.watch) or () if name in one.facts.virtual]:
         return one.found("triggers/unseen", table=one.facts.qualified, columns=listed(unseen))
     installed = await installation(one.connection, one.name, one.watch)
     if not installed.problems:
