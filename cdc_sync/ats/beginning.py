@@ -85,7 +85,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
         mapping = await sessions.unless_lost(prepared(sessions.pool, parts.watch))
         # A dry run works beside the daemon that has the turn.
         if not parts.dry_run:
-            await stack.enter_async_context(parts.database.turn(parts.name, sessions))
+            await parts.database.take_turn(parts.name, sessions)
         intake = Intake(parts, sessions, mapping)
         stack.callback(sessions.lookout.leave, intake.watched)
         parts.others.join(parts.name, intake.reader, intake.suspected)

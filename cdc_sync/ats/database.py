@@ -109,7 +109,7 @@ class Database:
         sweeping: the turns to sweep.
 
     Raises:
-        SourceError: by `sessions` and `turn`: the database cannot be reached, or may not be read.
+        SourceError: by `sessions` and `take_turn`: the database cannot be reached, or may not be read.
         StoreError: by both: the store cannot be used.
     """
 
@@ -158,9 +158,8 @@ class Database:
                     self._sessions = None
                 await asyncio.shield(self._close(sessions.stack.aclose()))
 
-    @asynccontextmanager
-    async def turn(self, watch: str, sessions: Sessions) -> AsyncIterator[None]:
-        """Be the only one that captures a watch, over all stores; else raise `StandbyError`.
+    async def take_turn(self, watch: str, sessions: Sessions) -> None:
+        """Be the only one that captures a watch, over all stores, until the session ends; else raise `StandbyError`.
 
         The session of the store's former leader, or an earlier one of this daemon, is ended if it still has the lock.
         """
@@ -171,12 +170,7 @@ class Database:
             process = Process(former["pid"], former["started"])
             if process not in self._earlier:  # from now on the store has ours
                 self._earlier.append(process)
-        try:
-            await session.lock(watch, *(each for each in self._earlier if each != session.process))
-            yield
-        finally:
-            if not sessions.held.done():
-                await session.unlock(watch)
+        await session.lock(watch, *(each for each in self._earlier if each != session.process))
 
     async def _join(self) -> Sessions:
         before = self.failure

@@ -42,9 +42,6 @@ SELECT current_setting('cdc_sync.session', true), pg_notification_queue_usage()
 -- name: lock
 SELECT pg_try_advisory_lock(%s) WHERE current_setting('cdc_sync.session', true) = %s
 
--- name: unlock
-SELECT pg_advisory_unlock(%s) WHERE current_setting('cdc_sync.session', true) = %s
-
 -- name: holders
 -- A lock by one number of 64 bits is shown as its halves. Of another role's session one sees the process, the role and
 -- the name alone, unless one may read all statistics.
