@@ -64,8 +64,9 @@ class BaselinePosition(NamedTuple):
         """The inverse of `to_text`; None if no baseline was begun."""
         if text is None:
             return None
-        found = cls(**json.loads(text))
-        return found._replace(after=found.after and tuple(found.after))
+        fields = json.loads(text)  # earlier versions may have had more
+        after = fields["after"]
+        return cls(fields["done"], after and tuple(after), fields["known"], fields["queued"])
 
 
 OVER_EARLIER_WORK = "baseline over earlier work"

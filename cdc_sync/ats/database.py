@@ -166,7 +166,7 @@ class Database:
         session = sessions.locked
         before = await self.store.databases.begin_capture(watch, json.dumps(session.process._asdict()))
         if before:
-            former = json.loads(before)
+            former = json.loads(before)  # of 0.2.0 with more
             process = Process(former["pid"], former["started"])
             if process not in self._earlier:  # from now on the store has ours
                 self._earlier.append(process)
