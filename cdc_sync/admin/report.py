@@ -132,7 +132,7 @@ def _baseline(text: str | None) -> Json:
     position = BaselinePosition.from_text(text)
     if position is None:
         return {"state": "not begun", "rows": 0}
-    return {"state": "done" if position.done else "running", "rows": position.rows}
+    return {"state": "done" if position.done else "running", "rows": position.known}
 
 
 async def _endpoints(store: Store, now: int) -> list[Json]:

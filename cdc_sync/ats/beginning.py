@@ -10,9 +10,9 @@ pass. The rules that were used last are a position. The new ones are saved last,
 """
 
 import json
-import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from time import monotonic
 from typing import NamedTuple
 
 from cdc_sync.core import events
@@ -22,16 +22,13 @@ from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, Observation, Reportable, Row, StatusRules, WatchRules, interpret, map_status
 from cdc_sync.store.capture import FROM_DATABASE
 
-from .capture import Capture
-from .connection import POSITION as REPLICA
+from .connection import REPLICA
 from .deletions import Deletions
-from .intake import Intake
+from .intake import Capture, Intake
 from .notify import NotifyCapture
-from .parts import WatchParts
+from .parts import FORGOTTEN, TABLE, WatchParts
 from .poll import PollCapture
 from .reading import Read, prepared
-from .tenant_table import FORGOTTEN
-from .tenant_table import POSITION as TABLE
 
 KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCapture}
 """The kinds of capture, by `capture.mode`."""
@@ -49,26 +46,25 @@ class BaselinePosition(NamedTuple):
 
     Attributes:
         after: the last key adopted.
-        rows: read so far; the store's text calls them `known`.
+        known: rows read so far.
         queued: calls so far; after a failure, those of a page may be missing.
     """
 
     done: bool = False
     after: Key | None = None
-    rows: int = 0
+    known: int = 0
     queued: int = 0
 
     def to_text(self) -> str:
         """As the store keeps it."""
-        fields = {"done": self.done, "after": self.after, "known": self.rows, "queued": self.queued}
-        return json.dumps(fields, ensure_ascii=False)
+        return json.dumps(self._asdict(), ensure_ascii=False)
 
     @classmethod
     def from_text(cls, text: str | None) -> "BaselinePosition | None":
         """The inverse of `to_text`; None if no baseline was begun."""
         if text is None:
             return None
-        fields = json.loads(text)
+        fields = json.loads(text)  # earlier versions may have had more
         after = fields["after"]
         return cls(fields["done"], after and tuple(after), fields["known"], fields["queued"])
 
@@ -90,7 +86,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Intake]:
         mapping = await sessions.unless_lost(prepared(sessions.pool, parts.watch))
         # A dry run works beside the daemon that has the turn.
         if not parts.dry_run:
-            await stack.enter_async_context(parts.database.turn(parts.name, sessions))
+            await parts.database.take_turn(parts.name, sessions)
         intake = Intake(parts, sessions, mapping)
         stack.callback(sessions.lookout.leave, intake.watched)
         parts.others.join(parts.name, intake.reader, intake.suspected)
@@ -176,23 +172,23 @@ async def adopt(capture: Capture) -> BaselinePosition:
         position = BaselinePosition()
     if position.done:
         return position
-    started = time.monotonic()
+    started = monotonic()
     # After a restart, rows behind the position may be in the store.
     rows_are_new = position.after is None and not await parts.store.report.known_of(parts.name)
     while True:
         position = await _adopt_page(intake, position, rows_are_new=rows_are_new)
-        intake.observe(events.BaselineProgress(parts.name, position.rows, intake.reader.mapping.facts.estimate))
+        intake.observe(events.BaselineProgress(parts.name, position.known, intake.reader.mapping.facts.estimate))
         if position.done:
             break
     known = await parts.store.report.known_of(parts.name)
-    intake.observe(events.BaselineDone(parts.name, known, position.queued, time.monotonic() - started))
+    intake.observe(events.BaselineDone(parts.name, known, position.queued, monotonic() - started))
     return position
 
 
 async def _adopt_page(intake: Intake, position: BaselinePosition, *, rows_are_new: bool) -> BaselinePosition:
     page = await intake.reader.page(position.after, intake.parts.steps.adopted, intake.shape_of_digests)
-    rows = position.rows + len(page.rows)
-    reached = position._replace(done=page.last is None, after=page.last, rows=rows)
+    known = position.known + len(page.rows)
+    reached = position._replace(done=page.last is None, after=page.last, known=known)
     async with intake.lock:
         intake.observe(events.ChangesRead(intake.name, "baseline", len(page.rows)))
         batch = intake.batch("baseline")._replace(

@@ -10,15 +10,16 @@ waits. The position is stored with the changes it protects.
 import asyncio
 import json
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partialmethod
+from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor, sql
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg.sql import SQL, Composable, Composed
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from cdc_sync.config.dsn import ANSWERS_WITHIN, EXPECTED, POOL_SIZE, completed, is_readable, session_settings
@@ -29,7 +30,7 @@ from .expressions import composed, sections
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
 Rows = list[tuple[Any, ...]]
-Query = str | bytes | sql.SQL | sql.Composed
+Query = str | bytes | SQL | Composed
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 _TRIES = 4
@@ -51,10 +52,10 @@ _SQL = sections("sessions.sql")
 
 OWN_PATH, PINNED_PATH = _SQL["own_path"], _SQL["pinned_path"]
 
-POSITION = "replica"
+REPLICA = "replica"
 """The position's name in the store."""
 
-NOW, IDENTITY = (sql.SQL(sections("reading.sql")[name]) for name in ("position", "identity"))
+NOW, IDENTITY = (SQL(sections("reading.sql")[name]) for name in ("position", "identity"))
 
 NOW_AND_IDENTITY = composed("SELECT {}, {}", NOW, IDENTITY)
 
@@ -239,7 +240,7 @@ class Pool(AsyncConnectionPool[Connection]):
         In between it has neither connection nor turn, so nobody queues behind it.
         """
         turn = self.turns if takes_turn else nullcontext()
-        pause, until = _AGAIN_AFTER, time.monotonic() + ANSWERS_WITHIN
+        pause, until = _AGAIN_AFTER, monotonic() + ANSWERS_WITHIN
         while True:
             try:
                 async with turn, asking(doing), self.connection() as connection:
@@ -249,7 +250,7 @@ class Pool(AsyncConnectionPool[Connection]):
                     raise self.refused from error
                 if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
                     raise
-                if time.monotonic() > until:
+                if monotonic() > until:
                     raise source_error("unanswered/lock", within=ANSWERS_WITHIN, message=error.message) from error
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -262,14 +263,14 @@ class Pool(AsyncConnectionPool[Connection]):
         self, doing: str, query: Callable[[Connection], Awaitable[Rows]], *, takes_turn: bool = False
     ) -> Rows:
         """The rows of a statement `with_position`, without it; a server that stays behind is a `SourceError`."""
-        until = time.monotonic() + self.guard.behind_for
+        until = monotonic() + self.guard.behind_for
         while True:
             rows = await self.ask(doing, query, takes_turn=takes_turn)
             with_it = next(number for number, row in enumerate(rows) if row[-1] is not None)
             try:
                 self.guard.advance(str(rows.pop(with_it)[-1]))
             except SourceError:
-                if time.monotonic() > until:
+                if monotonic() > until:
                     raise
                 await asyncio.sleep(_AGAIN_AFTER)
             else:
@@ -353,8 +354,8 @@ async def rows_on_own_path(
     return await (await on_own_path(connection, query, parameters, prepare=prepare)).fetchall()
 
 
-def with_position(query: sql.Composable, width: int) -> str:
+def with_position(query: Composable, width: int) -> str:
     """A query of so many columns, with its snapshot's position in one more."""
     # In a row of its own, which comes also without others.
-    own = sql.SQL("SELECT {}{} UNION ALL SELECT r.*, NULL FROM ({}) AS r")
-    return own.format(sql.SQL("NULL, " * width), NOW, query).as_string()
+    own = SQL("SELECT {}{} UNION ALL SELECT r.*, NULL FROM ({}) AS r")
+    return own.format(SQL("NULL, " * width), NOW, query).as_string()

@@ -19,7 +19,7 @@ from cdc_sync.store import Store
 from cdc_sync.store.capture import FROM_DATABASE
 from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
 
-from .connection import POSITION, Pool, ReplicaGuard, pooled
+from .connection import REPLICA, Pool, ReplicaGuard, pooled
 from .errors import SourceError
 from .facts import hosts_of, server_facts
 from .lookout import Lookout
@@ -109,7 +109,7 @@ class Database:
         sweeping: the turns to sweep.
 
     Raises:
-        SourceError: by `sessions` and `turn`: the database cannot be reached, or may not be read.
+        SourceError: by `sessions` and `take_turn`: the database cannot be reached, or may not be read.
         StoreError: by both: the store cannot be used.
     """
 
@@ -143,7 +143,7 @@ class Database:
         try:
             positions = await self.recognise(watch, sessions.lookout.server.identity, sessions.hosts)
             guard = sessions.pool.guard
-            guard.load(positions.get(POSITION))
+            guard.load(positions.get(REPLICA))
             await sessions.pool.ask("asking which server this is", guard.meet)
             yield sessions
         except SourceError as error:
@@ -158,25 +158,19 @@ class Database:
                     self._sessions = None
                 await asyncio.shield(self._close(sessions.stack.aclose()))
 
-    @asynccontextmanager
-    async def turn(self, watch: str, sessions: Sessions) -> AsyncIterator[None]:
-        """Be the only one that captures a watch, over all stores; else raise `StandbyError`.
+    async def take_turn(self, watch: str, sessions: Sessions) -> None:
+        """Be the only one that captures a watch, over all stores, until the session ends; else raise `StandbyError`.
 
         The session of the store's former leader, or an earlier one of this daemon, is ended if it still has the lock.
         """
         session = sessions.locked
         before = await self.store.databases.begin_capture(watch, json.dumps(session.process._asdict()))
         if before:
-            former = json.loads(before)
+            former = json.loads(before)  # of 0.2.0 with more
             process = Process(former["pid"], former["started"])
             if process not in self._earlier:  # from now on the store has ours
                 self._earlier.append(process)
-        try:
-            await session.lock(watch, *(each for each in self._earlier if each != session.process))
-            yield
-        finally:
-            if not sessions.held.done():
-                await session.unlock(watch)
+        await session.lock(watch, *(each for each in self._earlier if each != session.process))
 
     async def _join(self) -> Sessions:
         before = self.failure

@@ -10,60 +10,60 @@ from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
-from psycopg import sql
+from psycopg.sql import NULL, SQL, Composable, Composed, Identifier, Literal
 
 from cdc_sync import packaged
 from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
 from cdc_sync.core.identifiers import QualifiedName, requoted, unwritten, written
 from cdc_sync.own_path import packaged_sql
 
-Part: TypeAlias = sql.Composable | Iterable[sql.Composable] | str | int
+Part: TypeAlias = Composable | Iterable[Composable] | str | int
 
 
-def fragment(text: str) -> sql.SQL:
+def fragment(text: str) -> SQL:
     """SQL for a statement with parameters: `%` stands for itself."""
-    return sql.SQL(text.replace("%", "%%"))
+    return SQL(text.replace("%", "%%"))
 
 
-def composed(text: str, *parts: Part, **named: Part) -> sql.Composed:
+def composed(text: str, *parts: Part, **named: Part) -> Composed:
     """SQL with its parts: a list with commas, a text or a number as a literal."""
-    return sql.SQL(text).format(*map(_whole, parts), **{name: _whole(part) for name, part in named.items()})
+    return SQL(text).format(*map(_whole, parts), **{name: _whole(part) for name, part in named.items()})
 
 
 def render(text: str, *parts: Part, **named: Part) -> str:
     """As `composed`, for a script, whose dollar quotes no part can end."""
     whole, whole_named = [*map(_whole, parts)], {name: _whole(part) for name, part in named.items()}
     text = requoted(text, [part.as_string() for part in (*whole, *whole_named.values())])
-    return sql.SQL(text).format(*whole, **whole_named).as_string()
+    return SQL(text).format(*whole, **whole_named).as_string()
 
 
-def _whole(part: Part) -> sql.Composable:
+def _whole(part: Part) -> Composable:
     if isinstance(part, str | int):
-        return sql.Literal(part)
-    return part if isinstance(part, sql.Composable) else sql.SQL(", ").join(part)
+        return Literal(part)
+    return part if isinstance(part, Composable) else SQL(", ").join(part)
 
 
-def among(values: Iterable[str]) -> sql.Composed:
+def among(values: Iterable[str]) -> Composed:
     """A condition, behind what it is about: one of these values."""
-    return composed("IN ({})", [*map(sql.Literal, values)] or [sql.NULL])
+    return composed("IN ({})", [*map(Literal, values)] or [NULL])
 
 
-def table(qualified: QualifiedName) -> sql.Composable:
+def table(qualified: QualifiedName) -> Composable:
     """A table's name, quoted, for a script, where `%` needs no doubling."""
-    return sql.Identifier(*([] if qualified.schema is None else [qualified.schema]), qualified.name)
+    return Identifier(*([] if qualified.schema is None else [qualified.schema]), qualified.name)
 
 
-def name(*parts: str) -> sql.Identifier:
+def name(*parts: str) -> Identifier:
     """A name, quoted, for a statement with parameters."""
-    return sql.Identifier(*(part.replace("%", "%%") for part in parts))
+    return Identifier(*(part.replace("%", "%%") for part in parts))
 
 
-def literal(text: str) -> sql.Literal:
+def literal(text: str) -> Literal:
     """A text, quoted, for a statement with parameters."""
-    return sql.Literal(text.replace("%", "%%"))
+    return Literal(text.replace("%", "%%"))
 
 
-def column(column_name: str) -> sql.Composed:
+def column(column_name: str) -> Composed:
     """A column of the watch's table, which statements call `t`."""
     return composed("t.{}", name(column_name))
 
@@ -93,7 +93,7 @@ POSTGRESQLS_OWN = "pg_catalog"
 """The schema of PostgreSQL's own operators."""
 
 
-def operator(symbol: str, schema: str | None = POSTGRESQLS_OWN) -> sql.SQL:
+def operator(symbol: str, schema: str | None = POSTGRESQLS_OWN) -> SQL:
     """An operator with its schema: without (None), it could be one that somebody put into the search_path."""
     return fragment(symbol if schema is None else f"OPERATOR({written(schema)}.{symbol})")
 
@@ -107,7 +107,7 @@ def common_schema(schemas: Iterable[str]) -> str | None:
 _SAME_IN_EVERY_SESSION = re.compile(r"smallint|integer|bigint|uuid|text|character varying(\(\d+\))?")
 
 
-def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
+def key_text(value: Composable, type_: str = "") -> Composed:
     """A key column's value as text, the same in every session as far as possible.
 
     `::text` takes much less time, but follows DateStyle and its like.
@@ -117,7 +117,7 @@ def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
     return composed("(pg_catalog.to_json({}) OPERATOR(pg_catalog.#>>) '{{}}')", value)
 
 
-def expression(one: Column) -> sql.Composed:
+def expression(one: Column) -> Composed:
     """A mapped column or expression, over `t`."""
     if isinstance(one, PlainColumn):
         return column(one.name)
@@ -162,7 +162,7 @@ def side_table(watch: Watch, one: Column | None) -> SideTable | None:
 
 def _spelled(one: str) -> str:
     """A pattern of a name: as `sql id-table` writes it, or in double quotes, as `{schema}` is put in."""
-    return f"(?:{re.escape(written(one))}|{re.escape(sql.Identifier(one).as_string())})"
+    return f"(?:{re.escape(written(one))}|{re.escape(Identifier(one).as_string())})"
 
 
 _METADATA = ("columns.event_date", "columns.source", "columns.created", "extra.")

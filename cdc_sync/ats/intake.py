@@ -2,33 +2,36 @@
 
 The store's transaction decides what a row means (`core.batch`). If one row cannot decide, all rows of its application
 are read and applied in a second transaction.
+
+A kind of capture is one module, with its jobs and its positions in the store. Its configuration names what it needs of
+the database (`config.Capture.needs`). `ats.beginning` lists the kinds.
 """
 
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import ClassVar
 
 from cdc_sync import __version__
+from cdc_sync.config import Capture as Configured
 from cdc_sync.core import events
 from cdc_sync.core.batch import Applied, Batch, Resolved
 from cdc_sync.core.diff import Decision, Enqueue
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.rows import Key, Observation, Origin, Reportable, WatchRules, by_application, interpret
 from cdc_sync.core.zone import Dated
+from cdc_sync.event_loop import Work
 
-from . import row_security
-from .connection import POSITION as REPLICA
+from .connection import REPLICA
 from .database import Sessions
 from .lookout import Watched
-from .mapping import Mapping as TableMapping
-from .parts import WatchParts
-from .reading import Read, Reader
-from .row_security import Hiding
+from .mapping import Statements
+from .parts import TABLE, TenantTable, WatchParts
+from .reading import Hiding, Read, Reader, reason_of, warning_of
 from .rows_elsewhere import resolved
-from .tenant_table import POSITION as TABLE
-from .tenant_table import TenantTable
 from .triggers import relations_of
 
 _REMEMBERED_SKIPS = 100_000
@@ -65,7 +68,7 @@ class Intake:
         StoreError: by every method: the outcome cannot be saved.
     """
 
-    def __init__(self, parts: WatchParts, sessions: Sessions, mapping: TableMapping) -> None:
+    def __init__(self, parts: WatchParts, sessions: Sessions, mapping: Statements) -> None:
         self.parts, self.sessions = parts, sessions
         self.rules, self.store, self.observe, self.clock = parts.rules, parts.store, parts.observe, parts.clock
         self.reader = Reader(sessions.pool, mapping)
@@ -76,7 +79,7 @@ class Intake:
         self.lock = asyncio.Lock()
         self.requests = 0
         # Another version may interpret rows differently.
-        self.shape_of_digests = f"{__version__} {shape(self.reader.statements.by_keys.following.rows, parts.rules)}"
+        self.shape_of_digests = f"{__version__} {shape(self.reader.mapping.by_keys.following.rows, parts.rules)}"
         self.captured_meanwhile: set[Key | str] | None = None
         self.suspected = asyncio.Event()
         self.skipped: dict[Key, str] = {}
@@ -92,8 +95,6 @@ class Intake:
         positions = await self.store.capture.positions(self.name)
         skips = await self.store.report.skipped(self.name, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
-        # Another daemon may have saved news before this one took the watch.
-        self.reader.pool.guard.load(positions.get(REPLICA))
         await self.place(await self.table.recognise(positions.get(TABLE)))
         self.see_hiding(await self.reader.hidden_by(), always=True)
 
@@ -109,13 +110,13 @@ class Intake:
         if always or hidden_by != self.hidden_by:
             self.hidden_by, self.watched.rechecks = hidden_by, bool(hidden_by)
             if hidden_by:
-                self.observe(events.RowsHidden(self.name, row_security.warning(hidden_by)))
+                self.observe(events.RowsHidden(self.name, warning_of(hidden_by)))
             else:
                 self.observe(events.RowsVisible(self.name))
 
     def doubt(self, hidden_by: frozenset[Hiding]) -> str | None:
         """Why deletions are held; `hidden_by` may hide rows."""
-        return row_security.described(hidden_by) if hidden_by else self.table.doubt
+        return reason_of(hidden_by) if hidden_by else self.table.doubt
 
     async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[Applied]:
         """Read the rows of these keys and apply them, in parts; a key without a row is gone.
@@ -250,3 +251,88 @@ def shape(statement: str, rules: WatchRules) -> str:
     # Further accounts change no row that could be reported. Sets have no order of their own.
     text = json.dumps(asdict(rules) | {"extra": extra, "accounts": None}, sort_keys=True, default=sorted)
     return hashlib.sha256(f"{statement}\0{text}".encode()).hexdigest()
+
+
+Jobs = dict[str, Callable[[], Work]]
+"""Endless work, by name: functions, so that none is left unstarted when another cannot get ready."""
+
+
+class Capture(ABC):
+    """Captures one watch's changes between sweeps.
+
+    Attributes:
+        sees_deletions: if not, a deletion that a sweep finds is no repair.
+
+    Raises:
+        SourceError: by every method: the database cannot be queried; nothing is lost.
+        StoreError: by every method: the outcome cannot be saved; changes are read again.
+    """
+
+    sees_deletions: ClassVar[bool] = True
+
+    def __init__(self, intake: Intake) -> None:
+        self.intake, self.parts, self.pool = intake, intake.parts, intake.sessions.pool
+        self.name, self.observe = intake.name, intake.observe
+        self.watched, self.lookout = intake.watched, intake.sessions.lookout
+        # Another watch may refresh the shared facts meanwhile.
+        self.server = self.lookout.server
+
+    @classmethod
+    @abstractmethod
+    async def open(cls, intake: Intake) -> "Capture":
+        """Make a watch's capture."""
+
+    @staticmethod
+    @abstractmethod
+    def longest_silence(configured: Configured) -> float:
+        """Seconds that may normally pass without a complete look at the database."""
+
+    async def begin(self) -> None:  # noqa: B027 - most kinds are ready
+        """Get ready after the baseline."""
+
+    @abstractmethod
+    async def catch_up(self) -> None:
+        """Apply every change committed before this call; a dry run reads the change log no further than one batch."""
+
+    async def jobs(self) -> Jobs:
+        """The endless jobs."""
+        return {"tables": self._watch_tables}
+
+    async def look_closer(self) -> None:
+        """Look at what the lookout reported, and request a sweep for what no row and no log entry may show.
+
+        That is a TRUNCATE, another partition, triggers that were off meanwhile, a log that was replaced. After policies
+        have gone, the sweep meets the rows that they hid, and cancels their suspected and held deletions.
+        """
+        state, server = self.watched.state, self.lookout.server
+        is_new = state != self.intake.seen
+        shows_more = (is_new or self.watched.rechecks) and await self.intake.look_for_policies()
+        if is_new or shows_more:
+            self.intake.request_sweep()
+        self.intake.seen = state
+        if is_new or server != self.server:
+            await self.look_at_setup()
+
+    async def look_at_setup(self) -> None:  # noqa: B027 - most kinds depend on nothing
+        """Raise `ChangedError` if the database is set up otherwise than at the start."""
+
+    async def _watch_tables(self) -> None:
+        # A failure from the baseline is repeated by the next look if it lasts.
+        self.watched.error = None
+        while True:
+            await self.watched.changed.wait()
+            self.watched.changed.clear()
+            if self.watched.error is not None:
+                raise self.watched.error
+            await self.look_closer()
+
+    def report_problems(self) -> None:  # noqa: B027 - most kinds lack nothing
+        """Report what is missing, if anything."""
+
+    async def was_worked_before(self) -> bool:
+        """Whether the database shows that an earlier daemon captured the watch."""
+        return False
+
+
+class ChangedError(Exception):
+    """The triggers or the server's settings have changed: begin again."""

@@ -9,15 +9,15 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 from typing import NamedTuple
 
 import psycopg
-from psycopg import sql
+from psycopg.sql import SQL, Identifier
 from psycopg_pool import PoolTimeout
 
 from cdc_sync.core.identifiers import QualifiedName
@@ -42,7 +42,7 @@ _SHOWN_EVERY = 0.5
 _COUNTED_AT_ONCE = 100
 """Watches whose counts one look reads: it locks each, of the 64 locks per connection."""
 
-_LOOK = with_position(sql.SQL(_SQL["look"]), 2)
+_LOOK = with_position(SQL(_SQL["look"]), 2)
 
 ROUND = 30.0
 """Seconds between rounds."""
@@ -136,7 +136,7 @@ class Bell:
         SourceError: by each method, if the database cannot answer.
     """
 
-    def __init__(self, pool: Pool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, pool: Pool, clock: Callable[[], float] = monotonic) -> None:
         self.is_armed = self.is_busy = False
         self.hurry = asyncio.Event()
         self._pool = pool
@@ -203,11 +203,11 @@ class Lookout:
         self.bell = Bell(pool)
         self._pool = pool
         self._watched: dict[str, Watched] = {}
-        self._round_at = time.monotonic() + ROUND
+        self._round_at = monotonic() + ROUND
         self._took = 0.0
         # How often the log was looked at, and when its idle watches learned of it.
         self._looks = 0
-        self._shown_at = time.monotonic()
+        self._shown_at = monotonic()
         self._reading: SnapshotReading | None = None
         self._read_at = 0.0
         self._taking = asyncio.Lock()
@@ -219,8 +219,7 @@ class Lookout:
 
     def leave(self, watched: Watched) -> None:
         """Remove a watch."""
-        if self._watched.get(watched.name) is watched:
-            del self._watched[watched.name]
+        self._watched.pop(watched.name, None)
 
     def listen(self, watched: Watched, ears: Ears) -> None:
         """Let a watch learn of changes in the log."""
@@ -230,8 +229,8 @@ class Lookout:
     async def transactions(self, every: float, look: Callable[[], Awaitable[SnapshotReading]]) -> SnapshotReading:
         """The server's transactions, looked at for all watches, `every` so many seconds."""
         async with self._taking:
-            if self._reading is None or time.monotonic() - self._read_at >= every:
-                self._reading, self._read_at = await look(), time.monotonic()
+            if self._reading is None or monotonic() - self._read_at >= every:
+                self._reading, self._read_at = await look(), monotonic()
             return self._reading
 
     async def run(self) -> None:
@@ -239,8 +238,8 @@ class Lookout:
         try:
             while True:
                 await self._attempt(self.look, lambda one: one.ears is not None)
-                if time.monotonic() >= self._round_at:
-                    self._round_at = time.monotonic() + ROUND
+                if monotonic() >= self._round_at:
+                    self._round_at = monotonic() + ROUND
                     await self._attempt(self.go_round, lambda _: True)
                 await self._pause()
         finally:
@@ -256,7 +255,7 @@ class Lookout:
             return
         if self._arms():
             await self.bell.follow()
-        begun = time.monotonic()
+        begun = monotonic()
         # The counts of all watches are read in turns.
         pages = -(-len(listening) // _COUNTED_AT_ONCE)
         first = self._looks % pages * _COUNTED_AT_ONCE
@@ -264,7 +263,7 @@ class Lookout:
         counted = [one for one, _ in listening[first : first + _COUNTED_AT_ONCE]]
         names = [missed_of(one.name) for one in counted]
         ((with_changes, counts),) = await self._pool.read(_READING, partial(rows_of, query=_LOOK, parameters=(names,)))
-        self._took = time.monotonic() - begun
+        self._took = monotonic() - begun
         is_shown = begun - self._shown_at >= _SHOWN_EVERY
         if is_shown:
             self._shown_at = begun
@@ -298,7 +297,7 @@ class Lookout:
         """Take over a watch's count."""
         if missed is None:
             name = missed_of(watched.name)
-            counting = composed(_SQL["count"], sql.Identifier("cdc_sync", name))
+            counting = composed(_SQL["count"], Identifier("cdc_sync", name))
             try:
                 await self._pool.fetch(f"reading cdc_sync.{name}", counting)
             except SourceError as error:
@@ -310,7 +309,7 @@ class Lookout:
     async def _pause(self) -> None:
         """Wait until the next look or round."""
         self.bell.hurry.clear()
-        left = self._round_at - time.monotonic()
+        left = self._round_at - monotonic()
         for _, ears in self._listening():
             left = min(left, ears.every, RENEWED_EVERY)
         if self.bell.is_busy and self._arms():

@@ -15,22 +15,22 @@ FULL moves their other rows into another file, which is compared too.
 import asyncio
 import json
 import math
-import time
 from functools import partial
+from time import monotonic
 from typing import NamedTuple, Self
 
-from psycopg import errors, sql
+from psycopg import errors
+from psycopg.sql import SQL
 
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core import events
 from cdc_sync.core.reasons import coded, joined
 from cdc_sync.core.rows import Key
 
-from .capture import Capture, ChangedError, Jobs
 from .connection import Connection, Pool, rows_of, with_position
 from .errors import source_error
 from .expressions import composed, literal, sections
-from .intake import Intake
+from .intake import Capture, ChangedError, Intake, Jobs
 from .lookout import Ears
 from .triggers import Installation, installation, untriggered
 
@@ -92,7 +92,7 @@ class ChangeLog:
         if not changes.number or not self.consumes:
             return
         places, writers, file = changes.places
-        query = sql.SQL(_SQL["delete"]).format(places=places, writers=writers, watch=self._watch, file=file)
+        query = SQL(_SQL["delete"]).format(places=places, writers=writers, watch=self._watch, file=file)
         ((deleted,),) = await self._pool.ask(_DOING, partial(rows_of, query=query))
         if not deleted and self._kept == changes.places:
             raise source_error("log-kept")
@@ -217,10 +217,10 @@ class NotifyCapture(Capture):
         if not self.installed.has_log:
             return
         async with self._lock:
-            begun = time.monotonic()
+            begun = monotonic()
             while await self.step():
                 pass
-            self.observe(events.CaughtUp(self.name, time.monotonic() - begun))
+            self.observe(events.CaughtUp(self.name, monotonic() - begun))
 
     async def run(self) -> None:
         """Read the log for ever."""
@@ -258,9 +258,9 @@ class NotifyCapture(Capture):
             return True
         if changes.number and not self.lookout.bell.is_armed:
             self.rung.set()  # the next change, which may be there already, does not ring
-        is_due = time.monotonic() - self._gave_back_at >= self.parts.steps.give_back_every
+        is_due = monotonic() - self._gave_back_at >= self.parts.steps.give_back_every
         if is_due and changes.size >= self._max_backlog // 16:
-            self._gave_back_at = time.monotonic()
+            self._gave_back_at = monotonic()
             await self.log.give_back(nearly_full=changes.size >= self._max_backlog // 2)
         return False
 

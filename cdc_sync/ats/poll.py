@@ -5,14 +5,13 @@ does not move it. While a transaction holds the fence, each poll reads all chang
 """
 
 import asyncio
-import re
-import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from time import monotonic
 from typing import ClassVar, Self
 from zoneinfo import ZoneInfo
 
-from psycopg import sql
+from psycopg.sql import SQL
 
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core.events import CaughtUp, ChangesRead
@@ -20,10 +19,9 @@ from cdc_sync.core.rows import Key
 from cdc_sync.core.watermark import Fence, SnapshotReading, advanced
 
 from . import expressions
-from .capture import Capture, Jobs
 from .connection import rows_of, with_position
 from .errors import source_error
-from .intake import Intake
+from .intake import Capture, Intake, Jobs
 from .mapping import Mapping as TableMapping
 from .reading import Page, Reader
 
@@ -41,14 +39,7 @@ _JUMP = timedelta(hours=3)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_LOOK = with_position(sql.SQL(expressions.sections("reading.sql")["look"]), 3)
-
-_INSTANTS = {
-    "timestamp with time zone": "timestamptz",
-    "timestamp without time zone": "timestamp",
-    "date": "date",
-}
-"""A watermark's types as the catalog writes them, each as a cast."""
+_LOOK = with_position(SQL(expressions.sections("reading.sql")["look"]), 3)
 
 
 def pause(every: float, took: float) -> float:
@@ -63,7 +54,7 @@ class WatermarkReader:
         self._reader, self._lookback = reader, lookback
         self._type = watermark_type(reader.mapping, watermark)
         self._zone = ZoneInfo(reader.mapping.watch.timezone)
-        self._walk = reader.statements.walk(expressions.column(watermark), type_=self._type)
+        self._walk = reader.mapping.walk(expressions.column(watermark), type_=self._type)
 
     async def look(self) -> SnapshotReading:
         """Read the server's transactions; seldom, since on a primary it takes a transaction id."""
@@ -76,7 +67,7 @@ class WatermarkReader:
         Before clocks are set back, it stays behind the first local time that will repeat.
         """
         instant = (_EPOCH + timedelta(microseconds=fence) - self._lookback).replace(microsecond=0)
-        if self._type == "timestamptz":
+        if self._type.endswith("with time zone"):
             return instant.isoformat()
         now, later = (each.astimezone(self._zone).replace(tzinfo=None) for each in (instant, instant + _JUMP))
         local = min(now, later - _JUMP)
@@ -88,15 +79,14 @@ class WatermarkReader:
 
 
 def watermark_type(mapping: TableMapping, watermark: str) -> str:
-    """The watermark's type as a cast; raises `SourceError` if that is no instant."""
+    """The watermark's type, as SQL writes it; raises `SourceError` if that is no instant."""
     columns, where = mapping.facts.columns, f"{mapping.facts.schema}.{mapping.facts.name}"
     found = columns.get(watermark)
     if found is None:
         raise source_error("watermark-missing", column=watermark, table=where, columns=", ".join(columns))
-    type_ = _INSTANTS.get(re.sub(r"\(\d\)", "", found.type))
-    if type_ is None:
+    if found.kind != "instant":
         raise source_error("watermark-type", column=watermark, table=where, type=found.type)
-    return type_
+    return found.type
 
 
 class PollCapture(Capture):
@@ -142,7 +132,7 @@ class PollCapture(Capture):
     async def catch_up(self) -> None:
         """Poll once."""
         async with self._lock:
-            started = time.monotonic()
+            started = monotonic()
             # Before the rows: the pages show every transaction that had ended by then.
             reading = await self._look()
             place: Key | None = (self.watermark,)
@@ -151,10 +141,10 @@ class PollCapture(Capture):
             self._fence = advanced(self._fence, reading)
             if self._fence.instant is not None:
                 self.watermark = self.reader.watermark_at(self._fence.instant)
-                if time.monotonic() >= self._place_at:
-                    self._place_at = time.monotonic() + self.parts.steps.place_every
+                if monotonic() >= self._place_at:
+                    self._place_at = monotonic() + self.parts.steps.place_every
                     await self.intake.place({POSITION: self.watermark})
-            self._took = time.monotonic() - started
+            self._took = monotonic() - started
             self.observe(CaughtUp(self.name, self._took))
 
     async def _page(self, place: Key) -> Key | None:

@@ -4,22 +4,26 @@ A read that proves that a row is gone is `confirming`: it includes what may have
 
 A row on which an expression of the configuration fails is read alone, and blocks no others. If no row can be read, also
 none of the table's first and last ones, or if a thousand rows cannot be read, the configuration is wrong.
+
+**Row-level security** may have hidden rows: a hidden row looks like a deleted one. A confirming read asks, in its READ
+COMMITTED transaction and *after* the rows, which policies filtered them. Its locks keep policies as they were, and show
+the relations to ask about, but do not cover roles' attributes: the caller keeps an earlier "may hide" until a later
+question (decision 24).
 """
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import sql
 from psycopg.errors import CharacterNotInRepertoire
+from psycopg.sql import Composable
 
 from cdc_sync.config import Watch
-from cdc_sync.core.reasons import coded
+from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.rows import BLANKS, Key, Row
 
-from . import row_security
 from .connection import (
     OWN_PATH,
     PINNED_PATH,
@@ -30,11 +34,20 @@ from .connection import (
     rows_on_own_path,
     with_position,
 )
-from .errors import RowError, SourceError, row_error_text, unless_a_row_fails
-from .expressions import composed, sections, spellings_in_url
-from .mapping import APPLICATION_ID, CREATED, DELETED, STATUS_URL, WHERE, Mapping
-from .row_security import Hiding
-from .statements import CLOCK, LARGEST, TEXT, Statements, Walk
+from .errors import RowError, SourceError, reason, row_error_text, unless_a_row_fails
+from .expressions import catalog, composed, sections, spellings_in_url
+from .mapping import (
+    APPLICATION_ID,
+    CLOCK,
+    CREATED,
+    DELETED,
+    LARGEST,
+    STATUS_URL,
+    TEXT,
+    WHERE,
+    Statements,
+    Walk,
+)
 
 _AT_ONCE = 200
 """Rows of a page of which one may be unreadable."""
@@ -50,6 +63,44 @@ _PIECES = (WHERE, APPLICATION_ID, STATUS_URL, CREATED, DELETED)
 """What decides whose row it is, and whether another row of its application stands before it."""
 
 _BEGIN_CONFIRMING = sections("reading.sql")["begin_confirming"]
+
+
+class Hiding(NamedTuple):
+    """A table with policies that may hide rows from the reading role: ours, or a view's owner.
+
+    Names are as SQL writes them; `restrictive` are the restrictive policies for that role.
+    """
+
+    table: str
+    role: str
+    restrictive: tuple[str, ...]
+
+    @property
+    def remedy(self) -> str:
+        """The shortest remedy, as SQL to paste."""
+        if self.restrictive:
+            policies = ", ".join(self.restrictive)
+            return f"ALTER ROLE {self.role} BYPASSRLS;   -- by a superuser; or exclude it from the policies {policies}"
+        return f"CREATE POLICY cdc_sync ON {self.table} FOR SELECT TO {self.role} USING (true);   -- by its owner"
+
+
+async def hiding(connection: Connection) -> tuple[Hiding, ...]:
+    """The tables with policies that may have hidden rows from this open transaction."""
+    found = await rows_of(connection, catalog("hiding"), prepare=True)
+    return tuple(Hiding(table, role, tuple(restrictive)) for table, role, restrictive in found)
+
+
+def reason_of(found: Iterable[Hiding]) -> Reason:
+    """The roles that may miss rows, and of which tables."""
+    reasons = (reason("rows-hidden", table=one.table, role=one.role) for one in sorted(found))
+    return reduce(lambda a, b: reason("both", reason=a, reason_other=b), reasons)
+
+
+def warning_of(found: Iterable[Hiding]) -> Reason:
+    """The same, with the consequence and the remedy."""
+    plain = reason_of(found)
+    sentence = Reason(f"{plain[0].upper()}{plain[1:]}", plain.code, plain.values)
+    return reason("row-security", reason=sentence, remedies=" ".join(one.remedy for one in sorted(found)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +144,16 @@ class Reader:
         SourceError: by each method, if the database does not answer: a failed read is never an empty answer.
     """
 
-    def __init__(self, pool: Pool, mapping: Mapping) -> None:
+    def __init__(self, pool: Pool, mapping: Statements) -> None:
         self.pool = pool
         self.mapping = mapping
-        self.statements = Statements(mapping)
         self._doing = f"reading {mapping.watch.table}"
         self._rows_of = rows_of if mapping.is_plain else rows_on_own_path
         self.unreadable = UnreadableRows(self)
 
     async def hidden_by(self) -> frozenset[Hiding]:
         """The policies that may hide rows of the table now; reads no row."""
-        return (await self._confirmed(self.statements.by_keys.first.rows, [None, 0])).hidden_by
+        return (await self._confirmed(self.mapping.by_keys.first.rows, [None, 0])).hidden_by
 
     async def by_key(self, keys: Collection[Key], shape: str | None = None, *, confirming: bool = False) -> Read:
         """The rows of these keys; a key that the columns cannot hold has none."""
@@ -135,7 +185,7 @@ class Reader:
             yield await self._alone(key, shape, confirming=confirming), [key]
 
     async def _by_key(self, keys: Sequence[Key], shape: str | None, *, confirming: bool) -> Read:
-        query, parameters = self.statements.by_key, [shape, *_columns_of(keys)]
+        query, parameters = self.mapping.by_key, [shape, *_columns_of(keys)]
         if confirming:
             return await self._confirmed(query, parameters)
         # To parse and to plan it takes five times as long as to run it.
@@ -159,10 +209,10 @@ class Reader:
         """
         if not application_ids:
             return Read([], 0)
-        by_id, by_url, found = self.statements.id_is_given, self.statements.url_is_given, Read([], 0)
+        by_id, by_url, found = self.mapping.id_is_given, self.mapping.url_is_given, Read([], 0)
         if by_id is not None:
             ids = [(id_,) for id_ in application_ids]
-            found = await self._where(by_id, {APPLICATION_ID}, ids, self.statements.id_type)
+            found = await self._where(by_id, {APPLICATION_ID}, ids, self.mapping.id_type)
         missing = set(application_ids) - {row.application_id for row in found.rows}
         if by_url is not None and missing:
             spellings = {(spelling,) for id_ in missing for spelling in spellings_in_url(id_)}
@@ -170,10 +220,10 @@ class Reader:
         return found
 
     async def _where(
-        self, condition: sql.Composable, places: Collection[str], values: Sequence[Key], type_: sql.Composable
+        self, condition: Composable, places: Collection[str], values: Sequence[Key], type_: Composable
     ) -> Read:
         """The rows for which a condition on some places holds, also if a statement fails on a row; confirming."""
-        query = self.statements.where(condition)
+        query = self.mapping.where(condition)
         found = await unless_a_row_fails(self._confirmed(query, [None, *_columns_of(values)]))
         if found is not None:
             return found
@@ -182,7 +232,7 @@ class Reader:
         read = await self.by_key(keys, confirming=True)
         return replace(read, hidden_by=read.hidden_by | await self.hidden_by())
 
-    async def _keys_where(self, condition: sql.Composable, places: Collection[str], values: Sequence[Key]) -> list[Key]:
+    async def _keys_where(self, condition: Composable, places: Collection[str], values: Sequence[Key]) -> list[Key]:
         """The keys of the rows for which a condition holds, as far as it can be read."""
         found = await unless_a_row_fails(self.unreadable.keys_where(condition, places, values))
         if found is not None:
@@ -195,7 +245,7 @@ class Reader:
 
     async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
         """The next `size` rows in key order, or fewer large ones, without NULL keys."""
-        return await self.walk(self.statements.by_keys, after or (), size, shape)
+        return await self.walk(self.mapping.by_keys, after or (), size, shape)
 
     async def walk(self, walk: Walk, place: Key, size: int, shape: str | None = None) -> Page:
         """The next `size` rows of a walk, or fewer large ones, from its marks on or behind its marks and a key."""
@@ -218,7 +268,7 @@ class Reader:
 
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
         """The same rows' digests; None if an expression fails, so that they must be read."""
-        query = self.statements.first_digests if after is None else self.statements.following_digests
+        query = self.mapping.first_digests if after is None else self.mapping.following_digests
         found = await unless_a_row_fails(self.fetch(query, [shape, *(after or ()), size], takes_turn=True))
         if found is None:
             return None
@@ -242,7 +292,7 @@ class Reader:
             await connection.execute(OWN_PATH)
             found = await rows_of(connection, query, parameters)
             await connection.execute(PINNED_PATH)
-            hidden_by = frozenset(await row_security.hiding(connection))
+            hidden_by = frozenset(await hiding(connection))
             return found
 
         rows = await self.pool.read(self._doing, read, takes_turn=True)
@@ -270,7 +320,7 @@ class UnreadableRows:
 
     def __init__(self, reader: Reader) -> None:
         self.met: dict[Key, frozenset[str]] = {}
-        self._reader, self._mapping, self._statements = reader, reader.mapping, reader.statements
+        self._reader, self._mapping = reader, reader.mapping
 
     async def examine(self, key: Key, error: RowError) -> tuple[list[Row], int]:
         """What can be read of a row whose reading failed, if there is one, and the database's clock.
@@ -297,26 +347,26 @@ class UnreadableRows:
             raise _stopped(f"{_MOST} rows cannot be read.", row, error) from error.__cause__
         return [row], clock[0][0]
 
-    async def keys_where(self, condition: sql.Composable, places: Collection[str], values: Sequence[Key]) -> list[Key]:
+    async def keys_where(self, condition: Composable, places: Collection[str], values: Sequence[Key]) -> list[Key]:
         """The keys of the rows for which a condition on some places holds, as far as these can be read."""
         without = [key for key, failing in self.met.items() if not failing.isdisjoint(places)]
         parameters = _columns_of(values)
         if without:
             # Only CASE orders the evaluation.
-            condition = composed("CASE WHEN {} THEN false ELSE {} END", self._statements.key_is_given, condition)
+            condition = composed("CASE WHEN {} THEN false ELSE {} END", self._mapping.key_is_given, condition)
             parameters = [*_columns_of(without), *parameters]
-        found = await self._reader.fetch(self._statements.keys_where(condition), parameters)
+        found = await self._reader.fetch(self._mapping.keys_where(condition), parameters)
         return list(map(self._mapping.key, found))
 
-    async def _piece(self, key: Key, piece: sql.Composable) -> Rows:
+    async def _piece(self, key: Key, piece: Composable) -> Rows:
         """A piece of a row; empty without such a row."""
-        query = composed("{} WHERE {} LIMIT 1", self._statements.select(piece), self._statements.key_is_given)
+        query = composed("{} WHERE {} LIMIT 1", self._mapping.select(piece), self._mapping.key_is_given)
         return await self._reader.fetch(with_position(query, 1), _columns_of([key]))
 
     async def _insist_on_readable(self, row: Row, error: RowError) -> None:
         """Find a row that can be read at either end of the table; raise if there is none."""
-        reading = self._statements.by_key
-        for query in (self._statements.by_keys.first.keys, self._statements.last_keys):
+        reading = self._mapping.by_key
+        for query in (self._mapping.by_keys.first.keys, self._mapping.last_keys):
             for key in map(self._mapping.key, await self._reader.fetch(query, [_AT_EACH_END])):
                 asking = self._reader.fetch(reading, [None, *_columns_of([key])])
                 if await unless_a_row_fails(asking):
@@ -347,7 +397,7 @@ def _stopped(why: str, row: Row, error: RowError) -> SourceError:
     return error.followed_by(f"{why} Of the row {'/'.join(row.key)}: {row.unreadable}.")
 
 
-async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Composable]) -> list[Key]:
+async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[Composable]) -> list[Key]:
     """The keys that these types, one for each part, can hold; any other is in no row.
 
     A related table may keep a number as text.
@@ -364,9 +414,9 @@ async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Compo
     return found
 
 
-async def prepared(pool: Pool, watch: Watch) -> Mapping:
-    """See `Mapping.prepare`."""
-    return await pool.ask(f"preparing to read {watch.table}", partial(Mapping.prepare, watch=watch))
+async def prepared(pool: Pool, watch: Watch) -> Statements:
+    """See `Statements.prepare`."""
+    return await pool.ask(f"preparing to read {watch.table}", partial(Statements.prepare, watch=watch))
 
 
 def _columns_of(keys: Sequence[Key]) -> list[list[str]]:

@@ -21,8 +21,7 @@ from cdc_sync.store.errors import AnotherDatabaseError
 
 from .database import Database
 from .errors import SourceError
-from .reading import Read, Reader, prepared
-from .row_security import Hiding
+from .reading import Hiding, Read, Reader, prepared
 
 Found: TypeAlias = Literal["unknown", "unreported"] | Heir
 

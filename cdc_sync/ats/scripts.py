@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import NamedTuple
 
-from psycopg import sql
+from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from cdc_sync import own_path
 from cdc_sync.config import Config, ConfigurationError, Problem, Watch
@@ -38,7 +38,7 @@ from .triggers import (
 
 _PARTS = sections("parts.sql")
 
-_OUR_ROLE = sql.SQL("current_user")
+_OUR_ROLE = SQL("current_user")
 
 _UNKNOWN = """\
 -- An expression of this watch has no depends_on. With it (`cdc-sync check` prints the list) a few columns
@@ -90,7 +90,7 @@ def _of_tenants(config: Config, tenants: Mapping[str, Watch], owner: str | None)
     for name, watch in tenants.items():
         of = functions.get(template_of(name))
         if of is not None and (schema := of.schema_of(name)) is not None:
-            yield Part(name, render("SELECT pg_temp.{}({});\n", sql.Identifier(of.function), schema))
+            yield Part(name, render("SELECT pg_temp.{}({});\n", Identifier(of.function), schema))
         else:
             yield Part(name, _transaction(_steps({name: watch}, owner), tables_of(watch)))
 
@@ -98,7 +98,7 @@ def _of_tenants(config: Config, tenants: Mapping[str, Watch], owner: str | None)
 def _head(watches: Mapping[str, Watch], owner: str | None) -> str:
     whose = "the owner of the watched tables" if owner is None else f"the role {visible(owner)}"
     most = max((watch.capture.max_backlog for watch in watches.values()), default=0)
-    return render(template("install.sql"), owner=sql.SQL(whose), backlog=sql.SQL(f"{most:,}"))
+    return render(template("install.sql"), owner=SQL(whose), backlog=SQL(f"{most:,}"))
 
 
 def _transaction(steps: Iterable[str], tables: Iterable[QualifiedName] = ()) -> str:
@@ -113,32 +113,32 @@ def _steps(watches: Mapping[str, Watch], owner: str | None) -> Iterator[str]:
         yield from _watch(recorder(name, watch), owner)
 
 
-def _beginning(watches: Mapping[str, Watch], functions: sql.Composable, owner: str | None) -> str:
+def _beginning(watches: Mapping[str, Watch], functions: Composable, owner: str | None) -> str:
     """The part that finds what is in the way, locks, drops these functions, and becomes the owner."""
-    owners: sql.Composable = sql.SQL("SELECT current_user")
+    owners: Composable = SQL("SELECT current_user")
     if owner is not None:
         owners = composed("SELECT {}", owner)
     elif watches:
-        owners = sql.SQL(_PARTS["owners"])
+        owners = SQL(_PARTS["owners"])
     relations = ["changes", BELL, *(name_of(watch) for watch in watches for name_of in (missed_of, bell_of))]
     return render(
         template("begin.sql"),
         **_locks(tables_of_all(watches), functions),
         owners=owners,
-        relations=map(sql.Literal, relations),
-        gives_by_default=sql.SQL(own_path.gives_by_default("owner")),
+        relations=map(Literal, relations),
+        gives_by_default=SQL(own_path.gives_by_default("owner")),
     )
 
 
 def _watch(of: Recorder, owner: str | None) -> Iterator[str]:
     """The parts that make a watch's counter, function and triggers; these as the tables' owners."""
-    names = {"missed": sql.SQL(missed_of(of.watch)), "function": sql.SQL(function_of(of.watch))}
+    names = {"missed": SQL(missed_of(of.watch)), "function": SQL(function_of(of.watch))}
     yield render(
         template("watch.sql"),
         **names,
-        watch_name=sql.SQL(visible(of.watch)),
-        former_bell=sql.SQL(bell_of(of.watch)),
-        body=sql.SQL(of.body),
+        watch_name=SQL(visible(of.watch)),
+        former_bell=SQL(bell_of(of.watch)),
+        body=SQL(of.body),
         comment=f"cdc-sync: {of.watch}",
     )
     if owner is not None:
@@ -149,21 +149,21 @@ def _watch(of: Recorder, owner: str | None) -> Iterator[str]:
             yield "\n" + render(_PARTS["as_tables_owner"], own_path.oid_of(recorded.table)) + "\n"
         made = ""
         for kind in TRIGGERS:
-            trigger = sql.SQL(trigger_of(of.watch, kind, recorded.number))
+            trigger = SQL(trigger_of(of.watch, kind, recorded.number))
             its = {**names, "trigger": trigger, "table": quoted(recorded.table)}
-            made += render(_PARTS[kind], **its, argument=sql.SQL(recorded.argument)) + "\n"
+            made += render(_PARTS[kind], **its, argument=SQL(recorded.argument)) + "\n"
             made += render(_PARTS["always"], **its) + "\n" if of.always else ""
         yield own_path.naming(recorded.table, made)
     if owner is not None:
-        yield render(_PARTS["as_owner"], sql.Identifier(owner)) + "\n"
+        yield render(_PARTS["as_owner"], Identifier(owner)) + "\n"
 
 
-def _locks(tables: Iterable[QualifiedName], functions: sql.Composable) -> dict[str, sql.Composable]:
+def _locks(tables: Iterable[QualifiedName], functions: Composable) -> dict[str, Composable]:
     """The parts that lock these tables and those with earlier triggers, and drop the functions of these."""
     return {
         "declare_locks": composed(_PARTS["declare_locks"], functions=functions, tables=map(own_path.existing, tables)),
-        "lock": sql.SQL(_PARTS["lock"]),
-        "busy": sql.SQL(_PARTS["busy"]),
+        "lock": SQL(_PARTS["lock"]),
+        "busy": SQL(_PARTS["busy"]),
     }
 
 
@@ -175,9 +175,9 @@ def uninstall(watch: str | None = None) -> str:
         functions, sequences = among([function_of(watch)]), among([missed_of(watch), bell_of(watch)])
         what = f"what `cdc-sync sql install` installed for the watch {visible(watch)}"
         rest = render(_PARTS["of_watch"], watch=watch)
-    head = render(template("uninstall.sql"), what=sql.SQL(what))
+    head = render(template("uninstall.sql"), what=SQL(what))
     locks = _locks([], functions)
-    removed = render(template("uninstalled.sql"), **locks, sequences=sequences, rest=sql.SQL(rest))
+    removed = render(template("uninstalled.sql"), **locks, sequences=sequences, rest=SQL(rest))
     return head + _transaction([removed])
 
 
@@ -228,14 +228,14 @@ class BySchema(NamedTuple):
         )
 
     @property
-    def quoted(self) -> sql.SQL:
+    def quoted(self) -> SQL:
         """The script as a text in SQL."""
-        return sql.SQL(render("$cdc_sync${}$cdc_sync$", sql.SQL(self.script)))
+        return SQL(render("$cdc_sync${}$cdc_sync$", SQL(self.script)))
 
     def create(self, schema: str) -> str:
         """The statement that creates the function in a schema."""
-        names = {"schema": sql.SQL(schema), "name": sql.Identifier(self.function)}
-        kind, body = sql.SQL(self.prefix), sql.SQL(self.body)
+        names = {"schema": SQL(schema), "name": Identifier(self.function)}
+        kind, body = SQL(self.prefix), SQL(self.body)
         return f"\n{render(_PARTS['tenant_function'], **names, kind=kind, body=body)}\n"
 
 
@@ -279,7 +279,7 @@ def tenant_functions(config: Config, owner: str | None = None, role: str | None 
         steps = "".join(_steps({name: watch}, owner))
         if role is None:
             return steps
-        return f"{steps}\n{_PARTS['as_caller']}\n{_granting_watch(name, watch, sql.Identifier(role))}\n"
+        return f"{steps}\n{_PARTS['as_caller']}\n{_granting_watch(name, watch, Identifier(role))}\n"
 
     found = {name: by_schema(config, name, script) for name in noticed(config.templates)}
     return {name: of for name, of in found.items() if of is not None}
@@ -289,28 +289,17 @@ def tenant_functions(config: Config, owner: str | None = None, role: str | None 
 
 
 def grants(config: Config, role: str) -> str:
-    """The GRANTs for the daemon's role: columns to read, and in notify mode the log, the bell and the counters."""
-    end = render(template("granted.sql"), role=sql.SQL(visible(sql.Identifier(role).as_string())))
-    return _of_watches("grants.sql", config, role, _granting_watch, end)
+    """The GRANTs for the daemon's role: columns to read, and in notify mode the log, the bell and the counters.
 
-
-def revokes(config: Config, role: str) -> str:
-    """The script that revokes what `grants` gives, so that the role can be dropped."""
-    end = render(template("revoked.sql"), role=role, counters=among(map(missed_of, config.watches)))
-    return _of_watches("revokes.sql", config, role, _revoking_watch, end)
-
-
-def _of_watches(
-    file: str, config: Config, role: str, about: Callable[[str, Watch, sql.Identifier], str], end: str
-) -> str:
-    """A script about each watch; about tenants that differ by their schema only once, in a loop."""
+    Those for tenants that differ by their schema only are in a loop.
+    """
 
     def statements(name: str, watch: Watch) -> str:
-        return about(name, watch, sql.Identifier(role))
+        return _granting_watch(name, watch, Identifier(role))
 
     of_templates = {name: by_schema(config, name, statements) for name in config.templates}
     schemas = defaultdict[BySchema, list[str]](list)
-    script = render(template(file), role=role, begin=sql.SQL(own_path.begin(tables_of_all(config.watches))))
+    script = render(template("grants.sql"), role=role, begin=SQL(own_path.begin(tables_of_all(config.watches))))
     for name, watch in config.watches.items():
         of = of_templates.get(template_of(name))
         schema = None if of is None else of.schema_of(name)
@@ -321,36 +310,27 @@ def _of_watches(
     for of, its_schemas in schemas.items():
         script += render(
             template("each_schema.sql"),
-            kind=sql.SQL(of.prefix),
-            schemas=map(sql.Literal, its_schemas),
+            kind=SQL(of.prefix),
+            schemas=map(Literal, its_schemas),
             statements=of.quoted,
             placeholder=of.placeholder,
         )
+    end = render(template("granted.sql"), role=SQL(visible(Identifier(role).as_string())))
     return f"{script}\n{end}\nCOMMIT;\n"
 
 
 def missing_grants(name: str, watch: Watch, role: str | None = None) -> str:
     """The query of the GRANTs that a role (None: ours) lacks for a watch; what does not exist, it does not lack."""
-    whose = _OUR_ROLE if role is None else sql.Literal(role)
+    whose = _OUR_ROLE if role is None else Literal(role)
     rows = [composed("({}, {})", need.what, need.has) for need in _needs(name, watch, whose)]
     return composed(_PARTS["missing_grants"], rows=rows, role=whose).as_string()
 
 
-def _granting_watch(name: str, watch: Watch, role: sql.Identifier) -> str:
+def _granting_watch(name: str, watch: Watch, role: Identifier) -> str:
     lines = [_UNKNOWN] if watched(watch) is None else []
     for need in _needs(name, watch, _OUR_ROLE):
-        grant = render("GRANT {} TO {};", sql.SQL(need.what), role)
+        grant = render("GRANT {} TO {};", SQL(need.what), role)
         lines.append(grant if need.table is None else own_path.naming(need.table, grant).rstrip())
-    return "\n".join(lines)
-
-
-def _revoking_watch(_: str, watch: Watch, role: sql.Identifier) -> str:
-    """The REVOKEs on a watch's tables, also of columns that an earlier configuration named."""
-    lines = [render(_PARTS["only_reads"], role=role.as_string(), table=own_path.oid_of(watch.table))]
-    for table in tables_of(watch):
-        lines.append(own_path.naming(table, render("REVOKE SELECT ON {} FROM {};", quoted(table), role)).rstrip())
-        if table.schema is not None:
-            lines.append(render("REVOKE {} FROM {};", sql.SQL(_usage(table.schema)), role))
     return "\n".join(lines)
 
 
@@ -361,11 +341,11 @@ class _Need(NamedTuple):
     """
 
     what: str
-    has: sql.Composable
+    has: Composable
     table: QualifiedName | None = None
 
 
-def _needs(name: str, watch: Watch, role: sql.Composable) -> Iterator[_Need]:
+def _needs(name: str, watch: Watch, role: Composable) -> Iterator[_Need]:
     """What a role needs for a watch."""
     needed, watermark = watched(watch), watch.capture.needs.watermark
     if needed is not None and watermark is not None:
@@ -375,8 +355,8 @@ def _needs(name: str, watch: Watch, role: sql.Composable) -> Iterator[_Need]:
         if table.schema is not None:
             yield _schema(table.schema, role)
         part = _PARTS["has_columns" if columns else "has_some_column"]
-        has = composed(part, table=own_path.oid_of(table), columns=map(sql.Literal, columns), role=role)
-        yield _Need(_on("SELECT", table, columns), has, table)
+        has = composed(part, table=own_path.oid_of(table), columns=map(Literal, columns), role=role)
+        yield _Need(_select(table, columns), has, table)
     if watch.capture.needs.log:
         yield _schema("cdc_sync", role)
         yield _ours("changes", ("SELECT", "DELETE", "TRUNCATE"), role)
@@ -384,27 +364,27 @@ def _needs(name: str, watch: Watch, role: sql.Composable) -> Iterator[_Need]:
         yield _ours(missed_of(name), ("SELECT",), role)
 
 
-def _schema(schema: str, role: sql.Composable) -> _Need:
+def _schema(schema: str, role: Composable) -> _Need:
     return _Need(_usage(schema), composed(_PARTS["has_schema"], schema=written(schema), role=role))
 
 
 def _usage(schema: str) -> str:
-    return f"USAGE ON SCHEMA {sql.Identifier(schema).as_string()}"
+    return f"USAGE ON SCHEMA {Identifier(schema).as_string()}"
 
 
-def _ours(relation: str, privileges: Sequence[str], role: sql.Composable) -> _Need:
+def _ours(relation: str, privileges: Sequence[str], role: Composable) -> _Need:
     """Privileges on a relation of our schema."""
     oid = own_path.oid_of(QualifiedName("cdc_sync", relation))
     has = [composed(_PARTS["has_privilege"], role=role, oid=oid, privilege=each) for each in privileges]
-    return _Need(f"{', '.join(privileges)} ON cdc_sync.{relation}", sql.SQL(" AND ").join(has))
+    return _Need(f"{', '.join(privileges)} ON cdc_sync.{relation}", SQL(" AND ").join(has))
 
 
-def _on(privileges: str, table: QualifiedName, columns: Sequence[str]) -> str:
-    which = composed(" ({})", map(sql.Identifier, columns)) if columns else sql.SQL("")
-    return composed("{}{} ON {}", sql.SQL(privileges), which, quoted(table)).as_string()
+def _select(table: QualifiedName, columns: Sequence[str]) -> str:
+    which = composed(" ({})", map(Identifier, columns)) if columns else SQL("")
+    return composed("SELECT{} ON {}", which, quoted(table)).as_string()
 
 
-def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: sql.Identifier) -> list[str]:
-    """The GRANTs of privileges on a table, or on columns."""
+def granting(table: QualifiedName, columns: Sequence[str], to: Identifier) -> list[str]:
+    """The GRANTs to read columns of a table."""
     usage = [] if table.schema is None else [_usage(table.schema)]
-    return [render("GRANT {} TO {};", sql.SQL(what), to) for what in (*usage, _on(privileges, table, columns))]
+    return [render("GRANT {} TO {};", SQL(what), to) for what in (*usage, _select(table, columns))]

@@ -10,9 +10,9 @@ refused if it has another's, if a second connection meets it too, or if it loses
 import asyncio
 import hashlib
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from time import monotonic
 from typing import Any, NamedTuple
 
 import psycopg
@@ -72,15 +72,13 @@ class Session:
         """Whether a pooler gave the connection its session."""
         self._token = token
         self._locked: set[int] = set()
-        # Locks to give back; one may be held because its answer was lost.
-        self._given_up: set[int] = set()
         self._listeners: dict[str, tuple[Callable[[], None], Callable[[float], None]]] = {}
         self._lock = asyncio.Lock()
         self._wanted = 0
         self._hearing: asyncio.Timeout | None = None
 
     async def lock(self, watch: str, *before: Process) -> None:
-        """Take the watch's lock: be its only capture on this database, over all hosts and stores.
+        """Take the watch's lock until the session ends: be its only capture on this database, over hosts and stores.
 
         A process `before`, which its daemon no longer uses, is ended if it holds the lock.
 
@@ -89,8 +87,6 @@ class Session:
         """
         number = _lock_number(watch)
         async with self._turn(), asking("taking the watch's lock", within=ANSWERS_WITHIN):
-            # A lock that could not be given back would be held twice.
-            await self._unlock()
             if number in self._locked or await self._try_lock(number):
                 return
             for process in before:
@@ -100,17 +96,9 @@ class Session:
                             while not await self._try_lock(number):  # noqa: ASYNC110 - announced to nobody
                                 await asyncio.sleep(0.05)
                             return
-            raise await _held_by(self.connection, watch)
-
-    async def unlock(self, watch: str) -> None:
-        """Give the watch's lock back; without a quick answer `hold` does it later."""
-        number = _lock_number(watch)
-        if number in self._locked:
-            self._locked.discard(number)
-            self._given_up.add(number)
-        with suppress(psycopg.Error, TimeoutError):
-            async with asyncio.timeout(_ENDS_WITHIN), self._turn():
-                await self._unlock()
+            # Its holder may just have ended.
+            if not await self._try_lock(number):
+                raise await _held_by(self.connection, watch)
 
     async def listen(self, watch: str, ring: Callable[[], None], proved: Callable[[float], None]) -> None:
         """Call `ring` at each of the watch's notifications while `hold` runs, and now, for changes before LISTEN.
@@ -134,17 +122,17 @@ class Session:
         It raises at once if the server ends the connection. There is a proof every `prove_every` seconds, which the
         server must answer.
         """
-        prove_at = time.monotonic() + prove_every
+        prove_at = monotonic() + prove_every
         while True:
             async with self._lock, asking(_HOLDING, within=None):
                 await self._hear_until(prove_at)
+                if monotonic() < prove_at:
+                    continue
                 async with asking(_HOLDING, within=ANSWERS_WITHIN):
-                    await self._unlock()
-                    if time.monotonic() >= prove_at:
-                        usage = await self.prove()
-                        prove_at = time.monotonic() + prove_every
-                        for _, proved in self._listeners.values():
-                            proved(usage)
+                    usage = await self.prove()
+                prove_at = monotonic() + prove_every
+                for _, proved in self._listeners.values():
+                    proved(usage)
 
     async def prove(self) -> float:
         """Check that the session is still ours alone, and return the used share of the server's NOTIFY queue."""
@@ -174,7 +162,7 @@ class Session:
     async def _hear_until(self, end: float) -> None:
         # `notifies` delivers together what arrives together.
         try:
-            while not (self._wanted or self._given_up) and (left := end - time.monotonic()) > 0:
+            while not self._wanted and (left := end - monotonic()) > 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left) as self._hearing:
                         async for notification in self.connection.notifies(stop_after=1):
@@ -185,20 +173,12 @@ class Session:
             self._hearing = None
 
     async def _try_lock(self, number: int) -> bool:
-        self._given_up.add(number)  # until the answer shows whether it is held
         row = await _row(self.connection, "lock", (number, self._token))
         if row is None:
             raise source_error("pooled")
-        self._given_up.discard(number)
         if row[0]:
             self._locked.add(number)
         return bool(row[0])
-
-    async def _unlock(self) -> None:
-        # For a lock that we do not have the server logs a warning.
-        for number in list(self._given_up):
-            await _row(self.connection, "unlock", (number, self._token))
-            self._given_up.discard(number)
 
     async def _end(self, process: Process, number: int) -> bool:
         """Ask a process that holds a lock to end; returns whether it was asked."""

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from psycopg import sql
+from psycopg.sql import Identifier
 
 from cdc_sync.config.meanings import is_personal, place_among
 from cdc_sync.core.identifiers import QualifiedName, usable, written
@@ -115,7 +115,7 @@ def label_behind(column: Column, tables: Iterable[Table]) -> Label | None:
 async def some_values(connection: Connection, table: QualifiedName, column: str) -> list[str]:
     """Some different values of a column, as far as we may read them."""
     query = composed(
-        sections("reading.sql")["values"], column=sql.Identifier(column), table=quoted(table), most=_MOST_LABELS
+        sections("reading.sql")["values"], column=Identifier(column), table=quoted(table), most=_MOST_LABELS
     )
     # `init` comes before the grants.
     with suppress(SourceError):

@@ -11,9 +11,9 @@ verification are not read, except those with a pending entry, and all rows of a 
 An interrupted sweep starts again.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
 
 from cdc_sync.core.batch import Batch, Resolved, different
 from cdc_sync.core.diff import Decision, Enqueue
@@ -21,8 +21,7 @@ from cdc_sync.core.events import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, completed
 from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
 
-from .capture import Capture
-from .intake import MOST_CAPTURED
+from .intake import MOST_CAPTURED, Capture
 from .mapping import keys_of
 from .reading import Digests, Page, Read
 
@@ -58,7 +57,7 @@ class Sweep:
         self._skipped: set[Key] = set()
         # See `Intake.captured_meanwhile`.
         self._captured: set[Key | str] = set()
-        self._began = time.monotonic()
+        self._began = monotonic()
         self.worked = 0.0
 
     async def run(self) -> SweepDone:
@@ -88,7 +87,7 @@ class Sweep:
         return done
 
     def _note_progress(self) -> None:
-        self.worked = time.monotonic() - self._began
+        self.worked = monotonic() - self._began
 
     def _begin_page(self) -> None:
         self._captured = self._intake.captured_meanwhile = set()
@@ -178,21 +177,14 @@ class Sweep:
         return {id_ for id_, key in keys.items() if self._captured.isdisjoint((id_, key))}
 
     async def _absent(self, unmet: list[str]) -> dict[str, Key]:
-        """The unmet applications with a row that seems gone, each with its key.
-
-        A row whose key moved to the part done, or behind the end, is not met either.
-        """
+        """The unmet applications without a row under their key, each with the key."""
+        # A row whose key moved to the part done, or behind the end, was not met either: the capture has its new key.
+        await self.catch_up()
         known = await self._store.known(self._watch, unmet)
         found = (await self._intake.reader.by_key({before.key for before in known.values()})).rows
         there = {interpret(row, self._intake.rules, 0).application_id for row in found}
         unreadable = {row.key for row in found if row.unreadable is not None}
-        absent = {id_: each for id_, each in known.items() if id_ not in there and each.key not in unreadable}
-        if not absent:
-            return {}
-        await self.catch_up()
-        after = await self._store.known(self._watch, list(absent))
-        suspected = await self._store.suspected(self._watch, list(absent))
-        return {id_: now.key for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected}
+        return {id_: of.key for id_, of in known.items() if id_ not in there and of.key not in unreadable}
 
     async def _find_gone(self, last: int) -> None:
         """Suspect unmet live records."""

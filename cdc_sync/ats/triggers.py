@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from textwrap import indent
 from typing import NamedTuple
 
-from psycopg import sql
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from cdc_sync.config import Capture, Watch
 from cdc_sync.core.identifiers import QualifiedName
@@ -175,11 +175,11 @@ def _body(name: str, tables: Sequence[Recorded], capture: Capture) -> str:
     return render(
         template("recorder_body.sql"),
         watch=name,
-        label=sql.SQL(label_of(name)),
-        missed=sql.SQL(missed_of(name)),
+        label=SQL(label_of(name)),
+        missed=SQL(missed_of(name)),
         max_backlog=capture.max_backlog,
-        keys=sql.SQL(keys),
-        ring=composed(_PARTS["ring"] + "\n", watch=name) if capture.wakeup == "notify" else sql.SQL(""),
+        keys=SQL(keys),
+        ring=composed(_PARTS["ring"] + "\n", watch=name) if capture.wakeup == "notify" else SQL(""),
     )
 
 
@@ -199,13 +199,13 @@ def _keys(of: Recorded) -> str:
     return render(_PARTS["keys" if of.key else "any_key"] + "\n", **parts)
 
 
-def _row(row: str, columns: Columns) -> sql.Composable:
+def _row(row: str, columns: Columns) -> Composable:
     """The columns that count, as a record: `*=` compares stored bytes, also of types without equality (json, point)."""
-    return sql.SQL(row) if columns is None else composed("ROW({})::record", _of_row(row, columns))
+    return SQL(row) if columns is None else composed("ROW({})::record", _of_row(row, columns))
 
 
-def _of_row(row: str, columns: Iterable[str]) -> list[sql.Composed]:
-    return [composed(f"{row}.{{}}", sql.Identifier(name)) for name in columns]
+def _of_row(row: str, columns: Iterable[str]) -> list[Composed]:
+    return [composed(f"{row}.{{}}", Identifier(name)) for name in columns]
 
 
 # The queries of what is installed.
@@ -248,8 +248,8 @@ def verify(watches: Mapping[str, Watch], for_tenants: Mapping[str, str] | None =
     of_functions = composed("~ {}", "^record_" if for_tenants is None else "^(record|install)_")
     if not is_all:
         of_functions = among(map(function_of, watches))
-    lines = ",\n    ".join(composed("({})", map(sql.Literal, each)).as_string() for each in wanted)
-    return render(template("verify.sql"), wanted=sql.SQL(lines), of_functions=of_functions)
+    lines = ",\n    ".join(composed("({})", map(Literal, each)).as_string() for each in wanted)
+    return render(template("verify.sql"), wanted=SQL(lines), of_functions=of_functions)
 
 
 def _of_watch(of: Recorder) -> Iterator[_Wanted]:
@@ -277,7 +277,7 @@ def absent(watch: str | None = None) -> str:
         functions = composed("regexp_replace(p.proname, '[$]\\d+$', '') = {}", function_of(watch))
         relations = composed("c.relname {}", among([missed_of(watch), bell_of(watch)]))
         schema = composed("false")
-    what = sql.SQL("cdc-sync" if watch is None else f"the watch {visible(watch)}")
+    what = SQL("cdc-sync" if watch is None else f"the watch {visible(watch)}")
     return render(template("absent.sql"), what=what, functions=functions, relations=relations, schema=schema)
 
 
@@ -333,13 +333,10 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
 
 
 def _problems_of(watch: Watch, objects: Sequence[Verified], unseen: Collection[Sequence[str]]) -> tuple[str, ...]:
-    problems = list[str]()
-    if places := undeclared(watch):  # what would be installed is unknown
-        problems.append(reason("depends-on-missing", places=", ".join(places)))
-        # Of related tables, too: in earlier versions each had a function of its own.
-        own = [each for each in objects if each.table == str(watch.table) and each.state != "different"]
-        objects = [*own, *(each for each in objects if each.function is None)]
-    return tuple(dict.fromkeys((*problems, *_problems(objects), *_blind_spots(watch, unseen))))
+    places = undeclared(watch)
+    # Without depends_on it is unknown what would be installed.
+    problems = [reason("depends-on-missing", places=", ".join(places))] if places else _problems(objects)
+    return tuple(dict.fromkeys((*problems, *_blind_spots(watch, unseen))))
 
 
 async def left_over(connection: Connection, watches: Mapping[str, Watch]) -> list[str]:

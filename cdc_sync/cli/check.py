@@ -19,7 +19,7 @@ from yarl import URL
 
 from cdc_sync import __version__
 from cdc_sync.ats.check import check_database
-from cdc_sync.ats.connection import POSITION, connected
+from cdc_sync.ats.connection import REPLICA, connected
 from cdc_sync.ats.database import Database
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import hosts_of, server_facts
@@ -163,8 +163,8 @@ async def check_store(config: Config, tell: Tell, refused: Collection[str]) -> d
             tell(_found("store/usable", place=place_of(config)))
             for former in await store.report.unconfigured({*config.watches, *refused}):
                 tell(logged("store-watches", former))
-            positions = await store.report.positions_of_all(POSITION)
-            return {watch: of[POSITION] for watch, of in positions.items()}
+            positions = await store.report.positions_of_all(REPLICA)
+            return {watch: of[REPLICA] for watch, of in positions.items()}
     except StoreError as error:
         tell(raised("store", error))
         return {}

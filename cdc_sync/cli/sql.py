@@ -186,7 +186,7 @@ async def uninstall(  # noqa: PLR0917 - typer's options
 ) -> None:
     """Remove everything that was ever installed, or what belongs to one watch; the store only with --store.
 
-    What the daemon's role was granted stays: `grants --revoke` takes it back.
+    What the daemon's role was granted stays.
     """
     if watch is not None and store:
         raise misused("only one of --watch and --store")
@@ -244,27 +244,20 @@ async def grants(  # noqa: PLR0917 - typer's options
     context: typer.Context,
     watch: WatchOption = None,
     role: RoleOption = None,
-    revoke: Annotated[
-        bool, typer.Option("--revoke", help="Take back what `grants` gives, so that the role can be dropped.")
-    ] = False,
     store: StoreOption = False,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
     database: DatabaseOption = None,
 ) -> None:
     """The least privileges of the role that the daemon runs as."""
-    if revoke and watch is not None:
-        raise misused("only one of --watch and --revoke: other watches may need the same schemas and tables")
     target = Target(context, dsn, store=store, database=database)
     user = target.role(role)
     if store:
-        script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
-        await target.put_out(script, apply=apply)
+        await target.put_out(store_scripts.grants(user), apply=apply)
         return
     config = await target.selected(watch)
-    script = scripts.revokes(config, user) if revoke else scripts.grants(config, user)
-    await target.put_out(script, apply=apply)
-    if apply and not revoke:
+    await target.put_out(scripts.grants(config, user), apply=apply)
+    if apply:
         # PostgreSQL has only warned of these.
         queries = [scripts.missing_grants(name, watch, user) for name, watch in config.watches.items()]
         async with connected(target.connection()) as connection:

@@ -185,8 +185,6 @@ grants --role {role} --watch candidatures
 verify
 uninstall --watch candidatures
 verify --expect absent --watch candidatures
-grants --role {role} --revoke --store
-grants --role {role} --revoke
 uninstall --store
 uninstall
 verify --expect absent --watch candidatures

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
 from cdc_sync.ats.beginning import KINDS, BaselinePosition, adopt, connect
-from cdc_sync.ats.capture import Capture
 from cdc_sync.ats.database import Database
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.intake import Intake
+from cdc_sync.ats.intake import Capture, Intake
 from cdc_sync.ats.notify import NotifyCapture
 from cdc_sync.ats.parts import Steps, WatchParts
 from cdc_sync.ats.poll import PollCapture

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from cdc_sync.ats.connection import Connection, Pool, ReplicaGuard, connected, pooled
-from cdc_sync.ats.mapping import Mapping
+from cdc_sync.ats.mapping import Statements
 from cdc_sync.ats.poll import WatermarkReader
 from cdc_sync.ats.reading import Reader
 from cdc_sync.config import Config, Watch
@@ -20,7 +20,7 @@ class Source:
     watch: Watch
     connection: Connection
     pool: Pool
-    mapping: Mapping
+    mapping: Statements
     reader: Reader
 
     async def rows(self) -> list[Row]:
@@ -45,5 +45,5 @@ async def opened(config: Config, guard: ReplicaGuard | None = None) -> AsyncIter
     (watch,) = config.watches.values()
     dsn = config.database.dsn.get_secret_value()
     async with connected(dsn) as connection, pooled(dsn, guard) as pool:
-        mapping = await Mapping.prepare(connection, watch)
+        mapping = await Statements.prepare(connection, watch)
         yield Source(watch, connection, pool, mapping, Reader(pool, mapping))

@@ -148,25 +148,13 @@ SELECT pg_catalog.format('%I.%I', n.nspname, t.relname), pg_catalog.quote_ident(
  ORDER BY 1, 2
 
 -- name: limits
--- The tightest limit of connections: its name, the limit, how many others have of it, the role, whether it is the server's.
--- Every role sees of all sessions which role and database they belong to, and their application_name. Our own are not
--- counted: the daemon may be running. -1 is no limit; a superuser has none of his own, and may take the reserved ones.
-SELECT limits.name, limits.most, limits.has, quote_ident(r.rolname), limits.place = 3
-  FROM pg_roles r, pg_database d,
-       (SELECT count(*) FILTER (WHERE usename = current_user)::int AS of_role,
-               count(*) FILTER (WHERE datname = current_database())::int AS of_database,
-               count(*)::int AS of_server
-          FROM pg_stat_activity WHERE datname IS NOT NULL AND NOT (usename = current_user
-               AND application_name IN (current_setting('application_name'), 'cdc-sync store'))) AS others,
-       LATERAL (VALUES
-         (1, 'the CONNECTION LIMIT of the role ' || quote_ident(r.rolname), CASE WHEN NOT rolsuper THEN rolconnlimit END, of_role),
-         (2, 'the CONNECTION LIMIT of the database', CASE WHEN NOT rolsuper THEN datconnlimit END, of_database),
-         (3, 'max_connections without the reserved ones', current_setting('max_connections')::int
-              - CASE WHEN rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
-                         + coalesce(current_setting('reserved_connections', true), '0')::int END, of_server)
-       ) AS limits (place, name, most, has)
- WHERE r.rolname = current_user AND d.datname = current_database() AND limits.most >= 0
- ORDER BY limits.most - limits.has, limits.most, limits.place LIMIT 1
+-- How many connections there may be, and how many others have. Every role sees of all sessions which role they belong to,
+-- and their application_name. Our own are not counted: the daemon may be running.
+SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+           - coalesce(current_setting('reserved_connections', true), '0')::int,
+       (SELECT count(*)::int FROM pg_stat_activity
+         WHERE datname IS NOT NULL AND NOT (usename = current_user
+               AND application_name IN (current_setting('application_name'), 'cdc-sync store')))
 
 -- name: only_by_index
 -- For a plan that is about the indexes that there are, and not about the table's size.

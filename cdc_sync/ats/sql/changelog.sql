@@ -67,10 +67,7 @@ SELECT setval(found.bell, 0)
  WHERE CASE WHEN found.bell IS NOT NULL THEN pg_sequence_last_value(found.bell) > 0 END
 
 -- name: worked_before
--- Whether any daemon has armed a bell here, of this or of an earlier version, or has taken changes from the log.
-SELECT EXISTS (
-    SELECT FROM pg_class c
-     WHERE c.relnamespace = to_regnamespace('cdc_sync')
-       AND CASE WHEN c.relname = 'changes' THEN pg_stat_get_tuples_deleted(c.oid) > 0
-                WHEN c.relname ~ '^bell($|_)' AND c.relkind = 'S' AND has_sequence_privilege(c.oid, 'SELECT')
-                THEN pg_sequence_last_value(c.oid::regclass) IS NOT NULL END)
+-- Whether any daemon has taken changes from the log, or armed the bell.
+SELECT pg_stat_get_tuples_deleted(to_regclass('cdc_sync.changes')) > 0
+    OR CASE WHEN has_sequence_privilege(to_regclass('cdc_sync.bell')::oid, 'SELECT')
+            THEN pg_sequence_last_value(to_regclass('cdc_sync.bell')) IS NOT NULL END

@@ -6,8 +6,8 @@
 -- Costs     each DELETE of {watched}, and each UPDATE of its key, a look into an index. The ATS's roles
 --           need no rights for it. But a TRUNCATE has to name this table too, or say CASCADE.
 -- Fill it   by the program that receives the applications, or from a file by psql's \copy; as the owner, or as a role of
---           its own, not the daemon's, which only reads:
-{writer}
+--           its own, not the daemon's, which only reads: it needs USAGE on the schema, and
+--             GRANT SELECT, INSERT, UPDATE ON {side} TO the_writer;
 -- Undo      DROP TABLE {side};
 
 {begin}

@@ -119,13 +119,5 @@ has_any_column_privilege({role}, {table}, 'SELECT')
 (SELECT bool_and(has_column_privilege({role}, attrelid, attnum, 'SELECT'))
    FROM pg_attribute WHERE attrelid = {table} AND attname IN ({columns}))
 
--- name: only_reads
-DO $cdc_sync$ BEGIN
-    IF has_any_column_privilege({role}::regrole::oid, {table}, 'INSERT, UPDATE') THEN
-        RAISE object_not_in_prerequisite_state USING HINT = 'Name the daemon''s own role: --role ROLE',
-            MESSAGE = format('%s may write %s, so it is a role of the ATS, and keeps its rights', {role}::regrole, {table}::regclass);
-    END IF;
-END $cdc_sync$;
-
 -- name: missing_grants
 SELECT format('GRANT %s TO %I;', need.what, {role}) FROM (VALUES {rows}) AS need (what, has) WHERE NOT need.has

@@ -42,18 +42,13 @@ SELECT current_setting('cdc_sync.session', true), pg_notification_queue_usage()
 -- name: lock
 SELECT pg_try_advisory_lock(%s) WHERE current_setting('cdc_sync.session', true) = %s
 
--- name: unlock
-SELECT pg_advisory_unlock(%s) WHERE current_setting('cdc_sync.session', true) = %s
-
 -- name: holders
 -- A lock by one number of 64 bits is shown as its halves. Of another role's session one sees the process, the role and
 -- the name alone, unless one may read all statistics.
 SELECT l.pid, a.usename = current_user,
        concat_ws(', ', format('process %%s of the role %%s', l.pid, coalesce(quote_ident(a.usename), '"?"')),
            'application_name ' || quote_literal(nullif(a.application_name, '')),
-           coalesce('since ' || (to_json(a.backend_start) #>> '{}'), 'since when is not visible to this role'),
-           'from ' || CASE WHEN a.client_addr IS NOT NULL THEN pg_catalog.host(a.client_addr)
-                           WHEN a.client_port = -1 THEN 'the server''s own host' END)
+           'since ' || (to_json(a.backend_start) #>> '{}'), 'from ' || pg_catalog.host(a.client_addr))
   FROM pg_locks l JOIN pg_database d ON d.oid = l.database LEFT JOIN pg_stat_activity a ON a.pid = l.pid
  WHERE l.locktype = 'advisory' AND d.datname = current_database() AND l.granted AND l.objsubid = 1
    AND l.classid = (%(number)s::bigint >> 32 & 4294967295)::oid

@@ -1,4 +1,4 @@
 -- cdc-sync: remove {what}. One transaction.
 -- Locks     the tables with these triggers: the first is waited for up to 3 s, each other one 10 ms; else nothing is
 --           removed. The log is locked too, if it goes.
--- Keeps     what the daemon's role was granted on the ATS's tables: `cdc-sync sql grants --revoke` takes it back.
+-- Keeps     what the daemon's role was granted on the ATS's tables: REVOKE each of `cdc-sync sql grants`.

@@ -202,11 +202,6 @@ def grants(role: str) -> str:
     return _filled("grants", role)
 
 
-def revokes(role: str) -> str:
-    """Revoke all that `grants` gives."""
-    return _filled("revokes", role)
-
-
 def uninstall() -> str:
     """Remove the store's tables, and the schema if it is empty then."""
     return _filled("uninstall")

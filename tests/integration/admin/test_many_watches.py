@@ -42,7 +42,7 @@ def with_watches(config: Config, watches: tuple[str, ...]) -> Config:
 
 async def fill(admin: Admin, watches: tuple[str, ...]) -> None:
     """Let each watch know an application."""
-    done = {"baseline": BaselinePosition(done=True, rows=1).to_text()}
+    done = {"baseline": BaselinePosition(done=True, known=1).to_text()}
     await asyncio.gather(
         *(
             admin.store.capture.apply(some_rules(watch), a_baseline(an_observation(f"hw-{n}"))._replace(positions=done))

@@ -147,7 +147,7 @@ async def test_a_baseline_adopts_many_rows_in_pages_without_a_call(ats: Ats, ope
     async with open_rig(adopt=False, steps=Steps()) as rig:
         position = await rig.adopt()
 
-        assert (position.done, position.rows, position.queued) == (True, 5000, 0)
+        assert (position.done, position.known, position.queued) == (True, 5000, 0)
         assert await rig.deliver() == []
         page = Steps().adopted
         assert [progress.rows for progress in rig.heard(BaselineProgress)] == [*range(page, 5001, page), 5000]
@@ -168,7 +168,7 @@ async def test_a_baseline_goes_on_after_a_failure_in_the_middle(
     async with open_rig(adopt=False) as rig:
         position = await rig.adopt()
 
-        assert (position.done, position.rows) == (True, 8)
+        assert (position.done, position.known) == (True, 8)
         pages = [progress.rows for progress in rig.heard(BaselineProgress)]
         assert pages == [8], "what was recorded is not read again"
         assert (await rig.store.report.counts())[WATCH].known == 8

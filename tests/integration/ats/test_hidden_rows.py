@@ -19,8 +19,7 @@ from support.watched import a_config, grant, install_triggers
 
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.parts import Steps
-from cdc_sync.ats.reading import Digests
-from cdc_sync.ats.row_security import Hiding
+from cdc_sync.ats.reading import Digests, Hiding
 from cdc_sync.core.rows import Key
 
 HIDE_1 = """

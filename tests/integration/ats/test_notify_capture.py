@@ -13,7 +13,7 @@ import pytest
 from support.applications import fill, insert, update
 from support.binaries import server_binaries
 from support.builders import WATCH
-from support.eventually import eventually, in_time
+from support.eventually import eventually
 from support.log_batches import batch
 from support.postgres import SETTINGS, create_ats
 from support.rig import Clock, OpenRig, Rig, nothing, parts_of
@@ -23,14 +23,12 @@ from support.versions import needs
 from support.waiting import wait_until
 from support.watched import a_config, install_triggers
 
-from cdc_sync.ats.check import check_database
 from cdc_sync.ats.connection import Pool, pooled
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.lookout import Bell, Ears
 from cdc_sync.ats.notify import ChangeLog, Changes, NotifyCapture, all_ended
 from cdc_sync.ats.parts import Steps
 from cdc_sync.core.events import BellLeftAlone, CaptureStarted, ChangesMissed, Event
-from cdc_sync.core.findings import Finding
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.demo.postgres import Server
 from cdc_sync.demo.postgres import server as embedded_server
@@ -501,17 +499,6 @@ async def test_works_with_wakeup_though_a_bell_was_left_armed(
         await bell.disarm()
 
 
-async def test_a_check_says_what_follows_for_the_wakeup(two_phase_server: str, open_own_session: OpenSession) -> None:
-    config = a_config(two_phase_server)
-    install_triggers(open_own_session(), config)
-    findings: list[Finding] = []
-    await check_database(config, "", findings.append, read={}, only=config.watches)
-
-    (found,) = (finding for finding in findings if finding.check == "prepared-transactions")
-    assert found.state == "warning"
-    assert "capture.wakeup: none" in (found.remedy or "")
-
-
 # A server whose commits wait for a synchronous standby: NOTIFY's lock is never asked for, and the log is read all the
 
 
@@ -552,7 +539,6 @@ async def test_while_the_standby_stalls_the_ats_commits_and_a_check_says_so(
     restartable_server: Server, tmp_path: Path
 ) -> None:
     said: list[Event] = []
-    findings: list[Finding] = []
     dsn = restartable_server.dsn
     config = a_config(dsn, capture={"poll_interval": "20ms", "drain_interval": "50ms"})
     store = Store(SqliteDriver(tmp_path / "state.db"))
@@ -584,7 +570,6 @@ async def test_while_the_standby_stalls_the_ats_commits_and_a_check_says_so(
                 update(ats, 1, status="read")
                 await eventually(lambda: is_told("read"), "the entry")
                 assert times(BellLeftAlone) == 1
-                await in_time(check_database(config, "", findings.append, read={}, only=config.watches), 60)
 
             await eventually(lambda: is_armed(ats), "the bell is armed where nothing stalls any more")
             update(ats, 1, status="rung for")
@@ -594,7 +579,3 @@ async def test_while_the_standby_stalls_the_ats_commits_and_a_check_says_so(
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
             await store.driver.close()
-
-    (found,) = (finding for finding in findings if finding.check == "synchronous-standbys")
-    assert found.state == "warning"
-    assert "capture.wakeup: none" in (found.remedy or "")

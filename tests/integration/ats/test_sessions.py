@@ -29,7 +29,7 @@ from support.watched import COLUMNS, a_config, a_watch, install_triggers, some_c
 from cdc_sync.ats import lookout, notify, triggers
 from cdc_sync.ats import session as module
 from cdc_sync.ats.connection import (
-    POSITION,
+    REPLICA,
     Connection,
     ReplicaGuard,
     asking,
@@ -100,7 +100,7 @@ async def test_one_that_joins_sessions_looks_whether_the_server_is_behind_what_i
     shared = Database(a_config(database), "", store)
     ahead = json.dumps([0, None, None, False, "4000000000:4000000000:", 1])
     async with shared.sessions("first"):
-        await store.driver.transact(lambda t: t.write("set_position", [("second", POSITION, ahead)]))
+        await store.driver.transact(lambda t: t.write("set_position", [("second", REPLICA, ahead)]))
         with pytest.raises(SourceError, match="behind"):
             async with shared.sessions("second"):
                 pass
@@ -422,17 +422,15 @@ async def test_a_notification_rings_for_its_watch_alone(database: str, ats: Ats)
         await asyncio.gather(holding, return_exceptions=True)
 
 
-async def test_locks_are_taken_and_given_back_while_it_listens(database: str, ats: Ats) -> None:
+async def test_locks_are_taken_while_it_listens(database: str, ats: Ats) -> None:
     async with listening(database) as (bell, _, _), own_session(database) as own:
         holding = asyncio.create_task(own.hold(QUIET))
         await asyncio.gather(*(own.lock(f"watch{number}") for number in range(20)))
         assert (
             one(ats, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = %s", [own.process.pid]) == 20
         )
-        await own.unlock("watch0")
-        async with session(database, "watch0"):
-            ats.execute("NOTIFY cdc_sync")
-            await bell.has_rung(2)
+        ats.execute("NOTIFY cdc_sync")
+        await bell.has_rung(2)
         holding.cancel()
         await asyncio.gather(holding, return_exceptions=True)
 
@@ -584,12 +582,12 @@ async def test_a_former_leaders_session_gives_way_also_if_the_first_try_is_cut_o
         async def cut_off() -> None:
             async with shared.sessions("applications") as sessions:
                 end_sessions(ats, "pid = %s", [sessions.locked.process.pid])
-                async with shared.turn("applications", sessions):
-                    pass
+                await shared.take_turn("applications", sessions)
 
         with pytest.raises(SourceError):
             await cut_off()
-        async with shared.sessions("applications") as sessions, shared.turn("applications", sessions):
+        async with shared.sessions("applications") as sessions:
+            await shared.take_turn("applications", sessions)
             assert one(ats, HELD) == 1
 
 

@@ -272,7 +272,7 @@ def harm(ats: Ats) -> None:
     delete(ats, 2, 6)
 
 
-@pytest.mark.parametrize("at", [0, 4, 8, 12])
+@pytest.mark.parametrize("at", [0, 4, 8, 11])
 async def test_after_any_step_it_repairs_everything_once(ats: Ats, open_rig: OpenRig, at: int) -> None:
     fill(ats, ROWS)
     async with open_rig() as rig:
