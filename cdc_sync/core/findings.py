@@ -1,6 +1,6 @@
 """The findings of `cdc-sync check`: one for each precondition, with the remedy if it does not hold.
 
-Also: clocks, a database's place, and a query's plan.
+Also: a database's place, and a query's plan.
 """
 
 import re
@@ -46,38 +46,6 @@ def found(texts: Texts, name: str, remedy: str | None = None, *, watch: str | No
 
 Tell: TypeAlias = Callable[[Finding], None]
 """At once: a check that waits for a timeout must not delay those before it."""
-
-
-# Clock skew. The other clock was read between two readings of ours: only what lies outside is skew.
-
-WORTH_REPORTING = 2_000
-"""Milliseconds of skew that are reported. The dates in calls come from the database, with its skew."""
-
-_CLOCK_REMEDY = "timedatectl set-ntp true   # on the machine whose clock is wrong; see `timedatectl status`"
-
-
-def clock_skew(theirs: int, before: int, after: int, resolution: int = 0) -> int:
-    """Milliseconds by which their clock is at least ahead of ours (negative: behind); 0 if it may be right.
-
-    `theirs` is rounded down to `resolution` milliseconds; it was read between `before` and `after`.
-    """
-    if theirs > after:
-        return theirs - after
-    return min(theirs + resolution - before, 0)
-
-
-def check_clock(check: str, name: str, skew: int) -> Finding:
-    """The finding about a clock: `name` begins a sentence, `skew` is in milliseconds."""
-    if abs(skew) <= WORTH_REPORTING:
-        return Finding(check, "ok", f"{name} and this machine's clock agree")
-    side = "ahead of" if skew > 0 else "behind"
-    return Finding(
-        check,
-        "warning",
-        f"{name} is {abs(skew) / 1000:.0f} s {side} this machine's. Nothing is lost by it, but dates, waits and "
-        f"certificates are judged by clocks.",
-        _CLOCK_REMEDY,
-    )
 
 
 # A physical copy (a standby, a restored disk snapshot) has the database's name and system identifier. So the store also

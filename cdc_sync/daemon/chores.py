@@ -23,11 +23,11 @@ from cdc_sync.core import events
 from cdc_sync.core.conditions import Conditions
 from cdc_sync.core.content import milliseconds
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.findings import WORTH_REPORTING
 from cdc_sync.core.replies import is_paused
 from cdc_sync.core.watch_names import listed, template_of
 from cdc_sync.store import Store
 from cdc_sync.store.acts import NUMBERS
+from cdc_sync.store.clock import WORTH_REPORTING
 from cdc_sync.store.errors import AnotherDatabaseError
 
 from .process import Process

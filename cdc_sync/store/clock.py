@@ -9,8 +9,10 @@ several hosts agree.
 
 import time
 
-from cdc_sync.core.findings import WORTH_REPORTING
 from cdc_sync.wall_clock import wall_clock
+
+WORTH_REPORTING = 2_000
+"""Milliseconds by which two clocks differ that are reported. The dates in calls come from the ATS's database."""
 
 _TICKS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Other systems than Linux do not count suspended time."""
