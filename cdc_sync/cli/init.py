@@ -3,6 +3,7 @@
 import os
 import re
 import textwrap
+from contextlib import suppress
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,7 @@ from cdc_sync.config import Config, load
 from cdc_sync.config.meanings import is_personal
 from cdc_sync.config.yaml_text import in_yaml
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.identifiers import written
+from cdc_sync.core.identifiers import IdentifierError, parse_qualified, written
 from cdc_sync.core.watch_names import listed
 from cdc_sync.packaged import text as packaged
 
@@ -105,8 +106,15 @@ def _ranked(seen: Survey) -> list[Table]:
     return near
 
 
+def _called(seen: Survey, name: str) -> list[Table]:
+    return [one for one in seen.tables if name in {one.name.name, written(one.name.name), str(one.name)}]
+
+
 def _table_named(seen: Survey, given: str) -> Table:
-    found = [one for one in seen.tables if given in {one.name.name, str(one.name)}]
+    found = _called(seen, given)
+    if not found:
+        with suppress(IdentifierError):
+            found = _called(seen, str(parse_qualified(given)))  # as SQL and the configuration write it
     if not found:
         raise OperationError(f"The database {seen.database} has no table {given}")
     if found[1:]:

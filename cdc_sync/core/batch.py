@@ -324,11 +324,13 @@ class BatchPlan:
                 # The row takes back the deletion: the application is in its acknowledged state again.
                 back = Reportable(row.application_id, row.key, known.snapshot, None, changed_at=row.changed_at)
                 self._decide(back, known, is_move=False)
+                if isinstance(row, OutOfScope):
+                    self._leave_scope(row.application_id, LEFT_SCOPE)
+            case OutOfScope(str(application_id)) if known.in_scope:
+                self._leave_scope(application_id, LEFT_SCOPE)
             case Ignored() if known.latest is not None and not known.is_represented_by(row.key):
                 # From now on the end of this row is the application's.
                 self.moved.append(row)
-        if isinstance(row, OutOfScope) and row.application_id and known.in_scope:
-            self._leave_scope(row.application_id, LEFT_SCOPE)
 
     def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
         id_, entry = row.application_id, known.entry
