@@ -300,7 +300,7 @@ async def _key_index(one: Checked) -> Finding:
     """Whether an index gives the pages of a sweep in their order."""
     columns = composed("{}", map(Identifier, one.watch.key))
     plan = await _plan(one, SQL(one.mapping.by_keys.first.rows), None, 1000)
-    return _finding(one, "key-index", _making_index(columns, one.facts), served=plan_is_in_order(plan))
+    return _finding(one, "key-index", _making_index(one, columns, one.facts), served=plan_is_in_order(plan))
 
 
 async def _application_id_indexes(one: Checked) -> None:
@@ -321,7 +321,7 @@ async def _application_id_index(one: Checked, by: str, mapped: Column, is_given:
         query = _where(one, is_given(expressions.expression(mapped)))
     else:
         query = composed("SELECT {}", in_side_table(side, is_given))
-    making = _making_index(None if column is None else indexed(Identifier(column)), table)
+    making = _making_index(one, None if column is None else indexed(Identifier(column)), table)
     # NULL has every type; for an empty list the planner would look for nothing.
     return _finding(one, "application-id-index", making, served=await _seeks(one, query, None), by=by)
 
@@ -333,7 +333,7 @@ async def _watermark_index(one: Checked) -> Finding | None:
     mark, type_ = expressions.column(watermark), watermark_type(one.mapping, watermark)
     since = _where(one, composed("{} {} %s::{}", mark, expressions.operator(">="), SQL(type_)))
     about = {"column": written(watermark), "pause": one.watch.capture.poll_interval.total_seconds()}
-    making = _making_index(Identifier(watermark), one.facts)
+    making = _making_index(one, Identifier(watermark), one.facts)
     missing = "burden" if one.facts.estimate >= _BIG else "missing"
     served = await _seeks(one, since, "infinity")
     return _finding(one, "watermark-index", making, served=served, missing=missing, **about)
@@ -370,13 +370,15 @@ def _finding(
     return one.found(f"{check}/{missing}", making, size=size, **about)
 
 
-def _making_index(on: Composable | None, facts: TableFacts) -> str | None:
+def _making_index(one: Checked, on: Composable | None, facts: TableFacts) -> str | None:
     """What creates an index; None for an expression of the configuration."""
     table = Identifier(facts.schema, facts.name)
     if facts.kind not in TABLES:
         return f"{table.as_string()} is no table: let its owner create the index on the table beneath it."
     if on is None:
         return None
+    if facts.kind == PARTITIONED and one.version < PARTITIONED_SINCE:
+        return composed("CREATE INDEX ON … ({});   -- of each partition of {}", on, table).as_string()
     return composed("CREATE INDEX{} ON {} ({});", SQL(how(facts)), table, on).as_string()
 
 
