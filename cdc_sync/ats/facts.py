@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 from psycopg.sql import SQL, Composed
 
 from cdc_sync.config import Watch
@@ -201,10 +202,13 @@ async def schemas_of_tenants(connection: Connection, templates: Mapping[str, Wat
 
 
 def hosts_of(dsn: str, connection: Connection) -> tuple[str, ...]:
-    """The hosts of a DSN or its service, with ports, in one spelling; of the environment's the connection's own."""
-    used = {option.keyword.decode(): option.val.decode() for option in connection.pgconn.info if option.val}
-    settings = {**used, **conninfo_to_dict(dsn)}
-    hosts = str(settings.get("host") or settings.get("hostaddr") or connection.info.host).split(",")
-    ports = str(settings.get("port") or "").split(",")
+    """The hosts of a DSN, its service or the environment, with ports, in one spelling."""
+    given = conninfo_to_dict(dsn)
+    # The connection knows all hosts of a service; of the environment's, which psycopg tries one by one, only its own.
+    options = connection.pgconn.info if "service" in given else Conninfo.get_defaults()
+    others = {option.keyword.decode(): option.val.decode() for option in options if option.val}
+    named = (settings.get(name) for settings in (given, others) for name in ("host", "hostaddr"))
+    hosts = str(next(filter(None, named), connection.info.host)).split(",")
+    ports = str(given.get("port") or others.get("port") or "").split(",")
     ports = ports * len(hosts) if len(ports) == 1 else ports
     return tuple(dict.fromkeys(host_name(host, port) for host, port in zip(hosts, ports, strict=False)))

@@ -1,8 +1,6 @@
 """What `cdc-sync init` learns from a real catalog."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import psycopg
 import pytest
@@ -216,16 +214,23 @@ HOSTS = [
 ]
 
 
-@pytest.mark.parametrize(("dsn", "hosts"), HOSTS)
-def test_a_dsn_names_hosts_with_ports(dsn: str, hosts: tuple[str, ...]) -> None:
-    connection: Any = SimpleNamespace(pgconn=SimpleNamespace(info=[]), info=SimpleNamespace(host="elsewhere"))
-    assert hosts_of(dsn, connection) == hosts
+async def test_a_dsn_names_hosts_with_ports(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for dsn, hosts in HOSTS:
+        monkeypatch.setenv("PGHOST", "elsewhere")
+        async with connected(database) as connection:
+            assert hosts_of(dsn, connection) == hosts
 
 
-async def test_what_a_dsn_leaves_open_a_service_file_says(
+async def test_what_a_dsn_leaves_open_the_environment_or_a_service_file_says(
     database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     given = conninfo_to_dict(database)
+    async with connected(database) as connection:
+        monkeypatch.setenv("PGHOST", "b,a")
+        monkeypatch.setenv("PGPORT", "7")
+        assert hosts_of("dbname=x", connection) == ("b:7", "a:7")
+    monkeypatch.delenv("PGHOST")
+    monkeypatch.delenv("PGPORT")
     services = tmp_path / "services"
     services.write_text("[ats]\n" + "".join(f"{name}={value}\n" for name, value in given.items() if value))
     monkeypatch.setenv("PGSERVICEFILE", str(services))
