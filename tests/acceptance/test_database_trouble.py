@@ -43,6 +43,7 @@ def test_without_triggers_sweeps_alone_find_changes_until_they_are_installed(not
         assert missing["level"] == "error"
         assert "Only sweeps find what that misses. Let the DBA run what `cdc-sync sql install`" in missing["event"]
         daemon.wait_until_not_ready("sql install")
+        daemon.wait_for_event("swept")  # the silent baseline before it must not meet the change
         notify.change("hw-1", status="SWEPT")
         daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SWEPT", JOB)], "what the sweep finds")
         # It is counted after the call has begun.
