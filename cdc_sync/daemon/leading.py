@@ -198,7 +198,7 @@ class Leading:
         await chores.report_unconfigured(self._process, self.store, self._config, self._tenants.found.refused)
         # Before the first call.
         now = self.store.driver.clock()
-        await self.store.delivery.hasten(now, now + longest_wait(self._config))
+        await self.store.delivery.hasten(self._config.watches, now, now + longest_wait(self._config))
         self.sender.pause(await self.store.operation.paused())
         async with self._client:
             try:

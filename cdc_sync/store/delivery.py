@@ -69,13 +69,15 @@ class Delivery(Role):
         await self.driver.run("set_about", name=_STOPPED_CLEANLY, value="yes")
 
     @job
-    async def hasten(self, transaction: Transaction, now: int, latest: int) -> None:
+    async def hasten(self, transaction: Transaction, watches: Collection[str], now: int, latest: int) -> None:
         """Let what is due after `latest` be due now: only a clock that was wrong can have set such a time.
+
+        Of these watches: the waits of one that is not configured are unknown.
 
         The clock of one process never goes back, so it is enough to do this at its start.
         """
-        await transaction.run("hasten_entries", now=now, latest=latest)
-        await transaction.run("hasten_suspicions", now=now, latest=latest)
+        for statement in ("hasten_entries", "hasten_suspicions"):
+            await transaction.run(statement, watches=sorted(watches), now=now, latest=latest)
 
     async def due(self, wanted: Mapping[Lane, Wanted], now: int, effect: Effect[DueEntries] = no_effect) -> DueEntries:
         """The wanted entries that are due `now`."""

@@ -286,10 +286,10 @@ SELECT @entry FROM @outbox o
 SELECT min(o.due_at) FROM @outbox o WHERE @of_lane AND o.due_at > :now;
 
 -- name: hasten_entries
-UPDATE @outbox SET due_at = :now WHERE due_at > :latest;
+UPDATE @outbox SET due_at = :now WHERE due_at > :latest AND watch @in(watches);
 
 -- name: hasten_suspicions
-UPDATE @suspicion SET due_at = :now WHERE due_at > :latest;
+UPDATE @suspicion SET due_at = :now WHERE due_at > :latest AND watch @in(watches);
 
 -- name: in_state
 SELECT o.watch, o.application_id, o.revision FROM @outbox o WHERE o.state = :state AND @chosen

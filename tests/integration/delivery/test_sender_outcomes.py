@@ -187,7 +187,7 @@ async def test_a_wait_that_only_a_wrong_clock_can_have_set_is_no_wait(desk: Deli
     await desk.send_once(policy=SLOW)
     desk.clock.ahead = 0
 
-    await desk.store.delivery.hasten(desk.clock(), desk.clock() + HOUR)  # as each start does
+    await desk.store.delivery.hasten([WATCH], desk.clock(), desk.clock() + HOUR)  # as each start does
     await desk.send_once(policy=SLOW)
 
     assert await told_status(desk.store) == "seen"

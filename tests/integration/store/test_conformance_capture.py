@@ -87,9 +87,11 @@ class TestSuspicions:
         ahead = Suspicion("a1", at=NOW, due_at=NOW + 365 * 24 * HOUR)
         await store.capture.apply(some_rules(), a_suspicion("a1", due_at=ahead.due_at))
 
-        await store.delivery.hasten(NOW, NOW + 366 * 24 * HOUR)
+        await store.delivery.hasten([WATCH], NOW, NOW + 366 * 24 * HOUR)
         assert await store.capture.due_suspicions(WATCH, NOW, 10) == []
-        await store.delivery.hasten(NOW, NOW + HOUR)
+        await store.delivery.hasten(["of another configuration"], NOW, NOW + HOUR)
+        assert await store.capture.due_suspicions(WATCH, NOW, 10) == []
+        await store.delivery.hasten([WATCH], NOW, NOW + HOUR)
         assert await store.capture.due_suspicions(WATCH, NOW, 10) == [ahead._replace(due_at=NOW)]
 
     async def test_an_answer_ends_it(self, store: Store) -> None:

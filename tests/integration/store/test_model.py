@@ -204,7 +204,7 @@ class Deliveries(RuleBasedStateMachine):
     )
     def due_calls_begin(self, limit: int, clock: int, probing: bool) -> None:  # noqa: FBT001 - drawn
         self.now += clock
-        self.run(self.store.delivery.hasten(self.now, self.now + HORIZON))  # as a start does after such a move
+        self.run(self.store.delivery.hasten([WATCH], self.now, self.now + HORIZON))  # as a start does after such a move
         self.begin_calls(limit, probing=probing)
 
     @precondition(lambda self: self.calls)
