@@ -333,10 +333,11 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
 
 
 def _problems_of(watch: Watch, objects: Sequence[Verified], unseen: Collection[Sequence[str]]) -> tuple[str, ...]:
-    places = undeclared(watch)
-    # Without depends_on it is unknown what would be installed.
-    problems = [reason("depends-on-missing", places=", ".join(places))] if places else _problems(objects)
-    return tuple(dict.fromkeys((*problems, *_blind_spots(watch, unseen))))
+    problems, table = list[str](), str(watch.table)
+    if places := undeclared(watch):  # what would be installed is unknown, and whether related tables had their own
+        problems.append(reason("depends-on-missing", places=", ".join(places)))
+        objects = [of for of in objects if of.function is None or (of.table == table and of.state != "different")]
+    return tuple(dict.fromkeys((*problems, *_problems(objects), *_blind_spots(watch, unseen))))
 
 
 async def left_over(connection: Connection, watches: Mapping[str, Watch]) -> list[str]:

@@ -373,6 +373,15 @@ async def test_one_is_missing_or_disabled(database: str, installed: Ats, harm: s
     assert await problems(database, related=REJECTIONS) == [problem]
 
 
+async def test_a_disabled_one_is_named_also_without_depends_on(database: str, installed: Ats) -> None:
+    run(installed, "ALTER TABLE public.applications DISABLE TRIGGER ALL")
+
+    first, *others = await problems(database, where="t.status <> ''")
+
+    assert first.startswith("depends_on is missing")
+    assert others == [DISABLED]
+
+
 @pytest.mark.parametrize(
     "section",
     [
