@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Literal, NamedTuple, Self
 
@@ -135,6 +136,7 @@ def from_datetime(moment: datetime) -> int:
     return (moment - _EPOCH) // _MILLISECOND
 
 
+@lru_cache(maxsize=1024)  # rows of one statement have the same date
 def iso(instant: int) -> str:
     """An instant as HelloWork documents it: UTC, milliseconds, `Z`."""
     return (_NAIVE_EPOCH + instant * _MILLISECOND).isoformat(timespec="milliseconds") + "Z"
