@@ -116,7 +116,7 @@ def endpoint_of(url: str) -> str:
     return _endpoint_of(_parts(url)[0])
 
 
-@lru_cache(maxsize=4096)  # asked several times for each change
+@lru_cache(maxsize=1024)  # asked several times for each change
 def _parts(url: str) -> tuple[str, str]:
     """Origin and path of a URL; the path is "" if it needs no check. No URL is all origin."""
     path = url.find("/", _AFTER_SCHEME)
