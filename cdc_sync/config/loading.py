@@ -305,6 +305,10 @@ def warnings(config: Config) -> list[Problem]:
     return found
 
 
+_PASSWORD = re.compile(r"password\s*=\s*'?[^\s'&\0]|:[^/@\0]+@")
+"""In a connection string, where NUL stands for a reference."""
+
+
 def exposures(path: FilePath, config: Config) -> list[Problem]:
     """What every user of this host can read or write and should not: the configuration's file, the store.
 
@@ -348,6 +352,7 @@ def _written_out(path: FilePath) -> list[Problem]:
 
 def _may_be_secret(where: Path, text: str) -> bool:
     """Whether a text is one by itself: a reference is not, nor is a connection string without a password."""
-    if where[-1] == "dsn" and not re.search("password|:[^/@]+@", text):
-        return False
+    if where[-1] == "dsn":
+        # Its host may be a reference beside a password that is none.
+        return _PASSWORD.search(substitute(text, lambda _: "\0")) is not None
     return bool(text) and not references_in(text)

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from support.configurations import a_config, a_text
+from support.configurations import a_text
 
-from cdc_sync.config import exposures
+from cdc_sync.config import exposures, parse
 
 SECRET = "planted-secret-0123456789"
 
@@ -26,7 +26,8 @@ def warned(folder: Path, changes: Mapping[str, object], mode: int) -> list[str]:
     text = a_text({"state.path": str(folder / "state.db"), **changes})
     file.write_text(text)
     file.chmod(mode)
-    said = [str(problem) for problem in exposures(file, a_config({"state.path": str(folder / "state.db"), **changes}))]
+    config = parse(text, name="config.yaml", environ={"HOST": "127.0.0.1", "PASSWORD": "x"})
+    said = [str(problem) for problem in exposures(file, config)]
     assert SECRET not in repr(said)
     return [each.replace(str(folder), "…") for each in said]
 
@@ -49,6 +50,21 @@ def test_a_secret_in_a_file_that_others_may_read_is_warned_of(folder: Path, path
     wrong = "may be a secret, and every user of this host may read or write …/config.yaml"
     assert said[0] == f"{place}: {wrong}; chmod o-rwx …/config.yaml"
     assert len(said) == (2 if mode == 0o606 else 1)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "is_secret"),
+    [
+        (f"host=${{HOST}} password={SECRET}", True),
+        (f"postgresql://u:{SECRET}@${{HOST}}/ats", True),
+        ("postgresql://u:${PASSWORD}@${HOST}:5432/ats", False),
+        ("host=x password='${PASSWORD}' user=u", False),
+    ],
+)
+def test_only_a_reference_in_the_passwords_place_keeps_it_out_of_the_file(
+    folder: Path, dsn: str, *, is_secret: bool
+) -> None:
+    assert len(warned(folder, {"database.dsn": dsn}, 0o644)) == is_secret
 
 
 def test_a_configuration_that_others_may_write_is_warned_of_whatever_is_in_it(folder: Path) -> None:
