@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK, BaselinePosition
-from cdc_sync.config import Config
+from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import built_urls
 from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.batch import LEFT_SCOPE, LOST_ID, HistoryEntry, described
@@ -257,7 +257,7 @@ def _story(config: Config, record: Record, events: Sequence[HistoryEntry]) -> Js
         "application_id": record.application_id,
         "key": list(record.key),
         "in_scope": record.in_scope,
-        "lost_its_id": not record.in_scope and _has_lost_its_id(events),
+        "lost_its_id": not record.in_scope and _has_lost_its_id(events, config.watches.get(record.watch)),
         "told": snapshot and _content(snapshot),
         "told_at": record.acknowledged_at and iso(record.acknowledged_at),
         "adopted": snapshot is not None and record.adopted,
@@ -269,8 +269,10 @@ def _story(config: Config, record: Record, events: Sequence[HistoryEntry]) -> Js
     }
 
 
-def _has_lost_its_id(events: Sequence[HistoryEntry]) -> bool:
+def _has_lost_its_id(events: Sequence[HistoryEntry], watch: Watch | None) -> bool:
     """Whether an application is out of scope because its row has no id any more; `events` are in order."""
+    if watch is not None and watch.where is None:
+        return True  # no row is out of scope; the history may be over
     return [each.event for each in events if each.event in {LEFT_SCOPE, LOST_ID}][-1:] == [LOST_ID]
 
 
