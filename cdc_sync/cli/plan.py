@@ -171,7 +171,8 @@ async def _labels_of(config: Config, name: str) -> list[Json]:
         parts = {"label": mapping.expressions["columns.status"], "table": mapping.table, "scope": mapping.scope}
         async with asking(f"counting the labels of {watch.table}"):
             rows = await rows_on_own_path(connection, sql.SQL(_COUNT).format(**parts), (_MOST_LABELS,))
-    counts = Counter(dict.fromkeys(rules.map, 0))
+    # Of a label that is not among the most frequent ones nobody knows whether it has rows.
+    counts = Counter(dict.fromkeys(rules.map if len(rows) < _MOST_LABELS else (), 0))
     for text, number in rows:
         # As in `map_status`, NULL and blanks are one label.
         counts["" if text is None or text.isspace() else text] += number

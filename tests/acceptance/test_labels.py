@@ -22,3 +22,16 @@ def test_each_label_is_shown_with_what_is_sent_for_it(notify: Installation) -> N
         ("offered", 1, "send", "offered", False),
         ("Refusé", 0, "send", "rejected", True),
     ]
+
+
+def test_a_label_that_is_not_among_the_most_frequent_ones_is_not_said_to_have_no_row(notify: Installation) -> None:
+    notify.add("hw-1", status="Refusé")
+    notify.ats.execute(
+        "INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)"
+        " SELECT 'x' || i, 'label ' || i / 2, 'job', now(), now() FROM generate_series(0, 2001) AS i"
+    )
+    notify.configure_watch(status={"map": {"Refusé": "rejected"}})
+
+    labels = json.loads(notify.run("labels", "--json").stdout)
+
+    assert (len(labels), {each["rows"] for each in labels}) == (1_000, {2})
