@@ -158,8 +158,8 @@ _EXPECTED = {
 }
 """By pydantic's types of errors whose texts quote the value, or speak of Python."""
 
-_CLOSE = 0.75
-"""Similarity from which a key may have been meant: there are many, in other sections too."""
+_CLOSE, _CLOSE_IF_SHORT, _SHORT = 0.75, 0.6, 3
+"""Similarity from which keys may have been meant, of other sections too; in a short one a letter is a third of it."""
 
 _WORD = re.compile(r"[\w. -]{1,60}")
 
@@ -254,10 +254,10 @@ def _message(details: ErrorDetails) -> str:
     if details["type"] != "extra_forbidden":
         return _EXPECTED.get(details["type"], details["msg"].removeprefix("Value error, "))
     key = str(details["loc"][-1])
-    if key in KEYS:
-        return "unknown key here: another section has it"
-    close = get_close_matches(key, KEYS, n=1, cutoff=_CLOSE)
-    return f'unknown key; did you mean "{close[0]}"?' if close else "unknown key"
+    unknown = "unknown key here: another section has it" if key in KEYS else "unknown key"
+    close = get_close_matches(key, KEYS - {key}, cutoff=_CLOSE if len(key) > _SHORT else _CLOSE_IF_SHORT)
+    meant = '" or "'.join(close)
+    return f'{unknown}; did you mean "{meant}"?' if close else unknown
 
 
 def _problem(document: Document, path: Path, message: str) -> Problem:

@@ -71,6 +71,8 @@ def test_ten_errors_are_reported_at_once_each_on_its_line() -> None:
         ("hellowork: {accounts: {acme: {header: {}}}}", "hellowork.accounts.acme.header", "headers"),
         ("    related: [{tabel: x, table: t, key: []}]", "watches.applications.related[0].tabel", "table"),
         ("    extra: {a: {sqll: x, column: c}}", "watches.applications.extra.a.sqll", "sql"),
+        ("    kee: [id]", "watches.applications.kee", "key"),
+        ("    status: {maz: {}}", "watches.applications.status.maz", 'max" or "map'),
     ],
 )
 def test_an_unknown_key_comes_with_the_one_that_was_meant(text: str, path: str, meant: str | None) -> None:
@@ -80,10 +82,20 @@ def test_an_unknown_key_comes_with_the_one_that_was_meant(text: str, path: str, 
     assert problem.message == "unknown key" + (f'; did you mean "{meant}"?' if meant else "")
 
 
-def test_a_key_of_another_section_is_said_to_be_one() -> None:
-    (problem,) = problems_of(f"{LEAST}log: {{timeout: 1s}}\n")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("log: {timeout: 1s}", "log.timeout: unknown key here: another section has it"),
+        (
+            "hellowork: {account: {acme: {}}}",
+            'hellowork.account: unknown key here: another section has it; did you mean "accounts"?',
+        ),
+    ],
+)
+def test_a_key_of_another_section_is_said_to_be_one(text: str, said: str) -> None:
+    (problem,) = problems_of(f"{LEAST}{text}\n")
 
-    assert str(problem) == "log.timeout: unknown key here: another section has it"
+    assert str(problem) == said
 
 
 @pytest.mark.parametrize(
