@@ -88,8 +88,9 @@ class Target:
         """The installer's connection; raises `OperationError` if a reference in it has no value."""
         if UNRESOLVED in self._dsn:
             raise OperationError(
-                f"{self.section}.dsn has a reference that has no value here. Name the installer's connection with "
-                "--dsn, or print the script without --apply; of a template, with --watch TEMPLATE@TENANT."
+                f"{self.section}.dsn has a reference that has no value here: `cdc-sync config validate` says why. Name "
+                "the installer's connection with --dsn, or print the script without --apply; of a template, with "
+                "--watch TEMPLATE@TENANT."
             )
         return self._dsn
 
