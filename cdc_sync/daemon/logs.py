@@ -174,16 +174,8 @@ LINES: Mapping[str, Mapping[Any, Any]] = {
 """Level, message and the rest of each line, or its cases (see `logs.yaml`), by the name of its event."""
 
 
-def _if_any(value: Any) -> Any:
-    return value or None
-
-
 def _length(seconds: float) -> str | None:
     return str(timedelta(seconds=round(seconds))) if seconds else None
-
-
-def _joined(names: tuple[str, ...]) -> str | None:
-    return listed(names, ",") or None
 
 
 _FORMS: Mapping[str, Callable[[Any], object]] = {
@@ -192,8 +184,8 @@ _FORMS: Mapping[str, Callable[[Any], object]] = {
     "took": lambda seconds: round(seconds * 1000),
     **dict.fromkeys(("ahead", "seconds"), lambda seconds: round(seconds, 3)),
     **dict.fromkeys(("limit", "pause", "wait"), _length),
-    **dict.fromkeys(("database", "dry_run", "estimate"), _if_any),
-    **dict.fromkeys(("accounts", "tenants", "watches"), _joined),
+    **dict.fromkeys(("database", "dry_run", "estimate"), lambda value: value or None),
+    **dict.fromkeys(("accounts", "tenants", "watches"), lambda names: listed(names, ",") or None),
 }
 """The forms of fields, by name; a value of None is left out."""
 
