@@ -143,6 +143,7 @@ def test_a_transition_s_own_words_are_translated_and_labels_are_not(text: str, f
     [
         (-3, "0 s", "0 s"),
         (0.0423, "42 ms", "42 ms"),
+        (1, "1 s", "1 s"),
         (59, "59 s", "59 s"),
         (120, "2 min", "2 min"),
         (47 * 3600, "47 h", "47 h"),
