@@ -109,3 +109,17 @@ def test_long_after_its_acknowledged_deletion_the_leader_forgets_it(notify: Inst
     assert traces(notify, "hw-alive")
     assert traces(notify, "hw-marked"), "its row is there"
     assert len(notify.hellowork.told("hw-marked")) == len(notify.hellowork.told("hw-gone")) == 1
+
+
+def test_explain_says_that_an_entry_waits_for_its_watch_to_be_configured_again(notify: Installation) -> None:
+    notify.add("hw-1")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        assert notify.run("pause").code == 0
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 1, "the entry")
+    notify.document["watches"] = {"renamed": notify.document["watches"]["applications"]}
+    notify.configure()
+    with notify.daemon(ready=False):
+        explained = notify.run("explain", "hw-1", "--watch", "applications").stdout
+    assert "waits until its watch is configured again, or for cdc-sync forget applications" in explained
