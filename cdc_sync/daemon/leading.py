@@ -196,9 +196,7 @@ class Leading:
         """
         self._lead.expect(longest_call(self._config), configuration_of(self._config))
         await chores.report_unconfigured(self._process, self.store, self._config, self._tenants.found.refused)
-        # Before the first call.
-        now = self.store.driver.clock()
-        await self.store.delivery.hasten(self._config.watches, now, now + longest_wait(self._config))
+        await self._correct_waits()  # before the first call
         self.sender.pause(await self.store.operation.paused())
         async with self._client:
             try:
@@ -226,6 +224,11 @@ class Leading:
         return [task for task in (self._lead.holding, *self._tasks) if task.done() and not task.cancelled()]
 
     # The parts.
+
+    async def _correct_waits(self) -> None:
+        """Let nothing of the watches wait until a date that only a wrong clock can have set."""
+        now = self.store.driver.clock()
+        await self.store.delivery.hasten(self._config.watches, now, now + longest_wait(self._config))
 
     async def _forget_deleted(self) -> None:
         before = self.store.driver.clock.for_people() - milliseconds(self._config.state.forget_after)
@@ -265,6 +268,7 @@ class Leading:
         self._config = config
         with suppress(StoreError):
             await self.store.delivery.note_configured(config.watches, accounts(config))
+            await self._correct_waits()
         self._process.admin.use(config)
         # Without a pause between: the sender's settings show which credentials a call had.
         self.sender.use(sender_settings(config))

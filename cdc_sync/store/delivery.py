@@ -74,7 +74,7 @@ class Delivery(Role):
 
         Of these watches: the waits of one that is not configured are unknown.
 
-        The clock of one process never goes back, so it is enough to do this at its start.
+        The clock of one process never goes back, so it is enough to do this before a watch begins.
         """
         for statement in ("hasten_entries", "hasten_suspicions"):
             await transaction.run(statement, watches=sorted(watches), now=now, latest=latest)

@@ -1,5 +1,7 @@
 """Templates: a watch for each tenant's schema, while tenants are created, renamed, dropped and broken."""
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -136,6 +138,24 @@ def test_tenants_come_are_renamed_and_go_while_the_daemon_runs(vendor: Installat
     assert vendor.run("forget", "--account", "customers@tenant_1", "--yes").code == 2
     finished = vendor.run("forget", "customers@tenant_5", "--yes")
     assert (finished.code, finished.stdout) == (0, "customers@tenant_5 is forgotten\n")
+
+
+def test_a_tenant_that_comes_back_does_not_wait_until_the_date_of_a_wrong_clock(vendor: Installation) -> None:
+    create(vendor, "tenant_1", "a")
+    install(vendor)
+    with vendor.daemon() as daemon:
+        vendor.hellowork.will({"kind": "status", "status": 503, "times": None})
+        vendor.change("a", table="tenant_1.applications", status="SEEN")
+        daemon.wait_until(lambda: vendor.hellowork.calls_for("a"), "the first call")
+        assert daemon.stop() == 0
+    with closing(sqlite3.connect(vendor.store)) as store, store:
+        assert store.execute("UPDATE outbox SET due_at = due_at + 31536000000").rowcount == 1
+    vendor.hellowork.will_work()
+    vendor.ats.execute("ALTER SCHEMA tenant_1 RENAME TO elsewhere")
+    with vendor.daemon() as daemon:
+        vendor.ats.execute("ALTER SCHEMA elsewhere RENAME TO tenant_1")
+        daemon.wait_for_event(FOUND, within=LOOKED_WITHIN)
+        daemon.wait_until(lambda: vendor.hellowork.told("a"), "the call")
 
 
 def test_a_schema_that_is_dropped_or_renamed_sends_no_deletion(vendor: Installation) -> None:
