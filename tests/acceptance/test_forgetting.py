@@ -120,6 +120,5 @@ def test_explain_says_that_an_entry_waits_for_its_watch_to_be_configured_again(n
         daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 1, "the entry")
     notify.document["watches"] = {"renamed": notify.document["watches"]["applications"]}
     notify.configure()
-    with notify.daemon(ready=False):
-        explained = notify.run("explain", "hw-1", "--watch", "applications").stdout
+    explained = notify.run("explain", "hw-1", "--watch", "applications").stdout
     assert "waits until its watch is configured again, or for cdc-sync forget applications" in explained
