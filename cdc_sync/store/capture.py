@@ -87,8 +87,7 @@ class Capture(Role):
 
         The record's, if it was verified with this digest and has no entry. 0: nothing to do. -1: read it.
         """
-        found: list[int] = json.loads(await self.driver.value("compare", watch=watch, digests=digests) or "[]")
-        return found
+        return [number for (number,) in await self.driver.run("compare", watch=watch, digests=digests)]
 
     async def verify(self, watch: str, verified: Sequence[Verified]) -> None:
         """Keep the digests of unchanged rows, until a change or another row of the record."""

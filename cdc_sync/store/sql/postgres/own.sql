@@ -33,19 +33,19 @@ SELECT a.pid, coalesce(a.usename, '?')::text, session_user::text,
    AND coalesce((SELECT r.holder || ' ' || r.beat::text FROM @leader r), '') = :row;
 
 -- name: compare
-SELECT json_agg(
-       coalesce(s.number,
+SELECT coalesce(s.number,
                 CASE left(e.value, 1)
                 WHEN 'n' THEN 0
                 WHEN 'o' THEN coalesce((SELECT -1 FROM @snapshot o
                                          WHERE o.watch = :watch AND o.in_scope
                                            AND o.application_id = substr(e.value, 2)::json ->> 1), 0)
                 ELSE -1
-                END) ORDER BY e.place)::text
+                END)
   FROM json_array_elements_text(:digests::json) WITH ORDINALITY AS e (value, place)
   LEFT JOIN LATERAL (SELECT s.number FROM @snapshot s
                       WHERE s.watch = :watch AND s.row_key = substr(e.value, 17) AND s.verified = left(e.value, 16)
-                        AND NOT @has_entry OFFSET 0) AS s ON TRUE;
+                        AND NOT @has_entry OFFSET 0) AS s ON TRUE
+ ORDER BY e.place;
 
 -- name: clock
 SELECT @clock;

@@ -5,15 +5,14 @@
 SELECT NULL;
 
 -- name: compare
-SELECT json_group_array(
-       coalesce(s.number,
+SELECT coalesce(s.number,
                 CASE substr(e.value, 1, 1)
                 WHEN 'n' THEN 0
                 WHEN 'o' THEN coalesce((SELECT -1 FROM @snapshot o
                                          WHERE o.watch = :watch AND o.in_scope = 1
                                            AND o.application_id = json_extract(substr(e.value, 2), '$[1]')), 0)
                 ELSE -1
-                END))
+                END)
   FROM json_each(:digests) e
   LEFT JOIN @snapshot s
     ON s.watch = :watch AND s.row_key = substr(e.value, 17) AND s.verified = substr(e.value, 1, 16)
