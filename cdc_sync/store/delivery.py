@@ -6,7 +6,7 @@ What is being called is in the sender's memory only. So after a crash every pend
 import json
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -273,7 +273,7 @@ async def _complete(
     await write("acknowledge", ends.acknowledged)
     await add_history(transaction, ends.history)
     stored = {name: replace(health[name], reason=as_text(health[name].reason)) for name in sorted(health)}
-    await write("set_health", [(name, json.dumps(asdict(each))) for name, each in stored.items()])
+    await write("set_health", [(name, as_json(each)) for name, each in stored.items()])
     await write("count_calls", [(*of, ends.calls[of]) for of in sorted(ends.calls)])
     for watch in sorted(ends.freed):
         await mend(transaction, watch)

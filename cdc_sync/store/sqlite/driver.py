@@ -5,7 +5,6 @@ would copy every changed page (decision 18). The lock ends with its process, als
 """
 
 import asyncio
-import json
 import os
 import sqlite3
 import time
@@ -15,6 +14,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from pydantic_core import from_json
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
@@ -53,7 +54,7 @@ class SqliteTransaction:
         """See `Transaction`."""
         for key, value in parameters.items():
             if isinstance(value, list):
-                parameters[key] = json.dumps(value, ensure_ascii=False)
+                parameters[key] = as_json(value)
         text = _STATEMENTS[name].text
         if not text.startswith(("SELECT", "WITH")):
             self.connection.execute(text, parameters)
@@ -63,7 +64,7 @@ class SqliteTransaction:
             names = ", ".join(f"c{place}" for place in range(len(columns)))
             _IN_ONE_ROW[name] = f"WITH r ({names}) AS ({text}) SELECT json_group_array(json_array({names})) FROM r"
         ((rows,),) = self.connection.execute(_IN_ONE_ROW[name], parameters)
-        return list(map(tuple, json.loads(rows)))
+        return list(map(tuple, from_json(rows)))
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """See `Transaction`."""
