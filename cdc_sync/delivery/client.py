@@ -42,6 +42,7 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import Reason, coded
 from cdc_sync.core.replies import Reply, kernel_gives_up_after
 from cdc_sync.core.visible import hiding
+from cdc_sync.event_loop import TimeLimit
 
 READ_LIMIT = 64 * 1024
 """Bytes of a reply that are read."""
@@ -97,7 +98,7 @@ class Client:
     """
 
     def __init__(self, accounts: Mapping[str, Mapping[str, str]], timeout: float, connections: int) -> None:
-        self._timeout = timeout
+        self._limit = TimeLimit(timeout)
         self._connector = aiohttp.TCPConnector(
             limit=connections, ttl_dns_cache=60, socket_factory=partial(_a_socket, timeout)
         )
@@ -120,7 +121,7 @@ class Client:
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         """See `Caller`."""
         try:
-            async with asyncio.timeout(self._timeout):
+            with self._limit:
                 return await self._call(entry)
         except Exception as error:  # noqa: BLE001 - an answer may break the library
             return Reply(failure=_in_words(error)), ""

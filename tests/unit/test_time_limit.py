@@ -1,0 +1,65 @@
+"""A time limit of many tasks, with one timer."""
+
+import asyncio
+import time
+
+import pytest
+
+from cdc_sync.event_loop import TimeLimit
+
+
+async def limited(limit: TimeLimit, seconds: float) -> float:
+    """Sleep within the limit; returns the time that it took."""
+    begun = time.monotonic()
+    try:
+        with limit:
+            await asyncio.sleep(seconds)
+    except TimeoutError:
+        pass
+    return time.monotonic() - begun
+
+
+async def test_each_task_has_its_whole_time_and_no_more() -> None:
+    limit = TimeLimit(0.2)
+    tasks = []
+    for seconds in (5.0, 0.01, 5.0, 5.0):
+        tasks.append(asyncio.create_task(limited(limit, seconds)))
+        await asyncio.sleep(0.05)
+    slow, quick, *others = await asyncio.gather(*tasks)
+    assert quick < 0.2
+    assert min(slow, *others) >= 0.2
+    assert max(slow, *others) < 2
+    assert await limited(limit, 5.0) >= 0.2, "its timer runs again after all had ended"
+
+
+async def test_who_cancels_from_outside_is_not_told_of_a_timeout() -> None:
+    limit = TimeLimit(5)
+    task = asyncio.create_task(limited(limit, 5))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_task_that_is_cancelled_as_its_time_is_over_is_cancelled() -> None:
+    limit = TimeLimit(0.01)
+    task = asyncio.create_task(limited(limit, 5))
+    await asyncio.sleep(0)
+    time.sleep(0.05)  # noqa: ASYNC251 - the loop finds both at once
+    asyncio.get_running_loop().call_later(0, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_error_of_the_work_stays_what_it_is() -> None:
+    with pytest.raises(ValueError, match="its own"), TimeLimit(5):
+        raise ValueError("its own")
+
+
+async def test_a_task_may_have_a_time_again_after_a_timeout() -> None:
+    limit = TimeLimit(0.05)
+    assert await limited(limit, 5) >= 0.05
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    assert await limited(limit, 0) < 0.05
