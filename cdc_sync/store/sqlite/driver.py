@@ -60,9 +60,8 @@ class SqliteTransaction:
             self.connection.execute(text, parameters)
             return []
         if name not in _IN_ONE_ROW:
-            columns = self.connection.execute(f"SELECT * FROM ({text}) LIMIT 0", parameters).description
-            names = ", ".join(f"c{place}" for place in range(len(columns)))
-            _IN_ONE_ROW[name] = f"WITH r ({names}) AS ({text}) SELECT json_group_array(json_array({names})) FROM r"
+            none = self.connection.execute(f"SELECT * FROM ({text}) LIMIT 0", parameters)  # noqa: S608 - our own
+            _IN_ONE_ROW[name] = _in_one_row(text, len(none.description))
         ((rows,),) = self.connection.execute(_IN_ONE_ROW[name], parameters)
         return list(map(tuple, from_json(rows)))
 
@@ -70,6 +69,11 @@ class SqliteTransaction:
         """See `Transaction`."""
         if rows:
             self.connection.execute(_STATEMENTS[name].text, [as_json(rows)])
+
+
+def _in_one_row(statement: str, columns: int) -> str:
+    names = ", ".join(f"c{place}" for place in range(columns))
+    return f"WITH r ({names}) AS ({statement}) SELECT json_group_array(json_array({names})) FROM r"  # noqa: S608 - our own
 
 
 def _finished(coroutine: Coroutine[Any, Any, T]) -> T:
