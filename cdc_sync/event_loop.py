@@ -7,7 +7,6 @@ that coincides with its result. So `end` cancels again.
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -79,32 +78,35 @@ def raise_failures(tasks: Collection[asyncio.Task[Any]]) -> None:
 
 
 class TimeLimit:
-    """A context in which each task has the same time: `with limit:`. Not reentrant.
-
-    One timer serves all: that of `asyncio.timeout` costs a fifth of a call to HelloWork.
-
-    Raises:
-        TimeoutError: by `with`, the task took longer.
-    """
+    """The same time for each of many tasks. One timer serves all: `asyncio.timeout`'s costs a fifth of a call."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._until: dict[asyncio.Task[Any] | None, float] = {}
-        """By task, the end of its time: the one that began first is the first one late."""
+        self._until: dict[asyncio.Task[Any], float] = {}
+        """The end of each task's time: the one that began first is the first one late."""
         self._looks = False
 
-    def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._until[asyncio.current_task()] = loop.time() + self._seconds
+    async def keep(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of some work, which this task does in its time.
+
+        Raises:
+            TimeoutError: it took longer, and was cancelled.
+        """
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        self._until[task] = loop.time() + self._seconds
         if not self._looks:
             self._looks = True
             loop.call_later(self._seconds, self._look)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        task = asyncio.current_task()
-        is_late = self._until.pop(task, None) is None
-        if is_late and task is not None and task.uncancel() == 0 and kind is asyncio.CancelledError:
+        try:
+            return await work
+        except asyncio.CancelledError as error:
+            if task in self._until or task.cancelling() > 1:
+                raise  # somebody else cancels it, perhaps at the same time
             raise TimeoutError from error
+        finally:
+            if self._until.pop(task, None) is None:
+                task.uncancel()
 
     def _look(self) -> None:
         """Cancel the tasks that are late, and look again when the next one would be."""
@@ -114,8 +116,7 @@ class TimeLimit:
                 loop.call_at(until, self._look)
                 return
             del self._until[task]
-            if task is not None:
-                task.cancel()
+            task.cancel()
         self._looks = False
 
 

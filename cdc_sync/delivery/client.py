@@ -121,8 +121,7 @@ class Client:
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         """See `Caller`."""
         try:
-            with self._limit:
-                return await self._call(entry)
+            return await self._limit.keep(self._call(entry))
         except Exception as error:  # noqa: BLE001 - an answer may break the library
             return Reply(failure=_in_words(error)), ""
 

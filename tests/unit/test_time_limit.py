@@ -12,8 +12,7 @@ async def limited(limit: TimeLimit, seconds: float) -> float:
     """Sleep within the limit; returns the time that it took."""
     begun = time.monotonic()
     try:
-        with limit:
-            await asyncio.sleep(seconds)
+        await limit.keep(asyncio.sleep(seconds))
     except TimeoutError:
         pass
     return time.monotonic() - begun
@@ -52,8 +51,24 @@ async def test_a_task_that_is_cancelled_as_its_time_is_over_is_cancelled() -> No
 
 
 async def test_an_error_of_the_work_stays_what_it_is() -> None:
-    with pytest.raises(ValueError, match="its own"), TimeLimit(5):
+    async def fail() -> None:
         raise ValueError("its own")
+
+    with pytest.raises(ValueError, match="its own"):
+        await TimeLimit(5).keep(fail())
+
+
+async def test_work_that_ends_otherwise_when_it_is_late_leaves_no_trace() -> None:
+    async def work() -> None:
+        try:
+            await asyncio.sleep(5)
+        finally:
+            raise ValueError("in the end")
+
+    limit = TimeLimit(0.02)
+    with pytest.raises(ValueError, match="in the end"):
+        await limit.keep(work())
+    assert await limited(limit, 5) < 2, "a later time is kept as usual"
 
 
 async def test_a_task_may_have_a_time_again_after_a_timeout() -> None:
