@@ -92,8 +92,8 @@ class TimeLimit:
         Raises:
             TimeoutError: it took longer, and was cancelled.
         """
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
+        loop = asyncio.get_running_loop()
+        task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment] - None outside of tasks
         self._until[task] = loop.time() + self._seconds
         if not self._looks:
             self._looks = True
