@@ -93,7 +93,7 @@ class TimeLimit:
             TimeoutError: it took longer, and was cancelled.
         """
         loop = asyncio.get_running_loop()
-        task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment] - None outside of tasks
+        task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
         self._until[task] = loop.time() + self._seconds
         if not self._looks:
             self._looks = True
