@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -30,6 +31,10 @@ def as_json(value: object) -> str:
     return to_json(value).decode()
 
 
+of_json = partial(from_json, cache_strings="keys")
+"""The inverse of `as_json`; a cache of all strings would take two megabytes."""
+
+
 def state_columns(content: Content, *, discarded: bool = False) -> tuple[str, str, bool, str]:
     """The four columns of a state; metadata leave out what is None.
 
@@ -55,7 +60,7 @@ def account_mark(account: str) -> str:
 
 def is_discarded(metadata: str | None) -> bool:
     """Whether a person discarded the state of these metadata; earlier versions left no mark."""
-    return bool(from_json(metadata or "{}").get("discarded"))
+    return bool(of_json(metadata or "{}").get("discarded"))
 
 
 def content_from(status: str | None, job_id: str, deleted: object, metadata: str) -> Content | None:
@@ -64,7 +69,7 @@ def content_from(status: str | None, job_id: str, deleted: object, metadata: str
 
 
 def _content(status: str, job_id: str, deleted: object, metadata: str) -> Content:
-    sent = from_json(metadata)
+    sent = of_json(metadata)
     rest = sent["created"], sent["event_date"], sent.get("source"), sent.get("extra"), sent["url"]
     return Content(status, job_id, bool(deleted), *rest, sent.get("account", DEFAULT_ACCOUNT))
 
@@ -98,7 +103,7 @@ def entry_from(columns: Columns) -> Entry:
 
 def health_from(text: str) -> Health:
     """An endpoint's health, without other versions' fields."""
-    stored = from_json(text)
+    stored = of_json(text)
     stored["reason"] = from_text(stored.get("reason"))
     return Health(**{name: stored[name] for name in _HEALTH if name in stored})
 
@@ -110,12 +115,12 @@ def key_text(key: Key) -> str:
 
 def key_from(text: str) -> Key:
     """The inverse of `key_text`."""
-    return tuple(from_json(text))
+    return tuple(of_json(text))
 
 
 def fuse_from(text: str | None) -> Fuse:
     """A watch's fuse."""
-    fuse = Fuse(**from_json(text or "{}"))
+    fuse = Fuse(**of_json(text or "{}"))
     return fuse if fuse.reason is None else fuse._replace(reason=from_text(fuse.reason))
 
 

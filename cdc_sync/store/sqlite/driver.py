@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic_core import from_json
-
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store import Store
 from cdc_sync.store.clock import Clock
 from cdc_sync.store.driver import Access, Driver, Row, RunGroup
-from cdc_sync.store.encoding import as_json
+from cdc_sync.store.encoding import as_json, of_json
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.lead import LOOKS_EVERY, Lead, Leader, Standby, StandingBy, begin_to_lead, held, leader_in
 from cdc_sync.store.statements import statements
@@ -63,7 +61,7 @@ class SqliteTransaction:
             none = self.connection.execute(f"SELECT * FROM ({text}) LIMIT 0", parameters)  # noqa: S608 - our own
             _IN_ONE_ROW[name] = _in_one_row(text, len(none.description))
         ((rows,),) = self.connection.execute(_IN_ONE_ROW[name], parameters)
-        return list(map(tuple, from_json(rows)))
+        return list(map(tuple, of_json(rows)))
 
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """See `Transaction`."""
