@@ -24,7 +24,7 @@ from cdc_sync.wall_clock import wall_clock
 from .client import Caller
 from .endpoints import Endpoint, Endpoints
 
-_TOLD_AFTER = 0.01
+_REPORTED_AFTER = 0.01
 """Seconds from a call's end to its line in the log, at most."""
 
 
@@ -34,7 +34,7 @@ class Calls:
 
     Attributes:
         changed: called if an endpoint's health has changed.
-        ended: the ends of calls to report; see `tell`.
+        ended: the ends of calls to report; see `report_ended`.
         chance: a random number, 0 ≤ chance < 1, for waits.
     """
 
@@ -61,18 +61,17 @@ class Calls:
         waited = max((end.at - entry.queued_at) / 1000 - seconds, 0.0)  # the two terms come from two clocks
         outcome, why = end.result.outcome, end.reply["reason"]
         if not self.ended:
-            asyncio.get_running_loop().call_later(_TOLD_AFTER, self.tell)
+            asyncio.get_running_loop().call_later(_REPORTED_AFTER, self.report_ended)
         ended = events.CallEnded(entry.watch, entry.application_id, outcome, why, entry.attempts, seconds, waited)
         self.ended.append(ended)
         end.reply["seconds"] = round(seconds, 4)
         return end
 
-    def tell(self) -> None:
+    def report_ended(self) -> None:
         """Report the calls that have ended. Many at once: one by one would take three times as long."""
-        told = self.ended.copy()
-        self.ended.clear()
-        for ended in told:
+        for ended in self.ended:
             self.observe(ended)
+        self.ended.clear()
 
     async def _call(self, entry: Entry, endpoint: Endpoint) -> Finished:
         endpoints, settings = self.endpoints, self.endpoints.settings

@@ -297,7 +297,7 @@ class Sender(BesideApply):
             async with self._group:
                 self._turning = self._group.create_task(self._take_turns())
         finally:
-            self._calls.tell()
+            self._calls.report_ended()
             self._is_over.set()
 
     async def run_once(self) -> None:
