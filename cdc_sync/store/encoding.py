@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import partial
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -31,8 +30,8 @@ def as_json(value: object) -> str:
     return to_json(value).decode()
 
 
-of_json = partial(from_json, cache_strings="keys")
-"""The inverse of `as_json`; a cache of all strings would take two megabytes."""
+of_json = from_json
+"""The inverse of `as_json`."""
 
 
 def state_columns(content: Content, *, discarded: bool = False) -> tuple[str, str, bool, str]:

@@ -30,7 +30,7 @@ async def test_each_task_has_its_whole_time_and_no_more() -> None:
     assert await limited(limit, 5.0) >= 0.2, "its timer runs again after all had ended"
 
 
-async def test_who_cancels_from_outside_is_not_told_of_a_timeout() -> None:
+async def test_a_cancellation_from_outside_is_no_timeout() -> None:
     limit = TimeLimit(5)
     task = asyncio.create_task(limited(limit, 5))
     await asyncio.sleep(0.01)
