@@ -145,7 +145,6 @@ class Capture(Role):
     @job
     async def blow_fuse(self, transaction: Transaction, watch: str, reason: str, now: int) -> None:
         """Hold everything new of a watch until a person decides. A blown fuse stays as it is."""
-        await transaction.run("add_watch", watch=watch)
         fuse = fuse_from(await value(transaction, "fuse", watch=watch))
         blown = blow(fuse, now, reason)._replace(holds_all=True)
         await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
@@ -212,7 +211,6 @@ class Databases(Role):
     @job
     async def begin_capture(self, transaction: Transaction, watch: str, session: str) -> str | None:
         """Record, in a shared store, this daemon's session on the ATS's database; returns the watch's one before."""
-        await transaction.run("add_watch", watch=watch)
         before: str | None = await value(transaction, "session", watch=watch)
         await transaction.run("set_session", watch=watch, session=session)
         return before
@@ -234,7 +232,6 @@ async def _apply(
     """Decide about a batch and write it. `elsewhere`: see `plan_batch`."""
     watch = rules.watch
     before = await _before(transaction, watch, batch, applying)
-    await transaction.run("add_watch", watch=watch)
     fuse = fuse_from(await value(transaction, "fuse", watch=watch))
     of_accounts = await _fuses_of_accounts(transaction, watch, accounts_of(rules, batch, before))
     plan = plan_batch(rules, batch, before, fuse, elsewhere, of_accounts=of_accounts)
@@ -293,6 +290,8 @@ async def _remove_rivals(transaction: Transaction, batch: Batch, plan: BatchPlan
 
 async def _suspected(transaction: Transaction, plan: BatchPlan) -> list[Suspicion]:
     """The plan's suspicions of applications that are not suspected yet."""
+    if not plan.suspicions:
+        return []
     ids = [one.application_id for one in plan.suspicions]
     already = {id_ for (id_,) in await transaction.run("suspected", watch=plan.rules.watch, ids=ids)}
     return [one for one in plan.suspicions if one.application_id not in already]

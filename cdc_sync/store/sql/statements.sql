@@ -56,14 +56,12 @@ f.watch = x.watch AND f.application_id = x.application_id
 -- name: fuse
 SELECT fuse FROM @watch WHERE name = :watch;
 
--- name: add_watch
-INSERT INTO @watch (name) VALUES (:watch) ON CONFLICT DO NOTHING;
-
 -- name: session
 SELECT session FROM @watch WHERE name = :watch;
 
 -- name: set_session
-UPDATE @watch SET session = :session WHERE name = :watch;
+INSERT INTO @watch (name, session) VALUES (:watch, :session)
+ON CONFLICT (name) DO UPDATE SET session = excluded.session;
 
 -- name: before
 -- By application, and by rows that belonged to another application.
@@ -179,13 +177,14 @@ UPDATE @outbox AS t SET metadata = x.metadata, endpoint = x.endpoint, revision =
 -- name: add_endpoint(endpoint text)
 INSERT INTO @endpoint @given ON CONFLICT DO NOTHING;
 
--- name: tally(watch text, new bigint, changed_at bigint, fuse text)
-UPDATE @watch AS w
-   SET known = w.known + x.new, changed_at = coalesce(x.changed_at, w.changed_at), fuse = coalesce(x.fuse, w.fuse)
-  FROM @rows WHERE w.name = x.watch;
+-- name: tally(name text, known bigint, changed_at bigint, fuse text)
+INSERT INTO @watch AS w @given
+ON CONFLICT (name) DO UPDATE
+   SET known = w.known + excluded.known, changed_at = coalesce(excluded.changed_at, w.changed_at),
+       fuse = coalesce(excluded.fuse, w.fuse);
 
 -- name: set_fuse
-UPDATE @watch SET fuse = :fuse WHERE name = :watch;
+INSERT INTO @watch (name, fuse) VALUES (:watch, :fuse) ON CONFLICT (name) DO UPDATE SET fuse = excluded.fuse;
 
 -- name: fuses_of_accounts
 SELECT account, fuse FROM @account_fuse WHERE watch = :watch AND account @in(accounts);

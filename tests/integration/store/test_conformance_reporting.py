@@ -134,7 +134,7 @@ class TestUnconfigured:
         await adopt(store, "a1")
         await store.capture.apply(some_rules(), a_suspicion("a1"))
         await store.capture.apply(some_rules("spontaneous"), a_batch(an_observation("s1")))
-        await store.capture.apply(some_rules("empty"), a_batch(positions={"baseline": "done"}))
+        await store.databases.begin_capture("empty", "a session")
 
         assert await store.report.unconfigured({WATCH, "spontaneous", "new"}) == [WatchUnconfigured("empty")]
         assert await store.report.unconfigured(["new"]) == [
@@ -199,6 +199,7 @@ class TestRecords:
         ]
 
     async def test_a_row_that_could_never_be_reported_is_explained(self, store: Store) -> None:
+        await store.databases.begin_capture(WATCH, "a session")
         await store.capture.apply(some_rules(), a_batch(skips=[Skip(("7",), "a1", "it has no status")]))
 
         (record,) = await store.report.records("a1", None)
@@ -233,6 +234,7 @@ class TestSearch:
 
     async def test_rows_that_cannot_be_reported_are_found_too(self, store: Store) -> None:
         rows = [Unreportable("hw-9", ("8",), "it has no status"), Unreportable(None, ("9",), "its id is no id")]
+        await store.databases.begin_capture(WATCH, "a session")
         await store.capture.apply(some_rules(), a_batch(*rows))
 
         assert [hit.application_id for hit in await store.report.search("hw-9", None, 20)] == ["hw-9"]

@@ -1,8 +1,8 @@
 -- SQLite's own statements.
 
 -- name: set_session
--- The former leader of a file has ended, and its sessions with it. So a watch connects while the disk is full, too.
-SELECT NULL;
+-- The former leader of a file has ended, and its sessions with it: so a known watch connects while the disk is full, too.
+INSERT INTO watch (name) VALUES (:watch) ON CONFLICT DO NOTHING;
 
 -- name: compare
 SELECT coalesce(s.number,
