@@ -106,7 +106,7 @@ async def _rehearsed(config: Config, names: Collection[str]) -> tuple[list[Json]
     async with leading_copy(config) as lead:
         store = lead.store
         began, paused = store.driver.clock.for_people(), await store.operation.paused()
-        await Watches(process, store, config, NO_CALLS, asyncio.create_task).catch_up(config, names)
+        await Watches(process, store, config, NO_CALLS, asyncio.create_task).catch_up(names)
         for name in names:
             if name not in failed:
                 items += await _items(store, name, began, paused)

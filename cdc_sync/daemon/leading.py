@@ -181,7 +181,7 @@ class Leading:
         return failed
 
     async def _catch_up_and_send(self) -> int:
-        failed = await self.watches.catch_up(self._config, self._config.watches)
+        failed = await self.watches.catch_up(self._config.watches)
         await self.sender.run_once()
         await self.store.delivery.stopped_cleanly()
         return failed

@@ -214,13 +214,10 @@ class Watches:
         )
         return WatchWorker(parts)
 
-    def _use(self, config: Config) -> None:
-        self._config = config
-        self.others.use(config)
-
     def start(self, config: Config) -> tuple[str, ...]:
         """Start the watches of a configuration that do not run yet; returns which."""
-        self._use(config)
+        self._config = config
+        self.others.use(config)
         fresh = tuple(name for name in config.watches if name not in self._running)
         for name in fresh:
             self._running[name] = self._begin(self._worker(name).run())
@@ -240,9 +237,8 @@ class Watches:
             self._process.emit(events.WatchEnded(name))
         return tuple(gone)
 
-    async def catch_up(self, config: Config, names: Collection[str]) -> int:
+    async def catch_up(self, names: Collection[str]) -> int:
         """Catch up with these watches, then answer their suspected deletions; returns how many watches failed."""
-        self._use(config)
         failed = set[WatchWorker]()
 
         @contextmanager
