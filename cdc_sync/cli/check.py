@@ -108,7 +108,7 @@ async def _find_tenants(config: Config, tell: Tell) -> tuple[Config, Collection[
     with suppress(StoreError):  # there is a finding about it
         async with opened_beside(config) as store:
             known = list(await store.report.counts())
-    config = await tenants.look(config, known)
+    config = await tenants.look(known)
     for template, named in tenants_named(config, config.watches).items():
         if named:
             tell(Finding("tenants", "ok", f"{len(named)} tenant(s) have a watch", None, template))

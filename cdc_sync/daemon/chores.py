@@ -189,21 +189,19 @@ class Tenants:
         """Whether a look has asked every database."""
 
     async def look_first(self, store: Store) -> Config:
-        """As `look`, of the process's configuration; the store knows earlier tenants."""
+        """As `look`; the store knows earlier tenants."""
         known: Iterable[str] = ()
         with suppress(StoreError):  # capture and delivery report it
             known = await store.report.counts()
-        return await self.look(self.found.config, known)
+        return await self.look(known)
 
-    async def look(
-        self, config: Config, known: Iterable[str], pools: Mapping[str, Pool | None] = MappingProxyType({})
-    ) -> Config:
+    async def look(self, known: Iterable[str], pools: Mapping[str, Pool | None] = MappingProxyType({})) -> Config:
         """The configuration with its present tenants; see `discover`.
 
         Reports what is wrong; of what needs no condition, only at the first complete look.
         """
         emit, before = self._emit, self.found
-        self.found = found = await discover(config, known, pools)
+        self.found = found = await discover(before.config, known, pools)
         for watch, why in found.refused.items():
             emit(events.TenantRefused(watch, why))
         for watch in before.refused.keys() - found.refused.keys():

@@ -254,7 +254,7 @@ class Leading:
         emit, watches = self._process.emit, self.watches
         while True:
             await asyncio.sleep(chores.LOOK_FOR_TENANTS)
-            config = await self._tenants.look(self._config, self._config.watches, watches.pools)
+            config = await self._tenants.look(self._config.watches, watches.pools)
             if config.watches == self._config.watches:
                 continue
             if gone := await watches.end_others(config):

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from cdc_sync.ats.discovery import Discovery
 from cdc_sync.config import Config
 from cdc_sync.core.events import Event
 from cdc_sync.daemon.chores import Tenants
@@ -29,10 +28,8 @@ async def a_lead(process: Process, driver: SqliteDriver | None = None) -> AsyncI
     """The process leads within this, and only shows its calls."""
     driver = driver or SqliteDriver(Path("in memory"), connection=connect_copy(None))
     lead = Lead(driver, Leader.here(""))
-    tenants = Tenants(process)
-    tenants.found = Discovery(process.config, {}, {})
     try:
-        yield Leading(process, lead, tenants)
+        yield Leading(process, lead, Tenants(process))
     finally:
         await end([lead.holding])
         await driver.close()

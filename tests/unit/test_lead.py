@@ -158,10 +158,10 @@ async def test_what_a_look_finds_wrong_is_reported_once(monkeypatch: pytest.Monk
     monkeypatch.setattr(chores, "discover", look)
     tenants = Tenants(a_process(config, emitted.append))
     for _ in range(2):
-        await tenants.look(config, ())
+        await tenants.look(())
     refused = {}
     for _ in range(2):
-        await tenants.look(config, ())
+        await tenants.look(())
 
     assert emitted == [
         TenantRefused("applications@one.x", "no file"),
@@ -184,4 +184,4 @@ async def test_the_signal_that_ends_the_daemon_ends_a_look(monkeypatch: pytest.M
     asyncio.get_running_loop().call_soon(stopping.set)
 
     async with asyncio.timeout(10):
-        assert await unless(stopping, Tenants(a_process(config, print)).look(config, ())) is None
+        assert await unless(stopping, Tenants(a_process(config, print)).look(())) is None
