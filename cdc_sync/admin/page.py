@@ -24,7 +24,6 @@ from cdc_sync.core.reasons import Reason
 from cdc_sync.core.watch_names import MOST_LISTED
 from cdc_sync.packaged import text
 
-from .overview import BAR, BARS, HOURS, LISTED
 from .report import watch_of
 
 _FIELD = re.compile(r'^(msg\S+) ((?:".*"\n?)+)', re.MULTILINE)
@@ -166,11 +165,7 @@ def _environment(code: str) -> Environment:
     made.globals |= {
         "language": language,
         "version": __version__,
-        "hours": HOURS,
-        "step": BAR,
-        "bar_count": BARS,
         "most": MOST_LISTED,
-        "listed": LISTED,
         # The inverse of `iso`.
         "from_iso": lambda text: from_datetime(datetime.fromisoformat(text)),
     }
