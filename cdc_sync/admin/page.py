@@ -46,7 +46,8 @@ _UNITS = {"d": 86_400, "h": 3_600, "min": 60, "s": 1, "ms": 0.001}
 _AS_ENGLISH = Markup('<span lang="en">%s</span>')
 
 
-@dataclass(frozen=True, slots=True)
+# There is one object of each, which the cache of environments takes as its key: the mappings have no hash.
+@dataclass(frozen=True, slots=True, eq=False)
 class Language:
     """Texts, numbers and durations in one language.
 
@@ -148,8 +149,7 @@ def chosen(asked: str | None, accept_language: str) -> Language:
 
 
 @cache
-def _environment(code: str) -> Environment:
-    language = LANGUAGES[code]
+def _environment(language: Language) -> Environment:
     made = Environment(
         loader=PackageLoader("cdc_sync.admin"),
         extensions=["jinja2.ext.i18n"],
@@ -177,5 +177,5 @@ _FOR_TEMPLATES = ("gettext", "ngettext", "reason", "condition", "word", "transit
 
 def render(template: str, language: Language, now: int, **values: Any) -> str:
     """A page; `now` is in milliseconds since the epoch."""
-    made = _environment(language.code).get_template(template)
+    made = _environment(language).get_template(template)
     return made.render(now=now, ago=lambda at: language.ago(at, now), **values)
