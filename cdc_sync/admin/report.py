@@ -251,7 +251,7 @@ def _story(config: Config, record: Record, events: Sequence[HistoryEntry]) -> Js
     # Earlier versions wrote only a line of the history.
     last = [event.event for event in events if event.at == record.acknowledged_at]
     discarded = record.discarded or ("discarded" in last and "acknowledged" not in last)
-    is_told = snapshot is not None and not record.adopted and not discarded
+    is_told = not record.adopted and not discarded
     return {
         "watch": record.watch,
         "application_id": record.application_id,
