@@ -46,16 +46,13 @@ ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "forget")
 FEW = 10
 """More watches share their metrics, and are shown as a choice."""
 
-_FROM_0: Mapping[str, Collection[tuple[str, ...]]] = {
-    "cdc_sync_missed_changes": [()],
-    "cdc_sync_call_seconds": [()],
-    "cdc_sync_queue_seconds": [()],
-    "cdc_sync_captured_keys": [(origin,) for origin in get_args(Origin)],
-    "cdc_sync_decisions": [(outcome,) for outcome in get_args(Outcome)],
-    "cdc_sync_calls": [(outcome,) for outcome in get_args(CallOutcome)],
-    "cdc_sync_sweep_repairs": [(cause,) for cause in CAUSES],
+_OTHER_LABEL: Mapping[str, Collection[str]] = {
+    "cdc_sync_captured_keys": get_args(Origin),
+    "cdc_sync_decisions": get_args(Outcome),
+    "cdc_sync_calls": get_args(CallOutcome),
+    "cdc_sync_sweep_repairs": CAUSES,
 }
-"""The other labels' values of a watch's samples from its beginning, so that the first event is an increase."""
+"""The values of the label beside `watch`, by counter."""
 
 _OF_WATCH: Mapping[tuple[str, ...], str] = {
     ("cdc_sync_known_applications",): "known",
@@ -190,10 +187,13 @@ class EventMetrics:
     def _begin(self, event: events.LeadTaken | events.TenantsFound | events.Reloaded) -> None:
         for watch in event.watches:  # all of them before the first label
             self._reached(watch, 0)
+        # Each sample begins with 0, so that the first event is an increase.
         for watch in event.watches:
-            for name, samples in _FROM_0.items():
-                for values in samples:
-                    self._count(name, watch, *values)
+            for name in (*_METRICS["counter"]["watch"], *_METRICS["histogram"]["watch"]):
+                self._count(name, watch)
+            for name, values in _OTHER_LABEL.items():
+                for value in values:
+                    self._count(name, watch, value)
 
     def _end(self, watches: Collection[str]) -> None:
         for of in (self._complete_until, *self._seen.values()):
