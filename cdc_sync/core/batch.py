@@ -397,10 +397,13 @@ class BatchPlan:
             content = in_order(content, row.changed_at, acknowledged, before)
         state, reason = self._admit(row, known)
         due_at = batch.now + rules.settle.get(content.status, rules.default_settle)
-        attempted = known.is_attempted
         revision = batch.now if before is None else before.revision + 1
-        of_change = id_, content, decision.kinds, state, revision
-        self.enqueued.append(Entry(rules.watch, *of_change, batch.now, due_at, attempted, reason=reason))
+        attempted = known.is_attempted
+        self.enqueued.append(
+            Entry(
+                rules.watch, id_, content, decision.kinds, state, revision, batch.now, due_at, attempted, reason=reason
+            )
+        )
         further = {"kinds": sorted(decision.kinds), "replaced": before is not None, "due_at": due_at + batch.shift}
         if content.event_date != row.content.event_date:
             further |= {"event_date": content.event_date, "event_date_of_row": row.content.event_date}
