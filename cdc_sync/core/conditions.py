@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from . import events as seen
 from .events import Event
-from .reasons import Reason, coded
+from .reasons import coded
 from .status_url import DEFAULT_ACCOUNT, account_of
 
 Conditions = Mapping[str, str]
@@ -69,7 +69,7 @@ def _reason(event: Event) -> str:
     """What is wrong by an event; empty if it ends a condition."""
     if isinstance(event, seen.EndpointChanged):
         mode, why = event.mode, event.reason or ""
-        return "" if mode == "healthy" else Reason(f"{mode}: {why}", f"endpoint-{mode}", {"reason": why})
+        return "" if mode == "healthy" else coded(f"endpoint-{mode}", f"{mode}: %(reason)s", reason=why)
     if type(event) in _REASONS:
         return coded(*_REASONS[type(event)], **vars(event))
     return getattr(event, "message", "")
