@@ -273,12 +273,11 @@ def admits(health: Health, now: int, under_way: int) -> Admission:
 
 def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float) -> Health:
     """The state after a reply; arguments as of `result_of`."""
-    if _waits(health, now):
-        if meaning.kind in _ANSWERS and health.mode != "throttled":
-            return HEALTHY
-        return replace(health, until=max(health.until, now + (meaning.wait or 0)))
-    if meaning.kind in _ANSWERS:
+    waits = _waits(health, now)
+    if meaning.kind in _ANSWERS and not (waits and health.mode == "throttled"):
         return HEALTHY
+    if waits:
+        return replace(health, until=max(health.until, now + (meaning.wait or 0)))
     mode = _MODES[meaning.kind]
     is_in_a_row = health.mode == mode or (mode == "open" and health.mode == "healthy")
     failures = doublings = health.failures + 1 if is_in_a_row else 1
