@@ -193,7 +193,7 @@ class Applying:
 
     watch: str
     application_ids: Sequence[str]
-    begun: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
+    begun: Mapping[EntryId, Entry] = field(default_factory=dict)
 
     def has_begun(self, entry: Entry) -> bool:
         """Whether the call with this entry had begun."""

@@ -248,7 +248,7 @@ def _observation(application_id: str, row: Row, rules: WatchRules, changed_at: i
     if job_id and account:
         return reportable
     incomplete = reportable if job_id or rules.last_known_job else None
-    lack = _NO_JOB if account else _no_account(row.account or "")
+    lack = _NO_JOB if account else _no_account(row.account)
     return Unreportable(application_id, row.key, lack, incomplete=incomplete, changed_at=changed_at)
 
 
@@ -266,7 +266,7 @@ def _lack(row: Row, rules: WatchRules, status: str) -> Reason | None:
         return coded("no-creation-date", "it has no creation date")
     # HelloWork's last known account takes a deletion.
     needs_account = rules.account is None and not row.deleted and row.account not in rules.accounts
-    return _no_account(row.account or "") if needs_account else None
+    return _no_account(row.account) if needs_account else None
 
 
 def current(rows: Iterable[Row]) -> Row | None:
@@ -300,8 +300,8 @@ _NO_JOB = coded("no-job", "it has no job id")
 _UNDATED = coded("creation-date", "its creation date is infinite, or its year is outside 1 to 9999")
 
 
-def _no_account(account: str) -> Reason:
-    if not account.strip():
+def _no_account(account: str | None) -> Reason:
+    if account is None or not account.strip():
         return coded("no-account", "it names no account")
     return coded(
         "account-unknown", "its account %(account)s is not in hellowork.accounts", account=repr(account[:_SHOWN])
