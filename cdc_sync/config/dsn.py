@@ -144,9 +144,7 @@ def completed(dsn: str, application_name: str) -> str:
     Raises:
         psycopg.ProgrammingError: libpq does not understand it; the error may quote a password.
     """
-    given = conninfo_to_dict(dsn)
-    defaults = {"application_name": application_name, **_DEFAULTS}
-    return make_conninfo(dsn, **{name: value for name, value in defaults.items() if name not in given})
+    return make_conninfo("", **{"application_name": application_name, **_DEFAULTS, **conninfo_to_dict(dsn)})
 
 
 def session_settings(server_version: int, *, statements_end: bool = True) -> bytes:
