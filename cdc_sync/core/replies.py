@@ -202,7 +202,7 @@ def result_of(  # noqa: PLR0911 - a decision table, one return per row
     if meaning.kind == "acknowledged":
         return Acked()
     # Full jitter: calls that failed together do not return together.
-    again = now + int(ceiling(policy, max(entry.attempts, 1)) * chance)
+    again = now + int(ceiling(policy, entry.attempts) * chance)
     match meaning.kind:
         case "rejected":
             return DeadLetter(reason)
