@@ -121,9 +121,6 @@ def _after_blanks(text: str, place: int) -> int:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 _MILLISECOND = timedelta(milliseconds=1)
-# HelloWork's dates have a year of four digits (`2023-01-10T09:00:00.000Z`).
-FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
-LATEST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 
 
 def milliseconds(length: timedelta) -> int:
@@ -133,7 +130,12 @@ def milliseconds(length: timedelta) -> int:
 
 def from_datetime(moment: datetime) -> int:
     """An aware datetime in milliseconds, rounded down."""
-    return (moment - _EPOCH) // _MILLISECOND
+    return milliseconds(moment - _EPOCH)
+
+
+# HelloWork's dates have a year of four digits (`2023-01-10T09:00:00.000Z`), as Python's have.
+FIRST = from_datetime(datetime.min.replace(tzinfo=UTC))
+LATEST = from_datetime(datetime.max.replace(tzinfo=UTC))
 
 
 @lru_cache(maxsize=1024)  # rows of one statement have the same date
