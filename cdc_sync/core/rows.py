@@ -320,14 +320,14 @@ def _identify(row: Row) -> tuple[str | None, str | None]:
     if url is not None and len(url) > LONGEST_TEXT:
         # A cut URL may be the beginning of several ids'.
         return None, _beyond("status URL", LONGEST_TEXT)
-    if application_id is None and url is not None:
+    if application_id is None:
+        if url is None:
+            return None, None
         application_id = status_url.id_in(url)
         if application_id is None:
             return None, coded(
                 "url-without-id", "its status URL has no application id: expected …/v1/applications/{id}/status"
             )
-    if application_id is None:
-        return None, None
     # A longer one may have been cut, and no index of the store need hold it.
     known_as = application_id if len(application_id) <= LONGEST_ID else None
     is_plain = status_url.PLAIN_ID.fullmatch(application_id)
