@@ -39,14 +39,14 @@ class Fence(NamedTuple):
 def advanced(fence: Fence, reading: SnapshotReading) -> Fence:
     """The fence after a further reading. It moves back only if the server's clock does."""
     # A clock that went back dates new writes earlier than earlier readings assumed.
-    readings = tuple(
+    readings = [
         known if known.instant <= reading.instant else known._replace(instant=reading.instant)
         for known in fence.readings
-    )
+    ]
     if readings and readings[-1].xmax == reading.xmax:
         # No transaction took an id between the two: the later instant is valid, and nearer.
-        readings = readings[:-1]
-    readings = (*readings, reading)
+        readings.pop()
+    readings.append(reading)
     past = [known.instant for known in readings if known.xmax <= reading.xmin]
     ahead = tuple(known for known in readings if known.xmax > reading.xmin)
     reached = past[-1] if past else fence.instant
