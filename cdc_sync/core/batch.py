@@ -426,8 +426,7 @@ class BatchPlan:
             return "held", entry.reason
         if fuse.holds_all:
             return "held", fuse.reason
-        pending_since = entry.queued_at if entry and entry.state == "pending" else None
-        if not is_deletion and has_counted(fuse, self.rules.fuse, batch.now, pending_since):
+        if not is_deletion and has_counted(fuse, self.rules.fuse, batch.now, entry):
             return "pending", None
         reason = self._count(content.account, deletion=is_deletion)
         return ("pending" if reason is None else "held"), reason

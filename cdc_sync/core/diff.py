@@ -150,9 +150,11 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[
     return counted if reason is None else blow(counted, now, reason), reason
 
 
-def has_counted(fuse: Fuse, policy: FusePolicy, now: int, queued_at: int | None) -> bool:
-    """Whether an entry enqueued at that moment was counted within the last window."""
-    return queued_at is not None and queued_at >= fuse.decided_at and 0 <= now - queued_at < policy.window
+def has_counted(fuse: Fuse, policy: FusePolicy, now: int, entry: Entry | None) -> bool:
+    """Whether an entry is pending and was counted within the last window."""
+    if entry is None or entry.state != "pending":
+        return False
+    return entry.queued_at >= fuse.decided_at and 0 <= now - entry.queued_at < policy.window
 
 
 def blow(fuse: Fuse, now: int, reason: str) -> Fuse:
