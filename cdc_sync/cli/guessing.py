@@ -83,9 +83,10 @@ def propose(table: Table, seen: Survey, others: Iterable[Table] = ()) -> Proposa
             undecided.append(f"{field}: {left}")
     if not _are_in_utc(table, seen.tables, [watermark, values.get("created"), values.get("event_date")]):
         undecided.append("timezone: in which zone does the ATS write dates without one? Look at a row changed just now")
+    mode: Literal["notify", "poll"] = "notify"
     has_triggers = table.is_table and not seen.in_recovery
-    mode: Literal["notify", "poll"] = "notify" if has_triggers or watermark is None else "poll"
-    if mode == "poll" and watermark is not None:
+    if watermark is not None and not has_triggers:
+        mode = "poll"
         undecided.append(f"watermark: does the ATS set {written(watermark)} at every change?")
     return Proposal(table, table.key or (table.columns[0].name,), values, watermark, mode, tuple(undecided))
 
