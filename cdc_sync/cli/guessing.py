@@ -12,7 +12,7 @@ from cdc_sync.ats.survey import Label, Survey, Table, label_behind
 from cdc_sync.config.meanings import is_personal, known, mentions, place_among
 from cdc_sync.config.watch import Columns
 from cdc_sync.config.yaml_text import in_yaml
-from cdc_sync.core.identifiers import QualifiedName, written
+from cdc_sync.core.identifiers import written
 
 FIELDS = tuple(name for name in Columns.model_fields if name != "account")
 """The mapped columns, in the configuration's order; accounts are a person's decision."""
@@ -136,7 +136,7 @@ def _are_in_utc(table: Table, tables: Iterable[Table], dates: Iterable[str | Non
 
 
 def listing(table: Table, tables: Iterable[Table], samples: Mapping[str, Iterable[str]]) -> list[str]:
-    """What a person needs to see of a table; `samples` are labels by column."""
+    """What a person needs to see of a table, and which others refer to it; `samples` are labels by column."""
     lines = [f"{table.name}: {table.size}"]
     for column in table.columns:
         marks = [column.type, *(["unique"] if column.unique else []), *(["key"] if column.name in table.key else [])]
@@ -146,7 +146,12 @@ def listing(table: Table, tables: Iterable[Table], samples: Mapping[str, Iterabl
             marks.append("a person's")
         seen = ", ".join(samples.get(column.name, ()))
         lines.append(f"  {written(column.name)}: {', '.join(marks)}{f' ({seen})' if seen else ''}")
-    return lines + [f"{other} refers to it by {written(name)}" for other, name in referring(table, tables)]
+    return lines + [
+        f"{other.name} refers to it by {written(column.name)}"
+        for other in tables
+        for column in other.columns
+        if other.name != table.name and column.reference and column.reference.table == table.name
+    ]
 
 
 def expressions(table: Table, tables: Iterable[Table]) -> list[str]:
@@ -169,13 +174,3 @@ def status_like(table: Table, tables: Iterable[Table]) -> list[tuple[Column, Lab
         if is_like and not mentions(column.name, known("no_label")) and column.kind in {"text", "number", "uuid"}:
             found.append((column, label_behind(column, tables)))
     return found
-
-
-def referring(table: Table, tables: Iterable[Table]) -> list[tuple[QualifiedName, str]]:
-    """The tables with a foreign key to a table, and its column."""
-    return [
-        (other.name, column.name)
-        for other in tables
-        for column in other.columns
-        if other.name != table.name and column.reference and column.reference.table == table.name
-    ]

@@ -4,9 +4,8 @@ import pytest
 from support.schemas import FRENCH, HORILLA, LEGACY, ODOO, OPENATS, PRISMA, RAILS, a_column, a_survey, a_table
 
 from cdc_sync.ats.survey import Table, label_behind
-from cdc_sync.cli.guessing import Proposal, expressions, propose, rank, referring
+from cdc_sync.cli.guessing import Proposal, expressions, listing, propose, rank
 from cdc_sync.config.meanings import is_personal
-from cdc_sync.core.identifiers import QualifiedName
 
 SHAPES = {
     "odoo": ODOO,
@@ -149,9 +148,11 @@ def test_a_lookups_own_key_is_no_label() -> None:
 
 
 def test_the_tables_that_refer_to_it_are_named() -> None:
-    assert referring(rank(OPENATS)[0], OPENATS) == [
-        (QualifiedName("public", "candidate_rejections"), "candidate_id"),
-        (QualifiedName("public", "candidate_stage_history"), "candidate_id"),
+    shown = listing(rank(OPENATS)[0], OPENATS, {})
+
+    assert [line for line in shown if "refers to it" in line] == [
+        "public.candidate_rejections refers to it by candidate_id",
+        "public.candidate_stage_history refers to it by candidate_id",
     ]
 
 
