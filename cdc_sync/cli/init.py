@@ -61,7 +61,7 @@ def rendered(seen: Survey, proposal: Proposal, samples: dict[str, list[str]], *,
     """The text of the file; a valid configuration, whatever is undecided."""
     environment = templates(keep_trailing_newline=True)
     environment.filters["folded"] = _folded
-    given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
+    given = conninfo_to_dict(dsn)
     kept = {name: value for name, value in given.items() if not re.search("password|secret|^scram_", name)}
     return environment.get_template("first.yaml.j2").render(
         in_yaml=in_yaml,
