@@ -228,8 +228,9 @@ async def _check_place(place: URL, patience: float) -> Finding:
 
 
 def _check_headers(config: Config) -> Finding:
-    headers, has_any = accounts(config), any(accounts(config).values())
+    headers = accounts(config)
     # Rows that name their accounts have those of any.
+    has_any = any(headers.values())
     without = [name for name in config.watches if not headers.get(account_of(config, name) or "", has_any)]
     if without and not _is_here(config.hellowork.base_url):
         return _found("headers/missing", without=listed(without))
