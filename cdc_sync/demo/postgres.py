@@ -69,9 +69,7 @@ class Binaries:
 
     def copied(self, to: Path) -> "Binaries":
         """A copy in another folder."""
-        for tree in self.trees:
-            shutil.copytree(tree, to / tree.name, symlinks=True)
-        trees = tuple(to / tree.name for tree in self.trees)
+        trees = tuple(shutil.copytree(tree, to / tree.name, symlinks=True) for tree in self.trees)
         return Binaries(to / self.folder.relative_to(self.trees[0].parent), trees)
 
 
