@@ -175,8 +175,7 @@ class Daemon:
 
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])
 
 
 def run_demo(mode: Mode, say: Say, *, keep: bool) -> int:
