@@ -67,11 +67,11 @@ def gives_by_default(role: str) -> str:
     return _PARTS["gives_by_default"].replace("{role}", role)
 
 
-def new_name(table: QualifiedName) -> sql.Composed:
+def new_name(table: QualifiedName) -> sql.Composable:
     """An expression for the name, with a schema, of a table that is to be made."""
     if table.schema is None:
         return sql.SQL(_PARTS["in_first_schema"]).format(name=sql.Literal(table.name))
-    return sql.Composed([sql.Literal(sql.Identifier(table.schema, table.name).as_string())])
+    return sql.Literal(sql.Identifier(table.schema, table.name).as_string())
 
 
 def packaged_sql(path: str) -> str:
