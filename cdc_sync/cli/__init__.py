@@ -23,9 +23,6 @@ from cdc_sync.daemon.systemd import logs_to_journal
 
 from .context import misused, say, say_lines
 
-EX_CONFIG = 78
-"""sysexits.h; systemd must not restart."""
-
 _IN_ORDER = """
 run check init plan labels:plan status explain:status resend:operator pause:operator resume:operator
 backup:operator adopt-database:operator forget:operator emulator:demo demo sql
@@ -115,7 +112,7 @@ def main() -> None:
         app()
     except ConfigurationError as error:
         _say_why(str(error))
-        sys.exit(EX_CONFIG)
+        sys.exit(os.EX_CONFIG)  # systemd must not restart
     except OperationError as error:
         _say_why(f"cdc-sync: {error}")
         sys.exit(1)
