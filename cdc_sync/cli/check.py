@@ -30,7 +30,7 @@ from cdc_sync.config.tenants import tenants_named
 from cdc_sync.core.events import Event
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell, found
-from cdc_sync.core.status_url import is_loopback
+from cdc_sync.core.status_url import names_loopback
 from cdc_sync.core.watch_names import SEPARATOR, listed
 from cdc_sync.daemon.chores import Tenants
 from cdc_sync.daemon.logs import LINES
@@ -204,14 +204,10 @@ async def check_endpoint(config: Config, tell: Tell) -> None:
     """Report whether calls could get through."""
     settings = config.hellowork
     # A loopback address beside base_url is an emulator's.
-    allowed = [f"https://{host}" for host in settings.allowed_hosts]
-    for url in [settings.base_url, *(each for each in allowed if not _is_here(each))]:
+    allowed = [f"https://{host}" for host in settings.allowed_hosts if not names_loopback(host)]
+    for url in [settings.base_url, *allowed]:
         tell(await _check_place(URL(url, encoded=True), settings.timeout.total_seconds()))
     tell(_check_headers(config))
-
-
-def _is_here(url: str) -> bool:
-    return is_loopback(urlsplit(url).hostname or "")
 
 
 async def _check_place(place: URL, patience: float) -> Finding:
@@ -232,6 +228,6 @@ def _check_headers(config: Config) -> Finding:
     # Rows that name their accounts have those of any.
     has_any = any(headers.values())
     without = [name for name in config.watches if not headers.get(account_of(config, name) or "", has_any)]
-    if without and not _is_here(config.hellowork.base_url):
+    if without and not names_loopback(urlsplit(config.hellowork.base_url).netloc):
         return _found("headers/missing", without=listed(without))
     return _found("headers/configured")
