@@ -232,7 +232,7 @@ async def resend(
         tables = OtherWatches(config, asked.store)
         gone_of = {name: await tables.without_live_row(name, ids) for name in watches}
         for name, gone in gone_of.items():
-            there = [id_ for id_ in await asked.store.capture.known(name, ids) if id_ not in gone]
+            there = [id_ for id_ in ids if id_ not in gone]
             found += await acts.in_steps(partial(asked.ask, acts.Resend, name), there)
     _say_done("to be sent", found)
     why = "no live row has its id, or it is unknown, held or a dead letter; `cdc-sync explain {}` shows which"
