@@ -98,7 +98,7 @@ def operator(symbol: str, schema: str | None = POSTGRESQLS_OWN) -> SQL:
     return fragment(symbol if schema is None else f"OPERATOR({written(schema)}.{symbol})")
 
 
-def common_schema(schemas: Iterable[str]) -> str | None:
+def common_schema(schemas: Iterable[str | None]) -> str | None:
     """The schema of all these operators; None if they have several, since a comparison of rows names one."""
     found = set(schemas)
     return found.pop() if len(found) == 1 else None

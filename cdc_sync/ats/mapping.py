@@ -79,7 +79,7 @@ class Mapping:
     """A watch's SELECT list, for its expressions' types and the server's version.
 
     `expressions` are read behind the key, by their places in the configuration. `digest` has the shape as parameter.
-    `operators` are the schemas of the key's operators, and `key_operators` is the only one (None: several).
+    `key_operators` is the schema of the key's operators (None: they have several).
     """
 
     def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int], server: psycopg.ConnectionInfo) -> None:
@@ -92,8 +92,7 @@ class Mapping:
         key_types = [facts.columns[name].type for name in watch.key]
         self.key_types = list(map(expressions.fragment, key_types))
         self.key_texts = list(map(expressions.key_text, self.key_columns, key_types))
-        self.operators = [facts.columns[name].operators for name in watch.key]
-        self.key_operators = expressions.common_schema(self.operators)
+        self.key_operators = common_schema(facts.columns[name].operators for name in watch.key)
         places = [WHERE, *_READ, *(f"extra.{name}" for name in watch.extra)]
         self.expressions = {place: self._read(place) for place in places}
         self.selected = SQL(", ").join([*self.key_texts, *self.expressions.values()])
@@ -105,7 +104,7 @@ class Mapping:
     def is_plain(self) -> bool:
         """Whether reading needs no name that the login's own path leads to."""
         has_expression = any(isinstance(each, SqlColumn) for each in self._mapped.values())
-        return not (has_expression or self.watch.where) and {*self.operators} == {expressions.POSTGRESQLS_OWN}
+        return not has_expression and self.key_operators == POSTGRESQLS_OWN
 
     @classmethod
     async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts | None = None) -> Self:
@@ -156,11 +155,6 @@ class Mapping:
             # A bare literal, text in a SELECT list, has no type inside a call.
             value = composed("{}::text", value)
         return _cut(composed("pg_catalog.to_json({})::text", value), LONGEST_JSON)
-
-    def type_of(self, place: str) -> str | None:
-        """The type of what stands at a place as SQL writes it; None if it is none of PostgreSQL's own."""
-        known = psycopg.adapters.types.get(self._types[place])
-        return None if known is None else known.name
 
     def is_none(self, mapped: Column | None) -> Composable:
         """Whether a mapped id or URL is NULL or blank, as in `core.rows`."""
@@ -369,8 +363,8 @@ class Statements(Mapping):
         if isinstance(mapped, PlainColumn):
             return expressions.fragment(self.facts.columns[mapped.name].type)
         if expressions.side_table(self.watch, mapped) is not None:
-            type_ = self.type_of(APPLICATION_ID)
-            return SQL(type_ if type_ in _COMPARED else "text")
+            known = psycopg.adapters.types.get(self._types[APPLICATION_ID])
+            return SQL(known.name) if known is not None and known.name in _COMPARED else TEXT
         return TEXT
 
     def _url_is_given(self) -> Composable | None:
@@ -422,7 +416,7 @@ def _pages(mapping: Mapping, *marks: Composable, type_: str = "") -> tuple[Compo
     """
     types = [SQL(type_) for _ in marks]
     # A comparison of rows has one operator: that of a mark's date, too.
-    schema = common_schema([*mapping.operators, *(POSTGRESQLS_OWN for _ in marks)])
+    schema = common_schema([mapping.key_operators, *(POSTGRESQLS_OWN for _ in marks)])
     given = [composed("%s::{}", each) for each in (*types, *mapping.key_types)]
     place = [*marks, *mapping.key_columns]
     behind = composed("({}) {} ({}) AND {}", place, operator(">", schema), given, mapping.has_key)

@@ -22,7 +22,7 @@ from . import expressions
 from .connection import rows_of, with_position
 from .errors import source_error
 from .intake import Capture, Intake, Jobs
-from .mapping import Mapping as TableMapping
+from .mapping import Statements
 from .reading import Page, Reader
 
 POSITION = "watermark"
@@ -78,7 +78,7 @@ class WatermarkReader:
         return await self._reader.walk(self._walk, place, size)
 
 
-def watermark_type(mapping: TableMapping, watermark: str) -> str:
+def watermark_type(mapping: Statements, watermark: str) -> str:
     """The watermark's type, as SQL writes it; raises `SourceError` if that is no instant."""
     columns, where = mapping.facts.columns, f"{mapping.facts.schema}.{mapping.facts.name}"
     found = columns.get(watermark)
