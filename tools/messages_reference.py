@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cdc_sync.ats.errors import refused_by_system
 from cdc_sync.daemon.logs import LINES
 from cdc_sync.packaged import data
 
@@ -14,9 +13,7 @@ _HEADER = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
 def page() -> str:
     """The whole page."""
     parts = [_HEADER]
-    refused = refused_by_system(OSError("…"))
-    parts += ["## Of the ATS's database\n", "| code | message |", "|---|---|", *_coded("ats/errors.yaml")]
-    parts += [f"| `{refused.code}` | {_beginning(refused.message)} |", ""]
+    parts += ["## Of the ATS's database\n", "| code | message |", "|---|---|", *_coded("ats/errors.yaml"), ""]
     parts += ["## Of the store\n", "| code | message |", "|---|---|", *_coded("store/errors.yaml"), ""]
     parts += ["## Other lines of the log\n", "| level | message |", "|---|---|", *_lines()]
     return "\n".join(parts)

@@ -18,12 +18,12 @@ from typing import NamedTuple
 from cdc_sync.core import events
 from cdc_sync.core.diff import Enqueue
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Known, Suspicion, completed
-from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Key, Observation, Reportable, Row, StatusRules, WatchRules, interpret, map_status
 from cdc_sync.store.capture import FROM_DATABASE
 
 from .connection import REPLICA
 from .deletions import Deletions
+from .errors import reason
 from .intake import Capture, Intake
 from .notify import NotifyCapture
 from .parts import FORGOTTEN, TABLE, WatchParts
@@ -211,12 +211,7 @@ async def measure_edit(intake: Intake) -> None:
         touched = await _touched(intake, StatusRules(**json.loads(before)))
         held = touched > rules.fuse.max_changes
         if held:
-            why = coded(
-                "remapped",
-                "the section status has changed, and %(number)s applications would be sent with another status",
-                number=touched,
-            )
-            await store.capture.blow_fuse(intake.name, why, intake.clock())
+            await store.capture.blow_fuse(intake.name, reason("remapped", number=touched), intake.clock())
         intake.observe(events.StatusRulesChanged(intake.name, touched, held))
     await intake.place({STATUS_RULES: now})
 

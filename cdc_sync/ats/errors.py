@@ -8,7 +8,7 @@ import psycopg
 from psycopg import errors
 
 from cdc_sync.core.failures import CodedError
-from cdc_sync.core.reasons import Reason, coded, filled
+from cdc_sync.core.reasons import Reason, filled
 from cdc_sync.core.visible import visible
 from cdc_sync.packaged import data
 
@@ -36,8 +36,7 @@ class SourceError(CodedError):
 
     def followed_by(self, sentences: str) -> Self:
         """The same error with further sentences."""
-        message = coded("followed", "%(reason)s %(reason_more)s", reason=self.message, reason_more=sentences)
-        return type(self)(self.code, message)
+        return type(self)(self.code, reason("followed", reason=self.message, reason_more=sentences))
 
 
 class RowError(SourceError):
@@ -65,10 +64,7 @@ def reason(name: str, /, **facts: object) -> Reason:
 
 def refused_by_system(error: OSError) -> SourceError:
     """The error for a lack of open files or the like, which may pass."""
-    return SourceError(
-        "system-refused",
-        coded("system-refused", "The operating system refuses what the watch needs: %(message)s.", message=error),
-    )
+    return source_error("system-refused", message=error)
 
 
 def _error(kind: type[SourceError], name: str, text: str, /, **facts: object) -> SourceError:

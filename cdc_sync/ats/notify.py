@@ -24,11 +24,11 @@ from psycopg.sql import SQL
 
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core import events
-from cdc_sync.core.reasons import coded, joined
+from cdc_sync.core.reasons import joined
 from cdc_sync.core.rows import Key
 
 from .connection import Connection, Pool, rows_of, with_position
-from .errors import source_error
+from .errors import reason, source_error
 from .expressions import composed, literal, sections
 from .intake import Capture, ChangedError, Intake, Jobs
 from .lookout import Ears
@@ -194,17 +194,12 @@ class NotifyCapture(Capture):
         if not self.installed.problems:
             self.observe(events.TriggersFound(self.name))
             return
-        reason = joined(self.installed.problems)
-        remedy: str = coded("install", "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll.")
+        problem: str = joined(self.installed.problems)
+        remedy: str = reason("install")
         never = untriggered(self.intake.reader.mapping.facts.kind, self.server.version)
         if never is not None:
-            reason, remedy = f"{self.parts.watch.table} {never.reason}", never.remedy
-        message = coded(
-            "triggers",
-            "capture.mode is notify, but %(reason)s. Only sweeps find what that misses. %(reason_remedy)s",
-            reason=reason,
-            reason_remedy=remedy,
-        )
+            problem, remedy = f"{self.parts.watch.table} {never.reason}", never.remedy
+        message = reason("triggers", reason=problem, reason_remedy=remedy)
         self.observe(events.TriggersMissing(self.name, message))
 
     async def look_at_setup(self) -> None:
@@ -269,7 +264,7 @@ class NotifyCapture(Capture):
 
         A restart, which begins with a full sweep, reports only later ones.
         """
-        reason = (
+        why = (
             f"the change log was full (max_backlog is {self._max_backlog:,} bytes), or writing to it failed (the "
             "server's log has the triggers' WARNINGs)"
         )
@@ -283,7 +278,7 @@ class NotifyCapture(Capture):
             # Else the sequence was set back, or recreated.
             dropped = number - answered if number > answered else number
             if dropped:
-                self.observe(events.ChangesMissed(self.name, dropped, reason))
+                self.observe(events.ChangesMissed(self.name, dropped, why))
             await all_ended(self.pool)
             self.parts.want_sweep()
             await self.intake.place({MISSED: str(number)})

@@ -21,7 +21,7 @@ from psycopg.errors import CharacterNotInRepertoire
 from psycopg.sql import Composable
 
 from cdc_sync.config import Watch
-from cdc_sync.core.reasons import Reason, coded
+from cdc_sync.core.reasons import Reason
 from cdc_sync.core.rows import BLANKS, Key, Row
 
 from .connection import (
@@ -388,7 +388,7 @@ def _row(key: Key, read: dict[str, Any], failing: frozenset[str], error: RowErro
         source=None,
         deleted=read.get(DELETED) == 1,
         extra=(),
-        unreadable=coded("unreadable", "it cannot be read: %(message)s", message=row_error_text(error)),
+        unreadable=reason("unreadable", message=row_error_text(error)),
         id_unreadable=not failing.isdisjoint(_IDS) and not (read.get(APPLICATION_ID) or "").strip(BLANKS),
     )
 

@@ -14,13 +14,12 @@ from typing import Literal, NamedTuple, TypeAlias
 from cdc_sync.config import Config
 from cdc_sync.config.models import account_of, watch_rules
 from cdc_sync.core.batch import Heir, Resolved
-from cdc_sync.core.reasons import coded
 from cdc_sync.core.rows import Reportable, Row, WatchRules, by_application, current, interpret
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
 
 from .database import Database
-from .errors import SourceError
+from .errors import SourceError, reason
 from .reading import Hiding, Read, Reader, prepared
 
 Found: TypeAlias = Literal["unknown", "unreported"] | Heir
@@ -146,14 +145,7 @@ class OtherWatches:
                 return await self._running[name][0].by_application(application_ids)
             return await self._read_apart(config, name, application_ids)
         except (SourceError, AnotherDatabaseError) as error:
-            reason = coded(
-                "unread-elsewhere",
-                "an application may have moved to the table of the watch %(watch)s, which has the same account and "
-                "cannot be read: %(reason)s",
-                watch=name,
-                reason=error.message,
-            )
-            raise SourceError(error.code, reason) from error
+            raise SourceError(error.code, reason("unread-elsewhere", watch=name, reason=error.message)) from error
 
     async def _read_apart(self, config: Config, name: str, application_ids: Collection[str]) -> Read:
         """The rows of these applications in a watch's table, read without its capture."""
