@@ -35,8 +35,8 @@ WITH RECURSIVE named (watch, schema, name) AS (
         SELECT d.refobjid FROM pg_rewrite r JOIN pg_depend d ON d.objid = r.oid
          WHERE r.ev_class = tree.relation AND d.classid = 'pg_rewrite'::regclass
            AND d.refclassid = 'pg_class'::regclass) AS below (relation)
-), written (watch, relation, line) AS (
-    SELECT tree.watch, c.oid, ROW(
+)
+SELECT tree.watch, pg_catalog.md5(string_agg(ROW(
         c.oid, c.relowner, c.relrowsecurity, c.relforcerowsecurity, pg_catalog.row_security_active(c.oid),
         -- The daemon itself truncates the log.
         CASE WHEN n.nspname <> 'cdc_sync' OR c.relname <> 'changes' THEN c.relfilenode END,
@@ -46,7 +46,6 @@ WITH RECURSIVE named (watch, schema, name) AS (
         ARRAY(SELECT ROW(r.oid, r.xmin) FROM pg_rewrite r WHERE r.ev_class = c.oid ORDER BY r.oid)::text,
         ARRAY(SELECT ROW(p.oid, p.xmin) FROM pg_policy p WHERE p.polrelid = c.oid ORDER BY p.oid)::text,
         ARRAY(SELECT s.srsubid FROM pg_subscription_rel s WHERE s.srrelid = c.oid ORDER BY s.srsubid)::text
-        )::text
-      FROM tree JOIN pg_class c ON c.oid = tree.relation JOIN pg_namespace n ON n.oid = c.relnamespace
-)
-SELECT watch, pg_catalog.md5(string_agg(line, ',' ORDER BY relation)) FROM written GROUP BY watch
+        )::text, ',' ORDER BY c.oid))
+  FROM tree JOIN pg_class c ON c.oid = tree.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+ GROUP BY tree.watch
