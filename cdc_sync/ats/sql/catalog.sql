@@ -10,12 +10,11 @@ SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), {identit
 
 -- name: creators
 -- The schemas of the login's own path but PostgreSQL's, each with the roles that may CREATE in it, but for who could do so
--- anyway: its owner, members of that, superusers.
+-- anyway: its owner, members of that, superusers (who are members of every role).
 SELECT quote_ident(n.nspname),
        array_agg(DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END)
-           FILTER (WHERE g.privilege_type = 'CREATE' AND CASE WHEN g.grantee = 0 THEN true
-                   ELSE NOT r.rolsuper AND r.rolname <> current_user
-                        AND NOT pg_catalog.pg_has_role(g.grantee, n.nspowner, 'USAGE') END)
+           FILTER (WHERE g.privilege_type = 'CREATE' AND CASE g.grantee WHEN 0 THEN true
+                   ELSE r.rolname <> current_user AND NOT pg_catalog.pg_has_role(g.grantee, n.nspowner, 'USAGE') END)
   FROM pg_namespace n LEFT JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS g ON true
   LEFT JOIN pg_roles r ON r.oid = g.grantee
  WHERE n.nspname = ANY (current_setting('cdc_sync.own_schemas')::name[]) AND n.nspname !~ '^pg_'
@@ -92,8 +91,8 @@ WITH RECURSIVE base (relation, number, name, mandatory, virtual, type, typmod) A
           FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS part (number, position)
           JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = part.number
          WHERE part.position <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)) parts
-     WHERE i.indrelid = ANY (ARRAY(SELECT unnest(%(tables)s::oid[]))) AND i.indisvalid AND parts.names IS NOT NULL
-       AND i.indisunique AND i.indpred IS NULL AND 0 < ALL (i.indkey::int2[])
+     WHERE i.indrelid = ANY (ARRAY(SELECT unnest(%(tables)s::oid[]))) AND i.indisvalid AND i.indisunique
+       AND i.indpred IS NULL AND 0 < ALL (i.indkey::int2[])
 ), referring (relation, name, reference) AS (
     SELECT DISTINCT ON (f.conrelid, own.attname)
            f.conrelid, own.attname::text, json_build_array(n.nspname, c.relname, other.attname)
