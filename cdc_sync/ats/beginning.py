@@ -104,7 +104,6 @@ async def begin(intake: Intake) -> Capture:
     mode, version = parts.watch.capture.mode, intake.sessions.lookout.server.version
     parts.observe(events.WatchConnected(parts.name, mode, version, parts.database.name))
     capture = await KINDS[mode].open(intake)
-    capture.report_problems()
     await adopt(capture)
     await measure_edit(intake)
     parts.observe(events.PendingReread(parts.name, await _reread_pending(intake)))

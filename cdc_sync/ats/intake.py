@@ -280,7 +280,7 @@ class Capture(ABC):
     @classmethod
     @abstractmethod
     async def open(cls, intake: Intake) -> "Capture":
-        """Make a watch's capture."""
+        """Make a watch's capture, and report what it lacks."""
 
     @staticmethod
     @abstractmethod
@@ -325,9 +325,6 @@ class Capture(ABC):
             if self.watched.error is not None:
                 raise self.watched.error
             await self.look_closer()
-
-    def report_problems(self) -> None:  # noqa: B027 - most kinds lack nothing
-        """Report what is missing, if anything."""
 
     async def was_worked_before(self) -> bool:
         """Whether the database shows that an earlier daemon captured the watch."""

@@ -158,7 +158,9 @@ class NotifyCapture(Capture):
     @classmethod
     async def open(cls, intake: Intake) -> Self:
         """See `Capture`."""
-        return cls(intake, await look_for_triggers(intake))
+        capture = cls(intake, await look_for_triggers(intake))
+        capture._report_problems()
+        return capture
 
     @staticmethod
     def longest_silence(configured: Configured) -> float:
@@ -189,8 +191,7 @@ class NotifyCapture(Capture):
             jobs["missed changes"] = self.watch_missed
         return {**jobs, "change log": self.run}
 
-    def report_problems(self) -> None:
-        """See `Capture`."""
+    def _report_problems(self) -> None:
         if not self.installed.problems:
             self.observe(events.TriggersFound(self.name))
             return
