@@ -59,6 +59,23 @@ async def test_acknowledged(desk: Delivery, hellowork: Emulator) -> None:
     assert [(end.outcome, end.attempt) for end in desk.of_type(CallEnded)] == [("acknowledged", 1)]
 
 
+async def test_who_finds_a_result_in_the_store_finds_the_call_reported(
+    desk: Delivery, hellowork: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported, complete = list[int](), desk.outbox.complete
+
+    async def completing(
+        finished: Sequence[Finished], health: Mapping[str, Health], effect: Effect[dict[Lane, int]]
+    ) -> dict[Lane, int]:
+        reported.append(len(desk.of_type(CallEnded)))
+        return await complete(finished, health, effect)
+
+    monkeypatch.setattr(desk.outbox, "complete", completing)
+    await attempt(desk, hellowork, status(200))
+
+    assert reported == [1]
+
+
 @pytest.mark.parametrize(
     ("fault", "least", "most"),
     [
