@@ -124,10 +124,10 @@ def statements(database: Database) -> Mapping[str, Statement]:
 @cache
 def schema(database: Database) -> str:
     """The script that makes what is missing of the present schema."""
-    shared = text("schema.sql")
+    script = text("schema.sql")
     for pattern, replacement in _TYPES[database].items():
-        shared = re.sub(pattern, replacement, shared)
-    return shared + text(f"{database}/schema.sql")
+        script = re.sub(pattern, replacement, script)
+    return script
 
 
 def text(file: str) -> str:

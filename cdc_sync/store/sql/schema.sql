@@ -1,5 +1,5 @@
--- The present schema, in both databases: what is missing of it is made. `statements.py` has the tokens; each database's
--- own schema.sql adds some. Times are milliseconds since 1970-01-01T00:00:00Z.
+-- The present schema, in both databases: what is missing of it is made. `statements.py` has the tokens; PostgreSQL's
+-- install.sql adds settings. Times are milliseconds since 1970-01-01T00:00:00Z.
 
 CREATE TABLE IF NOT EXISTS @about (
     name  @name PRIMARY KEY,
@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS @watch (
 
 -- One record per application ever seen. status, job_id, deleted and metadata are its last acknowledged state, NULL as long
 -- as there is none. number is a place in a sweep's bitmap. verified is the digest of the row that was found to be no news;
--- it goes with any change of the record, by a trigger, so that no statement can forget it.
+-- each statement that changes the record takes it away.
 CREATE TABLE IF NOT EXISTS @snapshot (
     number          @number,
     watch           @name NOT NULL,

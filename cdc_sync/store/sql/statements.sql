@@ -131,18 +131,18 @@ INSERT INTO @snapshot @given;
 INSERT INTO @snapshot @given;
 
 -- name: move(watch text, application_id text, row_key text)
-UPDATE @snapshot AS t SET row_key = x.row_key, in_scope = TRUE FROM @rows WHERE @same;
+UPDATE @snapshot AS t SET row_key = x.row_key, in_scope = TRUE, verified = NULL FROM @rows WHERE @same;
 
 -- name: acknowledge(watch text, application_id text, status text, job_id text, deleted boolean, metadata text, at bigint, adopted boolean)
 UPDATE @snapshot AS t
    SET status = x.status, job_id = x.job_id, deleted = x.deleted, metadata = x.metadata, acknowledged_at = x.at,
-       adopted = x.adopted
+       adopted = x.adopted, verified = NULL
   FROM @rows WHERE @same;
 
 -- name: hand_over(watch text, application_id text, heir text)
 UPDATE @snapshot AS s
    SET status = f.status, job_id = f.job_id, deleted = f.deleted, metadata = f.metadata,
-       acknowledged_at = f.acknowledged_at, adopted = f.adopted
+       acknowledged_at = f.acknowledged_at, adopted = f.adopted, verified = NULL
   FROM @rows, @snapshot f WHERE @inherits;
 
 -- name: look_again(watch text, application_id text, heir text, at bigint)
@@ -156,7 +156,7 @@ SELECT x.heir, x.application_id, x.at, x.at
 ON CONFLICT (watch, application_id) DO NOTHING;
 
 -- name: leave_scope(watch text, application_id text)
-UPDATE @snapshot AS t SET in_scope = FALSE FROM @rows WHERE @same AND t.in_scope;
+UPDATE @snapshot AS t SET in_scope = FALSE, verified = NULL FROM @rows WHERE @same AND t.in_scope;
 
 -- name: verify(watch text, application_id text, row_key text, digest text, status text, job_id text, deleted boolean)
 UPDATE @snapshot AS t SET verified = x.digest FROM @rows WHERE @still_so;
@@ -517,7 +517,8 @@ SELECT s.watch, s.application_id, @has_entry FROM @snapshot s
 
 -- name: unacknowledge(watch text, application_id text)
 UPDATE @snapshot AS s
-   SET status = NULL, job_id = NULL, deleted = NULL, metadata = NULL, acknowledged_at = NULL, adopted = FALSE
+   SET status = NULL, job_id = NULL, deleted = NULL, metadata = NULL, acknowledged_at = NULL, adopted = FALSE,
+       verified = NULL
   FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
 
 -- name: entries_of_account

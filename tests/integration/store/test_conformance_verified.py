@@ -1,8 +1,10 @@
 """Digests by which a sweep passes over rows: kept only where they are right, and forgotten as soon as they are not."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from support.builders import NOW, WATCH, a_baseline, a_batch, a_content, an_observation, moved, some_rules
@@ -12,6 +14,7 @@ from cdc_sync.core.outbox import Skip, Verified
 from cdc_sync.core.rows import Key
 from cdc_sync.store import Store
 from cdc_sync.store.encoding import key_text
+from cdc_sync.store.statements import Database, statements
 
 DIGEST = "0123456789abcdef"
 OTHER = "f" * 16
@@ -41,6 +44,19 @@ async def known(store: Store) -> Store:
     await store.capture.verify(WATCH, [verified()])
     assert await passes(store)
     return store
+
+
+@pytest.mark.parametrize("database", get_args(Database))
+def test_each_statement_that_changes_a_record_forgets_its_digest(database: Database) -> None:
+    of_record = {
+        name: statement.text
+        for name, statement in statements(database).items()
+        if re.search(r"UPDATE (cdc_sync\.)?snapshot\b", statement.text)
+    }
+
+    forgetful = {name for name, text in of_record.items() if "verified = NULL" not in text}
+
+    assert (forgetful, len(of_record)) == ({"verify"}, 6)
 
 
 class TestVerifying:

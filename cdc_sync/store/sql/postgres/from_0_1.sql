@@ -1,7 +1,7 @@
 -- From the schemas of 0.1.0. What is sent but not compared is one JSON object. A state that was adopted, and never sent, is
 -- marked as such: it was a negative time. A claim is marked as attempted already. snapshot is rewritten once: columns that
 -- are no longer needed take the new values, and then the name.
-DROP TRIGGER IF EXISTS snapshot_verified ON cdc_sync.snapshot;
+DROP FUNCTION IF EXISTS cdc_sync.forget_verified() CASCADE;
 ALTER TABLE cdc_sync.snapshot
     ADD COLUMN IF NOT EXISTS verified text,
     ALTER COLUMN url TYPE text USING CASE WHEN status IS NOT NULL THEN

@@ -4,6 +4,7 @@ UPDATE cdc_sync.outbox
  WHERE claimed_by IS NOT NULL;
 ALTER TABLE cdc_sync.outbox DROP COLUMN claimed_by;
 ALTER TABLE cdc_sync.watch DROP COLUMN leased_by;
+DROP FUNCTION cdc_sync.forget_verified() CASCADE;
 DROP INDEX cdc_sync.history_failures;
 DROP TABLE cdc_sync.condition, cdc_sync.daemon;
 

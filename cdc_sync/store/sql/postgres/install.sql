@@ -1,9 +1,8 @@
 -- cdc-sync: the tables of state.backend postgres, in a schema of their own. One transaction, to be run again at any
 -- time: it does what is not done yet, and brings the tables of 0.1.0 and 0.2.0 up to date.
 --
--- Creates   the schema cdc_sync, if it is missing, and in it the tables {tables};
---           a function forget_verified() and a trigger on snapshot. Nothing else, and nothing that the triggers of
---           capture.mode notify share.
+-- Creates   the schema cdc_sync, if it is missing, and in it the tables {tables}.
+--           Nothing else, and nothing that the triggers of capture.mode notify share.
 -- Locks     nothing of anybody else's.
 -- Refuses   to change the tables while a daemon of an older version works on them.
 -- Grows     snapshot by about 300 bytes for each application ever seen; history for the time of state.history; the
@@ -65,6 +64,12 @@ BEGIN
     END IF;
     IF version < {newest} THEN
 {schema}
+        ALTER TABLE cdc_sync.snapshot SET (fillfactor = 90);
+        -- A queue, empty most of the time: vacuum by number, not by share.
+        ALTER TABLE cdc_sync.outbox SET (
+            autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+            autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000
+        );
         INSERT INTO cdc_sync.about (name, value) VALUES ('schema', '{newest}')
         ON CONFLICT (name) DO UPDATE SET value = excluded.value;
     END IF;

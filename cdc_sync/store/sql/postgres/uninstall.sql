@@ -5,7 +5,6 @@
 SET LOCAL lock_timeout = '3s';
 SET LOCAL client_min_messages = warning;
 DROP TABLE IF EXISTS {tables};
-DROP FUNCTION IF EXISTS cdc_sync.forget_verified();
 DO $cdc_sync$ BEGIN
     DROP SCHEMA IF EXISTS cdc_sync;
 EXCEPTION WHEN dependent_objects_still_exist THEN

@@ -1,6 +1,7 @@
 -- From the schema of 0.2.0 and 0.2.1. What is being called is in the sender's memory only: a claim is an attempt.
 ALTER TABLE outbox RENAME TO old_outbox;
 ALTER TABLE watch RENAME TO old_watch;
+DROP TRIGGER snapshot_verified;
 DROP INDEX snapshot_application;
 DROP INDEX outbox_due;
 DROP INDEX outbox_state;
