@@ -51,14 +51,13 @@ SET LOCAL idle_in_transaction_session_timeout = '10s';
 -- ourselves. The instant is that of the statement's arrival, so it precedes the id. A standby assigns no ids: its last
 -- replayed checkpoint has the primary's next id, and a time from just before (src/backend/access/transam/xlog.c,
 -- CreateCheckPoint). The role is asked each time: connections may lead to different servers, and a standby be promoted.
-SELECT CASE WHEN server.is_standby
-            THEN (SELECT extract(epoch FROM checkpoint_time)::bigint * 1000000 FROM pg_control_checkpoint())
+SELECT CASE WHEN is_standby THEN extract(epoch FROM checkpoint_time)::bigint * 1000000
             ELSE (extract(epoch FROM statement_timestamp()) * 1000000)::bigint END,
        txid_snapshot_xmin(txid_current_snapshot()),
-       CASE WHEN NOT server.is_standby THEN txid_current() + 1
-            ELSE (SELECT (split_part(next_xid, ':', 1)::bigint << 32) + split_part(next_xid, ':', 2)::bigint
-                    FROM pg_control_checkpoint()) END
+       CASE WHEN is_standby THEN (split_part(next_xid, ':', 1)::bigint << 32) + split_part(next_xid, ':', 2)::bigint
+            ELSE txid_current() + 1 END
   FROM (SELECT pg_is_in_recovery() AS is_standby OFFSET 0) AS server
+  LEFT JOIN LATERAL (SELECT * FROM pg_control_checkpoint() WHERE is_standby OFFSET 0) AS control ON true
 
 -- name: identity
 -- Names the database, so that any but a physical copy has another one. Any role may ask (PostgreSQL 10 to 18).
