@@ -187,8 +187,8 @@ class Driver(ABC):
         await self.transact(lambda t: t.write(name, rows))
 
     @abstractmethod
-    async def leads(self) -> bool:
-        """Whether the daemon of the leader's row has the lock."""
+    async def leads(self, backend: int | None) -> bool:
+        """Whether a leader has the lock: in a shared store, one with this session's process."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -129,7 +129,9 @@ async def leader_in(transaction: Transaction) -> Leader | None:
 async def present_leader(store: Store) -> Leader | None:
     """The daemon that leads; None without one."""
     leader = await store.driver.transact(leader_in)
-    return leader if leader is not None and not leader.stopped and await store.driver.leads() else None
+    if leader is None or leader.stopped or not await store.driver.leads(leader.backend):
+        return None
+    return leader
 
 
 async def begin_to_lead(driver: Driver, ours: Leader) -> Leader:

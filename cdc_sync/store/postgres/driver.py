@@ -141,9 +141,9 @@ class PostgresDriver(Driver):
             raise
         return driver
 
-    async def leads(self) -> bool:
+    async def leads(self, backend: int | None) -> bool:
         """See `Driver`."""
-        return bool(await self.value("leads"))
+        return bool(await self.value("lock_holder") == backend)
 
     async def begin_clock(self) -> None:
         """Begin the store's time at the server's, or at the newest event if that is later."""

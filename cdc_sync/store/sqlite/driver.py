@@ -106,7 +106,7 @@ class SqliteDriver(Driver):
         self._files = _files_of(path) if access == "own" else {}
         self._thread = ThreadPoolExecutor(1, "store")
 
-    async def leads(self) -> bool:
+    async def leads(self, backend: int | None) -> bool:  # noqa: ARG002 - a file has a lock of its own
         """See `Driver`."""
         return holder_of(self._path) is not None
 

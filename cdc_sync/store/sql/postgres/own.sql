@@ -19,9 +19,6 @@ UPDATE @leader SET beat = beat + 1, lease = :lease, configuration = :configurati
 -- name: lock_holder
 SELECT @holder;
 
--- name: leads
-SELECT EXISTS (SELECT FROM @leader WHERE backend = @holder);
-
 -- name: end_holder
 -- Ends the session that holds the lock, if the leader's row has not changed. Another program's session is never ended.
 SELECT a.pid, coalesce(a.usename, '?')::text, session_user::text,
