@@ -226,7 +226,7 @@ class Sender(BesideApply):
     async def _complete(self) -> None:
         """Complete calls. Their entries leave memory, and what is still pending of their applications is read."""
         endpoints, memory = self._endpoints, self._memory
-        self._calls.report_ended()  # whoever finds a result in the store finds the call counted
+        self._calls.report_ended()  # a result that is in the store is counted
         ended, self._ended = self._ended, []
         healths, endpoints.unsaved = endpoints.unsaved, {}
 
