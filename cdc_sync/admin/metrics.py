@@ -12,15 +12,7 @@ from datetime import datetime
 from functools import cache, partial
 from typing import Any, get_args
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
+import prometheus_client
 
 from cdc_sync import __version__
 from cdc_sync.core import events
@@ -70,9 +62,9 @@ _OF_WATCH: Mapping[tuple[str, ...], str] = {
 _METRICS = data("admin/metrics.yaml")
 
 _KINDS: Mapping[str, Callable[..., Any]] = {
-    "counter": Counter,
-    "gauge": Gauge,
-    "histogram": partial(Histogram, buckets=BUCKETS),
+    "counter": prometheus_client.Counter,
+    "gauge": prometheus_client.Gauge,
+    "histogram": partial(prometheus_client.Histogram, buckets=BUCKETS),
 }
 
 _JOINED: Mapping[str, Callable[[Collection[float]], float]] = {
@@ -82,7 +74,7 @@ _JOINED: Mapping[str, Callable[[Collection[float]], float]] = {
 
 _CONNECTED = "cdc_sync_watch_connected"
 
-disable_created_metrics()  # type: ignore[no-untyped-call]
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 def _number(value: Any) -> float:
@@ -108,8 +100,8 @@ class EventMetrics:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.calls, self.seconds = 0, 0.0
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
+        self._registry = prometheus_client.CollectorRegistry()
+        prometheus_client.ProcessCollector(registry=self._registry)
         self._of: dict[str, Any] = {
             name: make(name, text, () if labels == "none" else labels.split(), registry=self._registry)
             for kind, make in _KINDS.items()
@@ -244,7 +236,7 @@ class EventMetrics:
         of["cdc_sync_clock_skew_seconds"].set(clock.skew / 1000 if clock.shared else 0)
         of["cdc_sync_conditions"].set(len(wrong(conditions)))
         of["cdc_sync_store_ok"].set(not any(kind_of(name) == "store" for name in conditions))
-        return generate_latest(self._registry)
+        return prometheus_client.generate_latest(self._registry)
 
     def _show_watches(self, watches: Collection[Json], conditions: Conditions) -> None:
         captured = self._connected

@@ -13,15 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from cdc_sync.config import Config
-from cdc_sync.config.models import (
-    accounts,
-    allowed_hosts,
-    built_urls,
-    expected_endpoints,
-    longest_wait,
-    retry_policy,
-)
+from cdc_sync.config import Config, models
 from cdc_sync.core import events
 from cdc_sync.core.content import milliseconds, request
 from cdc_sync.core.events import Handlers
@@ -70,7 +62,7 @@ class Rehearsal(Client):
 
 def make_client(config: Config, process: Process) -> Client:
     """HelloWork's API."""
-    settings = accounts(config), config.hellowork.timeout.total_seconds(), config.hellowork.concurrency
+    settings = models.accounts(config), config.hellowork.timeout.total_seconds(), config.hellowork.concurrency
     return Rehearsal(process.show, *settings) if process.dry_run else Client(*settings)
 
 
@@ -79,11 +71,11 @@ def sender_settings(config: Config) -> SenderSettings:
     return SenderSettings(
         concurrency=config.hellowork.concurrency,
         rate=config.hellowork.rate_limit,
-        policy=retry_policy(config),
-        allowed=allowed_hosts(config),
-        built=built_urls(config),
-        accounts=frozenset(accounts(config)),
-        expected=frozenset(expected_endpoints(config)),
+        policy=models.retry_policy(config),
+        allowed=models.allowed_hosts(config),
+        built=models.built_urls(config),
+        accounts=frozenset(models.accounts(config)),
+        expected=frozenset(models.expected_endpoints(config)),
     )
 
 
@@ -228,7 +220,7 @@ class Leading:
     async def _correct_waits(self) -> None:
         """Let nothing of the watches wait until a date that only a wrong clock can have set."""
         now = self.store.driver.clock()
-        await self.store.delivery.hasten(self._config.watches, now, now + longest_wait(self._config))
+        await self.store.delivery.hasten(self._config.watches, now, now + models.longest_wait(self._config))
 
     async def _forget_deleted(self) -> None:
         before = self.store.driver.clock.for_people() - milliseconds(self._config.state.forget_after)
@@ -267,9 +259,9 @@ class Leading:
         """Let what the watches share know other tenants: what a new one enqueues may be sent at once."""
         self._config = config
         with suppress(StoreError):
-            await self.store.delivery.note_configured(config.watches, accounts(config))
+            await self.store.delivery.note_configured(config.watches, models.accounts(config))
             await self._correct_waits()
         self._process.admin.use(config)
         # Without a pause between: the sender's settings show which credentials a call had.
         self.sender.use(sender_settings(config))
-        self._client.use(accounts(config))
+        self._client.use(models.accounts(config))

@@ -5,20 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cdc_sync.core import events
+from cdc_sync.core import events, replies
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reasons import coded
-from cdc_sync.core.replies import (
-    HEALTHY,
-    DeadLetter,
-    Finished,
-    Health,
-    Reply,
-    after,
-    begun,
-    meaning_of,
-    result_of,
-)
 from cdc_sync.wall_clock import wall_clock
 
 from .client import Caller
@@ -45,14 +34,14 @@ class Calls:
     chance: Callable[[], float]
     ended: list[events.CallEnded] = field(default_factory=list)
 
-    async def make(self, entry: Entry, endpoint: Endpoint) -> Finished:
+    async def make(self, entry: Entry, endpoint: Endpoint) -> replies.Finished:
         """Call with an entry; `Endpoints.begin` has counted the call, and this counts its end."""
         endpoints, started = self.endpoints, self.endpoints.monotonic()
-        entry = begun(entry, endpoints.clock()).addressed(endpoints.settings.built)
+        entry = replies.begun(entry, endpoints.clock()).addressed(endpoints.settings.built)
         try:
             refusal = endpoints.settings.allowed.refusal(entry.content.url)
             if refusal:
-                end = Finished(entry, DeadLetter(refusal), {"reason": refusal}, endpoints.clock())
+                end = replies.Finished(entry, replies.DeadLetter(refusal), {"reason": refusal}, endpoints.clock())
             else:
                 end = await self._call(entry, endpoint)
         finally:
@@ -73,17 +62,17 @@ class Calls:
             self.observe(ended)
         self.ended.clear()
 
-    async def _call(self, entry: Entry, endpoint: Endpoint) -> Finished:
+    async def _call(self, entry: Entry, endpoint: Endpoint) -> replies.Finished:
         endpoints, settings = self.endpoints, self.endpoints.settings
         reply, excerpt = await self.caller.call(entry)
         now, chance = endpoints.clock(), self.chance()
         # A date is compared with the wall clock.
-        meaning = meaning_of(reply, now if reply.retry_after is None else wall_clock())
+        meaning = replies.meaning_of(reply, now if reply.retry_after is None else wall_clock())
         why = describe(reply, excerpt)
         # Old credentials prove nothing about new ones.
         if settings is endpoints.settings or meaning.kind != "refused credentials":
             before = endpoint.health
-            endpoint.heed(after(before, meaning, why, settings.policy, now=now, chance=chance))
+            endpoint.heed(replies.after(before, meaning, why, settings.policy, now=now, chance=chance))
             if endpoint.health != before and endpoints.all.get(endpoint.name) is endpoint:  # its account is still there
                 endpoints.unsaved[endpoint.name] = endpoint.health
                 self.changed()
@@ -91,23 +80,24 @@ class Calls:
         detail: dict[str, Any] = {"status": reply.status, "reason": why}
         if excerpt:
             detail["body"] = excerpt
-        return Finished(entry, result_of(entry, meaning, why, settings.policy, now=now, chance=chance), detail, now)
+        result = replies.result_of(entry, meaning, why, settings.policy, now=now, chance=chance)
+        return replies.Finished(entry, result, detail, now)
 
     def report(self, pending: Iterable[str]) -> None:
         """Report again which of the endpoints with something pending keep it waiting."""
         for name in dict.fromkeys(pending):
             endpoint = self.endpoints.all.get(name)
             if endpoint is not None:
-                self._report(endpoint, HEALTHY)
+                self._report(endpoint, replies.HEALTHY)
 
-    def _report(self, endpoint: Endpoint, before: Health) -> None:
+    def _report(self, endpoint: Endpoint, before: replies.Health) -> None:
         health = endpoint.health
         if health.mode != before.mode or (health.mode != "healthy" and health.reason != before.reason):
             wait = max(health.until - self.endpoints.clock(), 0) / 1000
             self.observe(events.EndpointChanged(endpoint.name, health.mode, health.reason, wait))
 
 
-def describe(reply: Reply, excerpt: str) -> str:
+def describe(reply: replies.Reply, excerpt: str) -> str:
     """A reply in words, for people."""
     if reply.status is None:
         return reply.failure or coded("no-answer", "no answer")

@@ -11,16 +11,8 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from cdc_sync.core import replies
 from cdc_sync.core.outbox import Entry, EntryId, Lane
-from cdc_sync.core.replies import (
-    HEALTHY,
-    Admission,
-    Health,
-    RetryPolicy,
-    admits,
-    is_paused,
-    with_other_credentials,
-)
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, AllowedHosts, account_of
 
 _SOON = 1.0
@@ -46,7 +38,7 @@ class SenderSettings:
 
     concurrency: int
     rate: float | None
-    policy: RetryPolicy
+    policy: replies.RetryPolicy
     allowed: AllowedHosts
     built: Mapping[str, str]
     accounts: Collection[str] = frozenset({DEFAULT_ACCOUNT})
@@ -67,18 +59,18 @@ class Endpoint:
     """
 
     name: str
-    health: Health = HEALTHY
+    health: replies.Health = replies.HEALTHY
     ready: dict[EntryId, Entry] = field(default_factory=dict)
     under_way: int = 0
     may_call_at: float = 0.0
     most: int = sys.maxsize
     is_quick: bool = False
 
-    def heed(self, health: Health) -> None:
+    def heed(self, health: replies.Health) -> None:
         """Take over a health."""
         if health.mode != "healthy":
             self.most = 1
-        elif health == HEALTHY and self.health.mode == "healthy":
+        elif health == replies.HEALTHY and self.health.mode == "healthy":
             self.most += 1
         self.health = health
 
@@ -101,7 +93,7 @@ class Endpoints:
     clock: Callable[[], int]
     monotonic: Callable[[], float] = time.monotonic
     all: dict[str, Endpoint] = field(default_factory=dict)
-    unsaved: dict[str, Health] = field(default_factory=dict)
+    unsaved: dict[str, replies.Health] = field(default_factory=dict)
     under_way: int = 0
     paused: frozenset[str] = frozenset()
     until: int = sys.maxsize
@@ -115,11 +107,11 @@ class Endpoints:
         """Whether an endpoint's account is configured."""
         return account_of(endpoint) in self.settings.accounts
 
-    def learn(self, healths: Mapping[str, Health]) -> None:
+    def learn(self, healths: Mapping[str, replies.Health]) -> None:
         """Take over the healths that the store has."""
         for name, health in healths.items():
             if self.is_configured(name):
-                self.all.setdefault(name, Endpoint(name)).heed(with_other_credentials(health))
+                self.all.setdefault(name, Endpoint(name)).heed(replies.with_other_credentials(health))
 
     # What is admitted.
 
@@ -127,9 +119,9 @@ class Endpoints:
         """Until when entries are due."""
         return min(self.clock(), self.until)
 
-    def admits(self, endpoint: Endpoint) -> Admission:
+    def admits(self, endpoint: Endpoint) -> replies.Admission:
         """What an endpoint's health admits now."""
-        if self.paused and is_paused(self.paused, endpoint.name):
+        if self.paused and replies.is_paused(self.paused, endpoint.name):
             return "none"
         health = endpoint.health
         if health.mode == "healthy":
@@ -137,7 +129,7 @@ class Endpoints:
         now = self.clock()
         if self.until < health.until <= now:
             return "none"  # it waits until after the beginning of a run that ends
-        return admits(health, now, endpoint.under_way)
+        return replies.admits(health, now, endpoint.under_way)
 
     def may_call(self, endpoint: Endpoint) -> bool:
         """Whether a call may begin."""
@@ -178,5 +170,5 @@ class Endpoints:
             del self.all[name]
             self.unsaved.pop(name, None)
         for endpoint in self.all.values():
-            endpoint.health = with_other_credentials(endpoint.health)
+            endpoint.health = replies.with_other_credentials(endpoint.health)
         return gone

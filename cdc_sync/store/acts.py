@@ -26,18 +26,9 @@ from cdc_sync.core.reasons import Reason, fields_of
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 
+from . import encoding
 from .clock import Clock
 from .driver import Row, Transaction, Watches, add_history, by_first, known_in, note, value, watches_of
-from .encoding import (
-    ANY_ACCOUNT,
-    account_mark,
-    as_json,
-    enqueue_columns,
-    entry_from,
-    fuse_from,
-    fuse_text,
-    state_columns,
-)
 from .errors import message
 from .report import Record, record_from
 
@@ -88,13 +79,14 @@ class Act:
         """Note the decision in the blown fuses of these watches; those without a held entry are whole again."""
         transaction, decided = self.transaction, set(await watches_of(self.transaction, watch))
         for name, text in await transaction.run("fuses"):
-            fuse = fuse_from(text)
+            fuse = encoding.fuse_from(text)
             if name not in decided or fuse.blown_at is None:
                 continue
             if not await value(transaction, "held_left", watch=name):
                 fuse = Fuse()
                 await transaction.run("forget_fuses", watch=name)
-            await transaction.run("set_fuse", watch=name, fuse=fuse_text(fuse._replace(decided_at=self.due_at)))
+            noted = encoding.fuse_text(fuse._replace(decided_at=self.due_at))
+            await transaction.run("set_fuse", watch=name, fuse=noted)
 
     @property
     def who(self) -> dict[str, Any]:
@@ -171,7 +163,7 @@ class Chosen:
             "ids": list(self.ids or ()),
             "deleted": None if self.only is None else self.only == "deletions",
             "transition": self.transition,
-            "mark": ANY_ACCOUNT if is_default else self.account and account_mark(self.account),
+            "mark": encoding.ANY_ACCOUNT if is_default else self.account and encoding.account_mark(self.account),
             "marked": not is_default,
             "limit": _NO_LIMIT if self.limit is None else self.limit,
         }
@@ -203,7 +195,7 @@ class Decide(Request[list[EntryId]]):
 
     async def execute(self, act: Act) -> list[EntryId]:
         """See `Request`."""
-        current = map(entry_from, await act.transaction.run("current", ids=sorted(self.entries)))
+        current = map(encoding.entry_from, await act.transaction.run("current", ids=sorted(self.entries)))
         found = {(*entry.id, entry.revision): entry.content for entry in current if entry.state == self.state}
         contents = {of[:2]: found[of] for of in self.entries if of in found}
         done = await self.decide(act, contents)
@@ -237,7 +229,7 @@ class Discard(Decide):
                 state = contents[watch, id_]
                 # The account that has the application: a deletion goes there.
                 state = state._replace(account=(known.snapshot or state).account)
-                acknowledged.append((watch, id_, *state_columns(state, discarded=True), act.now, False))
+                acknowledged.append((watch, id_, *encoding.state_columns(state, discarded=True), act.now, False))
         await act.transaction.write("remove", sorted(contents))
         await act.transaction.write("acknowledge", acknowledged)
         return await act.note("discarded", contents, {"was": self.state})
@@ -265,7 +257,7 @@ class Resend(Request[list[EntryId]]):
             Entry(*of, content, frozenset(), "pending", due_at, due_at, due_at, attempted=False)
             for of, content in again.items()
         ]
-        await act.send("enqueue", [(each.watch, *enqueue_columns(each)) for each in entries])
+        await act.send("enqueue", [(each.watch, *encoding.enqueue_columns(each)) for each in entries])
         resent = {**hastened, **again}
         # A change that is undone before does not cancel it.
         await act.transaction.write("mark_attempted", sorted(resent))
@@ -317,7 +309,7 @@ class ForgetAccount(Request[int]):
         configured = json.loads(await note(transaction, CONFIGURED, '{"accounts":[]}'))
         if act.captured is not None and self.account in (*configured["accounts"], DEFAULT_ACCOUNT):
             raise OperationError(f"the account {self.account} is configured: take it out, and have the daemon reload")
-        mark = account_mark(self.account)
+        mark = encoding.account_mark(self.account)
         entries = await transaction.run("entries_of_account", mark=mark)
         await transaction.write("remove", entries)
         last = self.after + NUMBERS
@@ -379,7 +371,7 @@ class Pause(Request[list[str]]):
     async def execute(self, act: Act) -> list[str]:
         """See `Request`."""
         after = sorted(self.after(await paused(act.transaction)))
-        await act.transaction.run("set_about", name="paused", value=as_json(after))
+        await act.transaction.run("set_about", name="paused", value=encoding.as_json(after))
         act.count(1)
         return after
 

@@ -16,17 +16,9 @@ from cdc_sync.core.reasons import as_text, fields_of
 from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, account_of, endpoint_name
 
+from . import encoding
 from .acts import CONFIGURED, paused
 from .driver import Effect, Role, Transaction, add_history, job, no_effect, note, pages, value
-from .encoding import (
-    address_columns,
-    as_json,
-    entry_from,
-    fuse_from,
-    fuse_text,
-    health_from,
-    state_columns,
-)
 from .report import CALL_STEP
 
 H = TypeVar("H", bound=Hashable)
@@ -103,7 +95,7 @@ class Delivery(Role):
 
     async def healths(self) -> dict[str, Health]:
         """Every endpoint's health."""
-        return {name: health_from(text) for name, text in await self.driver.run("endpoints")}
+        return {name: encoding.health_from(text) for name, text in await self.driver.run("endpoints")}
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """Every endpoint's health, and its next due time, of the watches and accounts that are configured."""
@@ -134,7 +126,7 @@ class Delivery(Role):
 
     async def note_configured(self, watches: Collection[str], accounts: Collection[str]) -> None:
         """Record what `configured` returns. What is left of another account stays: the account may return."""
-        noting = as_json({"watches": sorted(watches), "accounts": sorted(accounts)})
+        noting = encoding.as_json({"watches": sorted(watches), "accounts": sorted(accounts)})
         await self.driver.run("set_about", name=CONFIGURED, value=noting)
 
 
@@ -170,7 +162,7 @@ async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int
         which = {"endpoint": lane[0], "watch": lane[1], "now": now}
         one_more = {"besides": list(besides), "probing": probing, "limit": limit + 1}
         rows = await transaction.run("due", **which, **one_more)
-        entries[lane] = [entry_from(row) for row in rows[:limit]]
+        entries[lane] = [encoding.entry_from(row) for row in rows[:limit]]
         if len(rows) > limit or (probing and rows):
             next_at[lane] = now  # a probe's limit hides entries with more attempts
         else:
@@ -180,10 +172,10 @@ async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int
 
 async def mend(transaction: Transaction, watch: str) -> None:
     """Make a watch's fuse whole again if no entry is held."""
-    fuse = fuse_from(await value(transaction, "fuse", watch=watch))
+    fuse = encoding.fuse_from(await value(transaction, "fuse", watch=watch))
     is_left = await value(transaction, "held_left", watch=watch)
     if fuse.blown_at is not None and not fuse.holds_all and not is_left:
-        whole = fuse_text(fuse._replace(blown_at=None, reason=None))
+        whole = encoding.fuse_text(fuse._replace(blown_at=None, reason=None))
         await transaction.run("set_fuse", watch=watch, fuse=whole)
 
 
@@ -208,7 +200,7 @@ class _Ends:
         is_same = current is not None and current.content.same_as(sent.content)
         event, detail = "answered", {**end.reply, "attempt": sent.attempts, "to": described(sent.content)}
         if isinstance(result, Acked):
-            self.acknowledged.append((*of, *state_columns(sent.content), at, False))
+            self.acknowledged.append((*of, *encoding.state_columns(sent.content), at, False))
             if current is not None:
                 self._add_acknowledged(sent, current, is_same=is_same)
             event = "acknowledged"
@@ -262,18 +254,18 @@ async def _complete(
     transaction: Transaction, finished: Sequence[Finished], health: Mapping[str, Health], shift: int
 ) -> dict[Lane, int]:
     finished, ends, write = sorted(finished, key=lambda end: end.entry.id), _Ends(), transaction.write
-    found = map(entry_from, await transaction.run("current", ids=[end.entry.id for end in finished]))
+    found = map(encoding.entry_from, await transaction.run("current", ids=[end.entry.id for end in finished]))
     current = {entry.id: entry for entry in found}
     for end in finished:
         ends.add(end, current.get(end.entry.id), end.at + shift)
     await write("remove", ends.removed)
     await write("end_attempt", [_attempt(entry) for entry in ends.kept])
-    await write("refresh", [(*entry.id, *address_columns(entry.content)) for entry in ends.redirected])
+    await write("refresh", [(*entry.id, *encoding.address_columns(entry.content)) for entry in ends.redirected])
     await write("add_endpoint", [(entry.content.endpoint,) for entry in ends.redirected])
     await write("acknowledge", ends.acknowledged)
     await add_history(transaction, ends.history)
     stored = {name: replace(health[name], reason=as_text(health[name].reason)) for name in sorted(health)}
-    await write("set_health", [(name, as_json(each)) for name, each in stored.items()])
+    await write("set_health", [(name, encoding.as_json(each)) for name, each in stored.items()])
     await write("count_calls", [(*of, ends.calls[of]) for of in sorted(ends.calls)])
     for watch in sorted(ends.freed):
         await mend(transaction, watch)

@@ -11,21 +11,7 @@ from cdc_sync.core.events import Emit, PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import as_text, from_text, joined
 
-from .acts import (
-    EVERYTHING,
-    NUMBERS,
-    A,
-    Act,
-    Captured,
-    Chosen,
-    Request,
-    SeenEntry,
-    answered,
-    arguments_of,
-    forget_records,
-    forget_traces,
-    paused,
-)
+from . import acts
 from .driver import Driver, Role, Transaction, Watches, by_first, job, no_effect, value, watches_of
 from .encoding import as_json, fuse_from
 from .report import CALL_STEP
@@ -76,10 +62,10 @@ class Operation(Role):
         super().__init__(driver)
         self.observe: Emit = no_effect
 
-    async def add_request(self, request: Request[Any], within: float) -> str:
+    async def add_request(self, request: acts.Request[Any], within: float) -> str:
         """Add a request that expires after so many seconds; returns its id."""
         id_, what, milliseconds = uuid4().hex, type(request), round(within * 1000)
-        arguments = arguments_of(what).dump_json(request).decode()
+        arguments = acts.arguments_of(what).dump_json(request).decode()
         await self.driver.run("add_request", id=id_, what=what.__name__, arguments=arguments, within=milliseconds)
         return id_
 
@@ -99,17 +85,17 @@ class Operation(Role):
         await transaction.run("remove_request", id=id_)
         return answer
 
-    async def execute(self, request: Request[A], now: int) -> A:
+    async def execute(self, request: acts.Request[acts.A], now: int) -> acts.A:
         """Execute a request of the process that holds the store's lock, at people's time `now`."""
 
-        async def work(transaction: Transaction) -> tuple[A, list[PersonActed]]:
-            act = Act(transaction, request.by, now, self.driver.clock.due(now), None)
+        async def work(transaction: Transaction) -> tuple[acts.A, list[PersonActed]]:
+            act = acts.Act(transaction, request.by, now, self.driver.clock.due(now), None)
             return await request.execute(act), act.done
 
         answer, _ = await self.driver.transact(work, lambda ended: self._report(ended and ended[1]))
         return answer
 
-    async def execute_next(self, captured: Captured) -> bool:
+    async def execute_next(self, captured: acts.Captured) -> bool:
         """Execute and answer the oldest waiting request; returns False if there is none.
 
         Only who holds the store's lock may do this; `captured`: see there.
@@ -119,7 +105,7 @@ class Operation(Role):
             done = None
             for id_, what, arguments, is_in_time in await transaction.run("next_request"):
                 if is_in_time:
-                    answer, done = await answered(transaction, what, arguments, self.driver.clock, captured)
+                    answer, done = await acts.answered(transaction, what, arguments, self.driver.clock, captured)
                     await transaction.run("answer_request", id=id_, answer=as_json(answer))
                 else:
                     await transaction.run("remove_request", id=id_)
@@ -138,7 +124,7 @@ class Operation(Role):
 
     @job
     async def held_groups(
-        self, transaction: Transaction, watch: Watches, chosen: Chosen = EVERYTHING
+        self, transaction: Transaction, watch: Watches, chosen: acts.Chosen = acts.EVERYTHING
     ) -> list[HeldGroup]:
         """The chosen held entries, by watch, the largest group first."""
         shift = self.driver.clock.shift
@@ -152,8 +138,8 @@ class Operation(Role):
 
     @job
     async def chosen(
-        self, transaction: Transaction, state: EntryState, watch: Watches, chosen: Chosen = EVERYTHING
-    ) -> list[SeenEntry]:
+        self, transaction: Transaction, state: EntryState, watch: Watches, chosen: acts.Chosen = acts.EVERYTHING
+    ) -> list[acts.SeenEntry]:
         """The chosen entries in a state, the oldest first."""
         which = chosen.within(await watches_of(transaction, watch))
         rows = await transaction.run("in_state", state=state, **which)
@@ -161,7 +147,7 @@ class Operation(Role):
 
     async def paused(self) -> frozenset[str]:
         """The endpoints that an operator has paused; see `ALL_ENDPOINTS`."""
-        return await self.driver.transact(paused)
+        return await self.driver.transact(acts.paused)
 
     @job
     async def set_conditions(self, transaction: Transaction, messages: Mapping[str, str | None], now: int) -> None:
@@ -210,9 +196,9 @@ class Operation(Role):
         """Remove what the store has of those of these applications for which `deleted_before` still holds."""
         wanted = {(watch, application_id) for application_id in application_ids}
         rows = [row for row in await _deleted_before(transaction, before, after) if row in wanted]
-        await forget_records(transaction, rows)
-        await forget_traces(transaction, rows)
+        await acts.forget_records(transaction, rows)
+        await acts.forget_traces(transaction, rows)
 
 
 async def _deleted_before(transaction: Transaction, before: int, after: int) -> list[tuple[Any, ...]]:
-    return await transaction.run("deleted_before", before=before, after=after, last=after + NUMBERS)
+    return await transaction.run("deleted_before", before=before, after=after, last=after + acts.NUMBERS)
