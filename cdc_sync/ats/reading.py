@@ -203,9 +203,9 @@ class Reader:
         return found
 
     async def by_application(self, application_ids: Collection[str]) -> Read:
-        """All rows that carry one of these ids, each id's in key order; confirming.
+        """All rows that carry one of these ids: in key order those by column, then those by status URL; confirming.
 
-        Ids not in the column are looked for in status URLs, maybe with similar ones.
+        Among those by URL may be some with similar ids.
         """
         if not application_ids:
             return Read([], 0)
@@ -213,9 +213,8 @@ class Reader:
         if by_id is not None:
             ids = [(id_,) for id_ in application_ids]
             found = await self._where(by_id, {APPLICATION_ID}, ids, self.mapping.id_type)
-        missing = set(application_ids) - {row.application_id for row in found.rows}
-        if by_url is not None and missing:
-            spellings = {(spelling,) for id_ in missing for spelling in spellings_in_url(id_)}
+        if by_url is not None:
+            spellings = {(spelling,) for id_ in application_ids for spelling in spellings_in_url(id_)}
             found = _whole([found, await self._where(by_url, {APPLICATION_ID, STATUS_URL}, sorted(spellings), TEXT)])
         return found
 

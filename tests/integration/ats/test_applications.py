@@ -80,6 +80,18 @@ async def test_the_last_of_them_to_go_takes_the_application_along(ats: Ats, open
         await settled(rig)
 
 
+async def test_a_live_row_that_has_the_id_in_its_url_only_stands_before_a_deleted_one(
+    ats: Ats, open_rig: OpenRig
+) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig(columns={"status_url": "status_api_url"}) as rig:
+        insert(ats, 2, None, status_api_url="https://ats-partner.hellowork.com/v1/applications/a1/status")
+        update(ats, 1, deleted_at="2024-01-01")
+        assert await rig.calls() == []
+        assert await rig.later_calls() == []
+        await settled(rig)
+
+
 async def test_a_row_that_gets_another_id_leaves_one_application_and_begins_another(
     ats: Ats, open_rig: OpenRig
 ) -> None:
