@@ -86,8 +86,9 @@ class Batch(NamedTuple):
     """One step of capture, applied together with the position that it reached.
 
     Attributes:
-        first_status: what happens to unknown applications. With the origin `baseline`, `adopt` also adopts known ones
-            again: two rows of one application do not differ from each other, unless the first is gone.
+        first_status: what happens to applications that no watch of the account knows. With the origin `baseline`,
+            `adopt` also adopts known ones again: two rows of one application do not differ from each other, unless the
+            first is gone.
         observations: at most one per key.
         gone: keys of rows that no longer exist, and when each may have gone.
         resolved: with the origin `deletion` they answer suspicions.
@@ -122,8 +123,8 @@ class Batch(NamedTuple):
         return sorted([id_ for id_ in ids if id_ is not None])
 
 
-States = Mapping[str, Content]
-"""The state that HelloWork acknowledged last, by application."""
+States = Mapping[str, Content | None]
+"""The state that HelloWork acknowledged last, by application; None: another one may be under way."""
 
 Fuses = Mapping[str, Fuse]
 """The fuses of a watch's accounts, by name."""
@@ -193,7 +194,7 @@ class BatchPlan:
     Attributes:
         before: what is known of the batch's applications, and of those that its rows represented last.
         fuse: the watch's, with the entries that were counted.
-        elsewhere: the others' states in other watches, without those that have an entry.
+        elsewhere: newer states in other watches of applications with which this one does not go on.
         fuses_before: the fuses of `accounts_of`.
         of_accounts: the accounts' fuses that counted something.
         new: applications never seen before, without a snapshot.
@@ -362,13 +363,14 @@ class BatchPlan:
 
     def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
         batch, content, entry = self.batch, row.content, known.entry
-        if_unknown = batch.first_status
-        if known is _NEVER_SEEN:
-            # Another watch's application may have this state at HelloWork, by the same account.
-            acknowledged = self.elsewhere.get(row.application_id)
-            if acknowledged and content.same_as(acknowledged) and content.account == acknowledged.account:
-                if_unknown = "adopt"
-        decision = decide(content, known.snapshot, entry, if_unknown)
+        snapshot, if_unknown = known.snapshot, batch.first_status
+        if entry is None and row.application_id in self.elsewhere:
+            # HelloWork may have this state from another watch, by the same account.
+            latest = self.elsewhere[row.application_id]
+            is_same = latest is not None and content.same_as(latest) and content.account == latest.account
+            if is_same or not content.deleted:
+                snapshot, if_unknown = None, "adopt" if is_same else "send"
+        decision = decide(content, snapshot, entry, if_unknown)
         is_of_baseline = batch.origin == "baseline" and batch.first_status == "adopt"
         is_second_row_of_baseline = is_of_baseline and not is_move and entry is None and isinstance(decision, Enqueue)
         # Two rows of one application, on two pages: the second does not differ from the first.
@@ -393,7 +395,7 @@ class BatchPlan:
         before = known.entry
         if rules.ordered_dates:
             # An adopted state's date was never sent.
-            acknowledged = known.snapshot if known.is_acknowledged else self.elsewhere.get(id_)
+            acknowledged = self.elsewhere.get(id_) or (known.snapshot if known.is_acknowledged else None)
             content = in_order(content, row.changed_at, acknowledged, before)
         state, reason = self._admit(row, known)
         due_at = batch.now + rules.settle.get(content.status, rules.default_settle)

@@ -71,16 +71,18 @@ class Capture(Role):
         return await self.driver.transact(lambda t: known_in(t, watch, application_ids))
 
     async def known_elsewhere(self, watch: str, others: Sequence[str], application_ids: Sequence[str]) -> States:
-        """The newest state in other watches of those of these applications that this watch has not recorded.
+        """The newest state in other watches of those of these applications that this watch does not go on with.
 
-        Without those that have an entry there.
+        It has not recorded them, or has left them as deleted; or they are out of its scope, and the state is newer than
+        its own. None: one has an entry there.
         """
         which = {"watch": watch, "ids": list(application_ids), "watches": list(others)}
         rows = await self.driver.run("known_elsewhere", **which)
-        with_entry = {id_ for id_, *_, has_entry in rows if has_entry}
-        states = [(id_, content_from(*state), adopted) for id_, *state, adopted, _ in rows if id_ not in with_entry]
+        with_entry = [id_ for id_, *_, has_entry in rows if has_entry]
+        states = [(id_, content_from(*state), adopted) for id_, *state, adopted, _ in rows]
         # The last one is the newest. HelloWork never received the deletion of a row that was left to another watch.
-        return {id_: of for id_, of, adopted in states if of is not None and not (adopted and of.deleted)}
+        found = {id_: of for id_, of, adopted in states if of is not None and not (adopted and of.deleted)}
+        return {**found, **dict.fromkeys(with_entry)}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
         """A number for each row of a page of digests (`ats.mapping`), in order.
@@ -115,7 +117,7 @@ class Capture(Role):
         """Decide about a batch and write it; meanwhile no call of its applications begins."""
         batch = batch._replace(shift=self.driver.clock.shift)
         watch, ids, elsewhere = rules.watch, batch.application_ids, NOTHING
-        if ids and batch.others and batch.first_status == "send":
+        if ids and batch.others and (batch.origin != "baseline" or batch.first_status == "send"):
             # Outside the transaction. What changes meanwhile is compared when the other watch hands it over.
             elsewhere = await self.known_elsewhere(watch, batch.others, ids)
         # Without a pause before the transaction's place in the order is fixed.

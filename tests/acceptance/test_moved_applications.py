@@ -79,6 +79,55 @@ def test_a_move_causes_no_call_and_what_changes_with_it_one(archiving: Installat
         assert archiving.hellowork.told("hw-1") == [("hired", JOB), ("deleted", JOB)]
 
 
+def test_two_watches_of_one_table_pass_an_application_to_each_other(bare: Installation) -> None:
+    closed = {"sql": "t.notes IS NOT NULL", "depends_on": ["notes"]}
+    bare.configure_watch(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]})
+    bare.configure(watches={"closed": {**a_watch(bare.mode), "where": closed}})
+    bare.install()
+    bare.add("hw-1", "interview")
+    told: list[tuple[str, str]] = []
+    with bare.daemon() as daemon:
+        for notes, status in [
+            ("closed", "hired"),
+            (None, "interview"),  # what its first watch reported last
+            ("closed", "interview"),
+            (None, "hired"),  # and what its second one did
+        ]:
+            is_news = not told or told[-1] != (status, JOB)
+            told += [(status, JOB)] * is_news
+            bare.change("hw-1", notes=notes, status=status)
+            bare.settle(daemon)
+            assert bare.hellowork.told("hw-1") == told
+
+
+def test_what_a_soft_deletion_left_to_the_archive_comes_back_without_a_call(archiving: Installation) -> None:
+    archiving.add("hw-1", "interview")
+    with archiving.daemon() as daemon:
+        with archiving.ats.transaction():
+            copy = "INSERT INTO applications_archive SELECT * FROM applications WHERE hellowork_id = 'hw-1'"
+            archiving.ats.execute(copy)
+            archiving.change("hw-1", deleted_at="2024-01-01")
+        archiving.settle(daemon)
+        with archiving.ats.transaction():
+            archiving.delete("hw-1", table=ARCHIVE)
+            archiving.change("hw-1", deleted_at=None)
+        archiving.settle(daemon)
+        archiving.change("hw-1", status="hired")
+        archiving.settle(daemon)
+        assert archiving.hellowork.told("hw-1") == [("hired", JOB)]
+
+
+@pytest.mark.parametrize("mode", ["notify"], indirect=True)
+def test_what_was_never_sent_is_sent_after_a_move_to_a_watch_that_adopts(bare: Installation) -> None:
+    add_archive(bare, first_status="adopt")
+    bare.configure_watch(settle={"NEW": "1h"})
+    with bare.daemon() as daemon:
+        bare.add("hw-1", "NEW")
+        bare.settle(daemon, pending=1)
+        move(bare, "hw-1")
+        daemon.wait_until(lambda: bare.hellowork.told("hw-1") == [("NEW", JOB)], "the call")
+
+
 def test_a_deletion_waits_while_the_archive_cannot_be_read(archiving: Installation) -> None:
     archiving.add("hw-1", "interview")
     with archiving.daemon() as daemon:

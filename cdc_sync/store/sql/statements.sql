@@ -83,7 +83,9 @@ SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o
   LEFT JOIN @found snapshot own WHERE own.watch = :watch AND own.application_id = i.value
  CROSS JOIN @found snapshot s WHERE s.application_id = i.value
   LEFT JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
- WHERE own.number IS NULL AND (s.watch || '') @in(watches)
+ WHERE (s.watch || '') @in(watches)
+   AND (own.number IS NULL OR (own.deleted AND own.adopted)
+        OR (NOT own.in_scope AND (o.watch IS NOT NULL OR s.acknowledged_at > coalesce(own.acknowledged_at, 0))))
  ORDER BY s.acknowledged_at NULLS FIRST;
 
 -- name: rivals

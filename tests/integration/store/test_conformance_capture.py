@@ -281,6 +281,14 @@ class TestTheOtherWatch:
 
         assert await entry_of(store, watch=ARCHIVE) is not None
 
+    async def test_sends_what_another_one_may_be_sending(self, store: Store) -> None:
+        await observe(store, an_observation())
+
+        batch = a_batch(an_observation())._replace(others=[WATCH], first_status="adopt")
+        await store.capture.apply(some_rules(ARCHIVE), batch)
+
+        assert await entry_of(store, watch=ARCHIVE) is not None
+
     async def test_finds_states_among_more_records_than_one_statement_searches(self, store: Store) -> None:
         ids = [f"a{number}" for number in range(30)]
         await adopt(store, *ids)

@@ -35,6 +35,7 @@ from cdc_sync.core.rows import (
 )
 
 RULES = some_rules()
+FIRST = Enqueue(frozenset({"first"}))
 STATUS = Enqueue(frozenset({"status"}))
 DELETED = Enqueue(frozenset({"deleted"}))
 
@@ -185,6 +186,33 @@ class TestNews:
         assert entry.content.job_id == "J8"
         same = replace(row, incomplete=an_observation(job_id=""))
         assert plan(same, a1=before(a_content(job_id="J7"))).is_empty, "that a job is gone is no change of job"
+
+
+class TestAnotherWatchsState:
+    """Of an application that is out of this watch's scope, or was never seen."""
+
+    LEFT = before(a_content("interview"), in_scope=False)
+
+    def decisions(
+        self, row: Reportable, known: Known | None, latest: Content | None, first_status: FirstStatus = "send"
+    ) -> list[Decision]:
+        step = Batch("notify", NOW, first_status, [row])
+        found = plan_batch(RULES, step, {} if known is None else {"a1": known}, Fuse(), {"a1": latest})
+        return [each.decision for each in found.results]
+
+    def test_is_compared_in_place_of_an_older_one(self) -> None:
+        for known in (self.LEFT, None):
+            assert self.decisions(an_observation(status="hired"), known, a_content("hired")) == ["adopt"]
+            assert self.decisions(an_observation(status="interview"), known, a_content("hired")) == [FIRST]
+
+    def test_that_may_be_under_way_is_replaced_whatever_becomes_of_first_ones(self) -> None:
+        row = an_observation(status="interview")
+        assert self.decisions(row, self.LEFT, None) == [FIRST]
+        assert self.decisions(row, self.LEFT, None, first_status="adopt") == [FIRST]
+
+    def test_is_no_deletion(self) -> None:
+        known = before(a_content(deleted=True), in_scope=False)
+        assert self.decisions(an_observation(deleted=True), known, a_content("hired")) == []
 
 
 class TestBaseline:
