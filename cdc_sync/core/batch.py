@@ -321,8 +321,8 @@ class BatchPlan:
         match row:
             case Reportable():
                 self._decide(row, known, is_move=is_move)
-            case _ if row.application_id and known.snapshot and known.entry and known.entry.content.deleted:
-                # The row takes back the deletion: the application is in its acknowledged state again.
+            case _ if row.application_id and known.snapshot and known.entry and self._is_taken_back(known.entry):
+                # The application is in its acknowledged state again.
                 back = Reportable(row.application_id, row.key, known.snapshot, None, changed_at=row.changed_at)
                 self._decide(back, known, is_move=False)
                 if isinstance(row, OutOfScope):
@@ -332,6 +332,12 @@ class BatchPlan:
             case Ignored() if known.latest is not None and not known.is_represented_by(row.key):
                 # From now on the end of this row is the application's.
                 self.moved.append(row)
+
+    def _is_taken_back(self, entry: Entry) -> bool:
+        """Whether a row without a call takes back an entry: a deletion, or a status that has not stood long enough."""
+        settle = self.rules.settle.get(entry.content.status, self.rules.default_settle)
+        has_stood = self.batch.now >= entry.queued_at + settle
+        return entry.content.deleted or not (has_stood or entry.attempted or entry.state != "pending")
 
     def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
         id_, entry = row.application_id, known.entry

@@ -446,6 +446,20 @@ class TestScopeAndSkips:
     @pytest.mark.parametrize(
         "row", [Ignored("a1", ("a1",)), Unreportable("a1", ("a1",), "it has no status"), OutOfScope("a1", ("a1",))]
     )
+    def test_a_row_without_a_call_takes_back_a_status_that_has_not_stood(self, row: Observation) -> None:
+        rules, changed, pending = some_rules(settle={"hired": SECOND}), a_content(), a_content("hired")
+
+        assert plan(row, a1=before(changed, pending), rules=rules).cancelled == ["a1"]
+        for entry in (
+            before(changed, pending, queued_at=NOW - SECOND),
+            before(changed, pending, attempted=True),
+            before(changed, pending, state="held"),
+        ):
+            assert plan(row, a1=entry, rules=rules).results == []
+
+    @pytest.mark.parametrize(
+        "row", [Ignored("a1", ("a1",)), Unreportable("a1", ("a1",), "it has no status"), OutOfScope("a1", ("a1",))]
+    )
     def test_a_row_without_a_call_takes_back_its_applications_deletion(self, row: Observation) -> None:
         deletion = a_content(deleted=True)
 
