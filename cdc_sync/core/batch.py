@@ -374,7 +374,8 @@ class BatchPlan:
             # HelloWork may have this state from another watch, by the same account.
             latest = self.elsewhere[row.application_id]
             is_same = latest is not None and content.same_as(latest) and content.account == latest.account
-            if is_same or not content.deleted:
+            # A row that is still marked as deleted is no news; of another deletion a fresh read has decided.
+            if is_same or not content.deleted or batch.origin == "deletion":
                 snapshot, if_unknown = None, "adopt" if is_same else "send"
         decision = decide(content, snapshot, entry, if_unknown)
         is_of_baseline = batch.origin == "baseline" and batch.first_status == "adopt"

@@ -214,6 +214,14 @@ class TestAnotherWatchsState:
         known = before(a_content(deleted=True), in_scope=False)
         assert self.decisions(an_observation(deleted=True), known, a_content("hired")) == []
 
+    def test_makes_a_confirmed_deletion_known_whatever_becomes_of_first_ones(self) -> None:
+        gone = resolved(an_observation(deleted=True), "a1")
+        step = Batch("deletion", NOW, "adopt", resolved=[gone])
+        assert [each.decision for each in plan_batch(RULES, step, {}, Fuse(), {"a1": a_content()}).results] == [
+            Enqueue(frozenset({"first", "deleted"}))
+        ]
+        assert [each.decision for each in plan_batch(RULES, step, {}, Fuse()).results] == ["adopt"]
+
 
 class TestBaseline:
     def test_what_differs_from_an_adopted_row_is_adopted(self) -> None:
