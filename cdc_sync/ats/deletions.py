@@ -90,6 +90,7 @@ class Deletions:
                 for each in resolved
             ]
             self.left_some_unanswered = any(each.elsewhere == "unknown" for each in resolved)
+            self._intake.unreported.update(each.application_id for each in resolved if each.elsewhere == "unreported")
             doubt = self._intake.doubt(self._intake.hidden_by | elsewhere.hidden_by)
             await self._intake.apply(self._intake.batch("deletion")._replace(resolved=resolved, doubt=doubt))
             for heir in {each.elsewhere.watch for each in resolved if isinstance(each.elsewhere, Heir)}:

@@ -58,6 +58,8 @@ class Intake:
         captured_meanwhile: keys and applications that others than the sweep have applied since it began with a page,
             up to `MOST_CAPTURED`, then not all of them; None if no sweep runs.
         suspected: set when a deletion is suspected.
+        unreported: applications without a row here, of which another watch has one that causes no call: each sweep
+            suspects their deletion again.
         skipped: unreportable rows in the store: each is reported once.
         table: whether it is still the same.
         hidden_by: the policies of row-level security that may hide rows.
@@ -82,6 +84,7 @@ class Intake:
         self.shape_of_digests = f"{__version__} {shape(self.reader.mapping.by_keys.following.rows, parts.rules)}"
         self.captured_meanwhile: set[Key | str] | None = None
         self.suspected = asyncio.Event()
+        self.unreported: set[str] = set()
         self.skipped: dict[Key, str] = {}
         self.table = TenantTable(parts, mapping.facts, sessions.pool)
         self.hidden_by: frozenset[Hiding] = frozenset()

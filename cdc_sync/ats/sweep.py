@@ -204,7 +204,7 @@ class Sweep:
             applied = await self._intake.apply(self._intake.batch("sweep")._replace(resolved=gone))
         if applied.suspected:
             await self.catch_up()
-        missed = applied.suspected & self._missed(absent)
+        missed = applied.suspected & self._missed(absent) - self._intake.unreported
         if missed and self._sees_deletions:
             await self._count({"gone": len(missed)})
 

@@ -184,6 +184,18 @@ def test_an_archive_that_cannot_hold_every_id_is_asked_all_the_same(bare: Instal
         assert (told("1001"), told("hw-3")) == ([], [])
 
 
+@pytest.mark.parametrize("mode", ["notify"], indirect=True)
+def test_sweeps_do_not_repair_what_left_to_a_row_without_a_call(bare: Installation) -> None:
+    add_archive(bare, status={"unmapped": "ignore"})
+    bare.configure_watch(capture={"sweep": "1s"})
+    bare.add("hw-1", "interview")
+    with bare.daemon() as daemon:
+        move(bare, "hw-1")
+        bare.settle(daemon)
+        bare.sweeps(daemon, 3)
+        assert not any(sweep["repaired"] for sweep in daemon.events_named("swept"))
+
+
 @pytest.mark.parametrize("mode", ["poll"], indirect=True)
 def test_a_row_that_the_archive_ignores_keeps_the_application_until_it_is_deleted(bare: Installation) -> None:
     add_archive(bare, status={"map": {"interview": "interview", "hired": "hired"}, "unmapped": "ignore"})
