@@ -3,8 +3,9 @@
 A store reads what is known of the batch's applications and rows, calls `plan_batch` and writes the plan, all in one
 transaction.
 
-An application is *unresolved* if its row is gone, or represents another application than before, or is not its only
-one: nothing of it is written. Capture then reads all rows with its id and applies them (`Resolved`) in a second batch.
+An application is *unresolved* if its row is gone or out of scope, or represents another application than before, or is
+not its only one: nothing of it is written. Capture then reads all rows with its id and applies them (`Resolved`) in a
+second batch.
 
 A deletion is only suspected at first. A fresh read after the grace decides, in a batch with the origin `deletion`.
 """
@@ -524,7 +525,7 @@ def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> se
     found = {skip.key for skip in plan.skips}
     for each in batch.observations:
         id_ = each.application_id or ""
-        is_canonical = known.get(id_, _NEVER_SEEN).key == each.key
+        is_canonical = known.get(id_, _NEVER_SEEN).key == each.key and not isinstance(each, OutOfScope)
         if id_ in written or (id_ in plan.unresolved and not is_canonical):
             found.add(each.key)
     return found
@@ -548,9 +549,9 @@ def _line(watch: str, application_id: str, event: str, batch: Batch, detail: Map
 def _unresolved(
     observations: Sequence[Observation], gone: Mapping[Key, int], before: Mapping[str, Known]
 ) -> dict[str, int]:
-    """Applications whose row is gone or has another id, and those with another row than before, or two."""
+    """Applications whose row is gone, out of scope or another's, and those with another row than before, or two."""
     changed = {**gone, **{each.key: each.changed_at for each in observations}}
-    owners = {each.key: each.application_id for each in observations}
+    owners = {each.key: each.application_id for each in observations if not isinstance(each, OutOfScope)}
     unresolved = dict[str, int]()
     for id_, known in before.items():
         is_alive = known.in_scope and known.latest is not None and not known.latest.deleted

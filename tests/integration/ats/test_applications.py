@@ -92,6 +92,17 @@ async def test_a_live_row_that_has_the_id_in_its_url_only_stands_before_a_delete
         await settled(rig)
 
 
+async def test_a_row_in_scope_stands_in_for_one_that_leaves_it(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1", job_id="newer", created_at="2024-02-01")
+    insert(ats, 2, "a1", job_id="older", created_at="2024-01-01")
+    async with open_rig(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}) as rig:
+        update(ats, 1, notes="archived")
+        assert await rig.calls() == [("a1", "applied", "older")]
+        update(ats, 2, notes="archived")
+        assert await rig.calls() == []
+        await settled(rig)
+
+
 async def test_a_row_that_gets_another_id_leaves_one_application_and_begins_another(
     ats: Ats, open_rig: OpenRig
 ) -> None:

@@ -437,7 +437,9 @@ class TestScopeAndSkips:
     def test_a_row_leaves_the_scope_once(self) -> None:
         row = OutOfScope("a1", ("a1",))
 
-        assert plan(row, a1=before(a_content())).out_of_scope == ["a1"]
+        # Another one may be in scope.
+        assert plan(row, a1=before(a_content())).unresolved.keys() == {"a1"}
+        assert plan(a1=before(a_content()), resolved=[resolved(row, "a1")]).out_of_scope == ["a1"]
         assert plan(row, a1=before(a_content(), in_scope=False)).is_empty
         assert plan(row).is_empty
 
@@ -457,13 +459,14 @@ class TestScopeAndSkips:
     def test_a_row_without_a_call_takes_back_a_status_that_has_not_stood(self, row: Observation) -> None:
         rules, changed, pending = some_rules(settle={"hired": SECOND}), a_content(), a_content("hired")
 
-        assert plan(row, a1=before(changed, pending), rules=rules).cancelled == ["a1"]
+        read = [resolved(row, "a1")]
+        assert plan(a1=before(changed, pending), rules=rules, resolved=read).cancelled == ["a1"]
         for entry in (
             before(changed, pending, queued_at=NOW - SECOND),
             before(changed, pending, attempted=True),
             before(changed, pending, state="held"),
         ):
-            assert plan(row, a1=entry, rules=rules).results == []
+            assert plan(a1=entry, rules=rules, resolved=read).results == []
 
     @pytest.mark.parametrize(
         "row", [Ignored("a1", ("a1",)), Unreportable("a1", ("a1",), "it has no status"), OutOfScope("a1", ("a1",))]
@@ -486,7 +489,7 @@ class TestScopeAndSkips:
         "row", [OutOfScope(None, ("1",)), OutOfScope("a1", ("1",)), Ignored("a1", ("1",)), an_observation(key=("1",))]
     )
     def test_a_row_that_can_be_reported_or_need_not_is_skipped_no_more(self, row: Observation) -> None:
-        a1 = before(a_content(), key=("1",))
+        a1 = before(a_content(), key=("1",), in_scope=False)
 
         assert plan(row, a1=a1, skipped={("1",): "it has no status"}).skips == [Skip(("1",), None, None)]
 
