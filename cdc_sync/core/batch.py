@@ -335,10 +335,9 @@ class BatchPlan:
                 self.moved.append(row)
 
     def _is_taken_back(self, entry: Entry) -> bool:
-        """Whether a row without a call takes back an entry: a deletion, or a status that has not stood long enough."""
-        settle = self.rules.settle.get(entry.content.status, self.rules.default_settle)
-        has_stood = self.batch.now >= entry.queued_at + settle
-        return entry.content.deleted or not (has_stood or entry.attempted or entry.state != "pending")
+        """Whether a row without a call takes back an entry: a deletion, or a status that has not stood for `settle`."""
+        is_new = entry.state == "pending" and not entry.attempted
+        return entry.content.deleted or (is_new and self.batch.now < entry.due_at)
 
     def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
         id_, entry = row.application_id, known.entry

@@ -457,16 +457,14 @@ class TestScopeAndSkips:
         "row", [Ignored("a1", ("a1",)), Unreportable("a1", ("a1",), "it has no status"), OutOfScope("a1", ("a1",))]
     )
     def test_a_row_without_a_call_takes_back_a_status_that_has_not_stood(self, row: Observation) -> None:
-        rules, changed, pending = some_rules(settle={"hired": SECOND}), a_content(), a_content("hired")
-
-        read = [resolved(row, "a1")]
-        assert plan(a1=before(changed, pending), rules=rules, resolved=read).cancelled == ["a1"]
+        changed, pending, later, read = a_content(), a_content("hired"), NOW + SECOND, [resolved(row, "a1")]
+        assert plan(a1=before(changed, pending, queued_at=later), resolved=read).cancelled == ["a1"]
         for entry in (
-            before(changed, pending, queued_at=NOW - SECOND),
-            before(changed, pending, attempted=True),
-            before(changed, pending, state="held"),
+            before(changed, pending, queued_at=NOW),
+            before(changed, pending, queued_at=later, attempted=True),
+            before(changed, pending, queued_at=later, state="held"),
         ):
-            assert plan(a1=entry, rules=rules, resolved=read).results == []
+            assert plan(a1=entry, resolved=read).results == []
 
     @pytest.mark.parametrize(
         "row", [Ignored("a1", ("a1",)), Unreportable("a1", ("a1",), "it has no status"), OutOfScope("a1", ("a1",))]
