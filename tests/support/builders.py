@@ -178,13 +178,12 @@ def a_batch(
         origin: which part of capture it is.
         first_status: what an application gets of which nothing is known.
         skips: rows that cannot be reported; without a reason, rows that are gone and could not.
-        out_of_scope: applications whose row, of the key that `an_observation` gives it, is out of scope.
+        out_of_scope: applications whose only row, of the key that `an_observation` gives it, is out of scope.
         answered: applications that no row carries any more, after the grace.
         positions: what it reaches.
         doubt: why no deletion is believed.
     """
     rows = [each for each in found if not isinstance(each, Resolved)]
-    rows += [OutOfScope(id_, (id_,)) for id_ in out_of_scope]
     rows += [Unreportable(skip.application_id, skip.key, skip.reason) for skip in skips if skip.reason is not None]
     gone = {skip.key: now for skip in skips if skip.reason is None}
     return Batch(
@@ -195,6 +194,7 @@ def a_batch(
         gone=gone,
         resolved=[
             *(each for each in found if isinstance(each, Resolved)),
+            *(Resolved(id_, now, OutOfScope(id_, (id_,)), frozenset({(id_,)})) for id_ in out_of_scope),
             *(Resolved(id_, now, None) for id_ in answered),
         ],
         skipped=dict.fromkeys(gone, "it could not be reported"),

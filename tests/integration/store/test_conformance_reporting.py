@@ -188,7 +188,7 @@ class TestRecords:
         await adopt(store, "a1")
         await observe(store, moved(an_observation(status="hired"), "row 2"))
         await store.capture.apply(some_rules(), a_suspicion("a1", key=("row 2",)))
-        await store.capture.apply(some_rules(), a_batch(OutOfScope("a1", ("row 2",))))
+        await store.capture.apply(some_rules(), a_batch(Resolved("a1", NOW, OutOfScope("a1", ("row 2",)))))
         skipped = Resolved("a1", NOW, Unreportable("a1", ("row 3",), "it has no job id"))
         await store.capture.apply(some_rules(), a_batch(skipped))
         suspicion = Suspicion("a1", NOW, NOW + 5 * SECOND)
