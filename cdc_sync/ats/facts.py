@@ -98,6 +98,7 @@ class TableFacts(NamedTuple):
     Attributes:
         oid: another one if the table was created again.
         estimate: the planner's row count, 0 if unknown.
+        types: of each column, by name; another text if it has another type or length.
         columns: by name, in their order.
         unique: the columns of each unique index.
     """
@@ -107,6 +108,7 @@ class TableFacts(NamedTuple):
     name: str
     kind: str
     estimate: int
+    types: Mapping[str, str]
     columns: Mapping[str, Column]
     unique: Sequence[Sequence[str]]
 
@@ -187,9 +189,15 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
         found = await _relations(connection, table)
         if not found:
             raise source_error("table-missing", table=table)
-        ((oid, schema, name, kind, estimate),) = found
+        ((oid, schema, name, kind, estimate, types),) = found
         columns, unique = (await described(connection, [oid])).get(oid, ({}, []))
-        return TableFacts(oid, schema, name, kind, estimate, columns, unique)
+        return TableFacts(oid, schema, name, kind, estimate, json.loads(types), columns, unique)
+
+
+async def is_unchanged(connection: Connection, facts: TableFacts) -> bool:
+    """Whether a table is the same one, and each of its columns has the type that it had."""
+    found = await _relations(connection, facts.qualified)
+    return bool(found) and found[0][0] == facts.oid and facts.types.items() <= json.loads(found[0][-1]).items()
 
 
 async def schemas_of_tenants(connection: Connection, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:

@@ -86,7 +86,7 @@ class Intake:
         self.suspected = asyncio.Event()
         self.unreported: set[str] = set()
         self.skipped: dict[Key, str] = {}
-        self.table = TenantTable(parts, mapping.facts, sessions.pool)
+        self.table = TenantTable(parts, mapping.facts)
         self.hidden_by: frozenset[Hiding] = frozenset()
         self.swept_at = 0
 
@@ -203,8 +203,8 @@ class Intake:
         has_news = bool(batch.observations or batch.gone or batch.resolved)
         if not (has_news or batch.positions):
             return Applied()
-        if has_news and self.table.is_of_tenant:
-            await self.table.look()
+        if has_news:
+            await self.reader.look()
         applied = await self.store.capture.apply(self.rules, batch, self.parts.beside_apply)
         if applied.suspected:
             self.suspected.set()
@@ -309,6 +309,8 @@ class Capture(ABC):
         """
         state, server = self.watched.state, self.lookout.server
         is_new = state != self.intake.seen
+        if is_new:
+            await self.intake.reader.look()
         shows_more = (is_new or self.watched.rechecks) and await self.intake.look_for_policies()
         if is_new or shows_more:
             self.intake.request_sweep()

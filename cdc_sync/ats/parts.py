@@ -13,7 +13,6 @@ A dump that is restored gives tables other oids. A failover to a standby, a rest
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple
 
 from cdc_sync.config import Watch
@@ -26,10 +25,9 @@ from cdc_sync.core.zone import EventDates
 from cdc_sync.store import Store
 from cdc_sync.store.capture import FROM_DATABASE
 
-from .connection import Pool
 from .database import Database
 from .errors import reason, source_error
-from .facts import TableFacts, oid_of
+from .facts import TableFacts
 from .rows_elsewhere import OtherWatches
 
 
@@ -104,15 +102,13 @@ class TenantTable:
     """One watch's table; of a watch without a tenant any table is right.
 
     Attributes:
-        is_of_tenant: whether the watch is a tenant's.
         doubt: why deletions are held; None if the table is the tenant's.
         is_compared: whether a sweep has compared every row.
     """
 
-    def __init__(self, parts: WatchParts, facts: TableFacts, pool: Pool) -> None:
+    def __init__(self, parts: WatchParts, facts: TableFacts) -> None:
         self.doubt: Reason | None = None
-        self._parts, self._facts, self._pool = parts, facts, pool
-        self.is_of_tenant = SEPARATOR in parts.name
+        self._parts, self._facts = parts, facts
         self.is_compared = False
 
     async def recognise(self, before: str | None) -> Mapping[str, str]:
@@ -123,7 +119,7 @@ class TenantTable:
         """
         parts, facts = self._parts, self._facts
         now = str(facts.oid)
-        if before == now or not self.is_of_tenant:
+        if before == now or SEPARATOR not in parts.name:
             return {}
         if before is None or not await parts.store.report.known_of(parts.name):
             return {TABLE: now}
@@ -141,12 +137,6 @@ class TenantTable:
             if is_here and watch != parts.name and template_of(watch) == template:
                 return watch
         return None
-
-    async def look(self) -> None:
-        """After each read: begin again, by `SourceError`, if the table's name leads to another table now."""
-        table = self._parts.watch.table
-        if await self._pool.ask(f"looking up the table {table}", partial(oid_of, table=table)) != self._facts.oid:
-            raise source_error("table-replaced", table=self._facts.qualified)
 
     async def accepted(self) -> Mapping[str, str]:
         """The position to write once a sweep has compared an unknown table, and its deletions are answered."""

@@ -34,8 +34,9 @@ from .connection import (
     rows_on_own_path,
     with_position,
 )
-from .errors import RowError, SourceError, reason, row_error_text, unless_a_row_fails
+from .errors import RowError, SourceError, reason, row_error_text, source_error, unless_a_row_fails
 from .expressions import catalog, composed, sections, spellings_in_url
+from .facts import is_unchanged
 from .mapping import (
     APPLICATION_ID,
     CLOCK,
@@ -150,6 +151,15 @@ class Reader:
         self._doing = f"reading {mapping.watch.table}"
         self._rows_of = rows_of if mapping.is_plain else rows_on_own_path
         self.unreadable = UnreadableRows(self)
+
+    async def look(self) -> None:
+        """After reads, before their rows are believed: raise `SourceError` if the table is not as the mapping knows it.
+
+        In statements for a column's former type every row could seem deleted, dates be hours wrong, and ids be cut off.
+        """
+        facts = self.mapping.facts
+        if not await self.pool.ask(self._doing, partial(is_unchanged, facts=facts)):
+            raise source_error("table-replaced", table=facts.qualified)
 
     async def hidden_by(self) -> frozenset[Hiding]:
         """The policies that may hide rows of the table now; reads no row."""

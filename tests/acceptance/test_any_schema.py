@@ -3,7 +3,7 @@
 from typing import Any
 
 from support import strange
-from support.installation import Installation, a_hurry
+from support.installation import JOB, Installation, a_hurry
 from support.sessions import Ats, run
 
 BEYOND_DOUBLES = 9007199254740993
@@ -128,3 +128,23 @@ def test_names_types_and_keys_of_every_kind(bare: Installation, mode: str) -> No
         for watch in daemon.report()["watches"]:
             assert watch["skipped"] == watch["dead_letters"] == 0
             assert watch["sweep_repairs"] == {} or mode == "poll"
+
+
+def test_columns_get_other_types_while_the_daemon_runs(bare: Installation) -> None:
+    bare.ats.execute("ALTER TABLE applications ALTER id TYPE int, ALTER hellowork_id TYPE varchar(20)")
+    bare.install()
+    bare.add("hw-1", "interview")
+    bare.add("hw-2", "interview")
+    with bare.daemon() as daemon:
+        bare.ats.execute(
+            "ALTER TABLE applications ALTER id TYPE bigint, ALTER hellowork_id TYPE varchar(40),"
+            " ALTER deleted_at TYPE boolean USING deleted_at IS NOT NULL,"
+            " ALTER created_at TYPE timestamp USING created_at AT TIME ZONE 'Asia/Tokyo'"
+        )
+        bare.ats.execute("SELECT setval(pg_get_serial_sequence('applications', 'id'), 3000000000)")
+        bare.add("hw-of-three-thousand-million", "interview")
+        bare.change("hw-1", status="hired")
+        bare.settle(daemon)
+        for application_id, status in (("hw-of-three-thousand-million", "interview"), ("hw-1", "hired")):
+            assert bare.hellowork.told(application_id) == [(status, JOB)]
+        assert bare.hellowork.told("hw-2") == []

@@ -21,8 +21,10 @@ SELECT quote_ident(n.nspname),
  GROUP BY n.nspname ORDER BY n.nspname
 
 -- name: relation
--- `to_regclass` would refuse to look into a schema that the role may not use.
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.reltuples, 0)::bigint
+-- `to_regclass` would refuse to look into a schema that the role may not use. Of each column its type and its length.
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.reltuples, 0)::bigint,
+       (SELECT coalesce(json_object_agg(a.attname, a.atttypid || ' ' || a.atttypmod), '{}')::text
+          FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relname = %(name)s
    AND CASE WHEN %(schema)s::text IS NULL THEN ON_OWN_PATH(c) ELSE n.nspname = %(schema)s END
@@ -143,8 +145,7 @@ SELECT pg_catalog.format('%I.%I', n.nspname, t.relname), pg_catalog.quote_ident(
    AND pg_catalog.has_any_column_privilege(r.oid, t.oid, 'SELECT')
    AND NOT EXISTS (SELECT FROM pg_inherits i JOIN touched parent ON parent.oid = i.inhparent
                     WHERE i.inhrelid = t.oid)
-   AND (NOT narrowing.shows_all OR narrowing.names <> '{}')
- ORDER BY 1, 2
+   AND (NOT narrowing.shows_all OR narrowing.names <> '{}') ORDER BY 1, 2
 
 -- name: limits
 -- How many connections there may be, and how many others have. Every role sees of all sessions which role they belong to,

@@ -208,8 +208,7 @@ DELETE FROM @suspicion WHERE @listed;
 
 -- name: due_suspicions
 SELECT application_id, at, due_at FROM @suspicion
- WHERE watch = :watch AND due_at <= :now
- ORDER BY due_at, application_id LIMIT :limit;
+ WHERE watch = :watch AND due_at <= :now ORDER BY due_at, application_id LIMIT :limit;
 
 -- name: suspected
 SELECT application_id FROM @suspicion WHERE watch = :watch AND application_id @in(ids);
@@ -443,8 +442,7 @@ SELECT s.watch, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata
   FROM @snapshot s
   LEFT JOIN @suspicion p ON p.watch = s.watch AND p.application_id = s.application_id
   LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
- WHERE s.application_id = :id AND s.watch @in(watches)
- ORDER BY s.watch;
+ WHERE s.application_id = :id AND s.watch @in(watches) ORDER BY s.watch;
 
 -- name: skipped_rows
 SELECT watch, row_key, reason FROM @skipped WHERE application_id = :id AND watch @in(watches) ORDER BY watch, row_key;

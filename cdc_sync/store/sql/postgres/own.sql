@@ -41,8 +41,7 @@ SELECT coalesce(s.number,
   FROM json_array_elements_text(:digests::json) WITH ORDINALITY AS e (value, place)
   LEFT JOIN LATERAL (SELECT s.number FROM @snapshot s
                       WHERE s.watch = :watch AND s.row_key = substr(e.value, 17) AND s.verified = left(e.value, 16)
-                        AND NOT @has_entry OFFSET 0) AS s ON TRUE
- ORDER BY e.place;
+                        AND NOT @has_entry OFFSET 0) AS s ON TRUE ORDER BY e.place;
 
 -- name: clock
 SELECT @clock;
