@@ -33,7 +33,7 @@ CASE WHEN pg_typeof({0})::oid < 16384 THEN to_json({0}) #>> '{{}}' WHEN num_null
 -- name: quietly
 SET LOCAL client_min_messages = warning; SET LOCAL quote_all_identifiers = off;
 
--- The watched tables, which functions were installed before, and the tables to lock; the locks; and what is said if one is not to be had.
+-- The watched tables, the functions that were installed before, and the tables to lock; the locks; the error without them.
 -- name: declare_locks
     watched CONSTANT regclass[] := ARRAY[{tables}]::regclass[];
     earlier CONSTANT regprocedure[] := ARRAY(SELECT oid FROM pg_proc
@@ -54,7 +54,7 @@ SET LOCAL client_min_messages = warning; SET LOCAL quote_all_identifiers = off;
 EXCEPTION WHEN lock_not_available THEN
     RAISE lock_not_available USING MESSAGE = 'a table is in use, so nothing was changed', HINT = 'Run this again later.',
         DETAIL = (SELECT coalesce(string_agg(DISTINCT format('%s by process %s (%s)', relation::regclass, pid, usename), ', '), '-')
-                    FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE granted AND (relation = ANY (tables) OR relation IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = ANY (tables))));
+                    FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE granted AND (relation = ANY (tables || to_regclass('cdc_sync.changes')) OR relation IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = ANY (tables))));
 
 -- name: owners
 SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE oid = ANY (watched)

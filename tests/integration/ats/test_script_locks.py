@@ -101,6 +101,16 @@ def test_it_gives_up_if_a_table_stays_busy(ats: Ats, other: Ats) -> None:
     other.execute("INSERT INTO public.applications (id) VALUES (1); COMMIT")
 
 
+def test_uninstalling_names_who_keeps_the_log(ats: Ats, other: Ats) -> None:
+    install_triggers(ats, a_config())
+    other.execute("BEGIN; SELECT FROM cdc_sync.changes")
+
+    with pytest.raises(psycopg.errors.LockNotAvailable) as refused:
+        run_script(ats, uninstall())
+
+    assert f"cdc_sync.changes by process {other.info.backend_pid} (" in (refused.value.diag.message_detail or "")
+
+
 def test_everything_is_locked_in_the_mode_that_it_will_need(ats: Ats) -> None:
     config = a_config(related=RELATED)
     first = locked(ats, install(config))
