@@ -1,6 +1,6 @@
 DO $cdc_sync$ BEGIN PERFORM pg_advisory_xact_lock(hashtext('cdc-sync scripts')); END $cdc_sync$; -- scripts take turns
--- Once the schema is there, and so nobody else can fill it, what is in the way is said. Then what the ATS could notice is locked,
--- after the first lock with a patience of 10 ms: so no deadlock with it is ever found. Then what was installed before is dropped.
+-- Makes the schema, so that nobody else can fill it; then reports what is in the way. Then locks the tables: each lock after
+-- the first is waited for 10 ms, too short for PostgreSQL to find a deadlock. Then drops what was installed before.
 DO $cdc_sync$
 DECLARE
 {declare_locks}

@@ -23,8 +23,8 @@ SELECT count(*) FROM gone
 
 -- name: may_give_back
 -- Seldom, since TRUNCATE cancels sessions on a standby that hold a lock on the log, as pg_dump does; and not where
--- subscribers get it: they may have a log of their own. A file that VACUUM has not cleaned may be so for a standby's sake (hot_standby_feedback): only a
--- nearly full one is shortened all the same.
+-- subscribers get it: they may have a log of their own. A file that VACUUM has not cleaned may be needed by a standby
+-- (hot_standby_feedback): it is shortened only if it is nearly full.
 SELECT CASE WHEN {nearly_full} OR relallvisible > relpages / 2
             THEN NOT EXISTS (SELECT FROM pg_publication_tables
                               WHERE schemaname = 'cdc_sync' AND tablename = 'changes') END
@@ -38,8 +38,8 @@ SET LOCAL statement_timeout = '200ms'
 -- name: give_back
 -- One message, so that a stopped daemon holds no lock. We do not wait for the lock, so nobody waits behind us. Writers
 -- wait for a walk through an empty file, at most for `statement_timeout`, which must be set by an earlier message on
--- PostgreSQL 10. Each statement has a snapshot of its own: once we have the lock, we see all that was committed. A failure
--- is no error in the server's log: there will be another time, or `cdc-sync check` reports what is missing.
+-- PostgreSQL 10. Each statement has a snapshot of its own: once we have the lock, we see all that was committed. A
+-- failure is no error in the server's log: there will be another time, or `cdc-sync check` reports what is missing.
 DO $cdc_sync$ BEGIN
     LOCK TABLE cdc_sync.changes IN ACCESS EXCLUSIVE MODE NOWAIT;
     IF NOT EXISTS (SELECT FROM cdc_sync.changes) THEN TRUNCATE cdc_sync.changes; END IF;
@@ -48,8 +48,8 @@ END $cdc_sync$;
 COMMIT
 
 -- name: set_bell
--- Whether it is armed then; no row without a bell, or without the right to set it. setval() takes effect at once; its commit would wait for a synchronous
--- standby that stalls. OFFSET keeps the two queries apart.
+-- Whether it is armed then; no row without a bell, or without the right to set it. setval() takes effect at once; its
+-- commit would wait for a synchronous standby that stalls. OFFSET keeps the two queries apart.
 SELECT setval(found.bell, now + CASE WHEN pg_notification_queue_usage() > %(most)s THEN -1 ELSE %(until)s END) > now
   FROM (SELECT c.oid::regclass AS bell, floor(extract(epoch FROM clock_timestamp()))::bigint AS now,
                set_config('synchronous_commit', 'off', true)
