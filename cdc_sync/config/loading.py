@@ -49,7 +49,7 @@ _SCALARS = {
 }
 _UNTAGGED = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 
-_QUOTED = re.compile(r"('[^']')|'[^']+'")
+_QUOTED = re.compile(r"('\\?[^']')|'[^']+'")
 """What PyYAML's messages quote; a single character is a sign that it did, or did not, expect."""
 
 

@@ -58,6 +58,10 @@ def test_what_cannot_be_read_is_refused_with_its_line(text: str, line: int | Non
     assert refusal(text)[1] == line
 
 
+def test_a_tab_is_named() -> None:
+    assert r"character '\t'" in refusal("a:\n\tb: 1")[0]
+
+
 def test_no_refusal_quotes_the_file() -> None:
     for text in ("a: *hunter2", "a: &hunter2 b\nc: !hunter2!x d", "%TAG !hunter2! x\n%TAG !hunter2! y\n--- a"):
         assert "hunter2" not in refusal(text)[0]
