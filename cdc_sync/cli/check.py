@@ -65,7 +65,7 @@ async def check(context: typer.Context, as_json: JsonOption = False, watch: Watc
     config = configured(context)
     tell(Finding("configuration", "ok", f"{context.obj} is valid"))
     for warning in suspicious(config, context.obj):
-        tell(Finding("configuration", "warning", str(warning), warning.remedy))
+        tell(Finding("configuration", "warning", str(warning._replace(remedy=None)), warning.remedy))
     await _check(config, watch, tell)
     states = Counter(finding.state for finding in findings)
     if as_json:
