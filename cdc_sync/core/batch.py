@@ -190,7 +190,7 @@ class HistoryEntry(NamedTuple):
 
 @dataclass(slots=True)
 class BatchPlan:
-    """What one batch changes; at most one step per application in each list. Other fields are as in `Applied`.
+    """What one batch changes; at most one step per application in each list. Some fields are as in `Applied`.
 
     Attributes:
         before: what is known of the batch's applications, and of those that its rows represented last.
@@ -477,7 +477,7 @@ def plan_batch(
     fuse: Fuse,
     elsewhere: States = NOTHING,
     *,
-    of_accounts: Fuses = NOTHING,
+    fuses_before: Fuses = NOTHING,
 ) -> BatchPlan:
     """Decide what a batch changes; see `BatchPlan` for what it needs to know."""
     # A row with an unreadable id is that of the application that it represented last.
@@ -488,7 +488,7 @@ def plan_batch(
         else each
         for each in batch.observations
     ]
-    plan = BatchPlan(rules, batch, before, fuse, elsewhere, of_accounts)
+    plan = BatchPlan(rules, batch, before, fuse, elsewhere, fuses_before)
     plan.unresolved = _unresolved(observations, batch.gone, before)
     for each in observations:
         if each.application_id not in plan.unresolved:

@@ -235,8 +235,8 @@ async def _apply(
     watch = rules.watch
     before = await _before(transaction, watch, batch, applying)
     fuse = fuse_from(await value(transaction, "fuse", watch=watch))
-    of_accounts = await _fuses_of_accounts(transaction, watch, accounts_of(rules, batch, before))
-    plan = plan_batch(rules, batch, before, fuse, elsewhere, of_accounts=of_accounts)
+    fuses_before = await _fuses_of_accounts(transaction, watch, accounts_of(rules, batch, before))
+    plan = plan_batch(rules, batch, before, fuse, elsewhere, fuses_before=fuses_before)
     if plan.is_empty:
         return Applied(unresolved=plan.unresolved)
     rivals = await _remove_rivals(transaction, batch, plan)
