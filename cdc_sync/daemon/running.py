@@ -324,7 +324,8 @@ async def _work_once(process: Process, lead: Lead, calls: Counter[str]) -> OnceR
     return OnceResult(
         calls,
         bool(failed or found.refused or found.unasked or calls["retry"] or calls["dead"]) or await _is_refused(store),
-        process.conditions,
+        # After "connected" comes no "watching" in such a run.
+        {name: why for name, why in process.conditions.items() if getattr(why, "code", "") != "preparing"},
         {state: sum(getattr(of, state) for of in counts) for state in get_args(EntryState)},
     )
 
