@@ -162,7 +162,7 @@ class Bell:
             self._renew_at = now + RENEWED_EVERY
             # Another daemon may have armed it.
             await self._set(until=-1 if self.is_busy else LEASE)
-        if self.is_busy:  # since this began, perhaps
+        if self.is_busy:  # `count` may have found that meanwhile, before it was armed
             await self.disarm()
 
     def _rate(self, changes: int) -> float:

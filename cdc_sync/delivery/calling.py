@@ -106,7 +106,7 @@ def describe(reply: replies.Reply, excerpt: str) -> str:
         status = f"{status}, Retry-After: {reply.retry_after[:60]}"
     line = " ".join(excerpt.split())[:200]
     if 200 <= reply.status < 300:  # noqa: PLR2004 - HTTP's classes are numbers
-        return f"HTTP {status}: {line}" if line else f"HTTP {status}"  # no reason for a failure: no French
+        return f"HTTP {status}: {line}" if line else f"HTTP {status}"  # a success needs no French
     if 300 <= reply.status < 400:  # noqa: PLR2004 - as above
         return coded(
             "redirect",

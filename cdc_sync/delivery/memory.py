@@ -216,7 +216,7 @@ class Memory:
         return entry, chosen
 
     def seconds_left(self) -> float:
-        """Seconds until a lane is due, its endpoint admits calls again, or a rate limit allows one; of those to come.
+        """Seconds until the next time that a lane is due, its endpoint admits calls again, or a rate limit allows one.
 
         Infinite if nothing waits for that.
         """
