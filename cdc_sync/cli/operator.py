@@ -126,7 +126,8 @@ async def decide_held(
     yes: YesOption = False,
 ) -> None:
     """Release or discard held entries, by the command's name."""
-    transition = transition and transition.replace("->", "→")  # it may have been typed
+    if transition and "→" not in transition:
+        transition = transition.replace("->", "→")  # typed; a copied one may have a label with "->"
     which = Chosen(tuple(ids) if ids else None, only, transition, account)
     async with opened(context, watch) as (config, store):
         # Before what is shown of them.

@@ -89,3 +89,13 @@ def test_a_pattern_names_no_watch_to_forget(tmp_path: Path) -> None:
 
     assert refused.exit_code == 2
     assert "no watch is called '%'" in refused.stderr
+
+
+@pytest.mark.usefixtures("_held")
+def test_a_copied_transition_may_have_a_typed_arrow_in_a_label(tmp_path: Path) -> None:
+    hold(tmp_path / "state.db", an_observation("h3", "a->b"))
+    release = "--config", str(tmp_path / "config.yaml"), "fuse", "release", "--yes", "--transition"
+
+    copied, typed = (CliRunner().invoke(app, [*release, text]) for text in ("(new) → a->b", "(new) -> applied"))
+
+    assert (copied.stdout, typed.stdout) == ("1 released\n", "2 released\n")
