@@ -24,6 +24,8 @@ def emulator(
     except SettingError as error:
         raise misused(str(error), "--listen") from None
     parts = [text.partition(":") for text in header or ()]
+    if not all(name.strip() and colon for name, colon, _ in parts):
+        raise misused("expected NAME:VALUE", "--header")
     required = {name.strip(): value.strip() for name, _, value in parts}
     emulated = Emulator(address.host, address.port, required, _called)
     event_loop.run(serve(emulated, lambda url: say(f"listening on {url} (calls: {url}{CALLS})")))

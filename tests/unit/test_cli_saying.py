@@ -56,6 +56,14 @@ def test_an_address_of_the_emulator_is_refused_as_an_option(listen: str) -> None
     assert not re.search("Value error|null", refused.stderr)
 
 
+@pytest.mark.parametrize("header", ["X-Api-Key", ":secret"])
+def test_a_header_of_the_emulator_has_a_name_and_a_value(header: str) -> None:
+    refused = CliRunner().invoke(app, ["emulator", "--header", header, "--listen", "192.0.2.1:1"])
+
+    assert refused.exit_code == 2
+    assert "expected NAME:VALUE" in refused.stderr
+
+
 def test_a_side_table_needs_a_watch_of_the_database(config: Path) -> None:
     document = yaml.safe_load(config.read_text(encoding="utf-8"))
     document["watches"]["applications"]["for_each"] = {"schemas": "tenant_%"}
