@@ -25,7 +25,7 @@ BLANKS = " \t\n\r\f\v"
 Key = tuple[str, ...]
 """Each key column's text, in the configured order."""
 
-Origin = Literal["notify", "poll", "sweep", "baseline", "deletion", "resend"]
+Origin = Literal["notify", "poll", "sweep", "baseline", "deletion"]
 """The part of capture that saw a change."""
 
 FirstStatus = Literal["send", "adopt"]
