@@ -60,16 +60,23 @@ class Delivery(Role):
         """Note that each call that was begun has its result in the store, and that no further one begins."""
         await self.driver.run("set_about", name=_STOPPED_CLEANLY, value="yes")
 
-    @job
-    async def hasten(self, transaction: Transaction, watches: Collection[str], now: int, latest: int) -> None:
+    async def hasten(self, watches: Collection[str], now: int, latest: int) -> None:
         """Let what is due after `latest` be due now: only a clock that was wrong can have set such a time.
 
         Of these watches: the waits of one that is not configured are unknown.
 
         The clock of one process never goes back, so it is enough to do this before a watch begins.
         """
-        for statement in ("hasten_entries", "hasten_suspicions"):
-            await transaction.run(statement, watches=sorted(watches), now=now, latest=latest)
+        which = {"watches": sorted(watches), "latest": latest, "limit": _MARKED_AT_ONCE}
+
+        async def some(transaction: Transaction, late: str, set_due: str) -> bool:
+            rows = await transaction.run(late, **which)
+            await transaction.write(set_due, [(*of, now) for of in rows])
+            return bool(rows)
+
+        for late, set_due in ("entries_due_after", "set_entry_due"), ("suspicions_due_after", "set_suspicion_due"):
+            while await self.driver.transact(partial(some, late=late, set_due=set_due)):
+                pass
 
     async def due(self, wanted: Mapping[Lane, Wanted], now: int, effect: Effect[DueEntries] = no_effect) -> DueEntries:
         """The wanted entries that are due `now`."""

@@ -285,11 +285,11 @@ SELECT @entry FROM @outbox o
 -- name: next_due
 SELECT min(o.due_at) FROM @outbox o WHERE @of_lane AND o.due_at > :now;
 
--- name: hasten_entries
-UPDATE @outbox SET due_at = :now WHERE due_at > :latest AND watch @in(watches);
+-- name: entries_due_after
+SELECT watch, application_id FROM @outbox WHERE due_at > :latest AND watch @in(watches) LIMIT :limit;
 
--- name: hasten_suspicions
-UPDATE @suspicion SET due_at = :now WHERE due_at > :latest AND watch @in(watches);
+-- name: suspicions_due_after
+SELECT watch, application_id FROM @suspicion WHERE due_at > :latest AND watch @in(watches) LIMIT :limit;
 
 -- name: in_state
 SELECT o.watch, o.application_id, o.revision FROM @outbox o WHERE o.state = :state AND @chosen

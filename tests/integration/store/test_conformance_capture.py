@@ -1,5 +1,6 @@
 """What observations become, what capture keeps in the store, and applications that move between two watches."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
@@ -42,7 +43,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry, Skip, Suspicion
 from cdc_sync.core.rows import Key, Observation, OutOfScope, Reportable
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.store import Store
+from cdc_sync.store import Store, delivery, driver
 
 
 async def unresolved(store: Store, *keys: Key, watch: str = WATCH) -> Mapping[str, int]:
@@ -93,6 +94,19 @@ class TestSuspicions:
         assert await store.capture.due_suspicions(WATCH, NOW, 10) == []
         await store.delivery.hasten([WATCH], NOW, NOW + HOUR)
         assert await store.capture.due_suspicions(WATCH, NOW, 10) == [ahead._replace(due_at=NOW)]
+
+    async def test_however_many_of_them_leave_the_store_to_others_in_between(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(delivery, "_MARKED_AT_ONCE", 2)
+        monkeypatch.setattr(driver, "_LARGEST_GROUP", 1)
+        ids, seen = [f"a{number}" for number in range(5)], set[int]()
+        await store.capture.apply(some_rules(), a_suspicion(*ids, due_at=NOW + 365 * 24 * HOUR))
+        hastening = asyncio.create_task(store.delivery.hasten([WATCH], NOW, NOW + HOUR))
+        while not hastening.done():
+            seen.add(len(await store.capture.due_suspicions(WATCH, NOW, 10)))
+
+        assert seen == {0, 2, 4, 5}
 
     async def test_an_answer_ends_it(self, store: Store) -> None:
         await store.capture.apply(some_rules(), a_suspicion("a1", "a2", due_at=NOW))
