@@ -85,3 +85,12 @@ def test_a_choice_that_meets_nothing_decides_nothing(poll: Installation) -> None
 
     assert poll.run("fuse", "release").stdout == "0 released\n"
     assert not json.loads(poll.run("fuse", "show", "--json").stdout)["fuses"]
+
+
+def test_an_empty_table_that_takes_the_name_goes_through_the_fuse(poll: Installation) -> None:
+    poll.configure_watch(fuse={"max_changes": 5, "max_deletions": 2, "window": "10m"})
+    poll.add_many("hw-", 7)
+    with poll.daemon() as daemon:
+        poll.ats.execute("ALTER TABLE public.applications RENAME TO old; CREATE TABLE public.applications (LIKE old)")
+        poll.grant()
+        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 6, "all but two of 8 deletions held")

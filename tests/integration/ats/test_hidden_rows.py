@@ -367,14 +367,7 @@ async def test_a_read_that_fails_is_no_deletion(
         assert [id_ for id_, _, _ in await watch.later_calls()] == [f"a{ROWS}"]
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "DELETE FROM public.applications",
-        "TRUNCATE public.applications",
-        "ALTER TABLE public.applications RENAME TO old; CREATE TABLE public.applications (LIKE public.old)",
-    ],
-)
+@pytest.mark.parametrize("how", ["DELETE FROM public.applications", "TRUNCATE public.applications"])
 @pytest.mark.parametrize("mode", ["notify", "poll"])
 async def test_an_empty_table_goes_through_the_fuse(ats: Ats, open_rig: OpenRig, mode: str, how: str) -> None:
     capture = {"mode": mode, "watermark": "updated_at"}
@@ -395,7 +388,7 @@ async def test_a_table_that_is_back_before_a_person_looks_takes_its_deletions_ba
     """As after a reload by DELETE and INSERT, or a restore."""
     fill(ats, ROWS)
     async with open_rig(install=False, fuse={"max_deletions": 2}) as watch:
-        run(ats, "ALTER TABLE public.applications RENAME TO old; CREATE TABLE public.applications (LIKE public.old)")
+        run(ats, "CREATE TABLE public.old AS TABLE public.applications; TRUNCATE public.applications")
         await watch.sweep(Nothing())
         await watch.pass_grace()
         assert len(await watch.entries("held")) == ROWS - 2
