@@ -191,9 +191,7 @@ async def _adopt_page(intake: Intake, position: BaselinePosition, *, rows_are_ne
     async with intake.lock:
         intake.observe(events.ChangesRead(intake.name, "baseline", len(page.rows)))
         batch = intake.batch("baseline")._replace(
-            observations=intake.interpreted(page),
-            positions={BASELINE: reached.to_text()},
-            rows_are_new=rows_are_new,
+            observations=intake.interpreted(page), positions={BASELINE: reached.to_text()}, rows_are_new=rows_are_new
         )
         applied = await intake.apply(batch)
     queued = sum(isinstance(result.decision, Enqueue) for result in applied.results)

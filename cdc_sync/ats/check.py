@@ -18,14 +18,7 @@ from cdc_sync.config.models import Sessions, sessions_at_server
 from cdc_sync.config.watch import Related
 from cdc_sync.config.yaml_text import block
 from cdc_sync.core import findings
-from cdc_sync.core.findings import (
-    Finding,
-    Plan,
-    Tell,
-    plan_is_in_order,
-    plan_names,
-    plan_seeks,
-)
+from cdc_sync.core.findings import Finding, Plan, Tell, plan_is_in_order, plan_names, plan_seeks
 from cdc_sync.core.identifiers import written
 from cdc_sync.core.visible import HIDDEN
 from cdc_sync.packaged import data
@@ -383,12 +376,7 @@ def _making_index(one: Checked, on: Composable | None, facts: TableFacts) -> str
 
 
 async def check_database(
-    whole: Config,
-    name: str,
-    report: Tell,
-    *,
-    read: Mapping[str, str],
-    only: Collection[str],
+    whole: Config, name: str, report: Tell, *, read: Mapping[str, str], only: Collection[str]
 ) -> bool:
     """Report on a database of the ATS; returns whether it can be reached.
 

@@ -222,10 +222,7 @@ class NotifyCapture(Capture):
         """Read the log for ever."""
         self.rung.set()
         ears = Ears(
-            self._look_every,
-            self._arms,
-            self.rung.set,
-            lambda took: self.observe(events.CaughtUp(self.name, took)),
+            self._look_every, self._arms, self.rung.set, lambda took: self.observe(events.CaughtUp(self.name, took))
         )
         self.lookout.listen(self.watched, ears)
         try:

@@ -24,31 +24,11 @@ from cdc_sync.config import Watch
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.rows import BLANKS, Key, Row
 
-from .connection import (
-    OWN_PATH,
-    PINNED_PATH,
-    Connection,
-    Pool,
-    Rows,
-    rows_of,
-    rows_on_own_path,
-    with_position,
-)
+from .connection import OWN_PATH, PINNED_PATH, Connection, Pool, Rows, rows_of, rows_on_own_path, with_position
 from .errors import RowError, SourceError, reason, row_error_text, source_error, unless_a_row_fails
 from .expressions import catalog, composed, sections, spellings_in_url
 from .facts import is_unchanged
-from .mapping import (
-    APPLICATION_ID,
-    CLOCK,
-    CREATED,
-    DELETED,
-    LARGEST,
-    STATUS_URL,
-    TEXT,
-    WHERE,
-    Statements,
-    Walk,
-)
+from .mapping import APPLICATION_ID, CLOCK, CREATED, DELETED, LARGEST, STATUS_URL, TEXT, WHERE, Statements, Walk
 
 _AT_ONCE = 200
 """Rows of a page of which one may be unreadable."""

@@ -27,18 +27,7 @@ from cdc_sync.packaged import data
 
 from .connection import Connection, asking, rows_of
 from .errors import reason, unwritable
-from .expressions import (
-    Columns,
-    Part,
-    among,
-    catalog,
-    compared,
-    composed,
-    render,
-    sections,
-    template,
-    undeclared,
-)
+from .expressions import Columns, Part, among, catalog, compared, composed, render, sections, template, undeclared
 from .expressions import table as quoted
 from .facts import oid_of
 

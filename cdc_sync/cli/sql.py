@@ -24,17 +24,7 @@ from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import schema as store_scripts
 
 from .console import print_text, text
-from .context import (
-    DatabaseOption,
-    WatchOption,
-    chosen,
-    is_pattern,
-    misused,
-    put_out,
-    say,
-    the_database,
-    with_tenants,
-)
+from .context import DatabaseOption, WatchOption, chosen, is_pattern, misused, put_out, say, the_database, with_tenants
 
 sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
 

@@ -32,15 +32,7 @@ from cdc_sync.core.visible import HIDDEN
 
 from .models import Config
 from .problems import ConfigurationError, Path, Problem, SettingError, path_text
-from .values import (
-    KEYS,
-    UNRESOLVED,
-    References,
-    is_for_each_tenant,
-    read_text,
-    references_in,
-    substitute,
-)
+from .values import KEYS, UNRESOLVED, References, is_for_each_tenant, read_text, references_in, substitute
 
 _SCALARS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -179,12 +171,7 @@ def load(path: FilePath, environ: Mapping[str, str], *, needs_secrets: bool = Tr
 
 
 def parse(
-    text: str,
-    *,
-    name: str,
-    environ: Mapping[str, str],
-    folder: FilePath = FilePath(),
-    needs_secrets: bool = True,
+    text: str, *, name: str, environ: Mapping[str, str], folder: FilePath = FilePath(), needs_secrets: bool = True
 ) -> Config:
     """Read the configuration from text.
 

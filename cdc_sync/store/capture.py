@@ -309,11 +309,7 @@ def _attempted(before: Mapping[str, Known], rivals: Sequence[Entry], applying: A
 
 
 async def _write(
-    transaction: Transaction,
-    plan: BatchPlan,
-    fuse: Fuse,
-    attempted: Collection[str],
-    suspected: Sequence[Suspicion],
+    transaction: Transaction, plan: BatchPlan, fuse: Fuse, attempted: Collection[str], suspected: Sequence[Suspicion]
 ) -> None:
     """Write a plan; `fuse` is the watch's before."""
     watch, batch = plan.rules.watch, plan.batch

@@ -42,12 +42,7 @@ class Customers:
         """Give these customers an account each, with new keys."""
         self.names = self.rounds[len(self.rounds) + 1] = names
         self._ats.document["hellowork"]["accounts"] = {
-            name: {
-                "headers": {
-                    "X-Api-Key": "${HELLOWORK_API_KEY}",
-                    "X-Key": f"{name} {len(self.rounds)}",
-                }
-            }
+            name: {"headers": {"X-Api-Key": "${HELLOWORK_API_KEY}", "X-Key": f"{name} {len(self.rounds)}"}}
             for name in names
         }
         self._ats.configure()

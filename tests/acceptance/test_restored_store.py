@@ -77,9 +77,7 @@ def states_after(installation: Installation, calls: int) -> set[str]:
     return {call.body["status"] for call in later if isinstance(call.body, dict)}
 
 
-def test_no_older_state_is_sent_after_a_newer_one_whatever_crashes(
-    backed_up: Installation,
-) -> None:
+def test_no_older_state_is_sent_after_a_newer_one_whatever_crashes(backed_up: Installation) -> None:
     calls = restored_later(backed_up)
 
     for _ in range(2):

@@ -8,14 +8,7 @@ import pytest
 from psycopg import sql
 from support.daemon_process import RELOADED, DaemonProcess
 from support.hellowork_server import HelloWork
-from support.installation import (
-    JOB,
-    SENTINEL,
-    Installation,
-    a_watch,
-    calls_are,
-    plainly,
-)
+from support.installation import JOB, SENTINEL, Installation, a_watch, calls_are, plainly
 
 FOUND, GONE = "found tenants", "tenants are gone"
 LOOKED_WITHIN = 60.0

@@ -15,10 +15,7 @@ from support.page_scene import REBOUND, REPLY, Scene, log_in
 from support.pages import check_accessibility, check_policy, keep
 from support.waiting import wait_until
 
-TO_DECIDE = {
-    "en": "It works, and a person has to decide.",
-    "fr": "Tout fonctionne, mais votre décision est attendue.",
-}
+TO_DECIDE = {"en": "It works, and a person has to decide.", "fr": "Tout fonctionne, mais votre décision est attendue."}
 
 
 def test_all_is_well(quiet_scene: Scene, browser: Browser) -> None:

@@ -11,10 +11,7 @@ from support.daemon_process import environment
 
 from cdc_sync.store.statements import Database
 
-EARLIER = {
-    "0.1.0": "fcd1f3f91c41066197d29335bdc9111dc18ec8cf",
-    "0.2.0": "7f66334103ec7f6ee22b66d0d878be6ea0ea6d7d",
-}
+EARLIER = {"0.1.0": "fcd1f3f91c41066197d29335bdc9111dc18ec8cf", "0.2.0": "7f66334103ec7f6ee22b66d0d878be6ea0ea6d7d"}
 """A commit of each earlier version. This one of 0.1.0 has no `backup`, an older store, and fewer privileges."""
 
 _ROOT = Path(__file__).parents[2]

@@ -6,16 +6,7 @@ from typing import Any
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import EntryId, EntryState
 from cdc_sync.store import Store
-from cdc_sync.store.acts import (
-    Chosen,
-    Discard,
-    Pause,
-    Request,
-    Resend,
-    Resume,
-    Send,
-    in_steps,
-)
+from cdc_sync.store.acts import Chosen, Discard, Pause, Request, Resend, Resume, Send, in_steps
 
 SOMEBODY = PersonActed(0, "act", "somebody", 0)
 

@@ -275,9 +275,7 @@ class DaemonProcess:
     def post(self, path: str, **form: str) -> tuple[int, str]:
         """Status and text of a form's request to the admin server, with its token."""
         request = urllib.request.Request(
-            f"http://{self._admin}{path}",
-            urlencode(form).encode(),
-            headers={"Authorization": f"Bearer {self._token}"},
+            f"http://{self._admin}{path}", urlencode(form).encode(), headers={"Authorization": f"Bearer {self._token}"}
         )
         return _answer(request)
 

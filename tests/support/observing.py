@@ -7,13 +7,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from cdc_sync.core import events
 from support.builders import ENDPOINT, WATCH
 
-_NAMED = {
-    "watch": WATCH,
-    "endpoint": ENDPOINT,
-    "mode": "notify",
-    "action": "release",
-    "since": "2026-01-01T00:00:00Z",
-}
+_NAMED = {"watch": WATCH, "endpoint": ENDPOINT, "mode": "notify", "action": "release", "since": "2026-01-01T00:00:00Z"}
 """Texts that are not any text, by the field's name."""
 
 

@@ -17,13 +17,7 @@ def a_column(text: str) -> Column:
         if mark.startswith("->"):
             table, _, key = mark[2:].rpartition(".")
             reference = Reference(parse_qualified(table), key)
-    return Column(
-        name,
-        type_.replace("_", " "),
-        is_enum="enum" in marks,
-        unique="unique" in marks,
-        reference=reference,
-    )
+    return Column(name, type_.replace("_", " "), is_enum="enum" in marks, unique="unique" in marks, reference=reference)
 
 
 def a_table(name: str, *columns: str, key: str | None = "id", kind: str = "r", rows: int = 1000) -> Table:

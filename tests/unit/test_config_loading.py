@@ -132,12 +132,7 @@ def test_labels_are_what_is_written() -> None:
 
 @pytest.mark.parametrize(
     ("content", "line"),
-    [
-        (b"", None),
-        (b"# only a comment\n", None),
-        ("a: 1\nb: é\n".encode("latin-1"), 2),
-        (b"- a\n", 1),
-    ],
+    [(b"", None), (b"# only a comment\n", None), ("a: 1\nb: é\n".encode("latin-1"), 2), (b"- a\n", 1)],
     ids=["empty", "comment", "latin-1", "list"],
 )
 def test_another_kind_of_file_is_an_error(tmp_path: Path, content: bytes, line: int | None) -> None:

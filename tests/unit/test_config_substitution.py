@@ -52,8 +52,7 @@ def test_references_are_replaced_once(text: str, result: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "result"),
-    [(b"s3cret\r\n", "s3cret"), (b"s3cret\n\n", "s3cret\n"), (b"s3cret", "s3cret"), (b"", "")],
+    ("content", "result"), [(b"s3cret\r\n", "s3cret"), (b"s3cret\n\n", "s3cret\n"), (b"s3cret", "s3cret"), (b"", "")]
 )
 def test_a_file_loses_one_newline_at_its_end(tmp_path: Path, content: bytes, result: str) -> None:
     (tmp_path / "key").write_bytes(content)

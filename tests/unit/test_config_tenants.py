@@ -176,12 +176,7 @@ def test_a_group_without_its_secret_leads_to_no_database(tmp_path: Path) -> None
         ("customer_2]", "customer_1]", "databases: has two databases, or groups, with", 1),
         ("customer_2]", "'host=h password=geheim']", "databases.customers.names[1]: ", 6),
         ("databases:", "database: {names: [b]}\ndatabases:", "database.names: unknown key", 1),
-        (
-            "    table:",
-            "    database: customers\n    table:",
-            "applications.database: expected",
-            17,
-        ),
+        ("    table:", "    database: customers\n    table:", "applications.database: expected", 17),
         ("    table:", "    database: customer_2\n    table:", None, None),
     ],
 )

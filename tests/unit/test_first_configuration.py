@@ -52,11 +52,7 @@ def test_whatever_a_name_or_a_label_holds_stays_there() -> None:
         "r",
         0,
         (evil,),
-        (
-            Column(evil, "integer"),
-            Column(f"statut {evil}", "text"),
-            Column(f"created {evil}", "date"),
-        ),
+        (Column(evil, "integer"), Column(f"statut {evil}", "text"), Column(f"created {evil}", "date")),
     )
     found = propose(table, a_survey(table))
 

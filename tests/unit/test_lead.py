@@ -163,10 +163,7 @@ async def test_what_a_look_finds_wrong_is_reported_once(monkeypatch: pytest.Monk
     for _ in range(2):
         await tenants.look(())
 
-    assert emitted == [
-        TenantRefused("applications@one.x", "no file"),
-        TenantAccepted("applications@one.x"),
-    ]
+    assert emitted == [TenantRefused("applications@one.x", "no file"), TenantAccepted("applications@one.x")]
 
 
 async def test_the_signal_that_ends_the_daemon_ends_a_look(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,9 +79,7 @@ def slow_endpoint(site: Site, options: Options) -> list[Figure]:
     for _ in range(options.rounds):
         site.rest()
         rounds.append((_drained(site, options.bulk, options.slow), CONCURRENCY / options.slow))
-    return [
-        beside(f"the same, {options.slow * 1000:.0f} ms endpoint: its ceiling", "calls/s", rounds, "ratio ≥ 0.85"),
-    ]
+    return [beside(f"the same, {options.slow * 1000:.0f} ms endpoint: its ceiling", "calls/s", rounds, "ratio ≥ 0.85")]
 
 
 def _drained(site: Site, rows: int, delay: float = 0.0) -> float:

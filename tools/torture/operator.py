@@ -17,14 +17,7 @@ _WITHIN = 120.0
 _NO_STORE = "does not exist yet"
 
 RETRY = "dead-letters retry --all --yes"
-_COMMANDS = (
-    "status --json",
-    "explain {} --json",
-    "dead-letters list --json",
-    "fuse show --json",
-    "plan --json",
-    RETRY,
-)
+_COMMANDS = ("status --json", "explain {} --json", "dead-letters list --json", "fuse show --json", "plan --json", RETRY)
 
 
 class Operator:

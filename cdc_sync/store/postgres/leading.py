@@ -190,12 +190,7 @@ class _Watching:
 
 @asynccontextmanager
 async def leading(
-    dsn: str,
-    ours: Leader,
-    longest_call: float,
-    standing_by: StandingBy,
-    *,
-    tables: Iterable[QualifiedName] = (),
+    dsn: str, ours: Leader, longest_call: float, standing_by: StandingBy, *, tables: Iterable[QualifiedName] = ()
 ) -> AsyncIterator[Lead]:
     """Stand by until this process leads, then lead.
 

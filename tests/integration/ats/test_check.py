@@ -319,10 +319,7 @@ async def test_a_partitioned_tables_indexes_are_those_that_its_server_makes(inst
 async def test_a_related_table(installed: Installed) -> None:
     run(installed.ats, "CREATE TABLE public.rejections (application bigint)")
     related = [{"table": "public.rejections", "key": ["application"]}]
-    status = {
-        "sql": "(SELECT 'no' FROM public.rejections r WHERE r.application = t.id)",
-        "depends_on": ["id"],
-    }
+    status = {"sql": "(SELECT 'no' FROM public.rejections r WHERE r.application = t.id)", "depends_on": ["id"]}
     config = installed.install(columns={"status": status}, related=related, **NOTIFY)
     assert wrong(await found(config)) == {}
 

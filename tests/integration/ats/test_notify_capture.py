@@ -90,10 +90,7 @@ async def test_a_log_that_keeps_what_is_deleted_is_an_error_the_second_time(ats:
         insert(ats, 1, "a1")
         keep = "CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
         run(ats, keep)
-        run(
-            ats,
-            "CREATE TRIGGER keep BEFORE DELETE ON cdc_sync.changes FOR EACH ROW EXECUTE PROCEDURE public.keep()",
-        )
+        run(ats, "CREATE TRIGGER keep BEFORE DELETE ON cdc_sync.changes FOR EACH ROW EXECUTE PROCEDURE public.keep()")
         await rig.drain.step()
         assert len(await rig.entries()) == 1
         with pytest.raises(SourceError, match="DELETE leaves every row") as raised:

@@ -51,11 +51,7 @@ async def swept_for(watch: Rig) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(
     "statement",
-    [
-        "TRUNCATE public.j1",
-        "DROP TABLE public.j1",
-        "ALTER TABLE public.applications DETACH PARTITION public.j1",
-    ],
+    ["TRUNCATE public.j1", "DROP TABLE public.j1", "ALTER TABLE public.applications DETACH PARTITION public.j1"],
 )
 async def test_what_removes_a_partitions_rows_is_noticed(
     parts_with_triggers: Ats, open_rig: OpenRig, statement: str

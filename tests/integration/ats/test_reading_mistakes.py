@@ -37,10 +37,7 @@ async def test_what_is_no_table(database: str) -> None:
 
 MISFITS = [
     ({"created": "id"}, "columns.created must be a date or a timestamp, not int8"),
-    (
-        {"event_date": {"sql": "t.created_at::text"}},
-        "columns.event_date must be a date or a timestamp, not text",
-    ),
+    ({"event_date": {"sql": "t.created_at::text"}}, "columns.event_date must be a date or a timestamp, not text"),
     ({"deleted": "status"}, "columns.deleted must be a boolean, a date or a timestamp, not text"),
     ({"created": "status", "deleted": "id"}, "columns.deleted must be"),
 ]
@@ -64,19 +61,13 @@ async def test_types_that_do_not_fit_their_use(database: str) -> None:
         assert mistake in await complaint(database, columns=columns)
 
 
-NOT_SQL = [
-    ("upper(t.status", "syntax error"),
-    ("upcase(t.status)", "function upcase(text) does not exist"),
-]
+NOT_SQL = [("upper(t.status", "syntax error"), ("upcase(t.status)", "function upcase(text) does not exist")]
 
 
 NO_CONDITIONS = [("t.status", "must be type boolean"), ("t.status = ", "syntax error"), ("1", "boolean")]
 
 
-FAILING = [
-    ("t.notes::jsonb ->> 'a'", "invalid input syntax for type json"),
-    ("(t.id / 0)", "division by zero"),
-]
+FAILING = [("t.notes::jsonb ->> 'a'", "invalid input syntax for type json"), ("(t.id / 0)", "division by zero")]
 
 
 async def test_that_postgresql_does_not_understand(database: str) -> None:
@@ -102,10 +93,7 @@ async def test_that_fail_on_a_value_do_not_tell_it(database: str, ats: Ats) -> N
 
 @pytest.mark.parametrize(
     "change",
-    [
-        "ALTER TABLE public.applications RENAME TO candidacies",
-        "ALTER TABLE public.applications DROP COLUMN job_id",
-    ],
+    ["ALTER TABLE public.applications RENAME TO candidacies", "ALTER TABLE public.applications DROP COLUMN job_id"],
 )
 async def test_the_table_changes(database: str, ats: Ats, change: str) -> None:
     ats.execute("CREATE SCHEMA archive; INSERT INTO public.applications (hellowork_id) VALUES ('a1')")

@@ -100,8 +100,7 @@ def test_nobody_else_has_a_right(who: Roles) -> None:
 
 
 @pytest.mark.parametrize(
-    ("to", "kind"),
-    [("PUBLIC", "TABLES"), *(("thief", kind) for kind in ("SEQUENCES", "FUNCTIONS", "SCHEMAS"))],
+    ("to", "kind"), [("PUBLIC", "TABLES"), *(("thief", kind) for kind in ("SEQUENCES", "FUNCTIONS", "SCHEMAS"))]
 )
 def test_default_privileges_are_refused(who: Roles, to: str, kind: str) -> None:
     run(who.ats, DEFAULTS, owner=who.owner, to=who.thief if to == "thief" else to, kind=kind)

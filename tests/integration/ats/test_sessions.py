@@ -28,16 +28,7 @@ from support.watched import COLUMNS, a_config, a_watch, install_triggers, some_c
 
 from cdc_sync.ats import lookout, notify, triggers
 from cdc_sync.ats import session as module
-from cdc_sync.ats.connection import (
-    REPLICA,
-    Connection,
-    ReplicaGuard,
-    asking,
-    connected,
-    pooled,
-    rows_of,
-    with_position,
-)
+from cdc_sync.ats.connection import REPLICA, Connection, ReplicaGuard, asking, connected, pooled, rows_of, with_position
 from cdc_sync.ats.database import Database, Sessions
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.facts import server_facts
@@ -620,9 +611,7 @@ async def test_a_role_that_took_the_lock_is_named_with_what_ends_it(
 async def test_a_process_that_only_has_the_same_number_is_left_alone(database: str, ats: Ats) -> None:
     async with session(database, "applications") as own:
         started = one(
-            ats,
-            "SELECT (backend_start - interval '1 s')::text FROM pg_stat_activity WHERE pid = %s",
-            [own.process.pid],
+            ats, "SELECT (backend_start - interval '1 s')::text FROM pg_stat_activity WHERE pid = %s", [own.process.pid]
         )
         other = LastSession(Process(own.process.pid, started))
         with pytest.raises(SourceError, match="Another cdc-sync works the watch"):

@@ -139,12 +139,7 @@ class TestMigrations:
 
     @pytest.mark.parametrize(
         "migration",
-        [
-            "ADD COLUMN more text DEFAULT 'x'",
-            "DROP COLUMN notes",
-            "RENAME TO candidacies",
-            "SET SCHEMA archive",
-        ],
+        ["ADD COLUMN more text DEFAULT 'x'", "DROP COLUMN notes", "RENAME TO candidacies", "SET SCHEMA archive"],
     )
     def test_most_are_possible(self, table: Ats, warnings: list[str], migration: str) -> None:
         table.execute("CREATE SCHEMA archive")

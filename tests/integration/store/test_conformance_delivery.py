@@ -20,16 +20,7 @@ from support.builders import (
     some_rules,
 )
 from support.store_backends import OpenStore
-from support.store_steps import (
-    adopt,
-    begin_call,
-    begin_calls,
-    entry_of,
-    lose_answer,
-    observe,
-    story_of,
-    waiting_entry,
-)
+from support.store_steps import adopt, begin_call, begin_calls, entry_of, lose_answer, observe, story_of, waiting_entry
 
 from cdc_sync.core.outbox import DueEntries, Entry, EntryState, Wanted
 from cdc_sync.core.replies import Acked, CallResult, DeadLetter, Finished, Health, Retry

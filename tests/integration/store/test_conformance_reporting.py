@@ -152,21 +152,13 @@ class TestCounts:
         await observe(store, an_observation("a3", "seen"), at=NOW + 3)
         await observe(store, an_observation("a4", "seen"), rules=some_rules(max_changes=0))
         await store.capture.apply(
-            some_rules(),
-            a_batch(an_observation("a5", deleted=True), skips=[Skip(("9",), None, "it has no status")]),
+            some_rules(), a_batch(an_observation("a5", deleted=True), skips=[Skip(("9",), None, "it has no status")])
         )
         await store.capture.apply(some_rules("spontaneous"), a_batch(skips=[Skip(("9",), None, "it has no status")]))
 
         assert await store.report.counts() == {
             WATCH: WatchCounts(
-                known=5,
-                pending=2,
-                held=1,
-                dead=1,
-                skipped=1,
-                suspected=1,
-                oldest_queued_at=NOW + 3,
-                changed_at=NOW,
+                known=5, pending=2, held=1, dead=1, skipped=1, suspected=1, oldest_queued_at=NOW + 3, changed_at=NOW
             ),
             "spontaneous": WatchCounts(skipped=1),
         }

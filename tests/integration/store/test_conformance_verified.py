@@ -72,13 +72,7 @@ class TestVerifying:
         assert await store.capture.compare("spontaneous", digests(("a1",))) == [IN_FULL]
 
     @pytest.mark.parametrize(
-        "wrong",
-        [
-            verified(status="hired"),
-            verified(job="J2"),
-            verified("a1", "another row"),
-            verified("a2", "a1"),
-        ],
+        "wrong", [verified(status="hired"), verified(job="J2"), verified("a1", "another row"), verified("a2", "a1")]
     )
     async def test_not_where_the_record_differs(self, store: Store, wrong: Verified) -> None:
         await adopt(store, "a1")

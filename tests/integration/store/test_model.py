@@ -40,13 +40,7 @@ from support.store_steps import Begun
 from cdc_sync.core.batch import ApplyResult
 from cdc_sync.core.content import Content
 from cdc_sync.core.outbox import Entry, EntryState, Verified, Wanted
-from cdc_sync.core.replies import (
-    Finished,
-    Meaning,
-    RetryPolicy,
-    begun,
-    result_of,
-)
+from cdc_sync.core.replies import Finished, Meaning, RetryPolicy, begun, result_of
 from cdc_sync.core.rows import Reportable
 from cdc_sync.store.encoding import key_text
 

@@ -16,12 +16,7 @@ from support.builders import NOW, WATCH, an_observation, some_rules
 from support.configurations import a_config
 from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.roles import dsn_of
-from support.store_steps import (
-    adopt,
-    begin_call,
-    observe,
-    waiting_entry,
-)
+from support.store_steps import adopt, begin_call, observe, waiting_entry
 from support.upgrading import OldSchema
 
 from cdc_sync.cli.check import check_store

@@ -9,16 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import MINUTE, NOW, SECOND, WATCH, a_content, a_known_entry, an_observation, some_rules
 
-from cdc_sync.core.batch import (
-    ASKED_AGAIN_AFTER,
-    ApplyResult,
-    Batch,
-    BatchPlan,
-    Heir,
-    Resolved,
-    different,
-    plan_batch,
-)
+from cdc_sync.core.batch import ASKED_AGAIN_AFTER, ApplyResult, Batch, BatchPlan, Heir, Resolved, different, plan_batch
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Decision, Enqueue, Fuse
 from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion
@@ -134,10 +125,7 @@ class TestNews:
         (entry,) = found.enqueued
         assert (entry.state, entry.reason) == ("dead", "another host")
         assert found.results == [ApplyResult("a1", Enqueue(frozenset({"first"})), "dead", "another host")]
-        assert (found.history[0].event, found.history[0].detail["reason"]) == (
-            "dead-lettered",
-            "another host",
-        )
+        assert (found.history[0].event, found.history[0].detail["reason"]) == ("dead-lettered", "another host")
 
     def test_dates_rise(self) -> None:
         rules = replace(RULES, ordered_dates=True)

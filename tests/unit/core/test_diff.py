@@ -68,12 +68,7 @@ def test_a_decision_says_what_is_other_than_was_acknowledged(
 
 @pytest.mark.parametrize(
     ("waiting", "sent", "said"),
-    [
-        (B, B, True),
-        (B._replace(event_date=5), B, True),
-        (A, B, False),
-        (B._replace(deleted=True), B, False),
-    ],
+    [(B, B, True), (B._replace(event_date=5), B, True), (A, B, False), (B._replace(deleted=True), B, False)],
 )
 def test_an_acknowledgement_also_says_the_same_content_queued_meanwhile(
     waiting: Content, sent: Content, *, said: bool

@@ -38,13 +38,7 @@ def test_a_written_date_reads_back_as_the_same_instant(instant: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "instant"),
-    [
-        ("999", 0),
-        ("-1", -1),
-        ("-1000", -1),
-        (str(FIRST * 1000), FIRST),
-        (str(LAST * 1000 + 999), LAST),
-    ],
+    [("999", 0), ("-1", -1), ("-1000", -1), (str(FIRST * 1000), FIRST), (str(LAST * 1000 + 999), LAST)],
 )
 def test_microseconds_are_rounded_down_on_both_sides_of_the_epoch(text: str, instant: int) -> None:
     assert from_microseconds(text) == instant
@@ -63,11 +57,7 @@ def test_aware_datetimes(moment: datetime, instant: int) -> None:
 
 @pytest.mark.parametrize(
     ("length", "expected"),
-    [
-        (timedelta(days=7), 604_800_000),
-        (timedelta(microseconds=1_999), 1),
-        (timedelta(microseconds=-1), -1),
-    ],
+    [(timedelta(days=7), 604_800_000), (timedelta(microseconds=1_999), 1), (timedelta(microseconds=-1), -1)],
 )
 def test_lengths_are_whole_milliseconds_rounded_down(length: timedelta, expected: int) -> None:
     assert milliseconds(length) == expected

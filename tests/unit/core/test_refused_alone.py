@@ -13,17 +13,7 @@ from hypothesis import strategies as st
 from support.sending import an_entry
 
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.replies import (
-    Acked,
-    DeadLetter,
-    Health,
-    Meaning,
-    Retry,
-    RetryPolicy,
-    admits,
-    after,
-    result_of,
-)
+from cdc_sync.core.replies import Acked, DeadLetter, Health, Meaning, Retry, RetryPolicy, admits, after, result_of
 
 SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
 DAY = 24 * HOUR

@@ -2,12 +2,7 @@
 
 import pytest
 
-from cdc_sync.core.replies import (
-    LONGEST_RETRY_AFTER,
-    Meaning,
-    Reply,
-    meaning_of,
-)
+from cdc_sync.core.replies import LONGEST_RETRY_AFTER, Meaning, Reply, meaning_of
 
 NOW = 1_445_412_480_000  # Wed, 21 Oct 2015 07:28:00 GMT
 MINUTE_LATER = "Wed, 21 Oct 2015 07:29:00 GMT"

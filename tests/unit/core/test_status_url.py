@@ -10,15 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from cdc_sync.core.status_url import (
-    AllowedHosts,
-    build,
-    endpoint_of,
-    id_in,
-    id_refusal,
-    is_loopback,
-    names_loopback,
-)
+from cdc_sync.core.status_url import AllowedHosts, build, endpoint_of, id_in, id_refusal, is_loopback, names_loopback
 
 OUT_OF_PLACE = "cannot stand in a URL's path: a proxy that decodes the path would lead it elsewhere"
 
@@ -158,12 +150,7 @@ def test_loopback(host: str, *, loopback: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "loopback"),
-    [
-        ("[::1]:8765", True),
-        ("pointed.here.example:8765", False),
-        ("[::1", False),
-    ],
+    ("header", "loopback"), [("[::1]:8765", True), ("pointed.here.example:8765", False), ("[::1", False)]
 )
 def test_a_host_header_names_this_machine_or_not(header: str, loopback: bool) -> None:  # noqa: FBT001 - a parameter
     assert names_loopback(header) is loopback
@@ -171,12 +158,7 @@ def test_a_host_header_names_this_machine_or_not(header: str, loopback: bool) ->
 
 @pytest.mark.parametrize(
     ("application_id", "segment"),
-    [
-        ("12345", "12345"),
-        ("../a?b#c&d=e", "..%2Fa%3Fb%23c%26d%3De"),
-        ("%2F", "%252F"),
-        ("é b+c", "%C3%A9%20b%2Bc"),
-    ],
+    [("12345", "12345"), ("../a?b#c&d=e", "..%2Fa%3Fb%23c%26d%3De"), ("%2F", "%252F"), ("é b+c", "%C3%A9%20b%2Bc")],
 )
 def test_an_id_is_one_segment_of_the_documented_path(application_id: str, segment: str) -> None:
     assert build(BASE, application_id) == f"{BASE}/v1/applications/{segment}/status"

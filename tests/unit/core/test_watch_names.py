@@ -31,10 +31,7 @@ def test_a_pattern_means_names(pattern: str, found: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [
-        (10, ", ".join(f"w{n}" for n in range(10))),
-        (11, "w0, w1, w2, w3, w4, w5, w6, w7, w8, w9 and 1 more"),
-    ],
+    [(10, ", ".join(f"w{n}" for n in range(10))), (11, "w0, w1, w2, w3, w4, w5, w6, w7, w8, w9 and 1 more")],
 )
 def test_of_many_names_ten_are_listed(number: int, text: str) -> None:
     assert listed([f"w{n}" for n in range(number)]) == text
