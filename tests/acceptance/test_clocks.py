@@ -8,7 +8,7 @@ import pytest
 from support.installation import Installation
 from support.wall_clock import SettableClock, settable_clock
 
-MINUTES, HOURS = 60, 3600
+HOURS = 3600
 
 BACK_AND_FORTH = [-2 * HOURS, 24 * 365 * HOURS]
 

@@ -88,9 +88,7 @@ def store_dsn(addresses: Sequence[str]) -> str:
 
 
 class TestKilled:
-    def test_the_standby_leads_within_45_seconds_and_the_killed_one_stands_by_afterwards(
-        self, cluster_of: Cluster
-    ) -> None:
+    def test_the_standby_leads_within_45_seconds_and_the_killed_one_stands_by(self, cluster_of: Cluster) -> None:
         for each in (cluster_of.first, cluster_of.second):
             each.configure(hellowork={"timeout": "10s"})  # as it usually is
         with cluster_of.daemons() as (leader, standby):
@@ -168,7 +166,7 @@ class TestPathToHelloWorkCut:
 
 class TestPathToTheStoreCut:
     @pytest.mark.parametrize("directions", [("answers",), ("requests", "answers")], ids="-".join)
-    def test_the_standby_takes_over_and_no_process_ends(
+    def test_a_standby_takes_over_and_no_process_ends(
         self, cluster_of: Cluster, directions: Sequence[Direction]
     ) -> None:
         with cluster_of.daemons() as (leader, standby):

@@ -18,9 +18,7 @@ def login(installation: Installation, dsn: str) -> dict[str, str]:
     return {"ATS_DSN": make_conninfo(dsn, user=installation.role, password=PASSWORD)}
 
 
-def test_a_physical_copy_is_refused_until_it_is_adopted(
-    on_own_server: Installation, restartable_server: Server
-) -> None:
+def test_a_physical_copy_is_refused_until_adopted(on_own_server: Installation, restartable_server: Server) -> None:
     on_own_server.add("hw-1")
     assert on_own_server.run("run", "--once").code == 0
     with standby_of(restartable_server) as copy:

@@ -80,9 +80,7 @@ async def test_the_last_of_them_to_go_takes_the_application_along(ats: Ats, open
         await settled(rig)
 
 
-async def test_a_live_row_that_has_the_id_in_its_url_only_stands_before_a_deleted_one(
-    ats: Ats, open_rig: OpenRig
-) -> None:
+async def test_a_live_row_with_the_id_in_its_url_only_comes_first(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     async with open_rig(columns={"status_url": "status_api_url"}) as rig:
         insert(ats, 2, None, status_api_url="https://ats-partner.hellowork.com/v1/applications/a1/status")
@@ -103,9 +101,7 @@ async def test_a_row_in_scope_stands_in_for_one_that_leaves_it(ats: Ats, open_ri
         await settled(rig)
 
 
-async def test_a_row_that_gets_another_id_leaves_one_application_and_begins_another(
-    ats: Ats, open_rig: OpenRig
-) -> None:
+async def test_a_row_with_another_id_leaves_one_application_and_begins_another(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     async with open_rig() as rig:
         update(ats, 1, hellowork_id="a2")

@@ -107,15 +107,6 @@ async def test_the_table_changes(database: str, ats: Ats, change: str) -> None:
             assert raised.value.kind == "misconfigured"
 
 
-async def test_a_column_gets_another_type_that_fits_as_well(database: str, ats: Ats) -> None:
-    ats.execute("INSERT INTO public.applications (hellowork_id, status) VALUES ('1', '7')")
-    async with opened(a_config(database)) as source:
-        before = await source.row()
-        ats.execute("ALTER TABLE public.applications ALTER status TYPE int USING status::int")
-
-        assert await source.row() == before
-
-
 async def test_a_statement_that_takes_too_long_is_no_mistake(database: str, ats: Ats) -> None:
     ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a1')")
     run(ats, "ALTER DATABASE {name} SET statement_timeout = '500ms'", name=ats.info.dbname)
