@@ -370,10 +370,11 @@ class BatchPlan:
     def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
         batch, content, entry = self.batch, row.content, known.entry
         snapshot, if_unknown = known.snapshot, batch.first_status
-        if entry is None and row.application_id in self.elsewhere:
-            # HelloWork may have this state from another watch, by the same account.
-            latest = self.elsewhere[row.application_id]
-            is_same = latest is not None and content.same_as(latest) and content.account == latest.account
+        # HelloWork may have a newer state from another watch of the account. None: a call may be under way.
+        latest = self.elsewhere.get(row.application_id)
+        is_of_account = latest is None or latest.account == content.account
+        if entry is None and row.application_id in self.elsewhere and is_of_account:
+            is_same = latest is not None and content.same_as(latest)
             # A row that is still marked as deleted is no news; of another deletion a fresh read has decided.
             if is_same or not content.deleted or batch.origin == "deletion":
                 snapshot, if_unknown = None, "adopt" if is_same else "send"

@@ -93,8 +93,7 @@ def test_two_watches_of_one_table_pass_an_application_to_each_other(bare: Instal
             ("closed", "interview"),
             (None, "hired"),  # and what its second one did
         ]:
-            is_news = not told or told[-1] != (status, JOB)
-            told += [(status, JOB)] * is_news
+            told += [(status, JOB)] * (told[-1:] != [(status, JOB)])
             bare.change("hw-1", notes=notes, status=status)
             bare.settle(daemon)
             assert bare.hellowork.told("hw-1") == told

@@ -195,8 +195,10 @@ class TestAnotherWatchsState:
 
     def test_that_may_be_under_way_is_replaced_whatever_becomes_of_first_ones(self) -> None:
         row = an_observation(status="interview")
-        assert self.decisions(row, self.LEFT, None) == [FIRST]
-        assert self.decisions(row, self.LEFT, None, first_status="adopt") == [FIRST]
+        assert self.decisions(row, self.LEFT, None) == self.decisions(row, self.LEFT, None, "adopt") == [FIRST]
+
+    def test_of_another_account_does_not_count(self) -> None:
+        assert self.decisions(an_observation(), None, a_content("hired", account="b"), "adopt") == ["adopt"]
 
     def test_is_no_deletion(self) -> None:
         known = before(a_content(deleted=True), in_scope=False)
