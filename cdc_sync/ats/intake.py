@@ -61,7 +61,7 @@ class Intake:
         unreported: applications without a row here, of which another watch has one that causes no call: each sweep
             suspects their deletion again.
         skipped: unreportable rows in the store: each is reported once.
-        table: whether it is still the same.
+        table: whether a tenant's table is the one from before.
         hidden_by: the policies of row-level security that may hide rows.
         swept_at: when the last sweep ended, in milliseconds since the epoch; 0 before the first one.
 

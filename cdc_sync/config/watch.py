@@ -329,8 +329,8 @@ class Watch(Section):
         status: How the ATS's labels become the statuses that are sent. Without it each is sent as it is.
         baseline: What happens to the rows that exist when the watch first starts: `adopt` takes them as known to
             HelloWork, without a call; `send` reports each.
-        first_status: What happens to one that appears later, and that no watch of its account knows: `send` reports it;
-            `adopt` takes it as known and reports its next change.
+        first_status: What happens to an application that appears later, unless a watch of its account knows it: `send`
+            reports it with the status it then has; `adopt` takes it as known and reports its next change.
         settle: How long a status must stand before it is sent, so that a mis-click undone in time is never sent. Per
             status, as it is sent; `default` is for all others: without it they are sent at once.
         deletion_grace: How long a row must be gone before it counts as deleted: an ATS may move an application by

@@ -26,7 +26,7 @@ H = TypeVar("H", bound=Hashable)
 _STOPPED_CLEANLY = "stopped cleanly"
 """The note that every call that was begun has its result in the store."""
 
-_MARKED_AT_ONCE = 1_000
+_AT_ONCE = 1_000
 """Entries in one transaction: a small part of a lease."""
 
 
@@ -45,7 +45,7 @@ class Delivery(Role):
         if await self._was_clean():
             return
         for watch in sorted({watch for _, watch in await self.lanes()}):
-            async for rows in pages(self.driver, "entries_after", watch, _MARKED_AT_ONCE):
+            async for rows in pages(self.driver, "entries_after", watch, _AT_ONCE):
                 pending = [(watch, id_) for id_, state, _ in rows if state == "pending"]
                 await self.driver.write("mark_attempted", pending)
 
@@ -67,7 +67,7 @@ class Delivery(Role):
 
         The clock of one process never goes back, so it is enough to do this before a watch begins.
         """
-        which = {"watches": sorted(watches), "latest": latest, "limit": _MARKED_AT_ONCE}
+        which = {"watches": sorted(watches), "latest": latest, "limit": _AT_ONCE}
 
         async def some(transaction: Transaction, late: str, set_due: str) -> bool:
             rows = await transaction.run(late, **which)

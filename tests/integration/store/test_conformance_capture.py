@@ -98,7 +98,7 @@ class TestSuspicions:
     async def test_however_many_of_them_leave_the_store_to_others_in_between(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(delivery, "_MARKED_AT_ONCE", 2)
+        monkeypatch.setattr(delivery, "_AT_ONCE", 2)
         monkeypatch.setattr(driver, "_LARGEST_GROUP", 1)
         ids, seen = [f"a{number}" for number in range(5)], set[int]()
         await store.capture.apply(some_rules(), a_suspicion(*ids, due_at=NOW + 365 * 24 * HOUR))

@@ -152,7 +152,7 @@ class TestAStart:
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A long one would end by the server's timeout, at each start again."""
-        monkeypatch.setattr(delivery, "_MARKED_AT_ONCE", 2)
+        monkeypatch.setattr(delivery, "_AT_ONCE", 2)
         ids = [f"a{number}" for number in range(5)]
         for watch in ("first", WATCH):
             await adopt(store, *ids, watch=watch)
