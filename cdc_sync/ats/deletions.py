@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
-from cdc_sync.core.batch import Heir
 from cdc_sync.core.events import DeletionsDecided, DeletionsWait
 from cdc_sync.core.outbox import Suspicion, former_row
 from cdc_sync.core.rows import Observation
@@ -93,8 +92,6 @@ class Deletions:
             self._intake.unreported.update(each.application_id for each in resolved if each.elsewhere == "unreported")
             doubt = self._intake.doubt(self._intake.hidden_by | elsewhere.hidden_by)
             await self._intake.apply(self._intake.batch("deletion")._replace(resolved=resolved, doubt=doubt))
-            for heir in {each.elsewhere.watch for each in resolved if isinstance(each.elsewhere, Heir)}:
-                self.parts.others.hand_over(heir)
 
     async def _ask_elsewhere(self, application_ids: Collection[str]) -> Elsewhere:
         """What the tables of the other watches with the same account have; if one cannot be read, nobody knows."""

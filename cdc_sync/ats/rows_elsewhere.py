@@ -106,7 +106,7 @@ class OtherWatches:
         self._running.pop(watch, None)
 
     def hand_over(self, watch: str) -> None:
-        """A watch was left an application: if this process captures it, it compares its row at once."""
+        """A watch was left an application: if this process captures it, it compares its row after the grace."""
         if watch in self._running:
             self._running[watch][1].set()
 

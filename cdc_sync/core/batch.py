@@ -152,6 +152,7 @@ class Applied(NamedTuple):
         skips: rows that cannot be reported, or can be again, unlike before.
         corrected: the endpoints of corrected entries.
         replaced: the entries of other watches that were replaced, by watch and application.
+        heirs: other watches that were left an application in a state that is news to them.
     """
 
     results: Sequence[ApplyResult] = ()
@@ -162,6 +163,19 @@ class Applied(NamedTuple):
     written: bool = False
     corrected: frozenset[str] = frozenset()
     replaced: Sequence[tuple[str, str]] = ()
+    heirs: frozenset[str] = frozenset()
+
+
+class Left(NamedTuple):
+    """An application that a watch leaves, for the other watches that have it in scope.
+
+    Attributes:
+        state: what HelloWork has, or receives by an entry that stays.
+        entry_stays: then no other watch has a newer state.
+    """
+
+    state: Content
+    entry_stays: bool
 
 
 class BesideApply:
@@ -195,7 +209,7 @@ class BatchPlan:
     Attributes:
         before: what is known of the batch's applications, and of those that its rows represented last.
         fuse: the watch's, with the entries that were counted.
-        elsewhere: newer states in other watches of applications with which this one does not go on.
+        elsewhere: newer states of its applications in other watches.
         fuses_before: the fuses of `accounts_of`.
         of_accounts: the accounts' fuses that counted something.
         new: applications never seen before, without a snapshot.
@@ -208,7 +222,7 @@ class BatchPlan:
         postponed: suspicions that could not be answered, with their new times.
         waiting: those of them whose pending entries wait for the answer.
         forgotten: applications that another watch has now.
-        handed_over: these, and those of which a deleted row stays here, each with the watch that goes on with it.
+        left: these, those of which a deleted row stays here, and those out of scope.
         history: without new suspicions.
     """
 
@@ -232,7 +246,7 @@ class BatchPlan:
     postponed: list[Suspicion] = field(default_factory=list)
     waiting: list[Suspicion] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
-    handed_over: dict[str, str] = field(default_factory=dict)
+    left: dict[str, Left] = field(default_factory=dict)
     skips: list[Skip] = field(default_factory=list)
     positions: dict[str, str] = field(default_factory=dict)
     history: list[HistoryEntry] = field(default_factory=list)
@@ -300,7 +314,7 @@ class BatchPlan:
             return
         else:
             self.forgotten.append(id_)
-        self.handed_over[id_] = heir
+        self._leave(id_, known, None)
         self.history.append(moved(self.rules.watch, id_, heir, self.batch))
 
     def _gone(self, application_id: str, key: Key, latest: Content, at: int) -> Reportable:
@@ -375,8 +389,11 @@ class BatchPlan:
         is_of_account = latest is None or latest.account == content.account
         if entry is None and row.application_id in self.elsewhere and is_of_account:
             is_same = latest is not None and content.same_as(latest)
+            # Two watches may have a row in scope: then each compares its row with its own state.
+            is_own = known.in_scope and not known.is_left
             # A row that is still marked as deleted is no news; of another deletion a fresh read has decided.
-            if is_same or not content.deleted or batch.origin == "deletion":
+            is_news = not content.deleted or batch.origin == "deletion"
+            if is_same or (is_news and not is_own):
                 snapshot, if_unknown = None, "adopt" if is_same else "send"
         decision = decide(content, snapshot, entry, if_unknown)
         is_of_baseline = batch.origin == "baseline" and batch.first_status == "adopt"
@@ -459,8 +476,17 @@ class BatchPlan:
         due_at = self.batch.now + self.rules.deletion_grace
         self.suspicions.append(Suspicion(application_id, at, due_at))
 
+    def _leave(self, application_id: str, known: Known, entry: Entry | None) -> None:
+        """Leave it to other watches; `entry` stays."""
+        if entry is not None:
+            self.left[application_id] = Left(entry.content, entry_stays=True)
+        elif known.snapshot is not None and not known.is_left:
+            self.left[application_id] = Left(known.snapshot, entry_stays=False)
+
     def _leave_scope(self, application_id: str, event: str) -> None:
         """No call is made for the application any more; its history has the reason."""
+        known = self.before[application_id]
+        self._leave(application_id, known, None if application_id in self.cancelled else known.entry)
         self.out_of_scope.append(application_id)
         self.history.append(_line(self.rules.watch, application_id, event, self.batch, {}))
 

@@ -93,6 +93,11 @@ class Known(NamedTuple):
         return self.snapshot if self.entry is None else self.entry.content
 
     @property
+    def is_left(self) -> bool:
+        """Whether its deletion was adopted, not sent: the application is another watch's, or was deleted before."""
+        return self.snapshot is not None and self.snapshot.deleted and not self.is_acknowledged
+
+    @property
     def is_attempted(self) -> bool:
         """Whether HelloWork may have received its entry, or what that has replaced."""
         return self.entry is not None and self.entry.attempted

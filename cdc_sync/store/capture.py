@@ -71,10 +71,9 @@ class Capture(Role):
         return await self.driver.transact(lambda t: known_in(t, watch, application_ids))
 
     async def known_elsewhere(self, watch: str, others: Sequence[str], application_ids: Sequence[str]) -> States:
-        """The newest state in other watches of those of these applications that this watch does not go on with.
+        """The newest state that other watches have of these applications, if it is newer than this watch's own.
 
-        It has not recorded them, or has left them as deleted; or they are out of its scope, and the state is newer than
-        its own. None: one has an entry there.
+        What it has left as deleted is no state of its own. None: one has an entry there.
         """
         which = {"watch": watch, "ids": list(application_ids), "watches": list(others)}
         rows = await self.driver.run("known_elsewhere", **which)
@@ -240,6 +239,7 @@ async def _apply(
     if plan.is_empty:
         return Applied(unresolved=plan.unresolved)
     rivals = await _remove_rivals(transaction, batch, plan)
+    heirs = await _hand_over(transaction, batch, plan)
     attempted = _attempted(before, rivals, applying)
     suspected = await _suspected(transaction, plan)
     plan.history += [moved(each.watch, each.application_id, watch, batch) for each in rivals]
@@ -257,6 +257,7 @@ async def _apply(
         written=True,
         corrected=frozenset(each.content.endpoint for each in plan.refreshed),
         replaced=[each.id for each in rivals],
+        heirs=heirs,
     )
 
 
@@ -288,6 +289,27 @@ async def _remove_rivals(transaction: Transaction, batch: Batch, plan: BatchPlan
     rivals = [each for each in map(entry_from, rows) if each.content.account == accounts[each.application_id]]
     await transaction.write("remove", [each.id for each in rivals])
     return rivals
+
+
+async def _hand_over(transaction: Transaction, batch: Batch, plan: BatchPlan) -> frozenset[str]:
+    """Give the states of what this watch leaves to those that have it in scope.
+
+    Returns the watches to which a state is news: they compare their rows with it, as they do after a suspicion.
+    """
+    if not plan.left or not batch.others:
+        return frozenset()
+    which = {"watch": plan.rules.watch, "ids": sorted(plan.left), "watches": list(batch.others)}
+    inherited, suspected = list[Row](), list[Row]()
+    for heir, id_, *columns, is_older in await transaction.run("heirs", **which):
+        of_heir, left = content_from(*columns), plan.left[id_]
+        if of_heir is None or of_heir.account != left.state.account or of_heir.same_as(left.state):
+            continue
+        if left.entry_stays or is_older:
+            inherited.append((heir, id_, *state_columns(left.state), batch.now + batch.shift, True))
+            suspected.append((heir, id_, batch.now, batch.now + plan.rules.deletion_grace))
+    await transaction.write("acknowledge", inherited)
+    await transaction.write("suspect", suspected)
+    return frozenset(str(heir) for heir, *_ in suspected)
 
 
 async def _suspected(transaction: Transaction, plan: BatchPlan) -> list[Suspicion]:
@@ -338,8 +360,6 @@ def _changes(plan: BatchPlan, at: int) -> _Changes:
     """What becomes known of applications, and what is to be sent; `at` is the batch's time, for people."""
     adopted = [(key_text(one.key), state_columns(one.content), one) for one in plan.adopted]
     return [
-        ("look_again", [(*each, plan.batch.now) for each in plan.handed_over.items()]),
-        ("hand_over", list(plan.handed_over.items())),
         ("seen_new", [(one.application_id, key_text(one.key)) for one in plan.new]),
         ("adopt_new", [(one.application_id, key, *state, at, True, one.digest) for key, state, one in adopted]),
         ("move", [(one.application_id, key_text(one.key)) for one in plan.moved]),

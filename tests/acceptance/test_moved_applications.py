@@ -79,12 +79,19 @@ def test_a_move_causes_no_call_and_what_changes_with_it_one(archiving: Installat
         assert archiving.hellowork.told("hw-1") == [("hired", JOB), ("deleted", JOB)]
 
 
+def settle_closed(ats: Installation, daemon: DaemonProcess, mark: str) -> None:
+    """Return when the watch of closed rows has captured all that was committed before."""
+    ats.change("hw-closed", status=mark)
+    daemon.wait_until(lambda: ats.hellowork.told("hw-closed")[-1:] == [(mark, JOB)], f"the call for {mark}")
+
+
 def test_two_watches_of_one_table_pass_an_application_to_each_other(bare: Installation) -> None:
     closed = {"sql": "t.notes IS NOT NULL", "depends_on": ["notes"]}
     bare.configure_watch(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]})
     bare.configure(watches={"closed": {**a_watch(bare.mode), "where": closed}})
     bare.install()
     bare.add("hw-1", "interview")
+    bare.add("hw-closed", notes="closed")
     told: list[tuple[str, str]] = []
     with bare.daemon() as daemon:
         for notes, status in [
@@ -95,8 +102,51 @@ def test_two_watches_of_one_table_pass_an_application_to_each_other(bare: Instal
         ]:
             told += [(status, JOB)] * (told[-1:] != [(status, JOB)])
             bare.change("hw-1", notes=notes, status=status)
+            settle_closed(bare, daemon, f"after {status}, {notes}")
             bare.settle(daemon)
             assert bare.hellowork.told("hw-1") == told
+
+
+@pytest.fixture
+def beside_archive(bare: Installation) -> Installation:
+    """The archive has a row that was hired, the watched table one with the same id that is out of scope."""
+    bare.configure_watch(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]})
+    add_archive(bare)
+    bare.add("hw-1", "hired", table=ARCHIVE)
+    bare.add("hw-1", "interview", notes="closed")
+    return bare
+
+
+def test_the_archives_state_is_sent_again_once_the_newer_row_has_left_the_scope(beside_archive: Installation) -> None:
+    with beside_archive.daemon() as daemon:
+        beside_archive.change("hw-1", notes=None)
+        beside_archive.settle(daemon)
+        assert beside_archive.hellowork.told("hw-1") == [("interview", JOB)]
+        beside_archive.change("hw-1", notes="closed")
+        beside_archive.settle(daemon)
+        beside_archive.settle(daemon)
+        assert beside_archive.hellowork.told("hw-1") == [("interview", JOB), ("hired", JOB)]
+
+
+def test_a_call_that_is_under_way_when_its_row_leaves_the_scope_is_the_last_but_one(
+    beside_archive: Installation,
+) -> None:
+    with beside_archive.daemon() as daemon:
+        beside_archive.hellowork.will({"kind": "delay", "application_id": "hw-1", "seconds": 2})
+        beside_archive.change("hw-1", notes=None)
+        daemon.wait_until(lambda: beside_archive.hellowork.calls_for("hw-1"), "the call")
+        beside_archive.change("hw-1", notes="closed")
+        daemon.wait_until(lambda: len(beside_archive.hellowork.told("hw-1")) == 2, "the call after it")
+        assert beside_archive.hellowork.told("hw-1") == [("interview", JOB), ("hired", JOB)]
+
+
+def test_a_state_that_another_watch_has_sent_is_not_sent_again(beside_archive: Installation) -> None:
+    with beside_archive.daemon() as daemon:
+        beside_archive.change("hw-1", notes=None)
+        beside_archive.settle(daemon)
+        beside_archive.change("hw-1", table=ARCHIVE, status="interview")
+        beside_archive.settle(daemon)
+        assert beside_archive.hellowork.told("hw-1") == [("interview", JOB)]
 
 
 def test_what_a_soft_deletion_left_to_the_archive_comes_back_without_a_call(archiving: Installation) -> None:

@@ -45,14 +45,6 @@ EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s
 -- The entry `o` waits in the lane.
 o.state = 'pending' AND o.endpoint = :endpoint AND o.watch = :watch
 
--- name: @inherits
--- The record `s` of the heir of x begins from the state of the record `f`, which HelloWork acknowledged last. An adopted
--- deletion is none.
-f.watch = x.watch AND f.application_id = x.application_id
-   AND s.watch = x.heir AND s.application_id = x.application_id
-   AND f.status IS NOT NULL AND NOT (f.adopted AND f.deleted)
-   AND (s.adopted OR s.acknowledged_at IS NULL OR s.acknowledged_at < f.acknowledged_at)
-
 -- name: fuse
 SELECT fuse FROM @watch WHERE name = :watch;
 
@@ -85,8 +77,17 @@ SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o
   LEFT JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
  WHERE (s.watch || '') @in(watches)
    AND (own.number IS NULL OR (own.deleted AND own.adopted)
-        OR (NOT own.in_scope AND (o.watch IS NOT NULL OR s.acknowledged_at > coalesce(own.acknowledged_at, 0))))
+        OR o.watch IS NOT NULL OR s.acknowledged_at > coalesce(own.acknowledged_at, 0))
  ORDER BY s.acknowledged_at NULLS FIRST;
+
+-- name: heirs
+-- Other watches' records in scope of applications that this watch leaves, and whether its own state is newer.
+SELECT s.watch, s.application_id, s.status, s.job_id, s.deleted, s.metadata,
+       s.adopted OR s.acknowledged_at < own.acknowledged_at
+  FROM @each(ids) i
+ CROSS JOIN @found snapshot own WHERE own.watch = :watch AND own.application_id = i.value
+ CROSS JOIN @found snapshot s WHERE s.application_id = i.value
+ WHERE (s.watch || '') @in(watches) AND s.in_scope;
 
 -- name: rivals
 -- Found by their records: each entry has one.
@@ -140,22 +141,6 @@ UPDATE @snapshot AS t
    SET status = x.status, job_id = x.job_id, deleted = x.deleted, metadata = x.metadata, acknowledged_at = x.at,
        adopted = x.adopted, verified = NULL
   FROM @rows WHERE @same;
-
--- name: hand_over(watch text, application_id text, heir text)
-UPDATE @snapshot AS s
-   SET status = f.status, job_id = f.job_id, deleted = f.deleted, metadata = f.metadata,
-       acknowledged_at = f.acknowledged_at, adopted = f.adopted, verified = NULL
-  FROM @rows, @snapshot f WHERE @inherits;
-
--- name: look_again(watch text, application_id text, heir text, at bigint)
--- Before `hand_over`, and where that changes the state: the heir reads its row at once and compares.
-INSERT INTO @suspicion (watch, application_id, at, due_at)
-SELECT x.heir, x.application_id, x.at, x.at
-  FROM @snapshot f, @rows, @snapshot s
- WHERE @inherits
-   AND (coalesce(s.status, '') <> f.status OR coalesce(s.job_id, '') <> f.job_id
-        OR coalesce(s.deleted, FALSE) <> f.deleted)
-ON CONFLICT (watch, application_id) DO NOTHING;
 
 -- name: leave_scope(watch text, application_id text)
 UPDATE @snapshot AS t SET in_scope = FALSE, verified = NULL FROM @rows WHERE @same AND t.in_scope;

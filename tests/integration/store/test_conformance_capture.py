@@ -272,7 +272,7 @@ async def seen_in_archive(
 async def left_to_archive(store: Store, application_id: str = "a1") -> None:
     """The answer to a suspicion, after a look at the archive's table."""
     moved = Resolved(application_id, NOW, None, elsewhere=Heir(ARCHIVE))
-    await store.capture.apply(some_rules(), a_batch(moved, origin="deletion"))
+    await store.capture.apply(some_rules(), a_batch(moved, origin="deletion")._replace(others=[ARCHIVE]))
 
 
 class TestTheOtherWatch:
@@ -355,7 +355,44 @@ class TestTheHeir:
         await left_to_archive(store)
 
         assert await told_status(store, watch=ARCHIVE) == "hired"
-        assert await store.capture.next_suspicion(ARCHIVE) == NOW
+        assert await store.capture.next_suspicion(ARCHIVE) == NOW + some_rules().deletion_grace
+
+    @pytest.mark.parametrize("is_acknowledged", [True, False])
+    async def test_of_what_leaves_the_scope_has_its_state_or_the_entrys(
+        self, store: Store, *, is_acknowledged: bool
+    ) -> None:
+        await adopt(store, "a1", watch=ARCHIVE)
+        await observe(store, an_observation(status="hired"))
+        if is_acknowledged:
+            await acknowledge(store, await begin_call(store))
+
+        assert (await leave_scope(store)).heirs == {ARCHIVE}
+
+        assert await told_status(store, watch=ARCHIVE) == "hired"
+        assert await store.capture.suspected(ARCHIVE, ["a1"]) == {"a1"}
+
+    async def test_keeps_a_newer_state(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await seen_in_archive(store, an_observation(status="hired"))
+        await acknowledge(store, await begin_call(store), at=NOW + 1)
+
+        assert (await leave_scope(store)).heirs == frozenset()
+
+        assert await told_status(store, watch=ARCHIVE) == "hired"
+
+    async def test_keeps_the_state_of_another_account(self, store: Store) -> None:
+        await adopt(store, "a1", watch=ARCHIVE)
+        await observe(store, an_observation(status="hired", account="other"))
+
+        assert (await leave_scope(store)).heirs == frozenset()
+
+        assert await told_status(store, watch=ARCHIVE) == "applied"
+
+
+async def leave_scope(store: Store) -> Applied:
+    """What comes of a row of the watch that no longer matches its `where`."""
+    row = Resolved("a1", NOW, OutOfScope("a1", ("a1",), changed_at=NOW), frozenset({("a1",)}))
+    return await store.capture.apply(some_rules(), a_batch(row)._replace(others=[ARCHIVE]))
 
 
 class TestTheFormerWatch:

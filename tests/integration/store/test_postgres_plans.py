@@ -90,7 +90,7 @@ def test_the_page_comes_first(filled: "psycopg.Connection[Any]", name: str, page
     assert max(walked) <= _PAGE, steps
 
 
-@pytest.mark.parametrize("name", ["known_elsewhere", "rivals"])
+@pytest.mark.parametrize("name", ["heirs", "known_elsewhere", "rivals"])
 def test_a_page_is_not_looked_for_in_one_watch_after_the_other(filled: "psycopg.Connection[Any]", name: str) -> None:
     with filled.transaction(force_rollback=True):
         filled.execute(_WAIT, {"watches": _OTHERS})

@@ -31,7 +31,7 @@ def test_the_page_comes_first(tmp_path: Path, name: str) -> None:
     assert through_all(steps) == []
 
 
-@pytest.mark.parametrize("name", ["known_elsewhere", "rivals"])
+@pytest.mark.parametrize("name", ["heirs", "known_elsewhere", "rivals"])
 def test_of_a_thousand_watches_an_application_is_found_by_its_id(tmp_path: Path, name: str) -> None:
     steps = steps_of(tmp_path, name, {"watch": "w", "ids": "[]", "watches": "[]"})
 

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import MINUTE, NOW, SECOND, WATCH, a_content, a_known_entry, an_observation, some_rules
 
-from cdc_sync.core.batch import ASKED_AGAIN_AFTER, ApplyResult, Batch, BatchPlan, Heir, Resolved, different, plan_batch
+from cdc_sync.core.batch import (
+    ASKED_AGAIN_AFTER,
+    ApplyResult,
+    Batch,
+    BatchPlan,
+    Heir,
+    Left,
+    Resolved,
+    different,
+    plan_batch,
+)
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Decision, Enqueue, Fuse
 from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion
@@ -177,7 +187,7 @@ class TestNews:
 
 
 class TestAnotherWatchsState:
-    """Of an application that is out of this watch's scope, or was never seen."""
+    """It is newer than this watch's own; LEFT is out of its scope."""
 
     LEFT = before(a_content("interview"), in_scope=False)
 
@@ -196,6 +206,11 @@ class TestAnotherWatchsState:
     def test_that_may_be_under_way_is_replaced_whatever_becomes_of_first_ones(self) -> None:
         row = an_observation(status="interview")
         assert self.decisions(row, self.LEFT, None) == self.decisions(row, self.LEFT, None, "adopt") == [FIRST]
+
+    def test_that_is_the_rows_is_not_sent_again(self) -> None:
+        own = before(a_content("interview"))
+        assert self.decisions(an_observation(status="hired"), own, a_content("hired")) == ["adopt"]
+        assert self.decisions(an_observation(status="interview"), own, a_content("hired")) == []
 
     def test_of_another_account_does_not_count(self) -> None:
         assert self.decisions(an_observation(), None, a_content("hired", account="b"), "adopt") == ["adopt"]
@@ -359,7 +374,7 @@ class TestAnsweredSuspicions:
 
         assert (found.answered, found.forgotten, found.results) == (["a1"], ["a1"], [])
         assert [line.event for line in found.history] == ["moved"]
-        assert found.handed_over == {"a1": "archive"}
+        assert found.left == {"a1": Left(a_content(), entry_stays=False)}
 
     @pytest.mark.parametrize("pending", [None, a_content("hired")])
     def test_its_row_that_is_marked_as_deleted_is_taken_as_acknowledged(self, pending: Content | None) -> None:
@@ -370,7 +385,7 @@ class TestAnsweredSuspicions:
         assert (found.answered, found.forgotten, found.enqueued) == (["a1"], [], [])
         assert (found.acknowledged, found.moved) == ([marked], [])
         assert found.cancelled == ([] if pending is None else ["a1"])
-        assert found.handed_over == {"a1": "archive"}
+        assert found.left == {"a1": Left(a_content(), entry_stays=False)}
         from_the_first = plan(origin="deletion", resolved=[moved])
         assert (from_the_first.adopted, from_the_first.enqueued) == ([marked], [])
 
@@ -379,7 +394,7 @@ class TestAnsweredSuspicions:
         found = plan(a1=before(a_content()), origin="deletion", resolved=[kept])
 
         assert found.answered == ["a1"]
-        assert (found.forgotten, found.handed_over, found.results) == ([], {}, [])
+        assert (found.forgotten, found.left, found.results) == ([], {}, [])
 
     @pytest.mark.parametrize(
         ("state", "attempted", "is_forgotten"),
