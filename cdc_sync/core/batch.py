@@ -221,7 +221,7 @@ class BatchPlan:
         answered: applications whose suspicion is over.
         postponed: suspicions that could not be answered, with their new times.
         waiting: those of them whose pending entries wait for the answer.
-        forgotten: applications that another watch has now.
+        forgotten: applications that another watch has now, or whose first state did not stand for `settle`.
         left: these, those of which a deleted row stays here, and those out of scope.
         history: without new suspicions.
     """
@@ -336,17 +336,25 @@ class BatchPlan:
         match row:
             case Reportable():
                 self._decide(row, known, is_move=is_move)
-            case _ if row.application_id and known.snapshot and known.entry and self._is_taken_back(known.entry):
-                # The application is in its acknowledged state again.
-                back = Reportable(row.application_id, row.key, known.snapshot, None, changed_at=row.changed_at)
-                self._decide(back, known, is_move=False)
-                if isinstance(row, OutOfScope):
-                    self._leave_scope(row.application_id, LEFT_SCOPE)
+            case _ if row.application_id and known.entry and self._is_taken_back(known.entry):
+                self._take_back(row, row.application_id, known)
             case OutOfScope(str(application_id)) if known.in_scope:
                 self._leave_scope(application_id, LEFT_SCOPE)
             case Ignored() if known.latest is not None and not known.is_represented_by(row.key):
                 # From now on the end of this row is the application's.
                 self.moved.append(row)
+
+    def _take_back(self, row: Observation, application_id: str, known: Known) -> None:
+        """The application is in its acknowledged state again; or, without one, as if it had not been seen."""
+        if known.snapshot is not None:
+            back = Reportable(application_id, row.key, known.snapshot, None, changed_at=row.changed_at)
+            self._decide(back, known, is_move=False)
+            if isinstance(row, OutOfScope):
+                self._leave_scope(application_id, LEFT_SCOPE)
+        elif not known.is_attempted:
+            self.forgotten.append(application_id)
+            self.results.append(ApplyResult(application_id, "cancel"))
+            self.history.append(_line(self.rules.watch, application_id, "cancelled", self.batch, {}))
 
     def _is_taken_back(self, entry: Entry) -> bool:
         """Whether a row without a call takes back an entry: a deletion, or a status that has not stood for `settle`."""

@@ -85,9 +85,11 @@ def test_what_is_no_change_is_not_told(installation: Installation) -> None:
             installation.delete("hw-rewritten")
             installation.add("hw-never", "HIRED")
         installation.change("hw-misclicked", status="REJECTED")
-        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 1, "the mis-click waiting")
+        installation.add("hw-misclicked-first", "REJECTED")
+        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 2, "the mis-clicks waiting")
         installation.change("hw-misclicked", status="NEW")
-        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 0, "the mis-click cancelled")
+        installation.change("hw-misclicked-first", status=None)
+        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 0, "the mis-clicks cancelled")
         with installation.ats.transaction():
             installation.change("hw-undone", status="HIRED")
             installation.change("hw-undone", status="NEW")

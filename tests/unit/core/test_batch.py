@@ -464,6 +464,8 @@ class TestScopeAndSkips:
     def test_a_row_without_a_call_takes_back_a_status_that_has_not_stood(self, row: Observation) -> None:
         changed, pending, later, read = a_content(), a_content("hired"), NOW + SECOND, [resolved(row, "a1")]
         assert plan(a1=before(changed, pending, queued_at=later), resolved=read).cancelled == ["a1"]
+        assert plan(a1=before(None, pending, queued_at=later), resolved=read).forgotten == ["a1"]
+        assert plan(a1=before(None, pending, queued_at=later, attempted=True), resolved=read).forgotten == []
         for entry in (
             before(changed, pending, queued_at=NOW),
             before(changed, pending, queued_at=later, attempted=True),
