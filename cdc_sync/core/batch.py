@@ -124,8 +124,8 @@ class Batch(NamedTuple):
         return sorted([id_ for id_ in ids if id_ is not None])
 
 
-States = Mapping[str, Content | None]
-"""The state that HelloWork acknowledged last, by application; None: another one may be under way."""
+States = Mapping[tuple[str, str], Content | None]
+"""The state that HelloWork acknowledged last, by application and account; None: another one may be under way."""
 
 Fuses = Mapping[str, Fuse]
 """The fuses of a watch's accounts, by name."""
@@ -393,9 +393,9 @@ class BatchPlan:
         batch, content, entry = self.batch, row.content, known.entry
         snapshot, if_unknown = known.snapshot, batch.first_status
         # HelloWork may have a newer state from another watch of the account. None: a call may be under way.
-        latest = self.elsewhere.get(row.application_id)
-        is_of_account = latest is None or latest.account == content.account
-        if entry is None and row.application_id in self.elsewhere and is_of_account:
+        place = row.application_id, content.account
+        latest = self.elsewhere.get(place)
+        if entry is None and place in self.elsewhere:
             is_same = latest is not None and content.same_as(latest)
             # Two watches may have a row in scope: then each compares its row with its own state.
             is_own = known.in_scope and not known.is_left
@@ -428,7 +428,8 @@ class BatchPlan:
         before = known.entry
         if rules.ordered_dates:
             # An adopted state's date was never sent.
-            acknowledged = self.elsewhere.get(id_) or (known.snapshot if known.is_acknowledged else None)
+            own = known.snapshot if known.is_acknowledged else None
+            acknowledged = self.elsewhere.get((id_, content.account)) or own
             content = in_order(content, row.changed_at, acknowledged, before)
         state, reason = self._admit(row, known)
         due_at = batch.now + rules.settle.get(content.status, rules.default_settle)

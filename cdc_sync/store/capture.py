@@ -23,6 +23,7 @@ from cdc_sync.core.batch import (
     moved,
     plan_batch,
 )
+from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse, blow
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.findings import host_name
@@ -33,6 +34,7 @@ from cdc_sync.core.rows import Key, WatchRules
 from .delivery import mend
 from .driver import Role, Row, Transaction, add_history, job, known_in, note, pages, value
 from .encoding import (
+    account_from,
     address_columns,
     content_from,
     enqueue_columns,
@@ -76,12 +78,16 @@ class Capture(Role):
         What it has left as deleted is no state of its own. None: one has an entry there.
         """
         which = {"watch": watch, "ids": list(application_ids), "watches": list(others)}
-        rows = await self.driver.run("known_elsewhere", **which)
-        with_entry = [id_ for id_, *_, has_entry in rows if has_entry]
-        states = [(id_, content_from(*state), adopted) for id_, *state, adopted, _ in rows]
-        # The last one is the newest. HelloWork never received the deletion of a row that was left to another watch.
-        found = {id_: of for id_, of, adopted in states if of is not None and not (adopted and of.deleted)}
-        return {**found, **dict.fromkeys(with_entry)}
+        found, pending = dict[tuple[str, str], Content | None](), set[tuple[str, str]]()
+        # The last one is the newest.
+        for id_, *state, adopted, of_entry in await self.driver.run("known_elsewhere", **which):
+            known = content_from(*state)
+            # HelloWork never received the deletion of a row that was left to another watch.
+            if known is not None and not (adopted and known.deleted):
+                found[id_, known.account] = known
+            if of_entry is not None:
+                pending.add((id_, account_from(of_entry)))
+        return found | dict.fromkeys(pending)
 
     async def compare(self, watch: str, digests: str) -> list[int]:
         """A number for each row of a page of digests (`ats.mapping`), in order.

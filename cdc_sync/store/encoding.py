@@ -73,6 +73,11 @@ def _content(status: str, job_id: str, deleted: object, metadata: str) -> Conten
     return Content(status, job_id, bool(deleted), *rest, sent.get("account", DEFAULT_ACCOUNT))
 
 
+def account_from(metadata: str) -> str:
+    """The account in a state's metadata."""
+    return str(of_json(metadata).get("account", DEFAULT_ACCOUNT))
+
+
 def known_from(columns: Columns) -> tuple[str, Known]:
     """An application's id and what is known of it, from the columns of the statement `before`."""
     number, application_id, row_key, in_scope, *state, acknowledged_at, adopted = columns[:10]

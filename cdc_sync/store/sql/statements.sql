@@ -70,7 +70,7 @@ SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.
 
 -- name: known_elsewhere
 -- `|| ''` keeps SQLite from the index of watches, of which there may be a thousand.
-SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o.watch IS NOT NULL
+SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o.metadata
   FROM @each(ids) i
   LEFT JOIN @found snapshot own WHERE own.watch = :watch AND own.application_id = i.value
  CROSS JOIN @found snapshot s WHERE s.application_id = i.value

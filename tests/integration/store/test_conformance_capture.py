@@ -310,7 +310,7 @@ class TestTheOtherWatch:
 
         found = await store.capture.known_elsewhere(ARCHIVE, [*strangers, WATCH], ids)
 
-        assert found.keys() == set(ids)
+        assert found.keys() == {(id_, "default") for id_ in ids}
         assert await store.capture.known_elsewhere(WATCH, [*strangers, WATCH], ids) == {}, "it knows them itself"
 
 

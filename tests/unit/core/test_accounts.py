@@ -31,12 +31,11 @@ def plan(
     rules: WatchRules = BY_ROW,
     fuse: Fuse | None = None,
     fuses_before: Mapping[str, Fuse] | None = None,
-    elsewhere: Mapping[str, Content] | None = None,
     **before: Known,
 ) -> BatchPlan:
     origin = "deletion" if any(isinstance(row, Resolved) for row in rows) else "notify"
     batch = a_batch(*rows, origin=origin)  # type: ignore[arg-type] # one of both
-    return plan_batch(rules, batch, before, fuse or Fuse(), elsewhere or {}, fuses_before=fuses_before or {})
+    return plan_batch(rules, batch, before, fuse or Fuse(), fuses_before=fuses_before or {})
 
 
 class TestNames:

@@ -192,10 +192,15 @@ class TestAnotherWatchsState:
     LEFT = before(a_content("interview"), in_scope=False)
 
     def decisions(
-        self, row: Reportable, known: Known | None, latest: Content | None, first_status: FirstStatus = "send"
+        self,
+        row: Reportable,
+        known: Known | None,
+        latest: Content | None,
+        first_status: FirstStatus = "send",
+        account: str = "default",
     ) -> list[Decision]:
         step = Batch("notify", NOW, first_status, [row])
-        found = plan_batch(RULES, step, {} if known is None else {"a1": known}, Fuse(), {"a1": latest})
+        found = plan_batch(RULES, step, {} if known is None else {"a1": known}, Fuse(), {("a1", account): latest})
         return [each.decision for each in found.results]
 
     def test_is_compared_in_place_of_an_older_one(self) -> None:
@@ -213,7 +218,8 @@ class TestAnotherWatchsState:
         assert self.decisions(an_observation(status="interview"), own, a_content("hired")) == []
 
     def test_of_another_account_does_not_count(self) -> None:
-        assert self.decisions(an_observation(), None, a_content("hired", account="b"), "adopt") == ["adopt"]
+        for latest in (a_content("hired", account="b"), None):
+            assert self.decisions(an_observation(), None, latest, "adopt", account="b") == ["adopt"]
 
     def test_is_no_deletion(self) -> None:
         known = before(a_content(deleted=True), in_scope=False)
@@ -222,9 +228,9 @@ class TestAnotherWatchsState:
     def test_makes_a_confirmed_deletion_known_whatever_becomes_of_first_ones(self) -> None:
         gone = resolved(an_observation(deleted=True), "a1")
         step = Batch("deletion", NOW, "adopt", resolved=[gone])
-        assert [each.decision for each in plan_batch(RULES, step, {}, Fuse(), {"a1": a_content()}).results] == [
-            Enqueue(frozenset({"first", "deleted"}))
-        ]
+        assert [
+            each.decision for each in plan_batch(RULES, step, {}, Fuse(), {("a1", "default"): a_content()}).results
+        ] == [Enqueue(frozenset({"first", "deleted"}))]
         assert [each.decision for each in plan_batch(RULES, step, {}, Fuse()).results] == ["adopt"]
 
 
@@ -708,7 +714,7 @@ def test_a_page_of_unknown_applications_is_adopted_as_its_rows_would_be_one_by_o
 def test_a_new_application_that_another_watch_knows_is_compared_with_its_state(status: str, decision: Decision) -> None:
     step = Batch("notify", NOW, "send", [an_observation(status=status)])
 
-    found = plan_batch(replace(RULES, ordered_dates=True), step, {}, Fuse(), {"a1": a_content("applied")})
+    found = plan_batch(replace(RULES, ordered_dates=True), step, {}, Fuse(), {("a1", "default"): a_content("applied")})
 
     assert [each.decision for each in found.results] == [decision]
     assert all(each.content.event_date > NOW for each in found.enqueued), "HelloWork has that date already"
