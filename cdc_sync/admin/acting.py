@@ -4,7 +4,7 @@ A page is older than the press of its button. So an act takes of each transition
 showed, the oldest first; an entry that has become something else since then has another transition.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -12,6 +12,7 @@ from aiohttp import web
 from multidict import MultiDict
 
 from cdc_sync.ats.errors import SourceError
+from cdc_sync.core.content import Content
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
@@ -34,8 +35,8 @@ _RESTRICTING = frozenset({"watch", "application_id", "transition", "endpoint"})
 
 Form = MultiDict[str]
 
-WithoutLiveRow = Callable[[str, Sequence[str]], Awaitable[Collection[str]]]
-"""Returns those of a watch's applications that must not be resent, since no row shows their state."""
+Present = Callable[[str, Sequence[str]], Awaitable[Mapping[str, Content]]]
+"""Returns the present states of those of a watch's applications that may be resent."""
 
 _DECISIONS: Mapping[str, type[Send | Discard]] = {
     "/fuse/release": Send,
@@ -80,11 +81,11 @@ async def form_of(request: web.Request) -> Form:
     return form
 
 
-async def act(store: Store, path: str, form: Form, by: PersonActed, without_live_row: WithoutLiveRow) -> Done:
+async def act(store: Store, path: str, form: Form, by: PersonActed, present: Present) -> Done:
     """Do one of `ACTIONS`; raises `RefusedError` or `HTTPException` if it makes no sense."""
     if path in _SENDING:
         return await _pause_or_resume(store, _SENDING[path], form, by)
-    number = await (_resend(store, form, by, without_live_row) if path == "/resend" else _decide(store, path, form, by))
+    number = await (_resend(store, form, by, present) if path == "/resend" else _decide(store, path, form, by))
     return Done(number, {_DONE[by.action]: number})
 
 
@@ -118,13 +119,13 @@ async def _decide(store: Store, path: str, form: Form, by: PersonActed) -> int:
     return number
 
 
-async def _resend(store: Store, form: Form, by: PersonActed, without_live_row: WithoutLiveRow) -> int:
+async def _resend(store: Store, form: Form, by: PersonActed, present: Present) -> int:
     watch, ids = form.get("watch", ""), form.getall("application_id", ())
     try:
-        gone = await without_live_row(watch, ids)
+        states = await present(watch, ids)
     except SourceError as error:
         raise RefusedError(409, "rows-unread", reason=error.message) from error
-    there = [id_ for id_ in ids if id_ not in gone]
+    there = sorted(states.items())
     found = await in_steps(lambda some: store.operation.execute(Resend(watch, some, by), by.at), there)
     if not found:
         raise RefusedError(409, "not-resent")

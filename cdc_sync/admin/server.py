@@ -32,7 +32,7 @@ from cdc_sync.store.errors import store_error
 from cdc_sync.store.operation import Condition
 
 from .access import SAFE_HEADERS, Access, RefusedError
-from .acting import ACTIONS, LARGEST_FORM, WithoutLiveRow, act, form_of
+from .acting import ACTIONS, LARGEST_FORM, Present, act, form_of
 from .metrics import EventMetrics
 from .overview import Trends, overview
 from .report import Json, foremost, held_back, lookup, part_of, status_report
@@ -105,9 +105,9 @@ class AdminServer:
         """Use another configuration and its token; the address stays."""
         self.config, self._access = config, Access(config.admin, self.observe)
 
-    def show(self, store: Store | None, without_live_row: WithoutLiveRow | None = None) -> None:
-        """Show another store, or none while it is closed; people may act with `without_live_row`, of who leads."""
-        self._store, self._without_live_row = store, without_live_row
+    def show(self, store: Store | None, present: Present | None = None) -> None:
+        """Show another store, or none while it is closed; people may act with `present`, of who leads."""
+        self._store, self._present = store, present
 
     @property
     def _opened(self) -> Store:
@@ -248,11 +248,11 @@ class AdminServer:
         if who is None:
             raise RefusedError(403, "token-unconfigured")
         form = await form_of(request)
-        if self._without_live_row is None:
+        if self._present is None:
             raise RefusedError(409, "stands-by")
         action, on = request.path.rpartition("/")[2], form.get("endpoint") or form.get("watch")
         by = PersonActed(self.clock(), action, who, 1, on)
-        done = await act(self._opened, request.path, form, by, self._without_live_row)
+        done = await act(self._opened, request.path, form, by, self._present)
         if not _is_browser(request):
             return web.json_response(done.answer)
         self._acts.append(replace(by, count=done.number))
@@ -279,7 +279,7 @@ class AdminServer:
             switch=f"?{other}" if request.method == "GET" else f"{admin.prefix}/?{other}",
             prefix=admin.prefix,
             status=status,
-            may_act=bool(self._access.token) and self._without_live_row is not None,
+            may_act=bool(self._access.token) and self._present is not None,
             **{"title": admin.title or self.config.place(), **values},
         )
         headers = {"Content-Language": language.code, "Vary": "Accept-Language"}

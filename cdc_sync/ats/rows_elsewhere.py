@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple, TypeAlias
 from cdc_sync.config import Config
 from cdc_sync.config.models import account_of, watch_rules
 from cdc_sync.core.batch import Heir, Resolved
+from cdc_sync.core.content import Content
+from cdc_sync.core.outbox import completed
 from cdc_sync.core.rows import Reportable, Row, WatchRules, by_application, current, interpret
 from cdc_sync.store import Store
 from cdc_sync.store.errors import AnotherDatabaseError
@@ -110,11 +112,11 @@ class OtherWatches:
         if watch in self._running:
             self._running[watch][1].set()
 
-    async def without_live_row(self, name: str, application_ids: Collection[str]) -> Collection[str]:
-        """Those of a watch's applications whose last known state may not be repeated.
+    async def present(self, name: str, application_ids: Collection[str]) -> dict[str, Content]:
+        """The present states of those of a watch's applications that may be sent once more.
 
-        The store knows no deletion, and the table has no live row; or it knows one, and another watch's table has a
-        live row. All of them if the watch is not configured: their rows are unknown.
+        Each as the row in scope has it; or the acknowledged deletion, unless another watch's table has a live row. None
+        if the watch is not configured: its rows are unknown.
 
         Raises:
             SourceError: a table cannot be read.
@@ -122,15 +124,23 @@ class OtherWatches:
         """
         config = self._config
         if name not in config.watches:
-            return application_ids
-        known, own = await self._store.capture.known(name, list(application_ids)), account_of(config, name)
+            return {}
+        rules = watch_rules(config, name)
+        known = await self._store.capture.known(name, list(application_ids))
         latest = {id_: of.latest for id_, of in known.items() if of.latest is not None}
-        deleted = {id_: own or of.account for id_, of in latest.items() if of.deleted}
-        refused = set((await self.with_live_row(name, deleted)).found) if deleted else set[str]()
+        deleted = {id_: rules.account or of.account for id_, of in latest.items() if of.deleted}
+        moved = (await self.with_live_row(name, deleted)).found if deleted else {}
+        ended = {id_: latest[id_]._replace(account=deleted[id_]) for id_ in deleted.keys() - moved.keys()}
+        ended = {id_: rules.addressed(id_, of) for id_, of in ended.items()}
+        states = {id_: of for id_, of in ended.items() if rules.allowed.refusal(of.url) is None}
         if alive := latest.keys() - deleted.keys():
-            found = by_application((await self._read_apart(config, name, alive)).rows, alive)
-            refused |= alive - {id_ for id_, rows in found.items() if any(not row.deleted for row in rows)}
-        return refused
+            read = await self._read_apart(config, name, alive)
+            for id_, rows in by_application(read.rows, alive).items():
+                row = resolved(id_, read.at, rows, rules).canonical
+                row = row and completed(row, known[id_])
+                if isinstance(row, Reportable) and not row.content.deleted and rules.refusal(row) is None:
+                    states[id_] = row.content
+        return states
 
     async def with_row(self, name: str, application_ids: Collection[str]) -> Collection[str]:
         """Those of which the table has a row, also one that is marked as deleted or out of scope; else as above."""

@@ -224,20 +224,19 @@ async def resend(
 ) -> None:
     """Send these applications' present state to HelloWork once more. Works with the daemon up or down.
 
-    It reads their rows first, and refuses an application that no live row carries.
+    It reads their rows first, and refuses an application without a live row, or whose row is no longer as acknowledged.
     """
     async with opened(context) as (config, _):
         watches, found = chosen(config, watch), list[EntryId]()
     confirm(f"The present state of these will be sent to HelloWork once more: {', '.join(ids)}.", yes=yes)
     async with asking(config, context, watch) as asked:
         tables = OtherWatches(config, asked.store)
-        gone_of = {name: await tables.without_live_row(name, ids) for name in watches}
-        for name, gone in gone_of.items():
-            there = [id_ for id_ in ids if id_ not in gone]
-            found += await acts.in_steps(partial(asked.ask, acts.Resend, name), there)
+        states_of = {name: await tables.present(name, ids) for name in watches}
+        for name, states in states_of.items():
+            found += await acts.in_steps(partial(asked.ask, acts.Resend, name), sorted(states.items()))
     _say_done("to be sent", found)
-    why = "no live row has its id, or it is unknown, held or a dead letter; `cdc-sync explain {}` shows which"
-    _complain(ids, found, f"cannot be resent: {why}")
+    why = "no live row in scope has its acknowledged state, or it is held or a dead letter"
+    _complain(ids, found, f"cannot be resent: {why}; `cdc-sync explain {{}}` shows which")
 
 
 # Pauses, and what else there is.

@@ -32,7 +32,6 @@ from .rows import (
     WatchRules,
     content_of,
 )
-from .status_url import build
 
 ASKED_AGAIN_AFTER = 10_000
 """Milliseconds until a suspicion that could not be answered is looked at again."""
@@ -320,10 +319,7 @@ class BatchPlan:
     def _gone(self, application_id: str, key: Key, latest: Content, at: int) -> Reportable:
         """The observation of an application whose row is gone since `at`."""
         rules, status = self.rules, self.rules.status.deleted
-        content = latest.as_deleted(status, at, rules.extra_fields_of(status))
-        if not rules.own_urls:
-            # The snapshot may have gone to an earlier base_url.
-            content = content._replace(url=build(rules.base_url, application_id))
+        content = rules.addressed(application_id, latest.as_deleted(status, at, rules.extra_fields_of(status)))
         return Reportable(application_id, key, content, None, changed_at=at)
 
     def observe(self, row: Observation, *, is_move: bool = False) -> None:
@@ -381,13 +377,9 @@ class BatchPlan:
             self.cancelled.append(id_)
             self._note_change("cancelled", id_, known, row.content)
             self.results.append(ApplyResult(id_, decision))
-        elif entry is not None and not self._refusal(row) and not row.content.same_metadata(entry.content):
+        elif entry is not None and not self.rules.refusal(row) and not row.content.same_metadata(entry.content):
             # What a person retries of a refused row is sent as it is. The entry's date may have been put later.
             self.refreshed.append(replace(row, content=row.content._replace(event_date=entry.content.event_date)))
-
-    def _refusal(self, row: Reportable) -> str | None:
-        """Why a row's state must not be sent."""
-        return row.refused or self.rules.allowed.refusal(row.content.url)
 
     def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
         batch, content, entry = self.batch, row.content, known.entry
@@ -451,7 +443,7 @@ class BatchPlan:
     def _admit(self, row: Reportable, known: Known) -> tuple[EntryState, str | None]:
         """A new entry's state, and why it is not sent. The fuse counts it, unless it was counted, or waits anyway."""
         batch, fuse, content, entry = self.batch, self.fuse, row.content, known.entry
-        refusal = self._refusal(row)
+        refusal = self.rules.refusal(row)
         if refusal is not None:
             return "dead", refusal
         is_deletion = content.deleted and not (entry and entry.content.deleted)

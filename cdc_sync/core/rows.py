@@ -82,6 +82,14 @@ class WatchRules:
         """The extra fields that are sent with a status."""
         return frozenset(name for name, only_for in self.extra.items() if not only_for or status in only_for)
 
+    def addressed(self, application_id: str, content: Content) -> Content:
+        """The content with the URL that the application has now; the acknowledged one may be of an earlier base_url."""
+        return content if self.own_urls else content._replace(url=status_url.build(self.base_url, application_id))
+
+    def refusal(self, row: "Reportable") -> str | None:
+        """Why a row's state must not be sent."""
+        return row.refused or self.allowed.refusal(row.content.url)
+
 
 class Row(NamedTuple):
     """One row. Dates are microseconds since the epoch as text (or `infinity`); `source` and extras are JSON text.

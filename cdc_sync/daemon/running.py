@@ -184,7 +184,7 @@ class Daemon:
         self._leading = leading = Leading(process, lead, tenants)
         try:
             self._admin.use(config)
-            self._admin.show(lead.store, leading.watches.others.without_live_row)
+            self._admin.show(lead.store, leading.watches.others.present)
             await self._start(watches)
             process.emit(began(watches))
             await leading.work()

@@ -237,21 +237,25 @@ class Discard(Decide):
 
 @dataclass(frozen=True)
 class Resend(Request[list[EntryId]]):
-    """Send applications' last acknowledged states once more; the answer is which are sent."""
+    """Send applications once more that are in their acknowledged states; the answer is which are sent.
+
+    `states` are the present ones: address and account may have changed. Another state is the capture's to send.
+    """
 
     watch: str
-    ids: tuple[str, ...]
+    states: tuple[tuple[str, Content], ...]
     by: PersonActed
 
     async def execute(self, act: Act) -> list[EntryId]:
         """See `Request`."""
         due_at, hastened, again = act.due_at, dict[EntryId, Content | None](), dict[EntryId, Content]()
-        for id_, known in sorted((await known_in(act.transaction, self.watch, self.ids)).items()):
+        states = dict(self.states)
+        for id_, known in sorted((await known_in(act.transaction, self.watch, list(states))).items()):
             of, snapshot, entry = (self.watch, id_), known.snapshot, known.entry
             if entry is not None and entry.state == "pending":
                 hastened[of] = snapshot  # the same or a newer state is pending: send it now
-            elif entry is None and snapshot is not None and _is_callable(snapshot):
-                again[of] = snapshot
+            elif entry is None and snapshot is not None and states[id_].same_as(snapshot):
+                again[of] = states[id_]._replace(event_date=snapshot.event_date)
         await act.transaction.write("set_entry_due", [(*of, due_at) for of in hastened])
         entries = [
             Entry(*of, content, frozenset(), "pending", due_at, due_at, due_at, attempted=False)
@@ -436,7 +440,7 @@ def read_answer(answer: str) -> Any:
 
 
 def _is_callable(content: Content) -> bool:
-    """Whether it has a usable URL; otherwise discard the entry, or correct it in the ATS."""
+    """Whether a dead letter has a usable URL; otherwise discard it, or correct it in the ATS."""
     try:
         _ = content.endpoint
     except ValueError:

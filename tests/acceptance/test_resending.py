@@ -1,9 +1,12 @@
 """`resend` repeats what is true: it reads the rows first, and sends nothing of an application that no row carries."""
 
-from support.installation import SENTINEL, Installation
+from typing import Any
+
+import pytest
+from support.installation import JOB, SENTINEL, Installation
 from support.sessions import one
 
-NOT_RESENT = "Nothing is resent: name a watch and applications with a live row that are neither held nor dead.\n"
+NOT_RESENT = "Nothing is resent: name a watch, and applications with a live row in the acknowledged state, neither held nor dead.\n"
 
 
 def test_it_refuses_an_application_without_a_row(notify: Installation) -> None:
@@ -21,9 +24,9 @@ def test_it_refuses_an_application_without_a_row(notify: Installation) -> None:
     assert ended.code == 1
     assert ended.stdout == "to be sent: applications hw-3\n"
     gone, lost, unknown = ended.stderr.splitlines()
-    assert gone.startswith("hw-1 cannot be resent: no live row has its id")
-    assert lost.startswith("hw-2 cannot be resent: no live row has its id")
-    assert unknown.startswith("hw-4 cannot be resent: no live row has its id, or it is unknown")
+    assert gone.startswith("hw-1 cannot be resent: no live row in scope has its acknowledged state")
+    assert lost.startswith("hw-2 cannot be resent: no live row in scope has its acknowledged state")
+    assert unknown.startswith("hw-4 cannot be resent: no live row in scope has its acknowledged state")
     assert one(notify.ats, "SELECT count(*) FROM applications") == 4
 
 
@@ -41,3 +44,58 @@ def test_the_page_refuses_it_too(notify: Installation) -> None:
         status, answer = daemon.post("/resend", watch="applications", application_id=SENTINEL)
         assert status == 409
         assert "the rows cannot be read" in answer
+
+
+def test_it_refuses_a_row_that_is_out_of_scope_or_has_changed(notify: Installation) -> None:
+    notify.configure_watch(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]})
+    notify.install()
+    notify.add("hw-left", "interview")
+    notify.add("hw-unseen", "interview")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        notify.change("hw-left", notes="no consent")
+        notify.settle(daemon)
+        notify.ats.execute("SET session_replication_role = replica")
+        notify.change("hw-unseen", status="hired")
+        notify.ats.execute("RESET session_replication_role")
+        assert notify.run("resend", "hw-left", "hw-unseen", "--yes").code == 1
+        notify.settle(daemon)
+        assert notify.hellowork.told("hw-left") == notify.hellowork.told("hw-unseen") == []
+
+
+def an_account(customer: str) -> dict[str, Any]:
+    return {"headers": {"X-Api-Key": "${HELLOWORK_API_KEY}", "X-Customer": customer}}
+
+
+@pytest.mark.parametrize("is_by_column", [True, False])
+def test_it_has_the_credentials_that_the_application_has_now(notify: Installation, *, is_by_column: bool) -> None:
+    notify.ats.execute("ALTER TABLE public.applications ADD tenant text DEFAULT 'default'")
+    notify.configure(hellowork={"accounts": {name: an_account(name) for name in ("acme", "beta")}})
+    notify.configure_watch(**({"columns": {"account": "tenant"}} if is_by_column else {"account": "acme"}))
+    notify.install()
+    notify.add("hw-1", "interview", tenant="acme")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        if is_by_column:
+            notify.change("hw-1", tenant="beta")
+        else:
+            del notify.document["hellowork"]["accounts"]["acme"]
+            notify.configure_watch(account="beta")
+            daemon.reload()
+        notify.settle(daemon)
+        assert notify.run("resend", "hw-1", "--yes").code == 0
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("interview", JOB)], "the call")
+        assert [call.headers["X-Customer"] for call in notify.hellowork.calls_for("hw-1")] == ["beta"]
+
+
+def test_it_waits_while_the_endpoint_is_paused_that_it_calls_now(notify: Installation) -> None:
+    there = notify.hellowork.url.replace("127.0.0.1", "localhost")
+    notify.add("hw-1", "interview")
+    with notify.daemon() as daemon:
+        notify.configure(hellowork={"base_url": there})
+        daemon.reload()
+        notify.settle(daemon)
+        assert notify.run("pause", there).code == 0
+        assert notify.run("resend", "hw-1", "--yes").code == 0
+        notify.quiet(daemon, pending=1)
+        assert notify.hellowork.calls_for("hw-1") == []

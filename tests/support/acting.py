@@ -43,8 +43,10 @@ async def retry_dead(
 async def resend(
     store: Store, watch: str, ids: Sequence[str], now: int, *, by: PersonActed = SOMEBODY
 ) -> list[EntryId]:
-    """Resend applications."""
-    return await in_steps(lambda some: store.operation.execute(Resend(watch, some, by), now), ids)
+    """Resend applications whose rows are as the store knows them."""
+    known = await store.capture.known(watch, ids)
+    states = [(id_, of.latest) for id_, of in sorted(known.items()) if of.latest is not None]
+    return await in_steps(lambda some: store.operation.execute(Resend(watch, some, by), now), states)
 
 
 async def pause(store: Store, endpoint: str) -> list[str]:

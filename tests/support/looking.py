@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,19 +11,31 @@ from typing import IO
 import aiohttp
 from multidict import CIMultiDictProxy
 
-from cdc_sync.admin.acting import WithoutLiveRow
+from cdc_sync.admin.acting import Present
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
 from cdc_sync.core.batch import Resolved
 from cdc_sync.core.conditions import NONE, Conditions, fold
+from cdc_sync.core.content import Content
 from cdc_sync.core.events import Dispatch, Emit, Event
 from cdc_sync.core.reasons import coded
 from cdc_sync.core.replies import DeadLetter, Finished, Health
 from cdc_sync.core.rows import Unreportable
 from cdc_sync.store import Store
 from cdc_sync.store.sqlite.driver import SqliteDriver
-from support.builders import ENDPOINT, HOUR, MINUTE, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
+from support.builders import (
+    ENDPOINT,
+    HOUR,
+    MINUTE,
+    NOW,
+    WATCH,
+    a_baseline,
+    a_batch,
+    a_content,
+    an_observation,
+    some_rules,
+)
 from support.configurations import a_config
 from support.store_steps import begin_call, lose_answer
 
@@ -149,9 +161,9 @@ class Person:
         )
 
 
-async def all_have_a_row(watch: str, ids: Sequence[str]) -> Collection[str]:
-    """An ATS in which a row shows each application; other watches are not configured."""
-    return () if watch == WATCH else ids
+async def all_are_applied(watch: str, ids: Sequence[str]) -> Mapping[str, Content]:
+    """An ATS in which each application's row says `applied`; other watches are not configured."""
+    return {id_: a_content(application_id=id_) for id_ in ids} if watch == WATCH else {}
 
 
 @asynccontextmanager
@@ -166,7 +178,7 @@ async def admin_server(
     now: int = NOW,
     observe: Emit | None = None,
     places: int = 128,
-    without_live_row: WithoutLiveRow = all_have_a_row,
+    present: Present = all_are_applied,
 ) -> AsyncIterator[Admin]:
     """Serve a store in this folder; the clock stands still."""
     own = {"listen": listen, "token": token, "title": title, "prefix": prefix}
@@ -177,7 +189,7 @@ async def admin_server(
             admin = Admin(folder, config, store, session)
             emit = observe or admin.emit
             made = AdminServer(config, admin.metrics, lambda: admin.conditions, lambda: now, emit, places)
-            made.show(store, without_live_row)
+            made.show(store, present)
             store.operation.observe = emit
             async with made.serving() as server:
                 admin.url = server.url or ""

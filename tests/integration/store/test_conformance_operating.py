@@ -16,7 +16,6 @@ from support.builders import (
     SECOND,
     TRANSITIONS,
     WATCH,
-    a_baseline,
     a_batch,
     a_content,
     an_observation,
@@ -315,12 +314,20 @@ class TestResend:
 
         assert (await begin_call(store)).content.status == "applied"
 
-    async def test_what_has_no_url_to_call_is_left_out(self, store: Store) -> None:
-        await store.capture.apply(
-            some_rules(), a_baseline(an_observation(base_url="gopher://example", refused="no URL"))
-        )
+    async def test_the_present_address_and_account_are_called(self, store: Store) -> None:
+        await adopt(store, "a1")
+        present = a_content(base_url="https://new.example", account="beta")
 
-        assert await acting.resend(store, WATCH, ["a1"], LATER) == []
+        await store.operation.execute(Resend(WATCH, (("a1", present),), by("resend")), NOW)
+
+        (call,) = await begin_calls(store, endpoint=present.endpoint)
+        assert call.content == present
+
+    async def test_another_state_is_left_to_the_capture(self, store: Store) -> None:
+        await adopt(store, "a1")
+
+        resend = Resend(WATCH, (("a1", a_content("hired")),), by("resend"))
+        assert await store.operation.execute(resend, NOW) == []
 
     async def test_held_and_dead_entries_have_commands_of_their_own(self, store: Store) -> None:
         await bury(store, an_observation("a2"))
@@ -461,7 +468,7 @@ class TestOrder:
 
     async def test_who_executes_one_learns_what_was_done(self, store: Store) -> None:
         await ask(store, Pause(ELSEWHERE, by("pause")))
-        await ask(store, Resend(WATCH, ("nobody",), by("resend")))
+        await ask(store, Resend(WATCH, (("nobody", a_content()),), by("resend")))
         await ask(store, Forget(WATCH, by("forget")))
 
         done: list[Event] = []
