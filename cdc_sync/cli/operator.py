@@ -342,10 +342,13 @@ async def _forget_application(context: typer.Context, application: str, within: 
 
 async def _forget_account(context: typer.Context, account: str, *, yes: bool) -> int:
     async with opened(context) as (config, store):
-        pending = (await store.delivery.waiting()).get(account, 0)
+        pending = await store.operation.chosen("pending", None, Chosen(account=account))
+        held = await store.operation.chosen("held", None, Chosen(account=account))
+        dead = await store.operation.chosen("dead", None, Chosen(account=account))
     confirm(
-        f"{pending} pending entries of the account {account} will be forgotten, and never sent, and what HelloWork "
-        "acknowledged for it. If it is configured again, the applications of its rows are new.",
+        f"What HelloWork acknowledged for the account {account} will be forgotten, and never sent: {len(pending)} "
+        f"pending entries, {len(held)} held, {len(dead)} dead letters. Its applications become new to the account that "
+        "their rows name by now, or to this one if it is configured again.",
         yes=yes,
     )
     async with asking(config, context, account) as asked:

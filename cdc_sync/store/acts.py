@@ -316,6 +316,8 @@ class ForgetAccount(Request[int]):
         mark = encoding.account_mark(self.account)
         entries = await transaction.run("entries_of_account", mark=mark)
         await transaction.write("remove", entries)
+        for watch in sorted({watch for watch, _ in entries}):
+            await mend(transaction, watch)
         last = self.after + NUMBERS
         records = await transaction.run("records_of_account", mark=mark, after=self.after, last=last)
         # What is acknowledged next for another account's entry needs the record.
@@ -446,6 +448,15 @@ def _is_callable(content: Content) -> bool:
     except ValueError:
         return False
     return True
+
+
+async def mend(transaction: Transaction, watch: str) -> None:
+    """Make a watch's fuse whole again if no entry is held."""
+    fuse = encoding.fuse_from(await value(transaction, "fuse", watch=watch))
+    is_left = await value(transaction, "held_left", watch=watch)
+    if fuse.blown_at is not None and not fuse.holds_all and not is_left:
+        whole = encoding.fuse_text(fuse._replace(blown_at=None, reason=None))
+        await transaction.run("set_fuse", watch=watch, fuse=whole)
 
 
 async def forget_records(transaction: Transaction, records: Sequence[EntryId]) -> None:

@@ -31,7 +31,7 @@ from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspic
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
 
-from .delivery import mend
+from .acts import mend
 from .driver import Role, Row, Transaction, add_history, job, known_in, note, pages, value
 from .encoding import (
     account_from,

@@ -17,7 +17,7 @@ from cdc_sync.core.replies import HEALTHY, Acked, Finished, Health, Retry
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, account_of, endpoint_name
 
 from . import encoding
-from .acts import CONFIGURED, paused
+from .acts import CONFIGURED, mend, paused
 from .driver import Effect, Role, Transaction, add_history, job, no_effect, note, pages, value
 from .report import CALL_STEP
 
@@ -175,15 +175,6 @@ async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int
         else:
             next_at[lane] = await value(transaction, "next_due", **which)
     return DueEntries(entries, next_at)
-
-
-async def mend(transaction: Transaction, watch: str) -> None:
-    """Make a watch's fuse whole again if no entry is held."""
-    fuse = encoding.fuse_from(await value(transaction, "fuse", watch=watch))
-    is_left = await value(transaction, "held_left", watch=watch)
-    if fuse.blown_at is not None and not fuse.holds_all and not is_left:
-        whole = encoding.fuse_text(fuse._replace(blown_at=None, reason=None))
-        await transaction.run("set_fuse", watch=watch, fuse=whole)
 
 
 @dataclass

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from support.daemon_process import DaemonProcess
-from support.installation import Installation
+from support.installation import Installation, plainly
 
 
 def account(customer: str, key: str = "${HELLOWORK_API_KEY}") -> dict[str, Any]:
@@ -104,6 +104,24 @@ def test_entries_of_a_removed_account_wait_until_it_is_configured_again(shared: 
         reload(shared, daemon, hellowork={"accounts": {"acme": account("acme")}})
         daemon.wait_until(lambda: whose(shared, "hw-1") == [("deleted", "acme")], "the deletion")
         daemon.wait_until(lambda: whose(shared, "hw-2") == [("deleted", "acme")], "the other one")
+
+
+def test_a_removed_accounts_held_entries_are_counted_and_end_with_their_fuse(shared: Installation) -> None:
+    shared.configure_watch(fuse={"max_changes": 3})
+    for number in range(7):
+        shared.add(f"hw-{number}", tenant="acme")
+    with shared.daemon() as daemon:
+        shared.settle(daemon)
+        shared.hellowork.will({"kind": "status", "status": 422, "application_id": "hw-0"})
+        for number in range(7):
+            shared.change(f"hw-{number}", status="SEEN")
+        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 4, "held entries")
+        shared.settle(daemon)
+        remove_account(shared, daemon, "acme")
+        assert "0 pending entries, 4 held, 1 dead letters" in plainly(shared.run("forget", "--account", "acme"))
+        assert shared.run("forget", "--account", "acme", "--yes").code == 0
+        assert shared.run("fuse", "show").stdout == "Nothing is held.\n"
+        daemon.wait_until_ready()
 
 
 def test_a_removed_account_can_be_forgotten(shared: Installation) -> None:
