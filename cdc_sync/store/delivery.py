@@ -179,8 +179,9 @@ async def _due(transaction: Transaction, wanted: Mapping[Lane, Wanted], now: int
 
 @dataclass
 class _Ends:
-    """What the ends of calls write."""
+    """What the ends of calls write; `discarded`: applications of which a person discarded the entry meanwhile."""
 
+    discarded: Collection[EntryId]
     acknowledged: list[tuple[Any, ...]] = field(default_factory=list)
     removed: list[EntryId] = field(default_factory=list)
     kept: list[Entry] = field(default_factory=list)
@@ -198,7 +199,9 @@ class _Ends:
         is_same = current is not None and current.content.same_as(sent.content)
         event, detail = "answered", {**end.reply, "attempt": sent.attempts, "to": described(sent.content)}
         if isinstance(result, Acked):
-            self.acknowledged.append((*of, *encoding.state_columns(sent.content), at, False))
+            # What a person discarded counts as known, and is not found again.
+            if of not in self.discarded:
+                self.acknowledged.append((*of, *encoding.state_columns(sent.content), at, False))
             if current is not None:
                 self._add_acknowledged(sent, current, is_same=is_same)
             event = "acknowledged"
@@ -251,9 +254,12 @@ def _attempt(entry: Entry) -> tuple[Any, ...]:
 async def _complete(
     transaction: Transaction, finished: Sequence[Finished], health: Mapping[str, Health], shift: int
 ) -> dict[Lane, int]:
-    finished, ends, write = sorted(finished, key=lambda end: end.entry.id), _Ends(), transaction.write
+    finished, write = sorted(finished, key=lambda end: end.entry.id), transaction.write
     found = map(encoding.entry_from, await transaction.run("current", ids=[end.entry.id for end in finished]))
     current = {entry.id: entry for entry in found}
+    without = [end.entry.id for end in finished if end.entry.id not in current]
+    states = await transaction.run("metadata", ids=without) if without else []
+    ends = _Ends({(watch, id_) for watch, id_, metadata in states if encoding.is_discarded(metadata)})
     for end in finished:
         ends.add(end, current.get(end.entry.id), end.at + shift)
     await write("remove", ends.removed)

@@ -100,6 +100,10 @@ SELECT @entry FROM @each(ids) i
 SELECT @entry FROM @each_pair(ids) i
  CROSS JOIN @found outbox o WHERE o.watch = i.first AND o.application_id = i.second;
 
+-- name: metadata
+SELECT s.watch, s.application_id, s.metadata FROM @each_pair(ids) i
+ CROSS JOIN @found snapshot s WHERE s.watch = i.first AND s.application_id = i.second;
+
 -- name: remove(watch text, application_id text)
 DELETE FROM @outbox WHERE @listed;
 

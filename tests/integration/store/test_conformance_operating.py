@@ -198,7 +198,7 @@ class TestDiscard:
         assert await left(store) == [*ids[len(discarded) :]]
         assert await is_blown(store) is (len(discarded) < len(ids))
 
-    async def test_what_a_call_under_way_brings_is_what_hellowork_has(self, store: Store) -> None:
+    async def test_what_is_discarded_stays_known_after_a_call_under_way(self, store: Store) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="seen"))
         under_way = await begin_call(store)
@@ -207,7 +207,7 @@ class TestDiscard:
         assert await acting.discard(store, "dead", None, LATER) == [(WATCH, "a1")]
         await acknowledge(store, under_way)
 
-        assert await told_status(store) == "seen"
+        assert await told_status(store) == "42"
 
 
 class TestPatterns:
