@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from cdc_sync.core.batch import HistoryEntry
@@ -139,7 +139,8 @@ class Driver(ABC):
     """A database's jobs run in order, each in one transaction; those that wait together share a commit.
 
     If a job fails, its group is undone, and each job of several runs once more, alone: a failing write must not fail a
-    job that only reads. Once the database is lost, all jobs fail.
+    job that only reads. If the transaction could not begin, another program having locked the store, the group fails.
+    Once the database is lost, all jobs fail.
 
     Attributes:
         name: for people: a path, or a DSN without its password.
@@ -226,19 +227,22 @@ class Driver(ABC):
 
     async def _work(self) -> None:
         while self.lost is None and (self._first or self._jobs):
-            jobs = self._next()
+            group = _Group(self._next())
+            jobs = group.jobs
             try:
-                results = await self._commit(partial(_run_group, [job.work for job in jobs]))
+                results = await self._commit(group.run)
             except asyncio.CancelledError:
                 self._jobs.extendleft(reversed(jobs))  # `close` lets them fail
                 raise
             except Exception as error:  # noqa: BLE001 - a job's own errors too: they are handed to its caller
-                # Each of several is next, alone.
+                if self.lost is None and (len(jobs) == 1 or not group.has_begun):
+                    for job in jobs:
+                        job.fail(error)
+                    continue
+                # Each is next, alone.
                 self._jobs.extendleft(reversed(jobs))
                 for job in jobs:
                     job.alone = True
-                if len(jobs) == 1 and self.lost is None:
-                    self._jobs.popleft().fail(error)
             else:
                 for job, result in zip(jobs, results, strict=False):
                     job.end(result)
@@ -268,13 +272,22 @@ class Driver(ABC):
         return jobs
 
 
-async def _run_group(works: Sequence[Work[Any]], transaction: Transaction) -> list[Any]:
-    results, full_at = list[Any](), time.monotonic() + _GROUP_LASTS
-    for work in works:
-        results.append(await work(transaction))
-        if time.monotonic() > full_at:
-            break
-    return results
+@dataclass(slots=True)
+class _Group:
+    """Jobs of one transaction."""
+
+    jobs: list[_Job]
+    has_begun: bool = False
+
+    async def run(self, transaction: Transaction) -> list[Any]:
+        """Run them, or the first ones; returns their results."""
+        self.has_begun = True
+        results, full_at = list[Any](), time.monotonic() + _GROUP_LASTS
+        for job in self.jobs:
+            results.append(await job.work(transaction))
+            if time.monotonic() > full_at:
+                break
+        return results
 
 
 R = TypeVar("R", bound="Role")

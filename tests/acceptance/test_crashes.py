@@ -1,6 +1,8 @@
 """Ends in order, and at once: nothing is lost, and nothing is sent that did not happen. See `make torture`, too."""
 
 import signal
+import sqlite3
+from contextlib import closing
 
 from support.installation import JOB, Installation
 
@@ -46,6 +48,17 @@ def test_a_signal_lets_what_is_in_flight_end(notify: Installation) -> None:
     with notify.daemon() as daemon:
         notify.settle(daemon)
     assert len(notify.hellowork.calls_for("hw-1")) == 1
+
+
+def test_a_signal_ends_it_while_another_program_keeps_the_store_locked(notify: Installation) -> None:
+    notify.add("hw-1")
+    with notify.daemon() as daemon, closing(sqlite3.connect(notify.store, isolation_level=None)) as shell:
+        notify.settle(daemon)
+        shell.execute("BEGIN IMMEDIATE")
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_for_event("read", len(daemon.events_named("read")) + 1)
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(40) == 0  # systemd's TimeoutStopSec
 
 
 def test_a_second_signal_ends_it_at_once_and_loses_nothing(notify: Installation) -> None:

@@ -102,6 +102,9 @@ class SqliteDriver(Driver):
             ((newest,),) = self._connection.execute(_STATEMENTS["newest_event"].text)
         self.clock = Clock(max(wall_clock(), newest))
         self._begin = "BEGIN IMMEDIATE" if access == "own" else "BEGIN"
+        if access == "own":
+            # A leader that is to end waits for each of its last writes.
+            self._connection.execute("PRAGMA busy_timeout = 2000")
         # A reader has no journal, so no file of its own.
         self._files = _files_of(path) if access == "own" else {}
         self._thread = ThreadPoolExecutor(1, "store")
