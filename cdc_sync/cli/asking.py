@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
+from uuid import uuid4
 
 import typer
 
@@ -55,23 +56,41 @@ class Asking:
             StoreError: the store cannot be used; or the leader has not answered (`request-unanswered`), and never will.
         """
         request = kind(*arguments, acting(self.store, self.action, self.on))
-        id_ = await self.store.operation.add_request(request, DEADLINE)
-        now = try_at = time.monotonic()
-        until = now + DEADLINE
+        id_, why = uuid4().hex, store_error("request-unanswered", seconds=round(DEADLINE))
         try:
-            while now < until and not await self.store.operation.is_answered(id_):
-                if now >= try_at:
-                    await self._execute_if_nobody_leads()
-                    try_at = now + _TRIES_LOCK_EVERY
-                else:
-                    await asyncio.sleep(_LOOKS_EVERY)
-                now = time.monotonic()
+            await self.store.operation.add_request(id_, request, DEADLINE)
+            await self._wait_for_answer(id_)
+        except StoreError as error:
+            why = error
         finally:
-            answer = await self.store.operation.remove_request(id_)
+            answer = await self._take_back(id_)
         if answer is None:
-            raise store_error("request-unanswered", seconds=round(DEADLINE))
+            raise why
         found: A = read_answer(answer)
         return found
+
+    async def _wait_for_answer(self, id_: str) -> None:
+        """Wait until a request is answered, or the deadline."""
+        now = try_at = time.monotonic()
+        until = now + DEADLINE
+        while now < until and not await self.store.operation.is_answered(id_):
+            if now >= try_at:
+                await self._execute_if_nobody_leads()
+                try_at = now + _TRIES_LOCK_EVERY
+            else:
+                await asyncio.sleep(_LOOKS_EVERY)
+            now = time.monotonic()
+
+    async def _take_back(self, id_: str) -> str | None:
+        """Remove a request; returns its answer. This command's session may have ended: then by a new one."""
+        try:
+            return await self.store.operation.remove_request(id_)
+        except StoreError:
+            try:
+                async with opened_beside(self.config, "requests") as store:
+                    return await store.operation.remove_request(id_)
+            except StoreError as error:
+                raise store_error("request-unanswered/lost", seconds=round(DEADLINE), reason=error.message) from error
 
     async def _execute_if_nobody_leads(self) -> None:
         try:

@@ -187,7 +187,8 @@ async def decide_dead(
     async with asking(config, context, watch) as asked:
         done = await acts.in_steps(partial(asked.ask, decision.request, "dead", watch), entries)
     _say_done(decision.done, done)
-    _complain(ids, done, "has no dead letter; `cdc-sync explain {}` shows its history")
+    asked_for = ids or [id_ for _, id_, _ in entries]
+    _complain(asked_for, done, "has no dead letter that can be called; `cdc-sync explain {}` shows why")
 
 
 def _complain(asked_for: Iterable[str] | None, done: Iterable[EntryId], why: str) -> None:

@@ -6,7 +6,7 @@ For a plan the watches catch up as in a dry run, on a copy of the store. What th
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Collection
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import typer
 from psycopg import sql
@@ -15,7 +15,7 @@ from cdc_sync.admin.report import Json
 from cdc_sync.ats.connection import asking, connected, rows_on_own_path
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.config import Config
-from cdc_sync.config.models import watch_rules
+from cdc_sync.config.models import accounts, watch_rules
 from cdc_sync.core.batch import NO_CALLS, described
 from cdc_sync.core.content import Content, iso
 from cdc_sync.core.diff import transition
@@ -89,6 +89,13 @@ def _cells(group: list[Json]) -> tuple[object, ...]:
     return first["watch"], len(group), first["when"], first["transition"], because, ids
 
 
+class _Sending(NamedTuple):
+    """The configured accounts, and the endpoints that an operator has paused."""
+
+    accounts: Collection[str]
+    paused: Collection[str]
+
+
 async def _rehearsed(config: Config, names: Collection[str]) -> tuple[list[Json], dict[str, str]]:
     """Do the daemon's work of these watches on a copy of the store.
 
@@ -109,25 +116,27 @@ async def _rehearsed(config: Config, names: Collection[str]) -> tuple[list[Json]
         await Watches(process, store, config, NO_CALLS, asyncio.create_task).catch_up(names)
         for name in names:
             if name not in failed:
-                items += await _items(store, name, began, paused)
+                items += await _items(store, name, began, _Sending(accounts(config).keys(), paused))
     return items, failed
 
 
-async def _items(store: Store, watch: str, began: int, paused: Collection[str]) -> list[Json]:
+async def _items(store: Store, watch: str, began: int, sending: _Sending) -> list[Json]:
     """What a watch's outbox has, with the dead letters since `began`, and the rows that cannot be reported."""
     pending, held, dead = [await store.report.entries(state, watch, _MOST) for state in get_args(EntryState)]
     entries = [*pending, *held, *(each for each in dead if each.queued_at >= began)]
     known = await store.capture.known(watch, [each.application_id for each in entries])
     now, skips = store.driver.clock.for_people(), await store.report.skipped(watch, _MOST)
-    news = [_item(each, known[each.application_id].snapshot, now, paused) for each in entries]
+    news = [_item(each, known[each.application_id].snapshot, now, sending) for each in entries]
     return news + [
         {"watch": watch, "application_id": skip.application_id, **_SKIPPED, "reason": skip.reason} for skip in skips
     ]
 
 
-def _item(entry: Entry, snapshot: Content | None, now: int, paused: Collection[str]) -> Json:
+def _item(entry: Entry, snapshot: Content | None, now: int, sending: _Sending) -> Json:
     action = when = _ACTIONS[entry.state]
-    if action == "send" and is_paused(paused, entry.content.endpoint):
+    if action == "send" and entry.content.account not in sending.accounts:
+        when = "send once its account is configured"
+    elif action == "send" and is_paused(sending.paused, entry.content.endpoint):
         when = "send once resumed"
     elif action == "send" and entry.due_at > now:
         when = _LATER

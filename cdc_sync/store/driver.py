@@ -235,7 +235,7 @@ class Driver(ABC):
                 self._jobs.extendleft(reversed(jobs))  # `close` lets them fail
                 raise
             except Exception as error:  # noqa: BLE001 - a job's own errors too: they are handed to its caller
-                if self.lost is None and (len(jobs) == 1 or not group.has_begun):
+                if (len(jobs) == 1 or not group.has_begun) and self.lost is None:
                     for job in jobs:
                         job.fail(error)
                     continue

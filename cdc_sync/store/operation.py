@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
-from uuid import uuid4
 
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import Emit, PersonActed
@@ -62,12 +61,11 @@ class Operation(Role):
         super().__init__(driver)
         self.observe: Emit = no_effect
 
-    async def add_request(self, request: acts.Request[Any], within: float) -> str:
-        """Add a request that expires after so many seconds; returns its id."""
-        id_, what, milliseconds = uuid4().hex, type(request), round(within * 1000)
+    async def add_request(self, id_: str, request: acts.Request[Any], within: float) -> None:
+        """Add a request, by an id of its own, that expires after so many seconds."""
+        what, milliseconds = type(request), round(within * 1000)
         arguments = acts.arguments_of(what).dump_json(request).decode()
         await self.driver.run("add_request", id=id_, what=what.__name__, arguments=arguments, within=milliseconds)
-        return id_
 
     async def is_answered(self, id_: str) -> bool:
         """Whether a request has been answered, or is gone."""

@@ -133,6 +133,7 @@ def test_a_removed_account_can_be_forgotten(shared: Installation) -> None:
         remove_account(shared, daemon, "acme")
         shared.delete("hw-1")
         shared.settle(daemon, pending=1)
+        assert "1 send once its account is configured\n" in shared.run("plan").stdout
         assert shared.run("forget", "--account", "acme", "--yes").code == 0
         daemon.wait_for_report(lambda report: not report["accounts_waiting"], "nothing waits")
         shared.settle(daemon)

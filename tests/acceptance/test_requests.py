@@ -125,7 +125,7 @@ def test_each_command_says_the_same_with_the_daemon_up_and_down(
         assert notify.run("resume", "").code == 2, "a script's variable may be empty"
         refused = notify.run("dead-letters", "retry", "nobody")
         assert (refused.code, refused.stdout) == (1, "")
-        assert refused.stderr.startswith("nobody has no dead letter; ")
+        assert refused.stderr.startswith("nobody has no dead letter that can be called; ")
 
     watches = notify.document["watches"]
     watches["candidates"] = watches.pop("applications")
@@ -137,6 +137,21 @@ def test_each_command_says_the_same_with_the_daemon_up_and_down(
         notify.configure(hellowork={"timeout": "2s"})
         forgotten = notify.run("forget", "applications", "--yes")
         assert (forgotten.code, forgotten.stdout, forgotten.stderr) == (0, "applications is forgotten\n", "")
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+def test_a_command_whose_session_ends_takes_its_request_back(notify: Installation, backend: str) -> None:
+    session = "FROM pg_stat_activity WHERE application_name = 'cdc-sync store' AND usename = %s AND pid <> ALL (%s)"
+    with notify.daemon() as daemon:
+        before = [pid for (pid,) in notify.ats.execute(f"SELECT pid {session}", [notify.role, []])]
+        with stopped(daemon):
+            command = start(notify, "pause")
+            wait_until(lambda: requests_of(notify, backend) == ["Pause"], "its request")
+            notify.ats.execute(f"SELECT pg_terminate_backend(pid) {session}", [notify.role, before])
+            code, said = ended(command)
+            assert (code, requests_of(notify, backend)) == (1, [])
+        assert "The daemon tries again" in " ".join(said.split())
+        notify.settle(daemon)
 
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True)

@@ -99,3 +99,17 @@ def test_it_waits_while_the_endpoint_is_paused_that_it_calls_now(notify: Install
         assert notify.run("resend", "hw-1", "--yes").code == 0
         notify.quiet(daemon, pending=1)
         assert notify.hellowork.calls_for("hw-1") == []
+
+
+def test_a_dead_letter_that_cannot_be_called_is_not_retried_in_silence(notify: Installation) -> None:
+    notify.configure_watch(columns={"status_url": "status_api_url"})
+    notify.install()
+    notify.add("hw-1", status_api_url="garbage")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 1, "the dead letter")
+        for which in (["hw-1"], ["--all", "--yes"]):
+            ended = notify.run("dead-letters", "retry", *which)
+            assert (ended.code, ended.stdout) == (1, "")
+            assert ended.stderr.startswith("hw-1 has no dead letter that can be called;")

@@ -1,6 +1,7 @@
 """Operators' requests in a store under test."""
 
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from cdc_sync.core.events import PersonActed
 from cdc_sync.store import Store
@@ -11,7 +12,8 @@ A = TypeVar("A")
 
 async def executed(store: Store, request: Request[A], captured: Captured = None) -> A:
     """Add a request, execute all that wait, and return its answer."""
-    id_ = await store.operation.add_request(request, DEADLINE)
+    id_ = uuid4().hex
+    await store.operation.add_request(id_, request, DEADLINE)
     while await store.operation.execute_next(captured):
         pass
     answer = await store.operation.remove_request(id_)

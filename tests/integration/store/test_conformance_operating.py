@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -433,7 +434,9 @@ def by(action: str) -> PersonActed:
 
 async def ask(store: Store, request: Request[Any], within: float = DEADLINE) -> str:
     """Add a request, as another process does."""
-    return await store.operation.add_request(request, within)
+    id_ = uuid4().hex
+    await store.operation.add_request(id_, request, within)
+    return id_
 
 
 async def execute_all(store: Store) -> int:

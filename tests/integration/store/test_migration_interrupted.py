@@ -86,7 +86,7 @@ async def can_be_opened(data: OldSchema) -> bool:
     try:
         await (await data.open()).driver.close()
     except StoreError as error:
-        return "It is tried again" not in str(error)
+        return "tries again" not in str(error)
     return True
 
 
