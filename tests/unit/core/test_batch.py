@@ -486,6 +486,8 @@ class TestScopeAndSkips:
         deletion = a_content(deleted=True)
 
         assert plan(row, a1=before(a_content(), deletion)).cancelled == ["a1"]
+        assert plan(row, a1=before(None, deletion)).forgotten == ["a1"]
+        assert plan(row, a1=before(None, deletion, attempted=True)).forgotten == []
         (entry,) = plan(row, a1=before(a_content(), deletion, attempted=True)).enqueued
         assert entry.content == a_content()
 
