@@ -1,12 +1,12 @@
 """Suspected deletions, and their answers: after the grace, by a fresh read of all rows of their applications."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from cdc_sync.core.events import DeletionsDecided, DeletionsWait
 from cdc_sync.core.outbox import Suspicion, former_row
-from cdc_sync.core.rows import Observation
+from cdc_sync.core.rows import Observation, content_of
 
 from .errors import SourceError
 from .intake import Intake
@@ -76,16 +76,17 @@ class Deletions:
 
     async def answer(self, suspicions: Sequence[Suspicion]) -> None:
         """Answer suspected deletions now."""
+        times = {each.application_id: each.at for each in suspicions}
         # Without the lock: another database may not answer for long.
-        elsewhere = await self._ask_elsewhere([each.application_id for each in suspicions])
+        elsewhere = await self._ask_elsewhere(times)
         async with self._intake.lock:
-            resolved = await self._intake.resolve({each.application_id: each.at for each in suspicions})
+            resolved = await self._intake.resolve(times)
             missing = [each.application_id for each in resolved if each.canonical is None]
             left = await self._former_rows(missing) if missing else {}
             resolved = [each._replace(canonical=left.get(each.application_id, each.canonical)) for each in resolved]
             there = elsewhere.found
             resolved = [
-                each._replace(elsewhere=there.get(each.application_id, "nothing")) if each.is_deletion else each
+                each._replace(elsewhere=there.get(each.application_id, "unknown")) if each.is_deletion else each
                 for each in resolved
             ]
             self.left_some_unanswered = any(each.elsewhere == "unknown" for each in resolved)
@@ -93,19 +94,25 @@ class Deletions:
             doubt = self._intake.doubt(self._intake.hidden_by | elsewhere.hidden_by)
             await self._intake.apply(self._intake.batch("deletion")._replace(resolved=resolved, doubt=doubt))
 
-    async def _ask_elsewhere(self, application_ids: Collection[str]) -> Elsewhere:
-        """What the tables of the other watches with the same account have; if one cannot be read, nobody knows."""
+    async def _ask_elsewhere(self, times: Mapping[str, int]) -> Elsewhere:
+        """What the tables of the other watches with the same account have; if one cannot be read, nobody knows.
+
+        Nothing is found of what has a row here: it may move while the others are asked.
+        """
         parts = self.parts
-        known = await self._store.known(parts.name, list(application_ids))
-        own = parts.rules.account
-        accounts = {id_: own or of.latest.account for id_, of in known.items() if of.latest is not None}
+        if not parts.others.of(parts.name):
+            return Elsewhere(dict.fromkeys(times, "nothing"), frozenset())
+        gone = {each.application_id: each for each in await self._intake.resolve(times) if each.is_deletion}
+        known = await self._store.known(parts.name, list(gone))
+        latest = {id_: known[id_].latest if id_ in known else content_of(each.canonical) for id_, each in gone.items()}
+        accounts = {id_: parts.rules.account or of.account for id_, of in latest.items() if of is not None}
         try:
-            found = await parts.others.with_live_row(parts.name, accounts)
+            asked = await parts.others.with_live_row(parts.name, accounts)
         except SourceError as error:
             parts.observe(DeletionsWait(parts.name, error.message))
-            return Elsewhere(dict.fromkeys(application_ids, "unknown"), frozenset())
+            return Elsewhere({}, frozenset())
         parts.observe(DeletionsDecided(parts.name))
-        return found
+        return asked._replace(found={**dict.fromkeys(gone, "nothing"), **asked.found})
 
     async def _former_rows(self, application_ids: Sequence[str]) -> dict[str, Observation]:
         """The rows that still are those of applications whose id no row was found to carry."""

@@ -173,6 +173,7 @@ class Intake:
             replica={REPLICA: position} if position else {},
             doubt=self.doubt(self.hidden_by),
             others=parts.others.of(self.name),
+            unreported=self.unreported,
         )
 
     async def apply(self, batch: Batch) -> Applied:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from cdc_sync.config import Config
 from cdc_sync.config.models import account_of, watch_rules
-from cdc_sync.core.batch import Heir, Resolved
+from cdc_sync.core.batch import Resolved
 from cdc_sync.core.content import Content
 from cdc_sync.core.outbox import completed
 from cdc_sync.core.rows import Reportable, Row, WatchRules, by_application, current, interpret
@@ -24,14 +24,14 @@ from .database import Database
 from .errors import SourceError, reason
 from .reading import Hiding, Read, Reader, prepared
 
-Found: TypeAlias = Literal["unknown", "unreported"] | Heir
+Found: TypeAlias = Literal["nothing", "unknown", "unreported"]
 
 
 class Elsewhere(NamedTuple):
     """What other watches' tables have.
 
     Attributes:
-        found: of each application with a live row, what `Resolved.elsewhere` has.
+        found: what `Resolved.elsewhere` has, of each application with a live row.
         hidden_by: the policies that may have hidden rows.
     """
 
@@ -78,26 +78,21 @@ class OtherWatches:
             StoreError: the store cannot be used.
         """
         config, accounts_then = self._config, self._account_of
-        heirs: dict[str, Found] = {}
         unseen: dict[str, Found] = {}
         unreported: dict[str, Found] = {}
         hidden_by: frozenset[Hiding] = frozenset()
         for name in self.of(watch):
             read, rules = await self._ask(config, name, accounts), watch_rules(config, name)
             hidden_by |= read.hidden_by
-            alive = _alive(read, accounts, accounts_then[name])
-            known = await self._store.capture.known(name, list(alive)) if alive else {}
-            # The watch has no record of the others, or only one of a row that is out of scope.
-            recorded = {id_ for id_, of in known.items() if of.in_scope}
-            heirs |= dict.fromkeys(recorded, Heir(name))
-            # It is about to see those that it will report, and must compare them with this watch's state.
-            for id_, rows in by_application(read.rows, alive - recorded).items():
+            are_by_row = accounts_then.get(watch) is None and accounts_then[name] is None
+            alive = _alive(read, accounts, accounts_then[name], is_any_account=are_by_row)
+            # If it has no record yet of those that it will report, it is about to see them.
+            for id_, rows in by_application(read.rows, alive).items():
                 if isinstance(resolved(id_, read.at, rows, rules).canonical, Reportable):
                     unseen[id_] = "unknown"
                 else:
                     unreported[id_] = "unreported"
-        # One watch that knows an application is enough.
-        return Elsewhere({**unreported, **unseen, **heirs}, hidden_by)
+        return Elsewhere({**unreported, **unseen}, hidden_by)
 
     def join(self, watch: str, reader: Reader, suspected: asyncio.Event) -> None:
         """A watch is captured: it is asked by its reader; `hand_over` sets the event."""
@@ -174,13 +169,16 @@ def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: W
     return Resolved(application_id, changed_at, canonical, frozenset(row.key for row in rows))
 
 
-def _alive(read: Read, accounts: Mapping[str, str], account: str | None) -> set[str]:
+def _alive(read: Read, accounts: Mapping[str, str], account: str | None, *, is_any_account: bool) -> set[str]:
     """The applications of which a row of their account is not marked as deleted, also one out of scope or unreadable.
 
-    `account` is that of all rows; None: each names its own.
+    `account` is that of all rows; None: each names its own. Where all rows do, an application may change its account.
     """
     return {
         id_
         for id_, rows in by_application(read.rows, accounts).items()
-        if any(row.unreadable or (not row.deleted and (account or row.account) == accounts[id_]) for row in rows)
+        if any(
+            row.unreadable or (not row.deleted and (is_any_account or (account or row.account) == accounts[id_]))
+            for row in rows
+        )
     }

@@ -242,7 +242,8 @@ class Status(Section):
             blank), which otherwise cannot be reported. An empty map is fine: HelloWork takes any label and maps it on
             its own side.
         unmapped: What happens to a label that is not in `map`: `send` sends it as it is; `ignore` makes no call, except
-            for a deletion; `reject` makes a dead letter, for a person to look at, whose retry sends the label as it is.
+            for the deletion of what was reported before, or is marked as deleted; `reject` makes a dead letter, for a
+            person to look at, whose retry sends the label as it is.
         deleted: The status that is sent for a deleted application, since HelloWork has no other call for that. Any
             label.
     """

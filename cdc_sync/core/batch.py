@@ -10,7 +10,7 @@ second batch.
 A deletion is only suspected at first. A fresh read after the grace decides, in a batch with the origin `deletion`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -50,10 +50,11 @@ LEFT_SCOPE, LOST_ID, MOVED = "out of scope", "id lost", "moved"
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
-class Heir(NamedTuple):
-    """Another watch, whose table has a live row of an application: it goes on with it."""
+class Other(NamedTuple):
+    """What another watch knows of an application."""
 
     watch: str
+    known: Known
 
 
 class Resolved(NamedTuple):
@@ -73,7 +74,7 @@ class Resolved(NamedTuple):
     changed_at: int
     canonical: Observation | None
     keys: frozenset[Key] = frozenset()
-    elsewhere: Literal["nothing", "unknown", "unreported"] | Heir = "nothing"
+    elsewhere: Literal["nothing", "unknown", "unreported"] = "nothing"
 
     @property
     def is_deletion(self) -> bool:
@@ -98,6 +99,7 @@ class Batch(NamedTuple):
         doubt: why new deletions are held, whatever the fuse decides.
         others: the other watches that may have rows of the same account: of an application that moved from one of
             these, and did not change, nothing is sent.
+        unreported: applications whose suspicion is no news: see `Resolved.elsewhere`.
         rows_are_new: none of its rows represented another application before.
         shift: what the store adds to `now` for people.
     """
@@ -113,6 +115,7 @@ class Batch(NamedTuple):
     replica: Mapping[str, str] = NOTHING
     doubt: str | None = None
     others: Sequence[str] = ()
+    unreported: Collection[str] = ()
     rows_are_new: bool = False
     shift: int = 0
 
@@ -123,8 +126,8 @@ class Batch(NamedTuple):
         return sorted([id_ for id_ in ids if id_ is not None])
 
 
-States = Mapping[tuple[str, str], Content | None]
-"""The state that HelloWork acknowledged last, by application and account; None: another one may be under way."""
+Others = Mapping[str, Sequence[Other]]
+"""By application, in the order in which their states were acknowledged."""
 
 Fuses = Mapping[str, Fuse]
 """The fuses of a watch's accounts, by name."""
@@ -165,16 +168,17 @@ class Applied(NamedTuple):
     heirs: frozenset[str] = frozenset()
 
 
-class Left(NamedTuple):
-    """An application that a watch leaves, for the other watches that have it in scope.
+class Inheritance(NamedTuple):
+    """The state in which a watch leaves an application to another one, to which it is news; the rest as in `Known`.
 
-    Attributes:
-        state: what HelloWork has, or receives by an entry that stays.
-        entry_stays: then no other watch has a newer state.
+    `since` is 0 if it has not been acknowledged yet.
     """
 
+    watch: str
+    application_id: str
     state: Content
-    entry_stays: bool
+    is_acknowledged: bool
+    since: int
 
 
 class BesideApply:
@@ -208,20 +212,22 @@ class BatchPlan:
     Attributes:
         before: what is known of the batch's applications, and of those that its rows represented last.
         fuse: the watch's, with the entries that were counted.
-        elsewhere: newer states of its applications in other watches.
+        elsewhere: what other watches know of its applications.
         fuses_before: the fuses of `accounts_of`.
         of_accounts: the accounts' fuses that counted something.
         new: applications never seen before, without a snapshot.
         adopted: applications never seen before that are taken as acknowledged.
         moved: another row represents them, or one that is in scope again.
+        inherited: applications with the newest state among the account's watches, which becomes this watch's.
         acknowledged: known applications that are taken as acknowledged.
         enqueued: entries, which replace pending ones.
+        replaced: other watches' entries of the same account that newer states of this watch replace.
         refreshed: the rows of pending entries that get other metadata, and maybe another endpoint.
         answered: applications whose suspicion is over.
         postponed: suspicions that could not be answered, with their new times.
         waiting: those of them whose pending entries wait for the answer.
         forgotten: applications that another watch has now, or whose first state did not stand for `settle`.
-        left: these, those of which a deleted row stays here, and those out of scope.
+        left: to other watches, which compare their rows then.
         history: without new suspicions.
     """
 
@@ -229,15 +235,17 @@ class BatchPlan:
     batch: Batch
     before: Mapping[str, Known]
     fuse: Fuse
-    elsewhere: States
+    elsewhere: Others
     fuses_before: Fuses
     of_accounts: dict[str, Fuse] = field(default_factory=dict)
     new: list[Reportable] = field(default_factory=list)
     adopted: list[Reportable] = field(default_factory=list)
     moved: list[Reportable | Ignored] = field(default_factory=list)
+    inherited: dict[str, Known] = field(default_factory=dict)
     acknowledged: list[Reportable] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     enqueued: list[Entry] = field(default_factory=list)
+    replaced: list[Entry] = field(default_factory=list)
     refreshed: list[Reportable] = field(default_factory=list)
     out_of_scope: list[str] = field(default_factory=list)
     suspicions: list[Suspicion] = field(default_factory=list)
@@ -245,7 +253,7 @@ class BatchPlan:
     postponed: list[Suspicion] = field(default_factory=list)
     waiting: list[Suspicion] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
-    left: dict[str, Left] = field(default_factory=dict)
+    left: list[Inheritance] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     positions: dict[str, str] = field(default_factory=dict)
     history: list[HistoryEntry] = field(default_factory=list)
@@ -255,7 +263,7 @@ class BatchPlan:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is written."""
-        of_applications = self.results or self.moved or self.refreshed or self.out_of_scope
+        of_applications = self.results or self.inherited or self.moved or self.refreshed or self.out_of_scope
         of_suspicions = self.suspicions or self.answered or self.postponed
         return not (of_applications or of_suspicions or self.skips or self.positions)
 
@@ -268,22 +276,21 @@ class BatchPlan:
             return
         is_pending = known.entry is not None and known.entry.state == "pending"
         again = Suspicion(id_, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
-        match resolved.elsewhere:
-            case "unknown":
-                self.postponed.append(again)
-                if is_pending:
-                    # The entry may be older than what HelloWork has.
-                    self.waiting.append(again)
-            case Heir() if is_pending and known.is_attempted:
-                # Its call may be under way, and must end first.
-                self.postponed.append(again)
-            case Heir(heir):
-                self.answered.append(id_)
-                self._leave_to(heir, resolved, known)
-            case "unreported":
-                self.answered.append(id_)
-            case _:
-                self.answered.append(id_)
+        heir = self._heir(id_) if resolved.is_deletion else None
+        if heir is not None and is_pending and known.is_attempted:
+            # Its call may be under way, and must end first.
+            self.postponed.append(again)
+        elif heir is not None:
+            self.answered.append(id_)
+            self._leave_to(heir, resolved, known)
+        elif resolved.elsewhere == "unknown":
+            self.postponed.append(again)
+            if is_pending:
+                # The entry may be older than what HelloWork has.
+                self.waiting.append(again)
+        else:
+            self.answered.append(id_)
+            if resolved.elsewhere == "nothing":
                 self._decide_by_rows(resolved, known)
 
     def _decide_by_rows(self, resolved: Resolved, known: Known) -> None:
@@ -300,6 +307,31 @@ class BatchPlan:
         elif not isinstance(row, Unreportable) or not row.unreadable:
             # An unreadable row may well have its id, and stays.
             self._leave_scope(id_, LOST_ID)
+
+    def _others(self, application_id: str) -> list[Other]:
+        """What other watches know of it, in the same account; in any, if rows name theirs: no id is given twice."""
+        own, found = self.rules.account, self.elsewhere.get(application_id, ())
+        return [each for each in found if each.known.latest is not None and own in {None, each.known.latest.account}]
+
+    def _heir(self, application_id: str) -> str | None:
+        """The watch that has it in scope and alive, and will find its end."""
+        for watch, known in self._others(application_id):
+            if known.in_scope and known.latest is not None and not known.latest.deleted:
+                return watch
+        return None
+
+    def _newest(self, application_id: str, known: Known) -> Known:
+        """The application with the newest state of the account's watches: what HelloWork has, or may be receiving."""
+        newest = known
+        for _, other in self._others(application_id):
+            entry = other.entry
+            if entry is not None and entry.state == "pending" and entry.attempted:
+                return known._replace(snapshot=entry.content, is_acknowledged=True, since=0)
+            if other.since and not other.is_left and (newest.is_left or other.since > newest.since):
+                newest = other
+        if newest is known:
+            return known
+        return known._replace(snapshot=newest.snapshot, is_acknowledged=newest.is_acknowledged, since=newest.since)
 
     def _leave_to(self, heir: str, resolved: Resolved, known: Known) -> None:
         """Leave the application to another watch."""
@@ -325,7 +357,9 @@ class BatchPlan:
     def observe(self, row: Observation, *, is_move: bool = False) -> None:
         """Decide about one row."""
         known = self.before.get(row.application_id or "", _NEVER_SEEN)
-        row = completed(row, known)
+        row = completed(row, known if known.latest else self._newest(row.application_id or "", known))
+        if known.is_suspected and isinstance(row, Ignored | Reportable) and row.application_id not in self.answered:
+            self._see_alive(row)
         reason = row.reason if isinstance(row, Unreportable) else None
         if self.batch.skipped.get(row.key) != reason:
             self.skips.append(Skip(row.key, row.application_id if reason else None, reason))
@@ -335,6 +369,8 @@ class BatchPlan:
             case _ if row.application_id and known.entry and self._is_taken_back(known.entry):
                 self._take_back(row, row.application_id, known)
             case OutOfScope(str(application_id)) if known.in_scope:
+                if known.key != row.key:
+                    self.moved.append(Ignored(application_id, row.key))
                 self._leave_scope(application_id, LEFT_SCOPE)
             case Ignored() if known.latest is not None and not known.is_represented_by(row.key):
                 # From now on the end of this row is the application's.
@@ -347,7 +383,7 @@ class BatchPlan:
             self._decide(back, known, is_move=False)
             if isinstance(row, OutOfScope):
                 self._leave_scope(application_id, LEFT_SCOPE)
-        elif not known.is_attempted:
+        else:
             self.forgotten.append(application_id)
             self.results.append(ApplyResult(application_id, "cancel"))
             self.history.append(_line(self.rules.watch, application_id, "cancelled", self.batch, {}))
@@ -357,8 +393,17 @@ class BatchPlan:
         is_new = entry.state == "pending" and not entry.attempted
         return entry.content.deleted or (is_new and self.batch.now < entry.due_at)
 
+    def _see_alive(self, row: Reportable | Ignored) -> None:
+        """A live row ends the suspicion: the next absence has a grace of its own."""
+        if isinstance(row, Ignored) or not row.content.deleted:
+            self.answered.append(row.application_id)
+
     def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
-        id_, entry = row.application_id, known.entry
+        id_, entry, own = row.application_id, known.entry, known
+        is_compared = entry is None and not known.is_as(row.content)
+        if is_compared:
+            # Two watches may have a row in scope: each compares only a changed one with the newest state.
+            known = self._newest(id_, known)
         if row.content.deleted:
             if self.batch.origin not in ("baseline", "deletion") and not (known.latest and known.latest.deleted):
                 self._suspect(id_, row.changed_at)
@@ -371,6 +416,15 @@ class BatchPlan:
             self._adopt(row, known)
             return
         self._note_row(row, known, self.new)
+        if known is not own:
+            self.inherited[id_] = known
+        if is_compared or isinstance(decision, Enqueue):
+            self._replace_elsewhere(row, decision)
+        self._follow(row, known, decision)
+
+    def _follow(self, row: Reportable, known: Known, decision: Decision) -> None:
+        """Do what was decided about a row."""
+        id_, entry = row.application_id, known.entry
         if isinstance(decision, Enqueue):
             self.results.append(self._enqueue(row, known, decision))
         elif decision == "cancel":
@@ -381,21 +435,20 @@ class BatchPlan:
             # What a person retries of a refused row is sent as it is. The entry's date may have been put later.
             self.refreshed.append(replace(row, content=row.content._replace(event_date=entry.content.event_date)))
 
+    def _replace_elsewhere(self, row: Reportable, decision: Decision) -> None:
+        """The newest state replaces what other watches are to send, but for the same that may be under way."""
+        for _, other in self._others(row.application_id):
+            entry = other.entry
+            if entry is None or entry.content.account != row.content.account:
+                continue
+            if isinstance(decision, Enqueue) or not entry.content.same_as(row.content):
+                self.replaced.append(entry)
+
     def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
-        batch, content, entry = self.batch, row.content, known.entry
-        snapshot, if_unknown = known.snapshot, batch.first_status
-        # HelloWork may have a newer state from another watch of the account. None: a call may be under way.
-        place = row.application_id, content.account
-        latest = self.elsewhere.get(place)
-        if entry is None and place in self.elsewhere:
-            is_same = latest is not None and content.same_as(latest)
-            # Two watches may have a row in scope: then each compares its row with its own state.
-            is_own = known.in_scope and not known.is_left
-            # A row that is still marked as deleted is no news; of another deletion a fresh read has decided.
-            is_news = not content.deleted or batch.origin == "deletion"
-            if is_same or (is_news and not is_own):
-                snapshot, if_unknown = None, "adopt" if is_same else "send"
-        decision = decide(content, snapshot, entry, if_unknown)
+        batch, entry = self.batch, known.entry
+        is_pending_elsewhere = any(other.entry is not None for _, other in self._others(row.application_id))
+        first_status = "send" if is_pending_elsewhere else batch.first_status
+        decision = decide(row.content, known.snapshot, entry, first_status)
         is_of_baseline = batch.origin == "baseline" and batch.first_status == "adopt"
         is_second_row_of_baseline = is_of_baseline and not is_move and entry is None and isinstance(decision, Enqueue)
         # Two rows of one application, on two pages: the second does not differ from the first.
@@ -404,13 +457,13 @@ class BatchPlan:
     def _adopt(self, row: Reportable, known: Known) -> None:
         """Take a row's state as acknowledged."""
         self._note_row(row, known, self.adopted)
-        if known is not _NEVER_SEEN:
+        if not known.is_new:
             self.acknowledged.append(row)
         self.results.append(ApplyResult(row.application_id, "adopt"))
 
     def _note_row(self, row: Reportable, known: Known, new: list[Reportable]) -> None:
         """Let the row represent its application, which is one of `new` if it was never seen."""
-        if known is _NEVER_SEEN:
+        if known.is_new:
             new.append(row)
         elif not known.is_represented_by(row.key):
             self.moved.append(row)
@@ -420,8 +473,7 @@ class BatchPlan:
         before = known.entry
         if rules.ordered_dates:
             # An adopted state's date was never sent.
-            own = known.snapshot if known.is_acknowledged else None
-            acknowledged = self.elsewhere.get((id_, content.account)) or own
+            acknowledged = known.snapshot if known.is_acknowledged else None
             content = in_order(content, row.changed_at, acknowledged, before)
         state, reason = self._admit(row, known)
         due_at = batch.now + rules.settle.get(content.status, rules.default_settle)
@@ -478,11 +530,15 @@ class BatchPlan:
         self.suspicions.append(Suspicion(application_id, at, due_at))
 
     def _leave(self, application_id: str, known: Known, entry: Entry | None) -> None:
-        """Leave it to other watches; `entry` stays."""
-        if entry is not None:
-            self.left[application_id] = Left(entry.content, entry_stays=True)
-        elif known.snapshot is not None and not known.is_left:
-            self.left[application_id] = Left(known.snapshot, entry_stays=False)
+        """Leave it to the watches that have it in scope; `entry` stays, and has a newer state than theirs."""
+        state = known.snapshot if entry is None else entry.content
+        if state is None or (entry is None and known.is_left):
+            return
+        since = known.since if entry is None else 0
+        for watch, other in self._others(application_id):
+            is_older = entry is not None or not other.is_acknowledged or other.since < known.since
+            if other.in_scope and other.snapshot is not None and is_older and not other.snapshot.same_as(state):
+                self.left.append(Inheritance(watch, application_id, state, known.is_acknowledged, since))
 
     def _leave_scope(self, application_id: str, event: str) -> None:
         """No call is made for the application any more; its history has the reason."""
@@ -503,7 +559,7 @@ def plan_batch(
     batch: Batch,
     before: Mapping[str, Known],
     fuse: Fuse,
-    elsewhere: States = NOTHING,
+    elsewhere: Others = NOTHING,
     *,
     fuses_before: Fuses = NOTHING,
 ) -> BatchPlan:

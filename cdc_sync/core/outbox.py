@@ -78,6 +78,8 @@ class Known(NamedTuple):
         snapshot: the last acknowledged or adopted state.
         entry: in any state.
         is_acknowledged: whether the snapshot was acknowledged, or discarded by a person.
+        since: when the snapshot was acknowledged or adopted; 0 without one.
+        is_suspected: whether its row seems gone.
     """
 
     number: int
@@ -86,6 +88,13 @@ class Known(NamedTuple):
     snapshot: Content | None
     entry: Entry | None
     is_acknowledged: bool = False
+    since: int = 0
+    is_suspected: bool = False
+
+    @property
+    def is_new(self) -> bool:
+        """Whether this watch has no record of it."""
+        return not self.number
 
     @property
     def latest(self) -> Content | None:
@@ -101,6 +110,10 @@ class Known(NamedTuple):
     def is_attempted(self) -> bool:
         """Whether HelloWork may have received its entry, or what that has replaced."""
         return self.entry is not None and self.entry.attempted
+
+    def is_as(self, content: Content) -> bool:
+        """Whether it is in scope, and its snapshot in this state."""
+        return self.in_scope and self.snapshot is not None and self.snapshot.same_as(content)
 
     def is_represented_by(self, key: Key) -> bool:
         """Whether the row with this key represents it, and is in scope."""

@@ -5,20 +5,22 @@ between its reading and its cancelling. The decisions are the core's (`plan_batc
 """
 
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 
 from cdc_sync.core.batch import (
     NO_CALLS,
-    NOTHING,
     Applied,
     Batch,
     BatchPlan,
     BesideApply,
     Fuses,
     HistoryEntry,
-    States,
+    Inheritance,
+    Other,
+    Others,
     accounts_of,
     moved,
     plan_batch,
@@ -34,15 +36,13 @@ from cdc_sync.core.rows import Key, WatchRules
 from .acts import mend
 from .driver import Role, Row, Transaction, add_history, job, known_in, note, pages, value
 from .encoding import (
-    account_from,
     address_columns,
-    content_from,
     enqueue_columns,
-    entry_from,
     fuse_from,
     fuse_text,
     key_from,
     key_text,
+    known_from,
     state_columns,
 )
 from .errors import another_database
@@ -71,23 +71,6 @@ class Capture(Role):
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of these applications."""
         return await self.driver.transact(lambda t: known_in(t, watch, application_ids))
-
-    async def known_elsewhere(self, watch: str, others: Sequence[str], application_ids: Sequence[str]) -> States:
-        """The newest state that other watches have of these applications, if it is newer than this watch's own.
-
-        What it has left as deleted is no state of its own. None: one has an entry there.
-        """
-        which = {"watch": watch, "ids": list(application_ids), "watches": list(others)}
-        found, pending = dict[tuple[str, str], Content | None](), set[tuple[str, str]]()
-        # The last one is the newest.
-        for id_, *state, adopted, of_entry in await self.driver.run("known_elsewhere", **which):
-            known = content_from(*state)
-            # HelloWork never received the deletion of a row that was left to another watch.
-            if known is not None and not (adopted and known.deleted):
-                found[id_, known.account] = known
-            if of_entry is not None:
-                pending.add((id_, account_from(of_entry)))
-        return found | dict.fromkeys(pending)
 
     async def compare(self, watch: str, digests: str) -> list[int]:
         """A number for each row of a page of digests (`ats.mapping`), in order.
@@ -121,13 +104,9 @@ class Capture(Role):
     async def apply(self, rules: WatchRules, batch: Batch, beside: BesideApply = NO_CALLS) -> Applied:
         """Decide about a batch and write it; meanwhile no call of its applications begins."""
         batch = batch._replace(shift=self.driver.clock.shift)
-        watch, ids, elsewhere = rules.watch, batch.application_ids, NOTHING
-        if ids and batch.others and (batch.origin != "baseline" or batch.first_status == "send"):
-            # Outside the transaction. What changes meanwhile is compared when the other watch hands it over.
-            elsewhere = await self.known_elsewhere(watch, batch.others, ids)
         # Without a pause before the transaction's place in the order is fixed.
-        applying = beside.begin_apply(watch, ids)
-        work = partial(_apply, rules=rules, batch=batch, elsewhere=elsewhere, applying=applying)
+        applying = beside.begin_apply(rules.watch, batch.application_ids)
+        work = partial(_apply, rules=rules, batch=batch, applying=applying)
         return await self.driver.transact(work, partial(beside.end_apply, applying))
 
     async def due_suspicions(self, watch: str, now: int, limit: int) -> list[Suspicion]:
@@ -233,20 +212,19 @@ async def _set_hosts(transaction: Transaction, hosts: Sequence[str], database: s
     await transaction.run("set_about", name=_note_of("hosts", database), value=noted)
 
 
-async def _apply(
-    transaction: Transaction, *, rules: WatchRules, batch: Batch, elsewhere: States, applying: Applying
-) -> Applied:
-    """Decide about a batch and write it. `elsewhere`: see `plan_batch`."""
+async def _apply(transaction: Transaction, *, rules: WatchRules, batch: Batch, applying: Applying) -> Applied:
+    """Decide about a batch and write it."""
     watch = rules.watch
     before = await _before(transaction, watch, batch, applying)
     fuse = fuse_from(await value(transaction, "fuse", watch=watch))
     fuses_before = await _fuses_of_accounts(transaction, watch, accounts_of(rules, batch, before))
+    elsewhere = await _elsewhere(transaction, batch, applying)
     plan = plan_batch(rules, batch, before, fuse, elsewhere, fuses_before=fuses_before)
     if plan.is_empty:
         return Applied(unresolved=plan.unresolved)
-    rivals = await _remove_rivals(transaction, batch, plan)
-    heirs = await _hand_over(transaction, batch, plan)
-    attempted = _attempted(before, rivals, applying)
+    rivals = plan.replaced
+    await transaction.write("remove", [each.id for each in rivals])
+    attempted = _attempted(before, rivals)
     suspected = await _suspected(transaction, plan)
     plan.history += [moved(each.watch, each.application_id, watch, batch) for each in rivals]
     await _write(transaction, plan, fuse, attempted, suspected)
@@ -263,22 +241,26 @@ async def _apply(
         written=True,
         corrected=frozenset(each.content.endpoint for each in plan.refreshed),
         replaced=[each.id for each in rivals],
-        heirs=heirs,
+        heirs=frozenset(each.watch for each in plan.left),
     )
 
 
 async def _before(transaction: Transaction, watch: str, batch: Batch, applying: Applying) -> dict[str, Known]:
-    """What is known of the batch's applications and rows. An entry whose call has begun counts as attempted."""
+    """What is known of the batch's applications and rows."""
     # Each row with its id, to find another application that the row represented last.
     old = () if batch.rows_are_new else batch.observations
     rows = [(key_text(each.key), each.application_id or "") for each in old]
     rows += [(key_text(key), "") for key in batch.gone]
     found = await known_in(transaction, watch, batch.application_ids, rows)
-    for id_, known in found.items():
-        entry = known.entry
-        if entry is not None and applying.has_begun(entry):
-            found[id_] = known._replace(entry=entry._replace(attempted=True))
-    return found
+    return {id_: _with_begun(known, applying) for id_, known in found.items()}
+
+
+def _with_begun(known: Known, applying: Applying) -> Known:
+    """An entry whose call has begun counts as attempted."""
+    entry = known.entry
+    if entry is None or not applying.has_begun(entry):
+        return known
+    return known._replace(entry=entry._replace(attempted=True))
 
 
 async def _fuses_of_accounts(transaction: Transaction, watch: str, accounts: Collection[str]) -> Fuses:
@@ -286,36 +268,16 @@ async def _fuses_of_accounts(transaction: Transaction, watch: str, accounts: Col
     return {account: fuse_from(text) for account, text in rows}
 
 
-async def _remove_rivals(transaction: Transaction, batch: Batch, plan: BatchPlan) -> list[Entry]:
-    """Remove the other watches' entries of the same account that newer states of this watch replace; returns them."""
-    accounts = {each.application_id: each.content.account for each in plan.enqueued}
-    if not accounts or not batch.others:
-        return []
-    rows = await transaction.run("rivals", ids=list(accounts), watches=list(batch.others))
-    rivals = [each for each in map(entry_from, rows) if each.content.account == accounts[each.application_id]]
-    await transaction.write("remove", [each.id for each in rivals])
-    return rivals
-
-
-async def _hand_over(transaction: Transaction, batch: Batch, plan: BatchPlan) -> frozenset[str]:
-    """Give the states of what this watch leaves to those that have it in scope.
-
-    Returns the watches to which a state is news: they compare their rows with it, as they do after a suspicion.
-    """
-    if not plan.left or not batch.others:
-        return frozenset()
-    which = {"watch": plan.rules.watch, "ids": sorted(plan.left), "watches": list(batch.others)}
-    inherited, suspected = list[Row](), list[Row]()
-    for heir, id_, *columns, is_older in await transaction.run("heirs", **which):
-        of_heir, left = content_from(*columns), plan.left[id_]
-        if of_heir is None or of_heir.account != left.state.account or of_heir.same_as(left.state):
-            continue
-        if left.entry_stays or is_older:
-            inherited.append((heir, id_, *state_columns(left.state), batch.now + batch.shift, True))
-            suspected.append((heir, id_, batch.now, batch.now + plan.rules.deletion_grace))
-    await transaction.write("acknowledge", inherited)
-    await transaction.write("suspect", suspected)
-    return frozenset(str(heir) for heir, *_ in suspected)
+async def _elsewhere(transaction: Transaction, batch: Batch, applying: Applying) -> Others:
+    """What other watches know of the batch's applications."""
+    found = defaultdict[str, list[Other]](list)
+    # A silent baseline looks nowhere.
+    if batch.others and (batch.origin != "baseline" or batch.first_status == "send"):
+        which = {"ids": batch.application_ids, "watches": list(batch.others)}
+        for watch, *columns in await transaction.run("elsewhere", **which):
+            id_, known = known_from(tuple(columns))
+            found[id_].append(Other(watch, _with_begun(known, applying)))
+    return found
 
 
 async def _suspected(transaction: Transaction, plan: BatchPlan) -> list[Suspicion]:
@@ -327,12 +289,12 @@ async def _suspected(transaction: Transaction, plan: BatchPlan) -> list[Suspicio
     return [one for one in plan.suspicions if one.application_id not in already]
 
 
-def _attempted(before: Mapping[str, Known], rivals: Sequence[Entry], applying: Applying) -> set[str]:
+def _attempted(before: Mapping[str, Known], rivals: Sequence[Entry]) -> set[str]:
     """The applications of which HelloWork may have received, or may be receiving, a state that is not acknowledged.
 
     If a rival was attempted, a reverted state must be sent.
     """
-    found = {each.application_id for each in rivals if each.attempted or applying.has_begun(each)}
+    found = {each.application_id for each in rivals if each.attempted}
     return found | {id_ for id_, known in before.items() if known.is_attempted}
 
 
@@ -344,11 +306,16 @@ async def _write(
     at = batch.now + batch.shift
     for name, rows in (*_changes(plan, at), *_outcomes(plan, attempted, suspected, at)):
         await transaction.write(name, [(watch, *row) for row in rows])
+    inherited = [(each.watch, each.application_id, *_inherited(each.state, each, at)) for each in plan.left]
+    await transaction.write("acknowledge", inherited)
+    due_at = batch.now + plan.rules.deletion_grace
+    await transaction.write("suspect", [(each.watch, each.application_id, batch.now, due_at) for each in plan.left])
     endpoints = {each.content.endpoint for each in plan.refreshed}
     endpoints |= {each.content.endpoint for each in plan.enqueued if each.state == "pending"}
     await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(endpoints)])
     detail = {"by": batch.origin}
-    lines = [HistoryEntry(at, watch, one.application_id, "suspected", detail) for one in suspected]
+    news = [one.application_id for one in suspected if one.application_id not in batch.unreported]
+    lines = [HistoryEntry(at, watch, id_, "suspected", detail) for id_ in news]
     await add_history(transaction, [*plan.history, *lines])
     # All records are made here, and removed here or by a person.
     new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
@@ -356,6 +323,11 @@ async def _write(
     counted = None if plan.fuse == fuse else fuse_text(plan.fuse)
     if new or changed_at is not None or counted is not None:
         await transaction.write("tally", [(watch, new, changed_at, counted)])
+
+
+def _inherited(state: Content, of: Inheritance | Known, at: int) -> Row:
+    """The columns of a state that another watch has had acknowledged, or adopted; or may be sending now."""
+    return *state_columns(state), of.since or at, not (of.is_acknowledged and of.since)
 
 
 _Changes = list[tuple[str, Sequence[Row]]]
@@ -369,6 +341,7 @@ def _changes(plan: BatchPlan, at: int) -> _Changes:
         ("seen_new", [(one.application_id, key_text(one.key)) for one in plan.new]),
         ("adopt_new", [(one.application_id, key, *state, at, True, one.digest) for key, state, one in adopted]),
         ("move", [(one.application_id, key_text(one.key)) for one in plan.moved]),
+        ("acknowledge", [(id_, *_inherited(of.snapshot, of, at)) for id_, of in plan.inherited.items() if of.snapshot]),
         ("acknowledge", [(one.application_id, *state_columns(one.content), at, True) for one in plan.acknowledged]),
         ("remove", [(id_,) for id_ in (*plan.cancelled, *plan.forgotten)]),
         ("forget_application", [(id_,) for id_ in plan.forgotten]),

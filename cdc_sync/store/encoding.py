@@ -73,18 +73,13 @@ def _content(status: str, job_id: str, deleted: object, metadata: str) -> Conten
     return Content(status, job_id, bool(deleted), *rest, sent.get("account", DEFAULT_ACCOUNT))
 
 
-def account_from(metadata: str) -> str:
-    """The account in a state's metadata."""
-    return str(of_json(metadata).get("account", DEFAULT_ACCOUNT))
-
-
 def known_from(columns: Columns) -> tuple[str, Known]:
     """An application's id and what is known of it, from the columns of the statement `before`."""
-    number, application_id, row_key, in_scope, *state, acknowledged_at, adopted = columns[:10]
-    of_entry = columns[10:]
+    number, application_id, row_key, in_scope, *state, since, adopted, suspected = columns[:11]
+    of_entry = columns[11:]
     entry = None if of_entry[0] is None else entry_from(of_entry)
-    is_acknowledged = acknowledged_at is not None and not adopted
-    known = Known(number, key_from(row_key), bool(in_scope), content_from(*state), entry, is_acknowledged)
+    place, snapshot, is_acknowledged = key_from(row_key), content_from(*state), since is not None and not adopted
+    known = Known(number, place, bool(in_scope), snapshot, entry, is_acknowledged, since or 0, bool(suspected))
     return application_id, known
 
 

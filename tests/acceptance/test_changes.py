@@ -1,7 +1,10 @@
 """What the ATS does, and what HelloWork hears of it: every real change once, and nothing else."""
 
+import time
 from functools import partial
+from typing import Any
 
+import pytest
 from support.installation import JOB, Installation
 
 
@@ -109,6 +112,64 @@ def test_what_is_no_change_is_not_told(installation: Installation) -> None:
     explained = installation.run("explain", "hw-misclicked")
     assert explained.code == 0
     assert "cancelled" in explained.stdout
+
+
+@pytest.mark.parametrize("mode", ["notify"], indirect=True)
+def test_each_absence_has_a_grace_of_its_own(installation: Installation) -> None:
+    installation.configure_watch(deletion_grace="4s")
+    installation.add("hw-1")
+    with installation.daemon() as daemon:
+        installation.settle(daemon)
+        for absent in (0.5, 1.5):
+            installation.delete("hw-1")
+            daemon.wait_for_report(lambda report: report["watches"][0]["suspected_deletions"] == 1, "the suspicion")
+            time.sleep(absent)
+            installation.add("hw-1")
+            daemon.wait_for_report(lambda report: report["watches"][0]["suspected_deletions"] == 0, "its end")
+            time.sleep(2.5 - absent)  # so the second absence lasts until the first one's grace is over
+        installation.settle(daemon)
+        assert installation.hellowork.told("hw-1") == []
+
+
+@pytest.mark.parametrize("back", [{"status": None}, {"notes": "out"}])
+def test_a_row_that_is_back_without_a_call_takes_a_failing_deletion_back(
+    installation: Installation, back: dict[str, Any]
+) -> None:
+    installation.configure_watch(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]})
+    installation.install()
+    with installation.daemon() as daemon:
+        installation.hellowork.will({"kind": "status", "status": 500, "application_id": "hw-1", "times": None})
+        installation.add("hw-1")
+        daemon.wait_until(lambda: installation.hellowork.calls_for("hw-1"), "the call")
+        installation.delete("hw-1")
+        daemon.wait_until(lambda: statuses_of(installation, "hw-1")[-1] == "deleted", "the deletion's call")
+        installation.add("hw-1", **back)
+        installation.settle(daemon)
+        installation.hellowork.will_work()
+        assert installation.hellowork.told("hw-1") == []
+
+
+def statuses_of(installation: Installation, application_id: str) -> list[str]:
+    """What was called, whatever the answers."""
+    return [call.body["status"] for call in installation.hellowork.calls_for(application_id)]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("mode", ["notify"], indirect=True)
+def test_a_live_row_out_of_scope_is_not_suspected_by_each_sweep(installation: Installation) -> None:
+    installation.configure_watch(where={"sql": "t.notes IS NULL", "depends_on": ["notes"]}, capture={"sweep": "1s"})
+    installation.install()
+    key = installation.add("hw-1")
+    with installation.daemon() as daemon:
+        installation.settle(daemon)
+        installation.add("hw-1", notes="archived")
+        update = "UPDATE applications SET deleted_at = now(), updated_at = now() WHERE id = %s"
+        installation.ats.execute(update, [key])
+        installation.settle(daemon)
+        installation.sweeps(daemon)
+        before = len(daemon.events_named("swept"))
+        installation.sweeps(daemon, 3)
+        assert not any(sweep["repaired"] for sweep in daemon.events_named("swept")[before:])
+        assert installation.hellowork.told("hw-1") == []
 
 
 def test_a_row_that_cannot_be_reported_takes_back_its_applications_deletion(notify: Installation) -> None:

@@ -149,6 +149,83 @@ def test_a_state_that_another_watch_has_sent_is_not_sent_again(beside_archive: I
         assert beside_archive.hellowork.told("hw-1") == [("interview", JOB)]
 
 
+IGNORING = {"map": {"interview": "interview", "hired": "hired", "rejected": "rejected"}, "unmapped": "ignore"}
+
+
+@pytest.mark.parametrize(
+    ("then", "calls"),
+    [
+        ({"status": "interview"}, []),  # a mis-click
+        ({"status": "rejected"}, ["rejected"]),
+        ({"deleted_at": "2024-01-01"}, ["deleted"]),
+    ],
+    ids=["undone", "changed", "deleted"],
+)
+@pytest.mark.parametrize("label", ["hired", "draft"])
+def test_what_hellowork_knows_goes_with_the_row(
+    bare: Installation, label: str, then: dict[str, str], calls: list[str]
+) -> None:
+    """It moves with a status that has to settle, or with a label that causes no call."""
+    add_archive(bare, settle={"hired": "1h"}, status=IGNORING, first_status="adopt")
+    bare.add("hw-1", "interview")
+    with bare.daemon() as daemon:
+        bare.settle(daemon)
+        move(bare, "hw-1", status=label)
+        if label == "hired":
+            daemon.wait_until(lambda: "moved" in events_of(bare, "hw-1"), "the former watch to leave it")
+        bare.change("hw-1", table=ARCHIVE, **then)
+        bare.settle(daemon)
+        daemon.wait_until(lambda: len(bare.hellowork.told("hw-1")) >= len(calls), "the calls")
+        bare.settle(daemon)
+        assert bare.hellowork.told("hw-1") == [(status, JOB) for status in calls]
+
+
+def test_what_is_undone_as_it_moves_causes_no_call(archiving: Installation) -> None:
+    archiving.configure_watch(settle={"hired": "1h"})
+    archiving.add("hw-1", "interview")
+    with archiving.daemon() as daemon:
+        archiving.settle(daemon)
+        archiving.change("hw-1", status="hired")
+        archiving.settle(daemon, pending=1)
+        move(archiving, "hw-1", status="interview")
+        wait_until_owned(archiving, daemon, "hw-1", "archive")
+        assert archiving.hellowork.told("hw-1") == []
+
+
+def test_a_call_that_is_under_way_as_its_row_moves_is_the_only_one(archiving: Installation) -> None:
+    archiving.add("hw-1", "interview")
+    with archiving.daemon() as daemon:
+        archiving.settle(daemon)
+        archiving.hellowork.will({"kind": "delay", "application_id": "hw-1", "seconds": 2})
+        archiving.change("hw-1", status="hired")
+        daemon.wait_until(lambda: archiving.hellowork.calls_for("hw-1"), "the call")
+        move(archiving, "hw-1")
+        daemon.wait_until(lambda: archiving.hellowork.told("hw-1"), "its answer")
+        wait_until_owned(archiving, daemon, "hw-1", "archive")
+        assert archiving.hellowork.told("hw-1") == [("hired", JOB)]
+
+
+def test_a_copy_that_is_marked_as_deleted_ends_no_application_of_the_archive(archiving: Installation) -> None:
+    archiving.add("hw-1", "hired", table=ARCHIVE)
+    with archiving.daemon() as daemon:
+        archiving.settle(daemon)
+        archiving.add("hw-1", "interview", deleted_at="2024-01-01")
+        daemon.wait_until(lambda: "moved" in events_of(archiving, "hw-1"), "the answer")
+        archiving.settle(daemon)
+        assert archiving.hellowork.told("hw-1") == []
+
+
+@pytest.mark.parametrize("mode", ["notify"], indirect=True)
+def test_two_live_rows_in_the_same_state_are_left_alone(beside_archive: Installation) -> None:
+    beside_archive.configure_watch(capture={"sweep": "1s"})
+    with beside_archive.daemon() as daemon:
+        beside_archive.change("hw-1", notes=None, status="hired")
+        beside_archive.settle(daemon)
+        before = len(daemon.events_named("swept"))
+        beside_archive.sweeps(daemon, 4)
+        assert not any(sweep["repaired"] for sweep in daemon.events_named("swept")[before:])
+
+
 def test_what_a_soft_deletion_left_to_the_archive_comes_back_without_a_call(archiving: Installation) -> None:
     archiving.add("hw-1", "interview")
     with archiving.daemon() as daemon:

@@ -55,10 +55,13 @@ SELECT session FROM @watch WHERE name = :watch;
 INSERT INTO @watch (name, session) VALUES (:watch, :session)
 ON CONFLICT (name) DO UPDATE SET session = excluded.session;
 
+-- name: @known
+s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at, s.adopted,
+EXISTS (SELECT 1 FROM @suspicion u WHERE u.watch = s.watch AND u.application_id = s.application_id), @entry
+
 -- name: before
 -- By application, and by rows that belonged to another application.
-SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
-       s.adopted, @entry
+SELECT @known
   FROM (SELECT f.number FROM @each(ids) i
          CROSS JOIN @found snapshot f WHERE f.watch = :watch AND f.application_id = i.value
          UNION ALL
@@ -68,33 +71,14 @@ SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.
  CROSS JOIN @found snapshot s WHERE s.number = found.number
   LEFT JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id;
 
--- name: known_elsewhere
+-- name: elsewhere
 -- `|| ''` keeps SQLite from the index of watches, of which there may be a thousand.
-SELECT s.application_id, s.status, s.job_id, s.deleted, s.metadata, s.adopted, o.metadata
+SELECT s.watch, @known
   FROM @each(ids) i
-  LEFT JOIN @found snapshot own WHERE own.watch = :watch AND own.application_id = i.value
  CROSS JOIN @found snapshot s WHERE s.application_id = i.value
   LEFT JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
  WHERE (s.watch || '') @in(watches)
-   AND (own.number IS NULL OR (own.deleted AND own.adopted)
-        OR o.watch IS NOT NULL OR s.acknowledged_at > coalesce(own.acknowledged_at, 0))
  ORDER BY s.acknowledged_at NULLS FIRST;
-
--- name: heirs
--- Other watches' records in scope of applications that this watch leaves, and whether its own state is newer.
-SELECT s.watch, s.application_id, s.status, s.job_id, s.deleted, s.metadata,
-       s.adopted OR s.acknowledged_at < own.acknowledged_at
-  FROM @each(ids) i
- CROSS JOIN @found snapshot own WHERE own.watch = :watch AND own.application_id = i.value
- CROSS JOIN @found snapshot s WHERE s.application_id = i.value
- WHERE (s.watch || '') @in(watches) AND s.in_scope;
-
--- name: rivals
--- Found by their records: each entry has one.
-SELECT @entry FROM @each(ids) i
- CROSS JOIN @found snapshot s WHERE s.application_id = i.value
- CROSS JOIN @found outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id
- WHERE (o.watch || '') @in(watches);
 
 -- name: current
 SELECT @entry FROM @each_pair(ids) i

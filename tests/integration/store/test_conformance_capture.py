@@ -38,7 +38,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.batch import Applied, ApplyResult, Heir, Resolved
+from cdc_sync.core.batch import Applied, ApplyResult, Resolved
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry, Skip, Suspicion
 from cdc_sync.core.rows import Key, Observation, OutOfScope, Reportable
@@ -271,7 +271,7 @@ async def seen_in_archive(
 
 async def left_to_archive(store: Store, application_id: str = "a1") -> None:
     """The answer to a suspicion, after a look at the archive's table."""
-    moved = Resolved(application_id, NOW, None, elsewhere=Heir(ARCHIVE))
+    moved = Resolved(application_id, NOW, None)
     await store.capture.apply(some_rules(), a_batch(moved, origin="deletion")._replace(others=[ARCHIVE]))
 
 
@@ -279,9 +279,8 @@ class TestTheOtherWatch:
     async def test_adopts_the_acknowledged_state(self, store: Store) -> None:
         await adopt(store, "a1")
 
-        (result,) = await seen_in_archive(store, an_observation())
+        assert await seen_in_archive(store, an_observation()) == []
 
-        assert result.decision == "adopt"
         assert await told_status(store, watch=ARCHIVE) == "applied"
         assert await entry_of(store, watch=ARCHIVE) is None
 
@@ -308,10 +307,9 @@ class TestTheOtherWatch:
         await adopt(store, *ids)
         strangers = [f"w{number}" for number in range(1000)]
 
-        found = await store.capture.known_elsewhere(ARCHIVE, [*strangers, WATCH], ids)
-
-        assert found.keys() == {(id_, "default") for id_ in ids}
-        assert await store.capture.known_elsewhere(WATCH, [*strangers, WATCH], ids) == {}, "it knows them itself"
+        rows = map(an_observation, ids)
+        assert await seen_in_archive(store, *rows, others=(*strangers, WATCH)) == []
+        assert (await store.capture.known(ARCHIVE, ids)).keys() == set(ids)
 
 
 class TestTwoEntries:
@@ -380,14 +378,6 @@ class TestTheHeir:
 
         assert await told_status(store, watch=ARCHIVE) == "hired"
 
-    async def test_keeps_the_state_of_another_account(self, store: Store) -> None:
-        await adopt(store, "a1", watch=ARCHIVE)
-        await observe(store, an_observation(status="hired", account="other"))
-
-        assert (await leave_scope(store)).heirs == frozenset()
-
-        assert await told_status(store, watch=ARCHIVE) == "applied"
-
 
 async def leave_scope(store: Store) -> Applied:
     """What comes of a row of the watch that no longer matches its `where`."""
@@ -398,6 +388,7 @@ async def leave_scope(store: Store) -> Applied:
 class TestTheFormerWatch:
     async def test_forgets_the_application(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
+        await adopt(store, "a1", watch=ARCHIVE)
         await observe(store, an_observation(status="hired"))
         await store.capture.apply(some_rules(), a_suspicion("a1", due_at=NOW))
 

@@ -77,8 +77,7 @@ def filled(cluster: Cluster, request: pytest.FixtureRequest) -> "Iterator[psycop
         ("current", {"ids_first": _WATCHES, "ids_second": _IDS}),
         ("due", {"endpoint": "e", "now": 1, "latest": 2, "besides": [""], "probing": False, "limit": _PAGE}),
         ("compare", {"digests": json.dumps(_DIGESTS)}),
-        ("known_elsewhere", {"ids": _IDS, "watches": array([WATCH])}),
-        ("rivals", {"ids": _IDS, "watches": array([WATCH])}),
+        ("elsewhere", {"ids": _IDS, "watches": array([WATCH])}),
         ("verify", {"watch": _WATCHES, "application_id": _IDS, "row_key": _KEYS, "digest": _IDS, "status": _NOTHING,
                     "job_id": _NOTHING, "deleted": _NOTHING}),
     ],
@@ -90,7 +89,7 @@ def test_the_page_comes_first(filled: "psycopg.Connection[Any]", name: str, page
     assert max(walked) <= _PAGE, steps
 
 
-@pytest.mark.parametrize("name", ["heirs", "known_elsewhere", "rivals"])
+@pytest.mark.parametrize("name", ["elsewhere"])
 def test_a_page_is_not_looked_for_in_one_watch_after_the_other(filled: "psycopg.Connection[Any]", name: str) -> None:
     with filled.transaction(force_rollback=True):
         filled.execute(_WAIT, {"watches": _OTHERS})

@@ -22,7 +22,7 @@ def through_all(steps: list[str]) -> list[str]:
     return [step for step in steps if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
 
 
-@pytest.mark.parametrize("name", ["compare", "before", "current", "known_elsewhere"])
+@pytest.mark.parametrize("name", ["compare", "before", "current", "elsewhere"])
 def test_the_page_comes_first(tmp_path: Path, name: str) -> None:
     parameters = {"watch": "w", **dict.fromkeys(("digests", "rows", "ids", "ends", "watches"), "[]")}
     steps = [step for step in steps_of(tmp_path, name, parameters) if step.startswith(("SCAN", "SEARCH"))]
@@ -31,7 +31,7 @@ def test_the_page_comes_first(tmp_path: Path, name: str) -> None:
     assert through_all(steps) == []
 
 
-@pytest.mark.parametrize("name", ["heirs", "known_elsewhere", "rivals"])
+@pytest.mark.parametrize("name", ["elsewhere"])
 def test_of_a_thousand_watches_an_application_is_found_by_its_id(tmp_path: Path, name: str) -> None:
     steps = steps_of(tmp_path, name, {"watch": "w", "ids": "[]", "watches": "[]"})
 

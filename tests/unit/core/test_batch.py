@@ -14,14 +14,14 @@ from cdc_sync.core.batch import (
     ApplyResult,
     Batch,
     BatchPlan,
-    Heir,
-    Left,
+    Inheritance,
+    Other,
     Resolved,
     different,
     plan_batch,
 )
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Decision, Enqueue, Fuse
+from cdc_sync.core.diff import Enqueue, Fuse
 from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion
 from cdc_sync.core.rows import (
     FirstStatus,
@@ -48,8 +48,10 @@ def known(
     key: Key = ("a1",),
     in_scope: bool = True,
     is_acknowledged: bool = True,
+    since: int = 1,
+    is_suspected: bool = False,
 ) -> Known:
-    return Known(1, key, in_scope, acknowledged, entry, is_acknowledged)
+    return Known(1, key, in_scope, acknowledged, entry, is_acknowledged, since, is_suspected)
 
 
 def before(
@@ -77,12 +79,14 @@ def plan(
     origin: Origin = "notify",
     first_status: FirstStatus = "send",
     others: Mapping[str, Known] | None = None,
+    archive: Known | None = None,
     **batch: object,
 ) -> BatchPlan:
-    """What a batch changes where `a1` is known so."""
+    """What a batch changes where `a1` is known so, and so to the watch of an archive."""
     everything = {**({} if a1 is None else {"a1": a1}), **(others or {})}
     step = Batch(origin, NOW, first_status, observations, **batch)  # type: ignore[arg-type] # passed on as they come
-    return plan_batch(rules, step, everything, fuse or Fuse())
+    elsewhere = {} if archive is None else {"a1": [Other("archive", archive)]}
+    return plan_batch(rules, step, everything, fuse or Fuse(), elsewhere)
 
 
 def resolved(canonical: Observation | None, *keys: str, id_: str = "a1") -> Resolved:
@@ -187,51 +191,92 @@ class TestNews:
 
 
 class TestAnotherWatchsState:
-    """It is newer than this watch's own; LEFT is out of its scope."""
-
     LEFT = before(a_content("interview"), in_scope=False)
+    HIRED = before(a_content("hired"), since=NOW)
 
-    def decisions(
-        self,
-        row: Reportable,
-        known: Known | None,
-        latest: Content | None,
-        first_status: FirstStatus = "send",
-        account: str = "default",
-    ) -> list[Decision]:
-        step = Batch("notify", NOW, first_status, [row])
-        found = plan_batch(RULES, step, {} if known is None else {"a1": known}, Fuse(), {("a1", account): latest})
-        return [each.decision for each in found.results]
+    @pytest.mark.parametrize("own", [LEFT, None, before(a_content(deleted=True), is_acknowledged=False, since=NOW + 1)])
+    def test_becomes_the_own_one_of_what_is_new_or_was_left(self, own: Known | None) -> None:
+        same = plan(an_observation(status="hired"), a1=own, archive=self.HIRED)
+        assert (same.results, same.is_empty) == ([], False)
+        changed = plan(an_observation(status="interview"), a1=own, archive=self.HIRED)
+        assert [each.decision for each in changed.results] == [STATUS]
+        for found in (same, changed):
+            taken = found.inherited["a1"]
+            assert (taken.snapshot, taken.is_acknowledged, taken.since) == (self.HIRED.snapshot, True, NOW)
 
-    def test_is_compared_in_place_of_an_older_one(self) -> None:
-        for known in (self.LEFT, None):
-            assert self.decisions(an_observation(status="hired"), known, a_content("hired")) == ["adopt"]
-            assert self.decisions(an_observation(status="interview"), known, a_content("hired")) == [FIRST]
-
-    def test_that_may_be_under_way_is_replaced_whatever_becomes_of_first_ones(self) -> None:
+    def test_that_is_older_or_left_itself_does_not_count(self) -> None:
         row = an_observation(status="interview")
-        assert self.decisions(row, self.LEFT, None) == self.decisions(row, self.LEFT, None, "adopt") == [FIRST]
+        left = before(a_content(deleted=True), is_acknowledged=False, since=9)
+        for other in (before(a_content("hired"), since=0), left):
+            assert plan(row, a1=self.LEFT, archive=other).inherited == {}
 
-    def test_that_is_the_rows_is_not_sent_again(self) -> None:
+    def test_is_compared_with_a_changed_row_only(self) -> None:
         own = before(a_content("interview"))
-        assert self.decisions(an_observation(status="hired"), own, a_content("hired")) == ["adopt"]
-        assert self.decisions(an_observation(status="interview"), own, a_content("hired")) == []
+        assert plan(an_observation(status="interview"), a1=own, archive=self.HIRED).is_empty
+        found = plan(an_observation(status="hired"), a1=own, archive=self.HIRED)
+        assert (found.results, list(found.inherited)) == ([], ["a1"])
+
+    @pytest.mark.parametrize("pending", [a_content("hired"), a_content(deleted=True)])
+    def test_that_may_be_under_way_counts_as_received(self, pending: Content) -> None:
+        archive = before(a_content("interview"), pending, attempted=True)
+        found = plan(an_observation(status="hired"), archive=archive)
+        assert [each.decision for each in found.results] == ([] if pending.status == "hired" else [STATUS])
+        assert (found.inherited["a1"].snapshot, found.inherited["a1"].since) == (pending, 0)
+        assert found.replaced == ([] if pending.status == "hired" else [archive.entry])
+
+    def test_that_has_not_begun_is_replaced_by_a_newer_one(self) -> None:
+        archive = before(a_content("interview"), a_content("hired"))
+        assert plan(an_observation(status="offer"), archive=archive).replaced == [archive.entry]
+        undone = plan(an_observation(status="interview"), archive=archive)
+        assert (undone.results, undone.replaced) == ([], [archive.entry])
+
+    def test_that_was_never_sent_is_sent_whatever_becomes_of_first_ones(self) -> None:
+        archive = before(None, a_content("hired"), since=0)
+        (found,) = plan(an_observation(status="hired"), archive=archive, first_status="adopt").results
+        assert found.decision == FIRST
+
+    def test_a_live_row_replaces_its_deletion(self) -> None:
+        archive = before(a_content(), a_content(deleted=True))
+        found = plan(an_observation(), archive=archive)
+        assert (found.results, found.replaced) == ([], [archive.entry])
 
     def test_of_another_account_does_not_count(self) -> None:
-        for latest in (a_content("hired", account="b"), None):
-            assert self.decisions(an_observation(), None, latest, "adopt", account="b") == ["adopt"]
+        for archive in (before(a_content("hired", account="b")), before(None, a_content("hired", account="b"))):
+            (found,) = plan(an_observation(), archive=archive, first_status="adopt").results
+            assert found.decision == "adopt"
 
-    def test_is_no_deletion(self) -> None:
-        known = before(a_content(deleted=True), in_scope=False)
-        assert self.decisions(an_observation(deleted=True), known, a_content("hired")) == []
+    def test_of_any_account_counts_where_rows_name_theirs(self) -> None:
+        rules = replace(RULES, account=None)
+        archive = before(a_content(account="b"), since=NOW)
+        assert plan(an_observation(), archive=archive, rules=rules).results == []
 
-    def test_makes_a_confirmed_deletion_known_whatever_becomes_of_first_ones(self) -> None:
+    def test_its_date_was_sent(self) -> None:
+        rules = replace(RULES, ordered_dates=True)
+        (entry,) = plan(an_observation(status="interview"), archive=self.HIRED, rules=rules).enqueued
+        assert entry.content.event_date > NOW
+
+    def test_it_has_the_last_known_job(self) -> None:
+        row = Unreportable("a1", ("a1",), "it has no job id", incomplete=an_observation(status="hired", job_id=""))
+        assert plan(row, archive=before(a_content(job_id="J7"), since=NOW)).enqueued[0].content.job_id == "J7"
+
+    def test_a_confirmed_deletion_is_sent_whatever_becomes_of_first_ones(self) -> None:
         gone = resolved(an_observation(deleted=True), "a1")
-        step = Batch("deletion", NOW, "adopt", resolved=[gone])
-        assert [
-            each.decision for each in plan_batch(RULES, step, {}, Fuse(), {("a1", "default"): a_content()}).results
-        ] == [Enqueue(frozenset({"first", "deleted"}))]
-        assert [each.decision for each in plan_batch(RULES, step, {}, Fuse()).results] == ["adopt"]
+        archive = before(a_content(), in_scope=False, since=NOW)
+        for elsewhere, decision in ((archive, DELETED), (None, "adopt")):
+            found = plan(origin="deletion", first_status="adopt", resolved=[gone], archive=elsewhere)
+            assert [each.decision for each in found.results] == [decision]
+
+
+class TestLiveRows:
+    def test_end_a_suspicion(self) -> None:
+        a1 = before(a_content(), is_suspected=True)
+        assert plan(an_observation(), a1=a1).answered == ["a1"]
+        assert plan(Ignored("a1", ("a1",)), a1=a1).answered == ["a1"]
+        assert plan(an_observation(deleted=True), a1=a1).answered == []
+
+    def test_out_of_scope_it_represents_the_application_from_then_on(self) -> None:
+        found = plan(a1=before(a_content()), resolved=[resolved(OutOfScope("a1", ("2",)), "2")])
+        assert (found.out_of_scope, [row.key for row in found.moved]) == (["a1"], [("2",)])
 
 
 class TestBaseline:
@@ -374,25 +419,27 @@ class TestAnsweredSuspicions:
 
         assert (found.out_of_scope, found.results) == ([], [])
 
+    ALIVE = before(a_content("interview"), is_acknowledged=False)
+
     def test_an_application_that_another_watch_has_is_left_to_it(self) -> None:
-        moved = Resolved("a1", NOW, None, elsewhere=Heir("archive"))
-        found = plan(a1=before(a_content()), origin="deletion", resolved=[moved])
+        moved = Resolved("a1", NOW, None)
+        found = plan(a1=before(a_content(), since=9), origin="deletion", resolved=[moved], archive=self.ALIVE)
 
         assert (found.answered, found.forgotten, found.results) == (["a1"], ["a1"], [])
         assert [line.event for line in found.history] == ["moved"]
-        assert found.left == {"a1": Left(a_content(), entry_stays=False)}
+        assert found.left == [Inheritance("archive", "a1", a_content(), is_acknowledged=True, since=9)]
 
     @pytest.mark.parametrize("pending", [None, a_content("hired")])
     def test_its_row_that_is_marked_as_deleted_is_taken_as_acknowledged(self, pending: Content | None) -> None:
         marked = an_observation(deleted=True)
-        moved = Resolved("a1", NOW, marked, elsewhere=Heir("archive"))
-        found = plan(a1=before(a_content(), pending), origin="deletion", resolved=[moved])
+        moved = Resolved("a1", NOW, marked)
+        found = plan(a1=before(a_content(), pending), origin="deletion", resolved=[moved], archive=self.ALIVE)
 
         assert (found.answered, found.forgotten, found.enqueued) == (["a1"], [], [])
         assert (found.acknowledged, found.moved) == ([marked], [])
         assert found.cancelled == ([] if pending is None else ["a1"])
-        assert found.left == {"a1": Left(a_content(), entry_stays=False)}
-        from_the_first = plan(origin="deletion", resolved=[moved])
+        assert [each.state for each in found.left] == [a_content()]
+        from_the_first = plan(origin="deletion", resolved=[moved], archive=self.ALIVE)
         assert (from_the_first.adopted, from_the_first.enqueued) == ([marked], [])
 
     def test_a_record_stays_while_another_watch_has_a_row_without_a_call(self) -> None:
@@ -400,7 +447,7 @@ class TestAnsweredSuspicions:
         found = plan(a1=before(a_content()), origin="deletion", resolved=[kept])
 
         assert found.answered == ["a1"]
-        assert (found.forgotten, found.left, found.results) == ([], {}, [])
+        assert (found.forgotten, found.left, found.results) == ([], [], [])
 
     @pytest.mark.parametrize(
         ("state", "attempted", "is_forgotten"),
@@ -410,7 +457,7 @@ class TestAnsweredSuspicions:
         self, state: EntryState, *, attempted: bool, is_forgotten: bool
     ) -> None:
         a1 = before(a_content(), a_content("hired"), attempted=attempted, state=state)
-        found = plan(a1=a1, origin="deletion", resolved=[Resolved("a1", NOW, None, elsewhere=Heir("archive"))])
+        found = plan(a1=a1, origin="deletion", resolved=[Resolved("a1", NOW, None)], archive=self.ALIVE)
 
         assert bool(found.forgotten) == is_forgotten
         assert bool(found.postponed) != is_forgotten
@@ -433,7 +480,7 @@ class TestAnsweredSuspicions:
     @pytest.mark.parametrize("a1", [None, before(a_content(), in_scope=False), before()])
     def test_nothing_is_sent_or_forgotten_of_what_was_never_reported(self, a1: Known | None) -> None:
         assert self.answered(a1, None).results == []
-        left = self.answered(a1, None, resolved=[Resolved("a1", NOW, None, elsewhere=Heir("archive"))])
+        left = self.answered(a1, None, resolved=[Resolved("a1", NOW, None)], archive=self.ALIVE)
         assert bool(left.forgotten) == bool(left.history) == bool(a1 and a1.latest)
 
     def test_a_doubted_deletion_is_held_and_does_not_count(self) -> None:
@@ -487,7 +534,7 @@ class TestScopeAndSkips:
 
         assert plan(row, a1=before(a_content(), deletion)).cancelled == ["a1"]
         assert plan(row, a1=before(None, deletion)).forgotten == ["a1"]
-        assert plan(row, a1=before(None, deletion, attempted=True)).forgotten == []
+        assert plan(row, a1=before(None, deletion, attempted=True)).forgotten == ["a1"]
         (entry,) = plan(row, a1=before(a_content(), deletion, attempted=True)).enqueued
         assert entry.content == a_content()
 
@@ -669,6 +716,8 @@ def applied(world: Mapping[str, Known], found: BatchPlan) -> dict[str, Known]:
         after[entry.application_id] = one._replace(entry=waiting)
     for id_ in found.out_of_scope:
         after[id_] = after[id_]._replace(in_scope=False)
+    for id_ in found.forgotten:
+        del after[id_]
     return after
 
 
@@ -706,21 +755,6 @@ def test_a_page_of_unknown_applications_is_adopted_as_its_rows_would_be_one_by_o
 
     found = plan_batch(RULES, batch, elsewhere, Fuse())
     assert replace(found, before={}) == plan_batch(RULES, batch, {}, Fuse())
-
-
-@pytest.mark.parametrize(
-    ("status", "decision"),
-    [("applied", "adopt"), ("hired", Enqueue(frozenset({"first"})))],
-    ids=["the same", "another"],
-)
-def test_a_new_application_that_another_watch_knows_is_compared_with_its_state(status: str, decision: Decision) -> None:
-    step = Batch("notify", NOW, "send", [an_observation(status=status)])
-
-    found = plan_batch(replace(RULES, ordered_dates=True), step, {}, Fuse(), {("a1", "default"): a_content("applied")})
-
-    assert [each.decision for each in found.results] == [decision]
-    assert all(each.content.event_date > NOW for each in found.enqueued), "HelloWork has that date already"
-    assert bool(found.adopted) == (decision == "adopt")
 
 
 @pytest.mark.parametrize(
