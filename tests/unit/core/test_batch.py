@@ -267,6 +267,26 @@ class TestAnotherWatchsState:
             assert [each.decision for each in found.results] == [decision]
 
 
+class TestLeavingTheScope:
+    @pytest.mark.parametrize(
+        ("archive", "pending", "states"),
+        [
+            (before(a_content("hired"), since=9), None, []),
+            (before(a_content("hired"), since=9), a_content("offer"), ["offer"]),
+            (before(a_content("hired"), since=9, is_acknowledged=False), None, ["applied"]),
+            (before(a_content("hired"), since=1), None, ["applied"]),
+            (before(a_content(), since=1), None, []),
+        ],
+        ids=["newer", "older than what is sent", "never sent", "older", "the same"],
+    )
+    def test_leaves_a_newer_state_to_the_others(
+        self, archive: Known, pending: Content | None, states: list[str]
+    ) -> None:
+        a1, row = before(a_content(), pending, since=5), OutOfScope("a1", ("a1",))
+        found = plan(a1=a1, resolved=[resolved(row, "a1")], archive=archive)
+        assert [each.state.status for each in found.left] == states
+
+
 class TestLiveRows:
     def test_end_a_suspicion(self) -> None:
         a1 = before(a_content(), is_suspected=True)
