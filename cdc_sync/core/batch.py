@@ -8,6 +8,10 @@ not its only one: nothing of it is written. Capture then reads all rows with its
 second batch.
 
 A deletion is only suspected at first. A fresh read after the grace decides, in a batch with the origin `deletion`.
+
+Several watches of an account may meet one application. A new or changed row is compared with the newest state that any
+of them has, which becomes the watch's own. What a watch leaves goes to the others that have it in scope; while one has
+it alive, no deletion is sent.
 """
 
 from collections.abc import Collection, Mapping, Sequence
