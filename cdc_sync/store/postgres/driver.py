@@ -178,6 +178,8 @@ class PostgresDriver(Driver):
                     await connection.rollback()
             except StoreError as failure:  # the session is lost
                 self.lose(error if isinstance(error, StoreError) else failure)
+            if isinstance(error, StoreError) and isinstance(error.__cause__, psycopg.errors.UndefinedTable):
+                self.lose(error)  # what is made in its place knows nothing
             raise
         return results
 

@@ -132,6 +132,10 @@ class PostgresLead(Lead):
             await transaction.run("renew", holder=of.holder, lease=length, configuration=of.configuration)
             before = clock()
             clock.compare(await value(transaction, "clock"), before)
+            row = await leader_in(transaction)
+            if row is None or row.holder != of.holder:
+                # The tables were made anew, without this leader and all that was known.
+                self._driver.lose(store_error("store-lead-lost", place=self._driver.name))
 
         timer = asyncio.get_running_loop().call_later(max(self._lease.left, 0), self._driver.cut)
         try:
