@@ -29,7 +29,7 @@ from .connection import REPLICA
 from .database import Sessions
 from .lookout import Watched
 from .mapping import Statements
-from .parts import TABLE, TenantTable, WatchParts
+from .parts import TABLE, WatchedTable, WatchParts
 from .reading import Hiding, Read, Reader, reason_of, warning_of
 from .rows_elsewhere import resolved
 from .triggers import relations_of
@@ -61,7 +61,7 @@ class Intake:
         unreported: applications without a row here, of which another watch has one that causes no call: each sweep
             suspects their deletion again.
         skipped: unreportable rows in the store: each is reported once.
-        table: whether a tenant's table is the one from before.
+        table: whether the table is the one from before.
         hidden_by: the policies of row-level security that may hide rows.
         swept_at: when the last sweep ended, in milliseconds since the epoch; 0 before the first one.
 
@@ -86,7 +86,7 @@ class Intake:
         self.suspected = asyncio.Event()
         self.unreported: set[str] = set()
         self.skipped: dict[Key, str] = {}
-        self.table = TenantTable(parts, mapping.facts)
+        self.table = WatchedTable(parts, mapping.facts)
         self.hidden_by: frozenset[Hiding] = frozenset()
         self.swept_at = 0
 

@@ -20,7 +20,7 @@ from cdc_sync.core.batch import NO_CALLS, BesideApply
 from cdc_sync.core.events import Emit, TableReplaced
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.rows import WatchRules
-from cdc_sync.core.watch_names import SEPARATOR, template_of
+from cdc_sync.core.watch_names import template_of
 from cdc_sync.core.zone import EventDates
 from cdc_sync.store import Store
 from cdc_sync.store.capture import FROM_DATABASE
@@ -98,11 +98,11 @@ FORGOTTEN = ""
 """The position after `adopt-database`: the next table is an unknown one."""
 
 
-class TenantTable:
-    """One watch's table; of a watch without a tenant any table is right.
+class WatchedTable:
+    """One watch's table, and whether it is the one from before.
 
     Attributes:
-        doubt: why deletions are held; None if the table is the tenant's.
+        doubt: why deletions are held; None if the table is known.
         is_compared: whether a sweep has compared every row.
     """
 
@@ -119,7 +119,7 @@ class TenantTable:
         """
         parts, facts = self._parts, self._facts
         now = str(facts.oid)
-        if before == now or SEPARATOR not in parts.name:
+        if before == now:
             return {}
         if before is None or not await parts.store.report.known_of(parts.name):
             return {TABLE: now}

@@ -245,7 +245,7 @@ class ChangesMissed(WatchEvent):
 
 
 class TableReplaced(WatchEvent):
-    """A tenant's table is another one than before, and unknown: the deletions that a sweep finds are held."""
+    """A watch's table is another one than before, and unknown: the deletions that a sweep finds are held."""
 
     table: str
 

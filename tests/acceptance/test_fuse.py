@@ -4,6 +4,7 @@ import json
 import sqlite3
 from contextlib import closing
 
+import pytest
 from support.installation import JOB, Installation
 
 
@@ -87,10 +88,17 @@ def test_a_choice_that_meets_nothing_decides_nothing(poll: Installation) -> None
     assert not json.loads(poll.run("fuse", "show", "--json").stdout)["fuses"]
 
 
-def test_an_empty_table_that_takes_the_name_goes_through_the_fuse(poll: Installation) -> None:
-    poll.configure_watch(fuse={"max_changes": 5, "max_deletions": 2, "window": "10m"})
+@pytest.mark.parametrize("is_configured", [False, True])
+def test_deletions_of_another_table_are_held(poll: Installation, *, is_configured: bool) -> None:
     poll.add_many("hw-", 7)
     with poll.daemon() as daemon:
-        poll.ats.execute("ALTER TABLE public.applications RENAME TO old; CREATE TABLE public.applications (LIKE old)")
-        poll.grant()
-        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 6, "all but two of 8 deletions held")
+        if is_configured:
+            poll.ats.execute("CREATE TABLE public.others (LIKE applications)")
+            poll.configure_watch(table="public.others")
+            poll.grant()
+            daemon.reload()
+        else:
+            poll.ats.execute("ALTER TABLE applications RENAME TO old; CREATE TABLE applications (LIKE old)")
+            poll.grant()
+        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 8, "every deletion held")
+        assert "is another one than before" in poll.run("fuse", "show").stdout
