@@ -28,7 +28,7 @@ def session_start() -> str:
 def begin(tables: Iterable[QualifiedName] = ()) -> str:
     """The beginning of a script that names these tables: a transaction, and its search_path."""
     keep = "" if all(each.schema for each in tables) else _PARTS["keep"].replace("{kept}", _kept("true")) + "\n"
-    return f"BEGIN ISOLATION LEVEL READ COMMITTED;\n{keep}{_PARTS['pin']}"
+    return f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;\n{keep}{_PARTS['pin']}"
 
 
 def _kept(local: str) -> str:

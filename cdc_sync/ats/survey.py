@@ -14,7 +14,7 @@ from .connection import Connection, rows_of
 from .errors import SourceError
 from .expressions import catalog, composed, sections
 from .expressions import table as quoted
-from .facts import Column, ServerFacts, asking_shortly, described, server_facts
+from .facts import READABLE, Column, ServerFacts, asking_shortly, described, server_facts
 
 _MOST_LABELS, _MOST_TABLES = 12, 5000
 _LANGUAGES = ("fr_FR", "en_US")
@@ -65,7 +65,7 @@ class Survey(ServerFacts):
 
 async def survey(connection: Connection, called: str = "") -> Survey:
     """Look at a database: of very many tables at the first ones, and at those of this name."""
-    looking = {"kinds": list("rpvm"), "named": called.lower(), "most": _MOST_TABLES}
+    looking = {"kinds": list(READABLE), "named": called.lower(), "most": _MOST_TABLES}
     async with asking_shortly(connection, "looking at the database's tables"):
         server = await server_facts(connection)
         relations = await rows_of(connection, catalog("relations"), looking)
@@ -80,6 +80,8 @@ async def survey(connection: Connection, called: str = "") -> Survey:
             continue
         left_out += sorted(f"{name}.{written(column)}" for column in columns if not usable(column))
         named = tuple(column for name, column in columns.items() if usable(name))
+        if not named:
+            continue
         key = next((key for key in unique if all(columns[each].not_null and usable(each) for each in key)), ())
         tables.append(Table(name, kind, rows, tuple(key), named))
     return Survey(**asdict(server), tables=tuple(tables), left_out=tuple(left_out))

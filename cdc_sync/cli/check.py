@@ -173,8 +173,10 @@ async def check_store(config: Config, tell: Tell, refused: Collection[str]) -> d
 def unusable_files(path: Path) -> list[str]:
     """The store's folder and files that this user may not read and write."""
     files = [file for suffix in ("", "-wal", "-shm", ".lock") if os.access(file := f"{path}{suffix}", os.F_OK)]
-    of_store = [str(path.absolute().parent), *files]
-    return [each for each in of_store if not os.access(each, os.R_OK | os.W_OK, effective_ids=True)]
+    # What is no folder has none in it, and in a folder that may not be searched no file can be made.
+    folder = f"{path.absolute().parent}/."
+    unusable = [each for each in files if not os.access(each, os.R_OK | os.W_OK, effective_ids=True)]
+    return unusable if os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True) else [folder, *unusable]
 
 
 async def check_identity(config: Config, name: str, tell: Tell) -> None:

@@ -157,6 +157,7 @@ def session_settings(server_version: int, *, statements_end: bool = True) -> byt
     """
     settings = {
         "default_transaction_isolation": "'read committed'",
+        "default_transaction_read_only": "'off'",  # reads say so themselves
         "idle_in_transaction_session_timeout": _at_most("idle_in_transaction_session_timeout", _IDLE_ENDS_WITHIN),
         "tcp_keepalives_idle": "'20'",
         "tcp_keepalives_interval": "'10'",

@@ -319,7 +319,7 @@ def _is_open(path: FilePath, rights: int = stat.S_IROTH | stat.S_IWOTH) -> bool:
         # Users who may not search a folder above cannot reach the file.
         is_reached = all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
         return is_reached and real.stat().st_mode & rights != 0
-    except OSError:
+    except (OSError, RuntimeError):  # a link that leads to itself
         return False
 
 

@@ -1,5 +1,6 @@
 """Section `watches`: which rows are applications, how their changes are captured, and what is sent."""
 
+import re
 import zoneinfo
 from collections.abc import Mapping
 from functools import cache
@@ -281,6 +282,11 @@ class ForEach(Section):
     schemas: values.Text | None = Field(default=None, examples=["tenant_%"])
     databases: tuple[values.Text, ...] = ()
 
+    _is_a_pattern = values.refuse(
+        "schemas",
+        lambda schemas, _: schemas is not None and re.fullmatch(r"(?:[^\\]|\\.)*", schemas) is None,
+        "expected a character after the backslash at the end",
+    )
     _names_customers = values.refuse(
         "databases",
         lambda databases, given: not databases and given["schemas"] is None,

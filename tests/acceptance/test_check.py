@@ -73,3 +73,10 @@ def test_nothing_can_be_reached(notify: Installation) -> None:
     assert failed.keys() == {"connection", "endpoint"}
     assert "psql 'host=127.0.0.1 port=1'" in failed["connection"]
     assert API_KEY not in away.output
+
+
+def test_a_store_below_a_file_cannot_be_made(notify: Installation) -> None:
+    notify.configure(state={"path": str(notify.config / "state.db")})
+    assert "failed" in {
+        item["state"] for item in found(notify.run("check", "--json").stdout) if item["check"] == "store"
+    }

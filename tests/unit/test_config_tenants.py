@@ -270,6 +270,12 @@ def test_an_account_is_defined_once_and_named_rightly(sections: str, message: st
         _config(text)
 
 
+def test_a_pattern_whose_last_backslash_takes_nothing_is_refused() -> None:
+    _config(f"watches: {{a: {WATCH_OF_T}, for_each: {{schemas: 'a\\_b%'}}}}}}")
+    with pytest.raises(ConfigurationError, match="expected a character after the backslash"):
+        _config(f"watches: {{a: {WATCH_OF_T}, for_each: {{schemas: 'tenant\\'}}}}}}")
+
+
 @pytest.mark.parametrize("headers", ["", ", hellowork: {headers: {X-Api-Key: key}}"])
 def test_a_tenant_called_default_does_not_get_the_common_headers(headers: str) -> None:
     config = _config(

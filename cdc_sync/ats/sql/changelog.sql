@@ -31,7 +31,7 @@ SELECT CASE WHEN {nearly_full} OR relallvisible > relpages / 2
   FROM pg_class WHERE oid = to_regclass('cdc_sync.changes') AND NOT EXISTS (SELECT FROM cdc_sync.changes)
 
 -- name: give_back_within
-BEGIN ISOLATION LEVEL READ COMMITTED;
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SET LOCAL synchronous_commit = off;
 SET LOCAL statement_timeout = '200ms'
 

@@ -16,7 +16,7 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)
 -- name: configure
 -- Below deadlock_timeout: a session that waits for our locks never becomes a deadlock's victim, and nothing queues behind
 -- us for long.
-SELECT pg_backend_pid(), set_config('lock_timeout', CASE WHEN asked > '0' AND asked < ours THEN asked::text
+SELECT pg_backend_pid(), set_config('lock_timeout', CASE WHEN asked > '0' AND asked < ours THEN current_setting('lock_timeout')
                                     ELSE (extract(epoch FROM ours) * 1000)::int || 'ms' END, false)
   FROM (SELECT current_setting('lock_timeout')::interval AS asked,
                least(current_setting('deadlock_timeout')::interval / 2, interval '500ms') AS ours) AS timeouts
