@@ -396,7 +396,7 @@ class EndpointChanged(EndpointEvent):
 
 
 class EndpointGone(EndpointEvent):
-    """The account of an endpoint is no longer configured."""
+    """An endpoint is used no more: its account is not configured, or no entry goes there."""
 
 
 class SendingPaused(Event):

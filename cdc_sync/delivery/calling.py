@@ -24,6 +24,7 @@ class Calls:
     Attributes:
         changed: called if an endpoint's health has changed.
         ended: the ends of calls to report; see `report_ended`.
+        unwell: the endpoints that were reported last as such.
         chance: a random number, 0 ≤ chance < 1, for waits.
     """
 
@@ -33,6 +34,7 @@ class Calls:
     changed: Callable[[], None]
     chance: Callable[[], float]
     ended: list[events.CallEnded] = field(default_factory=list)
+    unwell: set[str] = field(default_factory=set)
 
     async def make(self, entry: Entry, endpoint: Endpoint) -> replies.Finished:
         """Call with an entry; `Endpoints.begin` has counted the call, and this counts its end."""
@@ -84,8 +86,12 @@ class Calls:
         return replies.Finished(entry, result, detail, now)
 
     def report(self, pending: Iterable[str]) -> None:
-        """Report again which of the endpoints with something pending keep it waiting."""
-        for name in dict.fromkeys(pending):
+        """Report again which of the endpoints with something pending keep it waiting, and which are used no more."""
+        waiting = dict.fromkeys(pending)
+        for name in sorted(self.unwell - waiting.keys() - self.endpoints.settings.expected):
+            self.unwell.discard(name)
+            self.observe(events.EndpointGone(name))
+        for name in waiting:
             endpoint = self.endpoints.all.get(name)
             if endpoint is not None:
                 self._report(endpoint, replies.HEALTHY)
@@ -93,6 +99,10 @@ class Calls:
     def _report(self, endpoint: Endpoint, before: replies.Health) -> None:
         health = endpoint.health
         if health.mode != before.mode or (health.mode != "healthy" and health.reason != before.reason):
+            if health.mode == "healthy":
+                self.unwell.discard(endpoint.name)
+            else:
+                self.unwell.add(endpoint.name)
             wait = max(health.until - self.endpoints.clock(), 0) / 1000
             self.observe(events.EndpointChanged(endpoint.name, health.mode, health.reason, wait))
 

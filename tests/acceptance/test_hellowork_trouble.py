@@ -49,3 +49,16 @@ def _was_tried(daemon: DaemonProcess, application_id: str) -> bool:
 def _is_pending(installation: Installation, application_id: str, status: str) -> bool:
     (story,) = json.loads(installation.run("explain", application_id, "--json").stdout)
     return bool(story["entry"] and story["entry"]["content"]["status"] == status)
+
+
+def test_an_endpoint_that_base_url_no_longer_names_is_no_problem(notify: Installation) -> None:
+    notify.add("hw-1")
+    options = EmulatorOptions(required_headers={"X-Api-Key": API_KEY})
+    with running_hellowork(options) as other, notify.daemon() as daemon:
+        notify.hellowork.will({"kind": "status", "status": 503, "times": None})
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_for_event("the endpoint does not work")
+        notify.configure(hellowork={"base_url": other.url})
+        daemon.reload()
+        daemon.wait_until(lambda: other.told("hw-1"), "the call there")
+        daemon.wait_until_ready()
