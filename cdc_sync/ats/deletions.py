@@ -89,10 +89,10 @@ class Deletions:
                 each._replace(elsewhere=there.get(each.application_id, "unknown")) if each.is_deletion else each
                 for each in resolved
             ]
-            self.left_some_unanswered = any(each.elsewhere == "unknown" for each in resolved)
             self._intake.unreported.update(each.application_id for each in resolved if each.elsewhere == "unreported")
             doubt = self._intake.doubt(self._intake.hidden_by | elsewhere.hidden_by)
             await self._intake.apply(self._intake.batch("deletion")._replace(resolved=resolved, doubt=doubt))
+            self.left_some_unanswered = bool(await self._store.suspected(self.parts.name, list(times)))
 
     async def _ask_elsewhere(self, times: Mapping[str, int]) -> Elsewhere:
         """What the tables of the other watches with the same account have; if one cannot be read, nobody knows.
