@@ -110,8 +110,8 @@ class OtherWatches:
     async def present(self, name: str, application_ids: Collection[str]) -> dict[str, Content]:
         """The present states of those of a watch's applications that may be sent once more.
 
-        Each as the row in scope has it; or the acknowledged deletion, unless another watch's table has a live row. Of no one
-        if the watch is not configured: its rows are unknown.
+        Each as the row in scope has it; or the acknowledged deletion, unless another watch's table has a live row. Of a
+        watch that is not configured, none is known.
 
         Raises:
             SourceError: a table cannot be read.
