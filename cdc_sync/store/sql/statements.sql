@@ -400,7 +400,7 @@ SELECT o.application_id, o.state,
  ORDER BY o.application_id LIMIT :limit;
 
 -- name: captured_any
-SELECT EXISTS (SELECT 1 FROM @position);
+SELECT EXISTS (SELECT 1 FROM @position WHERE name = 'baseline');
 
 -- name: known_of
 SELECT known FROM @watch WHERE name = :watch;
