@@ -247,7 +247,8 @@ async def stories(config: Config, store: Store, application_id: str, watch: str 
 
 
 def _story(config: Config, record: Record, events: Sequence[HistoryEntry]) -> Json:
-    snapshot, entry = record.snapshot, record.entry
+    # A state that another watch's newer one replaced is of no time.
+    snapshot, entry = record.snapshot if record.acknowledged_at else None, record.entry
     # Earlier versions wrote only a line of the history.
     last = [event.event for event in events if event.at == record.acknowledged_at]
     discarded = record.discarded or ("discarded" in last and "acknowledged" not in last)

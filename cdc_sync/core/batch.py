@@ -443,9 +443,7 @@ class BatchPlan:
         """The newest state replaces what other watches are to send, but for the same that may be under way."""
         for _, other in self._others(row.application_id):
             entry = other.entry
-            if entry is None or entry.content.account != row.content.account:
-                continue
-            if isinstance(decision, Enqueue) or not entry.content.same_as(row.content):
+            if entry is not None and (isinstance(decision, Enqueue) or not entry.content.same_as(row.content)):
                 self.replaced.append(entry)
 
     def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
@@ -536,7 +534,7 @@ class BatchPlan:
     def _leave(self, application_id: str, known: Known, entry: Entry | None) -> None:
         """Leave it to the watches that have it in scope; `entry` stays, and has a newer state than theirs."""
         state = known.snapshot if entry is None else entry.content
-        if state is None or (entry is None and known.is_left):
+        if state is None or (entry is None and (known.is_left or not known.since)):
             return
         since = known.since if entry is None else 0
         for watch, other in self._others(application_id):

@@ -78,7 +78,7 @@ class Known(NamedTuple):
         snapshot: the last acknowledged or adopted state.
         entry: in any state.
         is_acknowledged: whether the snapshot was acknowledged, or discarded by a person.
-        since: when the snapshot was acknowledged or adopted; 0 without one.
+        since: when the snapshot was acknowledged or adopted; 0 without one, or if another watch's state replaced it.
         is_suspected: whether its row seems gone.
     """
 

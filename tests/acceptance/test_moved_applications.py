@@ -226,6 +226,26 @@ def test_two_live_rows_in_the_same_state_are_left_alone(beside_archive: Installa
         assert not any(sweep["repaired"] for sweep in daemon.events_named("swept")[before:])
 
 
+def test_of_two_live_rows_the_newest_change_is_sent_once(archiving: Installation) -> None:
+    capture = {"sweep": "1s"}
+    archiving.configure_watch(settle={"default": "2s", "seen": "0s"}, capture=capture)
+    archiving.configure(watches={"archive": {"settle": {"default": "2s"}, "capture": capture}})
+    archiving.add("hw-1", "interview")
+    archiving.add("hw-1", "interview", table=ARCHIVE)
+    with archiving.daemon() as daemon:
+        archiving.change("hw-1", status="hired")
+        daemon.wait_until(lambda: events_of(archiving, "hw-1").count("queued") == 1, "the older one")
+        archiving.change("hw-1", table=ARCHIVE, status="rejected")
+        daemon.wait_until(lambda: archiving.hellowork.told("hw-1"), "the call")
+        archiving.sweeps(daemon, 4)
+        assert archiving.hellowork.told("hw-1") == [("rejected", JOB)]
+        assert events_of(archiving, "hw-1").count("moved") == 1
+        # When the newer one goes, the older one counts again.
+        archiving.delete("hw-1", table=ARCHIVE)
+        daemon.wait_until(lambda: len(archiving.hellowork.told("hw-1")) == 2, "the state of the row that is left")
+        assert archiving.hellowork.told("hw-1") == [("rejected", JOB), ("hired", JOB)]
+
+
 def test_what_a_soft_deletion_left_to_the_archive_comes_back_without_a_call(archiving: Installation) -> None:
     archiving.add("hw-1", "interview")
     with archiving.daemon() as daemon:
