@@ -134,7 +134,7 @@ class PostgresLead(Lead):
             clock.compare(await value(transaction, "clock"), before)
             row = await leader_in(transaction)
             if row is None or row.holder != of.holder:
-                # The tables were made anew, without this leader and all that was known.
+                # The tables were made again, without this leader and all that was known.
                 self._driver.lose(store_error("store-lead-lost", place=self._driver.name))
 
         timer = asyncio.get_running_loop().call_later(max(self._lease.left, 0), self._driver.cut)

@@ -1,4 +1,4 @@
-"""Who makes the tables of a store in PostgreSQL anew beside its daemon has made a new store."""
+"""Who makes the tables of a store in PostgreSQL again beside its daemon has made a new store."""
 
 from support.installation import Installation
 
@@ -18,7 +18,7 @@ def test_the_present_rows_are_known_to_a_new_store(notify: Installation) -> None
         assert notify.hellowork.told("hw-1") == []
 
 
-def test_a_leader_whose_row_is_gone_begins_anew(notify: Installation) -> None:
+def test_a_leader_whose_row_is_gone_starts_again(notify: Installation) -> None:
     notify.share_store()
     with notify.daemon() as daemon:
         notify.ats.execute("DELETE FROM cdc_sync.leader")
