@@ -116,17 +116,17 @@ def test_what_is_no_change_is_not_told(installation: Installation) -> None:
 
 @pytest.mark.parametrize("mode", ["notify"], indirect=True)
 def test_each_absence_has_a_grace_of_its_own(installation: Installation) -> None:
-    installation.configure_watch(deletion_grace="4s")
+    installation.configure_watch(deletion_grace="6s")
     installation.add("hw-1")
     with installation.daemon() as daemon:
         installation.settle(daemon)
-        for absent in (0.5, 1.5):
+        for absent in (0.5, 2):
             installation.delete("hw-1")
             daemon.wait_for_report(lambda report: report["watches"][0]["suspected_deletions"] == 1, "the suspicion")
             time.sleep(absent)
             installation.add("hw-1")
             daemon.wait_for_report(lambda report: report["watches"][0]["suspected_deletions"] == 0, "its end")
-            time.sleep(2.5 - absent)  # so the second absence lasts until the first one's grace is over
+            time.sleep(4.5 - absent)  # so the second absence lasts until the first one's grace is over
         installation.settle(daemon)
         assert installation.hellowork.told("hw-1") == []
 
