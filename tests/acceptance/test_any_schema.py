@@ -144,6 +144,8 @@ def test_columns_get_other_types_while_the_daemon_runs(bare: Installation) -> No
         bare.ats.execute("SELECT setval(pg_get_serial_sequence('applications', 'id'), 3000000000)")
         bare.add("hw-of-three-thousand-million", "interview")
         bare.change("hw-1", status="hired")
+        # The watch begins again, and its sweep reads the last row last.
+        daemon.wait_until(lambda: bare.hellowork.told("hw-of-three-thousand-million"), "the new application's call")
         bare.settle(daemon)
         told = {id_: bare.hellowork.told(id_) for id_ in ("hw-of-three-thousand-million", "hw-1", "hw-2")}
         assert list(told.values()) == [[("interview", JOB)], [("hired", JOB)], []]
