@@ -13,11 +13,12 @@ from cdc_sync.ats.beginning import BASELINE, OVER_EARLIER_WORK, BaselinePosition
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import built_urls
 from cdc_sync.config.tenants import expanded, tenants_named
-from cdc_sync.core.batch import LEFT_SCOPE, LOST_ID, HistoryEntry, described
+from cdc_sync.core.batch import HistoryEntry, described
 from cdc_sync.core.conditions import is_standby, kind_of, wrong
 from cdc_sync.core.content import Content, iso, request
-from cdc_sync.core.diff import Fuse
+from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.plan import LEFT_SCOPE, LOST_ID
 from cdc_sync.core.replies import is_paused
 from cdc_sync.core.visible import HIDDEN
 from cdc_sync.core.watch_names import matches

@@ -1,6 +1,6 @@
 """One watch's way from its database into the store: from keys, or rows just read, to one applied batch.
 
-The store's transaction decides what a row means (`core.batch`). If one row cannot decide, all rows of its application
+The store's transaction decides what a row means (`core.plan`). If one row cannot decide, all rows of its application
 are read and applied in a second transaction.
 
 A kind of capture is one module, with its jobs and its positions in the store. Its configuration names what it needs of

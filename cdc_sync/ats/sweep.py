@@ -15,10 +15,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 
-from cdc_sync.core.batch import Batch, Resolved, different
+from cdc_sync.core.batch import Batch, Resolved
 from cdc_sync.core.diff import Decision, Enqueue
 from cdc_sync.core.events import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, completed
+from cdc_sync.core.plan import different
 from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
 
 from .intake import MOST_CAPTURED, Capture

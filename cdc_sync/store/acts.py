@@ -18,9 +18,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from cdc_sync.core.batch import HistoryEntry, described
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
+from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import Entry, EntryId, EntryState
 from cdc_sync.core.reasons import Reason, fields_of
 from cdc_sync.core.replies import ALL_ENDPOINTS

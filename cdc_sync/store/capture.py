@@ -10,26 +10,14 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 
-from cdc_sync.core.batch import (
-    NO_CALLS,
-    Applied,
-    Batch,
-    BatchPlan,
-    BesideApply,
-    Fuses,
-    HistoryEntry,
-    Inheritance,
-    Other,
-    Others,
-    accounts_of,
-    moved,
-    plan_batch,
-)
+from cdc_sync.core.batch import NO_CALLS, Applied, Batch, BesideApply, HistoryEntry
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Fuse, blow
+from cdc_sync.core.elsewhere import Inheritance, Other, Others
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.findings import host_name
+from cdc_sync.core.fuse import Fuse, blow
 from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspicion, Verified
+from cdc_sync.core.plan import BatchPlan, accounts_of, moved, plan_batch
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
 
@@ -266,7 +254,7 @@ def _with_begun(known: Known, applying: Applying) -> Known:
     return known._replace(entry=entry._replace(attempted=True))
 
 
-async def _fuses_of_accounts(transaction: Transaction, watch: str, accounts: Collection[str]) -> Fuses:
+async def _fuses_of_accounts(transaction: Transaction, watch: str, accounts: Collection[str]) -> dict[str, Fuse]:
     rows = await transaction.run("fuses_of_accounts", watch=watch, accounts=sorted(accounts))
     return {account: fuse_from(text) for account, text in rows}
 
@@ -323,7 +311,7 @@ async def _write(
     # All records are made here, and removed here or by a person.
     new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
     changed_at = at if any(one.decision != "adopt" for one in plan.results) else None
-    counted = None if plan.fuse == fuse else fuse_text(plan.fuse)
+    counted = None if plan.fuses.own == fuse else fuse_text(plan.fuses.own)
     if new or changed_at is not None or counted is not None:
         await transaction.write("tally", [(watch, new, changed_at, counted)])
 
@@ -364,12 +352,12 @@ def _outcomes(plan: BatchPlan, attempted: Collection[str], suspected: Sequence[S
     return [
         ("mark_attempted", [(id_,) for id_ in sorted(changed.intersection(attempted))]),
         ("leave_scope", [(id_,) for id_ in sorted(plan.out_of_scope)]),
-        ("answer", [(id_,) for id_ in plan.answered]),
+        ("answer", [(id_,) for id_ in sorted(plan.answered)]),
         ("set_suspicion_due", [(one.application_id, one.due_at) for one in plan.postponed]),
         ("set_entry_due", [(one.application_id, one.due_at + ANSWERED_WITHIN) for one in plan.waiting]),
         ("suspect", suspected),
         ("unskip", [(key_text(skip.key),) for skip in plan.skips if skip.reason is None]),
         ("skip", [(key_text(skip.key), skip.application_id, as_text(skip.reason), at) for skip in skipped]),
         ("set_position", list(plan.positions.items())),
-        ("set_account_fuse", [(name, fuse_text(each)) for name, each in sorted(plan.of_accounts.items())]),
+        ("set_account_fuse", [(name, fuse_text(each)) for name, each in sorted(plan.fuses.of_accounts.items())]),
     ]

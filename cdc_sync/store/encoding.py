@@ -7,7 +7,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Fuse
+from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import NOWHERE, Entry, Known
 from cdc_sync.core.reasons import as_text, from_text
 from cdc_sync.core.replies import Health

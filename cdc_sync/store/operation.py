@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from cdc_sync.core.diff import Fuse
 from cdc_sync.core.events import Emit, PersonActed
+from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import as_text, from_text, joined
 

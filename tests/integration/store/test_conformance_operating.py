@@ -42,9 +42,10 @@ from support.store_steps import (
 
 from cdc_sync.core.batch import ApplyResult, HistoryEntry
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Fuse, transition
+from cdc_sync.core.diff import transition
 from cdc_sync.core.events import Event, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
+from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store, acts

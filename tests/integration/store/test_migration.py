@@ -17,7 +17,7 @@ from support.upgrading import OldData, OldFile, OldSchema, Row, Tables
 
 from cdc_sync.core.batch import HistoryEntry
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Fuse
+from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import Skip, Suspicion, Wanted
 from cdc_sync.core.reasons import from_text
 from cdc_sync.core.replies import HEALTHY

@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 from support.builders import ENDPOINT, NOW, a_batch, a_content, a_known_entry, an_observation, some_rules
 
-from cdc_sync.core.batch import Batch, BatchPlan, Resolved, accounts_of, plan_batch
+from cdc_sync.core.batch import Batch, Resolved
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Fuse
+from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import Known
+from cdc_sync.core.plan import BatchPlan, accounts_of, plan_batch
 from cdc_sync.core.rows import Observation, Reportable, Row, Unreportable, WatchRules, interpret
 from cdc_sync.core.status_url import account_of, endpoint_name
 
@@ -142,8 +143,8 @@ class TestFuse:
             ("held", "more than 2 changes at once (fuse.max_changes), of the account acme"),
             ("pending", None),
         ]
-        assert {name: fuse.changes for name, fuse in found.of_accounts.items()} == {"acme": 2, "beta": 1}
-        assert (found.fuse.changes, found.fuse.blown_at) == (3, NOW)
+        assert {name: fuse.changes for name, fuse in found.fuses.of_accounts.items()} == {"acme": 2, "beta": 1}
+        assert (found.fuses.own.changes, found.fuses.own.blown_at) == (3, NOW)
 
     def test_ten_times_its_limit_is_the_watchs(self) -> None:
         found = plan(an_observation(account="acme"), fuse=Fuse(NOW, changes=20))

@@ -9,20 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import MINUTE, NOW, SECOND, WATCH, a_content, a_known_entry, an_observation, some_rules
 
-from cdc_sync.core.batch import (
-    ASKED_AGAIN_AFTER,
-    ApplyResult,
-    Batch,
-    BatchPlan,
-    Inheritance,
-    Other,
-    Resolved,
-    different,
-    plan_batch,
-)
+from cdc_sync.core.batch import ApplyResult, Batch, Resolved
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Enqueue, Fuse
+from cdc_sync.core.diff import Enqueue
+from cdc_sync.core.elsewhere import Inheritance, Other
+from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion
+from cdc_sync.core.plan import ASKED_AGAIN_AFTER, BatchPlan, different, plan_batch
 from cdc_sync.core.rows import (
     FirstStatus,
     Ignored,
@@ -290,9 +283,9 @@ class TestLeavingTheScope:
 class TestLiveRows:
     def test_end_a_suspicion(self) -> None:
         a1 = before(a_content(), is_suspected=True)
-        assert plan(an_observation(), a1=a1).answered == ["a1"]
-        assert plan(Ignored("a1", ("a1",)), a1=a1).answered == ["a1"]
-        assert plan(an_observation(deleted=True), a1=a1).answered == []
+        assert plan(an_observation(), a1=a1).answered == {"a1"}
+        assert plan(Ignored("a1", ("a1",)), a1=a1).answered == {"a1"}
+        assert plan(an_observation(deleted=True), a1=a1).answered == set()
 
     def test_out_of_scope_it_represents_the_application_from_then_on(self) -> None:
         found = plan(a1=before(a_content()), resolved=[resolved(OutOfScope("a1", ("2",)), "2")])
@@ -406,7 +399,7 @@ class TestAnsweredSuspicions:
         keys = () if canonical is None or canonical.application_id is None else ("a1",)
         batch = {"resolved": [resolved(canonical, *keys)], **others}
         found = plan(a1=a1, origin="deletion", **batch)  # type: ignore[arg-type] # passed on as they come
-        assert found.answered == ["a1"]
+        assert found.answered == {"a1"}
         return found
 
     def test_a_row_that_is_still_gone_is_a_deletion(self) -> None:
@@ -445,7 +438,7 @@ class TestAnsweredSuspicions:
         moved = Resolved("a1", NOW, None)
         found = plan(a1=before(a_content(), since=9), origin="deletion", resolved=[moved], archive=self.ALIVE)
 
-        assert (found.answered, found.forgotten, found.results) == (["a1"], ["a1"], [])
+        assert (found.answered, found.forgotten, found.results) == ({"a1"}, ["a1"], [])
         assert [line.event for line in found.history] == ["moved"]
         assert found.left == [Inheritance("archive", "a1", a_content(), is_acknowledged=True, since=9)]
 
@@ -455,7 +448,7 @@ class TestAnsweredSuspicions:
         moved = Resolved("a1", NOW, marked)
         found = plan(a1=before(a_content(), pending), origin="deletion", resolved=[moved], archive=self.ALIVE)
 
-        assert (found.answered, found.forgotten, found.enqueued) == (["a1"], [], [])
+        assert (found.answered, found.forgotten, found.enqueued) == ({"a1"}, [], [])
         assert (found.acknowledged, found.moved) == ([marked], [])
         assert found.cancelled == ([] if pending is None else ["a1"])
         assert [each.state for each in found.left] == [a_content()]
@@ -466,7 +459,7 @@ class TestAnsweredSuspicions:
         kept = Resolved("a1", NOW, None, elsewhere="unreported")
         found = plan(a1=before(a_content()), origin="deletion", resolved=[kept])
 
-        assert found.answered == ["a1"]
+        assert found.answered == {"a1"}
         assert (found.forgotten, found.left, found.results) == ([], [], [])
 
     @pytest.mark.parametrize(
@@ -493,7 +486,7 @@ class TestAnsweredSuspicions:
         a1 = before(a_content(), pending, attempted=True, state=state)
         found = plan(a1=a1, origin="deletion", resolved=[Resolved("a1", NOW - 1, None, elsewhere="unknown")])
 
-        assert (found.answered, found.results, found.is_empty) == ([], [], False)
+        assert (found.answered, found.results, found.is_empty) == (set(), [], False)
         assert found.postponed == [Suspicion("a1", NOW - 1, NOW + ASKED_AGAIN_AFTER)]
         assert found.waiting == (found.postponed if waits else [])
 
@@ -507,7 +500,7 @@ class TestAnsweredSuspicions:
         found = self.answered(before(a_content()), None, doubt="rows may be hidden")
 
         assert [(each.state, each.reason) for each in found.enqueued] == [("held", "rows may be hidden")]
-        assert found.fuse == Fuse()
+        assert found.fuses.own == Fuse()
         assert found.history[0].event == "held"
 
 
@@ -581,7 +574,7 @@ class TestFuse:
         found = plan(an_observation("a1"), an_observation("a2"), rules=self.STRICT)
 
         assert [each.state for each in found.enqueued] == ["pending", "held"]
-        assert (found.fuse.changes, found.fuse.blown_at) == (1, NOW)
+        assert (found.fuses.own.changes, found.fuses.own.blown_at) == (1, NOW)
         assert [each.event for each in found.history] == ["queued", "held"]
 
     def test_a_held_entry_stays_held_for_its_reason(self) -> None:
@@ -604,14 +597,14 @@ class TestFuse:
 
         found = plan(an_observation(status="hired"), a1=a1, fuse=Fuse(NOW, changes=5))
 
-        assert found.fuse.changes == changes
+        assert found.fuses.own.changes == changes
 
     def test_a_deletion_always_counts(self) -> None:
         a1 = before(a_content(), a_content("seen"))
 
         found = plan(a1=a1, fuse=Fuse(NOW, changes=5), origin="deletion", resolved=[resolved(None)])
 
-        assert found.fuse == Fuse(NOW, changes=6, deletions=1)
+        assert found.fuses.own == Fuse(NOW, changes=6, deletions=1)
 
     def test_a_deletion_that_is_pending_needs_no_doubt(self) -> None:
         a1 = before(a_content(), a_content("deleted", deleted=True), attempted=True)

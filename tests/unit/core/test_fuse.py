@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import NOW, a_content, a_known_entry
 
-from cdc_sync.core.diff import Fuse, blow, count, has_counted
+from cdc_sync.core.fuse import Fuse, blow, count, has_counted
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.rows import FusePolicy
 
