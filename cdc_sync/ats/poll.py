@@ -23,7 +23,7 @@ from .connection import rows_of, with_position
 from .errors import source_error
 from .intake import Capture, Intake, Jobs
 from .mapping import Statements
-from .reading import Page, Reader
+from .reading import Read, Reader
 
 POSITION = "watermark"
 
@@ -73,7 +73,7 @@ class WatermarkReader:
         local = min(now, later - _JUMP)
         return (local.date() if self._type == "date" else local).isoformat()
 
-    async def page(self, place: Key, size: int) -> Page:
+    async def page(self, place: Key, size: int) -> Read:
         """The next `size` rows, or fewer large ones, from a watermark on, or behind a watermark and key."""
         return await self._reader.walk(self._walk, place, size)
 

@@ -12,7 +12,6 @@ question (decision 24).
 """
 
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
@@ -84,26 +83,20 @@ def warning_of(found: Iterable[Hiding]) -> Reason:
     return reason("row-security", reason=sentence, remedies=" ".join(one.remedy for one in sorted(found)))
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """Rows, and the database's clock at the read (milliseconds since the epoch).
 
     Attributes:
+        last: where the next page of a walk begins; None behind the last one.
         hidden_by: the policies that may have hidden rows from a confirming read.
         is_cut: whether the rows' size ended the answer.
     """
 
     rows: list[Row]
     at: int
-    hidden_by: frozenset[Hiding] = field(default=frozenset(), kw_only=True)
-    is_cut: bool = field(default=False, kw_only=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Read):
-    """A page of a walk; `last` is where the next one begins, None if this was the last."""
-
-    last: Key | None
+    last: Key | None = None
+    hidden_by: frozenset[Hiding] = frozenset()
+    is_cut: bool = False
 
 
 class Digests(NamedTuple):
@@ -219,7 +212,7 @@ class Reader:
         possible = await convertible(self.pool, values, [type_])
         keys = await self._keys_where(condition, places, possible) if possible else []
         read = await self.by_key(keys, confirming=True)
-        return replace(read, hidden_by=read.hidden_by | await self.hidden_by())
+        return read._replace(hidden_by=read.hidden_by | await self.hidden_by())
 
     async def _keys_where(self, condition: Composable, places: Collection[str], values: Sequence[Key]) -> list[Key]:
         """The keys of the rows for which a condition holds, as far as it can be read."""
@@ -232,11 +225,11 @@ class Reader:
             page = await self.page(page.last, _AT_ONCE)
         return await self.unreadable.keys_where(condition, places, values)
 
-    async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
+    async def page(self, after: Key | None, size: int, shape: str | None = None) -> Read:
         """The next `size` rows in key order, or fewer large ones, without NULL keys."""
         return await self.walk(self.mapping.by_keys, after or (), size, shape)
 
-    async def walk(self, walk: Walk, place: Key, size: int, shape: str | None = None) -> Page:
+    async def walk(self, walk: Walk, place: Key, size: int, shape: str | None = None) -> Read:
         """The next `size` rows of a walk, or fewer large ones, from its marks on or behind its marks and a key."""
         page = walk.following if len(place) > walk.marks else walk.first
         try:
@@ -249,11 +242,11 @@ class Reader:
                 raise  # without rows it is none's
             read = await self.by_key(list(map(self.mapping.key, fetched)), shape)
         if not fetched:
-            return Page([], 0, None)
+            return Read([], 0)
         last = fetched[-1]
         at, *marks, so_far = last[-2 - walk.marks :]
         is_last = len(fetched) < size and (so_far or 0) < LARGEST
-        return Page(read.rows, at, None if is_last else (*marks, *self.mapping.key(last)))
+        return Read(read.rows, at, None if is_last else (*marks, *self.mapping.key(last)))
 
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
         """The same rows' digests; None if an expression fails, so that they must be read."""
@@ -285,7 +278,7 @@ class Reader:
             return found
 
         rows = await self.pool.read(self._doing, read, takes_turn=True)
-        return replace(self._read_of(rows), hidden_by=hidden_by)
+        return self._read_of(rows)._replace(hidden_by=hidden_by)
 
     def _read_of(self, fetched: Rows) -> Read:
         """The rows of a statement."""

@@ -24,7 +24,7 @@ from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportab
 
 from .intake import MOST_CAPTURED, Capture
 from .mapping import keys_of
-from .reading import Digests, Page, Read
+from .reading import Digests, Read
 
 
 def mark(marks: bytearray, met: Iterable[int]) -> None:
@@ -97,7 +97,7 @@ class Sweep:
         """Compare the next page; returns where the one after it begins."""
         self._begin_page()
         reader = self._intake.reader
-        page: Digests | Page | None = await reader.digests(after, self._steps.compared, self._shape)
+        page: Digests | Read | None = await reader.digests(after, self._steps.compared, self._shape)
         if isinstance(page, Digests) and await self._pass_over(page):
             number = page.rows
         else:

@@ -16,7 +16,7 @@ from support.transactions import Event, ServerModel
 
 from cdc_sync.ats.parts import Steps
 from cdc_sync.ats.poll import PollCapture
-from cdc_sync.ats.reading import Page
+from cdc_sync.ats.reading import Read
 from cdc_sync.core.batch import Applied, Batch
 from cdc_sync.core.rows import Key, Origin, Row
 from cdc_sync.core.watermark import SnapshotReading
@@ -75,10 +75,10 @@ class Reader:
     def watermark_at(self, fence: int) -> str:
         return str(fence - LOOKBACK)
 
-    async def page(self, place: Key, _: int) -> Page:
+    async def page(self, place: Key, _: int) -> Read:
         await turn()
         self.seen |= {row for row in self.server.committed if self.is_behind(self.server.stamps[row], int(place[0]))}
-        return Page(list[Row](), 0, None)
+        return Read(list[Row](), 0)
 
     def is_behind(self, stamp: int, watermark: int) -> bool:
         return stamp >= watermark
@@ -106,7 +106,7 @@ class Intake:
     async def apply(self, _: Batch) -> Applied:
         return Applied()
 
-    def interpreted(self, page: Page) -> list[Row]:
+    def interpreted(self, page: Read) -> list[Row]:
         return page.rows
 
     async def place(self, positions: Mapping[str, str]) -> None:

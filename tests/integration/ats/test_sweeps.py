@@ -19,7 +19,7 @@ from cdc_sync.ats.database import SWEEPS_AT_ONCE
 from cdc_sync.ats.errors import SourceError
 from cdc_sync.ats.notify import NotifyCapture
 from cdc_sync.ats.parts import Steps
-from cdc_sync.ats.reading import Digests, Page, Read
+from cdc_sync.ats.reading import Digests, Read
 from cdc_sync.ats.sweep import Sweep
 from cdc_sync.ats.triggers import Installation
 from cdc_sync.core.events import SweepDone
@@ -310,7 +310,7 @@ async def test_no_transaction_outlives_a_page(ats: Ats, open_rig: OpenRig, monke
         with monkeypatch.context() as patched:
             page = rig.intake.reader.page
 
-            async def watched(after: Key | None, size: int, shape: str) -> Page:
+            async def watched(after: Key | None, size: int, shape: str) -> Read:
                 look()
                 return await page(after, size, shape)
 
@@ -403,7 +403,7 @@ class Reads:
         page, parts = reader.page, reader.parts_by_key
         self.keys = set()
 
-        async def walked(after: Key | None, size: int, shape: str) -> Page:
+        async def walked(after: Key | None, size: int, shape: str) -> Read:
             self.before()
             found = await page(after, size, shape)
             self.keys |= {row.key[0] for row in found.rows}
