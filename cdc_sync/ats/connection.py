@@ -196,14 +196,12 @@ class _Resting(AsyncConnection[tuple[Any, ...]]):
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Connection]:
     """A connection in autocommit, outside any pool."""
-    async with asking("connecting"):
-        connection = await _Resting.connect(conninfo(dsn), autocommit=True, prepare_threshold=None)
-    try:
+    async with AsyncExitStack() as stack:
         async with asking("connecting"):
+            connection = await _Resting.connect(conninfo(dsn), autocommit=True, prepare_threshold=None)
+            stack.push_async_callback(connection.close)
             await connection.execute(session_settings(connection.info.server_version))
         yield connection
-    finally:
-        await connection.close()
 
 
 class Pool(AsyncConnectionPool[Connection]):
