@@ -1,4 +1,4 @@
-"""The DBA's scripts, for PostgreSQL 10 to 18: they install and remove triggers, and grant the daemon's role its rights.
+"""The DBA's scripts, for PostgreSQL 10 to 18: for the triggers, the rights of the daemon's role, and a side table.
 
 All versions know EXECUTE PROCEDURE. Tenants that differ by their schema only have one text, for all of them.
 """
@@ -14,12 +14,15 @@ from cdc_sync import own_path
 from cdc_sync.config import Config, ConfigurationError, Problem, Watch
 from cdc_sync.config.sections import OwnHelloWork
 from cdc_sync.config.tenants import Tenant, watch_for, watch_name
-from cdc_sync.core.identifiers import QualifiedName, written
+from cdc_sync.config.yaml_text import block
+from cdc_sync.core.identifiers import LONGEST, QualifiedName, written
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import SEPARATOR, template_of
 
 from .expressions import among, composed, render, sections, template, undeclared, watched
+from .expressions import name as quoted_name
 from .expressions import table as quoted
+from .mapping import id_in_url
 from .triggers import (
     BELL,
     LONGEST_LABEL,
@@ -384,7 +387,55 @@ def _select(table: QualifiedName, columns: Sequence[str]) -> str:
     return composed("SELECT{} ON {}", which, quoted(table)).as_string()
 
 
-def granting(table: QualifiedName, columns: Sequence[str], to: Identifier) -> list[str]:
-    """The GRANTs to read columns of a table."""
+# The side table of HelloWork's ids, for an ATS without them.
+
+_SUFFIX, _ID, _URL = "_hellowork", "hellowork_id", "status_url"
+
+
+def id_table(watch: Watch, role: str) -> str:
+    """The script that creates a watch's side table, for the daemon's role to read, and the watch's keys for it."""
+    watched_name = watch.table
+    beginning = watched_name.name.encode()[: LONGEST - len(_SUFFIX)].decode(errors="ignore")
+    table = QualifiedName(watched_name.schema, beginning + _SUFFIX)
     usage = [] if table.schema is None else [_usage(table.schema)]
-    return [render("GRANT {} TO {};", SQL(what), to) for what in (*usage, _select(table, columns))]
+    privileges = (*usage, _select(table, (*watch.key, _ID, _URL)))
+    granted = [render("GRANT {} TO {};", SQL(what), Identifier(role)) for what in privileges]
+    made = render(
+        template("id_table.sql"),
+        **_making_id_table(watch.key),
+        side=SQL(visible(str(table))),
+        watched=SQL(visible(str(watched_name))),
+        begin=SQL(own_path.begin([watched_name, table])),
+        watched_name=own_path.existing(watched_name),
+        side_name=own_path.new_name(table),
+        side_oid=own_path.oid_of(table),
+        grants=SQL(own_path.naming(table, "\n".join(granted)).rstrip()),
+    )
+    wanted = "".join(f"--   {visible(line)}\n" for line in _configuring(table, watch.key).splitlines())
+    return f"{made}\n-- In the watch's configuration, then `cdc-sync sql install` once more in notify mode:\n{wanted}"
+
+
+def _configuring(table: QualifiedName, key: Sequence[str]) -> str:
+    """The watch's keys for this side table, as YAML."""
+    columns = list(map(written, key))
+    on = " AND ".join(f"h.{column} = t.{column}" for column in columns)
+    mapped = {
+        # YAML would refer to the same list.
+        field: {"sql": f"(SELECT h.{column} FROM {table} h WHERE {on})", "depends_on": [*columns]}  # noqa: S608 - for a file
+        for field, column in {"application_id": _ID, "status_url": _URL}.items()
+    }
+    return block({"columns": mapped, "related": [{"table": str(table), "key": columns}]})
+
+
+def _making_id_table(key: Sequence[str]) -> dict[str, str]:
+    """What makes it, as formats for `format()`: the first %s is the side table, the other the watched one."""
+    columns = [*map(quoted_name, key)]
+    copied = [*columns, *(composed("''::text AS {}", quoted_name(each)) for each in (_ID, _URL))]
+    unique = "ALTER TABLE %s ADD PRIMARY KEY ({}), ALTER {} SET NOT NULL, ADD UNIQUE ({})"
+    parts = columns, quoted_name(_ID), quoted_name(_ID), id_in_url(quoted_name(_URL))
+    refers = "ALTER TABLE %s ADD FOREIGN KEY ({}) REFERENCES %s ({}) ON UPDATE CASCADE ON DELETE CASCADE"
+    return {
+        "create": composed("CREATE TABLE %s AS SELECT {} FROM %s WITH NO DATA", copied).as_string(),
+        "alter": composed(f"{unique}; CREATE INDEX ON %1$s ({{}})", *parts).as_string(),
+        "refer": composed(refers, columns, columns).as_string(),
+    }

@@ -9,7 +9,7 @@ import typer
 from pydantic import SecretStr
 
 from cdc_sync import own_path
-from cdc_sync.ats import scripts, side_table, triggers
+from cdc_sync.ats import scripts, triggers
 from cdc_sync.ats.connection import connected, rows_of
 from cdc_sync.ats.errors import translate, unwritable
 from cdc_sync.ats.scripts import Part
@@ -274,7 +274,7 @@ async def id_table(  # noqa: PLR0917 - typer's options
     names = chosen(target.config, watch)
     if len(names) != 1:
         raise misused(f"expected one watch; there is {listed(names) or 'none yet'}", "--watch")
-    script = side_table.script(target.config.watches[names[0]], target.role(role))
+    script = scripts.id_table(target.config.watches[names[0]], target.role(role))
     await target.put_out(script, apply=apply)
 
 

@@ -16,8 +16,7 @@ from support.versions import major, needs
 from support.waiting import wait_until
 from support.watched import COLUMNS, a_config, grant, install_triggers, run_script, some_config, uninstall_triggers
 
-from cdc_sync.ats import side_table
-from cdc_sync.ats.scripts import grants, uninstall
+from cdc_sync.ats.scripts import grants, id_table, uninstall
 from cdc_sync.ats.triggers import verify
 from cdc_sync.config import Config
 from cdc_sync.core.identifiers import QualifiedName
@@ -402,7 +401,7 @@ def test_a_strangers_side_table_is_refused(ats: Ats, stranger: str, open_session
     run(open_session(user=stranger, password=stranger), planted)
 
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="applications_hellowork is there"):
-        run(ats, side_table.script(a_config().watches["applications"], "cdc_sync"))
+        run(ats, id_table(a_config().watches["applications"], "cdc_sync"))
     ats.execute("ROLLBACK")
 
 
