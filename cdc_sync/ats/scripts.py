@@ -27,13 +27,13 @@ from .triggers import (
     BELL,
     LONGEST_LABEL,
     TRIGGERS,
-    Recorder,
     bell_of,
+    function_body,
     function_of,
     label_of,
     missed_of,
     noticed,
-    recorder,
+    recorded_tables,
     tables_of,
     tables_of_all,
     trigger_of,
@@ -113,7 +113,7 @@ def _steps(watches: Mapping[str, Watch], owner: str | None) -> Iterator[str]:
     yield _beginning(watches, among(map(function_of, watches)), owner)
     yield template("log.sql")
     for name, watch in watches.items():
-        yield from _watch(recorder(name, watch), owner)
+        yield from _watch(name, watch, owner)
 
 
 def _beginning(watches: Mapping[str, Watch], functions: Composable, owner: str | None) -> str:
@@ -133,29 +133,29 @@ def _beginning(watches: Mapping[str, Watch], functions: Composable, owner: str |
     )
 
 
-def _watch(of: Recorder, owner: str | None) -> Iterator[str]:
+def _watch(name: str, watch: Watch, owner: str | None) -> Iterator[str]:
     """The parts that make a watch's counter, function and triggers; these as the tables' owners."""
-    names = {"missed": SQL(missed_of(of.watch)), "function": SQL(function_of(of.watch))}
+    names = {"missed": SQL(missed_of(name)), "function": SQL(function_of(name))}
     yield render(
         template("watch.sql"),
         **names,
-        watch_name=SQL(visible(of.watch)),
-        former_bell=SQL(bell_of(of.watch)),
-        body=SQL(of.body),
-        comment=f"cdc-sync: {of.watch}",
+        watch_name=SQL(visible(name)),
+        former_bell=SQL(bell_of(name)),
+        body=SQL(function_body(name, watch)),
+        comment=f"cdc-sync: {name}",
     )
     if owner is not None:
-        tables = dict.fromkeys(recorded.table for recorded in of.tables)
-        yield render(template("table_owners.sql"), **names, tables=map(own_path.oid_of, tables))
-    for recorded in of.tables:
+        tables = map(own_path.oid_of, tables_of_all({name: watch}))
+        yield render(template("table_owners.sql"), **names, tables=tables)
+    for recorded in recorded_tables(watch):
         if owner is not None:
             yield "\n" + render(_PARTS["as_tables_owner"], own_path.oid_of(recorded.table)) + "\n"
         made = ""
         for kind in TRIGGERS:
-            trigger = SQL(trigger_of(of.watch, kind, recorded.number))
+            trigger = SQL(trigger_of(name, kind, recorded.number))
             its = {**names, "trigger": trigger, "table": quoted(recorded.table)}
             made += render(_PARTS[kind], **its, argument=SQL(recorded.argument)) + "\n"
-            made += render(_PARTS["always"], **its) + "\n" if of.always else ""
+            made += render(_PARTS["always"], **its) + "\n" if watch.capture.replicated else ""
         yield own_path.naming(recorded.table, made)
     if owner is not None:
         yield render(_PARTS["as_owner"], Identifier(owner)) + "\n"

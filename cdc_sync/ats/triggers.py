@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from cdc_sync.config import Capture, Watch
+from cdc_sync.config import Watch
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.core.watch_names import SEPARATOR
@@ -75,27 +75,13 @@ class Recorded(NamedTuple):
         return str(self.number or "")
 
 
-class Recorder(NamedTuple):
-    """What records a watch's changes.
-
-    Attributes:
-        always: whether the triggers fire for replicated changes too.
-        body: the function's text between the quotes.
-    """
-
-    watch: str
-    tables: tuple[Recorded, ...]
-    always: bool
-    body: str
-
-
-def recorder(name: str, watch: Watch) -> Recorder:
-    """What records a watch's changes."""
-    tables, capture = [Recorded(watch.table, watch.key, compared(watch), 0)], watch.capture
+def recorded_tables(watch: Watch) -> list[Recorded]:
+    """The tables with triggers of a watch."""
+    tables = [Recorded(watch.table, watch.key, compared(watch), 0)]
     for number, of_related in enumerate(watch.related, start=1):
         named = tuple(dict.fromkeys((*of_related.key, *of_related.columns))) if of_related.columns else None
         tables.append(Recorded(of_related.table, of_related.key, named, number))
-    return Recorder(name, tuple(tables), capture.replicated, _body(name, tables, capture))
+    return tables
 
 
 def noticed(watches: Mapping[str, Watch]) -> dict[str, Watch]:
@@ -104,7 +90,7 @@ def noticed(watches: Mapping[str, Watch]) -> dict[str, Watch]:
 
 
 def tables_of(watch: Watch) -> list[QualifiedName]:
-    """The tables with triggers of a watch."""
+    """Their names."""
     return [watch.table, *(related.table for related in watch.related)]
 
 
@@ -157,8 +143,9 @@ def missed_of(watch: str) -> str:
     return f"missed_{label_of(watch)}"
 
 
-def _body(name: str, tables: Sequence[Recorded], capture: Capture) -> str:
-    """The function's text."""
+def function_body(name: str, watch: Watch) -> str:
+    """The text of a watch's function, between the quotes."""
+    tables = recorded_tables(watch)
     # Of several, by the table on which the trigger stands.
     keys = _keys(tables[0]) if len(tables) == 1 else "".join(map(_branch, tables)) + "        END IF;\n"
     return render(
@@ -166,9 +153,9 @@ def _body(name: str, tables: Sequence[Recorded], capture: Capture) -> str:
         watch=name,
         label=SQL(label_of(name)),
         missed=SQL(missed_of(name)),
-        max_backlog=capture.max_backlog,
+        max_backlog=watch.capture.max_backlog,
         keys=SQL(keys),
-        ring=composed(_PARTS["ring"] + "\n", watch=name) if capture.wakeup == "notify" else SQL(""),
+        ring=composed(_PARTS["ring"] + "\n", watch=name) if watch.capture.wakeup == "notify" else SQL(""),
     )
 
 
@@ -228,7 +215,7 @@ def verify(watches: Mapping[str, Watch], for_tenants: Mapping[str, str] | None =
     without them no such function is looked at.
     """
     watches = noticed(watches)
-    wanted = [each for name, watch in watches.items() for each in _of_watch(recorder(name, watch))]
+    wanted = [each for name, watch in watches.items() for each in _of_watch(name, watch)]
     for kind, name in (("table", "changes"), ("sequence", BELL)):
         wanted.append(_Wanted(None, kind, name, may_be_missing=not watches))
     for name, body in (for_tenants or {}).items():
@@ -241,17 +228,17 @@ def verify(watches: Mapping[str, Watch], for_tenants: Mapping[str, str] | None =
     return render(template("verify.sql"), wanted=SQL(lines), of_functions=of_functions)
 
 
-def _of_watch(of: Recorder) -> Iterator[_Wanted]:
-    function = function_of(of.watch)
-    yield _Wanted(of.watch, "sequence", missed_of(of.watch))
-    made = _OF_RECORDER.format(_md5(of.body))
-    yield _Wanted(of.watch, "function", function, function, str(of.tables[0].table), made)
-    fires = "^A$" if of.always else "^[OA]+$"
-    for recorded in of.tables:
+def _of_watch(watch_name: str, watch: Watch) -> Iterator[_Wanted]:
+    function = function_of(watch_name)
+    yield _Wanted(watch_name, "sequence", missed_of(watch_name))
+    made = _OF_RECORDER.format(_md5(function_body(watch_name, watch)))
+    yield _Wanted(watch_name, "function", function, function, str(watch.table), made)
+    fires = "^A$" if watch.capture.replicated else "^[OA]+$"
+    for recorded in recorded_tables(watch):
         argument = f" {recorded.argument}\\000" if recorded.argument else ""
         for kind, type_ in TRIGGERS.items():
-            name = trigger_of(of.watch, kind, recorded.number)
-            yield _Wanted(of.watch, "trigger", name, function, str(recorded.table), f"{type_}{argument}", fires)
+            name = trigger_of(watch_name, kind, recorded.number)
+            yield _Wanted(watch_name, "trigger", name, function, str(recorded.table), f"{type_}{argument}", fires)
 
 
 def _md5(body: str) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.watched import a_watch
 
-from cdc_sync.ats.triggers import TRIGGERS, function_of, label_of, missed_of, recorder, trigger_of
+from cdc_sync.ats.triggers import TRIGGERS, function_of, label_of, missed_of, recorded_tables, trigger_of
 from cdc_sync.config import Watch
 from cdc_sync.core.identifiers import LONGEST
 
@@ -17,7 +17,7 @@ NAMES = PLAIN | st.builds("{}@{}.{}".format, PLAIN, PLAIN, PLAIN) | st.builds("{
 
 
 def triggers_of(name: str, watch: Watch) -> list[str]:
-    return [trigger_of(name, kind, of.number) for of in recorder(name, watch).tables for kind in TRIGGERS]
+    return [trigger_of(name, kind, of.number) for of in recorded_tables(watch) for kind in TRIGGERS]
 
 
 @pytest.mark.parametrize(
