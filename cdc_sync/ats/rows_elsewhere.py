@@ -78,8 +78,7 @@ class OtherWatches:
             StoreError: the store cannot be used.
         """
         config, accounts_then = self._config, self._account_of
-        unseen: dict[str, Found] = {}
-        unreported: dict[str, Found] = {}
+        found: dict[str, Found] = {}
         hidden_by: frozenset[Hiding] = frozenset()
         for name in self.of(watch):
             read, rules = await self._ask(config, name, accounts), watch_rules(config, name)
@@ -89,10 +88,10 @@ class OtherWatches:
             # If it has no record yet of those that it will report, it is about to see them.
             for id_, rows in by_application(read.rows, alive).items():
                 if isinstance(resolved(id_, read.at, rows, rules).canonical, Reportable):
-                    unseen[id_] = "unknown"
+                    found[id_] = "unknown"
                 else:
-                    unreported[id_] = "unreported"
-        return Elsewhere({**unreported, **unseen}, hidden_by)
+                    found.setdefault(id_, "unreported")
+        return Elsewhere(found, hidden_by)
 
     def join(self, watch: str, reader: Reader, suspected: asyncio.Event) -> None:
         """A watch is captured: it is asked by its reader; `hand_over` sets the event."""
