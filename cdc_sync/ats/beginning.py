@@ -28,7 +28,7 @@ from .intake import Capture, Intake
 from .notify import NotifyCapture
 from .parts import FORGOTTEN, TABLE, WatchParts
 from .poll import PollCapture
-from .reading import Read, prepared
+from .reading import prepared
 
 KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCapture}
 """The kinds of capture, by `capture.mode`."""
@@ -219,24 +219,21 @@ def rules_text(rules: StatusRules) -> str:
 
 
 async def _touched(intake: Intake, before: StatusRules) -> int:
-    """How many applications the edit alone gives another status than HelloWork acknowledged."""
-    touched = 0
+    """How many applications the edit alone gives another status than HelloWork acknowledged.
+
+    Each is counted by the row that represents it; unknown ones, if they are sent, by any of their rows.
+    """
+    rules, touched = intake.rules, 0
     after: Key | None = None
     while True:
         page = await intake.reader.page(after, intake.parts.steps.adopted)
-        touched += await _touched_of(intake, page, before)
+        remapped = [row for row in page.rows if row.in_scope and _status(row, rules.status) != _status(row, before)]
+        rows = [interpret(row, rules, page.at) for row in remapped]
+        known = await intake.store.capture.known(intake.name, [id_ for row in rows if (id_ := row.application_id)])
+        touched += sum(_is_touched(row, rules, known.get(row.application_id or "")) for row in rows)
         if page.last is None:
             return touched
         after = page.last
-
-
-async def _touched_of(intake: Intake, page: Read, before: StatusRules) -> int:
-    """How many of them are represented by a row of this page; unknown ones, if they are sent, by any of their rows."""
-    rules = intake.rules
-    remapped = [row for row in page.rows if row.in_scope and _status(row, rules.status) != _status(row, before)]
-    rows = [interpret(row, rules, page.at) for row in remapped]
-    known = await intake.store.capture.known(intake.name, [id_ for row in rows if (id_ := row.application_id)])
-    return sum(_is_touched(row, rules, known.get(row.application_id or "")) for row in rows)
 
 
 def _status(row: Row, rules: StatusRules) -> object:
