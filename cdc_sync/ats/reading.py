@@ -210,20 +210,16 @@ class Reader:
         if found is not None:
             return found
         possible = await convertible(self.pool, values, [type_])
-        keys = await self._keys_where(condition, places, possible) if possible else []
+        asking = partial(self.unreadable.keys_where, condition, places, possible)
+        keys = await unless_a_row_fails(asking())
+        if keys is None:
+            # Through the whole table, for its unreadable rows.
+            page = await self.page(None, _AT_ONCE)
+            while page.last is not None:
+                page = await self.page(page.last, _AT_ONCE)
+            keys = await asking()
         read = await self.by_key(keys, confirming=True)
         return read._replace(hidden_by=read.hidden_by | await self.hidden_by())
-
-    async def _keys_where(self, condition: Composable, places: Collection[str], values: Sequence[Key]) -> list[Key]:
-        """The keys of the rows for which a condition holds, as far as it can be read."""
-        found = await unless_a_row_fails(self.unreadable.keys_where(condition, places, values))
-        if found is not None:
-            return found
-        # Through the whole table, for its unreadable rows.
-        page = await self.page(None, _AT_ONCE)
-        while page.last is not None:
-            page = await self.page(page.last, _AT_ONCE)
-        return await self.unreadable.keys_where(condition, places, values)
 
     async def page(self, after: Key | None, size: int, shape: str | None = None) -> Read:
         """The next `size` rows in key order, or fewer large ones, without NULL keys."""
@@ -331,6 +327,8 @@ class UnreadableRows:
 
     async def keys_where(self, condition: Composable, places: Collection[str], values: Sequence[Key]) -> list[Key]:
         """The keys of the rows for which a condition on some places holds, as far as these can be read."""
+        if not values:
+            return []
         without = [key for key, failing in self.met.items() if not failing.isdisjoint(places)]
         parameters = _columns_of(values)
         if without:
