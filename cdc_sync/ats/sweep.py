@@ -1,9 +1,8 @@
 """The sweep: full reconciliation of the table with the snapshot, in constant memory and short transactions.
 
-It walks the table in key order. When the capture has caught up, a row that still differs as the page had it is read
-again and applied. It was missed if the capture does not name it by then: then it is counted by cause, unless a sweep
-was requested for it (`Intake.requests`). A bitmap marks each record that was met; an unmarked live record is a
-suspected deletion.
+It walks the table in key order. A row that differs is read again and applied once the capture has caught up. It was
+missed if the capture does not name it by then: then it is counted by cause, unless a sweep was requested for it
+(`Intake.requests`). A bitmap marks each record that was met; an unmarked live record is a suspected deletion.
 
 **Digests** ([decision 15](../../docs/decisions/0015-sweeps-by-digests.md)). Rows with the digest of the record's last
 verification are not read, except those with a pending entry, and all rows of a page on which an expression fails.
@@ -12,7 +11,7 @@ An interrupted sweep starts again.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from time import monotonic
 
 from cdc_sync.core.batch import Batch, Resolved
@@ -132,33 +131,25 @@ class Sweep:
 
     async def _compare(self, read: Read) -> None:
         """Mark known records, and repair the rows that differ."""
-        rows = self._intake.interpreted(read)
-        known = await self._known(rows)
+        intake = self._intake
+        rows = intake.interpreted(read)
+        ids = [row.application_id for row in rows if row.application_id is not None]
+        known = await self._store.known(self._watch, ids) if ids else {}
         rows = [completed(row, known.get(row.application_id or "")) for row in rows]
         mark(self._marks, (each.number for each in known.values()))
-        different = self._different(rows, known)
+        batch = Batch("sweep", intake.clock(), intake.rules.first_status, rows, skipped=intake.skipped)
+        differing = different(intake.rules, batch, known)
         self._skipped.update(row.key for row in rows if isinstance(row, Unreportable))
-        if different:
-            await self._repair([row for row in rows if row.key in different])
-        verified = [found for row in rows if row.key not in different and (found := _verified(row, known)) is not None]
+        if differing:
+            await self._repair([row for row in rows if row.key in differing])
+        verified = [found for row in rows if row.key not in differing and (found := _verified(row, known)) is not None]
         if verified:
             await self._store.verify(self._watch, verified)
 
-    def _different(self, rows: Sequence[Observation], known: Mapping[str, Known]) -> set[Key]:
-        intake = self._intake
-        batch = Batch("sweep", intake.clock(), intake.rules.first_status, rows, skipped=intake.skipped)
-        return different(intake.rules, batch, known)
-
-    async def _known(self, rows: Iterable[Observation]) -> dict[str, Known]:
-        ids = [row.application_id for row in rows if row.application_id is not None]
-        return await self._store.known(self._watch, ids) if ids else {}
-
     async def _repair(self, rows: list[Observation]) -> None:
-        """Let the capture catch up; read again and apply the rows that still differ, and count the missed ones."""
+        """Let the capture catch up; read the rows again and apply them, and count the missed ones."""
         repaired = Counter[str]()
         await self.catch_up()
-        different = self._different(rows, await self._known(rows))
-        rows = [row for row in rows if row.key in different]
         deleted = {row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted}
         parts = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
         if any(applied.written for applied in parts):
