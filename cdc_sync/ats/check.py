@@ -26,16 +26,7 @@ from cdc_sync.store.clock import WORTH_REPORTING
 from cdc_sync.wall_clock import wall_clock
 
 from . import expressions
-from .connection import (
-    Connection,
-    ReplicaGuard,
-    asking,
-    connected,
-    look_at_own_schemas,
-    on_own_path,
-    rows_of,
-    rows_on_own_path,
-)
+from .connection import Connection, ReplicaGuard, asking, connected, look_at_own_schemas, on_own_path, rows_of
 from .errors import SourceError
 from .expressions import catalog, composed
 from .facts import ServerFacts, TableFacts, asking_shortly, bounds, server_facts, table_facts
@@ -340,7 +331,7 @@ def _where(one: Checked, condition: Composable) -> Composed:
 async def _plan(one: Checked, query: Composable, *values: Any) -> Plan:
     await one.connection.execute(catalog("only_by_index"))
     explain = composed("EXPLAIN (VERBOSE, FORMAT JSON) {}", query)
-    (((explained,),),) = await rows_on_own_path(one.connection, explain, values)
+    (((explained,),),) = await rows_of(one.connection, explain, values, own_path=True)
     plan: Plan = explained["Plan"]
     return plan
 

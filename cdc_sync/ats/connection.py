@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partialmethod
+from functools import partial, partialmethod
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
@@ -112,7 +112,7 @@ def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
 
 @dataclass(slots=True)
 class ReplicaGuard:
-    """The furthest position that was read, as the server wrote it (`text`), and the store's.
+    """The furthest position that was read, as the server wrote it (`text`).
 
     Methods raise `SourceError` for a server that is behind. A read is repeated for `behind_for` seconds. `identity` is
     the database's; empty if unknown.
@@ -121,7 +121,6 @@ class ReplicaGuard:
     identity: str = ""
     position: ReplicaPosition | None = None
     text: str = ""
-    stored: str = ""
     behind_for: float = 3.0
 
     def load(self, text: str | None) -> None:
@@ -129,9 +128,8 @@ class ReplicaGuard:
 
         The first connection has met a server before: its position is no proof that it has come as far.
         """
-        if not text or text == self.stored:
+        if not text:
             return
-        self.stored = text
         stored = ReplicaPosition.from_text(text)
         here = self.position
         if here is None or here.xmax < stored.xmax or behind(stored, here) is not None:
@@ -299,8 +297,8 @@ class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
                         return connection
         except (psycopg.Error, SourceError) as error:
             refused = error if isinstance(error, SourceError) else translate(error, "connecting")
-            # Whatever its code: nothing was read of a row.
-            pool.refused = SourceError(refused.code, refused.message) if isinstance(refused, RowError) else refused
+            # Never a `RowError`, whatever its code: nothing was read of a row.
+            pool.refused = SourceError(refused.code, refused.message)
             raise
 
 
@@ -319,10 +317,16 @@ async def pooled(dsn: str, guard: ReplicaGuard | None = None, *, size: int = POO
 
 
 async def rows_of(
-    connection: Connection, query: Query, parameters: Parameters | None = None, *, prepare: bool | None = None
+    connection: Connection,
+    query: Query,
+    parameters: Parameters | None = None,
+    *,
+    prepare: bool | None = None,
+    own_path: bool = False,
 ) -> Rows:
-    """The rows of a statement."""
-    return await (await connection.execute(query, parameters, prepare=prepare)).fetchall()
+    """The rows of a statement, which may run `on_own_path`."""
+    execute = partial(on_own_path, connection) if own_path else connection.execute
+    return await (await execute(query, parameters, prepare=prepare)).fetchall()
 
 
 async def on_own_path(
@@ -343,13 +347,6 @@ async def on_own_path(
 async def look_at_own_schemas(connection: Connection) -> None:
     """Find out again which schemas the login's own path leads to; the statements then look for tables there."""
     await on_own_path(connection, _SQL["own_schemas"])
-
-
-async def rows_on_own_path(
-    connection: Connection, query: Query, parameters: Parameters | None = None, *, prepare: bool | None = None
-) -> Rows:
-    """The rows of such a statement."""
-    return await (await on_own_path(connection, query, parameters, prepare=prepare)).fetchall()
 
 
 def with_position(query: Composable, width: int) -> str:

@@ -23,7 +23,7 @@ from cdc_sync.config import Watch
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.rows import BLANKS, Key, Row
 
-from .connection import OWN_PATH, PINNED_PATH, Connection, Pool, Rows, rows_of, rows_on_own_path, with_position
+from .connection import OWN_PATH, PINNED_PATH, Connection, Pool, Rows, rows_of, with_position
 from .errors import RowError, SourceError, reason, row_error_text, source_error, unless_a_row_fails
 from .expressions import catalog, composed, sections, spellings_in_url
 from .facts import is_unchanged
@@ -122,7 +122,7 @@ class Reader:
         self.pool = pool
         self.mapping = mapping
         self._doing = f"reading {mapping.watch.table}"
-        self._rows_of = rows_of if mapping.is_plain else rows_on_own_path
+        self._rows_of = partial(rows_of, own_path=not mapping.is_plain)
         self.unreadable = UnreadableRows(self)
 
     async def look(self) -> None:

@@ -12,7 +12,7 @@ import typer
 from psycopg import sql
 
 from cdc_sync.admin.report import Json
-from cdc_sync.ats.connection import asking, connected, rows_on_own_path
+from cdc_sync.ats.connection import asking, connected, rows_of
 from cdc_sync.ats.mapping import Mapping
 from cdc_sync.config import Config
 from cdc_sync.config.models import accounts, watch_rules
@@ -179,7 +179,8 @@ async def _labels_of(config: Config, name: str) -> list[Json]:
         mapping = await Mapping.prepare(connection, watch)
         parts = {"label": mapping.expressions["columns.status"], "table": mapping.table, "scope": mapping.scope}
         async with asking(f"counting the labels of {watch.table}"):
-            rows = await rows_on_own_path(connection, sql.SQL(_COUNT).format(**parts), (_MOST_LABELS,))
+            counting = sql.SQL(_COUNT).format(**parts)
+            rows = await rows_of(connection, counting, (_MOST_LABELS,), own_path=True)
     # Of a label that is not among the most frequent ones nobody knows whether it has rows.
     counts = Counter(dict.fromkeys(rules.map if len(rows) < _MOST_LABELS else (), 0))
     for text, number in rows:
