@@ -5,6 +5,7 @@ All versions know EXECUTE PROCEDURE. Tenants that differ by their schema only ha
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import NamedTuple
 
@@ -296,10 +297,7 @@ def grants(config: Config, role: str) -> str:
 
     Those for tenants that differ by their schema only are in a loop.
     """
-
-    def statements(name: str, watch: Watch) -> str:
-        return _granting_watch(name, watch, Identifier(role))
-
+    statements = partial(_granting_watch, role=Identifier(role))
     of_templates = {name: by_schema(config, name, statements) for name in config.templates}
     schemas = defaultdict[BySchema, list[str]](list)
     script = render(template("grants.sql"), role=role, begin=SQL(own_path.begin(tables_of_all(config.watches))))
