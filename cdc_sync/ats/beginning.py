@@ -24,9 +24,8 @@ from cdc_sync.store.capture import FROM_DATABASE
 from .connection import REPLICA
 from .deletions import Deletions
 from .errors import reason
-from .intake import Capture, Intake
+from .intake import FORGOTTEN, TABLE, Capture, Intake, WatchParts
 from .notify import NotifyCapture
-from .parts import FORGOTTEN, TABLE, WatchParts
 from .poll import PollCapture
 from .reading import prepared
 

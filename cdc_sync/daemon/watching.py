@@ -12,8 +12,7 @@ from cdc_sync.ats.connection import Pool
 from cdc_sync.ats.database import wait_after
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError, refused_by_system
-from cdc_sync.ats.intake import Capture, ChangedError, Intake
-from cdc_sync.ats.parts import WatchParts
+from cdc_sync.ats.intake import Capture, ChangedError, Intake, WatchParts
 from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.ats.session import StandbyError
 from cdc_sync.ats.sweep import Sweep

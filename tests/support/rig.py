@@ -13,9 +13,8 @@ from cdc_sync.ats.beginning import KINDS, BaselinePosition, adopt, connect
 from cdc_sync.ats.database import Database
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.intake import Capture, Intake
+from cdc_sync.ats.intake import Capture, Intake, Steps, WatchParts
 from cdc_sync.ats.notify import NotifyCapture
-from cdc_sync.ats.parts import Steps, WatchParts
 from cdc_sync.ats.poll import PollCapture
 from cdc_sync.ats.rows_elsewhere import OtherWatches
 from cdc_sync.ats.sweep import Sweep

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from support.transactions import Event, ServerModel
 
-from cdc_sync.ats.parts import Steps
+from cdc_sync.ats.intake import Steps
 from cdc_sync.ats.poll import PollCapture
 from cdc_sync.ats.reading import Read
 from cdc_sync.core.batch import Applied, Batch

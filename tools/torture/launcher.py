@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from functools import partial, wraps
 from typing import Any
 
+from cdc_sync.ats.intake import Steps, WatchParts
 from cdc_sync.ats.notify import ChangeLog, Changes
-from cdc_sync.ats.parts import Steps, WatchParts
 from cdc_sync.cli import main
 from cdc_sync.core.batch import Applied
 from cdc_sync.daemon import watching

@@ -11,7 +11,7 @@ from support.roles import NewRole, roles
 from support.sessions import Ats, OpenSession, sessions
 from support.watched import a_config, install_triggers
 
-from cdc_sync.ats.parts import Steps
+from cdc_sync.ats.intake import Steps
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats, one, rows, run
 
 from cdc_sync.ats.beginning import STATUS_RULES, measure_edit, rules_text
-from cdc_sync.ats.parts import Steps
+from cdc_sync.ats.intake import Steps
 from cdc_sync.core.events import Decided, StatusRulesChanged
 from cdc_sync.core.rows import StatusRules
 from cdc_sync.event_loop import end

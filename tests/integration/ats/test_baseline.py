@@ -16,7 +16,7 @@ from support.sessions import Ats
 from support.store_steps import events_of
 
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.parts import Steps
+from cdc_sync.ats.intake import Steps
 from cdc_sync.core.batch import Applied, Batch
 from cdc_sync.core.content import request
 from cdc_sync.core.events import BaselineDone, BaselineProgress, Decided

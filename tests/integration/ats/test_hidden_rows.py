@@ -18,7 +18,7 @@ from support.versions import needs
 from support.watched import a_config, grant, install_triggers
 
 from cdc_sync.ats.errors import SourceError
-from cdc_sync.ats.parts import Steps
+from cdc_sync.ats.intake import Steps
 from cdc_sync.ats.reading import Digests, Hiding
 from cdc_sync.core.rows import Key
 

@@ -25,9 +25,9 @@ from support.watched import a_config, install_triggers
 
 from cdc_sync.ats.connection import Pool, pooled
 from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.intake import Steps
 from cdc_sync.ats.lookout import Bell, Ears
 from cdc_sync.ats.notify import ChangeLog, Changes, NotifyCapture, all_ended
-from cdc_sync.ats.parts import Steps
 from cdc_sync.core.events import BellLeftAlone, CaptureStarted, ChangesMissed, Event
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.demo.postgres import Server

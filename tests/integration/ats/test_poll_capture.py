@@ -17,7 +17,7 @@ from support.source import Source, opened
 from support.standby import standby_of
 from support.watched import a_config
 
-from cdc_sync.ats.parts import Steps
+from cdc_sync.ats.intake import Steps
 from cdc_sync.ats.poll import LONGEST_PAUSE, POSITION, PollCapture, WatermarkReader, pause
 from cdc_sync.ats.reading import Reader
 from cdc_sync.core.events import CaughtUp

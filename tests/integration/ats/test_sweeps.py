@@ -17,8 +17,8 @@ from support.sessions import Ats, end_sessions, one, run
 from cdc_sync.ats import intake as intake_module
 from cdc_sync.ats.database import SWEEPS_AT_ONCE
 from cdc_sync.ats.errors import SourceError
+from cdc_sync.ats.intake import Steps
 from cdc_sync.ats.notify import NotifyCapture
-from cdc_sync.ats.parts import Steps
 from cdc_sync.ats.reading import Digests, Read
 from cdc_sync.ats.sweep import Sweep
 from cdc_sync.ats.triggers import Installation
