@@ -50,7 +50,7 @@ def among(values: Iterable[str]) -> Composed:
 
 def table(qualified: QualifiedName) -> Composable:
     """A table's name, quoted, for a script, where `%` needs no doubling."""
-    return Identifier(*([] if qualified.schema is None else [qualified.schema]), qualified.name)
+    return Identifier(*filter(None, qualified))
 
 
 def name(*parts: str) -> Identifier:
@@ -152,7 +152,7 @@ def side_table(watch: Watch, one: Column | None) -> SideTable | None:
     for related in watch.related:
         pairs = zip(related.key, watch.key, strict=False)
         on = " AND ".join(rf"(?P=s)\.{_spelled(own)} = t\.{_spelled(key)}" for own, key in pairs)
-        table = r"\.".join(_spelled(part) for part in related.table if part is not None)
+        table = r"\.".join(map(_spelled, filter(None, related.table)))
         form = rf'\(SELECT (?P<s>\w+)\.(\w+|"[^"]+") FROM {table} (?P=s) WHERE {on}\)'  # noqa: S608 - no SQL
         found = re.fullmatch(form, one.sql.strip())
         if found is not None and found["s"].lower() != "t" and len(related.key) == len(watch.key):

@@ -388,9 +388,8 @@ class Statements(Mapping):
 
 def in_side_table(side: SideTable, condition: OfValue) -> Composed:
     """The rows of a side table with a value for which a condition holds, behind a SELECT list over `s`."""
-    names = [side.table.name] if side.table.schema is None else [side.table.schema, side.table.name]
     value = composed("s.{}", expressions.name(side.column))
-    return composed("FROM {} AS s WHERE {}", expressions.name(*names), condition(value))
+    return composed("FROM {} AS s WHERE {}", expressions.name(*filter(None, side.table)), condition(value))
 
 
 def is_given_url(url: Composable) -> Composed:
