@@ -263,8 +263,6 @@ class Intake:
             async for read, answered in self.reader.parts_by_key(times):
                 found = {row.key for row in read.rows}
                 gone = {key: times[key] for key in answered if key not in found}
-                if not found and not gone:
-                    continue
                 self.observe(events.ChangesRead(self.name, origin, len(found) + len(gone)))
                 observations = [interpret(row, self.rules, times.get(row.key, read.at)) for row in read.rows]
                 applied.append(await self.apply(self.batch(origin)._replace(observations=observations, gone=gone)))
