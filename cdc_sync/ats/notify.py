@@ -93,7 +93,7 @@ class ChangeLog:
             return
         places, writers, file = changes.places
         query = SQL(_SQL["delete"]).format(places=places, writers=writers, watch=self._watch, file=file)
-        ((deleted,),) = await self._pool.ask(_DOING, partial(rows_of, query=query))
+        ((deleted,),) = await self._pool.fetch(_DOING, query)
         if not deleted and self._kept == changes.places:
             raise source_error("log-kept")
         self._kept = () if deleted else changes.places

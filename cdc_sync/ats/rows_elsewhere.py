@@ -124,8 +124,8 @@ class OtherWatches:
         latest = {id_: of.latest for id_, of in known.items() if of.latest is not None}
         deleted = {id_: rules.account or of.account for id_, of in latest.items() if of.deleted}
         moved = (await self.with_live_row(name, deleted)).found if deleted else {}
-        ended = {id_: latest[id_]._replace(account=deleted[id_]) for id_ in deleted.keys() - moved.keys()}
-        ended = {id_: rules.addressed(id_, of) for id_, of in ended.items()}
+        gone = deleted.keys() - moved.keys()
+        ended = {id_: rules.addressed(id_, latest[id_]._replace(account=deleted[id_])) for id_ in gone}
         states = {id_: of for id_, of in ended.items() if rules.allowed.refusal(of.url) is None}
         if alive := latest.keys() - deleted.keys():
             read = await self._read_apart(config, name, alive)
