@@ -26,10 +26,10 @@ from cdc_sync.store.clock import WORTH_REPORTING
 from cdc_sync.wall_clock import wall_clock
 
 from . import expressions
-from .connection import Connection, ReplicaGuard, asking, connected, look_at_own_schemas, on_own_path, rows_of
+from .connection import Connection, ReplicaGuard, connected, look_at_own_schemas, on_own_path, rows_of
 from .errors import SourceError
 from .expressions import catalog, composed
-from .facts import ServerFacts, TableFacts, asking_shortly, bounds, server_facts, table_facts
+from .facts import ServerFacts, TableFacts, asking_shortly, server_facts, table_facts
 from .mapping import OfValue, Statements, id_in_url, in_side_table, is_given_url
 from .poll import watermark_type
 from .reading import hiding, warning_of
@@ -177,8 +177,7 @@ async def used(connection: Connection, table: TableFacts, expression: SqlColumn)
     """
     watched = expressions.name(table.schema, table.name)
     view = composed(_VIEW, expressions.expression(expression), watched)
-    async with asking("finding the columns of an expression"), connection.transaction(force_rollback=True):
-        await connection.execute(bounds("READ WRITE"))
+    async with asking_shortly(connection, "finding the columns of an expression", writes=True):
         await on_own_path(connection, view, ())
         ((columns,),) = await rows_of(connection, catalog("used_by_view"), {"table": table.oid})
     return tuple(columns)

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
-from psycopg.sql import SQL, Composed
+from psycopg.sql import SQL
 
 from cdc_sync.config import Watch
 from cdc_sync.core.findings import host_name
@@ -124,16 +124,12 @@ class TableFacts(NamedTuple):
 
 
 @asynccontextmanager
-async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[None]:
-    """Ask in a short read-only transaction, which waits briefly for locks."""
-    async with asking(doing), connection.transaction():
-        await connection.execute(bounds("READ ONLY"))
+async def asking_shortly(connection: Connection, doing: str, *, writes: bool = False) -> AsyncIterator[None]:
+    """Ask in a short transaction, which waits briefly for locks: read-only, or rolled back if it `writes`."""
+    bounds, access = sections("sessions.sql")["bounds"], SQL("READ WRITE" if writes else "READ ONLY")
+    async with asking(doing), connection.transaction(force_rollback=writes):
+        await connection.execute(composed(bounds, access=access))
         yield
-
-
-def bounds(access: Literal["READ ONLY", "READ WRITE"]) -> Composed:
-    """What a short transaction of `check` begins with."""
-    return composed(sections("sessions.sql")["bounds"], access=SQL(access))
 
 
 async def server_facts(connection: Connection) -> ServerFacts:
@@ -166,13 +162,8 @@ def _column(name: str, unique: list[list[str]], reference: list[str] | None, **a
     return Column(name, unique=[name] in unique, reference=leads, **about)
 
 
-async def oid_of(connection: Connection, table: QualifiedName) -> int | None:
-    """The oid of a table; None if there is none."""
-    found = await _relations(connection, table)
-    return int(found[0][0]) if found else None
-
-
-async def _relations(connection: Connection, table: QualifiedName) -> Rows:
+async def relations(connection: Connection, table: QualifiedName) -> Rows:
+    """What the catalog has of a table, its oid first; empty if there is none."""
     if table.schema is None:
         await look_at_own_schemas(connection)
     named = {"name": table.name, "schema": table.schema}
@@ -186,7 +177,7 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
         SourceError: there is none, or without a schema none on the login's search_path.
     """
     async with asking(f"looking up the table {table}"):
-        found = await _relations(connection, table)
+        found = await relations(connection, table)
         if not found:
             raise source_error("table-missing", table=table)
         ((oid, schema, name, kind, estimate, types),) = found
@@ -196,7 +187,7 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
 
 async def is_unchanged(connection: Connection, facts: TableFacts) -> bool:
     """Whether a table is the same one, and each of its columns has the type that it had."""
-    found = await _relations(connection, facts.qualified)
+    found = await relations(connection, facts.qualified)
     return bool(found) and found[0][0] == facts.oid and facts.types.items() <= json.loads(found[0][-1]).items()
 
 

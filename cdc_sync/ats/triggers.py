@@ -29,7 +29,7 @@ from .connection import Connection, asking, rows_of
 from .errors import reason, unwritable
 from .expressions import Columns, Part, among, catalog, compared, composed, render, sections, template, undeclared
 from .expressions import table as quoted
-from .facts import oid_of
+from .facts import relations
 
 TRIGGERS = {"row": 29, "truncate": 32}
 """A table's triggers, by the last part of their names, with their `pg_trigger.tgtype`."""
@@ -301,8 +301,8 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
     """Look for the objects of a watch, and for tables with changes that its triggers do not see."""
     objects = await verified(connection, verify({name: watch}, is_all=False))
     async with asking("looking for what the triggers do not see"):
-        oids = [await oid_of(connection, table) for table in tables_of(watch)]
-        unseen = await rows_of(connection, catalog("unseen"), {"tables": [oid for oid in oids if oid]})
+        oids = [oid for table in tables_of(watch) for oid, *_ in await relations(connection, table)]
+        unseen = await rows_of(connection, catalog("unseen"), {"tables": oids})
     needed = {"cdc_sync.changes", f"cdc_sync.{missed_of(name)}", f"cdc_sync.{function_of(name)}"}
     has_log = all(each.state != "missing" for each in objects if each.name in needed)
     return Installation(_problems_of(watch, objects, unseen), has_log)
