@@ -114,15 +114,14 @@ class Deletions:
         parts.observe(DeletionsDecided(parts.name))
         return asked._replace(found={**dict.fromkeys(gone, "nothing"), **asked.found})
 
-    async def _former_rows(self, application_ids: Sequence[str]) -> dict[str, Observation]:
-        """The rows that still are those of applications whose id no row was found to carry."""
+    async def _former_rows(self, application_ids: Sequence[str]) -> dict[str, Observation | None]:
+        """The rows that still are those of applications whose id no row was found to carry; None: another's by now."""
         known = await self._store.known(self.parts.name, application_ids)
         read = await self._intake.reader.by_key({before.key for before in known.values()}, confirming=True)
         self._intake.see_hiding(self._intake.hidden_by | read.hidden_by)
-        rows, found = {row.key: row for row in read.rows}, dict[str, Observation]()
-        for id_, before in known.items():
-            row = rows.get(before.key)
-            own = None if row is None else former_row(row, id_, before, self.parts.rules, read.at)
-            if own is not None:
-                found[id_] = own
-        return found
+        rows, rules = {row.key: row for row in read.rows}, self.parts.rules
+        return {
+            id_: former_row(rows[before.key], id_, before, rules, read.at)
+            for id_, before in known.items()
+            if before.key in rows
+        }
