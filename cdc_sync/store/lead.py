@@ -137,12 +137,7 @@ async def present_leader(store: Store) -> Leader | None:
 async def begin_to_lead(driver: Driver, ours: Leader) -> Leader:
     """Write the leader's row; returns it."""
     leader = replace(ours, since=driver.clock.for_people())
-
-    async def work(transaction: Transaction) -> None:
-        await transaction.run("forget_leader")
-        await transaction.run("lead", **asdict(leader))
-
-    await driver.transact(work)
+    await driver.run("lead", **asdict(leader))
     return leader
 
 

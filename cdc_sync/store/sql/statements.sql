@@ -313,12 +313,13 @@ SELECT name, message, since FROM @condition ORDER BY since, name;
 -- name: leader
 SELECT holder, host, process, place, since, lease, beat, backend, configuration, stopped FROM @leader;
 
--- name: forget_leader
-DELETE FROM @leader;
-
 -- name: lead
 INSERT INTO @leader (one, holder, host, process, place, since, lease, beat, backend, configuration, stopped)
-VALUES (1, :holder, :host, :process, :place, :since, :lease, :beat, :backend, :configuration, :stopped);
+VALUES (1, :holder, :host, :process, :place, :since, :lease, :beat, :backend, :configuration, :stopped)
+ON CONFLICT (one) DO UPDATE
+   SET holder = excluded.holder, host = excluded.host, process = excluded.process, place = excluded.place,
+       since = excluded.since, lease = excluded.lease, beat = excluded.beat, backend = excluded.backend,
+       configuration = excluded.configuration, stopped = excluded.stopped;
 
 -- name: stop_leading
 UPDATE @leader SET stopped = TRUE WHERE holder = :holder;
