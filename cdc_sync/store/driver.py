@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from cdc_sync.core.batch import HistoryEntry
@@ -160,6 +160,8 @@ class Driver(ABC):
         self._first: deque[_Job] = deque()
         self._jobs: deque[_Job] = deque()
         self._working: asyncio.Task[None] | None = None
+        self._has_begun = False
+        """Whether the transaction of the present jobs has begun."""
 
     async def transact(self, work: Work[T], effect: Effect[T] = no_effect) -> T:
         """Run work in one transaction, perhaps several times; returns its result once it is durable.
@@ -227,15 +229,14 @@ class Driver(ABC):
 
     async def _work(self) -> None:
         while self.lost is None and (self._first or self._jobs):
-            group = _Group(self._next())
-            jobs = group.jobs
+            jobs, self._has_begun = self._next(), False
             try:
-                results = await self._commit(group.run)
+                results = await self._commit(partial(self._run, jobs))
             except asyncio.CancelledError:
                 self._jobs.extendleft(reversed(jobs))  # `close` lets them fail
                 raise
             except Exception as error:  # noqa: BLE001 - a job's own errors too: they are handed to its caller
-                if (len(jobs) == 1 or not group.has_begun) and self.lost is None:
+                if (len(jobs) == 1 or not self._has_begun) and self.lost is None:
                     for job in jobs:
                         job.fail(error)
                     continue
@@ -251,9 +252,8 @@ class Driver(ABC):
             self._fail_all(self.lost)
 
     def _fail_all(self, error: StoreError) -> None:
-        for waiting in (self._first, self._jobs):
-            while waiting:
-                waiting.popleft().fail(error)
+        while waiting := self._first or self._jobs:
+            waiting.popleft().fail(error)
 
     async def _stop(self, error: StoreError) -> None:
         """Let all jobs fail, the one under way too."""
@@ -271,19 +271,11 @@ class Driver(ABC):
             jobs.append(self._jobs.popleft())
         return jobs
 
-
-@dataclass(slots=True)
-class _Group:
-    """Jobs of one transaction."""
-
-    jobs: list[_Job]
-    has_begun: bool = False
-
-    async def run(self, transaction: Transaction) -> list[Any]:
-        """Run them, or the first ones; returns their results."""
-        self.has_begun = True
+    async def _run(self, jobs: Sequence[_Job], transaction: Transaction) -> list[Any]:
+        """Run jobs, or the first ones; returns their results."""
+        self._has_begun = True
         results, full_at = list[Any](), time.monotonic() + _GROUP_LASTS
-        for job in self.jobs:
+        for job in jobs:
             results.append(await job.work(transaction))
             if time.monotonic() > full_at:
                 break
