@@ -150,7 +150,7 @@ async def _endpoints(store: Store, now: int) -> list[Json]:
         found.append(
             {
                 "endpoint": endpoint,
-                **asdict(health),
+                **health._asdict(),
                 "until": None if takes_calls else iso(clock.for_people(health.until)),
                 "retried_at": iso(clock.for_people(max(health.until, due_at or 0))) if is_retried else None,
                 "late_seconds": None if due_at is None else max(now - clock.for_people(due_at), 0) / 1000,

@@ -17,7 +17,7 @@ from cdc_sync.config import Config
 from cdc_sync.event_loop import Task, Work, end, supervise, ungrouped
 from cdc_sync.store import Store
 from cdc_sync.store.capture import FROM_DATABASE
-from cdc_sync.store.errors import AnotherDatabaseError, elsewhere, watch_moved
+from cdc_sync.store.errors import AnotherDatabaseError, another_database, elsewhere
 
 from .connection import REPLICA, Pool, ReplicaGuard, pooled
 from .errors import SourceError
@@ -228,7 +228,8 @@ class Database:
         if was != self.name:
             bound = await databases.identity(was)
             if bound not in {None, identity}:
-                raise watch_moved(watch, was, self.name, str(bound), identity)
+                facts = {"watch": watch, "was": was or "database", "bound": str(bound), "connected": identity}
+                raise another_database("watch-moved", self.name, **facts)
             self._refuse_elsewhere("watch-moved", identity, await databases.hosts(was), here)
         await self._bind(identity, here)
         if was != self.name and self.store.driver.access == "own":

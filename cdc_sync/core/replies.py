@@ -16,7 +16,7 @@ the wait only if it asks for a later time. If it is an answer, it ends the wait,
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -242,8 +242,7 @@ _MODES: Mapping[str, Mode] = {"throttled": "throttled", "refused credentials": "
 """The endpoint's mode after a reply that is no answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(NamedTuple):
     """One endpoint's state.
 
     Attributes:
@@ -275,7 +274,7 @@ def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *,
     if meaning.kind in _ANSWERS and not (waits and health.mode == "throttled"):
         return HEALTHY
     if waits:
-        return replace(health, until=max(health.until, now + (meaning.wait or 0)))
+        return health._replace(until=max(health.until, now + (meaning.wait or 0)))
     mode = _MODES[meaning.kind]
     is_in_a_row = health.mode == mode or (mode == "open" and health.mode == "healthy")
     failures = doublings = health.failures + 1 if is_in_a_row else 1
@@ -303,7 +302,7 @@ def is_paused(paused: Collection[str], endpoint: str) -> bool:
 
 def with_other_credentials(health: Health) -> Health:
     """The state after our credentials may have changed: a paused endpoint is probed at once."""
-    return replace(health, until=0) if health.mode == "paused" else health
+    return health._replace(until=0) if health.mode == "paused" else health
 
 
 def _waits(health: Health, now: int) -> bool:

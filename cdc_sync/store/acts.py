@@ -79,13 +79,13 @@ class Act:
         """Note the decision in the blown fuses of these watches; those without a held entry are whole again."""
         transaction, decided = self.transaction, set(await watches_of(self.transaction, watch))
         for name, text in await transaction.run("fuses"):
-            fuse = encoding.fuse_from(text)
+            fuse = encoding.stored_from(Fuse, text)
             if name not in decided or fuse.blown_at is None:
                 continue
             if not await value(transaction, "held_left", watch=name):
                 fuse = Fuse()
                 await transaction.run("forget_fuses", watch=name)
-            noted = encoding.fuse_text(fuse._replace(decided_at=self.due_at))
+            noted = encoding.stored_text(fuse._replace(decided_at=self.due_at))
             await transaction.run("set_fuse", watch=name, fuse=noted)
 
     @property
@@ -452,10 +452,10 @@ def _is_callable(content: Content) -> bool:
 
 async def mend(transaction: Transaction, watch: str) -> None:
     """Make a watch's fuse whole again if no entry is held."""
-    fuse = encoding.fuse_from(await value(transaction, "fuse", watch=watch))
+    fuse = encoding.stored_from(Fuse, await value(transaction, "fuse", watch=watch))
     is_left = await value(transaction, "held_left", watch=watch)
     if fuse.blown_at is not None and not fuse.holds_all and not is_left:
-        whole = encoding.fuse_text(fuse._replace(blown_at=None, reason=None))
+        whole = encoding.stored_text(fuse._replace(blown_at=None, reason=None))
         await transaction.run("set_fuse", watch=watch, fuse=whole)
 
 

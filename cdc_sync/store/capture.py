@@ -26,12 +26,12 @@ from .driver import Role, Row, Transaction, add_history, job, known_in, note, pa
 from .encoding import (
     address_columns,
     enqueue_columns,
-    fuse_from,
-    fuse_text,
     key_from,
     key_text,
     known_from,
     state_columns,
+    stored_from,
+    stored_text,
 )
 from .errors import another_database
 
@@ -119,9 +119,9 @@ class Capture(Role):
     @job
     async def blow_fuse(self, transaction: Transaction, watch: str, reason: str, now: int) -> None:
         """Hold everything new of a watch until a person decides. A blown fuse stays as it is."""
-        fuse = fuse_from(await value(transaction, "fuse", watch=watch))
+        fuse = stored_from(Fuse, await value(transaction, "fuse", watch=watch))
         blown = blow(fuse, now, reason)._replace(holds_all=True)
-        await transaction.run("set_fuse", watch=watch, fuse=fuse_text(blown))
+        await transaction.run("set_fuse", watch=watch, fuse=stored_text(blown))
 
 
 class Databases(Role):
@@ -143,7 +143,8 @@ class Databases(Role):
         if not bound:
             await transaction.run("set_about", name=name, value=identity)
         elif bound != identity:
-            raise another_database(self.driver.name, database, section, bound, identity)
+            facts = {"store": self.driver.name, "bound": bound, "connected": identity}
+            raise another_database("store-another-database", database, section, **facts)
 
     async def identity(self, database: str = "") -> str | None:
         """The database to which a configured name is bound."""
@@ -204,7 +205,7 @@ async def _apply(transaction: Transaction, *, rules: WatchRules, batch: Batch, a
     """Decide about a batch and write it."""
     watch = rules.watch
     before = await _before(transaction, watch, batch, applying)
-    fuse = fuse_from(await value(transaction, "fuse", watch=watch))
+    fuse = stored_from(Fuse, await value(transaction, "fuse", watch=watch))
     fuses_before = await _fuses_of_accounts(transaction, watch, accounts_of(rules, batch, before))
     elsewhere = await _elsewhere(transaction, batch, applying)
     plan = plan_batch(rules, batch, before, fuse, elsewhere, fuses_before=fuses_before)
@@ -256,7 +257,7 @@ def _with_begun(known: Known, applying: Applying) -> Known:
 
 async def _fuses_of_accounts(transaction: Transaction, watch: str, accounts: Collection[str]) -> dict[str, Fuse]:
     rows = await transaction.run("fuses_of_accounts", watch=watch, accounts=sorted(accounts))
-    return {account: fuse_from(text) for account, text in rows}
+    return {account: stored_from(Fuse, text) for account, text in rows}
 
 
 async def _elsewhere(transaction: Transaction, batch: Batch, applying: Applying) -> Others:
@@ -311,7 +312,7 @@ async def _write(
     # All records are made here, and removed here or by a person.
     new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
     changed_at = at if any(one.decision != "adopt" for one in plan.results) else None
-    counted = None if plan.fuses.own == fuse else fuse_text(plan.fuses.own)
+    counted = None if plan.fuses.own == fuse else stored_text(plan.fuses.own)
     if new or changed_at is not None or counted is not None:
         await transaction.write("tally", [(watch, new, changed_at, counted)])
 
@@ -359,5 +360,5 @@ def _outcomes(plan: BatchPlan, attempted: Collection[str], suspected: Sequence[S
         ("unskip", [(key_text(skip.key),) for skip in plan.skips if skip.reason is None]),
         ("skip", [(key_text(skip.key), skip.application_id, as_text(skip.reason), at) for skip in skipped]),
         ("set_position", list(plan.positions.items())),
-        ("set_account_fuse", [(name, fuse_text(each)) for name, each in sorted(plan.fuses.of_accounts.items())]),
+        ("set_account_fuse", [(name, stored_text(each)) for name, each in sorted(plan.fuses.of_accounts.items())]),
     ]

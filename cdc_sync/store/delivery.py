@@ -6,7 +6,7 @@ What is being called is in the sender's memory only. So after a crash every pend
 import json
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -82,13 +82,9 @@ class Delivery(Role):
         """The wanted entries that are due `now`."""
         return await self.driver.transact(partial(_due, wanted=wanted, now=now), effect)
 
-    async def lanes(self, effect: Effect[dict[Lane, int]] = no_effect) -> dict[Lane, int]:
+    async def lanes(self) -> dict[Lane, int]:
         """When each lane with pending entries has the first one due."""
-
-        async def work(transaction: Transaction) -> dict[Lane, int]:
-            return {(endpoint, watch): due_at for endpoint, watch, due_at in await transaction.run("lanes")}
-
-        return await self.driver.transact(work, effect)
+        return {(endpoint, watch): due_at for endpoint, watch, due_at in await self.driver.run("lanes")}
 
     async def complete(
         self, finished: Sequence[Finished], health: Mapping[str, Health], effect: Effect[dict[Lane, int]] = no_effect
@@ -102,7 +98,7 @@ class Delivery(Role):
 
     async def healths(self) -> dict[str, Health]:
         """Every endpoint's health."""
-        return {name: encoding.health_from(text) for name, text in await self.driver.run("endpoints")}
+        return {name: encoding.stored_from(Health, text) for name, text in await self.driver.run("endpoints")}
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """Every endpoint's health, and its next due time, of the watches and accounts that are configured."""
@@ -268,8 +264,7 @@ async def _complete(
     await write("add_endpoint", [(entry.content.endpoint,) for entry in ends.redirected])
     await write("acknowledge", ends.acknowledged)
     await add_history(transaction, ends.history)
-    stored = {name: replace(health[name], reason=as_text(health[name].reason)) for name in sorted(health)}
-    await write("set_health", [(name, encoding.as_json(each)) for name, each in stored.items()])
+    await write("set_health", [(name, encoding.stored_text(health[name])) for name in sorted(health)])
     await write("count_calls", [(*of, ends.calls[of]) for of in sorted(ends.calls)])
     for watch in sorted(ends.freed):
         await mend(transaction, watch)

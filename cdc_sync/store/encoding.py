@@ -1,8 +1,7 @@
 """Conversions between the core's values and columns. A state is three compared columns, and `metadata` as JSON."""
 
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
 
@@ -16,10 +15,10 @@ from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 
 Columns = Sequence[Any]
 
+S = TypeVar("S", Fuse, Health)
+
 _METADATA = "created", "event_date", "source", "extra", "url"
 """Beside the account, which is left out if it is the default one."""
-
-_HEALTH = tuple(each.name for each in fields(Health))
 
 ANY_ACCOUNT = '"account":'
 """What metadata have of an account that is not the default one: no other value can have it, with its quotes."""
@@ -97,14 +96,7 @@ def entry_from(columns: Columns) -> Entry:
     attempted, attempts, first, not_found, reason = columns[11:]
     content, tries = _content(status, job_id, deleted, metadata), (bool(attempted), attempts, first, not_found)
     of_change = frozenset(kinds.split()), state, revision
-    return Entry(watch, id_, content, *of_change, queued_at, due_at, *tries, reason and from_text(reason))
-
-
-def health_from(text: str) -> Health:
-    """An endpoint's health, without other versions' fields."""
-    stored = of_json(text)
-    stored["reason"] = from_text(stored.get("reason"))
-    return Health(**{name: stored[name] for name in _HEALTH if name in stored})
+    return Entry(watch, id_, content, *of_change, queued_at, due_at, *tries, from_text(reason))
 
 
 def key_text(key: Key) -> str:
@@ -117,13 +109,13 @@ def key_from(text: str) -> Key:
     return tuple(of_json(text))
 
 
-def fuse_from(text: str | None) -> Fuse:
-    """A watch's fuse."""
-    fuse = Fuse(**of_json(text or "{}"))
-    return fuse if fuse.reason is None else fuse._replace(reason=from_text(fuse.reason))
+def stored_from(kind: type[S], text: str | None) -> S:
+    """A fuse or an endpoint's health, without other versions' fields."""
+    stored = of_json(text or "{}")
+    found = kind(**{name: stored[name] for name in kind._fields if name in stored})
+    return found._replace(reason=from_text(found.reason))
 
 
-def fuse_text(fuse: Fuse) -> str:
-    """The inverse of `fuse_from`."""
-    stored = fuse if fuse.reason is None else fuse._replace(reason=as_text(fuse.reason))
-    return as_json(stored._asdict())
+def stored_text(value: Fuse | Health) -> str:
+    """The inverse of `stored_from`."""
+    return as_json(value._asdict() | {"reason": as_text(value.reason)})

@@ -48,17 +48,7 @@ class AnotherDatabaseError(StoreError):
     """The store, or the watch (`watch-moved`), belongs to another database."""
 
 
-def another_database(store: str, database: str, section: str, bound: str, connected: str) -> AnotherDatabaseError:
-    """The error that the store knows another database by this name."""
-    facts = {"store": store, "bound": bound, "connected": connected, **keys(database, section)}
-    return AnotherDatabaseError("store-another-database", message("store-another-database", **facts))
-
-
-def watch_moved(watch: str, was: str, database: str, bound: str, connected: str) -> AnotherDatabaseError:
-    """The error that a watch was captured from another database than its present one.
-
-    `was` and `bound` are the former one's name and identity, `database` and `connected` the present one's.
-    """
-    names = {"was": was or "database", "database": database or "database"}
-    facts = {"watch": watch, "bound": bound, "connected": connected, **names, "adopt": keys(database, "")["adopt"]}
-    return AnotherDatabaseError("watch-moved", message("watch-moved", **facts))
+def another_database(name: str, database: str, section: str = "", **facts: str) -> AnotherDatabaseError:
+    """The error with one of the messages about a database and what was `bound` before."""
+    facts |= {"database": database or "database", **keys(database, section)}
+    return AnotherDatabaseError(name, message(name, **facts))

@@ -12,7 +12,7 @@ from cdc_sync.core.reasons import as_text, from_text, joined
 
 from . import acts
 from .driver import Driver, Role, Transaction, Watches, by_first, job, no_effect, value, watches_of
-from .encoding import as_json, fuse_from
+from .encoding import as_json, stored_from
 from .report import CALL_STEP
 
 EXAMPLES = 5
@@ -118,7 +118,7 @@ class Operation(Role):
 
     async def fuses(self) -> dict[str, Fuse]:
         """The fuses that ever counted anything, by watch."""
-        return {watch: fuse_from(fuse) for watch, fuse in await self.driver.run("fuses")}
+        return {watch: stored_from(Fuse, fuse) for watch, fuse in await self.driver.run("fuses")}
 
     @job
     async def held_groups(

@@ -5,7 +5,6 @@ import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -212,8 +211,8 @@ class TestEveryState:
             # `turn` counted how often an endpoint began to refuse our credentials; `refused` was a fingerprint of them.
             gone = {"turn", "refused"}
             kept = {name: value for name, value in json.loads(row["health"]).items() if name not in gone}
-            expected = asdict(HEALTHY) | kept
-            assert asdict(endpoints[row["endpoint"]][0]) == expected | {"reason": from_text(expected["reason"])}
+            expected = HEALTHY._asdict() | kept
+            assert endpoints[row["endpoint"]][0]._asdict() == expected | {"reason": from_text(expected["reason"])}
 
     async def test_what_people_decided_is_the_same(self, old: OldStore, store: Store, before: Tables) -> None:
         (record,) = await store.report.records("applications-11", "applications")

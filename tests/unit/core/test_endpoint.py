@@ -111,7 +111,7 @@ def test_a_straggler_that_failed_changes_nothing(mode: Mode, meaning: Meaning) -
 def test_a_straggler_that_is_told_a_longer_wait_lengthens_it(mode: Mode) -> None:
     health = Health(mode, 6, NOW + 5_000, "ill")
 
-    assert then(health, Meaning("throttled", 9_000)) == replace(health, until=NOW + 9_000)
+    assert then(health, Meaning("throttled", 9_000)) == health._replace(until=NOW + 9_000)
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
