@@ -211,17 +211,14 @@ async def _apply(transaction: Transaction, *, rules: WatchRules, batch: Batch, a
     plan = plan_batch(rules, batch, before, fuse, elsewhere, fuses_before=fuses_before)
     if plan.is_empty:
         return Applied(unresolved=plan.unresolved)
-    rivals = plan.replaced
-    await transaction.write("remove", [each.id for each in rivals])
-    # Else each sweep would find its row's state again. HelloWork does not have it: it is of no time.
-    seen = [(*each.id, *state_columns(each.content), None, True) for each in rivals if not each.content.deleted]
-    await transaction.write("acknowledge", seen)
-    attempted = _attempted(before, rivals)
+    attempted = _attempted(before, plan.replaced)
     suspected = await _suspected(transaction, plan)
-    plan.history += [moved(each.watch, each.application_id, watch, batch) for each in rivals]
+    await _replace_elsewhere(transaction, plan)
+    await _leave(transaction, plan)
     await _write(transaction, plan, fuse, attempted, suspected)
+    rivals = {each.watch for each in plan.replaced}
     if rivals or fuse.blown_at is not None:
-        for name in sorted({watch, *(each.watch for each in rivals)}):
+        for name in sorted({watch, *rivals}):
             await mend(transaction, name)
     sent = [one._replace(attempted=one.application_id in attempted) for one in plan.enqueued if one.state == "pending"]
     return Applied(
@@ -232,7 +229,7 @@ async def _apply(transaction: Transaction, *, rules: WatchRules, batch: Batch, a
         plan.skips,
         written=True,
         corrected=frozenset(each.content.endpoint for each in plan.refreshed),
-        replaced=[each.id for each in rivals],
+        replaced=[each.id for each in plan.replaced],
         heirs=frozenset(each.watch for each in plan.left),
     )
 
@@ -290,6 +287,25 @@ def _attempted(before: Mapping[str, Known], rivals: Sequence[Entry]) -> set[str]
     return found | {id_ for id_, known in before.items() if known.is_attempted}
 
 
+async def _replace_elsewhere(transaction: Transaction, plan: BatchPlan) -> None:
+    """Remove the entries of other watches that this one's newer states replace."""
+    rivals, batch = plan.replaced, plan.batch
+    await transaction.write("remove", [each.id for each in rivals])
+    # Else each sweep would find its row's state again. HelloWork does not have it: it is of no time.
+    seen = [(*each.id, *state_columns(each.content), None, True) for each in rivals if not each.content.deleted]
+    await transaction.write("acknowledge", seen)
+    plan.history += [moved(each.watch, each.application_id, plan.rules.watch, batch) for each in rivals]
+
+
+async def _leave(transaction: Transaction, plan: BatchPlan) -> None:
+    """Leave applications to other watches, which compare their rows after the grace."""
+    batch, left = plan.batch, plan.left
+    at, due_at = batch.now + batch.shift, batch.now + plan.rules.deletion_grace
+    states = [(each.watch, each.application_id, *_inherited(each.state, each, at)) for each in left]
+    await transaction.write("acknowledge", states)
+    await transaction.write("suspect", [(each.watch, each.application_id, batch.now, due_at) for each in left])
+
+
 async def _write(
     transaction: Transaction, plan: BatchPlan, fuse: Fuse, attempted: Collection[str], suspected: Sequence[Suspicion]
 ) -> None:
@@ -298,16 +314,11 @@ async def _write(
     at = batch.now + batch.shift
     for name, rows in (*_changes(plan, at), *_outcomes(plan, attempted, suspected, at)):
         await transaction.write(name, [(watch, *row) for row in rows])
-    inherited = [(each.watch, each.application_id, *_inherited(each.state, each, at)) for each in plan.left]
-    await transaction.write("acknowledge", inherited)
-    due_at = batch.now + plan.rules.deletion_grace
-    await transaction.write("suspect", [(each.watch, each.application_id, batch.now, due_at) for each in plan.left])
     endpoints = {each.content.endpoint for each in plan.refreshed}
     endpoints |= {each.content.endpoint for each in plan.enqueued if each.state == "pending"}
     await transaction.write("add_endpoint", [(endpoint,) for endpoint in sorted(endpoints)])
-    detail = {"by": batch.origin}
     news = [one.application_id for one in suspected if one.application_id not in batch.unreported]
-    lines = [HistoryEntry(at, watch, id_, "suspected", detail) for id_ in news]
+    lines = [HistoryEntry(at, watch, id_, "suspected", {"by": batch.origin}) for id_ in news]
     await add_history(transaction, [*plan.history, *lines])
     # All records are made here, and removed here or by a person.
     new = len(plan.new) + len(plan.adopted) - len(plan.forgotten)
