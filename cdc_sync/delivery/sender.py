@@ -31,43 +31,22 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from typing import Protocol, TypeVar
 
 from cdc_sync.core import events
 from cdc_sync.core.batch import Applied, BesideApply
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import Applying, DueEntries, Lane, Wanted
-from cdc_sync.core.replies import Finished, Health
+from cdc_sync.core.outbox import Applying, Lane
+from cdc_sync.core.replies import Finished
 from cdc_sync.event_loop import ungrouped
+from cdc_sync.store.delivery import Delivery
 from cdc_sync.wall_clock import wall_clock
 
 from .calling import Calls
 from .client import Caller
 from .endpoints import Endpoints, SenderSettings
 from .memory import Lanes, Memory
-
-T = TypeVar("T")
-_Effect = Callable[[T | None], None]
-
-
-class Outbox(Protocol):
-    """The part of the store that the sender uses; see `store.delivery.Delivery`."""
-
-    async def due(self, wanted: Mapping[Lane, Wanted], now: int, effect: _Effect[DueEntries]) -> DueEntries:
-        """See `Delivery`."""
-
-    async def lanes(self) -> dict[Lane, int]:
-        """See `Delivery`."""
-
-    async def healths(self) -> dict[str, Health]:
-        """See `Delivery`."""
-
-    async def complete(
-        self, finished: Sequence[Finished], health: Mapping[str, Health], effect: _Effect[dict[Lane, int]]
-    ) -> dict[Lane, int]:
-        """See `Delivery`."""
 
 
 class Sender(BesideApply):
@@ -89,7 +68,7 @@ class Sender(BesideApply):
 
     def __init__(
         self,
-        outbox: Outbox,
+        outbox: Delivery,
         caller: Caller,
         settings: SenderSettings,
         observe: events.Emit,

@@ -18,6 +18,7 @@ from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.store import Store
+from cdc_sync.store import delivery as store_delivery
 from cdc_sync.store.driver import Effect, no_effect
 from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.wall_clock import wall_clock
@@ -99,36 +100,33 @@ class Counted:
             self.ended += 1
 
 
-class Watched:
+class Watched(store_delivery.Delivery):
     """An outbox that counts what is asked of it, and fails, or keeps waiting, as told."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store.driver)
         self.reads = self.looks = self.completions = 0
         self.fails: set[str] = set()
         self.complete_may_begin = asyncio.Event()
         self.complete_may_begin.set()
 
-    async def due(self, wanted: Mapping[Lane, Wanted], now: int, effect: Effect[DueEntries]) -> DueEntries:
+    async def due(self, wanted: Mapping[Lane, Wanted], now: int, effect: Effect[DueEntries] = no_effect) -> DueEntries:
         self.reads += 1
         self._check("read", effect)
-        return await self._store.delivery.due(wanted, now, effect)
+        return await super().due(wanted, now, effect)
 
     async def complete(
-        self, finished: Sequence[Finished], health: Mapping[str, Health], effect: Effect[dict[Lane, int]]
+        self, finished: Sequence[Finished], health: Mapping[str, Health], effect: Effect[dict[Lane, int]] = no_effect
     ) -> dict[Lane, int]:
         self.completions += 1
         self._check("complete", effect)
         await self.complete_may_begin.wait()
-        return await self._store.delivery.complete(finished, health, effect)
+        return await super().complete(finished, health, effect)
 
     async def lanes(self) -> dict[Lane, int]:
         self.looks += 1
         self._check("look")
-        return await self._store.delivery.lanes()
-
-    async def healths(self) -> dict[str, Health]:
-        return await self._store.delivery.healths()
+        return await super().lanes()
 
     def _check(self, step: str, effect: Effect[Any] = no_effect) -> None:
         if step in self.fails:

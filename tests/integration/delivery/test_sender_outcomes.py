@@ -16,12 +16,13 @@ from support.store_steps import entry_of, events_of, story_of, told_status, wait
 from cdc_sync.core.batch import Applied
 from cdc_sync.core.events import CallEnded, EndpointChanged, Event, StoreFailed, StoreRecovered
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import DueEntries, Lane, Wanted
+from cdc_sync.core.outbox import Lane
 from cdc_sync.core.replies import Finished, Health, RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.sender import Sender
-from cdc_sync.store.driver import Effect
+from cdc_sync.store import delivery as store_delivery
+from cdc_sync.store.driver import Driver, Effect
 
 KEEPS_AT_IT = replace(SLOW, give_up_after=HOUR, not_found_for=MINUTE)
 
@@ -276,15 +277,13 @@ async def test_it_goes_on_as_soon_as_the_store_can_be_read(desk: Delivery, hello
     assert of_the_store(desk) == [FAILED, RECOVERED]
 
 
-class Recovering:
+class Recovering(store_delivery.Delivery):
     """An empty store: the second look at it fails, and the third one is answered when a test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(driver)
         self.looks = 0
         self.is_asked, self.may_answer = asyncio.Event(), asyncio.Event()
-
-    async def healths(self) -> dict[str, Health]:
-        return {}
 
     async def lanes(self) -> dict[Lane, int]:
         self.looks += 1
@@ -295,19 +294,12 @@ class Recovering:
             await self.may_answer.wait()
         return {}
 
-    async def due(self, wanted: Mapping[Lane, Wanted], now: int, effect: Effect[DueEntries]) -> DueEntries:
-        raise AssertionError
 
-    async def complete(
-        self, finished: Sequence[Finished], health: Mapping[str, Health], effect: Effect[dict[Lane, int]]
-    ) -> dict[Lane, int]:
-        effect({})
-        return {}
-
-
-async def test_what_is_enqueued_while_the_store_recovers_is_called(client: Client, hellowork: Emulator) -> None:
+async def test_what_is_enqueued_while_the_store_recovers_is_called(
+    desk: Delivery, client: Client, hellowork: Emulator
+) -> None:
     """The only worker's place is free at once, when it has found that it may not call."""
-    outbox = Recovering()
+    outbox = Recovering(desk.store.driver)
     sender = Sender(
         outbox, client, replace(SETTINGS, concurrency=1), lambda _: None, look_every=HOUR / SECOND, store_retry=0.0
     )
