@@ -17,7 +17,7 @@ from cdc_sync.config import Config
 from cdc_sync.event_loop import Task, Work, end, supervise, ungrouped
 from cdc_sync.store import Store
 from cdc_sync.store.capture import FROM_DATABASE
-from cdc_sync.store.errors import AnotherDatabaseError, another_database, elsewhere
+from cdc_sync.store.errors import AnotherDatabaseError, another_database, refuse_copy
 
 from .connection import REPLICA, Pool, ReplicaGuard, pooled
 from .errors import SourceError
@@ -201,7 +201,7 @@ class Database:
             server, hosts = await server_facts(lasting.connection), hosts_of(self._dsn, lasting.connection)
             # One error for all watches; a name that is new to the store may be the wrong one for each.
             if await self.store.databases.identity(self.name) is not None:
-                await self._bind(server.identity, hosts)
+                await self.store.databases.bind(server.identity, hosts, self.name, self.section)
             # Only reads with news bind: without its primary, a standby never receives the others' position.
             pool = await stack.enter_async_context(pooled(self._dsn, ReplicaGuard(server.identity), size=self._size))
             if server.in_recovery:
@@ -230,29 +230,12 @@ class Database:
             if bound not in {None, identity}:
                 facts = {"watch": watch, "was": was or "database", "bound": str(bound), "connected": identity}
                 raise another_database("watch-moved", self.name, **facts)
-            self._refuse_elsewhere("watch-moved", identity, await databases.hosts(was), here)
-        await self._bind(identity, here)
+            before = await databases.hosts(was)
+            refuse_copy("watch-moved", identity, before, here, database=self.name, section=self.section)
+        await databases.bind(identity, here, self.name, self.section)
         if was != self.name and self.store.driver.access == "own":
             await databases.set_captured_from(watch, self.name)
         return positions
-
-    async def _bind(self, identity: str, here: Sequence[str]) -> None:
-        """Bind the store to the database the first time, check that later, and remember the database's hosts.
-
-        Raises:
-            AnotherDatabaseError: the store belongs to another database.
-        """
-        databases, is_own = self.store.databases, self.store.driver.access == "own"
-        if is_own or await databases.identity(self.name) is not None:
-            await databases.bind(identity, self.name, self.section)
-        before = await databases.hosts(self.name)
-        self._refuse_elsewhere("store-another-database", identity, before, here)
-        if before != here and is_own:
-            await databases.set_hosts(here, self.name)
-
-    def _refuse_elsewhere(self, code: str, identity: str, before: Sequence[str], here: Sequence[str]) -> None:
-        if (why_not := elsewhere(identity, before, here, self.name, self.section)) is not None:
-            raise AnotherDatabaseError(code, why_not)
 
     def _close(self, closing: Work) -> Task:
         """Close something, also if the caller is cancelled."""

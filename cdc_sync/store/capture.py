@@ -4,7 +4,6 @@ The transaction that writes an observation also decides about it (decision 4). O
 between its reading and its cancelling. The decisions are the core's (`plan_batch`); here is how they are written.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
@@ -25,15 +24,17 @@ from .acts import mend
 from .driver import Role, Row, Transaction, add_history, job, known_in, note, pages, value
 from .encoding import (
     address_columns,
+    as_json,
     enqueue_columns,
     key_from,
     key_text,
     known_from,
+    of_json,
     state_columns,
     stored_from,
     stored_text,
 )
-from .errors import another_database
+from .errors import another_database, refuse_copy
 
 FROM_DATABASE = "database"
 """The capture position with a watch's database; the section `database` has no name."""
@@ -129,22 +130,28 @@ class Databases(Role):
 
     @job
     async def bind(
-        self, transaction: Transaction, identity: str, database: str = "", section: str = "database"
+        self,
+        transaction: Transaction,
+        identity: str,
+        hosts: Sequence[str] = (),
+        database: str = "",
+        section: str = "database",
     ) -> None:
-        """Bind a configured name ("" is the section `database`) to a database.
+        """Bind a configured name to a database the first time, check that later, and remember the database's hosts.
 
-        Its `section` of the configuration is for the error.
+        Its `section` of the configuration is for the error. Of a store that is only read, nothing is written.
 
         Raises:
-            AnotherDatabaseError: it is bound to another one.
+            AnotherDatabaseError: it is bound to another one, or this one may be a copy.
         """
-        name = _note_of("database", database)
-        bound = await note(transaction, name)
-        if not bound:
-            await transaction.run("set_about", name=name, value=identity)
-        elif bound != identity:
+        code, bound = "store-another-database", await note(transaction, _note_of("database", database))
+        if bound not in {"", identity}:
             facts = {"store": self.driver.name, "bound": bound, "connected": identity}
-            raise another_database("store-another-database", database, section, **facts)
+            raise another_database(code, database, section, **facts)
+        before = _hosts_from(await note(transaction, _note_of("hosts", database)))
+        refuse_copy(code, identity, before, hosts, database=database, section=section)
+        if self.driver.access == "own" and (bound, before) != (identity, tuple(hosts)):
+            await _bind(transaction, identity, hosts, database)
 
     async def identity(self, database: str = "") -> str | None:
         """The database to which a configured name is bound."""
@@ -153,13 +160,7 @@ class Databases(Role):
 
     async def hosts(self, database: str = "") -> tuple[str, ...]:
         """The hosts by which a database was reached last; empty if unknown."""
-        hosts = json.loads(await self.driver.value("about", name=_note_of("hosts", database)) or "{}")
-        # Earlier versions wrote a socket's folder.
-        return tuple(host_name(*host.rsplit(":", 1)) for host in hosts.get("hosts", ()))
-
-    async def set_hosts(self, hosts: Sequence[str], database: str = "") -> None:
-        """Set a database's hosts."""
-        await self.driver.transact(lambda t: _set_hosts(t, hosts, database))
+        return _hosts_from(await self.driver.value("about", name=_note_of("hosts", database)))
 
     @job
     async def rebind(
@@ -173,8 +174,7 @@ class Databases(Role):
         """Bind a configured name, on which a person acts, to another database, with these positions by watch."""
         database = by.on or ""
         rows = [(watch, name, value) for watch, of in sorted(positions.items()) for name, value in of.items()]
-        await transaction.run("set_about", name=_note_of("database", database), value=identity)
-        await _set_hosts(transaction, hosts, database)
+        await _bind(transaction, identity, hosts, database)
         await transaction.write("set_position", rows)
         detail = {"who": by.who, "database": database, "identity": identity}
         await add_history(transaction, [HistoryEntry(by.at, "", "", "database-adopted", detail)])
@@ -196,9 +196,15 @@ def _note_of(what: str, database: str) -> str:
     return f"{what} {database}".rstrip()
 
 
-async def _set_hosts(transaction: Transaction, hosts: Sequence[str], database: str) -> None:
-    noted = json.dumps({"hosts": hosts}, ensure_ascii=False)
+async def _bind(transaction: Transaction, identity: str, hosts: Sequence[str], database: str) -> None:
+    noted = as_json({"hosts": hosts})
+    await transaction.run("set_about", name=_note_of("database", database), value=identity)
     await transaction.run("set_about", name=_note_of("hosts", database), value=noted)
+
+
+def _hosts_from(noted: str | None) -> tuple[str, ...]:
+    # Earlier versions wrote a socket's folder.
+    return tuple(host_name(*host.rsplit(":", 1)) for host in of_json(noted or "{}").get("hosts", ()))
 
 
 async def _apply(transaction: Transaction, *, rules: WatchRules, batch: Batch, applying: Applying) -> Applied:

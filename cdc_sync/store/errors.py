@@ -34,18 +34,21 @@ def keys(database: str, section: str) -> dict[str, str]:
     return {"dsn": f"{section}.dsn", "adopt": f"cdc-sync adopt-database {database}".rstrip()}
 
 
-def elsewhere(
-    identity: str, before: Collection[str], now: Collection[str], database: str = "", section: str = "database"
-) -> str | None:
-    """Why a database with the store's identity may be a copy; None if they have a host in common, or none was known."""
-    if not before or not set(before).isdisjoint(now):
-        return None
-    facts = {"identity": identity, "before": ", ".join(before), "now": ", ".join(now), **keys(database, section)}
-    return message("store-another-database/elsewhere", **facts)
-
-
 class AnotherDatabaseError(StoreError):
     """The store, or the watch (`watch-moved`), belongs to another database."""
+
+
+def refuse_copy(
+    code: str, identity: str, before: Collection[str], now: Collection[str], *, database: str, section: str
+) -> None:
+    """Refuse a database with the store's identity that may be a copy: with other hosts than the known ones.
+
+    Raises:
+        AnotherDatabaseError: it may be one.
+    """
+    if before and set(before).isdisjoint(now):
+        facts = {"identity": identity, "before": ", ".join(before), "now": ", ".join(now), **keys(database, section)}
+        raise AnotherDatabaseError(code, message("store-another-database/elsewhere", **facts))
 
 
 def another_database(name: str, database: str, section: str = "", **facts: str) -> AnotherDatabaseError:

@@ -1,7 +1,7 @@
 import pytest
 
 from cdc_sync.core.findings import host_name
-from cdc_sync.store.errors import elsewhere
+from cdc_sync.store.errors import refuse_copy
 
 
 @pytest.mark.parametrize("host", ["", "localhost", "LOCALHOST.", "127.0.0.1", "::1", "/var/run/postgresql"])
@@ -19,4 +19,5 @@ class TestHosts:
     BEFORE = ("db-1:5432", "db-2:5432")
 
     def test_one_host_of_several_is_enough(self) -> None:
-        assert elsewhere("ats of cluster 1", self.BEFORE, ("db-3:5432", "db-2:5432")) is None
+        now = "db-3:5432", "db-2:5432"
+        refuse_copy("watch-moved", "ats of cluster 1", self.BEFORE, now, database="", section="database")

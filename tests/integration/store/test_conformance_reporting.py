@@ -50,18 +50,17 @@ class TestIdentity:
     ) -> None:
         assert (await store.databases.identity("main"), await store.databases.hosts("main")) == (None, ())
         for name, identity, host in (("", "7312/ats", "db-1:5432"), ("main", "8000/other", "db-2:5432")):
-            await store.databases.bind(identity, name)
-            await store.databases.set_hosts([host], name)
+            await store.databases.bind(identity, [host], name)
         await store.driver.close()
 
         store = await open_store()
         assert (await store.databases.identity(), await store.databases.hosts()) == ("7312/ats", ("db-1:5432",))
         assert await store.databases.identity("main") == "8000/other"
         with pytest.raises(AnotherDatabaseError):
-            await store.databases.bind("9999/ats", "main", "databases.all")
+            await store.databases.bind("9999/ats", [], "main", "databases.all")
         by = PersonActed(NOW, "adopt-database", "julia", 1, "main")
         await store.databases.rebind("9999/ats", ["db-3:5432"], {WATCH: {"replica": ""}}, by)
-        await store.databases.bind("9999/ats", "main", "databases.all")
+        await store.databases.bind("9999/ats", ["db-3:5432"], "main", "databases.all")
         assert await store.databases.hosts("main") == ("db-3:5432",)
         assert await store.databases.identity() == "7312/ats"
         assert await store.capture.positions(WATCH) == {"replica": ""}
