@@ -147,9 +147,7 @@ class Client:
         try:
             protocol.set_response_params(read_until_eof=True, auto_decompress=False)
             transport.write(head.encode() + body)
-            message, content = await protocol.read()
-            if message.code in _INTERIM:
-                message, content = await _final_reply(protocol)
+            message, content = await _final_reply(protocol)
             if content.is_eof():  # a short reply comes with its headers, as a rule
                 read, whole = content.read_nowait(READ_LIMIT), content.at_eof()
             else:
@@ -211,12 +209,9 @@ def _origin(name: str, configured: Mapping[str, str]) -> _Origin:
 
 def _reply(message: RawResponseMessage) -> Reply:
     headers = message.headers
-    kind = headers.get(hdrs.CONTENT_TYPE, "")
+    kind, date = _as_text(headers.get(hdrs.CONTENT_TYPE, "")), _as_text(headers.get(hdrs.DATE, ""))
     retry_after = headers.get(hdrs.RETRY_AFTER)
-    reply = Reply(message.code, kind if kind.isascii() else _as_text(kind))
-    if retry_after is None:
-        return reply
-    return reply._replace(retry_after=_as_text(retry_after), date=_as_text(headers.get(hdrs.DATE, "")))
+    return Reply(message.code, kind, retry_after and _as_text(retry_after), date=date)
 
 
 def _unsent(transport: asyncio.Transport) -> bool:
@@ -247,12 +242,12 @@ class _NoFinalReplyError(Exception):
 
 
 async def _final_reply(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
-    """The final reply, after the first interim one.
+    """The final reply, after interim ones.
 
     Raises:
         _NoFinalReplyError: there are too many interim replies before it.
     """
-    for _ in range(_MOST_INTERIM):
+    for _ in range(_MOST_INTERIM + 1):
         message, content = await protocol.read()
         if message.code not in _INTERIM:
             return message, content
