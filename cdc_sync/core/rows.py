@@ -255,7 +255,9 @@ def _observation(application_id: str, row: Row, rules: WatchRules, changed_at: i
     reportable = Reportable(application_id, row.key, content, unmapped, row.digest, changed_at)
     if job_id and account:
         return reportable
-    incomplete = reportable if job_id or rules.last_known_job else None
+    # HelloWork's last known account takes a deletion.
+    is_completed = (job_id or rules.last_known_job) and (account or row.deleted)
+    incomplete = reportable if is_completed else None
     lack = _NO_JOB if account else _no_account(row.account)
     return Unreportable(application_id, row.key, lack, incomplete=incomplete, changed_at=changed_at)
 
@@ -272,9 +274,7 @@ def _lack(row: Row, rules: WatchRules, status: str) -> Reason | None:
             return _beyond(name if name == "source" else f"extra field {name}", LONGEST_JSON)
     if row.created is None:
         return coded("no-creation-date", "it has no creation date")
-    # HelloWork's last known account takes a deletion.
-    needs_account = rules.account is None and not row.deleted and row.account not in rules.accounts
-    return _no_account(row.account) if needs_account else None
+    return None
 
 
 def current(rows: Iterable[Row]) -> Row | None:
