@@ -142,28 +142,22 @@ class SqliteDriver(Driver):
         super().check_place()
 
 
-def _is_another(path: str, opened: tuple[int, int]) -> bool:
+def _is_another(path: str, opened: os.stat_result) -> bool:
     """Whether a file is surely gone, or not the one that was opened."""
     try:
-        return _identity(path) != opened
+        return not os.path.samestat(os.stat(path), opened)  # noqa: PTH116 - a Path takes twice as long
     except OSError as error:
         return isinstance(error, FileNotFoundError | NotADirectoryError)
 
 
-def _files_of(path: Path) -> dict[str, tuple[int, int]]:
+def _files_of(path: Path) -> dict[str, os.stat_result]:
     """The store's file and those that SQLite keeps beside it; without missing ones."""
-    files: dict[str, tuple[int, int]] = {}
+    files: dict[str, os.stat_result] = {}
     # Who removes the lock's file lets another daemon lock a new one.
     for file in (str(path), f"{path}-wal", f"{path}-shm", str(lock_path(path))):
         with suppress(OSError):
-            files[file] = _identity(file)
+            files[file] = Path(file).stat()
     return files
-
-
-def _identity(file: str) -> tuple[int, int]:
-    """A file's device and inode."""
-    found = os.stat(file)  # noqa: PTH116 - a Path takes twice as long
-    return found.st_dev, found.st_ino
 
 
 async def _to_its_end(task: "asyncio.Task[T]") -> T:
