@@ -6,7 +6,6 @@ the daemon, so a person's act over many entries goes in steps, each an action of
 act does the rest.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -30,7 +29,7 @@ from . import encoding
 from .clock import Clock
 from .driver import Row, Transaction, Watches, add_history, by_first, known_in, note, value, watches_of
 from .errors import message
-from .report import Record, record_from
+from .report import record_from
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -310,7 +309,7 @@ class ForgetAccount(Request[int]):
     async def execute(self, act: Act) -> int:
         """See `Request`: it is refused if the account is configured."""
         transaction = act.transaction
-        configured = json.loads(await note(transaction, CONFIGURED, '{"accounts":[]}'))
+        configured = encoding.of_json(await note(transaction, CONFIGURED, '{"accounts":[]}'))
         if act.captured is not None and self.account in (*configured["accounts"], DEFAULT_ACCOUNT):
             raise OperationError(f"the account {self.account} is configured: take it out, and have the daemon reload")
         mark = encoding.account_mark(self.account)
@@ -344,7 +343,12 @@ class ForgetApplication(Request[int]):
         which = {"id": self.application_id, "watches": await watches_of(transaction, self.watch)}
         records = [record_from(self.application_id, row) for row in await transaction.run("records", **which)]
         for record in records:
-            self._insist_on_end(record)
+            is_alive = record.in_scope and record.snapshot is not None and not record.snapshot.deleted
+            if record.entry is not None or record.suspicion is not None or is_alive:
+                raise OperationError(
+                    f"{self.application_id} of the watch {record.watch} is not forgotten: HelloWork is still to "
+                    f"receive something of it; `cdc-sync explain {self.application_id}` shows what"
+                )
         lines = await transaction.run("story", id=self.application_id, limit=_NO_LIMIT)
         found = [row[0] for row in await transaction.run("skipped_rows", **which)]
         found += [row[1] for row in lines if row[1] in which["watches"]]
@@ -356,15 +360,6 @@ class ForgetApplication(Request[int]):
             await add_history(transaction, [HistoryEntry(act.now, self.watch or "", "", "forgotten", detail)])
             act.count(len(found))
         return len(found)
-
-    def _insist_on_end(self, record: Record) -> None:
-        """Refuse while HelloWork is still to receive something of the application in a watch."""
-        is_alive = record.in_scope and record.snapshot is not None and not record.snapshot.deleted
-        if record.entry is not None or record.suspicion is not None or is_alive:
-            raise OperationError(
-                f"{self.application_id} of the watch {record.watch} is not forgotten: HelloWork is still to receive "
-                f"something of it; `cdc-sync explain {self.application_id}` shows what"
-            )
 
 
 @dataclass(frozen=True)
@@ -396,7 +391,7 @@ class Resume(Pause):
 
 async def paused(transaction: Transaction) -> frozenset[str]:
     """The endpoints that an operator has paused; see `ALL_ENDPOINTS`."""
-    return frozenset(json.loads(await note(transaction, "paused", "[]")))
+    return frozenset(encoding.of_json(await note(transaction, "paused", "[]")))
 
 
 KINDS: Final[dict[str, type[Request[Any]]]] = {
@@ -435,7 +430,7 @@ def read_answer(answer: str) -> Any:
     Raises:
         OperationError: the request was refused.
     """
-    found = json.loads(answer)
+    found = encoding.of_json(answer)
     if "refused" in found:
         raise OperationError(found["refused"])
     return found["done"]

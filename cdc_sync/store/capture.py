@@ -212,7 +212,9 @@ async def _apply(transaction: Transaction, *, rules: WatchRules, batch: Batch, a
     watch = rules.watch
     before = await _before(transaction, watch, batch, applying)
     fuse = stored_from(Fuse, await value(transaction, "fuse", watch=watch))
-    fuses_before = await _fuses_of_accounts(transaction, watch, accounts_of(rules, batch, before))
+    accounts = sorted(accounts_of(rules, batch, before))
+    of_accounts = await transaction.run("fuses_of_accounts", watch=watch, accounts=accounts)
+    fuses_before = {account: stored_from(Fuse, text) for account, text in of_accounts}
     elsewhere = await _elsewhere(transaction, batch, applying)
     plan = plan_batch(rules, batch, before, fuse, elsewhere, fuses_before=fuses_before)
     if plan.is_empty:
@@ -256,11 +258,6 @@ def _with_begun(known: Known, applying: Applying) -> Known:
     if entry is None or not applying.has_begun(entry):
         return known
     return known._replace(entry=entry._replace(attempted=True))
-
-
-async def _fuses_of_accounts(transaction: Transaction, watch: str, accounts: Collection[str]) -> dict[str, Fuse]:
-    rows = await transaction.run("fuses_of_accounts", watch=watch, accounts=sorted(accounts))
-    return {account: stored_from(Fuse, text) for account, text in rows}
 
 
 async def _elsewhere(transaction: Transaction, batch: Batch, applying: Applying) -> Others:

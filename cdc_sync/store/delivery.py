@@ -3,7 +3,6 @@
 What is being called is in the sender's memory only. So after a crash every pending entry counts as attempted.
 """
 
-import json
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -109,7 +108,7 @@ class Delivery(Role):
 
     async def configured(self) -> "Configured":
         """What the last daemon had in its configuration."""
-        return Configured(**json.loads(await self.driver.value("about", name=CONFIGURED) or "{}"))
+        return Configured(**encoding.of_json(await self.driver.value("about", name=CONFIGURED) or "{}"))
 
     async def waiting(self) -> dict[str, int]:
         """How many pending entries of configured watches wait for an account that is not, by account."""
