@@ -50,7 +50,7 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
     noted |= {each.name: each for each in here if each.name not in noted or noted[each.name].message != each.message}
     conditions = [{**asdict(each), "since": iso(each.since)} for each in noted.values()]
     leader = await present_leader(store)
-    skipped = await store.report.skipped_of_each(config.watches, RECENT)
+    skipped = await store.report.skipped(config.watches, RECENT)
     return {
         "at": iso(now),
         "leader": leader and {"host": leader.host, "process": leader.process, "since": iso(leader.since)},

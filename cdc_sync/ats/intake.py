@@ -228,8 +228,8 @@ class Intake:
         # Every later look is at least as recent.
         self.seen = self.watched.state
         positions = await self.store.capture.positions(self.name)
-        skips = await self.store.report.skipped(self.name, _REMEMBERED_SKIPS)
-        self.skipped = {skip.key: skip.reason or "" for skip in skips}
+        skips = await self.store.report.skipped([self.name], _REMEMBERED_SKIPS)
+        self.skipped = {skip.key: skip.reason or "" for _, skip in skips}
         await self.place(await self.table.recognise(positions.get(TABLE)))
         self.see_hiding(await self.reader.hidden_by(), always=True)
 

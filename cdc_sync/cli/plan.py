@@ -125,10 +125,10 @@ async def _items(store: Store, watch: str, began: int, sending: _Sending) -> lis
     pending, held, dead = [await store.report.entries(state, watch, _MOST) for state in get_args(EntryState)]
     entries = [*pending, *held, *(each for each in dead if each.queued_at >= began)]
     known = await store.capture.known(watch, [each.application_id for each in entries])
-    now, skips = store.driver.clock.for_people(), await store.report.skipped(watch, _MOST)
+    now, skips = store.driver.clock.for_people(), await store.report.skipped([watch], _MOST)
     news = [_item(each, known[each.application_id].snapshot, now, sending) for each in entries]
     return news + [
-        {"watch": watch, "application_id": skip.application_id, **_SKIPPED, "reason": skip.reason} for skip in skips
+        {"watch": watch, "application_id": skip.application_id, **_SKIPPED, "reason": skip.reason} for _, skip in skips
     ]
 
 

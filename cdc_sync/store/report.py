@@ -137,12 +137,8 @@ class Report(Role):
             if watch not in configured
         ]
 
-    async def skipped(self, watch: str, limit: int) -> list[Skip]:
-        """A watch's rows that cannot be reported, in the order of their keys."""
-        return [skip for _, skip in await self.skipped_of_each([watch], limit)]
-
-    async def skipped_of_each(self, watches: Collection[str], limit: int) -> list[tuple[str, Skip]]:
-        """The same for several watches, in their order, at most `limit` rows of each."""
+    async def skipped(self, watches: Collection[str], limit: int) -> list[tuple[str, Skip]]:
+        """These watches' rows that cannot be reported, in the order of their keys, at most `limit` of each."""
         rows = await self.driver.run("skipped_of_each", watches=list(watches), limit=limit)
         found = by_first(sorted(rows, key=itemgetter(1)))
         return [

@@ -87,7 +87,7 @@ async def told(open_rig: OpenRig, ats: Ats) -> tuple[Mapping[str, Entry], Mappin
         baseline="send", columns={"source": "source"}, extra={"more": {"column": "more"}}, deletion_grace="1ms"
     ) as rig:
         first = by_application(await rig.entries())
-        said = {skip.key[0]: skip.reason or "" for skip in await rig.store.report.skipped(WATCH, 100)}
+        said = {skip.key[0]: skip.reason or "" for _, skip in await rig.store.report.skipped([WATCH], 100)}
         await rig.deliver()
         ats.execute("DELETE FROM public.applications")
         await all_gone(rig)
@@ -126,7 +126,7 @@ async def test_huge_values_are_bounded_where_they_are_read_and_said(ats: Ats, op
         await rig.adopt()
 
         assert [entry.application_id for entry in await rig.entries()] == ["a4"]
-        assert {skip.key[0]: skip.reason for skip in await rig.store.report.skipped(WATCH, 100)} == {
+        assert {skip.key[0]: skip.reason for _, skip in await rig.store.report.skipped([WATCH], 100)} == {
             "1": "its status has more than 10000 characters",
             "2": "its source has more than 100000 characters",
             "3": "the application's id has more than 300 characters",

@@ -28,7 +28,7 @@ WHOLE: dict[str, Any] = {"hellowork_id": "a1", "status": "applied", "job_id": "J
 
 async def skipped(rig: Rig) -> dict[str, str]:
     """The reasons by key, as the store has them."""
-    return {skip.key[0]: skip.reason or "" for skip in await rig.store.report.skipped(WATCH, 100)}
+    return {skip.key[0]: skip.reason or "" for _, skip in await rig.store.report.skipped([WATCH], 100)}
 
 
 @pytest.mark.parametrize(("lack", "reason"), LACKING, ids=str)

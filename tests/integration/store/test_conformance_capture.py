@@ -123,7 +123,7 @@ class TestSkips:
 
         await store.capture.apply(some_rules(), a_batch(skips=[Skip(("1",), "a1", None), Skip(("3",), "a3", None)]))
 
-        assert await store.report.skipped(WATCH, 10) == [kept]
+        assert await store.report.skipped([WATCH], 10) == [(WATCH, kept)]
 
 
 async def test_a_batch_brings_positions_along(store: Store) -> None:

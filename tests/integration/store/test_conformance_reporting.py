@@ -113,7 +113,7 @@ async def test_a_reason_keeps_its_code_and_values_wherever_it_is_kept(store: Sto
         (await store.report.story("a1", 9))[-1].detail["reason"],
         (await store.delivery.endpoints())["e"][0].reason,
         (await store.operation.conditions())[0].message,
-        (await store.report.skipped(WATCH, 9))[0].reason,
+        (await store.report.skipped([WATCH], 9))[0][1].reason,
         (await store.report.records("a1", None))[0].skipped,
         hit.reason,
         fuses["other"].reason,
@@ -329,8 +329,8 @@ class TestManyWatches:
         assert await store.report.positions_of_all("baseline", "none") == {
             watch: {"baseline": watch} for watch in STRANGE
         }
-        found = await store.report.skipped_of_each([STRANGE[1], STRANGE[0], "unknown"], 2)
+        found = await store.report.skipped([STRANGE[1], STRANGE[0], "unknown"], 2)
         assert [(watch, skip.key) for watch, skip in found] == [
             (watch, (str(number),)) for watch in (STRANGE[1], STRANGE[0]) for number in range(2)
         ]
-        assert await store.report.skipped_of_each([], 2) == []
+        assert await store.report.skipped([], 2) == []

@@ -186,9 +186,10 @@ class TestEveryState:
     async def test_rows_that_cannot_be_reported_are_the_same(self, store: Store, before: Tables) -> None:
         (row,) = before["skipped"]
 
-        found = await store.report.skipped(row["watch"], 10)
+        found = await store.report.skipped([row["watch"]], 10)
 
-        assert found == [Skip(tuple(json.loads(row["row_key"])), row["application_id"], from_text(row["reason"]))]
+        skip = Skip(tuple(json.loads(row["row_key"])), row["application_id"], from_text(row["reason"]))
+        assert found == [(row["watch"], skip)]
 
     async def test_positions_are_the_same(self, store: Store, before: Tables) -> None:
         for watch in WATCHES:

@@ -240,7 +240,7 @@ class TestWhatIsLookedAtAllDay:
         await store.operation.conditions()
         await store.operation.repairs()
         await store.capture.positions(WATCH)
-        await store.report.skipped(WATCH, 20)
+        await store.report.skipped([WATCH], 20)
         await store.report.records("a1", None)
         await store.report.story("a1", 500)
 
