@@ -9,17 +9,7 @@ from support.looking import Admin
 from support.store_steps import acknowledge, begin_calls
 
 from cdc_sync.admin.metrics import EventMetrics
-from cdc_sync.core.events import (
-    CaptureInTime,
-    CaptureLate,
-    CaughtUp,
-    DeliveryInTime,
-    DeliveryLate,
-    Dispatch,
-    Event,
-    LeadTaken,
-    SweepDone,
-)
+from cdc_sync.core import events
 from cdc_sync.core.replies import Health
 from cdc_sync.daemon.chores import Pulse
 
@@ -45,7 +35,7 @@ class Watched:
         self.lags: dict[str, float] = {}
         self.now = NOW
         self.config = admin.config
-        self._said: list[Event] = []
+        self._said: list[events.Event] = []
         process = a_process(admin.config, self._said.append)
         monkeypatch.setattr(process.metrics, "lags", lambda: self.lags)
         clock = type(admin.store.driver.clock)
@@ -53,7 +43,7 @@ class Watched:
         monkeypatch.setattr(clock, "skew", 0)
         self._pulse = Pulse(process, admin.store)
 
-    async def look(self) -> list[Event]:
+    async def look(self) -> list[events.Event]:
         """What one more look has said."""
         self._said.clear()
         await self._pulse.look(self.config)
@@ -68,17 +58,17 @@ def watched(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> Watched:
 def test_lag_is_since_the_beginning_of_the_last_complete_look() -> None:
     time = Time()
     metrics = EventMetrics(time)
-    emit = Dispatch(metrics.handlers).emit
-    emit(LeadTaken("2026-01-01T00:00:00Z", ("w", "v")))
+    emit = events.Dispatch(metrics.handlers).emit
+    emit(events.LeadTaken("2026-01-01T00:00:00Z", ("w", "v")))
     time.seconds += 10
     assert metrics.lags() == {"w": 10, "v": 10}, "nobody knows what was committed before the start"
 
-    emit(CaughtUp("w", 2.0))
+    emit(events.CaughtUp("w", 2.0))
     assert metrics.lags() == {"w": 2, "v": 10}
     time.seconds += 5
-    emit(SweepDone("w", 1000, 30.0, {}))
+    emit(events.SweepDone("w", 1000, 30.0, {}))
     assert metrics.lags()["w"] == 7, "a sweep that began before the last look says nothing new"
-    emit(SweepDone("w", 1000, 3.0, {}))
+    emit(events.SweepDone("w", 1000, 3.0, {}))
     assert metrics.lags()["w"] == 3
 
 
@@ -88,11 +78,11 @@ async def test_capture_that_is_late_is_said_when_it_begins_and_when_it_ends(watc
     watched.lags = {WATCH: LATE}
     assert await watched.look() == []
     watched.lags = {WATCH: LATE + 1}
-    assert await watched.look() == [CaptureLate(WATCH, LATE)]
+    assert await watched.look() == [events.CaptureLate(WATCH, LATE)]
     watched.lags = {WATCH: LATE + 6}
     assert await watched.look() == []
     watched.lags = {WATCH: 0.1}
-    assert await watched.look() == [CaptureInTime(WATCH)]
+    assert await watched.look() == [events.CaptureInTime(WATCH)]
 
 
 async def test_calls_that_are_late_are_said_when_that_begins_and_when_it_ends(admin: Admin, watched: Watched) -> None:
@@ -101,9 +91,9 @@ async def test_calls_that_are_late_are_said_when_that_begins_and_when_it_ends(ad
     watched.now = NOW + 2 * MINUTE
     assert await watched.look() == [], "it has been due for a minute only"
     watched.now = NOW + 2 * MINUTE + SECOND
-    assert await watched.look() == [DeliveryLate(ENDPOINT, 60.0)]
+    assert await watched.look() == [events.DeliveryLate(ENDPOINT, 60.0)]
     await acknowledge(admin.store, *await begin_calls(admin.store, watched.now))
-    assert await watched.look() == [DeliveryInTime(ENDPOINT)]
+    assert await watched.look() == [events.DeliveryInTime(ENDPOINT)]
 
 
 async def test_an_endpoint_that_is_paused_is_not_late_as_well(admin: Admin, watched: Watched) -> None:
