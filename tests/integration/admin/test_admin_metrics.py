@@ -14,27 +14,9 @@ from support.store_steps import begin_call, reject
 
 from cdc_sync.admin.metrics import ACTIONS, CAUSES
 from cdc_sync.ats.sweep import _causes
+from cdc_sync.core import events
 from cdc_sync.core.content import Kind
 from cdc_sync.core.diff import Decision, Enqueue
-from cdc_sync.core.events import (
-    ASKED_FOR,
-    CallEnded,
-    CaughtUp,
-    ChangesMissed,
-    Event,
-    LeadLost,
-    LeadTaken,
-    NotifyQueueSeen,
-    Outcome,
-    PersonActed,
-    Reloaded,
-    StandsBy,
-    StoreFailed,
-    StoreRecovered,
-    SweepDone,
-    TenantsFound,
-    WatchConnected,
-)
 from cdc_sync.core.outbox import Skip
 from cdc_sync.core.replies import CallOutcome, Health, Mode
 from cdc_sync.core.rows import Origin
@@ -59,19 +41,19 @@ def states_of(samples: dict[str, float]) -> dict[str, float]:
     return {state: samples[f'cdc_sync_outbox_entries{{state="{state}",watch="applications"}}'] for state in states}
 
 
-async def read(admin: Admin, *events: Event) -> dict[str, float]:
-    for event in events:
+async def read(admin: Admin, *happened: events.Event) -> dict[str, float]:
+    for event in happened:
         admin.emit(event)
     return await scrape(admin)
 
 
 async def test_a_watch_begins_at_0_before_anything_happens(admin: Admin) -> None:
-    samples = await read(admin, LeadTaken("2026-01-01T00:00:00Z", ("one",)), Reloaded(("one", "two")))
+    samples = await read(admin, events.LeadTaken("2026-01-01T00:00:00Z", ("one",)), events.Reloaded(("one", "two")))
 
     for watch in ("one", "two"):
         for name, label, values in (
             ("captured_keys", "origin", get_args(Origin)),
-            ("decisions", "outcome", get_args(Outcome)),
+            ("decisions", "outcome", get_args(events.Outcome)),
             ("calls", "outcome", get_args(CallOutcome)),
             ("sweep_repairs", "cause", CAUSES),
         ):
@@ -88,7 +70,7 @@ async def test_a_watch_begins_at_0_before_anything_happens(admin: Admin) -> None
 def test_every_cause_that_sweeps_count_begins_at_0() -> None:
     decisions: list[Decision] = [Enqueue(frozenset(get_args(Kind))), "adopt", "cancel"]
 
-    assert {*CAUSES} == {cause for decision in decisions for cause in _causes(decision)} | {"gone", ASKED_FOR}
+    assert {*CAUSES} == {cause for decision in decisions for cause in _causes(decision)} | {"gone", events.ASKED_FOR}
     assert set(CAUSES) <= set(re.findall(r"`(\w+)`", (DOCS / "metrics.md").read_text(encoding="utf-8")))
 
 
@@ -122,10 +104,10 @@ async def test_an_endpoint_is_shown_as_the_store_has_it_also_after_a_restart(
     assert (await scrape(admin))[f'cdc_sync_endpoint_healthy{{endpoint="{ENDPOINT}"}}'] == healthy
 
 
-@pytest.mark.parametrize("over", [LeadLost("its session is lost"), StandsBy("process 7 leads")], ids=str)
-async def test_a_daemon_that_no_longer_leads_has_no_samples_of_databases(admin: Admin, over: Event) -> None:
-    working = WatchConnected("w", "notify", 180_000), CaughtUp("w", 2.0), NotifyQueueSeen("w", 0.7)
-    assert (await read(admin, LeadTaken("now", ("w",)), *working))["cdc_sync_leading"] == 1
+@pytest.mark.parametrize("over", [events.LeadLost("its session is lost"), events.StandsBy("process 7 leads")], ids=str)
+async def test_a_daemon_that_no_longer_leads_has_no_samples_of_databases(admin: Admin, over: events.Event) -> None:
+    working = events.WatchConnected("w", "notify", 180_000), events.CaughtUp("w", 2.0), events.NotifyQueueSeen("w", 0.7)
+    assert (await read(admin, events.LeadTaken("now", ("w",)), *working))["cdc_sync_leading"] == 1
 
     samples = await read(admin, over)
 
@@ -136,10 +118,10 @@ async def test_a_daemon_that_no_longer_leads_has_no_samples_of_databases(admin: 
 
 async def test_the_store(admin: Admin) -> None:
     assert (await scrape(admin))["cdc_sync_store_ok"] == 1
-    assert (await read(admin, StoreFailed("the disk is full")))["cdc_sync_store_ok"] == 0
-    assert (await read(admin, StoreFailed("the disk is full", "w")))["cdc_sync_store_ok"] == 0
-    assert (await read(admin, StoreRecovered()))["cdc_sync_store_ok"] == 0, "the watch cannot record yet"
-    assert (await read(admin, StoreRecovered("w")))["cdc_sync_store_ok"] == 1
+    assert (await read(admin, events.StoreFailed("the disk is full")))["cdc_sync_store_ok"] == 0
+    assert (await read(admin, events.StoreFailed("the disk is full", "w")))["cdc_sync_store_ok"] == 0
+    assert (await read(admin, events.StoreRecovered()))["cdc_sync_store_ok"] == 0, "the watch cannot record yet"
+    assert (await read(admin, events.StoreRecovered("w")))["cdc_sync_store_ok"] == 1
 
 
 STRANGE = 'applications@"Été" \\ 1/2'
@@ -149,16 +131,16 @@ STRANGE = 'applications@"Été" \\ 1/2'
 MANY = ("one", "two", STRANGE, *(f"watch_{number}" for number in range(8)))
 
 
-async def of_many(admin: Admin, *events: Event) -> dict[str, float]:
+async def of_many(admin: Admin, *happened: events.Event) -> dict[str, float]:
     """The samples of a daemon with eleven watches, whose label `watch` is empty, without it."""
-    samples = await read(admin, LeadTaken("2026-01-01T00:00:00Z", MANY), *events)
+    samples = await read(admin, events.LeadTaken("2026-01-01T00:00:00Z", MANY), *happened)
     assert not [name for name in samples if 'watch="' in name.replace('watch=""', "")]
     return {re.sub(r'\{watch=""\}|,watch=""', "", name): number for name, number in samples.items()}
 
 
 async def test_a_name_of_any_characters_is_a_label(admin: Admin) -> None:
     await admin.store.capture.apply(some_rules(STRANGE), a_batch(an_observation("a1")))
-    admin.emit(LeadTaken("2026-01-01T00:00:00Z", (STRANGE,)))
+    admin.emit(events.LeadTaken("2026-01-01T00:00:00Z", (STRANGE,)))
 
     families = text_string_to_metric_families((await admin.get("/metrics")).text)
 
@@ -173,16 +155,16 @@ async def test_of_more_than_ten_watches_numbers_are_added_up_and_the_worst_is_ta
             some_rules(watch, max_changes=0), a_batch(an_observation("a2"), now=NOW - age * SECOND)
         )
 
-    admin.emit(CaughtUp(STRANGE, 300.0))
+    admin.emit(events.CaughtUp(STRANGE, 300.0))
 
     samples = await of_many(
         admin,
-        SweepDone("one", 1000, 1.5, {"status": 2}),
-        SweepDone(STRANGE, 1000, 310.0, {"status": 1}),
-        WatchConnected("one", "notify", 180_000),
-        NotifyQueueSeen("one", 0.25),
-        NotifyQueueSeen(STRANGE, 0.5),
-        *(CallEnded(watch, "a1", "acknowledged", "HTTP 200", 1, 0.03, 0.2) for watch in ("one", STRANGE)),
+        events.SweepDone("one", 1000, 1.5, {"status": 2}),
+        events.SweepDone(STRANGE, 1000, 310.0, {"status": 1}),
+        events.WatchConnected("one", "notify", 180_000),
+        events.NotifyQueueSeen("one", 0.25),
+        events.NotifyQueueSeen(STRANGE, 0.5),
+        *(events.CallEnded(watch, "a1", "acknowledged", "HTTP 200", 1, 0.03, 0.2) for watch in ("one", STRANGE)),
     )
 
     assert samples["cdc_sync_watch_connected"] == 0, "one of them is not"
@@ -204,15 +186,15 @@ async def test_of_more_than_ten_watches_numbers_are_added_up_and_the_worst_is_ta
 
 
 async def test_of_more_than_ten_watches_every_name_stays(admin: Admin) -> None:
-    of_each = {name.partition("{")[0] for name in await read(admin, *EXAMPLES, LeadTaken("now", MANY[:2]))}
+    of_each = {name.partition("{")[0] for name in await read(admin, *EXAMPLES, events.LeadTaken("now", MANY[:2]))}
 
-    assert {name.partition("{")[0] for name in await read(admin, LeadTaken("now", MANY))} == of_each
+    assert {name.partition("{")[0] for name in await read(admin, events.LeadTaken("now", MANY))} == of_each
 
 
 async def test_counts_go_on_when_an_eleventh_watch_begins(admin: Admin) -> None:
-    await read(admin, LeadTaken("now", MANY[:10]), ChangesMissed("one", 3, "full"))
+    await read(admin, events.LeadTaken("now", MANY[:10]), events.ChangesMissed("one", 3, "full"))
 
-    samples = await read(admin, TenantsFound(MANY[10:]), ChangesMissed("one", 4, "full"))
+    samples = await read(admin, events.TenantsFound(MANY[10:]), events.ChangesMissed("one", 4, "full"))
 
     missed = {name: number for name, number in samples.items() if name.startswith("cdc_sync_missed_changes_total")}
     assert missed['cdc_sync_missed_changes_total{watch=""}'] == 4
@@ -223,6 +205,6 @@ async def test_a_watch_that_the_store_has_forgotten_has_no_samples(admin: Admin)
     await admin.store.capture.apply(some_rules("former"), a_batch(an_observation("a1")))
     assert 'cdc_sync_known_applications{watch="former"}' in await scrape(admin)
 
-    await forgotten(admin.store, "former", PersonActed(NOW, "forget", "somebody", 1, "former"))
+    await forgotten(admin.store, "former", events.PersonActed(NOW, "forget", "somebody", 1, "former"))
 
     assert not [name for name in await scrape(admin) if "former" in name]
