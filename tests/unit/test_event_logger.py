@@ -15,31 +15,12 @@ from support.builders import WATCH
 from support.observing import EXAMPLES
 
 from cdc_sync.config import Log
-from cdc_sync.core.events import (
-    CallEnded,
-    CaptureStarted,
-    CaughtUp,
-    ConnectionDisplaced,
-    Dispatch,
-    Emit,
-    Event,
-    HeartBeat,
-    NotifyQueueSeen,
-    RowSkipped,
-    StoreFailed,
-    StoreRecovered,
-    SweepDone,
-    TokenRefused,
-    WatchConnected,
-    WatchEnded,
-    WatchLost,
-    WatchStandsBy,
-)
+from cdc_sync.core import events
 from cdc_sync.daemon.logs import LOG, configure, handlers
 
 Format = Literal["text", "journal", "json"]
 FORMATS: tuple[Format, ...] = ("text", "journal", "json")
-UNSAID = (CaughtUp, HeartBeat, NotifyQueueSeen)
+UNSAID = (events.CaughtUp, events.HeartBeat, events.NotifyQueueSeen)
 NO_VARIABLES: Mapping[str, str] = {}
 HOSTILE = "a\n<3>event=forged\r\x1b[2Jb\x00 _priority=3 \u2028c"
 
@@ -59,10 +40,10 @@ def written(capsys: pytest.CaptureFixture[str]) -> "Written":
     return Written(capsys)
 
 
-def logging_events(log: Log, environ: Mapping[str, str] = NO_VARIABLES) -> Emit:
+def logging_events(log: Log, environ: Mapping[str, str] = NO_VARIABLES) -> events.Emit:
     """Writes events to the log."""
     configure(log, environ)
-    return Dispatch(handlers).emit
+    return events.Dispatch(handlers).emit
 
 
 class Written:
@@ -72,7 +53,7 @@ class Written:
         self._capsys = capsys
 
     def lines(
-        self, kind: str, *observations: Event, level: str = "debug", environ: Mapping[str, str] | None = None
+        self, kind: str, *observations: events.Event, level: str = "debug", environ: Mapping[str, str] | None = None
     ) -> list[str]:
         """The lines of observations in a format."""
         emit = logging_events(Log.model_validate({"format": kind, "level": level}), environ or {})
@@ -83,14 +64,14 @@ class Written:
         # Not splitlines: to whoever reads a log, no other character ends a line.
         return captured.err.removesuffix("\n").split("\n") if captured.err else []
 
-    def records(self, *observations: Event, level: str = "debug") -> list[dict[str, Any]]:
+    def records(self, *observations: events.Event, level: str = "debug") -> list[dict[str, Any]]:
         """The JSON lines of observations, without the time."""
         records = [json.loads(line) for line in self.lines("json", *observations, level=level)]
         for record in records:
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", record.pop("timestamp"))
         return records
 
-    def record(self, observation: Event) -> dict[str, Any]:
+    def record(self, observation: events.Event) -> dict[str, Any]:
         """The JSON line of an observation that has exactly one."""
         (record,) = self.records(observation)
         return record
@@ -120,29 +101,29 @@ def test_every_kind_has_one_line_without_empty_fields(written: Written, kind: Fo
 @pytest.mark.parametrize(
     "observation",
     [
-        RowSkipped(WATCH, HOSTILE, HOSTILE, HOSTILE),
-        WatchLost(WATCH, HOSTILE, misconfigured=False),
-        CallEnded(WATCH, HOSTILE, "dead", HOSTILE, 1, 0.1, 0.1),
-        StoreFailed(HOSTILE),
+        events.RowSkipped(WATCH, HOSTILE, HOSTILE, HOSTILE),
+        events.WatchLost(WATCH, HOSTILE, misconfigured=False),
+        events.CallEnded(WATCH, HOSTILE, "dead", HOSTILE, 1, 0.1, 0.1),
+        events.StoreFailed(HOSTILE),
     ],
     ids=lambda observation: type(observation).__name__,
 )
 def test_text_from_outside_cannot_forge_a_line_or_steer_a_terminal(
-    written: Written, kind: str, observation: Event
+    written: Written, kind: str, observation: events.Event
 ) -> None:
     configure_and_read = written.lines(kind, observation)
 
     (line,) = configure_and_read
     assert line.isprintable()
     if kind == "journal":
-        priority = "4" if isinstance(observation, RowSkipped | WatchLost) else "3"
+        priority = "4" if isinstance(observation, events.RowSkipped | events.WatchLost) else "3"
         assert line.startswith(f"<{priority}>event=")
 
 
 def test_a_line_has_the_code_of_its_error(written: Written) -> None:
-    lost = WatchLost(WATCH, "no such table", misconfigured=True, code="table-missing")
+    lost = events.WatchLost(WATCH, "no such table", misconfigured=True, code="table-missing")
 
-    records = written.records(lost, StoreFailed("the disk is full", WATCH, "store-unusable"))
+    records = written.records(lost, events.StoreFailed("the disk is full", WATCH, "store-unusable"))
 
     assert [(record["watch"], record["code"]) for record in records] == [
         (WATCH, "table-missing"),
@@ -156,13 +137,13 @@ class TestFormatByItself:
         ours = os.fstat(2)
         variables = {"JOURNAL_STREAM": f"{ours.st_dev}:{ours.st_ino + apart}"}
 
-        assert written.lines("auto", StoreRecovered(), environ=variables)[0].startswith(begin)
+        assert written.lines("auto", events.StoreRecovered(), environ=variables)[0].startswith(begin)
 
     def test_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         master, slave = os.openpty()
         with open(master, "rb", buffering=0) as screen, open(slave, "w", encoding="utf-8") as terminal:  # noqa: PTH123 - descriptors
             monkeypatch.setattr(sys, "stderr", terminal)
-            logging_events(Log(), {"JOURNAL_STREAM": "8:1"})(StoreRecovered())
+            logging_events(Log(), {"JOURNAL_STREAM": "8:1"})(events.StoreRecovered())
             line = screen.read(10_000).decode()
 
         assert "[info     ] the store can be written again" in line
@@ -177,21 +158,21 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_work(monkeypatch: pytest
     emit = logging_events(Log(format=kind))
 
     for _ in range(1000):
-        emit(StoreRecovered())
+        emit(events.StoreRecovered())
 
     with pytest.raises(OSError, match="No space left"):
         full.close()
 
 
 class TestRetries:
-    def told(self, written: Written, *observations: Event) -> list[tuple[str, str]]:
+    def told(self, written: Written, *observations: events.Event) -> list[tuple[str, str]]:
         calls = [line for line in written.records(*observations) if "application_id" in line]
         return [(line["application_id"], line["level"]) for line in calls]
 
     def test_are_told_by_the_first_attempt(self, written: Written) -> None:
-        again = [CallEnded(WATCH, "a1", "retry", "HTTP 404", attempt, 0.1, 0.1) for attempt in (1, 2, 3)]
-        other = CallEnded(WATCH, "a2", "retry", "HTTP 404", 1, 0.1, 0.1)
-        sent = CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 4, 0.1, 0.1)
+        again = [events.CallEnded(WATCH, "a1", "retry", "HTTP 404", attempt, 0.1, 0.1) for attempt in (1, 2, 3)]
+        other = events.CallEnded(WATCH, "a2", "retry", "HTTP 404", 1, 0.1, 0.1)
+        sent = events.CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 4, 0.1, 0.1)
         assert self.told(written, *again, other, sent) == [
             ("a1", "info"),
             ("a1", "debug"),
@@ -204,39 +185,41 @@ class TestRetries:
 class TestWatch:
     """A watch that tries again and again."""
 
-    CONNECTED = WatchConnected(WATCH, "notify", 180_001)
-    CAPTURING = CaptureStarted(WATCH)
-    LOST = WatchLost(WATCH, "no route to host", misconfigured=False)
-    MISTAKE = WatchLost(WATCH, "no such table", misconfigured=True)
-    SWEPT = SweepDone(WATCH, 9, 0.1, {})
+    CONNECTED = events.WatchConnected(WATCH, "notify", 180_001)
+    CAPTURING = events.CaptureStarted(WATCH)
+    LOST = events.WatchLost(WATCH, "no route to host", misconfigured=False)
+    MISTAKE = events.WatchLost(WATCH, "no such table", misconfigured=True)
+    SWEPT = events.SweepDone(WATCH, 9, 0.1, {})
 
-    def events(self, written: Written, *observations: Event) -> list[str]:
+    def told(self, written: Written, *observations: events.Event) -> list[str]:
         return [record["event"] for record in written.records(*observations, level="info")]
 
     def test_that_is_lost_twice_within_a_minute_has_two_lines(self, written: Written) -> None:
         story = (self.CONNECTED, self.CAPTURING, self.LOST, self.CONNECTED, self.CAPTURING, self.LOST)
 
-        told = self.events(written, *story)
+        told = self.told(written, *story)
 
         assert told == ["connected", "watching", "no route to host", "watching", "no route to host"]
 
     def test_tells_a_mistake_once_and_that_it_is_mended(self, written: Written) -> None:
         trying = (self.CONNECTED, self.CAPTURING, self.MISTAKE)
 
-        told = self.events(written, *trying, *trying, *trying, self.CONNECTED, self.CAPTURING, self.SWEPT, self.MISTAKE)
+        told = self.told(written, *trying, *trying, *trying, self.CONNECTED, self.CAPTURING, self.SWEPT, self.MISTAKE)
 
         assert told == ["connected", "watching", "no such table", "swept", "no such table"]
 
-    @pytest.mark.parametrize("end", [CaptureStarted, WatchEnded, lambda watch: WatchStandsBy(watch, "another one")])
-    def test_the_end_of_a_tenants_loss_has_a_line(self, written: Written, end: Callable[[str], Event]) -> None:
+    @pytest.mark.parametrize(
+        "end", [events.CaptureStarted, events.WatchEnded, lambda watch: events.WatchStandsBy(watch, "another one")]
+    )
+    def test_the_end_of_a_tenants_loss_has_a_line(self, written: Written, end: Callable[[str], events.Event]) -> None:
         tenant = "applications@one"
 
         told = written.records(
-            CaptureStarted(tenant),
+            events.CaptureStarted(tenant),
             replace(self.LOST, watch=tenant),
-            WatchConnected(tenant, "notify", 180_001),
+            events.WatchConnected(tenant, "notify", 180_001),
             end(tenant),
-            CaptureStarted(tenant),
+            events.CaptureStarted(tenant),
             level="info",
         )
 
@@ -248,16 +231,18 @@ class TestDatabase:
 
     WATCHES = tuple(f"applications@{number}" for number in range(1_000))
 
-    def lost(self, watch: str, database: str = "") -> WatchLost:
-        return WatchLost(watch, "no route to host", misconfigured=False, database=database)
+    def lost(self, watch: str, database: str = "") -> events.WatchLost:
+        return events.WatchLost(watch, "no route to host", misconfigured=False, database=database)
 
-    def told(self, written: Written, *observations: Event) -> list[tuple[str, str]]:
+    def told(self, written: Written, *observations: events.Event) -> list[tuple[str, str]]:
         return [(record["event"], record["watch"]) for record in written.records(*observations, level="info")]
 
     def test_that_is_down_has_one_line_and_one_when_its_last_watch_is_back(self, written: Written) -> None:
         first, last = self.WATCHES[0], self.WATCHES[-1]
 
-        told = self.told(written, *map(self.lost, self.WATCHES), *map(CaptureStarted, self.WATCHES), self.lost(first))
+        told = self.told(
+            written, *map(self.lost, self.WATCHES), *map(events.CaptureStarted, self.WATCHES), self.lost(first)
+        )
 
         assert told == [("no route to host", first), ("watching", last), ("no route to host", first)]
 
@@ -297,9 +282,11 @@ class TestLibraries:
         ]
 
 
-@pytest.mark.parametrize("event", [TokenRefused, lambda _: ConnectionDisplaced()], ids=["token", "connection"])
+@pytest.mark.parametrize(
+    "event", [events.TokenRefused, lambda _: events.ConnectionDisplaced()], ids=["token", "connection"]
+)
 def test_what_strangers_do_at_the_admin_servers_door_has_a_line_a_minute(
-    written: Written, event: Callable[[str], Event]
+    written: Written, event: Callable[[str], events.Event]
 ) -> None:
     (record,) = written.records(*(event(f"2001:db8::{number}") for number in range(1_000)))
 
