@@ -15,18 +15,7 @@ from support.leading import a_lead, a_process
 
 from cdc_sync.ats.discovery import Discovery
 from cdc_sync.config import Config
-from cdc_sync.core.events import (
-    CaptureLate,
-    CaptureStarted,
-    Event,
-    PendingReread,
-    TenantAccepted,
-    TenantRefused,
-    WatchConnected,
-    WatchEnded,
-    WatchLost,
-    WatchStandsBy,
-)
+from cdc_sync.core import events
 from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon import chores
 from cdc_sync.daemon.chores import Tenants, save_conditions
@@ -57,10 +46,10 @@ async def test_a_watch_that_another_stores_daemon_captures_sends_nothing() -> No
     """That daemon may have sent a newer state."""
     process = a_process(a_config(), lambda _: None)
     async with a_lead(process) as leading:
-        process.emit(PendingReread(WATCH, 0))
+        process.emit(events.PendingReread(WATCH, 0))
         assert WATCH in leading._may_send
 
-        process.emit(WatchStandsBy(WATCH, "another daemon captures it"))
+        process.emit(events.WatchStandsBy(WATCH, "another daemon captures it"))
 
         assert WATCH not in leading._may_send
 
@@ -73,9 +62,9 @@ async def test_a_watch_sends_while_its_database_is_down_but_not_if_it_is_another
     """The entries are still those of that database. Its watches wait when they have connected again."""
     process = a_process(a_config(), lambda _: None)
     async with a_lead(process) as leading:
-        process.emit(PendingReread(WATCH, 0))
+        process.emit(events.PendingReread(WATCH, 0))
 
-        process.emit(WatchLost(WATCH, "it is gone", misconfigured=False, code=code))
+        process.emit(events.WatchLost(WATCH, "it is gone", misconfigured=False, code=code))
 
         assert (WATCH in leading._may_send) is sends
 
@@ -83,8 +72,8 @@ async def test_a_watch_sends_while_its_database_is_down_but_not_if_it_is_another
 async def test_a_watch_that_begins_again_or_has_ended_waits_for_its_rows() -> None:
     process = a_process(a_config(), lambda _: None)
     async with a_lead(process) as leading:
-        for event in (WatchConnected(WATCH, "notify", 180_000), WatchEnded(WATCH)):
-            process.emit(PendingReread(WATCH, 0))
+        for event in (events.WatchConnected(WATCH, "notify", 180_000), events.WatchEnded(WATCH)):
+            process.emit(events.PendingReread(WATCH, 0))
             process.emit(event)
             assert WATCH not in leading._may_send
 
@@ -111,7 +100,7 @@ async def test_a_condition_that_could_not_be_saved_is_saved_though_no_event_foll
     async with a_lead(process) as leading:
         store = leading.store
         await store.operation.set_conditions({f"watch {WATCH}": "not connected yet"}, 0)
-        process.emit(CaptureStarted(WATCH))
+        process.emit(events.CaptureStarted(WATCH))
         refused = asyncio.Event()
 
         async def refuse(_: Mapping[str, str | None], __: int) -> None:
@@ -131,7 +120,7 @@ async def test_a_condition_that_could_not_be_saved_is_saved_though_no_event_foll
             return await saved() == set(names)
 
         await eventually(is_saved, "the end of the past condition", within=20)
-        process.emit(CaptureLate(WATCH, 60.0))
+        process.emit(events.CaptureLate(WATCH, 60.0))
         await eventually(lambda: is_saved(f"lag {WATCH}"), "the new condition", within=20)
         await end([saving])
 
@@ -149,7 +138,7 @@ def with_template(**hosts: str) -> Config:
 
 
 async def test_what_a_look_finds_wrong_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    emitted: list[Event] = []
+    emitted: list[events.Event] = []
     config, refused = with_template(one="a"), {"applications@one.x": "no file"}
 
     async def look(*_: object) -> Discovery:
@@ -163,7 +152,10 @@ async def test_what_a_look_finds_wrong_is_reported_once(monkeypatch: pytest.Monk
     for _ in range(2):
         await tenants.look(())
 
-    assert emitted == [TenantRefused("applications@one.x", "no file"), TenantAccepted("applications@one.x")]
+    assert emitted == [
+        events.TenantRefused("applications@one.x", "no file"),
+        events.TenantAccepted("applications@one.x"),
+    ]
 
 
 async def test_the_signal_that_ends_the_daemon_ends_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
