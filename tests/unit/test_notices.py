@@ -12,19 +12,8 @@ from support.eventually import eventually
 from support.leading import a_process
 from support.receiving import Webhook, a_webhook, keeping, kept
 
+from cdc_sync.core import events
 from cdc_sync.core.conditions import NONE
-from cdc_sync.core.events import (
-    CaptureInTime,
-    CaptureLate,
-    DeliveryLate,
-    EndpointChanged,
-    Event,
-    NoticeFailed,
-    StandsBy,
-    StoreFailed,
-    TakeOverBlocked,
-    WatchLost,
-)
 from cdc_sync.daemon.notices import Notices, of_conditions, of_counts
 from cdc_sync.daemon.process import Process
 from cdc_sync.store.report import WatchCounts
@@ -36,13 +25,13 @@ class Told:
     """Notices in a hurry, of a process whose state a test sets."""
 
     def __init__(self, every: float = 0.0, within: float = 10.0, **receivers: Any) -> None:
-        self.emitted: list[Event] = []
+        self.emitted: list[events.Event] = []
         self.process: Process = a_process(a_config({"notify": receivers}), self.emitted.append)
         self.notices = Notices(self.process, every=every, within=within)
 
     @property
-    def reported(self) -> list[Event]:
-        return [event for event in self.emitted if isinstance(event, NoticeFailed)]
+    def reported(self) -> list[events.Event]:
+        return [event for event in self.emitted if isinstance(event, events.NoticeFailed)]
 
     async def look(self, **counts: WatchCounts) -> None:
         self.process.counts = counts
@@ -84,15 +73,15 @@ async def test_a_command_gets_the_message_and_no_variables_of_ours(
 
 async def test_what_only_a_leader_knows_is_not_over_when_it_leads_no_more_or_begins_again(webhook: Webhook) -> None:
     told = Told(url=webhook.url)
-    told.process.emit(EndpointChanged(ENDPOINT, "paused", "HTTP 401", 1.0))
-    told.process.emit(StoreFailed("it is away"))
+    told.process.emit(events.EndpointChanged(ENDPOINT, "paused", "HTTP 401", 1.0))
+    told.process.emit(events.StoreFailed("it is away"))
     await told.look(**{WATCH: WatchCounts(held=15)})
     told.process.conditions, told.process.counts = NONE, None
 
     await told.notices.look()
     assert len(webhook.messages) == 1
 
-    told.process.emit(StandsBy("another one leads"))  # so it has read the store
+    told.process.emit(events.StandsBy("another one leads"))  # so it has read the store
     await told.notices.look()
     assert webhook.messages[1]["over"] == ["the store cannot be written"]
 
@@ -100,7 +89,11 @@ async def test_what_only_a_leader_knows_is_not_over_when_it_leads_no_more_or_beg
 async def test_what_happens_within_a_minute_is_one_message(webhook: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
     told = Told(every=60.0, url=webhook.url)
     await told.look(**{WATCH: WatchCounts(held=15)})
-    for event in (CaptureLate("passing", 60.0), CaptureLate("lasting", 60.0), CaptureInTime("passing")):
+    for event in (
+        events.CaptureLate("passing", 60.0),
+        events.CaptureLate("lasting", 60.0),
+        events.CaptureInTime("passing"),
+    ):
         told.process.emit(event)
         await told.look()
     assert len(webhook.messages) == 1
@@ -114,14 +107,14 @@ async def test_what_happens_within_a_minute_is_one_message(webhook: Webhook, mon
 def test_what_needs_a_person_has_texts_of_ours_alone() -> None:
     process = a_process(a_config(), print)
     for event in (
-        CaptureLate(WATCH, 60.0),
-        DeliveryLate(ENDPOINT, 60.0),
-        EndpointChanged(f"{ENDPOINT} [acme]", "paused", "HTTP 401: Zoé", 1.0),
-        EndpointChanged(ENDPOINT, "open", "HTTP 503", 1.0),
-        StoreFailed("the disk of Zoé is full"),
-        StoreFailed("the disk of Zoé is full", WATCH),
-        TakeOverBlocked("Zoé", "store-take-over"),
-        WatchLost(WATCH, "Zoé", misconfigured=True),
+        events.CaptureLate(WATCH, 60.0),
+        events.DeliveryLate(ENDPOINT, 60.0),
+        events.EndpointChanged(f"{ENDPOINT} [acme]", "paused", "HTTP 401: Zoé", 1.0),
+        events.EndpointChanged(ENDPOINT, "open", "HTTP 503", 1.0),
+        events.StoreFailed("the disk of Zoé is full"),
+        events.StoreFailed("the disk of Zoé is full", WATCH),
+        events.TakeOverBlocked("Zoé", "store-take-over"),
+        events.WatchLost(WATCH, "Zoé", misconfigured=True),
     ):
         process.emit(event)
 
@@ -147,20 +140,20 @@ class TestReceivers:
         await told.look()
 
         assert len(webhook.messages) == 4
-        assert told.reported == [NoticeFailed("HTTP 500")] * 3
+        assert told.reported == [events.NoticeFailed("HTTP 500")] * 3
 
     async def test_that_hang(self, webhook: Webhook, tmp_path: Path) -> None:
         webhook.answer.clear()
         told = Told(within=0.2, url=webhook.url)
         async with asyncio.timeout(10):
             await told.look(**{WATCH: WatchCounts(held=1)})
-        assert told.reported == [NoticeFailed("TimeoutError")]
+        assert told.reported == [events.NoticeFailed("TimeoutError")]
 
         started = tmp_path / "started"
         told = Told(within=2.0, command=["sh", "-c", f"echo $$ > {started}; sleep 600 & wait"])
         async with asyncio.timeout(20):
             await told.look(**{WATCH: WatchCounts(held=1)})
-        assert told.reported == [NoticeFailed("TimeoutError")]
+        assert told.reported == [events.NoticeFailed("TimeoutError")]
         group = started.read_text().strip()
 
         def has_ended() -> bool:
@@ -176,4 +169,4 @@ class TestReceivers:
         await told.look()
 
         assert len(webhook.messages) == 2
-        assert told.reported == [NoticeFailed(why) for why in ("TimeoutError", "HTTP 500", "TimeoutError")]
+        assert told.reported == [events.NoticeFailed(why) for why in ("TimeoutError", "HTTP 500", "TimeoutError")]
