@@ -7,21 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cdc_sync.core.events import (
-    DaemonStopped,
-    DaemonStopping,
-    Dispatch,
-    Emit,
-    HeartBeat,
-    LeadTaken,
-    Reloaded,
-    ReloadRefused,
-    ReloadStarted,
-    StandsBy,
-)
+from cdc_sync.core import events
 from cdc_sync.daemon.systemd import SystemdNotifier
 
-STARTED = LeadTaken("2026-01-01T00:00:00Z", ("applications", "candidates"))
+STARTED = events.LeadTaken("2026-01-01T00:00:00Z", ("applications", "candidates"))
 
 
 @pytest.fixture
@@ -33,36 +22,36 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def emit(manager: socket.socket) -> Emit:
-    return Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
+def emit(manager: socket.socket) -> events.Emit:
+    return events.Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
 
 
-def test_systemd_hears_of_the_start_and_of_the_end(manager: socket.socket, emit: Emit) -> None:
+def test_systemd_hears_of_the_start_and_of_the_end(manager: socket.socket, emit: events.Emit) -> None:
     emit(STARTED)
-    emit(DaemonStopped())
-    emit(DaemonStopping("SIGTERM", under_way=0))
+    emit(events.DaemonStopped())
+    emit(events.DaemonStopping("SIGTERM", under_way=0))
 
     assert manager.recv(200) == b"READY=1\nSTATUS=Leading"
     assert manager.recv(200) == b"STOPPING=1\nSTATUS=Stopping on SIGTERM"
 
 
-def test_a_daemon_that_stands_by_is_ready_and_says_who_leads(manager: socket.socket, emit: Emit) -> None:
-    emit(StandsBy("process 7 on ats-1 leads"))
+def test_a_daemon_that_stands_by_is_ready_and_says_who_leads(manager: socket.socket, emit: events.Emit) -> None:
+    emit(events.StandsBy("process 7 on ats-1 leads"))
     emit(STARTED)
 
     assert manager.recv(200) == b"READY=1\nSTATUS=Standing by: process 7 on ats-1 leads"
     assert manager.recv(200) == b"READY=1\nSTATUS=Leading"
 
 
-def test_systemd_hears_of_a_reload_and_when_it_began(manager: socket.socket, emit: Emit) -> None:
+def test_systemd_hears_of_a_reload_and_when_it_began(manager: socket.socket, emit: events.Emit) -> None:
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
     emit(STARTED)
     manager.recv(200)
-    emit(ReloadStarted())
-    emit(Reloaded(("others",)))
-    emit(ReloadStarted())
-    emit(ReloadRefused(("wrong",)))
+    emit(events.ReloadStarted())
+    emit(events.Reloaded(("others",)))
+    emit(events.ReloadStarted())
+    emit(events.ReloadRefused(("wrong",)))
 
     reloading, microseconds = manager.recv(200).decode().split("\n")
     assert reloading == "RELOADING=1"
@@ -72,14 +61,14 @@ def test_systemd_hears_of_a_reload_and_when_it_began(manager: socket.socket, emi
     assert manager.recv(200) == b"READY=1"
 
 
-def test_a_beat_feeds_the_watchdog(manager: socket.socket, emit: Emit) -> None:
-    emit(HeartBeat())
+def test_a_beat_feeds_the_watchdog(manager: socket.socket, emit: events.Emit) -> None:
+    emit(events.HeartBeat())
 
     assert manager.recv(900) == b"WATCHDOG=1"
 
 
-def test_a_status_is_no_other_assignment_and_steers_no_terminal(manager: socket.socket, emit: Emit) -> None:
-    emit(StandsBy("a\nMAINPID=1\x1b[2J\x9b\u202e\ud800"))
+def test_a_status_is_no_other_assignment_and_steers_no_terminal(manager: socket.socket, emit: events.Emit) -> None:
+    emit(events.StandsBy("a\nMAINPID=1\x1b[2J\x9b\u202e\ud800"))
 
     ready, status = manager.recv(10_000).decode().split("\n")
     assert ready == "READY=1"
@@ -91,6 +80,6 @@ def test_an_address_in_the_abstract_namespace() -> None:
         listening.bind("\0cdc-sync-test-notify")
         listening.settimeout(5)
 
-        Dispatch(SystemdNotifier({"NOTIFY_SOCKET": "@cdc-sync-test-notify"}).handlers).emit(STARTED)
+        events.Dispatch(SystemdNotifier({"NOTIFY_SOCKET": "@cdc-sync-test-notify"}).handlers).emit(STARTED)
 
         assert listening.recv(200).startswith(b"READY=1")
