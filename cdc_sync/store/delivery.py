@@ -189,11 +189,11 @@ class _Ends:
 
     def add(self, end: Finished, current: Entry | None, at: int) -> None:
         """Add one call's end at a moment for people; `current` is its application's present entry."""
-        of, result, sent = end.entry.id, end.result, end.entry
-        self.calls[at - at % CALL_STEP, result.outcome] += 1
+        of, sent = end.entry.id, end.entry
+        self.calls[at - at % CALL_STEP, end.result.outcome] += 1
         is_same = current is not None and current.content.same_as(sent.content)
         event, detail = "answered", {**end.reply, "attempt": sent.attempts, "to": described(sent.content)}
-        if isinstance(result, Acked):
+        if isinstance(end.result, Acked):
             # What a person discarded counts as known, and is not found again.
             if of not in self.discarded:
                 self.acknowledged.append((*of, *encoding.state_columns(sent.content), at, False))
@@ -205,14 +205,12 @@ class _Ends:
             if current is not None:
                 self.kept.append(current._replace(attempted=True))
             detail["replaced"] = True
-        elif isinstance(result, Retry):
-            again = sent._replace(content=current.content, due_at=result.due_at, reason=detail.get("reason"))
-            first = None if result.restarts else sent.first_attempt_at
-            self.kept.append(again._replace(first_attempt_at=first, not_found_since=result.not_found_since))
-            detail["again_at"] = result.due_at + at - end.at
+        elif isinstance(end.result, Retry):
+            self.kept.append(_again(sent, current, end.result, detail.get("reason")))
+            detail["again_at"] = end.result.due_at + at - end.at
         else:
-            self.kept.append(sent._replace(content=current.content, state="dead", reason=result.reason))
-            event, detail["reason"] = "dead-lettered", result.reason
+            self.kept.append(sent._replace(content=current.content, state="dead", reason=end.result.reason))
+            event, detail["reason"] = "dead-lettered", end.result.reason
         if event != "acknowledged":  # a success needs no French
             detail |= fields_of(detail["reason"])
         self.history.append(HistoryEntry(at, *of, event, detail))
@@ -240,16 +238,21 @@ class _Ends:
         return first_due(((entry.content.endpoint, entry.watch), entry.due_at) for entry in pending)
 
 
+def _again(sent: Entry, current: Entry, result: Retry, reason: str | None) -> Entry:
+    """The entry that is tried again; its address may have changed during the call."""
+    first = None if result.restarts else sent.first_attempt_at
+    again = sent._replace(content=current.content, due_at=result.due_at, reason=reason)
+    return again._replace(first_attempt_at=first, not_found_since=result.not_found_since)
+
+
 def _attempt(entry: Entry) -> tuple[Any, ...]:
     """The columns of the statement `end_attempt`."""
     times = entry.due_at, entry.first_attempt_at, entry.not_found_since
     return *entry.id, entry.attempted, entry.attempts, entry.state, *times, as_text(entry.reason)
 
 
-async def _complete(
-    transaction: Transaction, finished: Sequence[Finished], health: Mapping[str, Health], shift: int
-) -> dict[Lane, int]:
-    finished, write = sorted(finished, key=lambda end: end.entry.id), transaction.write
+async def _ends_of(transaction: Transaction, finished: Sequence[Finished], shift: int) -> _Ends:
+    """What the ends of these calls write, by what the store has of their applications now."""
     found = map(encoding.entry_from, await transaction.run("current", ids=[end.entry.id for end in finished]))
     current = {entry.id: entry for entry in found}
     without = [end.entry.id for end in finished if end.entry.id not in current]
@@ -257,6 +260,14 @@ async def _complete(
     ends = _Ends({(watch, id_) for watch, id_, metadata in states if encoding.is_discarded(metadata)})
     for end in finished:
         ends.add(end, current.get(end.entry.id), end.at + shift)
+    return ends
+
+
+async def _complete(
+    transaction: Transaction, finished: Sequence[Finished], health: Mapping[str, Health], shift: int
+) -> dict[Lane, int]:
+    ends = await _ends_of(transaction, sorted(finished, key=lambda end: end.entry.id), shift)
+    write = transaction.write
     await write("remove", ends.removed)
     await write("end_attempt", [_attempt(entry) for entry in ends.kept])
     await write("refresh", [(*entry.id, *encoding.address_columns(entry.content)) for entry in ends.redirected])
