@@ -173,21 +173,25 @@ class BatchPlan:
                 if known.key != row.key:
                     self.moved.append(Ignored(application_id, row.key))
                 self._leave_scope(application_id, LEFT_SCOPE)
+            # From now on the end of this row is the application's.
             case Ignored() if known.latest is not None and not known.is_represented_by(row.key):
-                # From now on the end of this row is the application's.
                 self.moved.append(row)
+            case Unreportable(str(application_id)) if known.in_scope and known.latest and known.key != row.key:
+                self.moved.append(Ignored(application_id, row.key))
 
     def _take_back(self, row: Observation, application_id: str, known: Known) -> None:
         """The application is in its acknowledged state again; or, without one, as if it had not been seen."""
         if known.snapshot is not None:
             back = Reportable(application_id, row.key, known.snapshot, None, changed_at=row.changed_at)
             self._decide(back, known, is_move=False)
-            if isinstance(row, OutOfScope):
-                self._leave_scope(application_id, LEFT_SCOPE)
         else:
-            self.forgotten.append(application_id)
+            # HelloWork may have received an attempted state, and acknowledge it yet.
+            undone = self.cancelled if known.is_attempted else self.forgotten
+            undone.append(application_id)
             self.results.append(ApplyResult(application_id, "cancel"))
             self.history.append(_line(self.rules.watch, application_id, "cancelled", self.batch, {}))
+        if isinstance(row, OutOfScope) and application_id not in self.forgotten:
+            self._leave_scope(application_id, LEFT_SCOPE)
 
     def _decide(self, row: Reportable, known: Known, *, is_move: bool) -> None:
         id_, entry, own = row.application_id, known.entry, known
