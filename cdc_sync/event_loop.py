@@ -5,6 +5,7 @@ that coincides with its result. So `end` cancels again.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -25,6 +26,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         import uvloop  # noqa: PLC0415 - not on every platform, and short commands do without it
     except ImportError:
         return asyncio.run(work)
+    # libuv looks up names in half of its threads, of which it has four: names that nobody answers for, of databases,
+    # must not keep HelloWork's waiting.
+    os.environ.setdefault("UV_THREADPOOL_SIZE", "64")
     return uvloop.run(work)
 
 
