@@ -21,38 +21,35 @@ from .watch import Watch
 
 
 class Config(Section):
-    """The configuration of cdc-sync.
-
-    Attributes:
-        database: Where the ATS's database is. Without it the PG* environment variables have everything.
-        databases: Where the ATS's databases are, by name, if there are several; instead of `database`. A name has lower
-            case letters, digits and `_`, begins with a letter and has at most 40 of them. An entry with `names` is a
-            group of databases.
-        hellowork: How HelloWork's status API is called. Most likely HelloWork wants credentials in `headers`.
-        state: Where the daemon keeps its state, and for how long.
-        watches: What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins with a
-            letter and has at most 40 of them; it appears in commands, metrics and names in the database. Required.
-        admin: Where health, metrics and the page are served, and to whom.
-        log: What is logged, and how it is written.
-        notify: Who gets to know what needs a person.
-        undecided: What `cdc-sync init` could not decide and what would send wrong things, each in words. Decide it,
-            correct the file, and remove the entry. While there is one, `cdc-sync run` refuses with exit code 78;
-            `check`, `plan` and `run --dry-run` start, but need real columns, and the last two the grants.
-    """
+    """The configuration of cdc-sync."""
 
     database: Database = Field(default_factory=Database)
+    """Where the ATS's database is. Without it the PG* environment variables have everything."""
     databases: Mapping[values.PlainName, NamedDatabase] = Field(
         default_factory=dict, json_schema_extra={"additionalProperties": False}
     )
+    """Where the ATS's databases are, by name, if there are several; instead of `database`. A name has lower case
+    letters, digits and `_`, begins with a letter and has at most 40 of them. An entry with `names` is a group of
+    databases."""
     hellowork: HelloWork = Field(default_factory=HelloWork)
+    """How HelloWork's status API is called. Most likely HelloWork wants credentials in `headers`."""
     state: State = Field(default_factory=State)
+    """Where the daemon keeps its state, and for how long."""
     watches: Annotated[Mapping[values.PlainName, Watch], Field(min_length=1)] = Field(
         json_schema_extra={"additionalProperties": False}
     )
+    """What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins with a letter and
+    has at most 40 of them; it appears in commands, metrics and names in the database. Required."""
     admin: Admin = Field(default_factory=Admin)
+    """Where health, metrics and the page are served, and to whom."""
     log: Log = Field(default_factory=Log)
+    """What is logged, and how it is written."""
     notify: Notify = Field(default_factory=Notify)
+    """Who gets to know what needs a person."""
     undecided: tuple[values.Text, ...] = ()
+    """What `cdc-sync init` could not decide and what would send wrong things, each in words. Decide it, correct the
+    file, and remove the entry. While there is one, `cdc-sync run` refuses with exit code 78; `check`, `plan` and `run
+    --dry-run` start, but need real columns, and the last two the grants."""
     metrics: SkipJsonSchema[Any] = Field(default=None, exclude=True)
     _group_of: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _templates: Mapping[str, Watch] = PrivateAttr(default_factory=dict)

@@ -1,6 +1,5 @@
 """The base of every section, and how single values are read: text, names, durations, sizes, addresses, headers."""
 
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,27 +27,16 @@ from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
 from .problems import SettingError
 
-_ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
-
-
-def _describe(schema: dict[str, Any], section: type[pydantic.BaseModel]) -> None:
-    """Take the descriptions of a section and its keys from its documentation."""
-    documentation = [inspect.getdoc(each) or "" for each in section.__mro__ if each.__module__ == section.__module__]
-    schema["description"] = documentation[0].partition("\n")[0]
-    for name, meaning in _ATTRIBUTE.findall("\n".join(documentation)):
-        schema["properties"][name]["description"] = " ".join(meaning.split())
-
-
 KEYS: set[str] = set()
 """The keys of all sections."""
 
 
 class Section(pydantic.BaseModel):
-    """A section: immutable, and every unknown key is an error. `Attributes` documents its keys."""
+    """A section: immutable, and every unknown key is an error. The text behind a key documents it."""
 
     # Exceptions reach logs and crash reports.
     model_config = pydantic.ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True, json_schema_extra=_describe
+        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True, use_attribute_docstrings=True
     )
 
     @classmethod
