@@ -134,7 +134,7 @@ async def check_watch(connection: Connection, name: str, watch: Watch, report: T
         await one.holds("key-index", _key_index)
         await _application_id_indexes(one)
         await one.holds("watermark-index", _watermark_index)
-    if watch.capture.needs.log:
+    if watch.capture.needs_log:
         await one.holds("triggers", _triggers)
 
 
@@ -148,7 +148,7 @@ async def _related(one: Checked, related: Related) -> Finding:
     if missing := [name for name in (*related.key, *related.columns) if name not in seen.columns]:
         return one.found("related/column-missing", table=related.table, missing=listed(missing))
     unseen = [name for name in related.columns if name in seen.virtual]
-    if unseen and one.watch.capture.needs.log:
+    if unseen and one.watch.capture.needs_log:
         return one.found("related/unseen", table=related.table, columns=listed(unseen))
     return one.found("related/there", table=related.table)
 
@@ -184,7 +184,7 @@ async def used(connection: Connection, table: TableFacts, expression: SqlColumn)
 
 
 def _declared(one: Checked, expected: Mapping[str, SqlColumn], columns: Mapping[str, tuple[str, ...]]) -> Finding:
-    compared = expressions.compared_by_place(one.watch) if one.watch.capture.needs.log else {}
+    compared = expressions.compared_by_place(one.watch) if one.watch.capture.needs_log else {}
     wrong = [
         place
         for place, each in expected.items()
@@ -311,7 +311,7 @@ async def _application_id_index(one: Checked, by: str, mapped: Column, is_given:
 
 async def _watermark_index(one: Checked) -> Finding | None:
     """Whether an index finds the rows behind the watermark."""
-    if (watermark := one.watch.capture.needs.watermark) is None:
+    if (watermark := one.watch.capture.needed_watermark) is None:
         return None
     mark, type_ = expressions.column(watermark), watermark_type(one.mapping, watermark)
     since = _where(one, composed("{} {} %s::{}", mark, expressions.operator(">="), SQL(type_)))

@@ -4,7 +4,7 @@ The store's transaction decides what a row means (`core.plan`). If one row canno
 are read and applied in a second transaction.
 
 A kind of capture is one module, with its jobs and its positions in the store. Its configuration names what it needs of
-the database (`config.Capture.needs`). `ats.beginning` lists the kinds.
+the database (`config.Capture.needs_log`). `ats.beginning` lists the kinds.
 """
 
 import asyncio
@@ -207,7 +207,7 @@ class Intake:
         self.rules, self.store, self.observe, self.clock = parts.rules, parts.store, parts.observe, parts.clock
         self.reader = Reader(sessions.pool, mapping)
         self.name, watch = parts.name, parts.watch
-        needed = relations_of(self.name, watch) if watch.capture.needs.log else [watch.table]
+        needed = relations_of(self.name, watch) if watch.capture.needs_log else [watch.table]
         self.watched = Watched(self.name, needed)
         self.seen = self.watched.state
         self.lock = asyncio.Lock()

@@ -348,7 +348,7 @@ class _Need(NamedTuple):
 
 def _needs(name: str, watch: Watch, role: Composable) -> Iterator[_Need]:
     """What a role needs for a watch."""
-    needed, watermark = watched(watch), watch.capture.needs.watermark
+    needed, watermark = watched(watch), watch.capture.needed_watermark
     if needed is not None and watermark is not None:
         needed = tuple(dict.fromkeys((*needed, watermark)))
     # Which of the related tables' columns an expression reads, only the server knows.
@@ -358,7 +358,7 @@ def _needs(name: str, watch: Watch, role: Composable) -> Iterator[_Need]:
         part = _PARTS["has_columns" if columns else "has_some_column"]
         has = composed(part, table=own_path.oid_of(table), columns=map(Literal, columns), role=role)
         yield _Need(_select(table, columns), has, table)
-    if watch.capture.needs.log:
+    if watch.capture.needs_log:
         yield _schema("cdc_sync", role)
         yield _ours("changes", ("SELECT", "DELETE", "TRUNCATE"), role)
         yield _ours(BELL, ("SELECT", "UPDATE"), role)

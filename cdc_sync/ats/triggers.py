@@ -86,7 +86,7 @@ def recorded_tables(watch: Watch) -> list[Recorded]:
 
 def noticed(watches: Mapping[str, Watch]) -> dict[str, Watch]:
     """The watches in notify mode."""
-    return {name: watch for name, watch in watches.items() if watch.capture.needs.log}
+    return {name: watch for name, watch in watches.items() if watch.capture.needs_log}
 
 
 def tables_of(watch: Watch) -> list[QualifiedName]:

@@ -157,18 +157,6 @@ class Related(Section):
     of these, or the key. Empty: any update counts. A new or deleted row always counts."""
 
 
-class Needs(NamedTuple):
-    """What a kind of capture needs of the ATS's database, beside the mapped columns.
-
-    Attributes:
-        log: whether triggers record changes in a log that the daemon consumes.
-        watermark: the column by which changed rows are found; None if none is.
-    """
-
-    log: bool = False
-    watermark: str | None = None
-
-
 class Capture(Section):
     """How changes are captured."""
 
@@ -205,9 +193,14 @@ class Capture(Section):
     when the daemon is away for long; the next sweep finds the rest. The default holds millions of changes."""
 
     @property
-    def needs(self) -> Needs:
-        """What it needs of the ATS's database, for `check`, `sql install` and `sql grants`."""
-        return Needs(log=True) if self.mode == "notify" else Needs(watermark=self.watermark)
+    def needs_log(self) -> bool:
+        """Whether triggers record changes in a log that the daemon consumes."""
+        return self.mode == "notify"
+
+    @property
+    def needed_watermark(self) -> str | None:
+        """The column by which changed rows are found; None if none is."""
+        return None if self.needs_log else self.watermark
 
     _poll_needs_a_watermark = values.refuse(
         "watermark",
