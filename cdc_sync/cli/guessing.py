@@ -9,7 +9,7 @@ from typing import Literal
 
 from cdc_sync.ats.facts import Column
 from cdc_sync.ats.survey import Label, Survey, Table, label_behind
-from cdc_sync.config.meanings import is_personal, known, mentions, place_among
+from cdc_sync.config.meanings import is_personal, mentions, place_among
 from cdc_sync.config.watch import Columns
 from cdc_sync.config.yaml_text import in_yaml
 from cdc_sync.core.identifiers import written
@@ -62,9 +62,9 @@ def rank(tables: Iterable[Table]) -> list[Table]:
 
 def _score(table: Table) -> int:
     place = place_among(table.name.name, "applications")
-    if place is None or mentions(table.name.name, known("about_them")):
+    if place is None or mentions(table.name.name, "about_them"):
         return 0
-    found = sum(any(mentions(column.name, known(what)) for column in table.columns) for what in ("status", "job"))
+    found = sum(any(mentions(column.name, what) for column in table.columns) for what in ("status", "job"))
     return max(_BEST - place + found - (0 if table.is_table else _NEAR), 0)
 
 
@@ -93,8 +93,8 @@ def propose(table: Table, seen: Survey, others: Iterable[Table] = ()) -> Proposa
 
 def _dated(table: Table, kind: Literal["created", "changed"]) -> Column | None:
     """The only column with the best name for a time."""
-    never = known("never_a_date") + known("changed" if kind == "created" else "created") + known("status")
-    instants = [each for each in table.columns if each.kind == "instant" and not mentions(each.name, never)]
+    never = "never_a_date", "status", "changed" if kind == "created" else "created"
+    instants = [each for each in table.columns if each.kind == "instant" and not mentions(each.name, *never)]
     places = {each: place for each in instants if (place := place_among(each.name, kind)) is not None}
     best = min(places.values(), default=None)
     return _only([each for each, place in places.items() if place == best])
@@ -107,7 +107,7 @@ def _only(columns: list[Column]) -> Column | None:
 def _of_event(table: Table) -> Column | None:
     """The time of the last change of the status, else of the row; with a time of day, or the change's own is better."""
     instants = [column for column in table.columns if column.kind == "instant"]
-    of_status = [each for each in instants if all(mentions(each.name, known(of)) for of in ("status", "changed"))]
+    of_status = [each for each in instants if all(mentions(each.name, of) for of in ("status", "changed"))]
     column = _only(of_status) or _dated(table, "changed")
     return None if column is None or column.type == "date" else column
 
@@ -122,7 +122,7 @@ def _job(table: Table, tables: tuple[Table, ...]) -> Column | None:
 
 
 def _is_of_job(name: str) -> bool:
-    return mentions(name, known("job")) and not mentions(name, known("status"))
+    return mentions(name, "job") and not mentions(name, "status")
 
 
 def _are_in_utc(table: Table, tables: Iterable[Table], dates: Iterable[str | None]) -> bool:
@@ -170,7 +170,7 @@ def status_like(table: Table, tables: Iterable[Table]) -> list[tuple[Column, Lab
     found = []
     for column in table.columns:
         names = [column.name, *([column.reference.table.name] if column.reference else [])]
-        is_like = any(mentions(name, known("status")) for name in names)
-        if is_like and not mentions(column.name, known("no_label")) and column.kind in {"text", "number", "uuid"}:
+        is_like = any(mentions(name, "status") for name in names)
+        if is_like and not mentions(column.name, "no_label") and column.kind in {"text", "number", "uuid"}:
             found.append((column, label_behind(column, tables)))
     return found

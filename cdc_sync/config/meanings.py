@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from functools import cache
 
 from cdc_sync.packaged import data
@@ -25,26 +24,29 @@ def words(name: str) -> frozenset[str]:
     return frozenset(found | {word[:-1] for word in found if word.endswith("s")})
 
 
-def mentions(name: str, listed: Iterable[str]) -> bool:
-    """Whether a name has one of these words, alone or at an end of another (`codestatut`, `IDOFFRE`)."""
-    own = words(name)
-    return any(part in own or any(_is_glued(part, word) for word in own) for part in listed)
-
-
-def _is_glued(part: str, word: str) -> bool:
-    return len(part) >= _SHORTEST_GLUED and (word.startswith(part) or word.endswith(part))
+def mentions(name: str, *lists: str) -> bool:
+    """Whether a name has a word of one of these lists."""
+    return any(place_among(name, listed) is not None for listed in lists)
 
 
 def place_among(name: str, listed: str) -> int | None:
-    """The place of the first word of a list that a name has; None if it has none."""
-    return next((place for place, word in enumerate(known(listed)) if mentions(name, [word])), None)
+    """The place of the first word of a list that a name has; None if it has none.
+
+    It has a word alone or at an end of another (`codestatut`, `IDOFFRE`).
+    """
+    own = words(name)
+    return next((place for place, part in enumerate(known(listed)) if any(_is_in(part, word) for word in own)), None)
+
+
+def _is_in(part: str, word: str) -> bool:
+    return part == word or (len(part) >= _SHORTEST_GLUED and (word.startswith(part) or word.endswith(part)))
 
 
 def is_personal(name: str) -> bool:
     """Whether a column's name suggests personal data: a telephone, a mail, an address, a person's name."""
     own = words(name)
     is_name = bool(own & {"name", "nom"}) and own <= set(known("of_people"))
-    return is_name or bool(own & set(known("personal_alone"))) or mentions(name, known("personal"))
+    return is_name or bool(own & set(known("personal_alone"))) or mentions(name, "personal")
 
 
 def is_bare_number(label: str) -> bool:
