@@ -109,13 +109,9 @@ class Config(Section):
         """A database's connection string, which may have a password."""
         return self.all_databases[database].dsn.get_secret_value()
 
-    def group_of(self, database: str) -> str:
-        """The entry of `databases` with a database: its group's, or its own."""
-        return self._group_of.get(database, database)
-
     def section_of(self, database: str) -> str:
         """The section with a database's `dsn`: its own, or its group's."""
-        return f"databases.{self.group_of(database)}" if self.databases else "database"
+        return f"databases.{self._group_of.get(database, database)}" if self.databases else "database"
 
     def place(self) -> str | None:
         """The database and its host, in short; of several their names. None if unknown."""
@@ -125,7 +121,7 @@ class Config(Section):
     def databases_of(self, template: Watch) -> tuple[str, ...]:
         """The databases that a template's tenants are in."""
         named = template.tenants.databases or (template.database or next(iter(self.databases), ""),)
-        return tuple(name for name in self.all_databases if name in named or self.group_of(name) in named)
+        return tuple(name for name in self.all_databases if name in named or self._group_of.get(name) in named)
 
     def of_database(self, name: str) -> "Config":
         """The configuration of one database's watches and templates, with that database as `database` too."""
