@@ -547,9 +547,17 @@ class TestScopeAndSkips:
 
         assert plan(row, a1=before(a_content(), deletion)).cancelled == ["a1"]
         assert plan(row, a1=before(None, deletion)).forgotten == ["a1"]
-        assert plan(row, a1=before(None, deletion, attempted=True)).forgotten == ["a1"]
+        # Its first call may be acknowledged yet.
+        assert plan(row, a1=before(None, deletion, attempted=True)).cancelled == ["a1"]
         (entry,) = plan(row, a1=before(a_content(), deletion, attempted=True)).enqueued
         assert entry.content == a_content()
+
+    def test_a_row_that_cannot_be_reported_is_its_applications_under_another_key_too(self) -> None:
+        read = [resolved(Unreportable("a1", ("2",), "it has no status"), "2")]
+
+        assert plan(a1=before(a_content()), resolved=read).moved == [Ignored("a1", ("2",))]
+        assert plan(a1=before(a_content(), key=("2",)), resolved=read).moved == []
+        assert plan(a1=before(a_content(), in_scope=False), resolved=read).moved == []
 
     def test_a_row_that_cannot_be_reported_is_skipped_once(self) -> None:
         row = Unreportable("a1", ("1",), "it has no status")
