@@ -16,37 +16,29 @@ def chosen(*, ids: Sequence[str] | None = None, **others: Any) -> Chosen:
     return Chosen(ids=None if ids is None else tuple(ids), **others)
 
 
-async def release_held(
-    store: Store, watch: str | None, now: int, *, by: PersonActed = SOMEBODY, **which: Any
-) -> list[EntryId]:
+async def release_held(store: Store, watch: str | None, now: int, **which: Any) -> list[EntryId]:
     """Release held entries."""
     entries = await store.operation.chosen("held", watch, chosen(**which))
-    return await in_steps(lambda part: store.operation.execute(Send("held", watch, part, by), now), entries)
+    return await in_steps(lambda part: store.operation.execute(Send("held", watch, part, SOMEBODY), now), entries)
 
 
-async def discard(
-    store: Store, state: EntryState, watch: str | None, now: int, *, by: PersonActed = SOMEBODY, **which: Any
-) -> list[EntryId]:
+async def discard(store: Store, state: EntryState, watch: str | None, now: int, **which: Any) -> list[EntryId]:
     """Discard held or dead entries."""
     entries = await store.operation.chosen(state, watch, chosen(**which))
-    return await in_steps(lambda part: store.operation.execute(Discard(state, watch, part, by), now), entries)
+    return await in_steps(lambda part: store.operation.execute(Discard(state, watch, part, SOMEBODY), now), entries)
 
 
-async def retry_dead(
-    store: Store, watch: str | None, now: int, *, ids: Sequence[str] | None = None, by: PersonActed = SOMEBODY
-) -> list[EntryId]:
+async def retry_dead(store: Store, watch: str | None, now: int, *, ids: Sequence[str] | None = None) -> list[EntryId]:
     """Retry dead letters."""
     letters = await store.operation.chosen("dead", watch, chosen(ids=ids))
-    return await in_steps(lambda some: store.operation.execute(Send("dead", None, some, by), now), letters)
+    return await in_steps(lambda some: store.operation.execute(Send("dead", None, some, SOMEBODY), now), letters)
 
 
-async def resend(
-    store: Store, watch: str, ids: Sequence[str], now: int, *, by: PersonActed = SOMEBODY
-) -> list[EntryId]:
+async def resend(store: Store, watch: str, ids: Sequence[str], now: int) -> list[EntryId]:
     """Resend applications whose rows are as the store knows them."""
     known = await store.capture.known(watch, ids)
     states = [(id_, of.latest) for id_, of in sorted(known.items()) if of.latest is not None]
-    return await in_steps(lambda some: store.operation.execute(Resend(watch, some, by), now), states)
+    return await in_steps(lambda some: store.operation.execute(Resend(watch, some, SOMEBODY), now), states)
 
 
 async def pause(store: Store, endpoint: str) -> list[str]:

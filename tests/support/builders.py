@@ -45,10 +45,8 @@ def a_content(
     *,
     application_id: str = "a1",
     deleted: bool = False,
-    created: int = CREATED,
     event_date: int = NOW,
     source: str | None = None,
-    extra: str | None = None,
     base_url: str = BASE_URL,
     account: str = DEFAULT_ACCOUNT,
 ) -> Content:
@@ -57,10 +55,10 @@ def a_content(
         status=status,
         job_id=job_id,
         deleted=deleted,
-        created=created,
+        created=CREATED,
         event_date=event_date,
         source=source,
-        extra=extra,
+        extra=None,
         url=build(base_url, application_id),
         account=account,
     )

@@ -24,9 +24,9 @@ def a_process(config: Config, emit: Callable[[Event], None]) -> Process:
 
 
 @asynccontextmanager
-async def a_lead(process: Process, driver: SqliteDriver | None = None) -> AsyncIterator[Leading]:
+async def a_lead(process: Process) -> AsyncIterator[Leading]:
     """The process leads within this, and only shows its calls."""
-    driver = driver or SqliteDriver(Path("in memory"), connection=connect_copy(None))
+    driver = SqliteDriver(Path("in memory"), connection=connect_copy(None))
     lead = Lead(driver, Leader.here(""))
     try:
         yield Leading(process, lead, Tenants(process))

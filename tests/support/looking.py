@@ -11,7 +11,6 @@ from typing import IO
 import aiohttp
 from multidict import CIMultiDictProxy
 
-from cdc_sync.admin.acting import Present
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
@@ -175,10 +174,8 @@ async def admin_server(
     title: str | None = None,
     prefix: str = "",
     dsn: str = "",
-    now: int = NOW,
     observe: Emit | None = None,
     places: int = 128,
-    present: Present = all_are_applied,
 ) -> AsyncIterator[Admin]:
     """Serve a store in this folder; the clock stands still."""
     own = {"listen": listen, "token": token, "title": title, "prefix": prefix}
@@ -188,8 +185,8 @@ async def admin_server(
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
             admin = Admin(folder, config, store, session)
             emit = observe or admin.emit
-            made = AdminServer(config, admin.metrics, lambda: admin.conditions, lambda: now, emit, places)
-            made.show(store, present)
+            made = AdminServer(config, admin.metrics, lambda: admin.conditions, lambda: NOW, emit, places)
+            made.show(store, all_are_applied)
             store.operation.observe = emit
             async with made.serving() as server:
                 admin.url = server.url or ""

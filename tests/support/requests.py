@@ -24,9 +24,9 @@ async def executed(store: Store, request: Request[A], captured: Captured = None)
     return found  # type: ignore[no-any-return]
 
 
-async def forgotten(store: Store, watch: str, by: PersonActed, captured: Captured = None) -> bool:
+async def forgotten(store: Store, watch: str, by: PersonActed) -> bool:
     """Forget a watch, as the command does; returns whether there was anything."""
     found = False
-    while await executed(store, Forget(watch, by), captured):
+    while await executed(store, Forget(watch, by)):
         found = True
     return found

@@ -47,12 +47,12 @@ RULES = some_rules(max_changes=100_000, max_deletions=100_000)
 T = TypeVar("T")
 
 
-def an_entry(application_id: str = "a1", status: str = "seen", *, base_url: str) -> Entry:
+def an_entry(application_id: str = "a1", *, base_url: str, account: str = DEFAULT_ACCOUNT) -> Entry:
     """An entry whose first call has begun."""
     return Entry(
         watch=WATCH,
         application_id=application_id,
-        content=a_content(status, application_id=application_id, base_url=base_url),
+        content=a_content("seen", application_id=application_id, base_url=base_url, account=account),
         kinds=frozenset({"status"}),
         state="pending",
         revision=1,
@@ -210,14 +210,12 @@ class Delivery:
 
 
 @asynccontextmanager
-async def delivery(
-    path: Path, *, patience: float = 10.0, headers: Mapping[str, str] | None = None
-) -> AsyncIterator[Delivery]:
-    """A store at `path`, and a client that waits so many seconds for an answer."""
+async def delivery(path: Path) -> AsyncIterator[Delivery]:
+    """A store at `path`, and a client that waits ten seconds for an answer."""
     store = Store(SqliteDriver(path))
     try:
         await store.delivery.begin_sending()
-        async with Client({DEFAULT_ACCOUNT: headers or {}}, patience, SETTINGS.concurrency) as client:
+        async with Client({DEFAULT_ACCOUNT: {}}, 10.0, SETTINGS.concurrency) as client:
             yield Delivery(path, store, Counted(client))
     finally:
         await store.driver.close()

@@ -30,9 +30,9 @@ class Source:
         (row,) = await self.rows()
         return row
 
-    async def watermark_reader(self, watermark: str, lookback: timedelta = timedelta(0)) -> WatermarkReader:
+    async def watermark_reader(self, watermark: str) -> WatermarkReader:
         """The reader of poll mode."""
-        return WatermarkReader(self.reader, watermark, lookback)
+        return WatermarkReader(self.reader, watermark, timedelta(0))
 
 
 @asynccontextmanager

@@ -66,8 +66,9 @@ async def lose_answer(store: Store, entry: Entry, *, at: int = NOW, again_at: in
     await store.delivery.complete([Finished(entry, result, {"reason": "timed out"}, at)], {})
 
 
-async def reject(store: Store, entry: Entry, *, at: int = NOW, reason: str = "HTTP 400") -> None:
-    await store.delivery.complete([Finished(entry, DeadLetter(reason), {"http": 400, "reason": reason}, at)], {})
+async def reject(store: Store, entry: Entry, *, at: int = NOW) -> None:
+    rejected = Finished(entry, DeadLetter("HTTP 400"), {"http": 400, "reason": "HTTP 400"}, at)
+    await store.delivery.complete([rejected], {})
 
 
 async def bury(store: Store, *observations: Reportable) -> None:

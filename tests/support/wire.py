@@ -48,9 +48,7 @@ def saying(answer: bytes) -> Play:
 
 
 @asynccontextmanager
-async def wire_server(
-    play: Play, host: str = "127.0.0.1", *, name: str | None = None, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[Wire]:
+async def wire_server(play: Play, *, name: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
     """Serve one request for each connection; `name` stands for the host in the URL."""
 
     serving = set[asyncio.Task[None]]()
@@ -64,9 +62,9 @@ async def wire_server(
             await play(writer)
         writer.close()
 
-    server = await asyncio.start_server(serve, host, 0, ssl=tls)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
-    wire = Wire(f"{'https' if tls else 'http'}://{name or host}:{port}", port)
+    wire = Wire(f"{'https' if tls else 'http'}://{name}:{port}", port)
     try:
         yield wire
     finally:

@@ -26,8 +26,7 @@ def endpoint_of(account: str) -> str:
 
 
 def entries_of(watch: str, *ids: str, account: str = DEFAULT_ACCOUNT) -> list[Entry]:
-    entries = [an_entry(each, base_url=BASE_URL) for each in ids]
-    return [each._replace(watch=watch, content=each.content._replace(account=account)) for each in entries]
+    return [an_entry(each, base_url=BASE_URL, account=account)._replace(watch=watch) for each in ids]
 
 
 class Rig:

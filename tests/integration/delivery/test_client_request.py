@@ -117,9 +117,7 @@ async def test_each_call_has_the_headers_of_its_account_and_no_others() -> None:
     async with Client(accounts, 20, 1) as client:
         for account in accounts:
             async with wire_server(saying(answer)) as wire:
-                entry = an_entry(base_url=wire.url)
-                entry = entry._replace(content=entry.content._replace(account=account))
-                _, texts[account] = await client.call(entry)
+                _, texts[account] = await client.call(an_entry(base_url=wire.url, account=account))
             sent[account] = wire.request[1].get("x-api-key"), wire.request[1].get("x-vendor")
 
     assert sent == {"default": ("shared-secret", "v"), "quiet": ("planted-secret", None)}
@@ -128,8 +126,7 @@ async def test_each_call_has_the_headers_of_its_account_and_no_others() -> None:
 
 async def test_an_account_without_headers_makes_no_call() -> None:
     async with Client({DEFAULT_ACCOUNT: {}}, 20, 1) as client, wire_server(saying(UPDATED)) as wire:
-        entry = an_entry(base_url=wire.url)
-        reply, _ = await client.call(entry._replace(content=entry.content._replace(account="gone")))
+        reply, _ = await client.call(an_entry(base_url=wire.url, account="gone"))
 
     assert (reply.status, wire.requests) == (None, [])
 
