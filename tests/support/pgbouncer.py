@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from support.daemon_process import PATIENCE
+from support.postgres import answers
 from support.waiting import wait_until
 
 _PORT = 6432
@@ -58,15 +58,7 @@ def pgbouncer(binary: str, dsn: str, mode: str, **settings: Any) -> Iterator[str
         with subprocess.Popen([binary, "-q", str(file)], user=user) as process:
             through = make_conninfo(dsn, host=folder, port=_PORT, hostaddr=None)
             try:
-                wait_until(lambda: _answers(through), "pgbouncer answers", PATIENCE)
+                wait_until(lambda: answers(through), "pgbouncer answers", PATIENCE)
                 yield through
             finally:
                 process.terminate()
-
-
-def _answers(dsn: str) -> bool:
-    try:
-        with psycopg.connect(dsn, prepare_threshold=None):
-            return True
-    except psycopg.OperationalError:
-        return False

@@ -84,6 +84,13 @@ def create_ats(dsn: str) -> None:
         connection.execute(_ATS.encode())
 
 
+def answers(dsn: str) -> bool:
+    """Whether a server lets us in."""
+    with suppress(psycopg.OperationalError), psycopg.connect(dsn):
+        return True
+    return False
+
+
 @contextmanager
 def _with_template(dsn: str) -> Iterator[Cluster]:
     # Its name is this run's own: several may use one server.

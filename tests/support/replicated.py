@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 from cdc_sync.demo import postgres
 from support.binaries import server_binaries
 from support.machine import NETWORK
+from support.postgres import answers
 from support.standby import follow
 from support.waiting import wait_until
 
@@ -44,7 +45,7 @@ class Node:
     def start(self) -> None:
         options = {**_SETTINGS, "listen_addresses": self.address}
         self._process = self.server.spawn("postgres", self.data, options)
-        wait_until(self._answers, f"the server at {self.address} answers")
+        wait_until(lambda: answers(self.dsn), f"the server at {self.address} answers")
 
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
         """Stop it, by default as a crash."""
@@ -64,13 +65,6 @@ class Node:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             row = connection.execute(query.encode()).fetchone()
             return None if row is None else row[0]
-
-    def _answers(self) -> bool:
-        try:
-            with psycopg.connect(self.dsn):
-                return True
-        except psycopg.OperationalError:
-            return False
 
 
 class Replicated:

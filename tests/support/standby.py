@@ -15,7 +15,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from cdc_sync.demo.postgres import Server
-from support.postgres import SETTINGS
+from support.postgres import SETTINGS, answers
 from support.sessions import one
 from support.waiting import wait_until
 
@@ -76,7 +76,7 @@ def standby_of(server: Server, port: int = _PORT) -> Iterator[Standby]:
     process = server.spawn("postgres", data, options)
     dsn = make_conninfo(server.dsn, port=port)
     try:
-        wait_until(lambda: _answers(dsn), "the standby answers")
+        wait_until(lambda: answers(dsn), "the standby answers")
         yield Standby(dsn, server, data)
     finally:
         process.send_signal(signal.SIGINT)
@@ -123,11 +123,3 @@ def _hand_over(data: Path, like: os.stat_result) -> None:
     for path in (data, *data.rglob("*")):
         path.chmod(0o700 if path.is_dir() else 0o600)
         os.chown(path, like.st_uid, like.st_gid)
-
-
-def _answers(dsn: str) -> bool:
-    try:
-        with psycopg.connect(dsn):
-            return True
-    except psycopg.OperationalError:
-        return False
