@@ -4,7 +4,6 @@ The daemon's role has the privileges that `cdc-sync sql grants` prints and no ot
 of every command, as an operator keeps them, and must never come out of it again.
 """
 
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
@@ -25,7 +24,8 @@ from cdc_sync.store.postgres import schema as store_scripts
 from support import connections, install_script
 from support.daemon_process import COMMAND, DaemonProcess, Finished, free_port, is_listened_on, run_to_end
 from support.hellowork_server import HelloWork
-from support.sessions import Ats
+from support.roles import roles
+from support.sessions import Ats, one
 from support.waiting import wait_until
 
 PASSWORD = "planted-password-5f1d"
@@ -231,9 +231,7 @@ class Installation:
 
     def unread(self) -> int:
         """How many changes the daemon has not consumed."""
-        row = self.ats.execute("SELECT count(*) FROM cdc_sync.changes").fetchone()
-        assert row is not None
-        return int(row[0])
+        return int(one(self.ats, "SELECT count(*) FROM cdc_sync.changes"))
 
     def add(
         self,
@@ -312,34 +310,13 @@ class Installation:
 @contextmanager
 def an_installation(folder: Path, dsn: str, mode: str, hellowork: HelloWork) -> Iterator[Installation]:
     """Make one with a role of its own, and look at the end for what should not be left."""
-    with psycopg.connect(dsn, autocommit=True) as ats, a_role(dsn) as role:
-        made = Installation(folder, dsn, role=role, ats=ats, hellowork=hellowork, mode=mode)
+    with psycopg.connect(dsn, autocommit=True) as ats, roles(dsn, PASSWORD) as new_role:
+        made = Installation(folder, dsn, role=new_role(), ats=ats, hellowork=hellowork, mode=mode)
         try:
             yield made
         finally:
             made.ats.close()
         made.check_traces()
-
-
-@contextmanager
-def a_role(dsn: str) -> Iterator[str]:
-    """A new role for a daemon."""
-    # Roles belong to the whole server, so this one is the test's own, and must be gone in the end.
-    role = f"cdc_sync_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(dsn, autocommit=True) as dba:
-        dba.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD)))
-    try:
-        yield role
-    finally:
-        _drop_role(dsn, role)
-
-
-def _drop_role(dsn: str, role: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        # Whoever is still connected may hold a lock on what was granted.
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (role,))
-        connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
-        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
 def a_watch(mode: str) -> dict[str, Any]:

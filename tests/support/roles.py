@@ -14,15 +14,18 @@ NewRole: TypeAlias = Callable[[], str]
 
 
 @contextmanager
-def roles(dsn: str) -> Iterator[NewRole]:
-    """Roles that are dropped together, with all that they were granted in this database."""
+def roles(dsn: str, password: str | None = None) -> Iterator[NewRole]:
+    """Roles that are dropped together, with all that they were granted in this database.
+
+    Each has its name as its password unless another one is given.
+    """
     made: list[str] = []
 
     def new_role() -> str:
         name = f"cdc_sync_test_{uuid.uuid4().hex[:12]}"
         with psycopg.connect(dsn, autocommit=True) as connection:
             statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
-            connection.execute(statement.format(sql.Identifier(name), sql.Literal(name)))
+            connection.execute(statement.format(sql.Identifier(name), sql.Literal(password or name)))
         made.append(name)
         return name
 
