@@ -61,20 +61,14 @@ def _migrate(path: Path, unit: str, number: int) -> int:
 
     def watched(*arguments: Any, **named: Any) -> sqlite3.Connection:
         connection: sqlite3.Connection = connect(*arguments, **named)
-        connection.set_trace_callback(one)
+        if unit == "statement":
+            connection.set_trace_callback(one)
+        else:
+            connection.set_progress_handler(one, _INSTRUCTIONS)
         return connection
 
-    def stepping(*arguments: Any, **named: Any) -> sqlite3.Connection:
-        connection: sqlite3.Connection = connect(*arguments, **named)
-        connection.set_progress_handler(one, _INSTRUCTIONS)
-        return connection
-
-    if unit == "statement":
-        sqlite3.connect = watched  # type: ignore[assignment]
-        schema.connect(path).close()
-    else:
-        sqlite3.connect = stepping  # type: ignore[assignment]
-        schema.connect(path).close()
+    sqlite3.connect = watched  # type: ignore[assignment]
+    schema.connect(path).close()
     return seen
 
 
