@@ -16,6 +16,7 @@ from cdc_sync.store.postgres.driver import PostgresDriver
 from cdc_sync.store.postgres.schema import TABLES
 from cdc_sync.store.sqlite.driver import SqliteDriver
 from cdc_sync.store.statements import SCHEMA
+from support.sessions import one
 
 BACKENDS = ("sqlite", "postgres")
 """Every implementation that must pass the conformance suite, by its name in the configuration (`state.backend`)."""
@@ -65,8 +66,7 @@ class PostgresBackend:
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
         with psycopg.connect(dsn) as connection:
-            there = connection.execute("SELECT to_regclass('cdc_sync.about') IS NOT NULL").fetchone()
-            if there and there[0]:
+            if one(connection, "SELECT to_regclass('cdc_sync.about') IS NOT NULL"):
                 empty = sql.SQL("").join(
                     sql.SQL(_EMPTY).format(sql.Identifier("cdc_sync", table)) for table in TABLES if table != "about"
                 )

@@ -15,6 +15,7 @@ from cdc_sync.store import Store
 from cdc_sync.store.postgres.driver import PostgresDriver
 from cdc_sync.store.sqlite.driver import SqliteDriver
 from support.dumping import restore
+from support.sessions import one
 
 Row: TypeAlias = dict[str, Any]
 Tables: TypeAlias = Mapping[str, list[Row]]
@@ -74,9 +75,7 @@ class OldSchema:
 
     def schema(self) -> int:
         with psycopg.connect(self.dsn) as connection:
-            row = connection.execute("SELECT value::int FROM cdc_sync.about WHERE name = 'schema'").fetchone()
-            assert row is not None
-            return int(row[0])
+            return int(one(connection, "SELECT value::int FROM cdc_sync.about WHERE name = 'schema'"))
 
     def tables(self) -> Tables:
         with psycopg.connect(self.dsn, row_factory=dict_row) as connection:
