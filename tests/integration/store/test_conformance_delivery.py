@@ -115,17 +115,16 @@ class TestProbing:
         assert known == ["new", "newer", "failed", "twice"]
 
 
-class TestTheEffect:
-    async def test_a_failed_transaction_has_none(self, store: Store) -> None:
-        seen: list[object] = []
+async def test_a_failed_transaction_has_no_effect(store: Store) -> None:
+    seen: list[object] = []
 
-        async def fail(_: Transaction) -> None:
-            raise RuntimeError
+    async def fail(_: Transaction) -> None:
+        raise RuntimeError
 
-        with pytest.raises(RuntimeError):
-            await store.driver.transact(fail, seen.append)
+    with pytest.raises(RuntimeError):
+        await store.driver.transact(fail, seen.append)
 
-        assert seen == [None]
+    assert seen == [None]
 
 
 class TestAStart:
@@ -240,64 +239,54 @@ async def end(store: Store, entry: Entry, result: CallResult, at: int = NOW) -> 
     await store.delivery.complete([Finished(entry, result, REPLY, at)], {})
 
 
-class TestNothingNewer:
-    async def test_again_remembers_since_when_hellowork_does_not_know_it(self, store: Store) -> None:
-        entry = await under_way(store)
+async def test_a_retry_remembers_since_when_hellowork_does_not_know_it(store: Store) -> None:
+    entry = await under_way(store)
 
-        await end(store, entry, Retry(NOW, not_found_since=NOW - 1))
-        entry = await begin_call(store)
-        assert entry.not_found_since == NOW - 1
+    await end(store, entry, Retry(NOW, not_found_since=NOW - 1))
+    entry = await begin_call(store)
+    assert entry.not_found_since == NOW - 1
 
-        await end(store, entry, Retry(NOW))
-        assert (await begin_call(store)).not_found_since is None
-
-
-class TestAcknowledgedAndReplaced:
-    @pytest.mark.parametrize("state", ["pending", "held"])
-    async def test_a_deletion_goes_to_the_account_that_acknowledged_meanwhile(
-        self, store: Store, state: EntryState
-    ) -> None:
-        await adopt_for(store, "acme")
-        await observe(store, an_observation(status="seen", account="beta"), rules=rules_by_row())
-        (entry,) = await begin_calls(store, endpoint=f"{ENDPOINT} [beta]")
-        gone = an_observation(deleted=True, account="beta")
-        rules = rules_by_row(max_changes=0 if state == "held" else 1000)
-        await observe(store, gone, rules=rules, under_way=[entry])
-        assert (await waiting_entry(store)).content.account == "acme"
-
-        await end(store, entry, Acked())
-
-        deletion = await waiting_entry(store)
-        assert (deletion.state, deletion.content.account, deletion.content.deleted) == (state, "beta", True)
-        if state == "held":
-            await acting.release_held(store, None, NOW)
-        assert [each.id for each in await begin_calls(store, endpoint=f"{ENDPOINT} [beta]")] == [entry.id]
-        assert await begin_calls(store, endpoint=f"{ENDPOINT} [acme]") == []
+    await end(store, entry, Retry(NOW))
+    assert (await begin_call(store)).not_found_since is None
 
 
-class TestTheStory:
-    @pytest.mark.parametrize(
-        ("result", "event", "detail"),
-        [
-            (Acked(), "acknowledged", {}),
-            (Retry(NOW + MINUTE), "answered", {"again_at": NOW + MINUTE}),
-            (DeadLetter("HTTP 400: no"), "dead-lettered", {"reason": "HTTP 400: no"}),
-        ],
-        ids=["acknowledged", "again", "given up"],
-    )
-    async def test_each_end_is_recorded_with_the_reply(
-        self, store: Store, result: CallResult, event: str, detail: Mapping[str, Any]
-    ) -> None:
-        await end(store, await under_way(store), result, NOW + SECOND)
+@pytest.mark.parametrize("state", ["pending", "held"])
+async def test_a_deletion_goes_to_the_account_that_acknowledged_meanwhile(store: Store, state: EntryState) -> None:
+    await adopt_for(store, "acme")
+    await observe(store, an_observation(status="seen", account="beta"), rules=rules_by_row())
+    (entry,) = await begin_calls(store, endpoint=f"{ENDPOINT} [beta]")
+    gone = an_observation(deleted=True, account="beta")
+    rules = rules_by_row(max_changes=0 if state == "held" else 1000)
+    await observe(store, gone, rules=rules, under_way=[entry])
+    assert (await waiting_entry(store)).content.account == "acme"
 
-        last = (await story_of(store))[-1]
-        assert (last.event, last.at) == (event, NOW + SECOND)
-        assert last.detail == {
-            **REPLY,
-            "attempt": 1,
-            "to": {"status": "seen", "job_id": "J1", "deleted": False},
-            **detail,
-        }
+    await end(store, entry, Acked())
+
+    deletion = await waiting_entry(store)
+    assert (deletion.state, deletion.content.account, deletion.content.deleted) == (state, "beta", True)
+    if state == "held":
+        await acting.release_held(store, None, NOW)
+    assert [each.id for each in await begin_calls(store, endpoint=f"{ENDPOINT} [beta]")] == [entry.id]
+    assert await begin_calls(store, endpoint=f"{ENDPOINT} [acme]") == []
+
+
+@pytest.mark.parametrize(
+    ("result", "event", "detail"),
+    [
+        (Acked(), "acknowledged", {}),
+        (Retry(NOW + MINUTE), "answered", {"again_at": NOW + MINUTE}),
+        (DeadLetter("HTTP 400: no"), "dead-lettered", {"reason": "HTTP 400: no"}),
+    ],
+    ids=["acknowledged", "again", "given up"],
+)
+async def test_each_end_is_in_the_story_with_the_reply(
+    store: Store, result: CallResult, event: str, detail: Mapping[str, Any]
+) -> None:
+    await end(store, await under_way(store), result, NOW + SECOND)
+
+    last = (await story_of(store))[-1]
+    assert (last.event, last.at) == (event, NOW + SECOND)
+    assert last.detail == {**REPLY, "attempt": 1, "to": {"status": "seen", "job_id": "J1", "deleted": False}, **detail}
 
 
 async def test_several_ends_and_a_health_are_one_step(store: Store) -> None:
