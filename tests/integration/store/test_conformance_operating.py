@@ -45,7 +45,6 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import transition
 from cdc_sync.core.events import Event, PersonActed
 from cdc_sync.core.failures import OperationError, StoreError
-from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.store import Store, acts
@@ -69,8 +68,8 @@ async def left(store: Store, state: EntryState = "held", watch: str | None = Non
     return [entry.application_id for entry in await store.report.entries(state, watch, 100)]
 
 
-async def is_blown(store: Store, watch: str = WATCH) -> bool:
-    return (await store.operation.fuses())[watch].blown_at is not None
+async def is_blown(store: Store) -> bool:
+    return (await store.operation.fuses())[WATCH].blown_at is not None
 
 
 async def forget_account(store: Store, account: str) -> int:
@@ -219,14 +218,9 @@ class TestPatterns:
         for watch in self.TENANTS[:3]:
             await hold(store, "x", watch=watch)
 
-        assert [each.watch for each in await store.report.entries("held", "a@tenant_4%", 9)] == [
-            "a@tenant_41",
-            "a@tenant_42",
-        ]
-        assert [group.watch for group in await store.operation.held_groups("a@tenant_4%")] == [
-            "a@tenant_41",
-            "a@tenant_42",
-        ]
+        both = ["a@tenant_41", "a@tenant_42"]
+        assert [each.watch for each in await store.report.entries("held", "a@tenant_4%", 9)] == both
+        assert [group.watch for group in await store.operation.held_groups("a@tenant_4%")] == both
         assert await store.operation.held_groups("a@tenant_9*") == []
         assert await acting.discard(store, "held", "*2", LATER) == [("a@tenant_42", "x")]
         assert await acting.release_held(store, "%", LATER, ids=["x"]) == [("a@tenant_1", "x"), ("a@tenant_41", "x")]
@@ -564,25 +558,24 @@ def vars_of(acted: PersonActed) -> dict[str, Any]:
     return {name: getattr(acted, name) for name in ("at", "action", "who", "count", "on")}
 
 
-class TestFailure:
-    async def test_of_the_store_leaves_the_request_waiting(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        await hold(store, "a1")
-        held = tuple(await store.operation.chosen("held", None))
-        id_ = await ask(store, Send("held", None, held, by("release")))
+async def test_a_failure_of_the_store_leaves_the_request_waiting(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await hold(store, "a1")
+    held = tuple(await store.operation.chosen("held", None))
+    id_ = await ask(store, Send("held", None, held, by("release")))
 
-        async def fail(*_: Any) -> None:
-            raise StoreError("store-unusable", "the disk is full")
+    async def fail(*_: Any) -> None:
+        raise StoreError("store-unusable", "the disk is full")
 
-        with monkeypatch.context() as failing:
-            failing.setattr(acts, "add_history", fail)
-            with pytest.raises(StoreError, match="full"):
-                await store.operation.execute_next(captured=())
-        assert (await waiting_entry(store, "a1")).state == "held", "nothing of it is kept"
-        assert not await store.operation.is_answered(id_)
+    with monkeypatch.context() as failing:
+        failing.setattr(acts, "add_history", fail)
+        with pytest.raises(StoreError, match="full"):
+            await store.operation.execute_next(captured=())
+    assert (await waiting_entry(store, "a1")).state == "held", "nothing of it is kept"
+    assert not await store.operation.is_answered(id_)
 
-        await execute_all(store)
+    await execute_all(store)
 
-        assert (await waiting_entry(store, "a1")).state == "pending"
+    assert (await waiting_entry(store, "a1")).state == "pending"
 
 
 async def test_a_command_that_is_stopped_while_it_takes_its_request_back_stops_nobody(dsn: str) -> None:
@@ -611,10 +604,6 @@ async def change(store: Store, *ids: str, at: int = NOW, watch: str = WATCH) -> 
     """Let applications change, of which two may."""
     rows = [an_observation(one, "hired") for one in ids]
     return await observe(store, *rows, rules=some_rules(watch, max_changes=2), at=at)
-
-
-async def fuse_of(store: Store, watch: str = WATCH) -> Fuse:
-    return (await store.operation.fuses())[watch]
 
 
 async def test_changes_are_counted_over_batches_and_restarts_and_by_watch(store: Store, open_store: OpenStore) -> None:
@@ -667,7 +656,7 @@ async def test_it_is_whole_again_when_nothing_is_held(
 
     await happens(store)
 
-    assert (await fuse_of(store)).blown_at is None
+    assert not await is_blown(store)
 
 
 async def test_what_a_person_released_counts_as_new_when_it_changes_again(store: Store) -> None:
