@@ -126,21 +126,20 @@ async def test_a_reason_keeps_its_code_and_values_wherever_it_is_kept(store: Sto
     assert [each.code for each in kept if isinstance(each, Reason)] == ["fuse-changes"] * len(kept)
 
 
-class TestUnconfigured:
-    async def test_what_is_held_of_watches_that_the_configuration_does_not_have(self, store: Store) -> None:
-        await bury(store, an_observation("x1"))
-        await observe(store, an_observation("h1"), rules=some_rules(max_changes=0))
-        await adopt(store, "a1")
-        await store.capture.apply(some_rules(), a_suspicion("a1"))
-        await store.capture.apply(some_rules("spontaneous"), a_batch(an_observation("s1")))
-        await store.databases.begin_capture("empty", "a session")
+async def test_what_is_held_of_watches_that_the_configuration_does_not_have(store: Store) -> None:
+    await bury(store, an_observation("x1"))
+    await observe(store, an_observation("h1"), rules=some_rules(max_changes=0))
+    await adopt(store, "a1")
+    await store.capture.apply(some_rules(), a_suspicion("a1"))
+    await store.capture.apply(some_rules("spontaneous"), a_batch(an_observation("s1")))
+    await store.databases.begin_capture("empty", "a session")
 
-        assert await store.report.unconfigured({WATCH, "spontaneous", "new"}) == [WatchUnconfigured("empty")]
-        assert await store.report.unconfigured(["new"]) == [
-            WatchUnconfigured(WATCH, known=3, held=1, dead=1, suspected=1),
-            WatchUnconfigured("empty"),
-            WatchUnconfigured("spontaneous", known=1, pending=1),
-        ]
+    assert await store.report.unconfigured({WATCH, "spontaneous", "new"}) == [WatchUnconfigured("empty")]
+    assert await store.report.unconfigured(["new"]) == [
+        WatchUnconfigured(WATCH, known=3, held=1, dead=1, suspected=1),
+        WatchUnconfigured("empty"),
+        WatchUnconfigured("spontaneous", known=1, pending=1),
+    ]
 
 
 class TestCounts:
@@ -289,16 +288,15 @@ class TestEndsOfCalls:
         assert await store.report.call_counts(0) == counts[2:]
 
 
-class TestRepairs:
-    async def test_what_sweeps_repair_is_added_up_by_cause(self, store: Store) -> None:
-        assert await store.operation.repairs() == {}
+async def test_what_sweeps_repair_is_added_up_by_cause(store: Store) -> None:
+    assert await store.operation.repairs() == {}
 
-        await store.operation.add_repairs(WATCH, {"changed": 2, "gone": 1})
-        await store.operation.add_repairs(WATCH, {"changed": 3})
-        await store.operation.add_repairs("spontaneous", {"gone": 4})
-        await store.operation.add_repairs(WATCH, {})
+    await store.operation.add_repairs(WATCH, {"changed": 2, "gone": 1})
+    await store.operation.add_repairs(WATCH, {"changed": 3})
+    await store.operation.add_repairs("spontaneous", {"gone": 4})
+    await store.operation.add_repairs(WATCH, {})
 
-        assert await store.operation.repairs() == {WATCH: {"changed": 5, "gone": 1}, "spontaneous": {"gone": 4}}
+    assert await store.operation.repairs() == {WATCH: {"changed": 5, "gone": 1}, "spontaneous": {"gone": 4}}
 
 
 STRANGE = ("applications@tenant 42", 'applications@"A/b"', "applications@été", "applications@x'y", "applications@100%")
