@@ -115,22 +115,23 @@ class TestVerifying:
         assert await store.capture.compare(WATCH, digests(("row",), digest=OTHER)) == [numbers["a2"]]
 
 
-class TestForgetting:
-    @pytest.mark.parametrize(
-        "happen",
-        [
-            lambda store: observe(store, moved(an_observation(), "another row")),
-            lambda store: store.capture.apply(some_rules(), a_batch(out_of_scope=["a1"])),
-            lambda store: store.capture.apply(some_rules(), a_baseline(an_observation(status="hired"))),
-        ],
-        ids=["another row speaks for it", "it leaves the scope", "it is adopted anew"],
-    )
-    async def test_what_changes_the_record(self, known: Store, happen: Callable[[Store], Awaitable[object]]) -> None:
-        await happen(known)
-        assert not await passes(known)
-        await observe(known, an_observation())
+@pytest.mark.parametrize(
+    "happen",
+    [
+        lambda store: observe(store, moved(an_observation(), "another row")),
+        lambda store: store.capture.apply(some_rules(), a_batch(out_of_scope=["a1"])),
+        lambda store: store.capture.apply(some_rules(), a_baseline(an_observation(status="hired"))),
+    ],
+    ids=["another row speaks for it", "it leaves the scope", "it is adopted anew"],
+)
+async def test_what_changes_the_record_forgets_its_digest(
+    known: Store, happen: Callable[[Store], Awaitable[object]]
+) -> None:
+    await happen(known)
+    assert not await passes(known)
+    await observe(known, an_observation())
 
-        assert not await passes(known), "though it is as it was again, but for what waits"
+    assert not await passes(known), "though it is as it was again, but for what waits"
 
 
 class TestOtherRows:
