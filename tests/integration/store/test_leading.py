@@ -65,20 +65,19 @@ def seconds_since(begun: float) -> float:
     return time.monotonic() - begun
 
 
-class TestBothStores:
-    async def test_the_row_says_who_leads(self, name: str, beside: Store) -> None:
-        assert await present_leader(beside) is None
-        with leading_process(name, configuration="a digest") as first:
-            assert first.next("leads")["may_call"]
+async def test_the_row_says_who_leads(name: str, beside: Store) -> None:
+    assert await present_leader(beside) is None
+    with leading_process(name, configuration="a digest") as first:
+        assert first.next("leads")["may_call"]
 
-            leader = await present_leader(beside)
-            assert leader is not None
-            assert (leader.process, leader.host) == (first.pid, platform.node())
-            assert abs(leader.since - beside.driver.clock.for_people()) < 60_000
-            assert leader.configuration == "a digest"
-            assert not leader.has_surely_ended
-            first.stop()
-        assert await present_leader(beside) is None
+        leader = await present_leader(beside)
+        assert leader is not None
+        assert (leader.process, leader.host) == (first.pid, platform.node())
+        assert abs(leader.since - beside.driver.clock.for_people()) < 60_000
+        assert leader.configuration == "a digest"
+        assert not leader.has_surely_ended
+        first.stop()
+    assert await present_leader(beside) is None
 
 
 def test_who_loses_the_file_of_its_lock_leads_no_more(tmp_path: Path) -> None:
