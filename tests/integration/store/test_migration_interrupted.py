@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import psycopg
@@ -36,36 +36,35 @@ def migrate() -> Iterator[Migrate]:
         yield migrate
 
 
-class TestAFile:
-    # The last migration has too few instructions to be ended between two of them.
-    @pytest.mark.parametrize(
-        ("unit", "old"),
-        [("statement", FILES[0]), ("instruction", FILES[-2])],
-        ids=lambda each: each if isinstance(each, str) else each.name,
-    )
-    def test_kill_9_anywhere_leaves_it_as_it_was_or_complete(
-        self, old: OldStore, tmp_path: Path, unit: str, migrate: Migrate
-    ) -> None:
+# The last migration has too few instructions to be ended between two of them.
+@pytest.mark.parametrize(
+    ("unit", "old"),
+    [("statement", FILES[0]), ("instruction", FILES[-2])],
+    ids=lambda each: each if isinstance(each, str) else each.name,
+)
+def test_kill_9_anywhere_leaves_a_file_as_it_was_or_complete(
+    old: OldStore, tmp_path: Path, unit: str, migrate: Migrate
+) -> None:
+    data = OldFile(old, tmp_path)
+    before = data.tables()
+    number = migrate(data.path, unit)
+    assert number
+    complete = data.tables()
+    found = set()
+    for at in range(1, number + 1):
+        for file in tmp_path.iterdir():
+            file.unlink()
         data = OldFile(old, tmp_path)
-        before = data.tables()
-        number = migrate(data.path, unit)
-        assert number
-        complete = data.tables()
-        found = set()
-        for at in range(1, number + 1):
-            for file in tmp_path.iterdir():
-                file.unlink()
-            data = OldFile(old, tmp_path)
-            assert migrate(data.path, unit, at) is None
+        assert migrate(data.path, unit, at) is None
 
-            schema = data.schema()
-            assert schema in {old.schema, SCHEMA}
-            assert data.tables() == (before if schema == old.schema else complete)
-            connect(data.path).close()
+        schema = data.schema()
+        assert schema in {old.schema, SCHEMA}
+        assert data.tables() == (before if schema == old.schema else complete)
+        connect(data.path).close()
 
-            assert (data.schema(), data.tables()) == (SCHEMA, complete)
-            found.add(schema)
-        assert old.schema in found
+        assert (data.schema(), data.tables()) == (SCHEMA, complete)
+        found.add(schema)
+    assert old.schema in found
 
 
 _STOP = """
@@ -90,12 +89,6 @@ async def can_be_opened(data: OldSchema) -> bool:
     return True
 
 
-@contextmanager
-def dba(dsn: str) -> Iterator[Ats]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        yield connection
-
-
 def waiting(connection: Ats) -> list[int]:
     """Who waits for a lock in this database."""
     query = (
@@ -111,7 +104,7 @@ async def in_the_middle(dsn: str, number: int = 1) -> AsyncIterator[tuple[Ats, l
 
     Yields a session of the DBA, and the daemons.
     """
-    with dba(dsn) as connection, psycopg.connect(dsn) as locker:
+    with psycopg.connect(dsn, autocommit=True) as connection, psycopg.connect(dsn) as locker:
         locker.execute("LOCK TABLE cdc_sync.snapshot, cdc_sync.watch, cdc_sync.history IN ACCESS SHARE MODE")
         opening = [asyncio.create_task(PostgresDriver.open(dsn)) for _ in range(number)]
         await eventually(lambda: len(waiting(connection)) == number, "the migration to wait", within=30)
@@ -122,7 +115,7 @@ class TestASchema:
     async def test_an_end_before_any_command_leaves_it_as_it_was(self, database: str) -> None:
         data = OldSchema(SCHEMAS[0], database)
         before = data.tables()
-        with dba(database) as connection:
+        with psycopg.connect(database, autocommit=True) as connection:
             connection.execute(_STOP.encode())
             at, is_done = 0, False
             while not is_done:
@@ -158,26 +151,25 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA cdc_sync TO {role}
 """
 
 
-class TestARoleThatMayNotChangeTheSchema:
-    @of_schemas
-    async def test_the_error_names_what_the_dba_runs_and_it_works_after_that(
-        self, old: OldStore, database: str, role: str
-    ) -> None:
-        data, own = OldSchema(old, database), dsn_of(database, role)
-        with dba(database) as connection:
-            connection.execute(sql.SQL(_GRANTED_THEN).format(role=sql.Identifier(role)))
-        before = data.tables()
+@of_schemas
+async def test_a_role_that_may_not_change_the_schema_is_told_what_the_dba_runs(
+    old: OldStore, database: str, role: str
+) -> None:
+    data, own = OldSchema(old, database), dsn_of(database, role)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(sql.SQL(_GRANTED_THEN).format(role=sql.Identifier(role)))
+    before = data.tables()
 
-        with pytest.raises(StoreError, match="Let the DBA run what `cdc-sync sql install --store` and"):
-            Store(await PostgresDriver.open(own))
-        assert data.tables() == before
-        with dba(database) as connection:
-            connection.execute(scripts.install().encode())
-            connection.execute(scripts.grants(role).encode())
+    with pytest.raises(StoreError, match="Let the DBA run what `cdc-sync sql install --store` and"):
+        Store(await PostgresDriver.open(own))
+    assert data.tables() == before
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(scripts.install().encode())
+        connection.execute(scripts.grants(role).encode())
 
-        async with AsyncExitStack() as opened:
-            store = Store(await PostgresDriver.open(own))
-            opened.push_async_callback(store.driver.close)
-            assert len(await store.report.entries("pending", None, 100)) == 7
-            await acting.retry_dead(store, None, 1)
-            await acting.resend(store, "applications", ["applications-1"], 1)
+    async with AsyncExitStack() as opened:
+        store = Store(await PostgresDriver.open(own))
+        opened.push_async_callback(store.driver.close)
+        assert len(await store.report.entries("pending", None, 100)) == 7
+        await acting.retry_dead(store, None, 1)
+        await acting.resend(store, "applications", ["applications-1"], 1)
