@@ -2,8 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import psycopg
@@ -16,13 +16,13 @@ from support.builders import NOW, WATCH, an_observation, some_rules
 from support.configurations import a_config
 from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.roles import dsn_of
-from support.store_steps import adopt, begin_call, observe, waiting_entry
+from support.store_steps import adopt, begin_call, observe, reject, waiting_entry
 from support.upgrading import OldSchema
 
 from cdc_sync.cli.check import check_store
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding
-from cdc_sync.core.replies import DeadLetter, Finished, Retry
+from cdc_sync.core.replies import Finished, Retry
 from cdc_sync.store import Store
 from cdc_sync.store.postgres import schema as scripts
 from cdc_sync.store.postgres.driver import PostgresDriver
@@ -54,28 +54,15 @@ async def store(open_another: Open) -> Store:
     return await open_another()
 
 
-@contextmanager
-def dba(dsn: str) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        yield connection
-
-
-async def one_under_way(store: Store) -> None:
-    await adopt(store, "a1")
-    await observe(store, an_observation(status="hired"))
-    await begin_call(store)
-
-
-class TestLosingTheServer:
-    @pytest.mark.parametrize("mode", ["transaction", "session"])
-    @pytest.mark.usefixtures("store")
-    async def test_a_pooler_that_gives_sessions_to_others_is_refused(self, dsn: str, mode: str) -> None:
-        """The leader's lock would be another client's."""
-        if (binary := pgbouncer_binary()) is None:
-            pytest.skip("there is no pgbouncer here (Debian: apt-get install pgbouncer)")
-        with pgbouncer(binary, dsn, mode) as through, pytest.raises(StoreError, match="leads to a pooler") as raised:
-            Store(await PostgresDriver.open(through))
-        assert raised.value.code == "store-pooled"
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+@pytest.mark.usefixtures("store")
+async def test_a_pooler_that_gives_sessions_to_others_is_refused(dsn: str, mode: str) -> None:
+    """The leader's lock would be another client's."""
+    if (binary := pgbouncer_binary()) is None:
+        pytest.skip("there is no pgbouncer here (Debian: apt-get install pgbouncer)")
+    with pgbouncer(binary, dsn, mode) as through, pytest.raises(StoreError, match="leads to a pooler") as raised:
+        Store(await PostgresDriver.open(through))
+    assert raised.value.code == "store-pooled"
 
 
 def shared(dsn: str) -> dict[str, object]:
@@ -88,7 +75,7 @@ class TestUpgrading:
     def older(self, database: str) -> None:
         """A store as the last version without a leader made it, with a daemon at work."""
         OldSchema(OLD_STORES[-1], database)
-        with dba(database) as connection:
+        with psycopg.connect(database, autocommit=True) as connection:
             connection.execute(
                 "UPDATE cdc_sync.daemon SET host = 'older-host', process = 4711,"
                 " lease = interval '20 s', alive_until = clock_timestamp() + interval '15 s'"
@@ -101,12 +88,15 @@ class TestUpgrading:
         ) as raised:
             Store(await PostgresDriver.open(database))
         assert raised.value.code == "store-upgrade"
-        with dba(database) as connection, pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="4711"):
+        with (
+            psycopg.connect(database, autocommit=True) as connection,
+            pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="4711"),
+        ):
             connection.execute(scripts.install().encode())
         findings: list[Finding] = []
         await check_store(a_config(shared(database)), findings.append, ())
         assert [(each.state, "start the daemon once" in each.message) for each in findings] == [("warning", True)]
-        with dba(database) as connection:
+        with psycopg.connect(database, autocommit=True) as connection:
             connection.execute("UPDATE cdc_sync.daemon SET alive_until = clock_timestamp() - interval '1 second'")
 
         await Store(await PostgresDriver.open(database)).driver.close()
@@ -115,13 +105,13 @@ class TestUpgrading:
         with pytest.raises(StoreError, match="start the daemon once"):
             async with alone(database, []):
                 pass
-        with dba(database) as connection:
+        with psycopg.connect(database, autocommit=True) as connection:
             assert connection.execute("SELECT to_regnamespace('cdc_sync')").fetchone() == (None,)
 
     @pytest.mark.parametrize("version", [5, SCHEMA - 1, SCHEMA + 1])
     async def test_a_schema_that_was_never_released_is_refused(self, database: str, version: int) -> None:
         await (await PostgresDriver.open(database)).close()
-        with dba(database) as connection:
+        with psycopg.connect(database, autocommit=True) as connection:
             connection.execute("UPDATE cdc_sync.about SET value = %s WHERE name = 'schema'", (str(version),))
             with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=f"schema {version}"):
                 connection.execute(scripts.install().encode())
@@ -138,22 +128,21 @@ class TestTheRole:
         await check_store(a_config(shared(own)), findings.append, ())
         assert [each.state for each in findings] == ["warning"]
         assert "cdc-sync sql install --store" in (findings[0].remedy or "")
-        with dba(database) as connection:
+        with psycopg.connect(database, autocommit=True) as connection:
             for _ in range(2):  # each may be run again
                 connection.execute(scripts.install().encode())
                 connection.execute(scripts.grants(role).encode())
 
         store = Store(await PostgresDriver.open(own))
-        await one_under_way(store)
+        await adopt(store, "a1")
+        await observe(store, an_observation(status="hired"))
         await store.delivery.begin_sending()
-        await store.delivery.complete(
-            [Finished(await waiting_entry(store), DeadLetter("HTTP 400"), {"reason": "HTTP 400"}, NOW)], {}
-        )
+        await reject(store, await begin_call(store))
         await acting.retry_dead(store, None, NOW)
         await store.operation.prune(NOW + 1, 1_000, 10)
         await store.driver.close()
 
-        with dba(database) as connection:
+        with psycopg.connect(database, autocommit=True) as connection:
             connection.execute(scripts.uninstall().encode())
             assert connection.execute("SELECT to_regnamespace('cdc_sync')").fetchone() == (None,)
 
@@ -176,7 +165,7 @@ class TestTheRole:
     async def test_a_database_that_does_not_hold_every_text_is_refused(self, server: str) -> None:
         name = f"cdc_sync_latin1_{uuid.uuid4().hex[:12]}"
         create = "CREATE DATABASE {} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
-        with dba(server) as connection:
+        with psycopg.connect(server, autocommit=True) as connection:
             connection.execute(sql.SQL(create).format(sql.Identifier(name)))
             try:
                 with pytest.raises(StoreError, match="encoding is LATIN1") as raised:
@@ -193,45 +182,38 @@ class TestTheRole:
             assert "state.dsn" in str(refusal.value) or "tries again" in str(refusal.value)
 
 
-class TestWhatCheckFinds:
-    async def test_a_store_at_work(self, dsn: str, store: Store) -> None:
-        await adopt(store, "a1")
-        findings: list[Finding] = []
-        await check_store(a_config(shared(dsn)), findings.append, ())
+async def test_check_finds_a_store_at_work(dsn: str, store: Store) -> None:
+    await adopt(store, "a1")
+    findings: list[Finding] = []
+    await check_store(a_config(shared(dsn)), findings.append, ())
 
-        assert [(each.check, each.state) for each in findings] == [("store", "ok")]
-
-
-class TestTexts:
-    async def test_what_postgresql_cannot_hold_is_kept_as_well_as_can_be(self, store: Store) -> None:
-        await adopt(store, "a1")
-        await observe(store, an_observation(status="hired"))
-
-        await lose_answer_with(store, "a\0b")
-
-        assert (await waiting_entry(store)).reason == "a\N{REPLACEMENT CHARACTER}b"
-        assert (await store.report.story("a1", 10))[-1].detail["reason"] == "a\0b"
+    assert [(each.check, each.state) for each in findings] == [("store", "ok")]
 
 
-class TestACopy:
-    async def test_it_is_whole_and_apart(self, dsn: str, store: Store) -> None:
-        await store.databases.bind("a database")
-        await adopt(store, "a1", "a2")
-        await observe(store, an_observation(status="hired"), rules=some_rules(max_changes=0))
-        made = connect_copy(None)
-        copy = Store(SqliteDriver(Path("copy"), connection=made))
+async def test_what_postgresql_cannot_hold_is_kept_as_well_as_can_be(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, an_observation(status="hired"))
 
-        await copy_to_sqlite(dsn, made)
-        await adopt(store, "a3")
+    lost = Finished(await begin_call(store), Retry(NOW), {"reason": "a\0b"}, NOW)
+    await store.delivery.complete([lost], {})
 
-        assert await waiting_entry(copy) == await waiting_entry(store)
-        assert (await copy.operation.fuses()).keys() == {WATCH}
-        assert await copy.databases.identity() == "a database"
-        assert (await copy.capture.known(WATCH, ["a1", "a2", "a3"])).keys() == {"a1", "a2"}
-        assert list(await copy.delivery.endpoints()) == []
-        await copy.driver.close()
+    assert (await waiting_entry(store)).reason == "a\N{REPLACEMENT CHARACTER}b"
+    assert (await store.report.story("a1", 10))[-1].detail["reason"] == "a\0b"
 
 
-async def lose_answer_with(store: Store, reason: str) -> None:
-    entry = await begin_call(store)
-    await store.delivery.complete([Finished(entry, Retry(NOW), {"reason": reason}, NOW)], {})
+async def test_a_copy_is_whole_and_apart(dsn: str, store: Store) -> None:
+    await store.databases.bind("a database")
+    await adopt(store, "a1", "a2")
+    await observe(store, an_observation(status="hired"), rules=some_rules(max_changes=0))
+    made = connect_copy(None)
+    copy = Store(SqliteDriver(Path("copy"), connection=made))
+
+    await copy_to_sqlite(dsn, made)
+    await adopt(store, "a3")
+
+    assert await waiting_entry(copy) == await waiting_entry(store)
+    assert (await copy.operation.fuses()).keys() == {WATCH}
+    assert await copy.databases.identity() == "a database"
+    assert (await copy.capture.known(WATCH, ["a1", "a2", "a3"])).keys() == {"a1", "a2"}
+    assert list(await copy.delivery.endpoints()) == []
+    await copy.driver.close()
