@@ -89,11 +89,10 @@ def test_the_page_comes_first(filled: "psycopg.Connection[Any]", name: str, page
     assert max(walked) <= _PAGE, steps
 
 
-@pytest.mark.parametrize("name", ["elsewhere"])
-def test_a_page_is_not_looked_for_in_one_watch_after_the_other(filled: "psycopg.Connection[Any]", name: str) -> None:
+def test_a_page_is_not_looked_for_in_one_watch_after_the_other(filled: "psycopg.Connection[Any]") -> None:
     with filled.transaction(force_rollback=True):
         filled.execute(_WAIT, {"watches": _OTHERS})
-        steps = _explained(filled, name, {"watch": "new", "ids": _IDS, "watches": _OTHERS})
+        steps = _explained(filled, "elsewhere", {"watch": "new", "ids": _IDS, "watches": _OTHERS})
 
     assert max(step["Actual Loops"] for step in steps) <= _PAGE, steps
 
