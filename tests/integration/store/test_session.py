@@ -92,17 +92,16 @@ def notes(dba: Ats) -> dict[str, int]:
     return {str(value): int(xmin) for value, xmin in found}
 
 
-class TestOrder:
-    async def test_a_failed_job_has_an_effect_in_its_turn(self, store: PostgresDriver) -> None:
-        jobs = Jobs(store)
-        await jobs.hold()
-        for name, work in (("a", noting("a")), ("failed", fail), ("b", noting("b"))):
-            jobs.begin(name, work)
-        await jobs.go_on()
+async def test_a_failed_job_has_its_effect_in_its_turn(store: PostgresDriver) -> None:
+    jobs = Jobs(store)
+    await jobs.hold()
+    for name, work in (("a", noting("a")), ("failed", fail), ("b", noting("b"))):
+        jobs.begin(name, work)
+    await jobs.go_on()
 
-        await jobs.outcomes()
+    await jobs.outcomes()
 
-        assert jobs.happened == [("held", "held"), ("a", "a"), ("failed", None), ("b", "b")]
+    assert jobs.happened == [("held", "held"), ("a", "a"), ("failed", None), ("b", "b")]
 
 
 class TestGroups:
