@@ -39,12 +39,11 @@ def plan(
     return plan_batch(rules, batch, before, fuse or Fuse(), fuses_before=fuses_before or {})
 
 
-class TestNames:
-    @pytest.mark.parametrize("account", ["default", "acme", "a [b]", "@"])
-    def test_an_endpoint_is_an_origin_and_an_account(self, account: str) -> None:
-        assert account_of(endpoint_name(ENDPOINT, account)) == account
-        assert a_content(account="acme").endpoint == f"{ENDPOINT} [acme]"
-        assert a_content().endpoint == ENDPOINT
+@pytest.mark.parametrize("account", ["default", "acme", "a [b]", "@"])
+def test_an_endpoint_is_an_origin_and_an_account(account: str) -> None:
+    assert account_of(endpoint_name(ENDPOINT, account)) == account
+    assert a_content(account="acme").endpoint == f"{ENDPOINT} [acme]"
+    assert a_content().endpoint == ENDPOINT
 
 
 class TestRows:
