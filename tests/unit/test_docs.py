@@ -228,11 +228,9 @@ def leads_to(page: Path) -> set[Path]:
     return {(page.parent / target.partition("#")[0]).resolve() for target in links(page)}
 
 
-class TestKeys:
+def test_every_key_exists() -> None:
     """What is written as a key of the configuration is one."""
-
-    def test_every_key_exists(self) -> None:
-        assert [(name(page), key) for page in PAGES for key in keys(page) if not is_key(key)] == []
+    assert [(name(page), key) for page in PAGES for key in keys(page) if not is_key(key)] == []
 
 
 _FILES = {"state.db", "state.db.lock", "metrics.md"}
