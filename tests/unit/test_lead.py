@@ -42,40 +42,29 @@ class UnforeseenError(Exception):
     """A part fails."""
 
 
-async def test_a_watch_that_another_stores_daemon_captures_sends_nothing() -> None:
-    """That daemon may have sent a newer state."""
+@pytest.mark.parametrize(
+    ("event", "sends"),
+    [
+        # Its entries are still those of that database.
+        (events.WatchLost(WATCH, "it is gone", misconfigured=False, code="unreachable"), True),
+        (events.WatchLost(WATCH, "it is gone", misconfigured=False), True),
+        (events.WatchLost(WATCH, "it is gone", misconfigured=False, code="store-another-database"), False),
+        # It waits for its rows.
+        (events.WatchConnected(WATCH, "notify", 180_000), False),
+        (events.WatchEnded(WATCH), False),
+        # That daemon may have sent a newer state.
+        (events.WatchStandsBy(WATCH, "another daemon captures it"), False),
+    ],
+)
+async def test_a_watch_sends_from_its_rows_reread_until_it_may_not(event: events.Event, *, sends: bool) -> None:
     process = a_process(a_config(), lambda _: None)
     async with a_lead(process) as leading:
         process.emit(events.PendingReread(WATCH, 0))
         assert WATCH in leading._may_send
 
-        process.emit(events.WatchStandsBy(WATCH, "another daemon captures it"))
-
-        assert WATCH not in leading._may_send
-
-
-@pytest.mark.parametrize(("code", "sends"), [("unreachable", True), (None, True), ("store-another-database", False)])
-async def test_a_watch_sends_while_its_database_is_down_but_not_if_it_is_another(
-    code: str | None,
-    sends: bool,  # noqa: FBT001 - a parameter
-) -> None:
-    """The entries are still those of that database. Its watches wait when they have connected again."""
-    process = a_process(a_config(), lambda _: None)
-    async with a_lead(process) as leading:
-        process.emit(events.PendingReread(WATCH, 0))
-
-        process.emit(events.WatchLost(WATCH, "it is gone", misconfigured=False, code=code))
+        process.emit(event)
 
         assert (WATCH in leading._may_send) is sends
-
-
-async def test_a_watch_that_begins_again_or_has_ended_waits_for_its_rows() -> None:
-    process = a_process(a_config(), lambda _: None)
-    async with a_lead(process) as leading:
-        for event in (events.WatchConnected(WATCH, "notify", 180_000), events.WatchEnded(WATCH)):
-            process.emit(events.PendingReread(WATCH, 0))
-            process.emit(event)
-            assert WATCH not in leading._may_send
 
 
 async def test_a_failure_beside_the_lead_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
