@@ -113,26 +113,21 @@ async def test_a_job_that_fails_is_undone_alone(jobs: Jobs) -> None:
     assert await jobs.do(numbers) == [1, 2]
 
 
-async def test_if_the_commit_fails_each_job_is_run_alone(jobs: Jobs) -> None:
-    def orphan(connection: sqlite3.Connection) -> None:
-        connection.execute("INSERT INTO child VALUES (4711)")  # found out at the commit only
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("INSERT INTO child VALUES (4711)", "FOREIGN KEY constraint failed"),  # found out at the commit only
+        ("INSERT OR ROLLBACK INTO parent VALUES (1)", "UNIQUE constraint failed: parent.id"),
+    ],
+    ids=["the commit fails", "SQLite undoes the group by itself"],
+)
+async def test_if_a_group_fails_as_a_whole_each_job_is_run_alone(jobs: Jobs, statement: str, error: str) -> None:
+    results = await together(jobs, add(1), lambda connection: connection.execute(statement), add(2))
 
-    results = await together(jobs, add(1), orphan, add(2))
-
-    assert [_shown(result) for result in results] == ["1", "FOREIGN KEY constraint failed", "1"]
+    assert [_shown(result) for result in results] == ["1", error, "1"]
     assert await jobs.do(numbers) == [1, 2]
     assert await jobs.do(add(3)) == 1
     assert await jobs.do(numbers) == [1, 2, 3]
-
-
-async def test_if_sqlite_undoes_the_group_by_itself_each_job_is_run_alone(jobs: Jobs) -> None:
-    def undo_all(connection: sqlite3.Connection) -> None:
-        connection.execute("INSERT OR ROLLBACK INTO parent VALUES (1)")
-
-    results = await together(jobs, add(1), undo_all, add(2))
-
-    assert [_shown(result) for result in results] == ["1", "UNIQUE constraint failed: parent.id", "1"]
-    assert await jobs.do(numbers) == [1, 2]
 
 
 async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:
