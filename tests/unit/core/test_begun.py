@@ -42,16 +42,10 @@ def test_no_attempt_is_ahead() -> None:
     assert (entry.first_attempt_at, entry.not_found_since) == (NOW + MINUTE, NOW + MINUTE)
 
 
-class TestApplying:
-    def test_knows_the_entry_whose_call_had_begun(self) -> None:
-        entry = an_entry(base_url=BASE_URL)
-        applying = Applying(WATCH, ["a1"], {(WATCH, "a1"): entry})
+@pytest.mark.parametrize("other", [{"watch": "another"}, {"application_id": "a2"}, {"revision": 2}])
+def test_an_apply_knows_the_entry_whose_call_had_begun_and_no_other(other: dict[str, Any]) -> None:
+    entry = an_entry(base_url=BASE_URL)
+    applying = Applying(WATCH, ["a1"], {(WATCH, "a1"): entry})
 
-        assert applying.has_begun(entry)
-
-    @pytest.mark.parametrize("other", [{"watch": "another"}, {"application_id": "a2"}, {"revision": 2}])
-    def test_takes_no_other_one_for_it(self, other: dict[str, Any]) -> None:
-        entry = an_entry(base_url=BASE_URL)
-        applying = Applying(WATCH, ["a1"], {(WATCH, "a1"): entry})
-
-        assert not applying.has_begun(entry._replace(**other))
+    assert applying.has_begun(entry)
+    assert not applying.has_begun(entry._replace(**other))
