@@ -47,17 +47,12 @@ def test_an_endpoint_is_an_origin_and_an_account(account: str) -> None:
 
 
 class TestRows:
-    def test_a_row_has_its_watchs_account(self) -> None:
-        row = interpret(a_row("acme"), replace(some_rules(), account="beta"), NOW)
+    @pytest.mark.parametrize(("rules", "account"), [(replace(some_rules(), account="beta"), "beta"), (BY_ROW, "acme")])
+    def test_a_row_has_its_watchs_account_or_names_its_own(self, rules: WatchRules, account: str) -> None:
+        row = interpret(a_row("acme"), rules, NOW)
 
         assert isinstance(row, Reportable)
-        assert row.content.account == "beta"
-
-    def test_or_it_names_its_own(self) -> None:
-        row = interpret(a_row("acme"), BY_ROW, NOW)
-
-        assert isinstance(row, Reportable)
-        assert row.content.account == "acme"
+        assert row.content.account == account
 
     @pytest.mark.parametrize(
         ("account", "reason"),
