@@ -39,16 +39,6 @@ async def test_a_cancellation_from_outside_is_no_timeout() -> None:
         await task
 
 
-async def test_a_task_that_is_cancelled_as_its_time_is_over_is_cancelled() -> None:
-    limit = TimeLimit(0.01)
-    task = asyncio.create_task(limited(limit, 5))
-    await asyncio.sleep(0)
-    time.sleep(0.05)  # noqa: ASYNC251 - the loop finds both at once
-    asyncio.get_running_loop().call_later(0, task.cancel)
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
 async def test_an_error_of_the_work_stays_what_it_is() -> None:
     async def fail() -> None:
         raise ValueError("its own")
