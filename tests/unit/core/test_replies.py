@@ -82,23 +82,6 @@ def test_the_next_attempt_is_never_in_the_past_and_never_beyond_the_ceiling(
     assert 0 <= decided.due_at - NOW <= ceiling(POLICY, attempts)
 
 
-@given(
-    age=st.integers(-DAY, 1000 * DAY),
-    meaning=st.sampled_from(
-        [
-            Meaning("refused credentials"),
-            Meaning("throttled", None),
-            Meaning("throttled", 0),
-            Meaning("throttled", 3_600_000),
-        ]
-    ),
-)
-def test_what_is_not_the_entrys_fault_never_makes_a_dead_letter(age: int, meaning: Meaning) -> None:
-    entry = ENTRY._replace(first_attempt_at=NOW - age, not_found_since=NOW - age)
-
-    assert isinstance(result_of(entry, meaning, "wait", POLICY, now=NOW, chance=CHANCE), Retry)
-
-
 def test_a_clock_that_was_set_back_gives_nothing_up() -> None:
     entry = ENTRY._replace(first_attempt_at=NOW + 30 * DAY, not_found_since=NOW + 30 * DAY)
 
