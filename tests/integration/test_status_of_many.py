@@ -27,22 +27,16 @@ class Installed:
         watches = "".join(f"  w{number:02}:\n{body}\n" for number in range(CONFIGURED))
         self.file.write_text(f"{head}watches:\n{watches}state: {{path: {self.path}}}\n")
 
-    def fill(self) -> None:
+    async def fill(self) -> None:
         """Let each watch know an application; one holds some, one has a dead letter, three are not configured."""
-
-        async def filled() -> None:
-            store = Store(SqliteDriver(self.path))
-            for number in range(CONFIGURED):
-                await store.capture.apply(
-                    some_rules(f"w{number:02}"), a_batch(an_observation("a1"), positions={"x": "1"})
-                )
-            await store.capture.apply(some_rules("w40", max_changes=0), a_batch(an_observation("a2")))
-            await store.capture.apply(some_rules("w50"), a_batch(an_observation("a2", refused="no such label")))
-            for name in FORMER:
-                await store.capture.apply(some_rules(name), a_batch(an_observation("a1")))
-            await store.driver.close()
-
-        asyncio.run(filled())
+        store = Store(SqliteDriver(self.path))
+        for number in range(CONFIGURED):
+            await store.capture.apply(some_rules(f"w{number:02}"), a_batch(an_observation("a1"), positions={"x": "1"}))
+        await store.capture.apply(some_rules("w40", max_changes=0), a_batch(an_observation("a2")))
+        await store.capture.apply(some_rules("w50"), a_batch(an_observation("a2", refused="no such label")))
+        for name in FORMER:
+            await store.capture.apply(some_rules(name), a_batch(an_observation("a1")))
+        await store.driver.close()
 
     def run(self, *arguments: str) -> Result:
         """Run the command."""
@@ -52,7 +46,7 @@ class Installed:
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     made = Installed(tmp_path_factory.mktemp("many"))
-    made.fill()
+    asyncio.run(made.fill())
     return made
 
 
