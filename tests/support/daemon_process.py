@@ -202,15 +202,7 @@ class DaemonProcess:
 
     def wait_until_standby(self) -> str:
         """Wait until it is ready, and waits for the lead, or for a watch; returns what `/readyz` says."""
-        said = ""
-
-        def holds() -> bool:
-            nonlocal said
-            status, said = self.readiness()
-            return status == HTTPStatus.OK and "standby" in said
-
-        self.wait_until(holds, "standby")
-        return said
+        return self._wait_for_readiness(HTTPStatus.OK, "standby")
 
     def wait_until_ended_or_standby(self) -> None:
         """Wait until it has ended, or waits for its turn."""
@@ -227,15 +219,18 @@ class DaemonProcess:
 
     def wait_until_not_ready(self, reason: str) -> str:
         """Wait until `/readyz` gives a reason that contains a text; returns all reasons."""
-        reasons = ""
+        return self._wait_for_readiness(HTTPStatus.SERVICE_UNAVAILABLE, reason)
+
+    def _wait_for_readiness(self, status: HTTPStatus, text: str) -> str:
+        found = (0, "")
 
         def holds() -> bool:
-            nonlocal reasons
-            status, reasons = self.readiness()
-            return status == 503 and reason in reasons
+            nonlocal found
+            found = self.readiness()
+            return found[0] == status and text in found[1]
 
-        self.wait_until(holds, f"{reason!r} in the reasons")
-        return reasons
+        self.wait_until(holds, f"{status.value} with {text!r} in what /readyz says")
+        return found[1]
 
     def wait_for_report(self, condition: Callable[[dict[str, Any]], object], what: str) -> dict[str, Any]:
         """Wait until `GET /api/status` satisfies a condition; returns that report."""
@@ -259,12 +254,10 @@ class DaemonProcess:
         report: dict[str, Any] = json.loads(text)
         return report
 
-    def get(self, path: str, token: str | None = None) -> tuple[int, str]:
-        """Status and text of a request to the admin server, by default with its token."""
-        request = urllib.request.Request(
-            f"http://{self._admin}{path}", headers={"Authorization": f"Bearer {token or self._token}"}
-        )
-        return _answer(request)
+    def get(self, path: str, token: str | None = None, form: bytes | None = None) -> tuple[int, str]:
+        """Status and text of a request to the admin server, by default with its token; of a form if one is given."""
+        headers = {"Authorization": f"Bearer {token or self._token}"}
+        return _answer(urllib.request.Request(f"http://{self._admin}{path}", form, headers))
 
     @property
     def date(self) -> datetime:
@@ -274,10 +267,7 @@ class DaemonProcess:
 
     def post(self, path: str, **form: str) -> tuple[int, str]:
         """Status and text of a form's request to the admin server, with its token."""
-        request = urllib.request.Request(
-            f"http://{self._admin}{path}", urlencode(form).encode(), headers={"Authorization": f"Bearer {self._token}"}
-        )
-        return _answer(request)
+        return self.get(path, form=urlencode(form).encode())
 
     def reload(self) -> dict[str, Any]:
         """Have it read its configuration, and return what it says once that is in use."""
