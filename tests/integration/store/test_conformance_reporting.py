@@ -97,6 +97,7 @@ async def test_a_reason_keeps_its_code_and_values_wherever_it_is_kept(store: Sto
     )
     await store.operation.set_conditions({"store": reason}, NOW)
     await store.capture.apply(some_rules(), a_batch(Resolved("a1", NOW, Unreportable("a1", ("3",), reason))))
+    await store.capture.apply(some_rules(), a_batch(Unreportable(None, ("4",), reason)))
     await observe(store, an_observation("a2"), an_observation("a3", deleted=True), rules=some_rules(max_changes=0))
     await store.capture.blow_fuse("other", reason, NOW)
     await store.driver.close()
@@ -105,7 +106,7 @@ async def test_a_reason_keeps_its_code_and_values_wherever_it_is_kept(store: Sto
     (dead,), (held,), (hit,) = (
         await store.report.entries("dead", None, 9),
         (await store.report.entries("held", None, 1)),
-        (await store.report.search("3", None, 9)),
+        (await store.report.search("4", None, 9)),
     )
     fuses = await store.operation.fuses()
     refused = [
