@@ -24,7 +24,7 @@ def within(seconds: float, condition: Any) -> bool:
 
 
 @pytest.mark.parametrize("how", ["key updated", "made again"])
-def test_the_deletion_of_a_row_that_could_not_be_reported_under_its_new_key_is_told_without_a_sweep(
+def test_the_deletion_of_a_row_that_could_not_be_reported_under_its_new_key_is_sent_without_a_sweep(
     notify: Installation, how: str
 ) -> None:
     """A row gets another key while it lacks a status; from then on it is still the application's row."""
@@ -51,7 +51,7 @@ def test_the_deletion_of_a_row_that_could_not_be_reported_under_its_new_key_is_t
 def test_an_application_whose_first_call_was_under_way_when_it_was_deleted_and_came_back_is_known(
     bare: Installation, back: str
 ) -> None:
-    """HelloWork acknowledges its first status; so its end must be told, and the same status must not be told again."""
+    """HelloWork acknowledges its first status; so its end must be sent, and the same status must not be sent again."""
     bare.configure_watch(
         status={"map": {"NEW": "new"}, "unmapped": "ignore"},
         where={"sql": "t.notes IS DISTINCT FROM 'out'", "depends_on": ["notes"]},
