@@ -291,6 +291,11 @@ def test_no_session_of_the_daemon_calls_what_is_planted(watching: Installation, 
     for arguments in SHOWN:
         succeeds(*arguments)
     with watching.daemon() as daemon:
+        # The tables were adopted as other ones: until each was swept, deletions are held.
+        daemon.wait_until(
+            lambda: {"applications", "candidatures"} <= {each["watch"] for each in daemon.events_named("swept")},
+            "the first sweeps",
+        )
         change_everything(watching, ats, daemon)
         traps.none_was_sprung("the daemon, or a trigger,")
         assert daemon.stop() == 0
