@@ -14,15 +14,6 @@ def story(ats: Installation, application_id: str) -> dict[str, Any]:
     return dict(found)
 
 
-def within(seconds: float, condition: Any) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
-
-
 @pytest.mark.parametrize("how", ["key updated", "made again"])
 def test_the_deletion_of_a_row_that_could_not_be_reported_under_its_new_key_is_sent_without_a_sweep(
     notify: Installation, how: str
@@ -42,7 +33,7 @@ def test_the_deletion_of_a_row_that_could_not_be_reported_under_its_new_key_is_s
         notify.settle(daemon)
         notify.delete("hw-1")
         notify.settle(daemon)
-        assert within(10, lambda: notify.hellowork.told("hw-1") == [("deleted", JOB)]), story(notify, "hw-1")
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("deleted", JOB)], "the call for the deletion")
         assert story(notify, "hw-1")["key"] == ["9001"]
 
 
@@ -79,7 +70,8 @@ def test_an_application_whose_first_call_was_under_way_when_it_was_deleted_and_c
             # `ignore`: no call, except for the deletion of what was reported before.
             bare.delete("hw-1")
             bare.settle(daemon)
-            assert within(10, lambda: bare.hellowork.told("hw-1") == [("new", JOB), ("deleted", JOB)])
+            both = [("new", JOB), ("deleted", JOB)]
+            daemon.wait_until(lambda: bare.hellowork.told("hw-1") == both, "the call for the deletion")
         else:
             bare.change("hw-1", notes=None)
             bare.settle(daemon)
