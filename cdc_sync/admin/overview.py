@@ -35,12 +35,12 @@ def since(now: int) -> int:
     return now - now % BAR - (BARS - 1) * BAR
 
 
-def calls_by_bar(counts: Iterable[CallCounts], now: int) -> Bars:
-    """The numbers of calls since `since(now)`, by their ends."""
-    bars: Bars = {since(now) + place * BAR: dict.fromkeys(ENDS, 0) for place in range(BARS)}
+def _calls_by_bar(counts: Iterable[CallCounts]) -> Bars:
+    """The numbers of calls, by their ends."""
+    bars = defaultdict[int, dict[str, float]](lambda: dict.fromkeys(ENDS, 0))
     for count in counts:
-        bar = bars.get(count.step - count.step % BAR, {})
-        for end in bar:
+        bar = bars[count.step - count.step % BAR]
+        for end in ENDS:
             bar[end] += getattr(count, end)
     return bars
 
@@ -58,18 +58,19 @@ class Trends:
         """Take a sample."""
         pending = sum(counts.pending for counts in (await store.report.counts()).values())
         metrics = self._metrics
-        self.lag = _with(self.lag, max(metrics.lags().values(), default=0.0), now)
-        self.pending = _with(self.pending, pending, now)
+        _add(self.lag, max(metrics.lags().values(), default=0.0), now)
+        _add(self.pending, pending, now)
         if metrics.calls:
-            self.latency = _with(self.latency, metrics.seconds / metrics.calls, now)
+            _add(self.latency, metrics.seconds / metrics.calls, now)
         metrics.calls, metrics.seconds = 0, 0.0
 
 
-def _with(bars: Bars, value: float, now: int) -> Bars:
-    """The bars with one value more, without those that are too old."""
-    at = now - now % BAR
-    before = bars.get(at, {}).get("trend", value)
-    return {at: bar for at, bar in bars.items() if since(now) <= at <= now} | {at: {"trend": max(before, value)}}
+def _add(bars: Bars, value: float, now: int) -> None:
+    """Add a value to bars, of which only those of the charts stay."""
+    bar = bars.setdefault(now - now % BAR, {"trend": value})
+    bar["trend"] = max(bar["trend"], value)
+    for at in bars.keys() - range(since(now), now + 1, BAR):
+        del bars[at]
 
 
 async def overview(store: Store, report: Json, trends: Trends, asked: Mapping[str, str], now: int) -> Json:
@@ -94,7 +95,7 @@ async def overview(store: Store, report: Json, trends: Trends, asked: Mapping[st
         "step": BAR,
         "bar_count": BARS,
         "first": since(now),
-        "call_bars": calls_by_bar(await store.report.call_counts(since(now)), now),
+        "call_bars": _calls_by_bar(await store.report.call_counts(since(now))),
         "trends": trends,
         "calls": sorted(calls, key=attrgetter("at"), reverse=True),
     }
