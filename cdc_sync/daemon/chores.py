@@ -20,7 +20,6 @@ from cdc_sync.config import Config
 from cdc_sync.config.models import accounts
 from cdc_sync.config.tenants import unused_overrides
 from cdc_sync.core import events
-from cdc_sync.core.conditions import Conditions
 from cdc_sync.core.content import milliseconds
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.replies import is_paused
@@ -119,18 +118,14 @@ async def report_unconfigured(process: Process, store: Store, config: Config, re
 async def save_conditions(process: Process, store: Store) -> None:
     """Save each change of conditions at once, for `status` from another process; for ever."""
     changed, operation = process.conditions_changed, store.operation
-    saved: Conditions | None = None  # unknown
     while True:
         changed.clear()
         wanted = process.conditions
         try:
-            if saved is None:
-                saved = {condition.name: condition.message for condition in await operation.conditions()}
+            saved = {condition.name: condition.message for condition in await operation.conditions()}
             if differing := {name: wanted.get(name) for name, _ in wanted.items() ^ saved.items()}:
                 await operation.set_conditions(differing, store.driver.clock.for_people())
-            saved = wanted
         except StoreError:
-            saved = None
             await asyncio.sleep(_TRY_AGAIN)
         else:
             await changed.wait()
