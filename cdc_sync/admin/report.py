@@ -55,7 +55,7 @@ async def status_report(config: Config, store: Store, now: int, here: Iterable[C
         "at": iso(now),
         "leader": leader and {"host": leader.host, "process": leader.process, "since": iso(leader.since)},
         "watches": await _watches(config, store, now),
-        "endpoints": await _endpoints(store, now),
+        "endpoints": await endpoints(store, now),
         "accounts_waiting": await store.delivery.waiting(),
         "conditions": [each for each in conditions if not is_standby(each["name"])],
         "standby": [each for each in conditions if is_standby(each["name"])],
@@ -136,7 +136,7 @@ def _baseline(text: str | None) -> Json:
     return {"state": "done" if position.done else "running", "rows": position.known}
 
 
-async def _endpoints(store: Store, now: int) -> list[Json]:
+async def endpoints(store: Store, now: int) -> list[Json]:
     """The endpoints' states.
 
     `late_seconds`: for how long the earliest pending call has been due, null if none is pending; `retried_at` is null

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from cdc_sync.admin.report import endpoints
 from cdc_sync.ats.beginning import KINDS
 from cdc_sync.ats.connection import Pool
 from cdc_sync.ats.discovery import Discovery, discover
@@ -22,7 +23,6 @@ from cdc_sync.config.tenants import unused_overrides
 from cdc_sync.core import events
 from cdc_sync.core.content import milliseconds
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.replies import is_paused
 from cdc_sync.core.watch_names import listed, template_of
 from cdc_sync.store import Store
 from cdc_sync.store.acts import NUMBERS
@@ -160,13 +160,12 @@ class Pulse:
             process.counts = await store.report.counts()  # last: then the conditions are this lead's, too
 
     async def _look_at_deliveries(self) -> None:
-        store, emit = self._store, self._process.emit
-        endpoints, paused = await store.delivery.endpoints(), await store.operation.paused()
-        limit = store.driver.clock() - _PATIENCE * 1000
-        for name, (health, due_at) in endpoints.items():
+        emit = self._process.emit
+        for each in await endpoints(self._store, self._store.driver.clock.for_people()):
+            name = each["endpoint"]
             # An unhealthy endpoint has a report of its own.
-            is_expected = health.mode == "healthy" and not is_paused(paused, name)
-            is_late = is_expected and due_at is not None and due_at < limit
+            is_expected = each["mode"] == "healthy" and not each["sending_paused"]
+            is_late = is_expected and (each["late_seconds"] or 0) > _PATIENCE
             emit(events.DeliveryLate(name, _PATIENCE) if is_late else events.DeliveryInTime(name))
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from cdc_sync import __version__, signals
+from cdc_sync.admin.report import endpoints
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core import conditions, events
@@ -31,9 +32,8 @@ from cdc_sync.core.events import Consumer, Event, Handlers
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.reasons import coded
-from cdc_sync.core.replies import is_paused
 from cdc_sync.event_loop import Task, end, raise_failures, regularly, ungrouped
-from cdc_sync.store import Store, opening
+from cdc_sync.store import opening
 from cdc_sync.store.lead import Lead, Standby, StandingBy, in_use
 from cdc_sync.wall_clock import wall_clock
 
@@ -321,21 +321,16 @@ async def _work_once(process: Process, lead: Lead, calls: Counter[str]) -> OnceR
     await tenants.look_first(store)
     failed = await Leading(process, lead, tenants).work_once()
     found, counts = tenants.found, (await store.report.counts()).values()
+    are_refused = [
+        each["late_seconds"] and (each["mode"] != "healthy" or each["sending_paused"])
+        for each in await endpoints(store, store.driver.clock.for_people())
+    ]
     return OnceResult(
         calls,
-        bool(failed or found.refused or found.unasked or calls["retry"] or calls["dead"]) or await _is_refused(store),
+        bool(failed or found.refused or found.unasked or calls["retry"] or calls["dead"] or any(are_refused)),
         # After "connected" comes no "watching" in such a run.
         {name: why for name, why in process.conditions.items() if getattr(why, "code", "") != "preparing"},
         {state: sum(getattr(of, state) for of in counts) for state in get_args(EntryState)},
-    )
-
-
-async def _is_refused(store: Store) -> bool:
-    """Whether something is due for an endpoint that takes no calls, or is paused."""
-    now, paused = store.driver.clock(), await store.operation.paused()
-    return any(
-        due_at is not None and due_at <= now and (health.mode != "healthy" or is_paused(paused, endpoint))
-        for endpoint, (health, due_at) in (await store.delivery.endpoints()).items()
     )
 
 
