@@ -206,14 +206,9 @@ class Tenants:
             emit(events.TenantsKnown(name))
         if not (found.unasked or self._was_complete):
             self._was_complete = True
-            self._report_unused()
+            watches = (*found.config.watches, *found.refused)
+            for name in found.config.templates.keys() - set(map(template_of, watches)):
+                emit(events.TenantsMissing(name))
+            for name, tenants in unused_overrides(found.config, watches).items():
+                emit(events.OverridesUnused(name, tenants))
         return found.config
-
-    def _report_unused(self) -> None:
-        """Report templates without a tenant, and overrides without theirs."""
-        config = self.found.config
-        watches = (*config.watches, *self.found.refused)
-        for name in config.templates.keys() - set(map(template_of, watches)):
-            self._emit(events.TenantsMissing(name))
-        for name, tenants in unused_overrides(config, watches).items():
-            self._emit(events.OverridesUnused(name, tenants))

@@ -60,12 +60,6 @@ class Rehearsal(Client):
         return Reply(status=200), ""
 
 
-def make_client(config: Config, process: Process) -> Client:
-    """HelloWork's API."""
-    settings = models.accounts(config), config.hellowork.timeout.total_seconds(), config.hellowork.concurrency
-    return Rehearsal(process.show, *settings) if process.dry_run else Client(*settings)
-
-
 def sender_settings(config: Config) -> SenderSettings:
     """The sender's settings."""
     return SenderSettings(
@@ -93,7 +87,8 @@ class Leading:
         self._tasks: set[Task] = set()
         """What works until the end."""
         self._may_send: set[str] = set()
-        self._client = make_client(config, process)
+        settings = models.accounts(config), config.hellowork.timeout.total_seconds(), config.hellowork.concurrency
+        self._client = Rehearsal(process.show, *settings) if process.dry_run else Client(*settings)
         self.sender = Sender(
             store.delivery,
             self._client,
@@ -153,7 +148,7 @@ class Leading:
         following = self._begin(self._follow_tenants())
         await self._over.wait()
         if not self._ended_alone:
-            await end([following, *self.watches.tasks])
+            await end([following, *self.watches.running.values()])
             is_call_open = await self.sender.stop(GRACE)
             if not is_call_open:
                 with suppress(StoreError):  # then what is pending counts as attempted from now on
@@ -246,7 +241,8 @@ class Leading:
         emit, watches = self._process.emit, self.watches
         while True:
             await asyncio.sleep(chores.LOOK_FOR_TENANTS)
-            config = await self._tenants.look(self._config.watches, watches.pools)
+            pools = {name: database.pool for name, database in watches.others.databases.items()}
+            config = await self._tenants.look(self._config.watches, pools)
             if config.watches == self._config.watches:
                 continue
             if gone := await watches.end_others(config):

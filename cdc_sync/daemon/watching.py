@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 
 from cdc_sync.ats.beginning import begin, connect
-from cdc_sync.ats.connection import Pool
 from cdc_sync.ats.database import wait_after
 from cdc_sync.ats.deletions import Deletions
 from cdc_sync.ats.errors import SourceError, refused_by_system
@@ -178,7 +177,12 @@ async def _confirm(intake: Intake) -> None:
 
 
 class Watches:
-    """The watches; none runs until `start`. `others` has their databases, and reads their tables apart."""
+    """The watches; none runs until `start`.
+
+    Attributes:
+        others: has the watches' databases, and reads their tables apart.
+        running: the tasks of those that were started.
+    """
 
     def __init__(self, process: Process, store: Store, config: Config, beside_apply: BesideApply, begin: Begin) -> None:
         self._process = process
@@ -186,17 +190,7 @@ class Watches:
         self.others = OtherWatches(config, store)
         self._beside_apply = beside_apply
         self._begin = begin
-        self._running: dict[str, Task] = {}
-
-    @property
-    def tasks(self) -> list[Task]:
-        """The watches' tasks."""
-        return list(self._running.values())
-
-    @property
-    def pools(self) -> dict[str, Pool | None]:
-        """The databases' pools, by name, while they are open."""
-        return {name: database.pool for name, database in self.others.databases.items()}
+        self.running: dict[str, Task] = {}
 
     def _worker(self, name: str) -> WatchWorker:
         database = self.others.database_of(name)
@@ -217,9 +211,9 @@ class Watches:
         """Start the watches of a configuration that do not run yet; returns which."""
         self._config = config
         self.others.use(config)
-        fresh = tuple(name for name in config.watches if name not in self._running)
+        fresh = tuple(name for name in config.watches if name not in self.running)
         for name in fresh:
-            self._running[name] = self._begin(self._worker(name).run())
+            self.running[name] = self._begin(self._worker(name).run())
         return fresh
 
     async def end_others(self, config: Config) -> tuple[str, ...]:
@@ -228,11 +222,11 @@ class Watches:
         Raises:
             BaseExceptionGroup: a watch's failures while it was ended.
         """
-        gone = {name: task for name, task in self._running.items() if name not in config.watches}
+        gone = {name: task for name, task in self.running.items() if name not in config.watches}
         await end(gone.values())
         raise_failures(gone.values())
         for name in gone:
-            del self._running[name]
+            del self.running[name]
             self._process.emit(events.WatchEnded(name))
         return tuple(gone)
 
