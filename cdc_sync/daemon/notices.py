@@ -40,6 +40,7 @@ class Notices:
     Attributes:
         every: seconds from one message to the next.
         within: seconds for one attempt.
+        happened: what happened since the last message and does not last.
     """
 
     process: Process
@@ -51,24 +52,24 @@ class Notices:
         """When a message may be sent, by the event loop's clock."""
         self._sent: Matters = {}
         """What was wrong at the last message."""
-        self._happened: list[str] = []
-        """What happened since then and does not last."""
-
-    def tell(self, text: str) -> None:
-        """Have the next message say what happened."""
-        self._happened.append(text)
+        self.happened: list[str] = []
 
     async def look(self) -> None:
         """Send what is new, if a message may be sent now."""
         process, clock = self.process, asyncio.get_running_loop().time
         now, config = self._matters(), process.config
-        begun = [text for name, text in now.items() if name not in self._sent] + self._happened
+        begun = [text for name, text in now.items() if name not in self._sent] + self.happened
         over = [text for name, text in self._sent.items() if name not in now]
         if not (begun or over) or clock() < self._next_at or config.notify == Notify():
             return
-        self._sent, self._happened, self._next_at = now, [], clock() + self.every
+        self._sent, self.happened, self._next_at = now, [], clock() + self.every
         message = _message(config.admin.title, begun=begun, over=over, now=list(now.values()))
-        await self._send(config.notify, json.dumps(message).encode())
+        body, sends = json.dumps(message).encode(), []
+        if config.notify.command is not None:
+            sends.append(_run(config.notify.command, body))
+        if config.notify.url is not None:
+            sends.append(_post(config.notify.url.get_secret_value(), body))
+        await asyncio.gather(*map(self._attempt, sends))
 
     def _matters(self) -> Matters:
         """What needs a person. Only a leader knows what is over, and of the store also a standby."""
@@ -78,13 +79,6 @@ class Notices:
         if STANDBY in conditions:
             kept.pop(_OF_KIND["store"], None)
         return {**kept, **of_conditions(conditions), **of_counts(counts or {})}
-
-    async def _send(self, receiver: Notify, body: bytes) -> None:
-        """Hand over a message."""
-        sends = [] if receiver.command is None else [self._attempt(_run(receiver.command, body))]
-        if receiver.url is not None:
-            sends.append(self._attempt(_post(receiver.url.get_secret_value(), body)))
-        await asyncio.gather(*sends)
 
     async def _attempt(self, sending: Coroutine[Any, Any, str]) -> None:
         """Have a receiver, whatever it does, take a message; report why it did not."""
@@ -154,8 +148,5 @@ async def _run(command: Collection[str], body: bytes) -> str:
 
 async def _post(url: str, body: bytes) -> str:
     headers = {"Content-Type": "application/json"}
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(url, data=body, headers=headers, allow_redirects=False) as reply,
-    ):
+    async with aiohttp.request("POST", url, data=body, headers=headers, allow_redirects=False) as reply:
         return "" if reply.status // 100 == 2 else f"HTTP {reply.status}"  # noqa: PLR2004 - HTTP's classes are numbers

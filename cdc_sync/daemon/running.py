@@ -160,7 +160,7 @@ class Daemon:
         for past in (events.StoreRecovered(), events.StandbyAgrees(), events.TakeOverUnblocked()):
             process.emit(past)
         if conditions.STANDBY in process.conditions:
-            self._notices.tell("this daemon leads now: it has taken over")
+            self._notices.happened.append("this daemon leads now: it has taken over")
         try:
             await self._lead_as_configured(lead, lambda watches: events.LeadTaken(iso(lead.leader.since), watches))
             while not process.stopping.is_set():
