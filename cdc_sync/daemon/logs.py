@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache
+from functools import cache
 from logging import DEBUG, ERROR, INFO, WARNING, LogRecord
-from time import monotonic, time_ns
+from time import monotonic
 from typing import Any
 
 from cdc_sync.config import Log
@@ -132,13 +132,7 @@ def _text(level: int, text: str, fields: Fields) -> str:
 
 
 def _now() -> str:
-    second, rest = divmod(time_ns(), 1_000_000_000)
-    return f"{_second(second)}.{rest // 1000:06}Z"
-
-
-@lru_cache(maxsize=1)  # it lasts for many lines
-def _second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _on_one_line(text: str) -> str:
