@@ -156,17 +156,13 @@ class Pulse:
             is_late = lags.get(name, 0.0) > limit
             emit(events.CaptureLate(name, limit) if is_late else events.CaptureInTime(name))
         with suppress(StoreError):  # the sender reports it
-            await self._look_at_deliveries()
+            for each in await endpoints(store, clock.for_people()):
+                name = each["endpoint"]
+                # An unhealthy endpoint has a report of its own.
+                is_expected = each["mode"] == "healthy" and not each["sending_paused"]
+                is_late = is_expected and (each["late_seconds"] or 0) > _PATIENCE
+                emit(events.DeliveryLate(name, _PATIENCE) if is_late else events.DeliveryInTime(name))
             process.counts = await store.report.counts()  # last: then the conditions are this lead's, too
-
-    async def _look_at_deliveries(self) -> None:
-        emit = self._process.emit
-        for each in await endpoints(self._store, self._store.driver.clock.for_people()):
-            name = each["endpoint"]
-            # An unhealthy endpoint has a report of its own.
-            is_expected = each["mode"] == "healthy" and not each["sending_paused"]
-            is_late = is_expected and (each["late_seconds"] or 0) > _PATIENCE
-            emit(events.DeliveryLate(name, _PATIENCE) if is_late else events.DeliveryInTime(name))
 
 
 class Tenants:
