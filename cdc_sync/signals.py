@@ -38,7 +38,7 @@ def deliver() -> None:
 
 
 def leave_first_process() -> None:
-    """In the first process: return in a child, and end with that. Elsewhere: nothing."""
+    """In the first process: return in a child, hand signals on, reap children, and end with it. Elsewhere: nothing."""
     if os.getpid() != 1:
         return
     # Before the fork: of a child that ends at once the signal would be gone.
@@ -47,11 +47,6 @@ def leave_first_process() -> None:
     if child == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
-    _serve(child)
-
-
-def _serve(child: int) -> None:
-    """Hand signals on, and reap children, until the program ends."""
     while True:
         number = signal.sigwait(_AWAITED)
         if number != signal.SIGCHLD:
