@@ -215,35 +215,31 @@ class Daemon:
             self._process.stop()
 
     async def _follow_reloads(self) -> None:
-        """Read the configuration again after each SIGHUP; one that comes during the start waits for its end."""
-        await self._up.wait()
-        while True:
-            await self._reload_wanted.wait()
-            self._reload_wanted.clear()
-            await self._reload()
-
-    async def _reload(self) -> None:
-        """Use the file's present configuration.
+        """Use the file's present configuration after each SIGHUP; one that comes during the start waits for its end.
 
         If the file is not valid, or changes a setting that needs a restart, the whole configuration in use stays: never
         a mixture of two files.
         """
         process = self._process
-        process.emit(events.ReloadStarted())
-        try:
-            config = await asyncio.to_thread(self._read)
-        except ConfigurationError as error:
-            process.emit(events.ReloadRefused(tuple(str(error).splitlines())))
-            return
-        if refusal := changes_that_need_a_restart(process.config, config):
-            process.emit(events.ReloadRefused(refusal))
-            return
-        self._used(config)
-        process.config = config
-        self._admin.use(config)
-        process.over.set()
-        if self._leading is None:
-            process.emit(events.Reloaded(()))
+        await self._up.wait()
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            process.emit(events.ReloadStarted())
+            try:
+                config = await asyncio.to_thread(self._read)
+            except ConfigurationError as error:
+                process.emit(events.ReloadRefused(tuple(str(error).splitlines())))
+                continue
+            if refusal := changes_that_need_a_restart(process.config, config):
+                process.emit(events.ReloadRefused(refusal))
+                continue
+            self._used(config)
+            process.config = config
+            self._admin.use(config)
+            process.over.set()
+            if self._leading is None:
+                process.emit(events.Reloaded(()))
 
 
 def allow_all_descriptors() -> None:
@@ -311,20 +307,15 @@ async def run_once(
 
     counting: Handlers = {events.CallEnded: count, events.Decided: count}
     process = Process(config, [*consumers, lambda: counting], show, dry_run=dry_run)
-    async with opened_lead(process, _insist_on_lead) as lead:
-        with ungrouped(StoreError):
-            return await _work_once(process, lead, calls)
-
-
-async def _work_once(process: Process, lead: Lead, calls: Counter[str]) -> OnceResult:
-    tenants, store = Tenants(process), lead.store
-    await tenants.look_first(store)
-    failed = await Leading(process, lead, tenants).work_once()
-    found, counts = tenants.found, (await store.report.counts()).values()
-    are_refused = [
-        each["late_seconds"] and (each["mode"] != "healthy" or each["sending_paused"])
-        for each in await endpoints(store, store.driver.clock.for_people())
-    ]
+    with ungrouped(StoreError):
+        async with opened_lead(process, _insist_on_lead) as lead:
+            tenants, store = Tenants(process), lead.store
+            await tenants.look_first(store)
+            failed = await Leading(process, lead, tenants).work_once()
+            counts = (await store.report.counts()).values()
+            targets = await endpoints(store, store.driver.clock.for_people())
+    found = tenants.found
+    are_refused = [each["late_seconds"] and (each["mode"] != "healthy" or each["sending_paused"]) for each in targets]
     return OnceResult(
         calls,
         bool(failed or found.refused or found.unasked or calls["retry"] or calls["dead"] or any(are_refused)),
