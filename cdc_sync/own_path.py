@@ -49,14 +49,13 @@ def naming(table: QualifiedName, statements: str) -> str:
 
 def oid_of(table: QualifiedName) -> sql.Composed:
     """An expression for a table's oid, also without a right on its schema, which `to_regclass` asks for; NULL: none."""
-    if table.schema is None:
-        return sql.SQL(_PARTS["in_own_schemas"]).format(name=sql.Literal(table.name))
-    return sql.SQL(_PARTS["in_schema"]).format(schema=sql.Literal(table.schema), name=sql.Literal(table.name))
+    part = _PARTS["in_own_schemas" if table.schema is None else "in_schema"]
+    return sql.SQL(part).format(schema=sql.Literal(table.schema), name=sql.Literal(table.name))
 
 
 def existing(table: QualifiedName) -> sql.Composed:
     """An expression for a table, as regclass; PostgreSQL's own error if there is none."""
-    named = sql.Literal(sql.Identifier(*filter(None, (table.schema, table.name))).as_string())
+    named = sql.Literal(sql.Identifier(*filter(None, table)).as_string())
     if table.schema is not None:
         return sql.SQL("{}::regclass").format(named)
     return sql.SQL(_PARTS["existing"]).format(found=oid_of(table), name=named)
