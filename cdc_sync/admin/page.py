@@ -105,10 +105,8 @@ class Language:
         return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}" if self.code == "fr" else ",")
 
     def length(self, seconds: float) -> str:
-        """A duration in the largest unit of which it has two; a second is one."""
-        unit = next((unit for unit, size in _UNITS.items() if seconds >= 2 * size), "s")
-        if unit == "ms" and seconds >= 1:
-            unit = "s"
+        """A duration in the largest unit of which it has two; one second is enough."""
+        unit = next((unit for unit, size in _UNITS.items() if seconds >= (1 if unit == "s" else 2 * size)), "s")
         number = max(round(seconds / _UNITS[unit]), 0)
         space, day = "\N{NO-BREAK SPACE}" if self.code == "fr" else " ", self.gettext("d")
         return f"{number}{space}{day if unit == 'd' else unit}"
