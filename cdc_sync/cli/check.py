@@ -39,7 +39,7 @@ from cdc_sync.packaged import data
 from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.opening import opened_beside, place_of
 
-from .context import JsonOption, WatchOption, chosen, configured, print_json, say, suspicious, user
+from .context import JsonOption, WatchOption, configured, matching, print_json, say, suspicious, user
 
 _found = partial(found, data("cli/check.yaml"))
 """A finding with a text of `check.yaml`."""
@@ -89,7 +89,7 @@ def show(finding: Finding) -> None:
 async def _check(config: Config, watch: str | None, tell: Tell) -> None:
     """Check everything."""
     config, refused = await _find_tenants(config, tell)
-    only = chosen(config, watch)
+    only = matching(watch, config.watches)
     if config.state.backend == "postgres" and config.state.dsn is not None:
         tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
     positions = await check_store(config, tell, refused)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
@@ -93,16 +93,9 @@ def suspicious(config: Config, path: Path) -> list[Problem]:
     return [*warnings(config), *exposures(path, config)]
 
 
-class Opened(NamedTuple):
-    """The store, for reading, and the configuration with the tenants in it."""
-
-    config: Config
-    store: Store
-
-
 @asynccontextmanager
-async def opened(context: typer.Context, watch: str | None = None) -> AsyncIterator[Opened]:
-    """The store beside a running daemon; does not query the ATS.
+async def opened(context: typer.Context, watch: str | None = None) -> AsyncIterator[tuple[Config, Store]]:
+    """The configuration with the tenants in the store, and the store beside a running daemon; does not query the ATS.
 
     Raises:
         typer.BadParameter: the watch is neither configured nor in the store.
@@ -112,9 +105,8 @@ async def opened(context: typer.Context, watch: str | None = None) -> AsyncItera
         names = await store.report.counts()
         # This user may be unable to read credentials.
         config, _ = expanded(config, tenants_named(config, names), lambda _: HIDDEN)
-        if watch is not None:
-            matching(watch, [*config.watches, *names])
-        yield Opened(config, store)
+        matching(watch, [*config.watches, *names])
+        yield config, store
 
 
 def acting(store: Store, action: str, on: str | None = None) -> PersonActed:
@@ -132,17 +124,13 @@ def user() -> str:
         return str(os.geteuid())
 
 
-def chosen(config: Config, watch: str | None) -> list[str]:
-    """The configured watches of a name or pattern (None: all); raises `BadParameter` if there are none."""
-    return list(config.watches) if watch is None else matching(watch, config.watches)
-
-
-def matching(watch: str, names: Iterable[str]) -> list[str]:
-    """Those of these watches that a name or pattern means; raises `BadParameter` if there are none."""
+def matching(watch: str | None, names: Iterable[str]) -> list[str]:
+    """Those of these watches that a name or pattern means (None: all); raises `BadParameter` if it means none."""
     there = list(dict.fromkeys(names))
-    if found := [name for name in there if matches(watch, name)]:
-        return found
-    raise misused(f"no watch is called {watch!r}; there is {listed(there) or 'none yet'}")
+    found = [name for name in there if watch is None or matches(watch, name)]
+    if watch is not None and not found:
+        raise misused(f"no watch is called {watch!r}; there is {listed(there) or 'none yet'}")
+    return found
 
 
 def is_pattern(watch: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, get_args
 
 import typer
 
@@ -20,7 +20,7 @@ from cdc_sync.config.models import accounts
 from cdc_sync.core.batch import described
 from cdc_sync.core.content import iso
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.outbox import Entry, EntryId
+from cdc_sync.core.outbox import Entry, EntryId, EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
 from cdc_sync.core.watch_names import listed, matches
 from cdc_sync.store import acts
@@ -37,10 +37,10 @@ from .context import (
     WatchOption,
     YesOption,
     acting,
-    chosen,
     configured,
     confirm,
     discovered,
+    matching,
     misused,
     opened,
     print_json,
@@ -228,7 +228,7 @@ async def resend(
     It reads their rows first, and refuses an application without a live row, or whose row is no longer as acknowledged.
     """
     async with opened(context) as (config, _):
-        watches, found = chosen(config, watch), list[EntryId]()
+        watches, found = matching(watch, config.watches), list[EntryId]()
     confirm(f"The present state of these will be sent to HelloWork once more: {', '.join(ids)}.", yes=yes)
     async with asking(config, context, watch) as asked:
         tables = OtherWatches(config, asked.store)
@@ -343,13 +343,12 @@ async def _forget_application(context: typer.Context, application: str, within: 
 
 async def _forget_account(context: typer.Context, account: str, *, yes: bool) -> int:
     async with opened(context) as (config, store):
-        pending = await store.operation.chosen("pending", None, Chosen(account=account))
-        held = await store.operation.chosen("held", None, Chosen(account=account))
-        dead = await store.operation.chosen("dead", None, Chosen(account=account))
+        which = Chosen(account=account)
+        of = {state: len(await store.operation.chosen(state, None, which)) for state in get_args(EntryState)}
     confirm(
-        f"What HelloWork acknowledged for the account {account} will be forgotten, and never sent: {len(pending)} "
-        f"pending entries, {len(held)} held, {len(dead)} dead letters. Its applications become new to the account that "
-        "their rows name by now, or to this one if it is configured again.",
+        f"What HelloWork acknowledged for the account {account} will be forgotten, and never sent: {of['pending']} "
+        f"pending entries, {of['held']} held, {of['dead']} dead letters. Its applications become new to the account "
+        "that their rows name by now, or to this one if it is configured again.",
         yes=yes,
     )
     async with asking(config, context, account) as asked:

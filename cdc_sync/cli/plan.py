@@ -31,7 +31,7 @@ from cdc_sync.store.opening import leading_copy
 from cdc_sync.store.operation import EXAMPLES
 
 from .console import print_table, print_text
-from .context import JsonOption, WatchOption, chosen, configured, print_json, say, with_tenants
+from .context import JsonOption, WatchOption, configured, matching, print_json, say, with_tenants
 
 _ACTIONS = {"pending": "send", "held": "held", "dead": "dead-letter"}
 """By the entry's state."""
@@ -54,7 +54,7 @@ _SKIPPED: Json = {
 async def plan(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show what would be sent now, held, or sent later, and why. Changes nothing; works beside the daemon."""
     config = await with_tenants(configured(context), watch)
-    names = chosen(config, watch)
+    names = matching(watch, config.watches)
     items, failed = await _rehearsed(config, names)
     for error in dict.fromkeys(failed.values()):
         say(f"{listed([name for name in failed if failed[name] == error])}: {error}", err=True)
@@ -165,7 +165,7 @@ _COUNT = "SELECT {label}, pg_catalog.count(*) FROM {table} WHERE {scope} GROUP B
 async def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show each label of the status column, how many rows have it, and what is sent for it. Reads no other column."""
     config = await with_tenants(configured(context), watch)
-    found = [item for name in chosen(config, watch) for item in await _labels_of(config, name)]
+    found = [item for name in matching(watch, config.watches) for item in await _labels_of(config, name)]
     if as_json:
         print_json(found)
     else:

@@ -24,7 +24,17 @@ from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import schema as store_scripts
 
 from .console import print_text, text
-from .context import DatabaseOption, WatchOption, chosen, is_pattern, misused, put_out, say, the_database, with_tenants
+from .context import (
+    DatabaseOption,
+    WatchOption,
+    is_pattern,
+    matching,
+    misused,
+    put_out,
+    say,
+    the_database,
+    with_tenants,
+)
 
 sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
 
@@ -127,7 +137,7 @@ class Target:
             section = config.database.model_copy(update={"dsn": SecretStr(self.connection())})
             databases = dict.fromkeys(config.databases, section)
             config = await with_tenants(config.model_copy(update={"database": section, "databases": databases}))
-        return config.with_watches({name: config.watches[name] for name in chosen(config, watch)})
+        return config.with_watches({name: config.watches[name] for name in matching(watch, config.watches)})
 
 
 @sql.command()
@@ -271,7 +281,7 @@ async def id_table(  # noqa: PLR0917 - typer's options
 ) -> None:
     """A side table for HelloWork's ids, for an ATS that has no place for them."""
     target = Target(context, dsn, database=database)
-    names = chosen(target.config, watch)
+    names = matching(watch, target.config.watches)
     if len(names) != 1:
         raise misused(f"expected one watch; there is {listed(names) or 'none yet'}", "--watch")
     script = scripts.id_table(target.config.watches[names[0]], target.role(role))
