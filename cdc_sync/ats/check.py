@@ -458,12 +458,14 @@ async def _session(dsn: str) -> Finding:
 async def _connections(connection: Connection, needed: Sessions, user: str) -> Finding:
     async with asking_shortly(connection, "asking how many connections there are"):
         ((limit, has),) = await rows_of(connection, catalog("limits"))
+    least, most = needed
     taken = (
-        f"the daemon takes {needed}; max_connections without the reserved ones is {limit}, of which others have {has}"
+        f"the daemon takes {least} to {most} connections of the database; max_connections without the reserved ones is "
+        f"{limit}, of which others have {has}"
     )
     left = limit - has
-    what = "few" if left < needed.least else "last" if left < needed.most else "enough"
-    return found(f"connections/{what}", taken=taken, role=written(user), least=needed.least)
+    what = "few" if left < least else "last" if left < most else "enough"
+    return found(f"connections/{what}", taken=taken, role=written(user), least=least)
 
 
 async def _clock(connection: Connection) -> Finding:

@@ -198,9 +198,6 @@ class Sessions(NamedTuple):
     least: int
     most: int
 
-    def __str__(self) -> str:
-        return f"{self.least} to {self.most} connections of the database"
-
 
 def sessions_at_server(config: Config, database: str) -> Sessions:
     """The sessions at the server of one of a configuration's databases: each has one that listens, and a pool.
