@@ -33,7 +33,7 @@ class Tenant(NamedTuple):
     @property
     def name(self) -> str:
         """What follows the @ in a watch's name."""
-        return ".".join(part for part in (self.database, self.schema) if part is not None)
+        return ".".join(filter(None, self))
 
 
 def watch_name(template: str, tenant: Tenant) -> str:
