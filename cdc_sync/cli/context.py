@@ -27,7 +27,7 @@ from cdc_sync.store.opening import opened_beside
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DatabaseOption = Annotated[
-    str | None, typer.Option("--database", metavar="NAME", help="Which of `databases`, where there are several.")
+    str | None, typer.Option(metavar="NAME", help="Which of `databases`, where there are several.")
 ]
 WatchOption = Annotated[
     str | None, typer.Option("--watch", metavar="NAME", help="Only this watch; % or * in it stands for any characters.")

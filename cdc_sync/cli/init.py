@@ -33,9 +33,7 @@ async def init(
     dsn: Annotated[str, typer.Option(metavar="DSN", help="The ATS's database, as in database.dsn.")],
     table: Annotated[str | None, typer.Option(metavar="TABLE", help="The applications table.")] = None,
     state: Annotated[str, typer.Option(metavar="PATH", help="The store's file.")] = "/var/lib/cdc-sync/state.db",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.", show_default=False)
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.")] = None,
 ) -> None:
     """Look at a database, and write a commented first configuration. Changes nothing.
 
@@ -130,9 +128,7 @@ config = typer.Typer(no_args_is_help=True, help="Check a configuration, or help 
 @config.command()
 def validate(
     context: typer.Context,
-    path: Annotated[
-        Path | None, typer.Argument(help="The file. Else as for every command.", show_default=False, readable=False)
-    ] = None,
+    path: Annotated[Path | None, typer.Argument(help="The file. Else as for every command.", readable=False)] = None,
 ) -> None:
     """Check the file, and show every error at once."""
     file = path or context.obj

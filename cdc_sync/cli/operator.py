@@ -55,9 +55,9 @@ dead_letters = typer.Typer(
 )
 
 EndpointArgument = Annotated[
-    str | None, typer.Argument(metavar="[ENDPOINT]", help="As in `status --json`. [default: all]", show_default=False)
+    str | None, typer.Argument(metavar="[ENDPOINT]", help="As in `status --json`. [default: all]")
 ]
-IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="APPLICATION_ID…", show_default=False)]
+IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="APPLICATION_ID…")]
 
 _MOST_ENTRIES = 1_000_000
 
@@ -219,7 +219,7 @@ def _facts(entry: Entry) -> Json:
 
 async def resend(
     context: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="APPLICATION_ID…", show_default=False)],
+    ids: Annotated[list[str], typer.Argument(metavar="APPLICATION_ID…")],
     watch: WatchOption = None,
     yes: YesOption = False,
 ) -> None:
@@ -289,16 +289,10 @@ def backup(
 
 async def forget(
     context: typer.Context,
-    watch: Annotated[
-        str | None, typer.Argument(metavar="[WATCH]", help="As `status` shows it.", show_default=False)
-    ] = None,
+    watch: Annotated[str | None, typer.Argument(metavar="[WATCH]", help="As `status` shows it.")] = None,
     *,
-    account: Annotated[
-        str | None, typer.Option("--account", metavar="NAME", help="An account instead of a watch.")
-    ] = None,
-    application: Annotated[
-        str | None, typer.Option("--application", metavar="ID", help="A deleted application instead.")
-    ] = None,
+    account: Annotated[str | None, typer.Option(metavar="NAME", help="An account instead of a watch.")] = None,
+    application: Annotated[str | None, typer.Option(metavar="ID", help="A deleted application instead.")] = None,
     within: WatchOption = None,
     yes: YesOption = False,
 ) -> None:
@@ -376,8 +370,7 @@ async def _forget_watch(context: typer.Context, watch: str, *, yes: bool) -> boo
 async def adopt_database(
     context: typer.Context,
     name: Annotated[
-        str | None,
-        typer.Argument(metavar="[NAME]", help="Which of `databases`, where there are several.", show_default=False),
+        str | None, typer.Argument(metavar="[NAME]", help="Which of `databases`, where there are several.")
     ] = None,
     yes: YesOption = False,
 ) -> None:
