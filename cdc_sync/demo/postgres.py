@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -148,7 +148,10 @@ class Server:
             return
         self._process = self.spawn("postgres", self._data, self._settings)
         deadline = time.monotonic() + _PATIENCE
-        while not self._accepts_connections():
+        while True:
+            with suppress(psycopg.OperationalError):
+                psycopg.connect(self.dsn).close()
+                return
             if self._process.poll() is not None:
                 raise self._failure(f"postgres ended with exit code {self._process.returncode} instead of starting")
             if time.monotonic() > deadline:
@@ -176,13 +179,6 @@ class Server:
                 env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", "LD_LIBRARY_PATH": str(self.binaries.libraries)},
                 **self._account,
             )
-
-    def _accepts_connections(self) -> bool:
-        try:
-            psycopg.connect(self.dsn).close()
-        except psycopg.OperationalError:
-            return False
-        return True
 
     def _failure(self, what: str) -> PostgresError:
         log = self.log().replace("\n", "\n    ")
