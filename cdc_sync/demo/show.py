@@ -96,6 +96,7 @@ class Daemon:
         self.config = folder / "config.yaml"
         self.log = folder / "daemon.log"
         self.admin_url = f"http://127.0.0.1:{port}"
+        self.mode = mode
         self._http = http
         self.config.write_text(
             text(
@@ -202,9 +203,9 @@ async def _show(mode: Mode, say: Say, postgres: Server, *, keep: bool) -> int:
         daemon = Daemon(postgres, http, mode, emulator.url)
         show = _Show(say, emulator, daemon, ats)
         try:
-            await show.set_up(mode)
+            await show.set_up()
             async with daemon.running():
-                await show.perform(mode)
+                await show.perform()
                 if keep:
                     await show.stay(postgres)
         except (DemoError, psycopg.Error, subprocess.TimeoutExpired) as error:
@@ -223,11 +224,11 @@ class _Show:
     ats: Ats
     expected: list[str] = field(default_factory=list)
 
-    async def set_up(self, mode: Mode) -> None:
+    async def set_up(self) -> None:
         """Make the ATS, and install as a DBA."""
         await self.ats.execute(text("ats.sql").encode())
         self.say(f"The ATS has 40 applications. HelloWork's API is emulated, at {self.emulator.url}.")
-        scripts = ("install", "grants") if mode == "notify" else ("grants",)
+        scripts = ("install", "grants") if self.daemon.mode == "notify" else ("grants",)
         for script in scripts:
             command = self.daemon.command("sql", script)
             ended = await asyncio.to_thread(subprocess.run, command, capture_output=True, encoding="utf-8", check=False)
@@ -237,12 +238,12 @@ class _Show:
         commands = " and ".join(f"`cdc-sync sql {script}`" for script in scripts)
         self.say(f"The DBA has run what {commands} printed.")
 
-    async def perform(self, mode: Mode) -> None:
+    async def perform(self) -> None:
         """Play the scenario until no more calls can come; raises `DemoError` with what went wrong."""
         report = await self.daemon.until(lambda watch: bool(watch["baseline"]["state"] == "done"), "the baseline")
         process, calls = self.daemon.process.pid, len(self.emulator.calls)
         known = f"{report['known']} applications known, {calls} calls"
-        self.say(f"The daemon runs (process {process}, capture.mode {mode}): {known}.\n")
+        self.say(f"The daemon runs (process {process}, capture.mode {self.daemon.mode}): {known}.\n")
         played, reasons = steps(), list[str]()
         try:
             for step in played:
