@@ -1,13 +1,14 @@
 """`cdc-sync emulator`: HelloWork's status API, for staging; and `demo`: everything on this machine."""
 
+import asyncio
 from typing import Annotated, Literal
 
 import typer
 
-from cdc_sync import event_loop
+from cdc_sync import event_loop, signals
 from cdc_sync.config.problems import SettingError
 from cdc_sync.config.values import parse_listen
-from cdc_sync.emulator.server import CALLS, Call, Emulator, serve
+from cdc_sync.emulator.server import CALLS, Call, Emulator
 
 from .context import misused, say, say_lines
 
@@ -27,8 +28,17 @@ def emulator(
     if not all(name.strip() and colon for name, colon, _ in parts):
         raise misused("expected NAME:VALUE", "--header")
     required = {name.strip(): value.strip() for name, _, value in parts}
-    emulated = Emulator(address.host, address.port, required, _called)
-    event_loop.run(serve(emulated, lambda url: say(f"listening on {url} (calls: {url}{CALLS})")))
+    event_loop.run(_serve(Emulator(address.host, address.port, required, _called)))
+
+
+async def _serve(emulated: Emulator) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    over = asyncio.Event()
+    for number in signals.ENDING:
+        asyncio.get_running_loop().add_signal_handler(number, over.set)
+    async with emulated:
+        say(f"listening on {emulated.url} (calls: {emulated.url}{CALLS})")
+        await over.wait()
 
 
 def _called(call: Call) -> None:

@@ -1,6 +1,5 @@
 """The emulator's server. `GET /_emulator/calls` lists the calls that were recorded; other paths are HelloWork's."""
 
-import asyncio
 import json
 import re
 import time
@@ -14,7 +13,6 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from cdc_sync import signals
 from cdc_sync.config import HostPort
 from cdc_sync.core.failures import OperationError
 
@@ -164,13 +162,3 @@ def refusal(status: int, message: str) -> web.Response:
     """An error in the form that HelloWork documents."""
     document = {"statusCode": status, "error": HTTPStatus(status).phrase, "message": message}
     return web.json_response(document, status=status)
-
-
-async def serve(emulator: Emulator, on_start: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `on_start` gets the base URL once calls are accepted."""
-    over = asyncio.Event()
-    for number in signals.ENDING:
-        asyncio.get_running_loop().add_signal_handler(number, over.set)
-    async with emulator:
-        on_start(emulator.url)
-        await over.wait()
