@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from cdc_sync import event_loop, signals
-from cdc_sync.config.problems import SettingError
-from cdc_sync.config.values import parse_listen
+from cdc_sync.config.values import SettingError, parse_listen
 from cdc_sync.emulator.server import CALLS, Call, Emulator
 
 from .context import misused, say, say_lines

@@ -11,9 +11,8 @@ yaml_text     YAML that we write
 meanings      what a name suggests
 """
 
-from .loading import exposures, load, parse, undecided, warnings
+from .loading import ConfigurationError, Problem, exposures, load, parse, undecided, warnings
 from .models import Config
-from .problems import ConfigurationError, Problem
 from .sections import Admin, Database, Log, Notify
 from .values import HostPort
 from .watch import Capture, Column, PlainColumn, SqlColumn, Watch

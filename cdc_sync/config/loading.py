@@ -18,7 +18,7 @@ secret may contain `${`. A PATH may contain `${NAME}`, and in a watch's header `
 
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path as FilePath
@@ -28,11 +28,20 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from cdc_sync.core.visible import HIDDEN
+from cdc_sync.core.visible import HIDDEN, visible
 
 from .models import Config
-from .problems import ConfigurationError, Path, Problem, SettingError, path_text
-from .values import KEYS, UNRESOLVED, References, is_for_each_tenant, read_text, references_in, substitute
+from .values import (
+    KEYS,
+    UNRESOLVED,
+    Path,
+    References,
+    SettingError,
+    is_for_each_tenant,
+    read_text,
+    references_in,
+    substitute,
+)
 
 _SCALARS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -43,6 +52,43 @@ _UNTAGGED = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,200
 
 _QUOTED = re.compile(r"('\\?[^']')|'[^']+'")
 """What PyYAML's messages quote; a single character is a sign that it did, or did not, expect."""
+
+
+class Problem(NamedTuple):
+    """An error or a warning.
+
+    Attributes:
+        path: as `watches.applications.capture.mode`; empty for the file as a whole.
+        message: what was expected.
+        remedy: the repair, if it is more than that.
+        line: of its key, from 1.
+    """
+
+    path: str
+    message: str
+    remedy: str | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.path}: " if self.path else ""
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{where}{self.message}{remedy}"
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; `problems` has every error, in the order of the file."""
+
+    def __init__(self, name: str, problems: Iterable[Problem]) -> None:
+        self.name = name
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line or 0))
+        super().__init__(name, self.problems)
+
+    def __str__(self) -> str:
+        """Every problem on a line of its own, in a form that editors and terminals turn into links."""
+        return "\n".join(
+            visible(f"{self.name}:{problem.line}: {problem}" if problem.line else f"{self.name}: {problem}")
+            for problem in self.problems
+        )
 
 
 class Part(NamedTuple):
@@ -261,6 +307,11 @@ def _shown(document: Document, path: Path) -> str | int:
     if isinstance(key, int) or key in KEYS:
         return key
     return key if part and part.value is not None and _WORD.fullmatch(key) else HIDDEN
+
+
+def path_text(path: Path) -> str:
+    """Format a path: `watches.applications.related[0].table`."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
 
 
 # What is valid and hardly ever meant, without lines of the file.

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from cdc_sync.core.content import milliseconds
 from cdc_sync.core.outbox import ANSWERED_WITHIN
@@ -14,9 +15,8 @@ from cdc_sync.core.status_url import DEFAULT_ACCOUNT, AllowedHosts, endpoint_nam
 
 from . import values
 from .dsn import place, settings_of
-from .problems import Path, wrong_parts
 from .sections import Admin, Database, Headers, HelloWork, Log, NamedDatabase, Notify, State
-from .values import Section
+from .values import Path, Section
 from .watch import Watch
 
 
@@ -80,7 +80,11 @@ class Config(Section):
         if hellowork is not None:
             errors += [((name, "account"), why) for name, why in wrong_accounts(hellowork, watches)]
         if errors:
-            raise wrong_parts(errors)
+            wrong = [
+                InitErrorDetails(type=PydanticCustomError("part", "{why}", {"why": why}), loc=path, input=None)
+                for path, why in errors
+            ]
+            raise ValidationError.from_exception_data("watches", wrong)
         return watches
 
     @model_validator(mode="after")

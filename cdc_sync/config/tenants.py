@@ -16,9 +16,8 @@ from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 from cdc_sync.core.watch_names import SEPARATOR
 
 from .models import Config, with_own, wrong_accounts
-from .problems import SettingError
 from .sections import OwnHelloWork
-from .values import header_value, is_for_each_tenant
+from .values import SettingError, header_value, is_for_each_tenant
 from .watch import ExtraField, SqlColumn, Status, Watch
 
 _LIKE = {"%": ".*", "_": "."}

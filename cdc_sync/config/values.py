@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path as FilePath
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 import pydantic
@@ -25,10 +25,15 @@ from pydantic import (
 from cdc_sync.core.identifiers import QualifiedName, parse_column, parse_qualified
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
-from .problems import SettingError
+Path: TypeAlias = tuple[str | int, ...]
+"""From the top of the document to a part of it: keys and positions in lists."""
 
 KEYS: set[str] = set()
 """The keys of all sections."""
+
+
+class SettingError(ValueError):
+    """What is wrong with a value, without the value."""
 
 
 class Section(pydantic.BaseModel):

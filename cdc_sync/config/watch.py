@@ -11,9 +11,8 @@ from pydantic import Field, PlainValidator, model_validator
 from cdc_sync.core.identifiers import parse_column
 
 from . import values
-from .problems import SettingError
 from .sections import OwnHelloWork
-from .values import Section, default
+from .values import Section, SettingError, default
 
 _OUR_FIELDS = {"status", "eventDate", "created", "jobId", "source", "applicationId"}
 """Fields of the payload with a meaning of their own (HelloWork's page "Envoi changements de statut")."""

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from cdc_sync.config.problems import SettingError
-from cdc_sync.config.values import parse_duration
+from cdc_sync.config.values import SettingError, parse_duration
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 from support.configurations import LEAST, a_config, problems_of
 
 from cdc_sync.config import ConfigurationError, parse, values
-from cdc_sync.config.problems import SettingError
+from cdc_sync.config.values import SettingError
 
 ENVIRON = {"A": "one", "B": "two", "EMPTY": "", "NESTED": "${A}", "TIMEOUT": "5s", "HOST": "h"}
 

@@ -13,9 +13,8 @@ from cdc_sync.cli import app
 from cdc_sync.cli.sql import Target
 from cdc_sync.config import Config, ConfigurationError, SqlColumn, parse
 from cdc_sync.config.models import account_of, accounts
-from cdc_sync.config.problems import SettingError
 from cdc_sync.config.tenants import Tenant, expanded, tenants_named
-from cdc_sync.config.values import UNRESOLVED
+from cdc_sync.config.values import UNRESOLVED, SettingError
 from cdc_sync.core.failures import OperationError
 
 DATABASES = 'databases: {one: {dsn: "host=a"}, two: {dsn: "host=b"}}\n'
