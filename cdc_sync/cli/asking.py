@@ -25,11 +25,11 @@ from .context import acting
 
 A = TypeVar("A")
 
-_TRIES_LOCK_EVERY = 1.0
-"""Seconds."""
-
 _LOOKS_EVERY = 0.05
 """Seconds between two looks for an answer."""
+
+_LOOKS = 20
+"""Looks between two tries of the lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +71,13 @@ class Asking:
 
     async def _wait_for_answer(self, id_: str) -> None:
         """Wait until a request is answered, or the deadline."""
-        now = try_at = time.monotonic()
-        until = now + DEADLINE
-        while now < until and not await self.store.operation.is_answered(id_):
-            if now >= try_at:
-                await self._execute_if_nobody_leads()
-                try_at = now + _TRIES_LOCK_EVERY
-            else:
+        until = time.monotonic() + DEADLINE
+        while time.monotonic() < until:
+            await self._execute_if_nobody_leads()
+            for _ in range(_LOOKS):
+                if await self.store.operation.is_answered(id_):
+                    return
                 await asyncio.sleep(_LOOKS_EVERY)
-            now = time.monotonic()
 
     async def _take_back(self, id_: str) -> str | None:
         """Remove a request; returns its answer. This command's session may have ended: then by a new one."""
