@@ -95,13 +95,11 @@ def encryption(check: str, name: str, dsn: str) -> Finding:
     if not far or is_encrypted or settings.get("sslrootcert") == "system" or settings.get("gssencmode") == "require":
         return Finding(check, "ok", f"{name} names no server beyond this machine without encryption")
     message = f"{name} lets the connection to {', '.join(far)} go unencrypted: who is on the way may read the password"
-    return Finding(check, "warning", message, _TO_ENCRYPT.format(name=name))
-
-
-_TO_ENCRYPT = """\
+    remedy = f"""\
 Add this to {name}: sslmode=verify-full sslrootcert=system (libpq 16 or newer), or with the certificate of your own \
 authority sslmode=verify-full sslrootcert=/etc/cdc-sync/ca.pem; sslmode=require at least.
 And require_auth=scram-sha-256, so that no server is given the password in clear text."""
+    return Finding(check, "warning", message, remedy)
 
 
 # The settings of every session of ours, at the ATS's database and at the store's.
