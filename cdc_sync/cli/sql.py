@@ -260,9 +260,12 @@ async def grants(  # noqa: PLR0917 - typer's options
     await target.put_out(scripts.grants(config, user), apply=apply)
     if apply:
         # PostgreSQL has only warned of these.
-        queries = [scripts.missing_grants(name, watch, user) for name, watch in config.watches.items()]
         async with connected(target.connection()) as connection:
-            lacking = [line for query in queries for (line,) in await rows_of(connection, query.encode())]
+            lacking = [
+                line
+                for name, watch in config.watches.items()
+                for (line,) in await rows_of(connection, scripts.missing_grants(name, watch, user).encode())
+            ]
         if lacking:
             raise OperationError(
                 "This role may not grant everything, and the rest is done. As the owner of what is named, or as a "
