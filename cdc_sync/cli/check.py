@@ -66,7 +66,17 @@ async def check(context: typer.Context, as_json: JsonOption = False, watch: Watc
     tell(Finding("configuration", "ok", f"{context.obj} is valid"))
     for warning in suspicious(config, context.obj):
         tell(Finding("configuration", "warning", str(warning._replace(remedy=None)), warning.remedy))
-    await _check(config, watch, tell)
+    config, refused = await _find_tenants(config, tell)
+    only = matching(watch, config.watches)
+    if config.state.backend == "postgres" and config.state.dsn is not None:
+        tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
+    positions = await check_store(config, tell, refused)
+    for name in config.all_databases:
+        tell_of_it = partial(of_database, tell, config, name)
+        tell_of_it(encryption("encryption", f"{config.section_of(name)}.dsn", config.dsn_of(name)))
+        if await check_database(config, name, tell_of_it, read=positions, only=only):
+            await check_identity(config, name, tell_of_it)
+    await check_endpoint(config, tell)
     states = Counter(finding.state for finding in findings)
     if as_json:
         print_json([finding._asdict() for finding in findings])
@@ -84,21 +94,6 @@ def show(finding: Finding) -> None:
     say(f"{finding.state:7}  {about}: {finding.message}")
     for line in (finding.remedy or "").splitlines():
         say(f"         → {line}")
-
-
-async def _check(config: Config, watch: str | None, tell: Tell) -> None:
-    """Check everything."""
-    config, refused = await _find_tenants(config, tell)
-    only = matching(watch, config.watches)
-    if config.state.backend == "postgres" and config.state.dsn is not None:
-        tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
-    positions = await check_store(config, tell, refused)
-    for name in config.all_databases:
-        tell_of_it = partial(of_database, tell, config, name)
-        tell_of_it(encryption("encryption", f"{config.section_of(name)}.dsn", config.dsn_of(name)))
-        if await check_database(config, name, tell_of_it, read=positions, only=only):
-            await check_identity(config, name, tell_of_it)
-    await check_endpoint(config, tell)
 
 
 async def _find_tenants(config: Config, tell: Tell) -> tuple[Config, Collection[str]]:
@@ -121,8 +116,7 @@ def of_database(tell: Tell, config: Config, name: str, finding: Finding) -> None
         tell(finding)
         return
     dsn = f"{config.section_of(name)}.dsn"
-    remedy = finding.remedy and finding.remedy.replace("database.dsn", dsn)
-    remedy = remedy and _SCRIPT.sub(rf"\g<0> --database {name}", remedy)
+    remedy = finding.remedy and _SCRIPT.sub(rf"\g<0> --database {name}", finding.remedy.replace("database.dsn", dsn))
     tell(finding._replace(database=name, message=finding.message.replace("database.dsn", dsn), remedy=remedy))
 
 
