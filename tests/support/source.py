@@ -1,16 +1,17 @@
 """A watch's source, opened as the daemon opens it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from cdc_sync.ats.connection import Connection, Pool, ReplicaGuard, connected, pooled
 from cdc_sync.ats.mapping import Statements
 from cdc_sync.ats.poll import WatermarkReader
-from cdc_sync.ats.reading import Reader
+from cdc_sync.ats.reading import Page, Reader
 from cdc_sync.config import Config, Watch
-from cdc_sync.core.rows import Row
+from cdc_sync.core.rows import Key, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,18 @@ class Source:
     async def watermark_reader(self, watermark: str) -> WatermarkReader:
         """The reader of poll mode."""
         return WatermarkReader(self.reader, watermark, timedelta(0))
+
+
+async def keys_of_pages(read: Callable[[Any], Awaitable[Page]], place: Key | None = None) -> list[Key]:
+    """The keys of all pages from a place on; as many pages as there can be, and no more."""
+    met: list[Key] = []
+    for _ in range(100):
+        page = await read(place)
+        met += [row.key for row in page.rows]
+        place = page.last
+        if place is None:
+            return met
+    raise AssertionError("the walk goes round in circles")
 
 
 @asynccontextmanager

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from support.builders import WATCH
-from support.rig import OpenRig, Rig
+from support.rig import OpenRig
 from support.sessions import Ats, one, run
+from support.source import keys_of_pages
 from support.store_steps import events_of, known_one
 
 from cdc_sync.ats.mapping import keys_of
-from cdc_sync.core.rows import Key
 
 KEYED: Mapping[str, Any] = {
     "table": "public.keyed",
@@ -90,18 +90,6 @@ async def test_a_change_needs_no_sweep_and_a_deletion_waits_for_the_next_one(
         assert (await known_one(rig.store)).key == (read,), "what the store has is as it was"
 
 
-async def walk(rig: Rig) -> list[Key]:
-    """The keys of all pages, of a row each."""
-    keys: list[Key] = []
-    after: Key | None = None
-    while True:
-        page = await rig.intake.reader.page(after, 1, SHAPE)
-        keys += [row.key for row in page.rows]
-        after = page.last
-        if after is None:
-            return keys
-
-
 ALIKE = [
     ("int", ["-2", "-1", "0", "9", "10"]),
     ("bigint", ["9007199254740992", "9007199254740993", "9007199254740994"]),
@@ -131,7 +119,7 @@ async def test_a_key_is_walked_digested_read_and_recorded_alike(
     async with open_rig(**KEYED) as rig:
         page = await rig.intake.reader.digests(None, 100, SHAPE)
         assert page is not None
-        assert await walk(rig) == expected
+        assert await keys_of_pages(lambda after: rig.intake.reader.page(after, 1, SHAPE)) == expected
         assert keys_of(page.text, list(range(len(keys)))) == expected
         assert sorted(row.key for row in (await rig.intake.reader.by_key(expected)).rows) == sorted(expected)
         for setting in ("datestyle = 'SQL, DMY'", "bytea_output = 'escape'", "extra_float_digits = 0", INDIA):

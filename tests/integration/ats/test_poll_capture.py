@@ -13,7 +13,7 @@ from support.builders import WATCH
 from support.eventually import eventually
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, one, rows, run, sessions
-from support.source import Source, opened
+from support.source import Source, keys_of_pages, opened
 from support.standby import standby_of
 from support.watched import a_config
 
@@ -21,7 +21,6 @@ from cdc_sync.ats.intake import Steps
 from cdc_sync.ats.poll import LONGEST_PAUSE, POSITION, PollCapture, WatermarkReader, pause
 from cdc_sync.ats.reading import Reader
 from cdc_sync.core.events import CaughtUp
-from cdc_sync.core.rows import Key
 from cdc_sync.demo.postgres import Server
 
 
@@ -32,9 +31,9 @@ def steps() -> Steps:
 
 
 @asynccontextmanager
-async def polling(open_rig: OpenRig, *, lookback: str = "0s", **watch: Any) -> AsyncIterator[tuple[Rig, PollCapture]]:
+async def polling(open_rig: OpenRig, **watch: Any) -> AsyncIterator[tuple[Rig, PollCapture]]:
     """A watch in poll mode, after its baseline."""
-    capture = {"mode": "poll", "watermark": "updated_at", "lookback": lookback}
+    capture = {"mode": "poll", "watermark": "updated_at", "lookback": "0s"}
     async with open_rig(install=False, capture=capture, **watch) as rig:
         yield rig, await rig.poll()
 
@@ -256,15 +255,6 @@ async def test_the_first_writer_of_an_idle_server_holds_it_too(database: str, ot
 
 
 class TestPages:
-    async def all_keys(self, reader: WatermarkReader, watermark: str, size: int) -> list[Key]:
-        keys: list[Key] = []
-        place: Key | None = (watermark,)
-        while place is not None:
-            page = await reader.page(place, size)
-            keys += [row.key for row in page.rows]
-            place = page.last
-        return keys
-
     @pytest.mark.parametrize("type_", ["timestamptz", "timestamp", "date"])
     async def test_every_date_can_be_passed(self, database: str, ats: Ats, type_: str) -> None:
         moments = ["-infinity", "4713-01-01 BC", "0044-03-15 BC", "0001-01-01", "2024-01-02", "10000-01-01", "infinity"]
@@ -276,7 +266,7 @@ class TestPages:
         async with opened(a_config(database)) as source:
             reader = await source.watermark_reader("updated_at")
 
-            met = await self.all_keys(reader, "-infinity", 1)
+            met = await keys_of_pages(lambda place: reader.page(place, 1), ("-infinity",))
 
         assert met == [(str(n),) for n in range(1, 8)]
 
@@ -292,7 +282,9 @@ class TestPages:
         async with opened(config) as source:
             reader = await source.watermark_reader("at")
 
-            assert await self.all_keys(reader, "2000-01-01", size) == [("1", "1"), ("3", "3"), ("4", "4")]
+            met = await keys_of_pages(lambda place: reader.page(place, size), ("2000-01-01",))
+
+        assert met == [("1", "1"), ("3", "3"), ("4", "4")]
 
     async def test_the_index_on_the_watermark_serves(self, database: str, ats: Ats) -> None:
         ats.execute(

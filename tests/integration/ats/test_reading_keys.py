@@ -6,7 +6,7 @@ import pytest
 from support.eventually import eventually
 from support.extensions import create_extension
 from support.sessions import Ats, one, rows, run
-from support.source import opened
+from support.source import keys_of_pages, opened
 from support.watched import a_config
 
 from cdc_sync.ats.reading import Read
@@ -27,17 +27,8 @@ def keyed(database: str, *key: str, **columns: Any) -> Config:
 
 
 async def walk(database: str, size: int, *key: str) -> list[Key]:
-    """The keys of all pages; as many pages as there can be, and no more."""
     async with opened(keyed(database, *key)) as source:
-        met: list[Key] = []
-        after: Key | None = None
-        for _ in range(100):
-            page = await source.reader.page(after, size)
-            met += [row.key for row in page.rows]
-            after = page.last
-            if after is None:
-                return met
-    raise AssertionError("the walk goes round in circles")
+        return await keys_of_pages(lambda after: source.reader.page(after, size))
 
 
 def fill(ats: Ats, words: list[str]) -> None:
