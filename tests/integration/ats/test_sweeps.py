@@ -540,17 +540,15 @@ NEARLY = 0.9
 
 
 class Paged:
-    """When pages were asked for, and given; the one after number `last` never comes."""
+    """When pages were asked for, and given."""
 
-    def __init__(self, rig: Rig, patched: pytest.MonkeyPatch, last: int = -1) -> None:
+    def __init__(self, rig: Rig, patched: pytest.MonkeyPatch) -> None:
         self.asked: list[float] = []
         self.given: list[float] = []
         digests, clock = rig.intake.reader.digests, asyncio.get_running_loop().time
 
         async def timed(after: Key | None, size: int, shape: str) -> Digests | None:
             self.asked.append(clock())
-            if len(self.asked) == last + 1:
-                await asyncio.Event().wait()
             found = await digests(after, size, shape)
             self.given.append(clock())
             return found
@@ -569,18 +567,11 @@ async def sweeping(worker: WatchWorker, rig: Rig) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-@pytest.fixture
-def filled_pages(ats: Ats) -> None:
-    fill(ats, PAGES * 3 - 1)
-
-
-@pytest.mark.usefixtures("filled_pages")
 @pytest.mark.parametrize("wanted", [False, True])
 async def test_a_sweep_takes_a_tenth_of_the_time_at_most(
-    open_rig: OpenRig,
-    monkeypatch: pytest.MonkeyPatch,
-    wanted: bool,  # noqa: FBT001 - a parameter of the test
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, *, wanted: bool
 ) -> None:
+    fill(ats, PAGES * 3 - 1)
     async with open_rig(install=False, capture={"sweep": "1h" if wanted else "1ms"}) as rig:
         paged = Paged(rig, monkeypatch)
         worker = WatchWorker(rig.intake.parts)
