@@ -3,9 +3,6 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-T = TypeVar("T")
 
 
 async def eventually(condition: Callable[[], object | Awaitable[object]], what: str, within: float = 60.0) -> None:
@@ -20,9 +17,3 @@ async def eventually(condition: Callable[[], object | Awaitable[object]], what: 
             return
         assert loop.time() < deadline, f"still waiting after {within:.0f} s: {what}"
         await asyncio.sleep(0.01)
-
-
-async def in_time(awaited: Awaitable[T], within: float) -> T:
-    """What an awaitable gives; fail when `within` seconds have passed."""
-    async with asyncio.timeout(within):
-        return await awaited

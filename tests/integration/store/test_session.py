@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from support.eventually import in_time
 from support.proxy import proxy_to
 from support.sessions import Ats, rows
 
@@ -206,7 +205,8 @@ class TestLoss:
             jobs.begin("a", noting("a"))
             jobs.begin("b", noting("b"))
 
-            await in_time(self.lost_with(jobs), 30)
+            async with asyncio.timeout(30):
+                await self.lost_with(jobs)
 
             await store.close()
 
