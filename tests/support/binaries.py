@@ -11,12 +11,9 @@ BIN_FOLDER = "CDC_SYNC_TEST_PGBIN"
 def server_binaries() -> Binaries:
     """That of `$CDC_SYNC_TEST_PGBIN`, else the wheel's, else the newest installed."""
     chosen = os.environ.get(BIN_FOLDER)
-    return binaries_in(chosen, BIN_FOLDER) if chosen else find_binaries()
-
-
-def binaries_in(chosen: str, chosen_by: str) -> Binaries:
-    """That of a bin folder."""
+    if not chosen:
+        return find_binaries()
     folder = Path(chosen).resolve()
     if not (folder / "postgres").exists():
-        raise ValueError(f"{chosen_by} is {chosen}, which has no program `postgres`; give it the server's bin folder")
+        raise ValueError(f"{BIN_FOLDER} is {chosen}, which has no program `postgres`; give it the server's bin folder")
     return Binaries(folder, (folder.parent,))
