@@ -221,17 +221,12 @@ OTHERS = tuple(f"a{number:02}" for number in range(20))
 WEEK = 7 * 24 * HOUR
 
 
-def refuse(hellowork: Emulator, ids: Sequence[str], code: int = 403) -> None:
-    """Refuse our credentials for these applications, for ever."""
-    hellowork.inject(*(Status(status=code, application_id=each, times=None) for each in ids))
-
-
 async def pending(desk: Delivery) -> set[str]:
     return {entry.application_id for entry in await desk.store.report.entries("pending", None, 1000)}
 
 
 async def test_all_others_are_delivered(desk: Delivery, hellowork: Emulator) -> None:
-    refuse(hellowork, OF_OTHERS)
+    hellowork.inject(*(Status(status=403, application_id=each, times=None) for each in OF_OTHERS))
     await desk.queue(hellowork.url, *OF_OTHERS, *OTHERS)
 
     async with desk.sending(concurrency=4):
