@@ -5,8 +5,8 @@ import pytest
 from cdc_sync.core.findings import plan_is_in_order, plan_names, plan_seeks
 
 
-def a_scan(condition: str | None, index: str = "by_id", kind: str = "Index Scan") -> dict[str, Any]:
-    scan = {"Node Type": kind, "Relation Name": "applications", "Index Name": index}
+def a_scan(condition: str | None, index: str = "by_id") -> dict[str, Any]:
+    scan = {"Node Type": "Index Scan", "Relation Name": "applications", "Index Name": index}
     return scan if condition is None else {**scan, "Index Cond": condition}
 
 
@@ -40,11 +40,11 @@ def test_a_condition_on_the_indexs_beginning_is_what_counts(
     assert plan_seeks(plan, leading) is expected
 
 
-def test_a_plan_names_its_indexes() -> None:
-    assert plan_names({"Node Type": "Append", "Plans": [a_scan(None, "one"), BITMAP, SEQ]}, "Index Name") == [
-        "by_id",
-        "one",
-    ]
+def test_a_plan_names_its_indexes_and_a_verbose_one_its_schemas() -> None:
+    plan = {"Node Type": "Append", "Plans": [a_scan(None, "one"), BITMAP, SEQ | {"Schema": "tenant_1"}]}
+
+    assert plan_names(plan, "Index Name") == ["by_id", "one"]
+    assert plan_names(plan, "Schema") == ["tenant_1"]
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,3 @@ def test_a_plan_names_its_indexes() -> None:
 )
 def test_order_comes_from_an_index_or_from_a_sort(plan: dict[str, Any], *, expected: bool) -> None:
     assert plan_is_in_order(plan) is expected
-
-
-def test_a_verbose_plan_names_its_schemas() -> None:
-    assert plan_names({"Node Type": "Append", "Plans": [SEQ | {"Schema": "tenant_1"}, BITMAP]}, "Schema") == [
-        "tenant_1"
-    ]
