@@ -56,9 +56,6 @@ class TestToken:
             assert answer.status == 200
             assert "Set-Cookie" not in answer.headers
 
-    async def test_is_not_needed_for_health(self, guarded: Admin) -> None:
-        assert [(await guarded.get(path)).status for path in OPEN] == [200, 200]
-
     async def test_that_is_no_text_is_wrong_like_any_other(
         self, guarded: Admin, caplog: pytest.LogCaptureFixture
     ) -> None:
