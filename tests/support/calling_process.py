@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -66,14 +66,10 @@ _HOME = _NETWORK.readlink() if _NETWORK.exists() else None
 class CallingProcess:
     """Makes one call at a time, each with a body of about so many bytes; ended by `end`, or killed."""
 
-    def __init__(self, prefix: Sequence[str] = ()) -> None:
+    def __init__(self) -> None:
         environment = {**os.environ, "SSL_CERT_FILE": str(CERTIFICATE), "PYTHONPATH": os.pathsep.join(sys.path)}
         self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-c", _PROGRAM],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
+            [sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
     def open(self, timeout: float) -> None:
@@ -120,11 +116,11 @@ class CallingProcess:
 
 
 @contextmanager
-def calling_process(timeout: float, prefix: Sequence[str] = ()) -> Iterator[CallingProcess]:
+def calling_process(timeout: float) -> Iterator[CallingProcess]:
     """A process whose calls take so many seconds at most; kept for the next test if it is idle in the end."""
     loop = os.environ.get(LOOP, "")
-    may_be_kept = not prefix and _HOME is not None and _NETWORK.readlink() == _HOME
-    caller = (_kept.pop(loop, None) if may_be_kept else None) or CallingProcess(prefix)
+    may_be_kept = _HOME is not None and _NETWORK.readlink() == _HOME
+    caller = (_kept.pop(loop, None) if may_be_kept else None) or CallingProcess()
     watchdog = threading.Timer(3 * WITHIN, caller.process.kill)
     watchdog.start()
     caller.open(timeout)
