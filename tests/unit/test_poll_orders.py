@@ -29,19 +29,19 @@ WRITERS = ("one", "two", "three")
 POLL = ("look", "read")
 
 
-def orders(polls: int, writers: int, longest: int = LOOKBACK) -> Iterator[tuple[Event, ...]]:
-    """All of them in which a first write follows its start by at most `longest`; alike ones once."""
-    left = {**dict.fromkeys(WRITERS[:writers], ("begin", "write", "commit")), "poll": POLL * polls}
+def orders() -> Iterator[tuple[Event, ...]]:
+    """All of them in which a first write follows its start by at most `LOOKBACK`; alike ones once."""
+    left = {**dict.fromkeys(WRITERS, ("begin", "write", "commit")), "poll": POLL * 2}
 
     def rest(done: tuple[Event, ...], left: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[Event, ...]]:
         if not any(left.values()):
             yield done
-        waiting = [name for name in WRITERS[:writers] if left[name][:1] == ("begin",)]
+        waiting = [name for name in WRITERS if left[name][:1] == ("begin",)]
         for name, steps in left.items():
             # Transactions are alike, so they may as well begin in the order of their names.
             if not steps or (name in waiting and name != waiting[0]):
                 continue
-            if steps[0] == "write" and len(done) - done.index(("begin", name)) > longest:
+            if steps[0] == "write" and len(done) - done.index(("begin", name)) > LOOKBACK:
                 continue
             yield from rest((*done, (steps[0], name)), {**left, name: steps[1:]})
 
@@ -166,7 +166,7 @@ def finish(polling: Any) -> None:
 @pytest.mark.exhaustive
 def test_no_row_slips_past() -> None:
     number = 0
-    for events in orders(polls=2, writers=3):
+    for events in orders():
         number += 1
         assert not missed(events), events
 
