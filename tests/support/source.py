@@ -9,7 +9,7 @@ from typing import Any
 from cdc_sync.ats.connection import Connection, Pool, ReplicaGuard, connected, pooled
 from cdc_sync.ats.mapping import Statements
 from cdc_sync.ats.poll import WatermarkReader
-from cdc_sync.ats.reading import Page, Reader
+from cdc_sync.ats.reading import Read, Reader
 from cdc_sync.config import Config, Watch
 from cdc_sync.core.rows import Key, Row
 
@@ -36,7 +36,7 @@ class Source:
         return WatermarkReader(self.reader, watermark, timedelta(0))
 
 
-async def keys_of_pages(read: Callable[[Any], Awaitable[Page]], place: Key | None = None) -> list[Key]:
+async def keys_of_pages(read: Callable[[Any], Awaitable[Read]], place: Key | None = None) -> list[Key]:
     """The keys of all pages from a place on; as many pages as there can be, and no more."""
     met: list[Key] = []
     for _ in range(100):
