@@ -52,6 +52,8 @@ _SQL = sections("sessions.sql")
 
 OWN_PATH, PINNED_PATH = _SQL["own_path"], _SQL["pinned_path"]
 
+_ALWAYS = SQL("true")
+
 REPLICA = "replica"
 """The position's name in the store."""
 
@@ -258,13 +260,20 @@ class Pool(AsyncConnectionPool[Connection]):
     async def read(
         self, doing: str, query: Callable[[Connection], Awaitable[Rows]], *, takes_turn: bool = False
     ) -> Rows:
-        """The rows of a statement `with_position`, without it; a server that stays behind is a `SourceError`."""
+        """The rows of a statement `with_position`, without it.
+
+        Raises:
+            SourceError: the server stays behind; or the table that was read is not the one that the statement is for.
+        """
         until = monotonic() + self.guard.behind_for
         while True:
             rows = await self.ask(doing, query, takes_turn=takes_turn)
             with_it = next(number for number, row in enumerate(rows) if row[-1] is not None)
+            position = str(rows.pop(with_it)[-1])
+            if not position:
+                raise source_error("table-replaced", doing=doing)
             try:
-                self.guard.advance(str(rows.pop(with_it)[-1]))
+                self.guard.advance(position)
             except SourceError:
                 if monotonic() > until:
                     raise
@@ -349,8 +358,8 @@ async def look_at_own_schemas(connection: Connection) -> None:
     await on_own_path(connection, _SQL["own_schemas"])
 
 
-def with_position(query: Composable, width: int) -> str:
-    """A query of so many columns, with its snapshot's position in one more."""
+def with_position(query: Composable, width: int, condition: Composable = _ALWAYS) -> str:
+    """A query of so many columns, with its snapshot's position in one more: an empty text unless a condition holds."""
     # In a row of its own, which comes also without others.
-    own = SQL("SELECT {}{} UNION ALL SELECT r.*, NULL FROM ({}) AS r")
-    return own.format(SQL("NULL, " * width), NOW, query).as_string()
+    own = SQL("SELECT {}CASE WHEN {} THEN {} ELSE '' END UNION ALL SELECT r.*, NULL FROM ({}) AS r")
+    return own.format(SQL("NULL, " * width), condition, NOW, query).as_string()

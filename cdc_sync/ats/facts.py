@@ -108,7 +108,7 @@ class TableFacts(NamedTuple):
     name: str
     kind: str
     estimate: int
-    types: Mapping[str, str]
+    types: dict[str, str]
     columns: Mapping[str, Column]
     unique: Sequence[Sequence[str]]
 
@@ -183,12 +183,6 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
         ((oid, schema, name, kind, estimate, types),) = found
         columns, unique = (await described(connection, [oid])).get(oid, ({}, []))
         return TableFacts(oid, schema, name, kind, estimate, json.loads(types), columns, unique)
-
-
-async def is_unchanged(connection: Connection, facts: TableFacts) -> bool:
-    """Whether a table is the same one, and each of its columns has the type that it had."""
-    found = await relations(connection, facts.qualified)
-    return bool(found) and found[0][0] == facts.oid and facts.types.items() <= json.loads(found[0][-1]).items()
 
 
 async def schemas_of_tenants(connection: Connection, templates: Mapping[str, Watch]) -> list[tuple[str, str]]:

@@ -331,11 +331,8 @@ class Intake:
 
     async def _apply_once(self, batch: Batch) -> Applied:
         """Apply one step, and report its results."""
-        has_news = bool(batch.observations or batch.gone or batch.resolved)
-        if not (has_news or batch.positions):
+        if not (batch.observations or batch.gone or batch.resolved or batch.positions):
             return Applied()
-        if has_news:
-            await self.reader.look()
         applied = await self.store.capture.apply(self.rules, batch, self.parts.beside_apply)
         if applied.suspected:
             self.suspected.set()
@@ -442,8 +439,6 @@ class Capture(ABC):
         """
         state, server = self.watched.state, self.lookout.server
         is_new = state != self.intake.seen
-        if is_new:
-            await self.intake.reader.look()
         shows_more = (is_new or self.watched.rechecks) and await self.intake.look_for_policies()
         if is_new or shows_more:
             self.intake.request_sweep()

@@ -269,9 +269,10 @@ class Walk(NamedTuple):
 class Statements(Mapping):
     """A watch's mapping, and the statements by which its table is read.
 
-    Texts have the server's position (`connection.with_position`). Behind the mapping's columns come the row's digest,
-    the clock, and the bytes up to the row. The first parameter is the shape (NULL: no digest), the last one the most
-    rows.
+    Texts are `positioned`: so none is believed that read another table, or was written for a column's former type,
+    by which every row could seem deleted, dates be hours wrong, and ids be cut off. Behind the mapping's columns come
+    the row's digest, the clock, and the bytes up to the row. The first parameter is the shape (NULL: no digest), the
+    last one the most rows.
 
     Attributes:
         key_is_given: whether a row has a given key; a list for each part is a parameter.
@@ -288,18 +289,21 @@ class Statements(Mapping):
         self._width = self.width + 2
         self.id_type = self._id_type()
         parts = len(self._names)
+        texts = {"schema": facts.schema, "name": facts.name, "types": json.dumps(facts.types)}
+        known = {name: expressions.literal(text) for name, text in texts.items()}
+        self._is_known = composed(_SQL["is_known"], oid=facts.oid, **known)
         self.key_is_given = self._key_is_given()
         mapped = self.watch.columns.application_id
         self.id_is_given = None if mapped is None else self._where_value(mapped, self.is_given_id)
         self.url_is_given = self._url_is_given()
 
         rows = self.select(self.selected, self.digest, CLOCK)
-        self.by_key = _bounded(composed("{} WHERE {}", rows, self.key_is_given), self._width)
+        self.by_key = self._bounded(composed("{} WHERE {}", rows, self.key_is_given), self._width)
         self.by_keys = self.walk()
         keys = self.select(*self.key_texts, CLOCK)
         last = composed("{} WHERE {} ORDER BY {} LIMIT %s", keys, self.has_key, _key_order(self, ">"))
-        self.last_keys = with_position(last, parts + 1)
-        self.first_digests, self.following_digests = (with_position(page, 3 + parts) for page in self._digests())
+        self.last_keys = self.positioned(last, parts + 1)
+        self.first_digests, self.following_digests = (self.positioned(page, 3 + parts) for page in self._digests())
 
     def walk(self, *marks: Composable, type_: str = "") -> Walk:
         """The walk in the order of the key, or of a mark and the key; a mark comes behind the clock, as text."""
@@ -309,8 +313,8 @@ class Statements(Mapping):
         width, width_of_keys = self._width + len(marks), len(self._names) + 1 + len(marks)
         first, following = (
             Paging(
-                rows=_bounded(composed("{} {}", rows, page), width),
-                keys=_bounded(composed("{} {}", keys, page), width_of_keys),
+                rows=self._bounded(composed("{} {}", rows, page), width),
+                keys=self._bounded(composed("{} {}", keys, page), width_of_keys),
             )
             for page in _pages(self, *marks, type_=type_)
         )
@@ -320,12 +324,22 @@ class Statements(Mapping):
         """The rows for which a condition holds, in key order, however large."""
         rows = self.select(self.selected, self.digest, CLOCK, NULL)
         query = composed("{} WHERE {} ORDER BY {}", rows, condition, _key_order(self))
-        return with_position(query, self._width + 1)
+        return self.positioned(query, self._width + 1)
 
     def keys_where(self, condition: Composable) -> str:
         """The keys of the rows for which a condition holds."""
         keys = self.select(*self.key_texts)
-        return with_position(composed("{} WHERE ({}) AND {}", keys, condition, self.has_key), len(self._names))
+        return self.positioned(composed("{} WHERE ({}) AND {}", keys, condition, self.has_key), len(self._names))
+
+    def positioned(self, query: Composable, width: int) -> str:
+        """A query of so many columns, `with_position` if the table is as this mapping knows it."""
+        return with_position(query, width, self._is_known)
+
+    def _bounded(self, query: Composable, width: int) -> str:
+        """A query of so many columns, `positioned`, ended by the row that makes it too large."""
+        columns = [Identifier(f"c{number}") for number in range(width)]
+        bounded = composed(_SQL["bounded"], columns=columns, query=query, largest=LARGEST)
+        return self.positioned(bounded, width + 1)
 
     def select(self, *items: Composable) -> Composed:
         """Items of all rows."""
@@ -429,9 +443,3 @@ def _pages(mapping: Mapping, *marks: Composable, type_: str = "") -> tuple[Compo
 def _key_order(mapping: Mapping, symbol: str = "<") -> list[Composed]:
     """The order of the walk's `>`, ascending, or with `>` descending."""
     return [composed("{} USING {}", key, operator(symbol, mapping.key_operators)) for key in mapping.key_columns]
-
-
-def _bounded(query: Composable, width: int) -> str:
-    """A query of so many columns, `with_position`, ended by the row that makes it too large."""
-    columns = [Identifier(f"c{number}") for number in range(width)]
-    return with_position(composed(_SQL["bounded"], columns=columns, query=query, largest=LARGEST), width + 1)

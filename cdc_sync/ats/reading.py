@@ -23,10 +23,9 @@ from cdc_sync.config import Watch
 from cdc_sync.core.reasons import Reason
 from cdc_sync.core.rows import BLANKS, Key, Row
 
-from .connection import OWN_PATH, PINNED_PATH, Connection, Pool, Rows, rows_of, with_position
-from .errors import RowError, SourceError, reason, row_error_text, source_error, unless_a_row_fails
+from .connection import OWN_PATH, PINNED_PATH, Connection, Pool, Rows, rows_of
+from .errors import RowError, SourceError, reason, row_error_text, unless_a_row_fails
 from .expressions import catalog, composed, sections, spellings_in_url
-from .facts import is_unchanged
 from .mapping import APPLICATION_ID, CLOCK, CREATED, DELETED, LARGEST, STATUS_URL, TEXT, WHERE, Statements, Walk
 
 _AT_ONCE = 200
@@ -124,15 +123,6 @@ class Reader:
         self._doing = f"reading {mapping.watch.table}"
         self._rows_of = partial(rows_of, own_path=not mapping.is_plain)
         self.unreadable = UnreadableRows(self)
-
-    async def look(self) -> None:
-        """After reads, before their rows are believed: raise `SourceError` if the table is not as the mapping knows it.
-
-        In statements for a column's former type every row could seem deleted, dates be hours wrong, and ids be cut off.
-        """
-        facts = self.mapping.facts
-        if not await self.pool.ask(self._doing, partial(is_unchanged, facts=facts)):
-            raise source_error("table-replaced", table=facts.qualified)
 
     async def hidden_by(self) -> frozenset[Hiding]:
         """The policies that may hide rows of the table now; reads no row."""
@@ -341,7 +331,7 @@ class UnreadableRows:
     async def _piece(self, key: Key, piece: Composable) -> Rows:
         """A piece of a row; empty without such a row."""
         query = composed("{} WHERE {} LIMIT 1", self._mapping.select(piece), self._mapping.key_is_given)
-        return await self._reader.fetch(with_position(query, 1), _columns_of([key]))
+        return await self._reader.fetch(self._mapping.positioned(query, 1), _columns_of([key]))
 
     async def _insist_on_readable(self, row: Row, error: RowError) -> None:
         """Find a row that can be read at either end of the table; raise if there is none."""

@@ -146,10 +146,7 @@ class OtherWatches:
     async def _ask(self, config: Config, name: str, application_ids: Collection[str]) -> Read:
         try:
             if name in self._running:
-                reader = self._running[name][0]
-                read = await reader.by_application(application_ids)
-                await reader.look()
-                return read
+                return await self._running[name][0].by_application(application_ids)
             return await self._read_apart(config, name, application_ids)
         except (SourceError, AnotherDatabaseError) as error:
             raise SourceError(error.code, reason("unread-elsewhere", watch=name, reason=error.message)) from error

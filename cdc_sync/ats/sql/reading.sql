@@ -40,6 +40,16 @@ SELECT {columns}, so_far
                   FROM ({query} OFFSET 0) AS page ({columns}) OFFSET 0) AS sized) AS summed
  WHERE so_far OPERATOR(pg_catalog.-) size OPERATOR(pg_catalog.<) {largest}
 
+-- name: is_known
+-- The statement reads the table by its name. It has locked it before its snapshot, so both are of one moment.
+EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+         WHERE c.oid OPERATOR(pg_catalog.=) {oid}::oid AND n.nspname OPERATOR(pg_catalog.=) {schema}::name
+           AND c.relname OPERATOR(pg_catalog.=) {name}::name AND {types}::pg_catalog.jsonb OPERATOR(pg_catalog.<@)
+               (SELECT pg_catalog.jsonb_object_agg(a.attname,
+                    pg_catalog.concat(a.atttypid, ' ', a.atttypmod))
+                  FROM pg_catalog.pg_attribute a WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid
+                   AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped))
+
 -- name: begin_confirming
 -- In one message, and so in one round trip. The timeout: a daemon that is suspended, or lost behind a silent network,
 -- would keep the first statement's locks, and the ATS's next ALTER TABLE would wait, with everybody behind it.

@@ -92,19 +92,22 @@ async def test_that_fail_on_a_value_do_not_tell_it(database: str, ats: Ats) -> N
 
 
 @pytest.mark.parametrize(
-    "change",
-    ["ALTER TABLE public.applications RENAME TO candidacies", "ALTER TABLE public.applications DROP COLUMN job_id"],
+    ("change", "said"),
+    [
+        ("RENAME TO candidacies", "does not exist"),
+        ("DROP COLUMN job_id", "is another one than before"),
+        ("ALTER COLUMN job_id TYPE varchar(3)", "is another one than before"),
+    ],
 )
-async def test_the_table_changes(database: str, ats: Ats, change: str) -> None:
+async def test_the_table_changes(database: str, ats: Ats, change: str, said: str) -> None:
     ats.execute("CREATE SCHEMA archive; INSERT INTO public.applications (hellowork_id) VALUES ('a1')")
     async with opened(a_config(database)) as source:
         assert len(await source.rows()) == 1
-        run(ats, change)
+        run(ats, f"ALTER TABLE public.applications {change}")
 
         for read in (source.rows(), source.reader.by_key([("1",)]), source.reader.by_application(["a1"])):
-            with pytest.raises(SourceError, match="does not exist") as raised:
+            with pytest.raises(SourceError, match=said):
                 await read
-            assert raised.value.kind == "misconfigured"
 
 
 async def test_a_statement_that_takes_too_long_is_no_mistake(database: str, ats: Ats) -> None:
