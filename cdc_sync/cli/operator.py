@@ -186,8 +186,10 @@ async def decide_dead(
         confirm(f"{len(entries)} dead letters will be {decision.follows}.", yes=yes)
     async with asking(config, context, watch) as asked:
         done = await acts.in_steps(partial(asked.ask, decision.request, "dead", watch), entries)
+        left = await asked.store.operation.chosen("dead", watch)
     _say_done(decision.done, done)
-    asked_for = ids or [id_ for _, id_, _ in entries]
+    # Of all, what a newer state has replaced since is no failure.
+    asked_for = ids or [id_ for _, id_, _ in set(entries).intersection(left)]
     _complain(asked_for, done, "has no dead letter that can be called; `cdc-sync explain {}` shows why")
 
 

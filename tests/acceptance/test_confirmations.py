@@ -3,7 +3,8 @@
 import json
 import os
 import pty
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from support.daemon_process import COMMAND, PATIENCE, Finished, environment, run_to_end
 from support.forked import start
@@ -56,26 +57,43 @@ def test_a_person_is_asked_and_where_there_is_no_terminal_yes_is_wanted(notify: 
     assert (resent.stdout, resent.stderr) == ("to be sent: applications hw-sentinel\n", "")
 
 
-def test_what_changes_while_the_question_is_open_stays_held(notify: Installation, temporary: Path) -> None:
-    notify.configure_watch(fuse={"max_changes": 1})
-    change(notify, "SEEN")  # of which two are held
-    ours, its = pty.openpty()
-    output = temporary / "output"
+@contextmanager
+def question(installation: Installation, asked: str, *arguments: str) -> Iterator[None]:
+    """A command that asks this, while the question is open; then it is affirmed, and ends with 0."""
+    (ours, its), output = pty.openpty(), installation.config.with_name("output")
     try:
         with output.open("w+b") as file:
-            line = [*COMMAND, "--config", str(notify.config), "fuse", "release"]
-            asking = start(line, COMMAND, environment(notify.variables), stdout=file, stderr=file, stdin=its)
-            wait_until(
-                lambda: "2 × NEW → SEEN will be sent" in output.read_text(encoding="utf-8"), "the question", PATIENCE
-            )
-            change(notify, "NEW")
-            change(notify, "HIRED")
+            line = [*COMMAND, "--config", str(installation.config), *arguments]
+            asking = start(line, COMMAND, environment(installation.variables), stdout=file, stderr=file, stdin=its)
+            wait_until(lambda: asked in output.read_text(encoding="utf-8"), "the question", PATIENCE)
+            yield
             os.write(ours, b"y\n")
-            assert asking.wait(PATIENCE) == 0
+            assert asking.wait(PATIENCE) == 0, output.read_text(encoding="utf-8")
     finally:
         os.close(ours)
         os.close(its)
 
-    assert output.read_text(encoding="utf-8").strip().endswith("0 released")
+
+def test_what_changes_while_the_question_is_open_stays_held(notify: Installation) -> None:
+    notify.configure_watch(fuse={"max_changes": 1})
+    change(notify, "SEEN")  # of which two are held
+    with question(notify, "2 × NEW → SEEN will be sent", "fuse", "release"):
+        change(notify, "NEW")
+        change(notify, "HIRED")
+
     groups = json.loads(notify.run("fuse", "show", "--json").stdout)["groups"]
     assert ("NEW → HIRED", 2) in [(group["transition"], group["number"]) for group in groups]
+
+
+def test_a_dead_letter_that_has_changed_while_the_question_is_open_is_no_failure(notify: Installation) -> None:
+    notify.configure_watch(columns={"status_url": "status_api_url"})
+    notify.install()
+    notify.add("hw-1", status_api_url="garbage")
+    notify.run("run", "--once")
+    notify.change("hw-1", status="SEEN")
+    notify.run("run", "--once")
+    with question(notify, "1 dead letters will be sent again", "dead-letters", "retry", "--all"):
+        notify.change("hw-1", status="HIRED", status_api_url=None)
+        notify.run("run", "--once")
+
+    assert [status for status, _ in notify.hellowork.told("hw-1")] == ["HIRED"]
