@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from inspect import iscoroutine
 from pathlib import Path
@@ -113,7 +114,7 @@ def main() -> None:
     except ConfigurationError as error:
         _say_why(str(error))
         sys.exit(os.EX_CONFIG)  # systemd must not restart
-    except OperationError as error:
+    except (OperationError, OSError) as error:
         _say_why(f"cdc-sync: {error}")
         sys.exit(1)
 
@@ -122,4 +123,5 @@ def _say_why(text: str) -> None:
     """Say why the command ends: in the journal as errors."""
     priority = "<3>" if logs_to_journal(os.environ) else ""
     for line in text.splitlines():
-        say_lines(f"{priority}{line}", err=True)
+        with suppress(OSError):  # the exit code says it, too
+            say_lines(f"{priority}{line}", err=True)

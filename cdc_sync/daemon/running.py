@@ -114,7 +114,7 @@ class Daemon:
         process = self._process
         process.over = over = asyncio.Event()
         try:
-            with ungrouped(StoreError):
+            with ungrouped(StoreError, OSError):
                 async with AsyncExitStack() as stack:
                     stack.callback(self._admin.show, None)  # once the store is closed
                     lead = await unless(over, stack.enter_async_context(opened_lead(process, self._stand_by)))
@@ -307,7 +307,7 @@ async def run_once(
 
     counting: Handlers = {events.CallEnded: count, events.Decided: count}
     process = Process(config, [*consumers, lambda: counting], show, dry_run=dry_run)
-    with ungrouped(StoreError):
+    with ungrouped(StoreError, OSError):
         async with opened_lead(process, _insist_on_lead) as lead:
             tenants, store = Tenants(process), lead.store
             await tenants.look_first(store)

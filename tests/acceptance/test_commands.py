@@ -1,8 +1,14 @@
 """The commands as operators and scripts use them: output, JSON, exit codes, with the daemon up or down."""
 
 import json
+import os
 import signal
+import subprocess
+from pathlib import Path
+from typing import IO
 
+import pytest
+from support.daemon_process import COMMAND, environment
 from support.installation import JOB, Installation
 
 
@@ -75,3 +81,48 @@ def test_whether_the_daemon_is_alive(notify: Installation) -> None:
         assert said == f"the daemon does not answer on 127.0.0.1:{notify.admin_port}: timed out\n"
         daemon.kill()
     assert asked() == (1, store)
+
+
+def ended(installation: Installation, *command: str, stdout: IO[str], stderr: IO[str]) -> int:
+    """The exit code of a command with this output."""
+    line, variables = [*COMMAND, "--config", str(installation.config), *command], environment(installation.variables)
+    return subprocess.run(
+        line, env=variables, stdout=stdout, stderr=stderr, cwd=installation.folder, check=False
+    ).returncode
+
+
+@pytest.mark.parametrize("command", ["config example", "status", "sql install", "check", "plan"])
+def test_output_that_cannot_be_written_is_no_traceback(notify: Installation, command: str) -> None:
+    assert notify.run("run", "--once").code == 0
+    errors = notify.folder / "errors"
+    with Path("/dev/full").open("w") as full, errors.open("w") as stderr:
+        assert ended(notify, *command.split(), stdout=full, stderr=stderr) == 1
+
+    assert "No space left on device" in errors.read_text()
+    assert "Traceback" not in errors.read_text()
+
+
+def test_an_invalid_configuration_ends_with_78_though_nobody_hears_why(notify: Installation) -> None:
+    notify.config.write_text("no_such_key: 1\n")
+    with Path("/dev/full").open("w") as full:
+        assert ended(notify, "run", stdout=full, stderr=full) == os.EX_CONFIG
+
+
+@pytest.mark.parametrize("once", [(), ("--once",)])
+def test_a_dry_run_of_which_only_the_head_is_read(notify: Installation, once: tuple[str, ...]) -> None:
+    notify.add_many("hw-", 50)
+    notify.configure_watch(baseline="send")
+    line = [*COMMAND, "--config", str(notify.config), "run", "--dry-run", *once]
+    errors = notify.folder / "errors"
+    with (
+        errors.open("w") as stderr,
+        subprocess.Popen(
+            line, env=environment(notify.variables), stdout=subprocess.PIPE, stderr=stderr, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("would POST ")
+        process.stdout.close()
+        assert process.wait(30) == 1
+
+    assert "Traceback" not in errors.read_text()
