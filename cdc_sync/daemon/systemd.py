@@ -14,6 +14,9 @@ from cdc_sync.core import events
 from cdc_sync.core.events import Handlers
 from cdc_sync.core.visible import visible
 
+_TAKES_WITHIN = 0.1
+"""Seconds for the manager to take a message."""
+
 
 def logs_to_journal(environ: Mapping[str, str]) -> bool:
     """Whether standard error leads to the journal: what a service starts inherits the variable with any other one."""
@@ -47,7 +50,8 @@ class SystemdNotifier:
 
     def _send(self, *assignments: str) -> None:
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
-        # A missing manager must not stop the daemon.
+        # A manager that is missing, or frozen, must not stop the daemon.
         with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as manager:
+            manager.settimeout(_TAKES_WITHIN)
             # A line break in a status would begin another assignment.
             manager.sendto("\n".join(map(visible, assignments)).encode(), self._address)

@@ -43,6 +43,14 @@ def test_a_daemon_that_stands_by_is_ready_and_says_who_leads(manager: socket.soc
     assert manager.recv(200) == b"READY=1\nSTATUS=Leading"
 
 
+@pytest.mark.timeout(30)
+def test_a_manager_that_reads_nothing_stops_nothing(manager: socket.socket, emit: events.Emit) -> None:
+    for _ in range(int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()) + 3):
+        emit(events.HeartBeat())
+
+    assert manager.recv(200) == b"WATCHDOG=1"
+
+
 def test_systemd_hears_of_a_reload_and_when_it_began(manager: socket.socket, emit: events.Emit) -> None:
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
