@@ -100,7 +100,11 @@ class Client:
     def __init__(self, accounts: Mapping[str, Mapping[str, str]], timeout: float, connections: int) -> None:
         self._limit = TimeLimit(timeout)
         self._connector = aiohttp.TCPConnector(
-            limit=connections, ttl_dns_cache=60, socket_factory=partial(_a_socket, timeout)
+            limit=connections,
+            ttl_dns_cache=60,
+            # aiohttp's own is made when it is imported: renewed authorities would wait for a restart.
+            ssl=ssl.create_default_context(),
+            socket_factory=partial(_a_socket, timeout),
         )
         self.use(accounts)
 

@@ -192,6 +192,17 @@ async def test_a_certificate_that_is_trusted(tls: ssl.SSLContext) -> None:
     assert len(server.requests) == 1
 
 
+async def test_renewed_authorities_count_for_a_new_client(tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    async with (
+        wire_server(saying(UPDATED), name="localhost", tls=tls) as server,
+        Client({DEFAULT_ACCOUNT: {}}, timeout=20, connections=1) as client,
+    ):
+        reply, _ = await client.call(an_entry(base_url=server.url))
+
+    assert reply.status == 200
+
+
 async def test_a_certificate_for_another_name(tls: ssl.SSLContext) -> None:
     async with wire_server(saying(UPDATED), name="127.0.0.1", tls=tls) as server:
         said = await call_trusting(CERTIFICATE, server.url)
