@@ -2,7 +2,9 @@
 
 import resource
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,43 @@ def fill_disk(of: Installation, daemon: DaemonProcess) -> None:
 def free_disk(daemon: DaemonProcess) -> None:
     """Let them grow again."""
     resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[Path]:
+    """A file system without a free byte."""
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "none", str(folder)]
+    if subprocess.run(mounting, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount a file system")
+    try:
+        with (folder / "ballast").open("ab", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        yield folder
+    finally:
+        unmounting = ["umount", "-l", str(folder)]
+        subprocess.run(unmounting, check=True)
+
+
+def test_a_first_start_on_a_full_disk_says_so(notify: Installation) -> None:
+    with full_disk(notify.folder / "disk") as disk:
+        notify.configure(state={"path": str(disk / "state.db")})
+        ended = notify.run("run")
+
+    assert ended.code == 1
+    assert ended.stderr.startswith("cdc-sync: ")
+    assert "full" in ended.stderr or "No space left on device" in ended.stderr
+
+
+def test_a_full_temporary_folder_stops_nothing(notify: Installation) -> None:
+    notify.add_many("hw-", 2_000)
+    with full_disk(notify.folder / "temporary") as folder:
+        notify.variables["TMPDIR"] = str(folder)
+        with notify.daemon(forked=False) as daemon:
+            notify.settle(daemon)
+            notify.change("hw-1", status="SEEN")
+            daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", "job-1")], "the call")
 
 
 def test_a_disk_that_takes_no_more_stops_everything_until_it_does(notify: Installation) -> None:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from cdc_sync.core.failures import OperationError, StoreError
@@ -43,6 +43,8 @@ def connect(path: Path, access: Access = "own") -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         # KiB, instead of 2 MB, which would stay in our memory; the kernel caches the rest.
         connection.execute("PRAGMA cache_size = -512")
+        # Not in a temporary folder, which anybody may fill.
+        connection.execute("PRAGMA temp_store = MEMORY")
         version = version_of(connection, path)
         if version < SCHEMA and access != "own":
             raise store_error("store-not-set-up", store=path)
@@ -191,8 +193,9 @@ def try_lock(path: Path) -> int | None:
         if not _flock(file, fcntl.LOCK_SH):
             os.close(file)
             return None
-    os.ftruncate(file, 0)
-    os.write(file, str(os.getpid()).encode())
+    with suppress(OSError):  # a full disk: the store reports it
+        os.ftruncate(file, 0)
+        os.write(file, str(os.getpid()).encode())
     return file
 
 
