@@ -59,6 +59,10 @@ class Asking:
         id_, why = uuid4().hex, store_error("request-unanswered", seconds=round(DEADLINE))
         try:
             await self.store.operation.add_request(id_, request, DEADLINE)
+        except StoreError:
+            if self.store.driver.lost is None:
+                raise  # the store has refused it: nothing was asked
+        try:
             await self._wait_for_answer(id_)
         except StoreError as error:
             why = error

@@ -189,3 +189,14 @@ def test_when_the_daemon_is_killed_the_command_does_it_itself(notify: Installati
             daemon.kill()
         assert ended(command) == (0, PAUSED)
     assert noted(notify, backend, "paused") == '[""]'
+
+
+def test_a_request_that_the_store_refuses_was_never_asked(notify: Installation) -> None:
+    notify.share_store()
+    with notify.daemon():
+        notify.ats.execute(f"REVOKE ALL ON cdc_sync.request FROM {notify.role}".encode())
+        refused = notify.run("pause")
+
+    assert refused.code == 1
+    assert "permission denied for table request" in refused.stderr
+    assert "Nobody knows" not in refused.stderr
