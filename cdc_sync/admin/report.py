@@ -14,7 +14,7 @@ from cdc_sync.config import Config, Watch
 from cdc_sync.config.models import built_urls
 from cdc_sync.config.tenants import expanded, tenants_named
 from cdc_sync.core.batch import HistoryEntry, described
-from cdc_sync.core.conditions import is_standby, kind_of, wrong
+from cdc_sync.core.conditions import is_standby, kind_of
 from cdc_sync.core.content import Content, iso, request
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import Entry
@@ -171,34 +171,26 @@ def held_back(report: Json) -> dict[str, str]:
     return reasons
 
 
-def _stuck(report: Json) -> set[str]:
-    """The watches whose changes do not arrive, or are held."""
-    noted = {watch_of(name) for name in wrong({each["name"]: each["message"] for each in report["conditions"]})}
-    return {
-        watch["watch"]
-        for watch in report["watches"]
-        if watch["watch"] in noted or watch["held"] or watch["fuse"] == "blown"
-    }
-
-
 def troubled(report: Json) -> set[str]:
     """The watches that need a person.
 
-    They are stuck, have another condition or dead letters, are no longer configured, or began over another store's
-    work.
+    They have a condition, held changes or dead letters, are no longer configured, or began over another store's work.
     """
     noted = {watch_of(each["name"]) for each in report["conditions"]}
-    return _stuck(report) | {
+    return {
         watch["watch"]
         for watch in report["watches"]
-        if watch["watch"] in noted or watch["dead_letters"] or watch["over_earlier_work"] or not watch["configured"]
+        if watch["watch"] in noted
+        or watch["fuse"] == "blown"
+        or any(watch[reason] for reason in ("held", "dead_letters", "over_earlier_work"))
+        or not watch["configured"]
     }
 
 
 def worst_first(report: Json) -> list[Json]:
-    """A report's watches: those that are stuck, then the others that are `troubled`, then the rest."""
-    stuck, others = _stuck(report), troubled(report)
-    return sorted(report["watches"], key=lambda each: (each["watch"] not in stuck, each["watch"] not in others))
+    """A report's watches: those that are `troubled`, then the rest."""
+    found = troubled(report)
+    return sorted(report["watches"], key=lambda each: each["watch"] not in found)
 
 
 def watch_of(condition: str) -> str:

@@ -330,20 +330,6 @@ class DeliveryInTime(EndpointEvent):
     """No call to the endpoint is late."""
 
 
-class ClockSkewed(Event):
-    """This machine's clock is `ahead` seconds ahead (negative: behind) of the store's.
-
-    If not `shared`, it is compared with itself when the store was first opened after the boot.
-    """
-
-    ahead: float
-    shared: bool
-
-
-class ClockAgrees(Event):
-    """This machine's clock agrees again."""
-
-
 Outcome = Literal["queued", "cancelled", "adopted", "held", "dead"]
 
 

@@ -26,7 +26,6 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.watch_names import listed, template_of
 from cdc_sync.store import Store
 from cdc_sync.store.acts import NUMBERS
-from cdc_sync.store.clock import WORTH_REPORTING
 from cdc_sync.store.errors import AnotherDatabaseError
 
 from .process import Process
@@ -131,38 +130,21 @@ async def save_conditions(process: Process, store: Store) -> None:
             await changed.wait()
 
 
-class Pulse:
-    """Reports when reading, calls or clocks are out of bounds, and when they are back."""
-
-    def __init__(self, process: Process, store: Store) -> None:
-        self._process = process
-        self._store = store
-        self._skew = 0
-        """The reported difference of the clocks in milliseconds."""
-
-    async def look(self, config: Config) -> None:
-        """Look once; also count what the store has of each watch."""
-        process, store, emit = self._process, self._store, self._process.emit
-        # A difference of this machine's clock delays nothing.
-        clock = store.driver.clock
-        found = clock.skew
-        skew = found if abs(found) > WORTH_REPORTING else 0
-        if abs(skew - self._skew) > WORTH_REPORTING:
-            self._skew = skew
-            emit(events.ClockSkewed(skew / 1000, clock.shared) if skew else events.ClockAgrees())
-        lags = process.metrics.lags()
-        for name, watch in config.watches.items():
-            limit = _PATIENCE + KINDS[watch.capture.mode].longest_silence(watch.capture)
-            is_late = lags.get(name, 0.0) > limit
-            emit(events.CaptureLate(name, limit) if is_late else events.CaptureInTime(name))
-        with suppress(StoreError):  # the sender reports it
-            for each in await endpoints(store, clock.for_people()):
-                name = each["endpoint"]
-                # An unhealthy endpoint has a report of its own.
-                is_expected = each["mode"] == "healthy" and not each["sending_paused"]
-                is_late = is_expected and (each["late_seconds"] or 0) > _PATIENCE
-                emit(events.DeliveryLate(name, _PATIENCE) if is_late else events.DeliveryInTime(name))
-            process.counts = await store.report.counts()  # last: then the conditions are this lead's, too
+async def report_late(process: Process, store: Store, config: Config) -> None:
+    """Report when reading or calls are late, and when they are back; also count what the store has of each watch."""
+    lags, emit = process.metrics.lags(), process.emit
+    for name, watch in config.watches.items():
+        limit = _PATIENCE + KINDS[watch.capture.mode].longest_silence(watch.capture)
+        is_late = lags.get(name, 0.0) > limit
+        emit(events.CaptureLate(name, limit) if is_late else events.CaptureInTime(name))
+    with suppress(StoreError):  # the sender reports it
+        for each in await endpoints(store, store.driver.clock.for_people()):
+            name = each["endpoint"]
+            # An unhealthy endpoint has a report of its own.
+            is_expected = each["mode"] == "healthy" and not each["sending_paused"]
+            is_late = is_expected and (each["late_seconds"] or 0) > _PATIENCE
+            emit(events.DeliveryLate(name, _PATIENCE) if is_late else events.DeliveryInTime(name))
+        process.counts = await store.report.counts()  # last: then the conditions are this lead's, too
 
 
 class Tenants:

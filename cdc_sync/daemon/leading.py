@@ -139,10 +139,10 @@ class Leading:
                     self._lead.no_more_calls()
 
     async def _work_until_over(self) -> None:
-        self._begin(chores.save_conditions(self._process, self.store))
-        pulse = chores.Pulse(self._process, self.store)
-        self._begin(regularly(lambda: pulse.look(self._config), _LOOK_EVERY))
-        if not self._process.dry_run:
+        process, store = self._process, self.store
+        self._begin(chores.save_conditions(process, store))
+        self._begin(regularly(lambda: chores.report_late(process, store, self._config), _LOOK_EVERY))
+        if not process.dry_run:
             self._begin(regularly(self._forget_deleted, chores.FORGET_EVERY))
         self.watches.start(self._config)
         following = self._begin(self._follow_tenants())

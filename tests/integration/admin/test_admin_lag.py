@@ -11,7 +11,7 @@ from support.store_steps import acknowledge, begin_calls
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.core import events
 from cdc_sync.core.replies import Health
-from cdc_sync.daemon.chores import Pulse
+from cdc_sync.daemon.chores import report_late
 
 WATCH = "applications"
 LATE = 60.0 + 2 * 2.0
@@ -36,17 +36,14 @@ class Watched:
         self.now = NOW
         self.config = admin.config
         self._said: list[events.Event] = []
-        process = a_process(admin.config, self._said.append)
-        monkeypatch.setattr(process.metrics, "lags", lambda: self.lags)
-        clock = type(admin.store.driver.clock)
-        monkeypatch.setattr(clock, "__call__", lambda _: self.now)
-        monkeypatch.setattr(clock, "skew", 0)
-        self._pulse = Pulse(process, admin.store)
+        self._process, self._store = a_process(admin.config, self._said.append), admin.store
+        monkeypatch.setattr(self._process.metrics, "lags", lambda: self.lags)
+        monkeypatch.setattr(type(admin.store.driver.clock), "__call__", lambda _: self.now)
 
     async def look(self) -> list[events.Event]:
         """What one more look has said."""
         self._said.clear()
-        await self._pulse.look(self.config)
+        await report_late(self._process, self._store, self.config)
         return list(self._said)
 
 
