@@ -212,9 +212,7 @@ async def _apply(transaction: Transaction, *, rules: WatchRules, batch: Batch, a
     watch = rules.watch
     before = await _before(transaction, watch, batch, applying)
     fuse = stored_from(Fuse, await value(transaction, "fuse", watch=watch))
-    accounts = sorted(accounts_of(rules, batch, before))
-    of_accounts = await transaction.run("fuses_of_accounts", watch=watch, accounts=accounts)
-    fuses_before = {account: stored_from(Fuse, text) for account, text in of_accounts}
+    fuses_before = await _fuses_of(transaction, watch, sorted(accounts_of(rules, batch, before)))
     elsewhere = await _elsewhere(transaction, batch, applying)
     plan = plan_batch(rules, batch, before, fuse, elsewhere, fuses_before=fuses_before)
     if plan.is_empty:
@@ -270,6 +268,14 @@ async def _elsewhere(transaction: Transaction, batch: Batch, applying: Applying)
             id_, known = known_from(tuple(columns))
             found[id_].append(Other(watch, _with_begun(known, applying)))
     return found
+
+
+async def _fuses_of(transaction: Transaction, watch: str, accounts: Sequence[str]) -> dict[str, Fuse]:
+    """The fuses of accounts within a watch; of most watches none has one."""
+    if not accounts:
+        return {}
+    found = await transaction.run("fuses_of_accounts", watch=watch, accounts=accounts)
+    return {account: stored_from(Fuse, text) for account, text in found}
 
 
 async def _suspected(transaction: Transaction, plan: BatchPlan) -> list[Suspicion]:
