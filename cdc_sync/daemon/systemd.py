@@ -36,6 +36,7 @@ class SystemdNotifier:
         return {
             events.StandsBy: lambda e: self._send("READY=1", f"STATUS=Standing by: {e.message}"),
             events.LeadTaken: lambda _: self._send("READY=1", "STATUS=Leading"),
+            events.LeadLost: lambda _: self._send("STATUS=Leads no longer, and stands by"),
             events.DaemonStopping: lambda e: self._send("STOPPING=1", f"STATUS=Stopping on {e.signal}"),
             events.ReloadStarted: self._reload,
             events.Reloaded: lambda _: self._send("READY=1"),

@@ -38,9 +38,11 @@ def test_systemd_hears_of_the_start_and_of_the_end(manager: socket.socket, emit:
 def test_a_daemon_that_stands_by_is_ready_and_says_who_leads(manager: socket.socket, emit: events.Emit) -> None:
     emit(events.StandsBy("process 7 on ats-1 leads"))
     emit(STARTED)
+    emit(events.LeadLost("the store cannot be reached"))
 
     assert manager.recv(200) == b"READY=1\nSTATUS=Standing by: process 7 on ats-1 leads"
     assert manager.recv(200) == b"READY=1\nSTATUS=Leading"
+    assert manager.recv(200) == b"STATUS=Leads no longer, and stands by"
 
 
 @pytest.mark.timeout(30)
