@@ -1,5 +1,6 @@
 """The base of every section, and how single values are read: text, names, durations, sizes, addresses, headers."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -173,7 +174,15 @@ def read_text(path: FilePath) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    return path.read_text("utf-8-sig", "surrogateescape")
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", opener=_opened) as file:  # noqa: PTH123 - the opener
+        return file.read()
+
+
+def _opened(name: str, flags: int) -> int:
+    # A FIFO that nobody writes, as after a first read of `<(…)`, is empty: a reload would wait for ever.
+    file = os.open(name, flags | os.O_NONBLOCK)
+    os.set_blocking(file, True)
+    return file
 
 
 # Text and names.

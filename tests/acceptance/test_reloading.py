@@ -1,5 +1,6 @@
 """SIGHUP: the daemon goes on with another configuration and loses nothing, or refuses it with every reason."""
 
+import os
 import signal
 
 from support.installation import JOB, Installation
@@ -58,6 +59,11 @@ def test_a_configuration_with_mistakes_is_refused_with_all_of_them(notify: Insta
         notify.config.unlink()
         daemon.send_signal(signal.SIGHUP)
         daemon.wait_for_event("cannot be read: No such file")
+
+        os.mkfifo(notify.config)
+        daemon.send_signal(signal.SIGHUP)
+        daemon.wait_for_event(REFUSED, 5)
+        notify.config.unlink()
 
         notify.config.write_text(valid)
         daemon.reload()
