@@ -174,7 +174,7 @@ def read_text(path: FilePath) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", opener=_opened) as file:  # noqa: PTH123 - the opener
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", opener=_opened) as file:
         return file.read()
 
 
