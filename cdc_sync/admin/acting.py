@@ -16,6 +16,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.replies import ALL_ENDPOINTS
+from cdc_sync.core.visible import visible
 from cdc_sync.store import Store
 from cdc_sync.store.acts import EVERYTHING, Chosen, Discard, Pause, Resend, Resume, Send, in_steps
 
@@ -29,9 +30,6 @@ _FORM = "application/x-www-form-urlencoded"
 
 _MOST_DIGITS = 9
 """Of a number of entries."""
-
-_RESTRICTING = frozenset({"watch", "application_id", "transition", "endpoint"})
-"""Fields that restrict what is meant: an empty one would not."""
 
 Form = MultiDict[str]
 
@@ -49,6 +47,15 @@ _SENDING: Mapping[str, type[Pause]] = {"/sending/pause": Pause, "/sending/resume
 
 ACTIONS = (*_DECISIONS, *_SENDING, "/resend")
 """Actions on the page, or by a script with the token."""
+
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(_DECISIONS, ("watch", "application_id", "transition", "number", "all")),
+    **dict.fromkeys(_SENDING, ("endpoint", "all")),
+    "/resend": ("watch", "application_id"),
+}
+"""What each action takes. Any other field may be meant to restrict it."""
+
+_ONCE = {"watch", "endpoint", "all"}
 
 _DONE = {"release": "released", "discard": "discarded", "retry": "retried", "resend": "resent"}
 """What a script's answer calls it."""
@@ -76,9 +83,22 @@ async def form_of(request: web.Request) -> Form:
     except (UnicodeDecodeError, web.RequestPayloadError, ConnectionError) as error:
         raise web.HTTPBadRequest(text="This body is no form in UTF-8.\n") from error
     for name, value in form.items():
-        if name in _RESTRICTING and not value:
-            raise web.HTTPConflict(text=f"The field {name} is empty: fill it, or leave it out.\n")
+        if why := _mistake(request.path, form, name, value):
+            raise web.HTTPConflict(text=f"The field {visible(name)} {why}.\n")
     return form
+
+
+def _mistake(action: str, form: Form, name: str, value: str) -> str | None:
+    """What is wrong with a field."""
+    if name not in _FIELDS[action]:
+        return f"is none of {', '.join(_FIELDS[action])}"
+    if not value:
+        return "is empty: fill it, or leave it out"
+    if name == "all" and value != "1":
+        return "takes 1, or is left out"
+    if name in _ONCE and len(form.getall(name)) > 1:
+        return "is there more than once"
+    return None
 
 
 async def act(store: Store, path: str, form: Form, by: PersonActed, present: Present) -> Done:

@@ -83,7 +83,7 @@ class Admin:
         authorization: str | None = None,
         method: str = "GET",
         headers: Mapping[str, str] | None = None,
-        form: Mapping[str, str | IO[bytes]] | None = None,
+        form: Mapping[str, str | IO[bytes]] | list[tuple[str, str]] | None = None,
     ) -> Answer:
         """Ask for a page, or send a form; a redirect is not followed."""
         sent = {} if authorization is None else {"Authorization": authorization}

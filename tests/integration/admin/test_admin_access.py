@@ -139,8 +139,8 @@ async def test_the_files_of_the_page_need_the_token_too(guarded: Admin) -> None:
 
 async def test_a_form_has_a_limit(guarded: Admin) -> None:
     browser = guarded.browser()
-    assert (await browser.press("/fuse/release", all="1", x="x" * 8_000)).status == 303
-    answer = await browser.press("/fuse/release?language=fr", all="1", x="x" * 8_192)
+    assert (await browser.press("/fuse/release", all="1", transition="x" * 8_000)).status == 303
+    answer = await browser.press("/fuse/release?language=fr", all="1", transition="x" * 8_192)
     assert answer.status == 413
     assert "Ce formulaire dépasse 8192 octets. Envoyez moins de candidatures" in answer.text
 

@@ -5,6 +5,7 @@ import base64
 import json
 import re
 from itertools import product
+from typing import Any
 
 import pytest
 from support.builders import ENDPOINT, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
@@ -18,6 +19,7 @@ ACTIONS = ["/fuse/release", "/fuse/discard", "/dead-letters/retry", "/dead-lette
 PATHS = [*ACTIONS, "/resend", "/sending/pause", "/sending/resume"]
 BEARER = f"Bearer {TOKEN}"
 NUMBERS = "The field number takes a number: once for each transition, in their order.\n"
+UNKNOWN = "The field {} is none of watch, application_id, transition, number, all.\n"
 EMPTY = "The field {} is empty: fill it, or leave it out.\n"
 
 
@@ -179,14 +181,19 @@ class TestByAScript:
             ({"all": "1", "number": "many"}, NUMBERS),
             ({"all": "1", "number": "9" * 5000}, NUMBERS),
             ({"all": "1", "number": "-1"}, NUMBERS),
-            ({"all": "", "number": ""}, NUMBERS),
+            ({"all": ""}, EMPTY.format("all")),
+            ({"all": "0"}, "The field all takes 1, or is left out.\n"),
+            ({"watch": "applications", "account": "acme"}, UNKNOWN.format("account")),
+            ({"watch": "applications", "application-id": "h1"}, UNKNOWN.format("application-id")),
+            ({"all": "1", "endpoint": ENDPOINT}, UNKNOWN.format("endpoint")),
+            ([("watch", "applications"), ("watch", "b")], "The field watch is there more than once.\n"),
             ({"all": "1", "watch": ""}, EMPTY.format("watch")),
             ({"watch": "applications", "transition": ""}, EMPTY.format("transition")),
             ({"watch": "applications", "application_id": ""}, EMPTY.format("application_id")),
         ],
         ids=lambda value: str(value)[:40],
     )
-    async def test_what_makes_no_sense_is_not_done(self, guarded: Admin, form: dict[str, str], reason: str) -> None:
+    async def test_what_makes_no_sense_is_not_done(self, guarded: Admin, form: Any, reason: str) -> None:
         for path in ("/fuse/release", "/fuse/discard"):
             answer = await guarded.get(path, method="POST", authorization=BEARER, form=form)
 
