@@ -88,6 +88,23 @@ def sweeps(daemon: DaemonProcess) -> int:
 Follow = Callable[..., Installation]
 
 
+def test_dates_as_text_are_in_the_watch_s_zone(notify: Installation) -> None:
+    notify.ats.execute("ALTER TABLE public.applications ADD changed text")
+    # The server's own zone, as its machine gave it.
+    notify.ats.execute(f"ALTER DATABASE {notify.ats.info.dbname} SET timezone = 'America/New_York'".encode())
+    ((_, text),) = blocks("another form", 1)
+    event_date = yaml.safe_load(text)["columns"]["event_date"]
+    notify.configure_watch(timezone="Europe/Paris", columns={"event_date": event_date})
+    notify.install()
+    notify.add("hw-1", changed="15/07/2024 10:00")
+    with notify.daemon() as daemon:
+        notify.change("hw-1", status="SEEN", changed="15/07/2024 10:05")
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1"), "the call")
+
+    (call,) = notify.hellowork.calls_for("hw-1")
+    assert call.body["eventDate"] == "2024-07-15T08:05:00.000Z"
+
+
 def test_ids_in_json(follow: Follow) -> None:
     ats = follow("In JSON", 2)
     with ats.daemon() as daemon:
