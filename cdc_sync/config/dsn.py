@@ -24,6 +24,10 @@ EXPECTED = (
     "and password write @ as %40, / as %2F, : as %3A and % as %25"
 )
 
+CONVERTS_NOTHING = (
+    "client_encoding=SQL_ASCII gives bytes, not text: expected the encoding that the bytes have, such as WIN1252"
+)
+
 _SECOND_AT = re.compile(r"postgres(?:ql)?://(?:[^@/]*@)?+[^?]*@")
 """In a URI, an `@` in what libpq takes for the hosts and the database's name."""
 
@@ -43,6 +47,12 @@ def is_readable(dsn: str) -> bool:
     # A database's name with a URI in it may have a password.
     has_uri_inside = _SECOND_AT.match(dsn) or "://" in str(given.get("dbname", ""))
     return not has_uri_inside and re.fullmatch(r"[ +0-9,]*", str(given.get("port", ""))) is not None
+
+
+def gives_text(dsn: str) -> bool:
+    """Whether a readable connection string leaves the server to convert bytes into text."""
+    encoding = str(conninfo_to_dict(dsn).get("client_encoding", ""))
+    return re.sub(r"\W|_", "", encoding).lower() != "sqlascii"
 
 
 def shown(dsn: str) -> str:

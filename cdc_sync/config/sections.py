@@ -18,7 +18,11 @@ _PLACE = "{database}"
 """Replaced by each name of a group in its connection string."""
 
 
-Dsn = Annotated[SecretStr, values.must(lambda text: dsn.is_readable(text.get_secret_value()), dsn.EXPECTED)]
+Dsn = Annotated[
+    SecretStr,
+    values.must(lambda text: dsn.is_readable(text.get_secret_value()), dsn.EXPECTED),
+    values.must(lambda text: dsn.gives_text(text.get_secret_value()), dsn.CONVERTS_NOTHING),
+]
 
 Token = Annotated[
     SecretStr, values.must(lambda token: re.fullmatch("[!-~]{16,}", token.get_secret_value()), _LONG_ENOUGH)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
-from cdc_sync.config.dsn import is_readable, shown
+from cdc_sync.config.dsn import gives_text, is_readable, shown
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,12 @@ from cdc_sync.config.dsn import is_readable, shown
 )
 def test_what_may_lead_somewhere_is_left_to_the_server(dsn: str) -> None:
     assert is_readable(dsn)
+    assert gives_text(dsn)
+
+
+@pytest.mark.parametrize("dsn", ["postgresql://h/db?client_encoding=SQL_ASCII", "client_encoding='sql ascii'"])
+def test_an_encoding_that_converts_nothing(dsn: str) -> None:
+    assert not gives_text(dsn)
 
 
 @pytest.mark.parametrize(
