@@ -37,9 +37,9 @@ def decide(observed: Content, snapshot: Content | None, entry: Entry | None, fir
         first_status: for an application without snapshot and entry.
     """
     base = snapshot if entry is None else entry.content
-    if base is None:
-        return "adopt" if first_status == "adopt" else Enqueue(kinds_between(None, observed))
-    if observed.same_as(base):
+    if base is None and first_status == "adopt":
+        return "adopt"
+    if base is not None and observed.same_as(base):
         return "nothing"
     if entry is None or snapshot is None or not observed.same_as(snapshot):
         return Enqueue(kinds_between(snapshot, observed))

@@ -44,10 +44,7 @@ def of_account(others: Sequence[Other], account: str | None) -> list[Other]:
 
 def heir(others: Sequence[Other]) -> str | None:
     """The watch that has it in scope and alive, and will find its end."""
-    for watch, known in others:
-        if known.in_scope and known.latest is not None and not known.latest.deleted:
-            return watch
-    return None
+    return next((watch for watch, known in others if known.in_scope and known.is_alive), None)
 
 
 def newest(known: Known, others: Sequence[Other]) -> Known:
@@ -59,8 +56,6 @@ def newest(known: Known, others: Sequence[Other]) -> Known:
             return known._replace(snapshot=entry.content, is_acknowledged=True, since=0)
         if other.since and not other.is_left and (found.is_left or other.since > found.since):
             found = other
-    if found is known:
-        return known
     return known._replace(snapshot=found.snapshot, is_acknowledged=found.is_acknowledged, since=found.since)
 
 

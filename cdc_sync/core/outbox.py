@@ -102,6 +102,11 @@ class Known(NamedTuple):
         return self.snapshot if self.entry is None else self.entry.content
 
     @property
+    def is_alive(self) -> bool:
+        """Whether its latest state is not that of a deletion."""
+        return self.latest is not None and not self.latest.deleted
+
+    @property
     def is_left(self) -> bool:
         """Whether its deletion was adopted, not sent: the application is another watch's, or was deleted before."""
         return self.snapshot is not None and self.snapshot.deleted and not self.is_acknowledged

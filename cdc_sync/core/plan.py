@@ -7,7 +7,8 @@ An application is *unresolved* if its row is gone or out of scope, or represents
 not its only one: nothing of it is written. Capture then reads all rows with its id and applies them (`Resolved`) in a
 second batch.
 
-A deletion is only suspected at first. A fresh read after the grace decides, in a batch with the origin `deletion`.
+A deletion is only suspected at first, but in a baseline. A fresh read after the grace decides, in a batch with the
+origin `deletion`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ class BatchPlan:
     Attributes:
         before: what is known of the batch's applications, and of those that its rows represented last.
         fuses: the watch's and its accounts', with the entries that were counted.
-        others: what other watches know of its applications.
+        others: what other watches of the account know of its applications.
         new: applications never seen before, without a snapshot.
         adopted: applications never seen before that are taken as acknowledged.
         moved: another row represents them, or one that is in scope again.
@@ -102,23 +103,21 @@ class BatchPlan:
             self._decide_by_rows(resolved, known)
             return
         is_pending = known.entry is not None and known.entry.state == "pending"
-        again = Suspicion(id_, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
         heir = elsewhere.heir(self._others(id_)) if resolved.is_deletion else None
-        if heir is not None and is_pending and known.is_attempted:
-            # Its call may be under way, and must end first.
+        # A call that may be under way must end before the application is left.
+        is_calling = is_pending and known.is_attempted
+        if resolved.elsewhere == "unknown" if heir is None else is_calling:
+            again = Suspicion(id_, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
             self.postponed.append(again)
-        elif heir is not None:
-            self.answered.add(id_)
-            self._leave_to(heir, resolved, known)
-        elif resolved.elsewhere == "unknown":
-            self.postponed.append(again)
-            if is_pending:
+            if heir is None and is_pending:
                 # The entry may be older than what HelloWork has.
                 self.waiting.append(again)
-        else:
-            self.answered.add(id_)
-            if resolved.elsewhere == "nothing":
-                self._decide_by_rows(resolved, known)
+            return
+        self.answered.add(id_)
+        if heir is not None:
+            self._leave_to(heir, resolved, known)
+        elif resolved.elsewhere == "nothing":
+            self._decide_by_rows(resolved, known)
 
     def _decide_by_rows(self, resolved: Resolved, known: Known) -> None:
         id_, row, latest = resolved.application_id, resolved.canonical, known.latest
@@ -135,9 +134,9 @@ class BatchPlan:
             # An unreadable row may well have its id, and stays.
             self._leave_scope(id_, LOST_ID)
 
-    def _others(self, application_id: str) -> list[Other]:
+    def _others(self, application_id: str) -> Sequence[Other]:
         """What other watches of the account know of it."""
-        return elsewhere.of_account(self.others.get(application_id, ()), self.rules.account)
+        return self.others.get(application_id, ())
 
     def _leave_to(self, heir: str, resolved: Resolved, known: Known) -> None:
         """Leave the application to another watch."""
@@ -180,13 +179,13 @@ class BatchPlan:
                 self.moved.append(Ignored(application_id, row.key))
 
     def _take_back(self, row: Observation, application_id: str, known: Known) -> None:
-        """The application is in its acknowledged state again; or, without one, as if it had not been seen."""
-        if known.snapshot is not None:
+        """The application is in its acknowledged state again; or, without a live one, as if it had not been seen."""
+        if known.snapshot is not None and not known.snapshot.deleted:
             back = Reportable(application_id, row.key, known.snapshot, None, changed_at=row.changed_at)
             self._decide(back, known, is_move=False)
         else:
             # HelloWork may have received an attempted state, and acknowledge it yet.
-            undone = self.cancelled if known.is_attempted else self.forgotten
+            undone = self.cancelled if known.is_attempted or known.snapshot is not None else self.forgotten
             undone.append(application_id)
             self.results.append(ApplyResult(application_id, "cancel"))
             self.history.append(_line(self.rules.watch, application_id, "cancelled", self.batch, {}))
@@ -200,7 +199,7 @@ class BatchPlan:
             # Two watches may have a row in scope: each compares only a changed one with the newest state.
             known = elsewhere.newest(known, self._others(id_))
         if row.content.deleted:
-            if self.batch.origin not in ("baseline", "deletion") and not (known.latest and known.latest.deleted):
+            if self.batch.origin not in ("baseline", "deletion") and (known.is_alive or known.latest is None):
                 self._suspect(id_, row.changed_at)
                 return
             # To the watch's account, whatever its name was; else to the one that knows the application.
@@ -211,7 +210,7 @@ class BatchPlan:
             self._adopt(row, known)
             return
         self._note_row(row, known, self.new)
-        if known is not own:
+        if known != own:
             self.inherited[id_] = known
         if is_compared or isinstance(decision, Enqueue):
             self._replace_elsewhere(row, decision)
@@ -239,13 +238,12 @@ class BatchPlan:
 
     def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
         batch, entry = self.batch, known.entry
-        is_pending_elsewhere = any(other.entry is not None for _, other in self._others(row.application_id))
-        first_status = "send" if is_pending_elsewhere else batch.first_status
+        has_entry_elsewhere = any(other.entry is not None for _, other in self._others(row.application_id))
+        first_status = "send" if has_entry_elsewhere else batch.first_status
         decision = decide(row.content, known.snapshot, entry, first_status)
-        is_of_baseline = batch.origin == "baseline" and batch.first_status == "adopt"
-        is_second_row_of_baseline = is_of_baseline and not is_move and entry is None and isinstance(decision, Enqueue)
+        is_silent = batch.origin == "baseline" and batch.first_status == "adopt" and not is_move
         # Two rows of one application, on two pages: the second does not differ from the first.
-        return "adopt" if is_second_row_of_baseline else decision
+        return "adopt" if is_silent and entry is None and isinstance(decision, Enqueue) else decision
 
     def _adopt(self, row: Reportable, known: Known) -> None:
         """Take a row's state as acknowledged."""
@@ -294,7 +292,7 @@ class BatchPlan:
         is_deletion = content.deleted and not (entry and entry.content.deleted)
         if is_deletion and batch.doubt is not None:
             return "held", batch.doubt
-        # A suspected deletion is held with an intact fuse; the row's return ends the suspicion.
+        # A doubted deletion is held with an intact fuse; the row's return ends the doubt.
         if entry and entry.state == "held" and (content.deleted or fuse.blown_at is not None):
             return "held", entry.reason
         if fuse.holds_all:
@@ -342,7 +340,8 @@ def plan_batch(
         for each in batch.observations
     ]
     fuses = Fuses(rules.fuse, fuse, fuses_before if rules.account is None else None)
-    plan = BatchPlan(rules, batch, before, fuses, others)
+    of_account = {id_: elsewhere.of_account(known, rules.account) for id_, known in others.items()}
+    plan = BatchPlan(rules, batch, before, fuses, of_account)
     plan.unresolved = _unresolved(observations, batch.gone, before)
     for each in observations:
         if each.application_id not in plan.unresolved:
@@ -402,8 +401,7 @@ def _unresolved(
     owners = {each.key: each.application_id for each in observations if not isinstance(each, OutOfScope)}
     unresolved = dict[str, int]()
     for id_, known in before.items():
-        is_alive = known.in_scope and known.latest is not None and not known.latest.deleted
-        if is_alive and known.key in changed and owners.get(known.key) != id_:
+        if known.in_scope and known.is_alive and known.key in changed and owners.get(known.key) != id_:
             unresolved[id_] = changed[known.key]
     keys = {id_: known.key for id_, known in before.items()}
     for each in observations:

@@ -93,8 +93,8 @@ def test_dates_as_text_are_in_the_watch_s_zone(notify: Installation) -> None:
     # The server's own zone, as its machine gave it.
     notify.ats.execute(f"ALTER DATABASE {notify.ats.info.dbname} SET timezone = 'America/New_York'".encode())
     ((_, text),) = blocks("another form", 1)
-    event_date = yaml.safe_load(text)["columns"]["event_date"]
-    notify.configure_watch(timezone="Europe/Paris", columns={"event_date": event_date})
+    columns = yaml.safe_load(text)["columns"]
+    notify.configure_watch(timezone="Europe/Paris", columns={"event_date": columns["event_date"]})
     notify.install()
     notify.add("hw-1", changed="15/07/2024 10:00")
     with notify.daemon() as daemon:
@@ -102,6 +102,7 @@ def test_dates_as_text_are_in_the_watch_s_zone(notify: Installation) -> None:
         daemon.wait_until(lambda: notify.hellowork.told("hw-1"), "the call")
 
     (call,) = notify.hellowork.calls_for("hw-1")
+    assert isinstance(call.body, dict)
     assert call.body["eventDate"] == "2024-07-15T08:05:00.000Z"
 
 

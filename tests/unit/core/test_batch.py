@@ -532,6 +532,8 @@ class TestScopeAndSkips:
         assert plan(a1=before(changed, pending, queued_at=later), resolved=read).cancelled == ["a1"]
         assert plan(a1=before(None, pending, queued_at=later), resolved=read).forgotten == ["a1"]
         assert plan(a1=before(None, pending, queued_at=later, attempted=True), resolved=read).forgotten == []
+        returned = plan(a1=before(a_content(deleted=True), pending, queued_at=later), resolved=read)
+        assert (returned.cancelled, returned.suspicions) == (["a1"], [])
         for entry in (
             before(changed, pending, queued_at=NOW),
             before(changed, pending, queued_at=later, attempted=True),
