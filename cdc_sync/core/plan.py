@@ -39,7 +39,7 @@ _NEVER_SEEN = Known(0, (), in_scope=False, snapshot=None, entry=None)
 
 @dataclass(slots=True)
 class BatchPlan:
-    """What one batch changes; at most one step per application in each list. Some fields are as in `Applied`.
+    """What one batch changes; at most one step per application in each list.
 
     Attributes:
         before: what is known of the batch's applications, and of those that its rows represented last.
@@ -50,13 +50,14 @@ class BatchPlan:
         moved: another row represents them, or one that is in scope again.
         inherited: applications with the newest state among the account's watches, which becomes this watch's.
         acknowledged: known applications that are taken as acknowledged.
-        enqueued: entries, which replace pending ones.
+        enqueued: entries, which replace the applications' own ones in any state.
         replaced: other watches' entries of the same account that newer states of this watch replace.
         refreshed: the rows of pending entries that get other metadata, and maybe another endpoint.
         answered: applications whose suspicion is over.
         postponed: suspicions that could not be answered, with their new times.
         waiting: those of them whose pending entries wait for the answer.
-        forgotten: applications that another watch has now, or whose first state did not stand for `settle`.
+        out_of_scope: applications for which no call is made any more, also those that have lost their ids.
+        forgotten: applications that another watch has now, or whose first state was taken back.
         left: to other watches, which compare their rows then.
         history: without new suspicions.
     """
@@ -367,7 +368,7 @@ def accounts_of(rules: WatchRules, batch: Batch, before: Mapping[str, Known]) ->
 
 
 def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> set[Key]:
-    """The rows of a batch that would cause a write, or whose application is unresolved.
+    """The rows of a batch that would cause a write beside the end of a suspicion, or whose application is unresolved.
 
     Of an application's two rows the canonical one does not count for the other's sake.
     """
@@ -384,7 +385,7 @@ def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> se
 
 
 def moved(watch: str, application_id: str, heir: str, batch: Batch) -> HistoryEntry:
-    """The history of an application that a watch leaves to another one."""
+    """The history of an application of a watch whose state another watch has now."""
     reason = coded("elsewhere", "the table of the watch %(watch)s has a row with its id", watch=heir)
     return _line(watch, application_id, MOVED, batch, fields_of(reason))
 
@@ -398,10 +399,10 @@ def _unresolved(
 ) -> dict[str, int]:
     """Applications whose row is gone, out of scope or another's, and those with another row than before, or two."""
     changed = {**gone, **{each.key: each.changed_at for each in observations}}
-    owners = {each.key: each.application_id for each in observations if not isinstance(each, OutOfScope)}
+    present = {each.key: each.application_id for each in observations if not isinstance(each, OutOfScope)}
     unresolved = dict[str, int]()
     for id_, known in before.items():
-        if known.in_scope and known.is_alive and known.key in changed and owners.get(known.key) != id_:
+        if known.in_scope and known.is_alive and known.key in changed and present.get(known.key) != id_:
             unresolved[id_] = changed[known.key]
     keys = {id_: known.key for id_, known in before.items()}
     for each in observations:
@@ -424,6 +425,6 @@ def _is_alive(row: Observation) -> TypeGuard[Reportable | Ignored]:
 
 
 def _is_taken_back(entry: Entry, now: int) -> bool:
-    """Whether a row without a call takes back an entry: a deletion, or a status that has not stood for `settle`."""
-    is_new = entry.state == "pending" and not entry.attempted
-    return entry.content.deleted or (is_new and now < entry.due_at)
+    """Whether a row without a call takes back an entry: a deletion, or a status that is not due yet (`settle`)."""
+    is_unsent = entry.state == "pending" and not entry.attempted
+    return entry.content.deleted or (is_unsent and now < entry.due_at)

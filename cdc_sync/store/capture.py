@@ -218,13 +218,13 @@ async def _apply(transaction: Transaction, *, rules: WatchRules, batch: Batch, a
     if plan.is_empty:
         return Applied(unresolved=plan.unresolved)
     attempted = _attempted(before, plan.replaced)
-    suspected = await _suspected(transaction, plan)
+    suspected = await _newly_suspected(transaction, plan)
     await _replace_elsewhere(transaction, plan)
     await _leave(transaction, plan)
     await _write(transaction, plan, fuse, attempted, suspected)
-    rivals = {each.watch for each in plan.replaced}
-    if rivals or fuse.blown_at is not None:
-        for name in sorted({watch, *rivals}):
+    others = {each.watch for each in plan.replaced}
+    if others or fuse.blown_at is not None:
+        for name in sorted({watch, *others}):
             await mend(transaction, name)
     sent = [one._replace(attempted=one.application_id in attempted) for one in plan.enqueued if one.state == "pending"]
     return Applied(
@@ -278,7 +278,7 @@ async def _fuses_of(transaction: Transaction, watch: str, accounts: Sequence[str
     return {account: stored_from(Fuse, text) for account, text in found}
 
 
-async def _suspected(transaction: Transaction, plan: BatchPlan) -> list[Suspicion]:
+async def _newly_suspected(transaction: Transaction, plan: BatchPlan) -> list[Suspicion]:
     """The plan's suspicions of applications that are not suspected yet."""
     if not plan.suspicions:
         return []
