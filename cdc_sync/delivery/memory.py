@@ -1,7 +1,8 @@
 """The entries in the sender's memory, and which lanes of the outbox are to be read into it.
 
-A lane is an endpoint and a watch. An endpoint has room in memory for its part of eight times `concurrency` entries; one
-that admits no call keeps its probe alone. The lanes of an endpoint take turns.
+An endpoint is an origin and an account, such as a customer's; a lane is an endpoint and a watch. An endpoint has room in
+memory for its part of eight times `concurrency` entries; one that admits no call keeps its probe alone. The lanes of an
+endpoint take turns.
 
 An application is in memory once for each account, and once for each watch. Of every due entry one of these holds:
 
@@ -64,7 +65,7 @@ class Lanes:
             self.unread[lane] = min(at, self.unread.get(lane, at))
 
     def waits(self, lane: Lane) -> bool:
-        """Whether a lane's watch is withheld, or its account is not configured."""
+        """Whether a lane is not read: its watch is withheld, or its endpoint's account is not configured."""
         endpoint, watch = lane
         return not (self.may_send(watch) and self.endpoints.is_configured(endpoint))
 
@@ -98,8 +99,8 @@ class Memory:
 
     Attributes:
         entries: the entries in memory.
-        calling: those whose call has begun, and is not completed.
-        deciding: the ids of applications about which an apply decides.
+        calling: those whose call has begun, and is not completed: it may have ended.
+        deciding: the ids of applications about which an apply decides, of whatever watch.
         behind: the applications of `entries`, each with other watches' lanes that have an entry of it.
         loaded: the endpoints with entries whose call has not begun, in the order of their turns.
     """
