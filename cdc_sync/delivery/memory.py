@@ -1,8 +1,8 @@
 """The entries in the sender's memory, and which lanes of the outbox are to be read into it.
 
-An endpoint is an origin and an account, such as a customer's; a lane is an endpoint and a watch. An endpoint has room in
-memory for its part of eight times `concurrency` entries; one that admits no call keeps its probe alone. The lanes of an
-endpoint take turns.
+An endpoint is an origin and an account, such as a customer's; a lane is an endpoint and a watch. An endpoint has room
+in memory for its part of eight times `concurrency` entries; one that admits no call keeps its probe alone. The lanes of
+an endpoint take turns.
 
 An application is in memory once for each account, and once for each watch. Of every due entry one of these holds:
 

@@ -18,10 +18,10 @@ Each job of the store has an effect, which changes memory; effects run in the or
 worked; `may_begin` allows it; fewer than `concurrency` are under way; its entry is in memory, and no apply decides
 about its application; `Endpoints.may_call` allows it (rate, pauses, the endpoint's health, and half of the places at
 most for a slow one).
-**It is repeated or given up** as `core.replies` decides by its reply. An acknowledged entry leaves the outbox. A refused
-one, and one that was retried for too long, is given up: it stays as a dead letter, for a person. After any other reply,
-or none, it is due again later, and the same call is made. If the process ends before the result is in the store, the
-call is made again.
+**It is repeated or given up** as `core.replies` decides by its reply. An acknowledged entry leaves the outbox. A
+refused one, and one that was retried for too long, is given up: it stays as a dead letter, for a person. After any
+other reply, or none, it is due again later, and the same call is made. If the process ends before the result is in the
+store, the call is made again.
 **If the row changes during a call,** the call goes on, and the new entry waits in the outbox. The completion writes
 what was acknowledged into the snapshot; after any other end the new entry counts as attempted, so that no change back
 cancels it. Then it is read.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from support.daemon_process import COMMAND, environment
+from support.daemon_process import COMMAND, PATIENCE, environment
 from support.installation import JOB, Installation
 
 
@@ -110,7 +110,7 @@ def test_an_invalid_configuration_ends_with_78_though_nobody_hears_why(notify: I
 
 @pytest.mark.parametrize("once", [(), ("--once",)])
 def test_a_dry_run_of_which_only_the_head_is_read(notify: Installation, once: tuple[str, ...]) -> None:
-    notify.add_many("hw-", 50)
+    notify.add_many("hw-", 900)  # more than a pipe holds
     notify.configure_watch(baseline="send")
     line = [*COMMAND, "--config", str(notify.config), "run", "--dry-run", *once]
     errors = notify.folder / "errors"
@@ -123,6 +123,9 @@ def test_a_dry_run_of_which_only_the_head_is_read(notify: Installation, once: tu
         assert process.stdout is not None
         assert process.stdout.readline().startswith("would POST ")
         process.stdout.close()
-        assert process.wait(30) == 1
+        try:
+            assert process.wait(PATIENCE) == 1
+        finally:
+            process.kill()
 
     assert "Traceback" not in errors.read_text()
