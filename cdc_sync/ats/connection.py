@@ -22,16 +22,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.sql import SQL, Composable, Composed
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from cdc_sync.config.dsn import (
-    ANSWERS_WITHIN,
-    CONVERTS_NOTHING,
-    EXPECTED,
-    POOL_SIZE,
-    completed,
-    gives_text,
-    is_readable,
-    session_settings,
-)
+from cdc_sync.config.dsn import ANSWERS_WITHIN, POOL_SIZE, completed, mistake_in, session_settings
 
 from .errors import RowError, SourceError, source_error, translate
 from .expressions import composed, sections
@@ -177,10 +168,8 @@ class ReplicaGuard:
 
 def conninfo(dsn: str) -> str:
     """The DSN with our defaults; the `SourceError` for a wrong one does not quote it, for its password."""
-    if not is_readable(dsn):
-        raise source_error("connection-string", mistake=EXPECTED)
-    if not gives_text(dsn):
-        raise source_error("connection-string", mistake=CONVERTS_NOTHING)
+    if mistake := mistake_in(dsn):
+        raise source_error("connection-string", mistake=mistake)
     return completed(dsn, "cdc-sync")
 
 

@@ -19,12 +19,12 @@ from cdc_sync.core.visible import HIDDEN
 
 from .values import UNRESOLVED
 
-EXPECTED = (
+_EXPECTED = (
     "expected postgresql://USER@HOST:PORT/DATABASE, or pairs of a keyword of libpq's and a value; in a URI's user name "
     "and password write @ as %40, / as %2F, : as %3A and % as %25"
 )
 
-CONVERTS_NOTHING = (
+_CONVERTS_NOTHING = (
     "client_encoding=SQL_ASCII gives bytes, not text: expected the encoding that the bytes have, such as WIN1252"
 )
 
@@ -49,10 +49,12 @@ def is_readable(dsn: str) -> bool:
     return not has_uri_inside and re.fullmatch(r"[ +0-9,]*", str(given.get("port", ""))) is not None
 
 
-def gives_text(dsn: str) -> bool:
-    """Whether a readable connection string leaves the server to convert bytes into text."""
+def mistake_in(dsn: str) -> str | None:
+    """What is wrong with a connection string: it is not readable, or has the server convert no bytes into text."""
+    if not is_readable(dsn):
+        return _EXPECTED
     encoding = str(conninfo_to_dict(dsn).get("client_encoding", ""))
-    return re.sub(r"\W|_", "", encoding).lower() != "sqlascii"
+    return _CONVERTS_NOTHING if re.sub(r"\W|_", "", encoding).lower() == "sqlascii" else None
 
 
 def shown(dsn: str) -> str:

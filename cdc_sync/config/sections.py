@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, IPvAnyAddress, SecretStr
+from pydantic import AfterValidator, Field, IPvAnyAddress, SecretStr
 
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT
 
@@ -18,11 +18,13 @@ _PLACE = "{database}"
 """Replaced by each name of a group in its connection string."""
 
 
-Dsn = Annotated[
-    SecretStr,
-    values.must(lambda text: dsn.is_readable(text.get_secret_value()), dsn.EXPECTED),
-    values.must(lambda text: dsn.gives_text(text.get_secret_value()), dsn.CONVERTS_NOTHING),
-]
+def _usable(text: SecretStr) -> SecretStr:
+    if mistake := dsn.mistake_in(text.get_secret_value()):
+        raise values.SettingError(mistake)
+    return text
+
+
+Dsn = Annotated[SecretStr, AfterValidator(_usable)]
 
 Token = Annotated[
     SecretStr, values.must(lambda token: re.fullmatch("[!-~]{16,}", token.get_secret_value()), _LONG_ENOUGH)
