@@ -105,12 +105,13 @@ class BatchPlan:
             return
         is_pending = known.entry is not None and known.entry.state == "pending"
         heir = elsewhere.heir(self._others(id_)) if resolved.is_deletion else None
+        is_unknown = heir is None and resolved.elsewhere == "unknown"
         # A call that may be under way must end before the application is left.
-        is_calling = is_pending and known.is_attempted
-        if resolved.elsewhere == "unknown" if heir is None else is_calling:
+        is_calling = heir is not None and is_pending and known.is_attempted
+        if is_unknown or is_calling:
             again = Suspicion(id_, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
             self.postponed.append(again)
-            if heir is None and is_pending:
+            if is_unknown and is_pending:
                 # The entry may be older than what HelloWork has.
                 self.waiting.append(again)
             return
