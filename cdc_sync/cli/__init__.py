@@ -114,8 +114,11 @@ def main() -> None:
     except ConfigurationError as error:
         _say_why(str(error))
         sys.exit(os.EX_CONFIG)  # systemd must not restart
-    except (OperationError, OSError) as error:
+    except OperationError as error:
         _say_why(f"cdc-sync: {error}")
+        sys.exit(1)
+    except OSError as error:
+        _say_why(f"cdc-sync: the system refuses what is needed, the output perhaps: {error}")
         sys.exit(1)
 
 
