@@ -17,12 +17,11 @@ from typing import NamedTuple
 
 from cdc_sync.core import events
 from cdc_sync.core.diff import Enqueue
-from cdc_sync.core.outbox import ANSWERED_WITHIN, Known, Suspicion, completed
+from cdc_sync.core.outbox import Known, Suspicion, completed
 from cdc_sync.core.rows import Key, Observation, Reportable, Row, StatusRules, WatchRules, interpret, map_status
 from cdc_sync.store.capture import FROM_DATABASE
 
 from .connection import REPLICA
-from .deletions import Deletions
 from .errors import reason
 from .intake import FORGOTTEN, TABLE, Capture, Intake, WatchParts
 from .notify import NotifyCapture
@@ -113,34 +112,21 @@ async def begin(intake: Intake) -> Capture:
 async def _reread_pending(intake: Intake) -> int:
     """Read the rows of the pending entries by their stored keys and apply them; returns the number of entries.
 
-    The store may be a restored backup, and HelloWork may have received later states. An entry without a living row
-    waits until the suspected deletion is answered. A pending deletion is confirmed again: a row with the application's
-    id may have come since, under any key.
+    The store may be a restored backup, and HelloWork may have received later states. An application without a row is
+    suspected, and so is one with a pending deletion: a row with its id may have come since, under any key.
     """
-    number = 0
+    number, now = 0, intake.store.driver.clock.for_people()
     async for found in intake.store.capture.pending(intake.name, intake.parts.steps.read):
         if found:
-            await _reread(intake, found)
-            await _confirm_again(intake, found)
+            # No sweep found what these reads show.
+            await intake.keys(dict.fromkeys(found.values(), now), intake.parts.watch.capture.mode)
+            await _suspect_again(intake, found)
         number += len(found)
     return number
 
 
-async def _reread(intake: Intake, keys: Mapping[str, Key]) -> None:
-    """Read and apply the rows of these applications, each with its key."""
-    watch, now = intake.name, intake.store.driver.clock.for_people()
-    # No sweep found what these reads show.
-    await intake.keys(dict.fromkeys(keys.values(), now), intake.parts.watch.capture.mode)
-    if suspected := await intake.store.capture.suspected(watch, list(keys)):
-        # An earlier suspicion may be of a row that came back.
-        found = await intake.resolve(dict.fromkeys(suspected, now))
-        gone = [each.application_id for each in found if each.is_deletion]
-        answered_at = intake.clock() + intake.rules.deletion_grace + ANSWERED_WITHIN
-        await intake.store.capture.let_wait(watch, gone, answered_at)
-
-
-async def _confirm_again(intake: Intake, application_ids: Collection[str]) -> None:
-    """Confirm those of these applications' entries that are pending deletions."""
+async def _suspect_again(intake: Intake, application_ids: Collection[str]) -> None:
+    """Suspect those of these applications' entries that are pending deletions."""
     now, watch = intake.clock(), intake.name
     known = await intake.store.capture.known(watch, list(application_ids))
     deletions = [
@@ -148,10 +134,7 @@ async def _confirm_again(intake: Intake, application_ids: Collection[str]) -> No
         for id_, of in known.items()
         if (entry := of.entry) is not None and entry.state == "pending" and entry.content.deleted
     ]
-    if deletions:
-        # If they cannot be answered now, they are asked about again.
-        await intake.store.capture.suspect_again(watch, deletions)
-        await Deletions(intake).answer(deletions)
+    await intake.store.capture.suspect_again(watch, deletions)
 
 
 async def adopt(capture: Capture) -> BaselinePosition:

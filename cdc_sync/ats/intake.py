@@ -336,8 +336,7 @@ class Intake:
         applied = await self.store.capture.apply(self.rules, batch, self.parts.beside_apply)
         if applied.suspected:
             self.suspected.set()
-        for heir in applied.heirs:
-            self.parts.others.hand_over(heir)
+        self.parts.others.look(applied.heirs)
         self._report(applied, batch.origin)
         if self.parts.watch.columns.event_date is not None and batch.origin in _CHANGES:
             self._see_dates(batch, applied)

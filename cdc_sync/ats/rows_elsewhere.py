@@ -8,7 +8,7 @@ server.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from cdc_sync.config import Config
@@ -94,16 +94,16 @@ class OtherWatches:
         return Elsewhere(found, hidden_by)
 
     def join(self, watch: str, reader: Reader, suspected: asyncio.Event) -> None:
-        """A watch is captured: it is asked by its reader; `hand_over` sets the event."""
+        """A watch is captured: it is asked by its reader; `look` sets the event."""
         self._running[watch] = reader, suspected
 
     def leave(self, watch: str) -> None:
         """It is captured no longer."""
         self._running.pop(watch, None)
 
-    def hand_over(self, watch: str) -> None:
-        """A watch was left an application: if this process captures it, it compares its row after the grace."""
-        if watch in self._running:
+    def look(self, watches: Iterable[str]) -> None:
+        """Others have suspected applications of these watches: those that this process captures see to them."""
+        for watch in self._running.keys() & watches:
             self._running[watch][1].set()
 
     async def present(self, name: str, application_ids: Collection[str]) -> dict[str, Content]:

@@ -8,7 +8,6 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from cdc_sync.core.content import milliseconds
-from cdc_sync.core.outbox import ANSWERED_WITHIN
 from cdc_sync.core.replies import RetryPolicy
 from cdc_sync.core.rows import FusePolicy, StatusRules, WatchRules
 from cdc_sync.core.status_url import DEFAULT_ACCOUNT, AllowedHosts, endpoint_name, endpoint_of
@@ -316,5 +315,5 @@ def retry_policy(config: Config) -> RetryPolicy:
 def longest_wait(config: Config) -> int:
     """The longest that an entry, or a suspected deletion, can seem to wait, in milliseconds."""
     settles = [milliseconds(wait) for watch in config.watches.values() for wait in watch.settle.values()]
-    answers = [milliseconds(watch.deletion_grace) + ANSWERED_WITHIN for watch in config.watches.values()]
-    return max([retry_policy(config).max, *settles, *answers]) + _CLOCKS_DIFFER
+    graces = [milliseconds(watch.deletion_grace) for watch in config.watches.values()]
+    return max([retry_policy(config).max, *settles, *graces]) + _CLOCKS_DIFFER

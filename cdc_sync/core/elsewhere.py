@@ -60,7 +60,7 @@ def newest(known: Known, others: Sequence[Other]) -> Known:
 
 
 def left(application_id: str, known: Known, entry: Entry | None, others: Sequence[Other]) -> list[Inheritance]:
-    """What a watch leaves to those that have it in scope; `entry` stays, and has a newer state than theirs."""
+    """What a watch leaves to those that have it in scope; `entry` has a newer state, which HelloWork may get."""
     state = known.snapshot if entry is None else entry.content
     if state is None or (entry is None and (known.is_left or not known.since)):
         return []

@@ -168,15 +168,14 @@ class Verified:
 
 
 class Suspicion(NamedTuple):
-    """An application whose row seems gone since `at`; deleted after `due_at`, if a fresh read agrees."""
+    """An application whose row seems gone since `at`; deleted after `due_at`, if a fresh read agrees.
+
+    Until then nothing is sent of it: its entry may be older than what HelloWork has.
+    """
 
     application_id: str
     at: int
     due_at: int
-
-
-ANSWERED_WITHIN = 60_000
-"""Milliseconds after the grace within which a suspicion is answered: so long an entry without a living row waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,6 @@ class BatchPlan:
         refreshed: the rows of pending entries that get other metadata, and maybe another endpoint.
         answered: applications whose suspicion is over.
         postponed: suspicions that could not be answered, with their new times.
-        waiting: those of them whose pending entries wait for the answer.
         out_of_scope: applications for which no call is made any more, also those that have lost their ids.
         forgotten: applications that another watch has now, or whose first state was taken back.
         left: to other watches, which compare their rows then.
@@ -80,7 +79,6 @@ class BatchPlan:
     suspicions: list[Suspicion] = field(default_factory=list)
     answered: set[str] = field(default_factory=set)
     postponed: list[Suspicion] = field(default_factory=list)
-    waiting: list[Suspicion] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     left: list[Inheritance] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
@@ -103,17 +101,9 @@ class BatchPlan:
         if self.batch.origin != "deletion":
             self._decide_by_rows(resolved, known)
             return
-        is_pending = known.entry is not None and known.entry.state == "pending"
         heir = elsewhere.heir(self._others(id_)) if resolved.is_deletion else None
-        is_unknown = heir is None and resolved.elsewhere == "unknown"
-        # A call that may be under way must end before the application is left.
-        is_calling = heir is not None and is_pending and known.is_attempted
-        if is_unknown or is_calling:
-            again = Suspicion(id_, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER)
-            self.postponed.append(again)
-            if is_unknown and is_pending:
-                # The entry may be older than what HelloWork has.
-                self.waiting.append(again)
+        if heir is None and resolved.elsewhere == "unknown":
+            self.postponed.append(Suspicion(id_, resolved.changed_at, self.batch.now + ASKED_AGAIN_AFTER))
             return
         self.answered.add(id_)
         if heir is not None:
@@ -142,17 +132,20 @@ class BatchPlan:
 
     def _leave_to(self, heir: str, resolved: Resolved, known: Known) -> None:
         """Leave the application to another watch."""
-        id_, row = resolved.application_id, resolved.canonical
+        id_, row, entry = resolved.application_id, resolved.canonical, known.entry
+        attempted = entry if entry is not None and entry.state == "pending" and entry.attempted else None
+        if attempted is not None and not attempted.content.deleted:
+            return  # its call is made first; the next sweep suspects the application again
         if isinstance(row, Reportable):
             # It is marked as deleted: without a record, each sweep would suspect it.
             self._adopt(row, known)
-            if known.entry is not None:
+            if entry is not None:
                 self.cancelled.append(id_)
         elif known.latest is None:
             return
         else:
             self.forgotten.append(id_)
-        self.left += elsewhere.left(id_, known, None, self._others(id_))
+        self.left += elsewhere.left(id_, known, attempted, self._others(id_))
         self.history.append(moved(self.rules.watch, id_, heir, self.batch))
 
     def observe(self, row: Observation, *, is_move: bool = False) -> None:

@@ -232,6 +232,7 @@ class Leading:
                 self.sender.pause(await self.store.operation.paused())
             if is_asked:
                 self.sender.look()
+                self.watches.others.look(self.watches.running)
             await asyncio.sleep(_MORE_REQUESTS if is_asked else _OPERATORS_EVERY)
 
     # Other tenants.

@@ -214,6 +214,9 @@ class Send(Decide):
         """See `Decide`."""
         chosen = {of: content for of, content in contents.items() if _is_callable(content)}
         await act.send("revive", [(*of, act.due_at, content.endpoint) for of, content in sorted(chosen.items())])
+        # A row may have come back since: a fresh read confirms that it is gone.
+        gone = {of: content for of, content in sorted(chosen.items()) if content.deleted}
+        await act.transaction.write("suspect", [(*of, each.event_date, act.due_at) for of, each in gone.items()])
         return await act.note("released" if self.state == "held" else "retried", chosen)
 
 

@@ -15,7 +15,7 @@ from cdc_sync.core.elsewhere import Inheritance, Other, Others
 from cdc_sync.core.events import PersonActed
 from cdc_sync.core.findings import host_name
 from cdc_sync.core.fuse import Fuse, blow
-from cdc_sync.core.outbox import ANSWERED_WITHIN, Applying, Entry, Known, Suspicion, Verified
+from cdc_sync.core.outbox import Applying, Entry, Known, Suspicion, Verified
 from cdc_sync.core.plan import BatchPlan, accounts_of, moved, plan_batch
 from cdc_sync.core.reasons import as_text
 from cdc_sync.core.rows import Key, WatchRules
@@ -47,11 +47,6 @@ class Capture(Role):
         """The watch's applications with a pending entry, each with its row's key, in parts of at most so many."""
         async for rows in pages(self.driver, "entries_after", watch, at_once):
             yield {application_id: key_from(text) for application_id, state, text in rows if state == "pending"}
-
-    async def let_wait(self, watch: str, application_ids: Sequence[str], due_at: int) -> None:
-        """Let these pending entries wait until a time."""
-        rows = [(watch, application_id, due_at) for application_id in sorted(application_ids)]
-        await self.driver.write("set_entry_due", rows)
 
     async def positions(self, watch: str) -> dict[str, str]:
         """The watch's capture positions by name."""
@@ -375,7 +370,6 @@ def _outcomes(plan: BatchPlan, attempted: Collection[str], suspected: Sequence[S
         ("leave_scope", [(id_,) for id_ in sorted(plan.out_of_scope)]),
         ("answer", [(id_,) for id_ in sorted(plan.answered)]),
         ("set_suspicion_due", [(one.application_id, one.due_at) for one in plan.postponed]),
-        ("set_entry_due", [(one.application_id, one.due_at + ANSWERED_WITHIN) for one in plan.waiting]),
         ("suspect", suspected),
         ("unskip", [(key_text(skip.key),) for skip in plan.skips if skip.reason is None]),
         ("skip", [(key_text(skip.key), skip.application_id, as_text(skip.reason), at) for skip in skipped]),

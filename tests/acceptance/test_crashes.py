@@ -76,3 +76,21 @@ def test_a_second_signal_ends_it_at_once_and_loses_nothing(notify: Installation)
         assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
     first, second = notify.hellowork.calls_for("hw-1")
     assert first.idempotency_key == second.idempotency_key
+
+
+def test_an_entry_waits_no_longer_than_until_its_row_is_back(notify: Installation) -> None:
+    notify.configure_watch(deletion_grace="1m")
+    notify.add("hw-1")
+    notify.hellowork.will({"kind": "status", "status": 503, "times": None})
+    with notify.daemon(ready=False) as daemon:
+        daemon.wait_for_event("watching")
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_until(lambda: notify.hellowork.calls_for("hw-1"), "the call")
+        daemon.kill()
+    notify.delete("hw-1")
+    notify.hellowork.will_work()
+    with notify.daemon() as daemon:
+        daemon.wait_for_event("swept")
+        assert notify.hellowork.told("hw-1") == []
+        notify.add("hw-1", "SEEN")
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)], "the call", within=20)

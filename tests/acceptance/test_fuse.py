@@ -75,6 +75,24 @@ def test_a_mass_deletion_is_held_until_a_person_discards_it(notify: Installation
         assert not story["adopted"]
 
 
+def test_a_released_deletion_is_not_sent_if_the_row_is_back(notify: Installation) -> None:
+    notify.configure_watch(fuse={"max_deletions": 1}, capture={"sweep": "1h"})
+    notify.add_many("hw-", 3)
+    with notify.daemon() as daemon:
+        notify.delete("hw-1")
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1"), "the call within the limit")
+        notify.ats.execute("DELETE FROM public.applications WHERE hellowork_id IN ('hw-2', 'hw-3')")
+        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 2, "2 entries held")
+        # As a restore does: no trigger records it.
+        notify.ats.execute("SET session_replication_role = replica")
+        notify.add("hw-2")
+        notify.ats.execute("RESET session_replication_role")
+        assert notify.run("fuse", "release", "--yes").stdout == "2 released\n"
+        daemon.wait_until(lambda: notify.hellowork.told("hw-3"), "the call for the row that is gone")
+        notify.settle(daemon)
+        assert notify.hellowork.told("hw-2") == []
+
+
 def test_a_choice_that_meets_nothing_decides_nothing(poll: Installation) -> None:
     with poll.daemon():
         pass

@@ -193,6 +193,7 @@ def test_what_is_undone_as_it_moves_causes_no_call(archiving: Installation) -> N
 
 
 def test_a_call_that_is_under_way_as_its_row_moves_is_the_only_one(archiving: Installation) -> None:
+    archiving.configure_watch(capture={"sweep": "1s"})
     archiving.add("hw-1", "interview")
     with archiving.daemon() as daemon:
         archiving.settle(daemon)

@@ -45,6 +45,11 @@ EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s
 -- The entry `o` waits in the lane.
 o.state = 'pending' AND o.endpoint = :endpoint AND o.watch = :watch
 
+-- name: @sendable
+-- The entry `o` of the lane may be called now. While its application is suspected, nothing is sent of it.
+@of_lane AND o.due_at <= :now AND NOT o.application_id @in(besides)
+AND NOT EXISTS (SELECT 1 FROM @suspicion u WHERE u.watch = o.watch AND u.application_id = o.application_id)
+
 -- name: fuse
 SELECT fuse FROM @watch WHERE name = :watch;
 
@@ -249,10 +254,8 @@ SELECT count(*) FROM @outbox o WHERE @of_lane;
 -- Ordered as the index, and by nothing else: a tie-break would sort all due entries. A probe reads them all, for the
 -- least attempted, but only once after each wait of the endpoint.
 SELECT @entry FROM @outbox o
- WHERE @of_lane AND o.due_at <= :now AND NOT o.application_id @in(besides)
-   AND (NOT CAST(:probing AS boolean)
-        OR o.attempts = (SELECT min(o.attempts) FROM @outbox o
-                          WHERE @of_lane AND o.due_at <= :now AND NOT o.application_id @in(besides)))
+ WHERE @sendable
+   AND (NOT CAST(:probing AS boolean) OR o.attempts = (SELECT min(o.attempts) FROM @outbox o WHERE @sendable))
  ORDER BY o.due_at LIMIT :limit;
 
 -- name: next_due

@@ -22,6 +22,7 @@ from support.builders import (
 from support.store_backends import OpenStore
 from support.store_steps import adopt, begin_call, begin_calls, entry_of, lose_answer, observe, story_of, waiting_entry
 
+from cdc_sync.core.batch import Resolved
 from cdc_sync.core.outbox import DueEntries, Entry, EntryState, Wanted
 from cdc_sync.core.replies import Acked, CallResult, DeadLetter, Finished, Health, Retry
 from cdc_sync.store import Store, delivery
@@ -259,6 +260,8 @@ async def test_a_deletion_goes_to_the_account_that_acknowledged_meanwhile(store:
     assert (deletion.state, deletion.content.account, deletion.content.deleted) == (state, "beta", True)
     if state == "held":
         await acting.release_held(store, None, NOW)
+        assert await begin_calls(store, endpoint=f"{ENDPOINT} [beta]") == [], "a fresh read confirms it first"
+        await store.capture.apply(rules, a_batch(Resolved("a1", NOW, None), origin="deletion"))
     assert [each.id for each in await begin_calls(store, endpoint=f"{ENDPOINT} [beta]")] == [entry.id]
     assert await begin_calls(store, endpoint=f"{ENDPOINT} [acme]") == []
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -37,7 +37,7 @@ from support.builders import LANE, NOW, SECOND, WATCH, a_baseline, a_batch, a_co
 from support.store_backends import Backend, PostgresBackend, SqliteBackend
 from support.store_steps import Begun
 
-from cdc_sync.core.batch import ApplyResult
+from cdc_sync.core.batch import ApplyResult, Resolved
 from cdc_sync.core.content import Content
 from cdc_sync.core.outbox import Entry, EntryState, Verified, Wanted
 from cdc_sync.core.replies import Finished, Meaning, RetryPolicy, begun, result_of
@@ -338,13 +338,14 @@ class Deliveries(RuleBasedStateMachine):
     def in_state(self, *states: EntryState) -> list[str]:
         return sorted(one for one, entry in self.waiting.items() if entry.state in states)
 
-    def record(self, states: dict[str, State]) -> list[ApplyResult]:
+    def record(self, states: dict[str, State], found: Sequence[Resolved] = ()) -> list[ApplyResult]:
+        """Capture meets these states, as what it has `found`, or else in rows."""
         for one, state in states.items():
             self.applications[one].recorded.append(state)
         held = self.in_state("held")
-        observations = [self.observation(one, state) for one, state in states.items()]
+        rows = [self.observation(one, state) for one, state in states.items()]
         under_way = Begun(*(call.entry for call in self.calls.values()))
-        batch = a_batch(*observations, now=self.now, origin="deletion")
+        batch = a_batch(*(found or rows), now=self.now, origin="deletion")
         news = list(self.run(self.store.capture.apply(RULES, batch, under_way)).results)
         self.look()
         assert not set(held) & set(self.in_state("pending")), "only people release what is held"
@@ -359,8 +360,17 @@ class Deliveries(RuleBasedStateMachine):
         found = self.run(self.store.delivery.due(wanted, self.now))
         return [begun(entry, self.now) for entry in found.entries[LANE]]
 
+    def confirm_deletions(self) -> None:
+        """A fresh read answers what a person's release let seem gone."""
+        suspected = self.run(self.store.capture.suspected(WATCH, APPLICATIONS))
+        assert not suspected & {entry.application_id for entry in self.due(len(APPLICATIONS), probing=False)}
+        for one in sorted(suspected):
+            now = self.applications[one].now
+            self.record({one: now}, [Resolved(one, self.now, self.observation(one, now), frozenset({(one,)}))])
+
     def begin_calls(self, limit: int = len(APPLICATIONS), *, probing: bool = False) -> None:
         self.look()
+        self.confirm_deletions()
         for entry in self.due(limit, probing=probing):
             one, call = entry.application_id, Call(entry)
             application = self.applications[one]

@@ -473,22 +473,23 @@ class TestAnsweredSuspicions:
         found = plan(a1=a1, origin="deletion", resolved=[Resolved("a1", NOW, None)], archive=self.ALIVE)
 
         assert bool(found.forgotten) == is_forgotten
-        assert bool(found.postponed) != is_forgotten
-        assert not found.is_empty
+        assert found.answered == {"a1"}
 
-    @pytest.mark.parametrize(
-        ("pending", "state", "waits"),
-        [(None, "pending", False), (a_content("hired"), "pending", True), (a_content("hired"), "held", False)],
-    )
-    def test_a_suspicion_and_a_pending_entry_wait_while_another_table_cannot_be_asked(
-        self, pending: Content | None, state: EntryState, *, waits: bool
-    ) -> None:
-        a1 = before(a_content(), pending, attempted=True, state=state)
+    def test_a_deletion_that_may_be_under_way_is_known_to_who_has_the_application(self) -> None:
+        deletion = a_content(deleted=True)
+        a1 = before(a_content(), deletion, attempted=True)
+        found = plan(a1=a1, origin="deletion", resolved=[Resolved("a1", NOW, None)], archive=self.ALIVE)
+
+        assert found.forgotten == ["a1"]
+        assert found.left == [Inheritance("archive", "a1", deletion, is_acknowledged=True, since=0)]
+
+    @pytest.mark.parametrize("pending", [None, a_content("hired")])
+    def test_a_suspicion_waits_while_another_table_cannot_be_asked(self, pending: Content | None) -> None:
+        a1 = before(a_content(), pending, attempted=True)
         found = plan(a1=a1, origin="deletion", resolved=[Resolved("a1", NOW - 1, None, elsewhere="unknown")])
 
         assert (found.answered, found.results, found.is_empty) == (set(), [], False)
         assert found.postponed == [Suspicion("a1", NOW - 1, NOW + ASKED_AGAIN_AFTER)]
-        assert found.waiting == (found.postponed if waits else [])
 
     @pytest.mark.parametrize("a1", [None, before(a_content(), in_scope=False), before()])
     def test_nothing_is_sent_or_forgotten_of_what_was_never_reported(self, a1: Known | None) -> None:
