@@ -62,3 +62,21 @@ def test_an_endpoint_that_base_url_no_longer_names_is_no_problem(notify: Install
         daemon.reload()
         daemon.wait_until(lambda: other.told("hw-1"), "the call there")
         daemon.wait_until_ready()
+
+
+def test_a_dead_deletion_waits_while_the_endpoint_is_paused_that_base_url_names_now(notify: Installation) -> None:
+    there = notify.hellowork.url.replace("127.0.0.1", "localhost")
+    notify.add("hw-1")
+    notify.hellowork.will({"kind": "status", "status": 400})
+    with notify.daemon() as daemon:
+        notify.delete("hw-1")
+        daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 1, "the dead letter")
+        notify.configure(hellowork={"base_url": there})
+        daemon.reload()
+        notify.settle(daemon)
+        assert notify.run("pause", there).code == 0
+        assert notify.run("dead-letters", "retry", "hw-1").code == 0
+        notify.quiet(daemon, pending=1)
+        assert notify.hellowork.told("hw-1") == []
+        assert notify.run("resume", there).code == 0
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("deleted", JOB)], "the call")
