@@ -51,9 +51,8 @@ def newest(known: Known, others: Sequence[Other]) -> Known:
     """The application with the newest state of the account's watches: what HelloWork has, or may be receiving."""
     found = known
     for _, other in others:
-        entry = other.entry
-        if entry is not None and entry.state == "pending" and entry.attempted:
-            return known._replace(snapshot=entry.content, is_acknowledged=True, since=0)
+        if other.is_calling:
+            return known._replace(snapshot=other.latest, is_acknowledged=True, since=0)
         if other.since and not other.is_left and (found.is_left or other.since > found.since):
             found = other
     return known._replace(snapshot=found.snapshot, is_acknowledged=found.is_acknowledged, since=found.since)

@@ -116,6 +116,11 @@ class Known(NamedTuple):
         """Whether HelloWork may have received its entry, or what that has replaced."""
         return self.entry is not None and self.entry.attempted
 
+    @property
+    def is_calling(self) -> bool:
+        """Whether a call with its pending entry may be under way."""
+        return self.entry is not None and self.entry.state == "pending" and self.entry.attempted
+
     def is_as(self, content: Content) -> bool:
         """Whether it is in scope, and its snapshot in this state."""
         return self.in_scope and self.snapshot is not None and self.snapshot.same_as(content)

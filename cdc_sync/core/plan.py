@@ -133,9 +133,8 @@ class BatchPlan:
     def _leave_to(self, heir: str, resolved: Resolved, known: Known) -> None:
         """Leave the application to another watch."""
         id_, row, entry = resolved.application_id, resolved.canonical, known.entry
-        attempted = entry if entry is not None and entry.state == "pending" and entry.attempted else None
-        if attempted is not None and not attempted.content.deleted:
-            return  # its call is made first; the next sweep suspects the application again
+        if self._stays_until_called(id_):
+            return
         if isinstance(row, Reportable):
             # It is marked as deleted: without a record, each sweep would suspect it.
             self._adopt(row, known)
@@ -145,7 +144,7 @@ class BatchPlan:
             return
         else:
             self.forgotten.append(id_)
-        self.left += elsewhere.left(id_, known, attempted, self._others(id_))
+        self.left += elsewhere.left(id_, known, entry if known.is_calling else None, self._others(id_))
         self.history.append(moved(self.rules.watch, id_, heir, self.batch))
 
     def observe(self, row: Observation, *, is_move: bool = False) -> None:
@@ -297,7 +296,15 @@ class BatchPlan:
         reason = self.fuses.count(content.account, batch.now, deletion=is_deletion)
         return ("pending" if reason is None else "held"), reason
 
+    def _stays_until_called(self, application_id: str) -> bool:
+        """Whether another watch has it, but a call with a status may be under way: a later sweep finds it again."""
+        known = self.before.get(application_id, _NEVER_SEEN)
+        has_heir = elsewhere.heir(self._others(application_id)) is not None
+        return has_heir and known.is_calling and known.is_alive
+
     def _suspect(self, application_id: str, at: int) -> None:
+        if self._stays_until_called(application_id):
+            return
         due_at = self.batch.now + self.rules.deletion_grace
         self.suspicions.append(Suspicion(application_id, at, due_at))
 

@@ -474,6 +474,8 @@ class TestAnsweredSuspicions:
 
         assert bool(found.forgotten) == is_forgotten
         assert found.answered == {"a1"}
+        suspecting = plan(a1=a1, resolved=[Resolved("a1", NOW, None)], archive=self.ALIVE)
+        assert bool(suspecting.suspicions) == is_forgotten, "a later sweep finds it again"
 
     def test_a_deletion_that_may_be_under_way_is_known_to_who_has_the_application(self) -> None:
         deletion = a_content(deleted=True)
